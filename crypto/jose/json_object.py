@@ -1,0 +1,36 @@
+"""JSON objects that every reader understands alike (RFC 8259; RFC 7515, section 4)."""
+
+import json
+
+from crypto.errors import JoseError
+
+
+def parse(data: bytes) -> dict[str, object]:
+    """Read one JSON object from UTF-8 *data*; the caller bounds its size.
+
+    Raises:
+        JoseError: not UTF-8, not JSON, not an object, a member twice at any
+            depth, a number that is not finite or too long, a lone surrogate,
+            or nesting too deep to read.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+        # Python reads NaN, 1e999 and lone surrogates; none of them can be written.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise JoseError from None
+    if not isinstance(value, dict):
+        raise JoseError
+    return value
+
+
+def serialize(members: dict[str, object]) -> bytes:
+    """Write *members* as compact UTF-8 JSON, in their order."""
+    return json.dumps(members, separators=(",", ":"), allow_nan=False).encode("utf-8")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise JoseError
+    return members

@@ -1,0 +1,171 @@
+"""JWE in compact form, ECDH-ES with A256GCM on P-256, read strictly (RFC 7516; RFC 7518, 4.6).
+
+::
+
+    header . (empty) . IV, 12 bytes . ciphertext . tag, 16 bytes      each as base64url
+
+The key agreement is an argument: the private key may be in a token.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
+
+from crypto.errors import JoseError, JweError
+from crypto.jose import base64url, json_object
+from crypto.jose.jwk import EcPublicKey, Point, parse_point, point_jwk
+from crypto.secret import Secret
+from crypto.types import Random
+
+ALG: Final = "ECDH-ES"
+ENC: Final = "A256GCM"
+JWE_CHARS_MAX: Final = 8192
+KID_CHARS_MAX: Final = 128
+PARTY_BYTES_MAX: Final = 64
+KEY_BITS: Final = 256
+IV_BYTES: Final = 12
+TAG_BYTES: Final = 16
+
+REQUIRED: Final = frozenset({"alg", "enc", "kid", "epk"})
+ALLOWED: Final = REQUIRED | {"typ", "cty", "apu", "apv"}
+
+KeyAgreement = Callable[[str, Point, bytes], bytes]
+"""Recipient's kid, ephemeral public point and OtherInfo in; the 32-byte content key out."""
+
+
+@dataclass(frozen=True)
+class CompactJwe:
+    """A JWE whose form is in order; whether it opens is for :func:`decrypt` to find out."""
+
+    kid: str
+    epk: Point
+    apu: bytes
+    apv: bytes
+    protected_ascii: bytes
+    iv: bytes
+    ciphertext: bytes
+    tag: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """The identity of the message: 32 bytes, SHA-256 over its decoded parts.
+
+        Header, IV, ciphertext and tag, each behind its length in 4 bytes,
+        big-endian. Not over the text, of which others may accept variants.
+        """
+        header = base64url.decode(self.protected_ascii.decode("ascii"))
+        parts = (header, self.iv, self.ciphertext, self.tag)
+        return hashlib.sha256(b"".join(map(_length_prefixed, parts))).digest()
+
+
+def parse(text: str) -> CompactJwe:
+    """Read a token of at most 8192 characters; no key is needed.
+
+    Header members: ``alg enc kid epk`` required, ``typ cty apu apv`` allowed,
+    all others refused, ``zip`` and ``crit`` among them.
+
+    Raises:
+        JweError: for every way of being wrong.
+    """
+    parts = text.split(".") if len(text) <= JWE_CHARS_MAX else []
+    try:
+        header, encrypted_key, iv, ciphertext, tag = map(base64url.decode, parts)
+        members = json_object.parse(header)
+        kid, epk = _recipient(members)
+        apu, apv = _party(members, "apu"), _party(members, "apv")
+    except (JoseError, ValueError):
+        raise JweError from None
+    if encrypted_key or len(iv) != IV_BYTES or len(tag) != TAG_BYTES:
+        raise JweError
+    return CompactJwe(kid, epk, apu, apv, parts[0].encode("ascii"), iv, ciphertext, tag)
+
+
+def decrypt(jwe: CompactJwe, agree: KeyAgreement) -> Secret[bytes]:
+    """Open *jwe* with the content key that *agree* derives; its exceptions pass unchanged.
+
+    Raises:
+        JweError: the message was not encrypted with that key, or was altered.
+    """
+    key = agree(jwe.kid, jwe.epk, other_info(ENC, jwe.apu, jwe.apv, KEY_BITS))
+    try:
+        plaintext = AESGCM(key).decrypt(jwe.iv, jwe.ciphertext + jwe.tag, jwe.protected_ascii)
+    except InvalidTag:
+        raise JweError from None
+    return Secret(plaintext)
+
+
+def encrypt(
+    plaintext: bytes,
+    recipient: EcPublicKey,
+    *,
+    ephemeral: ec.EllipticCurvePrivateKey,
+    random: Random,
+) -> str:
+    """Write *plaintext* for *recipient*; the header is ``alg enc kid epk``.
+
+    Args:
+        plaintext: the clear content.
+        recipient: the key that opens it.
+        ephemeral: a P-256 key, new for each message.
+        random: gives the 12 bytes of the IV.
+    """
+    numbers = ephemeral.public_key().public_numbers()
+    epk = Point(numbers.x.to_bytes(32), numbers.y.to_bytes(32))
+    header = json_object.serialize(
+        {"alg": ALG, "enc": ENC, "kid": recipient.kid, "epk": point_jwk(epk)}
+    )
+    protected = base64url.encode(header)
+    z = ephemeral.exchange(ec.ECDH(), recipient.point.public_key())
+    info = other_info(ENC, b"", b"", KEY_BITS)
+    key = ConcatKDFHash(SHA256(), KEY_BITS // 8, info).derive(z)
+    iv = random(IV_BYTES)
+    sealed = AESGCM(key).encrypt(iv, plaintext, protected.encode("ascii"))
+    tail = map(base64url.encode, (iv, sealed[:-TAG_BYTES], sealed[-TAG_BYTES:]))
+    return ".".join((protected, "", *tail))
+
+
+def other_info(enc: str, apu: bytes, apv: bytes, key_bits: int) -> bytes:
+    """Build OtherInfo of the Concat KDF (RFC 7518, 4.6.2; NIST SP 800-56A, 5.8.1).
+
+    AlgorithmID, PartyUInfo and PartyVInfo behind their lengths in 4 bytes,
+    big-endian, then the key length in bits in 4 bytes. The round counter and Z
+    are the KDF's.
+    """
+    fields = map(_length_prefixed, (enc.encode("ascii"), apu, apv))
+    return b"".join(fields) + key_bits.to_bytes(4)
+
+
+def _recipient(members: dict[str, object]) -> tuple[str, Point]:
+    kid, epk = members.get("kid"), members.get("epk")
+    if not REQUIRED <= members.keys() <= ALLOWED:
+        raise JweError
+    if members["alg"] != ALG or members["enc"] != ENC:
+        raise JweError
+    if not all(isinstance(members.get(name, ""), str) for name in ("typ", "cty")):
+        raise JweError
+    if not isinstance(kid, str) or not 1 <= len(kid) <= KID_CHARS_MAX:
+        raise JweError
+    if not isinstance(epk, dict):
+        raise JweError
+    return kid, parse_point(epk)
+
+
+def _party(members: dict[str, object], name: str) -> bytes:
+    value = members.get(name, "")
+    if not isinstance(value, str):
+        raise JweError
+    party = base64url.decode(value)
+    if len(party) > PARTY_BYTES_MAX:
+        raise JweError
+    return party
+
+
+def _length_prefixed(data: bytes) -> bytes:
+    return len(data).to_bytes(4) + data

@@ -1,0 +1,98 @@
+"""The values of the field, parsed once: whoever holds one need not check it again."""
+
+import re
+from collections.abc import Callable
+from typing import Final, Self
+
+from crypto.errors import PanError, PinBlockError, PinError
+from crypto.secret import Secret
+
+PIN_DIGITS_MIN: Final = 4
+PIN_DIGITS_MAX: Final = 12
+PAN_DIGITS_MIN: Final = 8
+PAN_DIGITS_MAX: Final = 19
+PIN_BLOCK_BYTES: Final = 8
+
+BlockCipher = Callable[[bytes], bytes]
+"""One AES block of 16 bytes in, one out; the key stays with whoever made it."""
+
+Random = Callable[[int], bytes]
+"""A number of bytes in, that many uniformly random bytes out."""
+
+# Not str.isdigit: it takes the digits of every script.
+_DIGITS: Final = re.compile("[0-9]*")
+_BLOCK_HEX: Final = re.compile("[0-9A-Fa-f]{16}")
+
+
+class Pin(Secret[str]):
+    """A clear PIN: 4 to 12 ASCII digits (ISO 9564-1).
+
+    Raises:
+        PinError: the text is anything else.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, text: str) -> None:
+        if not _has_digits(text, PIN_DIGITS_MIN, PIN_DIGITS_MAX):
+            raise PinError
+        super().__init__(text)
+
+
+class Pan(Secret[str]):
+    """A clear PAN: 8 to 19 ASCII digits, check digit included (ISO/IEC 7812-1).
+
+    Test ranges break the Luhn rule, so it is a property and not a condition.
+
+    Raises:
+        PanError: the text is anything else.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, text: str) -> None:
+        if not _has_digits(text, PAN_DIGITS_MIN, PAN_DIGITS_MAX):
+            raise PanError
+        super().__init__(text)
+
+    @property
+    def last_four(self) -> str:
+        """The last four digits, which may be shown (PCI DSS 3.4.1)."""
+        return self.reveal()[-4:]
+
+    @property
+    def luhn_valid(self) -> bool:
+        """Whether the last digit is the Luhn check digit (ISO/IEC 7812-1, annex B)."""
+        digits = [int(digit) for digit in reversed(self.reveal())]
+        doubled = [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]
+        return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+class PinBlock(Secret[bytes]):
+    """A clear PIN block of format 0, 1, 2 or 3: 8 bytes, as secret as its PIN.
+
+    Raises:
+        PinBlockError: the value has another length.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: bytes) -> None:
+        if len(value) != PIN_BLOCK_BYTES:
+            raise PinBlockError
+        super().__init__(value)
+
+    @classmethod
+    def from_hex(cls, text: str) -> Self:
+        """Read 16 hexadecimal digits of either case.
+
+        Raises:
+            PinBlockError: the text is anything else, separators included.
+        """
+        if not _BLOCK_HEX.fullmatch(text):
+            raise PinBlockError
+        return cls(bytes.fromhex(text))
+
+
+def _has_digits(text: str, least: int, most: int) -> bool:
+    return least <= len(text) <= most and _DIGITS.fullmatch(text) is not None
