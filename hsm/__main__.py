@@ -1,0 +1,115 @@
+"""The vault's command line: ``python -m hsm ceremony|list|check|jwks|config``.
+
+The token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; with none of them
+set, by ``var/demo.env``, which the demo writes. Exit code 0 is success, 2 a refusal.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hsm import ceremony, config, demo_env
+from hsm.errors import ConfigRefused, HsmError
+from hsm.keys import KeyKind, KeyLabel, KeyRole
+from hsm.local import open_vault, vault_over
+from hsm.pkcs11 import Pkcs11Token
+from hsm.settings import TokenSettings
+
+OK, REFUSED = 0, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    demo_env.load("HSM_")
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except ValidationError as error:
+        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
+        print("set " + ", ".join(names) + ", or run the demo first", file=sys.stderr)
+    except HsmError as error:
+        print(str(error) or type(error).__doc__, file=sys.stderr)
+    return REFUSED
+
+
+def run_ceremony(arguments: argparse.Namespace) -> int:
+    """Make the keys of a role file that the token lacks; print all of them."""
+    labels = ceremony.read_roles(arguments.file)
+    token = Pkcs11Token.open(TokenSettings(), writable=True)
+    return _print_reports(list(ceremony.create(token, labels)))
+
+
+def list_keys(_: argparse.Namespace) -> int:
+    """Print every key of ours on the token."""
+    token = Pkcs11Token.open(TokenSettings())
+    return _print_reports([ceremony.report(token, label) for label in sorted_labels(token)])
+
+
+def check_token(_: argparse.Namespace) -> int:
+    """Compare every key's attributes with its role, then encipher and compare with each."""
+    token = Pkcs11Token.open(TokenSettings())
+    code = _print_reports([ceremony.report(token, label) for label in sorted_labels(token)])
+    for role in ceremony.missing(token):
+        print(f"missing: {role}", file=sys.stderr)
+        code = REFUSED
+    if code == OK:
+        vault_over(token).health()
+        print("all keys answer")
+    return code
+
+
+def print_jwks(arguments: argparse.Namespace) -> int:
+    """Print the public keys of an EC role: what a partner needs to encrypt to us."""
+    print(json.dumps(open_vault().public_jwks(KeyRole(arguments.role)), indent=2))
+    return OK
+
+
+def seal_config(arguments: argparse.Namespace) -> int:
+    """Validate a configuration file, seal it under the token's key and print the result."""
+    try:
+        text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigRefused("the file cannot be read") from None
+    print(config.to_json(open_vault().seal_config(config.from_json(text))))
+    return OK
+
+
+def sorted_labels(token: Pkcs11Token) -> list[KeyLabel]:
+    """List labels by role and generation."""
+    return sorted(token.labels(), key=lambda label: (label.role, label.generation))
+
+
+def _print_reports(reports: Sequence[ceremony.KeyReport]) -> int:
+    for report in reports:
+        kind = report.label.role.kind
+        name = "check value" if kind is KeyKind.AES_256 else "thumbprint"
+        verdict = "" if report.as_expected else "   ATTRIBUTES ARE NOT THOSE OF ITS ROLE"
+        print(f"{report.label!s:<18} {kind.value:<9} {name:<12} {report.fingerprint}{verdict}")
+    return OK if all(report.as_expected for report in reports) else REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hsm", description="Keys of the PIN vault.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    make = commands.add_parser("ceremony", help="make the keys of a role file")
+    make.add_argument("file", type=Path)
+    make.set_defaults(command=run_ceremony)
+    commands.add_parser("list", help="show the keys").set_defaults(command=list_keys)
+    commands.add_parser("check", help="test the keys").set_defaults(command=check_token)
+    jwks = commands.add_parser("jwks", help="print public keys")
+    jwks.add_argument("role", choices=[r for r in KeyRole if r.kind is KeyKind.EC_P256])
+    jwks.set_defaults(command=print_jwks)
+    configs = commands.add_parser("config", help="vault configuration")
+    seal = configs.add_subparsers(required=True, metavar="COMMAND").add_parser("seal")
+    seal.add_argument("file", type=Path, help="a JSON file, or - for standard input")
+    seal.set_defaults(command=seal_config)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

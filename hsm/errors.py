@@ -1,0 +1,65 @@
+"""The ways in which the vault can say no. No error carries a value.
+
+::
+
+    HsmError
+    ├── PinRejected        the JWE, the block or the PIN in it cannot be used: one answer for all
+    ├── WeakPinRefused     a well-formed PIN that the issuer's policy forbids
+    ├── TypeNotOffered     a PIN-block type that this vault does not take
+    ├── PanRejected        the JWE or the PAN in it cannot be used
+    │   ├── LuhnInvalid    the PAN's check digit is wrong
+    │   └── CardIdHoldsPan the card id contains the PAN
+    ├── SealBroken         a sealed value is not the one sealed for this card and counter
+    ├── ConfigRefused      a configuration is not sealed, not valid now, or not well-formed
+    ├── CeremonyError      a role file or a key on the token is not as it must be
+    └── VaultUnavailable   the token is away, busy or without a key; nothing was changed
+        └── LoginRefused   the token refused the PIN: never tried again by this process
+"""
+
+
+class HsmError(Exception):
+    """Root of the tree; never raised itself."""
+
+
+class PinRejected(HsmError):
+    """The PIN could not be taken. It never says why: that answer would be an oracle."""
+
+
+class WeakPinRefused(HsmError):
+    """The PIN policy forbids this PIN."""
+
+
+class TypeNotOffered(HsmError):
+    """The vault does not take this PIN-block type."""
+
+
+class PanRejected(HsmError):
+    """The PAN could not be taken."""
+
+
+class LuhnInvalid(PanRejected):
+    """The check digit of the PAN is wrong."""
+
+
+class CardIdHoldsPan(PanRejected):
+    """A card id must not contain the PAN."""
+
+
+class SealBroken(HsmError):
+    """The sealed value was not sealed for this card, this counter and this key."""
+
+
+class ConfigRefused(HsmError):
+    """The configuration is not sealed by this token, not valid now, or not well-formed."""
+
+
+class CeremonyError(HsmError):
+    """The role file or a key on the token is not as it must be."""
+
+
+class VaultUnavailable(HsmError):
+    """The token is away, busy or lacks a key. Nothing was changed; the call may be repeated."""
+
+
+class LoginRefused(VaultUnavailable):
+    """The token refused the login. A device locks after a few tries, so nobody repeats it."""

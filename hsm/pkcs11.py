@@ -1,0 +1,337 @@
+"""Token over python-pkcs11.
+
+Three facts shape this module. The binding initialises a library as single-threaded, yet lets
+other threads run during a call: the library is told to lock instead. A login belongs to the
+process and ends with the session that made it: there is one session, kept open. Looking a key
+up costs more than using it: all keys are found once, at opening.
+"""
+
+import ctypes
+import fcntl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+
+from pkcs11 import KDF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
+from pkcs11 import _pkcs11 as binding
+from pkcs11.exceptions import PinIncorrect, PinLocked, PKCS11Error
+from pkcs11.util.ec import encode_named_curve_parameters
+
+from crypto.errors import JwkError
+from crypto.jose.jwk import Point
+from crypto.secret import Secret
+from hsm.errors import CeremonyError, LoginRefused, VaultUnavailable
+from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.settings import TokenSettings
+
+CKF_OS_LOCKING_OK: Final = 2
+CKR_OK: Final = 0
+CKR_ALREADY_INITIALIZED: Final = 0x191
+GCM_TAG_BITS: Final = 128
+P256_POINT_BYTES: Final = 65
+CONCAT_KDF_FIRST_ROUND: Final = b"\0\0\0\1"
+
+#: What every secret and private key of ours must say of itself, beside its one usage.
+PROTECTION: Final[Mapping[Attribute, bool]] = {
+    Attribute.TOKEN: True,
+    Attribute.PRIVATE: True,
+    Attribute.SENSITIVE: True,
+    Attribute.EXTRACTABLE: False,
+    Attribute.MODIFIABLE: False,
+    Attribute.COPYABLE: False,
+}
+#: Attributes that a device sets: true only for a key that was made in it and never left.
+BIRTH: Final[Mapping[Attribute, bool]] = {
+    Attribute.LOCAL: True,
+    Attribute.ALWAYS_SENSITIVE: True,
+    Attribute.NEVER_EXTRACTABLE: True,
+}
+_USAGE_ATTRIBUTES: Final[Mapping[Usage, frozenset[Attribute]]] = {
+    Usage.ENCRYPT: frozenset({Attribute.ENCRYPT, Attribute.DECRYPT}),
+    Usage.MAC: frozenset({Attribute.SIGN}),
+    Usage.AGREE: frozenset({Attribute.DERIVE}),
+    Usage.SIGN: frozenset({Attribute.SIGN}),
+}
+_SECRET_USAGES: Final = (
+    Attribute.ENCRYPT,
+    Attribute.DECRYPT,
+    Attribute.SIGN,
+    Attribute.VERIFY,
+    Attribute.WRAP,
+    Attribute.UNWRAP,
+    Attribute.DERIVE,
+)
+_PRIVATE_USAGES: Final = (
+    Attribute.DECRYPT,
+    Attribute.SIGN,
+    Attribute.UNWRAP,
+    Attribute.DERIVE,
+)
+_PUBLIC_USAGES: Final = (Attribute.ENCRYPT, Attribute.VERIFY, Attribute.WRAP, Attribute.DERIVE)
+#: The shared secret of an ECDH: it can be digested in the token and do nothing else.
+_SHARED_SECRET: Final[Mapping[Attribute, bool]] = {
+    Attribute.TOKEN: False,
+    Attribute.PRIVATE: True,
+    Attribute.SENSITIVE: True,
+    Attribute.EXTRACTABLE: False,
+    **dict.fromkeys(_SECRET_USAGES, False),
+}
+
+
+class _InitializeArgs(ctypes.Structure):
+    """``CK_C_INITIALIZE_ARGS`` (PKCS#11 2.40, 3.4)."""
+
+    _fields_ = (
+        ("create_mutex", ctypes.c_void_p),
+        ("destroy_mutex", ctypes.c_void_p),
+        ("lock_mutex", ctypes.c_void_p),
+        ("unlock_mutex", ctypes.c_void_p),
+        ("flags", ctypes.c_ulong),
+        ("reserved", ctypes.c_void_p),
+    )
+
+
+class _LockingLibrary(binding.lib):  # type: ignore[misc] # compiled without types
+    """The binding's library, initialised so that the module locks its own state."""
+
+    def initialize(self) -> None:
+        module = ctypes.CDLL(self.so)
+        arguments = ctypes.byref(_InitializeArgs(flags=CKF_OS_LOCKING_OK))
+        result = module.C_Initialize(arguments)
+        if result == CKR_ALREADY_INITIALIZED:
+            # An earlier token of this process lost its link: only starting over heals that.
+            module.C_Finalize(None)
+            result = module.C_Initialize(arguments)
+        if result != CKR_OK:
+            raise VaultUnavailable("the PKCS#11 module did not initialise")
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _device_call(
+    method: Callable[Concatenate["Pkcs11Token", P], R],
+) -> Callable[Concatenate["Pkcs11Token", P], R]:
+    """Turn every way in which a device can fail into the one error of :class:`Token`."""
+
+    @wraps(method)
+    def call(self: "Pkcs11Token", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except PKCS11Error as error:
+            raise VaultUnavailable(type(error).__name__) from None
+
+    return call
+
+
+class Pkcs11Token:
+    """A :class:`hsm.token.Token` behind a PKCS#11 module.
+
+    Open and use it on one thread of a process that is not forked afterwards.
+    """
+
+    def __init__(self, library: Any, session: Any) -> None:  # noqa: ANN401 - the binding has no types
+        self._library = library
+        self._session = session
+        self._keys: dict[KeyLabel, Any] = {}
+        self._public_keys: dict[KeyLabel, Any] = {}
+        self._find_keys()
+
+    @classmethod
+    def open(cls, settings: TokenSettings, *, writable: bool = False) -> Self:
+        """Initialise the module, log in and find every key.
+
+        Raises:
+            LoginRefused: the PIN is wrong or locked. Do not try again.
+            VaultUnavailable: no such module, or not exactly one such token.
+        """
+        with _one_at_a_time(settings) as pin:
+            try:
+                library = _LockingLibrary(str(settings.module))
+                token = library.get_token(token_label=settings.token_label)
+                session = token.open(rw=writable, user_pin=pin.reveal())
+                return cls(library, session)
+            except (PinIncorrect, PinLocked):
+                raise LoginRefused("the token refused the PIN") from None
+            except (PKCS11Error, OSError, RuntimeError) as error:
+                raise VaultUnavailable(type(error).__name__) from None
+
+    def close(self) -> None:
+        """Finalise the module: every session and handle of this process ends."""
+        ctypes.CDLL(self._library.so).C_Finalize(None)
+
+    def labels(self) -> Sequence[KeyLabel]:
+        """List the keys of ours on the token."""
+        return tuple(self._keys)
+
+    @_device_call
+    def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
+        """Encipher one 16-byte block with AES."""
+        return bytes(self._key(label).encrypt(block, mechanism=Mechanism.AES_ECB))
+
+    @_device_call
+    def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
+        """Decipher one 16-byte block with AES."""
+        return bytes(self._key(label).decrypt(block, mechanism=Mechanism.AES_ECB))
+
+    @_device_call
+    def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
+        """Encipher with AES-GCM."""
+        parameters = GCMParams(nonce=nonce, tag_bits=GCM_TAG_BITS)
+        key = self._key(label)
+        return bytes(
+            key.encrypt(plaintext, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
+        )
+
+    @_device_call
+    def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
+        """Undo :meth:`encrypt_gcm`."""
+        parameters = GCMParams(nonce=nonce, tag_bits=GCM_TAG_BITS)
+        key = self._key(label)
+        return bytes(
+            key.decrypt(ciphertext, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
+        )
+
+    @_device_call
+    def mac(self, label: KeyLabel, data: bytes) -> bytes:
+        """Make a 16-byte AES-CMAC."""
+        return bytes(self._key(label).sign(data, mechanism=Mechanism.AES_CMAC))
+
+    @_device_call
+    def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:
+        """Derive a 32-byte content key without letting the shared secret out."""
+        shared_secret = self._key(label).derive_key(
+            KeyType.GENERIC_SECRET,
+            256,
+            mechanism=Mechanism.ECDH1_DERIVE,
+            mechanism_param=(KDF.NULL, None, point.uncompressed),
+            template=dict(_SHARED_SECRET),
+        )
+        try:
+            # The binding takes a key for a part of what is digested only inside an iterator.
+            parts = iter((CONCAT_KDF_FIRST_ROUND, shared_secret, other_info))
+            return bytes(self._session.digest(parts, mechanism=Mechanism.SHA256))
+        finally:
+            shared_secret.destroy()
+
+    @_device_call
+    def sign(self, label: KeyLabel, digest: bytes) -> bytes:
+        """Sign a 32-byte digest with ECDSA P-256."""
+        return bytes(self._key(label).sign(digest, mechanism=Mechanism.ECDSA))
+
+    @_device_call
+    def random(self, size_bytes: int) -> bytes:
+        """Draw random bytes from the token's generator."""
+        return bytes(self._session.generate_random(size_bytes * 8))
+
+    @_device_call
+    def public_point(self, label: KeyLabel) -> Point:
+        """Read the public half of an EC key."""
+        if label not in self._public_keys:
+            raise VaultUnavailable("a key is not on the token")
+        # CKA_EC_POINT is a DER octet string; its last 65 bytes are the uncompressed point.
+        encoded = bytes(self._public_keys[label][Attribute.EC_POINT])[-P256_POINT_BYTES:]
+        try:
+            return Point(encoded[1:33], encoded[33:])
+        except JwkError:
+            raise CeremonyError("a key on the token is not a P-256 key") from None
+
+    @_device_call
+    def check_value(self, label: KeyLabel) -> bytes:
+        """Read ``CKA_CHECK_VALUE`` of a secret key."""
+        return bytes(self._key(label)[Attribute.CHECK_VALUE])
+
+    @_device_call
+    def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
+        """Read back the attributes that protect the secret or private key."""
+        names = {*PROTECTION, *BIRTH, *_usages(label.role)}
+        return {name.name: bool(self._key(label)[name]) for name in names}
+
+    def expected_attributes(self, label: KeyLabel) -> Mapping[str, bool]:
+        """Say what :meth:`attributes` must read for a key of this role."""
+        expected = {**private_template(label.role), **BIRTH}
+        return {name.name: value for name, value in expected.items()}
+
+    @_device_call
+    def generate(self, label: KeyLabel) -> None:
+        """Make the key *label* on the token, with the attributes of its role."""
+        if label in self._keys:
+            raise CeremonyError("the key is already on the token")
+        if label.role.kind is KeyKind.AES_256:
+            self._session.generate_key(
+                KeyType.AES, 256, label=str(label), template=private_template(label.role)
+            )
+        else:
+            curve = self._session.create_domain_parameters(
+                KeyType.EC,
+                {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
+                local=True,
+            )
+            curve.generate_keypair(
+                label=str(label),
+                store=True,
+                private_template=private_template(label.role),
+                public_template=_public_template(label.role),
+            )
+        self._find_keys()
+
+    def _key(self, label: KeyLabel) -> Any:  # noqa: ANN401 - the binding has no types
+        key = self._keys.get(label)
+        if key is None:
+            raise VaultUnavailable("a key is not on the token")
+        return key
+
+    def _find_keys(self) -> None:
+        """Find every key once, or fail when two carry the same label."""
+        self._keys = _by_label(self._session, ObjectClass.SECRET_KEY)
+        self._keys |= _by_label(self._session, ObjectClass.PRIVATE_KEY)
+        self._public_keys = _by_label(self._session, ObjectClass.PUBLIC_KEY)
+
+
+def private_template(role: KeyRole) -> dict[Attribute, bool]:
+    """Spell out every attribute of a secret or private key: the binding's defaults allow all."""
+    return {**PROTECTION, **{name: name in _USAGE_ATTRIBUTES[role.usage] for name in _usages(role)}}
+
+
+def _public_template(role: KeyRole) -> dict[Attribute, bool]:
+    return {
+        Attribute.TOKEN: True,
+        Attribute.PRIVATE: False,
+        Attribute.MODIFIABLE: False,
+        **{name: name is Attribute.VERIFY and role.usage is Usage.SIGN for name in _PUBLIC_USAGES},
+    }
+
+
+def _usages(role: KeyRole) -> tuple[Attribute, ...]:
+    return _SECRET_USAGES if role.kind is KeyKind.AES_256 else _PRIVATE_USAGES
+
+
+def _by_label(session: Any, kind: ObjectClass) -> dict[KeyLabel, Any]:  # noqa: ANN401 - as above
+    found: dict[KeyLabel, Any] = {}
+    for key in session.get_objects({Attribute.CLASS: kind}):
+        try:
+            label = KeyLabel.parse(key.label)
+        except CeremonyError:
+            continue  # another application's key on the same token
+        if label in found:
+            raise VaultUnavailable("two keys carry the same label")
+        found[label] = key
+    return found
+
+
+@contextmanager
+def _one_at_a_time(settings: TokenSettings) -> Iterator[Secret[str]]:
+    """Yield the token PIN while no other process of this machine initialises the token.
+
+    Processes that start together otherwise fail now and then inside SoftHSM. The lock is taken
+    on the PIN file itself, which all of them can read and none needs to write.
+    """
+    try:
+        file = settings.pin_file.open(encoding="utf-8")
+    except OSError:
+        raise VaultUnavailable("the file with the token PIN cannot be read") from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield Secret(file.read().rstrip("\r\n"))

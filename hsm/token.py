@@ -1,0 +1,72 @@
+"""Token: the few primitives that differ from one cryptographic device to the next.
+
+Every key is named by its label and never leaves the device. Every method raises
+:class:`hsm.errors.VaultUnavailable` when the device or the key is away, and nothing else:
+arguments are checked before they come here, so a failure always means a broken device.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from crypto.jose.jwk import Point
+from hsm.keys import KeyLabel
+
+
+class Token(Protocol):
+    """A PKCS#11 token, or anything that can do the same. Used from one thread only."""
+
+    def labels(self) -> Sequence[KeyLabel]:
+        """List the keys of ours on the token."""
+        ...
+
+    def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
+        """Encipher one 16-byte block with AES."""
+        ...
+
+    def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
+        """Decipher one 16-byte block with AES."""
+        ...
+
+    def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
+        """Encipher with AES-GCM: 12-byte *nonce* in, ciphertext and 16-byte tag out."""
+        ...
+
+    def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
+        """Undo :meth:`encrypt_gcm`."""
+        ...
+
+    def mac(self, label: KeyLabel, data: bytes) -> bytes:
+        """Make a 16-byte AES-CMAC (NIST SP 800-38B)."""
+        ...
+
+    def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:
+        """Derive a 32-byte content key: ECDH, then one round of Concat KDF with SHA-256.
+
+        Source: NIST SP 800-56A, 5.8.1, as in RFC 7518, 4.6.2. *point* must lie on P-256.
+        The shared secret stays in the token.
+        """
+        ...
+
+    def sign(self, label: KeyLabel, digest: bytes) -> bytes:
+        """Sign a 32-byte digest with ECDSA P-256: r and s, 32 bytes each."""
+        ...
+
+    def random(self, size_bytes: int) -> bytes:
+        """Draw random bytes from the token's generator."""
+        ...
+
+    def public_point(self, label: KeyLabel) -> Point:
+        """Read the public half of an EC key."""
+        ...
+
+    def check_value(self, label: KeyLabel) -> bytes:
+        """Read ``CKA_CHECK_VALUE`` of a secret key: 3 bytes."""
+        ...
+
+    def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
+        """Read back the attributes that protect the secret or private key."""
+        ...
+
+    def generate(self, label: KeyLabel) -> None:
+        """Make the key *label* on the token, with the attributes of its role."""
+        ...
