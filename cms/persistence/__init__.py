@@ -1,0 +1,1 @@
+"""Postgres: tables, and every statement that the service runs."""
