@@ -1,0 +1,92 @@
+"""The composition root: the only module that sees everything."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from cms.faces.d1 import problems
+from cms.faces.d1.auth import D1Auth
+from cms.faces.d1.router import d1_router
+from cms.faces.oauth import oauth_router
+from cms.faces.ops import ops_app
+from cms.faces.request import CertificateReader
+from cms.logs import RequestLog
+from cms.persistence.store import Store
+from cms.services.access import Access
+from cms.services.directory import Directory
+from cms.services.health import Health
+from cms.services.pins import Pins
+from cms.settings import Settings
+from hsm import local
+from hsm.lane import Lane
+from hsm.port import PinVault
+
+REOPEN_SECONDS: Final = 1.0
+EXIT_AFTER_STUCK_SECONDS: Final = 1.0
+EXIT_STUCK: Final = 70
+
+
+@dataclass(slots=True)
+class Application:
+    """The ASGI app of each listener, and what they share."""
+
+    listeners: Mapping[str, ASGIApp]
+    d1: FastAPI
+    health: Health
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open token and database, keep asking for their health, and close them."""
+        health = self.health
+        await health.store.open()
+        await health.check()
+        heartbeat = asyncio.create_task(health.beat())
+        try:
+            yield
+        finally:
+            heartbeat.cancel()
+            with suppress(asyncio.CancelledError):
+                await heartbeat
+            health.lane.close()
+            await health.store.close()
+
+
+def create_app(
+    settings: Settings, open_vault: Callable[[], PinVault] = local.open_vault
+) -> Application:
+    """Wire the service; nothing is opened before :meth:`Application.running`.
+
+    Args:
+        settings: the service's settings.
+        open_vault: opens the vault on its own thread; by default, over the PKCS#11 token that
+            the environment names.
+    """
+    lane = Lane(
+        open_vault,
+        deadline_seconds=settings.vault_deadline_seconds,
+        queue_max=settings.vault_queue_max,
+        reopen_seconds=REOPEN_SECONDS,
+        on_stuck=_replace_process,
+    )
+    store = Store.connect(settings.database_url())
+    access = Access(Directory(store), lane, settings.public_url)
+    certificates = CertificateReader(settings)
+    d1 = FastAPI(title="D1 face", docs_url=None, redoc_url=None, openapi_url=None)
+    d1.include_router(oauth_router(access, certificates))
+    d1.include_router(d1_router(D1Auth(access, certificates), Pins(store, lane), store))
+    problems.install(d1)
+    health = Health(lane, store)
+    listeners = {"d1": RequestLog(d1, "d1"), "ops": RequestLog(ops_app(health), "ops")}
+    return Application(listeners, d1, health)
+
+
+def _replace_process() -> None:
+    """End this process soon: a thread inside a hung PKCS#11 call cannot be ended alone."""
+    loop = asyncio.get_running_loop()
+    loop.call_later(EXIT_AFTER_STUCK_SECONDS, os._exit, EXIT_STUCK)

@@ -1,0 +1,208 @@
+"""What an operator does: issuers, cards, clients, configuration, audit. No PAN is an argument."""
+
+import argparse
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from sqlalchemy import Connection
+
+from cms.domain.cards import CardState
+from cms.persistence import admin, tables
+from cms.persistence.admin import AdminError
+from cms.services.access import HASHER
+from cms.services.card_import import CardImport, new_card
+from cms.settings import DatabaseSettings
+from hsm.config import WireProfile, from_json, parse_body
+from hsm.intake import prompt_pan
+from hsm.keys import KeyRole
+from hsm.local import open_vault
+from hsm.port import ISSUER_ID_CHARS, CardRef, ConfigKind, SealedConfig, VaultConfig
+
+OK: Final = 0
+REFUSED: Final = 2
+SECRET_BYTES: Final = 32
+PROGRESS_EVERY_ROWS: Final = 100
+HIDDEN: Final = frozenset({"sealed_pan", "sealed_pin", "secret_hash", "cmac", "body"})
+
+
+def issuers_add(arguments: argparse.Namespace) -> int:
+    """Add an issuer."""
+    if len(arguments.issuer) != ISSUER_ID_CHARS:
+        raise AdminError("an issuer id has exactly 10 characters")
+    with _database() as connection:
+        admin.add_issuer(connection, arguments.issuer, arguments.name)
+    return OK
+
+
+def issuers_state(arguments: argparse.Namespace) -> int:
+    """Suspend an issuer or bring it back."""
+    with _database() as connection:
+        admin.set_issuer_state(connection, arguments.issuer, arguments.state)
+    return OK
+
+
+def cards_add(arguments: argparse.Namespace) -> int:
+    """Add one card; its PAN is typed at a prompt or read from a file as a JWE."""
+    vault = open_vault()
+    if arguments.pan_jwe:
+        pan_jwe = arguments.pan_jwe.read_text("ascii").strip()
+    else:
+        pan_jwe = prompt_pan(vault.public_jwks(KeyRole.INTAKE)["keys"][0])
+    with _database() as connection:
+        new = new_card(
+            arguments.issuer,
+            arguments.card,
+            pan_jwe=pan_jwe,
+            expiry=arguments.expiry,
+            sequence_number=arguments.sequence_number,
+            state=arguments.state,
+        )
+        config = _config_now(connection, arguments.issuer)
+        CardImport(connection, vault, config, WireProfile()).add(new)
+    return OK
+
+
+def cards_import(arguments: argparse.Namespace) -> int:
+    """Take in cards from a file of JSON lines; bad lines are named and the others stored."""
+    stored, refused = 0, 0
+    vault = open_vault()
+    with _database() as connection, arguments.file.open("rb") as lines:
+        admin.row(connection, tables.issuers, issuer_id=arguments.issuer)
+        config = _config_now(connection, arguments.issuer)
+        for result in CardImport(connection, vault, config, _wire(config)).run(
+            arguments.issuer, lines
+        ):
+            if result.refused is None:
+                stored += 1
+            else:
+                refused += 1
+                _complain(f"line {result.line}: {result.refused}")
+            if result.line % PROGRESS_EVERY_ROWS == 0:
+                print(f"\r{result.line} lines", end="", file=sys.stderr, flush=True)
+    print(f"{stored} cards stored, {refused} lines refused")
+    return REFUSED if refused else OK
+
+
+def cards_state(arguments: argparse.Namespace) -> int:
+    """Move a card to another state."""
+    try:
+        card = CardRef(arguments.issuer, arguments.card)
+    except ValueError:
+        raise AdminError("no such card") from None
+    with _database() as connection:
+        admin.set_card_state(connection, card, CardState(arguments.state))
+    return OK
+
+
+def clients_add(arguments: argparse.Namespace) -> int:
+    """Register a client; its secret is made here and written to a new file of mode 0600."""
+    if not arguments.client.startswith(arguments.issuer):
+        raise AdminError("a client id starts with the id of its issuer")
+    subjects = [*arguments.subject, *map(_subject, arguments.certificate)]
+    if not subjects:
+        raise AdminError("a client needs --subject or --certificate")
+    secret_hash = None
+    with _database() as connection:
+        if arguments.secret_file is not None:
+            secret = secrets.token_urlsafe(SECRET_BYTES)
+            secret_hash = HASHER.hash(secret)
+            _write_new(arguments.secret_file, secret + "\n")
+        admin.add_client(connection, arguments.issuer, arguments.client, secret_hash, subjects)
+    return OK
+
+
+def clients_state(arguments: argparse.Namespace) -> int:
+    """Disable a client or bring it back."""
+    with _database() as connection:
+        admin.set_client_state(connection, arguments.issuer, arguments.client, arguments.state)
+    return OK
+
+
+def config_load(arguments: argparse.Namespace) -> int:
+    """Store what ``python -m hsm config seal`` printed."""
+    given = str(arguments.file)
+    text = sys.stdin.read() if given == "-" else arguments.file.read_text("utf-8")
+    config = from_json(text)
+    if not config.cmac:
+        raise AdminError("not sealed: use python -m hsm config seal first")
+    parse_body(config.kind, config.body)
+    with _database() as connection:
+        admin.load_config(connection, config)
+    return OK
+
+
+def list_table(arguments: argparse.Namespace) -> int:
+    """Print the rows of a table, sealed values and hashes left out."""
+    with _database() as connection:
+        for row in admin.rows(connection, arguments.table, getattr(arguments, "issuer", None)):
+            print("  ".join(f"{name}={_shown(value)}" for name, value in _visible(row)))
+    return OK
+
+
+def show_row(arguments: argparse.Namespace) -> int:
+    """Print one row of a table, a line a column."""
+    key = {name: getattr(arguments, argument) for name, argument in arguments.key.items()}
+    with _database() as connection:
+        row = admin.row(connection, arguments.table, **key)
+    for name, value in _visible(row):
+        print(f"{name:<22}{_shown(value)}")
+    if arguments.table is tables.vault_config:
+        print(row["body"].decode())
+    return OK
+
+
+@contextmanager
+def _database() -> Iterator[Connection]:
+    settings = DatabaseSettings()
+    with admin.connect(settings.database_url()).begin() as connection:
+        yield connection
+
+
+def _config_now(connection: Connection, issuer_id: str) -> VaultConfig:
+    """Choose the newest version of each kind that is valid now, as the service does."""
+    now = admin.now(connection)
+    found: dict[ConfigKind, SealedConfig] = {}
+    for row in admin.rows(connection, tables.vault_config, issuer_id):
+        fields = {name: value for name, value in row.items() if name != "loaded_at"}
+        config = SealedConfig(**{**fields, "kind": ConfigKind(row["kind"])})
+        if config.valid_from <= now < config.valid_until:
+            found[config.kind] = config
+    return found
+
+
+def _wire(config: VaultConfig) -> WireProfile:
+    sealed = config.get(ConfigKind.WIRE)
+    body = parse_body(ConfigKind.WIRE, sealed.body) if sealed else WireProfile()
+    return body if isinstance(body, WireProfile) else WireProfile()
+
+
+def _subject(path: Path) -> str:
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError:
+        raise AdminError("not a PEM certificate") from None
+    return certificate.subject.rfc4514_string()
+
+
+def _write_new(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _visible(row: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
+    return [(name, value) for name, value in row.items() if name not in HIDDEN]
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,1 @@
+"""API dialects. A face does not import another."""

@@ -1,0 +1,1 @@
+"""The face that Thales D1 calls."""

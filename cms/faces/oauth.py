@@ -1,0 +1,152 @@
+"""The token endpoint that the issuer hosts for D1.
+
+Source: Thales D1 "OAuth2 API" (D1-Public-OUT-v1-Auth2), RFC 6749 4.4. Errors satisfy both: RFC
+6749 fixes ``error``, the D1 face adds ``errorCode``.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from cms import logs
+from cms.domain.errors import BadRequest, Field, TryLater, Unauthorized
+from cms.faces.request import CertificateReader, read_body
+from cms.services.access import SCOPE, Access, IssuedToken
+
+TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"  # noqa: S105 - a path
+FORM: Final = "application/x-www-form-urlencoded"
+FORM_FIELDS_MAX: Final = 16
+HEADERS: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+#: RFC 6749 5.2 error -> status and the D1 face's code.
+ERRORS: Final[Mapping[str, tuple[int, str]]] = {
+    "invalid_request": (400, "FIELD_INVALID_FORMAT"),
+    "unsupported_grant_type": (400, "FIELD_INVALID_VALUE"),
+    "invalid_client": (401, "AUTHORIZER_UNAUTHORIZED"),
+    "temporarily_unavailable": (503, "SERVICE_UNAVAILABLE"),
+}
+_STRING: Final = {"type": "string"}
+_ANSWER: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["access_token", "token_type"],
+    "properties": {
+        "access_token": _STRING,
+        "token_type": {"enum": ["Bearer"]},
+        "expires_in": {"type": ["string", "integer"]},
+        "expires_at": _STRING,
+        "scope": _STRING,
+    },
+}
+_ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["error", "errorCode"],
+    "properties": {"error": {"enum": list(ERRORS)}, "errorCode": _STRING},
+}
+
+
+def oauth_router(access: Access, certificates: CertificateReader) -> APIRouter:
+    """Build the token endpoint."""
+    router = APIRouter()
+
+    @router.post(TOKEN_PATH, summary="Get Authorization Token", **_documentation())
+    async def token(request: Request) -> JSONResponse:
+        try:
+            certificate = certificates.read(request.scope)
+            client_id, secret = _credentials(request)
+            grant_type = _grant_type(request, await read_body(request))
+            if grant_type != "client_credentials":
+                return _refuse(request, "unsupported_grant_type")
+            issued = await access.issue(client_id, secret, certificate)
+        except BadRequest:
+            return _refuse(request, "invalid_request")
+        except Unauthorized:
+            logs.refused("unauthorized", "token endpoint")
+            return _refuse(request, "invalid_client", {"WWW-Authenticate": "Basic"})
+        except TryLater:
+            return _refuse(request, "temporarily_unavailable", {"Retry-After": "1"})
+        request.scope["log"]["issuer_id"] = issued.issuer.issuer_id
+        request.scope["log"]["client_id"] = client_id
+        return JSONResponse(_answer(issued), headers=HEADERS)
+
+    return router
+
+
+def _credentials(request: Request) -> tuple[str, str]:
+    """Read HTTP Basic; D1 writes base64url, with or without padding."""
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+    text = encoded.strip().rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise Unauthorized from None
+    client_id, colon, secret = decoded.partition(":")
+    if scheme.lower() != "basic" or not colon or not client_id:
+        raise Unauthorized
+    return client_id, secret
+
+
+def _grant_type(request: Request, body: bytes) -> str:
+    """Read the form; a parameter that stands twice is refused (RFC 6749, 3.2)."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX
+        )
+    except ValueError:
+        raise BadRequest(Field.BODY) from None
+    form = dict(pairs)
+    if content_type != FORM or len(form) != len(pairs) or "grant_type" not in form:
+        raise BadRequest(Field.BODY)
+    return form["grant_type"]
+
+
+def _answer(issued: IssuedToken) -> dict[str, object]:
+    wire = issued.issuer.wire.token
+    seconds: object = str(wire.ttl_seconds) if wire.expires_in_as_string else wire.ttl_seconds
+    answer: dict[str, object] = {
+        "access_token": issued.access_token,
+        "token_type": "Bearer",
+        "expires_in": seconds,
+        "scope": SCOPE,
+    }
+    if wire.emit_expires_at:
+        moment = datetime.fromtimestamp(issued.expires_at, UTC)
+        answer["expires_at"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return answer
+
+
+def _refuse(request: Request, error: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    status, code = ERRORS[error]
+    request.scope["log"]["error_code"] = code
+    return JSONResponse({"error": error, "errorCode": code}, status, {**HEADERS, **(headers or {})})
+
+
+def _documentation() -> dict[str, Any]:
+    form = {
+        "type": "object",
+        "required": ["grant_type"],
+        "properties": {"grant_type": {"enum": ["client_credentials"]}, "scope": _STRING},
+    }
+    return {
+        "responses": {
+            200: {"description": "A token", "content": {"application/json": {"schema": _ANSWER}}},
+            **{
+                status: {
+                    "description": "Refused",
+                    "content": {"application/json": {"schema": _ERROR}},
+                }
+                for status in (400, 401, 503)
+            },
+        },
+        "openapi_extra": {
+            "parameters": [
+                {"name": "authorization", "in": "header", "required": True, "schema": _STRING}
+            ],
+            "requestBody": {"required": True, "content": {FORM: {"schema": form}}},
+        },
+    }

@@ -1,0 +1,130 @@
+"""Logs: one JSON object a line, from an allow-list of fields.
+
+A field that is not listed is dropped, so that a careless ``extra`` cannot leak. Tracebacks are
+cut to the class of the exception and the places it passed: a message may hold anything.
+"""
+
+import json
+import logging
+import re
+import sys
+import time
+import traceback
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+FIELDS: Final = (
+    "listener",
+    "method",
+    "route",
+    "status",
+    "duration_ms",
+    "correlation_id",
+    "issuer_id",
+    "client_id",
+    "card_id",
+    "error_code",
+    "reason",
+    "count",
+)
+CORRELATION_HEADER: Final = "x-correlation-id"
+CORRELATION_PATTERN: Final = re.compile(r"[a-zA-Z0-9_. -]{1,64}")
+#: A run of digits as long as a PAN has no business in a log.
+PAN_LIKE: Final = re.compile(r"[0-9]{13}")
+log = logging.getLogger("cms.request")
+
+#: How often this process refused a caller, by kind; shown by the ops listener.
+refusals: Final[Counter[str]] = Counter()
+
+
+class JsonLines(logging.Formatter):
+    """Writes a record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage() if not record.args else str(record.msg),
+        }
+        line |= {name: record.__dict__[name] for name in FIELDS if name in record.__dict__}
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = record.exc_info[0].__name__
+            line["at"] = _places(record.exc_info[2])
+        return json.dumps(line, default=str)
+
+
+def set_up() -> None:
+    """Send every log of this process to standard output as JSON lines."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    logging.root.handlers = [handler]
+    logging.root.setLevel(logging.INFO)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = name != "uvicorn.access"
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def refused(kind: str, reason: str) -> None:
+    """Count and log a caller that was turned away before it was known."""
+    refusals[kind] += 1
+    log.warning(kind, extra={"reason": reason, "count": refusals[kind]})
+
+
+class RequestLog:
+    """ASGI middleware: one line a request, and the correlation id on every answer.
+
+    Handlers add fields to ``scope["log"]``; ``scope["log"]["correlation_id"]`` is set for them.
+    """
+
+    def __init__(self, app: ASGIApp, listener: str) -> None:
+        self._app = app
+        self._listener = listener
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, then log it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        fields: dict[str, object] = {"listener": self._listener, "method": scope["method"]}
+        fields["correlation_id"] = correlation_id(Headers(scope=scope))
+        scope["log"] = fields
+
+        async def send_and_note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                fields["status"] = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[CORRELATION_HEADER] = str(fields["correlation_id"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception:
+            if "status" not in fields:  # otherwise it was answered and logged where it was caught
+                raise
+        finally:
+            fields["route"] = getattr(scope.get("route"), "path", None)
+            fields["duration_ms"] = round((time.perf_counter() - started) * 1000, 2)
+            log.info("request", extra=fields)
+
+
+def correlation_id(headers: Headers) -> str:
+    """Return the caller's correlation id when it is fit for a log, else one of our own."""
+    given = headers.get(CORRELATION_HEADER, "")
+    if CORRELATION_PATTERN.fullmatch(given) and not PAN_LIKE.search(given):
+        return given
+    return str(uuid.uuid4())
+
+
+def _places(trace: TracebackType | None) -> list[str]:
+    return [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(trace)]

@@ -1,0 +1,1 @@
+"""The demo: development certificates, sample cards, and a client that plays Thales D1."""

@@ -1,0 +1,176 @@
+"""Run the service: a parent that only supervises, and workers that each serve every listener.
+
+A worker that ends is replaced. TLS ends here, in a protocol that hands the verified client
+certificate to the application, and in handshakes that are logged when they are refused.
+"""
+
+import asyncio
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
+
+from cms import logs
+from cms.app import Application, create_app
+from cms.settings import Settings
+
+BACKLOG: Final = 2048
+KEEP_ALIVE_SECONDS: Final = 75
+SHUTDOWN_SECONDS: Final = 5
+HANDSHAKE_PENDING: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM and return the exit code."""
+    logs.set_up()
+    if not _token_is_usable():
+        return 1
+    config = _config("cms.serve:worker", settings)
+    Multiprocess(config, sockets=[config.bind_socket()]).run()
+    return 0
+
+
+def worker() -> ASGIApp:
+    """Build the D1 app of one worker; its lifespan opens everything else."""
+    logs.set_up()
+    settings = Settings()
+    application = create_app(settings)
+    return _with_lifespan(application, settings)
+
+
+class ClientCertificateProtocol(HttpToolsProtocol):
+    """Puts the client's certificate, DER, under ``extensions.tls`` of each request's scope."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Read the certificate once a connection."""
+        super().connection_made(transport)
+        ssl_object = transport.get_extra_info("ssl_object")
+        self._der = ssl_object.getpeercert(binary_form=True) if ssl_object else None
+
+    def on_message_begin(self) -> None:
+        """Add the certificate to the scope of a request."""
+        super().on_message_begin()
+        self.scope["extensions"] = {"tls": {"client_certificate_der": self._der}}  # type: ignore[typeddict-item]
+
+
+class LoggedHandshake(ssl.SSLObject):
+    """A TLS connection that says when its handshake was refused, and why."""
+
+    def do_handshake(self) -> None:
+        """Shake hands."""
+        try:
+            super().do_handshake()
+        except HANDSHAKE_PENDING:
+            raise
+        except ssl.SSLError as error:
+            logs.refused("handshake", error.reason or "unknown")
+            raise
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """Require TLS 1.2 or 1.3 and a client certificate that leads to the configured CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.sslobject_class = LoggedHandshake
+    context.load_cert_chain(str(settings.d1_certificate_file), str(settings.d1_key_file))
+    context.load_verify_locations(str(settings.d1_client_ca_file))
+    return context
+
+
+def _config(app: Any, settings: Settings) -> uvicorn.Config:  # noqa: ANN401 - a name or an app
+    in_service = settings.d1_mtls_ends == "service"
+    return uvicorn.Config(
+        app,
+        factory=True,
+        host=settings.d1_host,
+        port=settings.d1_port,
+        uds=str(settings.d1_socket) if settings.d1_socket else None,
+        workers=settings.workers,
+        lifespan="on",
+        http=ClientCertificateProtocol,
+        ssl_context_factory=_context_factory if in_service else None,
+        **_common(),
+    )
+
+
+def _context_factory(_: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    return tls_context(Settings())
+
+
+def _common() -> dict[str, Any]:
+    return {
+        "loop": "uvloop",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "backlog": BACKLOG,
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
+    }
+
+
+class _Listener(uvicorn.Server):
+    """A further listener of a worker: the worker's own server handles the signals."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def _with_lifespan(application: Application, settings: Settings) -> ASGIApp:
+    """Answer the server's lifespan events around the D1 app."""
+    d1 = application.listeners["d1"]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await d1(scope, receive, send)
+            return
+        await receive()
+        async with application.running(), _ops_listener(application, settings):
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return app
+
+
+@asynccontextmanager
+async def _ops_listener(application: Application, settings: Settings) -> AsyncIterator[None]:
+    """Serve the operations app; all workers share its port, the kernel chooses one a connection."""
+    config = uvicorn.Config(application.listeners["ops"], lifespan="off", **_common())
+    listener = _Listener(config)
+    bound = _reusable_socket(settings.ops_host, settings.ops_port)
+    serving = asyncio.create_task(listener.serve(sockets=[bound]))
+    try:
+        yield
+    finally:
+        listener.should_exit = True
+        await serving
+
+
+def _reusable_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind((host, port))
+    return bound
+
+
+def _token_is_usable() -> bool:
+    """Log in once before any worker does: a wrong token PIN must not be tried by all of them."""
+    check = subprocess.run(
+        [sys.executable, "-m", "hsm", "check"], stdout=subprocess.DEVNULL, check=False
+    )
+    return check.returncode == 0

@@ -1,0 +1,196 @@
+"""Cards come in: one by one, or in bulk as JSON lines.
+
+::
+
+    {"cardId": "…", "panJwe": "<JWE>", "expiry": "MMYY", "sequenceNumber": 0, "state": "active",
+     "encryptedPinBlock": "<JWE>", "type": "ISO0"}
+
+``panJwe`` is encrypted to the vault's intake key, plaintext ``{"pan": "…"}``. The last two members
+are for a card whose PIN is known: they are what PUT pin takes, and the change counter stays 0.
+``state`` is inactive unless given.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from cms.domain.cards import CardState
+from cms.persistence.admin import AdminError, add_card
+from crypto.errors import JoseError
+from crypto.jose import json_object
+from hsm.config import WireProfile
+from hsm.errors import (
+    CardIdHoldsPan,
+    ConfigRefused,
+    HsmError,
+    LuhnInvalid,
+    PanRejected,
+    PinRejected,
+    TypeNotOffered,
+    WeakPinRefused,
+)
+from hsm.port import CardRef, PinVault, VaultConfig
+
+EXPIRY_PATTERN: Final = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}")
+SEQUENCE_NUMBER_MAX: Final = 99
+COMMIT_EVERY_ROWS: Final = 200
+LINE_BYTES_MAX: Final = 64 * 1024
+REASONS: Final[Mapping[type[HsmError], str]] = {
+    LuhnInvalid: "the PAN's check digit is wrong",
+    CardIdHoldsPan: "the card id contains the PAN",
+    PanRejected: "panJwe does not hold a PAN encrypted to the intake key",
+    PinRejected: "encryptedPinBlock cannot be used",
+    WeakPinRefused: "the PIN policy forbids this PIN",
+    TypeNotOffered: "this type of PIN block is not offered",
+    ConfigRefused: "a PIN needs the issuer's wire and policy configuration",
+}
+
+
+class RowRefused(Exception):
+    """A card that is not taken in; the message says why and shows no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCard:
+    """A card as it comes in."""
+
+    card: CardRef
+    pan_jwe: str
+    expiry: str
+    sequence_number: int
+    state: CardState
+    pin_jwe: str | None
+    pin_literal: str
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """What became of one line, counted from 1; *refused* is None for a card that is stored."""
+
+    line: int
+    refused: str | None
+
+
+class CardImport:
+    """Takes cards of one issuer into the database."""
+
+    def __init__(
+        self, connection: Connection, vault: PinVault, config: VaultConfig, wire: WireProfile
+    ) -> None:
+        self._connection = connection
+        self._vault = vault
+        self._config = config
+        self._wire = wire
+
+    def run(self, issuer_id: str, lines: Iterable[bytes]) -> Iterator[LineResult]:
+        """Take each line in; a bad one stores nothing and does not stop the others."""
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                self.add(read_line(issuer_id, line))
+            except RowRefused as error:
+                yield LineResult(number, str(error))
+            else:
+                yield LineResult(number, None)
+            if number % COMMIT_EVERY_ROWS == 0:
+                self._connection.commit()
+        self._connection.commit()
+
+    def add(self, new: NewCard) -> None:
+        """Seal and store one card.
+
+        Raises:
+            RowRefused: the vault or the database does not take it.
+            VaultUnavailable: the token is away.
+        """
+        try:
+            sealed = self._vault.seal_pan(new.pan_jwe, new.card)
+            pin: dict[str, object] = {}
+            if new.pin_jwe is not None:
+                block_type = self._wire.block_type(new.pin_literal)
+                if block_type is None:
+                    raise RowRefused("unknown type of PIN block")
+                pin["pin_type"] = block_type.value
+                pin["sealed_pin"] = self._vault.set_pin_from_jwe(
+                    new.pin_jwe, block_type, self._config, new.card, sealed.sealed_pan, 0
+                )
+            add_card(
+                self._connection,
+                new.card,
+                sealed_pan=sealed.sealed_pan,
+                last_four=sealed.last_four,
+                expiry=new.expiry,
+                sequence_number=new.sequence_number,
+                state=new.state.value,
+                **pin,
+            )
+        except AdminError as error:
+            raise RowRefused(str(error)) from None
+        except tuple(REASONS) as error:
+            raise RowRefused(REASONS[type(error)]) from None
+
+
+def read_line(issuer_id: str, line: bytes) -> NewCard:
+    """Read one line.
+
+    Raises:
+        RowRefused: it is not such a row; the message names the member at fault.
+    """
+    try:
+        members = json_object.parse(line if len(line) <= LINE_BYTES_MAX else b"")
+    except JoseError:
+        raise RowRefused("not a JSON object") from None
+    sequence_number = members.get("sequenceNumber", 0)
+    if type(sequence_number) is not int:
+        raise RowRefused("refused member: sequenceNumber")
+    pin_jwe = members.get("encryptedPinBlock")
+    return new_card(
+        issuer_id,
+        _text(members, "cardId"),
+        pan_jwe=_text(members, "panJwe"),
+        expiry=_text(members, "expiry"),
+        sequence_number=sequence_number,
+        state=_text(members, "state", CardState.INACTIVE.value),
+        pin_jwe=None if pin_jwe is None else _text(members, "encryptedPinBlock"),
+        pin_literal=_text(members, "type", "ISO0"),
+    )
+
+
+def new_card(
+    issuer_id: str,
+    card_id: str,
+    *,
+    pan_jwe: str,
+    expiry: str,
+    sequence_number: int,
+    state: str,
+    pin_jwe: str | None = None,
+    pin_literal: str = "ISO0",
+) -> NewCard:
+    """Parse the values of a card.
+
+    Raises:
+        RowRefused: naming the member at fault.
+    """
+    try:
+        card = CardRef(issuer_id, card_id)
+    except ValueError:
+        raise RowRefused("refused member: cardId") from None
+    if not EXPIRY_PATTERN.fullmatch(expiry):
+        raise RowRefused("refused member: expiry")
+    if not 0 <= sequence_number <= SEQUENCE_NUMBER_MAX:
+        raise RowRefused("refused member: sequenceNumber")
+    if state not in set(CardState):
+        raise RowRefused("refused member: state")
+    return NewCard(card, pan_jwe, expiry, sequence_number, CardState(state), pin_jwe, pin_literal)
+
+
+def _text(members: Mapping[str, object], name: str, default: str | None = None) -> str:
+    value = members.get(name, default)
+    if not isinstance(value, str):
+        raise RowRefused(f"refused member: {name}")
+    return value

@@ -1,0 +1,64 @@
+"""Whether this process can do its work: asked again and again, answered from what was last seen."""
+
+import asyncio
+import logging
+from typing import Final
+
+from cms.domain.errors import TryLater
+from cms.persistence.store import Store
+from hsm.lane import Lane
+
+PAUSE_SECONDS: Final = 5.0
+PAUSE_SECONDS_UNREADY: Final = 1.0
+log = logging.getLogger(__name__)
+
+
+class NotDurable(Exception):
+    """Postgres may lose a commit that it reported: a PIN change could vanish."""
+
+
+class Health:
+    """The state of the vault and the database as this process last saw it."""
+
+    def __init__(self, lane: Lane, store: Store) -> None:
+        self.lane = lane
+        self.store = store
+        self.database = False
+        self._durable = False
+
+    @property
+    def vault(self) -> bool:
+        """Whether the token answered its last heartbeat and nothing is stuck."""
+        return self.lane.ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be served."""
+        return self.vault and self.database
+
+    async def check(self) -> None:
+        """Ask both now.
+
+        Raises:
+            NotDurable: the database answers, and does not keep what it commits.
+        """
+        await self.lane.check()
+        try:
+            if not self._durable and not await self.store.is_durable():
+                raise NotDurable
+            self._durable = True
+            await self.store.ping()
+        except TryLater:
+            self.database = False
+        else:
+            self.database = True
+
+    async def beat(self) -> None:
+        """Keep asking, more often while something is away."""
+        while True:
+            await asyncio.sleep(PAUSE_SECONDS if self.ready else PAUSE_SECONDS_UNREADY)
+            try:
+                await self.check()
+            except NotDurable:
+                self.database = False
+                log.critical("database.not_durable")
