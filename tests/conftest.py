@@ -1,0 +1,71 @@
+"""What the tests share: one token, one Postgres, a fresh migrated database for each test."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cms.persistence.migrate import upgrade
+from cms.sandbox.postgres import Postgres
+from cms.sandbox.softhsm import SoftHsm
+from hsm import ceremony
+from hsm.local import vault_over
+from hsm.pkcs11 import Pkcs11Token
+from hsm.settings import TokenSettings
+from hsm.vault import Vault
+
+ROLES = Path(__file__).resolve().parents[1] / "hsm" / "roles.toml"
+TEMPLATE = "migrated"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
+    """A new token without keys; the environment of this process names it."""
+    softhsm = SoftHsm(tmp_path_factory.mktemp("softhsm"))
+    softhsm.ensure()
+    os.environ.update(softhsm.environment)
+    return softhsm
+
+
+@pytest.fixture(scope="session")
+def token(softhsm: SoftHsm) -> Iterator[Pkcs11Token]:
+    """The token with a key of each role.
+
+    A process has one: opening it again, in this process, ends every handle of this one. A test
+    that needs a token of its own uses another process.
+    """
+    token = Pkcs11Token.open(TokenSettings(), writable=True)
+    list(ceremony.create(token, ceremony.read_roles(ROLES)))
+    yield token
+    token.close()
+
+
+@pytest.fixture(scope="session")
+def vault(token: Pkcs11Token) -> Vault:
+    """The vault over that token."""
+    return vault_over(token)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server with a migrated database to copy."""
+    with Postgres(tmp_path_factory.mktemp("pg") / "data") as server:
+        server.create_database(TEMPLATE)
+        upgrade(server.url(TEMPLATE))
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Iterator[str]:
+    """A database of this test's own, migrated and empty."""
+    name = f"test_{secrets.token_hex(6)}"
+    postgres.create_database(name, template=TEMPLATE)
+    yield postgres.url(name)
+    postgres.drop_database(name)
