@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
-from sqlalchemy import Connection
 
 from cms.domain.cards import CardState
 from cms.persistence import admin, tables
-from cms.persistence.admin import AdminError
+from cms.persistence.admin import AdminError, Database
 from cms.services.access import HASHER
 from cms.services.card_import import CardImport, new_card
 from cms.settings import DatabaseSettings
@@ -35,15 +34,15 @@ def issuers_add(arguments: argparse.Namespace) -> int:
     """Add an issuer."""
     if len(arguments.issuer) != ISSUER_ID_CHARS:
         raise AdminError("an issuer id has exactly 10 characters")
-    with _database() as connection:
-        admin.add_issuer(connection, arguments.issuer, arguments.name)
+    with _database() as database:
+        admin.add_issuer(database, arguments.issuer, arguments.name)
     return OK
 
 
 def issuers_state(arguments: argparse.Namespace) -> int:
     """Suspend an issuer or bring it back."""
-    with _database() as connection:
-        admin.set_issuer_state(connection, arguments.issuer, arguments.state)
+    with _database() as database:
+        admin.set_issuer_state(database, arguments.issuer, arguments.state)
     return OK
 
 
@@ -54,7 +53,7 @@ def cards_add(arguments: argparse.Namespace) -> int:
         pan_jwe = arguments.pan_jwe.read_text("ascii").strip()
     else:
         pan_jwe = prompt_pan(vault.public_jwks(KeyRole.INTAKE)["keys"][0])
-    with _database() as connection:
+    with _database() as database:
         new = new_card(
             arguments.issuer,
             arguments.card,
@@ -63,8 +62,8 @@ def cards_add(arguments: argparse.Namespace) -> int:
             sequence_number=arguments.sequence_number,
             state=arguments.state,
         )
-        config = _config_now(connection, arguments.issuer)
-        CardImport(connection, vault, config, WireProfile()).add(new)
+        config = _config_now(database, arguments.issuer)
+        CardImport(database, vault, config, WireProfile()).add(new)
     return OK
 
 
@@ -72,10 +71,10 @@ def cards_import(arguments: argparse.Namespace) -> int:
     """Take in cards from a file of JSON lines; bad lines are named and the others stored."""
     stored, refused = 0, 0
     vault = open_vault()
-    with _database() as connection, arguments.file.open("rb") as lines:
-        admin.row(connection, tables.issuers, issuer_id=arguments.issuer)
-        config = _config_now(connection, arguments.issuer)
-        for result in CardImport(connection, vault, config, _wire(config)).run(
+    with _database() as database, arguments.file.open("rb") as lines:
+        admin.row(database, tables.issuers, issuer_id=arguments.issuer)
+        config = _config_now(database, arguments.issuer)
+        for result in CardImport(database, vault, config, _wire(config)).run(
             arguments.issuer, lines
         ):
             if result.refused is None:
@@ -95,8 +94,8 @@ def cards_state(arguments: argparse.Namespace) -> int:
         card = CardRef(arguments.issuer, arguments.card)
     except ValueError:
         raise AdminError("no such card") from None
-    with _database() as connection:
-        admin.set_card_state(connection, card, CardState(arguments.state))
+    with _database() as database:
+        admin.set_card_state(database, card, CardState(arguments.state))
     return OK
 
 
@@ -108,19 +107,19 @@ def clients_add(arguments: argparse.Namespace) -> int:
     if not subjects:
         raise AdminError("a client needs --subject or --certificate")
     secret_hash = None
-    with _database() as connection:
+    with _database() as database:
         if arguments.secret_file is not None:
             secret = secrets.token_urlsafe(SECRET_BYTES)
             secret_hash = HASHER.hash(secret)
             _write_new(arguments.secret_file, secret + "\n")
-        admin.add_client(connection, arguments.issuer, arguments.client, secret_hash, subjects)
+        admin.add_client(database, arguments.issuer, arguments.client, secret_hash, subjects)
     return OK
 
 
 def clients_state(arguments: argparse.Namespace) -> int:
     """Disable a client or bring it back."""
-    with _database() as connection:
-        admin.set_client_state(connection, arguments.issuer, arguments.client, arguments.state)
+    with _database() as database:
+        admin.set_client_state(database, arguments.issuer, arguments.client, arguments.state)
     return OK
 
 
@@ -132,15 +131,15 @@ def config_load(arguments: argparse.Namespace) -> int:
     if not config.cmac:
         raise AdminError("not sealed: use python -m hsm config seal first")
     parse_body(config.kind, config.body)
-    with _database() as connection:
-        admin.load_config(connection, config)
+    with _database() as database:
+        admin.load_config(database, config)
     return OK
 
 
 def list_table(arguments: argparse.Namespace) -> int:
     """Print the rows of a table, sealed values and hashes left out."""
-    with _database() as connection:
-        for row in admin.rows(connection, arguments.table, getattr(arguments, "issuer", None)):
+    with _database() as database:
+        for row in admin.rows(database, _table(arguments), getattr(arguments, "issuer", None)):
             print("  ".join(f"{name}={_shown(value)}" for name, value in _visible(row)))
     return OK
 
@@ -148,27 +147,31 @@ def list_table(arguments: argparse.Namespace) -> int:
 def show_row(arguments: argparse.Namespace) -> int:
     """Print one row of a table, a line a column."""
     key = {name: getattr(arguments, argument) for name, argument in arguments.key.items()}
-    with _database() as connection:
-        row = admin.row(connection, arguments.table, **key)
+    with _database() as database:
+        row = admin.row(database, _table(arguments), **key)
     for name, value in _visible(row):
         print(f"{name:<22}{_shown(value)}")
-    if arguments.table is tables.vault_config:
+    if "body" in row:
         print(row["body"].decode())
     return OK
 
 
 @contextmanager
-def _database() -> Iterator[Connection]:
+def _database() -> Iterator[Database]:
     settings = DatabaseSettings()
-    with admin.connect(settings.database_url()).begin() as connection:
-        yield connection
+    with admin.transaction(settings.database_url()) as database:
+        yield database
 
 
-def _config_now(connection: Connection, issuer_id: str) -> VaultConfig:
+def _table(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - persistence knows its type
+    return tables.metadata.tables[arguments.table]
+
+
+def _config_now(database: Database, issuer_id: str) -> VaultConfig:
     """Choose the newest version of each kind that is valid now, as the service does."""
-    now = admin.now(connection)
+    now = admin.now(database)
     found: dict[ConfigKind, SealedConfig] = {}
-    for row in admin.rows(connection, tables.vault_config, issuer_id):
+    for row in admin.rows(database, tables.vault_config, issuer_id):
         fields = {name: value for name, value in row.items() if name != "loaded_at"}
         config = SealedConfig(**{**fields, "kind": ConfigKind(row["kind"])})
         if config.valid_from <= now < config.valid_until:

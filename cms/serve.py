@@ -58,7 +58,7 @@ class ClientCertificateProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Add the certificate to the scope of a request."""
         super().on_message_begin()
-        self.scope["extensions"] = {"tls": {"client_certificate_der": self._der}}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {"tls": {"client_certificate_der": self._der}}
 
 
 class LoggedHandshake(ssl.SSLObject):

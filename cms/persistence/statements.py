@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import (
-    ColumnElement,
     ClauseElement,
+    ColumnElement,
     LargeBinary,
     String,
     and_,

@@ -127,7 +127,7 @@ class Store:
         configs = await self._all(statements.READ_CONFIG, issuer_id=issuer_id)
         sealed = [_sealed_config(*row) for row in configs]
         return IssuerRow(
-            [ClientRow(*row) for row in clients],  # type: ignore[arg-type]
+            [ClientRow(*row) for row in clients],
             {config.kind: config for config in sealed},
         )
 
@@ -139,7 +139,7 @@ class Store:
             card_id=card.card_id,
             request_key=request_key,
         )
-        return row and CardToChange(CardState(row[0]), *row[1:])  # type: ignore[arg-type, return-value]
+        return None if row is None else CardToChange(CardState(row[0]), *row[1:])
 
     async def change_pin(
         self,

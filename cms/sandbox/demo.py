@@ -126,7 +126,7 @@ def _import_cards(issuer: str, intake: Mapping[str, str]) -> None:
 
 def _command(package: str, *words: str, quiet: bool = False) -> str:
     """Run ``python -m PACKAGE …`` inside this process, show it, and return what it printed."""
-    from cms.__main__ import main as cms_main  # noqa: PLC0415 - a second run does not need it
+    from cms.cli import main as cms_main  # noqa: PLC0415 - a second run does not need it
     from hsm.__main__ import main as hsm_main  # noqa: PLC0415
 
     print(f"$ python -m {package} {' '.join(words)}")

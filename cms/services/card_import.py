@@ -15,10 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection
-
 from cms.domain.cards import CardState
-from cms.persistence.admin import AdminError, add_card
+from cms.persistence.admin import AdminError, Database, add_card
 from crypto.errors import JoseError
 from crypto.jose import json_object
 from hsm.config import WireProfile
@@ -78,9 +76,9 @@ class CardImport:
     """Takes cards of one issuer into the database."""
 
     def __init__(
-        self, connection: Connection, vault: PinVault, config: VaultConfig, wire: WireProfile
+        self, database: Database, vault: PinVault, config: VaultConfig, wire: WireProfile
     ) -> None:
-        self._connection = connection
+        self._database = database
         self._vault = vault
         self._config = config
         self._wire = wire
@@ -97,8 +95,8 @@ class CardImport:
             else:
                 yield LineResult(number, None)
             if number % COMMIT_EVERY_ROWS == 0:
-                self._connection.commit()
-        self._connection.commit()
+                self._database.commit()
+        self._database.commit()
 
     def add(self, new: NewCard) -> None:
         """Seal and store one card.
@@ -119,7 +117,7 @@ class CardImport:
                     new.pin_jwe, block_type, self._config, new.card, sealed.sealed_pan, 0
                 )
             add_card(
-                self._connection,
+                self._database,
                 new.card,
                 sealed_pan=sealed.sealed_pan,
                 last_four=sealed.last_four,

@@ -61,14 +61,14 @@ def reason(error: DomainError) -> str:
 def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     """Describe *errors* for OpenAPI, from the table that answers them."""
     answers: dict[int | str, dict[str, Any]] = {500: _described("Internal error")}
-    for error in (Unauthorized, *errors, TryLater):
+    always: tuple[type[DomainError], ...] = (Unauthorized, TryLater)
+    for error in (*errors, *always):
         answers[WIRE[error][0]] = _described(str(error.__doc__))
     return answers
 
 
 async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, DomainError)  # noqa: S101 - what it is installed for
-    status, code, text = WIRE[type(error)]
+    status, code, text = next(wire for kind, wire in WIRE.items() if isinstance(error, kind))
     if isinstance(error, BadRequest):
         text = error.field.value
     headers: dict[str, str] = {}

@@ -1,0 +1,22 @@
+# The service and SoftHSM2 for trials; an HSM's own PKCS#11 library is mounted or added in an image
+# on top. Like the compose file, this was not run by the project's CI.
+FROM python:3.12-slim-bookworm
+
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends softhsm2 \
+    && rm -rf /var/lib/apt/lists/*
+
+# The packages are an application: they run from /app and are never installed into site-packages.
+WORKDIR /app
+ENV PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+COPY requirements.lock .
+RUN pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY pyproject.toml ./
+COPY migrations migrations
+COPY crypto crypto
+COPY hsm hsm
+COPY cms cms
+
+RUN useradd --system --no-create-home pins && install -d -o pins -m 0700 /token
+USER pins
+CMD ["python", "-m", "cms", "serve"]

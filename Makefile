@@ -1,0 +1,56 @@
+# Everything a newcomer needs: `make demo` and `make test`. Both set themselves up.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+# Install Debian packages as root; otherwise say the one command that does.
+define apt
+	if [ "$$(id -u)" = 0 ]; then \
+		echo "Installing with apt: $(1)"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
+	else \
+		echo "Run this once, then make again:   sudo apt-get install -y $(1)"; exit 1; \
+	fi
+endef
+
+.PHONY: help demo test check bench lock softhsm
+
+help:  ## Say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.installed softhsm  ## Set up and run the whole service on this machine (ARGS=--once ends after the transcript)
+	@$(RUN)/python -m cms demo $(ARGS)
+
+test: $(VENV)/.installed softhsm  ## Run every test
+	@$(RUN)/pytest $(ARGS)
+
+check: $(VENV)/.installed  ## Lint, types, architecture, compose file
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+	$(RUN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+bench: $(VENV)/.installed softhsm  ## Measure; see benchmarks/README.md
+	@$(RUN)/python -m benchmarks $(ARGS)
+
+lock: $(VENV)/.installed  ## Choose versions anew and write both lock files
+	$(RUN)/pip install --quiet uv
+	$(RUN)/uv pip compile --universal --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
+		pyproject.toml --output-file requirements.lock
+	$(RUN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
+		pyproject.toml --extra sandbox --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+softhsm:
+	@command -v softhsm2-util >/dev/null || { echo "SoftHSM2 is missing."; $(call apt,softhsm2); }
+
+$(VENV)/.installed: requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "venv is missing."; $(call apt,python3-venv); }
+	@echo "Making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,63 @@
+"""Files that are not code: locks, settings in the README, the compose file."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from cms.settings import Settings
+from hsm.settings import TokenSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+
+
+def locked(name: str) -> dict[str, str]:
+    text = (ROOT / name).read_text()
+    return {
+        found[1].lower(): found[2]
+        for found in re.finditer(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_satisfies_what_the_project_asks_for(lock: str) -> None:
+    wanted = list(PROJECT["dependencies"])
+    if lock == "requirements-dev.lock":
+        wanted += [line for group in PROJECT["optional-dependencies"].values() for line in group]
+    versions = locked(lock)
+    for line in wanted:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(versions[requirement.name.lower()]), line
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_has_a_hash_for_each_package_and_no_address(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    for block in re.split(r"\n(?=\S)", text.strip()):
+        assert "--hash=sha256:" in block, block.splitlines()[0]
+    assert "://" not in text
+    assert "index-url" not in text
+
+
+def test_both_locks_hold_the_same_versions() -> None:
+    development = locked("requirements-dev.lock")
+    assert {name: development[name] for name in locked("requirements.lock")} == locked(
+        "requirements.lock"
+    )
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [f"CMS_{name.upper()}" for name in Settings.model_fields]
+    + [f"HSM_{name.upper()}" for name in TokenSettings.model_fields],
+)
+def test_every_setting_is_in_the_readme(variable: str) -> None:
+    assert f"`{variable}`" in (ROOT / "README.md").read_text()
+
+
+def test_the_compose_file_says_that_it_was_not_run() -> None:
+    assert "was not run" in (ROOT / "docker-compose.yml").read_text()
