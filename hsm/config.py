@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crypto.errors import JoseError
-from crypto.jose import json_object
+from crypto.jose import json_object, jwe
 from crypto.jose.jwk import EcPublicKey, parse_public
 from crypto.weak_pins import PinPolicy
 from hsm.errors import CeremonyError, ConfigRefused
@@ -25,6 +25,7 @@ from hsm.port import ConfigKind, PinBlockType, SealedConfig, VaultConfig
 from hsm.sealed import length_prefixed
 
 Member = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+HeaderMember = Annotated[str, Field(pattern=r"^[A-Za-z0-9_#.-]{1,64}$")]
 Literals = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=1)
 ]
@@ -66,6 +67,23 @@ class GetPinWire(_Body):
     include_type: bool = True
 
 
+class JweWire(_Body):
+    """Header members, beside the usual ones, that D1's JWEs may have; they are ignored."""
+
+    extra_header_members: tuple[HeaderMember, ...] = ()
+
+    @model_validator(mode="after")
+    def _changes_nothing(self) -> "JweWire":
+        if jwe.NEVER_ALLOWED & {*self.extra_header_members}:
+            raise ValueError("a header member that can never be allowed")
+        return self
+
+    @property
+    def extra(self) -> frozenset[str]:
+        """The members as the reader takes them."""
+        return frozenset(self.extra_header_members)
+
+
 class Iso0Wire(_Body):
     """The plaintext of an ISO-0 JWE, in both directions."""
 
@@ -99,6 +117,7 @@ class WireProfile(_Body):
     token: TokenWire = TokenWire()
     put_pin: PutPinWire = PutPinWire()
     get_pin: GetPinWire = GetPinWire()
+    jwe: JweWire = JweWire()
     iso0: Iso0Wire = Iso0Wire()
     counter: CounterWire = CounterWire()
     errors: ErrorWire = ErrorWire()

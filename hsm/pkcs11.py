@@ -92,7 +92,7 @@ class _InitializeArgs(ctypes.Structure):
     )
 
 
-class _LockingLibrary(binding.lib):  # type: ignore[misc] # compiled without types
+class _LockingLibrary(binding.lib):
     """The binding's library, initialised so that the module locks its own state."""
 
     def initialize(self) -> None:

@@ -104,7 +104,8 @@ class Vault:
         policy = self._configs.read(ConfigKind.POLICY, PolicyBody, config, card.issuer_id)
         pan = self._open_pan(sealed_pan, card)
         try:
-            pin = _pin_of(self._open_jwe(jwe, KeyRole.D1), wire.iso0, pan)
+            members = self._open_jwe(jwe, KeyRole.D1, wire.jwe.extra)
+            pin = _pin_of(members, wire.iso0, pan)
             check(pin, policy.policy)
         except WeakPinError:
             raise WeakPinRefused from None
@@ -167,9 +168,12 @@ class Vault:
                 if self._token.decrypt_block(label, sealed) != block:
                     raise VaultUnavailable("the token's answer is wrong")
 
-    def _open_jwe(self, text: str, role: KeyRole) -> dict[str, object]:
+    def _open_jwe(
+        self, text: str, role: KeyRole, extra_members: frozenset[str] = frozenset()
+    ) -> dict[str, object]:
         """Decrypt a JWE to one of our keys of *role* and read its JSON object."""
-        plaintext = jwe.decrypt(jwe.parse(text), lambda *given: self._agree(role, *given))
+        message = jwe.parse(text, extra_members)
+        plaintext = jwe.decrypt(message, lambda *given: self._agree(role, *given))
         return json_object.parse(plaintext.reveal())
 
     def _agree(self, role: KeyRole, kid: str, point: Point, other_info: bytes) -> bytes:

@@ -35,6 +35,10 @@ TAG_BYTES: Final = 16
 
 REQUIRED: Final = frozenset({"alg", "enc", "kid", "epk"})
 ALLOWED: Final = REQUIRED | {"typ", "cty", "apu", "apv"}
+NEVER_ALLOWED: Final = frozenset(
+    {"zip", "crit", "jku", "jwk", "x5u", "x5c", "p2s", "p2c", "b64"},
+)
+"""Members that change how a message is read, or that name or carry a key."""
 
 KeyAgreement = Callable[[str, Point, bytes], bytes]
 """Recipient's kid, ephemeral public point and OtherInfo in; the 32-byte content key out."""
@@ -65,11 +69,12 @@ class CompactJwe:
         return hashlib.sha256(b"".join(map(_length_prefixed, parts))).digest()
 
 
-def parse(text: str) -> CompactJwe:
+def parse(text: str, extra_members: frozenset[str] = frozenset()) -> CompactJwe:
     """Read a token of at most 8192 characters; no key is needed.
 
     Header members: ``alg enc kid epk`` required, ``typ cty apu apv`` allowed,
-    all others refused, ``zip`` and ``crit`` among them.
+    and ignored if they are in *extra_members*; all others are refused, and
+    those of ``NEVER_ALLOWED`` always.
 
     Raises:
         JweError: for every way of being wrong.
@@ -78,7 +83,7 @@ def parse(text: str) -> CompactJwe:
     try:
         header, encrypted_key, iv, ciphertext, tag = map(base64url.decode, parts)
         members = json_object.parse(header)
-        kid, epk = _recipient(members)
+        kid, epk = _recipient(members, ALLOWED | extra_members - NEVER_ALLOWED)
         apu, apv = _party(members, "apu"), _party(members, "apv")
     except (JoseError, ValueError):
         raise JweError from None
@@ -142,9 +147,9 @@ def other_info(enc: str, apu: bytes, apv: bytes, key_bits: int) -> bytes:
     return b"".join(fields) + key_bits.to_bytes(4)
 
 
-def _recipient(members: dict[str, object]) -> tuple[str, Point]:
+def _recipient(members: dict[str, object], allowed: frozenset[str]) -> tuple[str, Point]:
     kid, epk = members.get("kid"), members.get("epk")
-    if not REQUIRED <= members.keys() <= ALLOWED:
+    if not REQUIRED <= members.keys() <= allowed:
         raise JweError
     if members["alg"] != ALG or members["enc"] != ENC:
         raise JweError

@@ -60,7 +60,7 @@ def read_envelope(body: bytes, wire: WireProfile) -> PinEnvelope | BadRequest:
     if block_type is None:
         return BadRequest(Field.TYPE)
     try:
-        parsed = jwe.parse(token if isinstance(token, str) else "")
+        parsed = jwe.parse(token if isinstance(token, str) else "", wire.jwe.extra)
     except JoseError:
         return BadRequest(Field.ENCRYPTED_PIN_BLOCK)
     return PinEnvelope(block_type, str(token), parsed.digest)

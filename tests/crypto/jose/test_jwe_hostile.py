@@ -71,6 +71,18 @@ def test_an_unlisted_header_member_is_refused(name: str) -> None:
     refused(forge(header(**{name: UNKNOWN_MEMBERS[name]})))
 
 
+def test_a_header_member_that_the_reader_was_told_of_is_ignored() -> None:
+    token = forge(header(exp=1))
+    refused(token)
+    assert jwe.parse(token, frozenset({"exp"})).kid == KID
+
+
+@pytest.mark.parametrize("name", sorted(jwe.NEVER_ALLOWED))
+def test_a_header_member_that_changes_the_reading_cannot_be_allowed(name: str) -> None:
+    with pytest.raises(JweError):
+        jwe.parse(forge(header(**{name: UNKNOWN_MEMBERS[name]})), frozenset({name}))
+
+
 @pytest.mark.parametrize("value", [["alg"], ["exp"], ["unknown"], "alg", {}])
 def test_crit_is_refused_whatever_it_names(value: object) -> None:
     refused(forge(header(crit=value)))
