@@ -9,6 +9,13 @@
     ├── TranslationError
     ├── WeakPinError
     ├── PinLengthError
+    ├── CardDataError
+    ├── CounterExhaustedError
+    ├── SeccosError
+    ├── VerificationError
+    ├── EmvError
+    ├── KeyBlockError
+    │   └── KeyPurposeError
     └── JoseError
         ├── JweError
         ├── JwsError
@@ -47,6 +54,34 @@ class WeakPinError(CryptoError):
 
 class PinLengthError(CryptoError):
     """The PIN is shorter or longer than the policy allows."""
+
+
+class CardDataError(CryptoError):
+    """The sequence number is not 0 to 99, or the expiry is not YYMM."""
+
+
+class CounterExhaustedError(CryptoError):
+    """The card has used up its change counter."""
+
+
+class SeccosError(CryptoError):
+    """The payload does not have the form that the profile asks for."""
+
+
+class VerificationError(CryptoError):
+    """The decimalisation table, key index, validation rule or offset is not one."""
+
+
+class EmvError(CryptoError):
+    """A value has a length or range that EMV does not allow."""
+
+
+class KeyBlockError(CryptoError):
+    """The text is not a key block we read, or it does not open."""
+
+
+class KeyPurposeError(KeyBlockError):
+    """The key block opens, but its key is for something else, or of another size."""
 
 
 class JoseError(CryptoError):

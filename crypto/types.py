@@ -16,6 +16,15 @@ PIN_BLOCK_BYTES: Final = 8
 BlockCipher = Callable[[bytes], bytes]
 """One AES block of 16 bytes in, one out; the key stays with whoever made it."""
 
+TdesEcb = Callable[[bytes], bytes]
+"""A multiple of 8 bytes in, as many out: TDES in ECB mode, in the direction that the name tells."""
+
+TdesCbc = Callable[[bytes, bytes], bytes]
+"""IV of 8 bytes and a multiple of 8 bytes in, as many out: TDES encryption in CBC mode."""
+
+Mac = Callable[[bytes], bytes]
+"""A whole message in, its full tag out: 16 bytes with AES, 8 with TDES."""
+
 Random = Callable[[int], bytes]
 """A number of bytes in, that many uniformly random bytes out."""
 

@@ -1,11 +1,13 @@
-"""Block ciphers in software, for tests: the service keeps its keys in a token."""
+"""Ciphers in software, for tests: the service keeps its keys in a token."""
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm, Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB
+from cryptography.hazmat.primitives.cmac import CMAC
 
-from crypto.types import BlockCipher
+from crypto import retail_mac
+from crypto.types import BlockCipher, Mac, TdesCbc, TdesEcb
 
 
 def aes_encrypt(key: bytes) -> BlockCipher:
@@ -18,4 +20,41 @@ def aes_decrypt(key: bytes) -> BlockCipher:
 
 def tdes_encrypt(key: bytes, block: bytes) -> bytes:
     """Encrypt under a double-length key: K1, K2, K1."""
-    return Cipher(TripleDES(key + key[:8]), ECB()).encryptor().update(block)
+    return tdes_ecb(key)(block)
+
+
+def triple(key: bytes) -> bytes:
+    """Spell out a key of one, two or three parts as three: K1 K1 K1, K1 K2 K1 or as it is."""
+    return (key * 3)[:24]
+
+
+def tdes_ecb(key: bytes) -> TdesEcb:
+    return lambda data: Cipher(TripleDES(triple(key)), ECB()).encryptor().update(data)
+
+
+def tdes_ecb_decrypt(key: bytes) -> TdesEcb:
+    return lambda data: Cipher(TripleDES(triple(key)), ECB()).decryptor().update(data)
+
+
+def tdes_cbc(key: bytes) -> TdesCbc:
+    return lambda iv, data: Cipher(TripleDES(triple(key)), CBC(iv)).encryptor().update(data)
+
+
+def aes_cmac(key: bytes) -> Mac:
+    return lambda message: _cmac(AES(key), message)
+
+
+def tdes_cmac(key: bytes) -> Mac:
+    return lambda message: _cmac(TripleDES(triple(key)), message)
+
+
+def two_key_mac(key: bytes) -> Mac:
+    """Make the retail MAC as a token does: with K1‖K1 and K1‖K2."""
+    left, full = tdes_cbc(key[:8] * 2), tdes_cbc(key)
+    return lambda message: retail_mac.compute(message, left, full)
+
+
+def _cmac(algorithm: BlockCipherAlgorithm, message: bytes) -> bytes:
+    cmac = CMAC(algorithm)
+    cmac.update(message)
+    return cmac.finalize()
