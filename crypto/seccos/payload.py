@@ -1,0 +1,102 @@
+"""The JSON of a SECCOS payload, as it comes out of the JWE.
+
+NOT PUBLIC: OUR DESIGN. By default, hexadecimal in either case::
+
+    {"pinBlock": "…", "prw": "…", "prwRandom": "…", "mac": "…", "pinChangeCounter": 7}
+
+Names, sizes and what may be missing come from the profile. Members that it does not name are
+ignored; two names of one member are not.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from crypto.errors import SeccosError
+from crypto.seccos.profile import RANDOM_BYTES, PayloadProfile, SeccosProfile
+
+_HEX: Final = re.compile("(?:[0-9A-Fa-f]{2})+")
+_DECIMAL_COUNTER: Final = re.compile("[0-9]{1,10}")
+_HEX_COUNTER: Final = re.compile("[0-9A-Fa-f]{1,8}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Payload:
+    """A payload of the right form; nothing in it has been checked, and it shows nothing."""
+
+    block: bytes
+    prw: bytes
+    """Empty when only the issuer makes a PRW."""
+    random: bytes
+    """Empty when there is none."""
+    mac: bytes
+    counter: int | None
+    key_generation: int | None
+    """The generation of the keys that D1 named, if it named one."""
+
+
+def parse(members: Mapping[str, object], profile: SeccosProfile) -> Payload:
+    """Read the members of a payload.
+
+    Raises:
+        SeccosError: one is missing, there twice, of another type, length or alphabet; the
+            counter is not a whole number from 0 to ``counter.max``; or the key id is unknown.
+    """
+    names, prw = profile.payload, profile.prw
+    random_needed = prw.in_payload and prw.random_bytes > 0
+    random_possible = random_needed or prw.counter_binding == "replace_random"
+    return Payload(
+        block=_hex(_one(members, names.pin_block), profile.pin_block.block_bytes),
+        prw=_hex(_one(members, names.prw), prw.tag_bytes) if prw.in_payload else b"",
+        random=_random(_one(members, names.prw_random), needed=random_needed)
+        if random_possible
+        else b"",
+        mac=_hex(_one(members, names.mac), profile.mac.length),
+        counter=_counter(_one(members, names.counter), profile),
+        key_generation=_generation(_one(members, names.key_id), names),
+    )
+
+
+def _one(members: Mapping[str, object], names: tuple[str, ...]) -> object:
+    """Return the value under whichever of *names* is there; None is as good as missing."""
+    present = [members[name] for name in names if name in members]
+    if len(present) > 1:
+        raise SeccosError
+    return present[0] if present else None
+
+
+def _hex(value: object, size_bytes: int) -> bytes:
+    # The length comes first: what is too long is not even read.
+    if not isinstance(value, str) or len(value) != 2 * size_bytes or not _HEX.fullmatch(value):
+        raise SeccosError
+    return bytes.fromhex(value)
+
+
+def _random(value: object, *, needed: bool) -> bytes:
+    if value is None and not needed:
+        return b""
+    return _hex(value, RANDOM_BYTES)
+
+
+def _counter(value: object, profile: SeccosProfile) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        decimal = profile.payload.counter_text == "decimal"
+        if not (_DECIMAL_COUNTER if decimal else _HEX_COUNTER).fullmatch(value):
+            raise SeccosError
+        value = int(value, 10 if decimal else 16)
+    # A bool is an int to Python.
+    if type(value) is not int or not 0 <= value <= profile.counter.max:
+        raise SeccosError
+    return value
+
+
+def _generation(value: object, names: PayloadProfile) -> int | None:
+    if value is None:
+        return None
+    known: Mapping[object, int] = {key.name: key.generation for key in names.key_ids}
+    if not isinstance(value, str) or value not in known:
+        raise SeccosError
+    return known[value]
