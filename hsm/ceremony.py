@@ -35,10 +35,12 @@ def read_roles(path: Path) -> Sequence[KeyLabel]:
 
 def create(token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport]:
     """Make each key that the token lacks, and report every key of *labels*."""
-    for label in labels:
-        if label not in token.labels():
-            token.generate(label)
-        yield report(token, label)
+    # Two ceremonies at once would make two keys of one label, and no vault opens on those.
+    with token.alone():
+        for label in labels:
+            if label not in token.labels():
+                token.generate(label)
+            yield report(token, label)
 
 
 def report(token: Pkcs11Token, label: KeyLabel) -> KeyReport:

@@ -93,6 +93,12 @@ class Iso0Wire(_Body):
     hex_case: Literal["upper", "lower"] = "upper"
     pan_field: Member = "pan"
 
+    @model_validator(mode="after")
+    def _pan_has_a_member_of_its_own(self) -> "Iso0Wire":
+        if self.pan_field in (self.field, *self.aliases):
+            raise ValueError("a member cannot hold both the PAN and the block")
+        return self
+
 
 class CounterWire(_Body):
     """The answer to GET changeCounter."""
@@ -288,7 +294,7 @@ def from_json(text: str) -> SealedConfig:
             cmac=bytes.fromhex(str(fields.get("cmac", ""))),
             body=canonical_body(fields["body"]),
         )
-    except (JoseError, KeyError, ValueError):
+    except (JoseError, KeyError, OverflowError, ValueError):
         raise ConfigRefused("not a configuration") from None
 
 

@@ -13,7 +13,8 @@
     ├── ConfigRefused      a configuration is not sealed, not valid now, or not well-formed
     ├── CeremonyError      a role file or a key on the token is not as it must be
     └── VaultUnavailable   the token is away, busy or without a key; nothing was changed
-        └── LoginRefused   the token refused the PIN: never tried again by this process
+        ├── LoginRefused   the token refused the PIN: never tried again by this process
+        └── KeyMissing     the token answers, and lacks one key
 """
 
 
@@ -59,6 +60,10 @@ class CeremonyError(HsmError):
 
 class VaultUnavailable(HsmError):
     """The token is away, busy or lacks a key. Nothing was changed; the call may be repeated."""
+
+
+class KeyMissing(VaultUnavailable):
+    """A key is not on the token, or was made after this process found its keys."""
 
 
 class LoginRefused(VaultUnavailable):

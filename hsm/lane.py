@@ -10,11 +10,12 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from hsm.errors import LoginRefused, VaultUnavailable
+from hsm.errors import HsmError, KeyMissing, LoginRefused, VaultUnavailable
 from hsm.port import PinVault
 
+LOOK_AGAIN_SECONDS: Final = 10.0
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,10 @@ class Lane:
         self._vault: PinVault | None = None
         self._login_refused = False
         self._next_opening = 0.0
+        self._next_look = 0.0
         self._in_flight = 0
         self._stuck = False
+        self._reported = False
         self.ready = False
 
     async def call(self, verb: Callable[[PinVault], T]) -> T:
@@ -75,11 +78,13 @@ class Lane:
         """Ask the vault for its health and set :attr:`ready`. Never raises."""
         try:
             await self.call(lambda vault: vault.health())
-        except VaultUnavailable as error:
-            if self.ready:
+        except HsmError as error:
+            if not self._reported:
                 log.warning("vault.unavailable", extra={"reason": str(error)})
+            self._reported = True
             self.ready = False
         else:
+            self._reported = False
             self.ready = not self._stuck
 
     def close(self) -> None:
@@ -90,6 +95,13 @@ class Lane:
         vault = self._vault or self._open()
         try:
             return verb(vault)
+        except KeyMissing:
+            # It may have been made since. Looking costs every request of this process, and a row
+            # of the database that names no key at all must not cost it each time.
+            if time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
+                self._vault = None
+            raise
         except VaultUnavailable:
             # A broken link heals only by initialising the module again.
             self._vault = None

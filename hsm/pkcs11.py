@@ -9,19 +9,26 @@ up costs more than using it: all keys are found once, at opening.
 import ctypes
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from pkcs11 import KDF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
 from pkcs11 import _pkcs11 as binding
-from pkcs11.exceptions import PinIncorrect, PinLocked, PKCS11Error
+from pkcs11.exceptions import (
+    PinExpired,
+    PinIncorrect,
+    PinInvalid,
+    PinLenRange,
+    PinLocked,
+    PKCS11Error,
+)
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from crypto.errors import JwkError
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
-from hsm.errors import CeremonyError, LoginRefused, VaultUnavailable
+from hsm.errors import CeremonyError, KeyMissing, LoginRefused, VaultUnavailable
 from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
 from hsm.settings import TokenSettings
 
@@ -31,6 +38,7 @@ CKR_ALREADY_INITIALIZED: Final = 0x191
 GCM_TAG_BITS: Final = 128
 P256_POINT_BYTES: Final = 65
 CONCAT_KDF_FIRST_ROUND: Final = b"\0\0\0\1"
+PIN_REFUSALS: Final = (PinExpired, PinIncorrect, PinInvalid, PinLenRange, PinLocked)
 
 #: What every secret and private key of ours must say of itself, beside its one usage.
 PROTECTION: Final[Mapping[Attribute, bool]] = {
@@ -79,6 +87,19 @@ _SHARED_SECRET: Final[Mapping[Attribute, bool]] = {
 }
 
 
+_CFunction = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
+
+
+class _FunctionList(ctypes.Structure):
+    """The head of ``CK_FUNCTION_LIST``: a module must export no function but the one for it."""
+
+    _fields_ = (
+        ("version", ctypes.c_ubyte * 2),
+        ("initialize", _CFunction),
+        ("finalize", _CFunction),
+    )
+
+
 class _InitializeArgs(ctypes.Structure):
     """``CK_C_INITIALIZE_ARGS`` (PKCS#11 2.40, 3.4)."""
 
@@ -96,15 +117,21 @@ class _LockingLibrary(binding.lib):
     """The binding's library, initialised so that the module locks its own state."""
 
     def initialize(self) -> None:
-        module = ctypes.CDLL(self.so)
+        module = _functions(self.so)
         arguments = ctypes.byref(_InitializeArgs(flags=CKF_OS_LOCKING_OK))
-        result = module.C_Initialize(arguments)
+        result = module.initialize(arguments)
         if result == CKR_ALREADY_INITIALIZED:
             # An earlier token of this process lost its link: only starting over heals that.
-            module.C_Finalize(None)
-            result = module.C_Initialize(arguments)
+            module.finalize(None)
+            result = module.initialize(arguments)
         if result != CKR_OK:
             raise VaultUnavailable("the PKCS#11 module did not initialise")
+
+
+def _functions(module: str) -> _FunctionList:
+    functions = ctypes.POINTER(_FunctionList)()
+    ctypes.CDLL(module).C_GetFunctionList(ctypes.byref(functions))
+    return functions.contents
 
 
 P = ParamSpec("P")
@@ -132,8 +159,14 @@ class Pkcs11Token:
     Open and use it on one thread of a process that is not forked afterwards.
     """
 
-    def __init__(self, library: Any, session: Any) -> None:  # noqa: ANN401 - the binding has no types
+    def __init__(
+        self,
+        library: Any,  # noqa: ANN401 - the binding has no types
+        session: Any,  # noqa: ANN401 - as above
+        settings: TokenSettings,
+    ) -> None:
         self._library = library
+        self._settings = settings
         self._session = session
         self._keys: dict[KeyLabel, Any] = {}
         self._public_keys: dict[KeyLabel, Any] = {}
@@ -152,15 +185,22 @@ class Pkcs11Token:
                 library = _LockingLibrary(str(settings.module))
                 token = library.get_token(token_label=settings.token_label)
                 session = token.open(rw=writable, user_pin=pin.reveal())
-                return cls(library, session)
-            except (PinIncorrect, PinLocked):
+                return cls(library, session, settings)
+            except PIN_REFUSALS:
                 raise LoginRefused("the token refused the PIN") from None
             except (PKCS11Error, OSError, RuntimeError) as error:
                 raise VaultUnavailable(type(error).__name__) from None
 
     def close(self) -> None:
         """Finalise the module: every session and handle of this process ends."""
-        ctypes.CDLL(self._library.so).C_Finalize(None)
+        _functions(self._library.so).finalize(None)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """See the keys that others made, and let no other process of this machine make any."""
+        with _one_at_a_time(self._settings):
+            self._find_keys()
+            yield
 
     def labels(self) -> Sequence[KeyLabel]:
         """List the keys of ours on the token."""
@@ -230,13 +270,13 @@ class Pkcs11Token:
     def public_point(self, label: KeyLabel) -> Point:
         """Read the public half of an EC key."""
         if label not in self._public_keys:
-            raise VaultUnavailable("a key is not on the token")
+            raise KeyMissing("a key is not on the token")
         # CKA_EC_POINT is a DER octet string; its last 65 bytes are the uncompressed point.
         encoded = bytes(self._public_keys[label][Attribute.EC_POINT])[-P256_POINT_BYTES:]
         try:
             return Point(encoded[1:33], encoded[33:])
         except JwkError:
-            raise CeremonyError("a key on the token is not a P-256 key") from None
+            raise VaultUnavailable("a key on the token is not a P-256 key") from None
 
     @_device_call
     def check_value(self, label: KeyLabel) -> bytes:
@@ -280,9 +320,10 @@ class Pkcs11Token:
     def _key(self, label: KeyLabel) -> Any:  # noqa: ANN401 - the binding has no types
         key = self._keys.get(label)
         if key is None:
-            raise VaultUnavailable("a key is not on the token")
+            raise KeyMissing("a key is not on the token")
         return key
 
+    @_device_call
     def _find_keys(self) -> None:
         """Find every key once, or fail when two carry the same label."""
         self._keys = _by_label(self._session, ObjectClass.SECRET_KEY)
@@ -313,7 +354,7 @@ def _by_label(session: Any, kind: ObjectClass) -> dict[KeyLabel, Any]:  # noqa: 
     for key in session.get_objects({Attribute.CLASS: kind}):
         try:
             label = KeyLabel.parse(key.label)
-        except CeremonyError:
+        except (CeremonyError, UnicodeDecodeError):
             continue  # another application's key on the same token
         if label in found:
             raise VaultUnavailable("two keys carry the same label")
@@ -328,10 +369,11 @@ def _one_at_a_time(settings: TokenSettings) -> Iterator[Secret[str]]:
     Processes that start together otherwise fail now and then inside SoftHSM. The lock is taken
     on the PIN file itself, which all of them can read and none needs to write.
     """
-    try:
-        file = settings.pin_file.open(encoding="utf-8")
-    except OSError:
-        raise VaultUnavailable("the file with the token PIN cannot be read") from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield Secret(file.read().rstrip("\r\n"))
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(settings.pin_file.open(encoding="utf-8"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            pin = Secret(file.read().rstrip("\r\n"))
+        except (OSError, UnicodeDecodeError):
+            raise VaultUnavailable("the file with the token PIN cannot be read") from None
+        yield pin

@@ -7,12 +7,13 @@ block is the one ``PinRejected``.
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from hmac import compare_digest
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from crypto.errors import CryptoError, JweError, PinBlockError, WeakPinError
+from crypto.errors import CryptoError, JweError, JwsError, PinBlockError, WeakPinError
 from crypto.jose import json_object, jwe, jws
 from crypto.jose.jwk import EcPublicKey, Point, public_jwk, thumbprint
 from crypto.pinblock import PinBlockFormat, iso0, iso4
@@ -158,22 +159,47 @@ class Vault:
         return {"keys": [public_jwk(self._public[label], use) for label in labels]}
 
     def health(self) -> None:
-        """Encipher, decipher and compare a random block with every AES key in use."""
-        for role, label in self._active.items():
-            block = self._token.random(HEARTBEAT_BYTES)
-            if role.usage is Usage.MAC:
-                self._token.mac(label, block)
-            elif role.usage is Usage.ENCRYPT:
-                sealed = self._token.encrypt_block(label, block)
-                if self._token.decrypt_block(label, sealed) != block:
-                    raise VaultUnavailable("the token's answer is wrong")
+        """Use every active key once and compare what comes back."""
+        for label in self._active.values():
+            if not self._answers(label):
+                raise VaultUnavailable("the token's answer is wrong")
+
+    def _answers(self, label: KeyLabel) -> bool:
+        token, block = self._token, self._token.random(HEARTBEAT_BYTES)
+        match label.role.usage:
+            case Usage.MAC:
+                return token.mac(label, block) == token.mac(label, block)
+            case Usage.ENCRYPT:
+                return token.decrypt_block(label, token.encrypt_block(label, block)) == block
+            case Usage.AGREE:
+                return self._reads_a_jwe(label, block)
+            case Usage.SIGN:
+                return self._signs(label)
+
+    def _reads_a_jwe(self, label: KeyLabel, block: bytes) -> bool:
+        ephemeral = ec.generate_private_key(ec.SECP256R1())
+        text = jwe.encrypt(
+            block, self._public[label], ephemeral=ephemeral, random=self._token.random
+        )
+        try:
+            return jwe.decrypt(jwe.parse(text), partial(self._agree, label.role)).reveal() == block
+        except JweError:
+            return False
+
+    def _signs(self, label: KeyLabel) -> bool:
+        key = self._public[label]
+        try:
+            jws.verify(self.sign_token({}), {key.kid: key}, "at+jwt")
+        except JwsError:
+            return False
+        return True
 
     def _open_jwe(
         self, text: str, role: KeyRole, extra_members: frozenset[str] = frozenset()
     ) -> dict[str, object]:
         """Decrypt a JWE to one of our keys of *role* and read its JSON object."""
         message = jwe.parse(text, extra_members)
-        plaintext = jwe.decrypt(message, lambda *given: self._agree(role, *given))
+        plaintext = jwe.decrypt(message, partial(self._agree, role))
         return json_object.parse(plaintext.reveal())
 
     def _agree(self, role: KeyRole, kid: str, point: Point, other_info: bytes) -> bytes:
@@ -244,10 +270,10 @@ def _public_key(point: Point) -> EcPublicKey:
 
 def _pin_of(members: Mapping[str, object], wire: Iso0Wire, pan: Pan) -> Pin:
     """Read the PIN from the plaintext of an ISO-0 JWE; a PAN in it must be the card's."""
-    names = [name for name in (wire.field, *wire.aliases) if name in members]
+    names = members.keys() & {wire.field, *wire.aliases}
     if len(names) != 1 or members.get(wire.pan_field, pan.reveal()) != pan.reveal():
         raise PinBlockError
-    return iso0.decode(PinBlock.from_hex(_text(members, names[0])), pan)
+    return iso0.decode(PinBlock.from_hex(_text(members, names.pop())), pan)
 
 
 def _iso0_plaintext(block: PinBlock, wire: Iso0Wire) -> bytes:

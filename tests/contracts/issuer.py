@@ -1,0 +1,134 @@
+"""An issuer at a vault, with D1's side of it and without a database."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
+
+from cms.sandbox.d1_client import decrypt, iso0_pin
+from hsm.keys import KeyRole
+from hsm.port import (
+    CardRef,
+    ConfigKind,
+    PinBlockType,
+    PinVault,
+    SealedConfig,
+    SealedPan,
+    SealedPin,
+    VaultConfig,
+)
+from tests.bank import PAN, config
+
+ISSUER_ID = "testbank01"
+CARD = CardRef(ISSUER_ID, "card-1")
+PIN = "4071"
+LONG_PINS: Mapping[str, object] = {"length_max": 12}
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """What the service holds of an issuer, the vault that sealed it, and D1's private key."""
+
+    vault: PinVault
+    config: VaultConfig
+    d1_key: JWK
+
+    @property
+    def d1_jwk(self) -> dict[str, str]:
+        """Our key, to which D1 encrypts PIN blocks."""
+        return self.vault.public_jwks(KeyRole.D1)["keys"][0]
+
+    @property
+    def intake_jwk(self) -> dict[str, str]:
+        """Our key, to which PANs are encrypted on their way in."""
+        return self.vault.public_jwks(KeyRole.INTAKE)["keys"][0]
+
+    def pan_jwe(self, pan: str) -> str:
+        return jwe_to(self.intake_jwk, {"pan": pan})
+
+    def pin_jwe(self, plaintext: object) -> str:
+        return jwe_to(self.d1_jwk, plaintext)
+
+    def seal_pan(self, pan: str = PAN, card: CardRef = CARD) -> SealedPan:
+        return self.vault.seal_pan(self.pan_jwe(pan), card).sealed_pan
+
+    def set_jwe(
+        self, jwe: str, sealed_pan: SealedPan, card: CardRef = CARD, counter: int = 1
+    ) -> SealedPin:
+        return self.vault.set_pin_from_jwe(
+            jwe, PinBlockType.ISO0, self.config, card, sealed_pan, counter
+        )
+
+    def set_pin(
+        self,
+        pin: str,
+        sealed_pan: SealedPan,
+        pan: str = PAN,
+        card: CardRef = CARD,
+        counter: int = 1,
+    ) -> SealedPin:
+        jwe = self.pin_jwe({"pinBlock": block(pin, pan)})
+        return self.set_jwe(jwe, sealed_pan, card, counter)
+
+    def export(
+        self,
+        sealed_pin: SealedPin,
+        sealed_pan: SealedPan,
+        card: CardRef = CARD,
+        counter: int = 1,
+    ) -> str:
+        return self.vault.export_jwe(sealed_pin, sealed_pan, self.config, card, counter)
+
+    def pin(
+        self,
+        sealed_pin: SealedPin,
+        sealed_pan: SealedPan,
+        pan: str = PAN,
+        card: CardRef = CARD,
+        counter: int = 1,
+    ) -> str:
+        """Export the PIN and open the JWE as D1 does."""
+        content = decrypt(self.export(sealed_pin, sealed_pan, card, counter), self.d1_key)
+        (text,) = content.values()
+        return iso0_pin(text, pan)
+
+    def with_config(self, kind: ConfigKind, sealed: SealedConfig | None) -> "Issuer":
+        """Put another configuration in the place of one, or take it away."""
+        others = {key: value for key, value in self.config.items() if key is not kind}
+        return replace(self, config=others if sealed is None else {**others, kind: sealed})
+
+    def configured(self, kind: ConfigKind, body: Mapping[str, object]) -> "Issuer":
+        """Seal another configuration and use it."""
+        return self.with_config(kind, self.vault.seal_config(config(ISSUER_ID, kind, body)))
+
+
+def open_issuer(vault: PinVault) -> Issuer:
+    """Seal an issuer's configuration: all defaults, and a new recipient key of D1."""
+    d1_key = JWK.generate(kty="EC", crv="P-256", kid="d1-2026")
+    issuer = Issuer(vault, {}, d1_key)
+    for kind, body in (
+        (ConfigKind.WIRE, {}),
+        (ConfigKind.POLICY, {}),
+        (ConfigKind.RECIPIENT, {"jwk": json.loads(d1_key.export_public())}),
+    ):
+        issuer = issuer.configured(kind, body)
+    return issuer
+
+
+def jwe_to(jwk: Mapping[str, Any], plaintext: object, **header: object) -> str:
+    """Encrypt *plaintext* to *jwk* with jwcrypto: bytes as they are, anything else as JSON."""
+    payload = plaintext if isinstance(plaintext, bytes) else json.dumps(plaintext).encode()
+    protected = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": jwk["kid"], **header}
+    recipient = JWK(**{member: jwk[member] for member in ("kty", "crv", "x", "y")})
+    return str(JWE(payload, json.dumps(protected), recipient=recipient).serialize(compact=True))
+
+
+def block(
+    pin: str, pan: str = PAN, *, control: str = "0", length: str = "", fill: str = "F"
+) -> str:
+    """Lay out an ISO-0 block, or one that is wrong where the test says; *fill* is repeated."""
+    field = f"{control}{length or format(len(pin), 'X')}{pin}".ljust(16, fill)
+    return format(int(field, 16) ^ int(pan[-13:-1].rjust(16, "0"), 16), "016X")

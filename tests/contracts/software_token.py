@@ -1,0 +1,95 @@
+"""A Token without a device: keys in this process, arithmetic by the cryptography library.
+
+It shows that the vault and its contract need no PKCS#11. A test that wants a token to answer
+wrongly makes a subclass of it.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.cmac import CMAC
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
+
+from crypto.jose.jwk import Point
+from hsm.errors import VaultUnavailable
+from hsm.keys import KeyKind, KeyLabel, KeyRole
+
+AES_BYTES = 32
+
+
+class SoftwareToken:
+    """A :class:`hsm.token.Token` with a key of each role, or with the keys that are named."""
+
+    def __init__(self, labels: Sequence[KeyLabel] | None = None) -> None:
+        self.secrets: dict[KeyLabel, bytes] = {}
+        self.private: dict[KeyLabel, ec.EllipticCurvePrivateKey] = {}
+        for label in [KeyLabel(role, 1) for role in KeyRole] if labels is None else labels:
+            self.generate(label)
+
+    def labels(self) -> Sequence[KeyLabel]:
+        return (*self.secrets, *self.private)
+
+    def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
+        encryptor = self._ecb(label).encryptor()
+        return encryptor.update(block) + encryptor.finalize()
+
+    def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
+        decryptor = self._ecb(label).decryptor()
+        return decryptor.update(block) + decryptor.finalize()
+
+    def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
+        return AESGCM(self._secret(label)).encrypt(nonce, plaintext, None)
+
+    def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
+        return AESGCM(self._secret(label)).decrypt(nonce, ciphertext, None)
+
+    def mac(self, label: KeyLabel, data: bytes) -> bytes:
+        cmac = CMAC(algorithms.AES(self._secret(label)))
+        cmac.update(data)
+        return cmac.finalize()
+
+    def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:
+        z = self._private(label).exchange(ec.ECDH(), point.public_key())
+        return ConcatKDFHash(hashes.SHA256(), 32, other_info).derive(z)
+
+    def sign(self, label: KeyLabel, digest: bytes) -> bytes:
+        algorithm = ec.ECDSA(Prehashed(hashes.SHA256()))
+        r, s = decode_dss_signature(self._private(label).sign(digest, algorithm))
+        return r.to_bytes(32) + s.to_bytes(32)
+
+    def random(self, size_bytes: int) -> bytes:
+        return os.urandom(size_bytes)
+
+    def public_point(self, label: KeyLabel) -> Point:
+        numbers = self._private(label).public_key().public_numbers()
+        return Point(numbers.x.to_bytes(32), numbers.y.to_bytes(32))
+
+    def check_value(self, label: KeyLabel) -> bytes:
+        return self.encrypt_block(label, bytes(16))[:3]
+
+    def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
+        return {"LOCAL": label in self.labels()}
+
+    def generate(self, label: KeyLabel) -> None:
+        if label.role.kind is KeyKind.AES_256:
+            self.secrets[label] = os.urandom(AES_BYTES)
+        else:
+            self.private[label] = ec.generate_private_key(ec.SECP256R1())
+
+    def _ecb(self, label: KeyLabel) -> Cipher[modes.ECB]:
+        return Cipher(algorithms.AES(self._secret(label)), modes.ECB())
+
+    def _secret(self, label: KeyLabel) -> bytes:
+        if label not in self.secrets:
+            raise VaultUnavailable("a key is not on the token")
+        return self.secrets[label]
+
+    def _private(self, label: KeyLabel) -> ec.EllipticCurvePrivateKey:
+        if label not in self.private:
+            raise VaultUnavailable("a key is not on the token")
+        return self.private[label]

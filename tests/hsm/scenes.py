@@ -1,0 +1,260 @@
+"""What must happen in a process of its own: opening a token ends every handle of its process.
+
+``play("name", softhsm)`` runs the function of that name in another process; what it prints as
+JSON, or how it died, comes back.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from pkcs11.attributes import AttributeMapper
+
+from cms.sandbox.softhsm import SoftHsm
+from hsm import ceremony
+from hsm.errors import HsmError
+from hsm.keys import KeyLabel, KeyRole
+from hsm.local import vault_over
+from hsm.pkcs11 import Pkcs11Token
+from hsm.settings import TokenSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = [KeyLabel(role, 1) for role in KeyRole]
+SECOND = [KeyLabel(role, 2) for role in KeyRole]
+THREADS, OPERATIONS, ROUNDS = 8, 100, 5
+
+
+def environment(softhsm: SoftHsm) -> dict[str, str]:
+    """The environment of a process that uses *softhsm*."""
+    return {**os.environ, **softhsm.environment}
+
+
+def play(scene: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
+    """Run a scene of this file on *softhsm*; a crash fails the test with what it wrote."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hsm.scenes", scene],
+        cwd=ROOT,
+        env=environment(softhsm),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return json.loads(done.stdout)
+
+
+def start(scene: str, softhsm: SoftHsm) -> subprocess.Popen[str]:
+    """Start a scene that reads a line of standard input for each of its rounds."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.hsm.scenes", scene],
+        cwd=ROOT,
+        env=environment(softhsm),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def show(text: str) -> None:
+    """Write a line to the process that started this one."""
+    print(text, flush=True)  # noqa: T201 - this is how a scene answers
+
+
+def login_and_files() -> dict[str, str]:
+    """Open the token with one setting wrong at a time; the wrong PIN comes last."""
+    good = TokenSettings()
+    directory = good.pin_file.parent
+    files = {
+        "binary": b"\xff\xfe\xff\xfe",
+        "empty": b"",
+        "another": b"00000000\n",
+        "windows": good.pin_file.read_bytes().rstrip() + b"\r\n",
+    }
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    wrong: dict[str, dict[str, object]] = {
+        "no module": {"module": directory / "none.so"},
+        "module is no library": {"module": good.pin_file},
+        "library is no module": {"module": Path("/lib/x86_64-linux-gnu/libc.so.6")},
+        "no token": {"token_label": "another"},
+        "no PIN file": {"pin_file": directory / "none"},
+        "PIN file is a directory": {"pin_file": directory},
+        "PIN file is not text": {"pin_file": directory / "binary"},
+        "empty PIN": {"pin_file": directory / "empty"},
+        "wrong PIN": {"pin_file": directory / "another"},
+        "line end of Windows": {"pin_file": directory / "windows"},
+        "nothing wrong": {},
+    }
+    return {name: outcome(good.model_copy(update=change)) for name, change in wrong.items()}
+
+
+def outcome(settings: TokenSettings) -> str:
+    """Open the token and close it, or name the error."""
+    try:
+        Pkcs11Token.open(settings).close()
+    except HsmError as error:
+        return type(error).__name__
+    return "open"
+
+
+def threads() -> int:
+    """Use the token from many threads, each with a session of its own; count right answers."""
+    token = Pkcs11Token.open(TokenSettings(), writable=True)
+    list(ceremony.create(token, FIRST))
+    right = []
+
+    def work() -> None:
+        session = another_session(token)
+        key = session.get_key(object_class=ObjectClass.SECRET_KEY, label="pin.g1")
+        mac_key = session.get_key(object_class=ObjectClass.SECRET_KEY, label="pin-mac.g1")
+        mac = mac_key.sign(bytes(16), mechanism=Mechanism.AES_CMAC)
+        for number in range(OPERATIONS):
+            block = number.to_bytes(16)
+            sealed = key.encrypt(block, mechanism=Mechanism.AES_ECB)
+            assert key.decrypt(sealed, mechanism=Mechanism.AES_ECB) == block
+            assert mac_key.sign(bytes(16), mechanism=Mechanism.AES_CMAC) == mac
+            assert len(session.generate_random(128)) == 16
+            assert session.get_key(object_class=ObjectClass.PRIVATE_KEY, label="d1.g1")
+        right.append(OPERATIONS)
+
+    workers = [threading.Thread(target=work) for _ in range(THREADS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(right)
+
+
+def open_in_rounds() -> None:
+    """Open, use and close the token at each line of standard input."""
+    show("ready")
+    for _ in sys.stdin:
+        try:
+            token = Pkcs11Token.open(TokenSettings())
+            vault_over(token).health()
+            token.close()
+        except Exception as error:  # noqa: BLE001 - the test wants to know any
+            show(repr(error))
+        else:
+            show("open")
+
+
+def token_taken_away() -> dict[str, str]:
+    """Take the token away while it is open, and bring it back."""
+    tokens = TokenSettings().pin_file.parent / "tokens"
+    open_token = Pkcs11Token.open(TokenSettings(), writable=True)
+    list(ceremony.create(open_token, FIRST))
+    sealed = open_token.encrypt_block(FIRST[0], bytes(16))
+    with away(tokens):
+        seen = {"a call": attempt(lambda: open_token.encrypt_block(FIRST[0], bytes(16)))}
+        seen["an opening"] = outcome(TokenSettings())
+    again = Pkcs11Token.open(TokenSettings())
+    same = again.decrypt_block(FIRST[0], sealed) == bytes(16)
+    return {**seen, "back": "the same key" if same else "another key"}
+
+
+def another_session(token: Pkcs11Token, **given: object) -> Any:  # noqa: ANN401 - the binding's
+    """Open a session of another application of this process, which shares the login."""
+    return token._library.get_token(token_label=TokenSettings().token_label).open(**given)
+
+
+@contextmanager
+def away(path: Path) -> Iterator[None]:
+    hidden = path.with_name("away")
+    path.rename(hidden)
+    path.mkdir()
+    yield
+    shutil.rmtree(path)
+    hidden.rename(path)
+
+
+def attempt(call: Callable[[], object]) -> str:
+    try:
+        return repr(call())
+    except HsmError as error:
+        return type(error).__name__
+
+
+def generations() -> dict[str, Any]:
+    """Seal, hold a second ceremony, and open the token again."""
+    # Not at the top: it loads half of the service, which the other scenes need not wait for.
+    from tests.contracts.issuer import PIN, open_issuer
+
+    token = Pkcs11Token.open(TokenSettings(), writable=True)
+    list(ceremony.create(token, FIRST))
+    before = open_issuer(vault_over(token))
+    old_pan = before.seal_pan()
+    old_pin = before.set_pin(PIN, old_pan)
+    reports = [asdict(ceremony.report(token, label)) for label in FIRST]
+    list(ceremony.create(token, SECOND))
+    token.close()
+
+    token = Pkcs11Token.open(TokenSettings())
+    after = open_issuer(vault_over(token))
+    new_pan = after.seal_pan()
+    new_pin = after.set_pin(PIN, new_pan)
+    first = [asdict(ceremony.report(token, label)) for label in FIRST]
+    return {
+        "sealed under": [str(unpacked(sealed)) for sealed in (old_pan, old_pin, new_pan, new_pin)],
+        "old PIN": after.pin(old_pin, old_pan) == PIN,
+        "new PIN": after.pin(new_pin, new_pan) == PIN,
+        "first keys as before": first == reports,
+    }
+
+
+def unpacked(sealed: bytes) -> str:
+    return sealed[2 : 2 + sealed[1]].decode()
+
+
+def foreign_objects() -> list[str]:
+    """Put objects of other applications beside ours, then open the token."""
+    token = Pkcs11Token.open(TokenSettings(), writable=True)
+    list(ceremony.create(token, FIRST))
+    mapper = AttributeMapper()
+    mapper.register_handler(Attribute.LABEL, lambda label: label or b"", bytes)
+    with another_session(token, rw=True, attribute_mapper=mapper) as session:
+        for label in ("another", "pin.g1x", "PIN.g1", "pin.g0", "zpk.g1", "", "ключ"):
+            session.generate_key(KeyType.AES, 256, label=label.encode(), store=True)
+        session.generate_key(KeyType.AES, 256, label=b"schl\xfcssel", store=True)
+        note = {Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: b"pin.g1"}
+        session.create_object({**note, Attribute.TOKEN: True, Attribute.VALUE: b"a note"})
+    token.close()
+    return sorted(map(str, Pkcs11Token.open(TokenSettings()).labels()))
+
+
+def two_keys_of_one_label() -> str:
+    """Let another application make a key that has the label of one of ours."""
+    token = Pkcs11Token.open(TokenSettings(), writable=True)
+    token.generate(FIRST[0])
+    token._session.generate_key(KeyType.AES, 256, label=str(FIRST[0]), store=True)
+    token.close()
+    return outcome(TokenSettings())
+
+
+SCENES = {
+    scene.__name__: scene
+    for scene in (
+        login_and_files,
+        threads,
+        open_in_rounds,
+        token_taken_away,
+        generations,
+        foreign_objects,
+        two_keys_of_one_label,
+    )
+}
+
+if __name__ == "__main__":
+    shown = SCENES[sys.argv[1]]()
+    if shown is not None:
+        show(json.dumps(shown))

@@ -1,0 +1,113 @@
+"""The ceremony: role files, and what is said of each key."""
+
+from pathlib import Path
+
+import pytest
+from jwcrypto.jwk import JWK
+
+from crypto.jose import base64url
+from hsm import ceremony
+from hsm.errors import CeremonyError
+from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11 import Pkcs11Token
+from hsm.settings import TokenSettings
+from tests.hsm.scenes import FIRST, ROOT
+
+
+def role_file(directory: Path, text: str | bytes) -> Path:
+    path = directory / "roles.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_the_role_file_of_the_project_names_every_role_once() -> None:
+    assert sorted(ceremony.read_roles(ROOT / "hsm" / "roles.toml"), key=str) == sorted(
+        FIRST, key=str
+    )
+
+
+def test_a_role_file_is_read_in_its_order(tmp_path: Path) -> None:
+    path = role_file(tmp_path, "[keys]\npin = 2\nd1 = 10 # rotated\npin-mac = 2\n")
+    assert list(map(str, ceremony.read_roles(path))) == ["pin.g2", "d1.g10", "pin-mac.g2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "keys",
+        "[keys",
+        "[roles]\npin = 1",
+        "keys = 1",
+        'keys = ["pin"]',
+        "[keys]\npin = 1\npin = 2",
+        "[keys]\nzpk = 1",
+        "[keys]\npin = 0",
+        "[keys]\npin = -1",
+        "[keys]\npin = 1.0",
+        "[keys]\npin = true",
+        "[keys]\npin = 1000000",
+        '[keys]\npin = ""',
+        "[keys]\npin = [1]",
+        "[keys.pin]\ng = 1",
+        '[keys]\n"pin.g1" = 1',
+        b"\xff\xfe",
+        b"[keys]\npin = 1 # \xff",
+    ],
+    ids=repr,
+)
+def test_a_role_file_that_is_not_one_is_refused(tmp_path: Path, text: str | bytes) -> None:
+    with pytest.raises(CeremonyError, match="not a"):
+        ceremony.read_roles(role_file(tmp_path, text))
+
+
+def test_a_role_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(CeremonyError, match="not a role file"):
+            ceremony.read_roles(path)
+
+
+@pytest.mark.parametrize("label", FIRST, ids=str)
+def test_a_key_is_named_by_what_others_compute_too(token: Pkcs11Token, label: KeyLabel) -> None:
+    report = ceremony.report(token, label)
+    assert (report.label, report.as_expected) == (label, True)
+    if label.role.usage is Usage.ENCRYPT:
+        # A check value is the first 3 bytes of an enciphered zero block (ANSI X9.24-1, annex A).
+        assert report.fingerprint == token.encrypt_block(label, bytes(16))[:3].hex().upper()
+    elif label.role.kind is KeyKind.AES_256:
+        assert bytes.fromhex(report.fingerprint) == token.check_value(label)
+    else:
+        point = token.public_point(label)
+        x, y = base64url.encode(point.x), base64url.encode(point.y)
+        assert report.fingerprint == JWK(kty="EC", crv="P-256", x=x, y=y).thumbprint()
+
+
+def test_no_two_keys_have_one_fingerprint(token: Pkcs11Token) -> None:
+    assert len({ceremony.report(token, label).fingerprint for label in FIRST}) == len(FIRST)
+
+
+def test_a_ceremony_leaves_keys_that_are_there_alone(token: Pkcs11Token) -> None:
+    before = [ceremony.report(token, label) for label in FIRST]
+    assert list(ceremony.create(token, FIRST)) == before
+    assert set(token.labels()) == set(FIRST)
+
+
+@pytest.mark.parametrize("name", ["EXTRACTABLE", "WRAP", "LOCAL", "SENSITIVE"])
+def test_a_key_whose_attributes_are_not_those_of_its_role_is_reported(
+    token: Pkcs11Token, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = FIRST[0]
+    read = dict(token.attributes(label))
+    monkeypatch.setattr(token, "attributes", lambda _: {**read, name: not read[name]})
+    assert not ceremony.report(token, label).as_expected
+
+
+def test_missing_roles_are_listed() -> None:
+    class Empty:
+        """A session without a key."""
+
+        def get_objects(self, _: object) -> tuple[()]:
+            return ()
+
+    settings = TokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
+    assert ceremony.missing(Pkcs11Token(None, Empty(), settings)) == list(KeyRole)

@@ -1,0 +1,367 @@
+"""Vault configuration: what is refused, what is sealed, and how it is written."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jwcrypto.jwk import JWK
+
+from hsm.config import ConfigReader, PolicyBody, WireProfile, from_json, parse_body, seal, to_json
+from hsm.errors import ConfigRefused
+from hsm.keys import KeyLabel, KeyRole
+from hsm.port import ConfigKind, PinBlockType, SealedConfig
+from tests.bank import VALID_FROM, VALID_UNTIL, config
+from tests.contracts.software_token import SoftwareToken
+
+ISSUER_ID = "testbank01"
+LABEL = KeyLabel(KeyRole.CONFIG_MAC, 1)
+SECRET_LOOKING = "4111111111111111"
+
+# As text
+
+scalars = st.none() | st.booleans() | st.text(max_size=20)
+numbers = st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    scalars | numbers,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+moments = st.datetimes(
+    min_value=datetime(1990, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
+    timezones=st.just(UTC) | st.integers(-720, 720).map(lambda m: timezone(timedelta(minutes=m))),
+)
+configs = st.builds(
+    config,
+    st.text(min_size=10, max_size=10),
+    st.sampled_from(ConfigKind),
+    st.dictionaries(st.text(max_size=8), json_values, max_size=4),
+    st.integers(1, 2**31),
+    moments,
+    moments,
+)
+
+
+@given(configs, st.text(max_size=20), st.binary(max_size=16))
+def test_a_configuration_is_read_as_it_was_written(
+    written: SealedConfig, label: str, cmac: bytes
+) -> None:
+    text = json.loads(to_json(written)) | {"key_label": label, "cmac": cmac.hex()}
+    read = from_json(json.dumps(text))
+    assert read == from_json(to_json(read))
+    assert (read.key_label, read.cmac) == (label, cmac)
+    for name in ("issuer_id", "kind", "version", "valid_from", "valid_until", "body"):
+        assert getattr(read, name) == getattr(written, name)
+
+
+def text_with(**changes: object) -> str:
+    good = {
+        "issuer_id": ISSUER_ID,
+        "kind": "policy",
+        "version": 1,
+        "valid_from": "2026-01-01T00:00:00Z",
+        "valid_until": "2027-01-01T01:00:00+01:00",
+        "body": {},
+    }
+    return json.dumps({name: value for name, value in (good | changes).items() if value != "gone"})
+
+
+def test_a_configuration_is_written_by_hand_without_label_and_cmac() -> None:
+    assert from_json(text_with()) == SealedConfig(
+        ISSUER_ID,
+        ConfigKind.POLICY,
+        1,
+        datetime(2026, 1, 1, tzinfo=UTC),
+        datetime(2027, 1, 1, tzinfo=UTC),
+        "",
+        b"{}",
+        b"",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"issuer_id": "a", "issuer_id": "b"}',
+        "[" * 100_000,
+        "\ud800",
+        text_with(issuer_id="gone"),
+        text_with(kind="gone"),
+        text_with(version="gone"),
+        text_with(valid_from="gone"),
+        text_with(valid_until="gone"),
+        text_with(body="gone"),
+        text_with(kind="policies"),
+        text_with(version="one"),
+        text_with(version=1.5),
+        text_with(version=True),
+        text_with(valid_from="2026-01-01"),
+        text_with(valid_from="2026-01-01T00:00:00"),
+        text_with(valid_from="yesterday"),
+        text_with(valid_from="0001-01-01T00:00:00+12:00"),
+        text_with(valid_until="9999-12-31T23:59:59-12:00"),
+        text_with(cmac="xyz"),
+    ],
+    ids=lambda text: text[:60],
+)
+def test_what_is_not_a_configuration_is_refused(text: str) -> None:
+    with pytest.raises(ConfigRefused, match=r"^not a configuration$"):
+        from_json(text)
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "path"),
+    [
+        (ConfigKind.POLICY, {"length": 4}, "length"),
+        (ConfigKind.POLICY, {"length_min": "4"}, "length_min"),
+        (ConfigKind.POLICY, {"length_min": 4.0}, "length_min"),
+        (ConfigKind.POLICY, {"length_min": True}, "length_min"),
+        (ConfigKind.POLICY, {"length_min": None}, "length_min"),
+        (ConfigKind.POLICY, {"length_min": 3}, "length_min"),
+        (ConfigKind.POLICY, {"length_max": 13}, "length_max"),
+        (ConfigKind.POLICY, {"length_min": 8, "length_max": 6}, "body"),
+        (ConfigKind.POLICY, {"refuse_runs": 1}, "refuse_runs"),
+        (ConfigKind.WIRE, {"iso1": {}}, "iso1"),
+        (ConfigKind.WIRE, {"iso0": {"feild": "a"}}, "iso0.feild"),
+        (ConfigKind.WIRE, {"iso0": {"field": ""}}, "iso0.field"),
+        (ConfigKind.WIRE, {"iso0": {"field": 'a":"b'}}, "iso0.field"),
+        (ConfigKind.WIRE, {"iso0": {"field": "9a"}}, "iso0.field"),
+        (ConfigKind.WIRE, {"iso0": {"field": "a\n"}}, "iso0.field"),
+        (ConfigKind.WIRE, {"iso0": {"aliases": ["a", "b c"]}}, "iso0.aliases.1"),
+        (ConfigKind.WIRE, {"iso0": {"hex_case": "mixed"}}, "iso0.hex_case"),
+        (ConfigKind.WIRE, {"iso0": {"pan_field": "block"}}, "iso0"),
+        (ConfigKind.WIRE, {"iso0": []}, "iso0"),
+        (ConfigKind.WIRE, {"token": {"ttl_seconds": 901}}, "token.ttl_seconds"),
+        (ConfigKind.WIRE, {"token": {"ttl_seconds": 29}}, "token.ttl_seconds"),
+        (ConfigKind.WIRE, {"token": {"bearer_binding": "name"}}, "token.bearer_binding"),
+        (ConfigKind.WIRE, {"counter": {"as_string": "true"}}, "counter.as_string"),
+        (ConfigKind.WIRE, {"put_pin": {"iso0": []}}, "put_pin.iso0"),
+        (ConfigKind.WIRE, {"put_pin": {"iso0": ["A", ""]}}, "put_pin.iso0.1"),
+        (ConfigKind.WIRE, {"put_pin": {"iso0": ["A", "A"]}}, "body"),
+        (ConfigKind.WIRE, {"put_pin": {"iso0": ["iso0", "ISO0"]}}, "body"),
+        (ConfigKind.WIRE, {"put_pin": {"iso0": ["A"], "seccos": ["B", "a"]}}, "body"),
+        (ConfigKind.RECIPIENT, {}, "jwk"),
+        (ConfigKind.RECIPIENT, {"jwk": SECRET_LOOKING}, "jwk"),
+        (ConfigKind.RECIPIENT, {"jwk": {"kty": "EC", "x": SECRET_LOOKING}}, "body"),
+        (ConfigKind.RECIPIENT, {"jwk": {"kty": "oct", "k": SECRET_LOOKING}}, "body"),
+    ],
+    ids=str,
+)
+def test_a_body_is_refused_by_path_and_without_a_value(
+    kind: ConfigKind, body: Mapping[str, object], path: str
+) -> None:
+    with pytest.raises(ConfigRefused) as refusal:
+        parse_body(kind, json.dumps(body).encode())
+    assert str(refusal.value) == f"refused members: {path}"
+
+
+def test_all_refused_members_are_named_at_once() -> None:
+    body = {"length_min": SECRET_LOOKING, "length_max": SECRET_LOOKING, "words": SECRET_LOOKING}
+    with pytest.raises(ConfigRefused) as refusal:
+        parse_body(ConfigKind.POLICY, json.dumps(body).encode())
+    assert str(refusal.value) == "refused members: length_max, length_min, words"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"junk", b"[]", b"null", b'{"a":1,"a":1}', b"[" * 100_000, b"\xff", b"{}{}"]
+)
+@pytest.mark.parametrize("kind", ConfigKind)
+def test_a_body_is_one_json_object(kind: ConfigKind, body: bytes) -> None:
+    with pytest.raises(ConfigRefused, match=r"^the body is not a JSON object$"):
+        parse_body(kind, body)
+
+
+@pytest.mark.parametrize(
+    ("literal", "block_type"),
+    [
+        ("ISO0", PinBlockType.ISO0),
+        ("iso-0", PinBlockType.ISO0),
+        ("Pin_Block_Iso0", PinBlockType.ISO0),
+        ("3DES_SECCOS", PinBlockType.SECCOS),
+        ("ISO1", None),
+        ("", None),
+        ("ISO0 ", None),
+    ],
+)
+def test_a_literal_of_type_names_a_block_type_in_any_case(
+    literal: str, block_type: PinBlockType | None
+) -> None:
+    assert WireProfile().block_type(literal) is block_type
+
+
+# Sealing
+
+WIRE_DEFAULTS = {
+    "token": {
+        "ttl_seconds": 900,
+        "expires_in_as_string": True,
+        "emit_expires_at": True,
+        "bearer_binding": "certificate",
+    },
+    "put_pin": {
+        "iso0": ["ISO0", "ISO_0", "ISO-0", "PIN_ISO0", "PIN_BLOCK_ISO0", "PINBLOCK_ISO0"],
+        "seccos": [
+            "3DES_SECCOS",
+            "SECCOS",
+            "SECCOS_3DES",
+            "PIN_3DES_SECCOS",
+            "PIN_BLOCK_3DES_SECCOS",
+        ],
+    },
+    "get_pin": {"field": "encryptedPinBlock", "type_literal": "ISO0", "include_type": True},
+    "iso0": {
+        "inner": "clear",
+        "field": "pinBlock",
+        "aliases": ["pinblock", "block", "value"],
+        "hex_case": "upper",
+        "pan_field": "pan",
+    },
+    "jwe": {"extra_header_members": []},
+    "counter": {"field": "changeCounter", "as_string": False},
+    "errors": {"code_field": "errorCode", "error_field": "error"},
+}
+POLICY_DEFAULTS = {
+    "length_min": 4,
+    "length_max": 8,
+    "refuse_repeated": True,
+    "refuse_runs": True,
+}
+
+
+@pytest.fixture(scope="module")
+def token() -> SoftwareToken:
+    return SoftwareToken()
+
+
+@pytest.mark.parametrize(
+    ("kind", "defaults"),
+    [(ConfigKind.WIRE, WIRE_DEFAULTS), (ConfigKind.POLICY, POLICY_DEFAULTS)],
+)
+def test_every_default_is_written_out_when_a_configuration_is_sealed(
+    token: SoftwareToken, kind: ConfigKind, defaults: Mapping[str, object]
+) -> None:
+    sealed = seal(config(ISSUER_ID, kind, {}), LABEL, token.mac)
+    assert json.loads(sealed.body) == defaults
+
+
+def test_a_recipient_is_sealed_with_every_member_it_came_with(token: SoftwareToken) -> None:
+    jwk = json.loads(JWK.generate(kty="EC", crv="P-256", kid="d1", use="enc").export_public())
+    body = {"jwk": {**jwk, "x5t": "abc"}}
+    sealed = seal(config(ISSUER_ID, ConfigKind.RECIPIENT, body), LABEL, token.mac)
+    assert json.loads(sealed.body) == body
+
+
+def test_the_same_settings_are_sealed_as_the_same_bytes(token: SoftwareToken) -> None:
+    first = {"length_max": 6, "length_min": 4}
+    second = {"length_min": 4, "refuse_runs": True, "length_max": 6}
+    one, other = (
+        seal(config(ISSUER_ID, ConfigKind.POLICY, body), LABEL, token.mac)
+        for body in (first, second)
+    )
+    assert one == other
+    assert one.key_label == "config-mac.g1"
+
+
+def test_the_cmac_covers_every_field() -> None:
+    # It is in databases: none of these bytes may move.
+    policy = config(ISSUER_ID, ConfigKind.POLICY, {}, 3)
+    sealed = seal(policy, LABEL, lambda _, data: data)
+    assert sealed.cmac == b"".join(
+        len(part).to_bytes(4) + part
+        for part in (
+            b"config",
+            b"testbank01",
+            b"policy",
+            b"3",
+            b"2020-01-01T00:00:00+00:00",
+            b"2050-01-01T00:00:00+00:00",
+            b"config-mac.g1",
+            b'{"length_max":8,"length_min":4,"refuse_repeated":true,"refuse_runs":true}',
+        )
+    )
+
+
+@pytest.mark.parametrize("version", [0, -1])
+def test_versions_count_from_1(token: SoftwareToken, version: int) -> None:
+    with pytest.raises(ConfigRefused, match="version"):
+        seal(config(ISSUER_ID, ConfigKind.POLICY, {}, version), LABEL, token.mac)
+
+
+# Reading
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = VALID_FROM
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def read(reader: ConfigReader, sealed: SealedConfig) -> PolicyBody:
+    return reader.read(ConfigKind.POLICY, PolicyBody, {ConfigKind.POLICY: sealed}, ISSUER_ID)
+
+
+def test_a_configuration_is_verified_once_and_its_dates_every_time(token: SoftwareToken) -> None:
+    macs: list[KeyLabel] = []
+
+    def mac(label: KeyLabel, data: bytes) -> bytes:
+        macs.append(label)
+        return token.mac(label, data)
+
+    clock = Clock()
+    reader = ConfigReader(mac, clock)
+    sealed = seal(config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, token.mac)
+    second = timedelta(seconds=1)
+    for clock.now in (VALID_FROM, VALID_FROM + second, VALID_UNTIL - second):
+        assert read(reader, sealed).length_max == 6
+    assert macs == [LABEL]
+    for clock.now in (VALID_FROM - second, VALID_UNTIL, VALID_UNTIL + second):
+        with pytest.raises(ConfigRefused, match="not valid now"):
+            read(reader, sealed)
+    clock.now = VALID_FROM
+    assert read(reader, sealed).length_max == 6
+    assert macs == [LABEL]
+
+
+def test_dates_mean_the_same_in_every_zone(token: SoftwareToken) -> None:
+    sealed = seal(config(ISSUER_ID, ConfigKind.POLICY, {}), LABEL, token.mac)
+    east = timezone(timedelta(hours=9))
+    # A database session may give its own zone back.
+    moved = SealedConfig(
+        sealed.issuer_id,
+        sealed.kind,
+        sealed.version,
+        sealed.valid_from.astimezone(east),
+        sealed.valid_until.astimezone(east),
+        sealed.key_label,
+        sealed.body,
+        sealed.cmac,
+    )
+    assert read(ConfigReader(token.mac, Clock()), moved) == PolicyBody()
+
+
+@pytest.mark.parametrize("role", [KeyRole.PIN_MAC, KeyRole.PAN_MAC, KeyRole.PIN])
+def test_a_right_cmac_of_another_key_does_not_count(token: SoftwareToken, role: KeyRole) -> None:
+    sealed = seal(config(ISSUER_ID, ConfigKind.POLICY, {}), KeyLabel(role, 1), token.mac)
+    with pytest.raises(ConfigRefused, match="not sealed"):
+        read(ConfigReader(token.mac, Clock()), sealed)
+
+
+def test_a_configuration_that_was_refused_once_is_refused_again(token: SoftwareToken) -> None:
+    reader = ConfigReader(token.mac, Clock())
+    unsealed = config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 12})
+    for _ in range(2):
+        with pytest.raises(ConfigRefused, match="not sealed"):
+            read(reader, unsealed)

@@ -1,0 +1,574 @@
+"""The PKCS#11 token: what its keys may do, what it computes, and how it fails."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
+from pkcs11 import KDF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error, _pkcs11, exceptions
+
+from cms.sandbox.softhsm import SoftHsm
+from crypto.jose.jwe import other_info
+from crypto.jose.jwk import Point
+from hsm import pkcs11
+from hsm.errors import CeremonyError, LoginRefused, VaultUnavailable
+from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11 import Pkcs11Token
+from hsm.settings import TokenSettings
+from tests.hsm.scenes import FIRST, OPERATIONS, ROUNDS, THREADS, play, start
+
+binding: Any = _pkcs11  # compiled without types
+AES_ROLES = [role for role in KeyRole if role.kind is KeyKind.AES_256]
+EC_ROLES = [role for role in KeyRole if role.kind is KeyKind.EC_P256]
+ENCRYPT_ROLES = [role for role in KeyRole if role.usage is Usage.ENCRYPT]
+MAC_ROLES = [role for role in KeyRole if role.usage is Usage.MAC]
+AGREE_ROLES = [role for role in KeyRole if role.usage is Usage.AGREE]
+INFO = other_info("A256GCM", b"Alice", b"Bob", 256)
+
+# PKCS#11 2.40, table 6 and 2.3.3
+KEY_FUNCTION_NOT_PERMITTED = "0x68"
+ACTION_PROHIBITED = "0x1b"
+
+
+def label_of(role: KeyRole) -> KeyLabel:
+    return KeyLabel(role, 1)
+
+
+# What keys may do
+
+PROTECTED = {
+    "TOKEN": True,
+    "PRIVATE": True,
+    "SENSITIVE": True,
+    "EXTRACTABLE": False,
+    "MODIFIABLE": False,
+    "COPYABLE": False,
+    "LOCAL": True,
+    "ALWAYS_SENSITIVE": True,
+    "NEVER_EXTRACTABLE": True,
+}
+MAY_ENCRYPT = {
+    **PROTECTED,
+    "ENCRYPT": True,
+    "DECRYPT": True,
+    "SIGN": False,
+    "VERIFY": False,
+    "WRAP": False,
+    "UNWRAP": False,
+    "DERIVE": False,
+}
+MAY_MAC = {
+    **PROTECTED,
+    "ENCRYPT": False,
+    "DECRYPT": False,
+    "SIGN": True,
+    "VERIFY": False,
+    "WRAP": False,
+    "UNWRAP": False,
+    "DERIVE": False,
+}
+MAY_AGREE = {**PROTECTED, "DECRYPT": False, "SIGN": False, "UNWRAP": False, "DERIVE": True}
+MAY_SIGN = {**PROTECTED, "DECRYPT": False, "SIGN": True, "UNWRAP": False, "DERIVE": False}
+SECRETS = {
+    "pin": MAY_ENCRYPT,
+    "pin-mac": MAY_MAC,
+    "pan": MAY_ENCRYPT,
+    "pan-mac": MAY_MAC,
+    "config-mac": MAY_MAC,
+    "d1": MAY_AGREE,
+    "intake": MAY_AGREE,
+    "token-sign": MAY_SIGN,
+}
+PUBLISHED = {"TOKEN": True, "PRIVATE": False, "MODIFIABLE": False, "ENCRYPT": False, "WRAP": False}
+PUBLICS = {
+    "d1": {**PUBLISHED, "VERIFY": False, "DERIVE": False},
+    "intake": {**PUBLISHED, "VERIFY": False, "DERIVE": False},
+    "token-sign": {**PUBLISHED, "VERIFY": True, "DERIVE": False},
+}
+
+
+def read_back(key: Any, names: dict[str, bool]) -> dict[str, bool]:  # noqa: ANN401 - the binding's
+    return {name: key[Attribute[name]] for name in names}
+
+
+def test_the_tables_of_this_file_name_every_role() -> None:
+    assert SECRETS.keys() == set(KeyRole)
+    assert PUBLICS.keys() == set(EC_ROLES)
+
+
+@pytest.mark.parametrize("role", KeyRole)
+def test_a_key_has_the_attributes_of_its_role_and_no_more(
+    token: Pkcs11Token, role: KeyRole
+) -> None:
+    assert read_back(token._keys[label_of(role)], SECRETS[role]) == SECRETS[role]
+    assert token.attributes(label_of(role)) == SECRETS[role]
+
+
+@pytest.mark.parametrize("role", EC_ROLES)
+def test_a_public_key_has_the_attributes_of_its_role_and_no_more(
+    token: Pkcs11Token, role: KeyRole
+) -> None:
+    assert read_back(token._public_keys[label_of(role)], PUBLICS[role]) == PUBLICS[role]
+
+
+@pytest.mark.parametrize("role", KeyRole)
+def test_a_key_is_aes_256_or_on_p256(token: Pkcs11Token, role: KeyRole) -> None:
+    key = token._keys[label_of(role)]
+    if role in AES_ROLES:
+        assert (key[Attribute.KEY_TYPE], key[Attribute.VALUE_LEN]) == (KeyType.AES, 32)
+    else:
+        p256 = bytes.fromhex("06082a8648ce3d030107")  # DER of 1.2.840.10045.3.1.7
+        assert (key[Attribute.KEY_TYPE], key[Attribute.EC_PARAMS]) == (KeyType.EC, p256)
+
+
+def forced(key: Any, mixin: type) -> Any:  # noqa: ANN401 - the binding's
+    """Give a key a method that the binding leaves out: what refuses must be the token."""
+    return type("Forced", (type(key).__bases__[0], mixin, binding.Object), {})(key.wrapper)
+
+
+@pytest.mark.parametrize("role", [*MAC_ROLES, *EC_ROLES])
+def test_a_key_that_is_not_for_it_does_not_encrypt(token: Pkcs11Token, role: KeyRole) -> None:
+    key = token._keys[label_of(role)]
+    with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
+        forced(key, binding.EncryptMixin).encrypt(bytes(16), mechanism=Mechanism.AES_ECB)
+    with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
+        forced(key, binding.DecryptMixin).decrypt(bytes(16), mechanism=Mechanism.AES_ECB)
+
+
+@pytest.mark.parametrize("role", [*ENCRYPT_ROLES, *AGREE_ROLES])
+def test_a_key_that_is_not_for_it_does_not_sign(token: Pkcs11Token, role: KeyRole) -> None:
+    mechanism = Mechanism.AES_CMAC if role in AES_ROLES else Mechanism.ECDSA
+    key = forced(token._keys[label_of(role)], binding.SignMixin)
+    with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
+        key.sign(bytes(32), mechanism=mechanism)
+
+
+@pytest.mark.parametrize("role", [*AES_ROLES, KeyRole.TOKEN_SIGN])
+def test_a_key_that_is_not_for_it_derives_nothing(token: Pkcs11Token, role: KeyRole) -> None:
+    key = forced(token._keys[label_of(role)], binding.DeriveMixin)
+    point = token.public_point(label_of(KeyRole.D1)).uncompressed
+    how = (
+        {"mechanism": Mechanism.AES_ECB_ENCRYPT_DATA, "mechanism_param": bytes(16)}
+        if role in AES_ROLES
+        else {"mechanism": Mechanism.ECDH1_DERIVE, "mechanism_param": (KDF.NULL, None, point)}
+    )
+    with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
+        key.derive_key(KeyType.GENERIC_SECRET, 128, **how)
+
+
+@pytest.mark.parametrize("role", KeyRole)
+def test_the_value_of_a_key_cannot_be_read(token: Pkcs11Token, role: KeyRole) -> None:
+    with pytest.raises(exceptions.AttributeSensitive):
+        token._keys[label_of(role)][Attribute.VALUE]
+
+
+@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize(
+    "change",
+    [{}, {Attribute.TOKEN: False}, {Attribute.EXTRACTABLE: True}, {Attribute.SENSITIVE: False}],
+    ids=["as it is", "to the session", "extractable", "not sensitive"],
+)
+def test_a_key_cannot_be_copied(
+    token: Pkcs11Token, role: KeyRole, change: dict[Attribute, bool]
+) -> None:
+    with pytest.raises(PKCS11Error, match=ACTION_PROHIBITED):
+        token._keys[label_of(role)].copy(change)
+
+
+@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("EXTRACTABLE", True), ("SENSITIVE", False), ("WRAP", True), ("DECRYPT", True),
+     ("MODIFIABLE", True), ("COPYABLE", True), ("LABEL", "pin.g9")],
+)  # fmt: skip
+def test_a_key_cannot_be_changed(
+    token: Pkcs11Token, role: KeyRole, name: str, value: object
+) -> None:
+    with pytest.raises(PKCS11Error, match=ACTION_PROHIBITED):
+        token._keys[label_of(role)][Attribute[name]] = value
+
+
+@pytest.fixture
+def wrapping_key(token: Pkcs11Token) -> Iterator[Any]:
+    """A key of an attacker who is logged in: it may do everything."""
+    everything = ("ENCRYPT", "DECRYPT", "WRAP", "UNWRAP", "SIGN", "VERIFY", "DERIVE", "EXTRACTABLE")
+    template = {Attribute.TOKEN: False, **{Attribute[name]: True for name in everything}}
+    key = token._session.generate_key(KeyType.AES, 256, template=template)
+    yield key
+    key.destroy()
+
+
+@pytest.mark.parametrize("role", KeyRole)
+def test_no_other_key_wraps_one_of_ours(
+    token: Pkcs11Token, role: KeyRole, wrapping_key: binding.SecretKey
+) -> None:
+    for mechanism in (Mechanism.AES_KEY_WRAP, Mechanism.AES_KEY_WRAP_PAD):
+        with pytest.raises(exceptions.KeyUnextractable):
+            wrapping_key.wrap_key(token._keys[label_of(role)], mechanism=mechanism)
+
+
+@pytest.mark.parametrize("role", AES_ROLES)
+def test_a_key_of_ours_neither_wraps_nor_unwraps(
+    token: Pkcs11Token, role: KeyRole, wrapping_key: binding.SecretKey
+) -> None:
+    # Clulow's replay: wrap a key under one that may also decrypt, then decrypt the result.
+    ours = token._keys[label_of(role)]
+    with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
+        forced(ours, binding.WrapMixin).wrap_key(wrapping_key, mechanism=Mechanism.AES_KEY_WRAP)
+    with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
+        forced(ours, binding.UnwrapMixin).unwrap_key(
+            ObjectClass.SECRET_KEY, KeyType.AES, bytes(24), mechanism=Mechanism.AES_KEY_WRAP
+        )
+
+
+def test_a_key_is_not_made_twice(token: Pkcs11Token) -> None:
+    before = token.labels()
+    for label in FIRST:
+        with pytest.raises(CeremonyError, match="already on the token"):
+            token.generate(label)
+    assert token.labels() == before
+
+
+# What the token computes
+
+
+def software_key(number: int) -> tuple[ec.EllipticCurvePrivateKey, Point]:
+    key = ec.derive_private_key(number, ec.SECP256R1())
+    numbers = key.public_key().public_numbers()
+    return key, Point(numbers.x.to_bytes(32), numbers.y.to_bytes(32))
+
+
+def concat_kdf(z: bytes, info: bytes) -> bytes:
+    return ConcatKDFHash(hashes.SHA256(), 32, info).derive(z)
+
+
+@pytest.mark.parametrize("role", AGREE_ROLES)
+@pytest.mark.parametrize("info", [INFO, other_info("A256GCM", b"", b"", 256), b"", bytes(300)])
+def test_agree_is_ecdh_and_concat_kdf(token: Pkcs11Token, role: KeyRole, info: bytes) -> None:
+    ours = token.public_point(label_of(role)).public_key()
+    for number in range(2, 8):
+        key, point = software_key(number)
+        expected = concat_kdf(key.exchange(ec.ECDH(), ours), info)
+        assert token.agree(label_of(role), point, info) == expected
+
+
+def test_agree_keeps_the_zeros_in_front_of_the_shared_secret(token: Pkcs11Token) -> None:
+    ours = token.public_point(label_of(KeyRole.D1)).public_key()
+    for number in itertools.count(2):
+        key, point = software_key(number)
+        z = key.exchange(ec.ECDH(), ours)
+        if z[0] == 0:
+            break
+    assert token.agree(label_of(KeyRole.D1), point, INFO) == concat_kdf(z, INFO)
+
+
+class Watched:
+    """A session that shows what is digested, or fails to digest it."""
+
+    def __init__(self, session: Any, error: Exception | None = None) -> None:  # noqa: ANN401 - as above
+        self._session = session
+        self._error = error
+        self.digested: list[Any] = []
+
+    def digest(self, parts: Iterator[Any], mechanism: Mechanism) -> Any:  # noqa: ANN401 - as above
+        self.digested = list(parts)
+        self.outcomes = [attempt(self.digested[1], name) for name in ("VALUE", "SENSITIVE")]
+        if self._error:
+            raise self._error
+        return self._session.digest(iter(self.digested), mechanism=mechanism)
+
+
+def attempt(key: Any, name: str) -> object:  # noqa: ANN401 - as above
+    try:
+        return key[Attribute[name]]
+    except PKCS11Error as error:
+        return type(error)
+
+
+def session_objects(token: Pkcs11Token) -> int:
+    return len(list(token._session.get_objects({Attribute.TOKEN: False})))
+
+
+def test_the_shared_secret_cannot_be_read_while_it_is_there(
+    token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(token._session)
+    monkeypatch.setattr(token, "_session", watched)
+    token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
+    assert watched.outcomes == [exceptions.AttributeSensitive, True]
+    assert watched.digested[0] == b"\0\0\0\1"
+    assert watched.digested[2] == INFO
+
+
+def test_no_shared_secret_is_left_behind(token: Pkcs11Token) -> None:
+    before = session_objects(token)
+    for number in range(2, 202):
+        token.agree(label_of(KeyRole.D1), software_key(number)[1], INFO)
+    assert session_objects(token) == before
+
+
+def test_no_shared_secret_is_left_behind_when_the_digest_fails(
+    token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = session_objects(token)
+    with monkeypatch.context() as patch:
+        patch.setattr(token, "_session", Watched(token._session, exceptions.DeviceError()))
+        with pytest.raises(VaultUnavailable):
+            token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
+    assert session_objects(token) == before
+
+
+@pytest.mark.parametrize("role", ENCRYPT_ROLES)
+def test_a_block_is_deciphered_to_what_it_was(token: Pkcs11Token, role: KeyRole) -> None:
+    block = os.urandom(16)
+    sealed = token.encrypt_block(label_of(role), block)
+    assert sealed != block
+    assert token.decrypt_block(label_of(role), sealed) == block
+
+
+@pytest.mark.parametrize("role", ENCRYPT_ROLES)
+def test_gcm_is_counter_mode_of_the_same_cipher(token: Pkcs11Token, role: KeyRole) -> None:
+    label, nonce, plaintext = label_of(role), os.urandom(12), os.urandom(20)
+    sealed = token.encrypt_gcm(label, nonce, plaintext)
+    stream = b"".join(token.encrypt_block(label, nonce + n.to_bytes(4)) for n in (2, 3))
+    assert len(sealed) == len(plaintext) + 16
+    assert sealed[:20] == bytes(a ^ b for a, b in zip(plaintext, stream, strict=False))
+    assert token.decrypt_gcm(label, nonce, sealed) == plaintext
+
+
+@pytest.mark.parametrize("role", MAC_ROLES)
+def test_a_mac_depends_on_every_bit_and_on_the_key(token: Pkcs11Token, role: KeyRole) -> None:
+    data = os.urandom(40)
+    mac = token.mac(label_of(role), data)
+    assert (len(mac), mac) == (16, token.mac(label_of(role), data))
+    others = {token.mac(label_of(other), data) for other in MAC_ROLES if other is not role}
+    others |= {token.mac(label_of(role), changed) for changed in (data[:-1], data + b"\0", b"")}
+    assert mac not in others
+    assert len(others) == 5
+
+
+def test_a_signature_verifies_in_software(token: Pkcs11Token) -> None:
+    label, digest = label_of(KeyRole.TOKEN_SIGN), os.urandom(32)
+    signature = token.sign(label, digest)
+    der = encode_dss_signature(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))
+    public = token.public_point(label).public_key()
+    public.verify(der, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+
+
+def test_random_bytes_are_as_many_as_asked_and_do_not_repeat(token: Pkcs11Token) -> None:
+    assert [len(token.random(size)) for size in (1, 12, 16, 33)] == [1, 12, 16, 33]
+    assert len({token.random(16) for _ in range(100)}) == 100
+
+
+# Threads and processes
+
+
+def test_the_module_locks_for_itself_so_that_threads_do_not_crash_it(own_softhsm: SoftHsm) -> None:
+    assert play("threads", own_softhsm) == THREADS * OPERATIONS
+
+
+def test_processes_that_start_at_once_all_open_the_token(softhsm: SoftHsm, token: object) -> None:
+    processes = [start("open_in_rounds", softhsm) for _ in range(8)]
+    try:
+        assert [line(process) for process in processes] == ["ready"] * 8
+        for _ in range(ROUNDS):
+            for process in processes:
+                assert process.stdin
+                process.stdin.write("\n")
+                process.stdin.flush()
+            assert [line(process) for process in processes] == ["open"] * 8
+    finally:
+        for process in processes:
+            process.communicate(timeout=20)
+    assert [process.returncode for process in processes] == [0] * 8
+
+
+def line(process: Any) -> str:  # noqa: ANN401 - Popen of text
+    return str(process.stdout.readline().strip())
+
+
+# Failures
+
+
+def test_a_wrong_setting_is_told_from_a_wrong_pin(own_softhsm: SoftHsm) -> None:
+    assert play("login_and_files", own_softhsm) == {
+        "no module": "VaultUnavailable",
+        "module is no library": "VaultUnavailable",
+        "library is no module": "VaultUnavailable",
+        "no token": "VaultUnavailable",
+        "no PIN file": "VaultUnavailable",
+        "PIN file is a directory": "VaultUnavailable",
+        "PIN file is not text": "VaultUnavailable",
+        "empty PIN": "LoginRefused",
+        "wrong PIN": "LoginRefused",
+        "line end of Windows": "open",
+        "nothing wrong": "open",
+    }
+
+
+def test_a_token_that_was_away_works_again_after_a_new_opening(own_softhsm: SoftHsm) -> None:
+    assert play("token_taken_away", own_softhsm) == {
+        "a call": "VaultUnavailable",
+        "an opening": "VaultUnavailable",
+        "back": "the same key",
+    }
+
+
+def test_after_a_second_ceremony_new_values_use_the_new_keys_and_old_ones_still_open(
+    own_softhsm: SoftHsm,
+) -> None:
+    assert play("generations", own_softhsm) == {
+        "sealed under": ["pan.g1", "pin.g1", "pan.g2", "pin.g2"],
+        "old PIN": True,
+        "new PIN": True,
+        "first keys as before": True,
+    }
+
+
+def test_keys_of_other_applications_are_ignored(own_softhsm: SoftHsm) -> None:
+    assert play("foreign_objects", own_softhsm) == sorted(map(str, FIRST))
+
+
+def test_a_token_with_two_keys_of_one_label_is_not_opened(own_softhsm: SoftHsm) -> None:
+    assert play("two_keys_of_one_label", own_softhsm) == "VaultUnavailable"
+
+
+class FakeKey:
+    """A key on a fake token: fails with *error*, whatever is asked of it."""
+
+    def __init__(self, label: KeyLabel, error: Exception | None = None) -> None:
+        self.label = str(label)
+        self.error = error
+        self.point = b""
+
+    def __getitem__(self, _: Attribute) -> bytes:
+        return self.point if self.error is None else self.fail()
+
+    def fail(self, *_: object, **__: object) -> bytes:
+        assert self.error
+        raise self.error
+
+    encrypt = decrypt = sign = derive_key = fail
+
+
+class FakeSession:
+    """A session with the given keys, which fails as they do."""
+
+    def __init__(self, *keys: FakeKey) -> None:
+        self.keys = keys
+
+    def get_objects(self, _: object) -> tuple[FakeKey, ...]:
+        return self.keys
+
+    def fail(self, *given: object, **named: object) -> object:
+        return self.keys[0].fail(*given, **named)
+
+    generate_random = digest = generate_key = create_domain_parameters = fail
+
+
+SETTINGS = TokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
+ERRORS = [
+    error
+    for error in vars(exceptions).values()
+    if isinstance(error, type) and issubclass(error, PKCS11Error)
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
+    error: type[PKCS11Error],
+) -> None:
+    label, missing = label_of(KeyRole.D1), KeyLabel(KeyRole.PIN, 2)
+    session = FakeSession(FakeKey(label, error("with a detail")))
+    token = Pkcs11Token(None, session, SETTINGS)
+    point = software_key(2)[1]
+    for call in (
+        lambda: token.encrypt_block(label, bytes(16)),
+        lambda: token.decrypt_block(label, bytes(16)),
+        lambda: token.encrypt_gcm(label, bytes(12), b""),
+        lambda: token.decrypt_gcm(label, bytes(12), bytes(16)),
+        lambda: token.mac(label, b""),
+        lambda: token.agree(label, point, INFO),
+        lambda: token.sign(label, bytes(32)),
+        lambda: token.random(16),
+        lambda: token.public_point(label),
+        lambda: token.check_value(label),
+        lambda: token.attributes(label),
+        lambda: token.generate(missing),
+    ):
+        with pytest.raises(VaultUnavailable) as failure:
+            call()
+        assert failure.value.args == (error.__name__,)
+        assert not isinstance(failure.value, LoginRefused)
+
+
+@pytest.mark.parametrize("role", KeyRole)
+def test_a_key_that_is_not_there_is_an_unavailable_vault(role: KeyRole) -> None:
+    token = Pkcs11Token(None, FakeSession(), SETTINGS)
+    label = label_of(role)
+    for call in (
+        lambda: token.encrypt_block(label, bytes(16)),
+        lambda: token.decrypt_block(label, bytes(16)),
+        lambda: token.encrypt_gcm(label, bytes(12), b""),
+        lambda: token.decrypt_gcm(label, bytes(12), bytes(16)),
+        lambda: token.mac(label, b""),
+        lambda: token.agree(label, software_key(2)[1], INFO),
+        lambda: token.sign(label, bytes(32)),
+        lambda: token.public_point(label),
+        lambda: token.check_value(label),
+        lambda: token.attributes(label),
+    ):
+        with pytest.raises(VaultUnavailable, match="a key is not on the token"):
+            call()
+
+
+@pytest.mark.parametrize("point", [b"", bytes(67), b"\x04\x61\x04" + bytes(96)], ids=len)
+def test_a_key_of_another_curve_is_an_unavailable_vault(point: bytes) -> None:
+    key = FakeKey(label_of(KeyRole.D1))
+    key.point = point
+    token = Pkcs11Token(None, FakeSession(key), SETTINGS)
+    with pytest.raises(VaultUnavailable, match="not a P-256 key"):
+        token.public_point(label_of(KeyRole.D1))
+
+
+class FakeLibrary:
+    """A module whose token refuses to be opened."""
+
+    error: type[Exception]
+
+    def __init__(self, _: str) -> None:
+        pass
+
+    def get_token(self, **_: object) -> "FakeLibrary":
+        return self
+
+    def open(self, **_: object) -> None:
+        raise self.error
+
+
+REFUSALS = {
+    exceptions.PinIncorrect,
+    exceptions.PinLocked,
+    exceptions.PinInvalid,
+    exceptions.PinLenRange,
+    exceptions.PinExpired,
+}
+
+
+@pytest.mark.parametrize("error", [*ERRORS, OSError], ids=lambda error: error.__name__)
+def test_an_opening_that_the_token_answers_with_no_is_not_worth_another_try(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pin").write_text("1234\n")
+    monkeypatch.setattr(FakeLibrary, "error", error, raising=False)
+    monkeypatch.setattr(pkcs11, "_LockingLibrary", FakeLibrary)
+    with pytest.raises(VaultUnavailable) as refusal:
+        Pkcs11Token.open(SETTINGS.model_copy(update={"pin_file": tmp_path / "pin"}))
+    assert isinstance(refusal.value, LoginRefused) == (error in REFUSALS)
+    assert "1234" not in str(refusal.value)

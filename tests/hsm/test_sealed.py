@@ -1,0 +1,119 @@
+"""The layouts of sealed values: they are in databases, so none of these bytes may move."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsm.errors import SealBroken
+from hsm.keys import KeyLabel, KeyRole
+from hsm.port import CardRef
+from hsm.sealed import (
+    Envelope,
+    length_prefixed,
+    pack,
+    pan_mac_input,
+    pin_mac_input,
+    unpack,
+)
+
+BODY_BYTES = {KeyRole.PIN: 16, KeyRole.PAN: 48}
+CARD = CardRef("testbank01", "card-1")
+PIN_LABEL = KeyLabel(KeyRole.PIN, 1)
+PAN_LABEL = KeyLabel(KeyRole.PAN, 12)
+
+
+def sealed(role: KeyRole, generation: int = 1) -> bytes:
+    return pack(Envelope(KeyLabel(role, generation), b"\xbb" * BODY_BYTES[role], b"\xcc" * 16))
+
+
+def test_a_sealed_pin_is_version_label_block_and_cmac() -> None:
+    assert sealed(KeyRole.PIN).hex() == "01" + "06" + b"pin.g1".hex() + "bb" * 16 + "cc" * 16
+
+
+def test_a_sealed_pan_is_version_label_nonce_ciphertext_tag_and_cmac() -> None:
+    expected = "01" + "07" + b"pan.g12".hex() + "bb" * (12 + 20 + 16) + "cc" * 16
+    assert sealed(KeyRole.PAN, 12).hex() == expected
+
+
+def test_the_cmac_of_a_pin_covers_issuer_card_counter_label_and_block() -> None:
+    assert pin_mac_input(CARD, 258, PIN_LABEL, b"\xbb" * 16) == (
+        b"\0\0\0\x03pin\0\0\0\x0atestbank01\0\0\0\x06card-1"
+        b"\0\0\0\x08\0\0\0\0\0\0\x01\x02\0\0\0\x06pin.g1\0\0\0\x10" + b"\xbb" * 16
+    )
+
+
+def test_the_cmac_of_a_pan_covers_issuer_card_label_and_ciphertext() -> None:
+    assert pan_mac_input(CARD, PAN_LABEL, b"\xbb" * 48) == (
+        b"\0\0\0\x03pan\0\0\0\x0atestbank01\0\0\0\x06card-1\0\0\0\x07pan.g12\0\0\0\x30"
+        + b"\xbb" * 48
+    )
+
+
+@pytest.mark.parametrize("role", BODY_BYTES)
+@given(generation=st.integers(1, 999_999), body=st.binary(), cmac=st.binary(min_size=16))
+def test_an_envelope_is_read_as_it_was_packed(
+    role: KeyRole, generation: int, body: bytes, cmac: bytes
+) -> None:
+    size = BODY_BYTES[role]
+    envelope = Envelope(KeyLabel(role, generation), body[:size].ljust(size, b"\0"), cmac[:16])
+    assert unpack(pack(envelope), role) == envelope
+
+
+@pytest.mark.parametrize(
+    ("role", "mac_role"), [(KeyRole.PIN, KeyRole.PIN_MAC), (KeyRole.PAN, KeyRole.PAN_MAC)]
+)
+def test_the_mac_key_has_the_generation_of_the_sealing_key(
+    role: KeyRole, mac_role: KeyRole
+) -> None:
+    assert unpack(sealed(role, 7), role).mac_label == KeyLabel(mac_role, 7)
+
+
+@pytest.mark.parametrize("role", BODY_BYTES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: b"",
+        lambda good: good[:1],
+        lambda good: good[:2],
+        lambda good: good[:8],
+        lambda good: good[:-1],
+        lambda good: good + b"\0",
+        lambda good: b"\0" + good[1:],
+        lambda good: b"\2" + good[1:],
+        lambda good: good[:1] + b"\0" + good[2:],
+        lambda good: good[:1] + b"\xff" + good[2:],
+        lambda good: good[:1] + b"\x07" + good[2:],
+        lambda good: good.replace(b".g1", b".g0"),
+        lambda good: good.replace(b".g1", b"-g1"),
+        lambda good: good.replace(b"p", b"\xf0", 1),
+        lambda good: good.replace(b"in", b"an") if b"in" in good else good.replace(b"an", b"in"),
+        lambda good: good[:1] + b"\x0a" + good[2:5] + b"-mac.g1" + good[8:],
+        lambda good: good[:1] + b"\x05d1.g1" + good[8:],
+    ],
+)
+def test_what_is_not_a_sealed_value_of_its_role_is_refused(role: KeyRole, change: object) -> None:
+    assert callable(change)
+    with pytest.raises(SealBroken):
+        unpack(change(sealed(role)), role)
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_make_the_reader_fail_in_another_way(blob: bytes) -> None:
+    with pytest.raises(SealBroken):
+        unpack(blob, KeyRole.PIN)
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_length_prefixed_lists_can_be_told_apart(parts: list[bytes]) -> None:
+    # What can be taken apart again in one way only was not made from two lists.
+    joined, found = length_prefixed(*parts), []
+    while joined:
+        size = int.from_bytes(joined[:4])
+        found.append(joined[4 : 4 + size])
+        joined = joined[4 + size :]
+    assert found == parts
+
+
+@given(st.lists(st.binary(max_size=6), min_size=1), st.lists(st.binary(max_size=6), min_size=1))
+def test_two_lists_that_differ_never_read_the_same(left: list[bytes], right: list[bytes]) -> None:
+    assert (length_prefixed(*left) == length_prefixed(*right)) == (left == right)

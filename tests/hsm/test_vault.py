@@ -1,0 +1,93 @@
+"""What the vault does beyond its contract: which keys it takes, and what it calls healthy."""
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from crypto.jose import base64url
+from hsm.errors import VaultUnavailable
+from hsm.keys import KeyLabel, KeyRole
+from hsm.vault import Vault
+from tests.contracts.issuer import PIN, block, open_issuer
+from tests.contracts.software_token import SoftwareToken
+
+FIRST = [KeyLabel(role, 1) for role in KeyRole]
+
+
+def vault_over(token: SoftwareToken) -> Vault:
+    return Vault(token, lambda: datetime(2026, 11, 23, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("role", KeyRole)
+def test_no_vault_without_a_key_of_each_role(role: KeyRole) -> None:
+    with pytest.raises(VaultUnavailable, match="a key is not on the token"):
+        vault_over(SoftwareToken([label for label in FIRST if label.role is not role]))
+
+
+@pytest.mark.parametrize("role", [KeyRole.PIN, KeyRole.PAN])
+def test_no_vault_while_a_sealing_key_is_newer_than_its_mac_key(role: KeyRole) -> None:
+    with pytest.raises(VaultUnavailable, match="a key is not on the token"):
+        vault_over(SoftwareToken([*FIRST, KeyLabel(role, 2)]))
+
+
+def test_a_mac_key_waits_for_the_sealing_key_of_its_generation() -> None:
+    token = SoftwareToken([*FIRST, KeyLabel(KeyRole.PIN_MAC, 2)])
+    issuer = open_issuer(vault_over(token))
+    sealed_pan = issuer.seal_pan()
+    sealed_pin = issuer.set_pin(PIN, sealed_pan)
+    assert b"pin.g1" in bytes(sealed_pin)
+    assert issuer.pin(sealed_pin, sealed_pan) == PIN
+
+
+def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_open() -> None:
+    token = SoftwareToken()
+    before = open_issuer(vault_over(token))
+    old_pan = before.seal_pan()
+    old_pin = before.set_pin(PIN, old_pan)
+    old_jwe = before.pin_jwe({"pinBlock": block(PIN)})
+    for generation in (2, 10):
+        for role in KeyRole:
+            token.generate(KeyLabel(role, generation))
+
+    after = open_issuer(vault_over(token))
+    new_pan = after.seal_pan()
+    new_pin = after.set_pin(PIN, new_pan)
+    assert b"pan.g10" in bytes(new_pan)
+    assert b"pin.g10" in bytes(new_pin)
+    assert {config.key_label for config in after.config.values()} == {"config-mac.g10"}
+    assert after.pin(old_pin, old_pan) == PIN
+    assert after.pin(new_pin, new_pan) == PIN
+    # What was configured and encrypted before still counts.
+    assert replace(after, config=before.config).set_jwe(old_jwe, old_pan)
+
+
+def test_public_keys_of_all_generations_are_listed_the_newest_first() -> None:
+    token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 10), KeyLabel(KeyRole.D1, 2)])
+    keys = vault_over(token).public_jwks(KeyRole.D1)["keys"]
+    points = [token.public_point(KeyLabel(KeyRole.D1, number)) for number in (10, 2, 1)]
+    assert [key["x"] for key in keys] == [base64url.encode(point.x) for point in points]
+
+
+@pytest.mark.parametrize("label", FIRST, ids=str)
+def test_health_fails_when_any_key_is_gone(label: KeyLabel) -> None:
+    token = SoftwareToken()
+    vault = vault_over(token)
+    vault.health()
+    token.secrets.pop(label, None)
+    token.private.pop(label, None)
+    with pytest.raises(VaultUnavailable):
+        vault.health()
+
+
+@pytest.mark.parametrize("verb", ["encrypt_block", "decrypt_block", "mac", "agree", "sign"])
+def test_health_fails_when_the_token_answers_wrongly(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = SoftwareToken()
+    vault = vault_over(token)
+    sizes = {"agree": 32, "sign": 64}
+    monkeypatch.setattr(token, verb, lambda *_: os.urandom(sizes.get(verb, 16)))
+    with pytest.raises(VaultUnavailable, match="the token's answer is wrong"):
+        vault.health()
