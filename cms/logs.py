@@ -51,7 +51,7 @@ class JsonLines(logging.Formatter):
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": record.getMessage() if not record.args else str(record.msg),
+            "event": _event(record.msg),
         }
         line |= {name: record.__dict__[name] for name in FIELDS if name in record.__dict__}
         if record.exc_info and record.exc_info[0] is not None:
@@ -124,6 +124,14 @@ def correlation_id(headers: Headers) -> str:
     if CORRELATION_PATTERN.fullmatch(given) and not PAN_LIKE.search(given):
         return given
     return str(uuid.uuid4())
+
+
+def _event(message: object) -> str:
+    """Name what happened: the first line of a message, without what fills its places.
+
+    The further lines of asyncio's show the objects at hand, exceptions and their messages too.
+    """
+    return message.partition("\n")[0] if isinstance(message, str) else type(message).__name__
 
 
 def _places(trace: TracebackType | None) -> list[str]:

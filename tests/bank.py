@@ -5,7 +5,9 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from typing import Any, LiteralString
 
+import psycopg
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -42,11 +44,11 @@ class Certificate:
 
 
 @cache
-def certificate(common_name: str) -> Certificate:
-    """A certificate with that common name. Chains are the TLS layer's: it signs itself."""
+def certificate(common_name: str, *alternative_names: x509.GeneralName) -> Certificate:
+    """A certificate with these names. Chains are the TLS layer's: it signs itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    built = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -54,8 +56,11 @@ def certificate(common_name: str) -> Certificate:
         .serial_number(x509.random_serial_number())
         .not_valid_before(VALID_FROM)
         .not_valid_after(VALID_UNTIL)
-        .sign(key, hashes.SHA256())
     )
+    if alternative_names:
+        extension = x509.SubjectAlternativeName(alternative_names)
+        builder = builder.add_extension(extension, critical=False)
+    built = builder.sign(key, hashes.SHA256())
     return Certificate(
         built.public_bytes(serialization.Encoding.DER), built.subject.rfc4514_string()
     )
@@ -172,3 +177,10 @@ def config(
     return SealedConfig(
         issuer_id, kind, version, valid_from, valid_until, "", canonical_body(body), b""
     )
+
+
+def run_sql(url: str, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
+    """Run one statement on the database at *url*, outside the service, and return its rows."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []

@@ -5,7 +5,6 @@ Source: Thales D1 "OAuth2 API" (D1-Public-OUT-v1-Auth2), RFC 6749 4.4. Errors sa
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -78,11 +77,12 @@ def oauth_router(access: Access, certificates: CertificateReader) -> APIRouter:
 
 def _credentials(request: Request) -> tuple[str, str]:
     """Read HTTP Basic; D1 writes base64url, with or without padding."""
-    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+    values = request.headers.getlist("authorization")
+    scheme, _, encoded = values[0].partition(" ") if len(values) == 1 else ("", "", "")
     text = encoded.strip().rstrip("=").replace("-", "+").replace("_", "/")
     try:
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not ASCII, not UTF-8
         raise Unauthorized from None
     client_id, colon, secret = decoded.partition(":")
     if scheme.lower() != "basic" or not colon or not client_id:

@@ -9,7 +9,7 @@ from cms.services.health import Health
 
 def ops_app(health: Health) -> FastAPI:
     """Build the operations listener."""
-    app = FastAPI(openapi_url=None)
+    app = FastAPI(openapi_url=None, redirect_slashes=False)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

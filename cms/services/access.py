@@ -40,6 +40,14 @@ HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1
 #: Verified in place of the hash of a client that does not exist, so that both take as long.
 NOBODY: Final = HASHER.hash(secrets.token_hex())
 
+#: What `cryptography` raises for a certificate that it cannot read, or only in part.
+UNREADABLE: Final = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -91,7 +99,7 @@ def read_certificate(der: bytes) -> ClientCertificate:
         certificate = x509.load_der_x509_certificate(der)
         subject = certificate.subject.rfc4514_string()
         names = {subject, *_alternative_names(certificate)}
-    except ValueError:
+    except UNREADABLE:
         raise Unauthorized from None
     thumbprint = base64url.encode(hashlib.sha256(der).digest())
     return ClientCertificate(thumbprint, subject, frozenset(names))

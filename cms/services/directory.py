@@ -37,7 +37,7 @@ class Directory:
 
     async def issuer(self, issuer_id: str) -> Issuer | None:
         """Return the issuer, or None when it is unknown or suspended."""
-        if len(issuer_id) != ISSUER_ID_CHARS:
+        if len(issuer_id) != ISSUER_ID_CHARS or "\0" in issuer_id:  # no text in Postgres holds NUL
             return None
         until, issuer = self._kept.get(issuer_id, (0.0, None))
         if time.monotonic() < until:

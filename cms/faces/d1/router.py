@@ -60,7 +60,7 @@ def d1_router(auth: D1Auth, pins: Pins, store: Store) -> APIRouter:
         except TryLater:
             raise
         except DomainError as error:
-            card_id = request.path_params["cardId"]
+            card_id = _own_card_id(request, caller)
             await store.refuse(caller.issuer.issuer_id, card_id, verb, reason(error), actor)
             raise
 
@@ -130,6 +130,15 @@ def _card(request: Request) -> CardRef:
         return CardRef(request.path_params["issuerId"], request.path_params["cardId"])
     except ValueError:
         raise BadRequest(Field.CARD_ID) from None
+
+
+def _own_card_id(request: Request, caller: Caller) -> str | None:
+    """Return the card id for the audit: another issuer may have a card of the same id."""
+    try:
+        card = _card(request)
+    except BadRequest:
+        return None
+    return card.card_id if card.issuer_id == caller.issuer.issuer_id else None
 
 
 def _note_card(request: Request, card: CardRef) -> None:

@@ -1,0 +1,99 @@
+"""Settings that do not go together are refused at start."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from cms.settings import Settings
+
+HERE = Path("/nowhere")
+TLS = {
+    "d1_certificate_file": HERE / "certificate",
+    "d1_key_file": HERE / "key",
+    "d1_client_ca_file": HERE / "ca",
+}
+BASE = {"database_url_file": HERE / "url", "public_url": "https://pins.test"}
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"CMS_{name.upper()}", raising=False)
+
+
+def settings(**given: object) -> Settings:
+    return Settings.model_validate({**BASE, **given})
+
+
+def test_mutual_tls_ends_in_the_service_unless_said() -> None:
+    read = settings(**TLS)
+    assert read.d1_mtls_ends == "service"
+    assert read.d1_proxy_peers == frozenset()
+    assert read.d1_host == read.ops_host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("missing", TLS)
+def test_mutual_tls_in_the_service_needs_its_three_files(missing: str) -> None:
+    with pytest.raises(ValidationError, match="needs certificate, key and client CA"):
+        settings(**{**TLS, missing: None})
+
+
+def test_mutual_tls_in_a_proxy_needs_no_files_but_peers() -> None:
+    assert settings(d1_mtls_ends="proxy", d1_proxy_peers={"unix"}).d1_key_file is None
+    with pytest.raises(ValidationError, match="needs the peers"):
+        settings(d1_mtls_ends="proxy")
+    with pytest.raises(ValidationError, match="needs the peers"):
+        settings(d1_mtls_ends="proxy", d1_proxy_peers=[])
+
+
+def test_peers_where_their_header_never_counts_are_a_mistake() -> None:
+    with pytest.raises(ValidationError, match="mutual TLS ends in the service"):
+        settings(**TLS, d1_proxy_peers={"10.0.0.1"})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"d1_mtls_ends": "nowhere"},
+        {"d1_mtls_ends": "Proxy"},
+        {"workers": 0},
+        {"workers": 65},
+        {"d1_port": -1},
+        {"d1_port": 65536},
+        {"ops_port": "http"},
+        {"vault_deadline_seconds": 0},
+        {"vault_queue_max": 0},
+    ],
+)
+def test_a_value_out_of_range_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        settings(**{**TLS, **wrong})
+
+
+@pytest.mark.parametrize("missing", BASE)
+def test_database_and_public_address_are_required(missing: str) -> None:
+    with pytest.raises(ValidationError, match=missing):
+        settings(**TLS, **{missing: None})
+
+
+def test_the_environment_is_read_with_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**BASE, "d1_mtls_ends": "proxy", "d1_proxy_peers": '["unix"]'}.items():
+        monkeypatch.setenv(f"CMS_{name.upper()}", str(value))
+    read = Settings()
+    assert read.d1_mtls_ends == "proxy"
+    assert read.d1_proxy_peers == {"unix"}
+
+
+def test_the_address_of_the_database_is_read_when_used_and_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    read = settings(**{**TLS, "database_url_file": file})
+    file.write_text(" postgresql://cms:the-password@db/cms\n")
+    assert read.database_url() == "postgresql://cms:the-password@db/cms"
+    assert "the-password" not in repr(read)
+    assert "the-password" not in read.model_dump_json()
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        settings(**TLS).d1_mtls_ends = "proxy"  # type: ignore[misc] # what is tested
