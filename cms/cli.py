@@ -38,7 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
     except ValidationError as error:
         complain(f"settings: {_faults(error)}; set them, or run the demo first")
     except OSError as error:
-        complain(str(error.strerror))
+        complain(": ".join(str(part) for part in (error.filename, error.strerror) if part))
+    except UnicodeDecodeError:
+        complain("the file is not text")
+    except (EOFError, KeyboardInterrupt):
+        complain("nothing was typed")
     except (AdminError, RowRefused, HsmError) as error:
         complain(str(error) or str(type(error).__doc__))
     return REFUSED
@@ -147,4 +151,6 @@ def _list(group: Group, table: str, *, of_issuer: bool) -> None:
 
 def _show(group: Group, table: str, key: dict[str, str]) -> None:
     parser = command(group, "show", commands.show_row, "show one")
-    _arguments(parser, *key.values()).set_defaults(table=table, key=key)
+    for argument in key.values():
+        parser.add_argument(argument, type=int if argument == "version" else str)
+    parser.set_defaults(table=table, key=key)

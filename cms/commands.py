@@ -5,7 +5,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +50,7 @@ def cards_add(arguments: argparse.Namespace) -> int:
     """Add one card; its PAN is typed at a prompt or read from a file as a JWE."""
     vault = open_vault()
     if arguments.pan_jwe:
-        pan_jwe = arguments.pan_jwe.read_text("ascii").strip()
+        pan_jwe = arguments.pan_jwe.read_text("ascii", errors="replace").strip()
     else:
         pan_jwe = prompt_pan(vault.public_jwks(KeyRole.INTAKE)["keys"][0])
     with _database() as database:
@@ -83,7 +83,8 @@ def cards_import(arguments: argparse.Namespace) -> int:
                 refused += 1
                 _complain(f"line {result.line}: {result.refused}")
             if result.line % PROGRESS_EVERY_ROWS == 0:
-                print(f"\r{result.line} lines", end="", file=sys.stderr, flush=True)
+                # The next line that is shown overwrites this one.
+                print(f"{result.line} lines", end="\r", file=sys.stderr, flush=True)
     print(f"{stored} cards stored, {refused} lines refused")
     return REFUSED if refused else OK
 
@@ -107,12 +108,15 @@ def clients_add(arguments: argparse.Namespace) -> int:
     if not subjects:
         raise AdminError("a client needs --subject or --certificate")
     secret_hash = None
-    with _database() as database:
+    with ExitStack() as undo:
         if arguments.secret_file is not None:
             secret = secrets.token_urlsafe(SECRET_BYTES)
             secret_hash = HASHER.hash(secret)
             _write_new(arguments.secret_file, secret + "\n")
-        admin.add_client(database, arguments.issuer, arguments.client, secret_hash, subjects)
+            undo.callback(arguments.secret_file.unlink)
+        with _database() as database:
+            admin.add_client(database, arguments.issuer, arguments.client, secret_hash, subjects)
+        undo.pop_all()
     return OK
 
 

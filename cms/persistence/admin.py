@@ -6,10 +6,14 @@ Not a request path: a synchronous engine, ordinary transactions.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import UndefinedTable
 from sqlalchemy import Connection, Engine, Table, create_engine, func, insert, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
@@ -38,22 +42,39 @@ class DatabaseAway(AdminError):
 
 @contextmanager
 def transaction(url: str) -> Iterator[Database]:
-    """Open a transaction that is committed when the block ends well.
+    """Open a transaction that is committed when the block ends well; it may commit on the way.
 
     Raises:
         DatabaseAway: the database cannot be reached, or went away.
+        AdminError: it has no tables yet, or it cannot hold a value.
     """
     try:
-        with connect(url).begin() as database:
+        with connect(url).connect() as database:
             yield database
+            database.commit()
     except OperationalError:
         raise DatabaseAway("the database is away") from None
+    except DataError:
+        raise AdminError("a value does not fit its column") from None
+    except ProgrammingError as error:
+        if not isinstance(error.orig, UndefinedTable):
+            raise
+        raise AdminError("the database has no tables: run alembic upgrade head") from None
 
 
 def connect(url: str) -> Engine:
-    """Make an engine on a libpq URI. Errors of its statements show no parameters."""
+    """Make an engine on a libpq URI. Errors of its statements show no parameters.
+
+    Raises:
+        AdminError: it is no such URI.
+    """
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise AdminError("the database URL cannot be read") from None
     return create_engine(
-        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        "postgresql+psycopg://",
+        creator=partial(psycopg.connect, url),
         poolclass=NullPool,
         hide_parameters=True,
     )

@@ -230,7 +230,6 @@ READ_CONFIG: Final = _compiled(
 )
 """The newest version of each kind that is valid now."""
 
-PING: Final = _compiled(select(literal(1)))
 DURABILITY: Final = _compiled(
     select(
         func.current_setting("fsync"),

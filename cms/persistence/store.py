@@ -19,6 +19,11 @@ from hsm.port import CardRef, ConfigKind, PinBlockType, SealedConfig, SealedPan,
 
 POOL_CONNECTIONS_MAX: Final = 8
 WAIT_SECONDS_MAX: Final = 2.0
+RECONNECT_SECONDS: Final = 1.0
+"""The pool doubles its pauses for this long; then whoever wants a connection has it try anew.
+
+Its default, five minutes, lets it sit out minutes after a database that was away came back.
+"""
 STATEMENT_TIMEOUT_OPTION: Final = "-c statement_timeout=2000"
 DURABLE: Final = ("on", "on")
 
@@ -91,6 +96,7 @@ class Store:
                 min_size=POOL_CONNECTIONS_MAX,
                 max_size=POOL_CONNECTIONS_MAX,
                 timeout=WAIT_SECONDS_MAX,
+                reconnect_timeout=RECONNECT_SECONDS,
                 kwargs={
                     "autocommit": True,
                     "prepare_threshold": 0,
@@ -113,10 +119,6 @@ class Store:
         """Tell whether a commit survives a crash: fsync, full pages and synchronous commit."""
         row = await self._one(statements.DURABILITY)
         return row is not None and row[:2] == DURABLE and row[2] not in ("off", "local")
-
-    async def ping(self) -> None:
-        """Make one round trip."""
-        await self._one(statements.PING)
 
     async def read_issuer(self, issuer_id: str) -> IssuerRow | None:
         """Read an issuer with its clients and configuration; None when unknown or suspended."""
@@ -205,9 +207,9 @@ class Store:
         return None if row is None else CardState(row[0])
 
     async def refuse(
-        self, issuer_id: str, card_id: str, verb: Verb, reason: str, actor: Actor
+        self, issuer_id: str, card_id: str | None, verb: Verb, reason: str, actor: Actor
     ) -> None:
-        """Record that *verb* was refused; *card_id* may be anything a caller sent."""
+        """Record that *verb* was refused; *card_id* need not be a card, None is none."""
         await self._run(
             statements.REFUSE,
             issuer_id=issuer_id,

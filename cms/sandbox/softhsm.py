@@ -55,6 +55,7 @@ class SoftHsm:
         if (self.directory / "user-pin").exists():
             return False
         tokens = self.directory / "tokens"
+        shutil.rmtree(tokens, ignore_errors=True)  # of an interrupted start: its PINs are lost
         tokens.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         _write(self.directory / "softhsm2.conf", CONFIGURATION.format(tokens=tokens))
@@ -78,6 +79,9 @@ class SoftHsm:
             answers = (officer_pin, officer_pin, user_pin, user_pin)
             os.write(ours, "".join(f"{pin}\n" for pin in answers).encode())
             tool.communicate(timeout=WAIT_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            tool.kill()
+            tool.wait()
         finally:
             os.close(ours)
             os.close(theirs)

@@ -24,7 +24,6 @@ class Health:
         self.lane = lane
         self.store = store
         self.database = False
-        self._durable = False
 
     @property
     def vault(self) -> bool:
@@ -44,14 +43,12 @@ class Health:
         """
         await self.lane.check()
         try:
-            if not self._durable and not await self.store.is_durable():
-                raise NotDurable
-            self._durable = True
-            await self.store.ping()
+            self.database = await self.store.is_durable()
         except TryLater:
             self.database = False
         else:
-            self.database = True
+            if not self.database:
+                raise NotDurable
 
     async def beat(self) -> None:
         """Keep asking, more often while something is away."""
@@ -60,5 +57,4 @@ class Health:
             try:
                 await self.check()
             except NotDurable:
-                self.database = False
                 log.critical("database.not_durable")

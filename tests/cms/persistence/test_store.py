@@ -1,0 +1,295 @@
+"""Each request path is one round trip, and each statement does all or nothing."""
+
+import re
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DataError
+
+from cms.domain.cards import CardState, Verb
+from cms.persistence import admin
+from cms.persistence import store as store_module
+from cms.persistence.store import Actor, CardToChange, CardToRead, Store
+from cms.sandbox.postgres import Postgres
+from hsm.port import CardRef, PinBlockType, SealedPan, SealedPin
+from tests.bank import run_sql
+
+pytestmark = pytest.mark.anyio
+CARD = CardRef("testbank01", "card-1")
+ACTOR = Actor("testbank01-d1", "call-1")
+SEALED = SealedPin(b"sealed PIN")
+KEY = b"this request"
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A store with one active card."""
+    with admin.transaction(database_url) as database:
+        admin.add_issuer(database, CARD.issuer_id, "A bank")
+        admin.add_client(database, CARD.issuer_id, CARD.issuer_id, None, ["CN=d1"])
+        admin.add_card(
+            database,
+            CARD,
+            state="active",
+            sealed_pan=b"sealed PAN",
+            last_four="1111",
+            expiry="1230",
+            sequence_number=0,
+        )
+    store = Store.connect(database_url)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def read(store: Store, key: bytes = KEY) -> CardToChange:
+    found = await store.read_for_set(CARD, key)
+    assert found is not None
+    return found
+
+
+async def change(store: Store, found: CardToChange, key: bytes = KEY) -> bool:
+    return await store.change_pin(CARD, found, SEALED, PinBlockType.ISO0, key, ACTOR)
+
+
+def everything(url: str) -> tuple[list[tuple[object, ...]], ...]:
+    return (
+        run_sql(url, "SELECT * FROM cards"),
+        run_sql(url, "SELECT * FROM pin_changes"),
+        run_sql(url, "SELECT * FROM audit_events ORDER BY event_id"),
+    )
+
+
+# Round trips
+
+CALLS: dict[str, tuple[int, Callable[[Store], Awaitable[object]]]] = {
+    "read_for_set": (1, lambda store: store.read_for_set(CARD, KEY)),
+    "read_for_get": (1, lambda store: store.read_for_get(CARD, ACTOR)),
+    "read_counter": (1, lambda store: store.read_counter(CARD)),
+    "activate": (1, lambda store: store.activate(CARD, ACTOR)),
+    "refuse": (1, lambda store: store.refuse(CARD.issuer_id, "x", Verb.GET_PIN, "R", ACTOR)),
+    "change_pin": (
+        1,
+        lambda store: change(store, CardToChange(CardState.BLOCKED, 0, SealedPan(b""), False)),
+    ),
+    "is_durable": (1, lambda store: store.is_durable()),
+    "read_issuer": (3, lambda store: store.read_issuer(CARD.issuer_id)),
+}
+
+
+async def test_a_call_is_one_prepared_statement_without_a_transaction(
+    store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "POOL_CONNECTIONS_MAX", 1)
+    single = Store.connect(database_url)
+    await single.open()
+    for name, (count, call) in CALLS.items():
+        await call(single)  # prepares it on this connection
+        with traced(single) as trace:
+            await call(single)
+        sent = [line for line in trace if line.startswith("F")]
+        assert sent == ["F Bind", "F Describe", "F Execute", "F Sync"] * count, name
+        assert trace.count("B ReadyForQuery") == count, name
+    await single.close()
+
+
+@contextmanager
+def traced(store: Store) -> Iterator[list[str]]:
+    """Note each message of the protocol: its direction and its name."""
+    (connection,) = store._pool._pool
+    lines: list[str] = []
+    with tempfile.NamedTemporaryFile() as file:
+        connection.pgconn.trace(file.fileno())
+        yield lines
+        connection.pgconn.untrace()
+        for line in Path(file.name).read_text().splitlines():
+            found = re.search(r"\t([FB])\t\d+\t(\w+)", line)
+            if found:
+                lines.append(f"{found[1]} {found[2]}")
+
+
+# PUT
+
+
+async def test_a_change_moves_the_counter_and_is_recorded_by_one_statement(
+    store: Store, database_url: str
+) -> None:
+    found = await read(store)
+    assert found == CardToChange(CardState.ACTIVE, 0, SealedPan(b"sealed PAN"), False)
+    assert await change(store, found)
+    assert (await read(store)).request_known
+    assert not (await read(store, b"another")).request_known
+    assert run_sql(database_url, "SELECT counter, sealed_pin, pin_type FROM cards") == [
+        (1, SEALED, "ISO0")
+    ]
+    ((counter, actor, key, changed),) = run_sql(
+        database_url, "SELECT counter, actor, request_key, changed_at FROM pin_changes"
+    )
+    assert (counter, actor, key) == (1, ACTOR.client_id, KEY)
+    assert run_sql(
+        database_url,
+        "SELECT card_id, actor, correlation_id, counter, at FROM audit_events"
+        " WHERE event = 'pin.set'",
+    ) == [(CARD.card_id, ACTOR.client_id, ACTOR.correlation_id, 1, changed)]
+    assert run_sql(database_url, "SELECT pin_changed_at FROM cards") == [(changed,)]
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        "UPDATE cards SET counter = 7",
+        "UPDATE cards SET state = 'blocked'",
+        "DELETE FROM cards",
+        "INSERT INTO pin_changes VALUES ('testbank01', 'card-1', 9, now(), 'x', 'this request')",
+        "INSERT INTO pin_changes VALUES ('testbank01', 'card-1', 1, now(), 'x', 'another request')",
+    ],
+    ids=["counter", "state", "card", "request", "history"],
+)
+async def test_a_card_that_is_not_as_it_was_read_is_not_changed(
+    store: Store, database_url: str, meanwhile: str
+) -> None:
+    found = await read(store)
+    run_sql(database_url, meanwhile)
+    before = everything(database_url)
+    assert not await change(store, found)
+    assert everything(database_url) == before
+
+
+async def test_an_unknown_card_is_none(store: Store) -> None:
+    for unknown in (CardRef("testbank01", "card-2"), CardRef("testbank02", "card-1")):
+        assert await store.read_for_set(unknown, KEY) is None
+        assert await store.read_for_get(unknown, ACTOR) is None
+        assert await store.read_counter(unknown) is None
+        assert await store.activate(unknown, ACTOR) is None
+
+
+# GET
+
+
+async def test_only_a_pin_that_may_be_handed_out_is_audited(
+    store: Store, database_url: str
+) -> None:
+    assert await change(store, await read(store))
+    audited = 0
+    for state, pin_type, counter in product(CardState, [None, *PinBlockType], (0, 1, 2)):
+        run_sql(
+            database_url,
+            "UPDATE cards SET state = %s, pin_type = %s, counter = %s",
+            *(state, pin_type, counter),
+        )
+        assert await store.read_for_get(CARD, ACTOR) == CardToRead(
+            *(state, pin_type, counter, 1, SealedPan(b"sealed PAN"), SEALED)
+        )
+        audited += (state, pin_type, counter) == (CardState.ACTIVE, PinBlockType.ISO0, 1)
+        assert (
+            run_sql(
+                database_url,
+                "SELECT card_id, actor, correlation_id, counter FROM audit_events"
+                " WHERE event = 'pin.get'",
+            )
+            == [(CARD.card_id, ACTOR.client_id, ACTOR.correlation_id, 1)] * audited
+        )
+    assert audited == 1
+
+
+# The rest
+
+
+@pytest.mark.parametrize("state", CardState)
+async def test_activation_moves_an_inactive_card_only(
+    store: Store, database_url: str, state: CardState
+) -> None:
+    run_sql(database_url, "UPDATE cards SET state = %s", state)
+    assert await store.activate(CARD, ACTOR) == state
+    inactive = state is CardState.INACTIVE
+    after = CardState.ACTIVE if inactive else state
+    assert run_sql(database_url, "SELECT state FROM cards") == [(after,)]
+    assert (
+        run_sql(database_url, "SELECT actor FROM audit_events WHERE event = 'card.activate'")
+        == [(ACTOR.client_id,)] * inactive
+    )
+
+
+async def test_the_audit_of_a_refusal_keeps_no_card_id_that_the_issuer_does_not_have(
+    store: Store, database_url: str
+) -> None:
+    for card_id in ("card-1", "4111111111111111", "' OR ''='", "é" * 100, None):
+        await store.refuse("testbank01", card_id, Verb.SET_PIN, "CARD_NOT_FOUND", ACTOR)
+    assert run_sql(
+        database_url,
+        "SELECT card_id, event, reason, counter FROM audit_events WHERE actor = %s"
+        " ORDER BY event_id",
+        ACTOR.client_id,
+    ) == [
+        ("card-1", "pin.set.refused", "CARD_NOT_FOUND", None),
+        *[(None, "pin.set.refused", "CARD_NOT_FOUND", None)] * 4,
+    ]
+
+
+async def test_an_issuers_newest_valid_configuration_of_each_kind_is_read(
+    store: Store, database_url: str
+) -> None:
+    run_sql(
+        database_url,
+        "INSERT INTO vault_config SELECT 'testbank01', kind, version, now() + began, now() + ends,"
+        " 'label', '{}', '' FROM (VALUES"
+        " ('wire', 1, '-2 days'::interval, '1 day'::interval),"
+        " ('wire', 2, '-1 day', '1 day'),"
+        " ('wire', 3, '1 hour', '1 day'),"
+        " ('wire', 4, '-1 day', '-1 hour'),"
+        " ('policy', 9, '-1 day', '1 day')) AS v (kind, version, began, ends)",
+    )
+    found = await store.read_issuer("testbank01")
+    assert found is not None
+    assert {kind: config.version for kind, config in found.config.items()} == {
+        "wire": 2,
+        "policy": 9,
+    }
+
+
+async def test_clients_that_are_disabled_and_issuers_that_are_suspended_are_not_read(
+    store: Store, database_url: str
+) -> None:
+    found = await store.read_issuer("testbank01")
+    assert found is not None
+    assert [client.client_id for client in found.clients] == ["testbank01"]
+    run_sql(database_url, "UPDATE clients SET state = 'disabled'")
+    found = await store.read_issuer("testbank01")
+    assert found is not None
+    assert found.clients == []
+    run_sql(database_url, "UPDATE issuers SET state = 'suspended'")
+    assert await store.read_issuer("testbank01") is None
+    assert await store.read_issuer("testbank02") is None
+
+
+# What can be lost, and what must not be shown
+
+
+@pytest.mark.parametrize(
+    ("setting", "durable"), [("on", True), ("remote_apply", True), ("off", False)]
+)
+async def test_commits_that_may_be_lost_are_noticed(
+    postgres: Postgres, database_url: str, setting: str, durable: bool
+) -> None:
+    name = database_url.partition("@/")[2].partition("?")[0]
+    run_sql(
+        database_url,
+        f"ALTER DATABASE {name} SET synchronous_commit = {setting}",
+    )
+    store = Store.connect(database_url)
+    await store.open()
+    assert await store.is_durable() is durable
+    await store.close()
+
+
+def test_an_error_of_an_operators_statement_shows_no_parameter(database_url: str) -> None:
+    with admin.connect(database_url).connect() as connection:
+        statement = text("SELECT 1 / 0 WHERE :pin <> ''")
+        with pytest.raises(DataError, match="division by zero") as raised:
+            connection.execute(statement, {"pin": "canary"})
+    assert "canary" not in str(raised.value)

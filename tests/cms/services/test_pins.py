@@ -1,0 +1,231 @@
+"""What becomes of a PIN and of every failure, without HTTP."""
+
+import logging
+from collections.abc import Mapping
+from unittest.mock import create_autospec
+
+import pytest
+
+from cms.domain.errors import (
+    BadRequest,
+    CardForbids,
+    CardNotFound,
+    DomainError,
+    Field,
+    PinForbidden,
+    PinRefused,
+    PinUnavailable,
+    TryLater,
+    TypeNotOffered,
+)
+from cms.services import pins
+from cms.services.pins import Pins, SealAlarm
+from hsm import errors as hsm_errors
+from hsm.errors import (
+    ConfigRefused,
+    HsmError,
+    LoginRefused,
+    PinRejected,
+    SealBroken,
+    VaultUnavailable,
+    WeakPinRefused,
+)
+from hsm.errors import TypeNotOffered as VaultTypeNotOffered
+from hsm.vault import Vault
+from tests.bank import PAN, add_card, run_sql
+from tests.cms.services.desk import ACTOR, Desk, envelope, lane_over
+
+pytestmark = pytest.mark.anyio
+
+MEANINGS: Mapping[type[HsmError], type[Exception]] = {
+    PinRejected: PinRefused,
+    WeakPinRefused: PinForbidden,
+    VaultTypeNotOffered: TypeNotOffered,
+    SealBroken: SealAlarm,
+    ConfigRefused: TryLater,
+    VaultUnavailable: TryLater,
+    LoginRefused: TryLater,
+}
+#: Errors of verbs that handle no PIN.
+ELSEWHERE = {
+    hsm_errors.PanRejected,
+    hsm_errors.LuhnInvalid,
+    hsm_errors.CardIdHoldsPan,
+    hsm_errors.CeremonyError,
+}
+
+
+def with_vault(desk: Desk, error: HsmError) -> Pins:
+    """Put the desk before a vault that fails in one way."""
+    failing = create_autospec(Vault, instance=True)
+    failing.set_pin_from_jwe.side_effect = failing.export_jwe.side_effect = error
+    return Pins(desk.store, lane_over(failing))
+
+
+async def test_a_pin_is_read_back_and_the_newest_one_counts(desk: Desk) -> None:
+    for pin in ("4071", "9382", "4071"):
+        await desk.put(desk.bank.pin_jwe(pin))
+    assert await desk.pin() == "4071"
+    assert await desk.counter() == 3
+
+
+async def test_an_envelope_that_was_accepted_before_a_newer_one_changes_nothing(
+    desk: Desk,
+) -> None:
+    old, new = desk.bank.pin_jwe("4071"), desk.bank.pin_jwe("9382")
+    await desk.put(old)
+    await desk.put(new)
+    before = desk.rows()
+    await desk.put(old)
+    assert desk.rows() == before
+    assert await desk.faults({old: "4071", new: "9382"}) == []
+
+
+async def test_one_envelope_is_a_change_of_each_card_it_fits(desk: Desk, vault: Vault) -> None:
+    add_card(desk.url, vault, desk.bank, "same-pan", PAN)
+    jwe = desk.bank.pin_jwe("4071")
+    for card_id in ("card-1", "same-pan"):
+        await desk.put(jwe, card_id)
+        assert await desk.faults({jwe: "4071"}, card_id) == []
+    with pytest.raises(PinRefused):
+        await desk.put(jwe, "card-2")
+    assert await desk.counter("card-2") == 0
+
+
+async def test_every_error_of_the_vault_has_a_meaning_here() -> None:
+    tree = {
+        error
+        for error in vars(hsm_errors).values()
+        if isinstance(error, type) and issubclass(error, HsmError) and error is not HsmError
+    }
+    assert set(MEANINGS) == tree - ELSEWHERE
+
+
+@pytest.mark.parametrize("error", MEANINGS, ids=lambda error: error.__name__)
+async def test_a_failing_vault_stores_nothing_and_its_error_becomes_ours(
+    desk: Desk, error: type[HsmError]
+) -> None:
+    await desk.put(desk.bank.pin_jwe("4071"))
+    before = desk.rows()
+    card, new = desk.bank.card(), envelope(desk.bank.pin_jwe("9382"))
+    with pytest.raises(MEANINGS[error]) as setting:
+        await with_vault(desk, error()).set_pin(desk.issuer, card, new, ACTOR)
+    assert desk.rows() == before
+    with pytest.raises(MEANINGS[error]) as getting:
+        await with_vault(desk, error()).get_pin(desk.issuer, card, ACTOR)
+    for raised in (setting.value, getting.value):
+        assert type(raised) is MEANINGS[error]
+        assert raised.__suppress_context__  # what the vault said stays there
+    assert await desk.pin() == "4071"
+
+
+async def test_why_the_vault_could_not_work_is_logged(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    card, new = desk.bank.card(), envelope(desk.bank.pin_jwe("9382"))
+    for error in (ConfigRefused("a configuration is missing"), VaultUnavailable("away")):
+        with caplog.at_level(logging.WARNING, pins.__name__), pytest.raises(TryLater):
+            await with_vault(desk, error).set_pin(desk.issuer, card, new, ACTOR)
+    assert [(r.getMessage(), r.__dict__["reason"]) for r in caplog.records] == [
+        ("config.refused", "a configuration is missing"),
+        ("vault.unavailable", "away"),
+    ]
+
+
+async def test_a_card_is_checked_before_what_was_sent_to_it(desk: Desk) -> None:
+    unreadable = BadRequest(Field.BODY)
+    run_sql(desk.url, "UPDATE cards SET state = 'blocked' WHERE card_id = 'card-2'")
+    expected: dict[str, type[DomainError]] = {
+        "unknown": CardNotFound,
+        "card-2": CardForbids,
+        "card-1": BadRequest,
+    }
+    for card_id, error in expected.items():
+        with pytest.raises(error):
+            await desk.pins.set_pin(desk.issuer, desk.bank.card(card_id), unreadable, ACTOR)
+
+
+async def test_a_card_that_is_not_there_is_not_found_by_any_verb(desk: Desk) -> None:
+    unknown = desk.bank.card("unknown")
+    new = envelope(desk.bank.pin_jwe("9382"))
+    for call in (
+        desk.pins.set_pin(desk.issuer, unknown, new, ACTOR),
+        desk.pins.get_pin(desk.issuer, unknown, ACTOR),
+        desk.pins.change_counter(unknown),
+        desk.pins.activate(unknown, ACTOR),
+    ):
+        with pytest.raises(CardNotFound):
+            await call
+
+
+async def test_a_pin_that_never_came_or_came_as_seccos_cannot_be_handed_out(desk: Desk) -> None:
+    with pytest.raises(PinUnavailable):
+        await desk.pin()
+    await desk.put(desk.bank.pin_jwe("4071"))
+    run_sql(desk.url, "UPDATE cards SET pin_type = 'SECCOS' WHERE card_id = 'card-1'")
+    with pytest.raises(PinUnavailable):
+        await desk.pin()
+
+
+async def test_an_old_pin_that_was_put_back_with_its_counter_is_an_alarm(desk: Desk) -> None:
+    await desk.put(desk.bank.pin_jwe("4071"))
+    ((old,),) = run_sql(desk.url, "SELECT sealed_pin FROM cards WHERE card_id = 'card-1'")
+    await desk.put(desk.bank.pin_jwe("9382"))
+    run_sql(desk.url, "UPDATE cards SET sealed_pin = %s, counter = 1", old)
+    with pytest.raises(SealAlarm):
+        await desk.pin()
+
+
+async def test_an_old_pin_under_the_newest_counter_is_an_alarm(desk: Desk) -> None:
+    await desk.put(desk.bank.pin_jwe("4071"))
+    ((old,),) = run_sql(desk.url, "SELECT sealed_pin FROM cards WHERE card_id = 'card-1'")
+    await desk.put(desk.bank.pin_jwe("9382"))
+    run_sql(desk.url, "UPDATE cards SET sealed_pin = %s WHERE card_id = 'card-1'", old)
+    with pytest.raises(SealAlarm):
+        await desk.pin()
+
+
+@pytest.mark.parametrize("columns", ["sealed_pin", "sealed_pan", "sealed_pin, sealed_pan"])
+async def test_what_was_sealed_for_one_card_is_an_alarm_on_another(
+    desk: Desk, columns: str
+) -> None:
+    await desk.put(desk.bank.pin_jwe("4071"))
+    await desk.put(desk.bank.pin_jwe("9382", "card-2"), "card-2")
+    row = f"({columns})" if "," in columns else columns
+    run_sql(
+        desk.url,
+        f"UPDATE cards SET {row} = (SELECT {columns} FROM cards WHERE card_id = 'card-1')"
+        " WHERE card_id = 'card-2'",
+    )
+    with pytest.raises(SealAlarm):
+        await desk.pin("card-2")
+
+
+@pytest.mark.parametrize("column", ["sealed_pin", "sealed_pan"])
+async def test_a_bit_that_changed_in_the_database_is_an_alarm(desk: Desk, column: str) -> None:
+    await desk.put(desk.bank.pin_jwe("4071"))
+    ((sealed,),) = run_sql(
+        desk.url,
+        f"SELECT {column} FROM cards WHERE card_id = 'card-1'",
+    )
+    for place in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[place] ^= 1
+        run_sql(
+            desk.url,
+            f"UPDATE cards SET {column} = %s WHERE card_id = 'card-1'",
+            bytes(changed),
+        )
+        # A flipped digit of the key's generation names a key that the token lacks.
+        with pytest.raises((SealAlarm, TryLater)):
+            await desk.pin()
+
+
+async def test_activation_is_recorded_once(desk: Desk) -> None:
+    run_sql(desk.url, "UPDATE cards SET state = 'inactive' WHERE card_id = 'card-1'")
+    for _ in range(2):
+        await desk.pins.activate(desk.bank.card(), ACTOR)
+    assert run_sql(desk.url, "SELECT actor FROM audit_events WHERE event = 'card.activate'") == [
+        (ACTOR.client_id,)
+    ]
+    assert run_sql(desk.url, "SELECT state FROM cards WHERE card_id = 'card-1'") == [("active",)]
