@@ -12,8 +12,8 @@ from starlette.types import ASGIApp
 
 from cms.faces.d1 import problems
 from cms.faces.d1.auth import D1Auth
-from cms.faces.d1.router import d1_router
-from cms.faces.oauth import oauth_router
+from cms.faces.d1.router import add_d1_routes
+from cms.faces.oauth import add_token_endpoint
 from cms.faces.ops import ops_app
 from cms.faces.request import CertificateReader
 from cms.logs import RequestLog
@@ -45,14 +45,17 @@ class Application:
         """Open token and database, keep asking for their health, and close them."""
         health = self.health
         await health.store.open()
-        await health.check()
-        heartbeat = asyncio.create_task(health.beat())
         try:
-            yield
+            await health.check()
+            heartbeat = asyncio.create_task(health.beat())
+            try:
+                yield
+            finally:
+                heartbeat.cancel()
+                with suppress(asyncio.CancelledError):
+                    await heartbeat
         finally:
-            heartbeat.cancel()
-            with suppress(asyncio.CancelledError):
-                await heartbeat
+            # Also when the first check failed: a pool left open keeps the process from ending.
             health.lane.close()
             await health.store.close()
 
@@ -77,9 +80,11 @@ def create_app(
     store = Store.connect(settings.database_url())
     access = Access(Directory(store), lane, settings.public_url)
     certificates = CertificateReader(settings)
-    d1 = FastAPI(title="D1 face", docs_url=None, redoc_url=None, openapi_url=None)
-    d1.include_router(oauth_router(access, certificates))
-    d1.include_router(d1_router(D1Auth(access, certificates), Pins(store, lane), store))
+    d1 = FastAPI(
+        title="D1 face", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
+    add_token_endpoint(d1, access, certificates)
+    add_d1_routes(d1, D1Auth(access, certificates), Pins(store, lane), store)
     problems.install(d1)
     health = Health(lane, store)
     listeners = {"d1": RequestLog(d1, "d1"), "ops": RequestLog(ops_app(health), "ops")}

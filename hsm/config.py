@@ -5,11 +5,11 @@ issuer, kind, version, dates, key label and bytes, each length-prefixed. ``pytho
 seal`` makes it; the vault refuses bytes whose CMAC or dates fail.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from hmac import compare_digest
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -78,7 +78,7 @@ class JweWire(_Body):
             raise ValueError("a header member that can never be allowed")
         return self
 
-    @property
+    @cached_property
     def extra(self) -> frozenset[str]:
         """The members as the reader takes them."""
         return frozenset(self.extra_header_members)
@@ -138,7 +138,7 @@ class WireProfile(_Body):
             raise ValueError("a literal of type stands twice")
         return self
 
-    @property
+    @cached_property
     def _types(self) -> dict[str, PinBlockType]:
         iso0 = dict.fromkeys(map(str.upper, self.put_pin.iso0), PinBlockType.ISO0)
         return iso0 | dict.fromkeys(map(str.upper, self.put_pin.seccos), PinBlockType.SECCOS)
@@ -157,7 +157,7 @@ class PolicyBody(_Body):
         self.policy  # noqa: B018 - raises ValueError when the lengths do not fit
         return self
 
-    @property
+    @cached_property
     def policy(self) -> PinPolicy:
         """The policy as the checker takes it."""
         return PinPolicy(**self.model_dump())
@@ -176,7 +176,7 @@ class RecipientBody(_Body):
             raise ValueError("jwk is not a public P-256 key") from None
         return self
 
-    @property
+    @cached_property
     def key(self) -> EcPublicKey:
         """The key, parsed."""
         return parse_public(self.jwk)
@@ -220,12 +220,12 @@ def seal(config: SealedConfig, label: KeyLabel, mac: Mac) -> SealedConfig:
 
 
 class ConfigReader:
-    """Opens sealed configurations; each is verified once and kept by its hash."""
+    """Opens sealed configurations; each is verified once and kept."""
 
     def __init__(self, mac: Mac, now: Callable[[], datetime]) -> None:
         self._mac = mac
         self._now = now
-        self._verified: dict[bytes, _Body] = {}
+        self._verified: dict[SealedConfig, _Body] = {}
 
     def read(self, kind: ConfigKind, model: type[B], config: VaultConfig, issuer_id: str) -> B:
         """Return the body of the configuration of *kind*.
@@ -238,23 +238,21 @@ class ConfigReader:
             raise ConfigRefused("a configuration is missing")
         if not sealed.valid_from <= self._now() < sealed.valid_until:
             raise ConfigRefused("a configuration is not valid now")
-        mac_input = _mac_input(sealed)
-        fingerprint = hashlib.sha256(sealed.cmac + mac_input).digest()
-        if fingerprint not in self._verified:
-            self._verify(sealed, mac_input)
-            self._verified[fingerprint] = parse_body(kind, sealed.body)
-        body = self._verified[fingerprint]
+        if sealed not in self._verified:
+            self._verify(sealed)
+            self._verified[sealed] = parse_body(kind, sealed.body)
+        body = self._verified[sealed]
         if not isinstance(body, model):
             raise ConfigRefused("a configuration is of another kind")
         return body
 
-    def _verify(self, sealed: SealedConfig, mac_input: bytes) -> None:
+    def _verify(self, sealed: SealedConfig) -> None:
         try:
             label = KeyLabel.parse(sealed.key_label)
         except CeremonyError:
             raise ConfigRefused("a configuration is not sealed") from None
         if label.role is not KeyRole.CONFIG_MAC or not compare_digest(
-            self._mac(label, mac_input), sealed.cmac
+            self._mac(label, _mac_input(sealed)), sealed.cmac
         ):
             raise ConfigRefused("a configuration is not sealed")
 

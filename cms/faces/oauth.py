@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from cms import logs
@@ -48,11 +48,10 @@ _ERROR: Final[dict[str, Any]] = {
 }
 
 
-def oauth_router(access: Access, certificates: CertificateReader) -> APIRouter:
-    """Build the token endpoint."""
-    router = APIRouter()
+def add_token_endpoint(app: FastAPI, access: Access, certificates: CertificateReader) -> None:
+    """Add the token endpoint to the listener's app."""
 
-    @router.post(TOKEN_PATH, summary="Get Authorization Token", **_documentation())
+    @app.post(TOKEN_PATH, summary="Get Authorization Token", **_documentation())
     async def token(request: Request) -> JSONResponse:
         try:
             certificate = certificates.read(request.scope)
@@ -71,8 +70,6 @@ def oauth_router(access: Access, certificates: CertificateReader) -> APIRouter:
         request.scope["log"]["issuer_id"] = issued.issuer.issuer_id
         request.scope["log"]["client_id"] = client_id
         return JSONResponse(_answer(issued), headers=HEADERS)
-
-    return router
 
 
 def _credentials(request: Request) -> tuple[str, str]:

@@ -53,4 +53,4 @@ def pan_field(pan: Pan) -> bytes:
 
 def xor(left: bytes, right: bytes) -> bytes:
     """Add two fields of one length, bit by bit."""
-    return bytes(a ^ b for a, b in zip(left, right, strict=True))
+    return (int.from_bytes(left) ^ int.from_bytes(right)).to_bytes(len(left))

@@ -1,0 +1,246 @@
+"""A whole deployment in a temporary directory: token, PKI, Postgres, and the service.
+
+Postgres runs with its defaults, so a commit is on the disk before it is answered. Nothing
+listens beyond this machine, and everything ends and goes when the block ends.
+"""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.request import urlopen
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwcrypto.jwk import JWK
+
+from cms.domain.cards import CardState
+from cms.persistence import admin
+from cms.persistence.migrate import upgrade
+from cms.sandbox import pki
+from cms.sandbox.d1_client import D1Config, encrypt, iso0_block
+from cms.sandbox.postgres import Postgres
+from cms.sandbox.softhsm import SoftHsm
+from cms.services.access import HASHER
+from crypto.jose import jwe
+from crypto.jose.jwk import parse_public
+from hsm import ceremony
+from hsm.config import canonical_body
+from hsm.keys import KeyRole
+from hsm.local import vault_over
+from hsm.pkcs11 import Pkcs11Token
+from hsm.port import CardRef, ConfigKind, SealedCard, SealedConfig, VaultConfig
+from hsm.settings import TokenSettings
+from hsm.vault import Vault
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+ISSUER: Final = "benchbank1"
+PAN: Final = "4111111111111111"
+CARDS: Final = 200
+COPY: Final = "copy"
+TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
+VALID_FROM: Final = datetime(2020, 1, 1, tzinfo=UTC)
+VALID_UNTIL: Final = datetime(2050, 1, 1, tzinfo=UTC)
+START_SECONDS_MAX: Final = 30.0
+STOP_SECONDS_MAX: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """An issuer with :data:`CARDS` active cards, all of one PAN: ``card-0000`` and on."""
+
+    vault_config: VaultConfig
+    sealed: Mapping[CardRef, SealedCard]
+    d1: D1Config
+    pin_jwe: str
+    """A PIN for any of the cards."""
+
+
+def open_token(directory: Path) -> Pkcs11Token:
+    """Make a token with a key of each role; the environment of this process names it."""
+    softhsm = SoftHsm(directory / "softhsm")
+    softhsm.ensure()
+    os.environ.update(softhsm.environment)
+    token = Pkcs11Token.open(TokenSettings(), writable=True)
+    list(ceremony.create(token, ceremony.read_roles(ROOT / "hsm" / "roles.toml")))
+    return token
+
+
+def make_issuer(directory: Path, token: Pkcs11Token, base_url: str) -> Issuer:
+    """Make keys, configuration and sealed cards; nothing is stored yet."""
+    vault = vault_over(token)
+    key = JWK.generate(kty="EC", crv="P-256", use="enc")
+    members = {**key.export_private(as_dict=True), "kid": key.thumbprint()}
+    (directory / "private.jwk").write_text(json.dumps(members))
+    (directory / "client.secret").write_text(secrets.token_urlsafe())
+    pki.create(directory / "pki")
+    client = pki.issue_client(directory / "pki", "d1", "d1", "Benchmark")
+    recipient = {name: value for name, value in members.items() if name != "d"}
+    bodies: dict[ConfigKind, object] = {
+        ConfigKind.WIRE: {},
+        ConfigKind.POLICY: {},
+        ConfigKind.RECIPIENT: {"jwk": recipient},
+    }
+    d1_jwk = vault.public_jwks(KeyRole.D1)["keys"][0]
+    return Issuer(
+        {kind: _sealed_config(vault, kind, body) for kind, body in bodies.items()},
+        dict(_sealed_cards(vault)),
+        D1Config(
+            base_url=base_url,
+            ca=directory / "pki" / "ca.pem",
+            client_cert=client.certificate,
+            client_key=client.key,
+            client_id=ISSUER,
+            client_secret_file=directory / "client.secret",
+            token_path=TOKEN_PATH,
+            issuer_id=ISSUER,
+            issuer_jwk=d1_jwk,
+            d1_private_jwk_file=directory / "private.jwk",
+        ),
+        pin_jwe(d1_jwk),
+    )
+
+
+@contextmanager
+def database(directory: Path, issuer: Issuer) -> Iterator[tuple[str, str]]:
+    """Run a Postgres that holds *issuer*; yield the URIs of its database and of a copy."""
+    certificate = x509.load_pem_x509_certificate(issuer.d1.client_cert.read_bytes())
+    subject = certificate.subject.rfc4514_string()
+    secret_hash = HASHER.hash(issuer.d1.client_secret_file.read_text())
+    with Postgres(directory / "postgres") as postgres:
+        upgrade(postgres.url())
+        with admin.connect(postgres.url()).begin() as connection:
+            admin.add_issuer(connection, ISSUER, "Benchmark bank")
+            admin.add_client(connection, ISSUER, ISSUER, secret_hash, [subject])
+            for config in issuer.vault_config.values():
+                admin.load_config(connection, config)
+            for card, sealed in issuer.sealed.items():
+                admin.add_card(
+                    connection,
+                    card,
+                    sealed_pan=sealed.sealed_pan,
+                    last_four=sealed.last_four,
+                    expiry="1230",
+                    sequence_number=0,
+                    state=CardState.ACTIVE.value,
+                )
+        postgres.create_database(COPY, template="cms")
+        yield postgres.url(), postgres.url(COPY)
+
+
+@contextmanager
+def serving(
+    directory: Path, ports: Sequence[int], url: str, workers: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``python -m cms serve`` on the ports given, D1's and the operator's, until the end."""
+    (directory / "database-url").write_text(url)
+    os.environ.update(
+        {
+            "CMS_DATABASE_URL_FILE": str(directory / "database-url"),
+            "CMS_PUBLIC_URL": f"https://localhost:{ports[0]}",
+            "CMS_WORKERS": str(workers),
+            "CMS_D1_PORT": str(ports[0]),
+            "CMS_OPS_PORT": str(ports[1]),
+            "CMS_D1_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
+            "CMS_D1_KEY_FILE": str(directory / "pki" / "server.key"),
+            "CMS_D1_CLIENT_CA_FILE": str(directory / "pki" / "ca.pem"),
+        }
+    )
+    with running(("-m", "cms", "serve"), directory / "service.log") as process:
+        _wait_until_ready(process, ports[1])
+        yield process
+
+
+@contextmanager
+def running(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Python with *arguments* until the block ends."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def pin_jwe(jwk: Mapping[str, str]) -> str:
+    """Make what D1 sends: a new PIN as an ISO-0 block in a new JWE."""
+    return jwe.encrypt(
+        b'{"pinBlock":"%b"}' % iso0_block(random_pin(), PAN).encode(),
+        parse_public(jwk),
+        ephemeral=ec.generate_private_key(ec.SECP256R1()),
+        random=os.urandom,
+    )
+
+
+def random_pin() -> str:
+    """Draw a PIN of four digits that no policy calls weak: three of them differ."""
+    while len(set(pin := f"{secrets.randbelow(10_000):04}")) != 3:
+        pass
+    return pin
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports of the loopback address that nobody uses."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def resident_mib(parent: int) -> list[float]:
+    """Read the resident memory of each worker of the service."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    # A spawned worker is told apart from the resource tracker beside it.
+    workers = [
+        pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    return [_status_kib(pid, "VmRSS") / 1024 for pid in workers]
+
+
+def _status_kib(pid: str, name: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _sealed_config(vault: Vault, kind: ConfigKind, body: object) -> SealedConfig:
+    return vault.seal_config(
+        SealedConfig(ISSUER, kind, 1, VALID_FROM, VALID_UNTIL, "", canonical_body(body), b"")
+    )
+
+
+def _sealed_cards(vault: Vault) -> Iterator[tuple[CardRef, SealedCard]]:
+    jwe = encrypt({"pan": PAN}, vault.public_jwks(KeyRole.INTAKE)["keys"][0])
+    for number in range(CARDS):
+        card = CardRef(ISSUER, f"card-{number:04}")
+        yield card, vault.seal_pan(jwe, card)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], ops_port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urlopen(f"http://127.0.0.1:{ops_port}/readyz", timeout=1) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit("the service did not start")

@@ -1,0 +1,232 @@
+"""A load generator that costs little: it shares the cores with what it measures.
+
+Requests are bytes made before the clock starts. A connection is kept alive and carries one
+request at a time; of an answer only the status and the length are read.
+"""
+
+import asyncio
+import json
+import random
+import re
+import ssl
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Final
+
+import uvloop
+
+from benchmarks.deployment import CARDS, ISSUER, pin_jwe
+from cms.sandbox.d1_client import D1Config
+
+LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+HEADER_END: Final = b"\r\n\r\n"
+PATH: Final = f"/cms/api/v1/issuers/{ISSUER}/cards/card-%04d/pin"
+#: A connection that is not answered for so long ends the measurement with an error.
+ANSWER_SECONDS_MAX: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to send requests, and as whom."""
+
+    d1: D1Config
+    bearer: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One measurement of one process.
+
+    *rate* is None for as many requests as are answered, else that many a second, at random
+    (Poisson) moments whether or not earlier ones were answered.
+    """
+
+    port: int
+    connections: int
+    starts_at: float
+    seconds: float
+    rate: float | None = None
+
+
+@dataclass
+class Outcome:
+    """What came back. Latencies count from when a request was due, in milliseconds."""
+
+    per_second: float = 0.0
+    statuses: Counter[int] = field(default_factory=Counter)
+    latencies_ms: list[float] = field(default_factory=list)
+
+
+class Generator:
+    """One process' share of the load: its own cards, so that no two processes meet on one."""
+
+    def __init__(self, target: Target, part: int, parts: int) -> None:
+        self._target = target
+        self._cards = range(part, CARDS, parts)
+        self._requests: Iterator[bytes] = iter(())
+
+    def prepare(self, kind: str, count: int) -> None:
+        """Make *count* requests of a kind: put, get or counter; each PUT holds a JWE of its own."""
+        makers = {"put": self._put, "get": self._get, "counter": self._counter}
+        make, cards = makers[kind], self._cards
+        self._requests = iter([make(cards[number % len(cards)]) for number in range(count)])
+
+    def prepare_one(self) -> None:
+        """Make one PUT, to be sent over and over to a server that does not look at it."""
+        self._requests = repeat(self._put(self._cards[0]))
+
+    def run(self, plan: Plan) -> Outcome:
+        """Send what was prepared."""
+        return uvloop.run(_Run(plan, self._requests).measure(self._target.d1))
+
+    def _put(self, card: int) -> bytes:
+        token = pin_jwe(self._target.d1.issuer_jwk)
+        body = json.dumps({"type": "ISO0", "encryptedPinBlock": token})
+        return self._request("PUT", card, "", body)
+
+    def _get(self, card: int) -> bytes:
+        return self._request("GET", card, "")
+
+    def _counter(self, card: int) -> bytes:
+        return self._request("GET", card, "/changeCounter")
+
+    def _request(self, method: str, card: int, tail: str, body: str = "") -> bytes:
+        lines = [
+            f"{method} {PATH % card}{tail} HTTP/1.1",
+            "Host: localhost",
+            f"Authorization: Bearer {self._target.bearer}",
+        ]
+        if body:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
+class _Run:
+    """One measurement."""
+
+    def __init__(self, plan: Plan, requests: Iterator[bytes]) -> None:
+        self.plan = plan
+        self.requests = requests
+        self.outcome = Outcome()
+        self.ends_at = plan.starts_at + plan.seconds
+        self.idle: deque[_Connection] = deque()
+        self.waiting: deque[float] = deque()
+        """When each request was due that no connection was free for."""
+        self.in_flight = 0
+        self.last_at = 0.0
+
+    async def measure(self, d1: D1Config) -> Outcome:
+        loop = asyncio.get_running_loop()
+        tls = client_context(d1)
+        for _ in range(self.plan.connections):
+            _, connection = await loop.create_connection(
+                lambda: _Connection(self),
+                "127.0.0.1",
+                self.plan.port,
+                ssl=tls,
+                server_hostname="localhost",
+            )
+            self.idle.append(connection)
+        connections = list(self.idle)
+        await asyncio.sleep(self.plan.starts_at - time.monotonic())
+        if self.plan.rate is None:
+            while self.idle:
+                self.idle.popleft().send(time.monotonic())
+        else:
+            await self._pace(self.plan.rate)
+        await self._drain()
+        for connection in connections:
+            connection.close()
+        taken = self.last_at - self.plan.starts_at
+        self.outcome.per_second = len(self.outcome.latencies_ms) / taken
+        return self.outcome
+
+    async def _pace(self, rate: float) -> None:
+        due = self.plan.starts_at
+        while (due := due + random.expovariate(rate)) < self.ends_at:
+            if (wait := due - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            # The loop's timer counts milliseconds and may be early.
+            moment = min(due, time.monotonic())
+            if self.idle:
+                self.idle.popleft().send(moment)
+            else:
+                self.waiting.append(moment)
+
+    async def _drain(self) -> None:
+        while time.monotonic() < self.ends_at or self.in_flight or self.waiting:
+            if time.monotonic() > self.ends_at + ANSWER_SECONDS_MAX:
+                raise SystemExit("the service does not answer")
+            await asyncio.sleep(0.01)
+
+    def answered(self, connection: "_Connection", status: int, due: float) -> None:
+        now = time.monotonic()
+        self.in_flight -= 1
+        self.last_at = now
+        self.outcome.statuses[status] += 1
+        self.outcome.latencies_ms.append((now - due) * 1000)
+        if self.waiting:
+            connection.send(self.waiting.popleft())
+        elif self.plan.rate is None and now < self.ends_at:
+            connection.send(now)
+        else:
+            self.idle.append(connection)
+
+
+class _Connection(asyncio.Protocol):
+    """One kept-alive connection."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._due = 0.0
+        self._answer = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if self._due:
+            raise SystemExit("the service closed a connection")
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def send(self, due: float) -> None:
+        request = next(self._run.requests, None)
+        if request is None:
+            return
+        self._run.in_flight += 1
+        self._due = due
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        end = self._answer.find(HEADER_END)
+        if end < 0:
+            return
+        length = LENGTH.search(self._answer, 0, end)
+        if len(self._answer) < end + len(HEADER_END) + (int(length[1]) if length else 0):
+            return
+        status, due = int(self._answer[9:12]), self._due
+        self._answer, self._due = b"", 0.0
+        self._run.answered(self, status, due)
+
+
+def client_context(d1: D1Config) -> ssl.SSLContext:
+    """Make D1's side of mutual TLS."""
+    context = ssl.create_default_context(cafile=d1.ca)
+    context.load_cert_chain(d1.client_cert, d1.client_key)
+    return context
+
+
+def merge(outcomes: Sequence[Outcome]) -> Outcome:
+    """Join what the processes of one measurement saw."""
+    merged = Outcome()
+    for outcome in outcomes:
+        merged.per_second += outcome.per_second
+        merged.statuses += outcome.statuses
+        merged.latencies_ms += outcome.latencies_ms
+    return merged

@@ -1,0 +1,83 @@
+"""What the benchmarks share: the machine line, interleaved rounds, medians.
+
+Figures of a shared machine drift by tens of percent within minutes. So whatever is compared is
+measured in turns, round after round in one run, and the median of the rounds is shown.
+"""
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+ROUNDS: Final = 5
+ROUND_SECONDS: Final = 0.1
+
+
+def machine() -> str:
+    """Describe what the figures were measured on, in one line."""
+    cores = len(os.sched_getaffinity(0))
+    return (
+        f"{cores} cores, {_processor()}, Python {platform.python_version()}, "
+        f"SoftHSM {_version('softhsm2-util', '--version')}, load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def interleaved(
+    operations: Mapping[str, Callable[[], object]],
+    rounds: int = ROUNDS,
+    round_seconds: float = ROUND_SECONDS,
+) -> dict[str, float]:
+    """Run each operation for a while, in turns; return the median of operations per second."""
+    rates: dict[str, list[float]] = {name: [] for name in operations}
+    for _ in range(rounds):
+        for name, operation in operations.items():
+            rates[name].append(rate(operation, round_seconds))
+    return {name: median(values) for name, values in rates.items()}
+
+
+def rate(operation: Callable[[], object], seconds: float) -> float:
+    """Repeat *operation* for about *seconds* and return how often it runs in one second."""
+    clock = time.perf_counter
+    operation()
+    done, batch = 0, 1
+    started = clock()
+    while (elapsed := clock() - started) < seconds:
+        for _ in range(batch):
+            operation()
+        done += batch
+        # The clock is read about a hundred times a round, whatever the operation costs.
+        if elapsed < seconds / 100:
+            batch *= 2
+    return done / elapsed
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which *share* of the values lie; 0 when there are none."""
+    ordered = sorted(values)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
+
+
+def heading(text: str) -> None:
+    """Print the title of a table."""
+    print(f"\n{text}\n", flush=True)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _version(*command: str) -> str:
+    try:
+        printed = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        return "not there"
+    return printed.strip()

@@ -1,0 +1,279 @@
+"""PUT pin, GET pin and changeCounter against a whole deployment, with the load on the same cores.
+
+Two workers behind mutual TLS, kept-alive connections, a Postgres whose commits are on the disk
+before they are answered, a SoftHSM token. Two processes make the load: every PUT carries a JWE of
+its own, made before the clock starts, and goes to one of 200 cards. Every status is checked, and
+at the end the change counters must have moved by exactly the number of PUTs answered 204.
+
+*At saturation* each connection sends its next request as soon as it has its answer. *At half*
+requests come at random moments at half the rate just measured, and a latency counts from the moment
+when the request was due, so that a stall is not hidden by a generator that waits for it.
+
+The ratio at the end compares the PUT rate with a service whose own code costs nothing: the
+parts that no service can leave out are measured alone, in turns with the rest, by two processes
+on the same cores (:mod:`benchmarks.floors`). One PUT takes 1/rate seconds of the machine; the
+ratio is the share of it that the token calls, the two statements with their commit, and the
+server with its TLS account for. 1.0 cannot be beaten; what is missing to it is our code, its
+frameworks, and waiting.
+"""
+
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from benchmarks import floors, load
+from benchmarks.deployment import (
+    CARDS,
+    ISSUER,
+    Issuer,
+    database,
+    free_ports,
+    make_issuer,
+    open_token,
+    resident_mib,
+    running,
+    serving,
+)
+from benchmarks.load import Outcome, Plan, Target
+from benchmarks.measure import heading, machine, percentile
+from cms.persistence import admin, tables
+from cms.sandbox.d1_client import D1Client
+from hsm.pkcs11 import Pkcs11Token
+
+WORKERS: Final = 2
+PROCESSES: Final = 2
+CONNECTIONS: Final = 12
+"""Of each process that makes load."""
+ROUNDS: Final = 3
+ROUND_SECONDS: Final = 5.0
+HALF_SECONDS: Final = 8.0
+FLOOR_SECONDS: Final = 2.0
+START_SECONDS: Final = 0.5
+RATE_MAX: Final = {"put": 2000, "get": 4000, "counter": 10_000}
+"""As many requests a second are made in advance."""
+GOALS: Final = {"put": 450, "get": 700, "counter": 1500}
+NAMES: Final = {"put": "PUT pin", "get": "GET pin", "counter": "changeCounter"}
+STATUS: Final = {"put": 204, "get": 200, "counter": 200, "tls": 204}
+
+
+class Crew:
+    """Processes that work at the same time, each on its part."""
+
+    def __init__(self, target: Target, issuer: Issuer, copy_url: str) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection[Any, Any]] = []
+        for part in range(PROCESSES):
+            ours, theirs = spawn.Pipe()
+            arguments = (theirs, target, issuer, copy_url, part)
+            # Daemons end with this process.
+            spawn.Process(target=_work, args=arguments, daemon=True).start()
+            theirs.close()
+            self._pipes.append(ours)
+
+    def do(self, job: str, *arguments: object) -> Sequence[Any]:
+        """Let each process do a job of :func:`_work`; wait for all and return their results."""
+        for pipe in self._pipes:
+            pipe.send((job, arguments))
+        return [pipe.recv() for pipe in self._pipes]
+
+    def dismiss(self) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.send(None)
+
+
+def _work(
+    pipe: "Connection[Any, Any]", target: Target, issuer: Issuer, copy_url: str, part: int
+) -> None:
+    generator = load.Generator(target, part, PROCESSES)
+    jobs: dict[str, Callable[..., object]] = {
+        "prepare": generator.prepare,
+        "prepare one": generator.prepare_one,
+        "run": generator.run,
+        "token": lambda seconds: floors.token_seconds(issuer, seconds),
+        "commit": lambda seconds: floors.commit_seconds(copy_url, part, PROCESSES, seconds),
+    }
+    while (message := pipe.recv()) is not None:
+        job, arguments = message
+        pipe.send(jobs[job](*arguments))
+    floors.close_token()
+
+
+@dataclass
+class Figures:
+    """What the rounds measured."""
+
+    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Of the machine, for each part of one PUT."""
+    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    wrong: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Answers that should not have come: kind and status."""
+    puts: int = 0
+
+
+class Bench:
+    """The measurements of one deployment."""
+
+    def __init__(self, crew: Crew, port: int, tls_port: int) -> None:
+        self._crew = crew
+        self._port = port
+        self._tls_port = tls_port
+        self.figures = Figures()
+
+    def give_every_card_a_pin(self) -> None:
+        """Set each PIN once; warms everything up too."""
+        self._crew.do("prepare", "put", CARDS // PROCESSES)
+        self._run("put", Plan(self._port, CONNECTIONS, 0.0, 1.0))
+
+    def saturate(self, kind: str) -> None:
+        """Send as many requests as are answered."""
+        self._crew.do("prepare", kind, int(RATE_MAX[kind] * ROUND_SECONDS / PROCESSES))
+        outcome = self._run(kind, Plan(self._port, CONNECTIONS, 0.0, ROUND_SECONDS))
+        self.figures.rates[kind].append(outcome.per_second)
+        self.figures.latencies_ms[kind] += outcome.latencies_ms
+
+    def halve(self, kind: str) -> None:
+        """Send requests at half the rate of saturation."""
+        rate = median(self.figures.rates[kind]) / 2 / PROCESSES
+        self._crew.do("prepare", kind, int(rate * HALF_SECONDS * 1.5))
+        plan = Plan(self._port, CONNECTIONS, 0.0, HALF_SECONDS, rate)
+        self.figures.latencies_ms[f"{kind} at half"] += self._run(kind, plan).latencies_ms
+
+    def measure_floors(self) -> None:
+        """Measure each part of a PUT alone."""
+        seconds = self.figures.seconds
+        seconds["token calls"].append(_capacity(self._crew.do("token", FLOOR_SECONDS)))
+        seconds["two statements, one commit"].append(
+            _capacity(self._crew.do("commit", FLOOR_SECONDS))
+        )
+        self._crew.do("prepare one")
+        outcome = self._run("tls", Plan(self._tls_port, CONNECTIONS, 0.0, FLOOR_SECONDS))
+        seconds["server, TLS and load generator"].append(1 / outcome.per_second)
+
+    def _run(self, kind: str, plan: Plan) -> Outcome:
+        plan = replace(plan, starts_at=time.monotonic() + START_SECONDS)
+        outcome = load.merge(self._crew.do("run", plan))
+        self.figures.puts += outcome.statuses[204] if kind == "put" else 0
+        for status, count in outcome.statuses.items():
+            if status != STATUS[kind]:
+                self.figures.wrong[kind, status] += count
+        return outcome
+
+
+def main() -> int:
+    """Measure and print."""
+    heading(f"D1 requests · {machine()}")
+    with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
+        directory = Path(name)
+        ports = free_ports(3)
+        token = open_token(directory)
+        issuer = make_issuer(directory, token, f"https://localhost:{ports[0]}")
+        calls = {verb: _token_calls(token, issuer, verb) for verb in ("put", "get")}
+        with (
+            database(directory, issuer) as (url, copy_url),
+            serving(directory, ports, url, WORKERS) as service,
+            running(("-m", "benchmarks.floors", str(ports[2])), directory / "floor.log"),
+        ):
+            with D1Client(issuer.d1) as client:
+                target = Target(issuer.d1, client.new_token())
+            crew = Crew(target, issuer, copy_url)
+            bench = Bench(crew, ports[0], ports[2])
+            bench.give_every_card_a_pin()
+            for _ in range(ROUNDS):
+                for kind in GOALS:
+                    bench.saturate(kind)
+                bench.measure_floors()
+            for kind in GOALS:
+                bench.halve(kind)
+            crew.dismiss()
+            memory = resident_mib(service.pid)
+            moved = _changes(url)
+    token.close()
+    figures = bench.figures
+    _print_requests(figures)
+    _print_service(memory, calls)
+    _print_ratio(figures)
+    return _verdict(figures, moved)
+
+
+def _print_requests(figures: Figures) -> None:
+    print(
+        f"{'':<15}{'goal/s':>7}{'median/s':>10}   {'rounds':<18}{'p50 ms':>8}{'p99 ms':>8}", end=""
+    )
+    print(f"{'p50 at half':>14}{'p99 at half':>13}")
+    for kind, goal in GOALS.items():
+        rates = figures.rates[kind]
+        rounds = " ".join(f"{rate:.0f}" for rate in rates)
+        line = f"{NAMES[kind]:<15}{goal:>7}{median(rates):>10.0f}   {rounds:<18}"
+        for name, width in ((kind, 8), (f"{kind} at half", 14)):
+            latencies = figures.latencies_ms[name]
+            line += (
+                f"{percentile(latencies, 0.5):>{width}.1f}{percentile(latencies, 0.99):>{width}.1f}"
+            )
+        print(line)
+
+
+def _print_service(memory: Sequence[float], calls: Mapping[str, Counter[str]]) -> None:
+    print("\nresident memory of each worker, MiB: " + ", ".join(f"{mib:.0f}" for mib in memory))
+    for kind, counts in calls.items():
+        listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        print(f"token calls of a {NAMES[kind]}: {counts.total()} ({listed})")
+
+
+def _print_ratio(figures: Figures) -> None:
+    rate = median(figures.rates["put"])
+    parts = {name: median(values) for name, values in figures.seconds.items()}
+    heading("What one PUT takes of the machine, all cores together, in microseconds")
+    for name, seconds in parts.items():
+        print(f"{name:<34}{seconds * 1e6:>7.0f}   alone {1 / seconds:.0f}/s")
+    least = sum(parts.values())
+    print(f"{'sum of these':<34}{least * 1e6:>7.0f}   would be {1 / least:.0f}/s")
+    print(f"{'the service':<34}{1e6 / rate:>7.0f}   is {rate:.0f}/s, ratio {rate * least:.2f}")
+
+
+def _verdict(figures: Figures, moved: int) -> int:
+    """Say whether the service did what it was asked to: not how fast."""
+    for (kind, status), count in figures.wrong.items():
+        print(f"wrong answers: {count} times {status} to {kind}", file=sys.stderr)
+    if moved != figures.puts:
+        print(f"{figures.puts} PUTs were accepted, counters moved by {moved}", file=sys.stderr)
+    return 1 if figures.wrong or moved != figures.puts else 0
+
+
+def _capacity(seconds: Sequence[float]) -> float:
+    """Seconds of the machine for one: the processes work side by side."""
+    return 1 / sum(1 / each for each in seconds)
+
+
+def _token_calls(token: Pkcs11Token, issuer: Issuer, verb: str) -> Counter[str]:
+    """Count the token calls of one request, with the configuration already verified."""
+    counting = floors.CountingToken(token)
+    vault = floors.counted_vault(counting)
+    card, sealed = next(iter(issuer.sealed.items()))
+    sealed_pin = floors.set_one_pin(vault, issuer)
+    vault.export_jwe(sealed_pin, sealed.sealed_pan, issuer.vault_config, card, 1)
+    counting.calls.clear()
+    if verb == "put":
+        floors.set_one_pin(vault, issuer)
+    else:
+        vault.export_jwe(sealed_pin, sealed.sealed_pan, issuer.vault_config, card, 1)
+    return counting.calls
+
+
+def _changes(url: str) -> int:
+    """Add up the change counters of all cards."""
+    with admin.connect(url).begin() as connection:
+        return sum(card["counter"] for card in admin.rows(connection, tables.cards, ISSUER))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

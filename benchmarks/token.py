@@ -1,0 +1,179 @@
+"""Token operations a second, beside the same in this process and beside OpenSSL in C.
+
+*token* is SoftHSM2 through :class:`hsm.pkcs11.Pkcs11Token`, as the vault calls it.
+*cryptography* is the same operation in this process with a key in plain memory: what it costs to
+keep the key in the token. *openssl speed* is a C loop over the bare algorithm with everything
+set up beforehand: what the processor can do. Below: the verbs of the vault, with what of each
+passes inside token calls.
+
+A seal's AES-GCM and the CMAC cover what they do in the vault: 20 and about 100 bytes.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.cmac import CMAC
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
+
+from benchmarks.deployment import PAN, Issuer, make_issuer, open_token
+from benchmarks.floors import CountingToken, counted_vault, set_one_pin
+from benchmarks.measure import ROUNDS, heading, interleaved, machine, rate
+from cms.sandbox.d1_client import encrypt
+from crypto.jose import jwe
+from hsm.keys import KeyRole
+from hsm.pkcs11 import Pkcs11Token
+from hsm.vault import Vault
+
+BLOCK: Final = bytes(range(16))
+NONCE: Final = bytes(12)
+PAN_FIELD: Final = bytes(20)
+MAC_INPUT: Final = bytes(100)
+DIGEST: Final = bytes(32)
+KEY: Final = bytes(range(32))
+OTHER_INFO: Final = jwe.other_info(jwe.ENC, b"", b"", jwe.KEY_BITS)
+
+CLAIMS: Final = {"sub": "client", "exp": 2_000_000_000}
+VERB_SECONDS: Final = 0.3
+
+TOKEN: Final = "token"
+PEER: Final = "cryptography"
+OPENSSL: Final = "openssl speed"
+
+#: The arguments of ``openssl speed`` for each operation.
+SPEED: Final[Mapping[str, tuple[str, ...]]] = {
+    "AES-ECB, one block": ("-bytes", "16", "-evp", "aes-256-ecb"),
+    "AES-CMAC": ("-bytes", "100", "-cmac", "aes-256-cbc"),
+    "AES-GCM, encrypt": ("-bytes", "20", "-evp", "aes-256-gcm"),
+    "AES-GCM, decrypt": ("-bytes", "20", "-decrypt", "-evp", "aes-256-gcm"),
+    "ECDH and Concat KDF": ("ecdhp256",),
+    "ECDSA, sign": ("ecdsap256",),
+    "random, 16 bytes": ("-bytes", "16", "rand"),
+}
+Operation = Callable[[], object]
+
+
+def operations(token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
+    """Pair each operation of the token with the same in this process."""
+    label = {label.role: label for label in token.labels()}
+    pin, pin_mac, pan = label[KeyRole.PIN], label[KeyRole.PIN_MAC], label[KeyRole.PAN]
+    in_token = token.encrypt_gcm(pan, NONCE, PAN_FIELD)
+    gcm = AESGCM(KEY)
+    here = gcm.encrypt(NONCE, PAN_FIELD, None)
+    private = ec.generate_private_key(ec.SECP256R1())
+    partner = token.public_point(label[KeyRole.D1])
+
+    def block() -> bytes:
+        encryptor = Cipher(AES(KEY), ECB()).encryptor()
+        return encryptor.update(BLOCK) + encryptor.finalize()
+
+    def mac() -> bytes:
+        context = CMAC(AES(KEY))
+        context.update(MAC_INPUT)
+        return context.finalize()
+
+    def agree() -> bytes:
+        shared = private.exchange(ec.ECDH(), partner.public_key())
+        return ConcatKDFHash(SHA256(), 32, OTHER_INFO).derive(shared)
+
+    return {
+        "AES-ECB, one block": {TOKEN: lambda: token.encrypt_block(pin, BLOCK), PEER: block},
+        "AES-CMAC": {TOKEN: lambda: token.mac(pin_mac, MAC_INPUT), PEER: mac},
+        "AES-GCM, encrypt": {
+            TOKEN: lambda: token.encrypt_gcm(pan, NONCE, PAN_FIELD),
+            PEER: lambda: gcm.encrypt(NONCE, PAN_FIELD, None),
+        },
+        "AES-GCM, decrypt": {
+            TOKEN: lambda: token.decrypt_gcm(pan, NONCE, in_token),
+            PEER: lambda: gcm.decrypt(NONCE, here, None),
+        },
+        "ECDH and Concat KDF": {
+            TOKEN: lambda: token.agree(label[KeyRole.D1], partner, OTHER_INFO),
+            PEER: agree,
+        },
+        "ECDSA, sign": {
+            TOKEN: lambda: token.sign(label[KeyRole.TOKEN_SIGN], DIGEST),
+            PEER: lambda: private.sign(DIGEST, ec.ECDSA(Prehashed(SHA256()))),
+        },
+        "random, 16 bytes": {TOKEN: lambda: token.random(16), PEER: lambda: os.urandom(16)},
+    }
+
+
+def verbs(vault: Vault, issuer: Issuer) -> Mapping[str, Operation]:
+    """List the verbs of the vault that requests need, each for one card."""
+    card, sealed = next(iter(issuer.sealed.items()))
+    pan, config = sealed.sealed_pan, issuer.vault_config
+    pan_jwe = encrypt({"pan": PAN}, vault.public_jwks(KeyRole.INTAKE)["keys"][0])
+    pin = set_one_pin(vault, issuer)
+    return {
+        "set_pin_from_jwe": lambda: set_one_pin(vault, issuer),
+        "export_jwe": lambda: vault.export_jwe(pin, pan, config, card, 1),
+        "seal_pan": lambda: vault.seal_pan(pan_jwe, card),
+        "sign_token": lambda: vault.sign_token(CLAIMS),
+    }
+
+
+def openssl_speed(*arguments: str) -> float:
+    """Let OpenSSL's own benchmark run for a second; return operations a second of one core."""
+    command = ("openssl", "speed", "-elapsed", "-seconds", "1", "-mr", *arguments)
+    run = subprocess.run(command, capture_output=True, check=True, text=True)
+    # +F:<number>:<name>:<bytes a second>, or +F<number>:…:<bits>:<operations a second>:…
+    result = [line.split(":") for line in run.stdout.splitlines() if line.startswith("+F")][-1]
+    size = int(arguments[1]) if arguments[0] == "-bytes" else 1
+    return float(result[3]) / size
+
+
+def main() -> int:
+    """Measure and print."""
+    heading(f"Token operations · {machine()}")
+    with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
+        directory = Path(name)
+        token = open_token(directory)
+        _print_operations(token)
+        _print_verbs(token, make_issuer(directory, token, "https://localhost"))
+        token.close()
+    return 0
+
+
+def _print_operations(token: Pkcs11Token) -> None:
+    print(f"{'operations a second, one core':<32}{TOKEN:>10}{PEER:>14}{OPENSSL:>15}", end="")
+    print(f"{f'{PEER}/token':>21}")
+    for name, pair in operations(token).items():
+        rates = interleaved(pair)
+        line = f"{name:<32}{rates[TOKEN]:>10.0f}{rates[PEER]:>14.0f}"
+        line += f"{openssl_speed(*SPEED[name]):>15.0f}{rates[PEER] / rates[TOKEN]:>21.1f}"
+        print(line, flush=True)
+
+
+def _print_verbs(token: Pkcs11Token, issuer: Issuer) -> None:
+    print(f"\n{'verbs of the vault':<32}{'a second':>10}{'us each':>14}{'in token calls':>20}")
+    counting = CountingToken(token)
+    measured = verbs(counted_vault(counting), issuer)
+    rates: dict[str, list[float]] = {name: [] for name in measured}
+    shares: dict[str, list[float]] = {name: [] for name in measured}
+    for _ in range(ROUNDS):
+        for name, verb in measured.items():
+            counting.seconds = 0.0
+            started = time.perf_counter()
+            rates[name].append(rate(verb, VERB_SECONDS))
+            shares[name].append(counting.seconds / (time.perf_counter() - started))
+    for name in measured:
+        each = 1e6 / median(rates[name])
+        print(f"{name:<32}{median(rates[name]):>10.0f}{each:>14.0f}{median(shares[name]):>20.0%}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
