@@ -1,7 +1,7 @@
 """Run the service: a parent that only supervises, and workers that each serve every listener.
 
-A worker that ends is replaced. TLS ends here, in a protocol that hands the verified client
-certificate to the application, and in handshakes that are logged when they are refused.
+A worker that ends is replaced, and ends with its parent. What every worker would stumble over is
+checked once, before there is any.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from cms import logs
 from cms.app import Application, create_app
 from cms.settings import Settings
+from cms.tls import ClientCertificateProtocol, tls_context
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
@@ -37,7 +37,6 @@ LINES_SHOWN: Final = 8
 """Of what ``hsm check`` complains of: a line a role that has no key."""
 PR_SET_PDEATHSIG: Final = 1
 """Linux, ``prctl(2)``."""
-HANDSHAKE_PENDING: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 log = logging.getLogger(__name__)
 
 
@@ -68,46 +67,6 @@ def worker() -> ASGIApp:
 
 class CannotStart(Exception):
     """The service cannot run as it is set up; the message says what to look at."""
-
-
-class ClientCertificateProtocol(HttpToolsProtocol):
-    """Puts the client's certificate, DER, under ``extensions.tls`` of each request's scope."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Read the certificate once a connection."""
-        super().connection_made(transport)
-        ssl_object = transport.get_extra_info("ssl_object")
-        self._der = ssl_object.getpeercert(binary_form=True) if ssl_object else None
-
-    def on_message_begin(self) -> None:
-        """Add the certificate to the scope of a request."""
-        super().on_message_begin()
-        self.scope["extensions"] = {"tls": {"client_certificate_der": self._der}}
-
-
-class LoggedHandshake(ssl.SSLObject):
-    """A TLS connection that says when its handshake was refused, and why."""
-
-    def do_handshake(self) -> None:
-        """Shake hands."""
-        try:
-            super().do_handshake()
-        except HANDSHAKE_PENDING:
-            raise
-        except ssl.SSLError as error:
-            logs.refused("handshake", error.reason or "unknown")
-            raise
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext:
-    """Require TLS 1.2 or 1.3 and a client certificate that leads to the configured CA."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.sslobject_class = LoggedHandshake
-    context.load_cert_chain(str(settings.d1_certificate_file), str(settings.d1_key_file))
-    context.load_verify_locations(str(settings.d1_client_ca_file))
-    return context
 
 
 def _config(app: Any, settings: Settings) -> uvicorn.Config:  # noqa: ANN401 - a name or an app

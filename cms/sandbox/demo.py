@@ -20,17 +20,10 @@ from typing import Any, Final
 from urllib.request import urlopen
 
 from cms.sandbox import pki
-from cms.sandbox.d1_client import (
-    D1Client,
-    D1Error,
-    Step,
-    TranscriptError,
-    encrypt,
-    load,
-    transcript,
-)
+from cms.sandbox.d1_client import D1Client, D1Error, encrypt, load
 from cms.sandbox.postgres import Postgres, PostgresError, exit_on_sigterm
 from cms.sandbox.softhsm import SoftHsm, SoftHsmError
+from cms.sandbox.transcript import Step, TranscriptError, transcript
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 VAR: Final = ROOT / "var"

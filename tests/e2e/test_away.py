@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cms.sandbox.d1_client import D1Client, D1Error, transcript
+from cms.sandbox.d1_client import D1Client, D1Error
 from cms.sandbox.postgres import Postgres
 from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.transcript import transcript
 from hsm.vault import Vault
 from tests.deployment import (
     ROOT,

@@ -13,9 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cms.faces.oauth import TOKEN_PATH
-from cms.sandbox.d1_client import D1Client, D1Error, transcript
+from cms.sandbox.d1_client import D1Client, D1Error
 from cms.sandbox.postgres import Postgres
 from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.transcript import transcript
 from hsm.vault import Vault
 from tests.deployment import (
     Enrolled,

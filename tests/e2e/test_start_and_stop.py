@@ -14,9 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cms.sandbox.d1_client import transcript
 from cms.sandbox.postgres import Postgres
 from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.transcript import transcript
 from hsm.vault import Vault
 from tests.deployment import (
     ROOT,

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cms.sandbox import pki
-from cms.sandbox.d1_client import D1Client, D1Error, transcript
+from cms.sandbox.d1_client import D1Client, D1Error
+from cms.sandbox.transcript import transcript
 from tests.deployment import ORGANISATION, Service, Shared, wait_for
 
 DAY = timedelta(days=1)
