@@ -8,6 +8,7 @@ import io
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -139,7 +140,7 @@ def _command(package: str, *words: str, quiet: bool = False) -> str:
     from cms.cli import main as cms_main  # noqa: PLC0415 - a second run does not need it
     from hsm.__main__ import main as hsm_main  # noqa: PLC0415
 
-    print(f"$ python -m {package} {' '.join(words)}")
+    print(f"$ python -m {package} {shlex.join(words)}")
     printed = io.StringIO()
     with redirect_stdout(printed):
         code = {"cms": cms_main, "hsm": hsm_main}[package](words)
