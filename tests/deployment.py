@@ -204,11 +204,15 @@ class CrashingPostgres(Postgres):
     """A server that can be killed and started again where its clients know it."""
 
     def crash(self) -> None:
-        """End every process of the server at once."""
+        """End every process of the server at once, and wait until none holds its memory."""
         assert self._process is not None
-        for pid in (self._process.pid, *family(self._process.pid)):
+        # Stopped, it cannot start one more that would outlive it.
+        os.kill(self._process.pid, signal.SIGSTOP)
+        below = family(self._process.pid)
+        for pid in (self._process.pid, *below):
             os.kill(pid, signal.SIGKILL)
         self._process.wait()
+        wait_for(lambda: not any(map(runs, below)))
 
     def recover(self, log: Path) -> None:
         """Run the same command again, on the same socket."""

@@ -141,7 +141,7 @@ def test_sigterm_lets_a_request_finish_and_leaves_no_process(
                 busy.sendall(part)
             assert busy.recv(4096).startswith(b"HTTP/1.1 204 ")
         assert service.process.wait(15) == 0
-        assert not any(map(runs, below))
+        wait_for(lambda: not any(map(runs, below)))
     assert read_stored(prepared.database_url, "stopbank01", "card-4").counter == 1
 
 
