@@ -10,7 +10,7 @@ import pytest
 from jwcrypto.jwk import JWK
 
 from cms.sandbox.softhsm import SoftHsm
-from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11 import Pkcs11Token
 from tests.hsm.scenes import FIRST, ROOT, environment
 
@@ -131,7 +131,7 @@ def test_list_and_check_print_what_the_ceremony_printed(ceremony: tuple[Operator
 def test_check_names_the_roles_without_a_key(nobody: Operator) -> None:
     done = nobody.run("check")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [f"missing: {role}" for role in KeyRole]
+    assert done.stderr.splitlines() == [f"missing: {role}" for role in OWN_ROLES]
 
 
 def test_check_values_are_those_that_the_cipher_gives(softhsm: SoftHsm, token: Pkcs11Token) -> None:
