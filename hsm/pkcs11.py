@@ -391,6 +391,8 @@ class Pkcs11Token:
     @_device_call
     def generate(self, label: KeyLabel) -> None:
         """Make the key *label* on the token, with the attributes of its role."""
+        if label.role.per_issuer:
+            raise CeremonyError("shared keys are imported")
         if label in self._keys:
             raise CeremonyError("the key is already on the token")
         if label.role.kind is KeyKind.AES_256:

@@ -354,6 +354,14 @@ def test_a_key_is_not_imported_twice(emptied: Pkcs11Token) -> None:
         imported(emptied, KeyRole.PVK, KeyKind.TDES_2KEY)
 
 
+@pytest.mark.parametrize("role", SHARED_ROLES)
+def test_a_shared_key_is_never_made_here(token: Pkcs11Token, role: KeyRole) -> None:
+    before = token.labels()
+    with pytest.raises(CeremonyError, match="imported"):
+        token.generate(KeyLabel(role, 1, "testbank01"))
+    assert token.labels() == before
+
+
 def test_a_derived_key_has_one_template_and_shows_nothing(emptied: Pkcs11Token) -> None:
     imported(emptied, KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY)
     for steps in ([bytes(16)], [bytes(16), b"session key data"]):
