@@ -1,4 +1,6 @@
-"""The vault's command line: ``python -m hsm ceremony|list|check|jwks|config``.
+"""The vault's command line: ``python -m hsm COMMAND``.
+
+The commands are ``ceremony|import-components|import-block|list|check|jwks|config``.
 
 The token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; with none of them
 set, by ``var/demo.env``, which the demo writes. Exit code 0 is success, 2 a refusal.
@@ -8,13 +10,15 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from getpass import getpass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from hsm import ceremony, config, demo_env
-from hsm.errors import ConfigRefused, HsmError
-from hsm.keys import KeyKind, KeyLabel, KeyRole
+from crypto.secret import Secret
+from hsm import ceremony, config, demo_env, shared_keys
+from hsm.errors import CeremonyError, ConfigRefused, HsmError
+from hsm.keys import ISSUER_ID_PATTERN, KeyKind, KeyLabel, KeyRole
 from hsm.local import open_vault, vault_over
 from hsm.pkcs11 import Pkcs11Token
 from hsm.settings import TokenSettings
@@ -42,6 +46,26 @@ def run_ceremony(arguments: argparse.Namespace) -> int:
     labels = ceremony.read_roles(arguments.file)
     token = Pkcs11Token.open(TokenSettings(), writable=True)
     return _print_reports(list(ceremony.create(token, labels)))
+
+
+def import_components(arguments: argparse.Namespace) -> int:
+    """Ask for the components of a key, then for its KCV, and import it."""
+    typed = [_ask(getpass, "component 1 (not shown): "), _ask(getpass, "component 2 (not shown): ")]
+    third = _ask(getpass, "component 3 (not shown; empty if there is none): ")
+    components = [Secret(text) for text in (*typed, third) if text]
+    key = shared_keys.join_components(components)
+    return _import(Pkcs11Token.open(TokenSettings(), writable=True), arguments, key)
+
+
+def import_block(arguments: argparse.Namespace) -> int:
+    """Open a key block, ask for the KCV of its key, and import it."""
+    try:
+        text = arguments.file.read_text("ascii").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        raise CeremonyError("the file cannot be read") from None
+    token = Pkcs11Token.open(TokenSettings(), writable=True)
+    key = shared_keys.open_block(token, arguments.role, arguments.issuer, text)
+    return _import(token, arguments, key)
 
 
 def list_keys(_: argparse.Namespace) -> int:
@@ -80,17 +104,44 @@ def seal_config(arguments: argparse.Namespace) -> int:
 
 
 def sorted_labels(token: Pkcs11Token) -> list[KeyLabel]:
-    """List labels by role and generation."""
-    return sorted(token.labels(), key=lambda label: (label.role, label.generation))
+    """List labels by role, issuer and generation."""
+    return sorted(
+        token.labels(), key=lambda label: (label.role, label.issuer_id or "", label.generation)
+    )
+
+
+def _import(token: Pkcs11Token, arguments: argparse.Namespace, key: shared_keys.ClearKey) -> int:
+    print("KCV", key.kcv)
+    typed = _ask(input, "Compare it with the partner's and type it to import the key: ")
+    if typed.strip().upper() != key.kcv:
+        raise CeremonyError("that is not the KCV of this key: nothing was imported")
+    with token.alone():
+        label = shared_keys.store(token, arguments.role, arguments.issuer, key)
+    return _print_reports([ceremony.report(token, label)])
+
+
+def _ask(how: Callable[[str], str], prompt: str) -> str:
+    try:
+        return how(prompt)
+    except EOFError:
+        return ""
 
 
 def _print_reports(reports: Sequence[ceremony.KeyReport]) -> int:
+    width = max((len(str(report.label)) for report in reports), default=0)
     for report in reports:
-        kind = report.label.role.kind
-        name = "check value" if kind is KeyKind.AES_256 else "thumbprint"
         verdict = "" if report.as_expected else "   ATTRIBUTES ARE NOT THOSE OF ITS ROLE"
-        print(f"{report.label!s:<18} {kind.value:<9} {name:<12} {report.fingerprint}{verdict}")
+        print(
+            f"{report.label!s:<{width}} {report.kind.value:<10} {_fingerprint_name(report):<12} "
+            f"{report.fingerprint}{verdict}"
+        )
     return OK if all(report.as_expected for report in reports) else REFUSED
+
+
+def _fingerprint_name(report: ceremony.KeyReport) -> str:
+    if report.kind is KeyKind.EC_P256:
+        return "thumbprint"
+    return "KCV" if report.label.role.per_issuer else "check value"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     make = commands.add_parser("ceremony", help="make the keys of a role file")
     make.add_argument("file", type=Path)
     make.set_defaults(command=run_ceremony)
+    _add_imports(commands)
     commands.add_parser("list", help="show the keys").set_defaults(command=list_keys)
     commands.add_parser("check", help="test the keys").set_defaults(command=check_token)
     jwks = commands.add_parser("jwks", help="print public keys")
@@ -109,6 +161,24 @@ def _parser() -> argparse.ArgumentParser:
     seal.add_argument("file", type=Path, help="a JSON file, or - for standard input")
     seal.set_defaults(command=seal_config)
     return parser
+
+
+def _add_imports(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parts = commands.add_parser("import-components", help="import a key from typed components")
+    parts.add_argument("role", type=KeyRole, choices=[KeyRole.BLOCK_PROTECTION])
+    parts.add_argument("issuer", type=_issuer_id)
+    parts.set_defaults(command=import_components)
+    block = commands.add_parser("import-block", help="import a key from a TR-31 key block")
+    block.add_argument("role", type=KeyRole, choices=list(shared_keys.PURPOSES))
+    block.add_argument("issuer", type=_issuer_id)
+    block.add_argument("file", type=Path)
+    block.set_defaults(command=import_block)
+
+
+def _issuer_id(text: str) -> str:
+    if not ISSUER_ID_PATTERN.fullmatch(text):
+        raise argparse.ArgumentTypeError("not 10 characters, none of them @")
+    return text
 
 
 if __name__ == "__main__":

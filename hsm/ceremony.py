@@ -3,19 +3,26 @@
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from crypto import kcv
 from crypto.jose.jwk import thumbprint
 from hsm.errors import CeremonyError
-from hsm.keys import KeyKind, KeyLabel, KeyRole
+from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11 import Pkcs11Token
 
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
-    """One key: its *fingerprint* is the check value (AES) or the JWK thumbprint (EC)."""
+    """One key: its *fingerprint* is what names it to people.
+
+    The KCV of a shared key, which its partner knows; ``CKA_CHECK_VALUE`` of another secret key;
+    the JWK thumbprint of an EC key.
+    """
 
     label: KeyLabel
+    kind: KeyKind
     fingerprint: str
     as_expected: bool
 
@@ -24,13 +31,17 @@ def read_roles(path: Path) -> Sequence[KeyLabel]:
     """Read a role file: TOML, one table ``keys`` of role = generation.
 
     Raises:
-        CeremonyError: the file cannot be read, or names something that is not a role.
+        CeremonyError: the file cannot be read, or names something that is not a role of keys
+            that are made here.
     """
     try:
         keys = tomllib.loads(path.read_text(encoding="utf-8"))["keys"]
-        return [KeyLabel.parse(f"{role}.g{generation}") for role, generation in keys.items()]
+        labels = [KeyLabel.parse(f"{role}.g{generation}") for role, generation in keys.items()]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, AttributeError):
         raise CeremonyError("not a role file") from None
+    if any(label.role.per_issuer for label in labels):
+        raise CeremonyError("not a role file: shared keys are imported")
+    return labels
 
 
 def create(token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport]:
@@ -45,16 +56,25 @@ def create(token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport
 
 def report(token: Pkcs11Token, label: KeyLabel) -> KeyReport:
     """Describe a key and say whether its attributes are those of its role."""
-    if label.role.kind is KeyKind.AES_256:
-        fingerprint = token.check_value(label).hex().upper()
-    else:
-        point = token.public_point(label)
-        fingerprint = thumbprint(point.x, point.y)
+    kind = token.kind(label)
     as_expected = token.attributes(label) == token.expected_attributes(label)
-    return KeyReport(label, fingerprint, as_expected)
+    return KeyReport(
+        label, kind, _fingerprint(token, label, kind), as_expected and kind in label.role.kinds
+    )
+
+
+def _fingerprint(token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
+    if kind is KeyKind.EC_P256:
+        point = token.public_point(label)
+        return thumbprint(point.x, point.y)
+    role = label.role
+    if kind is KeyKind.AES_256 and role.per_issuer and role.usage is Usage.MAC:
+        # The check value of an AES key on a token is not its KCV; that of a TDES key is.
+        return kcv.aes(partial(token.mac, label)).hex().upper()
+    return token.check_value(label).hex().upper()
 
 
 def missing(token: Pkcs11Token) -> Sequence[KeyRole]:
-    """List the roles that have no key."""
+    """List the roles that have no key; a deployment need not have shared ones."""
     present = {label.role for label in token.labels()}
-    return [role for role in KeyRole if role not in present]
+    return [role for role in OWN_ROLES if role not in present]

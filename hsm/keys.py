@@ -1,18 +1,21 @@
 """Key roles, labels, generations and the PKCS#11 attributes that each key must have.
 
 A label is ``<role>.g<generation>``, as in ``pin.g1``. New values are sealed under the highest
-generation of a role on the token; older generations still open what they sealed.
+generation of a role on the token; older generations still open what they sealed. A key that is
+shared with a partner belongs to one issuer and is imported: ``<role>@<issuer id>.g<generation>``,
+as in ``pvk@demobank01.g1``.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Self
 
 from hsm.errors import CeremonyError
 
-LABEL_PATTERN: Final = re.compile(r"([a-z0-9-]{1,24})\.g([1-9][0-9]{0,5})")
+LABEL_PATTERN: Final = re.compile(r"([a-z0-9-]{1,24})(?:@([^@]{10}))?\.g([1-9][0-9]{0,5})")
+ISSUER_ID_PATTERN: Final = re.compile(r"[^@]{10}")
 
 
 class KeyKind(Enum):
@@ -20,6 +23,7 @@ class KeyKind(Enum):
 
     AES_256 = "AES-256"
     EC_P256 = "EC P-256"
+    TDES_2KEY = "TDES 2-key"
 
 
 class Usage(StrEnum):
@@ -29,6 +33,8 @@ class Usage(StrEnum):
     MAC = "make MACs"
     AGREE = "agree keys (ECDH)"
     SIGN = "sign"
+    ENCRYPT_ONLY = "encrypt"
+    DECRYPT = "decrypt, and derive keys that decrypt"
 
 
 class KeyRole(StrEnum):
@@ -50,11 +56,37 @@ class KeyRole(StrEnum):
     """ECDH: the key that PANs are encrypted to on their way in."""
     TOKEN_SIGN = "token-sign"  # noqa: S105 - a role, not a password
     """ECDSA: signs the access tokens of the OAuth endpoint."""
+    BLOCK_PROTECTION = "block-protection"
+    """CMAC: makes the two keys that open a TR-31 key block (KBPK)."""
+    SECCOS_PIN = "seccos-pin"
+    """TDES: deciphers SECCOS PIN blocks, or makes the session keys that do."""
+    SECCOS_PRW = "seccos-prw"
+    """AES-CMAC: the PRW that D1 sends."""
+    SECCOS_MAC = "seccos-mac"
+    """TDES in CBC mode: the last block of the retail MAC over a SECCOS payload."""
+    SECCOS_MAC_LEFT = "seccos-mac-left"
+    """TDES in CBC mode: K1‖K1 of the key above, for the chain of that MAC."""
+    PVK = "pvk"
+    """TDES: Visa PIN verification values."""
+    PVK_3624 = "pvk-3624"
+    """TDES: IBM 3624 offsets."""
+    PRW = "prw"
+    """AES-CMAC: the PRW that the issuer makes."""
 
     @property
     def kind(self) -> KeyKind:
-        """What keys of this role are made of."""
-        return KeyKind.AES_256 if self.usage in (Usage.ENCRYPT, Usage.MAC) else KeyKind.EC_P256
+        """What keys of this role are made of; :attr:`kinds` says what else they may be."""
+        return _SHARED_KINDS[self][0] if self.per_issuer else _KINDS[self.usage]
+
+    @property
+    def kinds(self) -> Sequence[KeyKind]:
+        """All that keys of this role may be made of."""
+        return _SHARED_KINDS.get(self, (self.kind,))
+
+    @property
+    def per_issuer(self) -> bool:
+        """Whether keys of this role are shared with a partner of one issuer, and so imported."""
+        return self in _SHARED_KINDS
 
     @property
     def usage(self) -> Usage:
@@ -71,19 +103,60 @@ _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.D1: Usage.AGREE,
     KeyRole.INTAKE: Usage.AGREE,
     KeyRole.TOKEN_SIGN: Usage.SIGN,
+    KeyRole.BLOCK_PROTECTION: Usage.MAC,
+    KeyRole.SECCOS_PIN: Usage.DECRYPT,
+    KeyRole.SECCOS_PRW: Usage.MAC,
+    KeyRole.SECCOS_MAC: Usage.ENCRYPT_ONLY,
+    KeyRole.SECCOS_MAC_LEFT: Usage.ENCRYPT_ONLY,
+    KeyRole.PVK: Usage.ENCRYPT_ONLY,
+    KeyRole.PVK_3624: Usage.ENCRYPT_ONLY,
+    KeyRole.PRW: Usage.MAC,
 }
+_KINDS: Final[Mapping[Usage, KeyKind]] = {
+    Usage.ENCRYPT: KeyKind.AES_256,
+    Usage.MAC: KeyKind.AES_256,
+    Usage.AGREE: KeyKind.EC_P256,
+    Usage.SIGN: KeyKind.EC_P256,
+}
+_SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
+    KeyRole.BLOCK_PROTECTION: (KeyKind.AES_256, KeyKind.TDES_2KEY),
+    KeyRole.SECCOS_PIN: (KeyKind.TDES_2KEY,),
+    KeyRole.SECCOS_PRW: (KeyKind.AES_256,),
+    KeyRole.SECCOS_MAC: (KeyKind.TDES_2KEY,),
+    KeyRole.SECCOS_MAC_LEFT: (KeyKind.TDES_2KEY,),
+    KeyRole.PVK: (KeyKind.TDES_2KEY,),
+    KeyRole.PVK_3624: (KeyKind.TDES_2KEY,),
+    KeyRole.PRW: (KeyKind.AES_256,),
+}
+#: The roles of which every deployment has a key, made by its own ceremony.
+OWN_ROLES: Final = tuple(role for role in KeyRole if not role.per_issuer)
+#: The roles of which an issuer may have keys, shared with a partner.
+SHARED_ROLES: Final = tuple(role for role in KeyRole if role.per_issuer)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyLabel:
-    """The name of one key on the token: a role and its generation, counted from 1."""
+    """The name of one key on the token: a role, its generation, counted from 1, and an issuer.
+
+    Raises:
+        CeremonyError: a role per issuer without an issuer id of 10 characters, none of them
+            ``@``, or another role with one.
+    """
 
     role: KeyRole
     generation: int
+    issuer_id: str | None = None
+
+    def __post_init__(self) -> None:
+        issuer_id = self.issuer_id
+        if self.role.per_issuer != (issuer_id is not None):
+            raise CeremonyError("not a key label")
+        if issuer_id is not None and not ISSUER_ID_PATTERN.fullmatch(issuer_id):
+            raise CeremonyError("not an issuer id: 10 characters, none of them @")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a label such as ``pin-mac.g2``.
+        """Read a label such as ``pin-mac.g2`` or ``pvk@demobank01.g1``.
 
         Raises:
             CeremonyError: *text* is not a label of ours.
@@ -91,11 +164,12 @@ class KeyLabel:
         match = LABEL_PATTERN.fullmatch(text)
         if match is None or match[1] not in set(KeyRole):
             raise CeremonyError("not a key label")
-        return cls(KeyRole(match[1]), int(match[2]))
+        return cls(KeyRole(match[1]), int(match[3]), match[2])
 
     def of(self, role: KeyRole) -> "KeyLabel":
-        """Name the key of another role in the same generation."""
-        return KeyLabel(role, self.generation)
+        """Name the key of another role in the same generation, of the same issuer."""
+        return KeyLabel(role, self.generation, self.issuer_id)
 
     def __str__(self) -> str:
-        return f"{self.role}.g{self.generation}"
+        owner = "" if self.issuer_id is None else f"@{self.issuer_id}"
+        return f"{self.role}{owner}.g{self.generation}"

@@ -15,6 +15,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from pkcs11 import KDF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
 from pkcs11 import _pkcs11 as binding
+from pkcs11.constants import DEFAULT
 from pkcs11.exceptions import (
     PinExpired,
     PinIncorrect,
@@ -36,6 +37,7 @@ CKF_OS_LOCKING_OK: Final = 2
 CKR_OK: Final = 0
 CKR_ALREADY_INITIALIZED: Final = 0x191
 GCM_TAG_BITS: Final = 128
+TDES_2KEY_BITS: Final = 128
 P256_POINT_BYTES: Final = 65
 CONCAT_KDF_FIRST_ROUND: Final = b"\0\0\0\1"
 PIN_REFUSALS: Final = (PinExpired, PinIncorrect, PinInvalid, PinLenRange, PinLocked)
@@ -49,7 +51,8 @@ PROTECTION: Final[Mapping[Attribute, bool]] = {
     Attribute.MODIFIABLE: False,
     Attribute.COPYABLE: False,
 }
-#: Attributes that a device sets: true only for a key that was made in it and never left.
+#: Attributes that a device sets: true for a key that was made in it and never left, and false
+#: for one that was imported.
 BIRTH: Final[Mapping[Attribute, bool]] = {
     Attribute.LOCAL: True,
     Attribute.ALWAYS_SENSITIVE: True,
@@ -60,6 +63,8 @@ _USAGE_ATTRIBUTES: Final[Mapping[Usage, frozenset[Attribute]]] = {
     Usage.MAC: frozenset({Attribute.SIGN}),
     Usage.AGREE: frozenset({Attribute.DERIVE}),
     Usage.SIGN: frozenset({Attribute.SIGN}),
+    Usage.ENCRYPT_ONLY: frozenset({Attribute.ENCRYPT}),
+    Usage.DECRYPT: frozenset({Attribute.DECRYPT, Attribute.DERIVE}),
 }
 _SECRET_USAGES: Final = (
     Attribute.ENCRYPT,
@@ -85,6 +90,28 @@ _SHARED_SECRET: Final[Mapping[Attribute, bool]] = {
     Attribute.EXTRACTABLE: False,
     **dict.fromkeys(_SECRET_USAGES, False),
 }
+#: Every derived TDES key: a card key derives, a session key enciphers a MAC or deciphers a block.
+_DERIVED_KEY: Final[Mapping[Attribute, Any]] = {
+    Attribute.TOKEN: False,
+    Attribute.PRIVATE: True,
+    Attribute.SENSITIVE: True,
+    Attribute.EXTRACTABLE: False,
+    # SoftHSM reads in this order, and changes nothing more of a key that is not modifiable.
+    Attribute.COPYABLE: False,
+    Attribute.MODIFIABLE: False,
+    **{
+        name: name in (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.DERIVE)
+        for name in _SECRET_USAGES
+    },
+    # A double-length key has no other length, and a device may refuse to be told.
+    Attribute.VALUE_LEN: DEFAULT,
+}
+_KEY_TYPES: Final[Mapping[KeyKind, KeyType]] = {
+    KeyKind.AES_256: KeyType.AES,
+    KeyKind.TDES_2KEY: KeyType.DES2,
+    KeyKind.EC_P256: KeyType.EC,
+}
+_KINDS: Final = {key_type: kind for kind, key_type in _KEY_TYPES.items()}
 
 
 _CFunction = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
@@ -113,6 +140,12 @@ class _InitializeArgs(ctypes.Structure):
     )
 
 
+class _KeyDerivationStringData(ctypes.Structure):
+    """``CK_KEY_DERIVATION_STRING_DATA`` (PKCS#11 2.40, 2.43.2)."""
+
+    _fields_ = (("data", ctypes.c_void_p), ("length", ctypes.c_ulong))
+
+
 class _LockingLibrary(binding.lib):
     """The binding's library, initialised so that the module locks its own state."""
 
@@ -136,21 +169,42 @@ def _functions(module: str) -> _FunctionList:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
-def _device_call(
-    method: Callable[Concatenate["Pkcs11Token", P], R],
-) -> Callable[Concatenate["Pkcs11Token", P], R]:
+def _device_call(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
     """Turn every way in which a device can fail into the one error of :class:`Token`."""
 
     @wraps(method)
-    def call(self: "Pkcs11Token", /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(self, *args, **kwargs)
         except PKCS11Error as error:
             raise VaultUnavailable(type(error).__name__) from None
 
     return call
+
+
+class _DerivedKey:
+    """A :class:`hsm.token.SessionKey`."""
+
+    def __init__(self, key: Any) -> None:  # noqa: ANN401 - the binding has no types
+        self._key = key
+
+    @_device_call
+    def encrypt(self, data: bytes) -> bytes:
+        """Encipher in ECB mode."""
+        return bytes(self._key.encrypt(data, mechanism=Mechanism.DES3_ECB))
+
+    @_device_call
+    def decrypt(self, data: bytes) -> bytes:
+        """Decipher in ECB mode."""
+        return bytes(self._key.decrypt(data, mechanism=Mechanism.DES3_ECB))
+
+    @_device_call
+    def encrypt_cbc(self, iv: bytes, data: bytes) -> bytes:
+        """Encipher in CBC mode."""
+        return bytes(self._key.encrypt(data, mechanism=Mechanism.DES3_CBC, mechanism_param=iv))
 
 
 class Pkcs11Token:
@@ -240,6 +294,37 @@ class Pkcs11Token:
         return bytes(self._key(label).sign(data, mechanism=Mechanism.AES_CMAC))
 
     @_device_call
+    def tdes_encrypt(self, label: KeyLabel, data: bytes) -> bytes:
+        """Encipher with TDES in ECB mode."""
+        return bytes(self._key(label).encrypt(data, mechanism=Mechanism.DES3_ECB))
+
+    @_device_call
+    def tdes_decrypt(self, label: KeyLabel, data: bytes) -> bytes:
+        """Decipher with TDES in ECB mode."""
+        return bytes(self._key(label).decrypt(data, mechanism=Mechanism.DES3_ECB))
+
+    @_device_call
+    def tdes_encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
+        """Encipher with TDES in CBC mode."""
+        key = self._key(label)
+        return bytes(key.encrypt(data, mechanism=Mechanism.DES3_CBC, mechanism_param=iv))
+
+    @_device_call
+    def tdes_mac(self, label: KeyLabel, data: bytes) -> bytes:
+        """Make an 8-byte TDES-CMAC."""
+        return bytes(self._key(label).sign(data, mechanism=Mechanism.DES3_CMAC))
+
+    @contextmanager
+    def derived(self, label: KeyLabel, *data: bytes) -> Iterator[_DerivedKey]:
+        """Derive TDES keys one from another; the last one works until the context ends."""
+        with ExitStack() as made:
+            key = self._key(label)
+            for step in data:
+                key = self._derive(key, step)
+                made.callback(self._destroy, key)
+            yield _DerivedKey(key)
+
+    @_device_call
     def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:
         """Derive a 32-byte content key without letting the shared secret out."""
         shared_secret = self._key(label).derive_key(
@@ -279,6 +364,14 @@ class Pkcs11Token:
             raise VaultUnavailable("a key on the token is not a P-256 key") from None
 
     @_device_call
+    def kind(self, label: KeyLabel) -> KeyKind:
+        """Say what a key is made of."""
+        kind = _KINDS.get(self._key(label)[Attribute.KEY_TYPE])
+        if kind is None:
+            raise VaultUnavailable("a key on the token is of no kind of ours")
+        return kind
+
+    @_device_call
     def check_value(self, label: KeyLabel) -> bytes:
         """Read ``CKA_CHECK_VALUE`` of a secret key."""
         return bytes(self._key(label)[Attribute.CHECK_VALUE])
@@ -291,12 +384,15 @@ class Pkcs11Token:
 
     def expected_attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Say what :meth:`attributes` must read for a key of this role."""
-        expected = {**private_template(label.role), **BIRTH}
+        birth = dict.fromkeys(BIRTH, not label.role.per_issuer)
+        expected = {**private_template(label.role), **birth}
         return {name.name: value for name, value in expected.items()}
 
     @_device_call
     def generate(self, label: KeyLabel) -> None:
         """Make the key *label* on the token, with the attributes of its role."""
+        if label.role.per_issuer:
+            raise CeremonyError("shared keys are imported")
         if label in self._keys:
             raise CeremonyError("the key is already on the token")
         if label.role.kind is KeyKind.AES_256:
@@ -316,6 +412,40 @@ class Pkcs11Token:
                 public_template=_public_template(label.role),
             )
         self._find_keys()
+
+    @_device_call
+    def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
+        """Bring a secret key in, with the attributes of its role."""
+        if label in self._keys:
+            raise CeremonyError("the key is already on the token")
+        self._session.create_object(
+            {
+                Attribute.CLASS: ObjectClass.SECRET_KEY,
+                Attribute.KEY_TYPE: _KEY_TYPES[kind],
+                Attribute.LABEL: str(label),
+                Attribute.VALUE: key.reveal(),
+                **private_template(label.role),
+            }
+        )
+        self._find_keys()
+
+    @_device_call
+    def _derive(self, parent: Any, data: bytes) -> Any:  # noqa: ANN401 - the binding has no types
+        """Make a key in the token; the one place that does."""
+        # The module follows a pointer to it, so that it must live until the call is over.
+        buffer = ctypes.create_string_buffer(data, len(data))
+        parameter = _KeyDerivationStringData(ctypes.addressof(buffer), len(data))
+        return parent.derive_key(
+            KeyType.DES2,
+            TDES_2KEY_BITS,
+            mechanism=Mechanism.DES3_ECB_ENCRYPT_DATA,
+            mechanism_param=bytes(parameter),
+            template=dict(_DERIVED_KEY),
+        )
+
+    @_device_call
+    def _destroy(self, key: Any) -> None:  # noqa: ANN401 - as above
+        key.destroy()
 
     def _key(self, label: KeyLabel) -> Any:  # noqa: ANN401 - the binding has no types
         key = self._keys.get(label)
@@ -346,7 +476,7 @@ def _public_template(role: KeyRole) -> dict[Attribute, bool]:
 
 
 def _usages(role: KeyRole) -> tuple[Attribute, ...]:
-    return _SECRET_USAGES if role.kind is KeyKind.AES_256 else _PRIVATE_USAGES
+    return _PRIVATE_USAGES if role.kind is KeyKind.EC_P256 else _SECRET_USAGES
 
 
 def _by_label(session: Any, kind: ObjectClass) -> dict[KeyLabel, Any]:  # noqa: ANN401 - as above

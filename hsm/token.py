@@ -6,10 +6,28 @@ arguments are checked before they come here, so a failure always means a broken 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from crypto.jose.jwk import Point
-from hsm.keys import KeyLabel
+from crypto.secret import Secret
+from hsm.keys import KeyKind, KeyLabel
+
+
+class SessionKey(Protocol):
+    """A double-length TDES key that was derived in the token and is gone after its use."""
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Encipher a multiple of 8 bytes in ECB mode."""
+        ...
+
+    def decrypt(self, data: bytes) -> bytes:
+        """Decipher a multiple of 8 bytes in ECB mode."""
+        ...
+
+    def encrypt_cbc(self, iv: bytes, data: bytes) -> bytes:
+        """Encipher a multiple of 8 bytes in CBC mode."""
+        ...
 
 
 class Token(Protocol):
@@ -39,6 +57,31 @@ class Token(Protocol):
         """Make a 16-byte AES-CMAC (NIST SP 800-38B)."""
         ...
 
+    def tdes_encrypt(self, label: KeyLabel, data: bytes) -> bytes:
+        """Encipher a multiple of 8 bytes with TDES in ECB mode."""
+        ...
+
+    def tdes_decrypt(self, label: KeyLabel, data: bytes) -> bytes:
+        """Decipher a multiple of 8 bytes with TDES in ECB mode."""
+        ...
+
+    def tdes_encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
+        """Encipher a multiple of 8 bytes with TDES in CBC mode."""
+        ...
+
+    def tdes_mac(self, label: KeyLabel, data: bytes) -> bytes:
+        """Make an 8-byte TDES-CMAC (NIST SP 800-38B)."""
+        ...
+
+    def derived(self, label: KeyLabel, *data: bytes) -> AbstractContextManager[SessionKey]:
+        """Derive a key from the key *label*, and from that the next, one for each of *data*.
+
+        Each is E_parent(data) of 16 bytes in ECB mode with odd parity, as in
+        :class:`crypto.emv.DerivationData`. The last one can be used within the context; none
+        is left behind it.
+        """
+        ...
+
     def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:
         """Derive a 32-byte content key: ECDH, then one round of Concat KDF with SHA-256.
 
@@ -59,6 +102,10 @@ class Token(Protocol):
         """Read the public half of an EC key."""
         ...
 
+    def kind(self, label: KeyLabel) -> KeyKind:
+        """Say what a key is made of."""
+        ...
+
     def check_value(self, label: KeyLabel) -> bytes:
         """Read ``CKA_CHECK_VALUE`` of a secret key: 3 bytes."""
         ...
@@ -69,4 +116,8 @@ class Token(Protocol):
 
     def generate(self, label: KeyLabel) -> None:
         """Make the key *label* on the token, with the attributes of its role."""
+        ...
+
+    def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
+        """Bring the secret *key* in as *label*, with the attributes of its role."""
         ...

@@ -32,7 +32,7 @@ from hsm.errors import (
     VaultUnavailable,
     WeakPinRefused,
 )
-from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.port import (
     CardRef,
     ConfigKind,
@@ -175,6 +175,8 @@ class Vault:
                 return self._reads_a_jwe(label, block)
             case Usage.SIGN:
                 return self._signs(label)
+            case Usage.ENCRYPT_ONLY | Usage.DECRYPT:
+                return False  # of shared keys only, and none of those is ever active
 
     def _reads_a_jwe(self, label: KeyLabel, block: bytes) -> bool:
         ephemeral = ec.generate_private_key(ec.SECP256R1())
@@ -255,11 +257,11 @@ def _active_labels(token: Token) -> dict[KeyRole, KeyLabel]:
     labels = set(token.labels())
     active = {
         role: max((x for x in labels if x.role is role), key=lambda x: x.generation, default=None)
-        for role in KeyRole
+        for role in OWN_ROLES
     }
     complete = {role: label for role, label in active.items() if label is not None}
     partners = {complete[role].of(mac) for role, mac in MAC_ROLES.items() if role in complete}
-    if len(complete) != len(KeyRole) or not partners <= labels:
+    if len(complete) != len(OWN_ROLES) or not partners <= labels:
         raise VaultUnavailable("a key is not on the token")
     return complete
 

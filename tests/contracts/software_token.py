@@ -5,7 +5,8 @@ wrongly makes a subclass of it.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,20 +16,36 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
+from crypto import emv
 from crypto.jose.jwk import Point
-from hsm.errors import VaultUnavailable
-from hsm.keys import KeyKind, KeyLabel, KeyRole
+from crypto.secret import Secret
+from hsm.errors import CeremonyError, VaultUnavailable
+from hsm.keys import OWN_ROLES, KeyKind, KeyLabel
+from tests.crypto.ciphers import tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 
 AES_BYTES = 32
 
 
+class SoftwareSessionKey:
+    """A :class:`hsm.token.SessionKey`."""
+
+    def __init__(self, key: bytes) -> None:
+        self.encrypt = tdes_ecb(key)
+        self.decrypt = tdes_ecb_decrypt(key)
+        self.encrypt_cbc = tdes_cbc(key)
+
+
 class SoftwareToken:
-    """A :class:`hsm.token.Token` with a key of each role, or with the keys that are named."""
+    """A :class:`hsm.token.Token` with a key of each role, or with the keys that are named.
+
+    It has the keys of the service's own roles; shared ones are imported.
+    """
 
     def __init__(self, labels: Sequence[KeyLabel] | None = None) -> None:
         self.secrets: dict[KeyLabel, bytes] = {}
+        self.kinds: dict[KeyLabel, KeyKind] = {}
         self.private: dict[KeyLabel, ec.EllipticCurvePrivateKey] = {}
-        for label in [KeyLabel(role, 1) for role in KeyRole] if labels is None else labels:
+        for label in [KeyLabel(role, 1) for role in OWN_ROLES] if labels is None else labels:
             self.generate(label)
 
     def labels(self) -> Sequence[KeyLabel]:
@@ -53,6 +70,25 @@ class SoftwareToken:
         cmac.update(data)
         return cmac.finalize()
 
+    def tdes_encrypt(self, label: KeyLabel, data: bytes) -> bytes:
+        return tdes_ecb(self._secret(label))(data)
+
+    def tdes_decrypt(self, label: KeyLabel, data: bytes) -> bytes:
+        return tdes_ecb_decrypt(self._secret(label))(data)
+
+    def tdes_encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
+        return tdes_cbc(self._secret(label))(iv, data)
+
+    def tdes_mac(self, label: KeyLabel, data: bytes) -> bytes:
+        return tdes_cmac(self._secret(label))(data)
+
+    @contextmanager
+    def derived(self, label: KeyLabel, *data: bytes) -> Iterator[SoftwareSessionKey]:
+        key = self._secret(label)
+        for step in data:
+            key = emv.derive(step, tdes_ecb(key)).reveal()
+        yield SoftwareSessionKey(key)
+
     def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:
         z = self._private(label).exchange(ec.ECDH(), point.public_key())
         return ConcatKDFHash(hashes.SHA256(), 32, other_info).derive(z)
@@ -69,17 +105,29 @@ class SoftwareToken:
         numbers = self._private(label).public_key().public_numbers()
         return Point(numbers.x.to_bytes(32), numbers.y.to_bytes(32))
 
+    def kind(self, label: KeyLabel) -> KeyKind:
+        return self.kinds[label]
+
     def check_value(self, label: KeyLabel) -> bytes:
+        if self.kind(label) is KeyKind.TDES_2KEY:
+            return self.tdes_encrypt(label, bytes(8))[:3]
         return self.encrypt_block(label, bytes(16))[:3]
 
     def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         return {"LOCAL": label in self.labels()}
 
     def generate(self, label: KeyLabel) -> None:
+        self.kinds[label] = label.role.kind
         if label.role.kind is KeyKind.AES_256:
             self.secrets[label] = os.urandom(AES_BYTES)
         else:
             self.private[label] = ec.generate_private_key(ec.SECP256R1())
+
+    def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
+        if label in self.kinds:
+            raise CeremonyError("the key is already on the token")
+        self.kinds[label] = kind
+        self.secrets[label] = key.reveal()
 
     def _ecb(self, label: KeyLabel) -> Cipher[modes.ECB]:
         return Cipher(algorithms.AES(self._secret(label)), modes.ECB())

@@ -22,14 +22,14 @@ from pkcs11.attributes import AttributeMapper
 from cms.sandbox.softhsm import SoftHsm
 from hsm import ceremony
 from hsm.errors import HsmError
-from hsm.keys import KeyLabel, KeyRole
+from hsm.keys import OWN_ROLES, KeyLabel
 from hsm.local import vault_over
 from hsm.pkcs11 import Pkcs11Token
 from hsm.settings import TokenSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-FIRST = [KeyLabel(role, 1) for role in KeyRole]
-SECOND = [KeyLabel(role, 2) for role in KeyRole]
+FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
+SECOND = [KeyLabel(role, 2) for role in OWN_ROLES]
 THREADS, OPERATIONS, ROUNDS = 8, 100, 5
 
 

@@ -8,7 +8,7 @@ from jwcrypto.jwk import JWK
 from crypto.jose import base64url
 from hsm import ceremony
 from hsm.errors import CeremonyError
-from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11 import Pkcs11Token
 from hsm.settings import TokenSettings
 from tests.hsm.scenes import FIRST, ROOT
@@ -51,6 +51,8 @@ def test_a_role_file_is_read_in_its_order(tmp_path: Path) -> None:
         "[keys]\npin = [1]",
         "[keys.pin]\ng = 1",
         '[keys]\n"pin.g1" = 1',
+        "[keys]\npvk = 1",
+        '[keys]\n"pvk@testbank01" = 1',
         b"\xff\xfe",
         b"[keys]\npin = 1 # \xff",
     ],
@@ -110,4 +112,4 @@ def test_missing_roles_are_listed() -> None:
             return ()
 
     settings = TokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
-    assert ceremony.missing(Pkcs11Token(None, Empty(), settings)) == list(KeyRole)
+    assert ceremony.missing(Pkcs11Token(None, Empty(), settings)) == list(OWN_ROLES)

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psec
 import pytest
 from jwcrypto.jwk import JWK
 
 from cms.sandbox.softhsm import SoftHsm
-from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from crypto import kcv
+from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11 import Pkcs11Token
+from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm.scenes import FIRST, ROOT, environment
 
 ROLES = str(ROOT / "hsm" / "roles.toml")
@@ -41,6 +44,7 @@ class Operator:
             text=True,
             timeout=60,
             check=False,
+            start_new_session=True,  # no terminal: what is not to be shown is read from *typed*
         )
         for secret in self.secrets:
             assert secret not in done.stdout + done.stderr
@@ -131,7 +135,7 @@ def test_list_and_check_print_what_the_ceremony_printed(ceremony: tuple[Operator
 def test_check_names_the_roles_without_a_key(nobody: Operator) -> None:
     done = nobody.run("check")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [f"missing: {role}" for role in KeyRole]
+    assert done.stderr.splitlines() == [f"missing: {role}" for role in OWN_ROLES]
 
 
 def test_check_values_are_those_that_the_cipher_gives(softhsm: SoftHsm, token: Pkcs11Token) -> None:
@@ -140,6 +144,159 @@ def test_check_values_are_those_that_the_cipher_gives(softhsm: SoftHsm, token: P
         if label.role.usage is Usage.ENCRYPT:
             enciphered = token.encrypt_block(label, bytes(16))
             assert printed[str(label)] == enciphered[:3].hex().upper()
+
+
+# Keys that are shared with a partner
+
+COMPONENTS = [
+    "1D8465C29E0B3FA74C0D92E6B1785AF3C61F0E9A5B27D4833F6A90C2E87B14D5",
+    "A7C03E5519F28B6D04E7715C8A2F93B6580DE1C47F3A9625B0DC4E8817F562A9",
+    "5E19F7A30C6BD284917E3DC5A0F846B20E93D87615CB4AFD6208B47F9CE531A0",
+]
+KBPK = bytes(a ^ b ^ c for a, b, c in zip(*map(bytes.fromhex, COMPONENTS), strict=True))
+KBPK_KCV = kcv.aes(aes_cmac(KBPK)).hex().upper()
+PVK = bytes.fromhex("1F2F3D4C5B6B79890123456789ABCDEF")
+PVK_KCV = kcv.tdes(tdes_ecb(PVK)).hex().upper()
+ISSUER = "testbank01"
+
+
+def lines(*typed: str) -> str:
+    return "".join(f"{line}\n" for line in typed)
+
+
+def import_kbpk(operator: Operator, *typed: str) -> Done:
+    done = operator.run(
+        "import-components",
+        "block-protection",
+        ISSUER,
+        typed=lines(*(typed or (*COMPONENTS, KBPK_KCV))),
+    )
+    for component in (*COMPONENTS, KBPK.hex().upper()):
+        assert component not in done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def banker(tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """An operator of a token with keys of its own and a block-protection key."""
+    softhsm = SoftHsm(tmp_path_factory.mktemp("softhsm"))
+    softhsm.ensure()
+    operator = Operator(softhsm)
+    assert operator.run("ceremony", ROLES).returncode == 0
+    assert import_kbpk(operator).returncode == 0
+    return operator
+
+
+@pytest.fixture
+def block(tmp_path: Path) -> Path:
+    """A file with a key block that holds PVK."""
+    return written(tmp_path, "V2")
+
+
+def written(directory: Path, usage: str) -> Path:
+    header = psec.tr31.Header("D", usage, "T", "G", "00", "N")
+    path = directory / "block"
+    path.write_text(psec.tr31.wrap(KBPK, header, PVK) + "\n")
+    return path
+
+
+def test_keys_are_imported_listed_and_checked(banker: Operator, block: Path) -> None:
+    done = banker.run("import-block", "pvk", ISSUER, str(block), typed=lines(PVK_KCV.lower()))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"KCV {PVK_KCV}" in done.stdout
+    assert PVK.hex() not in done.stdout.lower()
+    listed = fingerprints(banker.run("list").stdout)
+    assert listed["block-protection@testbank01.g1"] == KBPK_KCV
+    assert listed["pvk@testbank01.g1"] == PVK_KCV
+    checked = banker.run("check")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.endswith("all keys answer\n")
+
+
+@pytest.mark.parametrize("typed", ["", "\n", "000000\n", "no\n", PVK_KCV[:4] + "\n"])
+def test_without_the_right_kcv_nothing_is_imported(
+    banker: Operator, block: Path, typed: str
+) -> None:
+    before = banker.run("list").stdout
+    done = banker.run("import-block", "pvk", ISSUER, str(block), typed=typed)
+    assert done.returncode == 2
+    assert done.stderr == "that is not the KCV of this key: nothing was imported\n"
+    assert banker.run("list").stdout == before
+
+
+def test_a_block_that_cannot_be_used_is_refused_in_one_line(
+    banker: Operator, tmp_path: Path
+) -> None:
+    before = banker.run("list").stdout
+    text = written(tmp_path, "V2").read_text()
+    files = {
+        "wrong usage": (written(tmp_path, "V1").read_text(), "not for this role"),
+        "changed": (text.replace("V2TG", "V2TC"), "not a genuine key block"),
+        "cut": (text[:-3], "not a genuine key block"),
+        "version A": ("A" + text[1:], "versions A and C"),
+        "empty": ("", "not a genuine key block"),
+        "not ASCII": (text.replace("V2", "V\u0662"), "the file cannot be read"),
+    }
+    for name, (content, message) in files.items():
+        path = tmp_path / name
+        path.write_text(content, "utf-8")
+        done = banker.run("import-block", "pvk", ISSUER, str(path), typed=lines(PVK_KCV))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+    done = banker.run("import-block", "pvk", ISSUER, str(tmp_path / "none"))
+    assert (done.returncode, done.stderr) == (2, "the file cannot be read\n")
+    assert banker.run("list").stdout == before
+
+
+def test_another_issuer_cannot_open_the_block(banker: Operator, block: Path) -> None:
+    done = banker.run("import-block", "pvk", "testbank02", str(block), typed=lines(PVK_KCV))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no block-protection key" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ((*COMPONENTS, "000000"), "that is not the KCV of this key"),
+        ((*COMPONENTS[:2], "", KBPK_KCV), "that is not the KCV of this key"),
+        ((COMPONENTS[0], "", "", KBPK_KCV), "not two or three components"),
+        ((COMPONENTS[0], COMPONENTS[1][:-1], "", KBPK_KCV), "not two or three components"),
+        ((COMPONENTS[0], COMPONENTS[0], "", kcv.aes(aes_cmac(bytes(32))).hex()), "too weak"),
+    ],
+    ids=["KCV", "one left out", "one alone", "one cut", "one twice"],
+)
+def test_components_that_are_not_the_key_are_refused(
+    nobody: Operator, typed: tuple[str, ...], message: str
+) -> None:
+    done = import_kbpk(nobody, *typed)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert nobody.run("list").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("import-block", "block-protection", ISSUER, "file"),
+        ("import-block", "seccos-mac-left", ISSUER, "file"),
+        ("import-block", "pin", ISSUER, "file"),
+        ("import-block", "pvk", "testbank0", "file"),
+        ("import-block", "pvk", "testbank@1", "file"),
+        ("import-components", "pvk", ISSUER),
+        ("import-components", "block-protection", "testbank012"),
+    ],
+    ids=str,
+)
+def test_an_import_of_what_is_never_imported_is_refused(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hsm.__main__ import main
+
+    with pytest.raises(SystemExit) as refusal:
+        main(arguments)
+    assert refusal.value.code == 2
+    assert "usage: python -m hsm" in capsys.readouterr().err
 
 
 def test_nothing_is_published_or_sealed_while_a_role_has_no_key(nobody: Operator) -> None:

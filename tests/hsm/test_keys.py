@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm.errors import CeremonyError
-from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 
 ROLES = {
     "pin": (KeyKind.AES_256, Usage.ENCRYPT),
@@ -17,17 +17,52 @@ ROLES = {
     "intake": (KeyKind.EC_P256, Usage.AGREE),
     "token-sign": (KeyKind.EC_P256, Usage.SIGN),
 }
+SHARED = {
+    "block-protection": ((KeyKind.AES_256, KeyKind.TDES_2KEY), Usage.MAC),
+    "seccos-pin": ((KeyKind.TDES_2KEY,), Usage.DECRYPT),
+    "seccos-prw": ((KeyKind.AES_256,), Usage.MAC),
+    "seccos-mac": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "seccos-mac-left": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "pvk": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "pvk-3624": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "prw": ((KeyKind.AES_256,), Usage.MAC),
+}
 
 
 def test_a_role_has_one_kind_and_one_usage() -> None:
-    assert {str(role): (role.kind, role.usage) for role in KeyRole} == ROLES
+    assert {str(role): (role.kind, role.usage) for role in OWN_ROLES} == ROLES
 
 
-@given(st.sampled_from(KeyRole), st.integers(1, 999_999))
+def test_a_role_of_shared_keys_has_one_usage_and_mostly_one_kind() -> None:
+    found = {str(role): (role.kinds, role.usage) for role in SHARED_ROLES}
+    assert found == SHARED
+    assert all(role.kind is role.kinds[0] for role in KeyRole)
+    assert {*OWN_ROLES, *SHARED_ROLES} == {*KeyRole}
+
+
+@given(st.sampled_from(OWN_ROLES), st.integers(1, 999_999))
 def test_a_label_is_read_as_it_was_written(role: KeyRole, generation: int) -> None:
     label = KeyLabel(role, generation)
     assert str(label) == f"{role.value}.g{generation}"
     assert KeyLabel.parse(str(label)) == label
+
+
+issuers = st.text(st.characters(exclude_characters="@"), min_size=10, max_size=10)
+
+
+@given(st.sampled_from(SHARED_ROLES), st.integers(1, 999_999), issuers)
+def test_the_label_of_a_shared_key_names_its_issuer(
+    role: KeyRole, generation: int, issuer_id: str
+) -> None:
+    label = KeyLabel(role, generation, issuer_id)
+    assert str(label) == f"{role.value}@{issuer_id}.g{generation}"
+    assert KeyLabel.parse(str(label)) == label
+
+
+@pytest.mark.parametrize("issuer_id", ["", "testbank0", "testbank012", "testbank@1"])
+def test_an_issuer_id_has_10_characters_none_of_which_ends_it(issuer_id: str) -> None:
+    with pytest.raises(CeremonyError, match="not an issuer id"):
+        KeyLabel(KeyRole.PVK, 1, issuer_id)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +84,14 @@ def test_a_label_is_read_as_it_was_written(role: KeyRole, generation: int) -> No
         "pin_mac.g1",
         "pin.g1.g2",
         "pin.gTrue",
+        "pin@testbank01.g1",
+        "pvk.g1",
+        "pvk@.g1",
+        "pvk@testbank0.g1",
+        "pvk@testbank012.g1",
+        "pvk@testban@01.g1",
+        "pvk@testbank01",
+        "pvk@testbank01.g0",
         "pin.g１",  # noqa: RUF001 - a digit that is not ASCII
     ],
 )
@@ -59,3 +102,6 @@ def test_what_is_not_a_label_of_ours_is_refused(text: str) -> None:
 
 def test_keys_of_one_generation_belong_together() -> None:
     assert KeyLabel(KeyRole.PIN, 3).of(KeyRole.PIN_MAC) == KeyLabel(KeyRole.PIN_MAC, 3)
+    full = KeyLabel(KeyRole.SECCOS_MAC, 3, "testbank01")
+    left = KeyLabel(KeyRole.SECCOS_MAC_LEFT, 3, "testbank01")
+    assert full.of(KeyRole.SECCOS_MAC_LEFT) == left

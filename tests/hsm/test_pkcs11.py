@@ -14,21 +14,23 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error, _pkcs11, exceptions
 
 from cms.sandbox.softhsm import SoftHsm
+from crypto.emv import odd_parity
 from crypto.jose.jwe import other_info
 from crypto.jose.jwk import Point
-from hsm import pkcs11
+from crypto.secret import Secret
+from hsm import ceremony, pkcs11
 from hsm.errors import CeremonyError, LoginRefused, VaultUnavailable
-from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11 import Pkcs11Token
 from hsm.settings import TokenSettings
 from tests.hsm.scenes import FIRST, OPERATIONS, ROUNDS, THREADS, play, start
 
 binding: Any = _pkcs11  # compiled without types
-AES_ROLES = [role for role in KeyRole if role.kind is KeyKind.AES_256]
-EC_ROLES = [role for role in KeyRole if role.kind is KeyKind.EC_P256]
-ENCRYPT_ROLES = [role for role in KeyRole if role.usage is Usage.ENCRYPT]
-MAC_ROLES = [role for role in KeyRole if role.usage is Usage.MAC]
-AGREE_ROLES = [role for role in KeyRole if role.usage is Usage.AGREE]
+AES_ROLES = [role for role in OWN_ROLES if role.kind is KeyKind.AES_256]
+EC_ROLES = [role for role in OWN_ROLES if role.kind is KeyKind.EC_P256]
+ENCRYPT_ROLES = [role for role in OWN_ROLES if role.usage is Usage.ENCRYPT]
+MAC_ROLES = [role for role in OWN_ROLES if role.usage is Usage.MAC]
+AGREE_ROLES = [role for role in OWN_ROLES if role.usage is Usage.AGREE]
 INFO = other_info("A256GCM", b"Alice", b"Bob", 256)
 
 # PKCS#11 2.40, table 6 and 2.3.3
@@ -98,11 +100,11 @@ def read_back(key: Any, names: dict[str, bool]) -> dict[str, bool]:  # noqa: ANN
 
 
 def test_the_tables_of_this_file_name_every_role() -> None:
-    assert SECRETS.keys() == set(KeyRole)
+    assert SECRETS.keys() == set(OWN_ROLES)
     assert PUBLICS.keys() == set(EC_ROLES)
 
 
-@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize("role", OWN_ROLES)
 def test_a_key_has_the_attributes_of_its_role_and_no_more(
     token: Pkcs11Token, role: KeyRole
 ) -> None:
@@ -117,7 +119,7 @@ def test_a_public_key_has_the_attributes_of_its_role_and_no_more(
     assert read_back(token._public_keys[label_of(role)], PUBLICS[role]) == PUBLICS[role]
 
 
-@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize("role", OWN_ROLES)
 def test_a_key_is_aes_256_or_on_p256(token: Pkcs11Token, role: KeyRole) -> None:
     key = token._keys[label_of(role)]
     if role in AES_ROLES:
@@ -162,13 +164,13 @@ def test_a_key_that_is_not_for_it_derives_nothing(token: Pkcs11Token, role: KeyR
         key.derive_key(KeyType.GENERIC_SECRET, 128, **how)
 
 
-@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize("role", OWN_ROLES)
 def test_the_value_of_a_key_cannot_be_read(token: Pkcs11Token, role: KeyRole) -> None:
     with pytest.raises(exceptions.AttributeSensitive):
         token._keys[label_of(role)][Attribute.VALUE]
 
 
-@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize("role", OWN_ROLES)
 @pytest.mark.parametrize(
     "change",
     [{}, {Attribute.TOKEN: False}, {Attribute.EXTRACTABLE: True}, {Attribute.SENSITIVE: False}],
@@ -181,7 +183,7 @@ def test_a_key_cannot_be_copied(
         token._keys[label_of(role)].copy(change)
 
 
-@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize("role", OWN_ROLES)
 @pytest.mark.parametrize(
     ("name", "value"),
     [("EXTRACTABLE", True), ("SENSITIVE", False), ("WRAP", True), ("DECRYPT", True),
@@ -204,7 +206,7 @@ def wrapping_key(token: Pkcs11Token) -> Iterator[Any]:
     key.destroy()
 
 
-@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize("role", OWN_ROLES)
 def test_no_other_key_wraps_one_of_ours(
     token: Pkcs11Token, role: KeyRole, wrapping_key: binding.SecretKey
 ) -> None:
@@ -225,6 +227,171 @@ def test_a_key_of_ours_neither_wraps_nor_unwraps(
         forced(ours, binding.UnwrapMixin).unwrap_key(
             ObjectClass.SECRET_KEY, KeyType.AES, bytes(24), mechanism=Mechanism.AES_KEY_WRAP
         )
+
+
+# Keys that are shared with a partner
+
+IMPORTED = {
+    "TOKEN": True,
+    "PRIVATE": True,
+    "SENSITIVE": True,
+    "EXTRACTABLE": False,
+    "MODIFIABLE": False,
+    "COPYABLE": False,
+    "LOCAL": False,
+    "ALWAYS_SENSITIVE": False,
+    "NEVER_EXTRACTABLE": False,
+    "VERIFY": False,
+    "WRAP": False,
+    "UNWRAP": False,
+}
+NO = {"ENCRYPT": False, "DECRYPT": False, "SIGN": False, "DERIVE": False}
+SHARED = {
+    "block-protection": {**IMPORTED, **NO, "SIGN": True},
+    "seccos-pin": {**IMPORTED, **NO, "DECRYPT": True, "DERIVE": True},
+    "seccos-prw": {**IMPORTED, **NO, "SIGN": True},
+    "seccos-mac": {**IMPORTED, **NO, "ENCRYPT": True},
+    "seccos-mac-left": {**IMPORTED, **NO, "ENCRYPT": True},
+    "pvk": {**IMPORTED, **NO, "ENCRYPT": True},
+    "pvk-3624": {**IMPORTED, **NO, "ENCRYPT": True},
+    "prw": {**IMPORTED, **NO, "SIGN": True},
+}
+SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
+MASTER = KeyLabel(KeyRole.SECCOS_PIN, 1, "testbank01")
+#: What a derived key may do; it is there for the time of one request.
+DERIVED = {
+    **IMPORTED,
+    **NO,
+    "TOKEN": False,
+    "ENCRYPT": True,
+    "DECRYPT": True,
+    "DERIVE": True,
+}
+
+
+def some_key(kind: KeyKind) -> Secret[bytes]:
+    key = Secret(os.urandom(32 if kind is KeyKind.AES_256 else 16))
+    return odd_parity(key) if kind is KeyKind.TDES_2KEY else key
+
+
+def imported(token: Pkcs11Token, role: KeyRole, kind: KeyKind) -> KeyLabel:
+    label = KeyLabel(role, 1, "testbank01")
+    token.import_key(label, kind, some_key(kind))
+    return label
+
+
+def test_the_table_of_this_file_names_every_shared_role() -> None:
+    assert SHARED.keys() == {*SHARED_ROLES}
+
+
+@pytest.mark.parametrize(("role", "kind"), SHARED_KINDS)
+def test_an_imported_key_has_the_attributes_of_its_role_and_no_more(
+    emptied: Pkcs11Token, role: KeyRole, kind: KeyKind
+) -> None:
+    label = imported(emptied, role, kind)
+    assert read_back(emptied._keys[label], SHARED[role]) == SHARED[role]
+    assert emptied.attributes(label) == emptied.expected_attributes(label) == SHARED[role]
+    assert emptied.kind(label) is kind
+    assert ceremony.report(emptied, label).as_expected
+
+
+def test_a_key_of_another_kind_than_its_role_is_reported(emptied: Pkcs11Token) -> None:
+    label = imported(emptied, KeyRole.PVK, KeyKind.AES_256)
+    assert not ceremony.report(emptied, label).as_expected
+
+
+@pytest.mark.parametrize(("role", "kind"), SHARED_KINDS)
+def test_an_imported_key_is_not_read_copied_changed_or_wrapped(
+    emptied: Pkcs11Token, role: KeyRole, kind: KeyKind, wrapping_key: binding.SecretKey
+) -> None:
+    label = imported(emptied, role, kind)
+    key = emptied._keys[label]
+    with pytest.raises(exceptions.AttributeSensitive):
+        key[Attribute.VALUE]
+    with pytest.raises(PKCS11Error, match=ACTION_PROHIBITED):
+        key.copy({})
+    with pytest.raises(PKCS11Error, match=ACTION_PROHIBITED):
+        key[Attribute.EXTRACTABLE] = True
+    with pytest.raises(exceptions.KeyUnextractable):
+        wrapping_key.wrap_key(key, mechanism=Mechanism.AES_KEY_WRAP_PAD)
+
+
+USES = {
+    "ENCRYPT": lambda token, label: token.tdes_encrypt(label, bytes(8)),
+    "DECRYPT": lambda token, label: token.tdes_decrypt(label, bytes(8)),
+    "SIGN": lambda token, label: token.tdes_mac(label, bytes(8)),
+    "DERIVE": lambda token, label: token.derived(label, bytes(16)).__enter__(),
+}
+MIXINS = {
+    "ENCRYPT": binding.EncryptMixin,
+    "DECRYPT": binding.DecryptMixin,
+    "SIGN": binding.SignMixin,
+    "DERIVE": binding.DeriveMixin,
+}
+
+
+@pytest.mark.parametrize(
+    ("role", "use"),
+    [
+        (role, use)
+        for role, kind in SHARED_KINDS
+        for use in USES
+        if kind is KeyKind.TDES_2KEY and not SHARED[role][use]
+    ],
+)
+def test_an_imported_tdes_key_does_what_its_role_says_and_nothing_else(
+    emptied: Pkcs11Token, role: KeyRole, use: str
+) -> None:
+    label = imported(emptied, role, KeyKind.TDES_2KEY)
+    emptied._keys[label] = forced(emptied._keys[label], MIXINS[use])
+    with pytest.raises(VaultUnavailable):
+        USES[use](emptied, label)
+
+
+def test_a_key_is_not_imported_twice(emptied: Pkcs11Token) -> None:
+    imported(emptied, KeyRole.PVK, KeyKind.TDES_2KEY)
+    with pytest.raises(CeremonyError, match="already on the token"):
+        imported(emptied, KeyRole.PVK, KeyKind.TDES_2KEY)
+
+
+@pytest.mark.parametrize("role", SHARED_ROLES)
+def test_a_shared_key_is_never_made_here(token: Pkcs11Token, role: KeyRole) -> None:
+    before = token.labels()
+    with pytest.raises(CeremonyError, match="imported"):
+        token.generate(KeyLabel(role, 1, "testbank01"))
+    assert token.labels() == before
+
+
+def test_a_derived_key_has_one_template_and_shows_nothing(emptied: Pkcs11Token) -> None:
+    imported(emptied, KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY)
+    for steps in ([bytes(16)], [bytes(16), b"session key data"]):
+        with emptied.derived(MASTER, *steps) as derived:
+            assert read_back(derived._key, DERIVED) == DERIVED
+            assert derived._key[Attribute.KEY_TYPE] == KeyType.DES2
+            assert attempt(derived._key, "VALUE") is exceptions.AttributeSensitive
+
+
+def test_no_derived_key_is_left_behind(emptied: Pkcs11Token) -> None:
+    imported(emptied, KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY)
+    before = session_objects(emptied)
+    for number in range(200):
+        with emptied.derived(MASTER, bytes(16), number.to_bytes(16)) as derived:
+            derived.decrypt(bytes(8))
+    assert session_objects(emptied) == before
+
+
+def test_no_derived_key_is_left_behind_when_something_fails(emptied: Pkcs11Token) -> None:
+    imported(emptied, KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY)
+    before = session_objects(emptied)
+    # Data of 7 bytes does not fill a block: the first key is there, the second is not made.
+    with (
+        pytest.raises(VaultUnavailable),
+        emptied.derived(MASTER, bytes(16), bytes(7)),
+    ):
+        pass
+    with pytest.raises(VaultUnavailable), emptied.derived(MASTER, bytes(16)) as derived:
+        derived.decrypt(bytes(7))
+    assert session_objects(emptied) == before
 
 
 def test_a_key_is_not_made_twice(token: Pkcs11Token) -> None:
@@ -469,7 +636,7 @@ class FakeSession:
     def fail(self, *given: object, **named: object) -> object:
         return self.keys[0].fail(*given, **named)
 
-    generate_random = digest = generate_key = create_domain_parameters = fail
+    generate_random = digest = generate_key = create_domain_parameters = create_object = fail
 
 
 SETTINGS = TokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
@@ -494,6 +661,13 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
         lambda: token.encrypt_gcm(label, bytes(12), b""),
         lambda: token.decrypt_gcm(label, bytes(12), bytes(16)),
         lambda: token.mac(label, b""),
+        lambda: token.tdes_encrypt(label, bytes(8)),
+        lambda: token.tdes_decrypt(label, bytes(8)),
+        lambda: token.tdes_encrypt_cbc(label, bytes(8), bytes(8)),
+        lambda: token.tdes_mac(label, bytes(8)),
+        lambda: token.derived(label, bytes(16)).__enter__(),
+        lambda: token.kind(label),
+        lambda: token.import_key(missing, KeyKind.AES_256, Secret(bytes(32))),
         lambda: token.agree(label, point, INFO),
         lambda: token.sign(label, bytes(32)),
         lambda: token.random(16),
@@ -508,7 +682,7 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
         assert not isinstance(failure.value, LoginRefused)
 
 
-@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize("role", OWN_ROLES)
 def test_a_key_that_is_not_there_is_an_unavailable_vault(role: KeyRole) -> None:
     token = Pkcs11Token(None, FakeSession(), SETTINGS)
     label = label_of(role)
@@ -518,6 +692,12 @@ def test_a_key_that_is_not_there_is_an_unavailable_vault(role: KeyRole) -> None:
         lambda: token.encrypt_gcm(label, bytes(12), b""),
         lambda: token.decrypt_gcm(label, bytes(12), bytes(16)),
         lambda: token.mac(label, b""),
+        lambda: token.tdes_encrypt(label, bytes(8)),
+        lambda: token.tdes_decrypt(label, bytes(8)),
+        lambda: token.tdes_encrypt_cbc(label, bytes(8), bytes(8)),
+        lambda: token.tdes_mac(label, bytes(8)),
+        lambda: token.derived(label, bytes(16)).__enter__(),
+        lambda: token.kind(label),
         lambda: token.agree(label, software_key(2)[1], INFO),
         lambda: token.sign(label, bytes(32)),
         lambda: token.public_point(label),

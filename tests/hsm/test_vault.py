@@ -7,23 +7,35 @@ from datetime import UTC, datetime
 import pytest
 
 from crypto.jose import base64url
+from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
-from hsm.keys import KeyLabel, KeyRole
+from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
 from hsm.vault import Vault
 from tests.contracts.issuer import PIN, block, open_issuer
 from tests.contracts.software_token import SoftwareToken
 
-FIRST = [KeyLabel(role, 1) for role in KeyRole]
+FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
 
 
 def vault_over(token: SoftwareToken) -> Vault:
     return Vault(token, lambda: datetime(2026, 11, 23, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("role", KeyRole)
+@pytest.mark.parametrize("role", OWN_ROLES)
 def test_no_vault_without_a_key_of_each_role(role: KeyRole) -> None:
     with pytest.raises(VaultUnavailable, match="a key is not on the token"):
         vault_over(SoftwareToken([label for label in FIRST if label.role is not role]))
+
+
+def test_shared_keys_are_no_part_of_what_every_vault_needs() -> None:
+    token = SoftwareToken()
+    key = Secret(os.urandom(16))
+    for role in SHARED_ROLES:
+        token.import_key(KeyLabel(role, 1, "testbank01"), KeyKind.TDES_2KEY, key)
+    issuer = open_issuer(vault_over(token))
+    sealed_pan = issuer.seal_pan()
+    assert issuer.pin(issuer.set_pin(PIN, sealed_pan), sealed_pan) == PIN
+    issuer.vault.health()
 
 
 @pytest.mark.parametrize("role", [KeyRole.PIN, KeyRole.PAN])
@@ -48,7 +60,7 @@ def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_o
     old_pin = before.set_pin(PIN, old_pan)
     old_jwe = before.pin_jwe({"pinBlock": block(PIN)})
     for generation in (2, 10):
-        for role in KeyRole:
+        for role in OWN_ROLES:
             token.generate(KeyLabel(role, generation))
 
     after = open_issuer(vault_over(token))

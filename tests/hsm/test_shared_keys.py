@@ -1,0 +1,339 @@
+"""Keys shared with a partner: from components and key blocks into a token."""
+
+import os
+from functools import partial
+
+import psec
+import pytest
+
+from crypto import keyblock
+from crypto.emv import odd_parity
+from crypto.keyblock import KEY_BYTES, KeyAlgorithm, KeyPurpose
+from crypto.secret import Secret
+from hsm import shared_keys
+from hsm.errors import CeremonyError
+from hsm.keys import SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.shared_keys import PURPOSES, ClearKey
+from hsm.token import Token
+from tests.contracts.software_token import SoftwareToken
+from tests.crypto.ciphers import aes_cmac, tdes_cbc, tdes_ecb, tdes_ecb_decrypt
+from tests.crypto.oracles import takes_tdes_the_old_way
+from tests.crypto.vectors import Row, rows
+
+pytestmark = takes_tdes_the_old_way
+
+ISSUER = "testbank01"
+KBPKS = {
+    "B": bytes.fromhex("DD7515F2BFC17F85CE48F3CA25CB21F6"),
+    "D": bytes.fromhex("88E1AB2A2E3DD38C1FA039A536500CC8A87AB9D62DC92C01058FA79F44657DE6"),
+}
+KBPK_KINDS = {"B": KeyKind.TDES_2KEY, "D": KeyKind.AES_256}
+PUBLISHED = rows("keyblock.json", "tr31_unwrap")
+OPENED = [row for row in PUBLISHED if row.values[0]["inputs"]["key_block"][0] in "BD"]
+REFUSED = [row for row in PUBLISHED if row not in OPENED]
+NOT_GENUINE = "not a genuine key block"
+NOT_FOR_IT = "not for this role"
+
+
+def bring_kbpk(token: Token, version: str, kbpk: bytes | None = None) -> KeyLabel:
+    key = ClearKey(KBPK_KINDS[version], Secret(kbpk or KBPKS[version]))
+    return shared_keys.store(token, KeyRole.BLOCK_PROTECTION, ISSUER, key)
+
+
+def random_key(algorithm: str) -> bytes:
+    return os.urandom(32 if algorithm == "A" else 16)
+
+
+def wrapped(version: str, key: bytes, usage: str, algorithm: str, mode: str) -> str:
+    header = psec.tr31.Header(version, usage, algorithm, mode, "00", "N")
+    return str(psec.tr31.wrap(KBPKS[version], header, key))
+
+
+def works_as(token: Token, label: KeyLabel, key: bytes) -> bool:
+    """Use an imported key in the one way that its role allows, and software beside it."""
+    data = bytes(range(16))
+    match label.role.usage:
+        case Usage.MAC:
+            return token.mac(label, data) == aes_cmac(key)(data)
+        case Usage.DECRYPT:
+            return token.tdes_decrypt(label, data) == tdes_ecb_decrypt(key)(data)
+        case Usage.ENCRYPT_ONLY:
+            enciphered = token.tdes_encrypt_cbc(label, bytes(8), data)
+            assert enciphered == tdes_cbc(key)(bytes(8), data)
+            return token.tdes_encrypt(label, data) == tdes_ecb(key)(data)
+        case _:
+            pytest.fail("no role of shared keys has this usage")
+
+
+def purposes() -> list[tuple[KeyRole, str, str, str]]:
+    return [
+        (role, purpose.algorithm.value, usage, mode)
+        for role, several in PURPOSES.items()
+        for purpose in several
+        for usage in purpose.usages
+        for mode in sorted(purpose.modes)
+    ]
+
+
+def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
+    found: dict[str, set[str]] = {}
+    for role, algorithm, usage, mode in purposes():
+        found.setdefault(str(role), set()).add(f"{algorithm} {usage} {mode}")
+    assert found == {
+        "seccos-pin": {"T P0 D", "T P0 B", "T E1 D", "T E1 B", "T E1 X"},
+        "seccos-prw": {"A M6 C", "A M6 G", "A M6 V"},
+        "seccos-mac": {"T M3 C", "T M3 G", "T M3 V", "T E2 C", "T E2 G", "T E2 V"},
+        "pvk": {"T V2 C", "T V2 G"},
+        "pvk-3624": {"T V1 C", "T V1 G"},
+        "prw": {"A M6 C", "A M6 G"},
+    }
+    assert {*PURPOSES} == {*SHARED_ROLES} - {KeyRole.BLOCK_PROTECTION, KeyRole.SECCOS_MAC_LEFT}
+
+
+# Key blocks
+
+
+@pytest.mark.parametrize("version", "BD")
+@pytest.mark.parametrize(("role", "algorithm", "usage", "mode"), purposes())
+def test_what_psec_wraps_is_imported(
+    any_token: Token, role: KeyRole, algorithm: str, usage: str, mode: str, version: str
+) -> None:
+    bring_kbpk(any_token, version)
+    key = random_key(algorithm)
+    text = wrapped(version, key, usage, algorithm, mode)
+
+    opened = shared_keys.open_block(any_token, role, ISSUER, text)
+    label = shared_keys.store(any_token, role, ISSUER, opened)
+
+    assert (
+        opened.kcv
+        == (aes_cmac(key)(bytes(16)) if algorithm == "A" else tdes_ecb(key)(bytes(8)))[:3]
+        .hex()
+        .upper()
+    )
+    assert label == KeyLabel(role, 1, ISSUER)
+    assert any_token.kind(label) is role.kind
+    assert works_as(any_token, label, key)
+
+
+@pytest.mark.parametrize("row", OPENED)
+def test_published_blocks_are_imported(
+    any_token: Token, row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, key = row["inputs"]["key_block"], bytes.fromhex(row["expected"]["key"])
+    bring_kbpk(any_token, text[0], bytes.fromhex(row["inputs"]["kbpk"]))
+    # Their usages are of no role of ours: let one take them.
+    header = keyblock.parse_header(text)
+    algorithm = KeyAlgorithm(header.algorithm)
+    role = KeyRole.PRW if algorithm is KeyAlgorithm.AES else KeyRole.PVK
+    usages, modes = frozenset({header.usage}), frozenset({header.mode})
+    purpose = KeyPurpose(algorithm, usages, modes, KEY_BYTES[algorithm])
+    with pytest.raises(CeremonyError, match=NOT_FOR_IT):
+        shared_keys.open_block(any_token, role, ISSUER, text)
+    monkeypatch.setattr(shared_keys, "PURPOSES", {role: (purpose,)})
+
+    opened = shared_keys.open_block(any_token, role, ISSUER, text)
+    label = shared_keys.store(any_token, role, ISSUER, opened)
+
+    assert opened.kcv == row["expected"]["kcv"]
+    assert works_as(any_token, label, key)
+
+
+def test_7_published_blocks_are_of_a_version_that_is_taken() -> None:
+    assert (len(OPENED), len(REFUSED)) == (7, 4)
+
+
+@pytest.mark.parametrize("row", REFUSED)
+def test_versions_a_and_c_are_refused(any_token: Token, row: Row) -> None:
+    bring_kbpk(any_token, "B", bytes.fromhex(row["inputs"]["kbpk"]))
+    for role in PURPOSES:
+        with pytest.raises(CeremonyError, match="versions A and C"):
+            shared_keys.open_block(any_token, role, ISSUER, row["inputs"]["key_block"])
+
+
+@pytest.mark.parametrize("version", "BD")
+def test_no_character_of_a_block_can_be_changed(any_token: Token, version: str) -> None:
+    bring_kbpk(any_token, version)
+    text = wrapped(version, random_key("T"), "V2", "T", "G")
+    for place, old in enumerate(text):
+        for new in {"0", "7", "B", "E", "Z", " ", old.lower()} - {old}:
+            changed = text[:place] + new + text[place + 1 :]
+            with pytest.raises(CeremonyError):
+                shared_keys.open_block(any_token, KeyRole.PVK, ISSUER, changed)
+
+
+@pytest.mark.parametrize("text", ["", "B", "D0112", "\u0661" * 80, "B0080P0TE00E0000" + "0" * 63])
+def test_what_is_no_key_block_is_refused(any_token: Token, text: str) -> None:
+    bring_kbpk(any_token, "B")
+    with pytest.raises(CeremonyError, match=NOT_GENUINE):
+        shared_keys.open_block(any_token, KeyRole.PVK, ISSUER, text)
+
+
+@pytest.mark.parametrize(
+    ("role", "usage", "algorithm", "mode"),
+    [
+        (KeyRole.PVK, "V1", "T", "G"),
+        (KeyRole.PVK_3624, "V2", "T", "G"),
+        (KeyRole.PVK, "V2", "T", "V"),
+        (KeyRole.PVK, "V2", "T", "N"),
+        (KeyRole.PVK, "V2", "A", "G"),
+        (KeyRole.SECCOS_PIN, "P0", "T", "E"),
+        (KeyRole.SECCOS_PIN, "P0", "T", "X"),
+        (KeyRole.SECCOS_PIN, "E2", "T", "X"),
+        (KeyRole.SECCOS_PIN, "K0", "T", "B"),
+        (KeyRole.SECCOS_MAC, "M6", "T", "C"),
+        (KeyRole.SECCOS_MAC, "E2", "T", "X"),
+        (KeyRole.SECCOS_PRW, "M6", "T", "C"),
+        (KeyRole.SECCOS_PRW, "M3", "A", "C"),
+        (KeyRole.PRW, "M6", "A", "V"),
+    ],
+)
+def test_a_key_for_something_else_is_refused(
+    any_token: Token, role: KeyRole, usage: str, algorithm: str, mode: str
+) -> None:
+    bring_kbpk(any_token, "D")
+    text = wrapped("D", random_key(algorithm), usage, algorithm, mode)
+    with pytest.raises(CeremonyError, match=NOT_FOR_IT):
+        shared_keys.open_block(any_token, role, ISSUER, text)
+
+
+@pytest.mark.parametrize(
+    ("role", "usage", "algorithm", "size_bytes"),
+    [
+        (KeyRole.PVK, "V2", "T", 8),
+        (KeyRole.PVK, "V2", "T", 24),
+        (KeyRole.PRW, "M6", "A", 16),
+        (KeyRole.PRW, "M6", "A", 24),
+    ],
+)
+def test_a_key_of_another_length_is_refused(
+    any_token: Token, role: KeyRole, usage: str, algorithm: str, size_bytes: int
+) -> None:
+    bring_kbpk(any_token, "D")
+    text = wrapped("D", os.urandom(size_bytes), usage, algorithm, "G")
+    with pytest.raises(CeremonyError, match=NOT_FOR_IT):
+        shared_keys.open_block(any_token, role, ISSUER, text)
+
+
+def test_a_block_opens_with_the_newest_key_of_its_issuer_and_of_its_version(
+    any_token: Token,
+) -> None:
+    text = wrapped("D", random_key("T"), "V2", "T", "G")
+    opened = partial(shared_keys.open_block, any_token, KeyRole.PVK)
+    with pytest.raises(CeremonyError, match="no block-protection key"):
+        opened(ISSUER, text)
+    bring_kbpk(any_token, "B")
+    with pytest.raises(CeremonyError, match="no block-protection key"):
+        opened(ISSUER, text)
+    bring_kbpk(any_token, "D", os.urandom(32))
+    with pytest.raises(CeremonyError, match=NOT_GENUINE):
+        opened(ISSUER, text)
+    assert bring_kbpk(any_token, "D").generation == 3
+    bring_kbpk(any_token, "B")
+    assert opened(ISSUER, text).kind is KeyKind.TDES_2KEY
+    with pytest.raises(CeremonyError, match="no block-protection key"):
+        opened("testbank02", text)
+
+
+# Generations
+
+
+def test_a_key_is_imported_as_the_next_generation_of_its_issuer(any_token: Token) -> None:
+    for number in (1, 2, 3):
+        for issuer_id in (ISSUER, "testbank02"):
+            key = ClearKey(KeyKind.TDES_2KEY, Secret(os.urandom(16)))
+            label = shared_keys.store(any_token, KeyRole.PVK, issuer_id, key)
+            assert label == KeyLabel(KeyRole.PVK, number, issuer_id)
+            assert works_as(any_token, label, key.value.reveal())
+
+
+def test_a_mac_key_brings_its_left_half_along(any_token: Token) -> None:
+    # An import that was interrupted: the left half is there, the key is not.
+    orphan = KeyLabel(KeyRole.SECCOS_MAC_LEFT, 1, ISSUER)
+    any_token.import_key(orphan, KeyKind.TDES_2KEY, odd_parity(Secret(os.urandom(16))))
+    key = os.urandom(16)
+    label = shared_keys.store(
+        any_token, KeyRole.SECCOS_MAC, ISSUER, ClearKey(KeyKind.TDES_2KEY, Secret(key))
+    )
+    assert label.generation == 2
+    assert works_as(any_token, label, key)
+    assert works_as(any_token, label.of(KeyRole.SECCOS_MAC_LEFT), key[:8] * 2)
+
+
+@pytest.mark.parametrize("issuer_id", ["", "testbank0", "testbank012", "test@ank01"])
+def test_what_is_no_issuer_id_has_no_keys(any_token: Token, issuer_id: str) -> None:
+    before = any_token.labels()
+    key = ClearKey(KeyKind.TDES_2KEY, Secret(os.urandom(16)))
+    with pytest.raises(CeremonyError, match="not an issuer id"):
+        shared_keys.store(any_token, KeyRole.SECCOS_MAC, issuer_id, key)
+    assert any_token.labels() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (KeyKind.AES_256, bytes(32)),
+        (KeyKind.TDES_2KEY, bytes(16)),
+        (KeyKind.TDES_2KEY, bytes(range(8)) * 2),
+        (KeyKind.TDES_2KEY, bytes.fromhex("0123456789ABCDEF0022446688AACCEE")),
+    ],
+)
+def test_a_key_that_no_partner_would_make_is_refused(
+    any_token: Token, kind: KeyKind, value: bytes
+) -> None:
+    before = any_token.labels()
+    with pytest.raises(CeremonyError, match="too weak"):
+        shared_keys.store(
+            any_token, KeyRole.BLOCK_PROTECTION, ISSUER, ClearKey(kind, Secret(value))
+        )
+    assert any_token.labels() == before
+
+
+# Components
+
+
+def components(*texts: str) -> ClearKey:
+    return shared_keys.join_components([Secret(text) for text in texts])
+
+
+def test_components_are_joined_by_xor() -> None:
+    two = components("0F" * 16, "f0 f0 f0 f0 f0 f0 f0 f0 00 00 00 00 00 00 00 00")
+    assert (two.kind, two.value.reveal()) == (KeyKind.TDES_2KEY, b"\xff" * 8 + b"\x0f" * 8)
+    three = components("0F" * 32, "F0" * 32, "01" * 32)
+    assert (three.kind, three.value.reveal()) == (KeyKind.AES_256, b"\xfe" * 32)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        (),
+        ("00" * 16,),
+        ("00" * 16,) * 4,
+        ("00" * 16, "00" * 32),
+        ("00" * 16, ""),
+        ("00" * 8, "00" * 8),
+        ("00" * 24, "00" * 24),
+        ("00" * 16, "0g" * 16),
+        ("00" * 16, "0" * 31),
+        ("00" * 16, "\u0661\u0661" * 16),
+        ("00" * 16, "00" * 15 + "0\n"),
+    ],
+)
+def test_what_are_no_components_is_refused(texts: tuple[str, ...]) -> None:
+    with pytest.raises(CeremonyError, match="not two or three components"):
+        components(*texts)
+
+
+def test_a_tdes_key_is_stored_with_odd_parity_whatever_its_components_had() -> None:
+    token = SoftwareToken([])
+    joined = components("0123456789ABCDEFFEDCBA9876543210", "1F2F3D4C5B6B79890123456789ABCDEF")
+    assert any(byte.bit_count() % 2 == 0 for byte in joined.value.reveal())
+    stored = token.secrets[shared_keys.store(token, KeyRole.BLOCK_PROTECTION, ISSUER, joined)]
+    assert all(byte.bit_count() % 2 for byte in stored)
+    assert ClearKey(KeyKind.TDES_2KEY, Secret(stored)).kcv == joined.kcv
+
+
+def test_a_clear_key_does_not_show_itself() -> None:
+    key = components("01" * 16, "0123456789ABCDEFFEDCBA9876543210")
+    assert "002244" not in f"{key!r} {key}"
+    assert "***" in f"{key!r}"

@@ -1,0 +1,394 @@
+"""Published and design vectors computed by a token, with keys that were imported into it.
+
+What no token of this service computes stands in ``NOT_IN_A_TOKEN``, each with its reason.
+"""
+
+import json
+from contextlib import ExitStack
+from functools import partial
+from typing import Final
+
+import pytest
+
+from crypto import emv, kcv, retail_mac
+from crypto.emv import DerivationData
+from crypto.padding import pad
+from crypto.pinblock import iso2
+from crypto.seccos import block, mac, prw, session_key
+from crypto.seccos.card import CardData
+from crypto.seccos.payload import parse
+from crypto.seccos.verify import Keys, Verdict, verify
+from crypto.secret import Secret
+from crypto.types import Mac, Pan, Pin
+from crypto.verification import ibm3624, pvv
+from crypto.verification.ibm3624 import DecimalisationTable, ValidationRule
+from crypto.verification.pvv import KeyIndex
+from hsm import shared_keys
+from hsm.keys import KeyKind, KeyLabel, KeyRole
+from hsm.shared_keys import ClearKey
+from hsm.token import SessionKey, Token
+from tests.crypto.ciphers import tdes_ecb
+from tests.crypto.seccos.profiles import Body, profile
+from tests.crypto.vectors import FOLDER, Row, rows
+from tests.crypto.verification.test_ibm3624 import PAN, rule_for
+
+ISSUER: Final = "testbank01"
+CARD: Final = CardData(Pan("6725901234567890125"), 1, "2912")
+COUNTER: Final = 7
+
+IN_A_TOKEN: Final = {
+    "kcv.json": {"kcv", "kcv_pkcs11_pitfall"},
+    "mac.json": {"retail_mac_iso9797_1_alg3", "cmac_tdes", "cmac_aes128"},
+    "emv.json": {
+        "emv_mk_option_a",
+        "emv_mk_option_b",
+        "emv_common_session_key",
+        "emv_pin_change_mastercard",
+        "emv_pin_change_ccd",
+    },
+    "verification.json": {
+        "visa_pvv",
+        "visa_pvv_KNOWN_BAD_SOURCE",
+        "ibm3624_offset",
+        "ibm3624_pin_from_offset",
+    },
+    "seccos.json": {
+        "seccos_pin_block",
+        "seccos_pin_block_iso0",
+        "seccos_pin_block_session_key",
+        "seccos_pin_block_selfenc",
+        "seccos_session_key_emv_csk",
+        "seccos_prw",
+        "seccos_prw_tdes_cmac",
+        "seccos_script_mac",
+        "seccos_epb_mac",
+        "seccos_payload_accept",
+        "seccos_payload_reject",
+    },
+}
+TRIPLE_LENGTH: Final = "cmac_tdes under a key of 24 bytes"
+NOT_IN_A_TOKEN: Final = {
+    "mac.json": {
+        "cbc_mac_iso9797_1_alg1_tdes": "checks the cipher of the tests; no verb makes this MAC",
+        TRIPLE_LENGTH: "no role has a triple-length key",
+    },
+    "emv.json": {
+        "visa_sm_session_key": "SoftHSM has no CKM_XOR_BASE_AND_DATA: the key must be in memory",
+        "emv_pin_change_visa": "the same session key, and half of the card key in the clear",
+        "vis_pin_block": "half of the card key is part of the data",
+        "emv2000_tree_session_key": "its last step is XOR of two keys",
+    },
+    "verification.json": {"pvv_decimalization_scan": "needs no key"},
+    "seccos.json": {"pin_block_self_encryption": "the PIN block itself is the key"},
+}
+
+
+@pytest.mark.parametrize("name", IN_A_TOKEN)
+def test_every_vector_is_computed_by_a_token_or_said_not_to_be(name: str) -> None:
+    said_not_to = NOT_IN_A_TOKEN.get(name, {}).keys() - {TRIPLE_LENGTH}
+    kinds = {row["kind"] for row in json.loads((FOLDER / name).read_text("utf-8"))}
+    assert IN_A_TOKEN[name] | said_not_to == kinds
+    assert not IN_A_TOKEN[name] & said_not_to
+
+
+def each(name: str, *kinds: str) -> pytest.MarkDecorator:
+    assert {*kinds} <= IN_A_TOKEN[name]
+    return pytest.mark.parametrize("row", rows(name, *kinds))
+
+
+def imported(token: Token, role: KeyRole, key: str, kind: KeyKind | None = None) -> KeyLabel:
+    """Import a key of whatever value; a second one of a role is its next generation."""
+    generation = 1 + sum(label.role is role for label in token.labels())
+    label = KeyLabel(role, generation, ISSUER)
+    token.import_key(label, kind or role.kind, Secret(bytes.fromhex(key)))
+    return label
+
+
+def imported_retail_mac(token: Token, key: str) -> Mac:
+    """Import a key with its left half beside it, as in life."""
+    clear = ClearKey(KeyKind.TDES_2KEY, Secret(bytes.fromhex(key)))
+    label = shared_keys.store(token, KeyRole.SECCOS_MAC, ISSUER, clear)
+    left = partial(token.tdes_encrypt_cbc, label.of(KeyRole.SECCOS_MAC_LEFT))
+    full = partial(token.tdes_encrypt_cbc, label)
+    return lambda message: retail_mac.compute(message, left, full)
+
+
+def is_the_key(key: SessionKey, expected: str) -> bool:
+    """A derived key cannot be read: it must work as the expected one does."""
+    data = bytes(range(8))
+    same = tdes_ecb(bytes.fromhex(expected))(data)
+    return (key.encrypt(data), key.decrypt(same), key.encrypt_cbc(bytes(8), data)) == (
+        same,
+        data,
+        same,
+    )
+
+
+def given_bytes(row: Row, name: str) -> bytes:
+    return bytes.fromhex(row["inputs"][name])
+
+
+def text(value: bytes) -> str:
+    return value.hex().upper()
+
+
+@each("kcv.json", "kcv")
+def test_check_values(any_token: Token, row: Row) -> None:
+    key = row["inputs"]["key"]
+    if row["inputs"]["algorithm"] == "AES-CMAC":
+        label = imported(any_token, KeyRole.PRW, key)
+        value = kcv.aes(partial(any_token.mac, label), len(row["expected"]) // 2)
+    else:
+        label = imported(any_token, KeyRole.PVK, key)
+        value = kcv.tdes(partial(any_token.tdes_encrypt, label))
+        assert any_token.check_value(label) == value
+    assert text(value) == row["expected"]
+
+
+@each("kcv.json", "kcv_pkcs11_pitfall")
+def test_the_check_value_of_a_token_is_another(any_token: Token, row: Row) -> None:
+    label = imported(any_token, KeyRole.PRW, row["inputs"]["key"])
+    assert text(any_token.check_value(label)) == row["expected"]["CKA_CHECK_VALUE"]
+    value = kcv.aes(partial(any_token.mac, label))
+    assert text(value) == row["expected"]["AES_CMAC_zero_X9_24"]
+
+
+@each("mac.json", "cmac_aes128")
+def test_aes_cmac(any_token: Token, row: Row) -> None:
+    label = imported(any_token, KeyRole.SECCOS_PRW, row["inputs"]["key"])
+    assert text(any_token.mac(label, given_bytes(row, "data"))) == row["expected"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        parameter
+        for parameter in rows("mac.json", "cmac_tdes")
+        if len(parameter.values[0]["inputs"]["key"]) == 32
+    ],
+)
+def test_tdes_cmac(any_token: Token, row: Row) -> None:
+    label = imported(any_token, KeyRole.BLOCK_PROTECTION, row["inputs"]["key"], KeyKind.TDES_2KEY)
+    assert text(any_token.tdes_mac(label, given_bytes(row, "data"))) == row["expected"]
+
+
+@each("mac.json", "retail_mac_iso9797_1_alg3")
+def test_retail_mac(any_token: Token, row: Row) -> None:
+    message, given = given_bytes(row, "data"), row["inputs"]
+    if "key" in given:
+        assert text(imported_retail_mac(any_token, given["key"])(message)) == row["expected"]
+        return
+    # Here each of K1 and K2 is a TDES key itself, so that one token key does not make the end.
+    first = imported(any_token, KeyRole.SECCOS_MAC, given["key1"])
+    second = imported(any_token, KeyRole.SECCOS_PIN, given["key2"])
+    left = partial(any_token.tdes_encrypt_cbc, first)
+
+    def full(iv: bytes, last: bytes) -> bytes:
+        return any_token.tdes_encrypt(first, any_token.tdes_decrypt(second, left(iv, last)))
+
+    zeros = bytes(-len(message) % 8)
+    blocks = {
+        1: message + zeros,
+        2: pad(message),
+        3: (8 * len(message)).to_bytes(8) + message + zeros,
+    }
+    value = retail_mac.over_blocks(blocks[given["padding"]], left, full)
+    assert text(value) == row["expected"]
+
+
+@each("emv.json", "emv_mk_option_a", "emv_mk_option_b")
+def test_card_keys(any_token: Token, row: Row) -> None:
+    option = emv.card_key_a if row["kind"].endswith("a") else emv.card_key_b
+    data = option(Pan(row["inputs"]["pan"]), int(row["inputs"]["psn"]))
+    label = imported(any_token, KeyRole.SECCOS_PIN, row["inputs"]["imk"])
+    with any_token.derived(label, data.key) as key:
+        assert is_the_key(key, row["expected"])
+    with any_token.derived(label, data.left) as key:
+        assert is_the_key(key, row["expected"][:16] * 2)
+
+
+@each("emv.json", "emv_common_session_key")
+def test_common_session_key(any_token: Token, row: Row) -> None:
+    data = emv.session_key(given_bytes(row, "r"))
+    label = imported(any_token, KeyRole.SECCOS_PIN, row["inputs"]["mk"])
+    with any_token.derived(label, data.key) as key:
+        assert is_the_key(key, row["expected"])
+    with any_token.derived(label, data.left) as key:
+        assert is_the_key(key, row["expected"][:16] * 2)
+
+
+@each("emv.json", "emv_pin_change_mastercard", "emv_pin_change_ccd")
+def test_pin_change_scripts(any_token: Token, row: Row) -> None:
+    given, session = row["inputs"], emv.session_key(given_bytes(row, "r"))
+    card = emv.card_key_a(Pan(given["pan"]), int(given["psn"]))
+    smc, smi = (
+        imported(any_token, KeyRole.SECCOS_PIN, given[name]) for name in ("imk_smc", "imk_smi")
+    )
+    ccd = row["kind"].endswith("ccd")
+    encipher = emv.encipher_ccd if ccd else emv.encipher_mastercard
+    with any_token.derived(smc, card.key, session.key) as key:
+        data = encipher(iso2.encode(Pin(given["pin"])), key.encrypt_cbc)
+    value = emv.command_mac(
+        given_bytes(row, "apdu_header"), data, derived_retail_mac(any_token, smi, card, session)
+    )
+    assert text(data) == row["expected"]["encrypted_pin"]
+    assert text(value) == row["expected"]["mac"]
+
+
+def derived_retail_mac(
+    token: Token, label: KeyLabel, card: DerivationData, session: DerivationData
+) -> Mac:
+    def compute(message: bytes) -> bytes:
+        with ExitStack() as keys:
+            full = keys.enter_context(token.derived(label, card.key, session.key))
+            left = keys.enter_context(token.derived(label, card.key, session.left))
+            return retail_mac.compute(message, left.encrypt_cbc, full.encrypt_cbc)
+
+    return compute
+
+
+@each("verification.json", "visa_pvv", "visa_pvv_KNOWN_BAD_SOURCE")
+def test_visa_pvv(any_token: Token, row: Row) -> None:
+    given = row["inputs"]
+    encrypt = partial(any_token.tdes_encrypt, imported(any_token, KeyRole.PVK, given["pvk"]))
+    value = pvv.compute(Pin(given["pin"]), Pan(given["pan"]), KeyIndex(int(given["pvki"])), encrypt)
+    assert value.reveal() == row.get("correct_value", row["expected"])
+
+
+@each("verification.json", "ibm3624_offset")
+def test_ibm3624_offset(any_token: Token, row: Row) -> None:
+    given = row["inputs"]
+    label = imported(any_token, KeyRole.PVK_3624, given["pvk"])
+    value = ibm3624.offset(
+        Pin(given["pin"]),
+        PAN,
+        rule_for(given["validation_data"]),
+        DecimalisationTable(given["decimalization_table"]),
+        partial(any_token.tdes_encrypt, label),
+    )
+    assert value.reveal() == row["expected"]
+
+
+@each("verification.json", "ibm3624_pin_from_offset")
+def test_ibm3624_pin(any_token: Token, row: Row) -> None:
+    given = row["inputs"]
+    label = imported(any_token, KeyRole.PVK_3624, given["pvk"])
+    pin = ibm3624.pin_from_offset(
+        Secret(given["offset"]),
+        Pan(given["pan"]),
+        ValidationRule(given["pan_verify_offset"], given["pan_verify_length"], given["pad"]),
+        DecimalisationTable(given["decimalization_table"]),
+        partial(any_token.tdes_encrypt, label),
+    )
+    assert pin.reveal() == row["expected"]
+
+
+def read_pin(token: Token, key: str, body: Body, expected: str) -> str:
+    """Read the PIN of the block *expected* with a key in the token."""
+    label = imported(token, KeyRole.SECCOS_PIN, key)
+    decrypt = partial(token.tdes_decrypt, label)
+    settings = profile(body).pin_block
+    return block.parse(bytes.fromhex(expected), CARD, COUNTER, settings, decrypt).reveal()
+
+
+@each("seccos.json", "seccos_pin_block", "seccos_pin_block_iso0")
+def test_seccos_block(any_token: Token, row: Row) -> None:
+    given = row["inputs"]
+    clear_format = "iso0" if row["kind"].endswith("iso0") else "iso2"
+    body = {"pin_block": {"clear_format": clear_format}}
+    assert read_pin(any_token, given["k_spe"], body, row["expected"]) == given["pin"]
+
+
+@each("seccos.json", "seccos_pin_block_selfenc")
+def test_seccos_block_enciphered_under_itself(any_token: Token, row: Row) -> None:
+    given = row["inputs"]
+    for cipher, name in (("tdes-ecb", "ecb"), ("tdes-cbc", "cbc_iv0")):
+        enciphered = row["expected"][name]
+        if given["selfenc"] == "append":
+            body = {"pin_block": {"selfenc": "append", "cipher": cipher}}
+            assert read_pin(any_token, given["k_spe"], body, enciphered) == given["pin"]
+        else:
+            # It goes one way: what comes out of the key is the block under itself.
+            label = imported(any_token, KeyRole.SECCOS_PIN, given["k_spe"])
+            itself = block.self_encrypt(iso2.encode(Pin(given["pin"]))).reveal()
+            assert any_token.tdes_decrypt(label, bytes.fromhex(enciphered)) == itself
+
+
+@each("seccos.json", "seccos_pin_block_session_key")
+def test_seccos_block_under_a_session_key(any_token: Token, row: Row) -> None:
+    given = row["inputs"]
+    padded = {"pin_block": {"cipher": "tdes-cbc", "padding": "iso9797-2"}}
+    for body, name in (({}, "ecb"), (padded, "cbc_iv0_pad2")):
+        pin = read_pin(any_token, given["session_key"], body, row["expected"][name])
+        assert pin == given["pin"]
+
+
+@each("seccos.json", "seccos_session_key_emv_csk")
+def test_seccos_session_key(any_token: Token, row: Row) -> None:
+    given = row["inputs"]
+    card = CardData(Pan(given["pan"]), int(given["psn"]), "2912")
+    steps = session_key.emv_csk(card, given["counter"])
+    label = imported(any_token, KeyRole.SECCOS_PIN, given["k_spe_master"])
+    with any_token.derived(label, steps.card_key.key) as key:
+        assert is_the_key(key, row["expected"]["card_key"])
+    with any_token.derived(label, steps.card_key.key, steps.session_key.key) as key:
+        assert is_the_key(key, row["expected"]["session_key"])
+
+
+@each("seccos.json", "seccos_prw", "seccos_prw_tdes_cmac")
+def test_seccos_prw(any_token: Token, row: Row) -> None:
+    given = row["inputs"]
+    if row["kind"].endswith("tdes_cmac"):
+        label = imported(any_token, KeyRole.BLOCK_PROTECTION, given["k_prw"], KeyKind.TDES_2KEY)
+        make, algorithm = partial(any_token.tdes_mac, label), "tdes-cmac"
+    else:
+        label = imported(any_token, KeyRole.SECCOS_PRW, given["k_prw"])
+        make, algorithm = partial(any_token.mac, label), "aes-cmac"
+    _, _, binding = given.get("variant", "").partition("counter_binding=")
+    body = {
+        "alg": algorithm,
+        "encoding": given["encoding"],
+        "counter_binding": binding or "cdt_suffix",
+    }
+    random = b"" if binding == "replace_random" else given_bytes(row, "random")
+    card = CardData(Pan(given["pan"]), int(given["cdp"]), given["cdt"][:4])
+    settings = profile({"prw": body})
+    value = prw.compute(Pin(given["pin"]), card, given["counter"], random, settings, make)
+    assert text(value) == row["expected"]
+
+
+@each("seccos.json", "seccos_script_mac")
+def test_seccos_script_mac(any_token: Token, row: Row) -> None:
+    make = imported_retail_mac(any_token, row["inputs"]["k_mac"])
+    enciphered = given_bytes(row, "message")[-8:]
+    value = mac.compute(enciphered, CARD, COUNTER, profile({}), make)
+    assert text(value) == row["expected"]
+
+
+@each("seccos.json", "seccos_epb_mac")
+def test_seccos_mac_as_ibm_orders_it(any_token: Token, row: Row) -> None:
+    label = imported(any_token, KeyRole.SECCOS_PRW, row["inputs"]["k_epb_mac"])
+    body = {"mac": {"alg": "aes-cmac", "length": 16, "input": ["pinBlock", "cdp"]}}
+    enciphered = given_bytes(row, "message")[:8]
+    value = mac.compute(enciphered, CARD, COUNTER, profile(body), partial(any_token.mac, label))
+    assert text(value) == row["expected"]
+
+
+@each("seccos.json", "seccos_payload_accept", "seccos_payload_reject")
+def test_seccos_payload(any_token: Token, row: Row) -> None:
+    given, settings = row["inputs"], profile({})
+    card = CardData(Pan(given["pan"]), int(given["cdp"]), given["expiry_yymm"])
+    spe = imported(any_token, KeyRole.SECCOS_PIN, given["k_spe"])
+    keys = Keys(
+        decrypt=partial(any_token.tdes_decrypt, spe),
+        prw=partial(any_token.mac, imported(any_token, KeyRole.SECCOS_PRW, given["k_prw"])),
+        mac=imported_retail_mac(any_token, given["k_mac"]),
+    )
+    payload = parse(given["decrypted_json"], settings)
+    found = verify(payload, card, given["expected_counter"], settings, keys)
+    if row["kind"].endswith("accept"):
+        assert found.pin is not None
+        assert found.pin.reveal() == row["expected"]["pin"]
+    else:
+        assert found.verdict is not Verdict.ACCEPTED
+        assert found.pin is None
