@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from cms.persistence.migrate import upgrade
@@ -15,6 +16,10 @@ from hsm.local import vault_over
 from hsm.pkcs11 import Pkcs11Token
 from hsm.settings import TokenSettings
 from hsm.vault import Vault
+
+# No test asserts a time, and an example that is slow is no failure.
+hypothesis.settings.register_profile("untimed", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROLES = Path(__file__).resolve().parents[1] / "hsm" / "roles.toml"
 TEMPLATE = "migrated"
