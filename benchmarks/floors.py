@@ -24,8 +24,8 @@ from starlette.types import Receive, Scope, Send
 from benchmarks.deployment import CARDS, ISSUER, Issuer
 from cms.persistence import statements
 from cms.persistence.statements import Statement
-from cms.serve import ClientCertificateProtocol, tls_context
 from cms.settings import Settings
+from cms.tls import ClientCertificateProtocol, tls_context
 from hsm.pkcs11 import Pkcs11Token
 from hsm.port import PinBlockType, SealedPin
 from hsm.settings import TokenSettings

@@ -38,9 +38,9 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _d1(arguments: argparse.Namespace) -> int:
-    from cms.sandbox import d1_client  # noqa: PLC0415
+    from cms.sandbox import d1_command  # noqa: PLC0415
 
-    return d1_client.main(arguments.rest)
+    return d1_command.main(arguments.rest)
 
 
 if __name__ == "__main__":

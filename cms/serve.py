@@ -1,89 +1,72 @@
 """Run the service: a parent that only supervises, and workers that each serve every listener.
 
-A worker that ends is replaced. TLS ends here, in a protocol that hands the verified client
-certificate to the application, and in handshakes that are logged when they are refused.
+A worker that ends is replaced, and ends with its parent. What every worker would stumble over is
+checked once, before there is any.
 """
 
 import asyncio
+import ctypes
+import logging
+import os
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from cms import logs
 from cms.app import Application, create_app
 from cms.settings import Settings
+from cms.tls import ClientCertificateProtocol, tls_context
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
 SHUTDOWN_SECONDS: Final = 5
-HANDSHAKE_PENDING: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+FAILED: Final = 1
+FILES: Final = ("database_url_file", "d1_certificate_file", "d1_key_file", "d1_client_ca_file")
+LINES_SHOWN: Final = 8
+"""Of what ``hsm check`` complains of: a line a role that has no key."""
+PR_SET_PDEATHSIG: Final = 1
+"""Linux, ``prctl(2)``."""
+log = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM and return the exit code."""
     logs.set_up()
-    if not _token_is_usable():
-        return 1
-    config = _config("cms.serve:worker", settings)
-    Multiprocess(config, sockets=[config.bind_socket()]).run()
-    return 0
+    try:
+        _check_files(settings)
+        _check_token()
+        bound = _d1_socket(settings)
+    except CannotStart as error:
+        log.critical("not_started", extra={"reason": str(error)})
+        return FAILED
+    supervisor = Multiprocess(_config("cms.serve:worker", settings), sockets=[bound])
+    supervisor.run()
+    ended = {process.exitcode for process in supervisor.processes}
+    return FAILED if STARTUP_FAILURE in ended else 0
 
 
 def worker() -> ASGIApp:
     """Build the D1 app of one worker; its lifespan opens everything else."""
     logs.set_up()
+    _end_with_supervisor()
     settings = Settings()
     application = create_app(settings)
     return _with_lifespan(application, settings)
 
 
-class ClientCertificateProtocol(HttpToolsProtocol):
-    """Puts the client's certificate, DER, under ``extensions.tls`` of each request's scope."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Read the certificate once a connection."""
-        super().connection_made(transport)
-        ssl_object = transport.get_extra_info("ssl_object")
-        self._der = ssl_object.getpeercert(binary_form=True) if ssl_object else None
-
-    def on_message_begin(self) -> None:
-        """Add the certificate to the scope of a request."""
-        super().on_message_begin()
-        self.scope["extensions"] = {"tls": {"client_certificate_der": self._der}}
-
-
-class LoggedHandshake(ssl.SSLObject):
-    """A TLS connection that says when its handshake was refused, and why."""
-
-    def do_handshake(self) -> None:
-        """Shake hands."""
-        try:
-            super().do_handshake()
-        except HANDSHAKE_PENDING:
-            raise
-        except ssl.SSLError as error:
-            logs.refused("handshake", error.reason or "unknown")
-            raise
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext:
-    """Require TLS 1.2 or 1.3 and a client certificate that leads to the configured CA."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.sslobject_class = LoggedHandshake
-    context.load_cert_chain(str(settings.d1_certificate_file), str(settings.d1_key_file))
-    context.load_verify_locations(str(settings.d1_client_ca_file))
-    return context
+class CannotStart(Exception):
+    """The service cannot run as it is set up; the message says what to look at."""
 
 
 def _config(app: Any, settings: Settings) -> uvicorn.Config:  # noqa: ANN401 - a name or an app
@@ -91,9 +74,6 @@ def _config(app: Any, settings: Settings) -> uvicorn.Config:  # noqa: ANN401 - a
     return uvicorn.Config(
         app,
         factory=True,
-        host=settings.d1_host,
-        port=settings.d1_port,
-        uds=str(settings.d1_socket) if settings.d1_socket else None,
         workers=settings.workers,
         lifespan="on",
         http=ClientCertificateProtocol,
@@ -150,7 +130,8 @@ async def _ops_listener(application: Application, settings: Settings) -> AsyncIt
     """Serve the operations app; all workers share its port, the kernel chooses one a connection."""
     config = uvicorn.Config(application.listeners["ops"], lifespan="off", **_common())
     listener = _Listener(config)
-    bound = _reusable_socket(settings.ops_host, settings.ops_port)
+    options = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+    bound = _tcp_socket(settings.ops_host, settings.ops_port, *options)
     serving = asyncio.create_task(listener.serve(sockets=[bound]))
     try:
         yield
@@ -159,18 +140,70 @@ async def _ops_listener(application: Application, settings: Settings) -> AsyncIt
         await serving
 
 
-def _reusable_socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+def _d1_socket(settings: Settings) -> socket.socket:
+    """Bind the listener that all workers share."""
+    try:
+        if settings.d1_socket is not None:
+            return _private_socket(settings.d1_socket)
+        return _tcp_socket(settings.d1_host, settings.d1_port, socket.SO_REUSEADDR)
+    except OSError as error:
+        raise CannotStart(f"the D1 listener: {error.strerror}") from None
+
+
+def _tcp_socket(host: str, port: int, *options: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    for option in options:
+        bound.setsockopt(socket.SOL_SOCKET, option, 1)
     bound.bind((host, port))
     return bound
 
 
-def _token_is_usable() -> bool:
+def _private_socket(path: Path) -> socket.socket:
+    """Bind a unix socket for owner and group: whoever reaches it can vouch for a certificate."""
+    bound = socket.socket(socket.AF_UNIX)
+    if path.is_socket() and bound.connect_ex(str(path)) != 0:
+        path.unlink()  # left behind by a service that ended
+    umask = os.umask(0o117)
+    try:
+        bound.bind(str(path))
+    finally:
+        os.umask(umask)
+    return bound
+
+
+def _end_with_supervisor() -> None:
+    """Have the kernel end this worker when its supervisor dies: nobody would replace it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _check_files(settings: Settings) -> None:
+    """Read what each worker reads as it starts: each would fail, and be replaced, for ever."""
+    for name in FILES:
+        path: Path | None = getattr(settings, name)
+        try:
+            if path is not None:
+                path.read_bytes()
+        except OSError as error:
+            raise CannotStart(f"CMS_{name.upper()}: {error.strerror}") from None
+    try:
+        if settings.d1_mtls_ends == "service":
+            tls_context(settings)
+    except ssl.SSLError as error:
+        reason = f"the D1 listener's certificate, key and client CA: {error.reason}"
+        raise CannotStart(reason) from None
+
+
+def _check_token() -> None:
     """Log in once before any worker does: a wrong token PIN must not be tried by all of them."""
     check = subprocess.run(
-        [sys.executable, "-m", "hsm", "check"], stdout=subprocess.DEVNULL, check=False
+        [sys.executable, "-m", "hsm", "check"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
-    return check.returncode == 0
+    if check.returncode != 0:
+        said = "; ".join(check.stderr.splitlines()[-LINES_SHOWN:])
+        raise CannotStart(
+            f"{said}; see HSM_MODULE, HSM_TOKEN_LABEL, HSM_PIN_FILE and python -m hsm check"
+        )

@@ -12,7 +12,7 @@
     ├── PinRefused        the encrypted PIN cannot be used: one answer for all ways
     ├── PinForbidden      the PIN policy forbids this PIN
     ├── TypeNotOffered    this PIN-block type is not taken
-    └── TryLater          token, vault or database is away; nothing was changed
+    └── TryLater          token, vault or database is away; the same request may be sent again
 """
 
 from enum import StrEnum
@@ -72,4 +72,8 @@ class TypeNotOffered(DomainError):
 
 
 class TryLater(DomainError):
-    """Something the service needs is away. Nothing was changed; the call may be repeated."""
+    """Something the service needs is away; the same request may be sent again.
+
+    Nothing was changed, unless the database went away while it was committing: then the change may
+    be there, and the same JWE again changes nothing more.
+    """

@@ -7,15 +7,12 @@ Source: Thales D1 "PIN Management API" and "D1 OAuth API" (outbound); JWE is RFC
 compact, ``ECDH-ES`` and ``A256GCM`` on P-256. On D1's side a clear PIN is at home.
 """
 
-import argparse
-import getpass
 import json
 import re
 import ssl
-import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -42,14 +39,6 @@ class D1Error(Exception):
         super().__init__(f"{status} {error_code}")
         self.status = status
         self.error_code = error_code
-
-
-class TranscriptError(Exception):
-    """The service did not behave as the transcript says."""
-
-
-class UsageError(Exception):
-    """The person at the terminal asked for something that cannot be done."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +173,7 @@ class D1Client:
             auth=(self._config.client_id, secret),
             data={"grant_type": "client_credentials"},
         )
-        answer = _json(_expect(response, 200))
+        answer = _json(expect(response, 200))
         try:
             # Thales publishes expires_in as a string, RFC 6749 as a number.
             lifetime_s = int(answer["expires_in"])
@@ -197,12 +186,12 @@ class D1Client:
     def activate(self, card_id: str) -> None:
         """Report the physical card as activated."""
         path = f"/cms/api/v1/issuers/{self._config.issuer_id}/physicalCards/{card_id}/activate"
-        _expect(self.request("POST", path), 204)
+        expect(self.request("POST", path), 204)
 
     def counter(self, card_id: str) -> int:
         """Return the card's PIN change counter."""
         path = f"{self._pin_path(card_id)}/changeCounter"
-        answer = _json(_expect(self.request("GET", path), 200))
+        answer = _json(expect(self.request("GET", path), 200))
         if type(answer.get("changeCounter")) is not int:
             raise D1Error(200, UNREADABLE)
         return int(answer["changeCounter"])
@@ -210,7 +199,7 @@ class D1Client:
     def set_pin(self, card_id: str, pin: str, pan: str) -> str:
         """Set the PIN; returns the JWE that was sent, so that it can be sent again."""
         jwe = encrypt({"pinBlock": iso0_block(pin, pan)}, self._config.issuer_jwk)
-        _expect(self.put(card_id, jwe), 204)
+        expect(self.put(card_id, jwe), 204)
         return jwe
 
     def put(self, card_id: str, jwe: str, type_: str = "ISO0") -> httpx.Response:
@@ -220,7 +209,7 @@ class D1Client:
 
     def get_pin(self, card_id: str, pan: str) -> str:
         """Return the card's PIN, decrypted with D1's key and taken out of its block."""
-        answer = _json(_expect(self.request("GET", self._pin_path(card_id)), 200))
+        answer = _json(expect(self.request("GET", self._pin_path(card_id)), 200))
         try:
             content = decrypt(answer["encryptedPinBlock"], self._private_jwk)
             return iso0_pin(content["pinBlock"], pan)
@@ -252,7 +241,8 @@ def _tls(config: D1Config) -> ssl.SSLContext:
     return context
 
 
-def _expect(response: httpx.Response, status: int) -> httpx.Response:
+def expect(response: httpx.Response, status: int) -> httpx.Response:
+    """Return *response* if it has this *status*, else raise it as a D1Error."""
     if response.status_code != status:
         raise D1Error(response.status_code, _error_code(response))
     return response
@@ -273,132 +263,3 @@ def _json(response: httpx.Response) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise D1Error(response.status_code, UNREADABLE)
     return answer
-
-
-@dataclass(frozen=True)
-class Step:
-    """One call of the transcript: what was sent, what it shows, never a PIN."""
-
-    call: str
-    shows: str
-    status: int
-    milliseconds: float
-
-
-def transcript(client: D1Client, card_id: str, pan: str, pins: Sequence[str]) -> Iterator[Step]:
-    """Set, read, repeat and change the PIN of one card, checking every answer.
-
-    Args:
-        client: D1 for the issuer of the card.
-        card_id: the card, inactive or active.
-        pan: its PAN.
-        pins: two PINs, different and acceptable.
-
-    Raises:
-        D1Error: a call was refused.
-        TranscriptError: a call was answered and the answer is wrong.
-    """
-    first, second = pins
-    client.new_token()
-    yield _step(client, "POST token", "a bearer for the issuer")
-    client.activate(card_id)
-    yield _step(client, "POST activate", "the card is active")
-    before = client.counter(card_id)
-    yield _step(client, "GET changeCounter", f"{before}")
-
-    jwe = client.set_pin(card_id, first, pan)
-    yield _step(client, "PUT pin", "a PIN is set")
-    yield _counted(client, card_id, before + 1)
-    yield _read(client, card_id, pan, first)
-    _expect(client.put(card_id, jwe), 204)
-    yield _step(client, "PUT pin, same JWE", "accepted again")
-    yield _counted(client, card_id, before + 1)
-
-    client.set_pin(card_id, second, pan)
-    yield _step(client, "PUT pin", "another PIN is set")
-    yield _read(client, card_id, pan, second)
-    yield _counted(client, card_id, before + 2)
-    yield _refused(client, card_id, pan, "1" * len(first))
-
-
-def _read(client: D1Client, card_id: str, pan: str, pin: str) -> Step:
-    if client.get_pin(card_id, pan) != pin:
-        raise TranscriptError("GET pin: not the PIN just set")
-    return _step(client, "GET pin", "decrypts to the PIN just set")
-
-
-def _counted(client: D1Client, card_id: str, expected: int) -> Step:
-    if client.counter(card_id) != expected:
-        raise TranscriptError(f"GET changeCounter: not {expected}")
-    return _step(client, "GET changeCounter", f"{expected}")
-
-
-def _refused(client: D1Client, card_id: str, pan: str, weak_pin: str) -> Step:
-    try:
-        client.set_pin(card_id, weak_pin, pan)
-    except D1Error as error:
-        if error.status != 403:  # noqa: PLR2004 - the status of a refusal by policy
-            raise
-        return _step(client, "PUT pin, weak", f"refused, {error.error_code}")
-    raise TranscriptError("PUT pin, weak: accepted")
-
-
-def _step(client: D1Client, call: str, shows: str) -> Step:
-    return Step(call, shows, client.last_status, client.last_ms)
-
-
-def main(argv: list[str]) -> int:
-    """Run one command as D1 and return the exit code."""
-    options = _parser().parse_args(argv)
-    try:
-        _run(options)
-    except (D1Error, UsageError, OSError, httpx.TransportError) as error:
-        print(f"d1: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="d1", description="Play Thales D1 against the service.")
-    parser.add_argument("command", choices=["activate", "set-pin", "get-pin", "counter"])
-    parser.add_argument("card_id", metavar="CARD_ID")
-    parser.add_argument("--sandbox", metavar="PATH", type=Path, default=Path("var/sandbox.json"))
-    parser.add_argument("--issuer", metavar="ISSUER_ID", help="default: the first")
-    return parser
-
-
-def _run(options: argparse.Namespace) -> None:
-    issuer_index, pan = _find(options.sandbox, options.issuer, options.card_id)
-    with D1Client(load(options.sandbox, issuer_index)) as client:
-        match options.command:
-            case "activate":
-                client.activate(options.card_id)
-            case "set-pin":
-                client.set_pin(options.card_id, _ask_pin(), pan)
-            case "get-pin":
-                print(client.get_pin(options.card_id, pan))
-            case "counter":
-                print(client.counter(options.card_id))
-
-
-def _find(sandbox: Path, issuer_id: str | None, card_id: str) -> tuple[int, str]:
-    """Return the issuer's index in *sandbox* and the card's PAN."""
-    for index, issuer in enumerate(json.loads(sandbox.read_text())["issuers"]):
-        if issuer_id in (None, issuer["issuerId"]):
-            pans = {card["cardId"]: card["pan"] for card in issuer["cards"]}
-            if card_id not in pans:
-                raise UsageError("no such card in the sandbox")
-            return index, pans[card_id]
-    raise UsageError("no such issuer in the sandbox")
-
-
-def _ask_pin() -> str:
-    if sys.stdin.isatty():
-        pin = getpass.getpass("New PIN: ")
-        if getpass.getpass("Again: ") != pin:
-            raise UsageError("the two entries differ")
-    else:
-        pin = sys.stdin.readline().strip()
-    if not PIN.fullmatch(pin):
-        raise UsageError("a PIN is 4 to 12 digits")
-    return pin

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,9 +21,10 @@ from typing import Any, Final
 from urllib.request import urlopen
 
 from cms.sandbox import pki
-from cms.sandbox.d1_client import D1Client, Step, encrypt, load, transcript
-from cms.sandbox.postgres import Postgres, exit_on_sigterm
+from cms.sandbox.d1_client import D1Client, D1Error, encrypt, load
+from cms.sandbox.postgres import Postgres, PostgresError, exit_on_sigterm
 from cms.sandbox.softhsm import SoftHsm, SoftHsmError
+from cms.sandbox.transcript import Step, TranscriptError, transcript
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 VAR: Final = ROOT / "var"
@@ -40,21 +42,24 @@ VALID: Final = {"valid_from": "2020-01-01T00:00:00Z", "valid_until": "2050-01-01
 READY_SECONDS_MAX: Final = 30.0
 STOP_SECONDS_MAX: Final = 10.0
 PIN_DIGITS: Final = 4
+#: Whatever becomes of the demo, the kernel ends the service with it.
+ENDS_WITH_THE_DEMO: Final = ("setpriv", "--pdeathsig=TERM")
 
 
 def run(*, once: bool) -> int:
     """Run the demo; with *once*, end after the transcript."""
     exit_on_sigterm()
     os.umask(0o077)
-    VAR.mkdir(mode=0o700, exist_ok=True)
+    VAR.mkdir(exist_ok=True)
+    VAR.chmod(0o700)
     started = time.monotonic()
     try:
         made_token = SoftHsm(VAR / "softhsm").ensure()
         pki.ensure(VAR / "pki")
         with Postgres(VAR / "postgres") as postgres:
             _write_environment(postgres.url())
-            if made_token or not SANDBOX.exists():
-                _set_up(postgres.url())
+            if made_token or not SANDBOX.exists() or not postgres.has_tables():
+                _set_up(postgres)
             _write_sandbox()
             with _service() as serving:
                 print(f"\nServing on {_base_url()} after {time.monotonic() - started:.1f} s.\n")
@@ -64,20 +69,26 @@ def run(*, once: bool) -> int:
                     serving.wait()
                     print("The service ended; its log is var/service.log", file=sys.stderr)
                     return 1
-    except SoftHsmError as error:
-        print(error, file=sys.stderr)
+    except (SoftHsmError, PostgresError, D1Error, TranscriptError) as error:
+        print(f"the demo ended: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print()
     return 0
 
 
-def _set_up(url: str) -> None:
-    """Make keys, issuers, clients, configuration and cards, as an operator does."""
+def _set_up(postgres: Postgres) -> None:
+    """Make keys, issuers, clients, configuration and cards, as an operator does.
+
+    What an earlier set-up that was interrupted left in the database goes; keys stay.
+    """
     from cms.persistence.migrate import upgrade  # noqa: PLC0415 - a second run does not need it
 
     print("Setting up under var/ with the commands an operator uses:\n")
-    upgrade(url)
+    SANDBOX.unlink(missing_ok=True)
+    postgres.drop_database("cms")
+    postgres.create_database("cms")
+    upgrade(postgres.url())
     _command("hsm", "ceremony", "hsm/roles.toml")
     intake = json.loads(_command("hsm", "jwks", "intake", quiet=True))["keys"][0]
     _write(VAR / "d1" / "issuer.jwk", _command("hsm", "jwks", "d1", quiet=True))
@@ -129,7 +140,7 @@ def _command(package: str, *words: str, quiet: bool = False) -> str:
     from cms.cli import main as cms_main  # noqa: PLC0415 - a second run does not need it
     from hsm.__main__ import main as hsm_main  # noqa: PLC0415
 
-    print(f"$ python -m {package} {' '.join(words)}")
+    print(f"$ python -m {package} {shlex.join(words)}")
     printed = io.StringIO()
     with redirect_stdout(printed):
         code = {"cms": cms_main, "hsm": hsm_main}[package](words)
@@ -182,8 +193,11 @@ def _write_sandbox() -> None:
 def _service() -> Iterator[subprocess.Popen[bytes]]:
     """Run ``python -m cms serve`` until the block ends; its log is ``var/service.log``."""
     with (VAR / "service.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cms", "serve"], cwd=ROOT, stdout=log, stderr=log
+        process = subprocess.Popen(  # noqa: S603 - no word from outside
+            [*ENDS_WITH_THE_DEMO, sys.executable, "-m", "cms", "serve"],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
         )
     try:
         _wait_until_ready(process)

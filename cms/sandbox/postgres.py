@@ -142,6 +142,14 @@ class Postgres:
         """Drop a database, if there is one, and end its connections."""
         self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
+    def has_tables(self) -> bool:
+        """Tell whether the database `cms` holds any table of ours."""
+        with psycopg.connect(self.url(), autocommit=True, connect_timeout=5) as connection:
+            row = connection.execute(
+                "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public')"
+            ).fetchone()
+        return row is not None and bool(row[0])
+
     def _execute(self, statement: LiteralString, *names: str) -> None:
         with self._connect() as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -67,7 +67,7 @@ class Pins:
 
         Raises:
             CardNotFound, CardForbids, BadRequest, TypeNotOffered, PinRefused, PinForbidden,
-            TryLater: as their names say; nothing was changed.
+            TryLater: as their names say.
         """
         key = envelope.request_key if isinstance(envelope, PinEnvelope) else None
         for _ in range(TRIES):

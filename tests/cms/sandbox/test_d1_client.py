@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
-from cms.sandbox import d1_client, pki
-from cms.sandbox.d1_client import D1Client, D1Error, TranscriptError
+from cms.sandbox import d1_client, d1_command, pki
+from cms.sandbox.d1_client import D1Client, D1Error
+from cms.sandbox.transcript import TranscriptError, transcript
 
 ISSUER_ID = "digibank01"
 CARD_ID = "card-1"
@@ -406,7 +407,7 @@ def test_pin_for_another_key_is_refused(
 
 def test_transcript(client: D1Client) -> None:
     client.token()
-    steps = list(d1_client.transcript(client, CARD_ID, PAN, PINS))
+    steps = list(transcript(client, CARD_ID, PAN, PINS))
 
     assert [(step.call, step.shows, step.status) for step in steps] == [
         ("POST token", "a bearer for the issuer", 200),
@@ -439,12 +440,12 @@ def test_transcript_finds(client: D1Client, issuer: Issuer, switch: str, message
     setattr(issuer, switch, True)
 
     with pytest.raises(TranscriptError, match=f"^{message}$"):
-        list(d1_client.transcript(client, CARD_ID, PAN, PINS))
+        list(transcript(client, CARD_ID, PAN, PINS))
 
 
 def test_transcript_stops_at_a_refusal(client: D1Client, issuer: Issuer) -> None:
     issuer.answers["POST", "activate"] = httpx.Response(403, json=REFUSAL)
-    steps = d1_client.transcript(client, CARD_ID, PAN, PINS)
+    steps = transcript(client, CARD_ID, PAN, PINS)
 
     assert next(steps).status == 200
     with pytest.raises(D1Error, match="403 PIN_CHANGE_FORBIDDEN"):
@@ -469,10 +470,10 @@ def test_commands(
     common = [CARD_ID, "--sandbox", str(sandbox)]
 
     for command in ("activate", "set-pin", "get-pin", "counter"):
-        assert d1_client.main([command, *common]) == 0
+        assert d1_command.main([command, *common]) == 0
 
     assert capsys.readouterr().out == "7392\n1\n"
-    assert d1_client.main(["counter", "card-2", *common[1:], "--issuer", "digibank02"]) == 0
+    assert d1_command.main(["counter", "card-2", *common[1:], "--issuer", "digibank02"]) == 0
     assert "/issuers/digibank02/cards/card-2/" in issuer.requests[-1].url.path
 
 
@@ -487,7 +488,7 @@ def test_pin_is_asked_twice_at_a_terminal(
     monkeypatch.setattr(sys, "stdin", terminal)
     monkeypatch.setattr(getpass, "getpass", lambda _: next(entries))
 
-    assert d1_client.main(["set-pin", CARD_ID, "--sandbox", str(sandbox)]) == code
+    assert d1_command.main(["set-pin", CARD_ID, "--sandbox", str(sandbox)]) == code
     assert issuer.counter == 1 - code
 
 
@@ -513,7 +514,7 @@ def test_failed_command_says_one_line(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
 
-    assert d1_client.main([*arguments, "--sandbox", str(sandbox)]) == 1
+    assert d1_command.main([*arguments, "--sandbox", str(sandbox)]) == 1
     assert capsys.readouterr() == ("", line)
 
 
@@ -523,12 +524,12 @@ def test_no_sandbox_and_no_service_say_one_line(
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("connection refused", request=request)
 
-    assert d1_client.main(["counter", CARD_ID, "--sandbox", "nowhere.json"]) == 1
+    assert d1_command.main(["counter", CARD_ID, "--sandbox", "nowhere.json"]) == 1
     # The client certificate is missing.
-    assert d1_client.main(["counter", CARD_ID, "--sandbox", str(sandbox)]) == 1
+    assert d1_command.main(["counter", CARD_ID, "--sandbox", str(sandbox)]) == 1
     monkeypatch.setattr(d1_client, "_tls", lambda _: True)
     monkeypatch.setattr(httpx, "HTTPTransport", lambda **_: httpx.MockTransport(refuse))
-    assert d1_client.main(["counter", CARD_ID, "--sandbox", str(sandbox)]) == 1
+    assert d1_command.main(["counter", CARD_ID, "--sandbox", str(sandbox)]) == 1
 
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3

@@ -24,6 +24,7 @@ from hsm import errors as hsm_errors
 from hsm.errors import (
     ConfigRefused,
     HsmError,
+    KeyMissing,
     LoginRefused,
     PinRejected,
     SealBroken,
@@ -45,6 +46,7 @@ MEANINGS: Mapping[type[HsmError], type[Exception]] = {
     ConfigRefused: TryLater,
     VaultUnavailable: TryLater,
     LoginRefused: TryLater,
+    KeyMissing: TryLater,
 }
 #: Errors of verbs that handle no PIN.
 ELSEWHERE = {

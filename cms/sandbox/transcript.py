@@ -1,0 +1,82 @@
+"""D1's side of a conversation about one card: every answer is checked, none shows a PIN."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cms.sandbox.d1_client import D1Client, D1Error, expect
+
+
+class TranscriptError(Exception):
+    """The service did not behave as the transcript says."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of the transcript: what was sent, what it shows, never a PIN."""
+
+    call: str
+    shows: str
+    status: int
+    milliseconds: float
+
+
+def transcript(client: D1Client, card_id: str, pan: str, pins: Sequence[str]) -> Iterator[Step]:
+    """Set, read, repeat and change the PIN of one card, checking every answer.
+
+    Args:
+        client: D1 for the issuer of the card.
+        card_id: the card, inactive or active.
+        pan: its PAN.
+        pins: two PINs, different and acceptable.
+
+    Raises:
+        D1Error: a call was refused.
+        TranscriptError: a call was answered and the answer is wrong.
+    """
+    first, second = pins
+    client.new_token()
+    yield _step(client, "POST token", "a bearer for the issuer")
+    client.activate(card_id)
+    yield _step(client, "POST activate", "the card is active")
+    before = client.counter(card_id)
+    yield _step(client, "GET changeCounter", f"{before}")
+
+    jwe = client.set_pin(card_id, first, pan)
+    yield _step(client, "PUT pin", "a PIN is set")
+    yield _counted(client, card_id, before + 1)
+    yield _read(client, card_id, pan, first)
+    expect(client.put(card_id, jwe), 204)
+    yield _step(client, "PUT pin, same JWE", "accepted again")
+    yield _counted(client, card_id, before + 1)
+
+    client.set_pin(card_id, second, pan)
+    yield _step(client, "PUT pin", "another PIN is set")
+    yield _read(client, card_id, pan, second)
+    yield _counted(client, card_id, before + 2)
+    yield _refused(client, card_id, pan, "1" * len(first))
+
+
+def _read(client: D1Client, card_id: str, pan: str, pin: str) -> Step:
+    if client.get_pin(card_id, pan) != pin:
+        raise TranscriptError("GET pin: not the PIN just set")
+    return _step(client, "GET pin", "decrypts to the PIN just set")
+
+
+def _counted(client: D1Client, card_id: str, expected: int) -> Step:
+    if client.counter(card_id) != expected:
+        raise TranscriptError(f"GET changeCounter: not {expected}")
+    return _step(client, "GET changeCounter", f"{expected}")
+
+
+def _refused(client: D1Client, card_id: str, pan: str, weak_pin: str) -> Step:
+    try:
+        client.set_pin(card_id, weak_pin, pan)
+    except D1Error as error:
+        if error.status != 403:  # noqa: PLR2004 - the status of a refusal by policy
+            raise
+        return _step(client, "PUT pin, weak", f"refused, {error.error_code}")
+    raise TranscriptError("PUT pin, weak: accepted")
+
+
+def _step(client: D1Client, call: str, shows: str) -> Step:
+    return Step(call, shows, client.last_status, client.last_ms)

@@ -1,0 +1,332 @@
+"""The service as an operator runs it: a process of its own, real TLS, real token, real Postgres.
+
+What a test starts ends with its block: the parent by SIGTERM, and whatever is left by its pid.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import httpx
+
+from cms.faces.oauth import TOKEN_PATH
+from cms.persistence import admin
+from cms.persistence.migrate import upgrade
+from cms.sandbox import pki
+from cms.sandbox.d1_client import D1Client, D1Config
+from cms.sandbox.postgres import Postgres
+from cms.sandbox.softhsm import CONFIGURATION, SoftHsm
+from hsm.vault import Vault
+from tests.bank import Bank, open_bank, secret_hash
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+WAIT_SECONDS_MAX: Final = 30.0
+ORGANISATION: Final = "Thales D1 (played by a test)"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Settings, certificates and a database, before anything runs."""
+
+    directory: Path
+    environment: Mapping[str, str]
+    database_url: str
+
+    @property
+    def pki(self) -> Path:
+        return self.directory / "pki"
+
+    @property
+    def base_url(self) -> str:
+        return self.environment["CMS_PUBLIC_URL"]
+
+    @property
+    def d1_port(self) -> int:
+        return int(self.environment["CMS_D1_PORT"])
+
+    @property
+    def ops_url(self) -> str:
+        return f"http://127.0.0.1:{self.environment['CMS_OPS_PORT']}"
+
+    def given(self, **settings: object) -> "Deployment":
+        """The same with other settings; None takes one away."""
+        names = {f"CMS_{name.upper()}": value for name, value in settings.items()}
+        kept = {name: value for name, value in self.environment.items() if name not in names}
+        added = {name: str(value) for name, value in names.items() if value is not None}
+        return replace(self, environment={**kept, **added})
+
+    def enrol(self, vault: Vault, issuer_id: str) -> "Enrolled":
+        """Add an issuer, and a D1 client that has a certificate of this deployment's CA."""
+        bank = open_bank(self.database_url, vault, issuer_id)
+        certificate = pki.issue_client(self.pki, issuer_id, f"tls-{issuer_id}", ORGANISATION)
+        client_id = f"{issuer_id}-tls"
+        subject = f"CN=tls-{issuer_id},O={ORGANISATION}"
+        with admin.connect(self.database_url).begin() as connection:
+            admin.add_client(connection, issuer_id, client_id, secret_hash(bank.secret), [subject])
+        secret, private = (
+            self.directory / f"{issuer_id}.secret",
+            self.directory / f"{issuer_id}.jwk",
+        )
+        secret.write_text(bank.secret)
+        members = {**bank.d1_key.export_private(as_dict=True), "kid": bank.d1_key.thumbprint()}
+        private.write_text(json.dumps(members))
+        config = D1Config(
+            base_url=self.base_url,
+            ca=self.pki / "ca.pem",
+            client_cert=certificate.certificate,
+            client_key=certificate.key,
+            client_id=client_id,
+            client_secret_file=secret,
+            token_path=TOKEN_PATH,
+            issuer_id=issuer_id,
+            issuer_jwk=bank.d1_jwk,
+            d1_private_jwk_file=private,
+        )
+        return Enrolled(bank, config)
+
+    @contextmanager
+    def serving(self, *, wait: bool = True) -> Iterator["Service"]:
+        """Run ``python -m cms serve`` until the block ends."""
+        log = self.directory / f"service-{secrets.token_hex(4)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cms", "serve"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+            )
+        service = Service(self, process, log)
+        try:
+            if wait:
+                service.wait_until_ready()
+            yield service
+        finally:
+            stop(process, self.directory)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """An issuer, and what D1 holds for it."""
+
+    bank: Bank
+    config: D1Config
+
+    def client(self, tls: ssl.SSLContext | None = None) -> D1Client:
+        """D1, with the certificate and TLS of *tls* where that is given."""
+        return D1Client(self.config, httpx.HTTPTransport(verify=tls) if tls else None)
+
+    def tls(self, **files: Path) -> ssl.SSLContext:
+        """D1's side of TLS, with another certificate and key where given."""
+        context = ssl.create_default_context(cafile=self.config.ca)
+        context.load_cert_chain(
+            files.get("certificate", self.config.client_cert),
+            files.get("key", self.config.client_key),
+        )
+        return context
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service."""
+
+    deployment: Deployment
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ops(self, path: str) -> httpx.Response:
+        return httpx.get(self.deployment.ops_url + path, timeout=5)
+
+    def ready(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return self.ops("/readyz").status_code == 200
+        return False
+
+    def answers(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return self.ops("/healthz").status_code == 200
+        return False
+
+    def wait_until_ready(self) -> None:
+        self._wait_until(self.ready)
+
+    def wait_until_answering(self) -> None:
+        self._wait_until(self.answers)
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        wait_for(lambda: condition() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.log.read_text()
+
+    def refused(self, kind: str) -> int:
+        """How many callers the one worker turned away."""
+        refused: dict[str, int] = self.ops("/healthz").json()["refused"]
+        return refused.get(kind, 0)
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of one kind."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+    def tls_socket(
+        self, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+    ) -> ssl.SSLSocket:
+        """Shake hands with D1's listener; the caller closes it."""
+        plain = socket.create_connection(("127.0.0.1", self.deployment.d1_port), timeout=10)
+        return context.wrap_socket(plain, server_hostname="localhost", session=session)
+
+    def workers(self) -> list[int]:
+        return [pid for pid in children(self.process.pid) if "spawn_main" in command_line(pid)]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A running service, and D1 for each of its issuers."""
+
+    service: Service
+    first: Enrolled
+    second: Enrolled
+
+
+class CrashingPostgres(Postgres):
+    """A server that can be killed and started again where its clients know it."""
+
+    def crash(self) -> None:
+        """End every process of the server at once."""
+        assert self._process is not None
+        for pid in (self._process.pid, *family(self._process.pid)):
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def recover(self, log: Path) -> None:
+        """Run the same command again, on the same socket."""
+        assert self._process is not None
+        command = cast("Sequence[str]", self._process.args)
+        with log.open("ab") as output:
+            self._await(self._spawn(output, *command))
+
+
+def deployment(
+    directory: Path, database_url: str, softhsm: SoftHsm, **settings: object
+) -> Deployment:
+    """Make certificates and settings: one worker, ports that are free now."""
+    pki.create(directory / "pki")
+    url_file = directory / "database-url"
+    url_file.write_text(database_url)
+    d1_port, ops_port = free_ports(2)
+    environment = without_settings() | softhsm.environment
+    return (
+        Deployment(directory, environment, database_url)
+        .given(
+            database_url_file=url_file,
+            public_url=f"https://localhost:{d1_port}",
+            workers=1,
+            d1_port=d1_port,
+            ops_port=ops_port,
+            d1_certificate_file=directory / "pki" / "server.pem",
+            d1_key_file=directory / "pki" / "server.key",
+            d1_client_ca_file=directory / "pki" / "ca.pem",
+        )
+        .given(**settings)
+    )
+
+
+def own_token(softhsm: SoftHsm, directory: Path) -> SoftHsm:
+    """Copy a token: the copy opens what the original sealed, and can be taken away."""
+    shutil.copytree(softhsm.directory, directory)
+    (directory / "softhsm2.conf").write_text(CONFIGURATION.format(tokens=directory / "tokens"))
+    return SoftHsm(directory)
+
+
+def new_database(postgres: Postgres) -> str:
+    """Make a migrated database and return its URI."""
+    name = f"e2e_{secrets.token_hex(6)}"
+    postgres.create_database(name)
+    upgrade(postgres.url(name))
+    return postgres.url(name)
+
+
+def without_settings() -> dict[str, str]:
+    """The environment of this process without any setting of ours."""
+    ours = ("CMS_", "HSM_", "SOFTHSM2_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Poll until *condition* holds; fail when it takes too long."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def stop(process: subprocess.Popen[bytes], directory: Path) -> None:
+    """End *process* politely; whatever was started for *directory* and is left, by its pid."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(15)
+    process.kill()
+    for pid in started_for(directory):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def started_for(directory: Path) -> list[int]:
+    """Every process that has a file of *directory* among its settings."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"={directory}/".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def family(pid: int) -> list[int]:
+    """Everything below a process."""
+    below = children(pid)
+    return below + [pid for child in below for pid in family(child)]
+
+
+def children(pid: int) -> list[int]:
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(word) for each in threads for word in (each / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def runs(pid: int) -> bool:
+    """Whether it is there and no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"

@@ -1,0 +1,29 @@
+"""One service with two issuers, for the tests that do not break it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cms.sandbox.postgres import Postgres
+from cms.sandbox.softhsm import SoftHsm
+from hsm.vault import Vault
+from tests.deployment import CrashingPostgres, Shared, deployment, new_database
+
+
+@pytest.fixture(scope="session")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+) -> Iterator[Shared]:
+    """The service with one worker, so that its counters can be read."""
+    prepared = deployment(tmp_path_factory.mktemp("shared"), new_database(postgres), softhsm)
+    first, second = (prepared.enrol(vault, issuer) for issuer in ("firstbank1", "secondbnk2"))
+    with prepared.serving() as service:
+        yield Shared(service, first, second)
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[CrashingPostgres]:
+    """A server for one test alone, which may kill it."""
+    with CrashingPostgres(tmp_path / "data") as server:
+        yield server

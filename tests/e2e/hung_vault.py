@@ -1,0 +1,56 @@
+"""Ask for a token of a service whose token device hangs: run by test_away, in a process to lose.
+
+Prints the answer as JSON, then waits for the service to end this process.
+"""
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Mapping
+from typing import cast
+
+import httpx
+
+from cms.app import create_app
+from cms.faces.oauth import TOKEN_PATH
+from cms.settings import Settings
+from hsm.port import PinVault
+from tests.bank import SECRET, certificate
+from tests.service import with_certificate
+
+
+class HungVault:
+    """Well until it is asked to sign."""
+
+    def health(self) -> None:
+        pass
+
+    def sign_token(self, _: Mapping[str, object]) -> str:
+        threading.Event().wait()
+        raise AssertionError
+
+
+async def main(issuer_id: str) -> None:
+    application = create_app(Settings(), lambda: cast("PinVault", HungVault()))
+    app = with_certificate(application.listeners["d1"], certificate(f"d1-{issuer_id}"))
+    async with (
+        application.running(),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://pins") as d1,
+    ):
+        before = application.health.ready
+        answer = await d1.post(
+            TOKEN_PATH, data={"grant_type": "client_credentials"}, auth=(issuer_id, SECRET)
+        )
+        seen = {
+            "status": answer.status_code,
+            "retry_after": answer.headers.get("Retry-After"),
+            "ready": [before, application.health.ready],
+        }
+        sys.stdout.write(json.dumps(seen))
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,134 @@
+"""Workers and Postgres are killed under load: no acknowledged PIN change is ever lost."""
+
+import logging
+import os
+import random
+import secrets
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from cms.sandbox.postgres import Postgres
+from cms.sandbox.softhsm import SoftHsm
+from hsm.vault import Vault
+from tests.deployment import CrashingPostgres, Enrolled, deployment, new_database, wait_for
+from tests.e2e.load import BROKEN, Change, Load, Sent, Stored, read_stored, violations
+
+CARDS: Final = ("card-1", "card-2")
+CALLERS: Final = 4
+WORKER_KILLS: Final = 12
+POSTGRES_KILLS: Final = 3
+FIRST, SECOND, THIRD = (Change(name, "", "") for name in (b"first", b"second", b"third"))
+
+
+@pytest.fixture
+def chance() -> tuple[random.Random, int]:
+    seed = secrets.randbelow(10**6)
+    logging.getLogger(__name__).warning("seed %d", seed)
+    return random.Random(seed), seed
+
+
+def verify(load: Load, enrolled: Enrolled, database_url: str) -> None:
+    """Compare what callers know with what is stored, before and after they send again."""
+    assert load.wrong == []
+    issuer_id = enrolled.bank.issuer_id
+    for card, sent in load.sent.items():
+        assert violations(sent, read_stored(database_url, issuer_id, card)) == []
+    load.replay()
+    for card, sent in load.sent.items():
+        stored = read_stored(database_url, issuer_id, card)
+        assert violations(sent, stored) == []
+        assert stored.counter == len(sent.acked)
+        pins = {change.key: change.pin for change in sent.acked}
+        with enrolled.client() as client:
+            assert client.counter(card) == stored.counter
+            assert client.get_pin(card, enrolled.bank.pans[card]) == pins[stored.history[-1][1]]
+
+
+def test_workers_may_be_killed_at_any_moment(
+    tmp_path: Path,
+    postgres: Postgres,
+    softhsm: SoftHsm,
+    vault: Vault,
+    chance: tuple[random.Random, int],
+) -> None:
+    draw, seed = chance
+    url = new_database(postgres)
+    prepared = deployment(tmp_path, url, softhsm, workers=2)
+    enrolled = prepared.enrol(vault, "crashbank1")
+    load = Load(enrolled, CARDS, seed)
+    killed = []
+    with prepared.serving() as service:
+        with load.running(CALLERS):
+            for _ in range(WORKER_KILLS):
+                load.wait_for_one(204)
+                time.sleep(draw.uniform(0, 0.3))  # the moment is what the test draws
+                wait_for(lambda: service.workers() != [])
+                killed.append(draw.choice(service.workers()))
+                os.kill(killed[-1], signal.SIGKILL)
+        wait_for(lambda: len(service.workers()) == 2 and not {*killed} & {*service.workers()})
+        service.wait_until_ready()
+        assert load.answers.count(BROKEN) > 0
+        verify(load, enrolled, url)
+
+
+def test_postgres_may_be_killed_at_any_moment(
+    tmp_path: Path,
+    own_postgres: CrashingPostgres,
+    softhsm: SoftHsm,
+    vault: Vault,
+    chance: tuple[random.Random, int],
+) -> None:
+    draw, seed = chance
+    url = new_database(own_postgres)
+    prepared = deployment(tmp_path, url, softhsm, workers=2)
+    enrolled = prepared.enrol(vault, "crashbank2")
+    load = Load(enrolled, CARDS, seed)
+    with prepared.serving() as service:
+        workers = service.workers()
+        with load.running(CALLERS):
+            for _ in range(POSTGRES_KILLS):
+                load.wait_for_one(204)
+                time.sleep(draw.uniform(0, 0.3))  # the moment is what the test draws
+                own_postgres.crash()
+                load.wait_for_one(503)
+                own_postgres.recover(tmp_path / "postgres.log")
+        service.wait_until_ready()
+        assert service.workers() == workers
+        assert BROKEN not in load.answers
+        verify(load, enrolled, url)
+
+
+TWO: Final = Stored(2, [(1, b"first"), (2, b"second")], [1, 2])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        Sent([FIRST, SECOND]),
+        Sent([FIRST], [SECOND]),
+        Sent([SECOND], [FIRST, THIRD]),
+    ],
+)
+def test_the_check_accepts_what_may_be(sent: Sent) -> None:
+    assert violations(sent, TWO) == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored", "rule"),
+    [
+        (Sent([FIRST, SECOND, THIRD]), TWO, "an acknowledged change is lost"),
+        (Sent([FIRST, THIRD], [SECOND]), TWO, "an acknowledged change is lost"),
+        (Sent([FIRST, SECOND, THIRD]), TWO, "the counter is below what was acknowledged"),
+        (Sent([FIRST]), TWO, "a change was never asked for"),
+        (Sent([FIRST]), TWO, "the counter is above what was asked for"),
+        (Sent([FIRST, SECOND]), Stored(2, [(1, b"first")], [1, 2]), "history and counter differ"),
+        (Sent([FIRST, SECOND]), Stored(2, TWO.history, [1]), "audit and counter differ"),
+        (Sent([FIRST, SECOND]), Stored(2, TWO.history, [1, 1, 2]), "audit and counter differ"),
+    ],
+)
+def test_the_check_finds(sent: Sent, stored: Stored, rule: str) -> None:
+    assert rule in violations(sent, stored)

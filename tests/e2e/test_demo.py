@@ -1,0 +1,304 @@
+"""The demo as a newcomer runs it, in a copy of the tree whose path holds a space."""
+
+import contextlib
+import json
+import re
+import shutil
+import signal
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.deployment import ROOT, family, runs, stop, wait_for, without_settings
+
+PARTS = ("cms", "crypto", "hsm", "migrations")
+ROW = re.compile(r"  (\S.{35})(\d{3}) +\d+\.\d   (.+)")
+TRANSCRIPT = [
+    ("POST token", "200", "a bearer for the issuer"),
+    ("POST activate", "204", "the card is active"),
+    ("GET changeCounter", "200", "0"),
+    ("PUT pin", "204", "a PIN is set"),
+    ("GET changeCounter", "200", "1"),
+    ("GET pin", "200", "decrypts to the PIN just set"),
+    ("PUT pin, same JWE", "204", "accepted again"),
+    ("GET changeCounter", "200", "1"),
+    ("PUT pin", "204", "another PIN is set"),
+    ("GET pin", "200", "decrypts to the PIN just set"),
+    ("GET changeCounter", "200", "2"),
+    ("PUT pin, weak", "403", "refused, PIN_CHANGE_FORBIDDEN"),
+]
+JWE_ALGORITHMS = ["ECDH-ES", "A256GCM"]
+
+
+class Tree:
+    """A copy of the repository, and what a person types in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.var = root / "var"
+        for part in PARTS:
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / part, root / part, ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", root)
+
+    def run(self, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=self.root,
+            env=without_settings(),
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def printed(self, *words: str, typed: str = "") -> str:
+        done = self.run(*words, typed=typed)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @contextmanager
+    def demo(self, until: str = "Try next") -> Iterator[subprocess.Popen[bytes]]:
+        """Start the demo and wait for it to print *until*; what is left of it ends afterwards."""
+        output = self.root / "printed"
+        with output.open("wb") as printed:
+            process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "cms", "demo"],
+                cwd=self.root,
+                env=without_settings(),
+                stdout=printed,
+                stderr=printed,
+            )
+        try:
+            wait_for(lambda: until in output.read_text() or process.poll() is not None)
+            assert process.poll() is None, output.read_text()
+            yield process
+        finally:
+            stop(process, self.root)
+            self._remove_socket()
+
+    def _remove_socket(self) -> None:
+        """Do what a demo that was killed could not."""
+        host = conninfo_to_dict((self.var / "database-url").read_text())["host"]
+        shutil.rmtree(str(host), ignore_errors=True)
+
+    def sandbox(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.var / "sandbox.json").read_text())
+        return content
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    return Tree(tmp_path_factory.mktemp("demo") / "a tree")
+
+
+@pytest.fixture(scope="module")
+def first(tree: Tree) -> str:
+    """What the very first run printed."""
+    return tree.printed("cms", "demo", "--once")
+
+
+@pytest.fixture(scope="module")
+def running(tree: Tree, first: str) -> Iterator[Tree]:
+    """The demo, started again and left serving."""
+    with tree.demo():
+        yield tree
+
+
+def transcript(printed: str) -> list[tuple[str, str, str]]:
+    rows = filter(None, map(ROW.fullmatch, printed.splitlines()))
+    return [(row[1].strip(), row[2], row[3]) for row in rows]
+
+
+def thumbprints(tree: Tree) -> str:
+    return tree.printed("hsm", "list")
+
+
+def test_the_first_run_sets_everything_up_and_shows_d1s_conversation(first: str) -> None:
+    assert transcript(first) == TRANSCRIPT
+
+
+def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
+    for command in ("hsm ceremony", "cms issuers add demobank01", "cms cards import demobank02"):
+        assert f"$ python -m {command}" in first
+
+
+def test_nobody_else_can_read_anything_it_made(tree: Tree, first: str) -> None:
+    wrong = {}
+    for path in (tree.var, *tree.var.rglob("*")):
+        expected = 0o700 if path.is_dir() else 0o600
+        if (mode := stat.S_IMODE(path.lstat().st_mode)) != expected:
+            wrong[str(path)] = oct(mode)
+    assert wrong == {}
+
+
+def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, first: str) -> None:
+    sandbox = tree.sandbox()
+    assert set(sandbox) == {"baseUrl", "ca", "d1", "issuers"}
+    assert set(sandbox["d1"]) == {
+        "clientCert",
+        "clientKey",
+        "clientId",
+        "clientSecretFile",
+        "tokenPath",
+        "issuerJwk",
+        "d1PrivateJwkFile",
+    }
+    assert set(sandbox["d1"]["issuerJwk"]) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
+    assert len({issuer["issuerId"] for issuer in sandbox["issuers"]}) >= 2
+    for issuer in sandbox["issuers"]:
+        assert set(issuer) == {"issuerId", "cards"}
+        assert len(issuer["issuerId"]) == 10
+        assert len(issuer["cards"]) >= 2
+        assert all(set(card) == {"cardId", "pan"} for card in issuer["cards"])
+
+
+def test_every_file_that_the_sandbox_file_names_is_there(tree: Tree, first: str) -> None:
+    sandbox = tree.sandbox()
+    names = ("clientCert", "clientKey", "clientSecretFile", "d1PrivateJwkFile")
+    for name in (sandbox["ca"], *(sandbox["d1"][name] for name in names)):
+        assert not Path(name).is_absolute()
+        assert (tree.root / name).read_bytes()
+
+
+def test_nothing_is_left_running_after_once(tree: Tree, first: str) -> None:
+    assert not processes_in(tree.root)
+
+
+def test_a_second_run_keeps_the_keys(running: Tree, first: str) -> None:
+    listed = thumbprints(running).splitlines()
+    assert len(listed) == 8
+    for line in listed:
+        assert line in first
+
+
+def test_commands_use_the_demos_settings_without_being_told(running: Tree) -> None:
+    before = int(running.printed("cms", "d1", "counter", "card-0001"))
+    running.printed("cms", "d1", "activate", "card-0001")
+    running.printed("cms", "d1", "set-pin", "card-0001", typed="4071\n")
+    assert running.printed("cms", "d1", "get-pin", "card-0001") == "4071\n"
+    assert int(running.printed("cms", "d1", "counter", "card-0001")) == before + 1
+    assert "event=pin.set" in running.printed("cms", "audit", "list", "demobank01")
+
+
+def test_a_second_demo_beside_the_first_says_why_not(running: Tree) -> None:
+    refused = running.run("cms", "demo", "--once")
+    assert refused.returncode == 1
+    assert refused.stderr == "the demo ended: another server runs on this data directory\n"
+
+
+class ForeignClient:
+    """D1 by somebody who has only ``sandbox.json``, httpx and jwcrypto."""
+
+    def __init__(self, root: Path) -> None:
+        self.sandbox = json.loads((root / "var" / "sandbox.json").read_text())
+        self.d1 = self.sandbox["d1"]
+        self.root = root
+        tls = ssl.create_default_context(cafile=root / self.sandbox["ca"])
+        tls.load_cert_chain(root / self.d1["clientCert"], root / self.d1["clientKey"])
+        self.http = httpx.Client(verify=tls, base_url=self.sandbox["baseUrl"])
+
+    def authorise(self) -> None:
+        secret = (self.root / self.d1["clientSecretFile"]).read_text().strip()
+        answer = self.http.post(
+            self.d1["tokenPath"],
+            data={"grant_type": "client_credentials"},
+            auth=(self.d1["clientId"], secret),
+        )
+        assert answer.status_code == 200
+        self.http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def put(self, path: str, pin: str, pan: str) -> httpx.Response:
+        field = f"0{len(pin)}{pin}".ljust(16, "F")
+        block = int(field, 16) ^ int(pan[-13:-1], 16)
+        header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": self.d1["issuerJwk"]["kid"]}
+        plaintext = json.dumps({"pinBlock": f"{block:016X}"})
+        jwe = JWE(plaintext, json.dumps(header), algs=JWE_ALGORITHMS)
+        jwe.add_recipient(JWK(**self.d1["issuerJwk"]))
+        body = {"type": "ISO0", "encryptedPinBlock": jwe.serialize(compact=True)}
+        return self.http.put(path, json=body)
+
+    def get(self, path: str, pan: str) -> str:
+        jwe = JWE(algs=JWE_ALGORITHMS)
+        jwe.deserialize(self.http.get(path).json()["encryptedPinBlock"])
+        jwe.decrypt(JWK.from_json((self.root / self.d1["d1PrivateJwkFile"]).read_text()))
+        block = int(json.loads(jwe.payload)["pinBlock"], 16) ^ int(pan[-13:-1], 16)
+        clear = f"{block:016X}"
+        return clear[2 : 2 + int(clear[1])]
+
+
+def test_a_foreign_client_needs_only_the_sandbox_file(running: Tree) -> None:
+    client = ForeignClient(running.root)
+    own, other = client.sandbox["issuers"][:2]
+    with client.http:
+        client.authorise()
+        for card in own["cards"]:
+            path = f"/cms/api/v1/issuers/{own['issuerId']}/cards/{card['cardId']}/pin"
+            assert client.put(path, "28604", card["pan"]).status_code == 204
+            assert client.get(path, card["pan"]) == "28604"
+            assert client.http.get(f"{path}/changeCounter").json()["changeCounter"] >= 1
+        foreign = f"/cms/api/v1/issuers/{other['issuerId']}/cards/{other['cards'][0]['cardId']}/pin"
+        assert client.http.get(foreign).status_code == 404
+
+
+def processes_in(root: Path) -> list[int]:
+    """Every process that works in or on a directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(entry.name)
+            words = (entry / "cmdline").read_bytes().decode(errors="replace")
+            if (str(root) in words or (entry / "cwd").readlink() == root) and runs(pid):
+                found.append(pid)
+    return found
+
+
+@pytest.fixture(scope="module")
+def mended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, str]:
+    """A tree whose first demo was killed half-way, and what the next run printed."""
+    tree = Tree(tmp_path_factory.mktemp("mended") / "tree")
+    with tree.demo(until="$ python -m cms clients add demobank02") as process:
+        below = family(process.pid)
+        process.kill()
+        wait_for(lambda: not any(map(runs, below)))
+    return tree, tree.printed("cms", "demo", "--once")
+
+
+def test_a_set_up_that_was_interrupted_is_finished_by_the_next_run(
+    mended: tuple[Tree, str],
+) -> None:
+    _, printed = mended
+    assert transcript(printed) == TRANSCRIPT
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        pytest.param(signal.SIGINT, 0, id="SIGINT"),
+        pytest.param(signal.SIGTERM, 128 + signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, id="SIGKILL"),
+    ],
+)
+def test_the_demo_takes_everything_with_it_that_it_started(
+    mended: tuple[Tree, str], ending: signal.Signals, code: int
+) -> None:
+    tree, _ = mended
+    with tree.demo() as process:
+        below = family(process.pid)
+        assert len(below) > 3  # the service, its workers, Postgres
+        process.send_signal(ending)
+        assert process.wait(20) == code
+        wait_for(lambda: not any(map(runs, below)))
+    assert processes_in(tree.root) == []

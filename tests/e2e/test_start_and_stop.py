@@ -1,0 +1,211 @@
+"""How the service starts, refuses to start, restarts and ends."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from cms.sandbox.postgres import Postgres
+from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.transcript import transcript
+from hsm.vault import Vault
+from tests.deployment import (
+    ROOT,
+    Deployment,
+    Enrolled,
+    Shared,
+    deployment,
+    family,
+    new_database,
+    runs,
+    wait_for,
+    without_settings,
+)
+from tests.e2e.load import read_stored
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault) -> Deployment:
+    return deployment(tmp_path, new_database(postgres), softhsm)
+
+
+def why_not(prepared: Deployment) -> str:
+    """Start a service that must refuse to, and return the one reason it gives."""
+    with prepared.serving(wait=False) as service:
+        assert service.process.wait(30) == 1
+        (line,) = service.lines("not_started")
+    assert line["level"] == "critical"
+    assert len(service.log.read_text().splitlines()) == 1
+    return str(line["reason"])
+
+
+def test_a_wrong_token_pin_is_tried_once_and_said(prepared: Deployment, tmp_path: Path) -> None:
+    pin = tmp_path / "pin"
+    os.mkfifo(pin)
+    wrong = Deployment(
+        prepared.directory,
+        {**prepared.environment, "HSM_PIN_FILE": str(pin)},
+        prepared.database_url,
+    )
+    with wrong.serving(wait=False) as service:
+        # A pipe gives the PIN away once: whoever wanted it again would wait for ever.
+        pin.write_text("not the PIN")
+        assert service.process.wait(30) == 1
+        (line,) = service.lines("not_started")
+    assert "the token refused the PIN" in line["reason"]
+    assert "HSM_PIN_FILE" in line["reason"]
+    assert "python -m hsm check" in line["reason"]
+
+
+def no_such(prepared: Deployment, name: str) -> Deployment:
+    return prepared.given(**{name: prepared.directory / "missing"})
+
+
+def another_key(prepared: Deployment, _: str) -> Deployment:
+    return prepared.given(d1_key_file=prepared.pki / "ca.key")
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "reason"),
+    [
+        (no_such, "database_url_file", "CMS_DATABASE_URL_FILE: No such file or directory"),
+        (no_such, "d1_certificate_file", "CMS_D1_CERTIFICATE_FILE: No such file or directory"),
+        (no_such, "d1_key_file", "CMS_D1_KEY_FILE: No such file or directory"),
+        (no_such, "d1_client_ca_file", "CMS_D1_CLIENT_CA_FILE: No such file or directory"),
+        (
+            another_key,
+            "another key",
+            "the D1 listener's certificate, key and client CA: KEY_VALUES_MISMATCH",
+        ),
+    ],
+)
+def test_a_file_that_every_worker_would_fail_on_is_named_at_once(
+    prepared: Deployment, change: Callable[[Deployment, str], Deployment], name: str, reason: str
+) -> None:
+    assert why_not(change(prepared, name)) == reason
+
+
+def test_a_database_that_can_lose_a_commit_is_not_served_from(prepared: Deployment) -> None:
+    with psycopg.connect(prepared.database_url, autocommit=True) as connection:
+        (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+        connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
+    with prepared.serving(wait=False) as service:
+        assert service.process.wait(30) == 1
+        assert "NotDurable" in service.log.read_text()
+
+
+def test_a_port_in_use_is_said(prepared: Deployment) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert why_not(prepared.given(d1_port=port)) == "the D1 listener: Address already in use"
+
+
+def put_request(enrolled: Enrolled, bearer: str, body: bytes) -> bytes:
+    """The head of a PUT whose body is sent once the service asks for it."""
+    lines = (
+        f"PUT /cms/api/v1/issuers/{enrolled.bank.issuer_id}/cards/card-4/pin HTTP/1.1",
+        "Host: localhost",
+        f"Authorization: Bearer {bearer}",
+        f"Content-Length: {len(body)}",
+        "Expect: 100-continue",
+    )
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def test_sigterm_lets_a_request_finish_and_leaves_no_process(
+    prepared: Deployment, vault: Vault
+) -> None:
+    enrolled = prepared.enrol(vault, "stopbank01")
+    jwe = enrolled.bank.pin_jwe("4071", "card-4")
+    body = json.dumps({"type": "ISO0", "encryptedPinBlock": jwe}).encode()
+    with prepared.serving() as service:
+        below = family(service.process.pid)
+        with enrolled.client() as client:
+            bearer = client.token()
+        with service.tls_socket(enrolled.tls()) as idle, service.tls_socket(enrolled.tls()) as busy:
+            busy.sendall(put_request(enrolled, bearer, body))
+            assert busy.recv(4096).startswith(b"HTTP/1.1 100 ")
+            service.process.send_signal(signal.SIGTERM)
+            assert idle.recv(4096) == b""  # idle connections are closed: the worker is stopping
+            for part in (body[:100], body[100:]):
+                time.sleep(0.5)  # a slow caller
+                busy.sendall(part)
+            assert busy.recv(4096).startswith(b"HTTP/1.1 204 ")
+        assert service.process.wait(15) == 0
+        assert not any(map(runs, below))
+    assert read_stored(prepared.database_url, "stopbank01", "card-4").counter == 1
+
+
+def test_sighup_replaces_the_workers_while_the_service_answers(
+    prepared: Deployment, vault: Vault
+) -> None:
+    enrolled = prepared.given(workers=2).enrol(vault, "huppbank01")
+    with prepared.given(workers=2).serving() as service:
+        old = {*service.workers()}
+        with enrolled.client() as client:
+            bearer = client.token(), client._token_until_s
+        service.process.send_signal(signal.SIGHUP)
+
+        def answers_and_all_are_new() -> bool:
+            with enrolled.client() as new_connection:
+                new_connection._token, new_connection._token_until_s = bearer
+                assert new_connection.counter("card-1") == 0
+            return not old & {*service.workers()}
+
+        wait_for(answers_and_all_are_new)
+        assert len(service.workers()) == 2
+
+
+def test_workers_do_not_outlive_their_supervisor(prepared: Deployment) -> None:
+    with prepared.serving() as service:
+        below = family(service.process.pid)
+        service.process.kill()
+        wait_for(lambda: not any(map(runs, below)))
+
+
+def test_callers_that_stall_hold_up_nobody(shared: Shared) -> None:
+    enrolled, service = shared.first, shared.service
+    stalled = [
+        b"",
+        b"GET /cms/api/v1/issu",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Endless: ",
+        put_request(enrolled, "none", b"x" * 100),
+    ]
+    with contextlib.ExitStack() as stack, enrolled.client() as client:
+        stalled.append(put_request(enrolled, client.token(), b"x" * 100) + b"xxx")
+        for _ in range(5):
+            before_tls = socket.create_connection(("127.0.0.1", service.deployment.d1_port))
+            stack.enter_context(before_tls)
+            for sent in stalled:
+                connection = stack.enter_context(service.tls_socket(enrolled.tls()))
+                connection.sendall(sent)
+        pan = enrolled.bank.pans["card-3"]
+        with enrolled.client() as other:
+            steps = list(transcript(other, "card-3", pan, ("4071", "9382")))
+    assert len(steps) == 12
+
+
+def test_alembic_brings_an_empty_database_up_to_date(tmp_path: Path, postgres: Postgres) -> None:
+    name = "from_the_command_line"
+    postgres.create_database(name)
+    url_file = tmp_path / "database-url"
+    url_file.write_text(postgres.url(name) + "\n")
+    for _ in range(2):  # the second finds nothing to do
+        subprocess.run(
+            [Path(sys.executable).with_name("alembic"), "upgrade", "head"],
+            cwd=ROOT,
+            env={**without_settings(), "CMS_DATABASE_URL_FILE": str(url_file)},
+            check=True,
+        )
+    with psycopg.connect(postgres.url(name)) as connection:
+        assert connection.execute("SELECT count(*) FROM pin_changes").fetchone() == (0,)
+    postgres.drop_database(name)
