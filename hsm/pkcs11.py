@@ -10,7 +10,7 @@ import ctypes
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from pkcs11 import KDF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
@@ -115,6 +115,15 @@ _KINDS: Final = {key_type: kind for kind, key_type in _KEY_TYPES.items()}
 
 
 _CFunction = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
+_CEncryptInit = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong)
+_CEncrypt = ctypes.CFUNCTYPE(
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_void_p,
+    ctypes.POINTER(ctypes.c_ulong),
+)
 
 
 class _FunctionList(ctypes.Structure):
@@ -124,6 +133,9 @@ class _FunctionList(ctypes.Structure):
         ("version", ctypes.c_ubyte * 2),
         ("initialize", _CFunction),
         ("finalize", _CFunction),
+        ("_not_used_here", ctypes.c_void_p * 27),
+        ("encrypt_init", _CEncryptInit),
+        ("encrypt", _CEncrypt),
     )
 
 
@@ -137,6 +149,29 @@ class _InitializeArgs(ctypes.Structure):
         ("unlock_mutex", ctypes.c_void_p),
         ("flags", ctypes.c_ulong),
         ("reserved", ctypes.c_void_p),
+    )
+
+
+class _Mechanism(ctypes.Structure):
+    """``CK_MECHANISM`` (PKCS#11 2.40, 3.5)."""
+
+    _fields_ = (
+        ("mechanism", ctypes.c_ulong),
+        ("parameter", ctypes.c_void_p),
+        ("length", ctypes.c_ulong),
+    )
+
+
+class _GcmParams(ctypes.Structure):
+    """``CK_GCM_PARAMS`` (PKCS#11 2.40 errata, 2.12.3)."""
+
+    _fields_ = (
+        ("nonce", ctypes.c_char_p),
+        ("nonce_bytes", ctypes.c_ulong),
+        ("nonce_bits", ctypes.c_ulong),
+        ("associated_data", ctypes.c_char_p),
+        ("associated_data_bytes", ctypes.c_ulong),
+        ("tag_bits", ctypes.c_ulong),
     )
 
 
@@ -161,6 +196,7 @@ class _LockingLibrary(binding.lib):
             raise VaultUnavailable("the PKCS#11 module did not initialise")
 
 
+@cache
 def _functions(module: str) -> _FunctionList:
     functions = ctypes.POINTER(_FunctionList)()
     ctypes.CDLL(module).C_GetFunctionList(ctypes.byref(functions))
@@ -273,11 +309,22 @@ class Pkcs11Token:
     @_device_call
     def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
         """Encipher with AES-GCM."""
-        parameters = GCMParams(nonce=nonce, tag_bits=GCM_TAG_BITS)
         key = self._key(label)
-        return bytes(
-            key.encrypt(plaintext, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
+        # Not through the binding: it makes room for as many bytes as the device first says, and
+        # there are devices that leave out the tag.
+        parameters = _GcmParams(nonce, len(nonce), len(nonce) * 8, None, 0, GCM_TAG_BITS)
+        mechanism = _Mechanism(
+            Mechanism.AES_GCM, ctypes.addressof(parameters), ctypes.sizeof(parameters)
         )
+        out = ctypes.create_string_buffer(len(plaintext) + GCM_TAG_BITS // 8)
+        size = ctypes.c_ulong(len(out))
+        module, session = _functions(self._library.so), self._session.handle
+        if (
+            module.encrypt_init(session, ctypes.addressof(mechanism), key.handle) != CKR_OK
+            or module.encrypt(session, plaintext, len(plaintext), out, ctypes.byref(size)) != CKR_OK
+        ):
+            raise VaultUnavailable("the token did not encipher")
+        return out.raw[: size.value]
 
     @_device_call
     def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:

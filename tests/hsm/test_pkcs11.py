@@ -650,7 +650,6 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
     for call in (
         lambda: token.encrypt_block(label, bytes(16)),
         lambda: token.decrypt_block(label, bytes(16)),
-        lambda: token.encrypt_gcm(label, bytes(12), b""),
         lambda: token.decrypt_gcm(label, bytes(12), bytes(16)),
         lambda: token.mac(label, b""),
         lambda: token.tdes_encrypt(label, bytes(8)),
@@ -672,6 +671,14 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
             call()
         assert failure.value.args == (error.__name__,)
         assert not isinstance(failure.value, LoginRefused)
+
+
+@pytest.mark.parametrize("role", [*MAC_ROLES, *EC_ROLES])
+def test_a_token_that_refuses_to_encipher_is_an_unavailable_vault(
+    token: Pkcs11Token, role: KeyRole
+) -> None:
+    with pytest.raises(VaultUnavailable, match="did not encipher"):
+        token.encrypt_gcm(label_of(role), bytes(12), b"")
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
