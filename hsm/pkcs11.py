@@ -148,7 +148,7 @@ class _InitializeArgs(ctypes.Structure):
         ("lock_mutex", ctypes.c_void_p),
         ("unlock_mutex", ctypes.c_void_p),
         ("flags", ctypes.c_ulong),
-        ("reserved", ctypes.c_void_p),
+        ("reserved", ctypes.c_char_p),
     )
 
 
@@ -184,9 +184,17 @@ class _KeyDerivationStringData(ctypes.Structure):
 class _LockingLibrary(binding.lib):
     """The binding's library, initialised so that the module locks its own state."""
 
+    def __new__(cls, module: str, _: str | None = None) -> Self:
+        return super().__new__(cls, module)  # type: ignore[call-arg]  # the stub has none
+
+    def __init__(self, module: str, parameters: str | None = None) -> None:
+        self._parameters = parameters
+        super().__init__(module)
+
     def initialize(self) -> None:
         module = _functions(self.so)
-        arguments = ctypes.byref(_InitializeArgs(flags=CKF_OS_LOCKING_OK))
+        reserved = None if self._parameters is None else self._parameters.encode()
+        arguments = ctypes.byref(_InitializeArgs(flags=CKF_OS_LOCKING_OK, reserved=reserved))
         result = module.initialize(arguments)
         if result == CKR_ALREADY_INITIALIZED:
             # An earlier token of this process lost its link: only starting over heals that.
@@ -272,7 +280,7 @@ class Pkcs11Token:
         """
         with _one_at_a_time(settings) as pin:
             try:
-                library = _LockingLibrary(str(settings.module))
+                library = _LockingLibrary(str(settings.module), settings.module_parameters)
                 token = library.get_token(token_label=settings.token_label)
                 session = token.open(rw=writable, user_pin=pin.reveal())
                 return cls(library, session, settings)

@@ -721,7 +721,7 @@ class FakeLibrary:
 
     error: type[Exception]
 
-    def __init__(self, _: str) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
     def get_token(self, **_: object) -> "FakeLibrary":
