@@ -89,7 +89,11 @@ def _print_reports(reports: Sequence[ceremony.KeyReport]) -> int:
         kind = report.label.role.kind
         name = "check value" if kind is KeyKind.AES_256 else "thumbprint"
         verdict = "" if report.as_expected else "   ATTRIBUTES ARE NOT THOSE OF ITS ROLE"
-        print(f"{report.label!s:<18} {kind.value:<9} {name:<12} {report.fingerprint}{verdict}")
+        unknown = "".join(
+            f"   {attribute} IS NOT KNOWN TO THE DEVICE" for attribute in report.unknown
+        )
+        line = f"{report.label!s:<18} {kind.value:<9} {name:<12} {report.fingerprint}"
+        print(line + verdict + unknown)
     return OK if all(report.as_expected for report in reports) else REFUSED
 
 

@@ -10,7 +10,7 @@ from crypto import kcv
 from crypto.jose.jwk import thumbprint
 from hsm.errors import CeremonyError
 from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
-from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11 import MAY_BE_UNKNOWN, Pkcs11Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +18,15 @@ class KeyReport:
     """One key: its *fingerprint* is what names it to people.
 
     The KCV of a shared key, which its partner knows; ``CKA_CHECK_VALUE`` of another secret key;
-    the JWK thumbprint of an EC key.
+    the JWK thumbprint of an EC key; ``-`` if the device has none of them. Attributes that are
+    *unknown* to the device protect nothing there.
     """
 
     label: KeyLabel
     kind: KeyKind
     fingerprint: str
     as_expected: bool
+    unknown: Sequence[str]
 
 
 def read_roles(path: Path) -> Sequence[KeyLabel]:
@@ -57,9 +59,15 @@ def create(token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport
 def report(token: Pkcs11Token, label: KeyLabel) -> KeyReport:
     """Describe a key and say whether its attributes are those of its role."""
     kind = token.kind(label)
-    as_expected = token.attributes(label) == token.expected_attributes(label)
+    read, expected = token.attributes(label), token.expected_attributes(label)
+    unknown = expected.keys() - read.keys()
+    as_expected = (
+        {**expected, **read} == expected
+        and unknown <= {attribute.name for attribute in MAY_BE_UNKNOWN}
+        and kind in label.role.kinds
+    )
     return KeyReport(
-        label, kind, _fingerprint(token, label, kind), as_expected and kind in label.role.kinds
+        label, kind, _fingerprint(token, label, kind), as_expected, tuple(sorted(unknown))
     )
 
 
@@ -71,7 +79,7 @@ def _fingerprint(token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
     if kind is KeyKind.AES_256 and role.per_issuer and role.usage is Usage.MAC:
         # The check value of an AES key on a token is not its KCV; that of a TDES key is.
         return kcv.aes(partial(token.mac, label)).hex().upper()
-    return token.check_value(label).hex().upper()
+    return token.check_value(label).hex().upper() or "-"
 
 
 def missing(token: Pkcs11Token) -> Sequence[KeyRole]:

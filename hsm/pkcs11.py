@@ -10,13 +10,14 @@ import ctypes
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache, wraps
+from functools import cache, cached_property, wraps
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from pkcs11 import KDF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
 from pkcs11 import _pkcs11 as binding
 from pkcs11.constants import DEFAULT
 from pkcs11.exceptions import (
+    AttributeTypeInvalid,
     PinExpired,
     PinIncorrect,
     PinInvalid,
@@ -37,6 +38,7 @@ CKF_OS_LOCKING_OK: Final = 2
 CKR_OK: Final = 0
 CKR_ALREADY_INITIALIZED: Final = 0x191
 GCM_TAG_BITS: Final = 128
+CHECK_VALUE_BYTES: Final = 3
 TDES_2KEY_BITS: Final = 128
 P256_POINT_BYTES: Final = 65
 CONCAT_KDF_FIRST_ROUND: Final = b"\0\0\0\1"
@@ -51,6 +53,8 @@ PROTECTION: Final[Mapping[Attribute, bool]] = {
     Attribute.MODIFIABLE: False,
     Attribute.COPYABLE: False,
 }
+#: The one of them that came late: a device of PKCS#11 2.20 or older does not know it.
+MAY_BE_UNKNOWN: Final = frozenset({Attribute.COPYABLE})
 #: Attributes that a device sets: true for a key that was made in it and never left, and false
 #: for one that was imported.
 BIRTH: Final[Mapping[Attribute, bool]] = {
@@ -428,14 +432,20 @@ class Pkcs11Token:
 
     @_device_call
     def check_value(self, label: KeyLabel) -> bytes:
-        """Read ``CKA_CHECK_VALUE`` of a secret key."""
-        return bytes(self._key(label)[Attribute.CHECK_VALUE])
+        """Read ``CKA_CHECK_VALUE`` of a secret key, or compute it if the key enciphers AES."""
+        try:
+            return bytes(self._key(label)[Attribute.CHECK_VALUE])
+        except AttributeTypeInvalid:
+            if label.role.usage is not Usage.ENCRYPT:
+                return b""
+            return self.encrypt_block(label, bytes(16))[:CHECK_VALUE_BYTES]
 
     @_device_call
     def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Read back the attributes that protect the secret or private key."""
-        names = {*PROTECTION, *BIRTH, *_usages(label.role)}
-        return {name.name: bool(self._key(label)[name]) for name in names}
+        key = self._key(label)
+        names = self._known({**private_template(label.role), **BIRTH})
+        return {name.name: bool(key[name]) for name in names}
 
     def expected_attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Say what :meth:`attributes` must read for a key of this role."""
@@ -448,10 +458,9 @@ class Pkcs11Token:
         """Make the key *label* on the token, with the attributes of its role."""
         if label in self._keys:
             raise CeremonyError("the key is already on the token")
+        template = self._known(private_template(label.role))
         if label.role.kind is KeyKind.AES_256:
-            self._session.generate_key(
-                KeyType.AES, 256, label=str(label), template=private_template(label.role)
-            )
+            self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
         else:
             curve = self._session.create_domain_parameters(
                 KeyType.EC,
@@ -461,7 +470,7 @@ class Pkcs11Token:
             curve.generate_keypair(
                 label=str(label),
                 store=True,
-                private_template=private_template(label.role),
+                private_template=template,
                 public_template=_public_template(label.role),
             )
         self._find_keys()
@@ -477,7 +486,7 @@ class Pkcs11Token:
                 Attribute.KEY_TYPE: _KEY_TYPES[kind],
                 Attribute.LABEL: str(label),
                 Attribute.VALUE: key.reveal(),
-                **private_template(label.role),
+                **self._known(private_template(label.role)),
             }
         )
         self._find_keys()
@@ -493,12 +502,33 @@ class Pkcs11Token:
             TDES_2KEY_BITS,
             mechanism=Mechanism.DES3_ECB_ENCRYPT_DATA,
             mechanism_param=bytes(parameter),
-            template=dict(_DERIVED_KEY),
+            template=self._known(_DERIVED_KEY),
         )
 
     @_device_call
     def _destroy(self, key: Any) -> None:  # noqa: ANN401 - as above
         key.destroy()
+
+    def _known(self, attributes: Mapping[Attribute, Any]) -> dict[Attribute, Any]:
+        """Leave out what the device does not know: it would refuse the whole template."""
+        return {name: attributes[name] for name in attributes if name not in self._unknown}
+
+    @cached_property
+    def _unknown(self) -> frozenset[Attribute]:
+        """Ask the device once: by a key of ours or, before the first, by one that is then gone."""
+        key = next(iter(self._keys.values()), None)
+        if key is not None:
+            return _unknown_of(key)
+        template = {
+            **private_template(KeyRole.PIN),
+            Attribute.TOKEN: False,
+            Attribute.COPYABLE: DEFAULT,
+        }
+        key = self._session.generate_key(KeyType.AES, 256, template=template)
+        try:
+            return _unknown_of(key)
+        finally:
+            key.destroy()
 
     def _key(self, label: KeyLabel) -> Any:  # noqa: ANN401 - the binding has no types
         key = self._keys.get(label)
@@ -530,6 +560,16 @@ def _public_template(role: KeyRole) -> dict[Attribute, bool]:
 
 def _usages(role: KeyRole) -> tuple[Attribute, ...]:
     return _PRIVATE_USAGES if role.kind is KeyKind.EC_P256 else _SECRET_USAGES
+
+
+def _unknown_of(key: Any) -> frozenset[Attribute]:  # noqa: ANN401 - as above
+    unknown = set()
+    for name in MAY_BE_UNKNOWN:
+        try:
+            bool(key[name])
+        except AttributeTypeInvalid:
+            unknown.add(name)
+    return frozenset(unknown)
 
 
 def _by_label(session: Any, kind: ObjectClass) -> dict[KeyLabel, Any]:  # noqa: ANN401 - as above

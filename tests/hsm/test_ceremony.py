@@ -104,6 +104,19 @@ def test_a_key_whose_attributes_are_not_those_of_its_role_is_reported(
     assert not ceremony.report(token, label).as_expected
 
 
+@pytest.mark.parametrize(
+    ("name", "as_expected"),
+    [("COPYABLE", True), ("SENSITIVE", False), ("NEVER_EXTRACTABLE", False)],
+)
+def test_a_device_may_be_too_old_for_one_attribute_and_no_other(
+    token: Pkcs11Token, name: str, as_expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = {key: value for key, value in token.attributes(FIRST[0]).items() if key != name}
+    monkeypatch.setattr(token, "attributes", lambda _: read)
+    report = ceremony.report(token, FIRST[0])
+    assert (report.unknown, report.as_expected) == ((name,), as_expected)
+
+
 def test_missing_roles_are_listed() -> None:
     class Empty:
         """A session without a key."""

@@ -643,7 +643,7 @@ ERRORS = [
 def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
     error: type[PKCS11Error],
 ) -> None:
-    label, missing = label_of(KeyRole.D1), KeyLabel(KeyRole.PIN, 2)
+    label, missing = label_of(KeyRole.PIN), KeyLabel(KeyRole.PIN, 2)
     session = FakeSession(FakeKey(label, error("with a detail")))
     token = Pkcs11Token(None, session, SETTINGS)
     point = software_key(2)[1]
