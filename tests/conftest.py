@@ -15,6 +15,7 @@ from hsm.local import vault_over
 from hsm.pkcs11 import Pkcs11Token
 from hsm.settings import TokenSettings
 from hsm.vault import Vault
+from tests.softoken import make_softoken
 
 ROLES = Path(__file__).resolve().parents[1] / "hsm" / "roles.toml"
 TEMPLATE = "migrated"
@@ -42,6 +43,16 @@ def token(softhsm: SoftHsm) -> Iterator[Pkcs11Token]:
     that needs a token of its own uses another process.
     """
     token = Pkcs11Token.open(TokenSettings(), writable=True)
+    list(ceremony.create(token, ceremony.read_roles(ROLES)))
+    yield token
+    token.close()
+
+
+@pytest.fixture(scope="session")
+def second_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pkcs11Token]:
+    """A token of another module, with a key of each role."""
+    settings = make_softoken(tmp_path_factory.mktemp("softoken"))
+    token = Pkcs11Token.open(settings, writable=True)
     list(ceremony.create(token, ceremony.read_roles(ROLES)))
     yield token
     token.close()
