@@ -131,9 +131,12 @@ def _print_reports(reports: Sequence[ceremony.KeyReport]) -> int:
     width = max((len(str(report.label)) for report in reports), default=0)
     for report in reports:
         verdict = "" if report.as_expected else "   ATTRIBUTES ARE NOT THOSE OF ITS ROLE"
+        unknown = "".join(
+            f"   {attribute} IS NOT KNOWN TO THE DEVICE" for attribute in report.unknown
+        )
         print(
             f"{report.label!s:<{width}} {report.kind.value:<10} {_fingerprint_name(report):<12} "
-            f"{report.fingerprint}{verdict}"
+            f"{report.fingerprint}{verdict}{unknown}"
         )
     return OK if all(report.as_expected for report in reports) else REFUSED
 

@@ -18,13 +18,15 @@ class KeyReport:
     """One key: its *fingerprint* is what names it to people.
 
     The KCV of a shared key, which its partner knows; ``CKA_CHECK_VALUE`` of another secret key;
-    the JWK thumbprint of an EC key.
+    the JWK thumbprint of an EC key; ``-`` if the device has none of them. Attributes that are
+    *unknown* to the device protect nothing there.
     """
 
     label: KeyLabel
     kind: KeyKind
     fingerprint: str
     as_expected: bool
+    unknown: Sequence[str]
 
 
 def read_roles(path: Path) -> Sequence[KeyLabel]:
@@ -57,9 +59,11 @@ def create(token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport
 def report(token: Pkcs11Token, label: KeyLabel) -> KeyReport:
     """Describe a key and say whether its attributes are those of its role."""
     kind = token.kind(label)
-    as_expected = token.attributes(label) == token.expected_attributes(label)
+    read, expected = token.attributes(label), token.expected_attributes(label)
+    unknown = expected.keys() - read.keys()
+    as_expected = read == expected and kind in label.role.kinds
     return KeyReport(
-        label, kind, _fingerprint(token, label, kind), as_expected and kind in label.role.kinds
+        label, kind, _fingerprint(token, label, kind), as_expected, tuple(sorted(unknown))
     )
 
 
@@ -71,7 +75,7 @@ def _fingerprint(token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
     if kind is KeyKind.AES_256 and role.per_issuer and role.usage is Usage.MAC:
         # The check value of an AES key on a token is not its KCV; that of a TDES key is.
         return kcv.aes(partial(token.mac, label)).hex().upper()
-    return token.check_value(label).hex().upper()
+    return token.check_value(label).hex().upper() or "-"
 
 
 def missing(token: Pkcs11Token) -> Sequence[KeyRole]:

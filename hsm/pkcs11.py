@@ -10,13 +10,14 @@ import ctypes
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import cache, cached_property, wraps
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from pkcs11 import KDF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
 from pkcs11 import _pkcs11 as binding
 from pkcs11.constants import DEFAULT
 from pkcs11.exceptions import (
+    AttributeTypeInvalid,
     PinExpired,
     PinIncorrect,
     PinInvalid,
@@ -37,6 +38,7 @@ CKF_OS_LOCKING_OK: Final = 2
 CKR_OK: Final = 0
 CKR_ALREADY_INITIALIZED: Final = 0x191
 GCM_TAG_BITS: Final = 128
+CHECK_VALUE_BYTES: Final = 3
 TDES_2KEY_BITS: Final = 128
 P256_POINT_BYTES: Final = 65
 CONCAT_KDF_FIRST_ROUND: Final = b"\0\0\0\1"
@@ -51,6 +53,8 @@ PROTECTION: Final[Mapping[Attribute, bool]] = {
     Attribute.MODIFIABLE: False,
     Attribute.COPYABLE: False,
 }
+#: The one of them that came late: a device of PKCS#11 2.20 or older does not know it.
+MAY_BE_UNKNOWN: Final = frozenset({Attribute.COPYABLE})
 #: Attributes that a device sets: true for a key that was made in it and never left, and false
 #: for one that was imported.
 BIRTH: Final[Mapping[Attribute, bool]] = {
@@ -115,6 +119,15 @@ _KINDS: Final = {key_type: kind for kind, key_type in _KEY_TYPES.items()}
 
 
 _CFunction = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
+_CEncryptInit = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong)
+_CEncrypt = ctypes.CFUNCTYPE(
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_void_p,
+    ctypes.POINTER(ctypes.c_ulong),
+)
 
 
 class _FunctionList(ctypes.Structure):
@@ -124,6 +137,9 @@ class _FunctionList(ctypes.Structure):
         ("version", ctypes.c_ubyte * 2),
         ("initialize", _CFunction),
         ("finalize", _CFunction),
+        ("_not_used_here", ctypes.c_void_p * 27),
+        ("encrypt_init", _CEncryptInit),
+        ("encrypt", _CEncrypt),
     )
 
 
@@ -136,7 +152,30 @@ class _InitializeArgs(ctypes.Structure):
         ("lock_mutex", ctypes.c_void_p),
         ("unlock_mutex", ctypes.c_void_p),
         ("flags", ctypes.c_ulong),
-        ("reserved", ctypes.c_void_p),
+        ("reserved", ctypes.c_char_p),
+    )
+
+
+class _Mechanism(ctypes.Structure):
+    """``CK_MECHANISM`` (PKCS#11 2.40, 3.5)."""
+
+    _fields_ = (
+        ("mechanism", ctypes.c_ulong),
+        ("parameter", ctypes.c_void_p),
+        ("length", ctypes.c_ulong),
+    )
+
+
+class _GcmParams(ctypes.Structure):
+    """``CK_GCM_PARAMS`` (PKCS#11 2.40 errata, 2.12.3)."""
+
+    _fields_ = (
+        ("nonce", ctypes.c_char_p),
+        ("nonce_bytes", ctypes.c_ulong),
+        ("nonce_bits", ctypes.c_ulong),
+        ("associated_data", ctypes.c_char_p),
+        ("associated_data_bytes", ctypes.c_ulong),
+        ("tag_bits", ctypes.c_ulong),
     )
 
 
@@ -149,9 +188,17 @@ class _KeyDerivationStringData(ctypes.Structure):
 class _LockingLibrary(binding.lib):
     """The binding's library, initialised so that the module locks its own state."""
 
+    def __new__(cls, module: str, _: str | None = None) -> Self:
+        return super().__new__(cls, module)  # type: ignore[call-arg]  # the stub has none
+
+    def __init__(self, module: str, parameters: str | None = None) -> None:
+        self._parameters = parameters
+        super().__init__(module)
+
     def initialize(self) -> None:
         module = _functions(self.so)
-        arguments = ctypes.byref(_InitializeArgs(flags=CKF_OS_LOCKING_OK))
+        reserved = None if self._parameters is None else self._parameters.encode()
+        arguments = ctypes.byref(_InitializeArgs(flags=CKF_OS_LOCKING_OK, reserved=reserved))
         result = module.initialize(arguments)
         if result == CKR_ALREADY_INITIALIZED:
             # An earlier token of this process lost its link: only starting over heals that.
@@ -161,6 +208,7 @@ class _LockingLibrary(binding.lib):
             raise VaultUnavailable("the PKCS#11 module did not initialise")
 
 
+@cache
 def _functions(module: str) -> _FunctionList:
     functions = ctypes.POINTER(_FunctionList)()
     ctypes.CDLL(module).C_GetFunctionList(ctypes.byref(functions))
@@ -236,7 +284,7 @@ class Pkcs11Token:
         """
         with _one_at_a_time(settings) as pin:
             try:
-                library = _LockingLibrary(str(settings.module))
+                library = _LockingLibrary(str(settings.module), settings.module_parameters)
                 token = library.get_token(token_label=settings.token_label)
                 session = token.open(rw=writable, user_pin=pin.reveal())
                 return cls(library, session, settings)
@@ -273,11 +321,22 @@ class Pkcs11Token:
     @_device_call
     def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
         """Encipher with AES-GCM."""
-        parameters = GCMParams(nonce=nonce, tag_bits=GCM_TAG_BITS)
         key = self._key(label)
-        return bytes(
-            key.encrypt(plaintext, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
+        # Not through the binding: it makes room for as many bytes as the device first says, and
+        # there are devices that leave out the tag.
+        parameters = _GcmParams(nonce, len(nonce), len(nonce) * 8, None, 0, GCM_TAG_BITS)
+        mechanism = _Mechanism(
+            Mechanism.AES_GCM, ctypes.addressof(parameters), ctypes.sizeof(parameters)
         )
+        out = ctypes.create_string_buffer(len(plaintext) + GCM_TAG_BITS // 8)
+        size = ctypes.c_ulong(len(out))
+        module, session = _functions(self._library.so), self._session.handle
+        if (
+            module.encrypt_init(session, ctypes.addressof(mechanism), key.handle) != CKR_OK
+            or module.encrypt(session, plaintext, len(plaintext), out, ctypes.byref(size)) != CKR_OK
+        ):
+            raise VaultUnavailable("the token did not encipher")
+        return out.raw[: size.value]
 
     @_device_call
     def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
@@ -373,14 +432,20 @@ class Pkcs11Token:
 
     @_device_call
     def check_value(self, label: KeyLabel) -> bytes:
-        """Read ``CKA_CHECK_VALUE`` of a secret key."""
-        return bytes(self._key(label)[Attribute.CHECK_VALUE])
+        """Read ``CKA_CHECK_VALUE`` of a secret key, or compute it if the key enciphers AES."""
+        try:
+            return bytes(self._key(label)[Attribute.CHECK_VALUE])
+        except AttributeTypeInvalid:
+            if label.role.usage is not Usage.ENCRYPT:
+                return b""
+            return self.encrypt_block(label, bytes(16))[:CHECK_VALUE_BYTES]
 
     @_device_call
     def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Read back the attributes that protect the secret or private key."""
-        names = {*PROTECTION, *BIRTH, *_usages(label.role)}
-        return {name.name: bool(self._key(label)[name]) for name in names}
+        key = self._key(label)
+        names = self._known({**private_template(label.role), **BIRTH})
+        return {name.name: bool(key[name]) for name in names}
 
     def expected_attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Say what :meth:`attributes` must read for a key of this role."""
@@ -395,10 +460,9 @@ class Pkcs11Token:
             raise CeremonyError("shared keys are imported")
         if label in self._keys:
             raise CeremonyError("the key is already on the token")
+        template = self._known(private_template(label.role))
         if label.role.kind is KeyKind.AES_256:
-            self._session.generate_key(
-                KeyType.AES, 256, label=str(label), template=private_template(label.role)
-            )
+            self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
         else:
             curve = self._session.create_domain_parameters(
                 KeyType.EC,
@@ -408,7 +472,7 @@ class Pkcs11Token:
             curve.generate_keypair(
                 label=str(label),
                 store=True,
-                private_template=private_template(label.role),
+                private_template=template,
                 public_template=_public_template(label.role),
             )
         self._find_keys()
@@ -424,7 +488,7 @@ class Pkcs11Token:
                 Attribute.KEY_TYPE: _KEY_TYPES[kind],
                 Attribute.LABEL: str(label),
                 Attribute.VALUE: key.reveal(),
-                **private_template(label.role),
+                **self._known(private_template(label.role)),
             }
         )
         self._find_keys()
@@ -440,12 +504,33 @@ class Pkcs11Token:
             TDES_2KEY_BITS,
             mechanism=Mechanism.DES3_ECB_ENCRYPT_DATA,
             mechanism_param=bytes(parameter),
-            template=dict(_DERIVED_KEY),
+            template=self._known(_DERIVED_KEY),
         )
 
     @_device_call
     def _destroy(self, key: Any) -> None:  # noqa: ANN401 - as above
         key.destroy()
+
+    def _known(self, attributes: Mapping[Attribute, Any]) -> dict[Attribute, Any]:
+        """Leave out what the device does not know: it would refuse the whole template."""
+        return {name: attributes[name] for name in attributes if name not in self._unknown}
+
+    @cached_property
+    def _unknown(self) -> frozenset[Attribute]:
+        """Ask the device once: by a key of ours or, before the first, by one that is then gone."""
+        key = next(iter(self._keys.values()), None)
+        if key is not None:
+            return _unknown_of(key)
+        template = {
+            **private_template(KeyRole.PIN),
+            Attribute.TOKEN: False,
+            Attribute.COPYABLE: DEFAULT,
+        }
+        key = self._session.generate_key(KeyType.AES, 256, template=template)
+        try:
+            return _unknown_of(key)
+        finally:
+            key.destroy()
 
     def _key(self, label: KeyLabel) -> Any:  # noqa: ANN401 - the binding has no types
         key = self._keys.get(label)
@@ -477,6 +562,16 @@ def _public_template(role: KeyRole) -> dict[Attribute, bool]:
 
 def _usages(role: KeyRole) -> tuple[Attribute, ...]:
     return _PRIVATE_USAGES if role.kind is KeyKind.EC_P256 else _SECRET_USAGES
+
+
+def _unknown_of(key: Any) -> frozenset[Attribute]:  # noqa: ANN401 - as above
+    unknown = set()
+    for name in MAY_BE_UNKNOWN:
+        try:
+            bool(key[name])
+        except AttributeTypeInvalid:
+            unknown.add(name)
+    return frozenset(unknown)
 
 
 def _by_label(session: Any, kind: ObjectClass) -> dict[KeyLabel, Any]:  # noqa: ANN401 - as above

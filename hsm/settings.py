@@ -6,12 +6,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class TokenSettings(BaseSettings):
-    """Read from the environment: ``HSM_MODULE``, ``HSM_TOKEN_LABEL``, ``HSM_PIN_FILE``."""
+    """Read from the environment, each with ``HSM_`` in front, as ``HSM_MODULE``."""
 
     model_config = SettingsConfigDict(env_prefix="HSM_", frozen=True)
 
     module: Path
     """The PKCS#11 library, as ``/usr/lib/softhsm/libsofthsm2.so``."""
+    module_parameters: str | None = None
+    """What that library wants to be told when it is initialised, if anything; its manual says."""
     token_label: str
     """The label of exactly one token behind that library."""
     pin_file: Path

@@ -107,11 +107,11 @@ class Token(Protocol):
         ...
 
     def check_value(self, label: KeyLabel) -> bytes:
-        """Read ``CKA_CHECK_VALUE`` of a secret key: 3 bytes."""
+        """Read ``CKA_CHECK_VALUE`` of a secret key: 3 bytes, or none if the device has none."""
         ...
 
     def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
-        """Read back the attributes that protect the secret or private key."""
+        """Read back the attributes, of those that the device knows, that protect the key."""
         ...
 
     def generate(self, label: KeyLabel) -> None:

@@ -16,6 +16,7 @@ from hsm.local import vault_over
 from hsm.pkcs11 import Pkcs11Token
 from hsm.settings import TokenSettings
 from hsm.vault import Vault
+from tests.softoken import make_softoken
 
 # No test asserts a time, and an example that is slow is no failure.
 hypothesis.settings.register_profile("untimed", parent=hypothesis.settings(), deadline=None)
@@ -47,6 +48,16 @@ def token(softhsm: SoftHsm) -> Iterator[Pkcs11Token]:
     that needs a token of its own uses another process.
     """
     token = Pkcs11Token.open(TokenSettings(), writable=True)
+    list(ceremony.create(token, ceremony.read_roles(ROLES)))
+    yield token
+    token.close()
+
+
+@pytest.fixture(scope="session")
+def second_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pkcs11Token]:
+    """A token of another module, with a key of each role."""
+    settings = make_softoken(tmp_path_factory.mktemp("softoken"))
+    token = Pkcs11Token.open(settings, writable=True)
     list(ceremony.create(token, ceremony.read_roles(ROLES)))
     yield token
     token.close()

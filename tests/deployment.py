@@ -210,7 +210,8 @@ class CrashingPostgres(Postgres):
         os.kill(self._process.pid, signal.SIGSTOP)
         below = family(self._process.pid)
         for pid in (self._process.pid, *below):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # one ended on its own
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         wait_for(lambda: not any(map(runs, below)))
 

@@ -54,12 +54,13 @@ VERBS = {
 }
 
 
-@pytest.fixture(params=["PKCS#11 token", "software token"], scope="session")
+@pytest.fixture(params=["SoftHSM2", "NSS softoken", "software token"], scope="session")
 def vault(request: pytest.FixtureRequest) -> PinVault:
     """Each implementation, with a key of every role and no other."""
     if request.param == "software token":
         return Vault(SoftwareToken(), lambda: datetime.now(UTC))
-    return vault_over(request.getfixturevalue("token"))
+    name = "token" if request.param == "SoftHSM2" else "second_token"
+    return vault_over(request.getfixturevalue(name))
 
 
 @pytest.fixture(scope="session")

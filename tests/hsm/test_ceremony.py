@@ -104,6 +104,16 @@ def test_a_key_whose_attributes_are_not_those_of_its_role_is_reported(
     assert not ceremony.report(token, label).as_expected
 
 
+@pytest.mark.parametrize("name", ["COPYABLE", "SENSITIVE", "NEVER_EXTRACTABLE"])
+def test_a_device_that_does_not_know_an_attribute_does_not_pass(
+    token: Pkcs11Token, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = {key: value for key, value in token.attributes(FIRST[0]).items() if key != name}
+    monkeypatch.setattr(token, "attributes", lambda _: read)
+    report = ceremony.report(token, FIRST[0])
+    assert (report.unknown, report.as_expected) == ((name,), False)
+
+
 def test_missing_roles_are_listed() -> None:
     class Empty:
         """A session without a key."""

@@ -651,14 +651,13 @@ ERRORS = [
 def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
     error: type[PKCS11Error],
 ) -> None:
-    label, missing = label_of(KeyRole.D1), KeyLabel(KeyRole.PIN, 2)
+    label, missing = label_of(KeyRole.PIN), KeyLabel(KeyRole.PIN, 2)
     session = FakeSession(FakeKey(label, error("with a detail")))
     token = Pkcs11Token(None, session, SETTINGS)
     point = software_key(2)[1]
     for call in (
         lambda: token.encrypt_block(label, bytes(16)),
         lambda: token.decrypt_block(label, bytes(16)),
-        lambda: token.encrypt_gcm(label, bytes(12), b""),
         lambda: token.decrypt_gcm(label, bytes(12), bytes(16)),
         lambda: token.mac(label, b""),
         lambda: token.tdes_encrypt(label, bytes(8)),
@@ -680,6 +679,14 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
             call()
         assert failure.value.args == (error.__name__,)
         assert not isinstance(failure.value, LoginRefused)
+
+
+@pytest.mark.parametrize("role", [*MAC_ROLES, *EC_ROLES])
+def test_a_token_that_refuses_to_encipher_is_an_unavailable_vault(
+    token: Pkcs11Token, role: KeyRole
+) -> None:
+    with pytest.raises(VaultUnavailable, match="did not encipher"):
+        token.encrypt_gcm(label_of(role), bytes(12), b"")
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
@@ -722,7 +729,7 @@ class FakeLibrary:
 
     error: type[Exception]
 
-    def __init__(self, _: str) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
     def get_token(self, **_: object) -> "FakeLibrary":

@@ -1,0 +1,30 @@
+"""NSS softoken: a second PKCS#11 module, of other authors than SoftHSM2, for the contract suite."""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+from hsm import pkcs11
+from hsm.settings import TokenSettings
+
+#: Found by the loader, as any library is; Debian's package is libnss3.
+MODULE: Final = Path("libsoftokn3.so")
+LABEL: Final = "pins"
+
+
+def make_softoken(directory: Path) -> TokenSettings:
+    """Make a database with a new user PIN in *directory*, which exists, and name the token."""
+    pin_file = directory / "user-pin"
+    pin_file.write_text(f"{secrets.token_hex(16)}\n")
+    parameters = (
+        f"configdir='sql:{directory}' certPrefix='' keyPrefix='' secmod='secmod.db' "
+        f"dbTokenDescription='{LABEL}' flags="
+    )
+    settings = TokenSettings(
+        module=MODULE, module_parameters=parameters, token_label=LABEL, pin_file=pin_file
+    )
+    library = pkcs11._LockingLibrary(str(MODULE), parameters)
+    # The officer of a new database has an empty PIN, and it is only ever used for this.
+    with library.get_token(token_label=LABEL).open(rw=True, so_pin="") as session:
+        session.init_pin(pin_file.read_text().strip())
+    return settings
