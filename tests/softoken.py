@@ -4,7 +4,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from hsm import pkcs11
+from hsm.pkcs11.module import LockingLibrary
 from hsm.settings import TokenSettings
 
 #: Found by the loader, as any library is; Debian's package is libnss3.
@@ -23,7 +23,7 @@ def make_softoken(directory: Path) -> TokenSettings:
     settings = TokenSettings(
         module=MODULE, module_parameters=parameters, token_label=LABEL, pin_file=pin_file
     )
-    library = pkcs11._LockingLibrary(str(MODULE), parameters)
+    library = LockingLibrary(str(MODULE), parameters)
     # The officer of a new database has an empty PIN, and it is only ever used for this.
     with library.get_token(token_label=LABEL).open(rw=True, so_pin="") as session:
         session.init_pin(pin_file.read_text().strip())

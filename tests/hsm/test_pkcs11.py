@@ -18,10 +18,11 @@ from crypto.emv import odd_parity
 from crypto.jose.jwe import other_info
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
-from hsm import ceremony, pkcs11
+from hsm import ceremony
 from hsm.errors import CeremonyError, LoginRefused, VaultUnavailable
 from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11 import token as device
 from hsm.settings import TokenSettings
 from tests.hsm.scenes import FIRST, OPERATIONS, ROUNDS, THREADS, play, start
 
@@ -754,7 +755,7 @@ def test_an_opening_that_the_token_answers_with_no_is_not_worth_another_try(
 ) -> None:
     (tmp_path / "pin").write_text("1234\n")
     monkeypatch.setattr(FakeLibrary, "error", error, raising=False)
-    monkeypatch.setattr(pkcs11, "_LockingLibrary", FakeLibrary)
+    monkeypatch.setattr(device, "LockingLibrary", FakeLibrary)
     with pytest.raises(VaultUnavailable) as refusal:
         Pkcs11Token.open(SETTINGS.model_copy(update={"pin_file": tmp_path / "pin"}))
     assert isinstance(refusal.value, LoginRefused) == (error in REFUSALS)

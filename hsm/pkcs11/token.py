@@ -1,20 +1,12 @@
-"""Token over python-pkcs11.
-
-Three facts shape this module. The binding initialises a library as single-threaded, yet lets
-other threads run during a call: the library is told to lock instead. A login belongs to the
-process and ends with the session that made it: there is one session, kept open. Looking a key
-up costs more than using it: all keys are found once, at opening.
-"""
+"""The primitives of a device over one session of a PKCS#11 module."""
 
 import ctypes
-import fcntl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache, cached_property, wraps
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from functools import cached_property
+from typing import Any, Final, Self
 
 from pkcs11 import KDF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
-from pkcs11 import _pkcs11 as binding
 from pkcs11.constants import DEFAULT
 from pkcs11.exceptions import (
     AttributeTypeInvalid,
@@ -32,227 +24,35 @@ from crypto.jose.jwk import Point
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, KeyMissing, LoginRefused, VaultUnavailable
 from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.derived_key import DerivedKey
+from hsm.pkcs11.device_call import device_call
+from hsm.pkcs11.module import (
+    CKR_OK,
+    GcmParams,
+    KeyDerivationStringData,
+    LockingLibrary,
+    MechanismStruct,
+    functions,
+    one_at_a_time,
+)
+from hsm.pkcs11.templates import (
+    BIRTH,
+    DERIVED_KEY,
+    KEY_TYPES,
+    KINDS,
+    MAY_BE_UNKNOWN,
+    SHARED_SECRET,
+    private_template,
+    public_template,
+)
 from hsm.settings import TokenSettings
 
-CKF_OS_LOCKING_OK: Final = 2
-CKR_OK: Final = 0
-CKR_ALREADY_INITIALIZED: Final = 0x191
 GCM_TAG_BITS: Final = 128
 CHECK_VALUE_BYTES: Final = 3
 TDES_2KEY_BITS: Final = 128
 P256_POINT_BYTES: Final = 65
 CONCAT_KDF_FIRST_ROUND: Final = b"\0\0\0\1"
 PIN_REFUSALS: Final = (PinExpired, PinIncorrect, PinInvalid, PinLenRange, PinLocked)
-
-#: What every secret and private key of ours must say of itself, beside its one usage.
-PROTECTION: Final[Mapping[Attribute, bool]] = {
-    Attribute.TOKEN: True,
-    Attribute.PRIVATE: True,
-    Attribute.SENSITIVE: True,
-    Attribute.EXTRACTABLE: False,
-    Attribute.MODIFIABLE: False,
-    Attribute.COPYABLE: False,
-}
-#: The one of them that came late: a device of PKCS#11 2.20 or older does not know it.
-MAY_BE_UNKNOWN: Final = frozenset({Attribute.COPYABLE})
-#: Attributes that a device sets: true for a key that was made in it and never left, and false
-#: for one that was imported.
-BIRTH: Final[Mapping[Attribute, bool]] = {
-    Attribute.LOCAL: True,
-    Attribute.ALWAYS_SENSITIVE: True,
-    Attribute.NEVER_EXTRACTABLE: True,
-}
-_USAGE_ATTRIBUTES: Final[Mapping[Usage, frozenset[Attribute]]] = {
-    Usage.ENCRYPT: frozenset({Attribute.ENCRYPT, Attribute.DECRYPT}),
-    Usage.MAC: frozenset({Attribute.SIGN}),
-    Usage.AGREE: frozenset({Attribute.DERIVE}),
-    Usage.SIGN: frozenset({Attribute.SIGN}),
-    Usage.ENCRYPT_ONLY: frozenset({Attribute.ENCRYPT}),
-    Usage.DECRYPT: frozenset({Attribute.DECRYPT, Attribute.DERIVE}),
-}
-_SECRET_USAGES: Final = (
-    Attribute.ENCRYPT,
-    Attribute.DECRYPT,
-    Attribute.SIGN,
-    Attribute.VERIFY,
-    Attribute.WRAP,
-    Attribute.UNWRAP,
-    Attribute.DERIVE,
-)
-_PRIVATE_USAGES: Final = (
-    Attribute.DECRYPT,
-    Attribute.SIGN,
-    Attribute.UNWRAP,
-    Attribute.DERIVE,
-)
-_PUBLIC_USAGES: Final = (Attribute.ENCRYPT, Attribute.VERIFY, Attribute.WRAP, Attribute.DERIVE)
-#: The shared secret of an ECDH: it can be digested in the token and do nothing else.
-_SHARED_SECRET: Final[Mapping[Attribute, bool]] = {
-    Attribute.TOKEN: False,
-    Attribute.PRIVATE: True,
-    Attribute.SENSITIVE: True,
-    Attribute.EXTRACTABLE: False,
-    **dict.fromkeys(_SECRET_USAGES, False),
-}
-#: Every derived TDES key: a card key derives, a session key enciphers a MAC or deciphers a block.
-_DERIVED_KEY: Final[Mapping[Attribute, Any]] = {
-    Attribute.TOKEN: False,
-    Attribute.PRIVATE: True,
-    Attribute.SENSITIVE: True,
-    Attribute.EXTRACTABLE: False,
-    # SoftHSM reads in this order, and changes nothing more of a key that is not modifiable.
-    Attribute.COPYABLE: False,
-    Attribute.MODIFIABLE: False,
-    **{
-        name: name in (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.DERIVE)
-        for name in _SECRET_USAGES
-    },
-    # A double-length key has no other length, and a device may refuse to be told.
-    Attribute.VALUE_LEN: DEFAULT,
-}
-_KEY_TYPES: Final[Mapping[KeyKind, KeyType]] = {
-    KeyKind.AES_256: KeyType.AES,
-    KeyKind.TDES_2KEY: KeyType.DES2,
-    KeyKind.EC_P256: KeyType.EC,
-}
-_KINDS: Final = {key_type: kind for kind, key_type in _KEY_TYPES.items()}
-
-
-_CFunction = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
-_CEncryptInit = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong)
-_CEncrypt = ctypes.CFUNCTYPE(
-    ctypes.c_ulong,
-    ctypes.c_ulong,
-    ctypes.c_char_p,
-    ctypes.c_ulong,
-    ctypes.c_void_p,
-    ctypes.POINTER(ctypes.c_ulong),
-)
-
-
-class _FunctionList(ctypes.Structure):
-    """The head of ``CK_FUNCTION_LIST``: a module must export no function but the one for it."""
-
-    _fields_ = (
-        ("version", ctypes.c_ubyte * 2),
-        ("initialize", _CFunction),
-        ("finalize", _CFunction),
-        ("_not_used_here", ctypes.c_void_p * 27),
-        ("encrypt_init", _CEncryptInit),
-        ("encrypt", _CEncrypt),
-    )
-
-
-class _InitializeArgs(ctypes.Structure):
-    """``CK_C_INITIALIZE_ARGS`` (PKCS#11 2.40, 3.4)."""
-
-    _fields_ = (
-        ("create_mutex", ctypes.c_void_p),
-        ("destroy_mutex", ctypes.c_void_p),
-        ("lock_mutex", ctypes.c_void_p),
-        ("unlock_mutex", ctypes.c_void_p),
-        ("flags", ctypes.c_ulong),
-        ("reserved", ctypes.c_char_p),
-    )
-
-
-class _Mechanism(ctypes.Structure):
-    """``CK_MECHANISM`` (PKCS#11 2.40, 3.5)."""
-
-    _fields_ = (
-        ("mechanism", ctypes.c_ulong),
-        ("parameter", ctypes.c_void_p),
-        ("length", ctypes.c_ulong),
-    )
-
-
-class _GcmParams(ctypes.Structure):
-    """``CK_GCM_PARAMS`` (PKCS#11 2.40 errata, 2.12.3)."""
-
-    _fields_ = (
-        ("nonce", ctypes.c_char_p),
-        ("nonce_bytes", ctypes.c_ulong),
-        ("nonce_bits", ctypes.c_ulong),
-        ("associated_data", ctypes.c_char_p),
-        ("associated_data_bytes", ctypes.c_ulong),
-        ("tag_bits", ctypes.c_ulong),
-    )
-
-
-class _KeyDerivationStringData(ctypes.Structure):
-    """``CK_KEY_DERIVATION_STRING_DATA`` (PKCS#11 2.40, 2.43.2)."""
-
-    _fields_ = (("data", ctypes.c_void_p), ("length", ctypes.c_ulong))
-
-
-class _LockingLibrary(binding.lib):
-    """The binding's library, initialised so that the module locks its own state."""
-
-    def __new__(cls, module: str, _: str | None = None) -> Self:
-        return super().__new__(cls, module)  # type: ignore[call-arg]  # the stub has none
-
-    def __init__(self, module: str, parameters: str | None = None) -> None:
-        self._parameters = parameters
-        super().__init__(module)
-
-    def initialize(self) -> None:
-        module = _functions(self.so)
-        reserved = None if self._parameters is None else self._parameters.encode()
-        arguments = ctypes.byref(_InitializeArgs(flags=CKF_OS_LOCKING_OK, reserved=reserved))
-        result = module.initialize(arguments)
-        if result == CKR_ALREADY_INITIALIZED:
-            # An earlier token of this process lost its link: only starting over heals that.
-            module.finalize(None)
-            result = module.initialize(arguments)
-        if result != CKR_OK:
-            raise VaultUnavailable("the PKCS#11 module did not initialise")
-
-
-@cache
-def _functions(module: str) -> _FunctionList:
-    functions = ctypes.POINTER(_FunctionList)()
-    ctypes.CDLL(module).C_GetFunctionList(ctypes.byref(functions))
-    return functions.contents
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-S = TypeVar("S")
-
-
-def _device_call(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Turn every way in which a device can fail into the one error of :class:`Token`."""
-
-    @wraps(method)
-    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(self, *args, **kwargs)
-        except PKCS11Error as error:
-            raise VaultUnavailable(type(error).__name__) from None
-
-    return call
-
-
-class _DerivedKey:
-    """A :class:`hsm.token.SessionKey`."""
-
-    def __init__(self, key: Any) -> None:  # noqa: ANN401 - the binding has no types
-        self._key = key
-
-    @_device_call
-    def encrypt(self, data: bytes) -> bytes:
-        """Encipher in ECB mode."""
-        return bytes(self._key.encrypt(data, mechanism=Mechanism.DES3_ECB))
-
-    @_device_call
-    def decrypt(self, data: bytes) -> bytes:
-        """Decipher in ECB mode."""
-        return bytes(self._key.decrypt(data, mechanism=Mechanism.DES3_ECB))
-
-    @_device_call
-    def encrypt_cbc(self, iv: bytes, data: bytes) -> bytes:
-        """Encipher in CBC mode."""
-        return bytes(self._key.encrypt(data, mechanism=Mechanism.DES3_CBC, mechanism_param=iv))
 
 
 class Pkcs11Token:
@@ -282,9 +82,9 @@ class Pkcs11Token:
             LoginRefused: the PIN is wrong or locked. Do not try again.
             VaultUnavailable: no such module, or not exactly one such token.
         """
-        with _one_at_a_time(settings) as pin:
+        with one_at_a_time(settings) as pin:
             try:
-                library = _LockingLibrary(str(settings.module), settings.module_parameters)
+                library = LockingLibrary(str(settings.module), settings.module_parameters)
                 token = library.get_token(token_label=settings.token_label)
                 session = token.open(rw=writable, user_pin=pin.reveal())
                 return cls(library, session, settings)
@@ -295,12 +95,12 @@ class Pkcs11Token:
 
     def close(self) -> None:
         """Finalise the module: every session and handle of this process ends."""
-        _functions(self._library.so).finalize(None)
+        functions(self._library.so).finalize(None)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """See the keys that others made, and let no other process of this machine make any."""
-        with _one_at_a_time(self._settings):
+        with one_at_a_time(self._settings):
             self._find_keys()
             yield
 
@@ -308,29 +108,29 @@ class Pkcs11Token:
         """List the keys of ours on the token."""
         return tuple(self._keys)
 
-    @_device_call
+    @device_call
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
         """Encipher one 16-byte block with AES."""
         return bytes(self._key(label).encrypt(block, mechanism=Mechanism.AES_ECB))
 
-    @_device_call
+    @device_call
     def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
         """Decipher one 16-byte block with AES."""
         return bytes(self._key(label).decrypt(block, mechanism=Mechanism.AES_ECB))
 
-    @_device_call
+    @device_call
     def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
         """Encipher with AES-GCM."""
         key = self._key(label)
         # Not through the binding: it makes room for as many bytes as the device first says, and
         # there are devices that leave out the tag.
-        parameters = _GcmParams(nonce, len(nonce), len(nonce) * 8, None, 0, GCM_TAG_BITS)
-        mechanism = _Mechanism(
+        parameters = GcmParams(nonce, len(nonce), len(nonce) * 8, None, 0, GCM_TAG_BITS)
+        mechanism = MechanismStruct(
             Mechanism.AES_GCM, ctypes.addressof(parameters), ctypes.sizeof(parameters)
         )
         out = ctypes.create_string_buffer(len(plaintext) + GCM_TAG_BITS // 8)
         size = ctypes.c_ulong(len(out))
-        module, session = _functions(self._library.so), self._session.handle
+        module, session = functions(self._library.so), self._session.handle
         if (
             module.encrypt_init(session, ctypes.addressof(mechanism), key.handle) != CKR_OK
             or module.encrypt(session, plaintext, len(plaintext), out, ctypes.byref(size)) != CKR_OK
@@ -338,7 +138,7 @@ class Pkcs11Token:
             raise VaultUnavailable("the token did not encipher")
         return out.raw[: size.value]
 
-    @_device_call
+    @device_call
     def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
         """Undo :meth:`encrypt_gcm`."""
         parameters = GCMParams(nonce=nonce, tag_bits=GCM_TAG_BITS)
@@ -347,43 +147,43 @@ class Pkcs11Token:
             key.decrypt(ciphertext, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
         )
 
-    @_device_call
+    @device_call
     def mac(self, label: KeyLabel, data: bytes) -> bytes:
         """Make a 16-byte AES-CMAC."""
         return bytes(self._key(label).sign(data, mechanism=Mechanism.AES_CMAC))
 
-    @_device_call
+    @device_call
     def tdes_encrypt(self, label: KeyLabel, data: bytes) -> bytes:
         """Encipher with TDES in ECB mode."""
         return bytes(self._key(label).encrypt(data, mechanism=Mechanism.DES3_ECB))
 
-    @_device_call
+    @device_call
     def tdes_decrypt(self, label: KeyLabel, data: bytes) -> bytes:
         """Decipher with TDES in ECB mode."""
         return bytes(self._key(label).decrypt(data, mechanism=Mechanism.DES3_ECB))
 
-    @_device_call
+    @device_call
     def tdes_encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
         """Encipher with TDES in CBC mode."""
         key = self._key(label)
         return bytes(key.encrypt(data, mechanism=Mechanism.DES3_CBC, mechanism_param=iv))
 
-    @_device_call
+    @device_call
     def tdes_mac(self, label: KeyLabel, data: bytes) -> bytes:
         """Make an 8-byte TDES-CMAC."""
         return bytes(self._key(label).sign(data, mechanism=Mechanism.DES3_CMAC))
 
     @contextmanager
-    def derived(self, label: KeyLabel, *data: bytes) -> Iterator[_DerivedKey]:
+    def derived(self, label: KeyLabel, *data: bytes) -> Iterator[DerivedKey]:
         """Derive TDES keys one from another; the last one works until the context ends."""
         with ExitStack() as made:
             key = self._key(label)
             for step in data:
                 key = self._derive(key, step)
                 made.callback(self._destroy, key)
-            yield _DerivedKey(key)
+            yield DerivedKey(key)
 
-    @_device_call
+    @device_call
     def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:
         """Derive a 32-byte content key without letting the shared secret out."""
         shared_secret = self._key(label).derive_key(
@@ -391,7 +191,7 @@ class Pkcs11Token:
             256,
             mechanism=Mechanism.ECDH1_DERIVE,
             mechanism_param=(KDF.NULL, None, point.uncompressed),
-            template=dict(_SHARED_SECRET),
+            template=dict(SHARED_SECRET),
         )
         try:
             # The binding takes a key for a part of what is digested only inside an iterator.
@@ -400,17 +200,17 @@ class Pkcs11Token:
         finally:
             shared_secret.destroy()
 
-    @_device_call
+    @device_call
     def sign(self, label: KeyLabel, digest: bytes) -> bytes:
         """Sign a 32-byte digest with ECDSA P-256."""
         return bytes(self._key(label).sign(digest, mechanism=Mechanism.ECDSA))
 
-    @_device_call
+    @device_call
     def random(self, size_bytes: int) -> bytes:
         """Draw random bytes from the token's generator."""
         return bytes(self._session.generate_random(size_bytes * 8))
 
-    @_device_call
+    @device_call
     def public_point(self, label: KeyLabel) -> Point:
         """Read the public half of an EC key."""
         if label not in self._public_keys:
@@ -422,15 +222,15 @@ class Pkcs11Token:
         except JwkError:
             raise VaultUnavailable("a key on the token is not a P-256 key") from None
 
-    @_device_call
+    @device_call
     def kind(self, label: KeyLabel) -> KeyKind:
         """Say what a key is made of."""
-        kind = _KINDS.get(self._key(label)[Attribute.KEY_TYPE])
+        kind = KINDS.get(self._key(label)[Attribute.KEY_TYPE])
         if kind is None:
             raise VaultUnavailable("a key on the token is of no kind of ours")
         return kind
 
-    @_device_call
+    @device_call
     def check_value(self, label: KeyLabel) -> bytes:
         """Read ``CKA_CHECK_VALUE`` of a secret key, or compute it if the key enciphers AES."""
         try:
@@ -440,7 +240,7 @@ class Pkcs11Token:
                 return b""
             return self.encrypt_block(label, bytes(16))[:CHECK_VALUE_BYTES]
 
-    @_device_call
+    @device_call
     def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Read back the attributes that protect the secret or private key."""
         key = self._key(label)
@@ -453,7 +253,7 @@ class Pkcs11Token:
         expected = {**private_template(label.role), **birth}
         return {name.name: value for name, value in expected.items()}
 
-    @_device_call
+    @device_call
     def generate(self, label: KeyLabel) -> None:
         """Make the key *label* on the token, with the attributes of its role."""
         if label.role.per_issuer:
@@ -473,11 +273,11 @@ class Pkcs11Token:
                 label=str(label),
                 store=True,
                 private_template=template,
-                public_template=_public_template(label.role),
+                public_template=public_template(label.role),
             )
         self._find_keys()
 
-    @_device_call
+    @device_call
     def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
         """Bring a secret key in, with the attributes of its role."""
         if label in self._keys:
@@ -485,7 +285,7 @@ class Pkcs11Token:
         self._session.create_object(
             {
                 Attribute.CLASS: ObjectClass.SECRET_KEY,
-                Attribute.KEY_TYPE: _KEY_TYPES[kind],
+                Attribute.KEY_TYPE: KEY_TYPES[kind],
                 Attribute.LABEL: str(label),
                 Attribute.VALUE: key.reveal(),
                 **self._known(private_template(label.role)),
@@ -493,21 +293,21 @@ class Pkcs11Token:
         )
         self._find_keys()
 
-    @_device_call
+    @device_call
     def _derive(self, parent: Any, data: bytes) -> Any:  # noqa: ANN401 - the binding has no types
         """Make a key in the token; the one place that does."""
         # The module follows a pointer to it, so that it must live until the call is over.
         buffer = ctypes.create_string_buffer(data, len(data))
-        parameter = _KeyDerivationStringData(ctypes.addressof(buffer), len(data))
+        parameter = KeyDerivationStringData(ctypes.addressof(buffer), len(data))
         return parent.derive_key(
             KeyType.DES2,
             TDES_2KEY_BITS,
             mechanism=Mechanism.DES3_ECB_ENCRYPT_DATA,
             mechanism_param=bytes(parameter),
-            template=self._known(_DERIVED_KEY),
+            template=self._known(DERIVED_KEY),
         )
 
-    @_device_call
+    @device_call
     def _destroy(self, key: Any) -> None:  # noqa: ANN401 - as above
         key.destroy()
 
@@ -538,30 +338,12 @@ class Pkcs11Token:
             raise KeyMissing("a key is not on the token")
         return key
 
-    @_device_call
+    @device_call
     def _find_keys(self) -> None:
         """Find every key once, or fail when two carry the same label."""
         self._keys = _by_label(self._session, ObjectClass.SECRET_KEY)
         self._keys |= _by_label(self._session, ObjectClass.PRIVATE_KEY)
         self._public_keys = _by_label(self._session, ObjectClass.PUBLIC_KEY)
-
-
-def private_template(role: KeyRole) -> dict[Attribute, bool]:
-    """Spell out every attribute of a secret or private key: the binding's defaults allow all."""
-    return {**PROTECTION, **{name: name in _USAGE_ATTRIBUTES[role.usage] for name in _usages(role)}}
-
-
-def _public_template(role: KeyRole) -> dict[Attribute, bool]:
-    return {
-        Attribute.TOKEN: True,
-        Attribute.PRIVATE: False,
-        Attribute.MODIFIABLE: False,
-        **{name: name is Attribute.VERIFY and role.usage is Usage.SIGN for name in _PUBLIC_USAGES},
-    }
-
-
-def _usages(role: KeyRole) -> tuple[Attribute, ...]:
-    return _PRIVATE_USAGES if role.kind is KeyKind.EC_P256 else _SECRET_USAGES
 
 
 def _unknown_of(key: Any) -> frozenset[Attribute]:  # noqa: ANN401 - as above
@@ -585,20 +367,3 @@ def _by_label(session: Any, kind: ObjectClass) -> dict[KeyLabel, Any]:  # noqa: 
             raise VaultUnavailable("two keys carry the same label")
         found[label] = key
     return found
-
-
-@contextmanager
-def _one_at_a_time(settings: TokenSettings) -> Iterator[Secret[str]]:
-    """Yield the token PIN while no other process of this machine initialises the token.
-
-    Processes that start together otherwise fail now and then inside SoftHSM. The lock is taken
-    on the PIN file itself, which all of them can read and none needs to write.
-    """
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(settings.pin_file.open(encoding="utf-8"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-            pin = Secret(file.read().rstrip("\r\n"))
-        except (OSError, UnicodeDecodeError):
-            raise VaultUnavailable("the file with the token PIN cannot be read") from None
-        yield pin

@@ -1,0 +1,11 @@
+"""Token over python-pkcs11: the only package that imports the binding.
+
+Three facts shape it. The binding initialises a library as single-threaded, yet lets other threads
+run during a call: the library is told to lock instead. A login belongs to the process and ends
+with the session that made it: there is one session, kept open. Looking a key up costs more than
+using it: all keys are found once, at opening.
+"""
+
+from hsm.pkcs11.token import Pkcs11Token
+
+__all__ = ["Pkcs11Token"]

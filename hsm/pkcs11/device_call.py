@@ -1,0 +1,26 @@
+"""Every way in which a device can fail is one error of the vault."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+from pkcs11.exceptions import PKCS11Error
+
+from hsm.errors import VaultUnavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+def device_call(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Turn every way in which a device can fail into the one error of :class:`Token`."""
+
+    @wraps(method)
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except PKCS11Error as error:
+            raise VaultUnavailable(type(error).__name__) from None
+
+    return call

@@ -1,0 +1,102 @@
+"""The PKCS#11 attributes of each key, spelled out: the binding's defaults allow everything."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pkcs11 import Attribute, KeyType
+from pkcs11.constants import DEFAULT
+
+from hsm.keys import KeyKind, KeyRole, Usage
+
+#: What every secret and private key of ours must say of itself, beside its one usage.
+PROTECTION: Final[Mapping[Attribute, bool]] = {
+    Attribute.TOKEN: True,
+    Attribute.PRIVATE: True,
+    Attribute.SENSITIVE: True,
+    Attribute.EXTRACTABLE: False,
+    Attribute.MODIFIABLE: False,
+    Attribute.COPYABLE: False,
+}
+#: The one of them that came late: a device of PKCS#11 2.20 or older does not know it.
+MAY_BE_UNKNOWN: Final = frozenset({Attribute.COPYABLE})
+#: Attributes that a device sets: true for a key that was made in it and never left, and false
+#: for one that was imported.
+BIRTH: Final[Mapping[Attribute, bool]] = {
+    Attribute.LOCAL: True,
+    Attribute.ALWAYS_SENSITIVE: True,
+    Attribute.NEVER_EXTRACTABLE: True,
+}
+USAGE_ATTRIBUTES: Final[Mapping[Usage, frozenset[Attribute]]] = {
+    Usage.ENCRYPT: frozenset({Attribute.ENCRYPT, Attribute.DECRYPT}),
+    Usage.MAC: frozenset({Attribute.SIGN}),
+    Usage.AGREE: frozenset({Attribute.DERIVE}),
+    Usage.SIGN: frozenset({Attribute.SIGN}),
+    Usage.ENCRYPT_ONLY: frozenset({Attribute.ENCRYPT}),
+    Usage.DECRYPT: frozenset({Attribute.DECRYPT, Attribute.DERIVE}),
+}
+SECRET_USAGES: Final = (
+    Attribute.ENCRYPT,
+    Attribute.DECRYPT,
+    Attribute.SIGN,
+    Attribute.VERIFY,
+    Attribute.WRAP,
+    Attribute.UNWRAP,
+    Attribute.DERIVE,
+)
+PRIVATE_USAGES: Final = (
+    Attribute.DECRYPT,
+    Attribute.SIGN,
+    Attribute.UNWRAP,
+    Attribute.DERIVE,
+)
+PUBLIC_USAGES: Final = (Attribute.ENCRYPT, Attribute.VERIFY, Attribute.WRAP, Attribute.DERIVE)
+#: The shared secret of an ECDH: it can be digested in the token and do nothing else.
+SHARED_SECRET: Final[Mapping[Attribute, bool]] = {
+    Attribute.TOKEN: False,
+    Attribute.PRIVATE: True,
+    Attribute.SENSITIVE: True,
+    Attribute.EXTRACTABLE: False,
+    **dict.fromkeys(SECRET_USAGES, False),
+}
+#: Every derived TDES key: a card key derives, a session key enciphers a MAC or deciphers a block.
+DERIVED_KEY: Final[Mapping[Attribute, Any]] = {
+    Attribute.TOKEN: False,
+    Attribute.PRIVATE: True,
+    Attribute.SENSITIVE: True,
+    Attribute.EXTRACTABLE: False,
+    # SoftHSM reads in this order, and changes nothing more of a key that is not modifiable.
+    Attribute.COPYABLE: False,
+    Attribute.MODIFIABLE: False,
+    **{
+        name: name in (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.DERIVE)
+        for name in SECRET_USAGES
+    },
+    # A double-length key has no other length, and a device may refuse to be told.
+    Attribute.VALUE_LEN: DEFAULT,
+}
+KEY_TYPES: Final[Mapping[KeyKind, KeyType]] = {
+    KeyKind.AES_256: KeyType.AES,
+    KeyKind.TDES_2KEY: KeyType.DES2,
+    KeyKind.EC_P256: KeyType.EC,
+}
+KINDS: Final = {key_type: kind for kind, key_type in KEY_TYPES.items()}
+
+
+def private_template(role: KeyRole) -> dict[Attribute, bool]:
+    """Return every attribute of a secret or private key of *role*."""
+    return {**PROTECTION, **{name: name in USAGE_ATTRIBUTES[role.usage] for name in usages(role)}}
+
+
+def public_template(role: KeyRole) -> dict[Attribute, bool]:
+    """Return every attribute of the public half of an EC key of *role*."""
+    return {
+        Attribute.TOKEN: True,
+        Attribute.PRIVATE: False,
+        Attribute.MODIFIABLE: False,
+        **{name: name is Attribute.VERIFY and role.usage is Usage.SIGN for name in PUBLIC_USAGES},
+    }
+
+
+def usages(role: KeyRole) -> tuple[Attribute, ...]:
+    """List the usage attributes that a key of *role* has, true or false."""
+    return PRIVATE_USAGES if role.kind is KeyKind.EC_P256 else SECRET_USAGES
