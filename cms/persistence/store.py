@@ -3,6 +3,7 @@
 No transaction is held between two calls, and none while the vault works.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -86,6 +87,7 @@ class Store:
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
+        self._trying: asyncio.Task[None] | None = None
 
     @classmethod
     def connect(cls, url: str) -> Self:
@@ -113,6 +115,8 @@ class Store:
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._trying is not None:
+            self._trying.cancel()
         await self._pool.close()
 
     async def is_durable(self) -> bool:
@@ -237,7 +241,13 @@ class Store:
                 )
                 return await cursor.fetchall() if fetch else []
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TooManyRequests):
+            self._discard_dead()
             raise TryLater from None
+
+    def _discard_dead(self) -> None:
+        """Have the pool try its idle connections: one that broke is seldom the only one."""
+        if self._trying is None or self._trying.done():
+            self._trying = asyncio.create_task(self._pool.check())
 
 
 def _sealed_config(issuer_id: Any, kind: str, *rest: Any) -> SealedConfig:  # noqa: ANN401 - a row

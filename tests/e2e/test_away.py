@@ -21,6 +21,7 @@ from tests.deployment import (
     own_token,
     wait_for,
 )
+from tests.e2e.load import patiently
 
 EXIT_STUCK = 70
 
@@ -73,6 +74,7 @@ def test_a_database_that_is_away_when_the_service_starts(
         assert (refused.value.status, refused.value.error_code) == (503, "SERVICE_UNAVAILABLE")
         own_postgres.recover(tmp_path / "postgres.log")
         service.wait_until_ready()
+        patiently(client.new_token)
         pan = enrolled.bank.pans["card-1"]
         assert len(list(transcript(client, "card-1", pan, ("4071", "9382")))) == 12
 

@@ -6,6 +6,7 @@ import random
 import secrets
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,16 @@ from cms.sandbox.postgres import Postgres
 from cms.sandbox.softhsm import SoftHsm
 from hsm.vault import Vault
 from tests.deployment import CrashingPostgres, Enrolled, deployment, new_database, wait_for
-from tests.e2e.load import BROKEN, Change, Load, Sent, Stored, read_stored, violations
+from tests.e2e.load import (
+    BROKEN,
+    Change,
+    Load,
+    Sent,
+    Stored,
+    patiently,
+    read_stored,
+    violations,
+)
 
 CARDS: Final = ("card-1", "card-2")
 CALLERS: Final = 4
@@ -44,8 +54,9 @@ def verify(load: Load, enrolled: Enrolled, database_url: str) -> None:
         assert stored.counter == len(sent.acked)
         pins = {change.key: change.pin for change in sent.acked}
         with enrolled.client() as client:
-            assert client.counter(card) == stored.counter
-            assert client.get_pin(card, enrolled.bank.pans[card]) == pins[stored.history[-1][1]]
+            assert patiently(partial(client.counter, card)) == stored.counter
+            read = partial(client.get_pin, card, enrolled.bank.pans[card])
+            assert patiently(read) == pins[stored.history[-1][1]]
 
 
 def test_workers_may_be_killed_at_any_moment(
