@@ -111,7 +111,7 @@ def sorted_labels(token: Pkcs11Token) -> list[KeyLabel]:
 
 
 def _import(token: Pkcs11Token, arguments: argparse.Namespace, key: shared_keys.ClearKey) -> int:
-    print("KCV", key.kcv)
+    print("KCV", key.kcv, flush=True)  # whoever pipes the answer in reads this first
     typed = _ask(input, "Compare it with the partner's and type it to import the key: ")
     if typed.strip().upper() != key.kcv:
         raise CeremonyError("that is not the KCV of this key: nothing was imported")
@@ -121,10 +121,14 @@ def _import(token: Pkcs11Token, arguments: argparse.Namespace, key: shared_keys.
 
 
 def _ask(how: Callable[[str], str], prompt: str) -> str:
+    """Ask at the terminal with *how*; what is piped in is read line by line, without a prompt."""
     try:
-        return how(prompt)
+        # Not left to getpass: it reads the terminal even where standard input is a pipe.
+        return how(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     except EOFError:
         return ""
+    except UnicodeDecodeError:
+        raise CeremonyError("what was typed is not text: nothing was imported") from None
 
 
 def _print_reports(reports: Sequence[ceremony.KeyReport]) -> int:

@@ -35,6 +35,7 @@ class Usage(StrEnum):
     SIGN = "sign"
     ENCRYPT_ONLY = "encrypt"
     DECRYPT = "decrypt, and derive keys that decrypt"
+    DERIVE = "derive keys"
 
 
 class KeyRole(StrEnum):
@@ -48,10 +49,16 @@ class KeyRole(StrEnum):
     """AES-GCM: a sealed PAN."""
     PAN_MAC = "pan-mac"
     """AES-CMAC over a sealed PAN and what it belongs to."""
+    VALUES = "values"
+    """AES-GCM: a sealed verification value."""
+    VALUES_MAC = "values-mac"
+    """AES-CMAC over a sealed verification value and what it belongs to."""
     CONFIG_MAC = "config-mac"
     """AES-CMAC over vault configuration."""
     D1 = "d1"
     """ECDH: the key that Thales D1 encrypts PIN blocks to."""
+    PAGE = "page"
+    """ECDH: the key that pages encrypt PIN blocks to."""
     INTAKE = "intake"
     """ECDH: the key that PANs are encrypted to on their way in."""
     TOKEN_SIGN = "token-sign"  # noqa: S105 - a role, not a password
@@ -61,11 +68,19 @@ class KeyRole(StrEnum):
     SECCOS_PIN = "seccos-pin"
     """TDES: deciphers SECCOS PIN blocks, or makes the session keys that do."""
     SECCOS_PRW = "seccos-prw"
-    """AES-CMAC: the PRW that D1 sends."""
+    """AES-CMAC or TDES-CMAC: the PRW that D1 sends."""
+    SECCOS_PRW_RETAIL = "seccos-prw-retail"
+    """TDES in CBC mode: the last block of the same, where it is a retail MAC."""
+    SECCOS_PRW_RETAIL_LEFT = "seccos-prw-retail-left"
+    """TDES in CBC mode: K1‖K1 of the key above, for the chain of that MAC."""
     SECCOS_MAC = "seccos-mac"
     """TDES in CBC mode: the last block of the retail MAC over a SECCOS payload."""
     SECCOS_MAC_LEFT = "seccos-mac-left"
     """TDES in CBC mode: K1‖K1 of the key above, for the chain of that MAC."""
+    SECCOS_MAC_CMAC = "seccos-mac-cmac"
+    """AES-CMAC or TDES-CMAC: the MAC over a SECCOS payload, where it is one."""
+    SECCOS_MAC_MASTER = "seccos-mac-master"
+    """TDES: makes the session keys of that MAC."""
     PVK = "pvk"
     """TDES: Visa PIN verification values."""
     PVK_3624 = "pvk-3624"
@@ -99,15 +114,22 @@ _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.PIN_MAC: Usage.MAC,
     KeyRole.PAN: Usage.ENCRYPT,
     KeyRole.PAN_MAC: Usage.MAC,
+    KeyRole.VALUES: Usage.ENCRYPT,
+    KeyRole.VALUES_MAC: Usage.MAC,
     KeyRole.CONFIG_MAC: Usage.MAC,
     KeyRole.D1: Usage.AGREE,
+    KeyRole.PAGE: Usage.AGREE,
     KeyRole.INTAKE: Usage.AGREE,
     KeyRole.TOKEN_SIGN: Usage.SIGN,
     KeyRole.BLOCK_PROTECTION: Usage.MAC,
     KeyRole.SECCOS_PIN: Usage.DECRYPT,
     KeyRole.SECCOS_PRW: Usage.MAC,
+    KeyRole.SECCOS_PRW_RETAIL: Usage.ENCRYPT_ONLY,
+    KeyRole.SECCOS_PRW_RETAIL_LEFT: Usage.ENCRYPT_ONLY,
     KeyRole.SECCOS_MAC: Usage.ENCRYPT_ONLY,
     KeyRole.SECCOS_MAC_LEFT: Usage.ENCRYPT_ONLY,
+    KeyRole.SECCOS_MAC_CMAC: Usage.MAC,
+    KeyRole.SECCOS_MAC_MASTER: Usage.DERIVE,
     KeyRole.PVK: Usage.ENCRYPT_ONLY,
     KeyRole.PVK_3624: Usage.ENCRYPT_ONLY,
     KeyRole.PRW: Usage.MAC,
@@ -121,12 +143,21 @@ _KINDS: Final[Mapping[Usage, KeyKind]] = {
 _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
     KeyRole.BLOCK_PROTECTION: (KeyKind.AES_256, KeyKind.TDES_2KEY),
     KeyRole.SECCOS_PIN: (KeyKind.TDES_2KEY,),
-    KeyRole.SECCOS_PRW: (KeyKind.AES_256,),
+    KeyRole.SECCOS_PRW: (KeyKind.AES_256, KeyKind.TDES_2KEY),
+    KeyRole.SECCOS_PRW_RETAIL: (KeyKind.TDES_2KEY,),
+    KeyRole.SECCOS_PRW_RETAIL_LEFT: (KeyKind.TDES_2KEY,),
     KeyRole.SECCOS_MAC: (KeyKind.TDES_2KEY,),
     KeyRole.SECCOS_MAC_LEFT: (KeyKind.TDES_2KEY,),
+    KeyRole.SECCOS_MAC_CMAC: (KeyKind.AES_256, KeyKind.TDES_2KEY),
+    KeyRole.SECCOS_MAC_MASTER: (KeyKind.TDES_2KEY,),
     KeyRole.PVK: (KeyKind.TDES_2KEY,),
     KeyRole.PVK_3624: (KeyKind.TDES_2KEY,),
     KeyRole.PRW: (KeyKind.AES_256,),
+}
+#: Where a retail MAC is made of two keys: the role of the whole key -> that of its left half.
+LEFT_ROLES: Final[Mapping[KeyRole, KeyRole]] = {
+    KeyRole.SECCOS_PRW_RETAIL: KeyRole.SECCOS_PRW_RETAIL_LEFT,
+    KeyRole.SECCOS_MAC: KeyRole.SECCOS_MAC_LEFT,
 }
 #: The roles of which every deployment has a key, made by its own ceremony.
 OWN_ROLES: Final = tuple(role for role in KeyRole if not role.per_issuer)

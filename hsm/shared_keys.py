@@ -17,12 +17,12 @@ from typing import Final
 from crypto import kcv, keyblock
 from crypto.emv import odd_parity
 from crypto.errors import KeyBlockError, KeyPurposeError
-from crypto.keyblock import KeyAlgorithm, KeyPurpose
+from crypto.keyblock import KeyAlgorithm, KeyBlockHeader, KeyPurpose
 from crypto.pinblock.fields import xor
 from crypto.secret import Secret
 from crypto.software import aes_cmac, tdes_encrypt_ecb
 from hsm.errors import CeremonyError
-from hsm.keys import KeyKind, KeyLabel, KeyRole
+from hsm.keys import LEFT_ROLES, KeyKind, KeyLabel, KeyRole
 from hsm.token import Token
 
 KEY_BYTES: Final[Mapping[KeyKind, int]] = {KeyKind.AES_256: 32, KeyKind.TDES_2KEY: 16}
@@ -43,19 +43,28 @@ def _purpose(algorithm: KeyAlgorithm, usage: str, modes: str) -> KeyPurpose:
     return KeyPurpose(algorithm, frozenset({usage}), frozenset(modes), sizes)
 
 
-#: What a key block must say of its key, one purpose for each usage that a role takes
-#: (ANSI X9.143-2021, tables 2 and 4). D deciphers, B does both, X derives, C makes and
+#: What a key block must say of its key, one purpose for each usage and algorithm that a role
+#: takes (ANSI X9.143-2021, tables 2 and 4). D deciphers, B does both, X derives, C makes and
 #: verifies MACs, G makes them, V verifies them. A PRW has no usage of its own.
 PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {
     KeyRole.SECCOS_PIN: (
         _purpose(KeyAlgorithm.TDES, "P0", "DB"),
         _purpose(KeyAlgorithm.TDES, "E1", "DBX"),
     ),
-    KeyRole.SECCOS_PRW: (_purpose(KeyAlgorithm.AES, "M6", "CGV"),),
+    KeyRole.SECCOS_PRW: (
+        _purpose(KeyAlgorithm.AES, "M6", "CGV"),
+        _purpose(KeyAlgorithm.TDES, "M6", "CGV"),
+    ),
+    KeyRole.SECCOS_PRW_RETAIL: (_purpose(KeyAlgorithm.TDES, "M3", "CGV"),),
     KeyRole.SECCOS_MAC: (
         _purpose(KeyAlgorithm.TDES, "M3", "CGV"),
         _purpose(KeyAlgorithm.TDES, "E2", "CGV"),
     ),
+    KeyRole.SECCOS_MAC_CMAC: (
+        _purpose(KeyAlgorithm.AES, "M6", "CGV"),
+        _purpose(KeyAlgorithm.TDES, "M6", "CGV"),
+    ),
+    KeyRole.SECCOS_MAC_MASTER: (_purpose(KeyAlgorithm.TDES, "E2", "X"),),
     # The next three make values: a key that may only verify is not for them.
     KeyRole.PVK: (_purpose(KeyAlgorithm.TDES, "V2", "CG"),),
     KeyRole.PVK_3624: (_purpose(KeyAlgorithm.TDES, "V1", "CG"),),
@@ -91,7 +100,7 @@ def open_block(token: Token, role: KeyRole, issuer_id: str, text: str) -> ClearK
         kind = _PROTECTED_BY[header.version]
         label = _block_protection_key(token, issuer_id, kind)
         mac = token.mac if kind is KeyKind.AES_256 else token.tdes_mac
-        purpose = _purpose_for(role, header.usage)
+        purpose = _purpose_for(role, header)
         opened = keyblock.open_block(text, purpose, partial(mac, label), KEY_BYTES[kind])
     except KeyPurposeError:
         raise CeremonyError("the key in this block is not for this role") from None
@@ -127,10 +136,10 @@ def store(token: Token, role: KeyRole, issuer_id: str, key: ClearKey) -> KeyLabe
         value = odd_parity(value)
     _check_strength(key.kind, value)
     label = _next_label(token, role, issuer_id)
-    if role is KeyRole.SECCOS_MAC:
+    if role in LEFT_ROLES:
         # First, so that there is no MAC key without it.
         left = Secret(value.reveal()[:HALF_BYTES] * 2)
-        token.import_key(label.of(KeyRole.SECCOS_MAC_LEFT), key.kind, left)
+        token.import_key(label.of(LEFT_ROLES[role]), key.kind, left)
     token.import_key(label, key.kind, value)
     return label
 
@@ -147,10 +156,15 @@ def _block_protection_key(token: Token, issuer_id: str, kind: KeyKind) -> KeyLab
     return max(labels, key=lambda label: label.generation)
 
 
-def _purpose_for(role: KeyRole, usage: str) -> KeyPurpose:
+def _purpose_for(role: KeyRole, header: KeyBlockHeader) -> KeyPurpose:
     """Choose by what the header claims; opening the block proves it or refuses it."""
     purposes = PURPOSES[role]
-    return next((purpose for purpose in purposes if usage in purpose.usages), purposes[0])
+    claimed = (
+        purpose
+        for purpose in purposes
+        if header.usage in purpose.usages and header.algorithm == purpose.algorithm
+    )
+    return next(claimed, purposes[0])
 
 
 def _check_strength(kind: KeyKind, value: Secret[bytes]) -> None:
@@ -162,7 +176,7 @@ def _check_strength(kind: KeyKind, value: Secret[bytes]) -> None:
 
 
 def _next_label(token: Token, role: KeyRole, issuer_id: str) -> KeyLabel:
-    roles = {role, KeyRole.SECCOS_MAC_LEFT} if role is KeyRole.SECCOS_MAC else {role}
+    roles = {role, LEFT_ROLES.get(role, role)}
     taken = [
         label.generation
         for label in token.labels()

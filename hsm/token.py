@@ -29,6 +29,10 @@ class SessionKey(Protocol):
         """Encipher a multiple of 8 bytes in CBC mode."""
         ...
 
+    def mac(self, data: bytes) -> bytes:
+        """Make an 8-byte TDES-CMAC (NIST SP 800-38B)."""
+        ...
+
 
 class Token(Protocol):
     """A PKCS#11 token, or anything that can do the same. Used from one thread only."""

@@ -27,3 +27,8 @@ class DerivedKey:
     def encrypt_cbc(self, iv: bytes, data: bytes) -> bytes:
         """Encipher in CBC mode."""
         return bytes(self._key.encrypt(data, mechanism=Mechanism.DES3_CBC, mechanism_param=iv))
+
+    @device_call
+    def mac(self, data: bytes) -> bytes:
+        """Make a TDES-CMAC."""
+        return bytes(self._key.sign(data, mechanism=Mechanism.DES3_CMAC))

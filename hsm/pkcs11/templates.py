@@ -33,6 +33,7 @@ USAGE_ATTRIBUTES: Final[Mapping[Usage, frozenset[Attribute]]] = {
     Usage.SIGN: frozenset({Attribute.SIGN}),
     Usage.ENCRYPT_ONLY: frozenset({Attribute.ENCRYPT}),
     Usage.DECRYPT: frozenset({Attribute.DECRYPT, Attribute.DERIVE}),
+    Usage.DERIVE: frozenset({Attribute.DERIVE}),
 }
 SECRET_USAGES: Final = (
     Attribute.ENCRYPT,
@@ -58,7 +59,8 @@ SHARED_SECRET: Final[Mapping[Attribute, bool]] = {
     Attribute.EXTRACTABLE: False,
     **dict.fromkeys(SECRET_USAGES, False),
 }
-#: Every derived TDES key: a card key derives, a session key enciphers a MAC or deciphers a block.
+#: Every derived TDES key: a card key derives, a session key makes a MAC, by CMAC or by
+#: enciphering, or deciphers a block.
 DERIVED_KEY: Final[Mapping[Attribute, Any]] = {
     Attribute.TOKEN: False,
     Attribute.PRIVATE: True,
@@ -68,7 +70,7 @@ DERIVED_KEY: Final[Mapping[Attribute, Any]] = {
     Attribute.COPYABLE: False,
     Attribute.MODIFIABLE: False,
     **{
-        name: name in (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.DERIVE)
+        name: name in (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.SIGN, Attribute.DERIVE)
         for name in SECRET_USAGES
     },
     # A double-length key has no other length, and a device may refuse to be told.

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from crypto import emv
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
-from hsm.errors import CeremonyError, VaultUnavailable
+from hsm.errors import CeremonyError, KeyMissing
 from hsm.keys import OWN_ROLES, KeyKind, KeyLabel
 from tests.crypto.ciphers import tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 
@@ -33,6 +33,7 @@ class SoftwareSessionKey:
         self.encrypt = tdes_ecb(key)
         self.decrypt = tdes_ecb_decrypt(key)
         self.encrypt_cbc = tdes_cbc(key)
+        self.mac = tdes_cmac(key)
 
 
 class SoftwareToken:
@@ -134,10 +135,10 @@ class SoftwareToken:
 
     def _secret(self, label: KeyLabel) -> bytes:
         if label not in self.secrets:
-            raise VaultUnavailable("a key is not on the token")
+            raise KeyMissing("a key is not on the token")
         return self.secrets[label]
 
     def _private(self, label: KeyLabel) -> ec.EllipticCurvePrivateKey:
         if label not in self.private:
-            raise VaultUnavailable("a key is not on the token")
+            raise KeyMissing("a key is not on the token")
         return self.private[label]

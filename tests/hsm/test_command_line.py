@@ -1,10 +1,13 @@
 """``python -m hsm``: what an operator types, in processes of their own."""
 
 import json
+import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import psec
 import pytest
@@ -44,7 +47,6 @@ class Operator:
             text=True,
             timeout=60,
             check=False,
-            start_new_session=True,  # no terminal: what is not to be shown is read from *typed*
         )
         for secret in self.secrets:
             assert secret not in done.stdout + done.stderr
@@ -171,9 +173,13 @@ def import_kbpk(operator: Operator, *typed: str) -> Done:
         ISSUER,
         typed=lines(*(typed or (*COMPONENTS, KBPK_KCV))),
     )
-    for component in (*COMPONENTS, KBPK.hex().upper()):
-        assert component not in done.stdout + done.stderr
+    shows_no_component(done.stdout + done.stderr)
     return done
+
+
+def shows_no_component(output: str) -> None:
+    for component in (*COMPONENTS, KBPK.hex().upper()):
+        assert component not in output
 
 
 @pytest.fixture(scope="module")
@@ -280,10 +286,12 @@ def test_components_that_are_not_the_key_are_refused(
     [
         ("import-block", "block-protection", ISSUER, "file"),
         ("import-block", "seccos-mac-left", ISSUER, "file"),
+        ("import-block", "seccos-prw-retail-left", ISSUER, "file"),
         ("import-block", "pin", ISSUER, "file"),
         ("import-block", "pvk", "testbank0", "file"),
         ("import-block", "pvk", "testbank@1", "file"),
         ("import-components", "pvk", ISSUER),
+        ("import-components", "seccos-mac-left", ISSUER),
         ("import-components", "block-protection", "testbank012"),
     ],
     ids=str,
@@ -297,6 +305,99 @@ def test_an_import_of_what_is_never_imported_is_refused(
         main(arguments)
     assert refusal.value.code == 2
     assert "usage: python -m hsm" in capsys.readouterr().err
+
+
+class Terminal:
+    """The controlling terminal of one command."""
+
+    def __init__(self, softhsm: SoftHsm, *arguments: str, piped: bool) -> None:
+        self.screen, keyboard = os.openpty()
+        # Whoever leads a session and opens a terminal has it for its own.
+        command = ["sh", "-c", ': <"$0"; exec "$@"', os.ttyname(keyboard)]
+        self.process = subprocess.Popen(
+            [*command, sys.executable, "-m", "hsm", *arguments],
+            cwd=ROOT,
+            env={**environment(softhsm), "PYTHONUNBUFFERED": ""},
+            stdin=subprocess.PIPE if piped else keyboard,
+            stdout=subprocess.PIPE if piped else keyboard,
+            stderr=keyboard,
+            start_new_session=True,
+            text=True,
+        )
+        os.close(keyboard)
+        self.shown = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        os.close(self.screen)
+
+    def type(self, line: str, *, after: str) -> None:
+        """Wait for a prompt and answer it."""
+        while not self.shown.endswith(after):
+            assert something_comes(self.screen), self.shown
+            self.shown += os.read(self.screen, 1024).decode()
+        os.write(self.screen, f"{line}\n".encode())
+
+    def all_shown(self) -> str:
+        """Read the screen until the command has ended."""
+        while something_comes(self.screen):
+            try:
+                self.shown += os.read(self.screen, 1024).decode()
+            except OSError:  # nobody holds the other side any more
+                break
+        self.process.wait(timeout=20)
+        return self.shown
+
+
+def something_comes(file: int) -> bool:
+    return bool(select.select([file], [], [], 20)[0])
+
+
+IMPORT = ("import-components", "block-protection", ISSUER)
+
+
+def test_what_is_typed_at_a_terminal_is_not_shown(nobody: Operator) -> None:
+    with Terminal(nobody.softhsm, *IMPORT, piped=False) as terminal:
+        prompts = ["1 (not shown): ", "2 (not shown): ", "if there is none): "]
+        for component, prompt in zip(COMPONENTS, prompts, strict=True):
+            terminal.type(component, after=prompt)
+        terminal.type(KBPK_KCV, after="to import the key: ")
+        shows_no_component(terminal.all_shown())
+    assert terminal.process.returncode == 0
+    assert fingerprints(nobody.run("list").stdout)["block-protection@testbank01.g1"] == KBPK_KCV
+
+
+def test_what_is_piped_in_is_taken_though_there_is_a_terminal(nobody: Operator) -> None:
+    with Terminal(nobody.softhsm, *IMPORT, piped=True) as terminal:
+        process = terminal.process
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(lines(*COMPONENTS))
+        process.stdin.flush()
+        # Who pipes it in compares the KCV before going on.
+        assert something_comes(process.stdout.fileno())
+        assert process.stdout.readline() == f"KCV {KBPK_KCV}\n"
+        printed, _ = process.communicate(lines(KBPK_KCV), timeout=60)
+        assert (process.returncode, terminal.all_shown()) == (0, "")
+    assert fingerprints(printed) == {"block-protection@testbank01.g1": KBPK_KCV}
+
+
+def test_a_component_that_is_not_text_is_refused_and_not_shown(nobody: Operator) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hsm", *IMPORT],
+        cwd=ROOT,
+        env={**environment(nobody.softhsm), "PYTHONIOENCODING": "utf-8"},
+        input=b"\xff" * 32 + b"\n" + COMPONENTS[1].encode(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"what was typed is not text: nothing was imported\n"
 
 
 def test_nothing_is_published_or_sealed_while_a_role_has_no_key(nobody: Operator) -> None:

@@ -5,24 +5,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm.errors import CeremonyError
-from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.keys import LEFT_ROLES, OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 
 ROLES = {
     "pin": (KeyKind.AES_256, Usage.ENCRYPT),
     "pin-mac": (KeyKind.AES_256, Usage.MAC),
     "pan": (KeyKind.AES_256, Usage.ENCRYPT),
     "pan-mac": (KeyKind.AES_256, Usage.MAC),
+    "values": (KeyKind.AES_256, Usage.ENCRYPT),
+    "values-mac": (KeyKind.AES_256, Usage.MAC),
     "config-mac": (KeyKind.AES_256, Usage.MAC),
     "d1": (KeyKind.EC_P256, Usage.AGREE),
+    "page": (KeyKind.EC_P256, Usage.AGREE),
     "intake": (KeyKind.EC_P256, Usage.AGREE),
     "token-sign": (KeyKind.EC_P256, Usage.SIGN),
 }
 SHARED = {
     "block-protection": ((KeyKind.AES_256, KeyKind.TDES_2KEY), Usage.MAC),
     "seccos-pin": ((KeyKind.TDES_2KEY,), Usage.DECRYPT),
-    "seccos-prw": ((KeyKind.AES_256,), Usage.MAC),
+    "seccos-prw": ((KeyKind.AES_256, KeyKind.TDES_2KEY), Usage.MAC),
+    "seccos-prw-retail": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "seccos-prw-retail-left": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
     "seccos-mac": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
     "seccos-mac-left": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "seccos-mac-cmac": ((KeyKind.AES_256, KeyKind.TDES_2KEY), Usage.MAC),
+    "seccos-mac-master": ((KeyKind.TDES_2KEY,), Usage.DERIVE),
     "pvk": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
     "pvk-3624": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
     "prw": ((KeyKind.AES_256,), Usage.MAC),
@@ -38,6 +45,13 @@ def test_a_role_of_shared_keys_has_one_usage_and_mostly_one_kind() -> None:
     assert found == SHARED
     assert all(role.kind is role.kinds[0] for role in KeyRole)
     assert {*OWN_ROLES, *SHARED_ROLES} == {*KeyRole}
+
+
+def test_a_left_half_is_a_role_of_its_own_that_does_what_the_whole_key_does() -> None:
+    assert len({*LEFT_ROLES, *LEFT_ROLES.values()}) == 2 * len(LEFT_ROLES)
+    for whole, left in LEFT_ROLES.items():
+        assert str(left) == f"{whole}-left"
+        assert (left.kinds, left.usage) == (whole.kinds, whole.usage)
 
 
 @given(st.sampled_from(OWN_ROLES), st.integers(1, 999_999))

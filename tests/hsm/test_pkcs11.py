@@ -23,7 +23,9 @@ from hsm.errors import CeremonyError, LoginRefused, VaultUnavailable
 from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11 import Pkcs11Token
 from hsm.pkcs11 import token as device
+from hsm.pkcs11.derived_key import DerivedKey
 from hsm.settings import TokenSettings
+from hsm.shared_keys import ClearKey
 from tests.hsm.scenes import FIRST, OPERATIONS, ROUNDS, THREADS, play, start
 
 binding: Any = _pkcs11  # compiled without types
@@ -83,14 +85,18 @@ SECRETS = {
     "pin-mac": MAY_MAC,
     "pan": MAY_ENCRYPT,
     "pan-mac": MAY_MAC,
+    "values": MAY_ENCRYPT,
+    "values-mac": MAY_MAC,
     "config-mac": MAY_MAC,
     "d1": MAY_AGREE,
+    "page": MAY_AGREE,
     "intake": MAY_AGREE,
     "token-sign": MAY_SIGN,
 }
 PUBLISHED = {"TOKEN": True, "PRIVATE": False, "MODIFIABLE": False, "ENCRYPT": False, "WRAP": False}
 PUBLICS = {
     "d1": {**PUBLISHED, "VERIFY": False, "DERIVE": False},
+    "page": {**PUBLISHED, "VERIFY": False, "DERIVE": False},
     "intake": {**PUBLISHED, "VERIFY": False, "DERIVE": False},
     "token-sign": {**PUBLISHED, "VERIFY": True, "DERIVE": False},
 }
@@ -251,13 +257,18 @@ SHARED = {
     "block-protection": {**IMPORTED, **NO, "SIGN": True},
     "seccos-pin": {**IMPORTED, **NO, "DECRYPT": True, "DERIVE": True},
     "seccos-prw": {**IMPORTED, **NO, "SIGN": True},
+    "seccos-prw-retail": {**IMPORTED, **NO, "ENCRYPT": True},
+    "seccos-prw-retail-left": {**IMPORTED, **NO, "ENCRYPT": True},
     "seccos-mac": {**IMPORTED, **NO, "ENCRYPT": True},
     "seccos-mac-left": {**IMPORTED, **NO, "ENCRYPT": True},
+    "seccos-mac-cmac": {**IMPORTED, **NO, "SIGN": True},
+    "seccos-mac-master": {**IMPORTED, **NO, "DERIVE": True},
     "pvk": {**IMPORTED, **NO, "ENCRYPT": True},
     "pvk-3624": {**IMPORTED, **NO, "ENCRYPT": True},
     "prw": {**IMPORTED, **NO, "SIGN": True},
 }
 SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
+MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER]
 MASTER = KeyLabel(KeyRole.SECCOS_PIN, 1, "testbank01")
 #: What a derived key may do; it is there for the time of one request.
 DERIVED = {
@@ -266,6 +277,7 @@ DERIVED = {
     "TOKEN": False,
     "ENCRYPT": True,
     "DECRYPT": True,
+    "SIGN": True,
     "DERIVE": True,
 }
 
@@ -294,6 +306,15 @@ def test_an_imported_key_has_the_attributes_of_its_role_and_no_more(
     assert emptied.attributes(label) == emptied.expected_attributes(label) == SHARED[role]
     assert emptied.kind(label) is kind
     assert ceremony.report(emptied, label).as_expected
+
+
+@pytest.mark.parametrize(("role", "kind"), SHARED_KINDS)
+def test_an_imported_key_is_named_by_the_kcv_that_its_partner_knows(
+    emptied: Pkcs11Token, role: KeyRole, kind: KeyKind
+) -> None:
+    label, key = KeyLabel(role, 1, "testbank01"), some_key(kind)
+    emptied.import_key(label, kind, key)
+    assert ceremony.report(emptied, label).fingerprint == ClearKey(kind, key).kcv
 
 
 def test_a_key_of_another_kind_than_its_role_is_reported(emptied: Pkcs11Token) -> None:
@@ -363,10 +384,13 @@ def test_a_shared_key_is_never_made_here(token: Pkcs11Token, role: KeyRole) -> N
     assert token.labels() == before
 
 
-def test_a_derived_key_has_one_template_and_shows_nothing(emptied: Pkcs11Token) -> None:
-    imported(emptied, KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY)
-    for steps in ([bytes(16)], [bytes(16), b"session key data"]):
-        with emptied.derived(MASTER, *steps) as derived:
+@pytest.mark.parametrize("role", MASTER_ROLES)
+def test_a_derived_key_has_one_template_and_shows_nothing(
+    emptied: Pkcs11Token, role: KeyRole
+) -> None:
+    master = imported(emptied, role, KeyKind.TDES_2KEY)
+    for steps in ([bytes(16)], [bytes(16), b"session key data"], [bytes(16), b"halfhalf" * 2]):
+        with emptied.derived(master, *steps) as derived:
             assert read_back(derived._key, DERIVED) == DERIVED
             assert derived._key[Attribute.KEY_TYPE] == KeyType.DES2
             assert attempt(derived._key, "VALUE") is exceptions.AttributeSensitive
@@ -378,6 +402,7 @@ def test_no_derived_key_is_left_behind(emptied: Pkcs11Token) -> None:
     for number in range(200):
         with emptied.derived(MASTER, bytes(16), number.to_bytes(16)) as derived:
             derived.decrypt(bytes(8))
+            derived.mac(bytes(8))
     assert session_objects(emptied) == before
 
 
@@ -518,7 +543,7 @@ def test_a_mac_depends_on_every_bit_and_on_the_key(token: Pkcs11Token, role: Key
     others = {token.mac(label_of(other), data) for other in MAC_ROLES if other is not role}
     others |= {token.mac(label_of(role), changed) for changed in (data[:-1], data + b"\0", b"")}
     assert mac not in others
-    assert len(others) == 5
+    assert len(others) == len(MAC_ROLES) - 1 + 3
 
 
 def test_a_signature_verifies_in_software(token: Pkcs11Token) -> None:
@@ -653,8 +678,8 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
     error: type[PKCS11Error],
 ) -> None:
     label, missing = label_of(KeyRole.PIN), KeyLabel(KeyRole.PIN, 2)
-    session = FakeSession(FakeKey(label, error("with a detail")))
-    token = Pkcs11Token(None, session, SETTINGS)
+    key = FakeKey(label, error("with a detail"))
+    token, derived = Pkcs11Token(None, FakeSession(key), SETTINGS), DerivedKey(key)
     point = software_key(2)[1]
     for call in (
         lambda: token.encrypt_block(label, bytes(16)),
@@ -666,6 +691,10 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
         lambda: token.tdes_encrypt_cbc(label, bytes(8), bytes(8)),
         lambda: token.tdes_mac(label, bytes(8)),
         lambda: token.derived(label, bytes(16)).__enter__(),
+        lambda: derived.encrypt(bytes(8)),
+        lambda: derived.decrypt(bytes(8)),
+        lambda: derived.encrypt_cbc(bytes(8), bytes(8)),
+        lambda: derived.mac(bytes(8)),
         lambda: token.kind(label),
         lambda: token.import_key(missing, KeyKind.AES_256, Secret(bytes(32))),
         lambda: token.agree(label, point, INFO),

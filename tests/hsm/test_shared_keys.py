@@ -12,11 +12,11 @@ from crypto.keyblock import KEY_BYTES, KeyAlgorithm, KeyPurpose
 from crypto.secret import Secret
 from hsm import shared_keys
 from hsm.errors import CeremonyError
-from hsm.keys import SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.keys import LEFT_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.shared_keys import PURPOSES, ClearKey
 from hsm.token import Token
 from tests.contracts.software_token import SoftwareToken
-from tests.crypto.ciphers import aes_cmac, tdes_cbc, tdes_ecb, tdes_ecb_decrypt
+from tests.crypto.ciphers import aes_cmac, tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.vectors import Row, rows
 
@@ -54,6 +54,8 @@ def works_as(token: Token, label: KeyLabel, key: bytes) -> bool:
     data = bytes(range(16))
     match label.role.usage:
         case Usage.MAC:
+            if token.kind(label) is KeyKind.TDES_2KEY:
+                return token.tdes_mac(label, data) == tdes_cmac(key)(data)
             return token.mac(label, data) == aes_cmac(key)(data)
         case Usage.DECRYPT:
             return token.tdes_decrypt(label, data) == tdes_ecb_decrypt(key)(data)
@@ -61,6 +63,10 @@ def works_as(token: Token, label: KeyLabel, key: bytes) -> bool:
             enciphered = token.tdes_encrypt_cbc(label, bytes(8), data)
             assert enciphered == tdes_cbc(key)(bytes(8), data)
             return token.tdes_encrypt(label, data) == tdes_ecb(key)(data)
+        case Usage.DERIVE:
+            with token.derived(label, data) as derived:
+                child = tdes_ecb(key)(data)  # its parity counts for nothing
+                return derived.encrypt(data) == tdes_ecb(child)(data)
         case _:
             pytest.fail("no role of shared keys has this usage")
 
@@ -81,13 +87,16 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
         found.setdefault(str(role), set()).add(f"{algorithm} {usage} {mode}")
     assert found == {
         "seccos-pin": {"T P0 D", "T P0 B", "T E1 D", "T E1 B", "T E1 X"},
-        "seccos-prw": {"A M6 C", "A M6 G", "A M6 V"},
+        "seccos-prw": {"A M6 C", "A M6 G", "A M6 V", "T M6 C", "T M6 G", "T M6 V"},
+        "seccos-prw-retail": {"T M3 C", "T M3 G", "T M3 V"},
         "seccos-mac": {"T M3 C", "T M3 G", "T M3 V", "T E2 C", "T E2 G", "T E2 V"},
+        "seccos-mac-cmac": {"A M6 C", "A M6 G", "A M6 V", "T M6 C", "T M6 G", "T M6 V"},
+        "seccos-mac-master": {"T E2 X"},
         "pvk": {"T V2 C", "T V2 G"},
         "pvk-3624": {"T V1 C", "T V1 G"},
         "prw": {"A M6 C", "A M6 G"},
     }
-    assert {*PURPOSES} == {*SHARED_ROLES} - {KeyRole.BLOCK_PROTECTION, KeyRole.SECCOS_MAC_LEFT}
+    assert {*PURPOSES} == {*SHARED_ROLES} - {KeyRole.BLOCK_PROTECTION, *LEFT_ROLES.values()}
 
 
 # Key blocks
@@ -112,7 +121,7 @@ def test_what_psec_wraps_is_imported(
         .upper()
     )
     assert label == KeyLabel(role, 1, ISSUER)
-    assert any_token.kind(label) is role.kind
+    assert any_token.kind(label) is {"A": KeyKind.AES_256, "T": KeyKind.TDES_2KEY}[algorithm]
     assert works_as(any_token, label, key)
 
 
@@ -183,9 +192,19 @@ def test_what_is_no_key_block_is_refused(any_token: Token, text: str) -> None:
         (KeyRole.SECCOS_PIN, "K0", "T", "B"),
         (KeyRole.SECCOS_MAC, "M6", "T", "C"),
         (KeyRole.SECCOS_MAC, "E2", "T", "X"),
-        (KeyRole.SECCOS_PRW, "M6", "T", "C"),
+        (KeyRole.SECCOS_PRW, "M6", "T", "N"),
+        (KeyRole.SECCOS_PRW, "M3", "T", "C"),
         (KeyRole.SECCOS_PRW, "M3", "A", "C"),
+        (KeyRole.SECCOS_PRW_RETAIL, "M6", "T", "C"),
+        (KeyRole.SECCOS_PRW_RETAIL, "M3", "A", "C"),
+        (KeyRole.SECCOS_MAC_CMAC, "M3", "T", "C"),
+        (KeyRole.SECCOS_MAC_CMAC, "E2", "T", "C"),
+        (KeyRole.SECCOS_MAC_CMAC, "M6", "A", "X"),
+        (KeyRole.SECCOS_MAC_MASTER, "E2", "T", "C"),
+        (KeyRole.SECCOS_MAC_MASTER, "E1", "T", "X"),
+        (KeyRole.SECCOS_MAC_MASTER, "E2", "A", "X"),
         (KeyRole.PRW, "M6", "A", "V"),
+        (KeyRole.PRW, "M6", "T", "C"),
     ],
 )
 def test_a_key_for_something_else_is_refused(
@@ -204,6 +223,8 @@ def test_a_key_for_something_else_is_refused(
         (KeyRole.PVK, "V2", "T", 24),
         (KeyRole.PRW, "M6", "A", 16),
         (KeyRole.PRW, "M6", "A", 24),
+        (KeyRole.SECCOS_PRW, "M6", "A", 16),
+        (KeyRole.SECCOS_PRW, "M6", "T", 24),
     ],
 )
 def test_a_key_of_another_length_is_refused(
@@ -213,6 +234,17 @@ def test_a_key_of_another_length_is_refused(
     text = wrapped("D", os.urandom(size_bytes), usage, algorithm, "G")
     with pytest.raises(CeremonyError, match=NOT_FOR_IT):
         shared_keys.open_block(any_token, role, ISSUER, text)
+
+
+@pytest.mark.parametrize(("told", "claimed"), ["AT", "TA"])
+def test_a_role_of_two_algorithms_takes_the_one_that_the_block_proves(
+    any_token: Token, told: str, claimed: str
+) -> None:
+    bring_kbpk(any_token, "D")
+    text = wrapped("D", random_key(told), "M6", told, "C")
+    changed = text.replace(f"M6{told}C", f"M6{claimed}C")
+    with pytest.raises(CeremonyError, match=NOT_GENUINE):
+        shared_keys.open_block(any_token, KeyRole.SECCOS_PRW, ISSUER, changed)
 
 
 def test_a_block_opens_with_the_newest_key_of_its_issuer_and_of_its_version(
@@ -247,17 +279,18 @@ def test_a_key_is_imported_as_the_next_generation_of_its_issuer(any_token: Token
             assert works_as(any_token, label, key.value.reveal())
 
 
-def test_a_mac_key_brings_its_left_half_along(any_token: Token) -> None:
+@pytest.mark.parametrize(("role", "left"), LEFT_ROLES.items())
+def test_a_key_of_a_retail_mac_brings_its_left_half_along(
+    any_token: Token, role: KeyRole, left: KeyRole
+) -> None:
     # An import that was interrupted: the left half is there, the key is not.
-    orphan = KeyLabel(KeyRole.SECCOS_MAC_LEFT, 1, ISSUER)
+    orphan = KeyLabel(left, 1, ISSUER)
     any_token.import_key(orphan, KeyKind.TDES_2KEY, odd_parity(Secret(os.urandom(16))))
     key = os.urandom(16)
-    label = shared_keys.store(
-        any_token, KeyRole.SECCOS_MAC, ISSUER, ClearKey(KeyKind.TDES_2KEY, Secret(key))
-    )
+    label = shared_keys.store(any_token, role, ISSUER, ClearKey(KeyKind.TDES_2KEY, Secret(key)))
     assert label.generation == 2
     assert works_as(any_token, label, key)
-    assert works_as(any_token, label.of(KeyRole.SECCOS_MAC_LEFT), key[:8] * 2)
+    assert works_as(any_token, label.of(left), key[:8] * 2)
 
 
 @pytest.mark.parametrize("issuer_id", ["", "testbank0", "testbank012", "test@ank01"])

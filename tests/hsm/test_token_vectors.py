@@ -4,10 +4,13 @@ What no token of this service computes stands in ``NOT_IN_A_TOKEN``, each with i
 """
 
 import json
+import os
 from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
+import psec
+import pyemv
 import pytest
 
 from crypto import emv, kcv, retail_mac
@@ -24,10 +27,11 @@ from crypto.verification import ibm3624, pvv
 from crypto.verification.ibm3624 import DecimalisationTable, ValidationRule
 from crypto.verification.pvv import KeyIndex
 from hsm import shared_keys
-from hsm.keys import KeyKind, KeyLabel, KeyRole
+from hsm.keys import LEFT_ROLES, KeyKind, KeyLabel, KeyRole
 from hsm.shared_keys import ClearKey
 from hsm.token import SessionKey, Token
-from tests.crypto.ciphers import tdes_ecb
+from tests.crypto.ciphers import tdes_cmac, tdes_ecb, tdes_ecb_decrypt
+from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.profiles import Body, profile
 from tests.crypto.vectors import FOLDER, Row, rows
 from tests.crypto.verification.test_ibm3624 import PAN, rule_for
@@ -35,6 +39,8 @@ from tests.crypto.verification.test_ibm3624 import PAN, rule_for
 ISSUER: Final = "testbank01"
 CARD: Final = CardData(Pan("6725901234567890125"), 1, "2912")
 COUNTER: Final = 7
+MASTER: Final = "1F2F3D4C5B6B79890123456789ABCDEF"
+CMAC_ROLES: Final = [KeyRole.BLOCK_PROTECTION, KeyRole.SECCOS_PRW, KeyRole.SECCOS_MAC_CMAC]
 
 IN_A_TOKEN: Final = {
     "kcv.json": {"kcv", "kcv_pkcs11_pitfall"},
@@ -104,24 +110,21 @@ def imported(token: Token, role: KeyRole, key: str, kind: KeyKind | None = None)
     return label
 
 
-def imported_retail_mac(token: Token, key: str) -> Mac:
+def imported_retail_mac(token: Token, key: str, role: KeyRole = KeyRole.SECCOS_MAC) -> Mac:
     """Import a key with its left half beside it, as in life."""
     clear = ClearKey(KeyKind.TDES_2KEY, Secret(bytes.fromhex(key)))
-    label = shared_keys.store(token, KeyRole.SECCOS_MAC, ISSUER, clear)
-    left = partial(token.tdes_encrypt_cbc, label.of(KeyRole.SECCOS_MAC_LEFT))
+    label = shared_keys.store(token, role, ISSUER, clear)
+    left = partial(token.tdes_encrypt_cbc, label.of(LEFT_ROLES[role]))
     full = partial(token.tdes_encrypt_cbc, label)
     return lambda message: retail_mac.compute(message, left, full)
 
 
 def is_the_key(key: SessionKey, expected: str) -> bool:
     """A derived key cannot be read: it must work as the expected one does."""
-    data = bytes(range(8))
-    same = tdes_ecb(bytes.fromhex(expected))(data)
-    return (key.encrypt(data), key.decrypt(same), key.encrypt_cbc(bytes(8), data)) == (
-        same,
-        data,
-        same,
-    )
+    data, raw = bytes(range(8)), bytes.fromhex(expected)
+    same = tdes_ecb(raw)(data)
+    found = (key.encrypt(data), key.decrypt(same), key.encrypt_cbc(bytes(8), data), key.mac(data))
+    return found == (same, data, same, tdes_cmac(raw)(data))
 
 
 def given_bytes(row: Row, name: str) -> bytes:
@@ -153,13 +156,14 @@ def test_the_check_value_of_a_token_is_another(any_token: Token, row: Row) -> No
     assert text(value) == row["expected"]["AES_CMAC_zero_X9_24"]
 
 
+@pytest.mark.parametrize("role", CMAC_ROLES)
 @each("mac.json", "cmac_aes128")
-def test_aes_cmac(any_token: Token, row: Row) -> None:
-    label = imported(any_token, KeyRole.SECCOS_PRW, row["inputs"]["key"])
+def test_aes_cmac(any_token: Token, role: KeyRole, row: Row) -> None:
+    label = imported(any_token, role, row["inputs"]["key"])
     assert text(any_token.mac(label, given_bytes(row, "data"))) == row["expected"]
 
 
-@pytest.mark.parametrize(
+TDES_CMAC = pytest.mark.parametrize(
     "row",
     [
         parameter
@@ -167,16 +171,48 @@ def test_aes_cmac(any_token: Token, row: Row) -> None:
         if len(parameter.values[0]["inputs"]["key"]) == 32
     ],
 )
-def test_tdes_cmac(any_token: Token, row: Row) -> None:
-    label = imported(any_token, KeyRole.BLOCK_PROTECTION, row["inputs"]["key"], KeyKind.TDES_2KEY)
+
+
+@pytest.mark.parametrize("role", CMAC_ROLES)
+@TDES_CMAC
+def test_tdes_cmac(any_token: Token, role: KeyRole, row: Row) -> None:
+    label = imported(any_token, role, row["inputs"]["key"], KeyKind.TDES_2KEY)
     assert text(any_token.tdes_mac(label, given_bytes(row, "data"))) == row["expected"]
+
+
+@TDES_CMAC
+def test_tdes_cmac_under_a_derived_key(any_token: Token, row: Row) -> None:
+    label = imported(any_token, KeyRole.SECCOS_MAC_MASTER, MASTER)
+    # What the master key enciphers to the key of the vector.
+    data = tdes_ecb_decrypt(bytes.fromhex(MASTER))(given_bytes(row, "key"))
+    with any_token.derived(label, data) as key:
+        assert text(key.mac(given_bytes(row, "data"))) == row["expected"]
+
+
+@takes_tdes_the_old_way
+@pytest.mark.parametrize("size_bytes", [0, 1, 7, 8, 9, 15, 16, 47, 300])
+def test_macs_under_a_session_key_are_those_of_pyemv_and_psec(
+    any_token: Token, size_bytes: int
+) -> None:
+    label = imported(any_token, KeyRole.SECCOS_MAC_MASTER, MASTER)
+    steps, message = session_key.emv_csk(CARD, COUNTER), os.urandom(size_bytes)
+    card_key = pyemv.kd.derive_icc_mk_a(bytes.fromhex(MASTER), CARD.pan.reveal(), f"{CARD.psn:02}")
+    key = pyemv.kd.derive_common_sk(card_key, COUNTER.to_bytes(2).ljust(8, b"\0"))
+    expected = psec.mac.generate_retail_mac(key[:8] * 3, key[8:] * 3, message, 2, 8)
+
+    make = derived_retail_mac(any_token, label, steps.card_key, steps.session_key)
+    assert make(message) == pyemv.mac.mac_iso9797_3(key[:8], key[8:], message, 2) == expected
+    with any_token.derived(label, steps.card_key.key, steps.session_key.key) as session:
+        assert session.mac(message) == tdes_cmac(key)(message)
 
 
 @each("mac.json", "retail_mac_iso9797_1_alg3")
 def test_retail_mac(any_token: Token, row: Row) -> None:
     message, given = given_bytes(row, "data"), row["inputs"]
     if "key" in given:
-        assert text(imported_retail_mac(any_token, given["key"])(message)) == row["expected"]
+        for role in LEFT_ROLES:
+            make = imported_retail_mac(any_token, given["key"], role)
+            assert text(make(message)) == row["expected"]
         return
     # Here each of K1 and K2 is a TDES key itself, so that one token key does not make the end.
     first = imported(any_token, KeyRole.SECCOS_MAC, given["key1"])
@@ -339,7 +375,7 @@ def test_seccos_session_key(any_token: Token, row: Row) -> None:
 def test_seccos_prw(any_token: Token, row: Row) -> None:
     given = row["inputs"]
     if row["kind"].endswith("tdes_cmac"):
-        label = imported(any_token, KeyRole.BLOCK_PROTECTION, given["k_prw"], KeyKind.TDES_2KEY)
+        label = imported(any_token, KeyRole.SECCOS_PRW, given["k_prw"], KeyKind.TDES_2KEY)
         make, algorithm = partial(any_token.tdes_mac, label), "tdes-cmac"
     else:
         label = imported(any_token, KeyRole.SECCOS_PRW, given["k_prw"])
@@ -367,7 +403,7 @@ def test_seccos_script_mac(any_token: Token, row: Row) -> None:
 
 @each("seccos.json", "seccos_epb_mac")
 def test_seccos_mac_as_ibm_orders_it(any_token: Token, row: Row) -> None:
-    label = imported(any_token, KeyRole.SECCOS_PRW, row["inputs"]["k_epb_mac"])
+    label = imported(any_token, KeyRole.SECCOS_MAC_CMAC, row["inputs"]["k_epb_mac"])
     body = {"mac": {"alg": "aes-cmac", "length": 16, "input": ["pinBlock", "cdp"]}}
     enciphered = given_bytes(row, "message")[:8]
     value = mac.compute(enciphered, CARD, COUNTER, profile(body), partial(any_token.mac, label))
