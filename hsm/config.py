@@ -1,6 +1,6 @@
 """Vault configuration: what steers cryptography, sealed so that only an operator can change it.
 
-A configuration is JSON of one of three kinds. Its CMAC is made by a key of the token over
+A configuration is JSON of one of a few kinds. Its CMAC is made by a key of the token over
 issuer, kind, version, dates, key label and bytes, each length-prefixed. ``python -m hsm config
 seal`` makes it; the vault refuses bytes whose CMAC or dates fail.
 """
@@ -13,11 +13,21 @@ from functools import cached_property
 from hmac import compare_digest
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from crypto.errors import JoseError
+from crypto.errors import JoseError, VerificationError
 from crypto.jose import json_object, jwe
 from crypto.jose.jwk import EcPublicKey, parse_public
+from crypto.seccos.profile import SeccosProfile
+from crypto.verification.ibm3624 import DecimalisationTable, ValidationRule
+from crypto.verification.pvv import KeyIndex
 from crypto.weak_pins import PinPolicy
 from hsm.errors import CeremonyError, ConfigRefused
 from hsm.keys import KeyLabel, KeyRole
@@ -164,7 +174,7 @@ class PolicyBody(_Body):
 
 
 class RecipientBody(_Body):
-    """The public key that D1 gave us: GET pin is encrypted to it."""
+    """A partner's public key: GET pin is encrypted to D1's, verification values to the host's."""
 
     jwk: dict[str, Any]
 
@@ -182,16 +192,74 @@ class RecipientBody(_Body):
         return parse_public(self.jwk)
 
 
-BODIES: Final[Mapping[ConfigKind, type[_Body]]] = {
+Generation = Annotated[int, Field(ge=1, le=999_999)]
+
+
+class PvvBody(_Body):
+    """The Visa PVV: the key's index at the authorisation host, and which of our keys that is."""
+
+    key_index: Annotated[int, Field(ge=1, le=6)]
+    key_generation: Generation = 1
+
+    @cached_property
+    def index(self) -> KeyIndex:
+        """The index, parsed."""
+        return KeyIndex(self.key_index)
+
+
+class OffsetBody(_Body):
+    """The IBM 3624 offset: 16 digits for the nibbles 0 to F, and which digits of the PAN count."""
+
+    table: str
+    start: Annotated[int, Field(ge=0, le=18)] = 0
+    length: Annotated[int, Field(ge=1, le=16)] = 16
+    pad: Annotated[str, Field(pattern="^[0-9A-F]$")] = "F"
+    key_generation: Generation = 1
+
+    @field_validator("table")
+    @classmethod
+    def _is_a_table(cls, table: str) -> str:
+        try:
+            DecimalisationTable(table)
+        except VerificationError:
+            raise ValueError("16 digits, at least 8 of them different") from None
+        return table
+
+    @cached_property
+    def decimalisation(self) -> DecimalisationTable:
+        """The table, parsed."""
+        return DecimalisationTable(self.table)
+
+    @cached_property
+    def rule(self) -> ValidationRule:
+        """The rule, parsed."""
+        return ValidationRule(self.start, self.length, self.pad)
+
+
+class VerificationBody(_Body):
+    """The verification values that are made of every PIN; by default none."""
+
+    pvv: PvvBody | None = None
+    offset_3624: OffsetBody | None = None
+    prw: bool = False
+    """A PRW, laid out as in the SECCOS profile, which also says whose it is. Where that is D1's,
+    a PIN that does not come as SECCOS is refused."""
+    prw_key_generation: Generation = 1
+
+
+BODIES: Final[Mapping[ConfigKind, type[BaseModel]]] = {
     ConfigKind.WIRE: WireProfile,
     ConfigKind.POLICY: PolicyBody,
     ConfigKind.RECIPIENT: RecipientBody,
+    ConfigKind.SECCOS: SeccosProfile,
+    ConfigKind.VERIFICATION: VerificationBody,
+    ConfigKind.VERIFICATION_HOST: RecipientBody,
 }
-B = TypeVar("B", bound=_Body)
+B = TypeVar("B", bound=BaseModel)
 Mac = Callable[[KeyLabel, bytes], bytes]
 
 
-def parse_body(kind: ConfigKind, body: bytes) -> _Body:
+def parse_body(kind: ConfigKind, body: bytes) -> BaseModel:
     """Read the body of a configuration.
 
     Raises:
@@ -225,7 +293,7 @@ class ConfigReader:
     def __init__(self, mac: Mac, now: Callable[[], datetime]) -> None:
         self._mac = mac
         self._now = now
-        self._verified: dict[SealedConfig, _Body] = {}
+        self._verified: dict[SealedConfig, BaseModel] = {}
 
     def read(self, kind: ConfigKind, model: type[B], config: VaultConfig, issuer_id: str) -> B:
         """Return the body of the configuration of *kind*.
@@ -245,6 +313,16 @@ class ConfigReader:
         if not isinstance(body, model):
             raise ConfigRefused("a configuration is of another kind")
         return body
+
+    def find(
+        self, kind: ConfigKind, model: type[B], config: VaultConfig, issuer_id: str
+    ) -> B | None:
+        """Return the body of the configuration of *kind*, or None when the issuer has none.
+
+        Raises:
+            ConfigRefused: it has one, and :meth:`read` refuses it.
+        """
+        return self.read(kind, model, config, issuer_id) if kind in config else None
 
     def _verify(self, sealed: SealedConfig) -> None:
         try:

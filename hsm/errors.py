@@ -4,8 +4,12 @@
 
     HsmError
     ├── PinRejected        the JWE, the block or the PIN in it cannot be used: one answer for all
+    │   ├── NotGenuine     MAC or counter of a SECCOS payload are wrong: counts for the client
+    │   └── WrongPinData   block or PRW are wrong behind a valid MAC: counts for the card
     ├── WeakPinRefused     a well-formed PIN that the issuer's policy forbids
-    ├── TypeNotOffered     a PIN-block type that this vault does not take
+    ├── TypeNotOffered     a PIN-block type that the issuer's configuration does not take
+    ├── ValueNotPossible   the PIN cannot give a verification value that the issuer asks for
+    ├── CounterExhausted   the card has had as many changes as the SECCOS profile counts
     ├── PanRejected        the JWE or the PAN in it cannot be used
     │   ├── LuhnInvalid    the PAN's check digit is wrong
     │   └── CardIdHoldsPan the card id contains the PAN
@@ -26,12 +30,28 @@ class PinRejected(HsmError):
     """The PIN could not be taken. It never says why: that answer would be an oracle."""
 
 
+class NotGenuine(PinRejected):
+    """The SECCOS payload was not made for this change with D1's key. Only for counting."""
+
+
+class WrongPinData(PinRejected):
+    """A genuine SECCOS payload holds a PIN and a PRW that do not fit. Only for counting."""
+
+
 class WeakPinRefused(HsmError):
     """The PIN policy forbids this PIN."""
 
 
 class TypeNotOffered(HsmError):
-    """The vault does not take this PIN-block type."""
+    """The issuer's configuration does not take this PIN-block type."""
+
+
+class ValueNotPossible(HsmError):
+    """This PIN cannot give a verification value that the issuer's configuration asks for."""
+
+
+class CounterExhausted(HsmError):
+    """The SECCOS profile counts no further change of this card."""
 
 
 class PanRejected(HsmError):

@@ -13,9 +13,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType, Protocol
 
+from crypto.pin_image import ImageStyle
 from hsm.keys import KeyRole
 
 ISSUER_ID_CHARS: Final = 10
+SEQUENCE_NUMBER_MAX: Final = 99
+EXPIRY_PATTERN: Final = re.compile("(?:0[1-9]|1[0-2])[0-9]{2}")
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 
 SealedPin = NewType("SealedPin", bytes)
@@ -23,6 +26,9 @@ SealedPin = NewType("SealedPin", bytes)
 
 SealedPan = NewType("SealedPan", bytes)
 """Version, key label, nonce, AES-GCM ciphertext and tag, AES-CMAC."""
+
+SealedValue = NewType("SealedValue", bytes)
+"""The same of a verification value, bound to its kind too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +55,28 @@ class PinBlockType(StrEnum):
     SECCOS = "SECCOS"
 
 
+class ValueKind(StrEnum):
+    """What is kept of a PIN for those who check it; each is an oracle for the PIN."""
+
+    PVV = "pvv"
+    """The Visa PIN verification value."""
+    OFFSET_3624 = "offset-3624"
+    """The IBM 3624 offset."""
+    PRW = "prw"
+    """The PIN reference value, D1's or the issuer's own, with its random."""
+    SCRIPT = "script"
+    """The enciphered block and the MAC of a SECCOS payload, for the card itself."""
+
+
 class ConfigKind(StrEnum):
     """The kinds of vault configuration."""
 
     WIRE = "wire"
     POLICY = "policy"
     RECIPIENT = "recipient"
+    SECCOS = "seccos"
+    VERIFICATION = "verification"
+    VERIFICATION_HOST = "verification-host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +108,33 @@ class SealedCard:
     last_four: str
 
 
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What verification values know of a card beside its PAN: sequence number, expiry as MMYY.
+
+    Raises:
+        ValueError: a sequence number that is not 0 to 99, or not a month and a year.
+    """
+
+    sequence_number: int
+    expiry: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sequence_number <= SEQUENCE_NUMBER_MAX or not EXPIRY_PATTERN.fullmatch(
+            self.expiry
+        ):
+            raise ValueError("not the facts of a card")
+
+
+@dataclass(frozen=True, slots=True)
+class SealedChange:
+    """A PIN change, sealed; what is not in it is cleared."""
+
+    sealed_pin: SealedPin | None
+    """None when the PIN came as SECCOS: it is kept only as :attr:`values`."""
+    values: Mapping[ValueKind, SealedValue]
+
+
 class PinVault(Protocol):
     """The vault. Every verb is synchronous and raises errors of :mod:`hsm.errors` only.
 
@@ -112,13 +161,39 @@ class PinVault(Protocol):
         card: CardRef,
         sealed_pan: SealedPan,
         counter: int,
-    ) -> SealedPin:
+        facts: CardFacts,
+    ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*.
 
         Raises:
             PinRejected: the JWE, the block or the PIN cannot be used; one answer for all ways.
+                Its subclasses tell whom a SECCOS payload that failed counts against.
             WeakPinRefused: the policy forbids the PIN.
-            TypeNotOffered: the vault does not take this block type.
+            TypeNotOffered: the issuer's configuration does not take this block type.
+            ValueNotPossible: it asks for a verification value that this PIN cannot give.
+            CounterExhausted: the SECCOS profile does not count that far.
+        """
+        ...
+
+    def set_pin_from_page(
+        self,
+        jwe: str,
+        sid: str,
+        config: VaultConfig,
+        card: CardRef,
+        sealed_pan: SealedPan,
+        counter: int,
+        facts: CardFacts,
+    ) -> SealedChange:
+        """Take in the PIN of *card* from a page's JWE and seal it for change *counter*.
+
+        The JWE is to a key of role ``page``, its plaintext ``{"sid", "block"}``: a format-1 block
+        in 16 hexadecimal digits that was made in the page, and the hash of the page session, which
+        must be *sid*.
+
+        Raises:
+            PinRejected, WeakPinRefused, ValueNotPossible, CounterExhausted: as for
+                :meth:`set_pin_from_jwe`.
         """
         ...
 
@@ -131,6 +206,31 @@ class PinVault(Protocol):
         counter: int,
     ) -> str:
         """Hand out the PIN as an ISO-0 block in a compact JWE to the configured recipient."""
+        ...
+
+    def render_image(
+        self,
+        sealed_pin: SealedPin,
+        sealed_pan: SealedPan,
+        style: ImageStyle,
+        card: CardRef,
+        counter: int,
+    ) -> bytes:
+        """Draw the PIN as a PNG; every PNG of a style has the same size (crypto.pin_image)."""
+        ...
+
+    def export_values(
+        self,
+        values: Mapping[ValueKind, SealedValue],
+        config: VaultConfig,
+        card: CardRef,
+        counter: int,
+    ) -> str:
+        """Hand out verification values in a compact JWE to the issuer's authorisation host.
+
+        The plaintext is JSON: ``issuerId``, ``cardId``, ``counter``, and a member for each of
+        *values*, named as its kind.
+        """
         ...
 
     def seal_config(self, config: SealedConfig) -> SealedConfig:

@@ -2,8 +2,12 @@
 
 ::
 
-    sealed PIN   01 | n | key label, n bytes | block 16                           | CMAC 16
-    sealed PAN   01 | n | key label, n bytes | nonce 12, ciphertext 20, GCM tag 16 | CMAC 16
+    sealed PIN    01 | n | key label, n bytes | block 16                            | CMAC 16
+    sealed PAN    01 | n | key label, n bytes | nonce 12, ciphertext 20, GCM tag 16  | CMAC 16
+    sealed value  01 | n | key label, n bytes | nonce 12, ciphertext 256, GCM tag 16 | CMAC 16
+
+A verification value is JSON, filled up with spaces, so that its size does not tell the length of
+the PIN.
 
 The MAC key is the one of the same generation as the key in the label.
 """
@@ -13,7 +17,7 @@ from typing import Final
 
 from hsm.errors import CeremonyError, SealBroken
 from hsm.keys import KeyLabel, KeyRole
-from hsm.port import CardRef
+from hsm.port import CardRef, ValueKind
 
 VERSION: Final = 1
 CMAC_BYTES: Final = 16
@@ -21,9 +25,17 @@ PIN_BLOCK_BYTES: Final = 16
 NONCE_BYTES: Final = 12
 PAN_FIELD_BYTES: Final = 20
 GCM_TAG_BYTES: Final = 16
-PAN_BODY_BYTES: Final = NONCE_BYTES + PAN_FIELD_BYTES + GCM_TAG_BYTES
-BODY_BYTES: Final = {KeyRole.PIN: PIN_BLOCK_BYTES, KeyRole.PAN: PAN_BODY_BYTES}
-MAC_ROLES: Final = {KeyRole.PIN: KeyRole.PIN_MAC, KeyRole.PAN: KeyRole.PAN_MAC}
+VALUE_FIELD_BYTES: Final = 256
+BODY_BYTES: Final = {
+    KeyRole.PIN: PIN_BLOCK_BYTES,
+    KeyRole.PAN: NONCE_BYTES + PAN_FIELD_BYTES + GCM_TAG_BYTES,
+    KeyRole.VALUES: NONCE_BYTES + VALUE_FIELD_BYTES + GCM_TAG_BYTES,
+}
+MAC_ROLES: Final = {
+    KeyRole.PIN: KeyRole.PIN_MAC,
+    KeyRole.PAN: KeyRole.PAN_MAC,
+    KeyRole.VALUES: KeyRole.VALUES_MAC,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,21 @@ def pan_mac_input(card: CardRef, label: KeyLabel, body: bytes) -> bytes:
     """Bind a sealed PAN to its card."""
     return length_prefixed(
         b"pan", card.issuer_id.encode(), card.card_id.encode(), str(label).encode(), body
+    )
+
+
+def value_mac_input(
+    card: CardRef, counter: int, kind: ValueKind, label: KeyLabel, body: bytes
+) -> bytes:
+    """Bind a sealed verification value to its card, change counter and kind."""
+    return length_prefixed(
+        b"value",
+        card.issuer_id.encode(),
+        card.card_id.encode(),
+        counter.to_bytes(8),
+        kind.encode(),
+        str(label).encode(),
+        body,
     )
 
 

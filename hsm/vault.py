@@ -1,11 +1,12 @@
-"""PinVault over a Token: clear PINs and PANs are born and die in this file.
+"""PinVault over a Token: a verb opens what it needs, works, and seals; nothing clear is kept.
 
-Opening a sealed value checks its CMAC before anything else. Every failure of a JWE or a PIN
-block is the one ``PinRejected``.
+Every failure of a JWE or a PIN block is a ``PinRejected``.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
@@ -13,47 +14,57 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from crypto import pin_image
 from crypto.errors import CryptoError, JweError, JwsError, PinBlockError, WeakPinError
 from crypto.jose import json_object, jwe, jws
 from crypto.jose.jwk import EcPublicKey, Point, public_jwk, thumbprint
-from crypto.pinblock import PinBlockFormat, iso0, iso4
+from crypto.pin_image import ImageStyle
+from crypto.pinblock import PinBlockFormat, iso0, iso1
+from crypto.seccos.card import CardData
+from crypto.seccos.profile import SeccosProfile
 from crypto.translation import permit
 from crypto.types import Pan, Pin, PinBlock
-from crypto.weak_pins import check
-from hsm.config import ConfigReader, Iso0Wire, PolicyBody, RecipientBody, WireProfile, seal
+from crypto.weak_pins import PinPolicy, check
+from hsm.config import (
+    ConfigReader,
+    Iso0Wire,
+    PolicyBody,
+    RecipientBody,
+    VerificationBody,
+    WireProfile,
+    parse_body,
+    seal,
+)
 from hsm.errors import (
     CardIdHoldsPan,
     ConfigRefused,
     LuhnInvalid,
     PanRejected,
     PinRejected,
-    SealBroken,
     TypeNotOffered,
     VaultUnavailable,
     WeakPinRefused,
 )
-from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.keyring import Keyring
+from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
 from hsm.port import (
+    CardFacts,
     CardRef,
     ConfigKind,
     PinBlockType,
     SealedCard,
+    SealedChange,
     SealedConfig,
     SealedPan,
     SealedPin,
+    SealedValue,
+    ValueKind,
     VaultConfig,
 )
-from hsm.sealed import (
-    MAC_ROLES,
-    NONCE_BYTES,
-    PAN_FIELD_BYTES,
-    Envelope,
-    pack,
-    pan_mac_input,
-    pin_mac_input,
-    unpack,
-)
+from hsm.seals import Seals
+from hsm.seccos import Accepted, SeccosReader
 from hsm.token import Token
+from hsm.verification import Maker, Value
 
 HEARTBEAT_BYTES: Final = 16
 
@@ -67,7 +78,9 @@ class Vault:
 
     def __init__(self, token: Token, now: Callable[[], datetime]) -> None:
         self._token = token
-        self._active = _active_labels(token)
+        self._keyring = Keyring(token)
+        self._active = self._keyring.active
+        self._seals = Seals(token, self._keyring)
         self._public = {
             label: _public_key(token.public_point(label))
             for label in token.labels()
@@ -87,7 +100,7 @@ class Vault:
             raise LuhnInvalid
         if pan.reveal() in card.card_id:
             raise CardIdHoldsPan
-        return SealedCard(self._seal_pan(pan, card), pan.last_four)
+        return SealedCard(self._seals.seal_pan(pan, card), pan.last_four)
 
     def set_pin_from_jwe(
         self,
@@ -97,22 +110,53 @@ class Vault:
         card: CardRef,
         sealed_pan: SealedPan,
         counter: int,
-    ) -> SealedPin:
+        facts: CardFacts,
+    ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*."""
-        if block_type is not PinBlockType.ISO0:
-            raise TypeNotOffered
-        wire = self._configs.read(ConfigKind.WIRE, WireProfile, config, card.issuer_id)
-        policy = self._configs.read(ConfigKind.POLICY, PolicyBody, config, card.issuer_id)
-        pan = self._open_pan(sealed_pan, card)
+        rules = self._rules(config, card.issuer_id)
+        reader = None if block_type is PinBlockType.ISO0 else self._reader(rules, card.issuer_id)
+        data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
         try:
-            members = self._open_jwe(jwe, KeyRole.D1, wire.jwe.extra)
-            pin = _pin_of(members, wire.iso0, pan)
-            check(pin, policy.policy)
+            members = self._open_jwe(jwe, KeyRole.D1, rules.wire.jwe.extra)
+            if reader is None:
+                taken = Accepted(_pin_of(members, rules.wire.iso0, data.pan), {})
+            else:
+                taken = reader.read(members, data, _changes_before(counter))
+            if taken.pin is not None:
+                check(taken.pin, rules.policy)
         except WeakPinError:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
-        return self._seal_pin(pin, pan, card, counter)
+        # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
+        return self._change(taken, rules, data, card, counter, keep_pin=reader is None)
+
+    def set_pin_from_page(
+        self,
+        jwe: str,
+        sid: str,
+        config: VaultConfig,
+        card: CardRef,
+        sealed_pan: SealedPan,
+        counter: int,
+        facts: CardFacts,
+    ) -> SealedChange:
+        """Take in the PIN of *card* from a page's JWE and seal it for change *counter*."""
+        rules = self._rules(config, card.issuer_id)
+        data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
+        permit(PinBlockFormat.ISO1, PinBlockFormat.ISO4, same_pan=False)
+        try:
+            members = self._open_jwe(jwe, KeyRole.PAGE)
+            block = PinBlock.from_hex(_text(members, "block"))
+            if not compare_digest(_text(members, "sid").encode(), sid.encode()):
+                raise PinRejected
+            pin = iso1.decode(block)
+            check(pin, rules.policy)
+        except WeakPinError:
+            raise WeakPinRefused from None
+        except CryptoError:
+            raise PinRejected from None
+        return self._change(Accepted(pin, {}), rules, data, card, counter, keep_pin=True)
 
     def export_jwe(
         self,
@@ -126,17 +170,46 @@ class Vault:
         wire = self._configs.read(ConfigKind.WIRE, WireProfile, config, card.issuer_id)
         recipient = self._configs.read(ConfigKind.RECIPIENT, RecipientBody, config, card.issuer_id)
         permit(PinBlockFormat.ISO4, PinBlockFormat.ISO0, same_pan=True)
-        pan = self._open_pan(sealed_pan, card)
-        block = iso0.encode(self._open_pin(sealed_pin, pan, card, counter), pan)
+        pan = self._seals.open_pan(sealed_pan, card)
+        block = iso0.encode(self._seals.open_pin(sealed_pin, pan, card, counter), pan)
         plaintext = _iso0_plaintext(block, wire.iso0)
-        ephemeral = ec.generate_private_key(ec.SECP256R1())
-        return jwe.encrypt(plaintext, recipient.key, ephemeral=ephemeral, random=self._token.random)
+        return self._encrypt(plaintext, recipient.key)
+
+    def render_image(
+        self,
+        sealed_pin: SealedPin,
+        sealed_pan: SealedPan,
+        style: ImageStyle,
+        card: CardRef,
+        counter: int,
+    ) -> bytes:
+        """Draw the PIN as a PNG."""
+        pan = self._seals.open_pan(sealed_pan, card)
+        pin = self._seals.open_pin(sealed_pin, pan, card, counter)
+        return pin_image.render(pin, style, self._token.random)
+
+    def export_values(
+        self,
+        values: Mapping[ValueKind, SealedValue],
+        config: VaultConfig,
+        card: CardRef,
+        counter: int,
+    ) -> str:
+        """Hand out verification values in a JWE to the configured authorisation host."""
+        kind = ConfigKind.VERIFICATION_HOST
+        host = self._configs.read(kind, RecipientBody, config, card.issuer_id)
+        opened = {
+            kind: self._seals.open_value(sealed, kind, card, counter)
+            for kind, sealed in values.items()
+        }
+        return self._encrypt(_values_plaintext(opened, card, counter), host.key)
 
     def seal_config(self, config: SealedConfig) -> SealedConfig:
         """Check *config* and return it with the active key label and its CMAC."""
         sealed = seal(config, self._active[KeyRole.CONFIG_MAC], self._token.mac)
-        if config.kind is ConfigKind.RECIPIENT:
-            recipient = RecipientBody.model_validate_json(config.body).key
+        body = parse_body(sealed.kind, sealed.body)
+        if isinstance(body, RecipientBody):
+            recipient = body.key
             if thumbprint(recipient.x, recipient.y) in self._by_kid:
                 raise ConfigRefused("refused members: jwk is one of our own keys")
         return sealed
@@ -175,7 +248,7 @@ class Vault:
                 return self._reads_a_jwe(label, block)
             case Usage.SIGN:
                 return self._signs(label)
-            case Usage.ENCRYPT_ONLY | Usage.DECRYPT:
+            case Usage.ENCRYPT_ONLY | Usage.DECRYPT | Usage.DERIVE:
                 return False  # of shared keys only, and none of those is ever active
 
     def _reads_a_jwe(self, label: KeyLabel, block: bytes) -> bool:
@@ -210,64 +283,67 @@ class Vault:
             raise JweError
         return self._token.agree(label, point, other_info)
 
-    def _seal_pan(self, pan: Pan, card: CardRef) -> SealedPan:
-        label = self._active[KeyRole.PAN]
-        nonce = self._token.random(NONCE_BYTES)
-        digits = pan.reveal()
-        field = (bytes((len(digits),)) + digits.encode()).ljust(PAN_FIELD_BYTES, b"\0")
-        body = nonce + self._token.encrypt_gcm(label, nonce, field)
-        cmac = self._token.mac(label.of(KeyRole.PAN_MAC), pan_mac_input(card, label, body))
-        return SealedPan(pack(Envelope(label, body, cmac)))
+    def _change(
+        self,
+        taken: Accepted,
+        rules: "_Rules",
+        data: CardData,
+        card: CardRef,
+        counter: int,
+        *,
+        keep_pin: bool,
+    ) -> SealedChange:
+        """Make the verification values and seal everything for change *counter*."""
+        maker = Maker(self._token, self._keyring, card.issuer_id, rules.asked, rules.seccos)
+        values = maker.complete(taken.values, taken.pin, data, _changes_before(counter))
+        sealed_pin = None
+        if keep_pin and taken.pin is not None:
+            sealed_pin = self._seals.seal_pin(taken.pin, data.pan, card, counter)
+        seal = partial(self._seals.seal_value, card=card, counter=counter)
+        return SealedChange(sealed_pin, {kind: seal(value, kind) for kind, value in values.items()})
 
-    def _open_pan(self, sealed: SealedPan, card: CardRef) -> Pan:
-        envelope = unpack(sealed, KeyRole.PAN)
-        self._verify(envelope, pan_mac_input(card, envelope.label, envelope.body))
-        nonce, ciphertext = envelope.body[:NONCE_BYTES], envelope.body[NONCE_BYTES:]
-        field = self._token.decrypt_gcm(envelope.label, nonce, ciphertext)
-        return Pan(field[1 : 1 + field[0]].decode("ascii"))
+    def _encrypt(self, plaintext: bytes, recipient: EcPublicKey) -> str:
+        ephemeral = ec.generate_private_key(ec.SECP256R1())
+        return jwe.encrypt(plaintext, recipient, ephemeral=ephemeral, random=self._token.random)
 
-    def _seal_pin(self, pin: Pin, pan: Pan, card: CardRef, counter: int) -> SealedPin:
-        label = self._active[KeyRole.PIN]
-        block = iso4.encipher(
-            pin, pan, self._token.random, lambda clear: self._token.encrypt_block(label, clear)
+    def _rules(self, config: VaultConfig, issuer_id: str) -> "_Rules":
+        read, find = self._configs.read, self._configs.find
+        asked = find(ConfigKind.VERIFICATION, VerificationBody, config, issuer_id)
+        return _Rules(
+            read(ConfigKind.WIRE, WireProfile, config, issuer_id),
+            read(ConfigKind.POLICY, PolicyBody, config, issuer_id).policy,
+            find(ConfigKind.SECCOS, SeccosProfile, config, issuer_id),
+            asked or VerificationBody(),
         )
-        mac_input = pin_mac_input(card, counter, label, block)
-        cmac = self._token.mac(label.of(KeyRole.PIN_MAC), mac_input)
-        return SealedPin(pack(Envelope(label, block, cmac)))
 
-    def _open_pin(self, sealed: SealedPin, pan: Pan, card: CardRef, counter: int) -> Pin:
-        envelope = unpack(sealed, KeyRole.PIN)
-        self._verify(envelope, pin_mac_input(card, counter, envelope.label, envelope.body))
-        label = envelope.label
-        try:
-            return iso4.decipher(
-                envelope.body, pan, lambda block: self._token.decrypt_block(label, block)
-            )
-        except CryptoError:
-            # The CMAC was right: this PIN was sealed for another PAN of the same card.
-            raise SealBroken from None
-
-    def _verify(self, envelope: Envelope, mac_input: bytes) -> None:
-        if not compare_digest(self._token.mac(envelope.mac_label, mac_input), envelope.cmac):
-            raise SealBroken
+    def _reader(self, rules: "_Rules", issuer_id: str) -> SeccosReader:
+        if rules.seccos is None:
+            raise TypeNotOffered
+        return SeccosReader(self._token, self._keyring, issuer_id, rules.seccos)
 
 
-def _active_labels(token: Token) -> dict[KeyRole, KeyLabel]:
-    """Choose the highest generation of each role; sealing roles need their MAC key beside it."""
-    labels = set(token.labels())
-    active = {
-        role: max((x for x in labels if x.role is role), key=lambda x: x.generation, default=None)
-        for role in OWN_ROLES
-    }
-    complete = {role: label for role, label in active.items() if label is not None}
-    partners = {complete[role].of(mac) for role, mac in MAC_ROLES.items() if role in complete}
-    if len(complete) != len(OWN_ROLES) or not partners <= labels:
-        raise VaultUnavailable("a key is not on the token")
-    return complete
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What an issuer's configuration says of setting a PIN."""
+
+    wire: WireProfile
+    policy: PinPolicy
+    seccos: SeccosProfile | None
+    asked: VerificationBody
 
 
 def _public_key(point: Point) -> EcPublicKey:
     return EcPublicKey(thumbprint(point.x, point.y), point.x, point.y)
+
+
+def _changes_before(counter: int) -> int:
+    """Count the changes before this one; a PIN that comes with its card is change 0."""
+    return max(counter - 1, 0)
+
+
+def _card_data(pan: Pan, facts: CardFacts) -> CardData:
+    month, year = facts.expiry[:2], facts.expiry[2:]
+    return CardData(pan, facts.sequence_number, year + month)
 
 
 def _pin_of(members: Mapping[str, object], wire: Iso0Wire, pan: Pan) -> Pin:
@@ -284,6 +360,17 @@ def _iso0_plaintext(block: PinBlock, wire: Iso0Wire) -> bytes:
         wire.field.encode(),
         (text.upper() if wire.hex_case == "upper" else text).encode(),
     )
+
+
+def _values_plaintext(values: Mapping[ValueKind, Value], card: CardRef, counter: int) -> bytes:
+    members: dict[str, object] = {
+        "issuerId": card.issuer_id,
+        "cardId": card.card_id,
+        "counter": counter,
+    }
+    return json.dumps(
+        members | {kind: json.loads(value.reveal()) for kind, value in values.items()}
+    ).encode()
 
 
 def _text(members: Mapping[str, object], name: str) -> str:

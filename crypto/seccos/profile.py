@@ -50,7 +50,7 @@ _HEX_PART: Final = "hex:(?:[0-9A-Fa-f]{2}){1,64}"
 CardTemplate = Annotated[str, Field(pattern=f"^(?:{_CARD_PART})+$")]
 PrwPart = Annotated[str, Field(pattern=f"^(?:{_COMMON_PART}|length|pin|pinField|{_HEX_PART})$")]
 MacPart = Annotated[str, Field(pattern=f"^(?:{_COMMON_PART}|pinBlock|prw|{_HEX_PART})$")]
-KeyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
+_GENERATION: Final = r"(?:\.g([1-9][0-9]{0,5}))?"
 Member = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Names = Annotated[tuple[Member, ...], Field(min_length=1, max_length=16)]
 
@@ -81,8 +81,13 @@ class PinBlockProfile(_Section):
     session_key: Literal["none", "emv_csk"] = "none"
     """``none``: the key is used as it is. ``emv_csk``: it is an issuer master key; card key by
     EMV option A, common session key with R = counter in 2 bytes and 6 zero bytes."""
-    key_label: KeyName = "d1.spe"
-    """The name of the key that deciphers the block."""
+    key_label: Annotated[str, Field(pattern=rf"^d1\.spe{_GENERATION}$")] = "d1.spe"
+    """The key that deciphers the block: ``d1.spe``, the first one, or ``d1.spe.g2`` and so on."""
+
+    @property
+    def key_generation(self) -> int:
+        """The generation in ``key_label``; a payload may name another."""
+        return _generation(self.key_label)
 
     @property
     def block_bytes(self) -> int:
@@ -125,8 +130,13 @@ class PrwProfile(_Section):
     random: Literal["payload", "issuer", "none"] = "payload"
     """4 random bytes: in D1's payload; drawn by the issuer, whose PRW is then the only one; or
     not used."""
-    key_label: KeyName = "d1.prw.ver"
-    """The name of the key of the PRW."""
+    key_label: Annotated[str, Field(pattern=rf"^d1\.prw\.ver{_GENERATION}$")] = "d1.prw.ver"
+    """The key of the PRW: ``d1.prw.ver``, or ``d1.prw.ver.g2`` and so on."""
+
+    @property
+    def key_generation(self) -> int:
+        """The generation in ``key_label``; a payload may name another."""
+        return _generation(self.key_label)
 
     @property
     def tag_bytes(self) -> int:
@@ -162,8 +172,13 @@ class MacProfile(_Section):
     script command; IBM's MAC of a PIN block is ``pinBlock cdp``."""
     session_key: Literal["none", "emv_csk"] = "none"
     """As for the block; TDES only."""
-    key_label: KeyName = "d1.smi"
-    """The name of the key of the MAC."""
+    key_label: Annotated[str, Field(pattern=rf"^d1\.smi{_GENERATION}$")] = "d1.smi"
+    """The key of the MAC: ``d1.smi``, or ``d1.smi.g2`` and so on."""
+
+    @property
+    def key_generation(self) -> int:
+        """The generation in ``key_label``; a payload may name another."""
+        return _generation(self.key_label)
 
 
 class CounterProfile(_Section):
@@ -256,6 +271,11 @@ class SeccosProfile(_Section):
 
 
 Rule = tuple[tuple[str, ...], str]
+
+
+def _generation(key_label: str) -> int:
+    _, _, generation = key_label.partition(".g")
+    return int(generation or 1)
 
 
 def card_parts(template: str) -> list[str]:

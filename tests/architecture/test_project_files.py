@@ -2,12 +2,16 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from pydantic import BaseModel
 
 from cms.settings import Settings
+from crypto.seccos.profile import SeccosProfile
+from hsm.config import VerificationBody
 from hsm.settings import TokenSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,3 +65,18 @@ def test_every_setting_is_in_the_readme(variable: str) -> None:
 
 def test_the_compose_file_says_that_it_was_not_run() -> None:
     assert "was not run" in (ROOT / "docker-compose.yml").read_text()
+
+
+def members_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from members_of(inner, f"{name}.")
+        else:
+            yield prefix + name
+
+
+@pytest.mark.parametrize("model", [SeccosProfile, VerificationBody])
+def test_every_member_of_the_configuration_is_on_its_page(model: type[BaseModel]) -> None:
+    page = (ROOT / "docs" / "seccos.md").read_text()
+    assert [name for name in members_of(model) if f"`{name}`" not in page] == []

@@ -11,10 +11,12 @@ from jwcrypto.jwk import JWK
 from cms.sandbox.d1_client import decrypt, iso0_pin
 from hsm.keys import KeyRole
 from hsm.port import (
+    CardFacts,
     CardRef,
     ConfigKind,
     PinBlockType,
     PinVault,
+    SealedChange,
     SealedConfig,
     SealedPan,
     SealedPin,
@@ -24,6 +26,7 @@ from tests.bank import PAN, config
 
 ISSUER_ID = "testbank01"
 CARD = CardRef(ISSUER_ID, "card-1")
+FACTS = CardFacts(1, "1229")
 PIN = "4071"
 LONG_PINS: Mapping[str, object] = {"length_max": 12}
 
@@ -35,6 +38,7 @@ class Issuer:
     vault: PinVault
     config: VaultConfig
     d1_key: JWK
+    issuer_id: str = ISSUER_ID
 
     @property
     def d1_jwk(self) -> dict[str, str]:
@@ -55,12 +59,25 @@ class Issuer:
     def seal_pan(self, pan: str = PAN, card: CardRef = CARD) -> SealedPan:
         return self.vault.seal_pan(self.pan_jwe(pan), card).sealed_pan
 
+    def change(
+        self,
+        jwe: str,
+        sealed_pan: SealedPan,
+        block_type: PinBlockType = PinBlockType.ISO0,
+        card: CardRef = CARD,
+        counter: int = 1,
+        facts: CardFacts = FACTS,
+    ) -> SealedChange:
+        return self.vault.set_pin_from_jwe(
+            jwe, block_type, self.config, card, sealed_pan, counter, facts
+        )
+
     def set_jwe(
         self, jwe: str, sealed_pan: SealedPan, card: CardRef = CARD, counter: int = 1
     ) -> SealedPin:
-        return self.vault.set_pin_from_jwe(
-            jwe, PinBlockType.ISO0, self.config, card, sealed_pan, counter
-        )
+        sealed_pin = self.change(jwe, sealed_pan, card=card, counter=counter).sealed_pin
+        assert sealed_pin is not None
+        return sealed_pin
 
     def set_pin(
         self,
@@ -102,13 +119,13 @@ class Issuer:
 
     def configured(self, kind: ConfigKind, body: Mapping[str, object]) -> "Issuer":
         """Seal another configuration and use it."""
-        return self.with_config(kind, self.vault.seal_config(config(ISSUER_ID, kind, body)))
+        return self.with_config(kind, self.vault.seal_config(config(self.issuer_id, kind, body)))
 
 
-def open_issuer(vault: PinVault) -> Issuer:
+def open_issuer(vault: PinVault, issuer_id: str = ISSUER_ID) -> Issuer:
     """Seal an issuer's configuration: all defaults, and a new recipient key of D1."""
     d1_key = JWK.generate(kty="EC", crv="P-256", kid="d1-2026")
-    issuer = Issuer(vault, {}, d1_key)
+    issuer = Issuer(vault, {}, d1_key, issuer_id)
     for kind, body in (
         (ConfigKind.WIRE, {}),
         (ConfigKind.POLICY, {}),

@@ -19,6 +19,7 @@ from tests.contracts.software_token import SoftwareToken
 ISSUER_ID = "testbank01"
 LABEL = KeyLabel(KeyRole.CONFIG_MAC, 1)
 SECRET_LOOKING = "4111111111111111"
+TABLE = "0123456701234567"
 
 # As text
 
@@ -153,6 +154,80 @@ def test_what_is_not_a_configuration_is_refused(text: str) -> None:
         (ConfigKind.RECIPIENT, {"jwk": SECRET_LOOKING}, "jwk"),
         (ConfigKind.RECIPIENT, {"jwk": {"kty": "EC", "x": SECRET_LOOKING}}, "body"),
         (ConfigKind.RECIPIENT, {"jwk": {"kty": "oct", "k": SECRET_LOOKING}}, "body"),
+        (ConfigKind.VERIFICATION_HOST, {}, "jwk"),
+        (ConfigKind.VERIFICATION_HOST, {"jwk": {"kty": "EC", "x": SECRET_LOOKING}}, "body"),
+        (ConfigKind.VERIFICATION, {"cvv": {}}, "cvv"),
+        (ConfigKind.VERIFICATION, {"prw": 1}, "prw"),
+        (ConfigKind.VERIFICATION, {"prw_key_generation": 0}, "prw_key_generation"),
+        (ConfigKind.VERIFICATION, {"pvv": True}, "pvv"),
+        (ConfigKind.VERIFICATION, {"pvv": {}}, "pvv.key_index"),
+        *(
+            (ConfigKind.VERIFICATION, {"pvv": {"key_index": index}}, "pvv.key_index")
+            for index in (-1, 0, 7, True, 1.0, "1", None)
+        ),
+        (ConfigKind.VERIFICATION, {"pvv": {"key_index": 1, "pvk": "00" * 16}}, "pvv.pvk"),
+        *(
+            (
+                ConfigKind.VERIFICATION,
+                {"pvv": {"key_index": 1, "key_generation": generation}},
+                "pvv.key_generation",
+            )
+            for generation in (0, 1_000_000, True, "1")
+        ),
+        (ConfigKind.VERIFICATION, {"offset_3624": {}}, "offset_3624.table"),
+        *(
+            (ConfigKind.VERIFICATION, {"offset_3624": {"table": table}}, "offset_3624.table")
+            for table in (
+                "",
+                "0123456701234567"[:15],
+                "01234567012345670",
+                "0123456012345601",
+                "0" * 16,
+                "012345670123456F",
+                "0123456701234567\n",
+                "012345670123456\u0667",
+                123456701234567,
+                list("0123456701234567"),
+            )
+        ),
+        *(
+            (
+                ConfigKind.VERIFICATION,
+                {"offset_3624": {"table": TABLE, name: value}},
+                f"offset_3624.{name}",
+            )
+            for name, value in (
+                ("start", -1),
+                ("start", 19),
+                ("length", 0),
+                ("length", 17),
+                ("pad", "f"),
+                ("pad", "FF"),
+                ("pad", ""),
+                ("check_digits", 4),
+            )
+        ),
+        (ConfigKind.SECCOS, {"cipher": "aes"}, "cipher"),
+        (ConfigKind.SECCOS, {"verify": "opaque"}, "verify"),
+        (ConfigKind.SECCOS, {"errors": {"conflict": 409}}, "errors.conflict"),
+        (ConfigKind.SECCOS, {"pin_block": {"selfenc": "replace"}}, "verify"),
+        *(
+            (ConfigKind.SECCOS, {section: {"session_key": name}}, f"{section}.session_key")
+            for section in ("pin_block", "mac")
+            for name in ("emv_csk_arqc", "visa_xor")
+        ),
+        (ConfigKind.SECCOS, {"pin_block": {"key_label": "d1.prw.ver"}}, "pin_block.key_label"),
+        (ConfigKind.SECCOS, {"prw": {"key_label": "pin.g1"}}, "prw.key_label"),
+        (ConfigKind.SECCOS, {"mac": {"key_label": "d1.smi.g0"}}, "mac.key_label"),
+        (ConfigKind.SECCOS, {"mac": {"input": ["pinBlock", SECRET_LOOKING]}}, "mac.input.1"),
+        (ConfigKind.SECCOS, {"mac": {"length": 9}}, "mac.length"),
+        (ConfigKind.SECCOS, {"counter": {"max": 65536}}, "counter.max, mac.input"),
+        (
+            ConfigKind.SECCOS,
+            {"payload": {"key_ids": [{"name": "a", "generation": 0}]}},
+            "payload.key_ids.0.generation",
+        ),
+        (ConfigKind.SECCOS, {"payload": {"mac": ["prw"]}}, "payload"),
     ],
     ids=str,
 )
@@ -235,6 +310,62 @@ POLICY_DEFAULTS = {
     "refuse_repeated": True,
     "refuse_runs": True,
 }
+VERIFICATION_DEFAULTS = {
+    "pvv": None,
+    "offset_3624": None,
+    "prw": False,
+    "prw_key_generation": 1,
+}
+SECCOS_DEFAULTS = {
+    "version": "design-default",
+    "pin_block": {
+        "clear_format": "iso2",
+        "selfenc": "none",
+        "cipher": "tdes-ecb",
+        "iv": "0000000000000000",
+        "padding": "none",
+        "session_key": "none",
+        "key_label": "d1.spe",
+    },
+    "prw": {
+        "alg": "aes-cmac",
+        "encoding": "lv",
+        "template": [],
+        "pan": "full",
+        "cdp": "{psn:u16}",
+        "cdt": "{expiry:yymm}",
+        "counter_binding": "cdt_suffix",
+        "random": "payload",
+        "key_label": "d1.prw.ver",
+    },
+    "mac": {
+        "alg": "iso9797-alg3-pad2",
+        "length": 8,
+        "input": ["hex:8424000210", "counter:u16be", "pinBlock"],
+        "session_key": "none",
+        "key_label": "d1.smi",
+    },
+    "counter": {
+        "width": 2,
+        "rule": "current",
+        "start": 0,
+        "max": 65535,
+        "increment": "on_success",
+    },
+    "payload": {
+        "pin_block": ["pinBlock", "pinblock", "block", "encryptedPinBlock", "epb", "value"],
+        "prw": ["prw", "pinReferenceWord", "pinReferenceValue"],
+        "prw_random": ["prwRandom", "random", "rnd", "prwRnd"],
+        "mac": ["mac", "scriptMac", "pinBlockMac"],
+        "counter": ["pinChangeCounter", "changeCounter", "counter", "pcc"],
+        "counter_text": "decimal",
+        "key_id": ["keyId", "keyVersion", "keyRef", "kcv"],
+        "key_ids": [],
+    },
+    "verify": "full",
+    "prw_source": "d1",
+    "errors": {"conflict": 400},
+}
 
 
 @pytest.fixture(scope="module")
@@ -244,13 +375,34 @@ def token() -> SoftwareToken:
 
 @pytest.mark.parametrize(
     ("kind", "defaults"),
-    [(ConfigKind.WIRE, WIRE_DEFAULTS), (ConfigKind.POLICY, POLICY_DEFAULTS)],
+    [
+        (ConfigKind.WIRE, WIRE_DEFAULTS),
+        (ConfigKind.POLICY, POLICY_DEFAULTS),
+        (ConfigKind.VERIFICATION, VERIFICATION_DEFAULTS),
+        (ConfigKind.SECCOS, SECCOS_DEFAULTS),
+    ],
 )
 def test_every_default_is_written_out_when_a_configuration_is_sealed(
     token: SoftwareToken, kind: ConfigKind, defaults: Mapping[str, object]
 ) -> None:
     sealed = seal(config(ISSUER_ID, kind, {}), LABEL, token.mac)
     assert json.loads(sealed.body) == defaults
+
+
+def test_the_defaults_of_the_values_that_are_asked_for_are_written_out_too(
+    token: SoftwareToken,
+) -> None:
+    body = {"pvv": {"key_index": 6}, "offset_3624": {"table": TABLE}}
+    sealed = seal(config(ISSUER_ID, ConfigKind.VERIFICATION, body), LABEL, token.mac)
+    written = json.loads(sealed.body)
+    assert written["pvv"] == {"key_index": 6, "key_generation": 1}
+    assert written["offset_3624"] == {
+        "table": TABLE,
+        "start": 0,
+        "length": 16,
+        "pad": "F",
+        "key_generation": 1,
+    }
 
 
 def test_a_recipient_is_sealed_with_every_member_it_came_with(token: SoftwareToken) -> None:
@@ -365,3 +517,18 @@ def test_a_configuration_that_was_refused_once_is_refused_again(token: SoftwareT
     for _ in range(2):
         with pytest.raises(ConfigRefused, match="not sealed"):
             read(reader, unsealed)
+
+
+def test_what_an_issuer_need_not_have_is_found_or_not(token: SoftwareToken) -> None:
+    reader = ConfigReader(token.mac, Clock())
+    sealed = seal(config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, token.mac)
+    assert reader.find(ConfigKind.POLICY, PolicyBody, {}, ISSUER_ID) is None
+    found = reader.find(ConfigKind.POLICY, PolicyBody, {ConfigKind.POLICY: sealed}, ISSUER_ID)
+    assert found == PolicyBody(length_max=6)
+
+
+def test_what_is_there_and_is_refused_does_not_pass_for_missing(token: SoftwareToken) -> None:
+    reader = ConfigReader(token.mac, Clock())
+    unsealed = {ConfigKind.POLICY: config(ISSUER_ID, ConfigKind.POLICY, {})}
+    with pytest.raises(ConfigRefused, match="not sealed"):
+        reader.find(ConfigKind.POLICY, PolicyBody, unsealed, ISSUER_ID)

@@ -6,20 +6,23 @@ from hypothesis import strategies as st
 
 from hsm.errors import SealBroken
 from hsm.keys import KeyLabel, KeyRole
-from hsm.port import CardRef
+from hsm.port import CardRef, ValueKind
 from hsm.sealed import (
+    MAC_ROLES,
     Envelope,
     length_prefixed,
     pack,
     pan_mac_input,
     pin_mac_input,
     unpack,
+    value_mac_input,
 )
 
-BODY_BYTES = {KeyRole.PIN: 16, KeyRole.PAN: 48}
+BODY_BYTES = {KeyRole.PIN: 16, KeyRole.PAN: 48, KeyRole.VALUES: 284}
 CARD = CardRef("testbank01", "card-1")
 PIN_LABEL = KeyLabel(KeyRole.PIN, 1)
 PAN_LABEL = KeyLabel(KeyRole.PAN, 12)
+VALUES_LABEL = KeyLabel(KeyRole.VALUES, 3)
 
 
 def sealed(role: KeyRole, generation: int = 1) -> bytes:
@@ -33,6 +36,11 @@ def test_a_sealed_pin_is_version_label_block_and_cmac() -> None:
 def test_a_sealed_pan_is_version_label_nonce_ciphertext_tag_and_cmac() -> None:
     expected = "01" + "07" + b"pan.g12".hex() + "bb" * (12 + 20 + 16) + "cc" * 16
     assert sealed(KeyRole.PAN, 12).hex() == expected
+
+
+def test_a_sealed_value_is_version_label_nonce_ciphertext_tag_and_cmac() -> None:
+    expected = "01" + "09" + b"values.g3".hex() + "bb" * (12 + 256 + 16) + "cc" * 16
+    assert sealed(KeyRole.VALUES, 3).hex() == expected
 
 
 def test_the_cmac_of_a_pin_covers_issuer_card_counter_label_and_block() -> None:
@@ -49,6 +57,20 @@ def test_the_cmac_of_a_pan_covers_issuer_card_label_and_ciphertext() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["pvv", "offset-3624", "prw", "script"])
+def test_the_cmac_of_a_value_covers_issuer_card_counter_kind_label_and_ciphertext(
+    kind: str,
+) -> None:
+    assert value_mac_input(CARD, 258, ValueKind(kind), VALUES_LABEL, b"\xbb" * 284) == (
+        b"\0\0\0\x05value\0\0\0\x0atestbank01\0\0\0\x06card-1"
+        b"\0\0\0\x08\0\0\0\0\0\0\x01\x02"
+        + len(kind).to_bytes(4)
+        + kind.encode()
+        + b"\0\0\0\x09values.g3\0\0\x01\x1c"
+        + b"\xbb" * 284
+    )
+
+
 @pytest.mark.parametrize("role", BODY_BYTES)
 @given(generation=st.integers(1, 999_999), body=st.binary(), cmac=st.binary(min_size=16))
 def test_an_envelope_is_read_as_it_was_packed(
@@ -60,12 +82,21 @@ def test_an_envelope_is_read_as_it_was_packed(
 
 
 @pytest.mark.parametrize(
-    ("role", "mac_role"), [(KeyRole.PIN, KeyRole.PIN_MAC), (KeyRole.PAN, KeyRole.PAN_MAC)]
+    ("role", "mac_role"),
+    [
+        (KeyRole.PIN, KeyRole.PIN_MAC),
+        (KeyRole.PAN, KeyRole.PAN_MAC),
+        (KeyRole.VALUES, KeyRole.VALUES_MAC),
+    ],
 )
 def test_the_mac_key_has_the_generation_of_the_sealing_key(
     role: KeyRole, mac_role: KeyRole
 ) -> None:
     assert unpack(sealed(role, 7), role).mac_label == KeyLabel(mac_role, 7)
+
+
+def relabelled(good: bytes, label: bytes) -> bytes:
+    return bytes((1, len(label))) + label + good[2 + good[1] :]
 
 
 @pytest.mark.parametrize("role", BODY_BYTES)
@@ -82,13 +113,13 @@ def test_the_mac_key_has_the_generation_of_the_sealing_key(
         lambda good: b"\2" + good[1:],
         lambda good: good[:1] + b"\0" + good[2:],
         lambda good: good[:1] + b"\xff" + good[2:],
-        lambda good: good[:1] + b"\x07" + good[2:],
+        lambda good: good[:1] + bytes((good[1] + 1,)) + good[2:],
         lambda good: good.replace(b".g1", b".g0"),
         lambda good: good.replace(b".g1", b"-g1"),
-        lambda good: good.replace(b"p", b"\xf0", 1),
-        lambda good: good.replace(b"in", b"an") if b"in" in good else good.replace(b"an", b"in"),
-        lambda good: good[:1] + b"\x0a" + good[2:5] + b"-mac.g1" + good[8:],
-        lambda good: good[:1] + b"\x05d1.g1" + good[8:],
+        lambda good: good.replace(b".g1", b"@testbank01.g1"),
+        lambda good: good[:2] + b"\xf0" + good[3:],
+        lambda good: relabelled(good, b"d1.g1"),
+        lambda good: relabelled(good, good[2 : 2 + good[1]].replace(b".g1", b"-mac.g1")),
     ],
 )
 def test_what_is_not_a_sealed_value_of_its_role_is_refused(role: KeyRole, change: object) -> None:
@@ -97,10 +128,22 @@ def test_what_is_not_a_sealed_value_of_its_role_is_refused(role: KeyRole, change
         unpack(change(sealed(role)), role)
 
 
-@given(st.binary(max_size=100))
-def test_no_bytes_make_the_reader_fail_in_another_way(blob: bytes) -> None:
+@pytest.mark.parametrize("role", BODY_BYTES)
+@pytest.mark.parametrize("other", [*BODY_BYTES, *MAC_ROLES.values()])
+def test_the_label_of_another_role_is_refused(role: KeyRole, other: KeyRole) -> None:
+    changed = relabelled(sealed(role), f"{other}.g1".encode())
+    if other is role:
+        assert unpack(changed, role).label.role is role
+        return
     with pytest.raises(SealBroken):
-        unpack(blob, KeyRole.PIN)
+        unpack(changed, role)
+
+
+@pytest.mark.parametrize("role", BODY_BYTES)
+@given(blob=st.binary(max_size=100))
+def test_no_bytes_make_the_reader_fail_in_another_way(role: KeyRole, blob: bytes) -> None:
+    with pytest.raises(SealBroken):
+        unpack(blob, role)
 
 
 @given(st.lists(st.binary(max_size=20)))

@@ -10,8 +10,10 @@ from crypto.jose import base64url
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
 from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
+from hsm.port import ValueKind
 from hsm.vault import Vault
 from tests.contracts.issuer import PIN, block, open_issuer
+from tests.contracts.partner import ISSUER_ID, open_partner, share_keys
 from tests.contracts.software_token import SoftwareToken
 
 FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
@@ -38,7 +40,7 @@ def test_shared_keys_are_no_part_of_what_every_vault_needs() -> None:
     issuer.vault.health()
 
 
-@pytest.mark.parametrize("role", [KeyRole.PIN, KeyRole.PAN])
+@pytest.mark.parametrize("role", [KeyRole.PIN, KeyRole.PAN, KeyRole.VALUES])
 def test_no_vault_while_a_sealing_key_is_newer_than_its_mac_key(role: KeyRole) -> None:
     with pytest.raises(VaultUnavailable, match="a key is not on the token"):
         vault_over(SoftwareToken([*FIRST, KeyLabel(role, 2)]))
@@ -73,6 +75,20 @@ def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_o
     assert after.pin(new_pin, new_pan) == PIN
     # What was configured and encrypted before still counts.
     assert replace(after, config=before.config).set_jwe(old_jwe, old_pan)
+
+
+def test_values_are_sealed_under_the_highest_generation_and_old_ones_still_open() -> None:
+    token = SoftwareToken()
+    keys = share_keys(token)
+    before = open_partner(vault_over(token), keys, ISSUER_ID).asking(pvv={"key_index": 1})
+    old = before.set_iso0()
+    for role in (KeyRole.VALUES, KeyRole.VALUES_MAC):
+        token.generate(KeyLabel(role, 10))
+
+    after = replace(before, issuer=replace(before.issuer, vault=vault_over(token)))
+    new = after.set_iso0()
+    assert b"values.g10" in bytes(new.values[ValueKind.PVV])
+    assert after.exported(old) == after.exported(new)
 
 
 def test_public_keys_of_all_generations_are_listed_the_newest_first() -> None:

@@ -1,0 +1,226 @@
+"""A PIN as a picture, so that an app can show what it never held.
+
+The PNG is 1020 x 340 pixels, 340 x 113 CSS pixels on a screen of density 3, with 4 bits a pixel:
+a palette of the two colours and what lies between them. It has IHDR, PLTE, tRNS, one IDAT and
+IEND, and nothing that names a card. IDAT is stored, not compressed (RFC 1951, 3.2.4), so every
+image has the same length, 174 kB, whatever it shows: a compressed one would tell of its digits
+by its length, and padding needs a bound that nobody can prove. For the same reason nothing on the
+way to the cardholder may compress it (``Cache-Control: no-transform``).
+
+Each digit is picked from several :data:`HANDS` and moved a little, so that two pictures of one
+PIN differ. The pen is ours (:mod:`crypto.pin_image_strokes`): Pillow would bring a font, and a
+dozen native libraries into the process that holds clear PINs, to save a hundred lines.
+"""
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from itertools import pairwise
+from math import sqrt
+from typing import Final, Self
+
+from crypto.pin_image_strokes import INK, SYMBOLS, Glyph, Hand, draw
+from crypto.types import Pin, Random
+
+WIDTH_PX: Final = 1020
+HEIGHT_PX: Final = 340
+PX_PER_CSS_PX: Final = 3
+CORNER_RADIUS_MAX_CSS_PX: Final = 64
+
+HANDS: Final = (
+    Hand(slant=0.0, width=1.0, pen=1.0),
+    Hand(slant=0.05, width=0.97, pen=0.9),
+    Hand(slant=0.09, width=1.0, pen=1.08),
+    Hand(slant=-0.04, width=1.04, pen=0.95),
+    Hand(slant=0.02, width=0.93, pen=1.12),
+)
+"""The ways in which a digit is written; a sign is always written in the first."""
+
+_COLOUR: Final = re.compile("#(?:[0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})")
+
+# The palette: three steps of the background's edge, from nothing, then background to text.
+_EDGE: Final = 3
+_INK_TO_PALETTE: Final = bytes(_EDGE + min(ink, INK) for ink in range(256))
+_MARGIN_PX: Final = 48
+_PITCH_MAX_PX: Final = 320
+_SYMBOL_HEIGHT_MAX_PX: Final = 184
+# A row starts with its filter type, 0 for none: one byte, so two pixels' worth.
+_FILTER_PX: Final = 2
+_STRIDE_PX: Final = _FILTER_PX + WIDTH_PX
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """An sRGB colour, 0 to 255 each.
+
+    Raises:
+        ValueError: a number is outside that.
+    """
+
+    red: int
+    green: int
+    blue: int
+
+    def __post_init__(self) -> None:
+        bytes(self.rgb)  # refuses what is no byte
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``#RGB`` or ``#RRGGBB``, in either case.
+
+        Raises:
+            ValueError: the text is anything else.
+        """
+        if not _COLOUR.fullmatch(text):
+            raise ValueError("not a colour")
+        digits = text[1:] if len(text) > len("#RGB") else "".join(2 * digit for digit in text[1:])
+        return cls(*bytes.fromhex(digits))
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The three numbers."""
+        return self.red, self.green, self.blue
+
+    @property
+    def css(self) -> str:
+        """The colour as ``#rrggbb``."""
+        return f"#{bytes(self.rgb).hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStyle:
+    """What a client may ask of the image; the defaults are those of the published contract.
+
+    The contract has the two colours only; the radius is for a page of our own.
+
+    Raises:
+        ValueError: text and background have the same colour, or the radius is not
+            0 to :data:`CORNER_RADIUS_MAX_CSS_PX`.
+    """
+
+    background: Colour = Colour(0xEF, 0xEF, 0xEF)
+    text: Colour = Colour(0, 0, 0)
+    corner_radius_css_px: int = 0
+
+    def __post_init__(self) -> None:
+        if self.background == self.text:
+            raise ValueError("text and background have the same colour")
+        if not 0 <= self.corner_radius_css_px <= CORNER_RADIUS_MAX_CSS_PX:
+            raise ValueError("corner radius out of range")
+
+
+class MessageKind(StrEnum):
+    """Why there is no PIN to show; each image says the reason, then "once more"."""
+
+    ENDED = "ended"
+    """The token is spent, expired or unknown: an eye crossed out."""
+    FAILED = "failed"
+    """The service has a problem: a warning sign."""
+    LIMITED = "limited"
+    """Too many requests: a clock."""
+
+
+_SIGNS: Final = {
+    MessageKind.ENDED: ("hidden", "again"),
+    MessageKind.FAILED: ("warning", "again"),
+    MessageKind.LIMITED: ("wait", "again"),
+}
+
+
+def render(pin: Pin, style: ImageStyle, random: Random) -> bytes:
+    """Draw *pin* as a PNG."""
+    return _png(_write(tuple(pin.reveal()), style, random), style)
+
+
+def render_message(kind: MessageKind, style: ImageStyle, random: Random) -> bytes:
+    """Draw the reason why there is no PIN, as a PNG that only its pixels tell from one with."""
+    return _png(_write(_SIGNS[kind], style, random), style)
+
+
+def _write(symbols: tuple[str, ...], style: ImageStyle, random: Random) -> bytes:
+    """Return the pixels, a byte each, of *symbols* in a row."""
+    pixels = bytearray(_background(style.corner_radius_css_px))
+    pitch_px = min((WIDTH_PX - 2 * _MARGIN_PX) // len(symbols), _PITCH_MAX_PX)
+    height_px = min(pitch_px * 11 // 10, _SYMBOL_HEIGHT_MAX_PX)
+    shift_px = height_px // 24
+    glyphs = _glyphs(height_px)
+    left_px = (WIDTH_PX - len(symbols) * pitch_px) // 2
+    choices = iter(random(3 * len(symbols)))
+    for place, symbol in enumerate(symbols):
+        hands = glyphs[symbol]
+        glyph = hands[next(choices) % len(hands)]
+        x = left_px + place * pitch_px + (pitch_px - len(glyph[0])) // 2
+        x += next(choices) % (2 * shift_px + 1) - shift_px
+        y = (HEIGHT_PX - len(glyph)) // 2
+        y += next(choices) % (2 * shift_px + 1) - shift_px
+        for row, levels in enumerate(glyph, y):
+            start = row * _STRIDE_PX + _FILTER_PX + x
+            pixels[start : start + len(levels)] = levels
+    return bytes(pixels)
+
+
+@cache
+def _glyphs(height_px: int) -> dict[str, list[Glyph]]:
+    """Draw everything at once, so that no digit's first use takes longer than another's."""
+    return {
+        name: [
+            tuple(row.translate(_INK_TO_PALETTE) for row in draw(symbol, hand, height_px))
+            for hand in (HANDS if name.isdecimal() else HANDS[:1])
+        ]
+        for name, symbol in SYMBOLS.items()
+    }
+
+
+def _background(radius_css_px: int) -> bytes:
+    """Return the pixels of the empty image: each row its filter byte, then its pixels."""
+    radius = min(radius_css_px * PX_PER_CSS_PX, HEIGHT_PX // 2)
+    filter_byte = bytes(_FILTER_PX)
+    rows = []
+    for y in range(radius):
+        # A third of a row for each step of the edge.
+        insets = [_inset(radius, y + third / 6) for third in (5, 3, 1)]
+        left = bytes(insets[0])
+        for step, (before, after) in enumerate(pairwise(insets), 1):
+            left += bytes([step]) * (after - before)
+        middle = bytes([_EDGE]) * (WIDTH_PX - 2 * len(left))
+        rows.append(filter_byte + left + middle + left[::-1])
+    full = filter_byte + bytes([_EDGE]) * WIDTH_PX
+    return b"".join([*rows, full * (HEIGHT_PX - 2 * radius), *reversed(rows)])
+
+
+def _inset(radius: int, y: float) -> int:
+    """How far from the left the corner's circle is, *y* below the top."""
+    return round(radius - sqrt(radius**2 - (radius - y) ** 2))
+
+
+def _png(pixels: bytes, style: ImageStyle) -> bytes:
+    header = struct.pack(">IIBBBBB", WIDTH_PX, HEIGHT_PX, 4, 3, 0, 0, 0)
+    # Each pixel's byte is two hexadecimal digits, the first of them 0: every second one is packed.
+    rows = bytes.fromhex(pixels.hex()[1::2])
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            _chunk(b"IHDR", header),
+            _chunk(b"PLTE", _palette(style)),
+            _chunk(b"tRNS", bytes(255 * step // _EDGE for step in range(_EDGE))),
+            _chunk(b"IDAT", zlib.compress(rows, level=0)),
+            _chunk(b"IEND", b""),
+        ]
+    )
+
+
+def _palette(style: ImageStyle) -> bytes:
+    blends = [
+        (back * (INK - ink) + text * ink) // INK
+        for ink in range(INK + 1)
+        for back, text in zip(style.background.rgb, style.text.rgb, strict=True)
+    ]
+    return bytes(style.background.rgb) * _EDGE + bytes(blends)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    body = name + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))

@@ -1,0 +1,209 @@
+"""The digits and signs of a PIN image, as pen strokes, and the pen.
+
+A symbol is drawn on a square of side 1, x to the right and y down: lines and arcs that a round
+pen follows. That is the whole font: ten digits and four signs that need no language. The pen
+writes coverage, 0 to :data:`INK` a pixel, by summing the signed areas under the outline of each
+stroke, which is exact but for the rounding of a pixel.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from math import ceil, cos, hypot, pi, radians, sin
+from typing import Final
+
+INK: Final = 12
+"""The coverage of a pixel that is all ink."""
+
+# Where strokes of a symbol cross, their coverages add up.
+_FULL: Final = bytes(min(level, INK) for level in range(256))
+
+Glyph = tuple[bytes, ...]
+"""Rows of equal length, from the top; a byte of coverage a pixel."""
+
+Point = tuple[float, float]
+Stroke = tuple[Point, ...]
+
+
+def _arc(x: float, y: float, width: float, height: float, start: int, end: int) -> Stroke:
+    """Follow an ellipse around (x, y); degrees, 0 to the right, growing clockwise."""
+    steps = max(2, abs(end - start) // 6)
+    angles = (radians(start + (end - start) * step / steps) for step in range(steps + 1))
+    return tuple((x + width / 2 * cos(angle), y + height / 2 * sin(angle)) for angle in angles)
+
+
+def _turned(*strokes: Stroke) -> tuple[Stroke, ...]:
+    return tuple(tuple((0.56 - x, 1 - y) for x, y in stroke) for stroke in strokes)
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A shape, *width* of its height wide, drawn with a pen of *pen* of its height."""
+
+    strokes: tuple[Stroke, ...]
+    width: float = 0.56
+    pen: float = 0.135
+
+
+# A stroke is smooth: where a shape has a corner, one stroke ends and the next begins.
+_SIX: Final = (
+    _arc(0.28, 0.69, 0.56, 0.62, 0, 360),
+    (*_arc(0.6, 0.69, 1.2, 1.5, 180, 245),),
+)
+SYMBOLS: Final = {
+    "0": Symbol(
+        (
+            (
+                *_arc(0.28, 0.3, 0.56, 0.6, 180, 360),
+                *_arc(0.28, 0.7, 0.56, 0.6, 0, 180),
+                (0, 0.3),
+            ),
+        )
+    ),
+    "1": Symbol((((0.06, 0.24), (0.36, 0)), ((0.36, 0), (0.36, 1)))),
+    "2": Symbol(
+        (
+            (*_arc(0.28, 0.28, 0.54, 0.56, 190, 395), (0.02, 1)),
+            ((0.02, 1), (0.56, 1)),
+        )
+    ),
+    "3": Symbol(
+        (
+            (*_arc(0.27, 0.245, 0.48, 0.49, 200, 450), (0.2, 0.49)),
+            ((0.2, 0.49), *_arc(0.27, 0.745, 0.56, 0.51, 270, 525)),
+        )
+    ),
+    "4": Symbol((((0.4, 0), (0, 0.7)), ((0, 0.7), (0.58, 0.7)), ((0.43, 0.42), (0.43, 1)))),
+    "5": Symbol(
+        (
+            ((0.5, 0), (0.1, 0)),
+            ((0.1, 0), (0.06, 0.46)),
+            _arc(0.265, 0.68, 0.58, 0.64, 225, 513),
+        )
+    ),
+    "6": Symbol(_SIX),
+    "7": Symbol((((0, 0), (0.55, 0)), ((0.55, 0), (0.18, 1)))),
+    "8": Symbol(
+        (_arc(0.28, 0.24, 0.46, 0.48, 90, 450), _arc(0.28, 0.735, 0.56, 0.53, 270, 630)),
+    ),
+    "9": Symbol(_turned(*_SIX)),
+    "hidden": Symbol(
+        (
+            _arc(0.5, 0.86, 1.232, 1.232, 216, 324),
+            _arc(0.5, 0.14, 1.232, 1.232, 36, 144),
+            _arc(0.5, 0.5, 0.26, 0.26, 0, 360),
+            ((0.14, 0.06), (0.86, 0.94)),
+        ),
+        width=1,
+        pen=0.085,
+    ),
+    "warning": Symbol(
+        (
+            ((0.5, 0.04), (1, 0.94)),
+            ((1, 0.94), (0, 0.94)),
+            ((0, 0.94), (0.5, 0.04)),
+            ((0.5, 0.36), (0.5, 0.6)),
+            ((0.5, 0.77), (0.5, 0.775)),
+        ),
+        width=1,
+        pen=0.085,
+    ),
+    "wait": Symbol(
+        (_arc(0.5, 0.5, 1, 1, 0, 360), ((0.5, 0.2), (0.5, 0.52)), ((0.5, 0.52), (0.72, 0.64))),
+        width=1,
+        pen=0.085,
+    ),
+    "again": Symbol(
+        (
+            (*_arc(0.46, 0.53, 0.86, 0.86, 30, 300), (0.94, 0.31)),
+            ((0.94, 0.04), (0.94, 0.31)),
+            ((0.94, 0.31), (0.67, 0.31)),
+        ),
+        width=1,
+        pen=0.085,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """How a symbol is written: slant (x per y), and factors on its width and its pen."""
+
+    slant: float
+    width: float
+    pen: float
+
+
+def draw(symbol: Symbol, hand: Hand, height_px: int) -> Glyph:
+    """Draw *symbol* so that its pen's path is *height_px* high."""
+    radius = symbol.pen * hand.pen * height_px / 2
+    margin = radius + 1
+    lean = abs(hand.slant) * height_px / 2
+    half_width = symbol.width * hand.width * height_px / 2 + lean + margin
+    width_px, rows = ceil(2 * half_width), ceil(height_px + 2 * margin)
+    # One more column takes what the last pixel of a row hands on.
+    stride = width_px + 1
+    areas = [0.0] * (stride * rows)
+    areas[0] = 0.5  # int() below cuts off; with this it rounds
+    for stroke in symbol.strokes:
+        placed = [
+            (
+                half_width
+                + height_px * ((x - symbol.width / 2) * hand.width + (0.5 - y) * hand.slant),
+                margin + height_px * y,
+            )
+            for x, y in stroke
+        ]
+        outline = [*_outline(placed, radius)]
+        for start, end in pairwise([*outline, outline[0]]):
+            _add_edge(areas, stride, start, end)
+    coverage = bytes(map(int, accumulate(areas))).translate(_FULL)
+    return tuple(coverage[row * stride : (row + 1) * stride - 1] for row in range(rows))
+
+
+def _outline(path: Sequence[Point], radius: float) -> Iterator[Point]:
+    """Go around *path* at a distance, with round ends."""
+    headings = [(bx - ax, by - ay) for (ax, ay), (bx, by) in pairwise(path)]
+    headings = [headings[0], *headings, headings[-1]]
+    normals = []
+    for (ax, ay), (bx, by) in pairwise(headings):
+        x, y = ax / hypot(ax, ay) + bx / hypot(bx, by), ay / hypot(ax, ay) + by / hypot(bx, by)
+        normals.append((-y / hypot(x, y) * radius, x / hypot(x, y) * radius))
+    for (x, y), (nx, ny) in zip(path, normals, strict=True):
+        yield x + nx, y + ny
+    yield from _cap(path[-1], normals[-1])
+    for (x, y), (nx, ny) in zip(reversed(path), reversed(normals), strict=True):
+        yield x - nx, y - ny
+    yield from _cap(path[0], (-normals[0][0], -normals[0][1]))
+
+
+def _cap(centre: Point, normal: Point) -> Iterator[Point]:
+    for step in range(1, 12):
+        c, s = cos(-pi * step / 12), sin(-pi * step / 12)
+        yield (
+            centre[0] + normal[0] * c - normal[1] * s,
+            centre[1] + normal[0] * s + normal[1] * c,
+        )
+
+
+def _add_edge(areas: list[float], stride: int, start: Point, end: Point) -> None:
+    """Add to each pixel the change of area that an edge makes from it to all on its right."""
+    (x0, y0), (x1, y1) = min(start, end, key=_y), max(start, end, key=_y)
+    if y0 == y1:
+        return
+    sign = INK if start[1] < end[1] else -INK
+    slope = (x1 - x0) / (y1 - y0)
+    for row in range(int(y0), ceil(y1)):
+        top, bottom = max(y0, row), min(y1, row + 1)
+        left, across = x0 + (top - y0) * slope, (bottom - top) * slope
+        pieces = int(abs(across)) + 1
+        part = sign * (bottom - top) / pieces
+        for piece in range(pieces):
+            x = left + across * (piece + 0.5) / pieces
+            pixel = int(x)
+            areas[row * stride + pixel] += part * (pixel + 1 - x)
+            areas[row * stride + pixel + 1] += part * (x - pixel)
+
+
+def _y(point: Point) -> float:
+    return point[1]

@@ -1,0 +1,55 @@
+"""Which key of the token a verb uses: the newest of our own, or the one that a profile names."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from hsm.errors import ConfigRefused, KeyMissing, VaultUnavailable
+from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole
+from hsm.sealed import MAC_ROLES
+from hsm.token import Token
+
+
+class Keyring:
+    """The labels on a token as they were when it was opened.
+
+    Raises:
+        VaultUnavailable: at construction, when a role of our own has no key.
+    """
+
+    def __init__(self, token: Token) -> None:
+        labels = token.labels()
+        self.active: Final[Mapping[KeyRole, KeyLabel]] = _active(labels)
+        self._shared = {label: token.kind(label) for label in labels if label.role.per_issuer}
+
+    def shared(
+        self,
+        role: KeyRole,
+        issuer_id: str,
+        generation: int,
+        kind: KeyKind = KeyKind.TDES_2KEY,
+    ) -> KeyLabel:
+        """Name the key of *role* that a partner of the issuer has too.
+
+        Raises:
+            KeyMissing: it was not imported.
+            ConfigRefused: it is of another kind, so that the profile cannot mean it.
+        """
+        label = KeyLabel(role, generation, issuer_id)
+        if label not in self._shared:
+            raise KeyMissing("a shared key is not on the token")
+        if self._shared[label] is not kind:
+            raise ConfigRefused("a shared key is not of the kind that the profile needs")
+        return label
+
+
+def _active(labels: Sequence[KeyLabel]) -> dict[KeyRole, KeyLabel]:
+    """Choose the highest generation of each role; sealing roles need their MAC key beside it."""
+    newest = {
+        role: max((x for x in labels if x.role is role), key=lambda x: x.generation, default=None)
+        for role in OWN_ROLES
+    }
+    complete = {role: label for role, label in newest.items() if label is not None}
+    partners = {complete[role].of(mac) for role, mac in MAC_ROLES.items() if role in complete}
+    if len(complete) != len(OWN_ROLES) or not partners <= {*labels}:
+        raise VaultUnavailable("a key is not on the token")
+    return complete

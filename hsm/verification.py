@@ -1,0 +1,134 @@
+"""Verification values of a PIN, made with keys of the token: PVV, 3624 offset, the issuer's PRW.
+
+Whoever gets one, and may ask often enough, learns the PIN: each leaves the vault sealed, or
+enciphered to the authorisation host. A value is JSON::
+
+    pvv           {"pvv": "…", "keyIndex": 1, "keyGeneration": 1}
+    offset-3624   {"offset": "…", "keyGeneration": 1}
+    prw           {"prw": "…", "random": "…", "counter": 7, "source": "d1", "keyGeneration": 1}
+    script        {"pinBlock": "…", "mac": "…", "counter": 7, "keyGeneration": 1}
+
+``source`` is ``d1`` or ``issuer``; bytes are hexadecimal, upper case.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Self
+
+from crypto.errors import CounterExhaustedError, PanError
+from crypto.seccos import prw
+from crypto.seccos.card import CardData
+from crypto.seccos.profile import SeccosProfile
+from crypto.secret import Secret
+from crypto.types import Pan, Pin
+from crypto.verification import ibm3624, pvv
+from hsm.config import OffsetBody, PvvBody, VerificationBody
+from hsm.errors import ConfigRefused, CounterExhausted, ValueNotPossible
+from hsm.keyring import Keyring
+from hsm.keys import KeyKind, KeyRole
+from hsm.port import ValueKind
+from hsm.token import Token
+
+
+class Value(Secret[bytes]):
+    """A verification value as JSON."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, **members: str | int) -> Self:
+        """Write the members."""
+        return cls(json.dumps(members, separators=(",", ":")).encode())
+
+
+class Maker:
+    """Makes the values that one issuer asks for."""
+
+    def __init__(
+        self,
+        token: Token,
+        keyring: Keyring,
+        issuer_id: str,
+        asked: VerificationBody,
+        seccos: SeccosProfile | None,
+    ) -> None:
+        self._token = token
+        self._keyring = keyring
+        self._issuer_id = issuer_id
+        self._asked = asked
+        self._seccos = seccos
+
+    def complete(
+        self, sent: Mapping[ValueKind, Value], pin: Pin | None, card: CardData, changes: int
+    ) -> dict[ValueKind, Value]:
+        """Add to what D1 has *sent* all that is asked for.
+
+        Args:
+            sent: D1's own values; none where the PIN came as ISO-0.
+            pin: the PIN, if it was read.
+            card: whose PIN.
+            changes: how often it was changed before.
+
+        Raises:
+            ValueNotPossible: a value cannot be made of this PIN, this PAN, or by the issuer.
+            CounterExhausted: the SECCOS profile does not count that far.
+            KeyMissing, ConfigRefused: a key or the SECCOS profile is not there, or not fit.
+        """
+        asked, values = self._asked, dict(sent)
+        missing = asked.prw and ValueKind.PRW not in values
+        if pin is None:
+            if asked.pvv or asked.offset_3624 or missing:
+                raise ValueNotPossible
+            return values
+        try:
+            if asked.pvv is not None:
+                values[ValueKind.PVV] = self._pvv(pin, card.pan, asked.pvv)
+            if asked.offset_3624 is not None:
+                values[ValueKind.OFFSET_3624] = self._offset(pin, card.pan, asked.offset_3624)
+        except PanError:
+            raise ValueNotPossible from None
+        if missing:
+            values[ValueKind.PRW] = self._prw(pin, card, changes)
+        return values
+
+    def _prw(self, pin: Pin, card: CardData, changes: int) -> Value:
+        """Make the issuer's own PRW: laid out as the profile says, always an AES-CMAC."""
+        profile, generation = self._seccos, self._asked.prw_key_generation
+        if profile is None:
+            raise ConfigRefused("a PRW is asked for and there is no SECCOS profile")
+        if profile.prw_source == "d1":
+            raise ValueNotPossible
+        try:
+            counter = profile.counter.expected(changes)
+        except CounterExhaustedError:
+            raise CounterExhausted from None
+        label = self._keyring.shared(KeyRole.PRW, self._issuer_id, generation, KeyKind.AES_256)
+        size_bytes = profile.prw.random_bytes
+        random = self._token.random(size_bytes) if size_bytes else b""
+        made = prw.compute(pin, card, counter, random, profile, partial(self._token.mac, label))
+        return prw_value(made, random, counter, "issuer", generation)
+
+    def _pvv(self, pin: Pin, pan: Pan, body: PvvBody) -> Value:
+        label = self._keyring.shared(KeyRole.PVK, self._issuer_id, body.key_generation)
+        made = pvv.compute(pin, pan, body.index, partial(self._token.tdes_encrypt, label))
+        return Value.of(
+            pvv=made.reveal(), keyIndex=body.key_index, keyGeneration=body.key_generation
+        )
+
+    def _offset(self, pin: Pin, pan: Pan, body: OffsetBody) -> Value:
+        label = self._keyring.shared(KeyRole.PVK_3624, self._issuer_id, body.key_generation)
+        encrypt = partial(self._token.tdes_encrypt, label)
+        made = ibm3624.offset(pin, pan, body.rule, body.decimalisation, encrypt)
+        return Value.of(offset=made.reveal(), keyGeneration=body.key_generation)
+
+
+def prw_value(made: bytes, random: bytes, counter: int, source: str, generation: int) -> Value:
+    """Lay out a PRW, D1's or the issuer's own."""
+    return Value.of(
+        prw=made.hex().upper(),
+        random=random.hex().upper(),
+        counter=counter,
+        source=source,
+        keyGeneration=generation,
+    )

@@ -1,0 +1,191 @@
+"""An issuer and what it shares with D1 and with its authorisation host, without a database."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+import pytest
+from hypothesis import strategies as st
+from jwcrypto.jwk import JWK
+
+from cms.sandbox.d1_client import decrypt
+from crypto.seccos.profile import SeccosProfile
+from crypto.secret import Secret
+from hsm import shared_keys
+from hsm.errors import PinRejected
+from hsm.keys import KeyKind, KeyLabel, KeyRole
+from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, SealedChange
+from hsm.shared_keys import ClearKey
+from hsm.token import Token
+from hsm.vault import Vault
+from tests.bank import PAN
+from tests.contracts.issuer import PIN, Issuer, block, open_issuer
+from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
+from tests.crypto.seccos.profiles import profile
+
+ISSUER_ID: Final = "sharesbank"
+MAC_ONLY_ID: Final = "maconlybnk"
+#: Everything but the issuer id is this; 7 changes were made before the one of the test.
+CARD_ID: Final = "card-1"
+CARD: Final = Card(PAN, 1, "2912")
+CHANGES: Final = 7
+
+AES, TDES = KeyKind.AES_256, KeyKind.TDES_2KEY
+#: The generations of each role, counted from 1.
+KEYS: Final[Mapping[KeyRole, tuple[KeyKind, ...]]] = {
+    KeyRole.SECCOS_PIN: (TDES, TDES),
+    KeyRole.SECCOS_PRW: (AES, AES, TDES),
+    KeyRole.SECCOS_PRW_RETAIL: (TDES, TDES),
+    KeyRole.SECCOS_MAC: (TDES, TDES),
+    KeyRole.SECCOS_MAC_CMAC: (AES, AES, TDES),
+    KeyRole.SECCOS_MAC_MASTER: (TDES, TDES),
+    KeyRole.PVK: (TDES, TDES),
+    KeyRole.PVK_3624: (TDES, TDES),
+    KeyRole.PRW: (AES, AES),
+}
+TDES_CMAC_GENERATION: Final = 3
+PRW_ROLES: Final = {"iso9797-alg3": KeyRole.SECCOS_PRW_RETAIL}
+MAC_ROLES: Final = {"iso9797-alg3-pad2": KeyRole.SECCOS_MAC}
+#: What D1 calls the first two generations.
+KEY_IDS: Final = {
+    "payload": {
+        "key_ids": [{"name": "2025", "generation": 1}, {"name": "2026", "generation": 2}],
+    }
+}
+
+
+def with_check_digit(digits: str) -> str:
+    """Add the Luhn digit, without which a PAN is not sealed."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        doubled = int(digit) * (2 if place % 2 == 0 else 1)
+        total += doubled - 9 if doubled > 9 else doubled
+    return f"{digits}{-total % 10}"
+
+
+def cards(pan_digits_min: int = 8) -> st.SearchStrategy[Card]:
+    """Draw a card that the vault takes."""
+    digits = st.text("0123456789", min_size=pan_digits_min - 1, max_size=18)
+    expiry = st.builds("{:02d}{:02d}".format, st.integers(0, 99), st.integers(1, 12))
+    return st.builds(Card, digits.map(with_check_digit), st.integers(0, 99), expiry)
+
+
+@dataclass(frozen=True)
+class Partner:
+    """An issuer at a vault, and the other half of every key that it shares."""
+
+    issuer: Issuer
+    keys: Mapping[KeyLabel, bytes]
+    host_key: JWK = field(repr=False)
+    profile: SeccosProfile
+
+    @property
+    def card(self) -> CardRef:
+        return CardRef(self.issuer.issuer_id, CARD_ID)
+
+    def key(self, role: KeyRole, generation: int = 1) -> bytes:
+        return self.keys[KeyLabel(role, generation, self.issuer.issuer_id)]
+
+    def configured(self, kind: ConfigKind, body: Mapping[str, object]) -> Self:
+        return replace(self, issuer=self.issuer.configured(kind, body))
+
+    def with_profile(self, body: Mapping[str, Any]) -> Self:
+        configured = self.configured(ConfigKind.SECCOS, body)
+        return replace(configured, profile=profile(dict(body)))
+
+    def asking(self, **body: object) -> Self:
+        """Ask for verification values."""
+        return self.configured(ConfigKind.VERIFICATION, body)
+
+    def writer(
+        self, changes: int = CHANGES, card: Card = CARD, generation: int | None = None
+    ) -> Writer:
+        """D1's side, with the keys of the profile or of a *generation* that it names."""
+        settings = self.profile
+        block, prw, mac = settings.pin_block, settings.prw, settings.mac
+        mac_role = MAC_ROLES.get(mac.alg, KeyRole.SECCOS_MAC_CMAC)
+        if mac.session_key == "emv_csk":
+            mac_role = KeyRole.SECCOS_MAC_MASTER
+        chosen = {
+            KeyRole.SECCOS_PIN: block.key_generation,
+            PRW_ROLES.get(prw.alg, KeyRole.SECCOS_PRW): prw.key_generation,
+            mac_role: mac.key_generation,
+        }
+        # Keys that the issuer was not given are of no use to D1 either.
+        keys = [
+            self.keys.get(KeyLabel(role, generation or number, self.issuer.issuer_id), bytes(16))
+            for role, number in chosen.items()
+        ]
+        counter = settings.counter.expected(changes)
+        return Writer(settings, SharedKeys(*keys), card, counter, os.urandom)
+
+    def send(
+        self,
+        plaintext: object,
+        *,
+        changes: int = CHANGES,
+        card: Card = CARD,
+        block_type: PinBlockType = PinBlockType.SECCOS,
+    ) -> SealedChange:
+        """Let D1 send *plaintext* for *card* after so many *changes*."""
+        month_year = card.expiry[2:] + card.expiry[:2]
+        return self.issuer.change(
+            self.issuer.pin_jwe(plaintext),
+            self.issuer.seal_pan(card.pan, self.card),
+            block_type,
+            self.card,
+            changes + 1,
+            CardFacts(card.psn, month_year),
+        )
+
+    def set_iso0(self, pin: str = PIN, card: Card = CARD, changes: int = CHANGES) -> SealedChange:
+        plaintext = {"pinBlock": block(pin, card.pan)}
+        return self.send(plaintext, changes=changes, card=card, block_type=PinBlockType.ISO0)
+
+    def set_seccos(self, pin: str = PIN, card: Card = CARD, changes: int = CHANGES) -> SealedChange:
+        return self.send(self.writer(changes, card).payload(pin), changes=changes, card=card)
+
+    def refusal(self, plaintext: object, **how: Any) -> type[PinRejected]:  # noqa: ANN401 - of send
+        """Return which refusal it is; it must say nothing else."""
+        with pytest.raises(PinRejected) as raised:
+            self.send(plaintext, **how)
+        error = raised.value
+        assert (error.args, str(error), error.__cause__) == ((), "", None)
+        assert error.__context__ is None or error.__suppress_context__
+        assert not getattr(error, "__notes__", [])
+        return type(error)
+
+    def exported(self, change: SealedChange, counter: int = CHANGES + 1) -> dict[str, Any]:
+        """Export the values and open them as the authorisation host does."""
+        jwe = self.issuer.vault.export_values(change.values, self.issuer.config, self.card, counter)
+        content: dict[str, Any] = decrypt(jwe, self.host_key)
+        return content
+
+
+def share_keys(token: Token) -> Mapping[KeyLabel, bytes]:
+    """Import keys for two issuers, one of which only checks MACs, and return all of them."""
+    shared: dict[KeyLabel, bytes] = {}
+    for issuer_id, roles in ((ISSUER_ID, [*KEYS]), (MAC_ONLY_ID, [KeyRole.SECCOS_MAC])):
+        for role in roles:
+            for kind in KEYS[role]:
+                key = os.urandom(shared_keys.KEY_BYTES[kind])
+                clear = ClearKey(kind, Secret(key))
+                shared[shared_keys.store(token, role, issuer_id, clear)] = key
+    return shared
+
+
+def open_partner(vault: Vault, keys: Mapping[KeyLabel, bytes], issuer_id: str) -> Partner:
+    """Seal an issuer's configuration: all defaults, SECCOS and a host for the values."""
+    host_key = JWK.generate(kty="EC", crv="P-256", kid="host-2026")
+    issuer = open_issuer(vault, issuer_id).configured(
+        ConfigKind.VERIFICATION_HOST, {"jwk": json.loads(host_key.export_public())}
+    )
+    return Partner(issuer, keys, host_key, profile({})).with_profile({})
+
+
+def vault_with(token: Token) -> Vault:
+    """Make a vault over a token to which the keys were brought before."""
+    return Vault(token, lambda: datetime.now(UTC))
