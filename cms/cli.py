@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from cms import commands
 from cms.domain.cards import CardState
+from cms.domain.control import CardType
 from cms.persistence.admin import AdminError
 from cms.services.card_import import RowRefused
 from hsm import demo_env
@@ -56,6 +57,7 @@ def operator_parser() -> tuple[argparse.ArgumentParser, Group]:
     _cards(_group(top, "cards", "cards of an issuer"))
     _clients(_group(top, "clients", "clients of an issuer"))
     _config(_group(top, "config", "sealed vault configuration"))
+    _verification(_group(top, "verification", "verification values of PINs"))
     _list(_group(top, "audit", "what happened"), "audit_events", of_issuer=True)
     return parser, top
 
@@ -89,6 +91,8 @@ def _cards(group: Group) -> None:
     add.add_argument("--expiry", required=True, metavar="MMYY")
     add.add_argument("--sequence-number", type=int, default=0)
     add.add_argument("--state", default="inactive", choices=["inactive", "active"])
+    add.add_argument("--cardholder", metavar="SUBJECT", help="as the identity provider names it")
+    add.add_argument("--type", default=CardType.PHYSICAL.value, choices=list(CardType))
     add.add_argument("--pan-jwe", type=Path, metavar="FILE", help="the PAN as a JWE")
     bulk = command(group, "import", commands.cards_import, "add cards from JSON lines")
     _arguments(bulk, "issuer").add_argument("file", type=Path)
@@ -96,6 +100,8 @@ def _cards(group: Group) -> None:
     _show(group, "cards", {"issuer_id": "issuer", "card_id": "card"})
     move = command(group, "state", commands.cards_state, "move a card to another state")
     _arguments(move, "issuer", "card").add_argument("state", choices=list(CardState))
+    unblock = command(group, "unblock", commands.cards_unblock, "forget failed SECCOS PINs")
+    _arguments(unblock, "issuer", "card")
 
 
 def _clients(group: Group) -> None:
@@ -104,6 +110,12 @@ def _clients(group: Group) -> None:
     add.add_argument("--subject", action="append", default=[], help="RFC 4514, dns:… or uri:…")
     add.add_argument("--certificate", action="append", default=[], type=Path, metavar="PEM")
     add.add_argument("--secret-file", type=Path, help="made new; without it, no OAuth")
+    app = command(group, "add-app", commands.clients_add_app, "register an app, by a public key")
+    _arguments(app, "issuer", "client_key")
+    for name, text in (("redirect", "where pages may lead"), ("embed", "who may frame them")):
+        app.add_argument(f"--{name}-origin", action="append", default=[], help=text)
+    app.add_argument("--failure-image-status", type=int, choices=[410, 200], default=410)
+    app.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
     _list(group, "clients", of_issuer=True)
     _show(group, "clients", {"issuer_id": "issuer", "client_id": "client"})
     for name, state in (("disable", "disabled"), ("enable", "active")):
@@ -119,6 +131,17 @@ def _config(group: Group) -> None:
         group,
         "vault_config",
         {"issuer_id": "issuer", "kind": "kind", "version": "version"},
+    )
+
+
+def _verification(group: Group) -> None:
+    export = command(
+        group, "export", commands.verification_export, "print them for the authorisation host"
+    )
+    _arguments(export, "issuer").add_argument(
+        "--since",
+        metavar="ISO8601",
+        help="only cards whose PIN changed then or later; let exports overlap by some seconds",
     )
 
 

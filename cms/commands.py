@@ -1,33 +1,40 @@
 """What an operator does: issuers, cards, clients, configuration, audit. No PAN is an argument."""
 
 import argparse
+import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
 
 from cms.domain.cards import CardState
+from cms.domain.origins import is_app_scheme, is_web_origin
 from cms.persistence import admin, tables
-from cms.persistence.admin import AdminError, Database
+from cms.persistence.admin import AdminError, CardWithValues, Database
 from cms.services.access import HASHER
 from cms.services.card_import import CardImport, new_card
 from cms.settings import DatabaseSettings
 from hsm.config import WireProfile, from_json, parse_body
+from hsm.errors import SealBroken
 from hsm.intake import prompt_pan
 from hsm.keys import KeyRole
 from hsm.local import open_vault
-from hsm.port import ISSUER_ID_CHARS, CardRef, ConfigKind, SealedConfig, VaultConfig
+from hsm.port import ISSUER_ID_CHARS, CardRef, ConfigKind, PinVault, VaultConfig
 
 OK: Final = 0
 REFUSED: Final = 2
 SECRET_BYTES: Final = 32
 PROGRESS_EVERY_ROWS: Final = 100
-HIDDEN: Final = frozenset({"sealed_pan", "sealed_pin", "secret_hash", "cmac", "body"})
+EXPORT_AT_ONCE: Final = 200
+CLIENT_KEY_PATTERN: Final = re.compile(r"[!-~]+")
+HIDDEN: Final = frozenset({"secret_hash", "cmac", "body"})
 
 
 def issuers_add(arguments: argparse.Namespace) -> int:
@@ -61,8 +68,10 @@ def cards_add(arguments: argparse.Namespace) -> int:
             expiry=arguments.expiry,
             sequence_number=arguments.sequence_number,
             state=arguments.state,
+            cardholder_id=arguments.cardholder,
+            card_type=arguments.type,
         )
-        config = _config_now(database, arguments.issuer)
+        config = admin.config_now(database, arguments.issuer)
         CardImport(database, vault, config, WireProfile()).add(new)
     return OK
 
@@ -73,7 +82,7 @@ def cards_import(arguments: argparse.Namespace) -> int:
     vault = open_vault()
     with _database() as database, arguments.file.open("rb") as lines:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
-        config = _config_now(database, arguments.issuer)
+        config = admin.config_now(database, arguments.issuer)
         for result in CardImport(database, vault, config, _wire(config)).run(
             arguments.issuer, lines
         ):
@@ -91,12 +100,17 @@ def cards_import(arguments: argparse.Namespace) -> int:
 
 def cards_state(arguments: argparse.Namespace) -> int:
     """Move a card to another state."""
-    try:
-        card = CardRef(arguments.issuer, arguments.card)
-    except ValueError:
-        raise AdminError("no such card") from None
+    card = _card(arguments)
     with _database() as database:
         admin.set_card_state(database, card, CardState(arguments.state))
+    return OK
+
+
+def cards_unblock(arguments: argparse.Namespace) -> int:
+    """Let a card take SECCOS PINs again that was refused them after too many failures."""
+    card = _card(arguments)
+    with _database() as database:
+        admin.unblock_card(database, card)
     return OK
 
 
@@ -120,6 +134,28 @@ def clients_add(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def clients_add_app(arguments: argparse.Namespace) -> int:
+    """Register an app by its public key, with the origins that its pages may lead to or be in."""
+    key = arguments.client_key
+    if not key.startswith(arguments.issuer) or not CLIENT_KEY_PATTERN.fullmatch(key):
+        raise AdminError("a client key is visible ASCII and starts with the id of its issuer")
+    for origin in arguments.redirect_origin:
+        if not is_app_scheme(origin):
+            _require_origin(origin, sandbox=arguments.sandbox)
+    for origin in arguments.embed_origin:
+        _require_origin(origin, sandbox=arguments.sandbox)
+    with _database() as database:
+        admin.add_app(
+            database,
+            arguments.issuer,
+            key,
+            redirect_origins=arguments.redirect_origin,
+            embed_origins=arguments.embed_origin,
+            failure_image_status=arguments.failure_image_status,
+        )
+    return OK
+
+
 def clients_state(arguments: argparse.Namespace) -> int:
     """Disable a client or bring it back."""
     with _database() as database:
@@ -138,6 +174,39 @@ def config_load(arguments: argparse.Namespace) -> int:
     with _database() as database:
         admin.load_config(database, config)
     return OK
+
+
+def verification_export(arguments: argparse.Namespace) -> int:
+    """Print verification values, enciphered to the authorisation host: a JSON line a card.
+
+    A card whose values cannot be handed out is named, and the others are printed.
+    """
+    since = _moment(arguments.since)
+    vault = open_vault()
+    code = OK
+    with _database() as database:
+        admin.row(database, tables.issuers, issuer_id=arguments.issuer)
+        config = admin.config_now(database, arguments.issuer)
+        after: str | None = ""
+        while after is not None:
+            cards = admin.cards_with_values(
+                database, arguments.issuer, after=after, since=since, count_max=EXPORT_AT_ONCE
+            )
+            lines = []
+            for found in cards:
+                try:
+                    lines.append(_export_line(vault, config, found))
+                except (AdminError, SealBroken) as error:
+                    code = REFUSED
+                    _complain(f"card {found.card.card_id}: {str(error) or error.__doc__}")
+                else:
+                    admin.audit_export(database, found.card, found.counter)
+            # First the audit, for good: nothing is handed out of which there is no record.
+            database.commit()
+            for line in lines:
+                print(line)
+            after = cards[-1].card.card_id if cards else None
+    return code
 
 
 def list_table(arguments: argparse.Namespace) -> int:
@@ -167,20 +236,45 @@ def _database() -> Iterator[Database]:
         yield database
 
 
+def _require_origin(text: str, *, sandbox: bool) -> None:
+    if not is_web_origin(text, sandbox=sandbox):
+        raise AdminError(
+            "an origin is written as a browser does: https://host or https://host:port, no path;"
+            " http://localhost:port with --sandbox; an app's scheme, for redirects, as com.example:"
+        )
+
+
+def _card(arguments: argparse.Namespace) -> CardRef:
+    try:
+        return CardRef(arguments.issuer, arguments.card)
+    except ValueError:
+        raise AdminError("no such card") from None
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment
+    raise AdminError("a time is written as 2026-01-31T12:00:00+01:00")
+
+
+def _export_line(vault: PinVault, config: VaultConfig, found: CardWithValues) -> str:
+    if found.counter != found.newest:
+        raise AdminError("its counter is not the newest of its history")
+    line = {
+        "issuerId": found.card.issuer_id,
+        "cardId": found.card.card_id,
+        "counter": found.counter,
+        "jwe": vault.export_values(found.values, config, found.card, found.counter),
+    }
+    return json.dumps(line)
+
+
 def _table(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - persistence knows its type
     return tables.metadata.tables[arguments.table]
-
-
-def _config_now(database: Database, issuer_id: str) -> VaultConfig:
-    """Choose the newest version of each kind that is valid now, as the service does."""
-    now = admin.now(database)
-    found: dict[ConfigKind, SealedConfig] = {}
-    for row in admin.rows(database, tables.vault_config, issuer_id):
-        fields = {name: value for name, value in row.items() if name != "loaded_at"}
-        config = SealedConfig(**{**fields, "kind": ConfigKind(row["kind"])})
-        if config.valid_from <= now < config.valid_until:
-            found[config.kind] = config
-    return found
 
 
 def _wire(config: VaultConfig) -> WireProfile:
@@ -204,10 +298,16 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _visible(row: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
-    return [(name, value) for name, value in row.items() if name not in HIDDEN]
+    return [
+        (name, value)
+        for name, value in row.items()
+        if name not in HIDDEN and not name.startswith("sealed_")
+    ]
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(item, datetime) for item in value):
+        return ", ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)
 
 

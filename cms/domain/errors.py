@@ -4,14 +4,22 @@
 
     DomainError
     ├── Unauthorized      the caller did not prove who it is
+    ├── StepUpRequired    the cardholder must prove it anew, or more strongly
     ├── IssuerNotFound    no such issuer, or not the caller's
     ├── CardNotFound      the issuer has no such card
     ├── CardForbids       the card's state does not allow this
     ├── PinUnavailable    the card has no PIN that may be handed out
     ├── BadRequest        path or body is not as published
     ├── PinRefused        the encrypted PIN cannot be used: one answer for all ways
+    ├── TooManyFailures   the client sent too many SECCOS PINs that are not genuine
     ├── PinForbidden      the PIN policy forbids this PIN
     ├── TypeNotOffered    this PIN-block type is not taken
+    ├── ValueNotPossible  the PIN cannot give a verification value that the issuer asks for
+    ├── CounterExhausted  the card has had as many changes as can be counted
+    ├── ClientKeyMissing  an app did not name itself
+    ├── ClientKeyInvalid  no app is registered by this name
+    ├── Invalid           members of the request are not as published
+    ├── ControlEnded      a token or session is unknown, spent, over, or for another use
     └── TryLater          token, vault or database is away; the same request may be sent again
 """
 
@@ -35,6 +43,10 @@ class Unauthorized(DomainError):
     """The caller did not prove who it is."""
 
 
+class StepUpRequired(DomainError):
+    """The cardholder must authenticate anew, or more strongly."""
+
+
 class IssuerNotFound(DomainError):
     """No such issuer, or not the caller's: the two look alike."""
 
@@ -51,6 +63,14 @@ class PinUnavailable(DomainError):
     """The card has no PIN, or one that must not be handed out."""
 
 
+class Refusal(StrEnum):
+    """Why a SECCOS PIN was refused: for the audit only, since the answer is one for all."""
+
+    NOT_GENUINE = "NOT_GENUINE"
+    WRONG_PIN_DATA = "WRONG_PIN_DATA"
+    CARD_REFUSED = "CARD_REFUSED"
+
+
 class BadRequest(DomainError):
     """A part of the request is not as published."""
 
@@ -62,6 +82,14 @@ class BadRequest(DomainError):
 class PinRefused(DomainError):
     """The encrypted PIN cannot be used."""
 
+    def __init__(self, refusal: Refusal | None = None) -> None:
+        super().__init__()
+        self.refusal = refusal
+
+
+class TooManyFailures(DomainError):
+    """The client has failed too often."""
+
 
 class PinForbidden(DomainError):
     """The PIN policy forbids this PIN."""
@@ -71,9 +99,38 @@ class TypeNotOffered(DomainError):
     """This PIN-block type is not taken."""
 
 
+class ValueNotPossible(DomainError):
+    """A PIN in this form cannot give a verification value that the card needs."""
+
+
+class CounterExhausted(DomainError):
+    """The card has had as many PIN changes as can be counted."""
+
+
 class TryLater(DomainError):
     """Something the service needs is away; the same request may be sent again.
 
     Nothing was changed, unless the database went away while it was committing: then the change may
     be there, and the same JWE again changes nothing more.
     """
+
+
+class ClientKeyMissing(DomainError):
+    """An app did not name itself."""
+
+
+class ClientKeyInvalid(DomainError):
+    """No app is registered by this name."""
+
+
+class Invalid(DomainError):
+    """Members of the request are not as published."""
+
+    def __init__(self, *fields: tuple[str, str]) -> None:
+        super().__init__()
+        self.fields = fields
+        """Each the path of a member, and what is wrong with it, without its value."""
+
+
+class ControlEnded(DomainError):
+    """A token or session is unknown, spent, over, or for another use: all look alike."""

@@ -5,6 +5,7 @@ Not a request path: a synchronous engine, ordinary transactions.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -12,19 +13,32 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import UndefinedTable
-from sqlalchemy import Connection, Engine, Table, create_engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, Table, create_engine, func, insert, or_, select, update
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
+from cms.persistence import statements
 from cms.persistence.tables import (
+    NEWEST_COUNTER,
+    VALUE_COLUMNS,
     audit_events,
     cards,
     clients,
     issuers,
+    sealed_columns,
     vault_config,
 )
-from hsm.port import CardRef, SealedConfig
+from hsm.port import (
+    CardRef,
+    ConfigKind,
+    PinBlockType,
+    SealedChange,
+    SealedConfig,
+    SealedValue,
+    ValueKind,
+    VaultConfig,
+)
 
 OPERATOR: Final = "operator"
 
@@ -38,6 +52,16 @@ class AdminError(Exception):
 
 class DatabaseAway(AdminError):
     """The database cannot be reached, or went away; what was not committed is not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardWithValues:
+    """A card's verification values, sealed; *newest* is the last counter in its history."""
+
+    card: CardRef
+    counter: int
+    newest: int
+    values: Mapping[ValueKind, SealedValue]
 
 
 @contextmanager
@@ -100,12 +124,6 @@ def row(database: Database, table: Table, **key: object) -> Mapping[str, Any]:
     return dict(found)
 
 
-def now(database: Database) -> datetime:
-    """Read the database's clock."""
-    moment: datetime = database.execute(select(func.now())).scalar_one()
-    return moment
-
-
 def add_issuer(database: Database, issuer_id: str, name: str) -> None:
     """Add an issuer."""
     _insert(database, issuers, issuer_id=issuer_id, name=name)
@@ -119,13 +137,16 @@ def set_issuer_state(database: Database, issuer_id: str, state: str) -> None:
     _audit(database, issuer_id, f"issuer.{state}")
 
 
-def add_card(database: Database, card: CardRef, **columns: object) -> None:
-    """Add a card; a card with a PIN is audited as such, and its counter stays 0."""
-    if columns.get("sealed_pin") is not None:
-        columns["pin_changed_at"] = func.now()
+def add_card(
+    database: Database, card: CardRef, *, change: SealedChange | None = None, **columns: object
+) -> None:
+    """Add a card; *change* is a PIN that came as ISO-0 with it: its counter stays 0."""
+    if change is not None:
+        columns |= sealed_columns(change)
+        columns |= {"pin_type": PinBlockType.ISO0.value, "pin_changed_at": func.now()}
     _insert(database, cards, issuer_id=card.issuer_id, card_id=card.card_id, **columns)
     _audit(database, card.issuer_id, "card.added", card.card_id)
-    if columns.get("sealed_pin") is not None:
+    if change is not None:
         _audit(database, card.issuer_id, "pin.loaded", card.card_id, counter=0)
 
 
@@ -145,6 +166,55 @@ def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
     _audit(database, card.issuer_id, f"card.{state}", card.card_id)
 
 
+def unblock_card(database: Database, card: CardRef) -> None:
+    """Forget that SECCOS PINs of a card failed."""
+    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
+    row(database, cards, **key)
+    database.execute(update(cards).filter_by(**key).values(seccos_failed_at=[]))
+    _audit(database, card.issuer_id, "card.unblock", card.card_id)
+
+
+def cards_with_values(
+    database: Database, issuer_id: str, *, after: str, since: datetime | None, count_max: int
+) -> Sequence[CardWithValues]:
+    """Read the next cards, by their id, that have a verification value.
+
+    Args:
+        database: an open transaction.
+        issuer_id: whose cards.
+        after: the id that comes before them; an empty one for the first.
+        since: only cards whose PIN changed then or later.
+        count_max: at most so many.
+    """
+    statement = (
+        select(cards.c.card_id, cards.c.counter, NEWEST_COUNTER, *VALUE_COLUMNS.values())
+        .where(cards.c.issuer_id == issuer_id, cards.c.card_id > after)
+        .where(or_(*(column.is_not(None) for column in VALUE_COLUMNS.values())))
+        .order_by(cards.c.card_id)
+        .limit(count_max)
+    )
+    if since is not None:
+        statement = statement.where(cards.c.pin_changed_at >= since)
+    return [
+        CardWithValues(
+            CardRef(issuer_id, card_id),
+            counter,
+            newest,
+            {
+                kind: SealedValue(value)
+                for kind, value in zip(VALUE_COLUMNS, values, strict=True)
+                if value is not None
+            },
+        )
+        for card_id, counter, newest, *values in database.execute(statement)
+    ]
+
+
+def audit_export(database: Database, card: CardRef, counter: int) -> None:
+    """Record that a card's verification values are handed out."""
+    _audit(database, card.issuer_id, "verification.export", card.card_id, counter=counter)
+
+
 def add_client(
     database: Database,
     issuer_id: str,
@@ -161,6 +231,30 @@ def add_client(
         auth="certificate" if secret_hash is None else "oauth",
         secret_hash=secret_hash,
         certificate_subjects=list(certificate_subjects),
+    )
+    _audit(database, issuer_id, "client.added")
+
+
+def add_app(
+    database: Database,
+    issuer_id: str,
+    client_id: str,
+    *,
+    redirect_origins: Sequence[str],
+    embed_origins: Sequence[str],
+    failure_image_status: int,
+) -> None:
+    """Register an app: a client with a public key and no secret, for cardholders' faces only."""
+    _insert(
+        database,
+        clients,
+        issuer_id=issuer_id,
+        client_id=client_id,
+        auth="public",
+        certificate_subjects=[],
+        redirect_origins=list(redirect_origins),
+        embed_origins=list(embed_origins),
+        failure_image_status=failure_image_status,
     )
     _audit(database, issuer_id, "client.added")
 
@@ -188,6 +282,13 @@ def load_config(database: Database, config: SealedConfig) -> None:
         cmac=config.cmac,
     )
     _audit(database, config.issuer_id, "config.loaded", reason=f"{config.kind} {config.version}")
+
+
+def config_now(database: Database, issuer_id: str) -> VaultConfig:
+    """Choose the configuration of each kind as the service does."""
+    found = database.execute(statements.CONFIG_NOW, {"issuer_id": issuer_id})
+    configs = [SealedConfig(issuer, ConfigKind(kind), *rest) for issuer, kind, *rest in found]
+    return {config.kind: config for config in configs}
 
 
 def _insert(database: Database, table: Table, **columns: object) -> None:

@@ -5,25 +5,37 @@ what compiling and unpacking in Core costs, a third of the throughput.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from sqlalchemy import (
+    CTE,
     ClauseElement,
+    Column,
     ColumnElement,
+    DateTime,
     LargeBinary,
     String,
+    Table,
     and_,
     bindparam,
+    case,
     exists,
     func,
     literal,
+    not_,
+    null,
+    or_,
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import distinct_on, psycopg
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, psycopg
 
 from cms.domain.cards import CardState, Verb
+from cms.domain.limits import SECCOS_CARD, SECCOS_CLIENT, Limit
 from cms.persistence.tables import (
+    NEWEST_COUNTER,
+    VALUE_COLUMNS,
     audit_events,
     cards,
     clients,
@@ -42,83 +54,166 @@ class Statement:
     constants: dict[str, object]
 
 
-def _compiled(statement: ClauseElement) -> Statement:
+def compiled(statement: ClauseElement) -> Statement:
+    """Compile a statement for psycopg."""
     dialect = psycopg.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
-    compiled = statement.compile(dialect=dialect)
-    constants = {name: value for name, value in compiled.params.items() if value is not None}
-    return Statement(str(compiled), constants)
+    made = statement.compile(dialect=dialect)
+    constants = {name: value for name, value in made.params.items() if value is not None}
+    return Statement(str(made), constants)
 
 
-def _this(table_column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+def matches(table_column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    """Compare a column with the parameter *name*."""
     return table_column == bindparam(name, type_=String)
 
 
-_THIS_CARD: Final = and_(_this(cards.c.issuer_id, "issuer_id"), _this(cards.c.card_id, "card_id"))
-_NEWEST: Final = (
-    select(func.coalesce(func.max(pin_changes.c.counter), 0))
-    .where(pin_changes.c.issuer_id == cards.c.issuer_id, pin_changes.c.card_id == cards.c.card_id)
-    .scalar_subquery()
+def _reached(failed_at: Column[Any], limit: Limit, earlier: int = 0) -> ColumnElement[bool]:
+    """Compare the one failure, newest first, that reaches *limit*, and *earlier* ones before."""
+    oldest: ColumnElement[datetime | None] = failed_at[limit.failures_max + earlier]
+    window = timedelta(seconds=limit.window_seconds)
+    return func.coalesce(oldest > func.now() - window, False)
+
+
+def _count_failure(table: Table, this: ColumnElement[bool], limit: Limit) -> Statement:
+    """Note a failure now.
+
+    One more than the limit is kept: so the statement knows whether it is the one that reached it,
+    and of failures at the same time just one says so.
+    """
+    failed_at = table.c.seccos_failed_at
+    # Not now(), the start of the transaction: those that wait for one row would be out of order.
+    newer = func.array_prepend(func.clock_timestamp(), failed_at, type_=ARRAY(DateTime(True)))
+    return compiled(
+        table.update()
+        .where(this)
+        .values(seccos_failed_at=newer[1 : limit.failures_max + 1])
+        .returning(and_(_reached(failed_at, limit), not_(_reached(failed_at, limit, earlier=1))))
+    )
+
+
+THIS_CARD: Final = and_(
+    matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.card_id, "card_id")
 )
 _KNOWN: Final = exists().where(
     pin_changes.c.issuer_id == cards.c.issuer_id,
     pin_changes.c.card_id == cards.c.card_id,
     pin_changes.c.request_key == bindparam("request_key", type_=LargeBinary),
 )
-_AUDIT_COLUMNS: Final = ("issuer_id", "card_id", "event", "actor", "correlation_id", "counter")
-_ACTOR: Final = bindparam("actor", type_=String)
-_CORRELATION_ID: Final = bindparam("correlation_id", type_=String)
+_THIS_CLIENT: Final = and_(
+    matches(clients.c.issuer_id, "issuer_id"), matches(clients.c.client_id, "client_id")
+)
+_REFUSED: Final = _reached(cards.c.seccos_failed_at, SECCOS_CARD)
+_LIMITED: Final = (
+    select(_reached(clients.c.seccos_failed_at, SECCOS_CLIENT))
+    .where(_THIS_CLIENT)
+    .scalar_subquery()
+)
+AUDIT_COLUMNS: Final = ("issuer_id", "card_id", "event", "actor", "correlation_id", "counter")
+ACTOR: Final = bindparam("actor", type_=String)
+CORRELATION_ID: Final = bindparam("correlation_id", type_=String)
 
-READ_FOR_SET: Final = _compiled(
-    select(cards.c.state, cards.c.counter, cards.c.sealed_pan, _KNOWN).where(_THIS_CARD)
+READ_FOR_SET: Final = compiled(
+    select(
+        cards.c.state,
+        cards.c.counter,
+        cards.c.sealed_pan,
+        _KNOWN,
+        _REFUSED,
+        func.coalesce(_LIMITED, False),
+        cards.c.sequence_number,
+        cards.c.expiry,
+    ).where(THIS_CARD)
 )
-"""One row: state, counter, sealed PAN, whether the request key is known. None: no such card."""
+"""One row, or none where there is no such card.
 
-_changed = (
-    cards.update()
-    .where(
-        _THIS_CARD,
-        cards.c.counter == bindparam("counter_read"),
-        _this(cards.c.state, "state_read"),
-    )
-    .values(
-        counter=cards.c.counter + 1,
-        sealed_pin=bindparam("sealed_pin", type_=LargeBinary),
-        pin_type=bindparam("pin_type", type_=String),
-        pin_changed_at=func.now(),
-    )
-    .returning(cards.c.issuer_id, cards.c.card_id, cards.c.counter)
-    .cte("changed")
-)
-_history = (
-    pin_changes.insert()
-    .from_select(
-        ["issuer_id", "card_id", "counter", "actor", "request_key"],
-        select(_changed, _ACTOR, bindparam("request_key", type_=LargeBinary)),
-    )
-    .cte("history")
-)
-_set_audit = (
-    audit_events.insert()
-    .from_select(
-        _AUDIT_COLUMNS,
-        select(
-            _changed.c.issuer_id,
-            _changed.c.card_id,
-            literal(Verb.SET_PIN.value, String),
-            _ACTOR,
-            _CORRELATION_ID,
-            _changed.c.counter,
-        ),
-    )
-    .cte("audit")
-)
-CHANGE_PIN: Final = _compiled(select(_changed.c.counter).add_cte(_history, _set_audit))
-"""One row, the new counter, if counter and state are still those read; else none and no change."""
+State, counter, sealed PAN, whether the request key is known, whether the card and whether the
+client has failed with SECCOS too often, card sequence number, expiry.
+"""
 
-_readable = and_(
+
+def change_pin(
+    *conditions: ColumnElement[bool], reason: ColumnElement[Any]
+) -> tuple[CTE, CTE, CTE]:
+    """Build the update of a card whose counter and state are still those read.
+
+    Args:
+        *conditions: what else must hold.
+        reason: for the audit.
+
+    Returns:
+        What is updated (issuer, card, new counter), its row of history and its audit row.
+    """
+    changed = (
+        cards.update()
+        .where(
+            THIS_CARD,
+            cards.c.counter == bindparam("counter_read"),
+            matches(cards.c.state, "state_read"),
+            *conditions,
+        )
+        .values(
+            counter=cards.c.counter + 1,
+            sealed_pin=bindparam("sealed_pin", type_=LargeBinary),
+            pin_type=bindparam("pin_type", type_=String),
+            pin_changed_at=func.now(),
+            **{
+                column.name: bindparam(column.name, type_=LargeBinary)
+                for column in VALUE_COLUMNS.values()
+            },
+        )
+        .returning(cards.c.issuer_id, cards.c.card_id, cards.c.counter)
+        .cte("changed")
+    )
+    history = (
+        pin_changes.insert()
+        .from_select(
+            ["issuer_id", "card_id", "counter", "actor", "request_key"],
+            select(changed, ACTOR, bindparam("request_key", type_=LargeBinary)),
+        )
+        .cte("history")
+    )
+    audit = (
+        audit_events.insert()
+        .from_select(
+            (*AUDIT_COLUMNS, "reason"),
+            select(
+                changed.c.issuer_id,
+                changed.c.card_id,
+                literal(Verb.SET_PIN.value, String),
+                ACTOR,
+                CORRELATION_ID,
+                changed.c.counter,
+                reason,
+            ),
+        )
+        .cte("audit")
+    )
+    return changed, history, audit
+
+
+_changed, _history, _set_audit = change_pin(
+    or_(
+        bindparam("pin_type", type_=String) != literal(PinBlockType.SECCOS.value, String),
+        not_(_REFUSED),
+    ),
+    reason=null(),
+)
+CHANGE_PIN: Final = compiled(select(_changed.c.counter).add_cte(_history, _set_audit))
+"""One row, the new counter, if counter and state are still those read; else none and no change.
+
+Nor does a card take SECCOS that has failed too often by now.
+"""
+
+COUNT_CARD_FAILURE: Final = _count_failure(cards, THIS_CARD, SECCOS_CARD)
+"""One row: whether this was the failure that has the card refused."""
+
+COUNT_CLIENT_FAILURE: Final = _count_failure(clients, _THIS_CLIENT, SECCOS_CLIENT)
+"""One row: whether this was the failure that has the client limited."""
+
+READABLE: Final = and_(
     cards.c.state == literal(CardState.ACTIVE.value, String),
     cards.c.pin_type == literal(PinBlockType.ISO0.value, String),
-    cards.c.counter == _NEWEST,
+    cards.c.counter == NEWEST_COUNTER,
 )
 _card = (
     select(
@@ -127,30 +222,30 @@ _card = (
         cards.c.state,
         cards.c.pin_type,
         cards.c.counter,
-        _NEWEST.label("newest"),
+        NEWEST_COUNTER.label("newest"),
         cards.c.sealed_pan,
         cards.c.sealed_pin,
-        _readable.label("readable"),
+        READABLE.label("readable"),
     )
-    .where(_THIS_CARD)
+    .where(THIS_CARD)
     .cte("card")
 )
 _get_audit = (
     audit_events.insert()
     .from_select(
-        _AUDIT_COLUMNS,
+        AUDIT_COLUMNS,
         select(
             _card.c.issuer_id,
             _card.c.card_id,
             literal(Verb.GET_PIN.value, String),
-            _ACTOR,
-            _CORRELATION_ID,
+            ACTOR,
+            CORRELATION_ID,
             _card.c.counter,
         ).where(_card.c.readable),
     )
     .cte("audit")
 )
-GET_PIN: Final = _compiled(
+GET_PIN: Final = compiled(
     select(
         _card.c.state,
         _card.c.pin_type,
@@ -162,12 +257,12 @@ GET_PIN: Final = _compiled(
 )
 """One row; the audit row is written only for a PIN that may be handed out."""
 
-READ_COUNTER: Final = _compiled(select(cards.c.state, cards.c.counter).where(_THIS_CARD))
+READ_COUNTER: Final = compiled(select(cards.c.state, cards.c.counter).where(THIS_CARD))
 """One row: state and change counter."""
 
 _activated = (
     cards.update()
-    .where(_THIS_CARD, cards.c.state == literal(CardState.INACTIVE.value, String))
+    .where(THIS_CARD, cards.c.state == literal(CardState.INACTIVE.value, String))
     .values(state=CardState.ACTIVE.value)
     .returning(cards.c.issuer_id, cards.c.card_id)
     .cte("activated")
@@ -175,41 +270,48 @@ _activated = (
 _activate_audit = (
     audit_events.insert()
     .from_select(
-        _AUDIT_COLUMNS[:5],
-        select(_activated, literal(Verb.ACTIVATE.value, String), _ACTOR, _CORRELATION_ID),
+        AUDIT_COLUMNS[:5],
+        select(_activated, literal(Verb.ACTIVATE.value, String), ACTOR, CORRELATION_ID),
     )
     .cte("audit")
 )
-ACTIVATE: Final = _compiled(
-    select(cards.c.state).where(_THIS_CARD).add_cte(_activated, _activate_audit)
+ACTIVATE: Final = compiled(
+    select(cards.c.state).where(THIS_CARD).add_cte(_activated, _activate_audit)
 )
 """One row: the state before. An inactive card is active afterwards."""
 
-REFUSE: Final = _compiled(
+REFUSE: Final = compiled(
     audit_events.insert().from_select(
-        (*_AUDIT_COLUMNS[:5], "reason"),
+        (*AUDIT_COLUMNS[:5], "reason"),
         select(
             bindparam("issuer_id", type_=String),
             # What a caller sends as card id may be anything, a PAN too: only a known one is kept.
-            select(cards.c.card_id).where(_THIS_CARD).scalar_subquery(),
+            select(cards.c.card_id).where(THIS_CARD).scalar_subquery(),
             bindparam("event", type_=String),
-            _ACTOR,
-            _CORRELATION_ID,
+            ACTOR,
+            CORRELATION_ID,
             bindparam("reason", type_=String),
         ),
     )
 )
 """Record a refusal."""
 
-READ_ISSUER: Final = _compiled(
-    select(issuers.c.state).where(_this(issuers.c.issuer_id, "issuer_id"))
+READ_ISSUER: Final = compiled(
+    select(issuers.c.state).where(matches(issuers.c.issuer_id, "issuer_id"))
 )
-READ_CLIENTS: Final = _compiled(
+READ_CLIENTS: Final = compiled(
     select(
-        clients.c.client_id, clients.c.auth, clients.c.secret_hash, clients.c.certificate_subjects
-    ).where(_this(clients.c.issuer_id, "issuer_id"), clients.c.state == text("'active'"))
+        clients.c.client_id,
+        clients.c.auth,
+        clients.c.secret_hash,
+        clients.c.certificate_subjects,
+        clients.c.redirect_origins,
+        clients.c.embed_origins,
+        clients.c.failure_image_status,
+    ).where(matches(clients.c.issuer_id, "issuer_id"), clients.c.state == text("'active'"))
 )
-READ_CONFIG: Final = _compiled(
+_VALID: Final = vault_config.c.valid_until > func.now()
+CONFIG_NOW: Final = (
     select(
         vault_config.c.issuer_id,
         vault_config.c.kind,
@@ -221,16 +323,23 @@ READ_CONFIG: Final = _compiled(
         vault_config.c.cmac,
     )
     .ext(distinct_on(vault_config.c.kind))
-    .where(
-        _this(vault_config.c.issuer_id, "issuer_id"),
-        vault_config.c.valid_from <= func.now(),
-        vault_config.c.valid_until > func.now(),
+    .where(matches(vault_config.c.issuer_id, "issuer_id"), vault_config.c.valid_from <= func.now())
+    .order_by(
+        vault_config.c.kind,
+        _VALID.desc(),
+        case((_VALID, vault_config.c.version)).desc(),
+        vault_config.c.valid_from.desc(),
+        vault_config.c.version.desc(),
     )
-    .order_by(vault_config.c.kind, vault_config.c.version.desc())
 )
-"""The newest version of each kind that is valid now."""
+"""The newest version of each kind that is valid now, else the one that started last and lapsed.
 
-DURABILITY: Final = _compiled(
+The vault refuses one that lapsed. Left out, it would pass for one that the issuer never had, and
+PINs would be set without the verification values that it asks for.
+"""
+READ_CONFIG: Final = compiled(CONFIG_NOW)
+
+DURABILITY: Final = compiled(
     select(
         func.current_setting("fsync"),
         func.current_setting("full_page_writes"),

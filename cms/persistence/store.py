@@ -16,7 +16,17 @@ from cms.domain.cards import CardState, Verb
 from cms.domain.errors import TryLater
 from cms.persistence import statements
 from cms.persistence.statements import Statement
-from hsm.port import CardRef, ConfigKind, PinBlockType, SealedConfig, SealedPan, SealedPin
+from cms.persistence.tables import sealed_columns
+from hsm.port import (
+    CardFacts,
+    CardRef,
+    ConfigKind,
+    PinBlockType,
+    SealedChange,
+    SealedConfig,
+    SealedPan,
+    SealedPin,
+)
 
 POOL_CONNECTIONS_MAX: Final = 8
 WAIT_SECONDS_MAX: Final = 2.0
@@ -41,12 +51,17 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class CardToChange:
-    """What a PIN change needs to know of a card."""
+    """What a PIN change needs to know of a card, and of the client that asks for it."""
 
     state: CardState
     counter: int
     sealed_pan: SealedPan
     request_known: bool
+    seccos_refused: bool
+    """The card's SECCOS PINs failed too often."""
+    client_limited: bool
+    """The client's SECCOS PINs failed too often."""
+    facts: CardFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +84,14 @@ class ClientRow:
     auth: str
     secret_hash: str | None
     certificate_subjects: Sequence[str]
+    redirect_origins: Sequence[str] = ()
+    embed_origins: Sequence[str] = ()
+    failure_image_status: int = 410
 
 
 @dataclass(frozen=True, slots=True)
 class IssuerRow:
-    """An issuer in service, its clients, and its configuration that is valid now."""
+    """An issuer in service, its clients, and its configuration, one of each kind."""
 
     clients: Sequence[ClientRow]
     config: Mapping[ConfigKind, SealedConfig]
@@ -121,12 +139,12 @@ class Store:
 
     async def is_durable(self) -> bool:
         """Tell whether a commit survives a crash: fsync, full pages and synchronous commit."""
-        row = await self._one(statements.DURABILITY)
+        row = await self.one(statements.DURABILITY)
         return row is not None and row[:2] == DURABLE and row[2] not in ("off", "local")
 
     async def read_issuer(self, issuer_id: str) -> IssuerRow | None:
         """Read an issuer with its clients and configuration; None when unknown or suspended."""
-        state = await self._one(statements.READ_ISSUER, issuer_id=issuer_id)
+        state = await self.one(statements.READ_ISSUER, issuer_id=issuer_id)
         if state != ("active",):
             return None
         clients = await self._all(statements.READ_CLIENTS, issuer_id=issuer_id)
@@ -137,50 +155,75 @@ class Store:
             {config.kind: config for config in sealed},
         )
 
-    async def read_for_set(self, card: CardRef, request_key: bytes | None) -> CardToChange | None:
+    async def read_for_set(
+        self, card: CardRef, request_key: bytes | None, actor: Actor
+    ) -> CardToChange | None:
         """Read what a PIN change needs; *request_key* is the digest of its JWE."""
-        row = await self._one(
+        row = await self.one(
             statements.READ_FOR_SET,
             issuer_id=card.issuer_id,
             card_id=card.card_id,
             request_key=request_key,
+            client_id=actor.client_id,
         )
-        return None if row is None else CardToChange(CardState(row[0]), *row[1:])
+        if row is None:
+            return None
+        state, counter, sealed_pan, known, refused, limited, *facts = row
+        return CardToChange(
+            CardState(state), counter, sealed_pan, known, refused, limited, CardFacts(*facts)
+        )
 
     async def change_pin(
         self,
         card: CardRef,
         read: CardToChange,
-        sealed_pin: SealedPin,
+        change: SealedChange,
         pin_type: PinBlockType,
         request_key: bytes,
         actor: Actor,
     ) -> bool:
         """Store the PIN, move the counter, and write history and audit: one statement, one commit.
 
+        What is not in *change* is cleared.
+
         Returns:
-            False, and nothing is changed, when the card is no longer as *read*.
+            False, and nothing is changed, when the card is no longer as *read*, or takes no
+            SECCOS any more.
         """
         try:
-            row = await self._one(
+            row = await self.one(
                 statements.CHANGE_PIN,
                 issuer_id=card.issuer_id,
                 card_id=card.card_id,
                 counter_read=read.counter,
                 state_read=read.state.value,
-                sealed_pin=sealed_pin,
                 pin_type=pin_type.value,
                 request_key=request_key,
                 actor=actor.client_id,
                 correlation_id=actor.correlation_id,
+                **sealed_columns(change),
             )
         except UniqueViolation:
             return False
         return row is not None
 
+    async def count_card_failure(self, card: CardRef) -> bool:
+        """Count a SECCOS failure of *card*; tell whether it has the card refused from now on."""
+        row = await self.one(
+            statements.COUNT_CARD_FAILURE, issuer_id=card.issuer_id, card_id=card.card_id
+        )
+        return row == (True,)
+
+    async def count_client_failure(self, issuer_id: str, client_id: str) -> bool:
+        """Count a SECCOS failure of a client; tell whether it is limited from now on."""
+        row = await self.one(
+            statements.COUNT_CLIENT_FAILURE, issuer_id=issuer_id, client_id=client_id
+        )
+        return row == (True,)
+
     async def read_for_get(self, card: CardRef, actor: Actor) -> CardToRead | None:
         """Read a sealed PIN; one that may be handed out is audited in the same commit."""
-        row = await self._one(
+        row = await self.one(
             statements.GET_PIN,
             issuer_id=card.issuer_id,
             card_id=card.card_id,
@@ -194,14 +237,14 @@ class Store:
 
     async def read_counter(self, card: CardRef) -> tuple[CardState, int] | None:
         """Read state and change counter."""
-        row = await self._one(
+        row = await self.one(
             statements.READ_COUNTER, issuer_id=card.issuer_id, card_id=card.card_id
         )
         return None if row is None else (CardState(row[0]), int(str(row[1])))
 
     async def activate(self, card: CardRef, actor: Actor) -> CardState | None:
         """Make an inactive card active and return the state before."""
-        row = await self._one(
+        row = await self.one(
             statements.ACTIVATE,
             issuer_id=card.issuer_id,
             card_id=card.card_id,
@@ -214,7 +257,7 @@ class Store:
         self, issuer_id: str, card_id: str | None, verb: Verb, reason: str, actor: Actor
     ) -> None:
         """Record that *verb* was refused; *card_id* need not be a card, None is none."""
-        await self._run(
+        await self.run(
             statements.REFUSE,
             issuer_id=issuer_id,
             card_id=card_id,
@@ -224,16 +267,18 @@ class Store:
             correlation_id=actor.correlation_id,
         )
 
-    async def _one(self, statement: Statement, **parameters: object) -> Row | None:
+    async def one(self, statement: Statement, **parameters: object) -> Row | None:
+        """Run a statement of the request paths and return its first row."""
         rows = await self._all(statement, **parameters)
         return rows[0] if rows else None
 
     async def _all(self, statement: Statement, **parameters: object) -> list[Row]:
-        return await self._run(statement, fetch=True, **parameters)
+        return await self.run(statement, fetch=True, **parameters)
 
-    async def _run(
+    async def run(
         self, statement: Statement, *, fetch: bool = False, **parameters: object
     ) -> list[Row]:
+        """Run a statement of the request paths, prepared; with *fetch* return its rows."""
         try:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(

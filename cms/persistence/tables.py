@@ -1,11 +1,18 @@
 """The tables. Every key starts with ``issuer_id``, so that they can be split by it.
 
+Only ``control_tokens`` has keys that do not: the published URL of a token names no issuer.
+
 PINs and PANs are here only as the vault sealed them. ``pin_changes`` and ``audit_events`` take
 inserts only: a trigger refuses anything else.
 """
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -20,8 +27,11 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from hsm.port import SealedChange, ValueKind
 
 metadata = MetaData(
     naming_convention={
@@ -40,6 +50,16 @@ def _issuer_id() -> Column[str]:
 
 def _now(name: str) -> Column[object]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _failures() -> Column[list[datetime]]:
+    return Column(
+        "seccos_failed_at",
+        ARRAY(DateTime(timezone=True)),
+        nullable=False,
+        server_default="{}",
+        comment="newest first",
+    )
 
 
 issuers = Table(
@@ -77,15 +97,39 @@ cards = Table(
     Column("last_four", String(4), nullable=False),
     Column("expiry", String(4), nullable=False, comment="MMYY"),
     Column("sequence_number", SmallInteger, nullable=False),
-    Column("sealed_pin", LargeBinary),
+    Column("sealed_pin", LargeBinary, comment="none when the PIN came as SECCOS"),
+    Column("sealed_pvv", LargeBinary),
+    Column("sealed_offset_3624", LargeBinary),
+    Column("sealed_prw", LargeBinary),
+    Column("sealed_script", LargeBinary),
     Column("pin_type", String(10), comment="the form in which the PIN came"),
     Column("pin_changed_at", DateTime(timezone=True)),
     Column("counter", BigInteger, nullable=False, server_default="0"),
+    _failures(),
     _now("created_at"),
+    Column("cardholder_id", String(64), comment="the identity provider's subject"),
+    Column("card_type", String(10), nullable=False, server_default="PHYSICAL"),
     CheckConstraint("state IN ('inactive', 'active', 'blocked', 'closed')", name="state"),
     CheckConstraint("counter >= 0", name="counter"),
+    CheckConstraint("card_type IN ('VIRTUAL', 'PHYSICAL', 'METAL')", name="card_type"),
+    Index(None, "issuer_id", "cardholder_id"),
     ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
 )
+
+#: Where each verification value is kept.
+VALUE_COLUMNS: Final[Mapping[ValueKind, Column[bytes]]] = {
+    ValueKind.PVV: cards.c.sealed_pvv,
+    ValueKind.OFFSET_3624: cards.c.sealed_offset_3624,
+    ValueKind.PRW: cards.c.sealed_prw,
+    ValueKind.SCRIPT: cards.c.sealed_script,
+}
+
+
+def sealed_columns(change: SealedChange) -> dict[str, bytes | None]:
+    """Name what a PIN change writes: every sealed column, None for what it does not hold."""
+    values = {column.name: change.values.get(kind) for kind, column in VALUE_COLUMNS.items()}
+    return {cards.c.sealed_pin.name: change.sealed_pin, **values}
+
 
 pin_changes = Table(
     "pin_changes",
@@ -100,6 +144,13 @@ pin_changes = Table(
     ForeignKeyConstraint(["issuer_id", "card_id"], ["cards.issuer_id", "cards.card_id"]),
 )
 
+#: The last counter in the history of the card that the statement around it reads.
+NEWEST_COUNTER: Final = (
+    select(func.coalesce(func.max(pin_changes.c.counter), 0))
+    .where(pin_changes.c.issuer_id == cards.c.issuer_id, pin_changes.c.card_id == cards.c.card_id)
+    .scalar_subquery()
+)
+
 clients = Table(
     "clients",
     metadata,
@@ -109,10 +160,15 @@ clients = Table(
     Column("secret_hash", Text, comment="argon2id; none where the certificate is enough"),
     Column("certificate_subjects", ARRAY(Text), nullable=False),
     Column("state", String(10), nullable=False, server_default="active"),
+    _failures(),
     _now("created_at"),
-    CheckConstraint("auth IN ('oauth', 'certificate')", name="auth"),
+    Column("redirect_origins", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("embed_origins", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("failure_image_status", SmallInteger, nullable=False, server_default="410"),
+    CheckConstraint("auth IN ('oauth', 'certificate', 'public')", name="auth"),
     CheckConstraint("(auth = 'oauth') = (secret_hash IS NOT NULL)", name="secret"),
     CheckConstraint("state IN ('active', 'disabled')", name="state"),
+    CheckConstraint("failure_image_status IN (200, 410)", name="failure_image_status"),
     ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
 )
 
@@ -129,4 +185,43 @@ audit_events = Table(
     Column("counter", BigInteger),
     Column("reason", String(40)),
     Index(None, "issuer_id", "card_id", "event_id"),
+)
+
+control_tokens = Table(
+    "control_tokens",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("issuer_id", String(10), nullable=False),
+    Column("card_id", String(48), nullable=False),
+    Column("client_id", String(40), nullable=False),
+    Column("face", String(10), nullable=False),
+    Column("purpose", String(4), nullable=False),
+    Column("style", JSONB, nullable=False),
+    Column("redirect_url", Text),
+    Column("embedded", Boolean, nullable=False),
+    Column(
+        "counter",
+        BigInteger,
+        nullable=False,
+        comment="the card's when it was issued: a PIN change ends the token and its session",
+    ),
+    _now("issued_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("spent_at", DateTime(timezone=True)),
+    Column("session_hash", LargeBinary, unique=True),
+    Column("session_expires_at", DateTime(timezone=True)),
+    Column("session_ends_at", DateTime(timezone=True), comment="however often it is extended"),
+    Column("tries", SmallInteger, nullable=False, server_default="0"),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("end_reason", String(20)),
+    CheckConstraint("face IN ('hosted', 'pincontrol')", name="face"),
+    CheckConstraint("purpose IN ('view', 'set')", name="purpose"),
+    CheckConstraint("(ended_at IS NULL) = (end_reason IS NULL)", name="end"),
+    CheckConstraint(
+        "end_reason IN ('shown', 'set', 'cancelled', 'failed', 'revoked', 'tries')",
+        name="end_reason",
+    ),
+    ForeignKeyConstraint(["issuer_id", "card_id"], ["cards.issuer_id", "cards.card_id"]),
+    ForeignKeyConstraint(["issuer_id", "client_id"], ["clients.issuer_id", "clients.client_id"]),
+    Index(None, "issuer_id", "card_id", "expires_at"),
 )

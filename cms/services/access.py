@@ -9,11 +9,10 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
@@ -22,6 +21,7 @@ from cryptography import x509
 from cms.domain.errors import TryLater, Unauthorized
 from cms.persistence.store import ClientRow
 from cms.services.directory import Directory, Issuer
+from cms.services.kept import Kept
 from crypto.errors import JoseError
 from crypto.jose import base64url, jws
 from crypto.jose.jwk import EcPublicKey, parse_public
@@ -33,7 +33,6 @@ from hsm.port import ISSUER_ID_CHARS
 SCOPE: Final = "pin"
 TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ
 CREDENTIAL_SECONDS: Final = 300.0
-KEPT_MAX: Final = 10_000
 ARGON2_AT_ONCE_MAX: Final = 2
 #: OWASP's second profile: 19 MiB, two passes, one lane; the default takes 64 MiB and 175 ms.
 HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -47,9 +46,6 @@ UNREADABLE: Final = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +116,8 @@ class Access:
         self._public_url = public_url
         self._now = now
         self._keys: Mapping[str, EcPublicKey] = {}
-        self._bearers = _Kept[bytes, _Bearer](now)
-        self._credentials = _Kept[bytes, bool](now)
+        self._bearers = Kept[bytes, _Bearer](now)
+        self._credentials = Kept[bytes, bool](now)
         self._credential_key = secrets.token_bytes(32)
         self._argon2 = asyncio.Semaphore(ARGON2_AT_ONCE_MAX)
 
@@ -241,26 +237,6 @@ class Access:
             keys = [parse_public(jwk, "sig") for jwk in jwks["keys"]]
             self._keys = {key.kid: key for key in keys}
         return self._keys
-
-
-class _Kept(Generic[K, V]):
-    """Values that were verified, each kept until a time; the oldest go first when it is full."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._items: OrderedDict[K, tuple[float, V]] = OrderedDict()
-
-    def keep(self, key: K, value: V, until: float) -> None:
-        self._items[key] = (until, value)
-        if len(self._items) > KEPT_MAX:
-            self._items.popitem(last=False)
-
-    def get(self, key: K) -> V | None:
-        until, value = self._items.get(key, (0.0, None))
-        if until <= self._now():
-            self._items.pop(key, None)
-            return None
-        return value
 
 
 def _require_registered(client: ClientRow, certificate: ClientCertificate) -> None:

@@ -3,11 +3,12 @@
 ::
 
     {"cardId": "…", "panJwe": "<JWE>", "expiry": "MMYY", "sequenceNumber": 0, "state": "active",
-     "encryptedPinBlock": "<JWE>", "type": "ISO0"}
+     "cardholder": "…", "cardType": "PHYSICAL", "encryptedPinBlock": "<JWE>", "type": "ISO0"}
 
 ``panJwe`` is encrypted to the vault's intake key, plaintext ``{"pan": "…"}``. The last two members
 are for a card whose PIN is known: they are what PUT pin takes, and the change counter stays 0.
-``state`` is inactive unless given.
+``state`` is inactive unless given. ``cardholder`` is the identity provider's name of who holds the
+card, its subject; ``cardType`` VIRTUAL, PHYSICAL or METAL.
 """
 
 import re
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cms.domain.cards import CardState
+from cms.domain.control import CardType
 from cms.persistence.admin import AdminError, Database, add_card
 from crypto.errors import JoseError
 from crypto.jose import json_object
@@ -28,13 +30,15 @@ from hsm.errors import (
     PanRejected,
     PinRejected,
     TypeNotOffered,
+    ValueNotPossible,
     WeakPinRefused,
 )
-from hsm.port import CardRef, PinVault, VaultConfig
+from hsm.port import CardFacts, CardRef, PinBlockType, PinVault, VaultConfig
 
 EXPIRY_PATTERN: Final = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}")
 SEQUENCE_NUMBER_MAX: Final = 99
 COMMIT_EVERY_ROWS: Final = 200
+CARDHOLDER_CHARS_MAX: Final = 64
 LINE_BYTES_MAX: Final = 64 * 1024
 REASONS: Final[Mapping[type[HsmError], str]] = {
     LuhnInvalid: "the PAN's check digit is wrong",
@@ -43,6 +47,7 @@ REASONS: Final[Mapping[type[HsmError], str]] = {
     PinRejected: "encryptedPinBlock cannot be used",
     WeakPinRefused: "the PIN policy forbids this PIN",
     TypeNotOffered: "this type of PIN block is not offered",
+    ValueNotPossible: "a card of this issuer does not take a PIN in this form",
     ConfigRefused: "a PIN needs the issuer's wire and policy configuration",
 }
 
@@ -62,6 +67,8 @@ class NewCard:
     state: CardState
     pin_jwe: str | None
     pin_literal: str
+    cardholder_id: str | None
+    card_type: CardType
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +114,22 @@ class CardImport:
         """
         try:
             sealed = self._vault.seal_pan(new.pan_jwe, new.card)
-            pin: dict[str, object] = {}
+            change = None
             if new.pin_jwe is not None:
                 block_type = self._wire.block_type(new.pin_literal)
                 if block_type is None:
                     raise RowRefused("unknown type of PIN block")
-                pin["pin_type"] = block_type.value
-                pin["sealed_pin"] = self._vault.set_pin_from_jwe(
-                    new.pin_jwe, block_type, self._config, new.card, sealed.sealed_pan, 0
+                if block_type is not PinBlockType.ISO0:
+                    # A SECCOS PIN is made for one change of the card, and this is none.
+                    raise RowRefused(REASONS[TypeNotOffered])
+                change = self._vault.set_pin_from_jwe(
+                    new.pin_jwe,
+                    block_type,
+                    self._config,
+                    new.card,
+                    sealed.sealed_pan,
+                    0,
+                    CardFacts(new.sequence_number, new.expiry),
                 )
             add_card(
                 self._database,
@@ -124,7 +139,9 @@ class CardImport:
                 expiry=new.expiry,
                 sequence_number=new.sequence_number,
                 state=new.state.value,
-                **pin,
+                cardholder_id=new.cardholder_id,
+                card_type=new.card_type.value,
+                change=change,
             )
         except AdminError as error:
             raise RowRefused(str(error)) from None
@@ -146,6 +163,7 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
     if type(sequence_number) is not int:
         raise RowRefused("refused member: sequenceNumber")
     pin_jwe = members.get("encryptedPinBlock")
+    cardholder = members.get("cardholder")
     return new_card(
         issuer_id,
         _text(members, "cardId"),
@@ -155,6 +173,8 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
         state=_text(members, "state", CardState.INACTIVE.value),
         pin_jwe=None if pin_jwe is None else _text(members, "encryptedPinBlock"),
         pin_literal=_text(members, "type", "ISO0"),
+        cardholder_id=None if cardholder is None else _text(members, "cardholder"),
+        card_type=_text(members, "cardType", CardType.PHYSICAL.value),
     )
 
 
@@ -168,6 +188,8 @@ def new_card(
     state: str,
     pin_jwe: str | None = None,
     pin_literal: str = "ISO0",
+    cardholder_id: str | None = None,
+    card_type: str = CardType.PHYSICAL.value,
 ) -> NewCard:
     """Parse the values of a card.
 
@@ -184,7 +206,25 @@ def new_card(
         raise RowRefused("refused member: sequenceNumber")
     if state not in set(CardState):
         raise RowRefused("refused member: state")
-    return NewCard(card, pan_jwe, expiry, sequence_number, CardState(state), pin_jwe, pin_literal)
+    if cardholder_id is not None and not _is_cardholder(cardholder_id):
+        raise RowRefused("refused member: cardholder")
+    if card_type not in set(CardType):
+        raise RowRefused("refused member: cardType")
+    return NewCard(
+        card,
+        pan_jwe,
+        expiry,
+        sequence_number,
+        CardState(state),
+        pin_jwe,
+        pin_literal,
+        cardholder_id,
+        CardType(card_type),
+    )
+
+
+def _is_cardholder(text: str) -> bool:
+    return 0 < len(text) <= CARDHOLDER_CHARS_MAX and text.isprintable()
 
 
 def _text(members: Mapping[str, object], name: str, default: str | None = None) -> str:

@@ -1,34 +1,58 @@
 """Set, hand out and count the PIN of a card; activate a card. No clear PIN passes here."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
+from weakref import WeakValueDictionary
 
 from cms.domain.cards import Verb, permit
 from cms.domain.errors import (
     BadRequest,
     CardNotFound,
+    CounterExhausted,
+    DomainError,
     PinForbidden,
     PinRefused,
     PinUnavailable,
+    Refusal,
+    TooManyFailures,
     TryLater,
     TypeNotOffered,
+    ValueNotPossible,
 )
+from cms.domain.limits import SECCOS_CARD, SECCOS_CLIENT
 from cms.persistence.store import Actor, CardToChange, CardToRead, Store
 from cms.services.directory import Issuer
 from hsm.errors import (
     ConfigRefused,
+    HsmError,
+    NotGenuine,
     PinRejected,
     SealBroken,
     VaultUnavailable,
     WeakPinRefused,
+    WrongPinData,
 )
+from hsm.errors import CounterExhausted as VaultCounterExhausted
 from hsm.errors import TypeNotOffered as VaultTypeNotOffered
+from hsm.errors import ValueNotPossible as VaultValueNotPossible
 from hsm.lane import Lane
-from hsm.port import CardRef, PinBlockType, PinVault, SealedPin
+from hsm.port import CardRef, PinBlockType, PinVault, SealedChange, SealedPin
 
 TRIES: Final = 3
+#: What the vault's refusals mean to the caller.
+MEANINGS: Final[Mapping[type[HsmError], Callable[[], DomainError]]] = {
+    PinRejected: PinRefused,
+    NotGenuine: partial(PinRefused, Refusal.NOT_GENUINE),
+    WrongPinData: partial(PinRefused, Refusal.WRONG_PIN_DATA),
+    WeakPinRefused: PinForbidden,
+    VaultTypeNotOffered: TypeNotOffered,
+    VaultValueNotPossible: ValueNotPossible,
+    VaultCounterExhausted: CounterExhausted,
+}
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -52,6 +76,7 @@ class Pins:
     def __init__(self, store: Store, lane: Lane) -> None:
         self._store = store
         self._lane = lane
+        self._seccos_turns = WeakValueDictionary[CardRef, asyncio.Lock]()
 
     async def set_pin(
         self, issuer: Issuer, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
@@ -66,12 +91,27 @@ class Pins:
             actor: for the audit.
 
         Raises:
-            CardNotFound, CardForbids, BadRequest, TypeNotOffered, PinRefused, PinForbidden,
-            TryLater: as their names say.
+            CardNotFound, CardForbids, BadRequest, TooManyFailures, TypeNotOffered, PinRefused,
+            PinForbidden, ValueNotPossible, CounterExhausted, TryLater: as their names say.
         """
+        if isinstance(envelope, BadRequest) or envelope.block_type is not PinBlockType.SECCOS:
+            return await self._set_pin(issuer, card, envelope, actor)
+        # Each of these may be a guess at the PIN, and a guess counts once it failed. Guesses that
+        # are sent at once must not all be made before the first is counted: a process makes one
+        # at a time, so there are at most as many beyond the limit as there are other processes.
+        async with self._seccos_turns.setdefault(card, asyncio.Lock()):
+            try:
+                await self._set_pin(issuer, card, envelope, actor)
+            except PinRefused as refused:
+                await self._count(refused.refusal, card, actor)
+                raise
+
+    async def _set_pin(
+        self, issuer: Issuer, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
+    ) -> None:
         key = envelope.request_key if isinstance(envelope, PinEnvelope) else None
         for _ in range(TRIES):
-            read = await self._store.read_for_set(card, key)
+            read = await self._store.read_for_set(card, key, actor)
             if read is None:
                 raise CardNotFound
             permit(Verb.SET_PIN, read.state)
@@ -79,9 +119,11 @@ class Pins:
                 raise envelope
             if read.request_known:
                 return
-            sealed_pin = await self._seal(issuer, card, envelope, read)
+            if envelope.block_type is PinBlockType.SECCOS:
+                _require_trust(read)
+            change = await self._seal(issuer, card, envelope, read)
             if await self._store.change_pin(
-                card, read, sealed_pin, envelope.block_type, envelope.request_key, actor
+                card, read, change, envelope.block_type, envelope.request_key, actor
             ):
                 return
         raise TryLater
@@ -130,7 +172,7 @@ class Pins:
 
     async def _seal(
         self, issuer: Issuer, card: CardRef, envelope: PinEnvelope, read: CardToChange
-    ) -> SealedPin:
+    ) -> SealedChange:
         return await self._vault(
             lambda vault: vault.set_pin_from_jwe(
                 envelope.jwe,
@@ -139,19 +181,40 @@ class Pins:
                 card,
                 read.sealed_pan,
                 read.counter + 1,
+                read.facts,
             )
         )
+
+    async def _count(self, refusal: Refusal | None, card: CardRef, actor: Actor) -> None:
+        """Count a failure against the one it speaks of, and say so when it is one too many."""
+        if refusal is Refusal.WRONG_PIN_DATA:
+            if await self._store.count_card_failure(card):
+                log.warning(
+                    "seccos.card_refused",
+                    extra={
+                        "issuer_id": card.issuer_id,
+                        "card_id": card.card_id,
+                        "count": SECCOS_CARD.failures_max,
+                    },
+                )
+        elif refusal is Refusal.NOT_GENUINE and await self._store.count_client_failure(
+            card.issuer_id, actor.client_id
+        ):
+            log.error(
+                "alarm.seccos_client",
+                extra={
+                    "issuer_id": card.issuer_id,
+                    "client_id": actor.client_id,
+                    "count": SECCOS_CLIENT.failures_max,
+                },
+            )
 
     async def _vault(self, verb: Callable[[PinVault], T]) -> T:
         """Run a vault verb and say its failures in words of the domain."""
         try:
             return await self._lane.call(verb)
-        except PinRejected:
-            raise PinRefused from None
-        except WeakPinRefused:
-            raise PinForbidden from None
-        except VaultTypeNotOffered:
-            raise TypeNotOffered from None
+        except tuple(MEANINGS) as error:
+            raise _meaning(error) from None
         except SealBroken:
             raise SealAlarm from None
         except ConfigRefused as error:
@@ -160,6 +223,23 @@ class Pins:
         except VaultUnavailable as error:
             log.warning("vault.unavailable", extra={"reason": str(error)})
             raise TryLater from None
+
+
+def _meaning(error: HsmError) -> DomainError:
+    return MEANINGS[type(error)]()
+
+
+def _require_trust(read: CardToChange) -> None:
+    """Let SECCOS pass where client and card have not failed too often.
+
+    Raises:
+        TooManyFailures: the client has.
+        PinRefused: the card has; nobody is told.
+    """
+    if read.client_limited:
+        raise TooManyFailures
+    if read.seccos_refused:
+        raise PinRefused(Refusal.CARD_REFUSED)
 
 
 def _readable(read: CardToRead) -> SealedPin:

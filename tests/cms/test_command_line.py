@@ -199,9 +199,13 @@ def test_a_card_is_added_with_a_pan_from_a_file(
     file = tmp_path / "pan.jwe"
     file.write_text(bank.pan_jwe(NEW_PAN) + "\n")
     adding = ("cards", "add", bank.issuer_id, "new-1", "--expiry", "0131", "--pan-jwe", file)
-    operator.must(*adding, "--sequence-number", "7", "--state", "active")
+    more = ("--state", "active", "--cardholder", "somebody", "--type", "METAL")
+    operator.must(*adding, "--sequence-number", "7", *more)
     shown = operator.must("cards", "show", bank.issuer_id, "new-1")
-    for expected in ("last_four +1117", "expiry +0131", "sequence_number +7", "state +active"):
+    for expected in (
+        *("last_four +1117", "expiry +0131", "sequence_number +7", "state +active"),
+        *("cardholder_id +somebody", "card_type +METAL"),
+    ):
         assert re.search(expected, shown)
     assert operator.refused(*adding) == "duplicate card"
 
@@ -279,18 +283,18 @@ def test_cards_are_taken_in_from_json_lines(
     load: Callable[..., Answer], operator: Operator, bank: Bank, database_url: str
 ) -> None:
     answer = load(
-        row(bank, "new-1", state="active", sequenceNumber=99),
+        row(bank, "new-1", state="active", sequenceNumber=99, cardholder="x", cardType="VIRTUAL"),
         "",
         row(bank, "new-2", extra="ignored"),
     )
     assert answer == Answer(0, "2 cards stored, 0 lines refused\n", "")
     assert run_sql(
         database_url,
-        "SELECT card_id, state, sequence_number, last_four, expiry, sealed_pin, counter"
-        " FROM cards WHERE card_id LIKE 'new%%' ORDER BY 1",
+        "SELECT card_id, state, sequence_number, last_four, expiry, sealed_pin, counter,"
+        " cardholder_id, card_type FROM cards WHERE card_id LIKE 'new%%' ORDER BY 1",
     ) == [
-        ("new-1", "active", 99, "1117", "0131", None, 0),
-        ("new-2", "inactive", 0, "1117", "0131", None, 0),
+        ("new-1", "active", 99, "1117", "0131", None, 0, "x", "VIRTUAL"),
+        ("new-2", "inactive", 0, "1117", "0131", None, 0, None, "PHYSICAL"),
     ]
 
 
@@ -599,6 +603,61 @@ def test_a_file_that_is_no_certificate_is_refused(
 def test_an_unknown_client_cannot_be_changed(operator: Operator, bank: Bank) -> None:
     for verb in ("show", "enable", "disable"):
         assert operator.refused("clients", verb, bank.issuer_id, "nobody") == "no such client"
+
+
+# Apps
+
+
+def test_an_app_is_registered_with_its_origins_and_without_a_secret(
+    operator: Operator, bank: Bank
+) -> None:
+    app = ("testbank01", "testbank01-app")
+    origins = (
+        *("--redirect-origin", "https://app.example", "--redirect-origin", "com.example.app:"),
+        *("--embed-origin", "https://web.example:8443", "--embed-origin", "http://localhost:3000"),
+    )
+    operator.must("clients", "add-app", *app, *origins, "--sandbox")
+    shown = operator.must("clients", "show", *app)
+    assert re.search(r"auth +public\n", shown)
+    assert re.search(r"redirect_origins +\['https://app.example', 'com.example.app:'\]\n", shown)
+    assert re.search(
+        r"embed_origins +\['https://web.example:8443', 'http://localhost:3000'\]\n", shown
+    )
+    assert re.search(r"failure_image_status +410\n", shown)
+    assert "client.added" in operator.must("audit", "list", "testbank01")
+
+
+def test_an_apps_failure_images_may_come_with_200(operator: Operator, bank: Bank) -> None:
+    app = ("testbank01", "testbank01-app")
+    operator.must("clients", "add-app", *app, "--failure-image-status", "200")
+    assert re.search(r"failure_image_status +200\n", operator.must("clients", "show", *app))
+
+
+ORIGIN_REFUSED = "an origin is written as a browser does"
+KEY_REFUSED = "a client key is visible ASCII and starts with the id of its issuer"
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "refusal"),
+    [
+        ("testbank02-app", (), KEY_REFUSED),
+        ("testbank01 app", (), KEY_REFUSED),
+        ("testbank01-äpp", (), KEY_REFUSED),
+        ("testbank01" + "x" * 31, (), "a value does not fit its column"),
+        ("testbank01", (), "duplicate client"),
+        ("testbank01-app", ("--redirect-origin", "https://app.example/"), ORIGIN_REFUSED),
+        ("testbank01-app", ("--redirect-origin", "javascript:"), ORIGIN_REFUSED),
+        ("testbank01-app", ("--redirect-origin", "http://localhost:3000"), ORIGIN_REFUSED),
+        ("testbank01-app", ("--embed-origin", "com.example.app:"), ORIGIN_REFUSED),
+        ("testbank01-app", ("--embed-origin", "*"), ORIGIN_REFUSED),
+    ],
+)
+def test_an_app_that_is_refused_leaves_no_row(
+    operator: Operator, bank: Bank, key: str, more: tuple[str, ...], refusal: str
+) -> None:
+    before = operator.must("clients", "list", bank.issuer_id)
+    assert operator.refused("clients", "add-app", bank.issuer_id, key, *more).startswith(refusal)
+    assert operator.must("clients", "list", bank.issuer_id) == before
 
 
 # Configuration

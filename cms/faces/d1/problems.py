@@ -13,15 +13,19 @@ from cms.domain.errors import (
     BadRequest,
     CardForbids,
     CardNotFound,
+    CounterExhausted,
     DomainError,
     IssuerNotFound,
     PinForbidden,
     PinRefused,
     PinUnavailable,
+    TooManyFailures,
     TryLater,
     TypeNotOffered,
     Unauthorized,
+    ValueNotPossible,
 )
+from cms.domain.limits import SECCOS_CLIENT
 from hsm.config import ErrorWire
 
 #: Error class -> status, errorCode, error. Codes are D1's own where it publishes one.
@@ -35,6 +39,9 @@ WIRE: Final[Mapping[type[DomainError], tuple[int, str, str]]] = {
     PinRefused: (400, "FIELD_INVALID_VALUE", "encryptedPinBlock"),
     PinForbidden: (403, "PIN_CHANGE_FORBIDDEN", "The PIN policy does not allow this PIN"),
     TypeNotOffered: (403, "PIN_CHANGE_FORBIDDEN", "This type of PIN block is not offered"),
+    ValueNotPossible: (403, "PIN_CHANGE_FORBIDDEN", "The card does not take a PIN in this form"),
+    CounterExhausted: (403, "PIN_CHANGE_FORBIDDEN", "The card takes no further PIN change"),
+    TooManyFailures: (429, "TOO_MANY_REQUESTS", "Too many PINs that cannot be used"),
     TryLater: (503, "SERVICE_UNAVAILABLE", "Try again later"),
 }
 INTERNAL: Final = (500, "INTERNAL_ERROR", "Internal error")
@@ -42,7 +49,10 @@ ROUTING: Final[Mapping[int, tuple[int, str, str]]] = {
     404: (404, "RESOURCE_NOT_FOUND", "Unknown resource"),
     405: (405, "METHOD_NOT_ALLOWED", "Method not allowed"),
 }
-RETRY_AFTER_SECONDS: Final = "1"
+RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
+    TryLater: 1,
+    TooManyFailures: SECCOS_CLIENT.window_seconds,
+}
 log = logging.getLogger(__name__)
 
 
@@ -54,7 +64,9 @@ def install(app: FastAPI) -> None:
 
 
 def reason(error: DomainError) -> str:
-    """Name *error* for the audit."""
+    """Name *error* for the audit, which may know more than the caller."""
+    if isinstance(error, PinRefused) and error.refusal is not None:
+        return error.refusal
     return WIRE[type(error)][1]
 
 
@@ -75,8 +87,9 @@ async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
         logs.refused("unauthorized", "d1")
-    if isinstance(error, TryLater):
-        headers["Retry-After"] = RETRY_AFTER_SECONDS
+    for kind, seconds in RETRY_AFTER_SECONDS.items():
+        if isinstance(error, kind):
+            headers["Retry-After"] = str(seconds)
     return _answer(request, status, code, text, headers)
 
 

@@ -22,6 +22,7 @@ from cms.domain.errors import (
     PinForbidden,
     PinRefused,
     PinUnavailable,
+    TooManyFailures,
     TryLater,
 )
 from cms.faces.d1.auth import D1Auth
@@ -83,7 +84,9 @@ def add_d1_routes(app: FastAPI, auth: D1Auth, pins: Pins, store: Store) -> None:
         f"{CARD}/pin",
         summary="Set Card PIN",
         status_code=status.HTTP_204_NO_CONTENT,
-        responses=documented(BadRequest, PinRefused, CardForbids, PinForbidden, CardNotFound),
+        responses=documented(
+            BadRequest, PinRefused, CardForbids, PinForbidden, CardNotFound, TooManyFailures
+        ),
         openapi_extra={"parameters": CARD_PATH, "requestBody": PUT_PIN_BODY},
     )
     async def set_pin(request: Request) -> Response:

@@ -17,7 +17,7 @@ from cms.persistence.statements import Statement
 from cms.persistence.store import Actor, CardToChange, Store
 from cms.sandbox.postgres import Postgres
 from cms.services.health import NotDurable
-from hsm.port import CardRef, PinBlockType, SealedPan, SealedPin
+from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
 from hsm.vault import Vault
 from tests.bank import run_sql
 from tests.service import running
@@ -96,12 +96,15 @@ async def test_every_call_says_try_later_while_the_database_is_away(
 ) -> None:
     await every_call_works(store)
     server.stop()
-    found = CardToChange(CardState.ACTIVE, 0, SealedPan(b""), False)
+    facts = CardFacts(0, "1230")
+    found = CardToChange(CardState.ACTIVE, 0, SealedPan(b""), False, False, False, facts)
     for call in (
         store.is_durable(),
         store.read_issuer("testbank01"),
-        store.read_for_set(CARD, b"key"),
-        store.change_pin(CARD, found, SealedPin(b""), PinBlockType.ISO0, b"key", ACTOR),
+        store.read_for_set(CARD, b"key", ACTOR),
+        store.change_pin(CARD, found, SealedChange(None, {}), PinBlockType.ISO0, b"key", ACTOR),
+        store.count_card_failure(CARD),
+        store.count_client_failure("testbank01", "testbank01"),
         store.read_for_get(CARD, ACTOR),
         store.read_counter(CARD),
         store.activate(CARD, ACTOR),
@@ -150,7 +153,7 @@ async def test_a_card_that_somebody_holds_too_long_is_try_later(
     store = Store.connect(database_url)
     await store.open()
     with pytest.raises(TryLater):
-        await store._one(Statement("SELECT pg_sleep(60)", {}))
+        await store.one(Statement("SELECT pg_sleep(60)", {}))
     await store.close()
 
 

@@ -33,6 +33,10 @@ CATALOG: Mapping[str, LiteralString] = {
     "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
 }
 ALEMBICS_OWN = "alembic_version"
+BEFORE_SECCOS = "57b4c3f0934c"
+BEFORE_HOSTED = "c81d0e5b9a27"
+#: The URL of a token names no issuer.
+FIRST_OF_TOKENS = {"token_hash", "session_hash"}
 
 CARD = (
     "INSERT INTO cards (issuer_id, card_id, state, sealed_pan, last_four, expiry, sequence_number)"
@@ -101,11 +105,49 @@ def test_the_schema_goes_away_and_comes_back(empty: str) -> None:
     assert catalog(empty) == made
 
 
-def downgrade(url: str) -> None:
+def downgrade(url: str, revision: str = "base") -> None:
     config = Config(toml_file=PYPROJECT)
     with connect(url).begin() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config, revision)
+
+
+def test_cards_and_clients_of_before_seccos_stay_as_they_were(empty: str) -> None:
+    upgrade(empty)
+    downgrade(empty, BEFORE_SECCOS)
+    run_sql(empty, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank01', 'A bank')")
+    run_sql(empty, CARD)
+    run_sql(empty, "UPDATE cards SET counter = 1, sealed_pin = 'sealed', pin_type = 'ISO0'")
+    run_sql(empty, CHANGE, 1, b"key")
+    run_sql(empty, "INSERT INTO clients VALUES ('testbank01', 'c', 'certificate', NULL, '{}')")
+    tables = ("issuers", "cards", "pin_changes", "clients")
+    before = {table: run_sql(empty, f"SELECT * FROM {table}") for table in tables}
+    upgrade(empty)
+    new: dict[str, tuple[object, ...]] = {
+        "cards": (*[None] * 4, [], None, "PHYSICAL"),
+        "clients": ([], [], [], 410),
+    }
+    assert {table: run_sql(empty, f"SELECT * FROM {table}") for table in tables} == {
+        table: [(*row, *new.get(table, ())) for row in rows] for table, rows in before.items()
+    }
+    assert all(before.values())
+
+
+def test_apps_go_with_the_columns_that_only_they_have(empty: str) -> None:
+    upgrade(empty)
+    run_sql(empty, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank01', 'A bank')")
+    run_sql(empty, CARD)
+    for client_id, auth in (("app", "public"), ("d1", "certificate")):
+        run_sql(
+            empty,
+            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects)"
+            " VALUES ('testbank01', %s, %s, '{}')",
+            *(client_id, auth),
+        )
+    downgrade(empty, BEFORE_HOSTED)
+    assert run_sql(empty, "SELECT client_id FROM clients") == [("d1",)]
+    upgrade(empty)
+    assert run_sql(empty, "SELECT card_id, card_type FROM cards") == [("card-1", "PHYSICAL")]
 
 
 def test_a_newest_schema_is_left_as_it_is(with_card: str) -> None:
@@ -121,7 +163,9 @@ def test_every_key_starts_with_the_issuer(database_url: str) -> None:
         " AND connamespace = 'public'::regnamespace AND conrelid::regclass::text <> %s",
         ALEMBICS_OWN,
     )
-    assert {first for _, first in keys} == {"issuer_id"}
+    others = {column for table, column in keys if table != "control_tokens"}
+    assert others == {"issuer_id"}
+    assert {column for table, column in keys if table == "control_tokens"} == FIRST_OF_TOKENS
     assert {table for table, _ in keys} == set(tables.metadata.tables)
 
 
@@ -168,6 +212,24 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
         ),
         ("INSERT INTO clients VALUES ('testbank01', 'c', 'none', NULL, '{}')", CheckViolation),
         ("INSERT INTO clients VALUES ('testbank01', 'c', 'oauth', '', '{}', 'x')", CheckViolation),
+        ("UPDATE cards SET seccos_failed_at = NULL", NotNullViolation),
+        ("UPDATE cards SET card_type = 'PLASTIC'", CheckViolation),
+        ("UPDATE cards SET card_type = NULL", NotNullViolation),
+        (
+            "INSERT INTO clients (issuer_id, client_id, auth, secret_hash, certificate_subjects)"
+            " VALUES ('testbank01', 'c', 'public', 'a hash', '{}')",
+            CheckViolation,
+        ),
+        (
+            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects,"
+            " failure_image_status) VALUES ('testbank01', 'c', 'public', '{}', 404)",
+            CheckViolation,
+        ),
+        (
+            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects,"
+            " seccos_failed_at) VALUES ('testbank01', 'c', 'certificate', '{}', NULL)",
+            NotNullViolation,
+        ),
         ("INSERT INTO clients VALUES ('testbank02', 'c', 'oauth', 'x', '{}')", ForeignKeyViolation),
     ],
 )

@@ -1,28 +1,47 @@
 """Each request path is one round trip, and each statement does all or nothing."""
 
+import asyncio
 import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from typing import LiteralString
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError
 
 from cms.domain.cards import CardState, Verb
+from cms.domain.limits import SECCOS_CARD, SECCOS_CLIENT
 from cms.persistence import admin
 from cms.persistence import store as store_module
 from cms.persistence.store import Actor, CardToChange, CardToRead, Store
+from cms.persistence.tables import VALUE_COLUMNS
 from cms.sandbox.postgres import Postgres
-from hsm.port import CardRef, PinBlockType, SealedPan, SealedPin
+from hsm.port import (
+    CardFacts,
+    CardRef,
+    PinBlockType,
+    SealedChange,
+    SealedPan,
+    SealedPin,
+    SealedValue,
+    ValueKind,
+)
 from tests.bank import run_sql
 
 pytestmark = pytest.mark.anyio
 CARD = CardRef("testbank01", "card-1")
-ACTOR = Actor("testbank01-d1", "call-1")
+ACTOR = Actor("testbank01", "call-1")
 SEALED = SealedPin(b"sealed PIN")
+FACTS = CardFacts(sequence_number=7, expiry="1230")
+ISO0_CHANGE = SealedChange(SEALED, {})
+EVERY_VALUE = SealedChange(None, {kind: SealedValue(kind.value.encode()) for kind in ValueKind})
+VALUES: LiteralString = (
+    "SELECT sealed_pin, sealed_pvv, sealed_offset_3624, sealed_prw, sealed_script FROM cards"
+)
 KEY = b"this request"
 
 
@@ -39,7 +58,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
             sealed_pan=b"sealed PAN",
             last_four="1111",
             expiry="1230",
-            sequence_number=0,
+            sequence_number=7,
         )
     store = Store.connect(database_url)
     await store.open()
@@ -48,13 +67,23 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 
 
 async def read(store: Store, key: bytes = KEY) -> CardToChange:
-    found = await store.read_for_set(CARD, key)
+    found = await store.read_for_set(CARD, key, ACTOR)
     assert found is not None
     return found
 
 
-async def change(store: Store, found: CardToChange, key: bytes = KEY) -> bool:
-    return await store.change_pin(CARD, found, SEALED, PinBlockType.ISO0, key, ACTOR)
+async def change(
+    store: Store,
+    found: CardToChange,
+    key: bytes = KEY,
+    change: SealedChange = ISO0_CHANGE,
+    pin_type: PinBlockType = PinBlockType.ISO0,
+) -> bool:
+    return await store.change_pin(CARD, found, change, pin_type, key, ACTOR)
+
+
+def as_read(state: CardState) -> CardToChange:
+    return CardToChange(state, 0, SealedPan(b"sealed PAN"), False, False, False, FACTS)
 
 
 def everything(url: str) -> tuple[list[tuple[object, ...]], ...]:
@@ -68,14 +97,16 @@ def everything(url: str) -> tuple[list[tuple[object, ...]], ...]:
 # Round trips
 
 CALLS: dict[str, tuple[int, Callable[[Store], Awaitable[object]]]] = {
-    "read_for_set": (1, lambda store: store.read_for_set(CARD, KEY)),
+    "read_for_set": (1, lambda store: store.read_for_set(CARD, KEY, ACTOR)),
     "read_for_get": (1, lambda store: store.read_for_get(CARD, ACTOR)),
     "read_counter": (1, lambda store: store.read_counter(CARD)),
     "activate": (1, lambda store: store.activate(CARD, ACTOR)),
     "refuse": (1, lambda store: store.refuse(CARD.issuer_id, "x", Verb.GET_PIN, "R", ACTOR)),
-    "change_pin": (
+    "change_pin": (1, lambda store: change(store, as_read(CardState.BLOCKED))),
+    "count_card_failure": (1, lambda store: store.count_card_failure(CARD)),
+    "count_client_failure": (
         1,
-        lambda store: change(store, CardToChange(CardState.BLOCKED, 0, SealedPan(b""), False)),
+        lambda store: store.count_client_failure(CARD.issuer_id, ACTOR.client_id),
     ),
     "is_durable": (1, lambda store: store.is_durable()),
     "read_issuer": (3, lambda store: store.read_issuer(CARD.issuer_id)),
@@ -120,7 +151,7 @@ async def test_a_change_moves_the_counter_and_is_recorded_by_one_statement(
     store: Store, database_url: str
 ) -> None:
     found = await read(store)
-    assert found == CardToChange(CardState.ACTIVE, 0, SealedPan(b"sealed PAN"), False)
+    assert found == as_read(CardState.ACTIVE)
     assert await change(store, found)
     assert (await read(store)).request_known
     assert not (await read(store, b"another")).request_known
@@ -162,10 +193,127 @@ async def test_a_card_that_is_not_as_it_was_read_is_not_changed(
 
 async def test_an_unknown_card_is_none(store: Store) -> None:
     for unknown in (CardRef("testbank01", "card-2"), CardRef("testbank02", "card-1")):
-        assert await store.read_for_set(unknown, KEY) is None
+        assert await store.read_for_set(unknown, KEY, ACTOR) is None
         assert await store.read_for_get(unknown, ACTOR) is None
         assert await store.read_counter(unknown) is None
         assert await store.activate(unknown, ACTOR) is None
+
+
+async def test_a_change_writes_the_values_it_has_and_clears_the_others(
+    store: Store, database_url: str
+) -> None:
+    for number, values in enumerate(
+        [EVERY_VALUE.values, {}, {ValueKind.SCRIPT: SealedValue(b"s")}, EVERY_VALUE.values]
+    ):
+        key, pin = str(number).encode(), SEALED if number % 2 else None
+        assert await change(store, await read(store), key, SealedChange(pin, values))
+        assert run_sql(database_url, VALUES) == [
+            (pin, *(values.get(kind) for kind in (*VALUE_COLUMNS,)))
+        ]
+    assert [kind.value.encode() for kind in VALUE_COLUMNS] == [
+        *(b"pvv", b"offset-3624", b"prw", b"script")
+    ]
+
+
+# Failures of SECCOS
+
+
+async def fail(store: Store, count: int) -> list[bool]:
+    """Count failures of the card one after the other; tell which had it refused."""
+    return [await store.count_card_failure(CARD) for _ in range(count)]
+
+
+async def fail_client(store: Store, count: int) -> list[bool]:
+    return [await store.count_client_failure(CARD.issuer_id, ACTOR.client_id) for _ in range(count)]
+
+
+async def test_the_fifth_failure_in_24_hours_has_a_card_refused(
+    store: Store, database_url: str
+) -> None:
+    assert await fail(store, 4) == [False] * 4
+    assert not (await read(store)).seccos_refused
+    assert await fail(store, 3) == [True, False, False]
+    assert (await read(store)).seccos_refused
+    assert not (await read(store)).client_limited
+
+
+async def test_failures_are_forgotten_24_hours_later(store: Store, database_url: str) -> None:
+    await fail(store, 5)
+    age(database_url, "cards", "23 hours 59 minutes")
+    assert (await read(store)).seccos_refused
+    age(database_url, "cards", "2 minutes")
+    assert not (await read(store)).seccos_refused
+    assert await fail(store, 5) == [*[False] * 4, True]
+
+
+async def test_failures_that_are_spread_over_days_never_have_a_card_refused(
+    store: Store, database_url: str
+) -> None:
+    for _ in range(12):
+        assert await fail(store, 1) == [False]
+        age(database_url, "cards", "6 hours 1 minute")
+    assert not (await read(store)).seccos_refused
+
+
+async def test_the_60th_failure_within_a_minute_has_a_client_limited_for_all_its_cards(
+    store: Store, database_url: str
+) -> None:
+    assert await fail_client(store, 59) == [False] * 59
+    assert not (await read(store)).client_limited
+    assert await fail_client(store, 3) == [True, False, False]
+    found = await read(store)
+    assert found.client_limited
+    assert not found.seccos_refused
+    other = await store.read_for_set(CARD, KEY, Actor("testbank01-other", "call-1"))
+    assert other is not None
+    assert not other.client_limited
+    age(database_url, "clients", "1 minute")
+    assert not (await read(store)).client_limited
+    assert await fail_client(store, 60) == [*[False] * 59, True]
+
+
+async def test_of_failures_at_once_none_is_lost_and_one_reaches_the_limit(
+    store: Store, database_url: str
+) -> None:
+    cards = await asyncio.gather(*(store.count_card_failure(CARD) for _ in range(32)))
+    assert sorted(cards) == [*[False] * 31, True]
+    clients = await asyncio.gather(
+        *(store.count_client_failure(CARD.issuer_id, ACTOR.client_id) for _ in range(64))
+    )
+    assert sorted(clients) == [*[False] * 63, True]
+    for table, limit in (("cards", SECCOS_CARD), ("clients", SECCOS_CLIENT)):
+        ((failed_at,),) = run_sql(database_url, f"SELECT seccos_failed_at FROM {table}")
+        assert failed_at == sorted(failed_at, reverse=True)
+        assert len(failed_at) == limit.failures_max + 1
+
+
+async def test_a_card_that_is_refused_meanwhile_takes_no_seccos_but_iso0(
+    store: Store, database_url: str
+) -> None:
+    found = await read(store)
+    await fail(store, 5)
+    before = everything(database_url)
+    assert not await change(store, found, KEY, EVERY_VALUE, PinBlockType.SECCOS)
+    assert everything(database_url) == before
+    assert await change(store, found)
+    with admin.transaction(database_url) as database:
+        admin.unblock_card(database, CARD)
+    found = await read(store)
+    assert not found.seccos_refused
+    assert await change(store, found, b"another", EVERY_VALUE, PinBlockType.SECCOS)
+    assert run_sql(database_url, "SELECT sealed_pin, pin_type, counter FROM cards") == [
+        (None, "SECCOS", 2)
+    ]
+
+
+def age(url: str, table: LiteralString, by: str) -> None:
+    """Let time pass for the failures that were counted."""
+    run_sql(
+        url,
+        f"UPDATE {table} SET seccos_failed_at = ARRAY(SELECT t - %s::interval"
+        " FROM unnest(seccos_failed_at) WITH ORDINALITY AS f (t, place) ORDER BY place)",
+        by,
+    )
 
 
 # GET
@@ -231,7 +379,7 @@ async def test_the_audit_of_a_refusal_keeps_no_card_id_that_the_issuer_does_not_
     ]
 
 
-async def test_an_issuers_newest_valid_configuration_of_each_kind_is_read(
+async def test_an_issuers_newest_valid_configuration_of_each_kind_is_read_or_one_that_lapsed(
     store: Store, database_url: str
 ) -> None:
     run_sql(
@@ -242,14 +390,24 @@ async def test_an_issuers_newest_valid_configuration_of_each_kind_is_read(
         " ('wire', 2, '-1 day', '1 day'),"
         " ('wire', 3, '1 hour', '1 day'),"
         " ('wire', 4, '-1 day', '-1 hour'),"
-        " ('policy', 9, '-1 day', '1 day')) AS v (kind, version, began, ends)",
+        " ('policy', 8, '-1 day', '1 day'),"
+        " ('policy', 9, '-3 days', '1 day'),"
+        " ('verification', 1, '-2 days', '-1 hour'),"
+        " ('verification', 2, '-2 days', '-1 hour'),"
+        " ('verification', 3, '-3 days', '-1 hour'),"
+        " ('verification', 4, '1 hour', '1 day'),"
+        " ('seccos', 1, '1 hour', '1 day')) AS v (kind, version, began, ends)",
     )
     found = await store.read_issuer("testbank01")
     assert found is not None
     assert {kind: config.version for kind, config in found.config.items()} == {
         "wire": 2,
         "policy": 9,
+        "verification": 2,
     }
+    with admin.transaction(database_url) as database:
+        assert admin.config_now(database, "testbank01") == found.config
+        assert admin.config_now(database, "testbank02") == {}
 
 
 async def test_clients_that_are_disabled_and_issuers_that_are_suspended_are_not_read(

@@ -107,16 +107,3 @@ async def test_a_secret_is_verified_again_after_five_minutes(
         clock.now += seconds
         await granting.issue(desk.bank.client_id, SECRET, presented(desk))
     assert verified == [SECRET, SECRET]
-
-
-async def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(access, "KEPT_MAX", 2)
-    kept = access._Kept[str, int](clock)
-    for number, key in enumerate("abc"):
-        kept.keep(key, number, clock.now + 10)
-    assert [kept.get(key) for key in "abc"] == [None, 1, 2]
-    clock.now += 10
-    assert [kept.get(key) for key in "abc"] == [None, None, None]
-    assert not kept._items

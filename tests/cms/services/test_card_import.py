@@ -8,6 +8,7 @@ from unittest.mock import MagicMock, create_autospec
 import pytest
 
 from cms.domain.cards import CardState
+from cms.domain.control import CardType
 from cms.services import card_import
 from cms.services.card_import import CardImport, LineResult, NewCard, RowRefused, read_line
 from hsm.config import WireProfile
@@ -22,6 +23,8 @@ FULL: Mapping[str, object] = {
     "state": "active",
     "encryptedPinBlock": "f.g.h.i.j",
     "type": "ISO_0",
+    "cardholder": "auth0|5f7c8ec7",
+    "cardType": "METAL",
 }
 
 
@@ -38,6 +41,8 @@ def test_a_line_with_the_members_that_must_be_there_is_an_inactive_card_without_
         state=CardState.INACTIVE,
         pin_jwe=None,
         pin_literal="ISO0",
+        cardholder_id=None,
+        card_type=CardType.PHYSICAL,
     )
 
 
@@ -50,11 +55,13 @@ def test_a_line_may_have_every_member_and_more() -> None:
         state=CardState.ACTIVE,
         pin_jwe="f.g.h.i.j",
         pin_literal="ISO_0",
+        cardholder_id="auth0|5f7c8ec7",
+        card_type=CardType.METAL,
     )
 
 
 #: What only the vault and the wire profile can judge is any text to the reader.
-TEXTS = {"panJwe", "encryptedPinBlock", "type"}
+TEXTS = {"panJwe", "encryptedPinBlock", "type", "cardholder"}
 OF_ANOTHER_KIND: tuple[object, ...] = (-1, 1.5, True, [], {})
 NO_SUCH_TEXT = ("", "12\uff130", "x" * 49, "\0")
 
@@ -83,6 +90,13 @@ def test_a_member_that_is_missing_is_named(name: str) -> None:
 def test_an_expiry_is_month_and_year(expiry: str) -> None:
     with pytest.raises(RowRefused, match=r"^refused member: expiry$"):
         read_line("testbank01", line(ROW, expiry=expiry))
+
+
+@pytest.mark.parametrize("cardholder", ["", "x" * 65, "\0", "a\nb"])
+def test_a_cardholder_is_1_to_64_characters_that_print(cardholder: str) -> None:
+    assert read_line("testbank01", line(ROW, cardholder="é" * 64)).cardholder_id == "é" * 64
+    with pytest.raises(RowRefused, match=r"^refused member: cardholder$"):
+        read_line("testbank01", line(ROW, cardholder=cardholder))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from cms.domain.errors import (
     BadRequest,
     CardForbids,
     CardNotFound,
+    CounterExhausted,
     DomainError,
     Field,
     PinForbidden,
@@ -17,6 +18,7 @@ from cms.domain.errors import (
     PinUnavailable,
     TryLater,
     TypeNotOffered,
+    ValueNotPossible,
 )
 from cms.services import pins
 from cms.services.pins import Pins, SealAlarm
@@ -26,12 +28,16 @@ from hsm.errors import (
     HsmError,
     KeyMissing,
     LoginRefused,
+    NotGenuine,
     PinRejected,
     SealBroken,
     VaultUnavailable,
     WeakPinRefused,
+    WrongPinData,
 )
+from hsm.errors import CounterExhausted as VaultCounterExhausted
 from hsm.errors import TypeNotOffered as VaultTypeNotOffered
+from hsm.errors import ValueNotPossible as VaultValueNotPossible
 from hsm.vault import Vault
 from tests.bank import PAN, add_card, run_sql
 from tests.cms.services.desk import ACTOR, Desk, envelope, lane_over
@@ -40,8 +46,12 @@ pytestmark = pytest.mark.anyio
 
 MEANINGS: Mapping[type[HsmError], type[Exception]] = {
     PinRejected: PinRefused,
+    NotGenuine: PinRefused,
+    WrongPinData: PinRefused,
     WeakPinRefused: PinForbidden,
     VaultTypeNotOffered: TypeNotOffered,
+    VaultValueNotPossible: ValueNotPossible,
+    VaultCounterExhausted: CounterExhausted,
     SealBroken: SealAlarm,
     ConfigRefused: TryLater,
     VaultUnavailable: TryLater,

@@ -12,7 +12,7 @@ import pytest
 
 from cms.domain.errors import CardForbids, TryLater
 from cms.persistence.store import Actor, CardToChange, Store
-from hsm.port import CardRef, PinBlockType, SealedPin
+from hsm.port import CardRef, PinBlockType, SealedChange
 from hsm.vault import Vault
 from tests.bank import run_sql
 from tests.cms.services.desk import Desk
@@ -35,13 +35,13 @@ class Between(Store):
         self,
         card: CardRef,
         read: CardToChange,
-        sealed_pin: SealedPin,
+        change: SealedChange,
         pin_type: PinBlockType,
         request_key: bytes,
         actor: Actor,
     ) -> bool:
         go = super().change_pin
-        return await self._change(lambda: go(card, read, sealed_pin, pin_type, request_key, actor))
+        return await self._change(lambda: go(card, read, change, pin_type, request_key, actor))
 
 
 class WithoutTheCondition(Store):
@@ -51,7 +51,7 @@ class WithoutTheCondition(Store):
         self,
         card: CardRef,
         read: CardToChange,
-        sealed_pin: SealedPin,
+        change: SealedChange,
         pin_type: PinBlockType,
         request_key: bytes,
         actor: Actor,
@@ -61,7 +61,7 @@ class WithoutTheCondition(Store):
             await connection.execute(
                 "UPDATE cards SET counter = %s, sealed_pin = %s, pin_type = %s"
                 " WHERE issuer_id = %s AND card_id = %s",
-                (counter, sealed_pin, pin_type, *ids),
+                (counter, change.sealed_pin, pin_type, *ids),
             )
             await connection.execute(
                 "INSERT INTO pin_changes (counter, issuer_id, card_id, actor, request_key)"
@@ -235,8 +235,8 @@ from hsm.port import CardRef
 from tests.cms.services.desk import ACTOR, envelope, lane_over
 
 class Killed(Store):
-    async def change_pin(self, card, read, sealed_pin, *rest):
-        assert sealed_pin
+    async def change_pin(self, card, read, change, *rest):
+        assert change.sealed_pin
         os.kill(os.getpid(), signal.SIGKILL)
 
 async def main(url, issuer_id, jwe):

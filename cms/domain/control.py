@@ -1,0 +1,100 @@
+"""Control tokens and page sessions: what they are good for, and how long they live.
+
+A control token is spent once: burnt for an image, or opened as a page session. It is live while it
+is neither spent nor ended nor expired, the card's PIN was not changed since it was issued, and
+fewer than :data:`LIVE_MAX` newer ones are live. A session is live while it is neither ended nor
+expired, and the card's PIN was not changed since its token was issued.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from cms.domain.cards import CardState
+from cms.domain.limits import Limit
+
+
+class Face(StrEnum):
+    """The API dialects that hand out control tokens."""
+
+    HOSTED = "hosted"
+    PINCONTROL = "pincontrol"
+
+
+class Purpose(StrEnum):
+    """What a control token is good for."""
+
+    VIEW = "view"
+    SET = "set"
+
+
+class EndReason(StrEnum):
+    """Why a token or a session is over, where it did not just expire."""
+
+    SHOWN = "shown"
+    SET = "set"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    REVOKED = "revoked"
+    TRIES = "tries"
+
+
+class CardType(StrEnum):
+    """What a cardholder has of a card."""
+
+    VIRTUAL = "VIRTUAL"
+    PHYSICAL = "PHYSICAL"
+    METAL = "METAL"
+
+
+LIFE_SECONDS: Final[Mapping[Face, int]] = {Face.HOSTED: 600, Face.PINCONTROL: 30}
+SESSION_SECONDS: Final[Mapping[Face, int]] = {Face.HOSTED: 600, Face.PINCONTROL: 300}
+SESSION_SECONDS_MAX: Final = 1200
+"""From opening, however often it is extended."""
+WARN_SECONDS: Final = 20
+LIVE_MAX: Final = 3
+"""Live tokens of a card, purpose and client."""
+TRIES_MAX: Final = 5
+"""PINs in one session that the policy refuses."""
+KEPT_SECONDS: Final = 24 * 60 * 60
+"""How long after it expired a token's row may be deleted."""
+GUESSES: Final = Limit(failures_max=10, window_seconds=60)
+"""Unknown tokens from one address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token or a session is good for."""
+
+    issuer_id: str
+    card_id: str
+    client_id: str
+    face: Face
+    purpose: Purpose
+    style: Mapping[str, object]
+    redirect_url: str | None
+    embedded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CardOfHolder:
+    """What a cardholder may know of a card; *created_at* is when it came into the service."""
+
+    issuer_id: str
+    card_id: str
+    state: CardState
+    last_four: str
+    expiry: str
+    """MMYY."""
+    card_type: CardType
+    created_at: datetime
+    pin_type: str | None
+    """The form in which the PIN came; none without a PIN."""
+    pin_changed_at: datetime | None
+
+    @property
+    def pin_is_set(self) -> bool:
+        """Tell whether the card has a PIN, in whatever form."""
+        return self.pin_type is not None

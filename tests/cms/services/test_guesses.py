@@ -1,0 +1,95 @@
+"""Ten unknown tokens a minute from one address, then it waits."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from cms.domain.errors import TooManyFailures
+from cms.services import guesses
+from cms.services.guesses import Guesses
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def counted(clock: Clock) -> Guesses:
+    return Guesses(clock)
+
+
+def fail(counted: Guesses, address: str, count: int = 10) -> None:
+    for _ in range(count):
+        counted.check(address)
+        counted.failed(address)
+
+
+def test_the_eleventh_guess_in_a_minute_is_refused(counted: Guesses) -> None:
+    fail(counted, "192.0.2.1")
+    with pytest.raises(TooManyFailures):
+        counted.check("192.0.2.1")
+    counted.check("192.0.2.2")
+
+
+def test_the_window_moves(counted: Guesses, clock: Clock) -> None:
+    fail(counted, "192.0.2.1", 9)
+    clock.now += 40
+    fail(counted, "192.0.2.1", 1)
+    with pytest.raises(TooManyFailures):
+        counted.check("192.0.2.1")
+    clock.now += 20
+    fail(counted, "192.0.2.1", 9)
+    with pytest.raises(TooManyFailures):
+        counted.check("192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"),
+        ("192.0.2.1", "::ffff:192.0.2.1"),
+        ("unknown", ""),
+    ],
+)
+def test_who_has_many_addresses_guesses_no_more_often(
+    counted: Guesses, one: str, other: str
+) -> None:
+    fail(counted, one)
+    with pytest.raises(TooManyFailures):
+        counted.check(other)
+    counted.check("2001:db8:1:3::1")
+
+
+def test_only_so_many_addresses_are_remembered_those_that_failed_last(
+    counted: Guesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guesses, "ADDRESSES_MAX", 3)
+    for number in range(1, 4):
+        fail(counted, f"192.0.2.{number}")
+    counted.failed("192.0.2.1")
+    fail(counted, "192.0.2.4")
+    assert len(counted._failed_at) == 3
+    counted.check("192.0.2.2")
+    for number in (1, 3, 4):
+        with pytest.raises(TooManyFailures):
+            counted.check(f"192.0.2.{number}")
+
+
+def test_memory_is_bounded_however_often_an_address_fails(counted: Guesses) -> None:
+    for _ in range(1000):
+        counted.failed("192.0.2.1")
+    assert [len(failed_at) for failed_at in counted._failed_at.values()] == [10]
+
+
+def test_asking_is_not_remembered(counted: Guesses) -> None:
+    counted.check("192.0.2.1")
+    assert not counted._failed_at
