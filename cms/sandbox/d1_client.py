@@ -202,6 +202,12 @@ class D1Client:
         expect(self.put(card_id, jwe), 204)
         return jwe
 
+    def set_pin_seccos(self, card_id: str, payload: Mapping[str, object], type_: str) -> str:
+        """Set the PIN with a SECCOS *payload*; returns the JWE that was sent."""
+        jwe = encrypt(payload, self._config.issuer_jwk)
+        expect(self.put(card_id, jwe, type_), 204)
+        return jwe
+
     def put(self, card_id: str, jwe: str, type_: str = "ISO0") -> httpx.Response:
         """Send *jwe* as the card's new PIN, whatever it is; returns whatever the answer is."""
         body = {"type": type_, "encryptedPinBlock": jwe}

@@ -65,6 +65,10 @@ class SoftHsm:
         _write(self.directory / "user-pin", user_pin + "\n")
         return True
 
+    def remove(self) -> None:
+        """Remove the token and every key in it."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
     def _initialise(self, officer_pin: str, user_pin: str) -> None:
         # The tool asks on a terminal; PINs on its command line would show in the process list.
         ours, theirs = pty.openpty()

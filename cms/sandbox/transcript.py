@@ -1,9 +1,10 @@
 """D1's side of a conversation about one card: every answer is checked, none shows a PIN."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cms.sandbox.d1_client import D1Client, D1Error, expect
+from cms.sandbox.d1_seccos import Seccos
 
 
 class TranscriptError(Exception):
@@ -53,7 +54,41 @@ def transcript(client: D1Client, card_id: str, pan: str, pins: Sequence[str]) ->
     yield _step(client, "PUT pin", "another PIN is set")
     yield _read(client, card_id, pan, second)
     yield _counted(client, card_id, before + 2)
-    yield _refused(client, card_id, pan, "1" * len(first))
+    weak = "1" * len(first)
+    yield _refused(client, "PUT pin, weak", 403, lambda: client.set_pin(card_id, weak, pan))
+
+
+def seccos_transcript(client: D1Client, seccos: Seccos, pins: Sequence[str]) -> Iterator[Step]:
+    """Set, repeat and fail to read the PIN of one active card as SECCOS, checking every answer.
+
+    Args:
+        client: D1 for the issuer of the card.
+        seccos: D1's side of SECCOS for the card.
+        pins: two PINs, different and acceptable.
+
+    Raises:
+        D1Error: a call was refused that should not be, or with another status.
+        TranscriptError: a call was answered and the answer is wrong.
+    """
+    card_id, type_ = seccos.card_id, seccos.type_literal
+    first, second = pins
+    before = client.counter(card_id)
+    yield _step(client, "GET changeCounter", f"{before}")
+    jwe = client.set_pin_seccos(card_id, seccos.payload(first, before), type_)
+    yield _step(client, "PUT pin, SECCOS", "a PIN is set")
+    yield _counted(client, card_id, before + 1)
+
+    late = seccos.payload(second, before)
+    yield _refused(
+        client,
+        "PUT pin, SECCOS, stale counter",
+        400,
+        lambda: client.set_pin_seccos(card_id, late, type_),
+    )
+    expect(client.put(card_id, jwe, type_), 204)
+    yield _step(client, "PUT pin, SECCOS, same JWE", "accepted again")
+    yield _counted(client, card_id, before + 1)
+    yield _refused(client, "GET pin", 403, lambda: client.get_pin(card_id, seccos.card.pan))
 
 
 def _read(client: D1Client, card_id: str, pan: str, pin: str) -> Step:
@@ -68,14 +103,14 @@ def _counted(client: D1Client, card_id: str, expected: int) -> Step:
     return _step(client, "GET changeCounter", f"{expected}")
 
 
-def _refused(client: D1Client, card_id: str, pan: str, weak_pin: str) -> Step:
+def _refused(client: D1Client, call: str, status: int, act: Callable[[], object]) -> Step:
     try:
-        client.set_pin(card_id, weak_pin, pan)
+        act()
     except D1Error as error:
-        if error.status != 403:  # noqa: PLR2004 - the status of a refusal by policy
+        if error.status != status:
             raise
-        return _step(client, "PUT pin, weak", f"refused, {error.error_code}")
-    raise TranscriptError("PUT pin, weak: accepted")
+        return _step(client, call, f"refused, {error.error_code}")
+    raise TranscriptError(f"{call}: accepted")
 
 
 def _step(client: D1Client, call: str, shows: str) -> Step:

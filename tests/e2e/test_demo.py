@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -15,11 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psec
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.cmac import CMAC
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.deployment import ROOT, family, runs, stop, wait_for, without_settings
 
 PARTS = ("cms", "crypto", "hsm", "migrations")
@@ -37,7 +45,18 @@ TRANSCRIPT = [
     ("GET pin", "200", "decrypts to the PIN just set"),
     ("GET changeCounter", "200", "2"),
     ("PUT pin, weak", "403", "refused, PIN_CHANGE_FORBIDDEN"),
+    ("GET changeCounter", "200", "0"),
+    ("PUT pin, SECCOS", "204", "a PIN is set"),
+    ("GET changeCounter", "200", "1"),
+    ("PUT pin, SECCOS, stale counter", "400", "refused, FIELD_INVALID_VALUE"),
+    ("PUT pin, SECCOS, same JWE", "204", "accepted again"),
+    ("GET changeCounter", "200", "1"),
+    ("GET pin", "403", "refused, PIN_NOT_AVAILABLE"),
 ]
+SHARED_ROLES = (
+    *("block-protection", "seccos-pin", "seccos-prw", "seccos-mac", "seccos-mac-left"),
+    *("pvk", "pvk-3624"),
+)
 JWE_ALGORITHMS = ["ECDH-ES", "A256GCM"]
 
 
@@ -131,8 +150,27 @@ def test_the_first_run_sets_everything_up_and_shows_d1s_conversation(first: str)
 
 
 def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
-    for command in ("hsm ceremony", "cms issuers add demobank01", "cms cards import demobank02"):
+    for command in (
+        "hsm ceremony hsm/roles.toml",
+        "hsm import-components block-protection demobank01",
+        "hsm import-block seccos-pin demobank01 var/config/demobank01-seccos-pin.tr31",
+        "cms issuers add demobank01",
+        "cms cards import demobank02",
+    ):
         assert f"$ python -m {command}" in first
+
+
+def test_no_key_is_shown(first: str) -> None:
+    assert re.search(r"KCV [0-9A-F]{6}\n", first)
+    assert not re.search("[0-9A-Fa-f]{32}", first)
+
+
+def test_the_authorisation_host_gets_the_verification_values(first: str) -> None:
+    shown = first.partition("$ python -m cms verification export demobank01\n")[2].splitlines()
+    assert shown[:2] == [
+        "  card-0003   offset-3624, pvv",
+        "  card-0004   offset-3624, prw, pvv, script",
+    ]
 
 
 def test_nobody_else_can_read_anything_it_made(tree: Tree, first: str) -> None:
@@ -146,7 +184,7 @@ def test_nobody_else_can_read_anything_it_made(tree: Tree, first: str) -> None:
 
 def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, first: str) -> None:
     sandbox = tree.sandbox()
-    assert set(sandbox) == {"baseUrl", "ca", "d1", "issuers"}
+    assert set(sandbox) == {"baseUrl", "ca", "d1", "issuers", "seccos"}
     assert set(sandbox["d1"]) == {
         "clientCert",
         "clientKey",
@@ -163,12 +201,23 @@ def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, fir
         assert len(issuer["issuerId"]) == 10
         assert len(issuer["cards"]) >= 2
         assert all(set(card) == {"cardId", "pan"} for card in issuer["cards"])
+    assert set(sandbox["seccos"]) == {
+        "issuerId",
+        "cardId",
+        "pan",
+        "sequenceNumber",
+        "expiry",
+        "profile",
+        "keysFile",
+        "type",
+    }
 
 
 def test_every_file_that_the_sandbox_file_names_is_there(tree: Tree, first: str) -> None:
     sandbox = tree.sandbox()
     names = ("clientCert", "clientKey", "clientSecretFile", "d1PrivateJwkFile")
-    for name in (sandbox["ca"], *(sandbox["d1"][name] for name in names)):
+    files = [sandbox["ca"], sandbox["seccos"]["keysFile"]]
+    for name in (*files, *(sandbox["d1"][name] for name in names)):
         assert not Path(name).is_absolute()
         assert (tree.root / name).read_bytes()
 
@@ -178,10 +227,12 @@ def test_nothing_is_left_running_after_once(tree: Tree, first: str) -> None:
 
 
 def test_a_second_run_keeps_the_keys(running: Tree, first: str) -> None:
-    listed = thumbprints(running).splitlines()
-    assert len(listed) == 8
-    for line in listed:
-        assert line in first
+    printed = {" ".join(line.split()) for line in first.splitlines()}
+    listed = [" ".join(line.split()) for line in thumbprints(running).splitlines()]
+    shared = [line for line in listed if "@demobank01" in line]
+    assert [line for line in listed if line not in printed and "seccos-mac-left" not in line] == []
+    assert {line.partition("@")[0] for line in shared} == {*SHARED_ROLES}
+    assert len(shared) == len(SHARED_ROLES)
 
 
 def test_commands_use_the_demos_settings_without_being_told(running: Tree) -> None:
@@ -193,6 +244,13 @@ def test_commands_use_the_demos_settings_without_being_told(running: Tree) -> No
     assert "event=pin.set" in running.printed("cms", "audit", "list", "demobank01")
 
 
+def test_a_pin_is_set_by_hand_as_seccos(running: Tree) -> None:
+    before = int(running.printed("cms", "d1", "counter", "card-0004"))
+    running.printed("cms", "d1", "set-pin", "card-0004", "--seccos", typed="4071\n")
+    assert int(running.printed("cms", "d1", "counter", "card-0004")) == before + 1
+    assert running.run("cms", "d1", "get-pin", "card-0004").stderr.startswith("d1: 403 ")
+
+
 def test_a_second_demo_beside_the_first_says_why_not(running: Tree) -> None:
     refused = running.run("cms", "demo", "--once")
     assert refused.returncode == 1
@@ -200,7 +258,7 @@ def test_a_second_demo_beside_the_first_says_why_not(running: Tree) -> None:
 
 
 class ForeignClient:
-    """D1 by somebody who has only ``sandbox.json``, httpx and jwcrypto."""
+    """D1 by somebody who has only ``sandbox.json`` and what can be installed from PyPI."""
 
     def __init__(self, root: Path) -> None:
         self.sandbox = json.loads((root / "var" / "sandbox.json").read_text())
@@ -223,12 +281,43 @@ class ForeignClient:
     def put(self, path: str, pin: str, pan: str) -> httpx.Response:
         field = f"0{len(pin)}{pin}".ljust(16, "F")
         block = int(field, 16) ^ int(pan[-13:-1], 16)
+        return self.send(path, "ISO0", {"pinBlock": f"{block:016X}"})
+
+    def put_seccos(self, path: str, pin: str, counter: int) -> httpx.Response:
+        seccos = self.sandbox["seccos"]
+        hexadecimal = json.loads((self.root / seccos["keysFile"]).read_text())
+        keys = {name: bytes.fromhex(key) for name, key in hexadecimal.items()}
+        names = {name: given[0] for name, given in seccos["profile"]["payload"].items() if given}
+        field = f"{len(pin):X}{pin}".ljust(15, "F")
+        tdes = TripleDES(keys["pinBlock"] + keys["pinBlock"][:8])
+        block = Cipher(tdes, ECB()).encryptor().update(bytes.fromhex("2" + field)).hex()
+        pan, random = seccos["pan"].encode().hex(), os.urandom(4).hex()
+        cdp, cdt = f"{seccos['sequenceNumber']:04X}", f"{seccos['expiry']}{counter:04X}"
+        parts = "".join(f"{len(part) // 2:04X}{part}" for part in (pan, cdp, cdt))
+        prw = CMAC(AES(keys["prw"]))
+        prw.update(bytes.fromhex(b"PRW1".hex() + parts + "0" + field + random))
+        message = bytes.fromhex(f"8424000210{counter:04X}{block}")
+        left, right = keys["mac"][:8], keys["mac"][8:]
+        mac = psec.mac.generate_retail_mac(left * 3, right * 3, message, 2, 8)
+        payload = {
+            names["pin_block"]: block,
+            names["prw"]: prw.finalize().hex(),
+            names["prw_random"]: random,
+            names["mac"]: mac.hex(),
+            names["counter"]: counter,
+        }
+        return self.send(path, seccos["type"], payload)
+
+    def send(self, path: str, type_: str, payload: dict[str, object]) -> httpx.Response:
         header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": self.d1["issuerJwk"]["kid"]}
-        plaintext = json.dumps({"pinBlock": f"{block:016X}"})
-        jwe = JWE(plaintext, json.dumps(header), algs=JWE_ALGORITHMS)
+        jwe = JWE(json.dumps(payload), json.dumps(header), algs=JWE_ALGORITHMS)
         jwe.add_recipient(JWK(**self.d1["issuerJwk"]))
-        body = {"type": "ISO0", "encryptedPinBlock": jwe.serialize(compact=True)}
+        body = {"type": type_, "encryptedPinBlock": jwe.serialize(compact=True)}
         return self.http.put(path, json=body)
+
+    def counter(self, path: str) -> int:
+        counter: int = self.http.get(f"{path}/changeCounter").json()["changeCounter"]
+        return counter
 
     def get(self, path: str, pan: str) -> str:
         jwe = JWE(algs=JWE_ALGORITHMS)
@@ -248,9 +337,24 @@ def test_a_foreign_client_needs_only_the_sandbox_file(running: Tree) -> None:
             path = f"/cms/api/v1/issuers/{own['issuerId']}/cards/{card['cardId']}/pin"
             assert client.put(path, "28604", card["pan"]).status_code == 204
             assert client.get(path, card["pan"]) == "28604"
-            assert client.http.get(f"{path}/changeCounter").json()["changeCounter"] >= 1
+            assert client.counter(path) >= 1
         foreign = f"/cms/api/v1/issuers/{other['issuerId']}/cards/{other['cards'][0]['cardId']}/pin"
         assert client.http.get(foreign).status_code == 404
+
+
+@takes_tdes_the_old_way
+def test_a_foreign_client_sets_a_pin_as_seccos(running: Tree) -> None:
+    client = ForeignClient(running.root)
+    seccos = client.sandbox["seccos"]
+    path = f"/cms/api/v1/issuers/{seccos['issuerId']}/cards/{seccos['cardId']}/pin"
+    with client.http:
+        client.authorise()
+        before = client.counter(path)
+        assert client.put_seccos(path, "28604", before).status_code == 204
+        assert client.counter(path) == before + 1
+        assert client.put_seccos(path, "28604", before).status_code == 400
+        assert client.put_seccos(path, "28604", before + 1).status_code == 204
+        assert client.http.get(path).status_code == 403
 
 
 def processes_in(root: Path) -> list[int]:
