@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test check bench lock softhsm modules
+.PHONY: help demo test check bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -23,7 +23,7 @@ help:  ## Say what can be made
 demo: $(VENV)/.installed softhsm  ## Set up and run the whole service on this machine (ARGS=--once ends after the transcript)
 	@$(RUN)/python -m cms demo $(ARGS)
 
-test: $(VENV)/.installed modules  ## Run every test
+test: $(VENV)/.installed packages  ## Run every test
 	@$(RUN)/pytest $(ARGS)
 
 check: $(VENV)/.installed  ## Lint, types, architecture, compose file
@@ -46,11 +46,12 @@ lock: $(VENV)/.installed  ## Choose versions anew and write both lock files
 softhsm:
 	@command -v softhsm2-util >/dev/null || { echo "SoftHSM2 is missing."; $(call apt,softhsm2); }
 
-# Both PKCS#11 modules of the tests; the second is a library without a tool.
-modules:
+# What the tests need: both PKCS#11 modules, the second a library without a tool, and a browser.
+packages:
 	@missing=; command -v softhsm2-util >/dev/null || missing=softhsm2; \
 	$(PYTHON) -c 'import ctypes; ctypes.CDLL("libsoftokn3.so")' 2>/dev/null || missing="$${missing:+$$missing }libnss3"; \
-	[ -z "$$missing" ] || { echo "PKCS#11 modules are missing."; $(call apt,$$missing); }
+	[ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
+	[ -z "$$missing" ] || { echo "Missing for the tests: $$missing."; $(call apt,$$missing); }
 
 $(VENV)/.installed: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

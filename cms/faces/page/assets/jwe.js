@@ -1,0 +1,112 @@
+"use strict";
+
+/*
+ * A PIN on its way to the vault: an ISO 9564-1 format 1 block in a compact JWE (RFC 7516) with
+ * ECDH-ES (RFC 7518, 4.6) and A256GCM. The clear PIN is on this device only; what the server's
+ * web tier gets, it cannot open.
+ */
+const pinJwe = (() => {
+  const CURVE = { name: "ECDH", namedCurve: "P-256" };
+  const ENCRYPTION = "A256GCM";
+  const KEY_BITS = 256;
+  const BLOCK_NIBBLES = 16;
+  const bytesOf = (text) => new TextEncoder().encode(text);
+
+  const base64url = (bytes) =>
+    btoa(String.fromCharCode(...bytes))
+      .replaceAll("+", "-")
+      .replaceAll("/", "_")
+      .replaceAll("=", "");
+
+  const uint32 = (number) => {
+    const bytes = new Uint8Array(4);
+    new DataView(bytes.buffer).setUint32(0, number);
+    return bytes;
+  };
+
+  const concat = (...parts) => {
+    const all = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      all.set(part, at);
+      at += part.length;
+    }
+    return all;
+  };
+
+  const wipe = (...arrays) => arrays.forEach((bytes) => bytes.fill(0));
+
+  /* 1 N P…P t…t, as 16 hexadecimal digits in ASCII; t is random. */
+  const iso1 = (digits) => {
+    const random = crypto.getRandomValues(new Uint8Array(BLOCK_NIBBLES));
+    const nibbles = Uint8Array.from(random, (byte) => byte & 15);
+    nibbles.set([1, digits.length, ...digits]);
+    const block = nibbles.map((nibble) => "0123456789ABCDEF".charCodeAt(nibble));
+    wipe(nibbles);
+    return block;
+  };
+
+  /* RFC 7518, 4.6.2: one round of SHA-256, no apu, no apv. */
+  const concatKdf = async (shared) => {
+    const algorithm = bytesOf(ENCRYPTION);
+    const input = concat(
+      uint32(1), shared, uint32(algorithm.length), algorithm,
+      uint32(0), uint32(0), uint32(KEY_BITS),
+    );
+    const key = new Uint8Array(await crypto.subtle.digest("SHA-256", input));
+    wipe(input);
+    return key;
+  };
+
+  /* Encrypt *plaintext*, bytes, to *jwk*; the bytes are overwritten. */
+  const encrypt = async (jwk, plaintext) => {
+    const { kty, crv, x, y, kid } = jwk;
+    const recipient = await crypto.subtle.importKey("jwk", { kty, crv, x, y }, CURVE, false, []);
+    const ephemeral = await crypto.subtle.generateKey(CURVE, false, ["deriveBits"]);
+    const epk = await crypto.subtle.exportKey("jwk", ephemeral.publicKey);
+    const shared = new Uint8Array(
+      await crypto.subtle.deriveBits(
+        { name: "ECDH", public: recipient }, ephemeral.privateKey, KEY_BITS,
+      ),
+    );
+    const bits = await concatKdf(shared);
+    const key = await crypto.subtle.importKey("raw", bits, "AES-GCM", false, ["encrypt"]);
+    wipe(shared, bits);
+
+    const header = base64url(
+      bytesOf(
+        JSON.stringify({
+          alg: "ECDH-ES",
+          enc: ENCRYPTION,
+          kid,
+          epk: { kty: epk.kty, crv: epk.crv, x: epk.x, y: epk.y },
+        }),
+      ),
+    );
+    const iv = crypto.getRandomValues(new Uint8Array(12));
+    const sealed = new Uint8Array(
+      await crypto.subtle.encrypt(
+        { name: "AES-GCM", iv, additionalData: bytesOf(header), tagLength: 128 }, key, plaintext,
+      ),
+    );
+    wipe(plaintext);
+    const [text, tag] = [sealed.subarray(0, -16), sealed.subarray(-16)];
+    return [header, "", base64url(iv), base64url(text), base64url(tag)].join(".");
+  };
+
+  return {
+    supported: () => Boolean(globalThis.isSecureContext && globalThis.crypto?.subtle),
+
+    /* The JWE of *digits*, an array of numbers that is overwritten, for one page session. */
+    async ofPin(digits, session, jwk) {
+      const block = iso1(digits);
+      digits.fill(0);
+      const sid = base64url(
+        new Uint8Array(await crypto.subtle.digest("SHA-256", bytesOf(session))),
+      );
+      const plaintext = concat(bytesOf(`{"sid":"${sid}","block":"`), block, bytesOf('"}'));
+      wipe(block);
+      return encrypt(jwk, plaintext);
+    },
+  };
+})();

@@ -1,0 +1,119 @@
+"use strict";
+
+/* What every page has: its texts and their language, its notices, its way to the server. */
+const pageParts = (() => {
+  const TIMEOUT_MS = 15000;
+  const byId = (id) => document.getElementById(id);
+  const data = JSON.parse(byId("page-data").textContent);
+  const known = { [data.language]: data.messages };
+  const retexted = [];
+  let messages = data.messages;
+  let shown = null;
+
+  const text = (key, values = {}) =>
+    messages[key].replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
+
+  const announce = (words) => {
+    byId("status").textContent = words;
+  };
+
+  const fill = (element, key) => {
+    element.hidden = !key;
+    element.textContent = key ? text(key) : "";
+  };
+
+  const writeNotice = () => {
+    const { state, next, button } = shown;
+    byId("notice-title").textContent = text(state + "_title");
+    byId("notice-text").textContent = text(state + "_text");
+    fill(byId("notice-next"), next);
+    fill(byId("notice-button"), button?.text);
+    document.title = text(state + "_title");
+  };
+
+  const retext = () => {
+    for (const element of document.querySelectorAll("[data-text]")) {
+      element.textContent = text(element.dataset.text);
+    }
+    document.title = text("title");
+    if (shown) writeNotice();
+    retexted.forEach((write) => write());
+  };
+
+  const useLanguage = async (language) => {
+    const { url, integrity } = data.languages[language];
+    known[language] ??= await (await fetch(url, { integrity, credentials: "omit" })).json();
+    messages = known[language];
+    document.documentElement.lang = language;
+    document.documentElement.dir = messages.direction;
+    retext();
+  };
+
+  byId("language").addEventListener("change", async ({ target }) => {
+    try {
+      await useLanguage(target.value);
+    } catch {
+      // The texts cannot be had: the page stays as it is.
+      target.value = document.documentElement.lang;
+    }
+  });
+  byId("notice-button").addEventListener("click", () => shown?.button?.press());
+
+  return {
+    byId,
+    text,
+    announce,
+
+    /* Have *write* called whenever the language changes. */
+    onLanguage(write) {
+      retexted.push(write);
+    },
+
+    /* Show the part with the fields. */
+    showEntry() {
+      shown = null;
+      byId("before").hidden = true;
+      byId("notice").hidden = true;
+      byId("language-bar").hidden = false;
+      byId("entry").hidden = false;
+      document.title = text("title");
+    },
+
+    /*
+     * Show why there are no fields, and what to do: state names the texts, next is one more of
+     * them, button is {text, press}.
+     */
+    showNotice(state, { next = null, button = null } = {}) {
+      shown = { state, next, button };
+      byId("before").hidden = true;
+      byId("entry").hidden = true;
+      byId("language-bar").hidden = false;
+      byId("notice").hidden = false;
+      byId("notice").dataset.state = state;
+      writeNotice();
+      announce("");
+      byId("notice-title").focus();
+    },
+
+    /* POST *body* as JSON; the answer's status and members, status 0 when there was none. */
+    async post(path, body, { keepalive = false } = {}) {
+      try {
+        const answer = await fetch(path, {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify(body),
+          credentials: "omit",
+          cache: "no-store",
+          redirect: "error",
+          referrerPolicy: "no-referrer",
+          keepalive,
+          signal: keepalive ? undefined : AbortSignal.timeout?.(TIMEOUT_MS),
+        });
+        const members = await answer.json().catch(() => ({}));
+        return { status: answer.status, members };
+      } catch {
+        return { status: 0, members: {} };
+      }
+    },
+  };
+})();

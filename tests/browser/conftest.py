@@ -1,0 +1,80 @@
+"""One Chromium for a module's tests, and a page of it for each."""
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.browser.pin_site import PinSite, serving
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium. A module's, not the session's: its driver holds the event loop."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--host-resolver-rules=MAP *.test 127.0.0.1",
+            ],
+            # Playwright turns the cache of left pages off; people's browsers have it on.
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[PinSite]]:
+    with serving(tmp_path_factory.mktemp("sites")) as sites:
+        yield sites
+
+
+@pytest.fixture
+def site(sites: list[PinSite]) -> Iterator[PinSite]:
+    """The server of one test."""
+    sites[:] = [PinSite(sites[0].port)]
+    yield sites[0]
+    # An answer that is still held back would keep the server from stopping.
+    sites[0].hold.set()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser's console says of the pages: blocked by a policy, script errors."""
+    return []
+
+
+@pytest.fixture
+def new_page(chromium: Browser, complaints: list[str]) -> Iterator[Callable[..., Page]]:
+    """Make a page, of a context of its own, with Playwright's options for contexts."""
+    contexts = []
+
+    def heard(message: ConsoleMessage) -> None:
+        # An answer that is no 2xx is noted by the browser as well, and is what a test asked for.
+        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+            complaints.append(message.text)
+
+    def make(**options: object) -> Page:
+        context = chromium.new_context(ignore_https_errors=True, **options)  # type: ignore[arg-type]
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", heard)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page], complaints: list[str]) -> Iterator[Page]:
+    """A page whose console stays silent."""
+    yield new_page(locale="en-GB")
+    assert complaints == []

@@ -1,0 +1,252 @@
+"""How the set page looks: every state in three widths, for axe-core and for people's eyes.
+
+The screenshots are in ``var/artefacts/browser``.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, ViewportSize, expect
+
+from cms.faces.page.messages import LANGUAGES
+from cms.faces.page.style import PageStyle, parse_page
+from tests.browser.pin_site import APP, PINS, PinSite
+
+ARTEFACTS = Path(__file__).resolve().parents[2] / "var" / "artefacts" / "browser"
+VIEWPORTS: list[ViewportSize] = [
+    {"width": 320, "height": 568},
+    {"width": 390, "height": 844},
+    {"width": 1280, "height": 800},
+]
+# As the contract publishes them.
+DARK = {
+    "backgroundColor": "#1F2937",
+    "textColor": "#F9FAFB",
+    "backgroundColorPrimary": "#3B82F6",
+    "textColorPrimary": "#FFFFFF",
+    "buttonBorderRadius": 12,
+    "pinBorderRadius": 8,
+    "pinBorderColor": "#60A5FA",
+}
+LIGHT = {
+    "backgroundColor": "#FFFFFF",
+    "textColor": "#111827",
+    "backgroundColorPrimary": "#10B981",
+    "textColorPrimary": "#FFFFFF",
+    "buttonBorderRadius": 8,
+    "pinBorderRadius": 4,
+}
+BRAND = {
+    "backgroundColor": "#FEF3C7",
+    "textColor": "#78350F",
+    "backgroundColorPrimary": "#F59E0B",
+    "textColorPrimary": "#FFFFFF",
+    "buttonBorderRadius": 10,
+    "pinBorderRadius": 6,
+    "pinBorderColor": "#D97706",
+}
+HIDING = {
+    "backgroundColor": "#FFFFFF",
+    "backgroundColorPrimary": "#FFFFFF",
+    "textColorPrimary": "#123456",
+    "buttonBorderRadius": 64,
+    "pinBorderRadius": 64,
+}
+
+AXE = Axe()
+
+
+def entry(page: Page, site: PinSite) -> None:
+    page.clock.install()
+    page.goto(site.url)
+    expect(page.locator("#first-pin")).to_be_visible()
+
+
+def complete(page: Page, site: PinSite) -> None:
+    entry(page, site)
+    page.locator("#first-pin").fill("8253")
+    page.locator("#second-pin").fill("8253")
+
+
+def repeated(page: Page, site: PinSite) -> None:
+    entry(page, site)
+    page.locator("#first-pin").fill("1111")
+
+
+def mismatch(page: Page, site: PinSite) -> None:
+    entry(page, site)
+    page.locator("#first-pin").fill("8253")
+    page.locator("#second-pin").fill("8259")
+
+
+def warning(page: Page, site: PinSite) -> None:
+    complete(page, site)
+    page.clock.fast_forward(585_000)
+    expect(page.locator("#warning")).to_be_visible()
+
+
+def saving(page: Page, site: PinSite) -> None:
+    site.hold.clear()
+    complete(page, site)
+    page.locator("#confirm").click()
+    expect(page.locator("#confirm")).to_be_disabled()
+
+
+def answered(status: int, verb: str = "submit") -> Callable[[Page, PinSite], None]:
+    def reach(page: Page, site: PinSite) -> None:
+        site.answers[verb] = [(status, {})]
+        if verb == "session":
+            page.goto(site.url)
+        else:
+            complete(page, site)
+            page.locator("#confirm").click()
+        expect(page.locator("#notice-title")).to_be_visible()
+        expect(page.locator("#notice")).not_to_have_attribute("data-state", "loading")
+
+    return reach
+
+
+def done_with_app(page: Page, site: PinSite) -> None:
+    site.opening["redirectUrl"] = site.origin(APP)
+    answered(204)(page, site)
+
+
+def cancelled(page: Page, site: PinSite) -> None:
+    entry(page, site)
+    page.locator("#cancel").click()
+    expect(page.locator("#notice-title")).to_be_visible()
+
+
+def expired(page: Page, site: PinSite) -> None:
+    entry(page, site)
+    page.clock.fast_forward(601_000)
+    expect(page.locator("#notice-title")).to_be_visible()
+
+
+def insecure(page: Page, site: PinSite) -> None:
+    page.add_init_script("Object.defineProperty(Crypto.prototype, 'subtle', { value: undefined })")
+    page.goto(site.url)
+    expect(page.locator("#notice-title")).to_be_visible()
+
+
+def ended_page(page: Page, site: PinSite) -> None:
+    page.goto(f"{site.origin(PINS)}/pin-direct/set")
+
+
+STATES = {
+    "entry": entry,
+    "complete": complete,
+    "repeated": repeated,
+    "mismatch": mismatch,
+    "warning": warning,
+    "saving": saving,
+    "done": answered(204),
+    "done-with-app": done_with_app,
+    "failed": answered(503),
+    "ended": answered(410, "session"),
+    "away": answered(503, "session"),
+    "limited": answered(429, "session"),
+    "cancelled": cancelled,
+    "expired": expired,
+    "insecure": insecure,
+    "ended-page": ended_page,
+}
+
+
+def findings(page: Page) -> set[str]:
+    """Return the rules of axe-core that the page breaks."""
+    return {violation["id"] for violation in AXE.run(page).response["violations"]}
+
+
+def shoot(page: Page, name: str) -> None:
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+
+
+def too_wide(page: Page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth > innerWidth")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_fits_three_widths_and_axe_finds_nothing(
+    page: Page, site: PinSite, state: str
+) -> None:
+    STATES[state](page, site)
+    for viewport in VIEWPORTS:
+        page.set_viewport_size(viewport)
+        assert not too_wide(page)
+        shoot(page, f"{state}-{viewport['width']}")
+    assert findings(page) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "members"), [("dark", DARK), ("light", LIGHT), ("brand", BRAND), ("hiding", HIDING)]
+)
+def test_in_a_clients_colours_axe_finds_nothing_but_their_contrast(
+    page: Page, site: PinSite, name: str, members: dict[str, object]
+) -> None:
+    style = parse_page(members)
+    assert isinstance(style, PageStyle)
+    site.style = style
+    page.set_viewport_size(VIEWPORTS[1])
+    mismatch(page, site)
+    shoot(page, f"theme-{name}")
+    assert findings(page) <= {"color-contrast"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_fits_a_narrow_screen(
+    new_page: Callable[..., Page], site: PinSite, language: str
+) -> None:
+    page = new_page(locale=language, viewport=VIEWPORTS[0])
+    mismatch(page, site)
+    assert page.locator("html").get_attribute("lang") == language
+    assert not too_wide(page)
+    shoot(page, f"language-{language}")
+
+
+def test_enlarged_four_times_nothing_is_cut_off(
+    new_page: Callable[..., Page], site: PinSite
+) -> None:
+    # 400 % of a screen of 1280 x 1024: 320 x 256 CSS pixels.
+    page = new_page(locale="de", viewport={"width": 320, "height": 256}, device_scale_factor=4)
+    warning(page, site)
+    assert not too_wide(page)
+    shoot(page, "zoom-400")
+
+
+def test_axe_finds_nothing_from_right_to_left(new_page: Callable[..., Page], site: PinSite) -> None:
+    page = new_page(locale="ar", viewport=VIEWPORTS[1])
+    mismatch(page, site)
+    assert findings(page) == set()
+
+
+def test_large_text_wraps(page: Page, site: PinSite) -> None:
+    page.set_viewport_size(VIEWPORTS[0])
+    page.add_init_script(
+        "addEventListener('load', () => document.documentElement.style.fontSize = '200%')"
+    )
+    mismatch(page, site)
+    assert not too_wide(page)
+    shoot(page, "text-200")
+
+
+def test_in_forced_colours_every_box_has_an_edge(
+    new_page: Callable[..., Page], site: PinSite
+) -> None:
+    page = new_page(locale="en-GB", viewport=VIEWPORTS[1], forced_colors="active")
+    mismatch(page, site)
+    edges = page.locator("#entry :is(input, button:visible)").evaluate_all(
+        "(boxes) => boxes.map((box) => getComputedStyle(box).borderTopStyle)"
+    )
+    assert edges == ["solid", "dashed", "solid", "solid"]
+    shoot(page, "forced-colors")
+
+
+def test_without_script_the_page_is_legible(new_page: Callable[..., Page], site: PinSite) -> None:
+    page = new_page(locale="en-GB", java_script_enabled=False, viewport=VIEWPORTS[0])
+    page.goto(site.url)
+    shoot(page, "noscript-320")
+    expect(page.get_by_role("heading", name="JavaScript is turned off")).to_be_visible()
