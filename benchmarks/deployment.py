@@ -27,26 +27,30 @@ from jwcrypto.jwk import JWK
 from cms.domain.cards import CardState
 from cms.persistence import admin
 from cms.persistence.migrate import upgrade
-from cms.sandbox import pki
+from cms.sandbox import d1_seccos, pki
 from cms.sandbox.d1_client import D1Config, encrypt, iso0_block
 from cms.sandbox.postgres import Postgres
 from cms.sandbox.softhsm import SoftHsm
 from cms.services.access import HASHER
 from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
-from hsm import ceremony
+from crypto.secret import Secret
+from hsm import ceremony, shared_keys
 from hsm.config import canonical_body
-from hsm.keys import KeyRole
+from hsm.keys import KeyKind, KeyRole
 from hsm.local import vault_over
 from hsm.pkcs11 import Pkcs11Token
 from hsm.port import CardRef, ConfigKind, SealedCard, SealedConfig, VaultConfig
 from hsm.settings import TokenSettings
+from hsm.shared_keys import ClearKey
 from hsm.vault import Vault
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 ISSUER: Final = "benchbank1"
 PAN: Final = "4111111111111111"
 CARDS: Final = 200
+"""Whose PINs come as ISO-0; as many others take them as SECCOS."""
+SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
 VALID_FROM: Final = datetime(2020, 1, 1, tzinfo=UTC)
@@ -57,13 +61,20 @@ STOP_SECONDS_MAX: Final = 10.0
 
 @dataclass(frozen=True)
 class Issuer:
-    """An issuer with :data:`CARDS` active cards, all of one PAN: ``card-0000`` and on."""
+    """An issuer with active cards, all of one PAN: ``card-0000`` and on.
+
+    The first :data:`CARDS` of them take their PIN as ISO-0, and as many more as SECCOS.
+    """
 
     vault_config: VaultConfig
     sealed: Mapping[CardRef, SealedCard]
     d1: D1Config
     pin_jwe: str
     """A PIN for any of the cards."""
+    seccos_keys: d1_seccos.Keys
+    """What D1 shares with the issuer."""
+    seccos_jwe: str
+    """A PIN for any card whose PIN was never changed."""
 
 
 def open_token(directory: Path) -> Pkcs11Token:
@@ -78,6 +89,8 @@ def open_token(directory: Path) -> Pkcs11Token:
 
 def make_issuer(directory: Path, token: Pkcs11Token, base_url: str) -> Issuer:
     """Make keys, configuration and sealed cards; nothing is stored yet."""
+    seccos_keys = d1_seccos.Keys(*map(secrets.token_bytes, (16, 32, 16)))
+    _import_seccos_keys(token, seccos_keys)
     vault = vault_over(token)
     key = JWK.generate(kty="EC", crv="P-256", use="enc")
     members = {**key.export_private(as_dict=True), "kid": key.thumbprint()}
@@ -90,6 +103,7 @@ def make_issuer(directory: Path, token: Pkcs11Token, base_url: str) -> Issuer:
         ConfigKind.WIRE: {},
         ConfigKind.POLICY: {},
         ConfigKind.RECIPIENT: {"jwk": recipient},
+        ConfigKind.SECCOS: {},
     }
     d1_jwk = vault.public_jwks(KeyRole.D1)["keys"][0]
     return Issuer(
@@ -108,6 +122,8 @@ def make_issuer(directory: Path, token: Pkcs11Token, base_url: str) -> Issuer:
             d1_private_jwk_file=directory / "private.jwk",
         ),
         pin_jwe(d1_jwk),
+        seccos_keys,
+        seccos_jwe(d1_jwk, seccos_keys, 0),
     )
 
 
@@ -180,8 +196,26 @@ def running(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[by
 
 def pin_jwe(jwk: Mapping[str, str]) -> str:
     """Make what D1 sends: a new PIN as an ISO-0 block in a new JWE."""
+    return _jwe({"pinBlock": iso0_block(random_pin(), PAN)}, jwk)
+
+
+def seccos_jwe(jwk: Mapping[str, str], keys: d1_seccos.Keys, counter: int) -> str:
+    """Make what D1 sends: a new PIN as SECCOS for a card that was changed *counter* times."""
+    pin, random = random_pin(), secrets.token_bytes(d1_seccos.RANDOM_BYTES)
+    block = d1_seccos.pin_block(pin, keys.pin_block)
+    payload = {
+        "pinBlock": block.hex(),
+        "prw": d1_seccos.prw(pin, SECCOS_CARD, counter, random, keys.prw).hex(),
+        "prwRandom": random.hex(),
+        "mac": d1_seccos.mac(block, counter, keys.mac).hex(),
+        "pinChangeCounter": counter,
+    }
+    return _jwe(payload, jwk)
+
+
+def _jwe(content: Mapping[str, object], jwk: Mapping[str, str]) -> str:
     return jwe.encrypt(
-        b'{"pinBlock":"%b"}' % iso0_block(random_pin(), PAN).encode(),
+        json.dumps(content).encode(),
         parse_public(jwk),
         ephemeral=ec.generate_private_key(ec.SECP256R1()),
         random=os.urandom,
@@ -221,6 +255,16 @@ def _status_kib(pid: str, name: str) -> int:
     return 0
 
 
+def _import_seccos_keys(token: Pkcs11Token, keys: d1_seccos.Keys) -> None:
+    """Store what :func:`hsm.shared_keys.open_block` would give; key blocks are not measured."""
+    for role, kind, value in (
+        (KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY, keys.pin_block),
+        (KeyRole.SECCOS_PRW, KeyKind.AES_256, keys.prw),
+        (KeyRole.SECCOS_MAC, KeyKind.TDES_2KEY, keys.mac),
+    ):
+        shared_keys.store(token, role, ISSUER, ClearKey(kind, Secret(value)))
+
+
 def _sealed_config(vault: Vault, kind: ConfigKind, body: object) -> SealedConfig:
     return vault.seal_config(
         SealedConfig(ISSUER, kind, 1, VALID_FROM, VALID_UNTIL, "", canonical_body(body), b"")
@@ -229,7 +273,7 @@ def _sealed_config(vault: Vault, kind: ConfigKind, body: object) -> SealedConfig
 
 def _sealed_cards(vault: Vault) -> Iterator[tuple[CardRef, SealedCard]]:
     jwe = encrypt({"pan": PAN}, vault.public_jwks(KeyRole.INTAKE)["keys"][0])
-    for number in range(CARDS):
+    for number in range(2 * CARDS):
         card = CardRef(ISSUER, f"card-{number:04}")
         yield card, vault.seal_pan(jwe, card)
 

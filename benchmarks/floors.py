@@ -24,16 +24,18 @@ from starlette.types import Receive, Scope, Send
 from benchmarks.deployment import CARDS, ISSUER, Issuer
 from cms.persistence import statements
 from cms.persistence.statements import Statement
+from cms.persistence.tables import sealed_columns
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from hsm.pkcs11 import Pkcs11Token
-from hsm.port import PinBlockType, SealedPin
+from hsm.port import CardFacts, PinBlockType, SealedChange, SealedPin
 from hsm.settings import TokenSettings
 from hsm.token import Token
 from hsm.vault import Vault
 
 CONNECTIONS: Final = 8
 SEALED_PIN_BYTES: Final = 41
+FACTS: Final = CardFacts(0, "1230")
 
 
 class CountingToken:
@@ -89,12 +91,15 @@ def counted_vault(token: CountingToken) -> Vault:
     return Vault(cast("Token", token), lambda: datetime.now(UTC))
 
 
-def set_one_pin(vault: Vault, issuer: Issuer) -> SealedPin:
+def set_one_pin(
+    vault: Vault, issuer: Issuer, block_type: PinBlockType = PinBlockType.ISO0
+) -> SealedPin | None:
     """Set the PIN of the first card; the vault does not mind that it saw the JWE before."""
     card, sealed = next(iter(issuer.sealed.items()))
+    jwe = issuer.pin_jwe if block_type is PinBlockType.ISO0 else issuer.seccos_jwe
     return vault.set_pin_from_jwe(
-        issuer.pin_jwe, PinBlockType.ISO0, issuer.vault_config, card, sealed.sealed_pan, 1
-    )
+        jwe, block_type, issuer.vault_config, card, sealed.sealed_pan, 1, FACTS
+    ).sealed_pin
 
 
 def commit_seconds(url: str, part: int, parts: int, seconds: float) -> float:
@@ -125,12 +130,17 @@ async def _commits_of_one(
     for card in cycle(cards):
         if time.monotonic() >= ends_at:
             break
-        key = {"issuer_id": ISSUER, "card_id": f"card-{card:04}", "request_key": os.urandom(32)}
+        key = {
+            "issuer_id": ISSUER,
+            "card_id": f"card-{card:04}",
+            "request_key": os.urandom(32),
+            "client_id": ISSUER,
+        }
         read = await _row(connection, statements.READ_FOR_SET, key)
         change = {
             "state_read": read[0],
             "counter_read": read[1],
-            "sealed_pin": os.urandom(SEALED_PIN_BYTES),
+            **sealed_columns(SealedChange(SealedPin(os.urandom(SEALED_PIN_BYTES)), {})),
             "pin_type": PinBlockType.ISO0.value,
             "actor": ISSUER,
             "correlation_id": "0",

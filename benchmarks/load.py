@@ -18,8 +18,9 @@ from typing import Final
 
 import uvloop
 
-from benchmarks.deployment import CARDS, ISSUER, pin_jwe
+from benchmarks.deployment import CARDS, ISSUER, pin_jwe, seccos_jwe
 from cms.sandbox.d1_client import D1Config
+from cms.sandbox.d1_seccos import Keys
 
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 HEADER_END: Final = b"\r\n\r\n"
@@ -34,6 +35,7 @@ class Target:
 
     d1: D1Config
     bearer: str
+    seccos_keys: Keys
 
 
 @dataclass(frozen=True)
@@ -67,31 +69,54 @@ class Generator:
         self._target = target
         self._cards = range(part, CARDS, parts)
         self._requests: Iterator[bytes] = iter(())
+        self._kind = ""
+        self._seccos_changes = 0
 
     def prepare(self, kind: str, count: int) -> None:
-        """Make *count* requests of a kind: put, get or counter; each PUT holds a JWE of its own."""
-        makers = {"put": self._put, "get": self._get, "counter": self._counter}
-        make, cards = makers[kind], self._cards
-        self._requests = iter([make(cards[number % len(cards)]) for number in range(count)])
+        """Make *count* requests of a kind; each PUT holds a JWE of its own."""
+        makers = {
+            "put": self._put,
+            "seccos": self._put_seccos,
+            "get": self._get,
+            "counter": self._counter,
+        }
+        self._kind = kind
+        self._requests = iter([makers[kind](number) for number in range(count)])
 
     def prepare_one(self) -> None:
         """Make one PUT, to be sent over and over to a server that does not look at it."""
-        self._requests = repeat(self._put(self._cards[0]))
+        self._requests = repeat(self._put(0))
 
     def run(self, plan: Plan) -> Outcome:
-        """Send what was prepared."""
-        return uvloop.run(_Run(plan, self._requests).measure(self._target.d1))
+        """Send what was prepared, in its order."""
+        outcome = uvloop.run(_Run(plan, self._requests).measure(self._target.d1))
+        if self._kind == "seccos":
+            self._seccos_changes += outcome.statuses[204]
+        return outcome
 
-    def _put(self, card: int) -> bytes:
+    def _put(self, number: int) -> bytes:
         token = pin_jwe(self._target.d1.issuer_jwk)
-        body = json.dumps({"type": "ISO0", "encryptedPinBlock": token})
+        return self._put_pin(self._card(number), "ISO0", token)
+
+    def _put_seccos(self, number: int) -> bytes:
+        """Make a PUT with the counter that its card will have when its turn comes."""
+        number += self._seccos_changes
+        keys = self._target.seccos_keys
+        token = seccos_jwe(self._target.d1.issuer_jwk, keys, number // len(self._cards))
+        return self._put_pin(CARDS + self._card(number), "SECCOS", token)
+
+    def _put_pin(self, card: int, type_: str, token: str) -> bytes:
+        body = json.dumps({"type": type_, "encryptedPinBlock": token})
         return self._request("PUT", card, "", body)
 
-    def _get(self, card: int) -> bytes:
-        return self._request("GET", card, "")
+    def _get(self, number: int) -> bytes:
+        return self._request("GET", self._card(number), "")
 
-    def _counter(self, card: int) -> bytes:
-        return self._request("GET", card, "/changeCounter")
+    def _counter(self, number: int) -> bytes:
+        return self._request("GET", self._card(number), "/changeCounter")
+
+    def _card(self, number: int) -> int:
+        return self._cards[number % len(self._cards)]
 
     def _request(self, method: str, card: int, tail: str, body: str = "") -> bytes:
         lines = [

@@ -118,6 +118,7 @@ def verbs(vault: Vault, issuer: Issuer) -> Mapping[str, Operation]:
     pan, config = sealed.sealed_pan, issuer.vault_config
     pan_jwe = encrypt({"pan": PAN}, vault.public_jwks(KeyRole.INTAKE)["keys"][0])
     pin = set_one_pin(vault, issuer)
+    assert pin is not None, "it came as ISO-0"
     return {
         "set_pin_from_jwe": lambda: set_one_pin(vault, issuer),
         "export_jwe": lambda: vault.export_jwe(pin, pan, config, card, 1),
