@@ -61,6 +61,7 @@ from hsm.port import (
     ValueKind,
     VaultConfig,
 )
+from hsm.sealed import VALUE_FIELD_BYTES
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
 from hsm.token import Token
@@ -368,9 +369,9 @@ def _values_plaintext(values: Mapping[ValueKind, Value], card: CardRef, counter:
         "cardId": card.card_id,
         "counter": counter,
     }
-    return json.dumps(
-        members | {kind: json.loads(value.reveal()) for kind, value in values.items()}
-    ).encode()
+    members |= {kind: json.loads(value.reveal()) for kind, value in values.items()}
+    # Its length tells which values there are, and not how many digits the PIN has.
+    return json.dumps(members).encode().ljust(VALUE_FIELD_BYTES * (1 + len(values)))
 
 
 def _text(members: Mapping[str, object], name: str) -> str:

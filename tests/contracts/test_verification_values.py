@@ -431,6 +431,16 @@ def test_the_size_of_a_sealed_value_tells_nothing(makes_all: Partner) -> None:
     assert len(sizes) == 1
 
 
+def test_the_size_of_an_export_tells_nothing_of_the_pin(makes_all: Partner) -> None:
+    issuer, card = makes_all.issuer, makes_all.card
+    sizes = {
+        len(issuer.vault.export_values(change.values, issuer.config, card, CHANGES + 1))
+        for digits in range(4, 13)
+        for change in (makes_all.set_iso0("407190283655"[:digits]),)
+    }
+    assert len(sizes) == 1
+
+
 def test_the_same_value_is_sealed_differently_each_time(partner: Partner) -> None:
     asking = partner.asking(**PVV, **OFFSET)
     one, other = asking.set_iso0(), asking.set_iso0()
