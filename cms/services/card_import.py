@@ -48,7 +48,7 @@ REASONS: Final[Mapping[type[HsmError], str]] = {
     WeakPinRefused: "the PIN policy forbids this PIN",
     TypeNotOffered: "this type of PIN block is not offered",
     ValueNotPossible: "a card of this issuer does not take a PIN in this form",
-    ConfigRefused: "a PIN needs the issuer's wire and policy configuration",
+    ConfigRefused: "a PIN needs the issuer's configuration, sealed and valid now",
 }
 
 

@@ -420,7 +420,7 @@ def test_a_pin_needs_the_issuers_configuration(
     assert answer == Answer(
         2,
         "1 cards stored, 1 lines refused\n",
-        "line 1: a PIN needs the issuer's wire and policy configuration\n",
+        "line 1: a PIN needs the issuer's configuration, sealed and valid now\n",
     )
 
 
