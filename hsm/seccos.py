@@ -64,11 +64,12 @@ class SeccosReader:
             KeyMissing, ConfigRefused: a key is not there, or not of the kind that it needs.
         """
         profile = self._profile
-        sent = payload.parse(members, profile)
         try:
+            # First: the counter that D1 was told is then itself more than a payload may hold.
             counter = profile.counter.expected(changes)
         except CounterExhaustedError:
             raise CounterExhausted from None
+        sent = payload.parse(members, profile)
         keys = self._keys(sent, card, counter)
         outcome = verify(sent, card, counter, profile, keys)
         if outcome.verdict is Verdict.NOT_GENUINE:

@@ -85,6 +85,15 @@ def test_a_token_that_could_not_be_made_is_tried_again(
     assert token.ensure()
 
 
+def test_a_token_that_was_removed_is_made_anew(tmp_path: Path) -> None:
+    token = SoftHsm(tmp_path / "token")
+    token.ensure()
+    before = pins(token)
+    token.remove()
+    assert token.ensure()
+    assert not {*before} & {*pins(token)}
+
+
 def test_a_tool_that_hangs_is_given_up_and_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
