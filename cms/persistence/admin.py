@@ -177,7 +177,10 @@ def unblock_card(database: Database, card: CardRef) -> None:
 def cards_with_values(
     database: Database, issuer_id: str, *, after: str, since: datetime | None, count_max: int
 ) -> Sequence[CardWithValues]:
-    """Read the next cards, by their id, that have a verification value.
+    """Read the next cards, by their id, whose host may know a verification value.
+
+    A card whose PIN was changed and that has none now is among them: the host may still hold those
+    of an earlier PIN.
 
     Args:
         database: an open transaction.
@@ -189,7 +192,9 @@ def cards_with_values(
     statement = (
         select(cards.c.card_id, cards.c.counter, NEWEST_COUNTER, *VALUE_COLUMNS.values())
         .where(cards.c.issuer_id == issuer_id, cards.c.card_id > after)
-        .where(or_(*(column.is_not(None) for column in VALUE_COLUMNS.values())))
+        .where(
+            or_(cards.c.counter > 0, *(column.is_not(None) for column in VALUE_COLUMNS.values()))
+        )
         .order_by(cards.c.card_id)
         .limit(count_max)
     )

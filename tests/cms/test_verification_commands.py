@@ -112,6 +112,19 @@ async def test_the_authorisation_host_gets_the_values_of_every_card_and_nobody_e
         assert value not in told
 
 
+async def test_the_host_is_told_that_values_were_cleared_too(
+    operator: Operator, giro: Girobank, database_url: str
+) -> None:
+    run_sql(
+        database_url,
+        "UPDATE cards SET sealed_pvv = NULL, sealed_offset_3624 = NULL, sealed_prw = NULL,"
+        " sealed_script = NULL WHERE card_id = 'card-1'",
+    )
+    values = exported(giro, operator.must("verification", "export", giro.bank.issuer_id))
+    assert values["card-1"] == {}
+    assert values.keys() == {"card-1", "card-2"}
+
+
 async def test_only_cards_that_changed_since_then_are_exported(
     operator: Operator, giro: Girobank, database_url: str
 ) -> None:
