@@ -76,7 +76,8 @@ class Maker:
             KeyMissing, ConfigRefused: a key or the SECCOS profile is not there, or not fit.
         """
         asked, values = self._asked, dict(sent)
-        missing = asked.prw and ValueKind.PRW not in values
+        ours = ValueKind.SCRIPT in sent and self._issuer_makes_prw()
+        missing = (asked.prw or ours) and ValueKind.PRW not in values
         if pin is None:
             if asked.pvv or asked.offset_3624 or missing:
                 raise ValueNotPossible
@@ -91,6 +92,9 @@ class Maker:
         if missing:
             values[ValueKind.PRW] = self._prw(pin, card, changes)
         return values
+
+    def _issuer_makes_prw(self) -> bool:
+        return self._seccos is not None and self._seccos.prw_source == "issuer"
 
     def _prw(self, pin: Pin, card: CardData, changes: int) -> Value:
         """Make the issuer's own PRW: laid out as the profile says, always an AES-CMAC."""

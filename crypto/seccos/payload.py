@@ -81,6 +81,8 @@ def _random(value: object, *, needed: bool) -> bytes:
 
 def _counter(value: object, profile: SeccosProfile) -> int | None:
     if value is None:
+        if not profile.mac_binds_counter:
+            raise SeccosError
         return None
     if isinstance(value, str):
         decimal = profile.payload.counter_text == "decimal"

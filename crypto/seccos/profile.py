@@ -226,7 +226,8 @@ class PayloadProfile(_Section):
     mac: Names = ("mac", "scriptMac", "pinBlockMac")
     """The MAC, hexadecimal."""
     counter: Names = ("pinChangeCounter", "changeCounter", "counter", "pcc")
-    """The counter that D1 computed with: a number or text. It may be missing."""
+    """The counter that D1 computed with: a number or text. It may be missing if the MAC binds it:
+    then a stale one is told by the MAC, and otherwise it would look like a guess at the PIN."""
     counter_text: Literal["decimal", "hex"] = "decimal"
     """How a counter in text is written."""
     key_id: Names = ("keyId", "keyVersion", "keyRef", "kcv")
@@ -257,6 +258,13 @@ class SeccosProfile(_Section):
     prw_source: Literal["d1", "issuer"] = "d1"
     """Whose PRW is kept: D1's, or a new one that the issuer makes from the PIN it has read."""
     errors: ErrorProfile = ErrorProfile()
+
+    @property
+    def mac_binds_counter(self) -> bool:
+        """Whether a MAC for one counter is wrong for another; if not, a payload must name its."""
+        by_card_data = self.prw.counter_binding == "cdt_suffix" and "cdt" in self.mac.input
+        by_part = bool(COUNTER_PARTS.keys() & {*self.mac.input})
+        return by_part or by_card_data or self.mac.session_key == "emv_csk"
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -361,10 +369,5 @@ def _broken_counter_rules(profile: SeccosProfile) -> Iterator[Rule]:
     if "emv_csk" in session_keys and counter.max > CSK_COUNTER_MAX:
         yield ("counter", "max"), "emv_csk has 2 bytes for the counter"
     by_prw = prw.counter_binding != "none" or COUNTER_PARTS.keys() & {*prw.template}
-    by_mac = (
-        COUNTER_PARTS.keys() & {*mac.input}
-        or mac.session_key == "emv_csk"
-        or (prw.counter_binding == "cdt_suffix" and "cdt" in mac.input)
-    )
-    if not (by_mac or (by_prw and prw.in_payload and profile.verify == "full")):
+    if not (profile.mac_binds_counter or (by_prw and prw.in_payload and profile.verify == "full")):
         yield ("prw", "counter_binding"), "nothing that is checked depends on the counter"

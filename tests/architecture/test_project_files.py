@@ -80,3 +80,16 @@ def members_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def test_every_member_of_the_configuration_is_on_its_page(model: type[BaseModel]) -> None:
     page = (ROOT / "docs" / "seccos.md").read_text()
     assert [name for name in members_of(model) if f"`{name}`" not in page] == []
+
+
+PAGES = [
+    path
+    for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "tests/vectors/*.md")
+    for path in ROOT.glob(pattern)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_whoever_reads_of_seccos_reads_that_its_layout_is_not_public(page: Path) -> None:
+    text = " ".join(page.read_text().split())
+    assert "seccos" not in text.lower() or "not public" in text or "no public" in text

@@ -126,7 +126,8 @@ def test_what_is_not_asked_for_is_not_made(makes_all: Partner, asked: tuple[str,
     asking = makes_all.asking(**{name: ALL[name] for name in asked})
     expected = {KINDS[name] for name in asked}
     assert asking.set_iso0().values.keys() == expected
-    assert asking.set_seccos().values.keys() == expected | {ValueKind.SCRIPT}
+    # A PIN that came as SECCOS and is kept nowhere else always has its PRW.
+    assert asking.set_seccos().values.keys() == expected | {ValueKind.SCRIPT, ValueKind.PRW}
 
 
 def test_without_a_verification_profile_nothing_is_made(makes_all: Partner) -> None:

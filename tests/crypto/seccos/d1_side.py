@@ -59,7 +59,7 @@ class Writer:
             members[names.prw[1]] = prw
             if random:
                 members[names.prw_random[0]] = random
-        if with_counter:
+        if with_counter or not self.profile.mac_binds_counter:
             members[names.counter[0]] = self.counter
         return members
 

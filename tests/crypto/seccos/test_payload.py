@@ -153,3 +153,13 @@ def test_sizes_are_those_of_the_profile() -> None:
 
     assert (len(payload.block), len(payload.prw), len(payload.mac)) == (24, 8, 4)
     assert payload.random == b""
+
+
+@pytest.mark.parametrize(
+    "mac", [{"input": ["pinBlock", "cdp"]}, {"input": ["hex:84", "pinBlock", "pan"]}]
+)
+def test_a_counter_that_the_mac_does_not_bind_must_be_sent(mac: dict[str, object]) -> None:
+    unbound = profile({"mac": mac})
+    with pytest.raises(SeccosError):
+        parse(GOOD | {"pinChangeCounter": None}, unbound)
+    assert parse(GOOD, unbound).counter == 7
