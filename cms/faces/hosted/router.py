@@ -34,10 +34,13 @@ class CardRoutes:
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes to *app*."""
-        app.add_route("/v1/card/pin/token", self.view_token, ["POST"])
-        app.add_route("/v1/card/set-pin/token", self.set_token, ["POST"])
-        app.add_route("/v1/card/status", self.status, ["GET"])
-        app.add_route("/v1/card/{path:path}", self.preflight, ["OPTIONS"])
+        for path, method, endpoint in (
+            ("/v1/card/pin/token", "POST", self.view_token),
+            ("/v1/card/set-pin/token", "POST", self.set_token),
+            ("/v1/card/status", "GET", self.status),
+        ):
+            app.add_api_route(path, endpoint, methods=[method])
+            app.add_api_route(path, self.preflight, methods=["OPTIONS"])
 
     async def view_token(self, request: Request) -> Response:
         """Issue a token for an image."""
