@@ -50,7 +50,7 @@ KINDS: Final = {
 class Image:
     """Answers with a PIN, or with the reason why there is none."""
 
-    reveal: Reveal
+    images: Reveal
     guesses: Guesses
     auth: HostedAuth
 
@@ -77,7 +77,7 @@ class Image:
 
     async def _find(self, token: str, address: str) -> tuple[Grant, App]:
         self.guesses.check(address)
-        found = await self.reveal.find(token)
+        found = await self.images.find(token)
         if found is None:
             self.guesses.failed(address)
             raise ControlEnded
@@ -93,7 +93,7 @@ class Image:
             "client_id": grant.client_id,
             "card_id": grant.card_id,
         }
-        png = await self.reveal.image(token, style, actor(request, grant.client_id))
+        png = await self.images.image(token, style, actor(request, grant.client_id))
         return Response(png, 200, {**HEADERS, "X-Pin-Result": "shown"})
 
 
