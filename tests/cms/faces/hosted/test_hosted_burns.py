@@ -8,10 +8,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from cms.domain.errors import TryLater
 from cms.logs import JsonLines
 from cms.persistence.store import Store
+from cms.services.control_tokens import ControlTokens
 from hsm.errors import VaultUnavailable
 from hsm.lane import Lane
+from tests.bank import run_sql
 from tests.cms.faces.hosted.counter import OTHER_KEY, Counter, opened, page_jwe
 from tests.cms.faces.scene import Scene
 
@@ -275,3 +278,36 @@ async def test_without_a_database_nothing_is_spent(with_apps: Scene, counter: Co
     assert result(answers[2]) == (503, "failed")
     assert counter.controls(card_id) == before
     assert result(await counter.image(token)) == (200, "shown")
+
+
+@pytest.mark.parametrize("stored", [TryLater(), False])
+async def test_a_pin_that_cannot_be_stored_ends_the_session(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch, stored: Exception | bool
+) -> None:
+    async def finish(*_: object) -> bool:
+        if isinstance(stored, Exception):
+            raise stored
+        return stored
+
+    card_id, holder = await counter.holder()
+    session, before = await counter.session(holder), counter.scene.stored(card_id)
+    monkeypatch.setattr(ControlTokens, "finish", finish)
+    jwe = page_jwe(session, "5938")
+    assert (await counter.post("submit", session=session["session"], jwe=jwe)).status_code == 503
+    assert counter.scene.stored(card_id) == before
+    assert counter.controls(card_id) == [(True, "failed")]
+
+
+async def test_a_stored_pin_that_was_tampered_with_is_not_shown(
+    counter: Counter, caplog: pytest.LogCaptureFixture
+) -> None:
+    card_id, holder = await counter.holder()
+    token = await counter.token("pin", holder)
+    run_sql(
+        counter.scene.url,
+        "UPDATE cards SET sealed_pin = set_byte(sealed_pin, 20, 255 - get_byte(sealed_pin, 20))"
+        " WHERE card_id = %s",
+        card_id,
+    )
+    assert result(await counter.image(token)) == (503, "failed")
+    assert "internal" in [record.message for record in caplog.records]
