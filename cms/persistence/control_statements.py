@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     literal,
     null,
+    or_,
     select,
     tuple_,
 )
@@ -49,7 +50,13 @@ from cms.persistence.statements import (
     compiled,
     matches,
 )
-from cms.persistence.tables import NEWEST_COUNTER, audit_events, cards, control_tokens
+from cms.persistence.tables import (
+    NEWEST_COUNTER,
+    audit_events,
+    cards,
+    clients,
+    control_tokens,
+)
 
 ISSUED: Final = "control.issued"
 """The audit event; its reason is face and purpose."""
@@ -205,6 +212,23 @@ Of the client's live tokens for this card and purpose the newest stay. Old rows 
 
 PEEK: Final = compiled(select(*_GRANT).where(_LIVE))
 """One row, a grant, if the token is live."""
+
+KNOWN: Final = compiled(select(*_GRANT).where(_THIS_TOKEN))
+"""One row, a grant, if the token was ever issued and its row is not deleted yet."""
+
+IS_ORIGIN: Final = compiled(
+    select(
+        exists().where(
+            clients.c.auth == literal("public", String),
+            clients.c.state == literal("active", String),
+            or_(
+                bindparam("origin", type_=Text) == func.any(clients.c.redirect_origins),
+                bindparam("origin", type_=Text) == func.any(clients.c.embed_origins),
+            ),
+        )
+    )
+)
+"""One row: whether an app in service registered this origin."""
 
 _burnt = (
     control_tokens.update()

@@ -51,6 +51,15 @@ class ControlStore:
         row = await self._store.one(statements.PEEK, token_hash=token_hash)
         return None if row is None else _grant(row)
 
+    async def known(self, token_hash: bytes) -> Grant | None:
+        """Read a token that was issued, whatever became of it."""
+        row = await self._store.one(statements.KNOWN, token_hash=token_hash)
+        return None if row is None else _grant(row)
+
+    async def is_origin(self, origin: str) -> bool:
+        """Tell whether an app in service registered this origin."""
+        return await self._store.one(statements.IS_ORIGIN, origin=origin) == (True,)
+
     async def burn(
         self, token_hash: bytes, purpose: Purpose, face: Face, actor: Actor
     ) -> Burned | None:

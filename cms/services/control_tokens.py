@@ -68,6 +68,10 @@ class ControlTokens:
         """Read what a live token is good for, and change nothing."""
         return await self._store.peek(self._token(token))
 
+    async def known(self, token: str) -> Grant | None:
+        """Read what a token was issued for, whatever became of it; its row is kept for a day."""
+        return await self._store.known(self._token(token))
+
     async def burn(self, token: str, purpose: Purpose, face: Face, actor: Actor) -> Burned:
         """Spend a token for an image. A PIN that may be shown is audited; its state is not judged.
 

@@ -139,11 +139,12 @@ class Pins:
         if read is None:
             raise CardNotFound
         permit(Verb.GET_PIN, read.state)
-        sealed_pin = _readable(read)
-        return await self._vault(
+        sealed_pin = readable(read)
+        return await in_vault(
+            self._lane,
             lambda vault: vault.export_jwe(
                 sealed_pin, read.sealed_pan, issuer.config, card, read.counter
-            )
+            ),
         )
 
     async def change_counter(self, card: CardRef) -> int:
@@ -173,7 +174,8 @@ class Pins:
     async def _seal(
         self, issuer: Issuer, card: CardRef, envelope: PinEnvelope, read: CardToChange
     ) -> SealedChange:
-        return await self._vault(
+        return await in_vault(
+            self._lane,
             lambda vault: vault.set_pin_from_jwe(
                 envelope.jwe,
                 envelope.block_type,
@@ -182,7 +184,7 @@ class Pins:
                 read.sealed_pan,
                 read.counter + 1,
                 read.facts,
-            )
+            ),
         )
 
     async def _count(self, refusal: Refusal | None, card: CardRef, actor: Actor) -> None:
@@ -209,20 +211,26 @@ class Pins:
                 },
             )
 
-    async def _vault(self, verb: Callable[[PinVault], T]) -> T:
-        """Run a vault verb and say its failures in words of the domain."""
-        try:
-            return await self._lane.call(verb)
-        except tuple(MEANINGS) as error:
-            raise _meaning(error) from None
-        except SealBroken:
-            raise SealAlarm from None
-        except ConfigRefused as error:
-            log.error("config.refused", extra={"reason": str(error)})  # noqa: TRY400 - no traceback
-            raise TryLater from None
-        except VaultUnavailable as error:
-            log.warning("vault.unavailable", extra={"reason": str(error)})
-            raise TryLater from None
+
+async def in_vault(lane: Lane, verb: Callable[[PinVault], T]) -> T:
+    """Run a vault verb and say its failures in words of the domain.
+
+    Raises:
+        DomainError: as :data:`MEANINGS` says; TryLater when the vault is away.
+        SealAlarm: a stored value is not what was stored.
+    """
+    try:
+        return await lane.call(verb)
+    except tuple(MEANINGS) as error:
+        raise _meaning(error) from None
+    except SealBroken:
+        raise SealAlarm from None
+    except ConfigRefused as error:
+        log.error("config.refused", extra={"reason": str(error)})  # noqa: TRY400 - no traceback
+        raise TryLater from None
+    except VaultUnavailable as error:
+        log.warning("vault.unavailable", extra={"reason": str(error)})
+        raise TryLater from None
 
 
 def _meaning(error: HsmError) -> DomainError:
@@ -242,7 +250,13 @@ def _require_trust(read: CardToChange) -> None:
         raise PinRefused(Refusal.CARD_REFUSED)
 
 
-def _readable(read: CardToRead) -> SealedPin:
+def readable(read: CardToRead) -> SealedPin:
+    """Return the sealed PIN of a card that has one to hand out.
+
+    Raises:
+        PinUnavailable: it has none.
+        SealAlarm: it is not the newest.
+    """
     if read.sealed_pin is None or read.pin_type is not PinBlockType.ISO0:
         raise PinUnavailable
     if read.counter != read.newest:

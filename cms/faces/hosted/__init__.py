@@ -1,0 +1,1 @@
+"""The hosted face: what apps and cardholders' devices call. The contract is published."""

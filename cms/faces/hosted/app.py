@@ -1,0 +1,78 @@
+"""The app of the cardholder listener: the hosted face."""
+
+import httpx
+from fastapi import FastAPI
+
+from cms.domain.control import Face
+from cms.faces.hosted import problems
+from cms.faces.hosted.auth import HostedAuth
+from cms.faces.hosted.cors import Cors
+from cms.faces.hosted.image import IMAGE_PATH, METHODS, Image
+from cms.faces.hosted.pages import PAGE_PATH, Pages, asset
+from cms.faces.hosted.relay import Relay
+from cms.faces.hosted.router import CardRoutes
+from cms.faces.page.assets import ASSETS_PATH
+from cms.persistence.control_store import ControlStore
+from cms.persistence.store import Store
+from cms.services.apps import Apps
+from cms.services.control_tokens import ControlTokens
+from cms.services.directory import Directory
+from cms.services.guesses import Guesses
+from cms.services.hosted import HostedTokens, Reveal
+from cms.services.identity import IdentityProvider
+from cms.services.set_page import SetPage
+from hsm.lane import Lane
+
+GET = ["GET", "HEAD"]
+
+
+def hosted_app(
+    *,
+    public_url: str,
+    store: Store,
+    tokens: ControlTokens,
+    directory: Directory,
+    lane: Lane,
+    identity: IdentityProvider,
+    guesses: Guesses,
+    http: httpx.AsyncClient,
+    us_base_url: str | None = None,
+    proxy_peers: frozenset[str] = frozenset(),
+) -> FastAPI:
+    """Build the app; it is to be wrapped in :class:`cms.logs.RequestLog`.
+
+    Args:
+        public_url: the base of the URLs in answers, https, without a slash at its end.
+        store: the database.
+        tokens: over the same database.
+        directory: issuers and their apps.
+        lane: the way to the vault.
+        identity: names cardholders.
+        guesses: the limit of unknown tokens; shared with other faces of this process.
+        http: reaches the second deployment.
+        us_base_url: its base; None: there is none.
+        proxy_peers: addresses whose ``X-Forwarded-For`` counts.
+
+    Raises:
+        ValueError: *public_url* is not https.
+    """
+    if not public_url.startswith("https://"):
+        raise ValueError("the cardholder URL is not https")
+    apps = Apps(directory, ControlStore(store))
+    auth = HostedAuth(apps, identity, proxy_peers)
+    cors = Cors(apps)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    relay = None if us_base_url is None else Relay(us_base_url, http)
+    cards = HostedTokens(tokens, store)
+    CardRoutes(public_url.rstrip("/"), auth, cards, relay, cors).add_to(app)
+    image = Image(Reveal(tokens, store, apps, lane), guesses, auth)
+    pages = Pages(SetPage(Face.HOSTED, tokens, store, apps, lane), guesses, auth)
+    app.add_api_route(IMAGE_PATH, image.answer, methods=list(METHODS))
+    app.add_api_route(PAGE_PATH, pages.page, methods=GET)
+    app.add_api_route("/pin-direct/session", pages.session, methods=["POST"])
+    app.add_api_route("/pin-direct/extend", pages.extend, methods=["POST"])
+    app.add_api_route("/pin-direct/submit", pages.submit, methods=["POST"])
+    app.add_api_route("/pin-direct/cancel", pages.cancel, methods=["POST"])
+    app.add_api_route(ASSETS_PATH + "/{hash}/{name}", asset, methods=GET)
+    problems.install(app, cors)
+    return app

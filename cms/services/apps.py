@@ -1,0 +1,82 @@
+"""Apps: the public clients through which cardholders come, by their client key."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from cms.domain.control import Grant
+from cms.domain.errors import ClientKeyInvalid, ClientKeyMissing, ControlEnded, TryLater
+from cms.persistence.control_store import ControlStore
+from cms.persistence.store import ClientRow
+from cms.services.directory import Directory, Issuer
+from cms.services.kept import Kept
+from hsm.port import ISSUER_ID_CHARS
+
+PUBLIC: Final = "public"
+ORIGIN_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An app in service, and its issuer."""
+
+    issuer: Issuer
+    client: ClientRow
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Every origin that it registered."""
+        return frozenset((*self.client.redirect_origins, *self.client.embed_origins))
+
+
+class Apps:
+    """The apps of this service."""
+
+    def __init__(self, directory: Directory, store: ControlStore) -> None:
+        self._directory = directory
+        self._store = store
+        self._origins = Kept[str, bool](time.monotonic)
+
+    async def by_key(self, client_key: str | None) -> App:
+        """Return the app whose client key this is; it starts with the id of the issuer.
+
+        Raises:
+            ClientKeyMissing, ClientKeyInvalid, TryLater: as their names say.
+        """
+        if not client_key:
+            raise ClientKeyMissing
+        app = await self._find(client_key[:ISSUER_ID_CHARS], client_key)
+        if app is None:
+            raise ClientKeyInvalid
+        return app
+
+    async def of(self, grant: Grant) -> App:
+        """Return the app that a token was issued to.
+
+        Raises:
+            ControlEnded: it is out of service, or its issuer is.
+            TryLater: the database is away.
+        """
+        app = await self._find(grant.issuer_id, grant.client_id)
+        if app is None:
+            raise ControlEnded
+        return app
+
+    async def is_origin(self, origin: str) -> bool:
+        """Tell whether any app registered *origin*; no when the database is away."""
+        kept = self._origins.get(origin)
+        if kept is not None:
+            return kept
+        try:
+            found = await self._store.is_origin(origin)
+        except TryLater:
+            return False
+        self._origins.keep(origin, found, time.monotonic() + ORIGIN_SECONDS)
+        return found
+
+    async def _find(self, issuer_id: str, client_id: str) -> App | None:
+        issuer = await self._directory.issuer(issuer_id)
+        client = issuer.clients.get(client_id) if issuer is not None else None
+        if issuer is None or client is None or client.auth != PUBLIC:
+            return None
+        return App(issuer, client)

@@ -1,0 +1,189 @@
+"""A PIN that is set on our own page: open a session, take the PIN, end it.
+
+A policy's refusal leaves the session open for a few tries; whatever else comes of a PIN ends it.
+"""
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cms.domain.cards import Verb, permit
+from cms.domain.control import EndReason, Face, Grant, Purpose
+from cms.domain.errors import ControlEnded, DomainError, PinForbidden, PinRefused, TryLater
+from cms.persistence.store import Actor, Store
+from cms.services.apps import App, Apps
+from cms.services.control_tokens import ControlTokens, OpenSession, sid
+from cms.services.pins import TRIES, SealAlarm, in_vault
+from crypto.errors import JoseError
+from crypto.jose import jwe as jose
+from hsm.config import PolicyBody, parse_body
+from hsm.errors import ConfigRefused
+from hsm.keys import KeyRole
+from hsm.lane import Lane
+from hsm.port import CardRef, ConfigKind, VaultConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the script of a page gets to know."""
+
+    session: OpenSession
+    app: App
+    policy: PolicyBody
+    key: Mapping[str, str]
+    """The public key, a JWK, to which it encrypts the PIN."""
+
+
+class SetPage:
+    """The set page of one face."""
+
+    def __init__(
+        self, face: Face, tokens: ControlTokens, store: Store, apps: Apps, lane: Lane
+    ) -> None:
+        self._face = face
+        self._tokens = tokens
+        self._store = store
+        self._apps = apps
+        self._lane = lane
+
+    async def look(self, token: str) -> tuple[Grant, App]:
+        """Read what a live token is good for, and change nothing.
+
+        Raises:
+            ControlEnded: it is not a live token for this page.
+            TryLater: the database is away.
+        """
+        grant = await self._tokens.peek(token)
+        if grant is None:
+            raise ControlEnded
+        return self._ours(grant), await self._apps.of(grant)
+
+    async def is_guess(self, token: str) -> bool:
+        """Tell whether a token was never issued."""
+        return await self._tokens.known(token) is None
+
+    async def open(self, token: str) -> Opening:
+        """Spend a token for a session; only once all else that a page needs was found.
+
+        Raises:
+            ControlEnded: it is not a live token for this page.
+            TryLater: database or vault are away; the token is not spent.
+        """
+        _, app = await self.look(token)
+        policy = _policy(app.issuer.config)
+        keys = await in_vault(self._lane, lambda vault: vault.public_jwks(KeyRole.PAGE))
+        session = await self._tokens.open(token, Purpose.SET, self._face)
+        return Opening(session, app, policy, keys["keys"][0])
+
+    async def extend(self, session: str) -> int:
+        """Give a session its full time again; tell how many seconds it has.
+
+        Raises:
+            ControlEnded, TryLater: as their names say.
+        """
+        await self._session(session)
+        return await self._tokens.extend(session)
+
+    async def cancel(self, session: str) -> None:
+        """End a session as its cardholder wants; one that is over stays as it is.
+
+        Raises:
+            TryLater: the database is away.
+        """
+        with suppress(ControlEnded):
+            await self._session(session)
+            await self._tokens.end(session, EndReason.CANCELLED)
+
+    async def submit(self, session: str, jwe: str, correlation_id: str) -> None:
+        """Take the PIN, store it and end the session.
+
+        Raises:
+            PinForbidden: the policy refuses it, and there are tries left.
+            ControlEnded: the session is not live, or is now over.
+            TryLater: database or vault are away; the session is over.
+        """
+        grant = await self._session(session)
+        actor = Actor(grant.client_id, correlation_id)
+        try:
+            await self._store_pin(session, jwe, grant, actor)
+        except PinForbidden:
+            await self._refuse(grant, "PIN_CHANGE_FORBIDDEN", actor)
+            if await self._tokens.count_try(session) == 0:
+                raise ControlEnded from None
+            raise
+        except TryLater:
+            await self._give_up(session)
+            raise
+        except SealAlarm as alarm:
+            log.error("internal", exc_info=alarm)  # noqa: TRY400 - logs cut what it says
+            await self._give_up(session)
+            raise TryLater from None
+        except DomainError as error:
+            await self._refuse(grant, type(error).__name__, actor)
+            await self._give_up(session)
+            raise ControlEnded from None
+
+    async def _store_pin(self, session: str, jwe: str, grant: Grant, actor: Actor) -> None:
+        card = CardRef(grant.issuer_id, grant.card_id)
+        app = await self._apps.of(grant)
+        request_key = _digest(jwe)
+        for _ in range(TRIES):
+            read = await self._store.read_for_set(card, request_key, actor)
+            if read is None or read.request_known:
+                raise ControlEnded
+            permit(Verb.SET_PIN, read.state)
+            sealed_pan, counter, facts = read.sealed_pan, read.counter + 1, read.facts
+            change = await in_vault(
+                self._lane,
+                lambda vault: vault.set_pin_from_page(
+                    jwe,
+                    sid(session),
+                    app.issuer.config,
+                    card,
+                    sealed_pan,  # noqa: B023 - the call ends before the next turn
+                    counter,  # noqa: B023
+                    facts,  # noqa: B023
+                ),
+            )
+            if await self._tokens.finish(session, card, read, change, request_key, actor):
+                return
+            await self._session(session)
+        raise TryLater
+
+    async def _session(self, session: str) -> Grant:
+        return self._ours(await self._tokens.session(session, Purpose.SET))
+
+    def _ours(self, grant: Grant) -> Grant:
+        if grant.face is not self._face or grant.purpose is not Purpose.SET:
+            raise ControlEnded
+        return grant
+
+    async def _give_up(self, session: str) -> None:
+        """End a session; without a database it ends by its time."""
+        with suppress(TryLater):
+            await self._tokens.end(session, EndReason.FAILED)
+
+    async def _refuse(self, grant: Grant, reason: str, actor: Actor) -> None:
+        await self._store.refuse(grant.issuer_id, grant.card_id, Verb.SET_PIN, reason, actor)
+
+
+def _digest(text: str) -> bytes:
+    try:
+        return jose.parse(text).digest
+    except JoseError:
+        raise PinRefused from None
+
+
+def _policy(config: VaultConfig) -> PolicyBody:
+    """Read the policy for the page to explain; the vault verifies and enforces it."""
+    sealed = config.get(ConfigKind.POLICY)
+    try:
+        body = parse_body(ConfigKind.POLICY, sealed.body) if sealed else None
+    except ConfigRefused:
+        body = None
+    if not isinstance(body, PolicyBody):
+        raise TryLater  # without one the vault takes no PIN
+    return body
