@@ -7,20 +7,26 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from cms.faces.d1 import problems
 from cms.faces.d1.auth import D1Auth
 from cms.faces.d1.router import add_d1_routes
+from cms.faces.hosted.app import hosted_app
 from cms.faces.oauth import add_token_endpoint
 from cms.faces.ops import ops_app
 from cms.faces.request import CertificateReader
 from cms.logs import RequestLog
+from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
 from cms.services.access import Access
+from cms.services.control_tokens import ControlTokens
 from cms.services.directory import Directory
+from cms.services.guesses import Guesses
 from cms.services.health import Health
+from cms.services.identity import IdentityProvider
 from cms.services.pins import Pins
 from cms.settings import Settings
 from hsm import local
@@ -39,6 +45,8 @@ class Application:
     listeners: Mapping[str, ASGIApp]
     d1: FastAPI
     health: Health
+    http: httpx.AsyncClient
+    """The way to the identity provider and to a second deployment."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -58,6 +66,7 @@ class Application:
             # Also when the first check failed: a pool left open keeps the process from ending.
             health.lane.close()
             await health.store.close()
+            await self.http.aclose()
 
 
 def create_app(
@@ -78,7 +87,8 @@ def create_app(
         on_stuck=_replace_process,
     )
     store = Store.connect(settings.database_url())
-    access = Access(Directory(store), lane, settings.public_url)
+    directory = Directory(store)
+    access = Access(directory, lane, settings.public_url)
     certificates = CertificateReader(settings)
     d1 = FastAPI(
         title="D1 face", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
@@ -87,8 +97,38 @@ def create_app(
     add_d1_routes(d1, D1Auth(access, certificates), Pins(store, lane), store)
     problems.install(d1)
     health = Health(lane, store)
+    # No proxy of the environment stands between us and those whose word we take.
+    http = httpx.AsyncClient(trust_env=False)
     listeners = {"d1": RequestLog(d1, "d1"), "ops": RequestLog(ops_app(health), "ops")}
-    return Application(listeners, d1, health)
+    if settings.cardholder_url is not None:
+        hosted = _hosted(settings, store, directory, lane, http)
+        listeners["cardholder"] = RequestLog(hosted, "cardholder")
+    return Application(listeners, d1, health, http)
+
+
+def _hosted(
+    settings: Settings, store: Store, directory: Directory, lane: Lane, http: httpx.AsyncClient
+) -> FastAPI:
+    identity = IdentityProvider(
+        str(settings.identity_issuer),
+        str(settings.identity_audience),
+        str(settings.identity_jwks_url),
+        settings.identity_step_up_acr,
+        settings.identity_step_up_seconds,
+        http,
+    )
+    return hosted_app(
+        public_url=str(settings.cardholder_url),
+        store=store,
+        tokens=ControlTokens(ControlStore(store), settings.control_token_key()),
+        directory=directory,
+        lane=lane,
+        identity=identity,
+        guesses=Guesses(),
+        http=http,
+        us_base_url=settings.us_base_url,
+        proxy_peers=settings.cardholder_proxy_peers,
+    )
 
 
 def _replace_process() -> None:

@@ -13,11 +13,13 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
@@ -25,14 +27,24 @@ from uvicorn.supervisors import Multiprocess
 
 from cms import logs
 from cms.app import Application, create_app
+from cms.services.jwks import ProviderKeys
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
+from crypto.keyed_hash import keyed_hash
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
 SHUTDOWN_SECONDS: Final = 5
 FAILED: Final = 1
-FILES: Final = ("database_url_file", "d1_certificate_file", "d1_key_file", "d1_client_ca_file")
+FILES: Final = (
+    "database_url_file",
+    "d1_certificate_file",
+    "d1_key_file",
+    "d1_client_ca_file",
+    "cardholder_certificate_file",
+    "cardholder_key_file",
+    "control_token_key_file",
+)
 LINES_SHOWN: Final = 8
 """Of what ``hsm check`` complains of: a line a role that has no key."""
 PR_SET_PDEATHSIG: Final = 1
@@ -117,7 +129,7 @@ def _with_lifespan(application: Application, settings: Settings) -> ASGIApp:
             await d1(scope, receive, send)
             return
         await receive()
-        async with application.running(), _ops_listener(application, settings):
+        async with application.running(), _further_listeners(application, settings):
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
@@ -126,12 +138,28 @@ def _with_lifespan(application: Application, settings: Settings) -> ASGIApp:
 
 
 @asynccontextmanager
-async def _ops_listener(application: Application, settings: Settings) -> AsyncIterator[None]:
-    """Serve the operations app; all workers share its port, the kernel chooses one a connection."""
-    config = uvicorn.Config(application.listeners["ops"], lifespan="off", **_common())
+async def _further_listeners(application: Application, settings: Settings) -> AsyncIterator[None]:
+    """Serve every other listener; workers share its port, the kernel chooses one a connection."""
+    async with AsyncExitStack() as stack:
+        ops = uvicorn.Config(application.listeners["ops"], lifespan="off", **_common())
+        await stack.enter_async_context(_listener(ops, settings.ops_host, settings.ops_port))
+        if "cardholder" in application.listeners:
+            cardholder = uvicorn.Config(
+                application.listeners["cardholder"],
+                lifespan="off",
+                ssl_certfile=settings.cardholder_certificate_file,
+                ssl_keyfile=settings.cardholder_key_file,
+                **_common(),
+            )
+            host, port = settings.cardholder_host, settings.cardholder_port
+            await stack.enter_async_context(_listener(cardholder, host, port))
+        yield
+
+
+@asynccontextmanager
+async def _listener(config: uvicorn.Config, host: str, port: int) -> AsyncIterator[None]:
     listener = _Listener(config)
-    options = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
-    bound = _tcp_socket(settings.ops_host, settings.ops_port, *options)
+    bound = _tcp_socket(host, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
     serving = asyncio.create_task(listener.serve(sockets=[bound]))
     try:
         yield
@@ -190,6 +218,28 @@ def _check_files(settings: Settings) -> None:
             tls_context(settings)
     except ssl.SSLError as error:
         reason = f"the D1 listener's certificate, key and client CA: {error.reason}"
+        raise CannotStart(reason) from None
+    if settings.cardholder_url is not None:
+        _check_cardholder_listener(settings)
+
+
+def _check_cardholder_listener(settings: Settings) -> None:
+    try:
+        keyed_hash(settings.control_token_key())
+    except ValueError as error:
+        raise CannotStart(f"CMS_CONTROL_TOKEN_KEY_FILE: {error}") from None
+    try:
+        ProviderKeys(str(settings.identity_jwks_url), httpx.AsyncClient(), time.time)
+    except ValueError as error:
+        raise CannotStart(f"CMS_IDENTITY_JWKS_URL: {error}") from None
+    try:
+        if settings.cardholder_certificate_file is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(
+                settings.cardholder_certificate_file, settings.cardholder_key_file
+            )
+    except ssl.SSLError as error:
+        reason = f"the cardholder listener's certificate and key: {error.reason}"
         raise CannotStart(reason) from None
 
 

@@ -6,7 +6,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from crypto.secret import Secret
+
 Port = Annotated[int, Field(ge=0, le=65535)]
+HttpsOrigin = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?$")]
 
 
 class DatabaseSettings(BaseSettings):
@@ -41,11 +44,50 @@ class Settings(DatabaseSettings):
     d1_proxy_peers: frozenset[str] = frozenset()
     """Addresses whose ``Client-Cert`` header (RFC 9440) counts; ``unix`` for the socket."""
 
+    cardholder_url: HttpsOrigin | None = None
+    """The address that apps and cardholders use; without it there is no such listener."""
+    cardholder_host: str = "127.0.0.1"
+    cardholder_port: Port = 8444
+    cardholder_certificate_file: Path | None = None
+    cardholder_key_file: Path | None = None
+    """Without the two the listener speaks plain HTTP, for a proxy."""
+    cardholder_proxy_peers: frozenset[str] = frozenset()
+    """Addresses whose last ``X-Forwarded-For`` entry counts as the caller's address."""
+    control_token_key_file: Path | None = None
+    """A file of at least 32 random bytes: keys the hash of control tokens and page sessions."""
+    identity_issuer: str | None = None
+    identity_audience: str | None = None
+    identity_jwks_url: str | None = None
+    """The identity provider whose access tokens name cardholders."""
+    identity_step_up_acr: str | None = None
+    identity_step_up_seconds: Annotated[int, Field(ge=1)] | None = None
+    """How a cardholder must have proved who it is, and how long ago at most, if that is asked."""
+    us_base_url: HttpsOrigin | None = None
+    """Where requests with ``x-us-env: true`` are forwarded to."""
+
     ops_host: str = "127.0.0.1"
     ops_port: Port = 9090
 
     vault_deadline_seconds: Annotated[float, Field(gt=0)] = 2.0
     vault_queue_max: Annotated[int, Field(ge=1)] = 64
+
+    def control_token_key(self) -> Secret[bytes]:
+        """Read the key; call it where it is used and keep it nowhere else."""
+        return Secret(Path(str(self.control_token_key_file)).read_bytes())
+
+    @model_validator(mode="after")
+    def _cardholders_have_all_they_need(self) -> Self:
+        needed = (
+            self.control_token_key_file,
+            self.identity_issuer,
+            self.identity_audience,
+            self.identity_jwks_url,
+        )
+        if self.cardholder_url is not None and None in needed:
+            raise ValueError("a cardholder listener needs a control token key file and identity_*")
+        if (self.cardholder_certificate_file is None) != (self.cardholder_key_file is None):
+            raise ValueError("the cardholder listener's certificate and key go together")
+        return self
 
     @model_validator(mode="after")
     def _mtls_has_an_end(self) -> Self:

@@ -97,3 +97,36 @@ def test_the_address_of_the_database_is_read_when_used_and_not_kept(tmp_path: Pa
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         settings(**TLS).d1_mtls_ends = "proxy"  # type: ignore[misc] # what is tested
+
+
+CARDHOLDER = {
+    "cardholder_url": "https://cards.test",
+    "control_token_key_file": HERE / "key",
+    "identity_issuer": "https://identity.test",
+    "identity_audience": "pins",
+    "identity_jwks_url": "https://identity.test/jwks",
+}
+
+
+def test_there_is_no_cardholder_listener_unless_said() -> None:
+    assert settings(**TLS).cardholder_url is None
+    assert settings(**TLS, **CARDHOLDER).cardholder_url == "https://cards.test"
+
+
+@pytest.mark.parametrize("missing", [name for name in CARDHOLDER if name != "cardholder_url"])
+def test_a_cardholder_listener_needs_its_key_and_an_identity_provider(missing: str) -> None:
+    with pytest.raises(ValidationError, match="control token key file"):
+        settings(**TLS, **{**CARDHOLDER, missing: None})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://cards.test", "https://cards.test/", "https://cards.test/pins", "cards.test"]
+)
+def test_the_cardholders_address_is_https_and_a_host(url: str) -> None:
+    with pytest.raises(ValidationError):
+        settings(**TLS, **{**CARDHOLDER, "cardholder_url": url})
+
+
+def test_certificate_and_key_of_the_cardholder_listener_go_together() -> None:
+    with pytest.raises(ValidationError, match="go together"):
+        settings(**TLS, **CARDHOLDER, cardholder_key_file=HERE / "key")

@@ -1,0 +1,136 @@
+"""The cardholder listener of a real service: TLS without a client certificate, its routes only."""
+
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cms.persistence import admin
+from cms.sandbox import identity_provider
+from cms.sandbox.d1_client import encrypt
+from cms.sandbox.identity_provider import IdentityProvider
+from cms.sandbox.postgres import Postgres
+from cms.sandbox.softhsm import SoftHsm
+from crypto.jose import base64url
+from hsm.vault import Vault
+from tests.bank import run_sql
+from tests.deployment import Deployment, Enrolled, deployment, free_ports, new_database
+
+AUDIENCE = "pins"
+APP = "firstbank1-app"
+CARD, HOLDER = "card-1", "holder-1"
+D1_ROUTES = [
+    ("POST", "/authz/d1/v1/oauth2/token"),
+    ("GET", "/cms/api/v1/issuers/firstbank1/cards/card-1/pin"),
+    ("GET", "/readyz"),
+]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A running service with an app, a cardholder and D1."""
+
+    http: httpx.Client
+    bearer: str
+    d1: Enrolled
+    log: Path
+
+    def post(self, path: str) -> httpx.Response:
+        headers = {"x-client-key": APP, "Authorization": f"Bearer {self.bearer}"}
+        return self.http.post(path, headers=headers)
+
+
+@contextmanager
+def open_desk(prepared: Deployment, vault: Vault, provider: IdentityProvider) -> Iterator[Desk]:
+    d1 = prepared.enrol(vault, "firstbank1")
+    with admin.connect(prepared.database_url).begin() as database:
+        admin.add_app(
+            database,
+            "firstbank1",
+            APP,
+            redirect_origins=[],
+            embed_origins=[],
+            failure_image_status=410,
+        )
+    run_sql(
+        prepared.database_url,
+        "UPDATE cards SET cardholder_id = %s WHERE card_id = %s",
+        HOLDER,
+        CARD,
+    )
+    url = prepared.environment["CMS_CARDHOLDER_URL"]
+    tls = ssl.create_default_context(cafile=prepared.pki / "ca.pem")
+    with prepared.serving() as service, httpx.Client(base_url=url, verify=tls) as http:
+        yield Desk(http, provider.issue(HOLDER), d1, service.log)
+
+
+@pytest.fixture(scope="module")
+def desk(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+) -> Iterator[Desk]:
+    directory = tmp_path_factory.mktemp("cardholder")
+    key = directory / "control-token.key"
+    key.write_bytes(os.urandom(32))
+    (port,) = free_ports(1)
+    with IdentityProvider(directory / "identity", AUDIENCE) as provider:
+        prepared = deployment(
+            directory,
+            new_database(postgres),
+            softhsm,
+            cardholder_url=f"https://localhost:{port}",
+            cardholder_port=port,
+            cardholder_certificate_file=directory / "pki" / "server.pem",
+            cardholder_key_file=directory / "pki" / "server.key",
+            control_token_key_file=key,
+            identity_issuer=identity_provider.ISSUER,
+            identity_audience=AUDIENCE,
+            identity_jwks_url=provider.jwks_url,
+        )
+        with open_desk(prepared, vault, provider) as opened:
+            yield opened
+
+
+def test_a_pin_set_by_d1_is_shown_once_as_an_image(desk: Desk) -> None:
+    with desk.d1.client() as d1:
+        d1.set_pin(CARD, "4071", desk.d1.bank.pans[CARD])
+    issued = desk.post("/v1/card/pin/token")
+    assert issued.status_code == 200, issued.text
+    first, second = (desk.http.get(issued.json()["imageUrl"]) for _ in range(2))
+    assert (first.status_code, first.headers["X-Pin-Result"]) == (200, "shown")
+    assert (second.status_code, second.headers["X-Pin-Result"]) == (410, "ended")
+    assert first.content != second.content
+    assert len(first.content) == len(second.content)
+    assert issued.json()["token"] not in desk.log.read_text()
+
+
+def test_a_pin_set_on_the_page_is_read_by_d1(desk: Desk) -> None:
+    issued = desk.post("/v1/card/set-pin/token").json()
+    page = desk.http.get(issued["hostedPageUrl"])
+    assert page.status_code == 200
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+    opened = desk.http.post("/pin-direct/session", json={"token": issued["token"]}).json()
+    sid = base64url.encode(sha256(opened["session"].encode()).digest())
+    jwe = encrypt({"sid": sid, "block": "1452730123456789"}, opened["key"])
+    answer = desk.http.post("/pin-direct/submit", json={"session": opened["session"], "jwe": jwe})
+    assert answer.status_code == 204, answer.text
+    with desk.d1.client() as d1:
+        assert d1.get_pin(CARD, desk.d1.bank.pans[CARD]) == "5273"
+
+
+@pytest.mark.parametrize(("method", "path"), D1_ROUTES)
+def test_the_routes_of_the_other_listeners_are_not_here(desk: Desk, method: str, path: str) -> None:
+    answer = desk.http.request(method, path)
+    assert answer.status_code == 404
+    assert answer.json() == {"message": "Not found"}
+
+
+@pytest.mark.parametrize("path", ["/v1/card/status", "/details-image", "/pin-direct/set"])
+def test_the_cardholders_routes_are_not_on_d1s_listener(desk: Desk, path: str) -> None:
+    with httpx.Client(verify=desk.d1.tls(), base_url=desk.d1.config.base_url) as http:
+        assert http.get(path).status_code == 404
