@@ -7,14 +7,24 @@ from typing import Final
 
 from cms.domain.cards import Verb, permit
 from cms.domain.control import CardOfHolder, Face, Grant, Purpose
-from cms.domain.errors import CardForbids, ControlEnded, DomainError, PinUnavailable, TryLater
+from cms.domain.errors import (
+    CardForbids,
+    ControlEnded,
+    DomainError,
+    PinUnavailable,
+    TryLater,
+    ValueNotPossible,
+)
 from cms.persistence.store import Actor, Store
 from cms.services.apps import App, Apps
 from cms.services.control_tokens import ControlTokens, IssuedControl
 from cms.services.pins import SealAlarm, in_vault, readable
 from crypto.pin_image import ImageStyle
+from crypto.seccos.profile import SeccosProfile
+from hsm.config import VerificationBody, parse_body
+from hsm.errors import ConfigRefused
 from hsm.lane import Lane
-from hsm.port import CardRef, PinBlockType
+from hsm.port import CardRef, ConfigKind, PinBlockType, VaultConfig
 
 FACE: Final = Face.HOSTED
 VERBS: Final[Mapping[Purpose, Verb]] = {Purpose.VIEW: Verb.GET_PIN, Purpose.SET: Verb.SET_PIN}
@@ -22,6 +32,7 @@ VERBS: Final[Mapping[Purpose, Verb]] = {Purpose.VIEW: Verb.GET_PIN, Purpose.SET:
 REASONS: Final[Mapping[type[DomainError], str]] = {
     CardForbids: "CARD_STATE_FORBIDDEN",
     PinUnavailable: "PIN_NOT_AVAILABLE",
+    ValueNotPossible: "VALUE_NOT_POSSIBLE",
 }
 log = logging.getLogger(__name__)
 
@@ -50,18 +61,20 @@ class HostedTokens:
         """
         return await self._tokens.card_of(app.issuer.issuer_id, cardholder_id)
 
-    async def permit(self, card: CardOfHolder, purpose: Purpose, actor: Actor) -> None:
+    async def permit(self, app: App, card: CardOfHolder, purpose: Purpose, actor: Actor) -> None:
         """Let a token be issued for a card; a refusal is audited.
 
         Raises:
             CardForbids: its state does not allow this.
             PinUnavailable: it has no PIN that may be shown.
+            ValueNotPossible: the issuer takes PINs from D1 only.
             TryLater: the database is away.
         """
         try:
             permit(VERBS[purpose], card.state)
             _require_pin(card, purpose)
-        except (CardForbids, PinUnavailable) as error:
+            _require_values(app, purpose)
+        except (CardForbids, PinUnavailable, ValueNotPossible) as error:
             await self._store.refuse(
                 card.issuer_id, card.card_id, VERBS[purpose], REASONS[type(error)], actor
             )
@@ -134,6 +147,29 @@ def _require_pin(card: CardOfHolder, purpose: Purpose) -> None:
         raise PinUnavailable
 
 
+def _require_values(app: App, purpose: Purpose) -> None:
+    if purpose is Purpose.SET and not takes_pins(app.issuer.config):
+        raise ValueNotPossible
+
+
 def has_readable_pin(card: CardOfHolder) -> bool:
     """Tell whether the card has a PIN in a form that may be shown."""
     return card.pin_type == PinBlockType.ISO0
+
+
+def takes_pins(config: VaultConfig) -> bool:
+    """Tell whether the issuer can make every verification value of a PIN that is not from D1.
+
+    The vault decides when the PIN comes; a cardholder should not have to enter one first.
+    """
+    asked, profile = (_body(config, kind) for kind in (ConfigKind.VERIFICATION, ConfigKind.SECCOS))
+    wants_prw = isinstance(asked, VerificationBody) and asked.prw
+    return not (wants_prw and isinstance(profile, SeccosProfile) and profile.prw_source == "d1")
+
+
+def _body(config: VaultConfig, kind: ConfigKind) -> object:
+    sealed = config.get(kind)
+    try:
+        return parse_body(kind, sealed.body) if sealed else None
+    except ConfigRefused:
+        return None

@@ -25,6 +25,7 @@ from cms.domain.errors import (
     TooManyFailures,
     TryLater,
     Unauthorized,
+    ValueNotPossible,
 )
 from cms.faces.hosted.cors import Cors
 
@@ -41,6 +42,7 @@ WIRE: Final[Mapping[type[DomainError], tuple[int, Mapping[str, Any]]]] = {
     StepUpRequired: (403, {"message": "Not authorized"}),
     CardForbids: (403, {"message": "Not authorized"}),
     PinUnavailable: (403, {"message": "Not authorized"}),
+    ValueNotPossible: (403, {"message": "Not authorized"}),
     CardNotFound: (404, {"message": "Card not found"}),
     Invalid: (422, {"message": "Validation error"}),
     PinForbidden: (422, {"reason": "weak"}),

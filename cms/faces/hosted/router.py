@@ -19,7 +19,7 @@ from cms.faces.hosted.relay import Relay
 from cms.faces.hosted.schemas import card_answer, read_wish, rfc3339
 from cms.faces.request import read_body
 from cms.services.apps import App
-from cms.services.hosted import HostedTokens
+from cms.services.hosted import HostedTokens, takes_pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class CardRoutes:
         card = await self._card(request, app, None)
         _require_here(request)
         headers = {**NO_STORE, **await self.cors.headers(request)}
-        return JSONResponse(card_answer(card), headers=headers)
+        answer_now = card_answer(card, takes_pins=takes_pins(app.issuer.config))
+        return JSONResponse(answer_now, headers=headers)
 
     async def preflight(self, request: Request) -> Response:
         """Answer a browser that asks before it sends."""
@@ -70,7 +71,7 @@ class CardRoutes:
             return answer
         who = actor(request, app.client.client_id)
         card = await self._card(request, app, purpose)
-        await self.tokens.permit(card, purpose, who)
+        await self.tokens.permit(app, card, purpose, who)
         _require_here(request)
         wish = read_wish(await _body(request), purpose, app.client)
         issued = await self.tokens.issue(card, purpose, wish, who)

@@ -84,9 +84,9 @@ def page_style(members: Mapping[str, object]) -> PageStyle:
     return style if isinstance(style, PageStyle) else PageStyle()
 
 
-def card_answer(card: CardOfHolder) -> dict[str, object]:
-    """Build the answer to card status."""
-    can_set = _permitted(Verb.SET_PIN, card.state)
+def card_answer(card: CardOfHolder, *, takes_pins: bool) -> dict[str, object]:
+    """Build the answer to card status; *takes_pins*: whether its issuer takes any from a page."""
+    can_set = takes_pins and _permitted(Verb.SET_PIN, card.state)
     return {
         "id": card.card_id,
         "expiryDate": f"20{card.expiry[2:]}/{card.expiry[:2]}",
