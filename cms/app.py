@@ -29,6 +29,7 @@ from cms.services.health import Health
 from cms.services.identity import IdentityProvider
 from cms.services.pins import Pins
 from cms.settings import Settings
+from crypto import pin_image
 from hsm import local
 from hsm.lane import Lane
 from hsm.port import PinVault
@@ -54,6 +55,8 @@ class Application:
         health = self.health
         await health.store.open()
         try:
+            if "cardholder" in self.listeners:
+                await asyncio.to_thread(pin_image.warm)
             await health.check()
             heartbeat = asyncio.create_task(health.beat())
             try:

@@ -23,7 +23,7 @@ from math import sqrt
 from typing import Final, Self
 
 from crypto.pin_image_strokes import INK, SYMBOLS, Glyph, Hand, draw
-from crypto.types import Pin, Random
+from crypto.types import PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pin, Random
 
 WIDTH_PX: Final = 1020
 HEIGHT_PX: Final = 340
@@ -47,9 +47,10 @@ _INK_TO_PALETTE: Final = bytes(_EDGE + min(ink, INK) for ink in range(256))
 _MARGIN_PX: Final = 48
 _PITCH_MAX_PX: Final = 320
 _SYMBOL_HEIGHT_MAX_PX: Final = 184
-# A row starts with its filter type, 0 for none: one byte, so two pixels' worth.
-_FILTER_PX: Final = 2
-_STRIDE_PX: Final = _FILTER_PX + WIDTH_PX
+_PX_PER_BYTE: Final = 2
+# A row starts with its filter type, 0 for none.
+_FILTER: Final = b"\0"
+_STRIDE_BYTES: Final = len(_FILTER) + WIDTH_PX // _PX_PER_BYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,13 @@ _SIGNS: Final = {
 }
 
 
+def warm() -> None:
+    """Draw the digits in every size, so that no image waits for it: half a second, 7 MB."""
+    counts = {len(signs) for signs in _SIGNS.values()}
+    for count in counts.union(range(PIN_DIGITS_MIN, PIN_DIGITS_MAX + 1)):
+        _glyphs(_height_px(_pitch_px(count)))
+
+
 def render(pin: Pin, style: ImageStyle, random: Random) -> bytes:
     """Draw *pin* as a PNG."""
     return _png(_write(tuple(pin.reveal()), style, random), style)
@@ -141,10 +149,10 @@ def render_message(kind: MessageKind, style: ImageStyle, random: Random) -> byte
 
 
 def _write(symbols: tuple[str, ...], style: ImageStyle, random: Random) -> bytes:
-    """Return the pixels, a byte each, of *symbols* in a row."""
-    pixels = bytearray(_background(style.corner_radius_css_px))
-    pitch_px = min((WIDTH_PX - 2 * _MARGIN_PX) // len(symbols), _PITCH_MAX_PX)
-    height_px = min(pitch_px * 11 // 10, _SYMBOL_HEIGHT_MAX_PX)
+    """Return the rows of the image, packed, with *symbols* side by side; each starts at a byte."""
+    rows = bytearray(_background(style.corner_radius_css_px))
+    pitch_px = _pitch_px(len(symbols))
+    height_px = _height_px(pitch_px)
     shift_px = height_px // 24
     glyphs = _glyphs(height_px)
     left_px = (WIDTH_PX - len(symbols) * pitch_px) // 2
@@ -152,14 +160,23 @@ def _write(symbols: tuple[str, ...], style: ImageStyle, random: Random) -> bytes
     for place, symbol in enumerate(symbols):
         hands = glyphs[symbol]
         glyph = hands[next(choices) % len(hands)]
-        x = left_px + place * pitch_px + (pitch_px - len(glyph[0])) // 2
+        x = left_px + place * pitch_px + (pitch_px - _PX_PER_BYTE * len(glyph[0])) // 2
         x += next(choices) % (2 * shift_px + 1) - shift_px
         y = (HEIGHT_PX - len(glyph)) // 2
         y += next(choices) % (2 * shift_px + 1) - shift_px
-        for row, levels in enumerate(glyph, y):
-            start = row * _STRIDE_PX + _FILTER_PX + x
-            pixels[start : start + len(levels)] = levels
-    return bytes(pixels)
+        for row, packed in enumerate(glyph, y):
+            start = row * _STRIDE_BYTES + len(_FILTER) + x // _PX_PER_BYTE
+            rows[start : start + len(packed)] = packed
+    return bytes(rows)
+
+
+def _pitch_px(symbols: int) -> int:
+    """How far apart so many symbols stand."""
+    return min((WIDTH_PX - 2 * _MARGIN_PX) // symbols, _PITCH_MAX_PX)
+
+
+def _height_px(pitch_px: int) -> int:
+    return min(pitch_px * 11 // 10, _SYMBOL_HEIGHT_MAX_PX)
 
 
 @cache
@@ -167,17 +184,23 @@ def _glyphs(height_px: int) -> dict[str, list[Glyph]]:
     """Draw everything at once, so that no digit's first use takes longer than another's."""
     return {
         name: [
-            tuple(row.translate(_INK_TO_PALETTE) for row in draw(symbol, hand, height_px))
+            tuple(_pack(row.translate(_INK_TO_PALETTE)) for row in draw(symbol, hand, height_px))
             for hand in (HANDS if name.isdecimal() else HANDS[:1])
         ]
         for name, symbol in SYMBOLS.items()
     }
 
 
+def _pack(pixels: bytes) -> bytes:
+    """Put two pixels into a byte; a background pixel after the last of an odd number."""
+    pixels += bytes([_EDGE]) * (len(pixels) % _PX_PER_BYTE)
+    # Each pixel's byte is two hexadecimal digits, the first of them 0: every second one is packed.
+    return bytes.fromhex(pixels.hex()[1::2])
+
+
 def _background(radius_css_px: int) -> bytes:
-    """Return the pixels of the empty image: each row its filter byte, then its pixels."""
+    """Return the empty image: each row its filter byte, then its pixels, packed."""
     radius = min(radius_css_px * PX_PER_CSS_PX, HEIGHT_PX // 2)
-    filter_byte = bytes(_FILTER_PX)
     rows = []
     for y in range(radius):
         # A third of a row for each step of the edge.
@@ -186,8 +209,8 @@ def _background(radius_css_px: int) -> bytes:
         for step, (before, after) in enumerate(pairwise(insets), 1):
             left += bytes([step]) * (after - before)
         middle = bytes([_EDGE]) * (WIDTH_PX - 2 * len(left))
-        rows.append(filter_byte + left + middle + left[::-1])
-    full = filter_byte + bytes([_EDGE]) * WIDTH_PX
+        rows.append(_FILTER + _pack(left + middle + left[::-1]))
+    full = _FILTER + _pack(bytes([_EDGE]) * WIDTH_PX)
     return b"".join([*rows, full * (HEIGHT_PX - 2 * radius), *reversed(rows)])
 
 
@@ -196,10 +219,8 @@ def _inset(radius: int, y: float) -> int:
     return round(radius - sqrt(radius**2 - (radius - y) ** 2))
 
 
-def _png(pixels: bytes, style: ImageStyle) -> bytes:
+def _png(rows: bytes, style: ImageStyle) -> bytes:
     header = struct.pack(">IIBBBBB", WIDTH_PX, HEIGHT_PX, 4, 3, 0, 0, 0)
-    # Each pixel's byte is two hexadecimal digits, the first of them 0: every second one is packed.
-    rows = bytes.fromhex(pixels.hex()[1::2])
     return b"".join(
         [
             b"\x89PNG\r\n\x1a\n",

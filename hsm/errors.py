@@ -8,6 +8,8 @@
     │   └── WrongPinData   block or PRW are wrong behind a valid MAC: counts for the card
     ├── WeakPinRefused     a well-formed PIN that the issuer's policy forbids
     ├── TypeNotOffered     a PIN-block type that the issuer's configuration does not take
+    ├── TextNotOffered     the issuer's policy lets no page have a PIN as text
+    ├── PageKeyRejected    the key to which a page wants that text is not a public P-256 key
     ├── ValueNotPossible   the PIN cannot give a verification value that the issuer asks for
     ├── CounterExhausted   the card has had as many changes as the SECCOS profile counts
     ├── PanRejected        the JWE or the PAN in it cannot be used
@@ -44,6 +46,14 @@ class WeakPinRefused(HsmError):
 
 class TypeNotOffered(HsmError):
     """The issuer's configuration does not take this PIN-block type."""
+
+
+class TextNotOffered(HsmError):
+    """The issuer's policy lets no page have a PIN as text."""
+
+
+class PageKeyRejected(HsmError):
+    """A page's key is not a public P-256 key, or it is one of our own."""
 
 
 class ValueNotPossible(HsmError):

@@ -7,7 +7,7 @@ of another counter does not open.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -143,13 +143,18 @@ class PinVault(Protocol):
     that take sealed values raise ``SealBroken`` when those are not of this card and counter.
     """
 
-    def seal_pan(self, jwe: str, card: CardRef) -> SealedCard:
+    def seal_pan(self, jwe: str, card: CardRef, other_ids: Sequence[str] = ()) -> SealedCard:
         """Take in a PAN: a JWE to our intake key, plaintext ``{"pan": "<8 to 19 digits>"}``.
+
+        Args:
+            jwe: the JWE.
+            card: the card whose PAN it is.
+            other_ids: what else the card will be called by, in the clear.
 
         Raises:
             PanRejected: not such a JWE, or not a PAN.
             LuhnInvalid: the check digit is wrong.
-            CardIdHoldsPan: the card id contains the PAN.
+            CardIdHoldsPan: the card id, or another of its ids, contains the PAN.
         """
         ...
 
@@ -217,6 +222,30 @@ class PinVault(Protocol):
         counter: int,
     ) -> bytes:
         """Draw the PIN as a PNG; every PNG of a style has the same size (crypto.pin_image)."""
+        ...
+
+    def digits_jwe(
+        self,
+        sealed_pin: SealedPin,
+        sealed_pan: SealedPan,
+        sid: str,
+        key: Mapping[str, object],
+        config: VaultConfig,
+        card: CardRef,
+        counter: int,
+    ) -> str:
+        """Hand out the digits to a page that asked for text.
+
+        The answer is a compact JWE (ECDH-ES, A256GCM) to *key*, the page's ephemeral public JWK;
+        its ``kid`` is the key's thumbprint. The plaintext is the JSON object ``{"sid", "digits"}``
+        with spaces behind it, to the length that it has with 12 digits: every JWE of a *sid* is
+        of one length.
+
+        Raises:
+            TextNotOffered: the issuer's policy has no ``text_reveal``.
+            PageKeyRejected: *key* is no P-256 public key for ECDH, holds a private member, or is
+                one of our own. Members that we do not know are ignored.
+        """
         ...
 
     def export_values(

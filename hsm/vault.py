@@ -5,7 +5,7 @@ Every failure of a JWE or a PIN block is a ``PinRejected``.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,16 +15,16 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from crypto import pin_image
-from crypto.errors import CryptoError, JweError, JwsError, PinBlockError, WeakPinError
+from crypto.errors import CryptoError, JweError, JwkError, JwsError, PinBlockError, WeakPinError
 from crypto.jose import json_object, jwe, jws
-from crypto.jose.jwk import EcPublicKey, Point, public_jwk, thumbprint
+from crypto.jose.jwk import EcPublicKey, Point, parse_public, public_jwk, thumbprint
 from crypto.pin_image import ImageStyle
 from crypto.pinblock import PinBlockFormat, iso0, iso1
 from crypto.seccos.card import CardData
 from crypto.seccos.profile import SeccosProfile
 from crypto.translation import permit
-from crypto.types import Pan, Pin, PinBlock
-from crypto.weak_pins import PinPolicy, check
+from crypto.types import PIN_DIGITS_MAX, Pan, Pin, PinBlock
+from crypto.weak_pins import check
 from hsm.config import (
     ConfigReader,
     Iso0Wire,
@@ -39,8 +39,10 @@ from hsm.errors import (
     CardIdHoldsPan,
     ConfigRefused,
     LuhnInvalid,
+    PageKeyRejected,
     PanRejected,
     PinRejected,
+    TextNotOffered,
     TypeNotOffered,
     VaultUnavailable,
     WeakPinRefused,
@@ -90,7 +92,7 @@ class Vault:
         self._by_kid = {key.kid: label for label, key in self._public.items()}
         self._configs = ConfigReader(token.mac, now)
 
-    def seal_pan(self, jwe: str, card: CardRef) -> SealedCard:
+    def seal_pan(self, jwe: str, card: CardRef, other_ids: Sequence[str] = ()) -> SealedCard:
         """Take in a PAN: a JWE to our intake key."""
         try:
             members = self._open_jwe(jwe, KeyRole.INTAKE)
@@ -99,7 +101,7 @@ class Vault:
             raise PanRejected from None
         if not pan.luhn_valid:
             raise LuhnInvalid
-        if pan.reveal() in card.card_id:
+        if any(pan.reveal() in name for name in (card.card_id, *other_ids)):
             raise CardIdHoldsPan
         return SealedCard(self._seals.seal_pan(pan, card), pan.last_four)
 
@@ -124,7 +126,7 @@ class Vault:
             else:
                 taken = reader.read(members, data, _changes_before(counter))
             if taken.pin is not None:
-                check(taken.pin, rules.policy)
+                check(taken.pin, rules.policy.for_d1)
         except WeakPinError:
             raise WeakPinRefused from None
         except CryptoError:
@@ -152,7 +154,7 @@ class Vault:
             if not compare_digest(_text(members, "sid").encode(), sid.encode()):
                 raise PinRejected
             pin = iso1.decode(block)
-            check(pin, rules.policy)
+            check(pin, rules.policy.for_pages)
         except WeakPinError:
             raise WeakPinRefused from None
         except CryptoError:
@@ -188,6 +190,25 @@ class Vault:
         pan = self._seals.open_pan(sealed_pan, card)
         pin = self._seals.open_pin(sealed_pin, pan, card, counter)
         return pin_image.render(pin, style, self._token.random)
+
+    def digits_jwe(
+        self,
+        sealed_pin: SealedPin,
+        sealed_pan: SealedPan,
+        sid: str,
+        key: Mapping[str, object],
+        config: VaultConfig,
+        card: CardRef,
+        counter: int,
+    ) -> str:
+        """Hand out the digits in a JWE to a page that asked for text."""
+        policy = self._configs.read(ConfigKind.POLICY, PolicyBody, config, card.issuer_id)
+        if not policy.text_reveal:
+            raise TextNotOffered
+        page_key = self._page_key(key)
+        pan = self._seals.open_pan(sealed_pan, card)
+        pin = self._seals.open_pin(sealed_pin, pan, card, counter)
+        return self._encrypt(_digits_plaintext(pin, sid), page_key)
 
     def export_values(
         self,
@@ -303,6 +324,17 @@ class Vault:
         seal = partial(self._seals.seal_value, card=card, counter=counter)
         return SealedChange(sealed_pin, {kind: seal(value, kind) for kind, value in values.items()})
 
+    def _page_key(self, jwk: Mapping[str, object]) -> EcPublicKey:
+        try:
+            key = parse_public(jwk)
+        except JwkError:
+            raise PageKeyRejected from None
+        # A kid of the page's choice would show in the length of the JWE.
+        kid = thumbprint(key.x, key.y)
+        if kid in self._by_kid:
+            raise PageKeyRejected
+        return EcPublicKey(kid, key.x, key.y)
+
     def _encrypt(self, plaintext: bytes, recipient: EcPublicKey) -> str:
         ephemeral = ec.generate_private_key(ec.SECP256R1())
         return jwe.encrypt(plaintext, recipient, ephemeral=ephemeral, random=self._token.random)
@@ -312,7 +344,7 @@ class Vault:
         asked = find(ConfigKind.VERIFICATION, VerificationBody, config, issuer_id)
         return _Rules(
             read(ConfigKind.WIRE, WireProfile, config, issuer_id),
-            read(ConfigKind.POLICY, PolicyBody, config, issuer_id).policy,
+            read(ConfigKind.POLICY, PolicyBody, config, issuer_id),
             find(ConfigKind.SECCOS, SeccosProfile, config, issuer_id),
             asked or VerificationBody(),
         )
@@ -328,7 +360,7 @@ class _Rules:
     """What an issuer's configuration says of setting a PIN."""
 
     wire: WireProfile
-    policy: PinPolicy
+    policy: PolicyBody
     seccos: SeccosProfile | None
     asked: VerificationBody
 
@@ -361,6 +393,13 @@ def _iso0_plaintext(block: PinBlock, wire: Iso0Wire) -> bytes:
         wire.field.encode(),
         (text.upper() if wire.hex_case == "upper" else text).encode(),
     )
+
+
+def _digits_plaintext(pin: Pin, sid: str) -> bytes:
+    digits = pin.reveal()
+    plaintext = json_object.serialize({"sid": sid, "digits": digits})
+    # Spaces behind the object hide how many digits there are.
+    return plaintext.ljust(len(plaintext) + PIN_DIGITS_MAX - len(digits))
 
 
 def _values_plaintext(values: Mapping[ValueKind, Value], card: CardRef, counter: int) -> bytes:

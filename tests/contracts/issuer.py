@@ -28,7 +28,8 @@ ISSUER_ID = "testbank01"
 CARD = CardRef(ISSUER_ID, "card-1")
 FACTS = CardFacts(1, "1229")
 PIN = "4071"
-LONG_PINS: Mapping[str, object] = {"length_max": 12}
+SID = "sid-of-this-page-session"
+LONG_PINS: Mapping[str, object] = {"length_max": 12, "page_length_max": 12}
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,17 @@ class Issuer:
     ) -> str:
         return self.vault.export_jwe(sealed_pin, sealed_pan, self.config, card, counter)
 
+    def digits(
+        self,
+        sealed_pin: SealedPin,
+        sealed_pan: SealedPan,
+        key: Mapping[str, object],
+        sid: str = SID,
+        card: CardRef = CARD,
+        counter: int = 1,
+    ) -> str:
+        return self.vault.digits_jwe(sealed_pin, sealed_pan, sid, key, self.config, card, counter)
+
     def pin(
         self,
         sealed_pin: SealedPin,
@@ -133,6 +145,12 @@ def open_issuer(vault: PinVault, issuer_id: str = ISSUER_ID) -> Issuer:
     ):
         issuer = issuer.configured(kind, body)
     return issuer
+
+
+def page_key() -> tuple[JWK, dict[str, object]]:
+    """Make a page's ephemeral key: its private half, and what WebCrypto exports of the public."""
+    key = JWK.generate(kty="EC", crv="P-256")
+    return key, {**json.loads(key.export_public()), "ext": True, "key_ops": []}
 
 
 def jwe_to(jwk: Mapping[str, Any], plaintext: object, **header: object) -> str:

@@ -1,22 +1,42 @@
-"""What a cardholder's page and an image need of the vault: a PIN taken from a page, and drawn."""
+"""What a cardholder's page needs of the vault: a PIN taken from it, drawn, and told as text."""
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pytest
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
 
 from crypto.pin_image import ImageStyle, render
 from crypto.pinblock import iso1
 from crypto.types import Pin
-from hsm.errors import PinRejected, SealBroken, ValueNotPossible, WeakPinRefused
-from hsm.keys import KeyRole
-from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, SealedChange, ValueKind
+from hsm.errors import (
+    PageKeyRejected,
+    PinRejected,
+    SealBroken,
+    TextNotOffered,
+    ValueNotPossible,
+    WeakPinRefused,
+)
+from hsm.keys import OWN_ROLES, KeyKind, KeyRole
+from hsm.port import (
+    CardFacts,
+    CardRef,
+    ConfigKind,
+    PinBlockType,
+    SealedChange,
+    SealedPan,
+    SealedPin,
+    ValueKind,
+)
 from tests.bank import PAN, PANS
-from tests.contracts.issuer import CARD, LONG_PINS, PIN, block, jwe_to
+from tests.contracts.edits import every_change
+from tests.contracts.issuer import CARD, LONG_PINS, PIN, SID, block, jwe_to, page_key
 from tests.contracts.partner import Partner
 
-SID = "sid-of-this-page-session"
 FACTS = CardFacts(1, "1230")
 NOTHING: Mapping[str, object] = {}
 
@@ -44,6 +64,9 @@ class Page:
         pan = issuer.seal_pan(PAN, card)
         return issuer.vault.set_pin_from_page(jwe, sid, issuer.config, card, pan, 1, FACTS)
 
+    def with_policy(self, **policy: object) -> "Page":
+        return Page(self.partner.configured(ConfigKind.POLICY, policy))
+
 
 @pytest.fixture
 def page(partner: Partner) -> Page:
@@ -53,7 +76,7 @@ def page(partner: Partner) -> Page:
 @pytest.mark.parametrize("pin", ["4071", "407193", "40719352"])
 def test_a_pin_set_on_a_page_is_what_d1_reads(page: Page, pin: str) -> None:
     issuer, card = page.partner.issuer, page.partner.card
-    sealed = page.set_pin(pin).sealed_pin
+    sealed = page.with_policy(**LONG_PINS).set_pin(pin).sealed_pin
     assert sealed is not None
     assert issuer.pin(sealed, issuer.seal_pan(PAN, card), card=card) == pin
 
@@ -115,9 +138,30 @@ def test_what_no_page_of_ours_sends_is_refused(page: Page, members: dict[str, ob
 def test_the_policy_holds_on_a_page(page: Page) -> None:
     with pytest.raises(WeakPinRefused):
         page.set_pin("1111")
-    with pytest.raises(PinRejected):
-        page.set_pin("407193521")
-    Page(page.partner.configured(ConfigKind.POLICY, LONG_PINS)).set_pin("407193521")
+
+
+@pytest.mark.parametrize(
+    ("policy", "taken"),
+    [
+        ({}, [4]),
+        ({"length_min": 6}, [6]),
+        ({"page_length_max": 6}, [4, 5, 6]),
+        ({"length_min": 5, "page_length_max": 6}, [5, 6]),
+        (LONG_PINS, [*range(4, 13)]),
+    ],
+    ids=str,
+)
+def test_a_page_has_lengths_of_its_own(
+    page: Page, policy: dict[str, object], taken: list[int]
+) -> None:
+    page = page.with_policy(**policy)
+    for digits in range(4, 13):
+        pin = "407193521846"[:digits]
+        if digits in taken:
+            assert page.set_pin(pin).sealed_pin
+        else:
+            with pytest.raises(PinRejected):
+                page.set_pin(pin)
 
 
 def test_an_image_shows_the_pin_that_is_sealed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +187,116 @@ def test_an_image_is_of_its_card_and_counter_only(page: Page) -> None:
     ):
         with pytest.raises(SealBroken):
             drawn_of(page, change, **wrong)
+
+
+# Digits as text
+
+BAD_KEYS: Mapping[str, Callable[[JWK, dict[str, object]], dict[str, object]]] = {
+    "no key": lambda *_: {},
+    "not on the curve": lambda _, jwk: {**jwk, "y": jwk["x"]},
+    "of another curve": lambda *_: json.loads(JWK.generate(kty="EC", crv="P-384").export_public()),
+    "said to be of another curve": lambda _, jwk: {**jwk, "crv": "P-384"},
+    "of another type": lambda _, jwk: {**jwk, "kty": "OKP"},
+    "private": lambda key, _: json.loads(key.export_private()),
+    "without y": lambda _, jwk: {name: jwk[name] for name in jwk if name != "y"},
+    "y is a number": lambda _, jwk: {**jwk, "y": 1},
+    "y is empty": lambda _, jwk: {**jwk, "y": ""},
+    "y is not base64url": lambda _, jwk: {**jwk, "y": "é" * 43},
+    "y is cut": lambda _, jwk: {**jwk, "y": str(jwk["y"])[:40]},
+    "to sign with": lambda _, jwk: {**jwk, "key_ops": ["verify"]},
+}
+
+
+@pytest.fixture
+def text_page(page: Page) -> Page:
+    return page.with_policy(**LONG_PINS, text_reveal=True)
+
+
+@pytest.mark.parametrize("pin", ["4071", "407193", "407193521846"])
+def test_a_page_that_asks_for_text_gets_the_digits_and_its_session(
+    text_page: Page, pin: str
+) -> None:
+    key, jwk = page_key()
+    message = JWE()
+    message.deserialize(told_of(text_page, text_page.set_pin(pin), jwk), key)
+    assert json.loads(message.payload) == {"sid": SID, "digits": pin}
+    header = message.jose_header
+    assert (header["alg"], header["enc"]) == ("ECDH-ES", "A256GCM")
+    assert header["kid"] == key.thumbprint()
+
+
+def test_text_is_told_only_where_the_issuer_offers_it(page: Page) -> None:
+    _, jwk = page_key()
+    change = page.set_pin()
+    for off in (page, page.with_policy(text_reveal=False)):
+        with pytest.raises(TextNotOffered):
+            told_of(off, change, jwk)
+
+
+def test_text_is_of_its_card_and_counter_only(text_page: Page) -> None:
+    _, jwk = page_key()
+    change = text_page.set_pin()
+    for wrong in (
+        {"counter": 2},
+        {"card": replace(text_page.partner.card, card_id="another")},
+        {"pan": PANS[1]},
+    ):
+        with pytest.raises(SealBroken):
+            told_of(text_page, change, jwk, **wrong)
+
+
+def test_no_byte_of_what_is_told_as_text_can_be_changed(text_page: Page) -> None:
+    _, jwk = page_key()
+    issuer, card = text_page.partner.issuer, text_page.partner.card
+    pin, pan = text_page.set_pin().sealed_pin, issuer.seal_pan(PAN, card)
+    assert pin is not None
+    assert issuer.digits(pin, pan, jwk, card=card)
+    changed = [(SealedPin(edited), pan) for edited in every_change(pin)]
+    changed += [(pin, SealedPan(edited)) for edited in every_change(pan)]
+    for wrong in changed:
+        with pytest.raises(SealBroken):
+            issuer.digits(*wrong, jwk, card=card)
+
+
+@pytest.mark.parametrize("bad", BAD_KEYS)
+def test_a_key_that_no_page_of_ours_makes_is_refused(text_page: Page, bad: str) -> None:
+    change = text_page.set_pin()
+    with pytest.raises(PageKeyRejected) as refusal:
+        told_of(text_page, change, BAD_KEYS[bad](*page_key()))
+    assert (refusal.value.args, refusal.value.__suppress_context__) == ((), True)
+
+
+@pytest.mark.parametrize("role", [role for role in OWN_ROLES if role.kind is KeyKind.EC_P256])
+def test_none_of_our_own_keys_is_a_pages(text_page: Page, role: KeyRole) -> None:
+    ours = text_page.partner.issuer.vault.public_jwks(role)["keys"][0]
+    jwk = {name: ours[name] for name in ("kty", "crv", "x", "y")} | {"kid": "theirs"}
+    with pytest.raises(PageKeyRejected):
+        told_of(text_page, text_page.set_pin(), jwk)
+
+
+def test_the_length_tells_neither_how_many_digits_there_are_nor_whose_key_it_is(
+    text_page: Page,
+) -> None:
+    pins = [text_page.set_pin("407193521846"[:digits]) for digits in range(4, 13)]
+    _, jwk = page_key()
+    keys: list[dict[str, object]] = [jwk, {**jwk, "kid": "a name of the page's own choice"}]
+    assert len({len(told_of(text_page, pin, key)) for pin, key in product(pins, keys)}) == 1
+
+
+def told_of(
+    page: Page,
+    change: SealedChange,
+    key: Mapping[str, object],
+    *,
+    counter: int = 1,
+    card: CardRef | None = None,
+    pan: str = PAN,
+) -> str:
+    issuer = page.partner.issuer
+    assert change.sealed_pin is not None
+    card = card or page.partner.card
+    sealed_pan = issuer.seal_pan(pan, card)
+    return issuer.digits(change.sealed_pin, sealed_pan, key, card=card, counter=counter)
 
 
 def drawn_of(

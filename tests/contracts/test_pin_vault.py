@@ -43,6 +43,7 @@ from tests.contracts.issuer import (
     block,
     jwe_to,
     open_issuer,
+    page_key,
 )
 from tests.contracts.software_token import SoftwareToken
 
@@ -50,7 +51,7 @@ OTHER_PAN = PANS[1]
 EC_ROLES = [role for role in OWN_ROLES if role.kind is KeyKind.EC_P256]
 VERBS = {
     ConfigKind.WIRE: ("set_pin", "export"),
-    ConfigKind.POLICY: ("set_pin",),
+    ConfigKind.POLICY: ("set_pin", "digits"),
     ConfigKind.RECIPIENT: ("export",),
 }
 
@@ -105,10 +106,21 @@ def test_a_pan_whose_check_digit_is_wrong_is_refused(issuer: Issuer, pan: str) -
         issuer.seal_pan(pan)
 
 
-@pytest.mark.parametrize("card_id", [PAN, f"card-{PAN}", f"9{PAN}9"])
+HOLDING_THE_PAN = [PAN, f"card-{PAN}", f"9{PAN}9"]
+
+
+@pytest.mark.parametrize("card_id", HOLDING_THE_PAN)
 def test_a_card_id_does_not_hold_the_pan(issuer: Issuer, card_id: str) -> None:
     with pytest.raises(CardIdHoldsPan):
         issuer.seal_pan(PAN, CardRef(ISSUER_ID, card_id))
+
+
+@pytest.mark.parametrize("plastic_id", HOLDING_THE_PAN)
+def test_no_other_id_of_a_card_holds_the_pan(issuer: Issuer, plastic_id: str) -> None:
+    jwe = issuer.pan_jwe(PAN)
+    with pytest.raises(CardIdHoldsPan):
+        issuer.vault.seal_pan(jwe, CARD, ("1234567890", plastic_id))
+    assert issuer.vault.seal_pan(jwe, CARD, ("1234567890", PAN[1:])).last_four == PAN[-4:]
 
 
 @pytest.mark.parametrize(
@@ -531,9 +543,14 @@ def test_a_configuration_counts_only_as_it_was_sealed(
     verb: str,
     edit: Edit | Callable[[Issuer, SealedConfig], None],
 ) -> None:
+    _, key = page_key()
+    issuer = issuer.configured(ConfigKind.POLICY, {"text_reveal": True})
+
     def use(with_config: Issuer) -> bytes | str:
         if verb == "set_pin":
             return with_config.set_pin(PIN, sealed_pan)
+        if verb == "digits":
+            return with_config.digits(sealed_pin, sealed_pan, key, counter=5)
         return with_config.export(sealed_pin, sealed_pan, counter=5)
 
     assert use(issuer)

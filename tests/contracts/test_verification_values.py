@@ -533,6 +533,7 @@ VERBS: Final = {
     "set_pin_from_jwe",
     "set_pin_from_page",
     "render_image",
+    "digits_jwe",
     "export_jwe",
     "export_values",
     "seal_config",

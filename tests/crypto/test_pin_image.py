@@ -9,7 +9,17 @@ from itertools import product
 
 import pytest
 
-from crypto.pin_image import Colour, ImageStyle, MessageKind, render, render_message
+from crypto.pin_image import (
+    HANDS,
+    Colour,
+    ImageStyle,
+    MessageKind,
+    _glyphs,
+    render,
+    render_message,
+    warm,
+)
+from crypto.pin_image_strokes import SYMBOLS, draw
 from crypto.types import Pin
 from tests.crypto.strategies import seeded
 
@@ -88,13 +98,25 @@ def test_10_000_pins_and_all_messages_of_a_style_have_one_length() -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
+def test_pins_of_every_length_and_all_messages_have_one_length_in_any_style(
+    style: ImageStyle,
+) -> None:
+    chance = random.Random(21)
+    pins = ("".join(chance.choices("0123456789", k=4 + n % 9)) for n in range(90))
+    drawn = [render(Pin(pin), style, chance.randbytes) for pin in pins]
+    assert len({len(png) for png in (*drawn, *messages(style))}) == 1
+
+
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("digits", range(4, 13))
 def test_a_picture_is_three_times_as_wide_as_high(style: ImageStyle, digits: int) -> None:
     picture = decode(render(Pin("123456789012"[:digits]), style, seeded(digits)))
     assert (picture.width, picture.height) == (1020, 340)
 
 
-@pytest.mark.parametrize("png", [render(Pin("1234"), ROUND, seeded(1)), *messages(LIGHT)])
+@pytest.mark.parametrize(
+    "png", [png for s in STYLES for png in (render(Pin("1234"), s, seeded(1)), *messages(s))]
+)
 def test_a_picture_holds_nothing_but_pixels(png: bytes) -> None:
     assert [name for name, _ in chunks(png)] == [b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"]
 
@@ -122,6 +144,23 @@ def test_the_corners_are_cut_by_the_radius(radius: int) -> None:
         assert min(3 * radius, 170) - 20 <= clear <= min(3 * radius, 170)
         assert bool(clear) == bool(radius)
     assert picture.pixel(510, 0)[3] == picture.pixel(0, 170)[3] == 255
+
+
+def test_once_warm_no_picture_has_to_draw_a_digit() -> None:
+    _glyphs.cache_clear()
+    warm()
+    drawn = _glyphs.cache_info().misses
+    assert drawn
+    for digits in range(4, 13):
+        render(Pin("123456789012"[:digits]), LIGHT, still)
+    messages(LIGHT)
+    assert _glyphs.cache_info().misses == drawn
+
+
+@pytest.mark.parametrize("name", SYMBOLS)
+def test_a_symbol_has_room_for_its_pen(name: str) -> None:
+    for hand in HANDS:
+        assert not any(row[0] or row[-1] for row in draw(SYMBOLS[name], hand, 184))
 
 
 def test_two_pictures_of_one_pin_differ() -> None:

@@ -455,8 +455,10 @@ def test_a_sealed_configuration_is_printed_and_can_be_sealed_again(
     assert sealed["body"] == {
         "length_min": 4,
         "length_max": 6,
+        "page_length_max": 4,
         "refuse_repeated": True,
         "refuse_runs": True,
+        "text_reveal": False,
     }
     again = operator.run("config", "seal", "-", typed=done.stdout)
     assert (again.returncode, again.stdout) == (0, done.stdout)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -130,6 +131,12 @@ def test_what_is_not_a_configuration_is_refused(text: str) -> None:
         (ConfigKind.POLICY, {"length_min": 3}, "length_min"),
         (ConfigKind.POLICY, {"length_max": 13}, "length_max"),
         (ConfigKind.POLICY, {"length_min": 8, "length_max": 6}, "body"),
+        (ConfigKind.POLICY, {"page_length_max": 9}, "page_length_max"),
+        (ConfigKind.POLICY, {"length_min": 6, "page_length_max": 5}, "page_length_max"),
+        (ConfigKind.POLICY, {"page_length_max": None}, "page_length_max"),
+        (ConfigKind.POLICY, {"page_length_max": True}, "page_length_max"),
+        (ConfigKind.POLICY, {"text_reveal": 1}, "text_reveal"),
+        (ConfigKind.POLICY, {"text_reveal": "true"}, "text_reveal"),
         (ConfigKind.POLICY, {"refuse_runs": 1}, "refuse_runs"),
         (ConfigKind.WIRE, {"iso1": {}}, "iso1"),
         (ConfigKind.WIRE, {"iso0": {"feild": "a"}}, "iso0.feild"),
@@ -307,8 +314,10 @@ WIRE_DEFAULTS = {
 POLICY_DEFAULTS = {
     "length_min": 4,
     "length_max": 8,
+    "page_length_max": 4,
     "refuse_repeated": True,
     "refuse_runs": True,
+    "text_reveal": False,
 }
 VERIFICATION_DEFAULTS = {
     "pvv": None,
@@ -423,6 +432,24 @@ def test_the_same_settings_are_sealed_as_the_same_bytes(token: SoftwareToken) ->
     assert one.key_label == "config-mac.g1"
 
 
+def test_a_page_takes_the_shortest_length_only_unless_the_issuer_sets_more() -> None:
+    for body, most in (({}, 4), ({"length_min": 6}, 6), ({"page_length_max": 8}, 8)):
+        policy = parse_body(ConfigKind.POLICY, json.dumps(body).encode())
+        assert isinstance(policy, PolicyBody)
+        assert policy.page_length_max == most
+
+
+def test_a_policy_from_before_it_knew_of_pages_is_read_with_their_defaults(
+    token: SoftwareToken,
+) -> None:
+    today = seal(config(ISSUER_ID, ConfigKind.POLICY, {}), LABEL, lambda _, data: data)
+    body = b'{"length_max":8,"length_min":5,"refuse_repeated":true,"refuse_runs":true}'
+    mac_input = today.cmac.removesuffix(today.body)[:-4] + len(body).to_bytes(4) + body
+    old = replace(today, body=body, cmac=token.mac(LABEL, mac_input))
+    policy = read(ConfigReader(token.mac, Clock()), old)
+    assert (policy.page_length_max, policy.text_reveal) == (5, False)
+
+
 def test_the_cmac_covers_every_field() -> None:
     # It is in databases: none of these bytes may move.
     policy = config(ISSUER_ID, ConfigKind.POLICY, {}, 3)
@@ -437,7 +464,8 @@ def test_the_cmac_covers_every_field() -> None:
             b"2020-01-01T00:00:00+00:00",
             b"2050-01-01T00:00:00+00:00",
             b"config-mac.g1",
-            b'{"length_max":8,"length_min":4,"refuse_repeated":true,"refuse_runs":true}',
+            b'{"length_max":8,"length_min":4,"page_length_max":4,"refuse_repeated":true,'
+            b'"refuse_runs":true,"text_reveal":false}',
         )
     )
 

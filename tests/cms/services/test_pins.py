@@ -58,8 +58,10 @@ MEANINGS: Mapping[type[HsmError], type[Exception]] = {
     LoginRefused: TryLater,
     KeyMissing: TryLater,
 }
-#: Errors of verbs that handle no PIN.
+#: Errors of verbs that handle no PIN, and of one that no face calls yet.
 ELSEWHERE = {
+    hsm_errors.TextNotOffered,
+    hsm_errors.PageKeyRejected,
     hsm_errors.PanRejected,
     hsm_errors.LuhnInvalid,
     hsm_errors.CardIdHoldsPan,
