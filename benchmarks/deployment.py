@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.request import urlopen
 
@@ -40,7 +41,7 @@ from hsm.config import canonical_body
 from hsm.keys import KeyKind, KeyRole
 from hsm.local import vault_over
 from hsm.pkcs11 import Pkcs11Token
-from hsm.port import CardRef, ConfigKind, SealedCard, SealedConfig, VaultConfig
+from hsm.port import CardRef, ConfigKind, SealedCard, SealedChange, SealedConfig, VaultConfig
 from hsm.settings import TokenSettings
 from hsm.shared_keys import ClearKey
 from hsm.vault import Vault
@@ -87,7 +88,9 @@ def open_token(directory: Path) -> Pkcs11Token:
     return token
 
 
-def make_issuer(directory: Path, token: Pkcs11Token, base_url: str) -> Issuer:
+def make_issuer(
+    directory: Path, token: Pkcs11Token, base_url: str, cards: int = 2 * CARDS
+) -> Issuer:
     """Make keys, configuration and sealed cards; nothing is stored yet."""
     seccos_keys = d1_seccos.Keys(*map(secrets.token_bytes, (16, 32, 16)))
     _import_seccos_keys(token, seccos_keys)
@@ -108,7 +111,7 @@ def make_issuer(directory: Path, token: Pkcs11Token, base_url: str) -> Issuer:
     d1_jwk = vault.public_jwks(KeyRole.D1)["keys"][0]
     return Issuer(
         {kind: _sealed_config(vault, kind, body) for kind, body in bodies.items()},
-        dict(_sealed_cards(vault)),
+        dict(_sealed_cards(vault, cards)),
         D1Config(
             base_url=base_url,
             ca=directory / "pki" / "ca.pem",
@@ -128,8 +131,16 @@ def make_issuer(directory: Path, token: Pkcs11Token, base_url: str) -> Issuer:
 
 
 @contextmanager
-def database(directory: Path, issuer: Issuer) -> Iterator[tuple[str, str]]:
-    """Run a Postgres that holds *issuer*; yield the URIs of its database and of a copy."""
+def database(
+    directory: Path, issuer: Issuer, pins: Mapping[CardRef, SealedChange] = MappingProxyType({})
+) -> Iterator[tuple[str, str]]:
+    """Run a Postgres that holds *issuer*; yield the URIs of its database and of a copy.
+
+    Args:
+        directory: where Postgres keeps its data.
+        issuer: what is stored.
+        pins: what cards already have; their counters are 0.
+    """
     certificate = x509.load_pem_x509_certificate(issuer.d1.client_cert.read_bytes())
     subject = certificate.subject.rfc4514_string()
     secret_hash = HASHER.hash(issuer.d1.client_secret_file.read_text())
@@ -144,6 +155,8 @@ def database(directory: Path, issuer: Issuer) -> Iterator[tuple[str, str]]:
                 admin.add_card(
                     connection,
                     card,
+                    change=pins.get(card),
+                    cardholder_id=card.card_id,
                     sealed_pan=sealed.sealed_pan,
                     last_four=sealed.last_four,
                     expiry="1230",
@@ -156,7 +169,11 @@ def database(directory: Path, issuer: Issuer) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def serving(
-    directory: Path, ports: Sequence[int], url: str, workers: int
+    directory: Path,
+    ports: Sequence[int],
+    url: str,
+    workers: int,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``python -m cms serve`` on the ports given, D1's and the operator's, until the end."""
     (directory / "database-url").write_text(url)
@@ -170,6 +187,7 @@ def serving(
             "CMS_D1_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
             "CMS_D1_KEY_FILE": str(directory / "pki" / "server.key"),
             "CMS_D1_CLIENT_CA_FILE": str(directory / "pki" / "ca.pem"),
+            **settings,
         }
     )
     with running(("-m", "cms", "serve"), directory / "service.log") as process:
@@ -196,7 +214,7 @@ def running(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[by
 
 def pin_jwe(jwk: Mapping[str, str]) -> str:
     """Make what D1 sends: a new PIN as an ISO-0 block in a new JWE."""
-    return _jwe({"pinBlock": iso0_block(random_pin(), PAN)}, jwk)
+    return encrypt_json({"pinBlock": iso0_block(random_pin(), PAN)}, jwk)
 
 
 def seccos_jwe(jwk: Mapping[str, str], keys: d1_seccos.Keys, counter: int) -> str:
@@ -210,10 +228,11 @@ def seccos_jwe(jwk: Mapping[str, str], keys: d1_seccos.Keys, counter: int) -> st
         "mac": d1_seccos.mac(block, counter, keys.mac).hex(),
         "pinChangeCounter": counter,
     }
-    return _jwe(payload, jwk)
+    return encrypt_json(payload, jwk)
 
 
-def _jwe(content: Mapping[str, object], jwk: Mapping[str, str]) -> str:
+def encrypt_json(content: Mapping[str, object], jwk: Mapping[str, str]) -> str:
+    """Make a JWE, faster than the libraries of those who play a partner."""
     return jwe.encrypt(
         json.dumps(content).encode(),
         parse_public(jwk),
@@ -271,9 +290,9 @@ def _sealed_config(vault: Vault, kind: ConfigKind, body: object) -> SealedConfig
     )
 
 
-def _sealed_cards(vault: Vault) -> Iterator[tuple[CardRef, SealedCard]]:
+def _sealed_cards(vault: Vault, count: int) -> Iterator[tuple[CardRef, SealedCard]]:
     jwe = encrypt({"pan": PAN}, vault.public_jwks(KeyRole.INTAKE)["keys"][0])
-    for number in range(2 * CARDS):
+    for number in range(count):
         card = CardRef(ISSUER, f"card-{number:04}")
         yield card, vault.seal_pan(jwe, card)
 

@@ -1,7 +1,7 @@
-"""The parts of a PUT that no service can leave out, each measured alone on the same cores.
+"""The parts of a PUT, or of an image, that no service can leave out, each alone on the same cores.
 
-Each is measured as a capacity: how many PUTs a second two processes could do if that part were all
-there is. The seconds that a part takes of the machine for one PUT are one over that.
+Each is measured as a capacity: how many a second two processes could do if that part were all
+there is. The seconds that a part takes of the machine for one are one over that.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import cycle, repeat
 from typing import Any, Final, cast
@@ -22,11 +23,13 @@ import uvloop
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.deployment import CARDS, ISSUER, Issuer
-from cms.persistence import statements
+from cms.domain.control import LIVE_MAX, Face, Purpose
+from cms.persistence import admin, control_statements, statements
 from cms.persistence.statements import Statement
-from cms.persistence.tables import sealed_columns
+from cms.persistence.tables import control_tokens, sealed_columns
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
+from crypto.pin_image import ImageStyle, MessageKind, render_message
 from hsm.pkcs11 import Pkcs11Token
 from hsm.port import CardFacts, PinBlockType, SealedChange, SealedPin
 from hsm.settings import TokenSettings
@@ -36,6 +39,8 @@ from hsm.vault import Vault
 CONNECTIONS: Final = 8
 SEALED_PIN_BYTES: Final = 41
 FACTS: Final = CardFacts(0, "1230")
+PNG: Final = render_message(MessageKind.ENDED, ImageStyle(), os.urandom)
+"""As long as every other."""
 
 
 class CountingToken:
@@ -102,6 +107,84 @@ def set_one_pin(
     ).sealed_pin
 
 
+def image_seconds(
+    issuer: Issuer, pin: SealedPin, style: ImageStyle, seconds: float
+) -> tuple[float, float]:
+    """Draw a PIN over and over; return the seconds in token calls, and all others, for each."""
+    token = _token()
+    vault = counted_vault(token)
+    draw_one_image(vault, issuer, pin, style)
+    token.seconds, done = 0.0, 0
+    started = time.monotonic()
+    while (taken := time.monotonic() - started) < seconds:
+        draw_one_image(vault, issuer, pin, style)
+        done += 1
+    return token.seconds / done, (taken - token.seconds) / done
+
+
+def draw_one_image(vault: Vault, issuer: Issuer, pin: SealedPin, style: ImageStyle) -> bytes:
+    """Draw the PIN of the first card."""
+    card, sealed = next(iter(issuer.sealed.items()))
+    return vault.render_image(pin, sealed.sealed_pan, style, card, 0)
+
+
+def stock_tokens(url: str, cards: Sequence[str]) -> list[bytes]:
+    """Store live tokens for images, as many a card as may be; return what they are stored under."""
+    hashes = [os.urandom(32) for _ in range(LIVE_MAX * len(cards))]
+    rows = [
+        {
+            "token_hash": token_hash,
+            "issuer_id": ISSUER,
+            "card_id": card,
+            "client_id": ISSUER,
+            "face": Face.HOSTED.value,
+            "purpose": Purpose.VIEW.value,
+            "style": {},
+            "embedded": False,
+            "counter": 0,
+            "expires_at": datetime.now(UTC) + timedelta(minutes=10),
+        }
+        for token_hash, card in zip(hashes, cycle(cards), strict=False)
+    ]
+    with admin.connect(url).begin() as connection:
+        connection.execute(control_tokens.insert(), rows)
+    return hashes
+
+
+def burn_seconds(url: str, hashes: Sequence[bytes], seconds: float) -> float:
+    """Run the two statements of an image on live tokens; return the seconds for each."""
+    started = time.monotonic()
+    done = uvloop.run(_burns(url, hashes, started + seconds))
+    return (time.monotonic() - started) / done
+
+
+async def _burns(url: str, hashes: Sequence[bytes], ends_at: float) -> int:
+    left = iter(hashes)
+    async with _connections(url) as connections:
+        done = await asyncio.gather(*(_burns_of_one(each, left, ends_at) for each in connections))
+    return sum(done)
+
+
+async def _burns_of_one(
+    connection: psycopg.AsyncConnection, hashes: Iterator[bytes], ends_at: float
+) -> int:
+    done = 0
+    for token_hash in hashes:
+        if time.monotonic() >= ends_at:
+            break
+        key = {
+            "token_hash": token_hash,
+            "purpose": Purpose.VIEW.value,
+            "face": Face.HOSTED.value,
+            "actor": ISSUER,
+            "correlation_id": "0",
+        }
+        await _row(connection, control_statements.KNOWN, key)
+        await _row(connection, control_statements.BURN, key)
+        done += 1
+    return done
+
+
 def commit_seconds(url: str, part: int, parts: int, seconds: float) -> float:
     """Run the two statements of a PUT over and over; return the seconds of the process for each."""
     done = uvloop.run(_commits(url, part, parts, time.monotonic() + seconds))
@@ -109,18 +192,24 @@ def commit_seconds(url: str, part: int, parts: int, seconds: float) -> float:
 
 
 async def _commits(url: str, part: int, parts: int, ends_at: float) -> int:
+    cards = range(part, CARDS, parts)
+    shares = [cards[number::CONNECTIONS] for number in range(CONNECTIONS)]
+    async with _connections(url) as connections:
+        done = await asyncio.gather(*map(_commits_of_one, connections, shares, repeat(ends_at)))
+    return sum(done)
+
+
+@asynccontextmanager
+async def _connections(url: str) -> AsyncIterator[list[psycopg.AsyncConnection]]:
     connections = [
         await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=0)
         for _ in range(CONNECTIONS)
     ]
-    cards = range(part, CARDS, parts)
-    shares = [cards[number::CONNECTIONS] for number in range(CONNECTIONS)]
     try:
-        done = await asyncio.gather(*map(_commits_of_one, connections, shares, repeat(ends_at)))
+        yield connections
     finally:
         for connection in connections:
             await connection.close()
-    return sum(done)
 
 
 async def _commits_of_one(
@@ -158,10 +247,15 @@ async def _row(
     return row
 
 
-async def no_content(_: Scope, receive: Receive, send: Send) -> None:
-    """Read the body and answer 204: the server, TLS and the load generator alone."""
+async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the body and answer 204, or a GET with a PNG: server, TLS and load generator alone."""
     while (await receive()).get("more_body"):
         pass
+    if scope["method"] == "GET":
+        headers = [(b"content-length", str(len(PNG)).encode()), (b"x-pin-result", b"shown")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": PNG})
+        return
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
 
@@ -172,7 +266,7 @@ def _context(*_: object) -> ssl.SSLContext:
 
 if __name__ == "__main__":
     uvicorn.run(
-        "benchmarks.floors:no_content",
+        "benchmarks.floors:bare",
         port=int(sys.argv[1]),
         workers=Settings().workers,
         lifespan="off",

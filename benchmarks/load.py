@@ -1,20 +1,22 @@
 """A load generator that costs little: it shares the cores with what it measures.
 
 Requests are bytes made before the clock starts. A connection is kept alive and carries one
-request at a time; of an answer only the status and the length are read.
+request at a time; of an answer only the status, the length and what became of a PIN are read.
 """
 
 import asyncio
 import json
+import multiprocessing
 import random
 import re
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Final
+from multiprocessing.connection import Connection
+from typing import Any, Final
 
 import uvloop
 
@@ -23,6 +25,7 @@ from cms.sandbox.d1_client import D1Config
 from cms.sandbox.d1_seccos import Keys
 
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+PIN_RESULT: Final = re.compile(rb"\r\nx-pin-result: *([a-z]+)", re.IGNORECASE)
 HEADER_END: Final = b"\r\n\r\n"
 PATH: Final = f"/cms/api/v1/issuers/{ISSUER}/cards/card-%04d/pin"
 #: A connection that is not answered for so long ends the measurement with an error.
@@ -59,7 +62,48 @@ class Outcome:
 
     per_second: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
+    pin_results: Counter[str] = field(default_factory=Counter)
+    """Of the answers that have this header."""
     latencies_ms: list[float] = field(default_factory=list)
+
+
+class Crew:
+    """Processes that work at the same time, each on its part.
+
+    Args:
+        processes: how many.
+        work: what each runs: takes its end of a pipe, *arguments* and its number, answers each job
+            that comes, and returns when None comes.
+        arguments: for *work*.
+    """
+
+    def __init__(self, processes: int, work: Callable[..., None], *arguments: object) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection[Any, Any]] = []
+        for part in range(processes):
+            ours, theirs = spawn.Pipe()
+            # Daemons end with this process.
+            spawn.Process(target=work, args=(theirs, *arguments, part), daemon=True).start()
+            theirs.close()
+            self._pipes.append(ours)
+
+    def do(self, job: str, *arguments: object) -> Sequence[Any]:
+        """Let each process do a job; wait for all and return their results."""
+        for pipe in self._pipes:
+            pipe.send((job, arguments))
+        return [pipe.recv() for pipe in self._pipes]
+
+    def dismiss(self) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.send(None)
+
+
+def answer_jobs(pipe: "Connection[Any, Any]", jobs: Mapping[str, Callable[..., object]]) -> None:
+    """Do what comes through *pipe* until None comes."""
+    while (message := pipe.recv()) is not None:
+        job, arguments = message
+        pipe.send(jobs[job](*arguments))
 
 
 class Generator:
@@ -89,7 +133,7 @@ class Generator:
 
     def run(self, plan: Plan) -> Outcome:
         """Send what was prepared, in its order."""
-        outcome = uvloop.run(_Run(plan, self._requests).measure(self._target.d1))
+        outcome = send(plan, self._requests, self._target.d1)
         if self._kind == "seccos":
             self._seccos_changes += outcome.statuses[204]
         return outcome
@@ -129,12 +173,28 @@ class Generator:
         return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
+def send(
+    plan: Plan,
+    requests: Iterator[bytes],
+    d1: D1Config,
+    take: Callable[[bytearray], None] | None = None,
+) -> Outcome:
+    """Send *requests* as planned, or until there are no more; hand each answer to *take*."""
+    return uvloop.run(_Run(plan, requests, take).measure(d1))
+
+
 class _Run:
     """One measurement."""
 
-    def __init__(self, plan: Plan, requests: Iterator[bytes]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        requests: Iterator[bytes],
+        take: Callable[[bytearray], None] | None,
+    ) -> None:
         self.plan = plan
         self.requests = requests
+        self.take = take
         self.outcome = Outcome()
         self.ends_at = plan.starts_at + plan.seconds
         self.idle: deque[_Connection] = deque()
@@ -187,12 +247,25 @@ class _Run:
                 raise SystemExit("the service does not answer")
             await asyncio.sleep(0.01)
 
-    def answered(self, connection: "_Connection", status: int, due: float) -> None:
+    def next_request(self) -> bytes | None:
+        request = next(self.requests, None)
+        if request is None:
+            self.ends_at = min(self.ends_at, time.monotonic())
+            self.waiting.clear()
+        else:
+            self.in_flight += 1
+        return request
+
+    def answered(self, connection: "_Connection", answer: bytearray, due: float) -> None:
         now = time.monotonic()
         self.in_flight -= 1
         self.last_at = now
-        self.outcome.statuses[status] += 1
+        self.outcome.statuses[int(answer[9:12])] += 1
         self.outcome.latencies_ms.append((now - due) * 1000)
+        if result := PIN_RESULT.search(answer, 0, answer.find(HEADER_END)):
+            self.outcome.pin_results[result[1].decode()] += 1
+        if self.take is not None:
+            self.take(answer)
         if self.waiting:
             connection.send(self.waiting.popleft())
         elif self.plan.rate is None and now < self.ends_at:
@@ -207,7 +280,9 @@ class _Connection(asyncio.Protocol):
     def __init__(self, run: _Run) -> None:
         self._run = run
         self._due = 0.0
-        self._answer = b""
+        self._answer = bytearray()
+        self._answer_bytes = 0
+        """Of the whole answer; 0 while its header is not complete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
@@ -220,24 +295,25 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
     def send(self, due: float) -> None:
-        request = next(self._run.requests, None)
+        request = self._run.next_request()
         if request is None:
             return
-        self._run.in_flight += 1
         self._due = due
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
-        end = self._answer.find(HEADER_END)
-        if end < 0:
+        if self._answer_bytes == 0:
+            end = self._answer.find(HEADER_END)
+            if end < 0:
+                return
+            length = LENGTH.search(self._answer, 0, end)
+            self._answer_bytes = end + len(HEADER_END) + (int(length[1]) if length else 0)
+        if len(self._answer) < self._answer_bytes:
             return
-        length = LENGTH.search(self._answer, 0, end)
-        if len(self._answer) < end + len(HEADER_END) + (int(length[1]) if length else 0):
-            return
-        status, due = int(self._answer[9:12]), self._due
-        self._answer, self._due = b"", 0.0
-        self._run.answered(self, status, due)
+        answer, due = self._answer, self._due
+        self._answer, self._answer_bytes, self._due = bytearray(), 0, 0.0
+        self._run.answered(self, answer, due)
 
 
 def client_context(d1: D1Config) -> ssl.SSLContext:
@@ -253,5 +329,6 @@ def merge(outcomes: Sequence[Outcome]) -> Outcome:
     for outcome in outcomes:
         merged.per_second += outcome.per_second
         merged.statuses += outcome.statuses
+        merged.pin_results += outcome.pin_results
         merged.latencies_ms += outcome.latencies_ms
     return merged

@@ -61,6 +61,28 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
 
+def capacity(seconds: Sequence[float]) -> float:
+    """Return the seconds of the machine for one: those who took *seconds* worked side by side."""
+    return 1 / sum(1 / each for each in seconds)
+
+
+def print_parts(what: str, rate: float, seconds: Mapping[str, Sequence[float]]) -> None:
+    """Print how much of what one request takes of the machine no service can leave out.
+
+    Args:
+        what: the kind of request.
+        rate: how many the service answers a second.
+        seconds: of the machine for each part, measured alone, in every round.
+    """
+    parts = {name: median(values) for name, values in seconds.items()}
+    heading(f"What one {what} takes of the machine, all cores together, in microseconds")
+    for name, taken in parts.items():
+        print(f"{name:<34}{taken * 1e6:>7.0f}   alone {1 / taken:.0f}/s")
+    least = sum(parts.values())
+    print(f"{'sum of these':<34}{least * 1e6:>7.0f}   would be {1 / least:.0f}/s")
+    print(f"{'the service':<34}{1e6 / rate:>7.0f}   is {rate:.0f}/s, ratio {rate * least:.2f}")
+
+
 def heading(text: str) -> None:
     """Print the title of a table."""
     print(f"\n{text}\n", flush=True)

@@ -18,7 +18,6 @@ server with its TLS account for. 1.0 cannot be beaten; what is missing to it is 
 frameworks, and waiting.
 """
 
-import multiprocessing
 import sys
 import tempfile
 import time
@@ -43,8 +42,8 @@ from benchmarks.deployment import (
     running,
     serving,
 )
-from benchmarks.load import Outcome, Plan, Target
-from benchmarks.measure import heading, machine, percentile
+from benchmarks.load import Crew, Outcome, Plan, Target, answer_jobs
+from benchmarks.measure import capacity, heading, machine, percentile, print_parts
 from cms.persistence import admin, tables
 from cms.sandbox.d1_client import D1Client
 from hsm.pkcs11 import Pkcs11Token
@@ -72,32 +71,6 @@ STATUS: Final = {"put": 204, "seccos": 204, "get": 200, "counter": 200, "tls": 2
 PUTS: Final = ("put", "seccos")
 
 
-class Crew:
-    """Processes that work at the same time, each on its part."""
-
-    def __init__(self, target: Target, issuer: Issuer, copy_url: str) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._pipes: list[Connection[Any, Any]] = []
-        for part in range(PROCESSES):
-            ours, theirs = spawn.Pipe()
-            arguments = (theirs, target, issuer, copy_url, part)
-            # Daemons end with this process.
-            spawn.Process(target=_work, args=arguments, daemon=True).start()
-            theirs.close()
-            self._pipes.append(ours)
-
-    def do(self, job: str, *arguments: object) -> Sequence[Any]:
-        """Let each process do a job of :func:`_work`; wait for all and return their results."""
-        for pipe in self._pipes:
-            pipe.send((job, arguments))
-        return [pipe.recv() for pipe in self._pipes]
-
-    def dismiss(self) -> None:
-        """End the processes."""
-        for pipe in self._pipes:
-            pipe.send(None)
-
-
 def _work(
     pipe: "Connection[Any, Any]", target: Target, issuer: Issuer, copy_url: str, part: int
 ) -> None:
@@ -109,9 +82,7 @@ def _work(
         "token": lambda seconds: floors.token_seconds(issuer, seconds),
         "commit": lambda seconds: floors.commit_seconds(copy_url, part, PROCESSES, seconds),
     }
-    while (message := pipe.recv()) is not None:
-        job, arguments = message
-        pipe.send(jobs[job](*arguments))
+    answer_jobs(pipe, jobs)
     floors.close_token()
 
 
@@ -159,9 +130,9 @@ class Bench:
     def measure_floors(self) -> None:
         """Measure each part of a PUT alone."""
         seconds = self.figures.seconds
-        seconds["token calls"].append(_capacity(self._crew.do("token", FLOOR_SECONDS)))
+        seconds["token calls"].append(capacity(self._crew.do("token", FLOOR_SECONDS)))
         seconds["two statements, one commit"].append(
-            _capacity(self._crew.do("commit", FLOOR_SECONDS))
+            capacity(self._crew.do("commit", FLOOR_SECONDS))
         )
         self._crew.do("prepare one")
         outcome = self._run("tls", Plan(self._tls_port, CONNECTIONS, 0.0, FLOOR_SECONDS))
@@ -193,7 +164,7 @@ def main() -> int:
         ):
             with D1Client(issuer.d1) as client:
                 target = Target(issuer.d1, client.new_token(), issuer.seccos_keys)
-            crew = Crew(target, issuer, copy_url)
+            crew = Crew(PROCESSES, _work, target, issuer, copy_url)
             bench = Bench(crew, ports[0], ports[2])
             bench.give_every_card_a_pin()
             for _ in range(ROUNDS):
@@ -209,7 +180,7 @@ def main() -> int:
     figures = bench.figures
     _print_requests(figures)
     _print_service(memory, calls)
-    _print_ratio(figures)
+    print_parts("PUT", median(figures.rates["put"]), figures.seconds)
     return _verdict(figures, moved)
 
 
@@ -239,17 +210,6 @@ def _print_service(memory: Sequence[float], calls: Mapping[str, Counter[str]]) -
         print(f"token calls of a {NAMES[kind]}: {counts.total()} ({listed})")
 
 
-def _print_ratio(figures: Figures) -> None:
-    rate = median(figures.rates["put"])
-    parts = {name: median(values) for name, values in figures.seconds.items()}
-    heading("What one PUT takes of the machine, all cores together, in microseconds")
-    for name, seconds in parts.items():
-        print(f"{name:<34}{seconds * 1e6:>7.0f}   alone {1 / seconds:.0f}/s")
-    least = sum(parts.values())
-    print(f"{'sum of these':<34}{least * 1e6:>7.0f}   would be {1 / least:.0f}/s")
-    print(f"{'the service':<34}{1e6 / rate:>7.0f}   is {rate:.0f}/s, ratio {rate * least:.2f}")
-
-
 def _verdict(figures: Figures, moved: int) -> int:
     """Say whether the service did what it was asked to: not how fast."""
     for (kind, status), count in figures.wrong.items():
@@ -257,11 +217,6 @@ def _verdict(figures: Figures, moved: int) -> int:
     if moved != figures.puts:
         print(f"{figures.puts} PUTs were accepted, counters moved by {moved}", file=sys.stderr)
     return 1 if figures.wrong or moved != figures.puts else 0
-
-
-def _capacity(seconds: Sequence[float]) -> float:
-    """Seconds of the machine for one: the processes work side by side."""
-    return 1 / sum(1 / each for each in seconds)
 
 
 def _token_calls(token: Pkcs11Token, issuer: Issuer, verb: str) -> Counter[str]:

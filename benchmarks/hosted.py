@@ -1,0 +1,453 @@
+"""Tokens, images and pages of the hosted face against a whole deployment, load on the same cores.
+
+As :mod:`benchmarks.requests`, on the cardholder listener: two workers behind TLS, a Postgres whose
+commits are on the disk before they are answered, a SoftHSM token, and two processes that make the
+load. Every token is asked for with a bearer of its own, so every bearer is verified; every image
+spends a token that the service issued, and every page submit a session that it opened, for which a
+JWE was made before the clock started. No card has more live tokens than the service lets it have.
+
+Every status and every ``X-Pin-Result`` is checked. At the end the answers must agree with the
+audit, the spent tokens and the change counters: that, and only that, makes the exit code 1.
+
+The ratio at the end compares the image rate with a service whose own code costs nothing, as
+:mod:`benchmarks.requests` does for PUT.
+"""
+
+import json
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import chain, repeat
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from benchmarks import floors, load
+from benchmarks.deployment import (
+    ISSUER,
+    Issuer,
+    database,
+    encrypt_json,
+    free_ports,
+    make_issuer,
+    open_token,
+    random_pin,
+    resident_mib,
+    running,
+    serving,
+)
+from benchmarks.load import Crew, Outcome, Plan, answer_jobs
+from benchmarks.measure import capacity, heading, machine, percentile, print_parts
+from cms.domain.cards import Verb
+from cms.domain.control import EndReason
+from cms.persistence import admin, tables
+from cms.persistence.control_statements import ISSUED
+from cms.sandbox import identity_provider
+from cms.sandbox.d1_client import D1Config
+from cms.sandbox.identity_provider import IdentityProvider
+from crypto.jose import base64url
+from crypto.pin_image import ImageStyle
+from hsm.pkcs11 import Pkcs11Token
+from hsm.port import CardRef, PinBlockType, SealedChange, SealedPin
+from hsm.vault import Vault
+
+WORKERS: Final = 2
+PROCESSES: Final = 2
+CONNECTIONS: Final = 12
+"""Of each process that makes load."""
+CARDS: Final = 1600
+"""A PIN that is set ends all else of its card: so many pages can be submitted in one round."""
+APP: Final = f"{ISSUER}-app"
+AUDIENCE: Final = "pins"
+ROUNDS: Final = 3
+ROUND_SECONDS: Final = 2.0
+HALF_SECONDS: Final = 4.0
+FLOOR_SECONDS: Final = 0.8
+START_SECONDS: Final = 0.3
+STOCK_SECONDS_MAX: Final = 30.0
+KINDS: Final = ("token", "image", "submit")
+NAMES: Final = {"token": "token issue", "image": "image", "submit": "page submit"}
+RATE_FIRST: Final = {"token": 1500, "image": 800, "submit": 600}
+"""As many a second are prepared for the first round; for others, a half more than were answered."""
+GOAL: Final = 150
+GOAL_P99_MS: Final = 150
+STATUS: Final = {"token": 200, "image": 200, "submit": 204, "set token": 200, "session": 200}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to send requests, and as whom."""
+
+    d1: D1Config
+    """For TLS: the cardholder listener does not ask for its certificate."""
+    identity: Path
+    """The directory of the identity provider's key."""
+    port: int
+
+
+class Generator:
+    """One process' share of the load: its own cards, so that no two processes meet on one."""
+
+    def __init__(self, target: Target, part: int) -> None:
+        self._target = target
+        self._provider = IdentityProvider(target.identity, AUDIENCE)
+        self._cards = range(part, CARDS, PROCESSES)
+        self._issued = 0
+        # The newest, of which no card has more than may be live.
+        self._tokens = deque[str](maxlen=2 * len(self._cards))
+        self._set_tokens: list[str] = []
+        self._sessions: list[Mapping[str, Any]] = []
+        self._kind = ""
+        self._requests: Iterator[bytes] = iter(())
+
+    def prepare(self, kind: str, count: int) -> Sequence[tuple[str, Outcome]]:
+        """Make *count* requests, or as many as cards allow; return what had to be asked first."""
+        asked = []
+        if kind == "image":
+            if (missing := count - len(self._tokens)) > 0:
+                asked = [self._ask("token", missing)]
+            count = min(count, len(self._tokens))
+        if kind == "submit":
+            self._tokens.clear()
+            self._sessions.clear()
+            asked = [self._ask("set token", min(count, len(self._cards)))]
+            asked += [self._ask("session", len(self._set_tokens))]
+            count = len(self._sessions)
+        self._make(kind, count)
+        return asked
+
+    def prepare_one(self) -> None:
+        """Make one GET, to be sent over and over to a server that does not look at it."""
+        self._kind = "bare"
+        self._requests = repeat(_request("GET", "/"))
+
+    def run(self, plan: Plan) -> Outcome:
+        """Send what was prepared, in its order."""
+        takers = {
+            "token": lambda answer: self._tokens.append(_json(answer)["token"]),
+            "set token": lambda answer: self._set_tokens.append(_json(answer)["token"]),
+            "session": lambda answer: self._sessions.append(_json(answer)),
+        }
+        outcome = load.send(plan, self._requests, self._target.d1, takers.get(self._kind))
+        self._issued += outcome.statuses.total() if self._kind == "token" else 0
+        return outcome
+
+    def _ask(self, kind: str, count: int) -> tuple[str, Outcome]:
+        """Have the service make what other requests need; the time it takes does not count."""
+        self._make(kind, count)
+        plan = Plan(self._target.port, CONNECTIONS, time.monotonic(), STOCK_SECONDS_MAX)
+        return kind, self.run(plan)
+
+    def _make(self, kind: str, count: int) -> None:
+        makers: dict[str, Callable[[int], bytes]] = {
+            "token": lambda number: self._token("/v1/card/pin/token", self._issued + number),
+            "image": lambda _: _request("GET", f"/details-image?token={self._tokens.pop()}"),
+            "set token": lambda number: self._token("/v1/card/set-pin/token", number),
+            "session": lambda _: _post("/pin-direct/session", token=self._set_tokens.pop()),
+            "submit": lambda _: self._submit(),
+        }
+        self._kind = kind
+        self._requests = iter([makers[kind](number) for number in range(count)])
+
+    def _token(self, path: str, number: int) -> bytes:
+        card = self._cards[number % len(self._cards)]
+        bearer = self._provider.issue(_card_id(card))
+        return _request("POST", path, f"x-client-key: {APP}", f"Authorization: Bearer {bearer}")
+
+    def _submit(self) -> bytes:
+        opened = self._sessions.pop()
+        session: str = opened["session"]
+        sid = base64url.encode(sha256(session.encode()).digest())
+        block = f"14{random_pin()}{secrets.token_hex(5).upper()}"
+        jwe = encrypt_json({"sid": sid, "block": block}, opened["key"])
+        return _post("/pin-direct/submit", session=session, jwe=jwe)
+
+
+def _card_id(number: int) -> str:
+    return f"card-{number:04}"
+
+
+def _post(path: str, **members: str) -> bytes:
+    return _request("POST", path, "Content-Type: application/json", body=json.dumps(members))
+
+
+def _request(method: str, path: str, *headers: str, body: str = "") -> bytes:
+    lines = (f"{method} {path} HTTP/1.1", "Host: localhost", *headers)
+    return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", body)).encode()
+
+
+def _json(answer: bytearray) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(answer.partition(load.HEADER_END)[2])
+    return content
+
+
+def _work(
+    pipe: "Connection[Any, Any]",
+    target: Target,
+    issuer: Issuer,
+    pin: SealedPin,
+    copy_url: str,
+    part: int,
+) -> None:
+    generator = Generator(target, part)
+    copied: list[bytes] = []
+
+    def stock() -> None:
+        cards = [_card_id(number) for number in range(part, CARDS, PROCESSES)]
+        copied[:] = floors.stock_tokens(copy_url, cards)
+
+    answer_jobs(
+        pipe,
+        {
+            "prepare": generator.prepare,
+            "prepare one": generator.prepare_one,
+            "run": generator.run,
+            "image": lambda seconds: floors.image_seconds(issuer, pin, ImageStyle(), seconds),
+            "stock": stock,
+            "burn": lambda seconds: floors.burn_seconds(copy_url, copied, seconds),
+        },
+    )
+    floors.close_token()
+
+
+@dataclass
+class Figures:
+    """What the rounds measured."""
+
+    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Of the machine, for each part of one image."""
+    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """By kind and status, whether they were measured or not."""
+    pin_results: Counter[str] = field(default_factory=Counter)
+
+
+class Bench:
+    """The measurements of one deployment."""
+
+    def __init__(self, crew: Crew, port: int, bare_port: int) -> None:
+        self._crew = crew
+        self._port = port
+        self._bare_port = bare_port
+        self.figures = Figures()
+
+    def warm_up(self, kind: str) -> None:
+        """Send a few; they are checked as all others are."""
+        self._prepare(kind, 100)
+        self._run(kind, Plan(self._port, CONNECTIONS, 0.0, ROUND_SECONDS))
+
+    def saturate(self, kind: str) -> None:
+        """Send as many requests as are answered."""
+        rates = self.figures.rates[kind]
+        rate = 1.5 * max(rates) if rates else RATE_FIRST[kind]
+        self._prepare(kind, int(rate * ROUND_SECONDS / PROCESSES))
+        outcome = self._run(kind, Plan(self._port, CONNECTIONS, 0.0, ROUND_SECONDS))
+        rates.append(outcome.per_second)
+        self.figures.latencies_ms[kind] += outcome.latencies_ms
+
+    def halve(self, kind: str) -> None:
+        """Send requests at half the rate of saturation."""
+        rate = median(self.figures.rates[kind]) / 2 / PROCESSES
+        self._prepare(kind, int(rate * HALF_SECONDS * 1.3))
+        plan = Plan(self._port, CONNECTIONS, 0.0, HALF_SECONDS, rate)
+        self.figures.latencies_ms[f"{kind} at half"] += self._run(kind, plan).latencies_ms
+
+    def measure_floors(self) -> None:
+        """Measure each part of an image alone."""
+        seconds = self.figures.seconds
+        token, drawing = zip(*self._crew.do("image", FLOOR_SECONDS), strict=True)
+        seconds["token calls"].append(capacity(token))
+        seconds["drawing"].append(capacity(drawing))
+        self._crew.do("stock")
+        burn = self._crew.do("burn", FLOOR_SECONDS)
+        seconds["two statements, one commit"].append(capacity(burn))
+        self._crew.do("prepare one")
+        outcome = self._run("bare", Plan(self._bare_port, CONNECTIONS, 0.0, FLOOR_SECONDS))
+        seconds["server, TLS and load generator"].append(1 / outcome.per_second)
+
+    def _prepare(self, kind: str, count: int) -> None:
+        for asked, outcome in chain(*self._crew.do("prepare", kind, count)):
+            self._note(asked, outcome)
+
+    def _run(self, kind: str, plan: Plan) -> Outcome:
+        plan = replace(plan, starts_at=time.monotonic() + START_SECONDS)
+        outcome = load.merge(self._crew.do("run", plan))
+        self._note(kind, outcome)
+        return outcome
+
+    def _note(self, kind: str, outcome: Outcome) -> None:
+        if kind == "bare":
+            return
+        for status, count in outcome.statuses.items():
+            self.figures.answers[kind, status] += count
+        self.figures.pin_results += outcome.pin_results
+
+
+def main() -> int:
+    """Measure and print."""
+    heading(f"Hosted face · {machine()}")
+    with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
+        directory = Path(name)
+        ports = free_ports(4)
+        token = open_token(directory)
+        issuer = make_issuer(directory, token, f"https://localhost:{ports[0]}", CARDS)
+        pins = _set_pins(token, issuer)
+        first_pin = next(iter(pins.values())).sealed_pin
+        assert first_pin is not None, "they came as ISO-0"
+        calls = _token_calls(token, issuer, first_pin)
+        with (
+            IdentityProvider(directory / "identity", AUDIENCE) as provider,
+            database(directory, issuer, pins) as (url, copy_url),
+        ):
+            _add_app(url)
+            settings = _settings(directory, ports[2], provider.jwks_url)
+            with (
+                serving(directory, ports, url, WORKERS, settings) as service,
+                running(("-m", "benchmarks.floors", str(ports[3])), directory / "floor.log"),
+            ):
+                target = Target(issuer.d1, directory / "identity", ports[2])
+                crew = Crew(PROCESSES, _work, target, issuer, first_pin, copy_url)
+                bench = Bench(crew, ports[2], ports[3])
+                for kind in KINDS:
+                    bench.warm_up(kind)
+                for _ in range(ROUNDS):
+                    for kind in KINDS:
+                        bench.saturate(kind)
+                    bench.measure_floors()
+                for kind in KINDS:
+                    bench.halve(kind)
+                crew.dismiss()
+                memory = resident_mib(service.pid)
+            stored = _stored(url)
+    token.close()
+    figures = bench.figures
+    _print_requests(figures)
+    print("\nresident memory of each worker, MiB: " + ", ".join(f"{mib:.0f}" for mib in memory))
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(calls.items()))
+    print(f"token calls of an image: {calls.total()} ({listed})")
+    print_parts("image", median(figures.rates["image"]), figures.seconds)
+    return _verdict(figures, stored)
+
+
+def _settings(directory: Path, port: int, jwks_url: str) -> dict[str, str]:
+    key = directory / "control-token.key"
+    key.write_bytes(os.urandom(32))
+    return {
+        "CMS_CARDHOLDER_URL": f"https://localhost:{port}",
+        "CMS_CARDHOLDER_PORT": str(port),
+        "CMS_CARDHOLDER_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
+        "CMS_CARDHOLDER_KEY_FILE": str(directory / "pki" / "server.key"),
+        "CMS_CONTROL_TOKEN_KEY_FILE": str(key),
+        "CMS_IDENTITY_ISSUER": identity_provider.ISSUER,
+        "CMS_IDENTITY_AUDIENCE": AUDIENCE,
+        "CMS_IDENTITY_JWKS_URL": jwks_url,
+    }
+
+
+def _set_pins(token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChange]:
+    """Give every card the same PIN, as if it had been imported with it."""
+    vault = Vault(token, lambda: datetime.now(UTC))
+    return {
+        card: vault.set_pin_from_jwe(
+            issuer.pin_jwe,
+            PinBlockType.ISO0,
+            issuer.vault_config,
+            card,
+            sealed.sealed_pan,
+            0,
+            floors.FACTS,
+        )
+        for card, sealed in issuer.sealed.items()
+    }
+
+
+def _add_app(url: str) -> None:
+    with admin.connect(url).begin() as connection:
+        admin.add_app(
+            connection,
+            ISSUER,
+            APP,
+            redirect_origins=[],
+            embed_origins=[],
+            failure_image_status=410,
+        )
+
+
+def _token_calls(token: Pkcs11Token, issuer: Issuer, pin: SealedPin) -> Counter[str]:
+    """Count the token calls of one image."""
+    counting = floors.CountingToken(token)
+    vault = floors.counted_vault(counting)
+    counting.calls.clear()
+    floors.draw_one_image(vault, issuer, pin, ImageStyle())
+    return counting.calls
+
+
+def _stored(url: str) -> Counter[str]:
+    """Count what the database has of tokens and PINs: audit events, tokens' ends, changes."""
+    found: Counter[str] = Counter()
+    with admin.connect(url).begin() as connection:
+        for event in admin.rows(connection, tables.audit_events, ISSUER):
+            found[f"audit {event['event']}"] += 1
+        for token in admin.rows(connection, tables.control_tokens, ISSUER):
+            found["tokens"] += 1
+            found[f"tokens {token['end_reason']}"] += 1
+        for card in admin.rows(connection, tables.cards, ISSUER):
+            found["changes"] += card["counter"]
+    return found
+
+
+def _print_requests(figures: Figures) -> None:
+    print(
+        f"{'':<14}{'goal/s':>7}{'median/s':>10}   {'rounds':<18}{'p50 ms':>8}{'p99 ms':>8}", end=""
+    )
+    print(f"{'p50 at half':>14}{'p99 at half':>13}{'goal':>7}")
+    for kind in KINDS:
+        rates = figures.rates[kind]
+        rounds = " ".join(f"{rate:.0f}" for rate in rates)
+        goal, goal_ms = (GOAL, GOAL_P99_MS) if kind == "image" else ("", "")
+        line = f"{NAMES[kind]:<14}{goal:>7}{median(rates):>10.0f}   {rounds:<18}"
+        for name, width in ((kind, 8), (f"{kind} at half", 14)):
+            latencies = figures.latencies_ms[name]
+            line += f"{percentile(latencies, 0.5):>{width}.1f}"
+            line += f"{percentile(latencies, 0.99):>{width - (width == 14)}.1f}"
+        print(f"{line}{goal_ms:>7}")
+
+
+def _verdict(figures: Figures, stored: Mapping[str, int]) -> int:
+    """Say whether the service did what it was asked to: not how fast."""
+    wrong = {each: n for each, n in figures.answers.items() if each[1] != STATUS[each[0]]}
+    for (kind, status), count in wrong.items():
+        print(f"wrong answers: {count} times {status} to {kind}", file=sys.stderr)
+    issued = figures.answers["token", 200] + figures.answers["set token", 200]
+    shown, submitted = figures.answers["image", 200], figures.answers["submit", 204]
+    agree = {
+        "tokens": (issued, stored["tokens"], stored[f"audit {ISSUED}"]),
+        "images": (
+            *(shown, figures.pin_results["shown"], figures.pin_results.total()),
+            *(stored[f"tokens {EndReason.SHOWN}"], stored[f"audit {Verb.GET_PIN}"]),
+        ),
+        "pages": (
+            *(submitted, stored["changes"]),
+            *(stored[f"tokens {EndReason.SET}"], stored[f"audit {Verb.SET_PIN}"]),
+        ),
+    }
+    differing = {what: counts for what, counts in agree.items() if len(set(counts)) != 1}
+    for what, counts in differing.items():
+        print(f"answers and database differ over {what}: {counts}", file=sys.stderr)
+    if not differing:
+        counted = ", ".join(f"{counts[0]} {what}" for what, counts in agree.items())
+        print(f"\nanswers, database and audit agree: {counted}")
+    return 1 if wrong or differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
