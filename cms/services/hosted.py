@@ -10,7 +10,6 @@ from cms.domain.control import CardOfHolder, Face, Grant, Purpose
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
-    DomainError,
     PinUnavailable,
     TryLater,
     ValueNotPossible,
@@ -19,6 +18,7 @@ from cms.persistence.store import Actor, Store
 from cms.services.apps import App, Apps
 from cms.services.control_tokens import ControlTokens, IssuedControl
 from cms.services.pins import SealAlarm, in_vault, readable
+from cms.services.set_page import REASONS
 from crypto.pin_image import ImageStyle
 from crypto.seccos.profile import SeccosProfile
 from hsm.config import VerificationBody, parse_body
@@ -28,12 +28,6 @@ from hsm.port import CardRef, ConfigKind, PinBlockType, VaultConfig
 
 FACE: Final = Face.HOSTED
 VERBS: Final[Mapping[Purpose, Verb]] = {Purpose.VIEW: Verb.GET_PIN, Purpose.SET: Verb.SET_PIN}
-#: What the audit says of a refusal.
-REASONS: Final[Mapping[type[DomainError], str]] = {
-    CardForbids: "CARD_STATE_FORBIDDEN",
-    PinUnavailable: "PIN_NOT_AVAILABLE",
-    ValueNotPossible: "VALUE_NOT_POSSIBLE",
-}
 log = logging.getLogger(__name__)
 
 

@@ -7,10 +7,21 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from cms.domain.cards import Verb, permit
 from cms.domain.control import EndReason, Face, Grant, Purpose
-from cms.domain.errors import ControlEnded, DomainError, PinForbidden, PinRefused, TryLater
+from cms.domain.errors import (
+    CardForbids,
+    ControlEnded,
+    CounterExhausted,
+    DomainError,
+    PinForbidden,
+    PinRefused,
+    PinUnavailable,
+    TryLater,
+    ValueNotPossible,
+)
 from cms.persistence.store import Actor, Store
 from cms.services.apps import App, Apps
 from cms.services.control_tokens import ControlTokens, OpenSession, sid
@@ -23,6 +34,17 @@ from hsm.keys import KeyRole
 from hsm.lane import Lane
 from hsm.port import CardRef, ConfigKind, VaultConfig
 
+#: What the audit says of a refusal.
+REASONS: Final[Mapping[type[DomainError], str]] = {
+    CardForbids: "CARD_STATE_FORBIDDEN",
+    ControlEnded: "CONTROL_ENDED",
+    CounterExhausted: "COUNTER_EXHAUSTED",
+    PinForbidden: "PIN_CHANGE_FORBIDDEN",
+    PinRefused: "PIN_REFUSED",
+    PinUnavailable: "PIN_NOT_AVAILABLE",
+    ValueNotPossible: "VALUE_NOT_POSSIBLE",
+}
+CANCELLED: Final = "CANCELLED"
 log = logging.getLogger(__name__)
 
 
@@ -87,15 +109,16 @@ class SetPage:
         await self._session(session)
         return await self._tokens.extend(session)
 
-    async def cancel(self, session: str) -> None:
+    async def cancel(self, session: str, correlation_id: str) -> None:
         """End a session as its cardholder wants; one that is over stays as it is.
 
         Raises:
             TryLater: the database is away.
         """
         with suppress(ControlEnded):
-            await self._session(session)
+            grant = await self._session(session)
             await self._tokens.end(session, EndReason.CANCELLED)
+            await self._refuse(grant, CANCELLED, Actor(grant.client_id, correlation_id))
 
     async def submit(self, session: str, jwe: str, correlation_id: str) -> None:
         """Take the PIN, store it and end the session.
@@ -103,27 +126,36 @@ class SetPage:
         Raises:
             PinForbidden: the policy refuses it, and there are tries left.
             ControlEnded: the session is not live, or is now over.
-            TryLater: database or vault are away; the session is over.
+            TryLater: database or vault are away; the session is over, and where the database
+                could not be told it ends by its time.
         """
         grant = await self._session(session)
-        actor = Actor(grant.client_id, correlation_id)
+        try:
+            await self._take(session, jwe, grant, Actor(grant.client_id, correlation_id))
+        except PinForbidden:
+            raise
+        except Exception:
+            # Whatever else it is, a defect too: nobody tries again with the same session.
+            await self._give_up(session)
+            raise
+
+    async def _take(self, session: str, jwe: str, grant: Grant, actor: Actor) -> None:
         try:
             await self._store_pin(session, jwe, grant, actor)
-        except PinForbidden:
-            await self._refuse(grant, "PIN_CHANGE_FORBIDDEN", actor)
-            if await self._tokens.count_try(session) == 0:
+        except PinForbidden as error:
+            # Counted first: a try that could not be recorded is none the less one.
+            left = await self._tokens.count_try(session)
+            await self._refuse(grant, REASONS[type(error)], actor)
+            if left == 0:
                 raise ControlEnded from None
             raise
         except TryLater:
-            await self._give_up(session)
             raise
         except SealAlarm as alarm:
             log.error("internal", exc_info=alarm)  # noqa: TRY400 - logs cut what it says
-            await self._give_up(session)
             raise TryLater from None
         except DomainError as error:
-            await self._refuse(grant, type(error).__name__, actor)
-            await self._give_up(session)
+            await self._refuse(grant, REASONS[type(error)], actor)
             raise ControlEnded from None
 
     async def _store_pin(self, session: str, jwe: str, grant: Grant, actor: Actor) -> None:

@@ -3,12 +3,14 @@
 import os
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from cms.persistence import admin
@@ -20,7 +22,16 @@ from cms.sandbox.softhsm import SoftHsm
 from crypto.jose import base64url
 from hsm.vault import Vault
 from tests.bank import run_sql
-from tests.deployment import Deployment, Enrolled, deployment, free_ports, new_database
+from tests.deployment import (
+    CrashingPostgres,
+    Deployment,
+    Enrolled,
+    deployment,
+    free_ports,
+    new_database,
+    wait_for,
+)
+from tests.e2e.load import patiently
 
 AUDIENCE = "pins"
 APP = "firstbank1-app"
@@ -44,6 +55,17 @@ class Desk:
     def post(self, path: str) -> httpx.Response:
         headers = {"x-client-key": APP, "Authorization": f"Bearer {self.bearer}"}
         return self.http.post(path, headers=headers)
+
+    def submission(self, pin: str) -> dict[str, str]:
+        """Open a set page, and make what its script sends for *pin*."""
+        issued = self.post("/v1/card/set-pin/token").json()
+        page = self.http.get(issued["hostedPageUrl"])
+        assert page.status_code == 200
+        assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+        opened = self.http.post("/pin-direct/session", json={"token": issued["token"]}).json()
+        sid = base64url.encode(sha256(opened["session"].encode()).digest())
+        jwe = encrypt({"sid": sid, "block": f"14{pin}0123456789"}, opened["key"])
+        return {"session": opened["session"], "jwe": jwe}
 
 
 @contextmanager
@@ -70,18 +92,15 @@ def open_desk(prepared: Deployment, vault: Vault, provider: IdentityProvider) ->
         yield Desk(http, provider.issue(HOLDER), d1, service.log)
 
 
-@pytest.fixture(scope="module")
-def desk(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
-) -> Iterator[Desk]:
-    directory = tmp_path_factory.mktemp("cardholder")
+@contextmanager
+def serving(directory: Path, database_url: str, softhsm: SoftHsm, vault: Vault) -> Iterator[Desk]:
     key = directory / "control-token.key"
     key.write_bytes(os.urandom(32))
     (port,) = free_ports(1)
     with IdentityProvider(directory / "identity", AUDIENCE) as provider:
         prepared = deployment(
             directory,
-            new_database(postgres),
+            database_url,
             softhsm,
             cardholder_url=f"https://localhost:{port}",
             cardholder_port=port,
@@ -94,6 +113,15 @@ def desk(
         )
         with open_desk(prepared, vault, provider) as opened:
             yield opened
+
+
+@pytest.fixture(scope="module")
+def desk(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+) -> Iterator[Desk]:
+    directory = tmp_path_factory.mktemp("cardholder")
+    with serving(directory, new_database(postgres), softhsm, vault) as desk:
+        yield desk
 
 
 def test_a_pin_set_by_d1_is_shown_once_as_an_image(desk: Desk) -> None:
@@ -110,17 +138,47 @@ def test_a_pin_set_by_d1_is_shown_once_as_an_image(desk: Desk) -> None:
 
 
 def test_a_pin_set_on_the_page_is_read_by_d1(desk: Desk) -> None:
-    issued = desk.post("/v1/card/set-pin/token").json()
-    page = desk.http.get(issued["hostedPageUrl"])
-    assert page.status_code == 200
-    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
-    opened = desk.http.post("/pin-direct/session", json={"token": issued["token"]}).json()
-    sid = base64url.encode(sha256(opened["session"].encode()).digest())
-    jwe = encrypt({"sid": sid, "block": "1452730123456789"}, opened["key"])
-    answer = desk.http.post("/pin-direct/submit", json={"session": opened["session"], "jwe": jwe})
+    answer = desk.http.post("/pin-direct/submit", json=desk.submission("5273"))
     assert answer.status_code == 204, answer.text
     with desk.d1.client() as d1:
         assert d1.get_pin(CARD, desk.d1.bank.pans[CARD]) == "5273"
+
+
+def test_a_database_that_is_lost_in_the_middle_shows_nothing_and_stores_nothing(
+    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, vault: Vault
+) -> None:
+    url = new_database(own_postgres)
+    with serving(tmp_path, url, softhsm, vault) as desk, ThreadPoolExecutor() as pool:
+        pan = desk.d1.bank.pans[CARD]
+        with desk.d1.client() as d1:
+            d1.set_pin(CARD, "4071", pan)
+        image_url = desk.post("/v1/card/pin/token").json()["imageUrl"]
+        members = desk.submission("5273")
+        with closing(psycopg.connect(url)) as other:
+            other.execute("SELECT FROM cards FOR UPDATE")
+            other.execute("SELECT FROM control_tokens FOR UPDATE")
+            image = pool.submit(desk.http.get, image_url)
+            submit = pool.submit(desk.http.post, "/pin-direct/submit", json=members)
+            wait_for(lambda: waiting(url) == 2)
+            own_postgres.crash()
+        assert (image.result().status_code, submit.result().status_code) == (503, 503)
+        assert image.result().headers["X-Pin-Result"] == "failed"
+        assert submit.result().json() == {"message": "Internal server error"}
+        own_postgres.recover(tmp_path / "postgres.log")
+        with desk.d1.client() as d1:
+            assert patiently(lambda: d1.get_pin(CARD, pan)) == "4071"
+        assert run_sql(url, "SELECT spent_at, end_reason FROM control_tokens"
+                       " WHERE purpose = 'view'") == [(None, None)]  # fmt: skip
+        assert run_sql(url, "SELECT event, reason FROM audit_events WHERE actor = %s"
+                       " AND event LIKE 'pin.%%'", APP) == []  # fmt: skip
+
+
+def waiting(url: str) -> int:
+    """Count the statements that wait for a lock."""
+    ((count,),) = run_sql(
+        url, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    )
+    return int(count)
 
 
 @pytest.mark.parametrize(("method", "path"), D1_ROUTES)

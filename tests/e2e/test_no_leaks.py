@@ -1,36 +1,56 @@
-"""No PIN, PIN block or PAN in any answer, log line, database dump or database log."""
+"""No PIN, PIN block or PAN in any answer, log line, database dump, database log or process list.
+
+What stands for a person or a client, such as a token or a secret, is in none of them either, but
+for the one answer that hands it out.
+"""
 
 import base64
 import itertools
 import json
 import logging
+import os
 import secrets
 import subprocess
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
 from psycopg import sql
+from starlette.routing import Route
 
 from cms.app import Application
 from cms.faces.oauth import TOKEN_PATH
 from cms.logs import JsonLines, RequestLog
+from cms.persistence import admin
+from cms.sandbox import identity_provider
 from cms.sandbox.d1_client import encrypt, iso0_block
+from cms.sandbox.identity_provider import IdentityProvider
 from cms.sandbox.postgres import Postgres, _binary
+from cms.services import set_page
+from cms.services.hosted import Reveal
 from cms.services.pins import Pins
+from crypto.jose import base64url
 from hsm.vault import Vault
 from tests.bank import PANS, Bank, add_card, open_bank, run_sql
+from tests.deployment import command_line, family
 from tests.service import PUBLIC_URL, d1, running, with_certificate
 
 pytestmark = pytest.mark.anyio
 
 CARD = "canary-card"
 PAN = "4539578763621486"
+APP, AUDIENCE, HOLDER = "testbank01-app", "pins", "canary-holder"
+CARDHOLDER_URL = "https://cards.test"
 METHODS = ("GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
 
@@ -74,22 +94,43 @@ class House:
     application: Application
     bank: Bank
     canary: Canary
+    bearer: str
     log: LogLines
     answers: list[str] = field(default_factory=list)
+    credentials: set[str] = field(default_factory=set)
+    """Good for something in somebody's hands: tokens, sessions, secrets."""
 
     async def keep(self, answer: httpx.Response) -> httpx.Response:
         self.answers.append(f"{answer.status_code} {answer.headers} {answer.text}")
         return answer
 
     def leaks(self) -> set[str]:
-        """Name the places where the canary is."""
+        """Name the places where the canary or a credential is."""
         places = {
             "answer": "\n".join(self.answers),
             "log": "\n".join(self.log.lines),
             "database": self.dump(),
             "log of the database": self.postgres_log(),
+            "process list": "\n".join(map(command_line, (os.getpid(), *family(os.getpid())))),
         }
-        return {name for name, text in places.items() if self.canary.found_in(text)}
+        return {
+            name
+            for name, text in places.items()
+            if self.canary.found_in(text) or self.credential_in(text.lower())
+        }
+
+    def credential_in(self, text: str) -> bool:
+        """Look for credentials as they are, as hexadecimal, and unsalted."""
+        return any(
+            form in text
+            for credential in self.credentials
+            for form in (
+                credential.lower(),
+                credential.encode().hex(),
+                sha256(credential.encode()).hexdigest(),
+                base64url.encode(sha256(credential.encode()).digest()).lower(),
+            )
+        )
 
     def dump(self) -> str:
         command = [_binary("pg_dump"), f"--dbname={self.url}"]
@@ -105,22 +146,51 @@ async def house(
     database_url: str, postgres: Postgres, tmp_path: Path, vault: Vault
 ) -> AsyncIterator[House]:
     canary, log = Canary(), LogLines()
+    key = tmp_path / "control-token.key"
+    key.write_bytes(secrets.token_bytes(32))
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(log)
     root.setLevel(logging.DEBUG)
     try:
-        bank = open_bank(database_url, vault, policy={"length_max": 12})
+        bank = open_bank(database_url, vault, policy={"length_max": 12, "page_length_max": 12})
         add_card(database_url, vault, bank, CARD, PAN)
-        async with (
-            running(database_url, tmp_path, vault) as application,
-            d1(application, bank) as caller,
-        ):
-            assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
-            assert await caller.pin(CARD) == canary.pin
-            yield House(database_url, postgres, application, bank, canary, log)
+        open_app(database_url)
+        with IdentityProvider(tmp_path / "identity", AUDIENCE) as provider:
+            async with (
+                running(
+                    database_url,
+                    tmp_path,
+                    vault,
+                    cardholder_url=CARDHOLDER_URL,
+                    control_token_key_file=key,
+                    identity_issuer=identity_provider.ISSUER,
+                    identity_audience=AUDIENCE,
+                    identity_jwks_url=provider.jwks_url,
+                ) as application,
+                d1(application, bank) as caller,
+            ):
+                assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
+                assert await caller.pin(CARD) == canary.pin
+                bearer = provider.issue(HOLDER)
+                house = House(database_url, postgres, application, bank, canary, bearer, log)
+                house.credentials.update((bearer, bearer.rpartition(".")[2], bank.secret))
+                yield house
     finally:
         root.removeHandler(log)
         root.setLevel(level)
+
+
+def open_app(url: str) -> None:
+    """Register an app, and give the card a cardholder."""
+    with admin.transaction(url) as database:
+        admin.add_app(
+            database,
+            *("testbank01", APP),
+            redirect_origins=["https://app.example"],
+            embed_origins=[],
+            failure_image_status=410,
+        )
+    run_sql(url, "UPDATE cards SET cardholder_id = %s WHERE card_id = %s", HOLDER, CARD)
 
 
 async def test_junk_on_every_route_of_every_listener_brings_nothing_out(
@@ -167,14 +237,96 @@ async def send_good_and_nearly_good_pins(house: House) -> None:
             )
 
 
+async def test_a_pin_that_is_shown_and_set_leaves_nothing_behind(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cardholder(house) as http:
+        view, session = await open_all(house, http)
+        for _ in range(2):
+            await house.keep(await http.get("/details-image", params={"token": view}))
+        for pin in ("1" * 12, house.canary.pin):
+            members = {"session": session["session"], "jwe": page_jwe(session, pin)}
+            await house.keep(await http.post("/pin-direct/submit", json=members))
+        # The canary, in a session that is over, and in one that is told something else.
+        await house.keep(await http.post("/pin-direct/submit", json=members))
+        _, other = await open_all(house, http)
+        members = {"session": other["session"], "jwe": page_jwe(session, house.canary.pin)}
+        await house.keep(await http.post("/pin-direct/submit", json=members))
+        await break_the_pages(house, http, monkeypatch)
+
+    seen = [answer.split(" ")[0] for answer in house.answers]
+    assert seen == ["200", "410", "422", "204", "410", "410", *["500"] * 3]
+    assert "control_tokens" in house.dump()
+    assert house.leaks() == set()
+
+
+@asynccontextmanager
+async def cardholder(house: House) -> AsyncIterator[httpx.AsyncClient]:
+    """Call the cardholder listener with what an app has for its cardholder."""
+    transport = httpx.ASGITransport(
+        house.application.listeners["cardholder"], raise_app_exceptions=False
+    )
+    headers = {"x-client-key": APP, "authorization": f"Bearer {house.bearer}"}
+    async with httpx.AsyncClient(
+        transport=transport, base_url=CARDHOLDER_URL, headers=headers
+    ) as http:
+        yield http
+
+
+async def open_all(house: House, http: httpx.AsyncClient) -> tuple[str, dict[str, Any]]:
+    """Get a token for an image, and a page session; both are credentials, as is its token."""
+    view, set_ = [
+        (await http.post(f"/v1/card/{purpose}/token")).json()["token"]
+        for purpose in ("pin", "set-pin")
+    ]
+    await http.get("/pin-direct/set", params={"token": set_})
+    answer = await http.post("/pin-direct/session", json={"token": set_})
+    session: dict[str, Any] = answer.json()
+    tokens = {view, set_}
+    house.credentials.update(tokens | {UUID(token).hex for token in tokens})
+    house.credentials.add(session["session"])
+    return view, session
+
+
+def page_jwe(session: dict[str, Any], pin: str) -> str:
+    sid = base64url.encode(sha256(session["session"].encode()).digest())
+    return encrypt({"sid": sid, "block": f"1{len(pin):X}{pin}".ljust(16, "7")}, session["key"])
+
+
+async def break_the_pages(
+    house: House, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fail at each step of a cardholder's, with all that is secret in the message."""
+    view, session = await open_all(house, http)
+
+    async def broken(*arguments: object) -> None:
+        raise KeyError(arguments, house.canary.pin, PAN) from ValueError(sorted(house.credentials))
+
+    members = {"session": session["session"], "jwe": page_jwe(session, house.canary.pin)}
+    with monkeypatch.context() as patch:
+        patch.setattr(Reveal, "image", broken)
+        patch.setattr(set_page.SetPage, "submit", broken)
+        patch.setattr(set_page.SetPage, "open", broken)
+        await house.keep(await http.get("/details-image", params={"token": view}))
+        await house.keep(await http.post("/pin-direct/submit", json=members))
+        set_ = (await http.post("/v1/card/set-pin/token")).json()["token"]
+        house.credentials.add(set_)
+        await house.keep(await http.post("/pin-direct/session", json={"token": set_}))
+
+
 async def send_junk(house: House) -> None:
     """Put the canary where it does not belong, on every route, as a stranger and as a client."""
     async with d1(house.application, house.bank) as caller:
         bearer = await caller.bearer()
     certificates = {"stranger": None, "client": house.bank.certificate}
+    house.credentials.add(bearer["Authorization"].removeprefix("Bearer "))
     for (listener, path), (who, presented) in itertools.product(
         routes(house.application), certificates.items()
     ):
+        if listener == "cardholder":  # it asks nobody for a certificate
+            if who == "client":
+                await send_junk_as_an_app(house, path)
+            continue
         app = with_certificate(house.application.listeners[listener], presented)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
@@ -188,12 +340,23 @@ async def send_junk(house: House) -> None:
                     )
 
 
+async def send_junk_as_an_app(house: House, path: str) -> None:
+    async with cardholder(house) as http:
+        for secret in (house.canary.pin, house.canary.pan):
+            for request in junk(path, house.bank.issuer_id, secret):
+                await house.keep(
+                    await http.request(
+                        request.method, request.path, headers=request.headers, content=request.body
+                    )
+                )
+
+
 def routes(application: Application) -> Iterator[tuple[str, str]]:
     """List the paths of every listener, and some that no listener has."""
     for name, listener in application.listeners.items():
         assert isinstance(listener, RequestLog)
         assert isinstance(listener._app, FastAPI)
-        paths = set(listener._app.openapi()["paths"])
+        paths = {route.path for route in listener._app.routes if isinstance(route, Route)}
         assert paths
         for path in sorted(paths | {"/", "/unknown/{cardId}"}):
             yield name, path
@@ -214,11 +377,11 @@ class Junk:
 
 def junk(path: str, issuer_id: str, secret: str) -> Iterator[Junk]:
     """Yield requests to *path* that carry *secret*, one place at a time."""
-    good = path.format(issuerId=issuer_id, cardId=CARD)
     text = quote(secret, safe="")
+    good = filled(path, issuer_id, CARD)
     for method in METHODS:
-        yield Junk(method, path.format(issuerId=issuer_id, cardId=text), {})
-        yield Junk(method, path.format(issuerId=text[:10], cardId=text[:48]), {})
+        yield Junk(method, filled(path, issuer_id, text), {})
+        yield Junk(method, filled(path, text[:10], text[:48]), {})
         yield Junk(method, f"{good}?pin={text}&{text}={text}#{text}", {})
         yield Junk(method, f"{good}/{text}", {})
     basic = base64.b64encode(f"{secret}:{secret}".encode()).decode()
@@ -248,6 +411,11 @@ def junk(path: str, issuer_id: str, secret: str) -> Iterator[Junk]:
             yield Junk(method, good, {}, body)
             form = {"content-type": "application/x-www-form-urlencoded"}
             yield Junk(method, good, form, body)
+
+
+def filled(path: str, issuer_id: str, card_id: str) -> str:
+    """Fill the places of a path; what it calls otherwise than D1 does gets what a card id gets."""
+    return path.format_map(defaultdict(lambda: card_id, issuerId=issuer_id))
 
 
 def bodies(secret: str) -> Iterator[bytes]:
@@ -304,9 +472,20 @@ async def leak_into_the_log_of_the_database(house: House) -> None:
         connection.execute(careless)
 
 
+async def leak_a_credential_into_the_log(house: House) -> None:
+    logging.getLogger("cms.careless").debug("careless", extra={"reason": house.bearer})
+
+
+async def leak_a_hash_without_a_key_into_the_database(house: House) -> None:
+    digest = sha256(house.bearer.encode()).digest()
+    run_sql(house.url, "UPDATE cards SET sealed_pin = %s WHERE card_id = %s", digest, CARD)
+
+
 @pytest.mark.parametrize(
     ("leak", "place"),
     [
+        (leak_a_credential_into_the_log, "log"),
+        (leak_a_hash_without_a_key_into_the_database, "database"),
         (leak_into_an_answer, "answer"),
         (leak_into_the_log, "log"),
         (leak_into_the_database, "database"),

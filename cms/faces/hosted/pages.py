@@ -63,7 +63,7 @@ class Pages:
             "expiresInSeconds": opening.session.expires_in_seconds,
             "warnSeconds": WARN_SECONDS,
             "digitsMin": policy.length_min,
-            "digitsMax": policy.length_max,
+            "digitsMax": policy.page_length_max,
             "refuseRepeated": policy.refuse_repeated,
             "refuseRuns": policy.refuse_runs,
             "key": dict(opening.key),
@@ -88,7 +88,7 @@ class Pages:
     async def cancel(self, request: Request) -> Response:
         """End a session, as its cardholder wants."""
         (session,) = await _members(request, "session")
-        await self.pages.cancel(session)
+        await self.pages.cancel(session, request.scope["log"]["correlation_id"])
         return Response(status_code=204, headers=NO_STORE)
 
     async def _look(self, token: str, request: Request) -> tuple[Grant, App]:

@@ -1,5 +1,6 @@
 """The second deployment: a request with ``x-us-env: true`` is sent on, its answer handed back."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,20 +37,24 @@ class Relay:
         headers["x-correlation-id"] = request.scope["log"]["correlation_id"]
         url = self.base_url.rstrip("/") + request.url.path
         try:
-            async with self.http.stream(
-                request.method,
-                url,
-                content=body,
-                headers=headers,
-                timeout=TIMEOUT_SECONDS,
-                follow_redirects=False,
-            ) as answer:
+            # As a whole: httpx counts from one piece to the next.
+            async with (
+                asyncio.timeout(TIMEOUT_SECONDS),
+                self.http.stream(
+                    request.method,
+                    url,
+                    content=body,
+                    headers=headers,
+                    timeout=None,
+                    follow_redirects=False,
+                ) as answer,
+            ):
                 received = bytearray()
                 async for piece in answer.aiter_bytes():
                     received += piece
                     if len(received) > ANSWER_BYTES_MAX:
                         raise TryLater
-        except httpx.HTTPError:
+        except (httpx.HTTPError, TimeoutError):
             raise TryLater from None
         if answer.status_code < STATUS_MIN or answer.status_code in REDIRECTS:
             raise TryLater

@@ -170,11 +170,12 @@ async def opened(
     step_up_acr: str | None = None,
     lane: Lane | None = None,
     store: Store | None = None,
+    provider: Provider | None = None,
 ) -> AsyncIterator[Counter]:
     """Serve the face over the scene's store and vault, with a limit of guesses of its own."""
     health = scene.application.health
     store, lane = store or health.store, lane or health.lane
-    provider = Provider(public(ec_key()))
+    provider = provider or Provider(public(ec_key()))
     identity: IdentityProvider = provider.known_at(Clock(), step_up_acr)
     counters: list[Counter] = []
 

@@ -1,11 +1,15 @@
 """Status and body of every answer are those of the published contract, in its order."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
+from cms.faces.hosted import relay
+from cms.faces.hosted.app import hosted_app
 from tests.cms.faces.hosted.counter import (
     FRAME,
     KEY,
@@ -26,6 +30,7 @@ FORBIDDEN = (403, {"message": "Not authorized"})
 NO_CARD = (404, {"message": "Card not found"})
 LATER = (503, {"message": "Internal server error"})
 PURPOSES = ("pin", "set-pin")
+HOSTED_PARTS = ("store", "tokens", "directory", "lane", "identity", "guesses", "http")
 
 
 def refusal(answer: httpx.Response) -> tuple[int, Any]:
@@ -217,6 +222,23 @@ async def test_the_second_deployment_gets_the_request_and_its_answer_is_handed_b
             assert away.headers["retry-after"]
 
 
+async def test_a_second_deployment_that_answers_without_end_is_away(
+    with_apps: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dripping(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"{"
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(relay, "TIMEOUT_SECONDS", 0.05)
+    async with opened(with_apps, us=True) as counter:
+        counter.us_answer = httpx.Response(200, stream=Dripping())
+        assert refusal(await counter.ask("pin", "anybody", x_us_env="true")) == LATER
+        counter.us.clear()
+        assert refusal(await counter.ask("pin", "nobody", x_us_env="false")) == NO_CARD
+        assert counter.us == []
+
+
 # Web pages of apps.
 
 
@@ -255,3 +277,19 @@ async def test_what_is_no_route_is_not_found(counter: Counter, path: str) -> Non
     answer = await counter.http.get(path)
     assert refusal(answer) == (404, {"message": "Not found"})
     assert str(answer.url).startswith(PUBLIC_URL)
+
+
+async def test_addresses_in_answers_are_of_the_settings_whatever_a_request_says(
+    counter: Counter,
+) -> None:
+    _, holder = await counter.holder()
+    lies = {"host": "evil.example", "x_forwarded_host": "evil.example", "x_forwarded_proto": "http"}
+    for purpose, member in (("pin", "imageUrl"), ("set-pin", "hostedPageUrl")):
+        url = (await counter.ask(purpose, holder, **lies)).json()[member]
+        assert url.startswith(f"{PUBLIC_URL}/")
+
+
+@pytest.mark.parametrize("url", ["http://cards.test", "cards.test", "", "HTTPS://cards.test"])
+def test_a_cardholder_address_is_https(url: str) -> None:
+    with pytest.raises(ValueError, match="not https"):
+        hosted_app(public_url=url, **dict.fromkeys(HOSTED_PARTS))  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ async def test_a_pin_set_on_the_page_is_what_d1_reads(counter: Counter) -> None:
         "expiresInSeconds": opened["expiresInSeconds"],
         "warnSeconds": 20,
         "digitsMin": 4,
-        "digitsMax": 8,
+        "digitsMax": 4,
         "refuseRepeated": True,
         "refuseRuns": True,
         "embedded": False,
