@@ -1,4 +1,4 @@
-"""The demo: a whole deployment on this machine, under ``var/``, and D1's side of a conversation.
+"""The demo: a whole deployment on this machine, under ``var/``, and its partners' conversations.
 
 The first run sets everything up (:mod:`cms.sandbox.set_up`), later runs start what is there.
 Nothing listens beyond this machine.
@@ -16,10 +16,16 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.request import urlopen
 
-from cms.sandbox import d1_seccos, pki
+from cms.sandbox import d1_seccos, hosted_client, pki
 from cms.sandbox.d1_client import D1Client, D1Error, load
+from cms.sandbox.host_page import HostPage
+from cms.sandbox.hosted_client import HostedClient, HostedError
+from cms.sandbox.identity_provider import IdentityProvider
 from cms.sandbox.postgres import Postgres, PostgresError, exit_on_sigterm
 from cms.sandbox.set_up import (
+    ACCESS_TOKEN,
+    AUDIENCE,
+    CARDHOLDER,
     HOST_KEY,
     ISSUERS,
     ROOT,
@@ -28,19 +34,35 @@ from cms.sandbox.set_up import (
     TRANSCRIPT_CARD,
     VAR,
     base_url,
+    cardholder_url,
+    free_port,
     is_set_up,
     pan_of,
+    register_app,
     set_up,
     write_environment,
     write_sandbox,
 )
 from cms.sandbox.softhsm import SoftHsm, SoftHsmError
-from cms.sandbox.transcript import Step, TranscriptError, seccos_transcript, transcript
+from cms.sandbox.transcript import (
+    Step,
+    TranscriptError,
+    hosted_transcript,
+    seccos_transcript,
+    transcript,
+)
 from cms.sandbox.verification_host import ExportError, kinds_by_card
 
 READY_SECONDS_MAX: Final = 30.0
 STOP_SECONDS_MAX: Final = 10.0
 PIN_DIGITS: Final = 4
+PAGE_PORT: Final = 8445
+#: The demo may be left running.
+ACCESS_TOKEN_SECONDS: Final = 24 * 3600
+ERRORS: Final = (
+    *(SoftHsmError, PostgresError),
+    *(D1Error, HostedError, TranscriptError, ExportError),
+)
 #: Whatever becomes of the demo, the kernel ends the service with it.
 ENDS_WITH_THE_DEMO: Final = ("setpriv", "--pdeathsig=TERM")
 
@@ -56,26 +78,37 @@ def run(*, once: bool) -> int:
         token = SoftHsm(VAR / "softhsm")
         new_token = token.ensure()
         pki.ensure(VAR / "pki")
-        with Postgres(VAR / "postgres") as postgres:
-            write_environment(postgres.url())
+        with (
+            Postgres(VAR / "postgres") as postgres,
+            IdentityProvider(VAR / "identity", AUDIENCE) as identity,
+        ):
+            write_environment(postgres.url(), identity.jwks_url)
             if new_token or not is_set_up(postgres):
                 if not new_token:
-                    # Of a set-up that was interrupted; imported once more, a key would be the
-                    # second generation, and the configuration names the first.
+                    # Of a set-up that was interrupted, or is older; imported once more, a key
+                    # would be the second generation, and the configuration names the first.
                     token.remove()
                     token.ensure()
                 set_up(postgres)
-            write_sandbox()
-            with _service() as serving:
-                print(f"\nServing on {base_url()} after {time.monotonic() - started:.1f} s.\n")
-                _show(_converse())
+            page_port = free_port(PAGE_PORT)
+            register_app(page_port)
+            _log_in(identity)
+            write_sandbox(page_port)
+            with _service() as serving, _host_page(page_port) as page:
+                print(
+                    f"\nServing D1 on {base_url()} and cardholders on {cardholder_url()} "
+                    f"after {time.monotonic() - started:.1f} s.\n"
+                )
+                _show("Thales D1 calls", _converse())
+                print()
+                _show("An app, and its cardholder, call", _converse_as_app())
                 _show_verification_values()
-                _say_what_next()
+                _say_what_next(page.url)
                 if not once:
                     serving.wait()
                     print("The service ended; its log is var/service.log", file=sys.stderr)
                     return 1
-    except (SoftHsmError, PostgresError, D1Error, TranscriptError, ExportError) as error:
+    except ERRORS as error:
         print(f"the demo ended: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -123,6 +156,25 @@ def _converse() -> Iterator[Step]:
         yield from seccos_transcript(client, d1_seccos.load(SANDBOX), _two_pins())
 
 
+def _converse_as_app() -> Iterator[Step]:
+    with HostedClient(hosted_client.load(SANDBOX)) as app, D1Client(load(SANDBOX)) as client:
+        pin, _ = _two_pins()
+        pan = pan_of(TRANSCRIPT_CARD)
+        yield from hosted_transcript(app, client, TRANSCRIPT_CARD, pan, pin)
+
+
+def _log_in(identity: IdentityProvider) -> None:
+    """Give the app what its cardholder would get from the identity provider."""
+    ACCESS_TOKEN.parent.mkdir(mode=0o700, exist_ok=True)
+    identity.write_token(ACCESS_TOKEN, CARDHOLDER, seconds=ACCESS_TOKEN_SECONDS)
+
+
+def _host_page(port: int) -> HostPage:
+    pki_files = VAR / "pki"
+    app = hosted_client.load(SANDBOX)
+    return HostPage(app, pki_files / "server.pem", pki_files / "server.key", port)
+
+
 def _show_verification_values() -> None:
     """Open what the issuer's authorisation host gets; name the values and show none."""
     words = ("cms", "verification", "export", ISSUERS[0])
@@ -141,20 +193,28 @@ def _show_verification_values() -> None:
     print("  JWEs to the authorisation host, opened with var/host/private.jwk; no value is shown")
 
 
-def _show(steps: Iterator[Step]) -> None:
-    print(f"  {'Thales D1 calls':<36}{'HTTP':<6}{'ms':>7}   what it shows")
+def _show(who: str, steps: Iterator[Step]) -> None:
+    print(f"  {who:<36}{'HTTP':<6}{'ms':>7}   what it shows")
     for step in steps:
         print(f"  {step.call:<36}{step.status:<6}{step.milliseconds:>7.1f}   {step.shows}")
 
 
-def _say_what_next() -> None:
+def _say_what_next(page_url: str) -> None:
     print(
-        """
+        f"""
+See and set the PIN of {TRANSCRIPT_CARD} in a browser, as the app's cardholder:
+
+  {page_url}
+
+The browser must trust var/pki/ca.pem: import it as an authority, or accept the warning of both
+addresses, this one and {cardholder_url()}, to which the page links.
+
 Try next, in another terminal of this directory (. .venv/bin/activate):
 
   python -m cms d1 counter card-0001         how often the PIN of a card was changed
   python -m cms d1 set-pin card-0001         set it, as D1 does
   python -m cms d1 get-pin card-0001         read it back, as D1 does
+  python -m cms d1 get-pin card-0003         what was set on the page
   python -m cms d1 set-pin card-0004 --seccos
                                              set it as "PIN 3DES Seccos"; that is never read back
   python -m cms audit list demobank01        what the issuer sees of it

@@ -13,11 +13,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
-from cms.sandbox import pki
+from cms.sandbox import host_page, identity_provider, pki
 from cms.sandbox.d1_client import encrypt
 from cms.sandbox.postgres import Postgres
 from cms.sandbox.softhsm import SoftHsm
@@ -29,6 +29,11 @@ SANDBOX: Final = VAR / "sandbox.json"
 D1_KEY: Final = VAR / "d1" / "private.jwk"
 HOST_KEY: Final = VAR / "host" / "private.jwk"
 SECCOS_KEYS: Final = VAR / "d1" / "seccos-keys.json"
+CONTROL_TOKEN_KEY: Final = VAR / "control-token.key"
+ACCESS_TOKEN: Final = VAR / "app" / "access-token"
+#: Written last. A set-up that makes more than the one before it has a higher number.
+SET_UP_KIND: Final = VAR / "set-up"
+KIND: Final = "2"
 ISSUERS: Final = ("demobank01", "demobank02")
 #: Test PANs that card schemes and processors publish.
 PANS: Final[Mapping[str, Sequence[str]]] = {
@@ -40,6 +45,11 @@ PANS: Final[Mapping[str, Sequence[str]]] = {
 }
 TRANSCRIPT_CARD: Final = "card-0003"
 SECCOS_CARD: Final = "card-0004"
+#: The identity provider's name for the cardholder of the transcript's card.
+CARDHOLDER: Final = "cardholder-0001"
+AUDIENCE: Final = "issuer-pin-service"
+APP_SCHEME: Final = "com.example.demo:"
+CONTROL_TOKEN_KEY_BYTES: Final = 32
 SEQUENCE_NUMBERS: Final[Mapping[str, int]] = {SECCOS_CARD: 1}
 EXPIRY_MONTH, EXPIRY_YEAR = "12", "30"
 #: TR-31 usage and mode of use: V verifies, D deciphers, G makes.
@@ -56,19 +66,20 @@ VALID: Final = {"valid_from": "2020-01-01T00:00:00Z", "valid_until": "2050-01-01
 
 
 def is_set_up(postgres: Postgres) -> bool:
-    """Tell whether an earlier set-up came to its end."""
-    return SANDBOX.exists() and SECCOS_KEYS.exists() and postgres.has_tables()
+    """Tell whether an earlier set-up came to its end and made all that one makes today."""
+    kind = SET_UP_KIND.read_text().strip() if SET_UP_KIND.exists() else ""
+    return kind == KIND and postgres.has_tables()
 
 
 def set_up(postgres: Postgres) -> None:
     """Make keys, issuers, clients, configuration and cards, as an operator does.
 
-    The token is new. What an earlier set-up that was interrupted left in the database goes.
+    The token is new. What an earlier set-up left in the database goes.
     """
     from cms.persistence.migrate import upgrade  # noqa: PLC0415 - a second run does not need it
 
     print("Setting up under var/ with the commands an operator uses:\n")
-    SANDBOX.unlink(missing_ok=True)
+    SET_UP_KIND.unlink(missing_ok=True)
     postgres.drop_database("cms")
     postgres.create_database("cms")
     upgrade(postgres.url())
@@ -84,6 +95,22 @@ def set_up(postgres: Postgres) -> None:
         for kind, body in _configurations(issuer).items():
             _load_config(issuer, kind, body)
         _import_cards(issuer, intake)
+    _write(SET_UP_KIND, KIND + "\n")
+
+
+def register_app(page_port: int) -> None:
+    """Register the app, unless it was: its page may have another port than the last time."""
+    from cms.cli import main as cms_main  # noqa: PLC0415 - the service's side, as in _command
+
+    key = _client_key(page_port)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        missing = cms_main(("clients", "show", ISSUERS[0], key)) != 0
+    if missing:
+        page = host_page.origin(page_port)
+        _command(
+            *("cms", "clients", "add-app", ISSUERS[0], key),
+            *("--redirect-origin", page, "--redirect-origin", APP_SCHEME, "--embed-origin", page),
+        )
 
 
 def _share_keys(issuer: str) -> None:
@@ -164,6 +191,8 @@ def _import_cards(issuer: str, intake: Mapping[str, str]) -> None:
             "sequenceNumber": SEQUENCE_NUMBERS.get(card["cardId"], 0),
             "state": state,
         }
+        if card["cardId"] == TRANSCRIPT_CARD:
+            row["cardholder"] = CARDHOLDER
         lines.append(json.dumps(row) + "\n")
     file = VAR / "config" / f"{issuer}-cards.jsonl"
     _write(file, "".join(lines))
@@ -204,25 +233,41 @@ def _checked(code: int, printed: str, *, quiet: bool = False) -> str:
     return printed
 
 
-def write_environment(url: str) -> None:
-    """Write ``var/demo.env`` and use it in this process too."""
+def write_environment(url: str, jwks_url: str) -> None:
+    """Write ``var/demo.env`` and use it in this process too.
+
+    To a browser the cardholders' address and the app's page are two sites: an address and a name.
+    """
+    # A new one at each start: control tokens live for minutes.
+    _write(CONTROL_TOKEN_KEY, secrets.token_hex(CONTROL_TOKEN_KEY_BYTES))
     _write(VAR / "database-url", url + "\n")
-    ports = {"CMS_D1_PORT": _free_port(8443), "CMS_OPS_PORT": _free_port(9090)}
+    ports = {
+        "CMS_D1_PORT": free_port(8443),
+        "CMS_CARDHOLDER_PORT": free_port(8444),
+        "CMS_OPS_PORT": free_port(9090),
+    }
     environment = {
         **SoftHsm(VAR / "softhsm").environment,
-        **ports,
+        **{name: str(port) for name, port in ports.items()},
         "CMS_DATABASE_URL_FILE": str(VAR / "database-url"),
         "CMS_PUBLIC_URL": f"https://localhost:{ports['CMS_D1_PORT']}",
         "CMS_D1_CERTIFICATE_FILE": str(VAR / "pki" / "server.pem"),
         "CMS_D1_KEY_FILE": str(VAR / "pki" / "server.key"),
         "CMS_D1_CLIENT_CA_FILE": str(VAR / "pki" / "ca.pem"),
+        "CMS_CARDHOLDER_URL": f"https://127.0.0.1:{ports['CMS_CARDHOLDER_PORT']}",
+        "CMS_CARDHOLDER_CERTIFICATE_FILE": str(VAR / "pki" / "server.pem"),
+        "CMS_CARDHOLDER_KEY_FILE": str(VAR / "pki" / "server.key"),
+        "CMS_CONTROL_TOKEN_KEY_FILE": str(CONTROL_TOKEN_KEY),
+        "CMS_IDENTITY_ISSUER": identity_provider.ISSUER,
+        "CMS_IDENTITY_AUDIENCE": AUDIENCE,
+        "CMS_IDENTITY_JWKS_URL": jwks_url,
     }
     _write(ENVIRONMENT, "".join(f"{name}={value}\n" for name, value in environment.items()))
     os.environ.update(environment)
 
 
-def write_sandbox() -> None:
-    """Write ``var/sandbox.json``, from which any client can play D1's side."""
+def write_sandbox(page_port: int) -> None:
+    """Write ``var/sandbox.json``, from which any client can play D1's side, and an app's."""
     first = ISSUERS[0]
     issuer_jwk = json.loads((VAR / "d1" / "issuer.jwk").read_text())["keys"][0]
     document = {
@@ -238,6 +283,13 @@ def write_sandbox() -> None:
             "d1PrivateJwkFile": "var/d1/private.jwk",
         },
         "issuers": [{"issuerId": issuer, "cards": _cards(issuer)} for issuer in ISSUERS],
+        "hosted": {
+            "baseUrl": cardholder_url(),
+            "clientKey": _client_key(page_port),
+            "accessTokenFile": _relative(ACCESS_TOKEN),
+            "issuerId": first,
+            "cardId": TRANSCRIPT_CARD,
+        },
         "seccos": {
             "issuerId": first,
             "cardId": SECCOS_CARD,
@@ -291,7 +343,16 @@ def base_url() -> str:
     return os.environ["CMS_PUBLIC_URL"]
 
 
-def _free_port(wanted: int) -> str:
+def cardholder_url() -> str:
+    """Where apps and cardholders call."""
+    return os.environ["CMS_CARDHOLDER_URL"]
+
+
+def _client_key(page_port: int) -> str:
+    return f"{ISSUERS[0]}-app-{page_port}"
+
+
+def free_port(wanted: int) -> int:
     """Take the port that is *wanted*, or any other when it is in use."""
     for port in (wanted, 0):
         with socket.socket() as probe:
@@ -300,7 +361,8 @@ def _free_port(wanted: int) -> str:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return str(probe.getsockname()[1])
+            port_free: int = probe.getsockname()[1]
+            return port_free
     raise SystemExit("no free port on this machine")
 
 

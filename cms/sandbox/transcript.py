@@ -1,10 +1,14 @@
-"""D1's side of a conversation about one card: every answer is checked, none shows a PIN."""
+"""Conversations about one card, D1's and an app's: every answer is checked, none shows a PIN."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from cms.sandbox.d1_client import D1Client, D1Error, expect
 from cms.sandbox.d1_seccos import Seccos
+from cms.sandbox.hosted_client import Control, HostedClient
+
+PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
 class TranscriptError(Exception):
@@ -91,6 +95,48 @@ def seccos_transcript(client: D1Client, seccos: Seccos, pins: Sequence[str]) -> 
     yield _refused(client, "GET pin", 403, lambda: client.get_pin(card_id, seccos.card.pan))
 
 
+def hosted_transcript(
+    app: HostedClient, client: D1Client, card_id: str, pan: str, pin: str
+) -> Iterator[Step]:
+    """See the PIN of one card as an image, set another on the page, and read that as D1.
+
+    Args:
+        app: an app, for the card's cardholder.
+        client: D1 for the issuer of the card.
+        card_id: the card, active, with a PIN that D1 can read.
+        pan: its PAN.
+        pin: an acceptable PIN.
+
+    Raises:
+        HostedError, D1Error: a call was refused.
+        TranscriptError: a call was answered and the answer is wrong.
+    """
+    control = app.view_token()
+    yield _step(app, "POST pin/token", "a token for an image")
+    yield _image(app, "GET details-image", control, 200, "shown")
+    yield _image(app, "GET details-image, again", control, 410, "ended")
+
+    control = app.set_token()
+    yield _step(app, "POST set-pin/token", "a token for a page")
+    app.page(control)
+    yield _step(app, "GET pin-direct/set", "the page, not yet open")
+    opened = app.open(control)
+    yield _step(app, "POST session", "its script has the vault's key")
+    app.submit(opened, pin)
+    yield _step(app, "POST submit", "a PIN is set")
+    if client.get_pin(card_id, pan) != pin:
+        raise TranscriptError("GET pin: not the PIN set on the page")
+    yield _step(client, "GET pin, by D1", "decrypts to the PIN set on the page")
+
+
+def _image(app: HostedClient, call: str, control: Control, status: int, result: str) -> Step:
+    response = app.image(control)
+    shown = response.headers.get("x-pin-result")
+    if (response.status_code, shown) != (status, result) or not response.content.startswith(PNG):
+        raise TranscriptError(f"{call}: not a PNG that is {result}")
+    return _step(app, call, f"a PNG, X-Pin-Result: {result}")
+
+
 def _read(client: D1Client, card_id: str, pan: str, pin: str) -> Step:
     if client.get_pin(card_id, pan) != pin:
         raise TranscriptError("GET pin: not the PIN just set")
@@ -113,5 +159,5 @@ def _refused(client: D1Client, call: str, status: int, act: Callable[[], object]
     raise TranscriptError(f"{call}: accepted")
 
 
-def _step(client: D1Client, call: str, shows: str) -> Step:
+def _step(client: D1Client | HostedClient, call: str, shows: str) -> Step:
     return Step(call, shows, client.last_status, client.last_ms)

@@ -1,6 +1,7 @@
 """The demo as a newcomer runs it, in a copy of the tree whose path holds a space."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.cmac import CMAC
+from jwcrypto.common import base64url_encode
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
+from playwright.sync_api import FrameLocator, Page, sync_playwright
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.crypto.oracles import takes_tdes_the_old_way
@@ -53,10 +57,27 @@ TRANSCRIPT = [
     ("GET changeCounter", "200", "1"),
     ("GET pin", "403", "refused, PIN_NOT_AVAILABLE"),
 ]
+HOSTED_TRANSCRIPT = [
+    ("POST pin/token", "200", "a token for an image"),
+    ("GET details-image", "200", "a PNG, X-Pin-Result: shown"),
+    ("GET details-image, again", "410", "a PNG, X-Pin-Result: ended"),
+    ("POST set-pin/token", "200", "a token for a page"),
+    ("GET pin-direct/set", "200", "the page, not yet open"),
+    ("POST session", "200", "its script has the vault's key"),
+    ("POST submit", "204", "a PIN is set"),
+    ("GET pin, by D1", "200", "decrypts to the PIN set on the page"),
+]
 SHARED_ROLES = (
     *("block-protection", "seccos-pin", "seccos-prw", "seccos-mac", "seccos-mac-left"),
     *("pvk", "pvk-3624"),
 )
+#: The end of the set page as another page would tell of it; it resolves once it was heard.
+FORGED_END = """new Promise((resolve) => {
+  addEventListener("message", resolve, { once: true });
+  postMessage({ type: "abort" }, location.origin);
+}).then(() => {})"""
+#: In the kernel's table of sockets.
+LISTENING = "0A"
 JWE_ALGORITHMS = ["ECDH-ES", "A256GCM"]
 
 
@@ -70,6 +91,7 @@ class Tree:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / part, root / part, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", root)
+        self.output = root / "printed"
 
     def run(self, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -91,8 +113,7 @@ class Tree:
     @contextmanager
     def demo(self, until: str = "Try next") -> Iterator[subprocess.Popen[bytes]]:
         """Start the demo and wait for it to print *until*; what is left of it ends afterwards."""
-        output = self.root / "printed"
-        with output.open("wb") as printed:
+        with self.output.open("wb") as printed:
             process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "cms", "demo"],
                 cwd=self.root,
@@ -101,12 +122,16 @@ class Tree:
                 stderr=printed,
             )
         try:
-            wait_for(lambda: until in output.read_text() or process.poll() is not None)
-            assert process.poll() is None, output.read_text()
+            wait_for(lambda: until in self.printed_by_demo() or process.poll() is not None)
+            assert process.poll() is None, self.printed_by_demo()
             yield process
         finally:
             stop(process, self.root)
             self._remove_socket()
+
+    def printed_by_demo(self) -> str:
+        """What the demo that runs, or ran last, printed so far."""
+        return self.output.read_text()
 
     def _remove_socket(self) -> None:
         """Do what a demo that was killed could not."""
@@ -141,12 +166,18 @@ def transcript(printed: str) -> list[tuple[str, str, str]]:
     return [(row[1].strip(), row[2], row[3]) for row in rows]
 
 
+def host_page(tree: Tree) -> str:
+    """The link to the app's page that the demo printed."""
+    (link,) = re.findall(r"^  (https://\S+/)$", tree.printed_by_demo(), re.MULTILINE)
+    return str(link)
+
+
 def thumbprints(tree: Tree) -> str:
     return tree.printed("hsm", "list")
 
 
-def test_the_first_run_sets_everything_up_and_shows_d1s_conversation(first: str) -> None:
-    assert transcript(first) == TRANSCRIPT
+def test_the_first_run_sets_everything_up_and_shows_the_conversations(first: str) -> None:
+    assert transcript(first) == TRANSCRIPT + HOSTED_TRANSCRIPT
 
 
 def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
@@ -156,6 +187,7 @@ def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
         "hsm import-block seccos-pin demobank01 var/config/demobank01-seccos-pin.tr31",
         "cms issuers add demobank01",
         "cms cards import demobank02",
+        "cms clients add-app demobank01 demobank01-app-",
     ):
         assert f"$ python -m {command}" in first
 
@@ -184,7 +216,7 @@ def test_nobody_else_can_read_anything_it_made(tree: Tree, first: str) -> None:
 
 def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, first: str) -> None:
     sandbox = tree.sandbox()
-    assert set(sandbox) == {"baseUrl", "ca", "d1", "issuers", "seccos"}
+    assert set(sandbox) == {"baseUrl", "ca", "d1", "hosted", "issuers", "seccos"}
     assert set(sandbox["d1"]) == {
         "clientCert",
         "clientKey",
@@ -201,6 +233,13 @@ def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, fir
         assert len(issuer["issuerId"]) == 10
         assert len(issuer["cards"]) >= 2
         assert all(set(card) == {"cardId", "pan"} for card in issuer["cards"])
+    assert set(sandbox["hosted"]) == {
+        "baseUrl",
+        "clientKey",
+        "accessTokenFile",
+        "issuerId",
+        "cardId",
+    }
     assert set(sandbox["seccos"]) == {
         "issuerId",
         "cardId",
@@ -216,7 +255,8 @@ def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, fir
 def test_every_file_that_the_sandbox_file_names_is_there(tree: Tree, first: str) -> None:
     sandbox = tree.sandbox()
     names = ("clientCert", "clientKey", "clientSecretFile", "d1PrivateJwkFile")
-    files = [sandbox["ca"], sandbox["seccos"]["keysFile"]]
+    hosted, seccos = sandbox["hosted"], sandbox["seccos"]
+    files = [sandbox["ca"], hosted["accessTokenFile"], seccos["keysFile"]]
     for name in (*files, *(sandbox["d1"][name] for name in names)):
         assert not Path(name).is_absolute()
         assert (tree.root / name).read_bytes()
@@ -233,6 +273,20 @@ def test_a_second_run_keeps_the_keys(running: Tree, first: str) -> None:
     assert [line for line in listed if line not in printed and "seccos-mac-left" not in line] == []
     assert {line.partition("@")[0] for line in shared} == {*SHARED_ROLES}
     assert len(shared) == len(SHARED_ROLES)
+
+
+def test_a_second_run_shows_the_app_once_more(running: Tree) -> None:
+    printed = running.printed_by_demo()
+    assert transcript(printed)[-len(HOSTED_TRANSCRIPT) :] == HOSTED_TRANSCRIPT
+    assert "add-app" not in printed
+
+
+def test_everything_listens_on_this_machine_only(running: Tree) -> None:
+    listening = [pair for pid in processes_in(running.root) for pair in listeners(pid)]
+    hosted = running.sandbox()["hosted"]
+    expected = {httpx.URL(hosted["baseUrl"]).port, httpx.URL(host_page(running)).port}
+    assert expected < {port for _, port in listening}
+    assert {address for address, _ in listening} == {"127.0.0.1"}
 
 
 def test_commands_use_the_demos_settings_without_being_told(running: Tree) -> None:
@@ -357,6 +411,135 @@ def test_a_foreign_client_sets_a_pin_as_seccos(running: Tree) -> None:
         assert client.http.get(path).status_code == 403
 
 
+class ForeignApp:
+    """An app by somebody who has only ``sandbox.json`` and what can be installed from PyPI."""
+
+    def __init__(self, root: Path) -> None:
+        sandbox = json.loads((root / "var" / "sandbox.json").read_text())
+        self.hosted = sandbox["hosted"]
+        bearer = (root / self.hosted["accessTokenFile"]).read_text().strip()
+        self.headers = {
+            "X-Client-Key": self.hosted["clientKey"],
+            "Authorization": f"Bearer {bearer}",
+        }
+        tls = ssl.create_default_context(cafile=root / sandbox["ca"])
+        self.http = httpx.Client(verify=tls, base_url=self.hosted["baseUrl"])
+
+    def ask(self, path: str, origin: str = "", **members: object) -> httpx.Response:
+        headers = self.headers | ({"Origin": origin} if origin else {})
+        return self.http.post(path, headers=headers, json=members)
+
+    def image(self) -> httpx.Response:
+        return self.http.get(self.ask("/v1/card/pin/token").json()["imageUrl"])
+
+    def set(self, pin: str) -> httpx.Response:
+        asked = self.ask("/v1/card/set-pin/token").json()
+        assert self.http.get(asked["hostedPageUrl"]).status_code == 200
+        opened = self.http.post("/pin-direct/session", json={"token": asked["token"]}).json()
+        session, key = opened["session"], opened["key"]
+        digest = hashlib.sha256(session.encode()).digest()
+        block = f"1{len(pin)}{pin}{os.urandom(8).hex().upper()}"[:16]
+        plaintext = json.dumps({"sid": base64url_encode(digest), "block": block})
+        header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": key["kid"]}
+        jwe = JWE(plaintext, json.dumps(header), algs=JWE_ALGORITHMS)
+        jwe.add_recipient(JWK(**{name: key[name] for name in ("kty", "crv", "x", "y")}))
+        body = {"session": session, "jwe": jwe.serialize(compact=True)}
+        return self.http.post("/pin-direct/submit", json=body)
+
+
+def test_a_foreign_app_needs_only_the_sandbox_file(running: Tree) -> None:
+    app, d1 = ForeignApp(running.root), ForeignClient(running.root)
+    card, issuer = app.hosted["cardId"], app.hosted["issuerId"]
+    (cards,) = (each["cards"] for each in d1.sandbox["issuers"] if each["issuerId"] == issuer)
+    (pan,) = (each["pan"] for each in cards if each["cardId"] == card)
+    with app.http, d1.http:
+        d1.authorise()
+        assert app.set("5273").status_code == 204
+        image = app.image()
+        assert (image.status_code, image.headers["X-Pin-Result"]) == (200, "shown")
+        assert image.content.startswith(b"\x89PNG")
+        assert d1.get(f"/cms/api/v1/issuers/{issuer}/cards/{card}/pin", pan) == "5273"
+
+
+def test_the_host_page_may_call_and_frame_the_service_and_be_led_back_to(running: Tree) -> None:
+    page = host_page(running)
+    origin, app = page.removesuffix("/"), ForeignApp(running.root)
+    path = "/v1/card/set-pin/token"
+    with app.http:
+        framed = app.ask(path, origin, isEmbedded=True)
+        assert framed.headers["Access-Control-Allow-Origin"] == origin
+        set_page = app.http.get(framed.json()["hostedPageUrl"])
+        assert f"frame-ancestors {origin};" in set_page.headers["Content-Security-Policy"]
+        for back in (page, "com.example.demo:/back"):
+            assert app.ask(path, redirectUrl=back).status_code == 200
+
+
+def test_a_person_sees_and_sets_the_pin_on_the_host_page(running: Tree) -> None:
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(ignore_https_errors=True, locale="en-GB")
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(host_page(running))
+
+        page.get_by_role("button", name="Show PIN").click()
+        page.get_by_role("button", name="Hide").wait_for()
+        assert (
+            page.locator("#pin").evaluate("image => image.naturalWidth / image.naturalHeight") == 3
+        )
+
+        page.get_by_role("button", name="Set PIN here").click()
+        page.frame_locator("iframe").get_by_label("New PIN", exact=True).wait_for()
+        page.evaluate(FORGED_END)
+        assert page.locator("iframe").count() == 1
+        enter(page.frame_locator("iframe"), "4071")
+        page.get_by_text("The page has closed").wait_for()
+        assert page.locator("iframe").count() == 0
+        assert running.printed("cms", "d1", "get-pin", "card-0003") == "4071\n"
+
+        page.get_by_role("button", name="Set PIN on its own page").click()
+        enter(page, "9350")
+        page.get_by_text("Back from the page").wait_for()
+        assert page.url == host_page(running)
+        assert running.printed("cms", "d1", "get-pin", "card-0003") == "9350\n"
+        assert complaints == []
+
+        page.route("**/v1/card/status", lambda route: route.abort())
+        page.get_by_role("button", name="Refresh").click()
+        service = running.sandbox()["hosted"]["baseUrl"]
+        assert page.get_by_role("link").get_attribute("href") == service
+        browser.close()
+
+
+def enter(where: Page | FrameLocator, pin: str) -> None:
+    """Type a PIN twice into the set page, and confirm."""
+    where.get_by_label("New PIN", exact=True).fill(pin)
+    where.get_by_label("Repeat the new PIN").fill(pin)
+    where.get_by_role("button", name="Set PIN").click()
+
+
+def listeners(pid: int) -> list[tuple[str, int]]:
+    """Address and port of every TCP socket on which a process takes callers."""
+    inodes = set()
+    with contextlib.suppress(OSError):  # it has ended
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                inodes.add(file.readlink().name)
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    rows6 = [row.split() for row in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+    found = []
+    for row in rows + rows6:
+        if row[3] == LISTENING and f"socket:[{row[9]}]" in inodes:
+            address, _, port = row[1].partition(":")
+            shown = str(IPv4Address(bytes.fromhex(address)[::-1])) if len(address) == 8 else address
+            found.append((shown, int(port, 16)))
+    return found
+
+
 def processes_in(root: Path) -> list[int]:
     """Every process that works in or on a directory."""
     found = []
@@ -384,7 +567,7 @@ def test_a_set_up_that_was_interrupted_is_finished_by_the_next_run(
     mended: tuple[Tree, str],
 ) -> None:
     _, printed = mended
-    assert transcript(printed) == TRANSCRIPT
+    assert transcript(printed) == TRANSCRIPT + HOSTED_TRANSCRIPT
 
 
 @pytest.mark.parametrize(

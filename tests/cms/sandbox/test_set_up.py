@@ -1,0 +1,42 @@
+"""When the demo sets itself up anew."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from cms.sandbox import set_up
+from cms.sandbox.postgres import Postgres
+
+
+class Tables:
+    """A database that has tables, or none."""
+
+    def __init__(self, *, there: bool) -> None:
+        self.there = there
+
+    def has_tables(self) -> bool:
+        return self.there
+
+
+@pytest.mark.parametrize(
+    ("kind", "tables", "expected"),
+    [
+        pytest.param(set_up.KIND, True, True, id="all is there"),
+        pytest.param(set_up.KIND, False, False, id="the database is new"),
+        pytest.param("1", True, False, id="of an older kind"),
+        pytest.param(None, True, False, id="interrupted"),
+    ],
+)
+def test_what_an_earlier_run_left_is_kept_only_if_it_is_whole_and_of_today(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str | None,
+    tables: bool,
+    expected: bool,
+) -> None:
+    file = tmp_path / "set-up"
+    if kind is not None:
+        file.write_text(kind + "\n")
+    monkeypatch.setattr(set_up, "SET_UP_KIND", file)
+    assert set_up.is_set_up(cast("Postgres", Tables(there=tables))) is expected
