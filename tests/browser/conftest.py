@@ -2,30 +2,61 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 
+from cms.sandbox.postgres import Postgres
+from cms.sandbox.softhsm import SoftHsm
+from hsm.vault import Vault
 from tests.browser.pin_site import PinSite, serving
+from tests.browser.real_site import RealSite, real_site
+from tests.deployment import new_database
+
+
+def options(*arguments: str) -> dict[str, Any]:
+    """Playwright's options for Debian's Chromium."""
+    return {
+        "executable_path": shutil.which("chromium"),
+        "args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking", *arguments],
+        # Playwright turns the cache of left pages off; people's browsers have it on.
+        "ignore_default_args": ["--disable-back-forward-cache"],
+    }
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium. A module's, not the session's: its driver holds the event loop."""
+def playwright() -> Iterator[Playwright]:
+    """A module's, not the session's: the driver holds the event loop."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--host-resolver-rules=MAP *.test 127.0.0.1",
-            ],
-            # Playwright turns the cache of left pages off; people's browsers have it on.
-            ignore_default_args=["--disable-back-forward-cache"],
-        )
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    """The browser of the stub's tests; it takes any certificate."""
+    rules = "--host-resolver-rules=MAP *.test 127.0.0.1"
+    browser = playwright.chromium.launch(**options(rules, "--ignore-certificate-errors"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def real(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+) -> Iterator[RealSite]:
+    """The real service."""
+    directory = tmp_path_factory.mktemp("real")
+    with real_site(directory, new_database(postgres), softhsm, vault) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def real_chromium(playwright: Playwright, real: RealSite) -> Iterator[Browser]:
+    """A browser that finds the real service."""
+    browser = playwright.chromium.launch(**options(*real.arguments))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +91,7 @@ def new_page(chromium: Browser, complaints: list[str]) -> Iterator[Callable[...,
             complaints.append(message.text)
 
     def make(**options: object) -> Page:
-        context = chromium.new_context(ignore_https_errors=True, **options)  # type: ignore[arg-type]
+        context = chromium.new_context(**options)  # type: ignore[arg-type]
         context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()

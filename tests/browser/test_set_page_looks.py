@@ -11,14 +11,15 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, ViewportSize, expect
 
 from cms.faces.page.messages import LANGUAGES
+from cms.faces.page.render import _variables
 from cms.faces.page.style import PageStyle, parse_page
 from tests.browser.pin_site import APP, PINS, PinSite
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "var" / "artefacts" / "browser"
 VIEWPORTS: list[ViewportSize] = [
     {"width": 320, "height": 568},
-    {"width": 390, "height": 844},
-    {"width": 1280, "height": 800},
+    {"width": 480, "height": 854},
+    {"width": 1024, "height": 768},
 ]
 # As the contract publishes them.
 DARK = {
@@ -56,6 +57,12 @@ HIDING = {
 }
 
 AXE = Axe()
+
+
+def loading(page: Page, site: PinSite) -> None:
+    page.route("**/session", lambda _: None)
+    page.goto(site.url)
+    expect(page.locator("#notice")).to_have_attribute("data-state", "loading")
 
 
 def entry(page: Page, site: PinSite) -> None:
@@ -110,6 +117,8 @@ def answered(status: int, verb: str = "submit") -> Callable[[Page, PinSite], Non
 
 def done_with_app(page: Page, site: PinSite) -> None:
     site.opening["redirectUrl"] = site.origin(APP)
+    # Where it leads to there is nothing: the page stays.
+    page.route(f"{site.origin(APP)}/", lambda route: route.fulfill(status=204))
     answered(204)(page, site)
 
 
@@ -136,6 +145,7 @@ def ended_page(page: Page, site: PinSite) -> None:
 
 
 STATES = {
+    "loading": loading,
     "entry": entry,
     "complete": complete,
     "repeated": repeated,
@@ -160,6 +170,20 @@ def findings(page: Page) -> set[str]:
     return {violation["id"] for violation in AXE.run(page).response["violations"]}
 
 
+def dress(page: Page, members: dict[str, object]) -> None:
+    """Give a page the colours of a client, whatever state it is in."""
+    style = parse_page(members)
+    assert isinstance(style, PageStyle)
+    page.evaluate(
+        """(variables) => {
+            for (const [name, value] of variables) {
+                document.documentElement.style.setProperty(name, value);
+            }
+        }""",
+        [variable.split(":") for variable in _variables(style).split(";") if variable],
+    )
+
+
 def shoot(page: Page, name: str) -> None:
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
@@ -179,6 +203,9 @@ def test_every_state_fits_three_widths_and_axe_finds_nothing(
         assert not too_wide(page)
         shoot(page, f"{state}-{viewport['width']}")
     assert findings(page) == set()
+    dress(page, BRAND)
+    shoot(page, f"{state}-brand")
+    assert findings(page) <= {"color-contrast"}
 
 
 @pytest.mark.parametrize(

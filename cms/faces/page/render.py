@@ -213,6 +213,8 @@ def _headers(policy: Mapping[str, str], language: str, resource_policy: str) -> 
             f"{directive} {sources}" for directive, sources in policy.items()
         ),
         "Cache-Control": "no-store",
+        # Without it an embedder that isolates itself could not frame the page.
+        "Cross-Origin-Embedder-Policy": "require-corp",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": resource_policy,
         "Permissions-Policy": ", ".join(f"{feature}=()" for feature in features),

@@ -145,6 +145,7 @@ def test_no_page_is_stored_or_told_to_others(headers: dict[str, str]) -> None:
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
     assert "camera=()" in headers["Permissions-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
 

@@ -1,0 +1,319 @@
+"""The real service, its apps' sites, and what a browser is told to find them.
+
+The sites differ by their names, as sites do: each is at its scheme's own port, and the browser
+is told where that is on this machine. It trusts no certificate but those with the key of ours.
+"""
+
+import base64
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.sync_api import FrameLocator, Page
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from cms.persistence import admin
+from cms.sandbox import identity_provider, pki
+from cms.sandbox.identity_provider import IdentityProvider
+from cms.sandbox.softhsm import SoftHsm
+from crypto.pin_image import ImageStyle, MessageKind, render_message
+from hsm.vault import Vault
+from tests.bank import open_bank, run_sql
+from tests.deployment import (
+    ROOT,
+    Deployment,
+    Enrolled,
+    Service,
+    deployment,
+    free_ports,
+    wait_for,
+)
+
+PINS = "https://pins.issuer.test"
+SHOP = "https://www.shop.test"
+"""Where the app is; it may embed the page, and be led back to."""
+SECOND_SHOP = "https://m.shop.test:8443"
+"""May embed the page as well."""
+EVIL = "https://evil.test"
+
+BANK, APP = "firstbank1", "firstbank1-app"
+APP_OF_IMAGES = "firstbank1-rn"
+"""An app that wants failure images with status 200."""
+LONG_BANK, LONG_APP = "longbank01", "longbank01-app"
+"""A bank with PINs of 12 digits: such a PIN is nowhere by chance."""
+CARD = "card-1"
+AUDIENCE = "pins"
+
+BLANK = """<!DOCTYPE html><html lang="en"><link rel="icon" href="data:,"><title>app</title>
+<h1>app</h1>
+<script>
+  const received = [];
+  addEventListener("message", ({ data, origin, source }) => {
+    const frame = document.querySelector("iframe");
+    received.push({ data, origin, framed: source === frame?.contentWindow });
+  });
+  addEventListener("pageshow", ({ persisted }) => { window.persisted = persisted; });
+</script>
+"""
+#: How a site asks for isolation.
+ISOLATED = {
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+def cacheable_image() -> bytes:
+    return render_message(MessageKind.FAILED, ImageStyle(), os.urandom)
+
+
+@dataclass(frozen=True)
+class Apps:
+    """Everybody's sites, all alike but for their names."""
+
+    host_page: str
+    image: bytes = field(default_factory=cacheable_image)
+    requests: list[Request] = field(default_factory=list)
+
+    def at(self, path: str) -> list[Request]:
+        return [request for request in self.requests if request.url.path == path]
+
+    def application(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/host-page", self._host_page),
+                Route("/marker.png", self._marker),
+                Route("/isolated", self._isolated),
+                Route("/{path:path}", self._blank),
+            ]
+        )
+
+    async def _host_page(self, _: Request) -> Response:
+        return HTMLResponse(self.host_page, headers={"Cache-Control": "no-store"})
+
+    async def _marker(self, _: Request) -> Response:
+        headers = {"Cache-Control": "public, max-age=31536000"}
+        return Response(self.image, media_type="image/png", headers=headers)
+
+    async def _isolated(self, _: Request) -> Response:
+        return HTMLResponse(BLANK, headers=ISOLATED)
+
+    async def _blank(self, request: Request) -> Response:
+        self.requests.append(request)
+        return HTMLResponse(BLANK)
+
+
+@dataclass(frozen=True)
+class RealSite:
+    """The running service, who may use it, and the sites around it."""
+
+    service: Service
+    d1: Enrolled
+    provider: IdentityProvider
+    apps: Apps
+    arguments: list[str]
+    """What a browser needs to find all this."""
+
+    def pin(self) -> str:
+        """The card's PIN, as D1 reads it."""
+        with self.d1.client() as d1:
+            return d1.get_pin(CARD, self.d1.bank.pans[CARD])
+
+    def set_pin(self, pin: str) -> None:
+        with self.d1.client() as d1:
+            d1.set_pin(CARD, pin, self.d1.bank.pans[CARD])
+
+    def get(self, path: str) -> httpx.Response:
+        """Ask the service without a browser."""
+        port = self.service.deployment.environment["CMS_CARDHOLDER_PORT"]
+        return httpx.get(f"https://127.0.0.1:{port}{path}", verify=False)
+
+    def newest(self) -> tuple[bool, str | None]:
+        """Whether the newest token is spent, and how its use ended."""
+        (row,) = run_sql(
+            self.service.deployment.database_url,
+            "SELECT spent_at IS NOT NULL, end_reason FROM control_tokens"
+            " ORDER BY issued_at DESC LIMIT 1",
+        )
+        return row
+
+    def wait_until_cancelled(self) -> None:
+        """Wait until the page has said so: it does not wait for the answer."""
+        wait_for(lambda: self.newest() == (True, "cancelled"))
+
+    def ask(
+        self,
+        page: Page,
+        purpose: str,
+        body: Mapping[str, object] | None = None,
+        client_key: str = APP,
+    ) -> dict[str, str]:
+        """Ask for a token as the app's own script does, from the page that is open."""
+        answer: dict[str, Any] = page.evaluate(
+            """async ([url, key, bearer, body]) => {
+                const answer = await fetch(url, {
+                    method: "POST",
+                    headers: {
+                        "x-client-key": key,
+                        Authorization: "Bearer " + bearer,
+                        "Content-Type": "application/json",
+                    },
+                    body: JSON.stringify(body),
+                });
+                return { ...(await answer.json()), expiresAt: answer.headers.get("X-Expires-At") };
+            }""",
+            [
+                f"{PINS}/v1/card/{purpose}/token",
+                client_key,
+                self.provider.issue(f"holder-of-{client_key[:10]}"),
+                body or {},
+            ],
+        )
+        assert "token" in answer, answer
+        return answer
+
+    def embedded(self, page: Page) -> str:
+        """Ask for a page that the app embeds; return its address."""
+        return self.ask(page, "set-pin", {"isEmbedded": True})["hostedPageUrl"]
+
+
+def embed(page: Page, url: str, sandbox: str | None = None) -> FrameLocator:
+    """Add a frame to the page that is open."""
+    page.evaluate(
+        """([url, sandbox]) => {
+            const frame = document.createElement("iframe");
+            if (sandbox !== null) frame.sandbox = sandbox;
+            frame.src = url;
+            document.body.append(frame);
+        }""",
+        [url, sandbox],
+    )
+    return page.frame_locator("iframe").last
+
+
+def enter(page: Page | FrameLocator, pin: str) -> None:
+    """Enter a PIN twice and send it."""
+    page.locator("#first-pin").fill(pin)
+    page.locator("#second-pin").fill(pin)
+    page.locator("#confirm").click()
+
+
+def add_apps(prepared: Deployment) -> None:
+    with admin.transaction(prepared.database_url) as database:
+        for issuer, client, status in (
+            (BANK, APP, 410),
+            (BANK, APP_OF_IMAGES, 200),
+            (LONG_BANK, LONG_APP, 410),
+        ):
+            admin.add_app(
+                database,
+                *(issuer, client),
+                redirect_origins=[SHOP],
+                embed_origins=[SHOP, SECOND_SHOP],
+                failure_image_status=status,
+            )
+    run_sql(
+        prepared.database_url,
+        "UPDATE cards SET cardholder_id = 'holder-of-' || issuer_id WHERE card_id = %s",
+        CARD,
+    )
+
+
+def host_page(bearer: str) -> str:
+    """The sample page of the documentation, with the names and keys of the test."""
+    page = (ROOT / "docs" / "host-page.html").read_text()
+    for sample, value in (
+        ("https://pins.example", PINS),
+        ("CLIENT_KEY", APP),
+        ("ACCESS_TOKEN", bearer),
+    ):
+        assert page.count(sample) == 1
+        page = page.replace(sample, value)
+    return page
+
+
+@contextmanager
+def listening(application: Starlette, credential: pki.Credential | None = None) -> Iterator[int]:
+    """Serve on a free port of loopback, with TLS if there is a credential."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        application,
+        lifespan="off",
+        log_level="error",
+        ssl_certfile=None if credential is None else str(credential.certificate),
+        ssl_keyfile=None if credential is None else str(credential.key),
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
+def trusted(certificate: Path) -> str:
+    """The hash of a certificate's key (RFC 7469, section 2.4)."""
+    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+    spki = loaded.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(sha256(spki).digest()).decode()
+
+
+@contextmanager
+def real_site(
+    directory: Path, database_url: str, softhsm: SoftHsm, vault: Vault
+) -> Iterator[RealSite]:
+    """Run the service and the sites until the block ends."""
+    hosts = ("pins.issuer.test", "*.shop.test", "shop.test", "*.test")
+    server = pki.create(directory / "sites", hosts=hosts).server
+    key = directory / "control-token.key"
+    key.write_bytes(os.urandom(32))
+    (port,) = free_ports(1)
+    with IdentityProvider(directory / "identity", AUDIENCE) as provider:
+        prepared = deployment(
+            directory,
+            database_url,
+            softhsm,
+            cardholder_url=PINS,
+            cardholder_port=port,
+            cardholder_certificate_file=server.certificate,
+            cardholder_key_file=server.key,
+            control_token_key_file=key,
+            identity_issuer=identity_provider.ISSUER,
+            identity_audience=AUDIENCE,
+            identity_jwks_url=provider.jwks_url,
+        )
+        d1 = prepared.enrol(vault, BANK)
+        open_bank(database_url, vault, LONG_BANK, policy={"length_min": 12, "length_max": 12})
+        add_apps(prepared)
+        apps = Apps(host_page(provider.issue(f"holder-of-{BANK}")))
+        with (
+            prepared.serving() as service,
+            listening(apps.application(), server) as https,
+            listening(apps.application()) as http,
+        ):
+            rules = (
+                f"MAP pins.issuer.test 127.0.0.1:{port}",
+                f"MAP *.test:80 127.0.0.1:{http}",
+                f"MAP *.test 127.0.0.1:{https}",
+                f"MAP *.test. 127.0.0.1:{https}",
+            )
+            # A browser has other rules for what is on its own machine.
+            public = ",".join(f"127.0.0.1:{each}=public" for each in (port, http, https))
+            arguments = [
+                f"--ip-address-space-overrides={public}",
+                f"--host-resolver-rules={','.join(rules)}",
+                f"--ignore-certificate-errors-spki-list={trusted(server.certificate)}",
+            ]
+            yield RealSite(service, d1, provider, apps, arguments)
