@@ -27,6 +27,7 @@ from uvicorn.supervisors import Multiprocess
 
 from cms import logs
 from cms.app import Application, create_app
+from cms.protocol import BoundedProtocol
 from cms.services.jwks import ProviderKeys
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
@@ -88,9 +89,8 @@ def _config(app: Any, settings: Settings) -> uvicorn.Config:  # noqa: ANN401 - a
         factory=True,
         workers=settings.workers,
         lifespan="on",
-        http=ClientCertificateProtocol,
         ssl_context_factory=_context_factory if in_service else None,
-        **_common(),
+        **_common() | {"http": ClientCertificateProtocol},
     )
 
 
@@ -101,6 +101,7 @@ def _context_factory(_: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl
 def _common() -> dict[str, Any]:
     return {
         "loop": "uvloop",
+        "http": BoundedProtocol,
         "log_config": None,
         "access_log": False,
         "server_header": False,

@@ -8,15 +8,14 @@ import asyncio
 import ssl
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from cms import logs
+from cms.protocol import BoundedProtocol
 from cms.settings import Settings
 
 HANDSHAKE_PENDING: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class ClientCertificateProtocol(HttpToolsProtocol):
+class ClientCertificateProtocol(BoundedProtocol):
     """Puts the client's certificate, DER, under ``extensions.tls`` of each request's scope."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
