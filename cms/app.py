@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms.faces.d1 import problems
 from cms.faces.d1.auth import D1Auth
@@ -17,6 +17,7 @@ from cms.faces.d1.router import add_d1_routes
 from cms.faces.hosted.app import hosted_app
 from cms.faces.oauth import add_token_endpoint
 from cms.faces.ops import ops_app
+from cms.faces.pincontrol.app import PREFIX, pincontrol_app
 from cms.faces.request import CertificateReader
 from cms.logs import RequestLog
 from cms.persistence.control_store import ControlStore
@@ -104,14 +105,28 @@ def create_app(
     http = httpx.AsyncClient(trust_env=False)
     listeners = {"d1": RequestLog(d1, "d1"), "ops": RequestLog(ops_app(health), "ops")}
     if settings.cardholder_url is not None:
-        hosted = _hosted(settings, store, directory, lane, http)
-        listeners["cardholder"] = RequestLog(hosted, "cardholder")
+        cardholder = _cardholder(settings, store, directory, lane, http)
+        listeners["cardholder"] = RequestLog(cardholder, "cardholder")
     return Application(listeners, d1, health, http)
 
 
-def _hosted(
+@dataclass(frozen=True, slots=True)
+class ByPath:
+    """The app of the cardholder listener: each face has paths of its own."""
+
+    hosted: FastAPI
+    pincontrol: FastAPI
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request."""
+        face = self.pincontrol if scope["path"].startswith(PREFIX) else self.hosted
+        await face(scope, receive, send)
+
+
+def _cardholder(
     settings: Settings, store: Store, directory: Directory, lane: Lane, http: httpx.AsyncClient
-) -> FastAPI:
+) -> "ByPath":
+    """Put both faces of cardholders on one listener, over the same tokens."""
     identity = IdentityProvider(
         str(settings.identity_issuer),
         str(settings.identity_audience),
@@ -120,18 +135,31 @@ def _hosted(
         settings.identity_step_up_seconds,
         http,
     )
-    return hosted_app(
+    guesses = Guesses()
+    tokens = ControlTokens(ControlStore(store), settings.control_token_key())
+    hosted = hosted_app(
         public_url=str(settings.cardholder_url),
         store=store,
-        tokens=ControlTokens(ControlStore(store), settings.control_token_key()),
+        tokens=tokens,
         directory=directory,
         lane=lane,
         identity=identity,
-        guesses=Guesses(),
+        guesses=guesses,
         http=http,
         us_base_url=settings.us_base_url,
         proxy_peers=settings.cardholder_proxy_peers,
     )
+    pincontrol = pincontrol_app(
+        public_url=str(settings.cardholder_url),
+        store=store,
+        tokens=tokens,
+        directory=directory,
+        lane=lane,
+        guesses=guesses,
+        proxy_peers=settings.cardholder_proxy_peers,
+    )
+
+    return ByPath(hosted, pincontrol)
 
 
 def _replace_process() -> None:

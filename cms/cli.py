@@ -93,6 +93,12 @@ def _cards(group: Group) -> None:
     add.add_argument("--state", default="inactive", choices=["inactive", "active"])
     add.add_argument("--cardholder", metavar="SUBJECT", help="as the identity provider names it")
     add.add_argument("--type", default=CardType.PHYSICAL.value, choices=list(CardType))
+    add.add_argument("--plastic-id", metavar="NUMBER", help="its name at the pincontrol face")
+    add.add_argument(
+        "--produced",
+        action=argparse.BooleanOptionalAction,
+        help="whether it is; unless said, a card that is not inactive is",
+    )
     add.add_argument("--pan-jwe", type=Path, metavar="FILE", help="the PAN as a JWE")
     bulk = command(group, "import", commands.cards_import, "add cards from JSON lines")
     _arguments(bulk, "issuer").add_argument("file", type=Path)
@@ -100,6 +106,8 @@ def _cards(group: Group) -> None:
     _show(group, "cards", {"issuer_id": "issuer", "card_id": "card"})
     move = command(group, "state", commands.cards_state, "move a card to another state")
     _arguments(move, "issuer", "card").add_argument("state", choices=list(CardState))
+    produced = command(group, "produced", commands.cards_produced, "note that it is produced")
+    _arguments(produced, "issuer", "card")
     unblock = command(group, "unblock", commands.cards_unblock, "forget failed SECCOS PINs")
     _arguments(unblock, "issuer", "card")
 
@@ -116,6 +124,21 @@ def _clients(group: Group) -> None:
         app.add_argument(f"--{name}-origin", action="append", default=[], help=text)
     app.add_argument("--failure-image-status", type=int, choices=[410, 200], default=410)
     app.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
+    backend = command(
+        group, "add-backend", commands.clients_add_backend, "register a server for pincontrol"
+    )
+    _arguments(backend, "issuer", "user")
+    backend.add_argument("--password-file", type=Path, required=True, help="made new")
+    backend.add_argument(
+        "--frame-origin", action="append", default=[], help="who may frame its pages"
+    )
+    backend.add_argument("--frame-key", metavar="KEY", help="the key of its frames; else made here")
+    backend.add_argument("--no-button", action="store_true", help="its app has a button of its own")
+    backend.add_argument(
+        "--hide-seconds", type=int, default=30, choices=range(5, 121), metavar="5..120"
+    )
+    backend.add_argument("--style", type=Path, metavar="FILE", help="JSON, of the view page")
+    backend.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
     _list(group, "clients", of_issuer=True)
     _show(group, "clients", {"issuer_id": "issuer", "client_id": "client"})
     for name, state in (("disable", "disabled"), ("enable", "active")):

@@ -16,11 +16,14 @@ from cryptography import x509
 
 from cms.domain.cards import CardState
 from cms.domain.origins import is_app_scheme, is_web_origin
+from cms.faces.page.style import ViewStyle, parse_view
 from cms.persistence import admin, tables
 from cms.persistence.admin import AdminError, CardWithValues, Database
-from cms.services.access import HASHER
 from cms.services.card_import import CardImport, new_card
+from cms.services.credentials import HASHER
 from cms.settings import DatabaseSettings
+from crypto.errors import JoseError
+from crypto.jose import json_object
 from hsm.config import WireProfile, from_json, parse_body
 from hsm.errors import SealBroken
 from hsm.intake import prompt_pan
@@ -33,7 +36,12 @@ REFUSED: Final = 2
 SECRET_BYTES: Final = 32
 PROGRESS_EVERY_ROWS: Final = 100
 EXPORT_AT_ONCE: Final = 200
+FRAME_KEY_BYTES: Final = 12
 CLIENT_KEY_PATTERN: Final = re.compile(r"[!-~]+")
+#: No colon: it ends a user name (RFC 7617, section 2).
+USER_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
+#: As it stands in a URL.
+FRAME_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HIDDEN: Final = frozenset({"secret_hash", "cmac", "body"})
 
 
@@ -70,6 +78,8 @@ def cards_add(arguments: argparse.Namespace) -> int:
             state=arguments.state,
             cardholder_id=arguments.cardholder,
             card_type=arguments.type,
+            plastic_id=arguments.plastic_id,
+            produced=arguments.produced,
         )
         config = admin.config_now(database, arguments.issuer)
         CardImport(database, vault, config, WireProfile()).add(new)
@@ -114,6 +124,14 @@ def cards_unblock(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def cards_produced(arguments: argparse.Namespace) -> int:
+    """Note that a card is produced."""
+    card = _card(arguments)
+    with _database() as database:
+        admin.mark_produced(database, card)
+    return OK
+
+
 def clients_add(arguments: argparse.Namespace) -> int:
     """Register a client; its secret is made here and written to a new file of mode 0600."""
     if not arguments.client.startswith(arguments.issuer):
@@ -121,15 +139,12 @@ def clients_add(arguments: argparse.Namespace) -> int:
     subjects = [*arguments.subject, *map(_subject, arguments.certificate)]
     if not subjects:
         raise AdminError("a client needs --subject or --certificate")
-    secret_hash = None
-    with ExitStack() as undo:
+    with ExitStack() as undo, _database() as database:
+        secret_hash = None
         if arguments.secret_file is not None:
-            secret = secrets.token_urlsafe(SECRET_BYTES)
-            secret_hash = HASHER.hash(secret)
-            _write_new(arguments.secret_file, secret + "\n")
-            undo.callback(arguments.secret_file.unlink)
-        with _database() as database:
-            admin.add_client(database, arguments.issuer, arguments.client, secret_hash, subjects)
+            secret_hash = _new_secret(arguments.secret_file, undo)
+        admin.add_client(database, arguments.issuer, arguments.client, secret_hash, subjects)
+        database.commit()
         undo.pop_all()
     return OK
 
@@ -153,6 +168,46 @@ def clients_add_app(arguments: argparse.Namespace) -> int:
             embed_origins=arguments.embed_origin,
             failure_image_status=arguments.failure_image_status,
         )
+    return OK
+
+
+def clients_add_backend(arguments: argparse.Namespace) -> int:
+    """Register an issuer's own server for the pincontrol face; print the key of its frames."""
+    user = arguments.user
+    if not user.startswith(arguments.issuer) or not USER_PATTERN.fullmatch(user):
+        raise AdminError(
+            "a user name is letters, digits, '-', '_' and '.', and starts with the id of its issuer"
+        )
+    for origin in arguments.frame_origin:
+        _require_origin(origin, sandbox=arguments.sandbox)
+    frame_key = arguments.frame_key
+    if frame_key is not None and not arguments.frame_origin:
+        raise AdminError("a frame key needs --frame-origin: who may frame its pages")
+    if frame_key is None and arguments.frame_origin:
+        frame_key = f"{arguments.issuer}-{secrets.token_urlsafe(FRAME_KEY_BYTES)}"
+    if frame_key is not None and not (
+        frame_key.startswith(arguments.issuer) and FRAME_KEY_PATTERN.fullmatch(frame_key)
+    ):
+        raise AdminError(
+            "a frame key is up to 64 letters, digits, '-', '_' and '.',"
+            " and starts with the id of its issuer"
+        )
+    with ExitStack() as undo, _database() as database:
+        admin.add_backend(
+            database,
+            arguments.issuer,
+            user,
+            _new_secret(arguments.password_file, undo),
+            frame_key=frame_key,
+            embed_origins=arguments.frame_origin,
+            show_button=not arguments.no_button,
+            hide_seconds=arguments.hide_seconds,
+            view_style=_view_style(arguments.style),
+        )
+        database.commit()
+        undo.pop_all()
+    if frame_key is not None:
+        print(frame_key)
     return OK
 
 
@@ -234,6 +289,26 @@ def _database() -> Iterator[Database]:
     settings = DatabaseSettings()
     with admin.transaction(settings.database_url()) as database:
         yield database
+
+
+def _new_secret(file: Path, undo: ExitStack) -> str:
+    """Make a secret, write it to a new file, and return its hash; *undo* removes the file."""
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    _write_new(file, secret + "\n")
+    undo.callback(file.unlink)
+    return HASHER.hash(secret)
+
+
+def _view_style(file: Path | None) -> Mapping[str, object]:
+    if file is None:
+        return {}
+    try:
+        style = parse_view(json_object.parse(file.read_bytes()))
+    except JoseError:
+        raise AdminError("a style is a JSON object") from None
+    if not isinstance(style, ViewStyle):
+        raise AdminError("; ".join(f"{error.member}: {error.message}" for error in style))
+    return style.members()
 
 
 def _require_origin(text: str, *, sandbox: bool) -> None:

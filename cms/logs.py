@@ -30,6 +30,7 @@ FIELDS: Final = (
     "client_id",
     "card_id",
     "error_code",
+    "error_id",
     "reason",
     "count",
 )

@@ -12,7 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from cms.domain.cards import CardState
+from cms.domain.cards import ALLOWED_STATES, CardState, Verb
+from cms.domain.errors import CardForbids
 from cms.domain.limits import Limit
 
 
@@ -28,6 +29,17 @@ class Purpose(StrEnum):
 
     VIEW = "view"
     SET = "set"
+
+
+VERBS: Final[Mapping[Purpose, Verb]] = {Purpose.VIEW: Verb.GET_PIN, Purpose.SET: Verb.SET_PIN}
+#: The rows of the one table of what a card allows, by face.
+STATES: Final[Mapping[Face, Mapping[Verb, frozenset[CardState]]]] = {
+    Face.HOSTED: ALLOWED_STATES,
+    # Here a PIN is set while the card is applied for: it need not be in service yet.
+    Face.PINCONTROL: {
+        verb: frozenset({CardState.INACTIVE, CardState.ACTIVE}) for verb in VERBS.values()
+    },
+}
 
 
 class EndReason(StrEnum):
@@ -64,6 +76,17 @@ GUESSES: Final = Limit(failures_max=10, window_seconds=60)
 """Unknown tokens from one address."""
 
 
+def permit(face: Face, purpose: Purpose, state: CardState, *, produced: bool) -> None:
+    """Let a cardholder see or set the PIN of a card in *state*.
+
+    Raises:
+        CardForbids: the table says no; or the face sets PINs before a card is *produced* only.
+    """
+    too_late = face is Face.PINCONTROL and purpose is Purpose.SET and produced
+    if state not in STATES[face][VERBS[purpose]] or too_late:
+        raise CardForbids
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What a token or a session is good for."""
@@ -74,8 +97,26 @@ class Grant:
     face: Face
     purpose: Purpose
     style: Mapping[str, object]
-    redirect_url: str | None
-    embedded: bool
+    redirect_url: str | None = None
+    embedded: bool = False
+    audit_user: str | None = None
+    """Who asked for it at the client, in the client's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plastic:
+    """A card as the pincontrol face finds it.
+
+    Its PIN status, in that face's words, is W while it has no PIN, D with one that came with the
+    card, S with one that was set since.
+    """
+
+    issuer_id: str
+    card_id: str
+    state: CardState
+    produced: bool
+    pin_type: str | None
+    """The form in which the PIN came; none without a PIN."""
 
 
 @dataclass(frozen=True, slots=True)

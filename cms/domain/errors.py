@@ -11,7 +11,7 @@
     ├── PinUnavailable    the card has no PIN that may be handed out
     ├── BadRequest        path or body is not as published
     ├── PinRefused        the encrypted PIN cannot be used: one answer for all ways
-    ├── TooManyFailures   the client sent too many SECCOS PINs that are not genuine
+    ├── TooManyFailures   too many SECCOS PINs that are not genuine, wrong passwords or guesses
     ├── PinForbidden      the PIN policy forbids this PIN
     ├── TypeNotOffered    this PIN-block type is not taken
     ├── ValueNotPossible  the PIN cannot give a verification value that the issuer asks for

@@ -1,8 +1,8 @@
-"""How many SECCOS failures are too many.
+"""How many failures are too many: unknown tokens, wrong passwords, SECCOS PINs.
 
-Whoever has the keys between D1 and the issuer could try PINs, since a PRW either fits or does
-not: that is counted for each card. Whoever has not gets no further than the MAC: that is counted
-for each client, and never stops a card.
+Of SECCOS: whoever has the keys between D1 and the issuer could try PINs, since a PRW either fits or
+does not: that is counted for each card. Whoever has not gets no further than the MAC: that is
+counted for each client, and never stops a card.
 """
 
 from dataclasses import dataclass

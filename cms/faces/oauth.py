@@ -4,23 +4,25 @@ Source: Thales D1 "OAuth2 API" (D1-Public-OUT-v1-Auth2), RFC 6749 4.4. Errors sa
 6749 fixes ``error``, the D1 face adds ``errorCode``.
 """
 
-import base64
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from cms import logs
 from cms.domain.errors import BadRequest, Field, TryLater, Unauthorized
-from cms.faces.request import CertificateReader, read_body
+from cms.faces.request import (
+    FORM,
+    CertificateReader,
+    basic_credentials,
+    read_body,
+    read_form,
+)
 from cms.services.access import SCOPE, Access, IssuedToken
 
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"  # noqa: S105 - a path
-FORM: Final = "application/x-www-form-urlencoded"
-FORM_FIELDS_MAX: Final = 16
 HEADERS: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 #: RFC 6749 5.2 error -> status and the D1 face's code.
 ERRORS: Final[Mapping[str, tuple[int, str]]] = {
@@ -55,7 +57,7 @@ def add_token_endpoint(app: FastAPI, access: Access, certificates: CertificateRe
     async def token(request: Request) -> JSONResponse:
         try:
             certificate = certificates.read(request.scope)
-            client_id, secret = _credentials(request)
+            client_id, secret = basic_credentials(request)
             grant_type = _grant_type(request, await read_body(request))
             if grant_type != "client_credentials":
                 return _refuse(request, "unsupported_grant_type")
@@ -72,32 +74,9 @@ def add_token_endpoint(app: FastAPI, access: Access, certificates: CertificateRe
         return JSONResponse(_answer(issued), headers=HEADERS)
 
 
-def _credentials(request: Request) -> tuple[str, str]:
-    """Read HTTP Basic; D1 writes base64url, with or without padding."""
-    values = request.headers.getlist("authorization")
-    scheme, _, encoded = values[0].partition(" ") if len(values) == 1 else ("", "", "")
-    text = encoded.strip().rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
-    except ValueError:  # not base64, not ASCII, not UTF-8
-        raise Unauthorized from None
-    client_id, colon, secret = decoded.partition(":")
-    if scheme.lower() != "basic" or not colon or not client_id:
-        raise Unauthorized
-    return client_id, secret
-
-
 def _grant_type(request: Request, body: bytes) -> str:
-    """Read the form; a parameter that stands twice is refused (RFC 6749, 3.2)."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX
-        )
-    except ValueError:
-        raise BadRequest(Field.BODY) from None
-    form = dict(pairs)
-    if content_type != FORM or len(form) != len(pairs) or "grant_type" not in form:
+    form = read_form(request, body)
+    if "grant_type" not in form:
         raise BadRequest(Field.BODY)
     return form["grant_type"]
 

@@ -174,6 +174,14 @@ def unblock_card(database: Database, card: CardRef) -> None:
     _audit(database, card.issuer_id, "card.unblock", card.card_id)
 
 
+def mark_produced(database: Database, card: CardRef) -> None:
+    """Note that a card is produced: from now on the pincontrol face sets no PIN of it."""
+    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
+    row(database, cards, **key)
+    database.execute(update(cards).filter_by(**key).values(produced=True))
+    _audit(database, card.issuer_id, "card.produced", card.card_id)
+
+
 def cards_with_values(
     database: Database, issuer_id: str, *, after: str, since: datetime | None, count_max: int
 ) -> Sequence[CardWithValues]:
@@ -260,6 +268,36 @@ def add_app(
         redirect_origins=list(redirect_origins),
         embed_origins=list(embed_origins),
         failure_image_status=failure_image_status,
+    )
+    _audit(database, issuer_id, "client.added")
+
+
+def add_backend(
+    database: Database,
+    issuer_id: str,
+    client_id: str,
+    secret_hash: str,
+    *,
+    frame_key: str | None,
+    embed_origins: Sequence[str],
+    show_button: bool,
+    hide_seconds: int,
+    view_style: Mapping[str, object],
+) -> None:
+    """Register an issuer's own server: a client of the pincontrol face, with a password."""
+    _insert(
+        database,
+        clients,
+        issuer_id=issuer_id,
+        client_id=client_id,
+        auth="basic",
+        secret_hash=secret_hash,
+        certificate_subjects=[],
+        frame_key=frame_key,
+        embed_origins=list(embed_origins),
+        show_button=show_button,
+        hide_seconds=hide_seconds,
+        view_style=dict(view_style),
     )
     _audit(database, issuer_id, "client.added")
 

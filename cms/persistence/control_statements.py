@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     Boolean,
     ColumnElement,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    not_,
     null,
     or_,
     select,
@@ -37,17 +39,22 @@ from cms.domain.control import (
     LIVE_MAX,
     SESSION_SECONDS,
     SESSION_SECONDS_MAX,
+    STATES,
     TRIES_MAX,
     EndReason,
+    Face,
+    Purpose,
 )
 from cms.persistence.statements import (
     ACTOR,
     AUDIT_COLUMNS,
     CORRELATION_ID,
-    READABLE,
+    HAS_PIN_TO_SHOW,
     THIS_CARD,
+    Statement,
     change_pin,
     compiled,
+    in_state,
     matches,
 )
 from cms.persistence.tables import (
@@ -72,6 +79,7 @@ _GRANT: Final = (
     _token.style,
     _token.redirect_url,
     _token.embedded,
+    _token.audit_user,
 )
 """In the order of :class:`cms.domain.control.Grant`."""
 
@@ -135,7 +143,9 @@ _LIVE_SESSION: Final = and_(_THIS_SESSION, _UNCHANGED)
 
 
 # A lock shows the row as it is, whatever the rest of the statement sees.
-_card = select(cards.c.issuer_id, cards.c.card_id, cards.c.counter).where(THIS_CARD)
+_card = select(cards.c.issuer_id, cards.c.card_id, cards.c.counter, cards.c.produced).where(
+    THIS_CARD
+)
 _locked = _card.with_for_update(key_share=True).cte("card")
 _of_card = and_(_token.issuer_id == _locked.c.issuer_id, _token.card_id == _locked.c.card_id)
 _revoked = (
@@ -155,6 +165,7 @@ _forgotten = (
     .where(_of_card, _token.expires_at < func.now() - _seconds(KEPT_SECONDS))
     .cte("forgotten")
 )
+_AUDIT_USER = bindparam("audit_user", type_=Text)
 _life = case(
     *(
         (bindparam("face", type_=String) == face.value, _seconds(count))
@@ -168,7 +179,7 @@ _issued = (
         [
             "token_hash",
             *("issuer_id", "card_id", "counter"),
-            *("client_id", "face", "purpose", "style", "redirect_url", "embedded"),
+            *("client_id", "face", "purpose", "style", "redirect_url", "embedded", "audit_user"),
             "expires_at",
         ],
         select(
@@ -182,6 +193,7 @@ _issued = (
             bindparam("style", type_=JSONB),
             bindparam("redirect_url", type_=Text),
             bindparam("embedded", type_=Boolean),
+            _AUDIT_USER,
             func.now() + _life,
         ),
     )
@@ -191,7 +203,7 @@ _issued = (
 _issue_audit = (
     audit_events.insert()
     .from_select(
-        (*AUDIT_COLUMNS, "reason"),
+        (*AUDIT_COLUMNS, "reason", "audit_user"),
         select(
             _issued.c.issuer_id,
             _issued.c.card_id,
@@ -200,6 +212,7 @@ _issue_audit = (
             CORRELATION_ID,
             _issued.c.counter,
             bindparam("face", type_=String) + " " + bindparam("purpose", type_=String),
+            _AUDIT_USER,
         ),
     )
     .cte("audit")
@@ -230,53 +243,84 @@ IS_ORIGIN: Final = compiled(
 )
 """One row: whether an app in service registered this origin."""
 
-_burnt = (
+
+def _show(spent: CTE, reason: ColumnElement[str]) -> Statement:
+    """Read the cards of tokens that are *spent* for seeing a PIN, and audit each that has one."""
+    allowed = (
+        and_(spent.c.face == face.value, in_state(states[Verb.GET_PIN]))
+        for face, states in STATES.items()
+    )
+    shown = (
+        select(
+            *spent.c,
+            cards.c.state,
+            cards.c.pin_type,
+            cards.c.counter.label("card_counter"),
+            NEWEST_COUNTER.label("newest"),
+            cards.c.sealed_pan,
+            cards.c.sealed_pin,
+            and_(HAS_PIN_TO_SHOW, or_(*allowed)).label("readable"),
+        )
+        .join(
+            cards,
+            and_(cards.c.issuer_id == spent.c.issuer_id, cards.c.card_id == spent.c.card_id),
+        )
+        .cte("shown")
+    )
+    audit = (
+        audit_events.insert()
+        .from_select(
+            (*AUDIT_COLUMNS, "reason", "audit_user"),
+            select(
+                shown.c.issuer_id,
+                shown.c.card_id,
+                literal(Verb.GET_PIN.value, String),
+                ACTOR,
+                CORRELATION_ID,
+                shown.c.card_counter,
+                shown.c.face + reason,
+                shown.c.audit_user,
+            ).where(shown.c.readable),
+        )
+        .cte("audit")
+    )
+    return compiled(
+        select(*(column for column in shown.c if column.name != "readable")).add_cte(audit)
+    )
+
+
+_WITH_SESSION: Final = cast(bindparam("session_hash", type_=LargeBinary), LargeBinary)
+_over = _WITH_SESSION.is_(None)
+BURN: Final = _show(
     control_tokens.update()
     .where(_LIVE_FOR_THIS)
-    .values(spent_at=func.now(), ended_at=func.now(), end_reason=EndReason.SHOWN.value)
+    .values(
+        spent_at=func.now(),
+        session_hash=_WITH_SESSION,
+        session_expires_at=case((_over, null()), else_=func.now() + _of_face(SESSION_SECONDS)),
+        session_ends_at=case((_over, null()), else_=func.now() + _seconds(SESSION_SECONDS_MAX)),
+        ended_at=case((_over, func.now()), else_=null()),
+        end_reason=case((_over, literal(EndReason.SHOWN.value, String)), else_=null()),
+    )
     .returning(*_GRANT)
-    .cte("burnt")
-)
-_shown = (
-    select(
-        *_burnt.c,
-        cards.c.state,
-        cards.c.pin_type,
-        cards.c.counter,
-        NEWEST_COUNTER.label("newest"),
-        cards.c.sealed_pan,
-        cards.c.sealed_pin,
-        READABLE.label("readable"),
-    )
-    .join(
-        cards,
-        and_(cards.c.issuer_id == _burnt.c.issuer_id, cards.c.card_id == _burnt.c.card_id),
-    )
-    .cte("shown")
-)
-_burn_audit = (
-    audit_events.insert()
-    .from_select(
-        (*AUDIT_COLUMNS, "reason"),
-        select(
-            _shown.c.issuer_id,
-            _shown.c.card_id,
-            literal(Verb.GET_PIN.value, String),
-            ACTOR,
-            CORRELATION_ID,
-            _shown.c.counter,
-            _shown.c.face,
-        ).where(_shown.c.readable),
-    )
-    .cte("audit")
-)
-BURN: Final = compiled(
-    select(*(column for column in _shown.c if column.name != "readable")).add_cte(_burn_audit)
+    .cte("spent"),
+    literal("", String),
 )
 """One row, grant and card, if the token was live until now.
 
-The audit row is written only for a PIN that may be handed out.
+The audit row is written only for a PIN that may be handed out. With a session hash, a session
+begins; without one the token is over.
 """
+
+END_WITH_TEXT: Final = _show(
+    control_tokens.update()
+    .where(_LIVE_SESSION, _token.purpose == Purpose.VIEW.value, matches(_token.face, "face"))
+    .values(ended_at=func.now(), end_reason=EndReason.SHOWN.value)
+    .returning(*_GRANT)
+    .cte("spent"),
+    literal(" text", String),
+)
+"""One row, grant and card, if the session for seeing a PIN was live until now; audited as BURN."""
 
 OPEN: Final = compiled(
     control_tokens.update()
@@ -326,12 +370,13 @@ END: Final = compiled(
 )
 
 _session = (
-    select(_token.token_hash, _token.face)
+    select(_token.token_hash, _token.face, _token.audit_user)
     .join(_locked, _of_card)
     .where(
         _THIS_SESSION,
         _token.counter == bindparam("counter_read", type_=BigInteger),
-        _token.purpose == "set",
+        _token.purpose == Purpose.SET.value,
+        or_(_token.face != Face.PINCONTROL.value, not_(_locked.c.produced)),
     )
     .with_for_update(of=control_tokens)
     .cte("session")
@@ -339,6 +384,7 @@ _session = (
 _changed, _history, _set_audit = change_pin(
     exists(select(_session.c.token_hash)),
     reason=select(_session.c.face).scalar_subquery(),
+    audit_user=select(_session.c.audit_user).scalar_subquery(),
 )
 _ended = (
     control_tokens.update()
@@ -355,6 +401,17 @@ CHANGE_PIN: Final = compiled(select(_changed.c.counter).add_cte(_history, _set_a
 Else none, and no change. The session is over; the new counter ends all others of the card, and its
 live tokens.
 """
+
+PLASTIC: Final = compiled(
+    select(
+        cards.c.issuer_id,
+        cards.c.card_id,
+        cards.c.state,
+        cards.c.produced,
+        cards.c.pin_type,
+    ).where(matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.plastic_id, "plastic_id"))
+)
+"""One row, a card by its plastic id."""
 
 CARD_OF: Final = compiled(
     select(

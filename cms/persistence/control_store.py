@@ -7,7 +7,15 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from cms.domain.cards import CardState
-from cms.domain.control import CardOfHolder, CardType, EndReason, Face, Grant, Purpose
+from cms.domain.control import (
+    CardOfHolder,
+    CardType,
+    EndReason,
+    Face,
+    Grant,
+    Plastic,
+    Purpose,
+)
 from cms.persistence import control_statements as statements
 from cms.persistence.store import Actor, CardToChange, CardToRead, Row, Store
 from cms.persistence.tables import sealed_columns
@@ -41,6 +49,7 @@ class ControlStore:
             style=Jsonb(dict(grant.style)),
             redirect_url=grant.redirect_url,
             embedded=grant.embedded,
+            audit_user=grant.audit_user,
             actor=actor.client_id,
             correlation_id=actor.correlation_id,
         )
@@ -61,26 +70,46 @@ class ControlStore:
         return await self._store.one(statements.IS_ORIGIN, origin=origin) == (True,)
 
     async def burn(
-        self, token_hash: bytes, purpose: Purpose, face: Face, actor: Actor
+        self,
+        token_hash: bytes,
+        purpose: Purpose,
+        face: Face,
+        actor: Actor,
+        session_hash: bytes | None = None,
     ) -> Burned | None:
-        """Spend a live token and read its card; a PIN that may be handed out is audited."""
+        """Spend a live token and read its card; a PIN that may be handed out is audited.
+
+        With *session_hash* a session begins.
+        """
         row = await self._store.one(
             statements.BURN,
             token_hash=token_hash,
+            session_hash=session_hash,
             purpose=purpose.value,
             face=face.value,
             actor=actor.client_id,
             correlation_id=actor.correlation_id,
         )
+        return None if row is None else _burned(row)
+
+    async def end_with_text(self, session_hash: bytes, face: Face, actor: Actor) -> Burned | None:
+        """End a live session for seeing a PIN and read its card; audited as :meth:`burn`."""
+        row = await self._store.one(
+            statements.END_WITH_TEXT,
+            session_hash=session_hash,
+            face=face.value,
+            actor=actor.client_id,
+            correlation_id=actor.correlation_id,
+        )
+        return None if row is None else _burned(row)
+
+    async def plastic(self, issuer_id: str, plastic_id: str) -> Plastic | None:
+        """Read a card by its plastic id."""
+        row = await self._store.one(statements.PLASTIC, issuer_id=issuer_id, plastic_id=plastic_id)
         if row is None:
             return None
-        *grant, state, pin_type, counter, newest, sealed_pan, sealed_pin = row
-        read = CardToRead(
-            CardState(state),
-            None if pin_type is None else PinBlockType(pin_type),
-            *(counter, newest, sealed_pan, sealed_pin),
-        )
-        return Burned(_grant(tuple(grant)), read)
+        issuer_id, card_id, state, produced, pin_type = row
+        return Plastic(issuer_id, card_id, CardState(state), produced, pin_type)
 
     async def open(
         self, token_hash: bytes, session_hash: bytes, purpose: Purpose, face: Face
@@ -161,6 +190,16 @@ class ControlStore:
         return CardOfHolder(
             *(issuer_id, card_id, CardState(state), last_four, expiry, CardType(card_type)), *rest
         )
+
+
+def _burned(row: Row) -> Burned:
+    *grant, state, pin_type, counter, newest, sealed_pan, sealed_pin = row
+    read = CardToRead(
+        CardState(state),
+        None if pin_type is None else PinBlockType(pin_type),
+        *(counter, newest, sealed_pan, sealed_pin),
+    )
+    return Burned(_grant(tuple(grant)), read)
 
 
 def _grant(row: Row) -> Grant:

@@ -4,6 +4,7 @@ Each is one round trip on an autocommit connection. Running them as text spares 
 what compiling and unpacking in Core costs, a third of the throughput.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -31,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, psycopg
 
-from cms.domain.cards import CardState, Verb
+from cms.domain.cards import ALLOWED_STATES, CardState, Verb
 from cms.domain.limits import SECCOS_CARD, SECCOS_CLIENT, Limit
 from cms.persistence.tables import (
     NEWEST_COUNTER,
@@ -120,6 +121,7 @@ READ_FOR_SET: Final = compiled(
         _KNOWN,
         _REFUSED,
         func.coalesce(_LIMITED, False),
+        cards.c.produced,
         cards.c.sequence_number,
         cards.c.expiry,
     ).where(THIS_CARD)
@@ -127,18 +129,19 @@ READ_FOR_SET: Final = compiled(
 """One row, or none where there is no such card.
 
 State, counter, sealed PAN, whether the request key is known, whether the card and whether the
-client has failed with SECCOS too often, card sequence number, expiry.
+client has failed with SECCOS too often, whether it is produced, card sequence number, expiry.
 """
 
 
 def change_pin(
-    *conditions: ColumnElement[bool], reason: ColumnElement[Any]
+    *conditions: ColumnElement[bool], reason: ColumnElement[Any], audit_user: ColumnElement[Any]
 ) -> tuple[CTE, CTE, CTE]:
     """Build the update of a card whose counter and state are still those read.
 
     Args:
         *conditions: what else must hold.
         reason: for the audit.
+        audit_user: for the audit.
 
     Returns:
         What is updated (issuer, card, new counter), its row of history and its audit row.
@@ -175,7 +178,7 @@ def change_pin(
     audit = (
         audit_events.insert()
         .from_select(
-            (*AUDIT_COLUMNS, "reason"),
+            (*AUDIT_COLUMNS, "reason", "audit_user"),
             select(
                 changed.c.issuer_id,
                 changed.c.card_id,
@@ -184,6 +187,7 @@ def change_pin(
                 CORRELATION_ID,
                 changed.c.counter,
                 reason,
+                audit_user,
             ),
         )
         .cte("audit")
@@ -197,6 +201,7 @@ _changed, _history, _set_audit = change_pin(
         not_(_REFUSED),
     ),
     reason=null(),
+    audit_user=null(),
 )
 CHANGE_PIN: Final = compiled(select(_changed.c.counter).add_cte(_history, _set_audit))
 """One row, the new counter, if counter and state are still those read; else none and no change.
@@ -210,11 +215,17 @@ COUNT_CARD_FAILURE: Final = _count_failure(cards, THIS_CARD, SECCOS_CARD)
 COUNT_CLIENT_FAILURE: Final = _count_failure(clients, _THIS_CLIENT, SECCOS_CLIENT)
 """One row: whether this was the failure that has the client limited."""
 
-READABLE: Final = and_(
-    cards.c.state == literal(CardState.ACTIVE.value, String),
+HAS_PIN_TO_SHOW: Final = and_(
     cards.c.pin_type == literal(PinBlockType.ISO0.value, String),
     cards.c.counter == NEWEST_COUNTER,
 )
+
+
+def in_state(states: Iterable[CardState]) -> ColumnElement[bool]:
+    """Compare the state of a card with each of *states*."""
+    return or_(*(cards.c.state == literal(state.value, String) for state in sorted(states)))
+
+
 _card = (
     select(
         cards.c.issuer_id,
@@ -225,7 +236,7 @@ _card = (
         NEWEST_COUNTER.label("newest"),
         cards.c.sealed_pan,
         cards.c.sealed_pin,
-        READABLE.label("readable"),
+        and_(in_state(ALLOWED_STATES[Verb.GET_PIN]), HAS_PIN_TO_SHOW).label("readable"),
     )
     .where(THIS_CARD)
     .cte("card")
@@ -263,7 +274,8 @@ READ_COUNTER: Final = compiled(select(cards.c.state, cards.c.counter).where(THIS
 _activated = (
     cards.update()
     .where(THIS_CARD, cards.c.state == literal(CardState.INACTIVE.value, String))
-    .values(state=CardState.ACTIVE.value)
+    # Whoever activates a physical card has it in hand.
+    .values(state=CardState.ACTIVE.value, produced=True)
     .returning(cards.c.issuer_id, cards.c.card_id)
     .cte("activated")
 )
@@ -278,11 +290,11 @@ _activate_audit = (
 ACTIVATE: Final = compiled(
     select(cards.c.state).where(THIS_CARD).add_cte(_activated, _activate_audit)
 )
-"""One row: the state before. An inactive card is active afterwards."""
+"""One row: the state before. An inactive card is active, and produced, afterwards."""
 
 REFUSE: Final = compiled(
     audit_events.insert().from_select(
-        (*AUDIT_COLUMNS[:5], "reason"),
+        (*AUDIT_COLUMNS[:5], "reason", "audit_user", "error_id"),
         select(
             bindparam("issuer_id", type_=String),
             # What a caller sends as card id may be anything, a PAN too: only a known one is kept.
@@ -291,6 +303,8 @@ REFUSE: Final = compiled(
             ACTOR,
             CORRELATION_ID,
             bindparam("reason", type_=String),
+            bindparam("audit_user", type_=String),
+            bindparam("error_id", type_=String),
         ),
     )
 )
@@ -308,6 +322,10 @@ READ_CLIENTS: Final = compiled(
         clients.c.redirect_origins,
         clients.c.embed_origins,
         clients.c.failure_image_status,
+        clients.c.frame_key,
+        clients.c.show_button,
+        clients.c.hide_seconds,
+        clients.c.view_style,
     ).where(matches(clients.c.issuer_id, "issuer_id"), clients.c.state == text("'active'"))
 )
 _VALID: Final = vault_config.c.valid_until > func.now()

@@ -5,14 +5,14 @@ No transaction is held between two calls, and none while the vault works.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import psycopg
 from psycopg.errors import UniqueViolation
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from cms.domain.cards import CardState, Verb
+from cms.domain.cards import CardState
 from cms.domain.errors import TryLater
 from cms.persistence import statements
 from cms.persistence.statements import Statement
@@ -47,6 +47,10 @@ class Actor:
 
     client_id: str
     correlation_id: str
+    audit_user: str | None = None
+    """Who asked at the client, in the client's words."""
+    error_id: str | None = None
+    """What the client is told to name a refusal by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class CardToChange:
     client_limited: bool
     """The client's SECCOS PINs failed too often."""
     facts: CardFacts
+    produced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,10 @@ class ClientRow:
     redirect_origins: Sequence[str] = ()
     embed_origins: Sequence[str] = ()
     failure_image_status: int = 410
+    frame_key: str | None = None
+    show_button: bool = True
+    hide_seconds: int = 30
+    view_style: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +177,10 @@ class Store:
         )
         if row is None:
             return None
-        state, counter, sealed_pan, known, refused, limited, *facts = row
+        state, counter, sealed_pan, known, refused, limited, produced, *facts = row
         return CardToChange(
-            CardState(state), counter, sealed_pan, known, refused, limited, CardFacts(*facts)
+            *(CardState(state), counter, sealed_pan, known, refused, limited),
+            *(CardFacts(*facts), produced),
         )
 
     async def change_pin(
@@ -254,17 +264,22 @@ class Store:
         return None if row is None else CardState(row[0])
 
     async def refuse(
-        self, issuer_id: str, card_id: str | None, verb: Verb, reason: str, actor: Actor
+        self, issuer_id: str, card_id: str | None, asked: str, reason: str, actor: Actor
     ) -> None:
-        """Record that *verb* was refused; *card_id* need not be a card, None is none."""
+        """Record that what was *asked*, a verb or ``control``, was refused.
+
+        *card_id* need not be a card, None is none.
+        """
         await self.run(
             statements.REFUSE,
             issuer_id=issuer_id,
             card_id=card_id,
-            event=f"{verb}.refused",
+            event=f"{asked}.refused",
             reason=reason,
             actor=actor.client_id,
             correlation_id=actor.correlation_id,
+            audit_user=actor.audit_user,
+            error_id=actor.error_id,
         )
 
     async def one(self, statement: Statement, **parameters: object) -> Row | None:

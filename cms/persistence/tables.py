@@ -109,10 +109,13 @@ cards = Table(
     _now("created_at"),
     Column("cardholder_id", String(64), comment="the identity provider's subject"),
     Column("card_type", String(10), nullable=False, server_default="PHYSICAL"),
+    Column("plastic_id", String(38), comment="a number without leading zeros"),
+    Column("produced", Boolean, nullable=False, server_default="false"),
     CheckConstraint("state IN ('inactive', 'active', 'blocked', 'closed')", name="state"),
     CheckConstraint("counter >= 0", name="counter"),
     CheckConstraint("card_type IN ('VIRTUAL', 'PHYSICAL', 'METAL')", name="card_type"),
     Index(None, "issuer_id", "cardholder_id"),
+    UniqueConstraint("issuer_id", "plastic_id"),
     ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
 )
 
@@ -165,10 +168,16 @@ clients = Table(
     Column("redirect_origins", ARRAY(Text), nullable=False, server_default="{}"),
     Column("embed_origins", ARRAY(Text), nullable=False, server_default="{}"),
     Column("failure_image_status", SmallInteger, nullable=False, server_default="410"),
-    CheckConstraint("auth IN ('oauth', 'certificate', 'public')", name="auth"),
-    CheckConstraint("(auth = 'oauth') = (secret_hash IS NOT NULL)", name="secret"),
+    Column("frame_key", String(64), comment="starts with the issuer id"),
+    Column("show_button", Boolean, nullable=False, server_default="true"),
+    Column("hide_seconds", SmallInteger, nullable=False, server_default="30"),
+    Column("view_style", JSONB, nullable=False, server_default="{}"),
+    CheckConstraint("auth IN ('oauth', 'certificate', 'public', 'basic')", name="auth"),
+    CheckConstraint("(auth IN ('oauth', 'basic')) = (secret_hash IS NOT NULL)", name="secret"),
     CheckConstraint("state IN ('active', 'disabled')", name="state"),
     CheckConstraint("failure_image_status IN (200, 410)", name="failure_image_status"),
+    CheckConstraint("hide_seconds BETWEEN 5 AND 120", name="hide_seconds"),
+    UniqueConstraint("issuer_id", "frame_key"),
     ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
 )
 
@@ -184,6 +193,8 @@ audit_events = Table(
     Column("correlation_id", String(64)),
     Column("counter", BigInteger),
     Column("reason", String(40)),
+    Column("audit_user", Text, comment="who asked, in the client's words"),
+    Column("error_id", String(36), comment="as the caller was told it"),
     Index(None, "issuer_id", "card_id", "event_id"),
 )
 
@@ -199,6 +210,7 @@ control_tokens = Table(
     Column("style", JSONB, nullable=False),
     Column("redirect_url", Text),
     Column("embedded", Boolean, nullable=False),
+    Column("audit_user", Text),
     Column(
         "counter",
         BigInteger,

@@ -4,9 +4,7 @@ An access token is an ES256 JWT signed in the token (RFC 9068), bound to the cli
 (RFC 8705). It is verified once and kept by its hash until it expires.
 """
 
-import asyncio
 import hashlib
-import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -14,12 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from argon2 import PasswordHasher
-from argon2.exceptions import Argon2Error, InvalidHashError
 from cryptography import x509
 
 from cms.domain.errors import TryLater, Unauthorized
 from cms.persistence.store import ClientRow
+from cms.services.credentials import Credentials
 from cms.services.directory import Directory, Issuer
 from cms.services.kept import Kept
 from crypto.errors import JoseError
@@ -32,12 +29,6 @@ from hsm.port import ISSUER_ID_CHARS
 
 SCOPE: Final = "pin"
 TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ
-CREDENTIAL_SECONDS: Final = 300.0
-ARGON2_AT_ONCE_MAX: Final = 2
-#: OWASP's second profile: 19 MiB, two passes, one lane; the default takes 64 MiB and 175 ms.
-HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-#: Verified in place of the hash of a client that does not exist, so that both take as long.
-NOBODY: Final = HASHER.hash(secrets.token_hex())
 
 #: What `cryptography` raises for a certificate that it cannot read, or only in part.
 UNREADABLE: Final = (
@@ -117,9 +108,7 @@ class Access:
         self._now = now
         self._keys: Mapping[str, EcPublicKey] = {}
         self._bearers = Kept[bytes, _Bearer](now)
-        self._credentials = Kept[bytes, bool](now)
-        self._credential_key = secrets.token_bytes(32)
-        self._argon2 = asyncio.Semaphore(ARGON2_AT_ONCE_MAX)
+        self._credentials = Credentials(now)
 
     async def issue(
         self, client_id: str, secret: str, certificate: ClientCertificate
@@ -132,7 +121,7 @@ class Access:
         """
         issuer = await self._directory.issuer(client_id[:ISSUER_ID_CHARS])
         client = issuer.clients.get(client_id) if issuer else None
-        secret_ok = await self._verify_secret(client, secret)
+        secret_ok = await self._credentials.verify(client, secret)
         if issuer is None or client is None or not secret_ok:
             raise Unauthorized
         _require_registered(client, certificate)
@@ -187,18 +176,6 @@ class Access:
                 return Caller(issuer, client.client_id)  # type: ignore[arg-type] # has a client
         raise Unauthorized
 
-    async def _verify_secret(self, client: ClientRow | None, secret: str) -> bool:
-        secret_hash = client.secret_hash if client and client.secret_hash else NOBODY
-        credential = f"{secret_hash}\0{secret}".encode(errors="surrogatepass")
-        key = hmac.digest(self._credential_key, credential, "sha256")
-        if self._credentials.get(key):
-            return True
-        async with self._argon2:
-            verified = await asyncio.to_thread(_argon2_verify, secret_hash, secret)
-        if verified and secret_hash is not NOBODY:
-            self._credentials.keep(key, True, self._now() + CREDENTIAL_SECONDS)
-        return verified
-
     async def _verified(self, bearer: str) -> _Bearer:
         key = hashlib.sha256(bearer.encode(errors="surrogatepass")).digest()
         kept = self._bearers.get(key)
@@ -251,13 +228,6 @@ def _require_bound(issuer: Issuer, token: _Bearer, certificate: ClientCertificat
         raise Unauthorized
     if binding == "subject" and token.subject != certificate.subject:
         raise Unauthorized
-
-
-def _argon2_verify(secret_hash: str, secret: str) -> bool:
-    try:
-        return HASHER.verify(secret_hash, secret)
-    except (Argon2Error, InvalidHashError):
-        return False
 
 
 def _alternative_names(certificate: x509.Certificate) -> list[str]:

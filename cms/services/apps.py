@@ -1,18 +1,25 @@
-"""Apps: the public clients through which cardholders come, by their client key."""
+"""Apps: the clients through which cardholders come.
+
+At the hosted face a public client, known by its client key. At the pincontrol face an issuer's own
+server, known by a password, and its pages by their frame key.
+"""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cms.domain.control import Grant
+from cms.domain.control import Face, Grant
 from cms.domain.errors import ClientKeyInvalid, ClientKeyMissing, ControlEnded, TryLater
+from cms.domain.origins import ORIGIN_CHARS_MAX
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import ClientRow
 from cms.services.directory import Directory, Issuer
 from cms.services.kept import Kept
 from hsm.port import ISSUER_ID_CHARS
 
-PUBLIC: Final = "public"
+#: How the clients of each face prove who they are.
+AUTH: Final[Mapping[Face, str]] = {Face.HOSTED: "public", Face.PINCONTROL: "basic"}
 ORIGIN_SECONDS: Final = 5.0
 
 
@@ -45,10 +52,32 @@ class Apps:
         """
         if not client_key:
             raise ClientKeyMissing
-        app = await self._find(client_key[:ISSUER_ID_CHARS], client_key)
+        app = await self._find(client_key[:ISSUER_ID_CHARS], client_key, Face.HOSTED)
         if app is None:
             raise ClientKeyInvalid
         return app
+
+    async def by_user(self, user: str) -> App | None:
+        """Return the server with this user name; it starts with the id of the issuer.
+
+        Raises:
+            TryLater: the database is away.
+        """
+        return await self._find(user[:ISSUER_ID_CHARS], user, Face.PINCONTROL)
+
+    async def by_frame_key(self, frame_key: str) -> App:
+        """Return the server whose pages have this frame key; it starts with the issuer's id.
+
+        Raises:
+            ControlEnded: there is none in service.
+            TryLater: the database is away.
+        """
+        issuer = await self._directory.issuer(frame_key[:ISSUER_ID_CHARS])
+        if issuer is not None:
+            for client in issuer.clients.values():
+                if client.frame_key == frame_key:
+                    return App(issuer, client)
+        raise ControlEnded
 
     async def of(self, grant: Grant) -> App:
         """Return the app that a token was issued to.
@@ -57,13 +86,15 @@ class Apps:
             ControlEnded: it is out of service, or its issuer is.
             TryLater: the database is away.
         """
-        app = await self._find(grant.issuer_id, grant.client_id)
+        app = await self._find(grant.issuer_id, grant.client_id, grant.face)
         if app is None:
             raise ControlEnded
         return app
 
     async def is_origin(self, origin: str) -> bool:
         """Tell whether any app registered *origin*; no when the database is away."""
+        if len(origin) > ORIGIN_CHARS_MAX:
+            return False
         kept = self._origins.get(origin)
         if kept is not None:
             return kept
@@ -74,9 +105,9 @@ class Apps:
         self._origins.keep(origin, found, time.monotonic() + ORIGIN_SECONDS)
         return found
 
-    async def _find(self, issuer_id: str, client_id: str) -> App | None:
+    async def _find(self, issuer_id: str, client_id: str, face: Face) -> App | None:
         issuer = await self._directory.issuer(issuer_id)
         client = issuer.clients.get(client_id) if issuer is not None else None
-        if issuer is None or client is None or client.auth != PUBLIC:
+        if issuer is None or client is None or client.auth != AUTH[face]:
             return None
         return App(issuer, client)

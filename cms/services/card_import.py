@@ -3,12 +3,15 @@
 ::
 
     {"cardId": "…", "panJwe": "<JWE>", "expiry": "MMYY", "sequenceNumber": 0, "state": "active",
-     "cardholder": "…", "cardType": "PHYSICAL", "encryptedPinBlock": "<JWE>", "type": "ISO0"}
+     "cardholder": "…", "cardType": "PHYSICAL", "plasticId": "1234", "produced": true,
+     "encryptedPinBlock": "<JWE>", "type": "ISO0"}
 
 ``panJwe`` is encrypted to the vault's intake key, plaintext ``{"pan": "…"}``. The last two members
 are for a card whose PIN is known: they are what PUT pin takes, and the change counter stays 0.
 ``state`` is inactive unless given. ``cardholder`` is the identity provider's name of who holds the
-card, its subject; ``cardType`` VIRTUAL, PHYSICAL or METAL.
+card, its subject; ``cardType`` VIRTUAL, PHYSICAL or METAL. ``plasticId`` is the card's name at the
+pincontrol face, a number of up to 38 digits. ``produced`` tells whether there is a plastic whose
+PIN cannot be set there any more; unless given, a card that is not inactive is produced.
 """
 
 import re
@@ -39,10 +42,12 @@ EXPIRY_PATTERN: Final = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}")
 SEQUENCE_NUMBER_MAX: Final = 99
 COMMIT_EVERY_ROWS: Final = 200
 CARDHOLDER_CHARS_MAX: Final = 64
+#: Written in one way, so that a number has one.
+PLASTIC_ID_PATTERN: Final = re.compile(r"0|[1-9][0-9]{0,37}")
 LINE_BYTES_MAX: Final = 64 * 1024
 REASONS: Final[Mapping[type[HsmError], str]] = {
     LuhnInvalid: "the PAN's check digit is wrong",
-    CardIdHoldsPan: "the card id contains the PAN",
+    CardIdHoldsPan: "the card id or the plastic id contains the PAN",
     PanRejected: "panJwe does not hold a PAN encrypted to the intake key",
     PinRejected: "encryptedPinBlock cannot be used",
     WeakPinRefused: "the PIN policy forbids this PIN",
@@ -69,6 +74,8 @@ class NewCard:
     pin_literal: str
     cardholder_id: str | None
     card_type: CardType
+    plastic_id: str | None
+    produced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,8 @@ class CardImport:
             VaultUnavailable: the token is away.
         """
         try:
-            sealed = self._vault.seal_pan(new.pan_jwe, new.card)
+            other_ids = [] if new.plastic_id is None else [new.plastic_id]
+            sealed = self._vault.seal_pan(new.pan_jwe, new.card, other_ids)
             change = None
             if new.pin_jwe is not None:
                 block_type = self._wire.block_type(new.pin_literal)
@@ -141,6 +149,8 @@ class CardImport:
                 state=new.state.value,
                 cardholder_id=new.cardholder_id,
                 card_type=new.card_type.value,
+                plastic_id=new.plastic_id,
+                produced=new.produced,
                 change=change,
             )
         except AdminError as error:
@@ -162,8 +172,9 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
     sequence_number = members.get("sequenceNumber", 0)
     if type(sequence_number) is not int:
         raise RowRefused("refused member: sequenceNumber")
-    pin_jwe = members.get("encryptedPinBlock")
-    cardholder = members.get("cardholder")
+    produced = members.get("produced")
+    if produced is not None and type(produced) is not bool:
+        raise RowRefused("refused member: produced")
     return new_card(
         issuer_id,
         _text(members, "cardId"),
@@ -171,10 +182,12 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
         expiry=_text(members, "expiry"),
         sequence_number=sequence_number,
         state=_text(members, "state", CardState.INACTIVE.value),
-        pin_jwe=None if pin_jwe is None else _text(members, "encryptedPinBlock"),
+        pin_jwe=_text_or_none(members, "encryptedPinBlock"),
         pin_literal=_text(members, "type", "ISO0"),
-        cardholder_id=None if cardholder is None else _text(members, "cardholder"),
+        cardholder_id=_text_or_none(members, "cardholder"),
         card_type=_text(members, "cardType", CardType.PHYSICAL.value),
+        plastic_id=_text_or_none(members, "plasticId"),
+        produced=produced,
     )
 
 
@@ -190,6 +203,8 @@ def new_card(
     pin_literal: str = "ISO0",
     cardholder_id: str | None = None,
     card_type: str = CardType.PHYSICAL.value,
+    plastic_id: str | None = None,
+    produced: bool | None = None,
 ) -> NewCard:
     """Parse the values of a card.
 
@@ -210,6 +225,8 @@ def new_card(
         raise RowRefused("refused member: cardholder")
     if card_type not in set(CardType):
         raise RowRefused("refused member: cardType")
+    if plastic_id is not None and not PLASTIC_ID_PATTERN.fullmatch(plastic_id):
+        raise RowRefused("refused member: plasticId")
     return NewCard(
         card,
         pan_jwe,
@@ -220,6 +237,8 @@ def new_card(
         pin_literal,
         cardholder_id,
         CardType(card_type),
+        plastic_id,
+        state != CardState.INACTIVE if produced is None else produced,
     )
 
 
@@ -232,3 +251,7 @@ def _text(members: Mapping[str, object], name: str, default: str | None = None) 
     if not isinstance(value, str):
         raise RowRefused(f"refused member: {name}")
     return value
+
+
+def _text_or_none(members: Mapping[str, object], name: str) -> str | None:
+    return None if members.get(name) is None else _text(members, name)

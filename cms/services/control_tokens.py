@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 from uuid import uuid4
 
-from cms.domain.control import CardOfHolder, EndReason, Face, Grant, Purpose
+from cms.domain.control import CardOfHolder, EndReason, Face, Grant, Plastic, Purpose
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.persistence.control_store import Burned, ControlStore
 from cms.persistence.store import Actor, CardToChange
@@ -72,14 +72,28 @@ class ControlTokens:
         """Read what a token was issued for, whatever became of it; its row is kept for a day."""
         return await self._store.known(self._token(token))
 
-    async def burn(self, token: str, purpose: Purpose, face: Face, actor: Actor) -> Burned:
+    async def burn(
+        self, token: str, purpose: Purpose, face: Face, actor: Actor, session: str | None = None
+    ) -> Burned:
         """Spend a token for an image. A PIN that may be shown is audited; its state is not judged.
+
+        With *session*, of :func:`new_session`, a session begins that is good for its text.
 
         Raises:
             ControlEnded: it is not a live token for this.
             TryLater: the database is away.
         """
-        return _live(await self._store.burn(self._token(token), purpose, face, actor))
+        session_hash = None if session is None else self._session(session)
+        return _live(await self._store.burn(self._token(token), purpose, face, actor, session_hash))
+
+    async def end_with_text(self, session: str, face: Face, actor: Actor) -> Burned:
+        """Spend the session that :meth:`burn` began, for the PIN as text; audited in the same way.
+
+        Raises:
+            ControlEnded: it is not a live session for this.
+            TryLater: the database is away.
+        """
+        return _live(await self._store.end_with_text(self._session(session), face, actor))
 
     async def open(self, token: str, purpose: Purpose, face: Face) -> OpenSession:
         """Spend a token for a page session.
@@ -88,7 +102,7 @@ class ControlTokens:
             ControlEnded: it is not a live token for this.
             TryLater: the database is away.
         """
-        session = secrets.token_urlsafe(SESSION_BYTES)
+        session = new_session()
         seconds, grant = _live(
             await self._store.open(self._token(token), self._session(session), purpose, face)
         )
@@ -158,6 +172,18 @@ class ControlTokens:
             card, read, change, request_key, self._session(session), actor
         )
 
+    async def plastic(self, issuer_id: str, plastic_id: str) -> Plastic:
+        """Find a card by its plastic id.
+
+        Raises:
+            CardNotFound: there is none.
+            TryLater: the database is away.
+        """
+        found = await self._store.plastic(issuer_id, plastic_id)
+        if found is None:
+            raise CardNotFound
+        return found
+
     async def card_of(self, issuer_id: str, cardholder_id: str) -> CardOfHolder:
         """Choose a cardholder's card: an active one, else one that is not closed; the newest.
 
@@ -171,13 +197,19 @@ class ControlTokens:
         return card
 
     def _token(self, token: str) -> bytes:
-        return self._hash("token", token)
+        # Some apps write a UUID in capitals, as their platform does.
+        return self._hash("token", token.strip().lower())
 
     def _session(self, session: str) -> bytes:
         return self._hash("session", session)
 
     def _hash(self, kind: str, text: str) -> bytes:
         return keyed_hash(self._key, kind.encode(), text.encode(errors="surrogatepass"))
+
+
+def new_session() -> str:
+    """Make the secret of a session: 256 random bits as base64url."""
+    return secrets.token_urlsafe(SESSION_BYTES)
 
 
 def sid(session: str) -> str:

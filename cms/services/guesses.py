@@ -1,10 +1,11 @@
-"""Who tries tokens that do not exist is made to wait.
+"""Who tries tokens that do not exist, or passwords that are wrong, is made to wait.
 
 Counted in the memory of each process: a token has 122 random bits, and the limit only keeps
 guessing from costing the service much.
 """
 
 import ipaddress
+import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from cms.domain.errors import TooManyFailures
 
 ADDRESSES_MAX: Final = 10_000
 IPV6_PREFIX_BITS: Final = 64
+_WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
 
 
 class Guesses:
@@ -22,34 +24,40 @@ class Guesses:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._failed_at: OrderedDict[str, deque[float]] = OrderedDict()
+        self._failed_at: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
 
-    def check(self, address: str) -> None:
-        """Let an address pass that has not failed too often.
+    def check(self, address: str, client_id: str = "") -> None:
+        """Let an address pass that has not failed too often, at this client.
 
         Raises:
             TooManyFailures: it has.
         """
-        failed_at = self._failed_at.get(_who(address))
+        failed_at = self._failed_at.get((who(address), client_id))
         if failed_at is None or len(failed_at) < GUESSES.failures_max:
             return
         if self._now() - failed_at[0] < GUESSES.window_seconds:
             raise TooManyFailures
 
-    def failed(self, address: str) -> None:
-        """Count a failure of *address*."""
-        who = _who(address)
-        failed_at = self._failed_at.setdefault(who, deque(maxlen=GUESSES.failures_max))
+    def failed(self, address: str, client_id: str = "") -> None:
+        """Count a failure of *address*, at this client.
+
+        Raises:
+            TooManyFailures: it is one too many, and not counted.
+        """
+        self.check(address, client_id)
+        key = who(address), client_id
+        failed_at = self._failed_at.setdefault(key, deque(maxlen=GUESSES.failures_max))
         failed_at.append(self._now())
-        self._failed_at.move_to_end(who)
+        self._failed_at.move_to_end(key)
         if len(self._failed_at) > ADDRESSES_MAX:
             self._failed_at.popitem(last=False)
 
 
-def _who(address: str) -> str:
-    """Name who has an address: of IPv6, one customer has a whole prefix."""
+def who(address: str) -> str:
+    """Name who has an address, as a proxy writes it: of IPv6, one customer has a whole prefix."""
+    bare = _WITH_PORT.fullmatch(address)
     try:
-        found = ipaddress.ip_address(address)
+        found = ipaddress.ip_address(bare[1] or bare[2] if bare else address)
     except ValueError:
         return ""
     if isinstance(found, ipaddress.IPv4Address):

@@ -11,14 +11,14 @@ V = TypeVar("V")
 
 
 class Kept(Generic[K, V]):
-    """Values that were verified, each kept until a time; the oldest go first when it is full."""
+    """Values that were found out, each kept until a time; the oldest go first when it is full."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._items: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
     def keep(self, key: K, value: V, until: float) -> None:
-        """Keep *value* until then, in seconds since 1970."""
+        """Keep *value* until then, in seconds of the clock that was given."""
         self._items[key] = (until, value)
         if len(self._items) > KEPT_MAX:
             self._items.popitem(last=False)

@@ -12,6 +12,7 @@ from cms.domain.cards import Verb, permit
 from cms.domain.errors import (
     BadRequest,
     CardNotFound,
+    ControlEnded,
     CounterExhausted,
     DomainError,
     PinForbidden,
@@ -30,8 +31,10 @@ from hsm.errors import (
     ConfigRefused,
     HsmError,
     NotGenuine,
+    PageKeyRejected,
     PinRejected,
     SealBroken,
+    TextNotOffered,
     VaultUnavailable,
     WeakPinRefused,
     WrongPinData,
@@ -52,6 +55,8 @@ MEANINGS: Final[Mapping[type[HsmError], Callable[[], DomainError]]] = {
     VaultTypeNotOffered: TypeNotOffered,
     VaultValueNotPossible: ValueNotPossible,
     VaultCounterExhausted: CounterExhausted,
+    TextNotOffered: ControlEnded,
+    PageKeyRejected: ControlEnded,
 }
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -9,41 +9,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from cms.domain.cards import Verb, permit
-from cms.domain.control import EndReason, Face, Grant, Purpose
+from cms.domain.cards import Verb
+from cms.domain.control import EndReason, Face, Grant, Purpose, permit
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
-    CounterExhausted,
     DomainError,
     PinForbidden,
     PinRefused,
-    PinUnavailable,
     TryLater,
-    ValueNotPossible,
 )
 from cms.persistence.store import Actor, Store
 from cms.services.apps import App, Apps
 from cms.services.control_tokens import ControlTokens, OpenSession, sid
+from cms.services.permission import REASONS
 from cms.services.pins import TRIES, SealAlarm, in_vault
+from cms.services.policy import policy_of
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
-from hsm.config import PolicyBody, parse_body
-from hsm.errors import ConfigRefused
+from hsm.config import PolicyBody
 from hsm.keys import KeyRole
 from hsm.lane import Lane
-from hsm.port import CardRef, ConfigKind, VaultConfig
+from hsm.port import CardRef
 
-#: What the audit says of a refusal.
-REASONS: Final[Mapping[type[DomainError], str]] = {
-    CardForbids: "CARD_STATE_FORBIDDEN",
-    ControlEnded: "CONTROL_ENDED",
-    CounterExhausted: "COUNTER_EXHAUSTED",
-    PinForbidden: "PIN_CHANGE_FORBIDDEN",
-    PinRefused: "PIN_REFUSED",
-    PinUnavailable: "PIN_NOT_AVAILABLE",
-    ValueNotPossible: "VALUE_NOT_POSSIBLE",
-}
 CANCELLED: Final = "CANCELLED"
 log = logging.getLogger(__name__)
 
@@ -71,31 +59,14 @@ class SetPage:
         self._apps = apps
         self._lane = lane
 
-    async def look(self, token: str) -> tuple[Grant, App]:
-        """Read what a live token is good for, and change nothing.
-
-        Raises:
-            ControlEnded: it is not a live token for this page.
-            TryLater: the database is away.
-        """
-        grant = await self._tokens.peek(token)
-        if grant is None:
-            raise ControlEnded
-        return self._ours(grant), await self._apps.of(grant)
-
-    async def is_guess(self, token: str) -> bool:
-        """Tell whether a token was never issued."""
-        return await self._tokens.known(token) is None
-
-    async def open(self, token: str) -> Opening:
-        """Spend a token for a session; only once all else that a page needs was found.
+    async def open(self, token: str, app: App) -> Opening:
+        """Spend a token of *app* for a session; only once all else that a page needs was found.
 
         Raises:
             ControlEnded: it is not a live token for this page.
             TryLater: database or vault are away; the token is not spent.
         """
-        _, app = await self.look(token)
-        policy = _policy(app.issuer.config)
+        policy = policy_of(app.issuer.config)
         keys = await in_vault(self._lane, lambda vault: vault.public_jwks(KeyRole.PAGE))
         session = await self._tokens.open(token, Purpose.SET, self._face)
         return Opening(session, app, policy, keys["keys"][0])
@@ -118,20 +89,25 @@ class SetPage:
         with suppress(ControlEnded):
             grant = await self._session(session)
             await self._tokens.end(session, EndReason.CANCELLED)
-            await self._refuse(grant, CANCELLED, Actor(grant.client_id, correlation_id))
+            actor = Actor(grant.client_id, correlation_id, grant.audit_user)
+            await self._refuse(grant, CANCELLED, actor)
 
-    async def submit(self, session: str, jwe: str, correlation_id: str) -> None:
+    async def submit(
+        self, session: str, jwe: str, correlation_id: str, error_id: str | None = None
+    ) -> None:
         """Take the PIN, store it and end the session.
 
         Raises:
             PinForbidden: the policy refuses it, and there are tries left.
+            CardForbids: the card takes no PIN any more; the session is over.
             ControlEnded: the session is not live, or is now over.
             TryLater: database or vault are away; the session is over, and where the database
                 could not be told it ends by its time.
         """
         grant = await self._session(session)
+        actor = Actor(grant.client_id, correlation_id, grant.audit_user, error_id)
         try:
-            await self._take(session, jwe, grant, Actor(grant.client_id, correlation_id))
+            await self._take(session, jwe, grant, actor)
         except PinForbidden:
             raise
         except Exception:
@@ -156,6 +132,8 @@ class SetPage:
             raise TryLater from None
         except DomainError as error:
             await self._refuse(grant, REASONS[type(error)], actor)
+            if isinstance(error, CardForbids):
+                raise
             raise ControlEnded from None
 
     async def _store_pin(self, session: str, jwe: str, grant: Grant, actor: Actor) -> None:
@@ -166,7 +144,7 @@ class SetPage:
             read = await self._store.read_for_set(card, request_key, actor)
             if read is None or read.request_known:
                 raise ControlEnded
-            permit(Verb.SET_PIN, read.state)
+            permit(self._face, Purpose.SET, read.state, produced=read.produced)
             sealed_pan, counter, facts = read.sealed_pan, read.counter + 1, read.facts
             change = await in_vault(
                 self._lane,
@@ -207,15 +185,3 @@ def _digest(text: str) -> bytes:
         return jose.parse(text).digest
     except JoseError:
         raise PinRefused from None
-
-
-def _policy(config: VaultConfig) -> PolicyBody:
-    """Read the policy for the page to explain; the vault verifies and enforces it."""
-    sealed = config.get(ConfigKind.POLICY)
-    try:
-        body = parse_body(ConfigKind.POLICY, sealed.body) if sealed else None
-    except ConfigRefused:
-        body = None
-    if not isinstance(body, PolicyBody):
-        raise TryLater  # without one the vault takes no PIN
-    return body

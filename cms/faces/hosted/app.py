@@ -8,18 +8,21 @@ from cms.faces.hosted import problems
 from cms.faces.hosted.auth import HostedAuth
 from cms.faces.hosted.cors import Cors
 from cms.faces.hosted.image import IMAGE_PATH, METHODS, Image
-from cms.faces.hosted.pages import PAGE_PATH, Pages, asset
+from cms.faces.hosted.pages import PAGE_PATH, Pages
 from cms.faces.hosted.relay import Relay
 from cms.faces.hosted.router import CardRoutes
 from cms.faces.page.assets import ASSETS_PATH
+from cms.faces.page.posts import SetPosts, asset
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
 from cms.services.apps import Apps
 from cms.services.control_tokens import ControlTokens
 from cms.services.directory import Directory
 from cms.services.guesses import Guesses
-from cms.services.hosted import HostedTokens, Reveal
+from cms.services.hosted import HostedTokens
 from cms.services.identity import IdentityProvider
+from cms.services.lookup import Lookup
+from cms.services.reveal import Reveal
 from cms.services.set_page import SetPage
 from hsm.lane import Lane
 
@@ -59,20 +62,22 @@ def hosted_app(
     if not public_url.startswith("https://"):
         raise ValueError("the cardholder URL is not https")
     apps = Apps(directory, ControlStore(store))
-    auth = HostedAuth(apps, identity, proxy_peers)
+    auth = HostedAuth(apps, identity)
     cors = Cors(apps)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     relay = None if us_base_url is None else Relay(us_base_url, http)
     cards = HostedTokens(tokens, store)
     CardRoutes(public_url.rstrip("/"), auth, cards, relay, cors).add_to(app)
-    image = Image(Reveal(tokens, store, apps, lane), guesses, auth)
-    pages = Pages(SetPage(Face.HOSTED, tokens, store, apps, lane), guesses, auth)
+    lookup = Lookup(Face.HOSTED, tokens, apps, guesses)
+    image = Image(Reveal(Face.HOSTED, tokens, store, apps, lane), lookup, proxy_peers)
+    set_page = SetPage(Face.HOSTED, tokens, store, apps, lane)
+    pages, posts = Pages(set_page, lookup, proxy_peers), SetPosts(set_page)
     app.add_api_route(IMAGE_PATH, image.answer, methods=list(METHODS))
     app.add_api_route(PAGE_PATH, pages.page, methods=GET)
     app.add_api_route("/pin-direct/session", pages.session, methods=["POST"])
-    app.add_api_route("/pin-direct/extend", pages.extend, methods=["POST"])
-    app.add_api_route("/pin-direct/submit", pages.submit, methods=["POST"])
-    app.add_api_route("/pin-direct/cancel", pages.cancel, methods=["POST"])
+    app.add_api_route("/pin-direct/extend", posts.extend, methods=["POST"])
+    app.add_api_route("/pin-direct/submit", posts.submit, methods=["POST"])
+    app.add_api_route("/pin-direct/cancel", posts.cancel, methods=["POST"])
     app.add_api_route(ASSETS_PATH + "/{hash}/{name}", asset, methods=GET)
     problems.install(app, cors)
     return app

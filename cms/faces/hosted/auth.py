@@ -19,7 +19,6 @@ class HostedAuth:
 
     apps: Apps
     identity: IdentityProvider
-    proxy_peers: frozenset[str]
 
     async def app(self, request: Request) -> App:
         """Return the app, and note it for the log and for CORS.
@@ -43,14 +42,6 @@ class HostedAuth:
         if purpose is not None:
             self.identity.require_step_up(subject)
         return subject
-
-    def address(self, request: Request) -> str:
-        """Return the address of the caller: the peer's, or what a proxy of ours says."""
-        peer = request.client.host if request.client else "unix"
-        if peer not in self.proxy_peers:
-            return peer
-        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
-        return forwarded.rpartition(",")[2].strip() or peer
 
 
 def actor(request: Request, client_id: str) -> Actor:

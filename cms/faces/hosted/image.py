@@ -8,14 +8,14 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cms.domain.control import Face, Grant, Purpose
+from cms.domain.control import Grant, Purpose
 from cms.domain.errors import ControlEnded, DomainError, TooManyFailures, TryLater
-from cms.faces.hosted.auth import HostedAuth, actor
-from cms.faces.hosted.problems import WIRE, retry_after
+from cms.faces.hosted.auth import actor
 from cms.faces.hosted.schemas import image_style
-from cms.services.apps import App
-from cms.services.guesses import Guesses
-from cms.services.hosted import Reveal
+from cms.faces.page.answers import ENDS, retry_after
+from cms.faces.request import address, only
+from cms.services.lookup import Lookup
+from cms.services.reveal import Reveal
 from crypto.pin_image import ImageStyle, MessageKind, render_message
 
 IMAGE_PATH: Final = "/details-image"
@@ -34,8 +34,9 @@ HEADERS: Final = {
 AHEAD: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
 #: Those that fetch a link in a message to show what is behind it.
 PREVIEWS: Final = re.compile(
-    r"bot\b|bot/|crawler|spider|preview|externalhit|facebookcatalog|whatsapp|telegram|slack-|"
-    r"slack/|skypeuri|viber|embedly|iframely|pinterest|vkshare|snapchat|flipboard|nuzzel|"
+    # A phone of the brand Cubot is no bot, and the browsers inside chats' apps are no previews.
+    r"(?<!cu)bot\b|bot/|crawler|spider|preview|externalhit|facebookcatalog|whatsapp|slack-|"
+    r"slack/|skypeuri|viber|embedly|iframely|vkshare|flipboard|nuzzel|"
     r"google-pagerenderer|google-inspectiontool|mastodon|bitlybot|outbrain|quora link",
     re.IGNORECASE,
 )
@@ -51,8 +52,8 @@ class Image:
     """Answers with a PIN, or with the reason why there is none."""
 
     images: Reveal
-    guesses: Guesses
-    auth: HostedAuth
+    tokens: Lookup
+    proxy_peers: frozenset[str]
 
     async def answer(self, request: Request) -> Response:
         """Answer a request; only one that wants to be looked at spends its token."""
@@ -67,7 +68,7 @@ class Image:
         style, status_of_failure = ImageStyle(), 0
         try:
             token = only(request, "token")
-            grant, app = await self._find(token, self.auth.address(request))
+            grant, app = await self.tokens.known(token, address(request, self.proxy_peers))
             style = image_style(grant.style)
             # React Native shows no image that comes with another status.
             status_of_failure = app.client.failure_image_status
@@ -75,18 +76,10 @@ class Image:
         except (ControlEnded, TooManyFailures, TryLater) as error:
             return _failure(error, style, status_of_failure)
 
-    async def _find(self, token: str, address: str) -> tuple[Grant, App]:
-        self.guesses.check(address)
-        found = await self.images.find(token)
-        if found is None:
-            self.guesses.failed(address)
-            raise ControlEnded
-        return found
-
     async def _show(
         self, token: str, grant: Grant, style: ImageStyle, request: Request
     ) -> Response:
-        if grant.face is not Face.HOSTED or grant.purpose is not Purpose.VIEW:
+        if grant.purpose is not Purpose.VIEW:
             raise ControlEnded
         request.scope["log"] |= {
             "issuer_id": grant.issuer_id,
@@ -95,12 +88,6 @@ class Image:
         }
         png = await self.images.image(token, style, actor(request, grant.client_id))
         return Response(png, 200, {**HEADERS, "X-Pin-Result": "shown"})
-
-
-def only(request: Request, name: str) -> str:
-    """Return a query parameter; one that is missing or there twice is empty."""
-    values = request.query_params.getlist(name)
-    return values[0] if len(values) == 1 else ""
 
 
 def is_ahead(request: Request) -> bool:
@@ -113,7 +100,7 @@ def is_ahead(request: Request) -> bool:
 
 def _failure(error: DomainError, style: ImageStyle, client_status: int) -> Response:
     kind, result = KINDS[type(error)]
-    status = 200 if client_status == 200 else WIRE[type(error)][0]  # noqa: PLR2004 - HTTP's OK
+    status = 200 if client_status == 200 else ENDS[type(error)][0]  # noqa: PLR2004 - HTTP's OK
     png = render_message(kind, style, secrets.token_bytes)
     return Response(png, status, {**HEADERS, **retry_after(error), "X-Pin-Result": result})
 

@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from cms import logs
-from cms.domain.control import GUESSES
 from cms.domain.errors import (
     BadRequest,
     CardForbids,
@@ -28,12 +27,8 @@ from cms.domain.errors import (
     ValueNotPossible,
 )
 from cms.faces.hosted.cors import Cors
+from cms.faces.page.answers import NO_STORE, retry_after
 
-NO_STORE: Final = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 #: Error class -> status and body. The contract gives those of ``/v1/card/*``.
 WIRE: Final[Mapping[type[DomainError], tuple[int, Mapping[str, Any]]]] = {
     ClientKeyMissing: (499, {"message": "Missing client key"}),
@@ -57,10 +52,6 @@ ROUTING: Final[Mapping[int, tuple[int, Mapping[str, Any]]]] = {
     404: (404, {"message": "Not found"}),
     405: (405, {"message": "Method not allowed"}),
     415: (415, {"message": "Unsupported media type"}),
-}
-RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
-    TryLater: 1,
-    TooManyFailures: GUESSES.window_seconds,
 }
 log = logging.getLogger(__name__)
 
@@ -98,9 +89,3 @@ def install(app: FastAPI, cors: Cors) -> None:
     app.add_exception_handler(DomainError, on_domain_error)
     app.add_exception_handler(HTTPException, on_routing_error)
     app.add_exception_handler(Exception, on_unknown_error)
-
-
-def retry_after(error: Exception) -> dict[str, str]:
-    """Say when an error may be over."""
-    seconds = next((s for kind, s in RETRY_AFTER_SECONDS.items() if isinstance(error, kind)), None)
-    return {} if seconds is None else {"Retry-After": str(seconds)}

@@ -14,12 +14,13 @@ from cms.faces.hosted.auth import HostedAuth, actor, wants_us
 from cms.faces.hosted.cors import Cors
 from cms.faces.hosted.image import IMAGE_PATH
 from cms.faces.hosted.pages import PAGE_PATH
-from cms.faces.hosted.problems import NO_STORE
 from cms.faces.hosted.relay import Relay
 from cms.faces.hosted.schemas import card_answer, read_wish, rfc3339
+from cms.faces.page.answers import NO_STORE
 from cms.faces.request import read_body
 from cms.services.apps import App
-from cms.services.hosted import HostedTokens, takes_pins
+from cms.services.hosted import HostedTokens
+from cms.services.permission import takes_pins
 
 
 @dataclass(frozen=True, slots=True)

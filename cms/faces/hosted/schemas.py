@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from cms.domain.cards import CardState, Verb, permit
-from cms.domain.control import CardOfHolder, Purpose
+from cms.domain.cards import CardState
+from cms.domain.control import CardOfHolder, Face, Purpose, permit
 from cms.domain.errors import CardForbids, Invalid
 from cms.faces.hosted.origins import leads_to
 from cms.faces.page.style import PageStyle, StyleError, image_members, parse_image, parse_page
 from cms.persistence.store import ClientRow
-from cms.services.hosted import Wish, has_readable_pin
+from cms.services.hosted import Wish
+from cms.services.permission import can_be_shown
 from crypto.errors import JoseError
 from crypto.jose import json_object
 from crypto.pin_image import ImageStyle
@@ -86,7 +87,7 @@ def page_style(members: Mapping[str, object]) -> PageStyle:
 
 def card_answer(card: CardOfHolder, *, takes_pins: bool) -> dict[str, object]:
     """Build the answer to card status; *takes_pins*: whether its issuer takes any from a page."""
-    can_set = takes_pins and _permitted(Verb.SET_PIN, card.state)
+    can_set = takes_pins and _permitted(Purpose.SET, card.state)
     return {
         "id": card.card_id,
         "expiryDate": f"20{card.expiry[2:]}/{card.expiry[:2]}",
@@ -98,7 +99,7 @@ def card_answer(card: CardOfHolder, *, takes_pins: bool) -> dict[str, object]:
         "pin": {
             "isSet": card.pin_is_set,
             "changedAt": None if card.pin_changed_at is None else rfc3339(card.pin_changed_at),
-            "canView": _permitted(Verb.GET_PIN, card.state) and has_readable_pin(card),
+            "canView": _permitted(Purpose.VIEW, card.state) and can_be_shown(card.pin_type),
             "canSet": can_set,
         },
     }
@@ -109,9 +110,9 @@ def rfc3339(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _permitted(verb: Verb, state: CardState) -> bool:
+def _permitted(purpose: Purpose, state: CardState) -> bool:
     try:
-        permit(verb, state)
+        permit(Face.HOSTED, purpose, state, produced=True)
     except CardForbids:
         return False
     return True

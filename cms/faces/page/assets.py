@@ -55,13 +55,18 @@ def _asset(file: Path) -> Asset:
     )
 
 
-SET_PIN, JWE, PIN_ENTRY, PARTS = (
-    _asset(_HERE / "assets" / f"{name}.js") for name in ("set_pin", "jwe", "pin_entry", "parts")
-)
+def _script(name: str) -> Asset:
+    return _asset(_HERE / "assets" / f"{name}.js")
+
+
+PARTS, JWE, PIN_ENTRY, SET_FLOW = map(_script, ("parts", "jwe", "pin_entry", "set_flow"))
+SET_PIN: Final = _script("set_pin")
+APP_LINK, PIN_CONTROL, SHOW_PIN = map(_script, ("app_link", "pin_control", "show_pin"))
+SCRIPTS: Final = (PARTS, JWE, PIN_ENTRY, SET_FLOW, SET_PIN, APP_LINK, PIN_CONTROL, SHOW_PIN)
 STYLESHEET: Final = _asset(_HERE / "assets" / "page.css")
 TEXTS: Final = {name: _asset(_HERE / "messages" / f"{name}.json") for name in LANGUAGES}
 
 ASSETS: Final[Mapping[str, Asset]] = {
-    asset.path: asset for asset in (SET_PIN, JWE, PIN_ENTRY, PARTS, STYLESHEET, *TEXTS.values())
+    asset.path: asset for asset in (*SCRIPTS, STYLESHEET, *TEXTS.values())
 }
 """Every file by its path: what is not here does not exist."""

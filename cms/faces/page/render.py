@@ -1,150 +1,100 @@
 """The HTML of the pages and the headers they are sent with.
 
-Two pages: the set page, whose script does everything, and the ended page, which is static. What
-varies in the set page is typed colours and numbers, our own texts, and the nonce.
+Three pages: the set page of the hosted face and the page of the pincontrol face, whose scripts do
+everything, and the ended page, which is static. What varies in a page with script is typed colours
+and numbers, our own texts, the nonce, and JSON that only the script reads.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from string import Template
 from typing import Final
 
-from cms.faces.page.assets import JWE, PARTS, PIN_ENTRY, SET_PIN, STYLESHEET, TEXTS, Asset
+from cms.faces.page import templates
+from cms.faces.page.assets import (
+    APP_LINK,
+    JWE,
+    PARTS,
+    PIN_CONTROL,
+    PIN_ENTRY,
+    SET_FLOW,
+    SET_PIN,
+    SHOW_PIN,
+    STYLESHEET,
+    TEXTS,
+    Asset,
+)
 from cms.faces.page.messages import LANGUAGES, MESSAGES
-from cms.faces.page.style import PageStyle
+from cms.faces.page.style import PageStyle, ViewStyle
 
 _NONCE: Final = re.compile("[A-Za-z0-9+/_-]{22,}={0,2}")
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 
-_HEAD: Final = """\
-<!DOCTYPE html>
-<html lang="$language" dir="$direction">
-<head>
-<meta charset="utf-8">
-<script nonce="$nonce" src="$set_pin" integrity="$set_pin_integrity"></script>
-<title>$title</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" nonce="$nonce" href="$stylesheet" integrity="$stylesheet_integrity">
-<style nonce="$nonce">:root{$variables}</style>
-$scripts
-<script type="application/json" id="page-data">$data</script>
-</head>
-<body>
-<header id="language-bar" hidden>
-<label for="language" data-text="language" class="unseen">$label_language</label>
-<select id="language" autocomplete="off">
-$languages
-</select>
-</header>
-<main>
-"""
+_SET_PAGE: Final = Template(templates.HEAD + templates.BEFORE + templates.ENTRY + templates.NOTICE)
+_CONTROL_PAGE: Final = Template(
+    templates.HEAD + templates.BEFORE + templates.ENTRY + templates.VIEW + templates.NOTICE
+)
+_CANCEL: Final = Template(templates.CANCEL)
+_ENDED_PAGE: Final = Template(templates.ENDED)
 
-_BEFORE: Final = """\
-<section id="before">
-<noscript><h1>$noscript_title</h1><p>$noscript_text</p></noscript>
-<p id="stuck" data-text="stuck">$stuck</p>
-</section>
-"""
 
-_FORM: Final = """\
-<section id="entry" hidden>
-<form id="pin-form" novalidate autocomplete="off">
-<div id="pin-group" role="group" aria-labelledby="entry-title" aria-describedby="entry-intro">
-<h1 id="entry-title" tabindex="-1" data-text="title">$title</h1>
-<p id="entry-intro"></p>
-<div class="field">
-<label for="first-pin" data-text="first_label">$first_label</label>
-<input id="first-pin" type="password" inputmode="numeric" autocomplete="off" autocapitalize="off" \
-spellcheck="false" enterkeyhint="next" dir="ltr" required aria-describedby="first-hint">
-<p id="first-hint" class="hint"></p>
-</div>
-<div class="field">
-<label for="second-pin" data-text="second_label">$second_label</label>
-<input id="second-pin" type="password" inputmode="numeric" autocomplete="off" autocapitalize="off" \
-spellcheck="false" enterkeyhint="done" dir="ltr" required disabled aria-describedby="second-hint">
-<p id="second-hint" class="hint"></p>
-</div>
-</div>
-<div id="warning" hidden>
-<p><strong id="warning-text"></strong> <span id="seconds-left"></span></p>
-<button id="extend" type="button" class="secondary" data-text="extend">$extend</button>
-</div>
-<div class="buttons">
-<button id="confirm" type="submit" data-text="confirm">$confirm</button>
-<button id="cancel" type="button" class="secondary" data-text="cancel">$cancel</button>
-</div>
-</form>
-</section>
-"""
+@dataclass(frozen=True, slots=True)
+class ControlPage:
+    """A page of the pincontrol face, for one id (a webview) or until one comes (an iframe)."""
 
-_NOTICE: Final = """\
-<section id="notice" hidden>
-<h1 id="notice-title" tabindex="-1"></h1>
-<p id="notice-text"></p>
-<p id="notice-next" hidden></p>
-<div class="buttons"><button id="notice-button" type="button" hidden></button></div>
-</section>
-<p id="status" role="status" class="unseen"></p>
-</main>
-</body>
-</html>
-"""
-
-_SET_PAGE: Final = Template(_HEAD + _BEFORE + _FORM + _NOTICE)
-
-_ENDED_PAGE: Final = Template("""\
-<!DOCTYPE html>
-<html lang="$language" dir="$direction">
-<head>
-<meta charset="utf-8">
-<title>$ended_title</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" href="$stylesheet" integrity="$stylesheet_integrity">
-</head>
-<body>
-<main>
-<h1>$ended_title</h1>
-<p>$ended_text</p>
-</main>
-</body>
-</html>
-""")
+    style: ViewStyle
+    show_button: bool
+    """Whether the page has a button of its own that sets the PIN."""
+    hide_seconds: int
+    """After how long an image is hidden."""
+    start: Mapping[str, object]
+    """For the script: ``flow`` "webview" with ``purpose`` and ``controlId``, or "frame" with
+    ``key`` and ``targetOrigins``."""
 
 
 def set_page(style: PageStyle, language: str, nonce: str) -> str:
     """Write the page on which a PIN is set; *nonce* is the one of :func:`page_headers`."""
-    text = MESSAGES[language]
-    data = {
-        "language": language,
-        "messages": text,
-        "languages": {
-            name: {"url": asset.path, "integrity": asset.integrity} for name, asset in TEXTS.items()
-        },
-    }
     return _SET_PAGE.substitute(
-        _texts(language),
-        nonce=_checked_nonce(nonce),
-        set_pin=SET_PIN.path,
-        set_pin_integrity=SET_PIN.integrity,
-        stylesheet=STYLESHEET.path,
-        stylesheet_integrity=STYLESHEET.integrity,
-        scripts="\n".join(_deferred(asset, nonce) for asset in (JWE, PIN_ENTRY, PARTS)),
-        variables=_variables(style),
-        languages="\n".join(_option(name, name == language) for name in LANGUAGES),
-        label_language=escape(text["language"]),
-        # In a script element only "<" could end it or open a comment.
-        data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
+        _shared(language, nonce, SET_PIN, (JWE, PIN_ENTRY, SET_FLOW, PARTS)),
+        start="",
+        page_title=escape(MESSAGES[language]["title"]),
+        variables=_properties(set_page_variables(style)),
+        buttons_hidden="",
+        cancel_button=_CANCEL.substitute(_texts(language)),
+    )
+
+
+def control_page(page: ControlPage, language: str, nonce: str) -> str:
+    """Write the page of the pincontrol face; *nonce* is the one of :func:`page_headers`."""
+    start = {**page.start, "hideSeconds": page.hide_seconds}
+    title = "title" if page.start.get("purpose") == "set" else "view_title"
+    scripts = (JWE, PIN_ENTRY, SET_FLOW, PARTS, SHOW_PIN, PIN_CONTROL)
+    return _CONTROL_PAGE.substitute(
+        _shared(language, nonce, APP_LINK, scripts),
+        # Before the first script: it hears messages from the moment on that it has run.
+        start=_json("page-start", start),
+        page_title=escape(MESSAGES[language][title]),
+        variables=_properties(_view_variables(page.style)),
+        buttons_hidden="" if page.show_button else " hidden",
+        cancel_button="",
     )
 
 
 @cache
-def ended_page(language: str) -> bytes:
-    """Return the page of a token that is unknown, spent or expired: the same for all three."""
+def ended_page(language: str, state: str = "ended") -> bytes:
+    """Return the page of a token that is unknown, spent or expired: the same for all three.
+
+    With *state* ``away`` or ``limited``, of one that could not be looked at.
+    """
+    texts = _texts(language)
     page = _ENDED_PAGE.substitute(
-        _texts(language),
+        texts,
+        end_title=texts[f"{state}_title"],
+        end_text=texts[f"{state}_text"],
         stylesheet=STYLESHEET.path,
         stylesheet_integrity=STYLESHEET.integrity,
     )
@@ -223,6 +173,34 @@ def _headers(policy: Mapping[str, str], language: str, resource_policy: str) -> 
     }
 
 
+def _shared(language: str, nonce: str, first: Asset, scripts: Sequence[Asset]) -> dict[str, str]:
+    data = {
+        "language": language,
+        "messages": MESSAGES[language],
+        "languages": {
+            name: {"url": asset.path, "integrity": asset.integrity} for name, asset in TEXTS.items()
+        },
+    }
+    return {
+        **_texts(language),
+        "nonce": _checked_nonce(nonce),
+        "first_script": first.path,
+        "first_integrity": first.integrity,
+        "stylesheet": STYLESHEET.path,
+        "stylesheet_integrity": STYLESHEET.integrity,
+        "scripts": "\n".join(_deferred(asset, nonce) for asset in scripts),
+        "languages": "\n".join(_option(name, name == language) for name in LANGUAGES),
+        "label_language": escape(MESSAGES[language]["language"]),
+        "data": _json("page-data", data),
+    }
+
+
+def _json(element_id: str, data: Mapping[str, object]) -> str:
+    # In a script element only "<" could end it or open a comment.
+    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{element_id}">{text}</script>'
+
+
 def _texts(language: str) -> dict[str, str]:
     texts = {key: escape(text) for key, text in MESSAGES[language].items()}
     return {**texts, "language": language}
@@ -246,13 +224,13 @@ def _option(language: str, chosen: bool) -> str:
     return f'<option value="{language}" lang="{language}"{selected}>{name}</option>'
 
 
-def _variables(style: PageStyle) -> str:
-    """Write the style as custom properties; colours and numbers only."""
+def set_page_variables(style: PageStyle) -> dict[str, str]:
+    """Return the custom properties of a set page's style: colours and lengths."""
     # Where a box has the colour of the page, its edge must be seen all the same.
     hidden = style.background_primary == style.background
     edge = style.text_primary if hidden else style.background_primary
     pin_edge = style.text_primary if hidden and style.pin_border == style.background else None
-    variables = {
+    return {
         "background": style.background.css,
         "text": style.text.css,
         "primary": style.background_primary.css,
@@ -262,4 +240,21 @@ def _variables(style: PageStyle) -> str:
         "pin-edge": (pin_edge or style.pin_border).css,
         "pin-radius": f"{style.pin_radius_px:.2f}px",
     }
+
+
+def _view_variables(style: ViewStyle) -> dict[str, str]:
+    return {
+        "background": style.background.css,
+        "text": style.digit.css,
+        "primary": style.digit.css,
+        "on-primary": style.background.css,
+        "button-edge": style.digit.css,
+        "pin-edge": style.digit.css,
+        "view-edge": style.frame.css,
+        "view-width": f"{style.width_px}px",
+    }
+
+
+def _properties(variables: Mapping[str, str]) -> str:
+    """Write a style as custom properties; *variables* are colours and numbers only."""
     return "".join(f"--{name}:{value};" for name, value in variables.items())

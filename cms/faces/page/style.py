@@ -1,7 +1,8 @@
 """``customCss`` as typed values: no text of a client reaches a stylesheet.
 
-Members and defaults are those of the published contract. A member that is not known is ignored,
-one that is known must be right: no colour names, no strings or booleans for numbers.
+Members and defaults of a set page and an image are those of the published contract. A member that
+is not known is ignored, one that is known must be right: no colour names, no strings or booleans
+for numbers.
 """
 
 import math
@@ -13,12 +14,17 @@ from crypto.pin_image import Colour, ImageStyle
 
 RADIUS_MAX_PX: Final = 64
 """A larger radius is taken as this one."""
+VIEW_WIDTHS_PX: Final = range(120, 1020 + 1)
+"""From legible to the pixels that an image has."""
 
 _BACKGROUND: Final = Colour(0xEF, 0xEF, 0xEF)
 _BLACK: Final = Colour(0, 0, 0)
 _WHITE: Final = Colour(0xFF, 0xFF, 0xFF)
 _COLOUR_MESSAGE: Final = "Invalid hex color format"
 _RADIUS_MESSAGE: Final = "Must be a number from 0"
+_WIDTH_MESSAGE: Final = (
+    f"Must be a whole number from {VIEW_WIDTHS_PX.start} to {VIEW_WIDTHS_PX.stop - 1}"
+)
 
 
 class StyleError(NamedTuple):
@@ -51,6 +57,39 @@ class PageStyle:
             "pinBorderRadius": self.pin_radius_px,
             "pinBorderColor": self.pin_border.css,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStyle:
+    """How a page of the pincontrol face looks; the width of the image in CSS pixels."""
+
+    digit: Colour = _BLACK
+    background: Colour = _WHITE
+    frame: Colour = _BLACK
+    width_px: int = 340
+
+    def members(self) -> dict[str, object]:
+        """Return the style as a client's record writes it."""
+        return {
+            "digitColor": self.digit.css,
+            "backgroundColor": self.background.css,
+            "frameColor": self.frame.css,
+            "widthPx": self.width_px,
+        }
+
+
+def parse_view(members: Mapping[str, object]) -> ViewStyle | list[StyleError]:
+    """Read the style of a client's pincontrol pages, or say what is wrong with it."""
+    reader = _Reader(members)
+    default = ViewStyle()
+    style = ViewStyle(
+        reader.colour("digitColor", default.digit),
+        reader.colour("backgroundColor", default.background),
+        reader.colour("frameColor", default.frame),
+        reader.width("widthPx", default.width_px),
+    )
+    reader.legible("digitColor", style.digit, "backgroundColor", style.background)
+    return reader.errors or style
 
 
 def parse_page(members: Mapping[str, object]) -> PageStyle | list[StyleError]:
@@ -111,6 +150,13 @@ class _Reader:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
             return min(value, RADIUS_MAX_PX)
         self.errors.append(StyleError(member, _RADIUS_MESSAGE))
+        return default
+
+    def width(self, member: str, default: int) -> int:
+        value = self.members.get(member, default)
+        if isinstance(value, int) and not isinstance(value, bool) and value in VIEW_WIDTHS_PX:
+            return value
+        self.errors.append(StyleError(member, _WIDTH_MESSAGE))
         return default
 
     def legible(self, text: str, text_colour: Colour, back: str, back_colour: Colour) -> None:

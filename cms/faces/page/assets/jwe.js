@@ -1,9 +1,9 @@
 "use strict";
 
 /*
- * A PIN on its way to the vault: an ISO 9564-1 format 1 block in a compact JWE (RFC 7516) with
- * ECDH-ES (RFC 7518, 4.6) and A256GCM. The clear PIN is on this device only; what the server's
- * web tier gets, it cannot open.
+ * A PIN on its way to the vault, as an ISO 9564-1 format 1 block, and from it, as digits: in a
+ * compact JWE (RFC 7516) with ECDH-ES (RFC 7518, 4.6) and A256GCM. The clear PIN is on this
+ * device only; what the server's web tier passes on, it cannot open.
  */
 const pinJwe = (() => {
   const CURVE = { name: "ECDH", namedCurve: "P-256" };
@@ -17,6 +17,11 @@ const pinJwe = (() => {
       .replaceAll("+", "-")
       .replaceAll("/", "_")
       .replaceAll("=", "");
+
+  const bytesOfBase64url = (text) =>
+    Uint8Array.from(
+      atob(text.replaceAll("-", "+").replaceAll("_", "/")), (byte) => byte.charCodeAt(0),
+    );
 
   const uint32 = (number) => {
     const bytes = new Uint8Array(4);
@@ -58,37 +63,44 @@ const pinJwe = (() => {
     return key;
   };
 
-  /* Encrypt *plaintext*, bytes, to *jwk*; the bytes are overwritten. */
-  const encrypt = async (jwk, plaintext) => {
-    const { kty, crv, x, y, kid } = jwk;
-    const recipient = await crypto.subtle.importKey("jwk", { kty, crv, x, y }, CURVE, false, []);
-    const ephemeral = await crypto.subtle.generateKey(CURVE, false, ["deriveBits"]);
-    const epk = await crypto.subtle.exportKey("jwk", ephemeral.publicKey);
+  /* What the server calls a page session: the hash of its secret. */
+  const sessionId = async (session) =>
+    base64url(new Uint8Array(await crypto.subtle.digest("SHA-256", bytesOf(session))));
+
+  const newKeys = () => crypto.subtle.generateKey(CURVE, false, ["deriveBits"]);
+
+  const publicOf = async (keys) => {
+    const { kty, crv, x, y } = await crypto.subtle.exportKey("jwk", keys.publicKey);
+    return { kty, crv, x, y };
+  };
+
+  /* The content key that our private key and the other side's public one, a JWK, agree on. */
+  const agree = async (privateKey, { kty, crv, x, y }, use) => {
+    const other = await crypto.subtle.importKey("jwk", { kty, crv, x, y }, CURVE, false, []);
     const shared = new Uint8Array(
-      await crypto.subtle.deriveBits(
-        { name: "ECDH", public: recipient }, ephemeral.privateKey, KEY_BITS,
-      ),
+      await crypto.subtle.deriveBits({ name: "ECDH", public: other }, privateKey, KEY_BITS),
     );
     const bits = await concatKdf(shared);
-    const key = await crypto.subtle.importKey("raw", bits, "AES-GCM", false, ["encrypt"]);
+    const key = await crypto.subtle.importKey("raw", bits, "AES-GCM", false, [use]);
     wipe(shared, bits);
+    return key;
+  };
 
+  const gcm = (iv, header) => (
+    { name: "AES-GCM", iv, additionalData: bytesOf(header), tagLength: 128 }
+  );
+
+  /* Encrypt *plaintext*, bytes, to *jwk*; the bytes are overwritten. */
+  const encrypt = async (jwk, plaintext) => {
+    const ephemeral = await newKeys();
+    const key = await agree(ephemeral.privateKey, jwk, "encrypt");
+    const epk = await publicOf(ephemeral);
+    const { kid } = jwk;
     const header = base64url(
-      bytesOf(
-        JSON.stringify({
-          alg: "ECDH-ES",
-          enc: ENCRYPTION,
-          kid,
-          epk: { kty: epk.kty, crv: epk.crv, x: epk.x, y: epk.y },
-        }),
-      ),
+      bytesOf(JSON.stringify({ alg: "ECDH-ES", enc: ENCRYPTION, kid, epk })),
     );
     const iv = crypto.getRandomValues(new Uint8Array(12));
-    const sealed = new Uint8Array(
-      await crypto.subtle.encrypt(
-        { name: "AES-GCM", iv, additionalData: bytesOf(header), tagLength: 128 }, key, plaintext,
-      ),
-    );
+    const sealed = new Uint8Array(await crypto.subtle.encrypt(gcm(iv, header), key, plaintext));
     wipe(plaintext);
     const [text, tag] = [sealed.subarray(0, -16), sealed.subarray(-16)];
     return [header, "", base64url(iv), base64url(text), base64url(tag)].join(".");
@@ -101,12 +113,34 @@ const pinJwe = (() => {
     async ofPin(digits, session, jwk) {
       const block = iso1(digits);
       digits.fill(0);
-      const sid = base64url(
-        new Uint8Array(await crypto.subtle.digest("SHA-256", bytesOf(session))),
-      );
+      const sid = await sessionId(session);
       const plaintext = concat(bytesOf(`{"sid":"${sid}","block":"`), block, bytesOf('"}'));
       wipe(block);
       return encrypt(jwk, plaintext);
+    },
+
+    /* A pair of keys for one answer, whose private key cannot leave the browser. */
+    newKeys,
+
+    /* The public key of *keys*, as a JWK. */
+    publicOf,
+
+    /* The digits in *jwe*, text; it must be for *keys* and this very session. */
+    async open(jwe, session, keys) {
+      const [header, empty, iv, text, tag] = jwe.split(".");
+      const { alg, enc, epk } = JSON.parse(new TextDecoder().decode(bytesOfBase64url(header)));
+      if (alg !== "ECDH-ES" || enc !== ENCRYPTION || empty !== "") throw new Error("another JWE");
+      const key = await agree(keys.privateKey, epk, "decrypt");
+      const sealed = concat(bytesOfBase64url(text), bytesOfBase64url(tag));
+      const plaintext = new Uint8Array(
+        await crypto.subtle.decrypt(gcm(bytesOfBase64url(iv), header), key, sealed),
+      );
+      const { sid, digits } = JSON.parse(new TextDecoder().decode(plaintext));
+      wipe(plaintext);
+      if (sid !== (await sessionId(session)) || !/^[0-9]{4,12}$/.test(digits)) {
+        throw new Error("of another session");
+      }
+      return digits;
     },
   };
 })();

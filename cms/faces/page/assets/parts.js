@@ -9,6 +9,7 @@ const pageParts = (() => {
   const retexted = [];
   let messages = data.messages;
   let shown = null;
+  let title = null;
 
   const text = (key, values = {}) =>
     messages[key].replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
@@ -20,6 +21,13 @@ const pageParts = (() => {
   const fill = (element, key) => {
     element.hidden = !key;
     element.textContent = key ? text(key) : "";
+  };
+
+  const showOnly = (part) => {
+    for (const section of document.querySelectorAll("main > section")) {
+      section.hidden = section.id !== part;
+    }
+    byId("language-bar").hidden = false;
   };
 
   const writeNotice = () => {
@@ -35,7 +43,7 @@ const pageParts = (() => {
     for (const element of document.querySelectorAll("[data-text]")) {
       element.textContent = text(element.dataset.text);
     }
-    document.title = text("title");
+    if (title) document.title = text(title);
     if (shown) writeNotice();
     retexted.forEach((write) => write());
   };
@@ -47,6 +55,24 @@ const pageParts = (() => {
     document.documentElement.lang = language;
     document.documentElement.dir = messages.direction;
     retext();
+  };
+
+  const request = async (path, body, { keepalive = false } = {}) => {
+    try {
+      return await fetch(path, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(body),
+        credentials: "omit",
+        cache: "no-store",
+        redirect: "error",
+        referrerPolicy: "no-referrer",
+        keepalive,
+        signal: keepalive ? undefined : AbortSignal.timeout?.(TIMEOUT_MS),
+      });
+    } catch {
+      return null;
+    }
   };
 
   byId("language").addEventListener("change", async ({ target }) => {
@@ -64,19 +90,20 @@ const pageParts = (() => {
     text,
     announce,
 
+    /* POST *body* as JSON; the answer, null when there was none. */
+    request,
+
     /* Have *write* called whenever the language changes. */
     onLanguage(write) {
       retexted.push(write);
     },
 
-    /* Show the part with the fields. */
-    showEntry() {
+    /* Show one part of the page only; heading: the text that is the document's title too. */
+    show(part, heading) {
       shown = null;
-      byId("before").hidden = true;
-      byId("notice").hidden = true;
-      byId("language-bar").hidden = false;
-      byId("entry").hidden = false;
-      document.title = text("title");
+      title = heading;
+      showOnly(part);
+      document.title = text(heading);
     },
 
     /*
@@ -85,10 +112,7 @@ const pageParts = (() => {
      */
     showNotice(state, { next = null, button = null } = {}) {
       shown = { state, next, button };
-      byId("before").hidden = true;
-      byId("entry").hidden = true;
-      byId("language-bar").hidden = false;
-      byId("notice").hidden = false;
+      showOnly("notice");
       byId("notice").dataset.state = state;
       writeNotice();
       announce("");
@@ -96,24 +120,10 @@ const pageParts = (() => {
     },
 
     /* POST *body* as JSON; the answer's status and members, status 0 when there was none. */
-    async post(path, body, { keepalive = false } = {}) {
-      try {
-        const answer = await fetch(path, {
-          method: "POST",
-          headers: { "Content-Type": "application/json" },
-          body: JSON.stringify(body),
-          credentials: "omit",
-          cache: "no-store",
-          redirect: "error",
-          referrerPolicy: "no-referrer",
-          keepalive,
-          signal: keepalive ? undefined : AbortSignal.timeout?.(TIMEOUT_MS),
-        });
-        const members = await answer.json().catch(() => ({}));
-        return { status: answer.status, members };
-      } catch {
-        return { status: 0, members: {} };
-      }
+    async post(path, body, options) {
+      const answer = await request(path, body, options);
+      const members = await answer?.json().catch(() => ({}));
+      return { status: answer?.status ?? 0, members: members ?? {} };
     },
   };
 })();

@@ -6,26 +6,27 @@
  */
 class PinEntry {
   /*
-   * first, second: {input, hint}. rules: {digitsMin, digitsMax, refuseRepeated, refuseRuns}.
-   * parts: texts and announcements. changed(usable) is called at every input.
+   * first, second: {input, hint}. parts: texts and announcements. changed(usable) is called
+   * whenever there is another entry.
    */
-  constructor(first, second, rules, parts, changed) {
+  constructor(first, second, parts, changed) {
     this.first = first;
     this.second = second;
-    this.rules = rules;
     this.parts = parts;
     this.changed = changed;
-    this.values = {
-      min: rules.digitsMin,
-      max: rules.digitsMax,
-    };
-    this.span = rules.digitsMin === rules.digitsMax ? "exact" : "range";
     for (const field of [first, second]) {
-      field.input.maxLength = rules.digitsMax;
       field.input.addEventListener("beforeinput", (event) => this.#refuse(event, field));
       field.input.addEventListener("input", () => this.#edited(field));
       field.input.addEventListener("blur", () => this.#left(field));
     }
+  }
+
+  /* Have empty fields; rules: {digitsMin, digitsMax, refuseRepeated, refuseRuns}. */
+  start(rules) {
+    this.rules = rules;
+    this.values = { min: rules.digitsMin, max: rules.digitsMax };
+    this.span = rules.digitsMin === rules.digitsMax ? "exact" : "range";
+    for (const { input } of [this.first, this.second]) input.maxLength = rules.digitsMax;
     this.clear();
   }
 
@@ -44,10 +45,17 @@ class PinEntry {
     return !this.#fault(first) && first === second;
   }
 
+  /* True when something has been entered. */
+  get touched() {
+    return this.first.input.value !== "";
+  }
+
   /* Take the digits out of the page, as an array of numbers. */
   take() {
     const digits = Array.from(this.first.input.value, Number);
     this.clear();
+    // While they are on their way nothing is to be entered.
+    this.#say(this.second, null);
     return digits;
   }
 
@@ -80,6 +88,7 @@ class PinEntry {
     this.clear();
     this.#say(this.first, key, "error");
     this.first.input.focus();
+    this.changed(false);
   }
 
   /* Write the hints again, in another language. */

@@ -1,7 +1,7 @@
 "use strict";
 
 /*
- * The set page: a token becomes a session, two equal entries become a JWE, the session ends.
+ * The hosted set page: a token becomes a session, and its end leads back to the app.
  * The session's secret is in a variable only: a reload, or leaving the page, ends it.
  */
 (() => {
@@ -10,125 +10,43 @@
   history.replaceState(null, "", location.pathname);
 
   const DONE_SHOWN_MS = 2000;
-  const TICK_MS = 1000;
-  const path = (name) => "/pin-direct/" + name;
+  const path = (verb) => "/pin-direct/" + verb;
 
   const start = () => {
     const parts = pageParts;
-    const { byId } = parts;
-    const [confirm, cancel, extend] = ["confirm", "cancel", "extend"].map(byId);
-    let session = null;
-    let config = null;
-    let entry = null;
-    let endsAtMs = 0;
-    let warned = false;
-    let busy = false;
-    let ticking = null;
+    let app = null;
+
+    // An app may show the page by itself all the same: then there is nobody to tell.
+    const framed = () => app?.embedded && window.parent !== window;
 
     const leave = () => {
-      if (config.embedded) {
-        for (const origin of config.targetOrigins) {
+      if (framed()) {
+        for (const origin of app.targetOrigins) {
           window.parent.postMessage({ type: "abort" }, origin);
         }
-      } else if (config.redirectUrl) {
-        location.replace(config.redirectUrl);
+      } else if (app.redirectUrl) {
+        location.replace(app.redirectUrl);
       }
     };
 
     const wayOut = () => {
-      if (config?.embedded) return { button: { text: "close", press: leave } };
-      if (config?.redirectUrl) return { button: { text: "back", press: leave } };
+      if (framed()) return { button: { text: "close", press: leave } };
+      if (app?.redirectUrl) return { button: { text: "back", press: leave } };
       return {};
     };
 
-    const end = (state, shown = {}) => {
-      session = null;
-      clearInterval(ticking);
-      entry?.clear();
-      parts.showNotice(state, { ...wayOut(), ...shown });
-    };
-
-    const left = () => Math.max(0, Math.ceil((endsAtMs - Date.now()) / 1000));
-    const writeWarning = () => {
-      byId("warning-text").textContent = parts.text(extend.hidden ? "last_warning" : "warning");
-      byId("seconds-left").textContent = parts.text("seconds_left", { seconds: left() });
-    };
-
-    const tick = () => {
-      if (busy) return;
-      if (left() === 0) {
-        end("expired");
-      } else if (left() <= config.warnSeconds) {
-        byId("warning").hidden = false;
-        writeWarning();
-        // Once: a countdown that is spoken each second drowns everything else.
-        if (!warned) parts.announce(byId("warning").querySelector("p").textContent);
-        warned = true;
-      }
-    };
-
-    const setTime = (seconds) => {
-      endsAtMs = Date.now() + seconds * 1000;
-      warned = false;
-      byId("warning").hidden = true;
-    };
-
-    const prolong = async () => {
-      if (busy) return;
-      const before = left();
-      const { status, members } = await parts.post(path("extend"), { session });
-      if (session === null) return;
-      if (status === 410) return end("expired");
-      if (status !== 200) return;
-      // The server's limit is reached: what cannot help is no longer offered.
-      extend.hidden = members.expiresInSeconds <= Math.max(before, config.warnSeconds);
-      setTime(members.expiresInSeconds);
-      tick();
-      if (!warned) parts.announce(parts.text("extended"));
-      if (!entry.first.input.value) entry.first.input.focus();
-      else entry.second.input.focus();
-    };
+    const end = (state, shown = {}) => parts.showNotice(state, { ...wayOut(), ...shown });
 
     const finish = (state) => {
-      const somewhere = config.embedded || config.redirectUrl;
-      end(state, { next: somewhere ? "leave" : "close_page" });
+      end(state, { next: framed() || app.redirectUrl ? "leave" : "close_page" });
       setTimeout(leave, state === "done" ? DONE_SHOWN_MS : 0);
     };
 
-    const setBusy = (value) => {
-      busy = value;
-      byId("pin-form").setAttribute("aria-busy", String(value));
-      confirm.disabled = cancel.disabled = value;
-      entry.first.input.disabled = value;
-      if (value) {
-        confirm.textContent = parts.text("saving");
-        parts.announce(parts.text("saving"));
-      } else {
-        confirm.textContent = parts.text("confirm");
-      }
-    };
-
-    const submit = async (event) => {
-      event.preventDefault();
-      if (busy || session === null) return;
-      if (!entry.ready()) return;
-      const digits = entry.take();
-      setBusy(true);
-      let answer;
-      try {
-        const jwe = await pinJwe.ofPin(digits, session, config.key);
-        answer = await parts.post(path("submit"), { session, jwe });
-      } catch {
-        answer = { status: 0, members: {} };
-      }
-      setBusy(false);
-      if (answer.status === 204) return finish("done");
-      if (answer.status === 410) return end("ended");
-      if (answer.status !== 422) return end("failed");
-      const length = answer.members.reason === "length";
-      entry.restart(length ? "error_length_" + entry.span : "error_weak");
-      tick();
-    };
+    const flow = new SetFlow(parts, path, {
+      changed: () => {},
+      invalid: () => {},
+      over: (state) => (state === "done" ? finish : end)(state),
+    });
 
     const open = async () => {
       if (token === null) return end("ended");
@@ -139,47 +57,14 @@
       if (status !== 200) {
         return end(status === 429 ? "limited" : "away", { button: { text: "retry", press: open } });
       }
-      config = members;
-      session = members.session;
-      entry = new PinEntry(
-        { input: byId("first-pin"), hint: byId("first-hint") },
-        { input: byId("second-pin"), hint: byId("second-hint") },
-        { refuseRepeated: true, refuseRuns: false, ...members },
-        parts,
-        () => {},
-      );
-      byId("entry-intro").textContent = entry.intro;
-      parts.onLanguage(() => {
-        byId("entry-intro").textContent = entry.intro;
-        entry.retext();
-        writeWarning();
-      });
-      setTime(members.expiresInSeconds);
-      ticking = setInterval(tick, TICK_MS);
-      parts.showEntry();
-      byId("first-pin").focus();
+      app = members;
+      flow.begin(members);
     };
 
-    byId("pin-form").addEventListener("submit", submit);
-    extend.addEventListener("click", prolong);
-    cancel.addEventListener("click", () => {
-      if (busy || session === null) return;
-      parts.post(path("cancel"), { session }, { keepalive: true });
+    parts.byId("cancel").addEventListener("click", () => {
+      if (flow.busy || !flow.open) return;
+      flow.cancel();
       finish("cancelled");
-    });
-
-    document.addEventListener("visibilitychange", () => {
-      if (!document.hidden || !entry || session === null || busy) return;
-      const touched = entry.first.input.value !== "";
-      entry.clear();
-      if (touched) entry.restart("cleared");
-    });
-    addEventListener("pagehide", () => {
-      entry?.clear();
-      if (session !== null && !busy) {
-        parts.post(path("cancel"), { session }, { keepalive: true });
-      }
-      session = null;
     });
     addEventListener("pageshow", (event) => {
       if (event.persisted) end("ended");
@@ -191,7 +76,7 @@
 
   addEventListener("DOMContentLoaded", () => {
     // A part that did not load: the page's own text says what to do.
-    const loaded = [typeof pageParts, typeof pinJwe, typeof PinEntry];
+    const loaded = [typeof pageParts, typeof pinJwe, typeof PinEntry, typeof SetFlow];
     if (!loaded.includes("undefined")) start();
   });
 })();

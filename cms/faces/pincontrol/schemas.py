@@ -1,0 +1,69 @@
+"""What an issuer's server sends.
+
+Source: the published contract of the Card PIN Control API. Members and parameters that it does not
+know are ignored; those it knows are strict.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+
+from cms.domain.control import Purpose
+from cms.domain.errors import Invalid
+from cms.faces.request import only
+from crypto.errors import JoseError
+from crypto.jose import json_object
+from crypto.types import Pan
+
+PLASTIC_ID: Final = re.compile("[0-9]{1,38}")
+AUDIT_USER_CHARS_MAX: Final = 128
+PAN_LIKE: Final = re.compile("(?<![0-9])[0-9]{13,19}(?![0-9])")
+SCOPES: Final[Mapping[str, Purpose]] = {"VIEW_PIN": Purpose.VIEW, "SET_PIN": Purpose.SET}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked for, and by whom."""
+
+    plastic_id: str
+    """A number without leading zeros."""
+    audit_user: str
+    purpose: Purpose
+
+
+def read_audit_user(request: Request) -> str | None:
+    """Read who asks, at the client; None: it is missing, there twice, not printable, or a PAN."""
+    text = only(request, "auditUser")
+    fits = 1 <= len(text) <= AUDIT_USER_CHARS_MAX and text.isprintable() and text.strip() != ""
+    return text if fits and "\ufffd" not in text and not _holds_pan(text) else None
+
+
+def _holds_pan(text: str) -> bool:
+    """Tell whether digits in *text* could be a PAN: what is in the audit stays there."""
+    return any(Pan(digits).luhn_valid for digits in PAN_LIKE.findall(text))
+
+
+def read_ask(plastic_id: str, audit_user: str | None, body: bytes) -> Ask:
+    """Read a request for a control id.
+
+    Raises:
+        Invalid: naming what is not as published.
+    """
+    errors: list[tuple[str, str]] = []
+    if not PLASTIC_ID.fullmatch(plastic_id):
+        errors.append(("plasticId", "must be a number of 1 to 38 digits"))
+    if audit_user is None:
+        errors.append(("auditUser", "must be 1 to 128 printable characters, once"))
+    try:
+        scope = json_object.parse(body).get("scope")
+    except JoseError:
+        scope = None
+    purpose = SCOPES.get(scope) if isinstance(scope, str) else None
+    if purpose is None:
+        errors.append(("scope", "must be VIEW_PIN or SET_PIN, in a JSON object"))
+    if errors or audit_user is None or purpose is None:
+        raise Invalid(*errors)
+    return Ask(plastic_id.lstrip("0") or "0", audit_user, purpose)
