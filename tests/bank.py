@@ -17,7 +17,7 @@ from jwcrypto.jwk import JWK
 from cms.domain.cards import CardState
 from cms.persistence import admin
 from cms.sandbox.d1_client import encrypt, iso0_block
-from cms.services.access import HASHER
+from cms.services.credentials import HASHER
 from crypto.jose import base64url
 from hsm.config import canonical_body
 from hsm.keys import KeyRole

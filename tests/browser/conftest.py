@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_
 from cms.sandbox.postgres import Postgres
 from cms.sandbox.softhsm import SoftHsm
 from hsm.vault import Vault
+from tests.browser.control_site import ControlSite
 from tests.browser.pin_site import PinSite, serving
 from tests.browser.real_site import RealSite, real_site
 from tests.deployment import new_database
@@ -72,6 +73,15 @@ def site(sites: list[PinSite]) -> Iterator[PinSite]:
     yield sites[0]
     # An answer that is still held back would keep the server from stopping.
     sites[0].hold.set()
+
+
+@pytest.fixture
+def control(sites: list[PinSite]) -> Iterator[ControlSite]:
+    """The server of one test of the pincontrol page."""
+    site = ControlSite(sites[0].port)
+    sites[:] = [site]
+    yield site
+    site.hold.set()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import anyio.to_thread
 import uvicorn
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
+from playwright.sync_api import FrameLocator, Page
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -46,6 +47,32 @@ HOST_PAGE = """<!DOCTYPE html><title>app</title><h1>app</h1>
   });
 </script>
 """
+
+
+def sid_of(session: str) -> str:
+    digest = hashlib.sha256(session.encode()).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def embed(page: Page, url: str, sandbox: str | None = None) -> FrameLocator:
+    """Append a frame to the page of somebody else's site."""
+    page.evaluate(
+        """([url, sandbox]) => {
+            const frame = document.createElement("iframe");
+            if (sandbox !== null) frame.sandbox = sandbox;
+            frame.src = url;
+            document.body.append(frame);
+        }""",
+        [url, sandbox],
+    )
+    return page.frame_locator("iframe").last
+
+
+def received(page: Page) -> list[dict[str, object]]:
+    """Return what the parent heard until now, its own last word excepted."""
+    page.frames[1].evaluate("parent.postMessage('that was all', '*')")
+    page.wait_for_function("received.at(-1)?.data === 'that was all'")
+    return page.evaluate("received.slice(0, -1)")  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -76,7 +103,8 @@ class PinSite:
     requests: list[Request] = field(default_factory=list)
     key: JWK = field(default_factory=lambda: JWK.generate(kty="EC", crv="P-256", kid="page-1"))
     hold: threading.Event = field(default_factory=threading.Event)
-    """Cleared, ``submit`` waits for it."""
+    """Cleared, the path that is *held* waits for it."""
+    held: str = "submit"
 
     session = "c2Vzc2lvbi1zZWNyZXQtb2YtdGhlLXRlc3QtMzItYnl0"
 
@@ -92,8 +120,7 @@ class PinSite:
 
     @property
     def sid(self) -> str:
-        digest = hashlib.sha256(self.session.encode()).digest()
-        return urlsafe_b64encode(digest).rstrip(b"=").decode()
+        return sid_of(self.session)
 
     def sent(self, path: str) -> list[dict[str, Any]]:
         return [members for name, members in self.posts if name == path]
@@ -130,7 +157,7 @@ class PinSite:
         verb, members = request.path_params["verb"], await request.json()
         self.requests.append(request)
         self.posts.append((verb, members))
-        if verb == "submit":
+        if verb == self.held:
             await anyio.to_thread.run_sync(self.hold.wait)
         waiting = self.answers.get(verb)
         status, answer = waiting.pop(0) if waiting else self._usual(verb)

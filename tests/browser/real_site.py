@@ -30,8 +30,9 @@ from cms.sandbox import identity_provider, pki
 from cms.sandbox.identity_provider import IdentityProvider
 from cms.sandbox.softhsm import SoftHsm
 from crypto.pin_image import ImageStyle, MessageKind, render_message
+from hsm.port import ConfigKind
 from hsm.vault import Vault
-from tests.bank import open_bank, run_sql
+from tests.bank import SECRET, config, open_bank, run_sql, secret_hash
 from tests.deployment import (
     ROOT,
     Deployment,
@@ -43,6 +44,7 @@ from tests.deployment import (
 )
 
 PINS = "https://pins.issuer.test"
+PIN_URL, FRAME_URL = f"{PINS}/pincontrol/pin", f"{PINS}/pincontrol/frame"
 SHOP = "https://www.shop.test"
 """Where the app is; it may embed the page, and be led back to."""
 SECOND_SHOP = "https://m.shop.test:8443"
@@ -54,7 +56,13 @@ APP_OF_IMAGES = "firstbank1-rn"
 """An app that wants failure images with status 200."""
 LONG_BANK, LONG_APP = "longbank01", "longbank01-app"
 """A bank with PINs of 12 digits: such a PIN is nowhere by chance."""
-CARD = "card-1"
+CARD, SECOND_CARD = "card-1", "card-2"
+PLASTIC, SECOND_PLASTIC = "7001", "7002"
+"""What the cards are called at the pincontrol face."""
+SERVER, FRAME_KEY = "firstbank1-server", "firstbank1-frame"
+OTHER_SERVER, OTHER_FRAME_KEY = "firstbank1-other", "firstbank1-frame2"
+"""Another server of the same bank, with pages at the same origins."""
+LONG_SERVER = "longbank01-server"
 AUDIENCE = "pins"
 
 BLANK = """<!DOCTYPE html><html lang="en"><link rel="icon" href="data:,"><title>app</title>
@@ -126,24 +134,59 @@ class RealSite:
     arguments: list[str]
     """What a browser needs to find all this."""
 
-    def pin(self) -> str:
-        """The card's PIN, as D1 reads it."""
-        with self.d1.client() as d1:
-            return d1.get_pin(CARD, self.d1.bank.pans[CARD])
+    @property
+    def database_url(self) -> str:
+        return self.service.deployment.database_url
 
-    def set_pin(self, pin: str) -> None:
+    def pin(self, card_id: str = CARD) -> str:
+        """A card's PIN, as D1 reads it."""
         with self.d1.client() as d1:
-            d1.set_pin(CARD, pin, self.d1.bank.pans[CARD])
+            return d1.get_pin(card_id, self.d1.bank.pans[card_id])
+
+    def set_pin(self, pin: str, card_id: str = CARD) -> None:
+        with self.d1.client() as d1:
+            d1.set_pin(card_id, pin, self.d1.bank.pans[card_id])
 
     def get(self, path: str) -> httpx.Response:
         """Ask the service without a browser."""
+        return httpx.get(self._address(path), verify=False)
+
+    def _address(self, path: str) -> str:
         port = self.service.deployment.environment["CMS_CARDHOLDER_PORT"]
-        return httpx.get(f"https://127.0.0.1:{port}{path}", verify=False)
+        return f"https://127.0.0.1:{port}{path}"
+
+    def control_id(self, scope: str, plastic_id: str = PLASTIC, user: str = SERVER) -> str:
+        """Ask for a control id as the bank's own server does."""
+        answer = httpx.post(
+            self._address(f"/pincontrol/v2/plastic/{plastic_id}?auditUser=clerk"),
+            json={"scope": scope},
+            auth=httpx.BasicAuth(user, SECRET),
+            verify=False,
+        )
+        assert answer.status_code == 201, answer.text
+        members: dict[str, str] = answer.json()
+        assert members["pinURL"] == PIN_URL
+        assert members["pinFrameURL"] == FRAME_URL
+        return members["id"]
+
+    def age_newest(self, seconds: int) -> None:
+        """Let time pass for the newest token."""
+        run_sql(
+            self.database_url,
+            "UPDATE control_tokens SET expires_at = expires_at - make_interval(secs => %s)"
+            " WHERE issued_at = (SELECT max(issued_at) FROM control_tokens)",
+            seconds,
+        )
+
+    def produce(self, card_id: str) -> None:
+        """Note that a card is produced, as the bank's operator does."""
+        with admin.transaction(self.database_url) as database:
+            admin.mark_produced(database, self.d1.bank.card(card_id))
 
     def newest(self) -> tuple[bool, str | None]:
         """Whether the newest token is spent, and how its use ended."""
         (row,) = run_sql(
-            self.service.deployment.database_url,
+            self.database_url,
             "SELECT spent_at IS NOT NULL, end_reason FROM control_tokens"
             " ORDER BY issued_at DESC LIMIT 1",
         )
@@ -231,6 +274,33 @@ def add_apps(prepared: Deployment) -> None:
     )
 
 
+def add_backends(prepared: Deployment, vault: Vault) -> None:
+    """Add the banks' own servers, and let the first bank's PINs be had as text."""
+    policy = vault.seal_config(config(BANK, ConfigKind.POLICY, {"text_reveal": True}, version=2))
+    with admin.transaction(prepared.database_url) as database:
+        admin.load_config(database, policy)
+        for issuer, client, key in (
+            (BANK, SERVER, FRAME_KEY),
+            (BANK, OTHER_SERVER, OTHER_FRAME_KEY),
+            (LONG_BANK, LONG_SERVER, None),
+        ):
+            admin.add_backend(
+                database,
+                *(issuer, client, secret_hash(SECRET)),
+                frame_key=key,
+                embed_origins=[] if key is None else [SHOP, SECOND_SHOP],
+                show_button=True,
+                hide_seconds=30,
+                view_style={},
+            )
+    for card_id, plastic_id in ((CARD, PLASTIC), (SECOND_CARD, SECOND_PLASTIC)):
+        run_sql(
+            prepared.database_url,
+            "UPDATE cards SET plastic_id = %s WHERE card_id = %s",
+            *(plastic_id, card_id),
+        )
+
+
 def host_page(bearer: str) -> str:
     """The sample page of the documentation, with the names and keys of the test."""
     page = (ROOT / "docs" / "host-page.html").read_text()
@@ -295,8 +365,12 @@ def real_site(
             identity_jwks_url=provider.jwks_url,
         )
         d1 = prepared.enrol(vault, BANK)
-        open_bank(database_url, vault, LONG_BANK, policy={"length_min": 12, "length_max": 12})
+        open_bank(
+            *(database_url, vault, LONG_BANK),
+            policy={"length_min": 12, "length_max": 12, "text_reveal": True},
+        )
         add_apps(prepared)
+        add_backends(prepared, vault)
         apps = Apps(host_page(provider.issue(f"holder-of-{BANK}")))
         with (
             prepared.serving() as service,

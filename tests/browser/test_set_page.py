@@ -196,6 +196,7 @@ def test_the_fields_are_empty_while_the_pin_is_on_its_way_and_it_is_sent_once(
     page.evaluate("document.getElementById('pin-form').requestSubmit()")
     page.evaluate("document.getElementById('pin-form').requestSubmit()")
     expect(page.get_by_role("button", name="Saving…")).to_be_disabled()
+    expect(page.locator("#second-hint")).to_be_empty()
     assert values(page) == ["", ""]
     assert PIN not in page.content()
     site.hold.set()
@@ -214,17 +215,12 @@ def test_the_fields_are_cleared_when_the_page_is_hidden(page: Page, site: PinSit
     assert "your entry was cleared" in hint(page, "first")
 
 
-@pytest.mark.parametrize(
-    ("reason", "said"), [("weak", "too easy to guess"), ("length", "exactly 4 digits")]
-)
-def test_a_refused_pin_leaves_the_page_for_another(
-    page: Page, site: PinSite, reason: str, said: str
-) -> None:
-    site.answers["submit"] = [(422, {"reason": reason})]
+def test_a_refused_pin_leaves_the_page_for_another(page: Page, site: PinSite) -> None:
+    site.answers["submit"] = [(422, {"reason": "weak"})]
     open_page(page, site)
     enter(page, PIN)
     set_pin(page)
-    expect(page.locator("#first-hint")).to_contain_text(said)
+    expect(page.locator("#first-hint")).to_contain_text("too easy to guess")
     assert values(page) == ["", ""]
     enter(page, "9406")
     set_pin(page)
@@ -333,6 +329,20 @@ def test_at_the_limit_more_time_is_no_longer_offered(page: Page, site: PinSite) 
     page.get_by_role("button", name="Give me more time").click()
     expect(page.locator("#warning-text")).to_contain_text("cannot be extended again")
     expect(page.get_by_role("button", name="Give me more time")).to_be_hidden()
+
+
+def test_an_extension_that_fails_is_told_and_can_be_asked_for_again(
+    page: Page, site: PinSite
+) -> None:
+    site.answers["extend"] = [(503, {})]
+    page.clock.install()
+    open_page(page, site)
+    page.clock.fast_forward(582_000)
+    page.get_by_role("button", name="Give me more time").click()
+    expect(page.locator("#status")).to_contain_text("You could not be given more time.")
+    expect(page.locator("#warning-text")).to_contain_text("You could not be given more time.")
+    page.get_by_role("button", name="Give me more time").click()
+    expect(page.locator("#warning")).to_be_hidden()
 
 
 def test_when_time_is_up_the_fields_are_gone(page: Page, site: PinSite) -> None:

@@ -5,29 +5,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import FrameLocator, Page, expect
 
-from tests.browser.pin_site import APP, PINS, PinSite
+from tests.browser.pin_site import APP, PINS, PinSite, embed, received
 
 ABORT = {"type": "abort"}
-
-
-def embed(page: Page, url: str, sandbox: str | None = None) -> FrameLocator:
-    page.evaluate(
-        """([url, sandbox]) => {
-            const frame = document.createElement("iframe");
-            if (sandbox !== null) frame.sandbox = sandbox;
-            frame.src = url;
-            document.body.append(frame);
-        }""",
-        [url, sandbox],
-    )
-    return page.frame_locator("iframe").last
-
-
-def received(page: Page) -> list[dict[str, object]]:
-    """Return what the parent heard until now, its own last word excepted."""
-    page.frames[1].evaluate("parent.postMessage('that was all', '*')")
-    page.wait_for_function("received.at(-1)?.data === 'that was all'")
-    return page.evaluate("received.slice(0, -1)")  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -82,6 +62,17 @@ def test_a_redirect_is_never_followed_in_a_frame(page: Page, site: PinSite) -> N
     frame.get_by_role("button", name="Cancel").click()
     expect(frame.get_by_role("heading", name="Cancelled")).to_be_visible()
     assert [message["data"] for message in received(page)] == [ABORT]
+
+
+def test_a_page_for_a_frame_that_an_app_shows_by_itself_promises_no_way_back(
+    page: Page, site: PinSite
+) -> None:
+    site.opening = {"embedded": True, "targetOrigins": [site.origin(APP)]}
+    page.goto(site.url)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Cancelled")).to_be_visible()
+    expect(page.get_by_text("You can close this page")).to_be_visible()
+    assert page.get_by_role("button").count() == 0
 
 
 def test_no_message_goes_to_an_origin_that_is_not_registered(

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, ViewportSize, expect
 
 from cms.faces.page.messages import LANGUAGES
-from cms.faces.page.render import _variables
+from cms.faces.page.render import set_page_variables
 from cms.faces.page.style import PageStyle, parse_page
 from tests.browser.pin_site import APP, PINS, PinSite
 
@@ -177,10 +177,10 @@ def dress(page: Page, members: dict[str, object]) -> None:
     page.evaluate(
         """(variables) => {
             for (const [name, value] of variables) {
-                document.documentElement.style.setProperty(name, value);
+                document.documentElement.style.setProperty(`--${name}`, value);
             }
         }""",
-        [variable.split(":") for variable in _variables(style).split(";") if variable],
+        list(set_page_variables(style).items()),
     )
 
 

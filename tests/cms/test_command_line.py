@@ -26,7 +26,7 @@ from cms.domain.errors import TryLater
 from cms.sandbox.d1_client import iso0_block
 from cms.sandbox.postgres import Postgres
 from cms.services import card_import
-from cms.services.access import HASHER
+from cms.services.credentials import HASHER
 from hsm import demo_env
 from hsm.config import to_json
 from hsm.errors import VaultUnavailable
@@ -216,7 +216,7 @@ def test_a_card_is_added_with_a_pan_from_a_file(
         ({"issuer": "testbank02"}, "unknown issuer"),
         ({"issuer": "testbank"}, "refused member: cardId"),
         ({"card": "no card"}, "refused member: cardId"),
-        ({"card": f"card-{NEW_PAN}"}, "the card id contains the PAN"),
+        ({"card": f"card-{NEW_PAN}"}, "the card id or the plastic id contains the PAN"),
         ({"expiry": "1330"}, "refused member: expiry"),
         ({"sequence": "100"}, "refused member: sequenceNumber"),
         ({"pan": "6011111111111118"}, "the PAN's check digit is wrong"),
@@ -241,6 +241,76 @@ def test_a_card_that_is_refused_is_not_stored(
 
 def main_refused(operator: Operator, *parts: tuple[object, ...]) -> str:
     return operator.refused(*(word for part in parts for word in part))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), (None, False)),
+        (("--plastic-id", "9" * 38), ("9" * 38, False)),
+        (("--plastic-id", "0", "--produced"), ("0", True)),
+        (("--state", "active"), (None, True)),
+        (("--state", "active", "--no-produced"), (None, False)),
+    ],
+)
+def test_a_card_may_have_a_plastic_id_and_be_produced(
+    operator: Operator,
+    bank: Bank,
+    database_url: str,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    expected: tuple[object, ...],
+) -> None:
+    file = tmp_path / "pan.jwe"
+    file.write_text(bank.pan_jwe(NEW_PAN))
+    card = (bank.issuer_id, "new-1")
+    operator.must("cards", "add", *card, "--expiry", "0131", "--pan-jwe", file, *words)
+    stored = run_sql(database_url, "SELECT plastic_id, produced FROM cards WHERE card_id = 'new-1'")
+    assert stored == [expected]
+
+
+@pytest.mark.parametrize(
+    ("plastic_id", "refusal"),
+    [
+        ("007", "refused member: plasticId"),
+        ("9" * 39, "refused member: plasticId"),
+        ("", "refused member: plasticId"),
+        ("x", "refused member: plasticId"),
+        (NEW_PAN, "the card id or the plastic id contains the PAN"),
+        (f"77{NEW_PAN}", "the card id or the plastic id contains the PAN"),
+    ],
+)
+def test_a_plastic_id_that_is_refused_stores_no_card(
+    operator: Operator, bank: Bank, tmp_path: Path, plastic_id: str, refusal: str
+) -> None:
+    file = tmp_path / "pan.jwe"
+    file.write_text(bank.pan_jwe(NEW_PAN))
+    before = operator.must("cards", "list", bank.issuer_id)
+    adding = ("cards", "add", bank.issuer_id, "new-1", "--expiry", "0131", "--pan-jwe", file)
+    assert operator.refused(*adding, "--plastic-id", plastic_id) == refusal
+    assert operator.must("cards", "list", bank.issuer_id) == before
+
+
+def test_a_plastic_id_is_one_cards_of_its_issuer(
+    operator: Operator, bank: Bank, tmp_path: Path
+) -> None:
+    file = tmp_path / "pan.jwe"
+    file.write_text(bank.pan_jwe(NEW_PAN))
+    options = ("--expiry", "0131", "--pan-jwe", file, "--plastic-id", "77")
+    operator.must("cards", "add", bank.issuer_id, "new-1", *options)
+    assert "plastic" in operator.refused("cards", "add", bank.issuer_id, "new-2", *options)
+
+
+def test_a_card_is_noted_as_produced(operator: Operator, bank: Bank, database_url: str) -> None:
+    run_sql(database_url, "UPDATE cards SET produced = false")
+    card = (bank.issuer_id, "card-1")
+    for _ in range(2):
+        assert operator.must("cards", "produced", *card) == ""
+    produced = run_sql(database_url, "SELECT card_id FROM cards WHERE produced")
+    assert produced == [("card-1",)]
+    assert operator.must("audit", "list", bank.issuer_id).count("card.produced") == 2
+    for unknown in ((bank.issuer_id, "none"), ("testbank02", "card-1")):
+        assert operator.refused("cards", "produced", *unknown) == "no such card"
 
 
 def test_a_file_that_holds_no_jwe_is_refused(
@@ -285,16 +355,17 @@ def test_cards_are_taken_in_from_json_lines(
     answer = load(
         row(bank, "new-1", state="active", sequenceNumber=99, cardholder="x", cardType="VIRTUAL"),
         "",
-        row(bank, "new-2", extra="ignored"),
+        row(bank, "new-2", extra="ignored", plasticId="77", produced=True),
     )
     assert answer == Answer(0, "2 cards stored, 0 lines refused\n", "")
     assert run_sql(
         database_url,
         "SELECT card_id, state, sequence_number, last_four, expiry, sealed_pin, counter,"
-        " cardholder_id, card_type FROM cards WHERE card_id LIKE 'new%%' ORDER BY 1",
+        " cardholder_id, card_type, plastic_id, produced"
+        " FROM cards WHERE card_id LIKE 'new%%' ORDER BY 1",
     ) == [
-        ("new-1", "active", 99, "1117", "0131", None, 0, "x", "VIRTUAL"),
-        ("new-2", "inactive", 0, "1117", "0131", None, 0, None, "PHYSICAL"),
+        ("new-1", "active", 99, "1117", "0131", None, 0, "x", "VIRTUAL", None, True),
+        ("new-2", "inactive", 0, "1117", "0131", None, 0, None, "PHYSICAL", "77", True),
     ]
 
 
@@ -306,8 +377,18 @@ BAD_ROWS: Mapping[str, tuple[Callable[[Bank], object], str]] = {
     ),
     "PAN in card id": (
         lambda b: row(b, f"c-{NEW_PAN}"),
-        "the card id contains the PAN",
+        "the card id or the plastic id contains the PAN",
     ),
+    "PAN in plastic id": (
+        lambda b: row(b, plasticId=NEW_PAN),
+        "the card id or the plastic id contains the PAN",
+    ),
+    "plastic id with a zero before": (
+        lambda b: row(b, plasticId="01"),
+        "refused member: plasticId",
+    ),
+    "plastic id as a number": (lambda b: row(b, plasticId=1), "refused member: plasticId"),
+    "produced as text": (lambda b: row(b, produced="true"), "refused member: produced"),
     "duplicate": (lambda b: row(b, "card-1"), "duplicate card"),
     "card id with a blank": (lambda b: row(b, "card 1"), "refused member: cardId"),
     "card id missing": (lambda _: {"expiry": "0131"}, "refused member: cardId"),
@@ -658,6 +739,136 @@ def test_an_app_that_is_refused_leaves_no_row(
     before = operator.must("clients", "list", bank.issuer_id)
     assert operator.refused("clients", "add-app", bank.issuer_id, key, *more).startswith(refusal)
     assert operator.must("clients", "list", bank.issuer_id) == before
+
+
+# Servers
+
+
+def add_backend(operator: Operator, file: Path, *more: object, user: str = "testbank01-x") -> str:
+    return operator.must(
+        "clients", "add-backend", "testbank01", user, "--password-file", file, *more
+    )
+
+
+def test_a_server_gets_a_password_that_only_its_owner_can_read_and_a_frame_key(
+    operator: Operator, bank: Bank, database_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    origins = ("https://desk.example", "https://desk.example:8443")
+    framed = (word for origin in origins for word in ("--frame-origin", origin))
+    key = add_backend(operator, file, *framed).strip()
+    assert re.fullmatch("testbank01-[A-Za-z0-9_-]{16}", key)
+    assert file.stat().st_mode & 0o777 == 0o600
+    password = file.read_text().strip()
+    assert len(password) >= 43  # 256 bits
+    ((auth, hashed, frame_key, frames, button, seconds, style),) = run_sql(
+        database_url,
+        "SELECT auth, secret_hash, frame_key, embed_origins, show_button, hide_seconds, view_style"
+        " FROM clients WHERE client_id = 'testbank01-x'",
+    )
+    assert (auth, frame_key, frames) == ("basic", key, [*origins])
+    assert (button, seconds, style) == (True, 30, {})
+    assert HASHER.verify(hashed, password)
+    shown = operator.must("clients", "show", "testbank01", "testbank01-x")
+    assert password not in shown
+    assert "argon2" not in shown
+    assert "client.added" in operator.must("audit", "list", "testbank01")
+
+
+def test_a_server_without_frames_has_no_frame_key(
+    operator: Operator, bank: Bank, tmp_path: Path
+) -> None:
+    assert add_backend(operator, tmp_path / "password") == ""
+
+
+def test_what_a_server_wants_of_its_page_is_stored(
+    operator: Operator, bank: Bank, database_url: str, tmp_path: Path
+) -> None:
+    style = tmp_path / "style.json"
+    style.write_text('{"digitColor": "#123", "widthPx": 600}')
+    wishes = ("--no-button", "--hide-seconds", "5", "--style", style, "--sandbox")
+    frame = ("--frame-origin", "http://localhost:3000", "--frame-key", "testbank01.our_key")
+    assert add_backend(operator, tmp_path / "p", *wishes, *frame) == "testbank01.our_key\n"
+    ((button, seconds, stored),) = run_sql(
+        database_url, "SELECT show_button, hide_seconds, view_style FROM clients WHERE auth='basic'"
+    )
+    assert (button, seconds) == (False, 5)
+    colours = {"digitColor": "#112233", "backgroundColor": "#ffffff", "frameColor": "#000000"}
+    assert stored == {**colours, "widthPx": 600}
+
+
+USER_REFUSED = "a user name is letters"
+FRAME_KEY_REFUSED = "a frame key is up to 64"
+FRAMED = ("--frame-origin", "https://desk.example", "--frame-key")
+
+
+@pytest.mark.parametrize(
+    ("user", "more", "style", "refusal"),
+    [
+        ("testbank02-x", (), None, USER_REFUSED),
+        ("testbank01:x", (), None, USER_REFUSED),
+        ("testbank01 x", (), None, USER_REFUSED),
+        ("testbank01-ä", (), None, USER_REFUSED),
+        ("testbank01" + "x" * 31, (), None, USER_REFUSED),
+        ("testbank01", (), None, "duplicate client"),
+        ("testbank01-x", ("--frame-origin", "https://desk.example/"), None, ORIGIN_REFUSED),
+        ("testbank01-x", ("--frame-origin", "*"), None, ORIGIN_REFUSED),
+        ("testbank01-x", ("--frame-origin", "com.example.app:"), None, ORIGIN_REFUSED),
+        ("testbank01-x", ("--frame-origin", "http://localhost:3000"), None, ORIGIN_REFUSED),
+        (
+            "testbank01-x",
+            ("--frame-key", "testbank01-key"),
+            None,
+            "a frame key needs --frame-origin",
+        ),
+        ("testbank01-x", (*FRAMED, "testbank02-key"), None, FRAME_KEY_REFUSED),
+        ("testbank01-x", (*FRAMED, "testbank01&key"), None, FRAME_KEY_REFUSED),
+        ("testbank01-x", (*FRAMED, "testbank01" + "x" * 55), None, FRAME_KEY_REFUSED),
+        ("testbank01-x", (), "[]", "a style is a JSON object"),
+        ("testbank01-x", (), "junk", "a style is a JSON object"),
+        ("testbank01-x", (), '{"digitColor": "red"}', "digitColor: "),
+        ("testbank01-x", (), '{"widthPx": 119}', "widthPx: "),
+        ("testbank01-x", (), '{"digitColor": "#fff"}', ""),  # as the background
+    ],
+)
+def test_a_server_that_is_refused_leaves_neither_a_row_nor_a_file(
+    operator: Operator,
+    bank: Bank,
+    tmp_path: Path,
+    user: str,
+    more: tuple[str, ...],
+    style: str | None,
+    refusal: str,
+) -> None:
+    file, before = tmp_path / "password", operator.must("clients", "list", bank.issuer_id)
+    words: tuple[object, ...] = ("--password-file", file, *more)
+    if style is not None:
+        (tmp_path / "style").write_text(style)
+        words = (*words, "--style", tmp_path / "style")
+    refused = operator.refused("clients", "add-backend", "testbank01", user, *words)
+    assert refused.startswith(refusal)
+    assert not file.exists()
+    assert operator.must("clients", "list", bank.issuer_id) == before
+
+
+def test_a_frame_key_is_one_servers(operator: Operator, bank: Bank, tmp_path: Path) -> None:
+    key = (*FRAMED, "testbank01-key")
+    add_backend(operator, tmp_path / "a", *key)
+    file = tmp_path / "b"
+    adding = ("clients", "add-backend", "testbank01", "testbank01-y", "--password-file", file)
+    assert "frame" in operator.refused(*adding, *key)
+    assert not file.exists()
+
+
+def test_a_password_file_is_never_overwritten(
+    operator: Operator, bank: Bank, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("of somebody else")
+    adding = ("clients", "add-backend", "testbank01", "testbank01-x", "--password-file", file)
+    assert operator.refused(*adding) == f"{file}: File exists"
+    assert file.read_text() == "of somebody else"
+    assert operator.refused("clients", "show", "testbank01", "testbank01-x") == "no such client"
 
 
 # Configuration

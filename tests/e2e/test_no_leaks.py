@@ -25,10 +25,11 @@ import httpx
 import psycopg
 import pytest
 from fastapi import FastAPI
+from jwcrypto.jwk import JWK
 from psycopg import sql
 from starlette.routing import Route
 
-from cms.app import Application
+from cms.app import Application, ByPath
 from cms.faces.oauth import TOKEN_PATH
 from cms.logs import JsonLines, RequestLog
 from cms.persistence import admin
@@ -37,11 +38,12 @@ from cms.sandbox.d1_client import encrypt, iso0_block
 from cms.sandbox.identity_provider import IdentityProvider
 from cms.sandbox.postgres import Postgres, _binary
 from cms.services import set_page
-from cms.services.hosted import Reveal
+from cms.services.pincontrol import ControlIds
 from cms.services.pins import Pins
+from cms.services.reveal import Reveal
 from crypto.jose import base64url
 from hsm.vault import Vault
-from tests.bank import PANS, Bank, add_card, open_bank, run_sql
+from tests.bank import PANS, SECRET, Bank, add_card, open_bank, run_sql, secret_hash
 from tests.deployment import command_line, family
 from tests.service import PUBLIC_URL, d1, running, with_certificate
 
@@ -50,7 +52,10 @@ pytestmark = pytest.mark.anyio
 CARD = "canary-card"
 PAN = "4539578763621486"
 APP, AUDIENCE, HOLDER = "testbank01-app", "pins", "canary-holder"
+SERVER, PLASTIC = "testbank01-server", "77"
 CARDHOLDER_URL = "https://cards.test"
+POLICY: dict[str, object] = {"length_max": 12, "page_length_max": 12, "text_reveal": True}
+PAGE = "/pincontrol/page"
 METHODS = ("GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
 
@@ -152,9 +157,10 @@ async def house(
     root.addHandler(log)
     root.setLevel(logging.DEBUG)
     try:
-        bank = open_bank(database_url, vault, policy={"length_max": 12, "page_length_max": 12})
+        bank = open_bank(database_url, vault, policy=POLICY)
         add_card(database_url, vault, bank, CARD, PAN)
         open_app(database_url)
+        open_server(database_url)
         with IdentityProvider(tmp_path / "identity", AUDIENCE) as provider:
             async with (
                 running(
@@ -191,6 +197,21 @@ def open_app(url: str) -> None:
             failure_image_status=410,
         )
     run_sql(url, "UPDATE cards SET cardholder_id = %s WHERE card_id = %s", HOLDER, CARD)
+
+
+def open_server(url: str) -> None:
+    """Register a server, and give the card a plastic id."""
+    with admin.transaction(url) as database:
+        admin.add_backend(
+            database,
+            *("testbank01", SERVER, secret_hash(SECRET)),
+            frame_key="testbank01-frame",
+            embed_origins=[],
+            show_button=True,
+            hide_seconds=30,
+            view_style={},
+        )
+    run_sql(url, "UPDATE cards SET plastic_id = %s WHERE card_id = %s", PLASTIC, CARD)
 
 
 async def test_junk_on_every_route_of_every_listener_brings_nothing_out(
@@ -314,6 +335,91 @@ async def break_the_pages(
         await house.keep(await http.post("/pin-direct/session", json={"token": set_}))
 
 
+async def test_a_pin_that_a_server_asks_for_leaves_nothing_behind(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = house.canary
+    async with cardholder(house) as http:
+        view = await control_id(house, http, "VIEW_PIN")
+        shown = await http.post(f"{PAGE}/view", json={"controlId": view, "key": None})
+        text = {"session": shown.headers["x-pin-session"], "key": page_key()}
+        house.credentials.add(str(text["session"]))
+        await house.keep(await http.post(f"{PAGE}/view", json={"controlId": view, "key": None}))
+        for _ in range(2):
+            await house.keep(await http.post(f"{PAGE}/digits", json=text))
+        session = await control_session(house, http)
+        for pin in ("1" * 12, canary.pin, canary.pin):
+            members = {"session": session["session"], "jwe": page_jwe(session, pin)}
+            await house.keep(await http.post(f"{PAGE}/submit", json=members))
+        # The canary wherever it does not belong.
+        await house.keep(await ask(http, canary.pan, "VIEW_PIN"))
+        await house.keep(await ask(http, canary.block, "VIEW_PIN"))
+        await house.keep(await ask(http, PLASTIC, canary.pin))
+        await house.keep(await ask(http, PLASTIC, "VIEW_PIN", canary.pin))
+        await break_pincontrol(house, http, monkeypatch)
+
+    seen = [answer.split(" ")[0] for answer in house.answers]
+    steps = ["410", "200", "410", "422", "204", "410", "404", "400", "400", "401"]
+    assert seen == [*steps, *["500"] * 4]
+    assert "pincontrol text" in house.dump()
+    assert house.leaks() == set()
+
+
+async def ask(
+    http: httpx.AsyncClient, plastic_id: str, scope: str, password: str = SECRET
+) -> httpx.Response:
+    return await http.post(
+        f"/pincontrol/v2/plastic/{plastic_id}",
+        params={"auditUser": "a clerk"},
+        json={"scope": scope},
+        auth=(SERVER, password),
+    )
+
+
+async def control_id(house: House, http: httpx.AsyncClient, scope: str) -> str:
+    """Get a control id, which is a credential."""
+    answer = await ask(http, PLASTIC, scope)
+    assert answer.status_code == 201, answer.text
+    issued = str(answer.json()["id"])
+    house.credentials.update((issued, UUID(issued).hex))
+    return issued
+
+
+async def control_session(house: House, http: httpx.AsyncClient) -> dict[str, Any]:
+    """Open the session of a page that sets the PIN."""
+    members = {"controlId": await control_id(house, http, "SET_PIN"), "key": None}
+    session: dict[str, Any] = (await http.post(f"{PAGE}/session", json=members)).json()
+    house.credentials.add(session["session"])
+    return session
+
+
+def page_key() -> dict[str, Any]:
+    return dict(JWK.generate(kty="EC", crv="P-256").export_public(as_dict=True))
+
+
+async def break_pincontrol(
+    house: House, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fail at each step of a server's and of its page, with all that is secret in the message."""
+    view, session = await control_id(house, http, "VIEW_PIN"), await control_session(house, http)
+
+    async def broken(*arguments: object) -> None:
+        raise KeyError(arguments, house.canary.pin, PAN) from ValueError(sorted(house.credentials))
+
+    text = {"session": session["session"], "key": page_key()}
+    submitted = {"session": session["session"], "jwe": page_jwe(session, house.canary.pin)}
+    with monkeypatch.context() as patch:
+        for owner, verb in (
+            *((Reveal, "page_image"), (Reveal, "text")),
+            *((set_page.SetPage, "submit"), (ControlIds, "issue")),
+        ):
+            patch.setattr(owner, verb, broken)
+        await house.keep(await http.post(f"{PAGE}/view", json={"controlId": view, "key": None}))
+        await house.keep(await http.post(f"{PAGE}/digits", json=text))
+        await house.keep(await http.post(f"{PAGE}/submit", json=submitted))
+        await house.keep(await ask(http, PLASTIC, "VIEW_PIN"))
+
+
 async def send_junk(house: House) -> None:
     """Put the canary where it does not belong, on every route, as a stranger and as a client."""
     async with d1(house.application, house.bank) as caller:
@@ -355,9 +461,14 @@ def routes(application: Application) -> Iterator[tuple[str, str]]:
     """List the paths of every listener, and some that no listener has."""
     for name, listener in application.listeners.items():
         assert isinstance(listener, RequestLog)
-        assert isinstance(listener._app, FastAPI)
-        paths = {route.path for route in listener._app.routes if isinstance(route, Route)}
-        assert paths
+        app = listener._app
+        faces = (app.hosted, app.pincontrol) if isinstance(app, ByPath) else (app,)
+        paths: set[str] = set()
+        for face in faces:
+            assert isinstance(face, FastAPI)
+            of_face = {route.path for route in face.routes if isinstance(route, Route)}
+            assert of_face
+            paths |= of_face
         for path in sorted(paths | {"/", "/unknown/{cardId}"}):
             yield name, path
 

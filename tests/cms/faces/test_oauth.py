@@ -1,9 +1,7 @@
 """The token endpoint: RFC 6749 4.4 with the members that D1 publishes."""
 
-import asyncio
 import base64
 import json
-import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,10 +12,9 @@ import httpx
 import pytest
 from cryptography import x509
 
-from cms.domain.errors import Unauthorized
 from cms.faces.oauth import TOKEN_PATH
 from cms.persistence import admin
-from cms.services import access, directory
+from cms.services import credentials, directory
 from crypto.jose import base64url
 from tests.bank import SECRET, certificate, open_bank, run_sql, secret_hash
 from tests.cms.faces.scene import Scene
@@ -332,13 +329,13 @@ def set_issuer_state(scene: Scene, issuer_id: str, state: str) -> None:
 def verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The secrets that argon2 was asked about."""
     asked: list[str] = []
-    verify = access._argon2_verify
+    verify = credentials._verify
 
     def counted(hashed: str, secret: str) -> bool:
         asked.append(secret)
         return verify(hashed, secret)
 
-    monkeypatch.setattr(access, "_argon2_verify", counted)
+    monkeypatch.setattr(credentials, "_verify", counted)
     return asked
 
 
@@ -360,35 +357,6 @@ async def test_an_unknown_client_costs_the_same_verification(
     for client_id in ("nobody0001", "testbank01-none", "x"):
         assert (await scene.d1.ask_token(f"{client_id}:guess")).status_code == 401
     assert verifications == ["guess"] * 3
-
-
-async def test_at_most_two_secrets_are_verified_at_once(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    release = threading.Event()
-    running: list[str] = []
-
-    def slow(_: str, secret: str) -> bool:
-        running.append(secret)
-        release.wait()
-        return False
-
-    monkeypatch.setattr(access, "_argon2_verify", slow)
-    health = scene.application.health
-    fresh = access.Access(directory.Directory(health.store), health.lane, PUBLIC_URL)
-    presented = access.read_certificate(scene.bank.certificate.der)
-    asked = [
-        asyncio.create_task(fresh.issue(scene.bank.client_id, f"guess {n}", presented))
-        for n in range(8)
-    ]
-    try:
-        while len(running) + len(fresh._argon2._waiters or ()) < len(asked):  # noqa: ASYNC110 - some wait in threads
-            await asyncio.sleep(0.001)
-        assert len(running) == 2
-    finally:
-        release.set()
-    outcomes = await asyncio.gather(*asked, return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} == {Unauthorized}
 
 
 async def test_a_changed_secret_is_asked_again(

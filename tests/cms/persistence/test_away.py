@@ -97,7 +97,9 @@ async def test_every_call_says_try_later_while_the_database_is_away(
     await every_call_works(store)
     server.stop()
     facts = CardFacts(0, "1230")
-    found = CardToChange(CardState.ACTIVE, 0, SealedPan(b""), False, False, False, facts)
+    found = CardToChange(
+        CardState.ACTIVE, 0, SealedPan(b""), False, False, False, facts, produced=True
+    )
     for call in (
         store.is_durable(),
         store.read_issuer("testbank01"),

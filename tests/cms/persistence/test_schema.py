@@ -35,6 +35,7 @@ CATALOG: Mapping[str, LiteralString] = {
 ALEMBICS_OWN = "alembic_version"
 BEFORE_SECCOS = "57b4c3f0934c"
 BEFORE_HOSTED = "c81d0e5b9a27"
+BEFORE_PINCONTROL = "3f6a2c94d1e8"
 #: The URL of a token names no issuer.
 FIRST_OF_TOKENS = {"token_hash", "session_hash"}
 
@@ -124,8 +125,8 @@ def test_cards_and_clients_of_before_seccos_stay_as_they_were(empty: str) -> Non
     before = {table: run_sql(empty, f"SELECT * FROM {table}") for table in tables}
     upgrade(empty)
     new: dict[str, tuple[object, ...]] = {
-        "cards": (*[None] * 4, [], None, "PHYSICAL"),
-        "clients": ([], [], [], 410),
+        "cards": (*[None] * 4, [], None, "PHYSICAL", None, True),
+        "clients": ([], [], [], 410, None, True, 30, {}),
     }
     assert {table: run_sql(empty, f"SELECT * FROM {table}") for table in tables} == {
         table: [(*row, *new.get(table, ())) for row in rows] for table, rows in before.items()
@@ -148,6 +149,49 @@ def test_apps_go_with_the_columns_that_only_they_have(empty: str) -> None:
     assert run_sql(empty, "SELECT client_id FROM clients") == [("d1",)]
     upgrade(empty)
     assert run_sql(empty, "SELECT card_id, card_type FROM cards") == [("card-1", "PHYSICAL")]
+
+
+def test_a_card_that_was_in_service_before_pincontrol_was_produced(empty: str) -> None:
+    upgrade(empty)
+    downgrade(empty, BEFORE_PINCONTROL)
+    run_sql(empty, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank01', 'A bank')")
+    states = ("inactive", "active", "blocked", "closed")
+    for state in states:
+        run_sql(empty, CARD.replace("card-1", state))
+        run_sql(empty, "UPDATE cards SET state = %s WHERE card_id = %s", state, state)
+    upgrade(empty)
+    produced = dict(run_sql(empty, "SELECT card_id, produced FROM cards"))
+    assert produced == {state: state != "inactive" for state in states}
+    # One that comes now is not, unless it is said.
+    run_sql(empty, CARD)
+    assert run_sql(empty, "SELECT produced FROM cards WHERE card_id = 'card-1'") == [(False,)]
+
+
+def test_what_only_pincontrol_knows_goes_with_it(empty: str) -> None:
+    upgrade(empty)
+    run_sql(empty, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank01', 'A bank')")
+    run_sql(empty, CARD)
+    for client_id, auth, secret_hash in (("server", "basic", "a hash"), ("app", "public", None)):
+        run_sql(
+            empty,
+            "INSERT INTO clients (issuer_id, client_id, auth, secret_hash, certificate_subjects)"
+            " VALUES ('testbank01', %s, %s, %s, '{}')",
+            *(client_id, auth, secret_hash),
+        )
+    for face, client_id in (("hosted", "app"), ("pincontrol", "server")):
+        run_sql(
+            empty,
+            "INSERT INTO control_tokens (token_hash, issuer_id, card_id, client_id, face, purpose,"
+            " style, embedded, counter, expires_at)"
+            " VALUES (%s, 'testbank01', 'card-1', %s, %s, 'view', '{}', false, 0, now())",
+            *(face.encode(), client_id, face),
+        )
+    downgrade(empty, BEFORE_PINCONTROL)
+    assert run_sql(empty, "SELECT client_id FROM clients") == [("app",)]
+    assert run_sql(empty, "SELECT face FROM control_tokens") == [("hosted",)]
+    assert run_sql(empty, "SELECT card_id FROM cards") == [("card-1",)]
+    with pytest.raises(CheckViolation):
+        run_sql(empty, "UPDATE clients SET auth = 'basic', secret_hash = 'a hash'")
 
 
 def test_a_newest_schema_is_left_as_it_is(with_card: str) -> None:
@@ -220,6 +264,13 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
             " VALUES ('testbank01', 'c', 'public', 'a hash', '{}')",
             CheckViolation,
         ),
+        (
+            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects)"
+            " VALUES ('testbank01', 'c', 'basic', '{}')",
+            CheckViolation,
+        ),
+        ("UPDATE cards SET produced = NULL", NotNullViolation),
+        ("UPDATE cards SET plastic_id = repeat('1', 39)", StringDataRightTruncation),
         (
             "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects,"
             " failure_image_status) VALUES ('testbank01', 'c', 'public', '{}', 404)",

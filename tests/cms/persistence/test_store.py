@@ -83,7 +83,9 @@ async def change(
 
 
 def as_read(state: CardState) -> CardToChange:
-    return CardToChange(state, 0, SealedPan(b"sealed PAN"), False, False, False, FACTS)
+    return CardToChange(
+        state, 0, SealedPan(b"sealed PAN"), False, False, False, FACTS, produced=False
+    )
 
 
 def everything(url: str) -> tuple[list[tuple[object, ...]], ...]:

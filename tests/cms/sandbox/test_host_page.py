@@ -9,9 +9,12 @@ import pytest
 from cms.sandbox import pki
 from cms.sandbox.host_page import HostPage
 from cms.sandbox.hosted_client import HostedConfig
+from cms.sandbox.pincontrol_client import PinControlClient, PinControlConfig
 from tests.deployment import free_ports
 
 SERVICE = "https://127.0.0.1:4"
+PASSWORD = "p4ssw0rd-of-the-server"
+PRODUCED, UNPRODUCED = "9002", "9003"
 
 
 @pytest.fixture(scope="module", name="hosted")
@@ -22,12 +25,26 @@ def _hosted(tmp_path_factory: pytest.TempPathFactory) -> HostedConfig:
     return HostedConfig(SERVICE, made.ca.certificate, "bank-app", token, "demobank01", "card-1")
 
 
+@pytest.fixture(scope="module", name="pincontrol")
+def _pincontrol(hosted: HostedConfig) -> PinControlConfig:
+    password = hosted.ca.parent / "password"
+    password.write_text(PASSWORD)
+    user, frame_key, clerk = "bank-server", "bank-frame", "clerk 7"
+    return PinControlConfig(
+        *(SERVICE, hosted.ca, user, password, frame_key, clerk, PRODUCED, UNPRODUCED)
+    )
+
+
 @pytest.fixture(scope="module", name="page")
-def _page(hosted: HostedConfig) -> Iterator[HostPage]:
+def _page(hosted: HostedConfig, pincontrol: PinControlConfig) -> Iterator[HostPage]:
+    with serve(hosted, pincontrol) as page:
+        yield page
+
+
+def serve(hosted: HostedConfig, pincontrol: PinControlConfig) -> HostPage:
     (port,) = free_ports(1)
     directory = hosted.ca.parent
-    with HostPage(hosted, directory / "server.pem", directory / "server.key", port) as page:
-        yield page
+    return HostPage(hosted, pincontrol, directory / "server.pem", directory / "server.key", port)
 
 
 @pytest.fixture(scope="module", name="http")
@@ -48,6 +65,7 @@ def test_the_page_runs_its_own_script_and_speaks_to_the_service_only(http: httpx
     assert policy["script-src"] == "'self'"
     assert policy["connect-src"] == f"'self' {SERVICE}"
     assert policy["frame-src"] == SERVICE
+    assert policy["form-action"] == SERVICE
     assert policy["frame-ancestors"] == "'none'"
     assert "unsafe" not in " ".join(policy.values())
 
@@ -58,7 +76,13 @@ def test_the_page_is_told_the_newest_access_token(http: httpx.Client, hosted: Ho
         answer = http.get("/config.json")
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.json() == {
-            "hosted": {"baseUrl": SERVICE, "clientKey": "bank-app", "accessToken": token}
+            "hosted": {"baseUrl": SERVICE, "clientKey": "bank-app", "accessToken": token},
+            "pincontrol": {
+                "baseUrl": SERVICE,
+                "frameKey": "bank-frame",
+                "producedPlasticId": PRODUCED,
+                "unproducedPlasticId": UNPRODUCED,
+            },
         }
 
 
@@ -73,10 +97,61 @@ def test_there_is_nothing_else(http: httpx.Client) -> None:
     assert http.get("/host_page.py").status_code == 404
 
 
-def test_it_ends_with_its_block(hosted: HostedConfig) -> None:
-    (port,) = free_ports(1)
-    directory = hosted.ca.parent
-    with HostPage(hosted, directory / "server.pem", directory / "server.key", port) as page:
+@pytest.fixture(name="asked")
+def _asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the page's server asks the service for, whose answer is a refusal."""
+    asked = []
+
+    def ask(_: PinControlClient, plastic_id: str, scope: str) -> httpx.Response:
+        asked.append((plastic_id, scope))
+        return httpx.Response(403, json={"code": "403"})
+
+    monkeypatch.setattr(PinControlClient, "ask", ask)
+    return asked
+
+
+def ask_for(http: httpx.Client, path: str, origin: str | None) -> httpx.Response:
+    return http.post(f"/pincontrol/{path}", headers={} if origin is None else {"Origin": origin})
+
+
+def test_the_page_gets_what_the_service_answers_its_server(
+    http: httpx.Client, page: HostPage, asked: list[tuple[str, str]]
+) -> None:
+    origin = page.url.removesuffix("/")
+    for path in (f"view?plasticId={UNPRODUCED}", f"set?plasticId={PRODUCED}"):
+        answer = ask_for(http, path, origin)
+        assert (answer.status_code, answer.json()) == (403, {"code": "403"})
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert asked == [(UNPRODUCED, "VIEW_PIN"), (PRODUCED, "SET_PIN")]
+
+
+@pytest.mark.parametrize("origin", ["https://evil.test", "null", None])
+def test_no_page_of_another_site_gets_a_control_id(
+    http: httpx.Client, asked: list[tuple[str, str]], origin: str | None
+) -> None:
+    answer = ask_for(http, f"view?plasticId={UNPRODUCED}", origin)
+    assert answer.json() == {"message": "Only the page itself may ask"}
+    assert asked == []
+
+
+@pytest.mark.parametrize("path", ["view?plasticId=1", "view", f"change?plasticId={PRODUCED}"])
+def test_nothing_else_is_asked_for(
+    http: httpx.Client, page: HostPage, asked: list[tuple[str, str]], path: str
+) -> None:
+    assert ask_for(http, path, page.url.removesuffix("/")).status_code == 404
+    assert asked == []
+
+
+def test_the_password_is_in_no_answer(http: httpx.Client, page: HostPage) -> None:
+    answers = [http.get(path) for path in ("/", "/host_page.js", "/config.json")]
+    # Nothing listens where the service would be.
+    away = ask_for(http, f"view?plasticId={PRODUCED}", page.url.removesuffix("/"))
+    assert (away.status_code, away.json()) == (502, {"message": "The service cannot be reached"})
+    assert not any(PASSWORD in answer.text + str(answer.headers) for answer in (*answers, away))
+
+
+def test_it_ends_with_its_block(hosted: HostedConfig, pincontrol: PinControlConfig) -> None:
+    with serve(hosted, pincontrol) as page:
         tls = ssl.create_default_context(cafile=hosted.ca)
         assert httpx.get(page.url, verify=tls).status_code == 200
     with pytest.raises(httpx.ConnectError):

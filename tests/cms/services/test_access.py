@@ -5,7 +5,6 @@ from unittest.mock import create_autospec
 import pytest
 
 from cms.domain.errors import TryLater, Unauthorized
-from cms.services import access
 from cms.services.access import Access, ClientCertificate, read_certificate
 from cms.services.directory import Directory
 from hsm.errors import VaultUnavailable
@@ -91,19 +90,3 @@ async def test_a_bearer_that_was_verified_needs_no_vault(desk: Desk, granting: A
     granting._lane = without_token(desk)._lane
     caller = await granting.caller(issued.access_token, presented(desk), "x")
     assert caller.client_id == desk.bank.client_id
-
-
-async def test_a_secret_is_verified_again_after_five_minutes(
-    desk: Desk, granting: Access, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    verified = []
-
-    def verify(secret_hash: str, secret: str) -> bool:
-        verified.append(secret)
-        return secret == SECRET
-
-    monkeypatch.setattr(access, "_argon2_verify", verify)
-    for seconds in (0, 299, 2):
-        clock.now += seconds
-        await granting.issue(desk.bank.client_id, SECRET, presented(desk))
-    assert verified == [SECRET, SECRET]

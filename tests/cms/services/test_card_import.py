@@ -25,6 +25,8 @@ FULL: Mapping[str, object] = {
     "type": "ISO_0",
     "cardholder": "auth0|5f7c8ec7",
     "cardType": "METAL",
+    "plasticId": "9" * 38,
+    "produced": False,
 }
 
 
@@ -43,6 +45,8 @@ def test_a_line_with_the_members_that_must_be_there_is_an_inactive_card_without_
         pin_literal="ISO0",
         cardholder_id=None,
         card_type=CardType.PHYSICAL,
+        plastic_id=None,
+        produced=False,
     )
 
 
@@ -57,7 +61,26 @@ def test_a_line_may_have_every_member_and_more() -> None:
         pin_literal="ISO_0",
         cardholder_id="auth0|5f7c8ec7",
         card_type=CardType.METAL,
+        plastic_id="9" * 38,
+        produced=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("members", "produced"),
+    [
+        ({}, False),
+        ({"state": "inactive"}, False),
+        ({"state": "active"}, True),
+        ({"state": "active", "produced": False}, False),
+        ({"state": "inactive", "produced": True}, True),
+        ({"state": "active", "produced": None}, True),
+    ],
+)
+def test_a_card_in_service_is_produced_unless_the_line_says_otherwise(
+    members: Mapping[str, object], produced: bool
+) -> None:
+    assert read_line("testbank01", line(ROW, **members)).produced is produced
 
 
 #: What only the vault and the wire profile can judge is any text to the reader.
@@ -69,8 +92,9 @@ NO_SUCH_TEXT = ("", "12\uff130", "x" * 49, "\0")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *product(FULL, OF_ANOTHER_KIND),
+        *(each for each in product(FULL, OF_ANOTHER_KIND) if each != ("produced", True)),
         *product(sorted(FULL.keys() - TEXTS), NO_SUCH_TEXT),
+        *product(["plasticId"], ["007", "00", "9" * 39, "-1", "1 ", "٣"]),
     ],
 )
 def test_a_bad_member_is_named_and_never_shown(name: str, value: object) -> None:

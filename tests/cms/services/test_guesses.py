@@ -1,5 +1,6 @@
 """Ten unknown tokens a minute from one address, then it waits."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -74,8 +75,9 @@ def test_only_so_many_addresses_are_remembered_those_that_failed_last(
 ) -> None:
     monkeypatch.setattr(guesses, "ADDRESSES_MAX", 3)
     for number in range(1, 4):
-        fail(counted, f"192.0.2.{number}")
-    counted.failed("192.0.2.1")
+        fail(counted, f"192.0.2.{number}", 9)
+    for number in (1, 3):
+        counted.failed(f"192.0.2.{number}")
     fail(counted, "192.0.2.4")
     assert len(counted._failed_at) == 3
     counted.check("192.0.2.2")
@@ -86,10 +88,47 @@ def test_only_so_many_addresses_are_remembered_those_that_failed_last(
 
 def test_memory_is_bounded_however_often_an_address_fails(counted: Guesses) -> None:
     for _ in range(1000):
-        counted.failed("192.0.2.1")
+        with suppress(TooManyFailures):
+            counted.failed("192.0.2.1")
     assert [len(failed_at) for failed_at in counted._failed_at.values()] == [10]
 
 
 def test_asking_is_not_remembered(counted: Guesses) -> None:
     counted.check("192.0.2.1")
     assert not counted._failed_at
+
+
+def test_an_eleventh_failure_is_refused_and_not_counted(counted: Guesses, clock: Clock) -> None:
+    fail(counted, "192.0.2.1")
+    clock.now += 59
+    with pytest.raises(TooManyFailures):
+        counted.failed("192.0.2.1")
+    clock.now += 1
+    counted.check("192.0.2.1")
+
+
+def test_failures_at_one_client_are_nothing_to_another(counted: Guesses) -> None:
+    for _ in range(10):
+        counted.failed("192.0.2.1", "a")
+    for client_id in ("b", ""):
+        counted.check("192.0.2.1", client_id)
+    with pytest.raises(TooManyFailures):
+        counted.check("192.0.2.1", "a")
+
+
+@pytest.mark.parametrize(
+    ("written", "bare"),
+    [
+        ("192.0.2.1:443", "192.0.2.1"),
+        ("[2001:db8::1]:443", "2001:db8::2"),
+        ("[2001:db8::1]", "2001:db8::2"),
+        ("[::ffff:192.0.2.1]:1", "192.0.2.1"),
+    ],
+)
+def test_a_port_behind_an_address_is_not_part_of_it(
+    counted: Guesses, written: str, bare: str
+) -> None:
+    fail(counted, written)
+    with pytest.raises(TooManyFailures):
+        counted.check(bare)
+    counted.check("")

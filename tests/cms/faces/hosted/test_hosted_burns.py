@@ -58,7 +58,15 @@ async def test_who_only_looks_ahead_spends_nothing(
 
 
 async def test_a_phone_and_a_browser_are_shown_the_pin(counter: Counter) -> None:
-    for agent in ("okhttp/4.9.2", "CFNetwork/1490 Darwin/23", "Mozilla/5.0 Chrome/126 Safari/537"):
+    for agent in (
+        "okhttp/4.9.2",
+        "CFNetwork/1490 Darwin/23",
+        "Mozilla/5.0 Chrome/126 Safari/537",
+        # A brand of phones, and browsers inside the apps of chats.
+        "Mozilla/5.0 (Linux; Android 10; CUBOT X30 Build/QP1A; wv) Chrome/96 Mobile Safari/537.36",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 16_0 like Mac OS X) Mobile/15E148 Snapchat/12.38.0.38",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 16_0 like Mac OS X) Mobile/15E148 [Pinterest/iOS]",
+    ):
         _, holder = await counter.holder()
         token = await counter.token("pin", holder)
         assert result(await counter.image(token, user_agent=agent)) == (200, "shown")
@@ -112,20 +120,36 @@ async def test_an_app_may_have_failures_with_status_200(counter: Counter) -> Non
     assert result(await counter.image(token)) == (200, "ended")
 
 
-async def test_after_ten_guesses_an_address_waits(counter: Counter) -> None:
+async def test_after_ten_guesses_an_address_waits_unless_it_has_a_token(counter: Counter) -> None:
     _, holder = await counter.holder()
     good, page = await counter.token("pin", holder), await counter.token("set-pin", holder)
     for _ in range(5):
         assert (await counter.image(str(uuid4()))).status_code == 410
         assert (await counter.post("session", token=str(uuid4()))).status_code == 410
     for limited in (
-        await counter.image(good),
-        await counter.page(page),
-        await counter.post("session", token=page),
+        await counter.image(str(uuid4())),
+        await counter.page(str(uuid4())),
+        await counter.post("session", token=str(uuid4())),
     ):
         assert limited.status_code == 429
         assert limited.headers["retry-after"] == "60"
-    assert result(await counter.image(good)) == (429, "failed")
+    assert result(await counter.image(str(uuid4()))) == (429, "failed")
+    # Many people share an address: one of them must not shut the others out.
+    assert result(await counter.image(good)) == (200, "shown")
+    assert (await counter.page(page)).status_code == 200
+    assert (await counter.post("session", token=page)).status_code == 200
+
+
+async def test_of_50_guesses_at_once_ten_are_answered(counter: Counter) -> None:
+    answers = await asyncio.gather(*(counter.image(str(uuid4())) for _ in range(50)))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(410), statuses.count(429)) == (10, 40)
+
+
+async def test_a_page_that_cannot_be_looked_at_says_why(counter: Counter) -> None:
+    for _ in range(10):
+        await counter.page(str(uuid4()))
+    assert "Too many attempts" in (await counter.page(str(uuid4()))).text
 
 
 async def test_behind_a_proxy_of_ours_each_client_has_its_own_limit(with_apps: Scene) -> None:

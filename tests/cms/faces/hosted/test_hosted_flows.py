@@ -137,7 +137,7 @@ async def test_a_card_that_was_blocked_meanwhile_shows_and_takes_nothing(counter
     shown = await counter.image(view)
     assert (shown.status_code, shown.headers["x-pin-result"]) == (410, "ended")
     sent = await counter.post("submit", session=opened["session"], jwe=page_jwe(opened, "5938"))
-    assert sent.status_code == 410
+    assert sent.status_code == 403
     assert counter.scene.stored(card_id) == before
     assert counter.controls(card_id) == [(True, "shown"), (True, "failed")]
 

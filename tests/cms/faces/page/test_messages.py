@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from cms.faces.page.assets import JWE, PARTS, PIN_ENTRY, SET_PIN
+from cms.faces.page.assets import SCRIPTS
 from cms.faces.page.messages import LANGUAGES, MESSAGES, negotiate
-from cms.faces.page.render import set_page
-from cms.faces.page.style import PageStyle
+from cms.faces.page.render import ControlPage, control_page, set_page
+from cms.faces.page.style import PageStyle, ViewStyle
 
 STATES = (
     "loading",
@@ -17,7 +17,11 @@ STATES = (
     "limited",
     "failed",
     "insecure",
+    "hidden",
+    "unshown",
+    "unopened",
 )
+NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
 
 
 @pytest.mark.parametrize(
@@ -56,8 +60,9 @@ def test_a_translation_is_no_copy(language: str) -> None:
 
 
 def test_every_text_is_used_and_every_text_used_exists() -> None:
-    scripts = b"\n".join(asset.body for asset in (SET_PIN, JWE, PIN_ENTRY, PARTS)).decode()
-    page = set_page(PageStyle(), "en", "bm9uY2Utb2YtdGhlLXRlc3Q")
+    scripts = b"\n".join(asset.body for asset in SCRIPTS).decode()
+    page = set_page(PageStyle(), "en", NONCE)
+    page += control_page(ControlPage(ViewStyle(), True, 30, {}), "en", NONCE)
     in_script = set(re.findall(r'"([a-z]+(?:_[a-z]+)*_?)"', scripts))
     in_page = set(re.findall(r'data-text="(\w+)"', page))
     states = {f"{state}_{part}" for state in STATES for part in ("title", "text")}

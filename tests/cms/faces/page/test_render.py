@@ -6,13 +6,24 @@ from html.parser import HTMLParser
 
 import pytest
 
-from cms.faces.page.assets import ASSETS, STYLESHEET, TEXTS
+from cms.faces.page.assets import APP_LINK, ASSETS, STYLESHEET, TEXTS
 from cms.faces.page.messages import LANGUAGES, MESSAGES
-from cms.faces.page.render import ended_headers, ended_page, page_headers, set_page
-from cms.faces.page.style import PageStyle
+from cms.faces.page.render import (
+    ControlPage,
+    control_page,
+    ended_headers,
+    ended_page,
+    page_headers,
+    set_page,
+)
+from cms.faces.page.style import PageStyle, ViewStyle
 from crypto.pin_image import Colour
 
 NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
+WEBVIEW = ControlPage(
+    ViewStyle(), True, 30, {"flow": "webview", "purpose": "view", "controlId": "</script><b>$1"}
+)
+PAGES = [(set_page(PageStyle(), "en", NONCE), 6), (control_page(WEBVIEW, "en", NONCE), 8)]
 
 
 class Elements(HTMLParser):
@@ -35,10 +46,13 @@ def directives(headers: dict[str, str]) -> dict[str, str]:
     return {part[0]: part[1] for part in parts}
 
 
-def test_every_script_and_style_has_the_nonce_and_every_file_its_integrity() -> None:
-    elements = Elements(set_page(PageStyle(), "en", NONCE))
+@pytest.mark.parametrize(("page", "files"), PAGES)
+def test_every_script_and_style_has_the_nonce_and_every_file_its_integrity(
+    page: str, files: int
+) -> None:
+    elements = Elements(page)
     loaded = [e for e in elements.named("script", "link") if "type" not in e]
-    assert len(loaded) == 5
+    assert len(loaded) == files
     for element in loaded:
         asset = ASSETS[str(element.get("src") or element.get("href"))]
         assert element["nonce"] == NONCE
@@ -46,15 +60,16 @@ def test_every_script_and_style_has_the_nonce_and_every_file_its_integrity() -> 
     assert [e["nonce"] for e in elements.named("style")] == [NONCE]
 
 
-def test_the_page_has_no_inline_handler_no_inline_style_and_names_no_other_site() -> None:
-    page = set_page(PageStyle(), "en", NONCE)
+@pytest.mark.parametrize("page", [page for page, _ in PAGES])
+def test_a_page_has_no_inline_handler_no_inline_style_and_names_no_other_site(page: str) -> None:
     attributes = {name for _, attrs in Elements(page).found for name in attrs}
     assert not [name for name in attributes if name.startswith("on") or name == "style"]
     assert "://" not in page
 
 
-def test_the_fields_have_no_name_and_the_form_no_address() -> None:
-    elements = Elements(set_page(PageStyle(), "en", NONCE))
+@pytest.mark.parametrize("page", [page for page, _ in PAGES])
+def test_the_fields_have_no_name_and_the_form_no_address(page: str) -> None:
+    elements = Elements(page)
     fields, (form,) = elements.named("input"), elements.named("form")
     assert [(f["type"], f["inputmode"], f["autocomplete"]) for f in fields] == [
         ("password", "numeric", "off")
@@ -101,10 +116,52 @@ def test_boxes_in_the_colour_of_the_page_have_an_edge_that_is_seen() -> None:
     assert "--pin-edge:#10b981;" in page
 
 
+def test_what_the_script_starts_with_is_before_the_first_script_and_cannot_end_its_place() -> None:
+    page = control_page(WEBVIEW, "en", NONCE)
+    found = re.search(r'<script type="application/json" id="page-start">(.*?)</script>', page)
+    assert found is not None
+    assert json.loads(found[1]) == {**WEBVIEW.start, "hideSeconds": 30}
+    first = next(e for tag, e in Elements(page).found if tag == "script" and "src" in e)
+    assert first["src"] == APP_LINK.path
+    assert "defer" not in first
+    assert found.end() < page.index(APP_LINK.path)
+
+
+@pytest.mark.parametrize(
+    ("start", "title"),
+    [
+        ({"flow": "webview", "purpose": "set", "controlId": "x"}, "Set your card PIN"),
+        ({"flow": "webview", "purpose": "view", "controlId": "x"}, "Your card PIN"),
+        ({"flow": "frame", "key": "x", "targetOrigins": []}, "Your card PIN"),
+    ],
+)
+def test_a_control_page_has_the_title_of_its_purpose(start: dict[str, object], title: str) -> None:
+    page = control_page(ControlPage(ViewStyle(), True, 30, start), "en", NONCE)
+    assert f"<title>{title}</title>" in page
+
+
+def test_a_control_page_has_no_cancel_button_and_a_confirm_button_if_the_client_wants_it() -> None:
+    for wanted in (True, False):
+        page = control_page(ControlPage(ViewStyle(), wanted, 30, {}), "en", NONCE)
+        assert 'id="cancel"' not in page
+        assert ('<div class="buttons" hidden>\n<button id="confirm"' in page) is not wanted
+
+
+def test_the_style_of_a_view_becomes_properties() -> None:
+    style = ViewStyle(
+        Colour.parse("#102030"), Colour.parse("#f0f8ff"), Colour.parse("#ff8800"), 600
+    )
+    page = control_page(ControlPage(style, True, 30, {}), "en", NONCE)
+    for written in ("text:#102030", "background:#f0f8ff", "view-edge:#ff8800", "view-width:600px"):
+        assert f"--{written};" in page
+
+
 @pytest.mark.parametrize("nonce", ["", "short", f"{NONCE}' *", f'{NONCE}"><script>'])
 def test_a_nonce_that_could_end_its_place_is_refused(nonce: str) -> None:
     with pytest.raises(ValueError, match="nonce"):
         set_page(PageStyle(), "en", nonce)
+    with pytest.raises(ValueError, match="nonce"):
+        control_page(WEBVIEW, "en", nonce)
     with pytest.raises(ValueError, match="nonce"):
         page_headers(nonce, [], "en")
 
@@ -152,7 +209,7 @@ def test_no_page_is_stored_or_told_to_others(headers: dict[str, str]) -> None:
 
 def test_no_rule_of_the_stylesheet_has_a_colour_of_its_own() -> None:
     defaults, rules = STYLESHEET.body.decode().split("}", 1)
-    assert len(re.findall(r"#[0-9a-f]{6}", defaults)) == 6
+    assert len(re.findall(r"#[0-9a-f]{6}", defaults)) == 7
     assert not re.search(r"#[0-9a-f]{3,8}\b|rgb|hsl|url\(|@import", rules)
 
 

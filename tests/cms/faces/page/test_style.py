@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cms.faces.page import style
-from cms.faces.page.style import PageStyle, StyleError, parse_image, parse_page
+from cms.faces.page.style import (
+    PageStyle,
+    StyleError,
+    ViewStyle,
+    parse_image,
+    parse_page,
+    parse_view,
+)
 from crypto.pin_image import Colour, ImageStyle
 
 COLOURS = (
@@ -113,6 +120,44 @@ def test_an_image_has_two_colours() -> None:
     assert parse_image({"textColor": "#efefef"}) == [
         StyleError("textColor", "Must not be the same color as backgroundColor")
     ]
+
+
+def test_a_view_is_black_on_white_in_a_black_frame_unless_its_client_has_a_style() -> None:
+    assert parse_view({}) == ViewStyle()
+    assert ViewStyle().members() == {
+        "digitColor": "#000000",
+        "backgroundColor": "#ffffff",
+        "frameColor": "#000000",
+        "widthPx": 340,
+    }
+    asked = {
+        "digitColor": "#102030",
+        "backgroundColor": "#f0f8ff",
+        "frameColor": "#ff8800",
+        "widthPx": 1020,
+    }
+    parsed = parse_view({**asked, "fontFamily": "url(https://evil.test)"})
+    assert isinstance(parsed, ViewStyle)
+    assert parsed.members() == asked
+
+
+@pytest.mark.parametrize("width", [119, 1021, 340.0, True, "340", None, [], 10**400])
+def test_what_is_not_a_width_is_refused_by_name(width: object) -> None:
+    assert parse_view({"widthPx": width}) == [
+        StyleError("widthPx", "Must be a whole number from 120 to 1020")
+    ]
+
+
+def test_digits_in_the_colour_of_their_background_are_refused() -> None:
+    assert parse_view({"digitColor": "#FFF"}) == [
+        StyleError("digitColor", "Must not be the same color as backgroundColor")
+    ]
+    assert parse_view({"frameColor": "#FFF", "widthPx": 120}) == ViewStyle(
+        frame=Colour.parse("#fff"), width_px=120
+    )
+    errors = parse_view({"digitColor": "red", "frameColor": 1})
+    assert isinstance(errors, list)
+    assert [error.member for error in errors] == ["digitColor", "frameColor"]
 
 
 json_values = st.recursive(

@@ -1,0 +1,171 @@
+"""The server behind the pincontrol page, as a test wants it to answer."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs
+
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
+from playwright.sync_api import Page
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cms.faces.page.messages import negotiate
+from cms.faces.page.render import (
+    ControlPage,
+    control_page,
+    ended_headers,
+    ended_page,
+    page_headers,
+)
+from cms.faces.page.style import ViewStyle
+from crypto.pin_image import ImageStyle, render
+from crypto.types import Pin
+from tests.browser.pin_site import NONCE, PINS, PinSite, sid_of
+
+CONTROL_ID, FRAME_KEY = "Yy1jb250cm9sLWlk", "frame-key-of-the-app"
+
+# Both native apps. A method that is called without its handler cannot find its list.
+APPS = """
+window.calls = [];
+class AndroidHandler {
+  #calls = window.calls;
+  #note(event, given) { this.#calls.push(["android", event, ...given]); }
+  view_pin_success(...given) { this.#note("view_pin_success", given); }
+  view_pin_error(...given) { this.#note("view_pin_error", given); }
+  set_pin_success(...given) { this.#note("set_pin_success", given); }
+  set_pin_error(...given) { this.#note("set_pin_error", given); }
+  set_pin_validation_error(...given) { this.#note("set_pin_validation_error", given); }
+  pin_valid(...given) { this.#note("pin_valid", given); }
+}
+class IosHandler {
+  #calls = window.calls;
+  postMessage(...given) { this.#calls.push(["ios", ...given]); }
+}
+window.android_handler = new AndroidHandler();
+window.webkit = { messageHandlers: { ios_handler: new IosHandler() } };
+"""
+
+
+@cache
+def picture(pin: str, style: ImageStyle) -> bytes:
+    return render(Pin(pin), style, bytes)
+
+
+def event(name: str, *valid: bool) -> list[list[object]]:
+    """Return what both apps note when the page calls back."""
+    message = {"event": name, **({"pin_valid": valid[0]} if valid else {})}
+    return [["android", name, *valid], ["ios", message]]
+
+
+def calls(page: Page) -> list[list[object]]:
+    """Return what both apps have noted."""
+    return page.evaluate("window.calls")  # type: ignore[no-any-return]
+
+
+@dataclass
+class ControlSite(PinSite):
+    """How the server answers, and what it was sent."""
+
+    pin: str = "8253"
+    view_style: ViewStyle = field(default_factory=ViewStyle)
+    purpose: str = "set"
+    show_button: bool = True
+    hide_seconds: int = 30
+    ancestors: list[str] | None = None
+    """Who may frame the page; None: the origins from which it hears messages."""
+    has_text: bool = False
+    """Whether the issuer allows the digits as text."""
+    failed: str | None = None
+    """Why the page for a webview cannot be made: ``away`` or ``limited``."""
+    digits_for: str | None = None
+    """The session that the digits are for; None: the one that asks."""
+
+    @property
+    def pin_url(self) -> str:
+        return f"{self.origin(PINS)}/pincontrol/pin"
+
+    @property
+    def frame_url(self) -> str:
+        return f"{self.origin(PINS)}/pincontrol/frame?key={FRAME_KEY}"
+
+    def app(self) -> Starlette:
+        app = super().app()
+        app.router.routes[:0] = [
+            Route("/pincontrol/pin", self._webview, methods=["GET", "POST"]),
+            Route("/pincontrol/frame", self._frame),
+            Route("/pincontrol/page/{verb}", self._post, methods=["POST"]),
+        ]
+        return app
+
+    async def _webview(self, request: Request) -> Response:
+        self.requests.append(request)
+        (control_id,) = parse_qs(await request.body()).get(b"controlId", [b""])
+        used = {members.get("controlId") for _, members in self.posts}
+        if control_id.decode() in {"", *used}:
+            return self._ended(request)
+        start = {"flow": "webview", "purpose": self.purpose, "controlId": control_id.decode()}
+        if self.failed is not None:
+            start = {"flow": "webview", "failed": self.failed}
+        return self._control(request, start, [])
+
+    async def _frame(self, request: Request) -> Response:
+        self.requests.append(request)
+        if request.query_params.get("key") != FRAME_KEY:
+            return self._ended(request)
+        start = {"flow": "frame", "key": FRAME_KEY, "targetOrigins": self.embed_origins}
+        ancestors = self.embed_origins if self.ancestors is None else self.ancestors
+        return self._control(request, start, ancestors)
+
+    def _control(
+        self, request: Request, start: Mapping[str, object], ancestors: list[str]
+    ) -> Response:
+        language = negotiate(request.headers.get("accept-language"))
+        page = ControlPage(self.view_style, self.show_button, self.hide_seconds, start)
+        headers = page_headers(NONCE, ancestors, language)
+        return Response(control_page(page, language, NONCE), headers=headers)
+
+    def _ended(self, request: Request) -> Response:
+        language = negotiate(request.headers.get("accept-language"))
+        return Response(ended_page(language), 410, ended_headers(language))
+
+    def _usual(self, verb: str) -> tuple[int, dict[str, Any]]:
+        if verb == "digits":
+            return 200, {"jwe": self._digits(self.sent("digits")[-1])}
+        return super()._usual(verb)
+
+    def _digits(self, asked: dict[str, Any]) -> str:
+        plaintext = {"sid": sid_of(self.digits_for or asked["session"]), "digits": self.pin}
+        jwe = JWE(
+            json.dumps(plaintext).ljust(96),
+            json.dumps({"alg": "ECDH-ES", "enc": "A256GCM"}),
+            recipient=JWK(**asked["key"]),
+        )
+        return str(jwe.serialize(compact=True))
+
+    async def _post(self, request: Request) -> Response:
+        answer = await super()._post(request)
+        if request.path_params["verb"] != "view" or answer.status_code != 204:
+            return answer
+        style = ImageStyle(self.view_style.background, self.view_style.digit)
+        headers = {"X-Pin-Result": "shown", "Cache-Control": "no-store"}
+        if self.has_text:
+            headers["X-Pin-Session"] = self.session
+        return Response(
+            render(Pin(self.pin), style, bytes), headers=headers, media_type="image/png"
+        )
+
+
+def browse(page: Page, site: ControlSite) -> None:
+    """Have a webview POST the id, from a page without an origin."""
+    page.set_content(
+        f'<form method="post" action="{site.pin_url}">'
+        f'<input name="controlId" value="{CONTROL_ID}"></form>'
+    )
+    with page.expect_navigation():
+        page.locator("input").press("Enter")

@@ -1,0 +1,43 @@
+"""What a card allows its holder: the one table, cell by cell."""
+
+from itertools import product
+
+import pytest
+
+from cms.domain.cards import CardState
+from cms.domain.control import STATES, VERBS, Face, Purpose, permit
+from cms.domain.errors import CardForbids
+
+#: Face, purpose, state, whether it is produced.
+ALLOWED = {
+    ("hosted", "view", "active", False),
+    ("hosted", "view", "active", True),
+    ("hosted", "set", "active", False),
+    ("hosted", "set", "active", True),
+    ("pincontrol", "view", "inactive", False),
+    ("pincontrol", "view", "inactive", True),
+    ("pincontrol", "view", "active", False),
+    ("pincontrol", "view", "active", True),
+    ("pincontrol", "set", "inactive", False),
+    ("pincontrol", "set", "active", False),
+}
+
+
+@pytest.mark.parametrize(
+    ("face", "purpose", "state", "produced"),
+    [*product(Face, Purpose, CardState, [False, True])],
+)
+def test_each_cell_of_the_table(
+    face: Face, purpose: Purpose, state: CardState, produced: bool
+) -> None:
+    if (face.value, purpose.value, state.value, produced) in ALLOWED:
+        permit(face, purpose, state, produced=produced)
+        return
+    with pytest.raises(CardForbids):
+        permit(face, purpose, state, produced=produced)
+
+
+def test_every_face_has_a_row_for_every_purpose() -> None:
+    assert STATES.keys() == {*Face}
+    assert VERBS.keys() == {*Purpose}
+    assert all({*VERBS.values()} <= rows.keys() for rows in STATES.values())
