@@ -1,1 +1,1 @@
-"""The demo: development certificates, sample cards, and a client that plays Thales D1."""
+"""The demo: development certificates, sample cards, and clients that play the partners."""

@@ -5,7 +5,6 @@ Nothing listens beyond this machine.
 """
 
 import os
-import secrets
 import shlex
 import signal
 import subprocess
@@ -16,29 +15,33 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.request import urlopen
 
-from cms.sandbox import d1_seccos, hosted_client, pki
+from cms.sandbox import d1_seccos, hosted_client, pincontrol_client, pki
 from cms.sandbox.d1_client import D1Client, D1Error, load
 from cms.sandbox.host_page import HostPage
 from cms.sandbox.hosted_client import HostedClient, HostedError
 from cms.sandbox.identity_provider import IdentityProvider
+from cms.sandbox.pincontrol_client import PinControlClient, PinControlError
 from cms.sandbox.postgres import Postgres, PostgresError, exit_on_sigterm
 from cms.sandbox.set_up import (
     ACCESS_TOKEN,
     AUDIENCE,
     CARDHOLDER,
+    CARDHOLDER_CARD,
     HOST_KEY,
     ISSUERS,
+    PRODUCED_CARD,
     ROOT,
     SANDBOX,
     SECCOS_CARD,
     TRANSCRIPT_CARD,
     VAR,
+    a_pin,
     base_url,
     cardholder_url,
     free_port,
     is_set_up,
     pan_of,
-    register_app,
+    register_clients,
     set_up,
     write_environment,
     write_sandbox,
@@ -48,6 +51,7 @@ from cms.sandbox.transcript import (
     Step,
     TranscriptError,
     hosted_transcript,
+    pincontrol_transcript,
     seccos_transcript,
     transcript,
 )
@@ -55,13 +59,12 @@ from cms.sandbox.verification_host import ExportError, kinds_by_card
 
 READY_SECONDS_MAX: Final = 30.0
 STOP_SECONDS_MAX: Final = 10.0
-PIN_DIGITS: Final = 4
 PAGE_PORT: Final = 8445
 #: The demo may be left running.
 ACCESS_TOKEN_SECONDS: Final = 24 * 3600
 ERRORS: Final = (
     *(SoftHsmError, PostgresError),
-    *(D1Error, HostedError, TranscriptError, ExportError),
+    *(D1Error, HostedError, PinControlError, TranscriptError, ExportError),
 )
 #: Whatever becomes of the demo, the kernel ends the service with it.
 ENDS_WITH_THE_DEMO: Final = ("setpriv", "--pdeathsig=TERM")
@@ -91,7 +94,7 @@ def run(*, once: bool) -> int:
                     token.ensure()
                 set_up(postgres)
             page_port = free_port(PAGE_PORT)
-            register_app(page_port)
+            register_clients(page_port)
             _log_in(identity)
             write_sandbox(page_port)
             with _service() as serving, _host_page(page_port) as page:
@@ -102,6 +105,8 @@ def run(*, once: bool) -> int:
                 _show("Thales D1 calls", _converse())
                 print()
                 _show("An app, and its cardholder, call", _converse_as_app())
+                print()
+                _show("An issuer's server and app call", _converse_as_server())
                 _show_verification_values()
                 _say_what_next(page.url)
                 if not once:
@@ -158,9 +163,18 @@ def _converse() -> Iterator[Step]:
 
 def _converse_as_app() -> Iterator[Step]:
     with HostedClient(hosted_client.load(SANDBOX)) as app, D1Client(load(SANDBOX)) as client:
-        pin, _ = _two_pins()
-        pan = pan_of(TRANSCRIPT_CARD)
-        yield from hosted_transcript(app, client, TRANSCRIPT_CARD, pan, pin)
+        pan = pan_of(CARDHOLDER_CARD)
+        yield from hosted_transcript(app, client, CARDHOLDER_CARD, pan, a_pin())
+
+
+def _converse_as_server() -> Iterator[Step]:
+    with (
+        PinControlClient(pincontrol_client.load(SANDBOX)) as server,
+        HostedClient(hosted_client.load(SANDBOX)) as app,
+        D1Client(load(SANDBOX)) as client,
+    ):
+        pan = pan_of(CARDHOLDER_CARD)
+        yield from pincontrol_transcript(server, app, client, CARDHOLDER_CARD, pan, a_pin())
 
 
 def _log_in(identity: IdentityProvider) -> None:
@@ -171,8 +185,8 @@ def _log_in(identity: IdentityProvider) -> None:
 
 def _host_page(port: int) -> HostPage:
     pki_files = VAR / "pki"
-    app = hosted_client.load(SANDBOX)
-    return HostPage(app, pki_files / "server.pem", pki_files / "server.key", port)
+    app, server = hosted_client.load(SANDBOX), pincontrol_client.load(SANDBOX)
+    return HostPage(app, server, pki_files / "server.pem", pki_files / "server.key", port)
 
 
 def _show_verification_values() -> None:
@@ -202,7 +216,8 @@ def _show(who: str, steps: Iterator[Step]) -> None:
 def _say_what_next(page_url: str) -> None:
     print(
         f"""
-See and set the PIN of {TRANSCRIPT_CARD} in a browser, as the app's cardholder:
+See and set the PIN of {CARDHOLDER_CARD} in a browser, as its cardholder: on the hosted pages, and
+on those of pincontrol in an Android webview, an iOS webview and an iframe:
 
   {page_url}
 
@@ -213,12 +228,14 @@ Try next, in another terminal of this directory (. .venv/bin/activate):
 
   python -m cms d1 counter card-0001         how often the PIN of a card was changed
   python -m cms d1 set-pin card-0001         set it, as D1 does
-  python -m cms d1 get-pin card-0001         read it back, as D1 does
-  python -m cms d1 get-pin card-0003         what was set on the page
+  python -m cms d1 get-pin card-0001         read back what was set last, wherever
   python -m cms d1 set-pin card-0004 --seccos
                                              set it as "PIN 3DES Seccos"; that is never read back
   python -m cms audit list demobank01        what the issuer sees of it
-  python -m cms cards state demobank01 card-0001 blocked
+  python -m cms cards state demobank01 card-0002 blocked
+  python -m cms cards show demobank01 {PRODUCED_CARD}
+                                             "cards produced" was run for it, so that pincontrol
+                                             only shows its PIN
   python -m hsm list                         the keys, all inside the token
 
 var/sandbox.json tells a client of your own all it needs. var/service.log is the service's log.
@@ -227,10 +244,8 @@ var/sandbox.json tells a client of your own all it needs. var/service.log is the
 
 
 def _two_pins() -> tuple[str, str]:
-    """Draw two different PINs with three different digits each: no policy calls those weak."""
-    first, second = "", ""
-    while len(set(first)) != PIN_DIGITS - 1:
-        first = f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}}"
-    while len(set(second)) != PIN_DIGITS - 1 or second == first:
-        second = f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}}"
+    """Draw two PINs that differ."""
+    first = second = a_pin()
+    while second == first:
+        second = a_pin()
     return first, second

@@ -1,8 +1,8 @@
 "use strict";
 
 /*
- * The app's page. It holds no PIN: it asks the service for tokens, and gives the browser the
- * addresses of an image and of a page. What it must check is who says that the page is over.
+ * The app's page. It holds no PIN: it asks for tokens and ids, and gives the browser the addresses
+ * of an image and of pages. What it must check is who says that a page is over.
  */
 (() => {
   const SHOWN_MS = 30_000;
@@ -129,12 +129,78 @@
     await showCard();
   };
 
+  /* The pincontrol face: our own server asks for the ids. */
+  const pincontrol = ({ baseUrl, frameKey, producedPlasticId, unproducedPlasticId }) => {
+    const refusal = byId("refusal");
+    const ask = async (operation) => {
+      refusal.hidden = true;
+      const plasticId = byId("produced").checked ? producedPlasticId : unproducedPlasticId;
+      const path = "/pincontrol/" + operation + "?plasticId=" + plasticId;
+      const answer = await fetch(path, { method: "POST", cache: "no-store" });
+      const got = await answer.json();
+      if (answer.ok) return got;
+      refusal.textContent = JSON.stringify(got, null, 2);
+      refusal.hidden = false;
+      refusal.scrollIntoView({ block: "center" });
+      throw new Error("The service said " + answer.status + ": " + got.message);
+    };
+
+    /* What a webview does, in a tab. */
+    const form = byId("webview");
+    const browse = async (operation) => {
+      const { id, pinURL } = await ask(operation);
+      form.action = pinURL;
+      form.elements.controlId.value = id;
+      form.submit();
+      form.elements.controlId.value = "";
+    };
+
+    /* The page, embedded. */
+    let frame = null;
+    const post = (message) => frame?.contentWindow.postMessage(message, baseUrl);
+    const close = () => {
+      frame?.remove();
+      frame = null;
+      byId("events").replaceChildren();
+      byId("events").hidden = byId("frame-submit").hidden = byId("frame-close").hidden = true;
+    };
+    const embed = async (operation) => {
+      const { id, pinFrameURL } = await ask(operation);
+      close();
+      frame = document.createElement("iframe");
+      frame.title = "The PIN";
+      frame.src = pinFrameURL + "?" + new URLSearchParams({ key: frameKey });
+      const message = { operation: operation + "-pin", controlId: id };
+      frame.addEventListener("load", () => post(message), { once: true });
+      byId("control-frame").append(frame);
+      byId("events").hidden = byId("frame-close").hidden = false;
+      byId("frame-submit").hidden = operation !== "set";
+      frame.focus();
+    };
+    addEventListener("message", ({ data, origin, source }) => {
+      if (origin !== baseUrl || frame === null || source !== frame.contentWindow) return;
+      const line = document.createElement("li");
+      line.textContent = JSON.stringify(data);
+      byId("events").append(line);
+      if (data.event === "set_pin_success") byId("refresh").click();
+    });
+
+    for (const operation of ["view", "set"]) {
+      on("android-" + operation, () => browse(operation));
+      on("ios-" + operation, () => browse(operation));
+      on("frame-" + operation, () => embed(operation));
+    }
+    on("frame-submit", () => post({ operation: "set-pin-set" }));
+    on("frame-close", close);
+  };
+
   const start = async () => {
     const back = new URLSearchParams(location.search).has("back");
     history.replaceState(null, "", "/");
     try {
       const answer = await fetch("/config.json", { cache: "no-store" });
       const config = await answer.json();
+      pincontrol(config.pincontrol);
       await hosted(config.hosted);
       if (back) say("Back from the page; the card says when the PIN was set.");
     } catch (error) {

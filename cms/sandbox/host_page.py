@@ -2,7 +2,8 @@
 
 It is served with TLS and to this machine only, while the block of a ``with`` runs. The page calls
 the service from the browser; its own server gives it the files and what the app holds, to anybody
-on this machine who asks. Never for production.
+on this machine who asks, and asks for control ids in its stead, with a password that it keeps.
+Never for production.
 """
 
 import base64
@@ -14,6 +15,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Final, Self
 
+import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cms.sandbox.hosted_client import HostedConfig
+from cms.sandbox.pincontrol_client import SET, VIEW, PinControlClient, PinControlConfig
 
 HOST: Final = "127.0.0.1"
 #: Not the address of the service: to a browser, two sites.
@@ -34,6 +37,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+SCOPES: Final[Mapping[str, str]] = {"view": VIEW, "set": SET}
 _HTML: Final = Path(__file__).with_suffix(".html")
 _SCRIPT: Final = Path(__file__).with_suffix(".js")
 
@@ -48,13 +52,22 @@ class HostPage:
 
     Args:
         hosted: the app of the hosted face.
+        pincontrol: the server at the pincontrol face, played by the page's own.
         certificate: the server's certificate chain, PEM.
         key: its key, PEM.
         port: where it listens; its origin is registered with the service.
     """
 
-    def __init__(self, hosted: HostedConfig, certificate: Path, key: Path, port: int) -> None:
+    def __init__(
+        self,
+        hosted: HostedConfig,
+        pincontrol: PinControlConfig,
+        certificate: Path,
+        key: Path,
+        port: int,
+    ) -> None:
         self._hosted = hosted
+        self._pincontrol = pincontrol
         self._port = port
         html = _HTML.read_text("utf-8")
         self._files = {
@@ -104,6 +117,7 @@ class HostPage:
     def _app(self) -> Starlette:
         routes = [Route(path, self._file) for path in self._files]
         routes.append(Route("/config.json", self._config))
+        routes.append(Route("/pincontrol/{operation}", self._control_id, methods=["POST"]))
         # A page at another name that leads here would be told the bearer.
         only_here = Middleware(TrustedHostMiddleware, allowed_hosts=[NAME], www_redirect=False)
         return Starlette(routes=routes, middleware=[only_here])
@@ -117,7 +131,34 @@ class HostPage:
             "clientKey": self._hosted.client_key,
             "accessToken": self._hosted.access_token(),
         }
-        return JSONResponse({"hosted": hosted}, headers=HEADERS)
+        pincontrol = {
+            "baseUrl": self._pincontrol.base_url,
+            "frameKey": self._pincontrol.frame_key,
+            "producedPlasticId": self._pincontrol.produced_plastic_id,
+            "unproducedPlasticId": self._pincontrol.unproduced_plastic_id,
+        }
+        return JSONResponse({"hosted": hosted, "pincontrol": pincontrol}, headers=HEADERS)
+
+    def _control_id(self, request: Request) -> Response:
+        """Ask the service for a control id; its answer, whatever it is, is the answer."""
+        # A browser says whose page it is that posts, and lets no page say it is another.
+        if request.headers.get("origin") != origin(self._port):
+            return _problem(403, "Only the page itself may ask")
+        scope = SCOPES.get(request.path_params["operation"])
+        plastic_id = request.query_params.get("plasticId", "")
+        known = {self._pincontrol.produced_plastic_id, self._pincontrol.unproduced_plastic_id}
+        if scope is None or plastic_id not in known:
+            return _problem(404, "Not found")
+        try:
+            with PinControlClient(self._pincontrol) as server:
+                answer = server.ask(plastic_id, scope)
+        except httpx.HTTPError:
+            return _problem(502, "The service cannot be reached")
+        return Response(answer.content, answer.status_code, HEADERS, "application/json")
+
+
+def _problem(status: int, message: str) -> Response:
+    return JSONResponse({"message": message}, status, HEADERS)
 
 
 def _headers(html: str, service: str) -> dict[str, str]:
@@ -132,7 +173,7 @@ def _headers(html: str, service: str) -> dict[str, str]:
         # The page has an empty icon, so that a browser asks for none.
         "img-src": f"{service} data:",
         "frame-src": service,
-        "form-action": "'none'",
+        "form-action": service,
         "base-uri": "'none'",
         "frame-ancestors": "'none'",
         "require-trusted-types-for": "'script'",

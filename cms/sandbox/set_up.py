@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cms.sandbox import host_page, identity_provider, pki
-from cms.sandbox.d1_client import encrypt
+from cms.sandbox.d1_client import encrypt, iso0_block
 from cms.sandbox.postgres import Postgres
 from cms.sandbox.softhsm import SoftHsm
 
@@ -33,7 +33,7 @@ CONTROL_TOKEN_KEY: Final = VAR / "control-token.key"
 ACCESS_TOKEN: Final = VAR / "app" / "access-token"
 #: Written last. A set-up that makes more than the one before it has a higher number.
 SET_UP_KIND: Final = VAR / "set-up"
-KIND: Final = "2"
+KIND: Final = "3"
 ISSUERS: Final = ("demobank01", "demobank02")
 #: Test PANs that card schemes and processors publish.
 PANS: Final[Mapping[str, Sequence[str]]] = {
@@ -45,11 +45,21 @@ PANS: Final[Mapping[str, Sequence[str]]] = {
 }
 TRANSCRIPT_CARD: Final = "card-0003"
 SECCOS_CARD: Final = "card-0004"
-#: The identity provider's name for the cardholder of the transcript's card.
+#: Its PIN goes through all faces.
+CARDHOLDER_CARD: Final = "card-0001"
+PRODUCED_CARD: Final = "card-0002"
+#: The names of cards at the pincontrol face.
+PLASTIC_IDS: Final[Mapping[str, str]] = {
+    CARDHOLDER_CARD: "90000000000001",
+    PRODUCED_CARD: "90000000000002",
+}
+#: The identity provider's name for the holder of ``CARDHOLDER_CARD``.
 CARDHOLDER: Final = "cardholder-0001"
 AUDIENCE: Final = "issuer-pin-service"
 APP_SCHEME: Final = "com.example.demo:"
+AUDIT_USER: Final = "demo clerk"
 CONTROL_TOKEN_KEY_BYTES: Final = 32
+PIN_DIGITS: Final = 4
 SEQUENCE_NUMBERS: Final[Mapping[str, int]] = {SECCOS_CARD: 1}
 EXPIRY_MONTH, EXPIRY_YEAR = "12", "30"
 #: TR-31 usage and mode of use: V verifies, D deciphers, G makes.
@@ -95,22 +105,35 @@ def set_up(postgres: Postgres) -> None:
         for kind, body in _configurations(issuer).items():
             _load_config(issuer, kind, body)
         _import_cards(issuer, intake)
+    _command("cms", "cards", "produced", ISSUERS[0], PRODUCED_CARD)
     _write(SET_UP_KIND, KIND + "\n")
 
 
-def register_app(page_port: int) -> None:
-    """Register the app, unless it was: its page may have another port than the last time."""
-    from cms.cli import main as cms_main  # noqa: PLC0415 - the service's side, as in _command
-
-    key = _client_key(page_port)
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        missing = cms_main(("clients", "show", ISSUERS[0], key)) != 0
-    if missing:
-        page = host_page.origin(page_port)
+def register_clients(page_port: int) -> None:
+    """Register app and server, unless they were: their page may have another port than before."""
+    page, issuer = host_page.origin(page_port), ISSUERS[0]
+    app, server = _client_key(page_port), _server_user(page_port)
+    if not _is_client(app):
         _command(
-            *("cms", "clients", "add-app", ISSUERS[0], key),
+            *("cms", "clients", "add-app", issuer, app),
             *("--redirect-origin", page, "--redirect-origin", APP_SCHEME, "--embed-origin", page),
         )
+    if not _is_client(server):
+        password = _password_file(page_port)
+        password.parent.mkdir(mode=0o700, exist_ok=True)
+        password.unlink(missing_ok=True)
+        _command(
+            *("cms", "clients", "add-backend", issuer, server),
+            *("--password-file", _relative(password)),
+            *("--frame-key", _frame_key(page_port), "--frame-origin", page),
+        )
+
+
+def _is_client(name: str) -> bool:
+    from cms.cli import main as cms_main  # noqa: PLC0415 - the service's side, as in _command
+
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        return cms_main(("clients", "show", ISSUERS[0], name)) == 0
 
 
 def _share_keys(issuer: str) -> None:
@@ -148,6 +171,8 @@ def _configurations(issuer: str) -> Mapping[str, Mapping[str, object]]:
         "recipient": {"jwk": _public_jwk(D1_KEY)},
     }
     if issuer == ISSUERS[0]:
+        # Off unless an issuer wants it; here, a person is to try text and speech.
+        bodies["policy"] = {"text_reveal": True}
         bodies["seccos"] = {}
         bodies["verification"] = VERIFICATION
         bodies["verification-host"] = {"jwk": _public_jwk(HOST_KEY)}
@@ -183,16 +208,24 @@ def _sealed_file(issuer: str, kind: str) -> Path:
 def _import_cards(issuer: str, intake: Mapping[str, str]) -> None:
     lines = []
     for card in _cards(issuer):
-        state = "inactive" if card["cardId"] == TRANSCRIPT_CARD else "active"
-        row = {
-            "cardId": card["cardId"],
+        card_id = card["cardId"]
+        row: dict[str, object] = {
+            "cardId": card_id,
             "panJwe": encrypt({"pan": card["pan"]}, intake),
             "expiry": EXPIRY_MONTH + EXPIRY_YEAR,
-            "sequenceNumber": SEQUENCE_NUMBERS.get(card["cardId"], 0),
-            "state": state,
+            "sequenceNumber": SEQUENCE_NUMBERS.get(card_id, 0),
+            "state": "inactive" if card_id == TRANSCRIPT_CARD else "active",
         }
-        if card["cardId"] == TRANSCRIPT_CARD:
-            row["cardholder"] = CARDHOLDER
+        if issuer == ISSUERS[0] and card_id in PLASTIC_IDS:
+            # A card that is made with a PIN brings it along.
+            block = iso0_block(a_pin(), card["pan"])
+            row |= {
+                "plasticId": PLASTIC_IDS[card_id],
+                "produced": False,
+                "encryptedPinBlock": encrypt({"pinBlock": block}, issuer_jwk()),
+            }
+            if card_id == CARDHOLDER_CARD:
+                row["cardholder"] = CARDHOLDER
         lines.append(json.dumps(row) + "\n")
     file = VAR / "config" / f"{issuer}-cards.jsonl"
     _write(file, "".join(lines))
@@ -267,9 +300,8 @@ def write_environment(url: str, jwks_url: str) -> None:
 
 
 def write_sandbox(page_port: int) -> None:
-    """Write ``var/sandbox.json``, from which any client can play D1's side, and an app's."""
+    """Write ``var/sandbox.json``, from which any client can play D1, an app, an issuer's server."""
     first = ISSUERS[0]
-    issuer_jwk = json.loads((VAR / "d1" / "issuer.jwk").read_text())["keys"][0]
     document = {
         "baseUrl": base_url(),
         "ca": "var/pki/ca.pem",
@@ -279,7 +311,7 @@ def write_sandbox(page_port: int) -> None:
             "clientId": first,
             "clientSecretFile": f"var/d1/{first}.secret",
             "tokenPath": TOKEN_PATH,
-            "issuerJwk": issuer_jwk,
+            "issuerJwk": issuer_jwk(),
             "d1PrivateJwkFile": "var/d1/private.jwk",
         },
         "issuers": [{"issuerId": issuer, "cards": _cards(issuer)} for issuer in ISSUERS],
@@ -288,7 +320,17 @@ def write_sandbox(page_port: int) -> None:
             "clientKey": _client_key(page_port),
             "accessTokenFile": _relative(ACCESS_TOKEN),
             "issuerId": first,
-            "cardId": TRANSCRIPT_CARD,
+            "cardId": CARDHOLDER_CARD,
+        },
+        "pincontrol": {
+            "baseUrl": cardholder_url(),
+            "user": _server_user(page_port),
+            "passwordFile": _relative(_password_file(page_port)),
+            "frameKey": _frame_key(page_port),
+            "auditUser": AUDIT_USER,
+            "issuerId": first,
+            "producedPlasticId": PLASTIC_IDS[PRODUCED_CARD],
+            "unproducedPlasticId": PLASTIC_IDS[CARDHOLDER_CARD],
         },
         "seccos": {
             "issuerId": first,
@@ -322,6 +364,20 @@ def _sealed_body(issuer: str, kind: str) -> dict[str, Any]:
     return body
 
 
+def a_pin() -> str:
+    """Draw a PIN with three different digits: no policy calls it weak."""
+    pin = ""
+    while len(set(pin)) != PIN_DIGITS - 1:
+        pin = f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}}"
+    return pin
+
+
+def issuer_jwk() -> dict[str, str]:
+    """The key that D1 encrypts to."""
+    key: dict[str, str] = json.loads((VAR / "d1" / "issuer.jwk").read_text())["keys"][0]
+    return key
+
+
 def _make_key_pair(file: Path) -> None:
     """Make the key pair of a partner; its private half never meets the service."""
     from jwcrypto.jwk import JWK  # noqa: PLC0415 - a second run does not need it
@@ -350,6 +406,18 @@ def cardholder_url() -> str:
 
 def _client_key(page_port: int) -> str:
     return f"{ISSUERS[0]}-app-{page_port}"
+
+
+def _server_user(page_port: int) -> str:
+    return f"{ISSUERS[0]}-server-{page_port}"
+
+
+def _password_file(page_port: int) -> Path:
+    return VAR / "server" / f"{_server_user(page_port)}.password"
+
+
+def _frame_key(page_port: int) -> str:
+    return f"{ISSUERS[0]}-frame-{page_port}"
 
 
 def free_port(wanted: int) -> int:

@@ -1,12 +1,15 @@
-"""Conversations about one card, D1's and an app's: every answer is checked, none shows a PIN."""
+"""Conversations of those who call the service: every answer is checked, none shows a PIN."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import httpx
+
 from cms.sandbox.d1_client import D1Client, D1Error, expect
 from cms.sandbox.d1_seccos import Seccos
-from cms.sandbox.hosted_client import Control, HostedClient
+from cms.sandbox.hosted_client import HostedClient
+from cms.sandbox.pincontrol_client import SET, VIEW, PinControlClient, PinControlError
 
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -113,8 +116,8 @@ def hosted_transcript(
     """
     control = app.view_token()
     yield _step(app, "POST pin/token", "a token for an image")
-    yield _image(app, "GET details-image", control, 200, "shown")
-    yield _image(app, "GET details-image, again", control, 410, "ended")
+    yield _shown(app, "GET details-image", app.image(control))
+    yield _shown(app, "GET details-image, again", app.image(control), 410, "ended")
 
     control = app.set_token()
     yield _step(app, "POST set-pin/token", "a token for a page")
@@ -129,12 +132,67 @@ def hosted_transcript(
     yield _step(client, "GET pin, by D1", "decrypts to the PIN set on the page")
 
 
-def _image(app: HostedClient, call: str, control: Control, status: int, result: str) -> Step:
-    response = app.image(control)
-    shown = response.headers.get("x-pin-result")
-    if (response.status_code, shown) != (status, result) or not response.content.startswith(PNG):
+def pincontrol_transcript(
+    server: PinControlClient, app: HostedClient, client: D1Client, card_id: str, pan: str, pin: str
+) -> Iterator[Step]:
+    """Set the PIN of one card at the pincontrol face, and see it there and at the two others.
+
+    Args:
+        server: an issuer's server, whose unproduced plastic is the card; the issuer allows text.
+        app: an app, for the card's cardholder.
+        client: D1 for the issuer of the card.
+        card_id: the card, active.
+        pan: its PAN.
+        pin: an acceptable PIN.
+
+    Raises:
+        PinControlError, HostedError, D1Error: a call was refused that should not be.
+        TranscriptError: a call was answered and the answer is wrong.
+    """
+    plastic_id = server.config.unproduced_plastic_id
+    yield _refused(
+        server,
+        "POST plastic, SET_PIN, produced",
+        403,
+        lambda: server.control_id(server.config.produced_plastic_id, SET),
+    )
+    to_set = server.control_id(plastic_id, SET)
+    yield _step(server, "POST plastic, SET_PIN", "an id for 30 seconds")
+    server.webview(to_set)
+    yield _step(server, "POST pinURL, a form", "the page, in a webview")
+    opened = server.open(to_set)
+    yield _step(server, "POST session", "its script has the vault's key")
+    server.submit(opened, pin)
+    yield _step(server, "POST submit", "a PIN is set")
+
+    to_view = server.control_id(plastic_id, VIEW)
+    yield _step(server, "POST plastic, VIEW_PIN", "an id for 30 seconds")
+    seen = server.view(to_view)
+    yield _shown(server, "POST view", seen)
+    if server.digits(seen.headers.get("x-pin-session", "")) != pin:
+        raise TranscriptError("POST digits: not the PIN just set")
+    yield _step(server, "POST digits", "decrypts to the PIN just set")
+    yield _refused(server, "POST view, same id", 410, lambda: server.view(to_view))
+
+    if client.get_pin(card_id, pan) != pin:
+        raise TranscriptError("GET pin: not the PIN set at pincontrol")
+    yield _step(client, "GET pin, by D1", "decrypts to the same PIN")
+    control = app.view_token()
+    yield _step(app, "POST pin/token, by the app", "a token for an image")
+    yield _shown(app, "GET details-image, by the app", app.image(control))
+
+
+def _shown(
+    client: HostedClient | PinControlClient,
+    call: str,
+    response: httpx.Response,
+    status: int = 200,
+    result: str = "shown",
+) -> Step:
+    found = (response.status_code, response.headers.get("x-pin-result"))
+    if found != (status, result) or not response.content.startswith(PNG):
         raise TranscriptError(f"{call}: not a PNG that is {result}")
-    return _step(app, call, f"a PNG, X-Pin-Result: {result}")
+    return _step(client, call, f"a PNG, X-Pin-Result: {result}")
 
 
 def _read(client: D1Client, card_id: str, pan: str, pin: str) -> Step:
@@ -149,15 +207,18 @@ def _counted(client: D1Client, card_id: str, expected: int) -> Step:
     return _step(client, "GET changeCounter", f"{expected}")
 
 
-def _refused(client: D1Client, call: str, status: int, act: Callable[[], object]) -> Step:
+def _refused(
+    client: D1Client | PinControlClient, call: str, status: int, act: Callable[[], object]
+) -> Step:
     try:
         act()
-    except D1Error as error:
+    except (D1Error, PinControlError) as error:
         if error.status != status:
             raise
-        return _step(client, call, f"refused, {error.error_code}")
+        why = error.error_code if isinstance(error, D1Error) else error.error_type
+        return _step(client, call, f"refused, {why}")
     raise TranscriptError(f"{call}: accepted")
 
 
-def _step(client: D1Client | HostedClient, call: str, shows: str) -> Step:
+def _step(client: D1Client | HostedClient | PinControlClient, call: str, shows: str) -> Step:
     return Step(call, shows, client.last_status, client.last_ms)

@@ -67,15 +67,32 @@ HOSTED_TRANSCRIPT = [
     ("POST submit", "204", "a PIN is set"),
     ("GET pin, by D1", "200", "decrypts to the PIN set on the page"),
 ]
+PINCONTROL_TRANSCRIPT = [
+    ("POST plastic, SET_PIN, produced", "403", "refused, DYNAMIC_VALIDATION_ERROR"),
+    ("POST plastic, SET_PIN", "201", "an id for 30 seconds"),
+    ("POST pinURL, a form", "200", "the page, in a webview"),
+    ("POST session", "200", "its script has the vault's key"),
+    ("POST submit", "204", "a PIN is set"),
+    ("POST plastic, VIEW_PIN", "201", "an id for 30 seconds"),
+    ("POST view", "200", "a PNG, X-Pin-Result: shown"),
+    ("POST digits", "200", "decrypts to the PIN just set"),
+    ("POST view, same id", "410", "refused, DYNAMIC_VALIDATION_ERROR"),
+    ("GET pin, by D1", "200", "decrypts to the same PIN"),
+    ("POST pin/token, by the app", "200", "a token for an image"),
+    ("GET details-image, by the app", "200", "a PNG, X-Pin-Result: shown"),
+]
+CONVERSATIONS = TRANSCRIPT + HOSTED_TRANSCRIPT + PINCONTROL_TRANSCRIPT
 SHARED_ROLES = (
     *("block-protection", "seccos-pin", "seccos-prw", "seccos-mac", "seccos-mac-left"),
     *("pvk", "pvk-3624"),
 )
-#: The end of the set page as another page would tell of it; it resolves once it was heard.
-FORGED_END = """new Promise((resolve) => {
+#: The end of a page as another page would tell of it; it resolves once it was heard.
+FORGED = """new Promise((resolve) => {
   addEventListener("message", resolve, { once: true });
-  postMessage({ type: "abort" }, location.origin);
+  postMessage(%s, location.origin);
 }).then(() => {})"""
+FORGED_END = FORGED % '{ type: "abort" }'
+FORGED_SUCCESS = FORGED % '{ event: "set_pin_success" }'
 #: In the kernel's table of sockets.
 LISTENING = "0A"
 JWE_ALGORITHMS = ["ECDH-ES", "A256GCM"]
@@ -177,7 +194,7 @@ def thumbprints(tree: Tree) -> str:
 
 
 def test_the_first_run_sets_everything_up_and_shows_the_conversations(first: str) -> None:
-    assert transcript(first) == TRANSCRIPT + HOSTED_TRANSCRIPT
+    assert transcript(first) == CONVERSATIONS
 
 
 def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
@@ -187,7 +204,9 @@ def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
         "hsm import-block seccos-pin demobank01 var/config/demobank01-seccos-pin.tr31",
         "cms issuers add demobank01",
         "cms cards import demobank02",
+        "cms cards produced demobank01 card-0002",
         "cms clients add-app demobank01 demobank01-app-",
+        "cms clients add-backend demobank01 demobank01-server-",
     ):
         assert f"$ python -m {command}" in first
 
@@ -199,7 +218,9 @@ def test_no_key_is_shown(first: str) -> None:
 
 def test_the_authorisation_host_gets_the_verification_values(first: str) -> None:
     shown = first.partition("$ python -m cms verification export demobank01\n")[2].splitlines()
-    assert shown[:2] == [
+    assert shown[:4] == [
+        "  card-0001   offset-3624, pvv",
+        "  card-0002   offset-3624, pvv",
         "  card-0003   offset-3624, pvv",
         "  card-0004   offset-3624, prw, pvv, script",
     ]
@@ -216,7 +237,7 @@ def test_nobody_else_can_read_anything_it_made(tree: Tree, first: str) -> None:
 
 def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, first: str) -> None:
     sandbox = tree.sandbox()
-    assert set(sandbox) == {"baseUrl", "ca", "d1", "hosted", "issuers", "seccos"}
+    assert set(sandbox) == {*("baseUrl", "ca", "d1", "hosted", "issuers", "pincontrol", "seccos")}
     assert set(sandbox["d1"]) == {
         "clientCert",
         "clientKey",
@@ -240,6 +261,16 @@ def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, fir
         "issuerId",
         "cardId",
     }
+    assert set(sandbox["pincontrol"]) == {
+        "baseUrl",
+        "user",
+        "passwordFile",
+        "frameKey",
+        "auditUser",
+        "issuerId",
+        "producedPlasticId",
+        "unproducedPlasticId",
+    }
     assert set(sandbox["seccos"]) == {
         "issuerId",
         "cardId",
@@ -255,8 +286,8 @@ def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, fir
 def test_every_file_that_the_sandbox_file_names_is_there(tree: Tree, first: str) -> None:
     sandbox = tree.sandbox()
     names = ("clientCert", "clientKey", "clientSecretFile", "d1PrivateJwkFile")
-    hosted, seccos = sandbox["hosted"], sandbox["seccos"]
-    files = [sandbox["ca"], hosted["accessTokenFile"], seccos["keysFile"]]
+    files = [sandbox["ca"], sandbox["hosted"]["accessTokenFile"], sandbox["seccos"]["keysFile"]]
+    files.append(sandbox["pincontrol"]["passwordFile"])
     for name in (*files, *(sandbox["d1"][name] for name in names)):
         assert not Path(name).is_absolute()
         assert (tree.root / name).read_bytes()
@@ -275,10 +306,11 @@ def test_a_second_run_keeps_the_keys(running: Tree, first: str) -> None:
     assert len(shared) == len(SHARED_ROLES)
 
 
-def test_a_second_run_shows_the_app_once_more(running: Tree) -> None:
+def test_a_second_run_shows_app_and_server_once_more(running: Tree) -> None:
     printed = running.printed_by_demo()
-    assert transcript(printed)[-len(HOSTED_TRANSCRIPT) :] == HOSTED_TRANSCRIPT
-    assert "add-app" not in printed
+    again = HOSTED_TRANSCRIPT + PINCONTROL_TRANSCRIPT
+    assert transcript(printed)[-len(again) :] == again
+    assert "$ python -m cms clients" not in printed
 
 
 def test_everything_listens_on_this_machine_only(running: Tree) -> None:
@@ -411,6 +443,20 @@ def test_a_foreign_client_sets_a_pin_as_seccos(running: Tree) -> None:
         assert client.http.get(path).status_code == 403
 
 
+def sealed(session: str, key: dict[str, str], pin: str) -> dict[str, str]:
+    """What the script of a page submits."""
+    block = f"1{len(pin)}{pin}{os.urandom(8).hex().upper()}"[:16]
+    plaintext = json.dumps({"sid": sid(session), "block": block})
+    header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": key["kid"]}
+    jwe = JWE(plaintext, json.dumps(header), algs=JWE_ALGORITHMS)
+    jwe.add_recipient(JWK(**{name: key[name] for name in ("kty", "crv", "x", "y")}))
+    return {"session": session, "jwe": jwe.serialize(compact=True)}
+
+
+def sid(session: str) -> str:
+    return str(base64url_encode(hashlib.sha256(session.encode()).digest()))
+
+
 class ForeignApp:
     """An app by somebody who has only ``sandbox.json`` and what can be installed from PyPI."""
 
@@ -436,14 +482,7 @@ class ForeignApp:
         asked = self.ask("/v1/card/set-pin/token").json()
         assert self.http.get(asked["hostedPageUrl"]).status_code == 200
         opened = self.http.post("/pin-direct/session", json={"token": asked["token"]}).json()
-        session, key = opened["session"], opened["key"]
-        digest = hashlib.sha256(session.encode()).digest()
-        block = f"1{len(pin)}{pin}{os.urandom(8).hex().upper()}"[:16]
-        plaintext = json.dumps({"sid": base64url_encode(digest), "block": block})
-        header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": key["kid"]}
-        jwe = JWE(plaintext, json.dumps(header), algs=JWE_ALGORITHMS)
-        jwe.add_recipient(JWK(**{name: key[name] for name in ("kty", "crv", "x", "y")}))
-        body = {"session": session, "jwe": jwe.serialize(compact=True)}
+        body = sealed(opened["session"], opened["key"], pin)
         return self.http.post("/pin-direct/submit", json=body)
 
 
@@ -461,6 +500,60 @@ def test_a_foreign_app_needs_only_the_sandbox_file(running: Tree) -> None:
         assert d1.get(f"/cms/api/v1/issuers/{issuer}/cards/{card}/pin", pan) == "5273"
 
 
+class ForeignServer:
+    """A server, and the page in a frame, by somebody who has only ``sandbox.json`` and PyPI."""
+
+    def __init__(self, root: Path) -> None:
+        sandbox = json.loads((root / "var" / "sandbox.json").read_text())
+        self.pincontrol = sandbox["pincontrol"]
+        self.password = (root / self.pincontrol["passwordFile"]).read_text().strip()
+        tls = ssl.create_default_context(cafile=root / sandbox["ca"])
+        self.http = httpx.Client(verify=tls, base_url=self.pincontrol["baseUrl"])
+
+    def ask(self, plastic: str, scope: str) -> httpx.Response:
+        return self.http.post(
+            f"/pincontrol/v2/plastic/{self.pincontrol[plastic]}",
+            params={"auditUser": self.pincontrol["auditUser"]},
+            auth=(self.pincontrol["user"], self.password),
+            json={"scope": scope},
+        )
+
+    def page(self, verb: str, plastic: str, scope: str) -> httpx.Response:
+        asked, key = self.ask(plastic, scope).json(), self.pincontrol["frameKey"]
+        assert self.http.get(asked["pinFrameURL"], params={"key": key}).status_code == 200
+        return self.http.post(
+            f"/pincontrol/page/{verb}", json={"controlId": asked["id"], "key": key}
+        )
+
+    def view(self, plastic: str) -> str:
+        image = self.page("view", plastic, "VIEW_PIN")
+        assert (image.status_code, image.headers["X-Pin-Result"]) == (200, "shown")
+        assert image.content.startswith(b"\x89PNG")
+        session, key = image.headers["X-Pin-Session"], JWK.generate(kty="EC", crv="P-256")
+        body = {"session": session, "key": key.export_public(as_dict=True)}
+        jwe = JWE(algs=JWE_ALGORITHMS)
+        jwe.deserialize(self.http.post("/pincontrol/page/digits", json=body).json()["jwe"], key)
+        inside = json.loads(jwe.payload)
+        assert inside["sid"] == sid(session)
+        return str(inside["digits"])
+
+    def set(self, pin: str) -> httpx.Response:
+        opened = self.page("session", "unproducedPlasticId", "SET_PIN").json()
+        body = sealed(opened["session"], opened["key"], pin)
+        return self.http.post("/pincontrol/page/submit", json=body)
+
+
+def test_a_foreign_server_needs_only_the_sandbox_file(running: Tree) -> None:
+    server = ForeignServer(running.root)
+    with server.http:
+        assert server.set("6382").status_code == 204
+        assert server.view("unproducedPlasticId") == "6382"
+        assert len(server.view("producedPlasticId")) >= 4
+        refused = server.ask("producedPlasticId", "SET_PIN")
+        assert (refused.status_code, refused.json()["code"]) == (403, "403")
+    assert running.printed("cms", "d1", "get-pin", "card-0001") == "6382\n"
+
+
 def test_the_host_page_may_call_and_frame_the_service_and_be_led_back_to(running: Tree) -> None:
     page = host_page(running)
     origin, app = page.removesuffix("/"), ForeignApp(running.root)
@@ -474,18 +567,32 @@ def test_the_host_page_may_call_and_frame_the_service_and_be_led_back_to(running
             assert app.ask(path, redirectUrl=back).status_code == 200
 
 
-def test_a_person_sees_and_sets_the_pin_on_the_host_page(running: Tree) -> None:
-    complaints: list[str] = []
+@contextmanager
+def browsing(tree: Tree) -> Iterator[tuple[Page, list[str]]]:
+    """The host page in a browser, and what that complains about."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(ignore_https_errors=True, locale="en-GB")
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: complaints.append(message.text))
+        context = browser.new_context(ignore_https_errors=True, locale="en-GB")
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        complaints = heard(page)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(host_page(running))
+        page.goto(host_page(tree))
+        yield page, complaints
+        browser.close()
 
+
+def heard(page: Page) -> list[str]:
+    """What a page prints from now on."""
+    lines: list[str] = []
+    page.on("console", lambda message: lines.append(message.text))
+    return lines
+
+
+def test_a_person_sees_and_sets_the_pin_on_the_host_page(running: Tree) -> None:
+    with browsing(running) as (page, complaints):
         page.get_by_role("button", name="Show PIN").click()
         page.get_by_role("button", name="Hide").wait_for()
         assert (
@@ -499,27 +606,83 @@ def test_a_person_sees_and_sets_the_pin_on_the_host_page(running: Tree) -> None:
         enter(page.frame_locator("iframe"), "4071")
         page.get_by_text("The page has closed").wait_for()
         assert page.locator("iframe").count() == 0
-        assert running.printed("cms", "d1", "get-pin", "card-0003") == "4071\n"
+        assert running.printed("cms", "d1", "get-pin", "card-0001") == "4071\n"
 
         page.get_by_role("button", name="Set PIN on its own page").click()
         enter(page, "9350")
         page.get_by_text("Back from the page").wait_for()
         assert page.url == host_page(running)
-        assert running.printed("cms", "d1", "get-pin", "card-0003") == "9350\n"
+        assert running.printed("cms", "d1", "get-pin", "card-0001") == "9350\n"
         assert complaints == []
 
         page.route("**/v1/card/status", lambda route: route.abort())
         page.get_by_role("button", name="Refresh").click()
         service = running.sandbox()["hosted"]["baseUrl"]
         assert page.get_by_role("link").get_attribute("href") == service
-        browser.close()
+
+
+@pytest.mark.parametrize(
+    ("app", "success"),
+    [("android", "set_pin_success"), ("ios", '{"event":"set_pin_success"}')],
+)
+def test_a_person_plays_a_native_app_on_the_host_page(
+    running: Tree, app: str, success: str
+) -> None:
+    with browsing(running) as (page, complaints):
+        with page.context.expect_page() as opened:
+            page.locator(f"#{app}-view").click()
+        opened.value.locator("#image-box img").wait_for()
+        with page.context.expect_page() as opened:
+            page.locator(f"#{app}-set").click()
+        tab = opened.value
+        tab.get_by_label("New PIN", exact=True).wait_for()
+        # As a person types it into the console.
+        tab.evaluate(f"() => {{ {page.locator(f'#{app}-handler').text_content()} }}")
+        lines = heard(tab)
+        fill(tab, "6150")
+        tab.evaluate("set_pin()")
+        tab.get_by_text("Your new PIN is set").wait_for()
+        assert lines[-1] == success
+        assert len(lines) > 1
+        assert all("pin_valid" in line for line in lines[:-1])
+        assert running.printed("cms", "d1", "get-pin", "card-0001") == "6150\n"
+        assert complaints == []
+
+
+def test_a_person_plays_the_parent_of_an_iframe_on_the_host_page(running: Tree) -> None:
+    with browsing(running) as (page, complaints):
+        events = page.locator("#events")
+        page.locator("#frame-set").click()
+        fill(page.frame_locator("iframe"), "9726")
+        events.get_by_text('{"event":"pin_valid","pin_valid":true}').wait_for()
+        page.evaluate(FORGED_SUCCESS)
+        assert "set_pin_success" not in events.inner_text()
+        page.get_by_role("button", name="Send set-pin-set").click()
+        events.get_by_text('{"event":"set_pin_success"}').wait_for()
+        assert running.printed("cms", "d1", "get-pin", "card-0001") == "9726\n"
+        page.get_by_role("button", name="Close").click()
+        assert page.locator("iframe").count() == 0
+
+        page.get_by_label("of another card").check()
+        page.locator("#frame-view").click()
+        events.get_by_text("view_pin_success").wait_for()
+        assert complaints == []
+        page.locator("#frame-set").click()
+        page.locator("#refusal").wait_for()
+        error = json.loads(page.locator("#refusal").inner_text())
+        assert (error["code"], error["errorType"]) == ("403", "DYNAMIC_VALIDATION_ERROR")
 
 
 def enter(where: Page | FrameLocator, pin: str) -> None:
     """Type a PIN twice into the set page, and confirm."""
+    fill(where, pin)
+    where.get_by_role("button", name="Set PIN").click()
+
+
+def fill(where: Page | FrameLocator, pin: str) -> None:
+    """Type a PIN twice into the set page."""
     where.get_by_label("New PIN", exact=True).fill(pin)
     where.get_by_label("Repeat the new PIN").fill(pin)
-    where.get_by_role("button", name="Set PIN").click()
 
 
 def listeners(pid: int) -> list[tuple[str, int]]:
@@ -567,7 +730,7 @@ def test_a_set_up_that_was_interrupted_is_finished_by_the_next_run(
     mended: tuple[Tree, str],
 ) -> None:
     _, printed = mended
-    assert transcript(printed) == TRANSCRIPT + HOSTED_TRANSCRIPT
+    assert transcript(printed) == CONVERSATIONS
 
 
 @pytest.mark.parametrize(
