@@ -33,7 +33,7 @@ check: $(VENV)/.installed  ## Lint, types, architecture, compose file
 	$(RUN)/lint-imports
 	$(RUN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: $(VENV)/.installed softhsm  ## Measure; see benchmarks/README.md
+bench: $(VENV)/.installed packages  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)
 
 lock: $(VENV)/.installed  ## Choose versions anew and write both lock files
@@ -46,12 +46,12 @@ lock: $(VENV)/.installed  ## Choose versions anew and write both lock files
 softhsm:
 	@command -v softhsm2-util >/dev/null || { echo "SoftHSM2 is missing."; $(call apt,softhsm2); }
 
-# What the tests need: both PKCS#11 modules, the second a library without a tool, and a browser.
+# What tests and benchmarks need: both PKCS#11 modules, the second a library without a tool, and a browser.
 packages:
 	@missing=; command -v softhsm2-util >/dev/null || missing=softhsm2; \
 	$(PYTHON) -c 'import ctypes; ctypes.CDLL("libsoftokn3.so")' 2>/dev/null || missing="$${missing:+$$missing }libnss3"; \
 	[ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
-	[ -z "$$missing" ] || { echo "Missing for the tests: $$missing."; $(call apt,$$missing); }
+	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; $(call apt,$$missing); }
 
 $(VENV)/.installed: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

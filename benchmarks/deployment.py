@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,13 +27,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwcrypto.jwk import JWK
 
 from cms.domain.cards import CardState
-from cms.persistence import admin
+from cms.persistence import admin, tables
 from cms.persistence.migrate import upgrade
-from cms.sandbox import d1_seccos, pki
+from cms.sandbox import d1_seccos, identity_provider, pki
 from cms.sandbox.d1_client import D1Config, encrypt, iso0_block
 from cms.sandbox.postgres import Postgres
 from cms.sandbox.softhsm import SoftHsm
-from cms.services.access import HASHER
+from cms.services.credentials import HASHER
 from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
 from crypto.secret import Secret
@@ -41,7 +42,16 @@ from hsm.config import canonical_body
 from hsm.keys import KeyKind, KeyRole
 from hsm.local import vault_over
 from hsm.pkcs11 import Pkcs11Token
-from hsm.port import CardRef, ConfigKind, SealedCard, SealedChange, SealedConfig, VaultConfig
+from hsm.port import (
+    CardFacts,
+    CardRef,
+    ConfigKind,
+    PinBlockType,
+    SealedCard,
+    SealedChange,
+    SealedConfig,
+    VaultConfig,
+)
 from hsm.settings import TokenSettings
 from hsm.shared_keys import ClearKey
 from hsm.vault import Vault
@@ -51,6 +61,7 @@ ISSUER: Final = "benchbank1"
 PAN: Final = "4111111111111111"
 CARDS: Final = 200
 """Whose PINs come as ISO-0; as many others take them as SECCOS."""
+FACTS: Final = CardFacts(0, "1230")
 SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
@@ -62,7 +73,7 @@ STOP_SECONDS_MAX: Final = 10.0
 
 @dataclass(frozen=True)
 class Issuer:
-    """An issuer with active cards, all of one PAN: ``card-0000`` and on.
+    """An issuer with active cards, all of one PAN: ``card-0000`` and on; their plastics 0 and on.
 
     The first :data:`CARDS` of them take their PIN as ISO-0, and as many more as SECCOS.
     """
@@ -130,6 +141,23 @@ def make_issuer(
     )
 
 
+def set_pins(token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChange]:
+    """Give every card the same PIN, as if it had been imported with it."""
+    vault = Vault(token, lambda: datetime.now(UTC))
+    return {
+        card: vault.set_pin_from_jwe(
+            issuer.pin_jwe,
+            PinBlockType.ISO0,
+            issuer.vault_config,
+            card,
+            sealed.sealed_pan,
+            0,
+            FACTS,
+        )
+        for card, sealed in issuer.sealed.items()
+    }
+
+
 @contextmanager
 def database(
     directory: Path, issuer: Issuer, pins: Mapping[CardRef, SealedChange] = MappingProxyType({})
@@ -151,7 +179,7 @@ def database(
             admin.add_client(connection, ISSUER, ISSUER, secret_hash, [subject])
             for config in issuer.vault_config.values():
                 admin.load_config(connection, config)
-            for card, sealed in issuer.sealed.items():
+            for number, (card, sealed) in enumerate(issuer.sealed.items()):
                 admin.add_card(
                     connection,
                     card,
@@ -162,9 +190,41 @@ def database(
                     expiry="1230",
                     sequence_number=0,
                     state=CardState.ACTIVE.value,
+                    plastic_id=str(number),
+                    produced=True,
                 )
         postgres.create_database(COPY, template="cms")
         yield postgres.url(), postgres.url(COPY)
+
+
+def stored(url: str) -> Counter[str]:
+    """Count what the database has of tokens and PINs: audit events, tokens' ends, changes."""
+    found: Counter[str] = Counter()
+    with admin.connect(url).begin() as connection:
+        for event in admin.rows(connection, tables.audit_events, ISSUER):
+            found[f"audit {event['event']}"] += 1
+        for token in admin.rows(connection, tables.control_tokens, ISSUER):
+            found["tokens"] += 1
+            found[f"tokens {token['end_reason']}"] += 1
+        for card in admin.rows(connection, tables.cards, ISSUER):
+            found["changes"] += card["counter"]
+    return found
+
+
+def cardholder_settings(directory: Path, port: int, jwks_url: str, audience: str) -> dict[str, str]:
+    """Return the settings of a cardholder listener, for :func:`serving`."""
+    key = directory / "control-token.key"
+    key.write_bytes(os.urandom(32))
+    return {
+        "CMS_CARDHOLDER_URL": f"https://localhost:{port}",
+        "CMS_CARDHOLDER_PORT": str(port),
+        "CMS_CARDHOLDER_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
+        "CMS_CARDHOLDER_KEY_FILE": str(directory / "pki" / "server.key"),
+        "CMS_CONTROL_TOKEN_KEY_FILE": str(key),
+        "CMS_IDENTITY_ISSUER": identity_provider.ISSUER,
+        "CMS_IDENTITY_AUDIENCE": audience,
+        "CMS_IDENTITY_JWKS_URL": jwks_url,
+    }
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from benchmarks.deployment import CARDS, ISSUER, Issuer
+from benchmarks.deployment import CARDS, FACTS, ISSUER, Issuer
 from cms.domain.control import LIVE_MAX, Face, Purpose
 from cms.persistence import admin, control_statements, statements
 from cms.persistence.statements import Statement
@@ -31,14 +31,13 @@ from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.pin_image import ImageStyle, MessageKind, render_message
 from hsm.pkcs11 import Pkcs11Token
-from hsm.port import CardFacts, PinBlockType, SealedChange, SealedPin
+from hsm.port import PinBlockType, SealedChange, SealedPin
 from hsm.settings import TokenSettings
 from hsm.token import Token
 from hsm.vault import Vault
 
 CONNECTIONS: Final = 8
 SEALED_PIN_BYTES: Final = 41
-FACTS: Final = CardFacts(0, "1230")
 PNG: Final = render_message(MessageKind.ENDED, ImageStyle(), os.urandom)
 """As long as every other."""
 
@@ -176,6 +175,7 @@ async def _burns_of_one(
             "token_hash": token_hash,
             "purpose": Purpose.VIEW.value,
             "face": Face.HOSTED.value,
+            "session_hash": None,
             "actor": ISSUER,
             "correlation_id": "0",
         }

@@ -14,7 +14,6 @@ The ratio at the end compares the image rate with a service whose own code costs
 """
 
 import json
-import os
 import secrets
 import sys
 import tempfile
@@ -22,7 +21,6 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import chain, repeat
 from multiprocessing.connection import Connection
@@ -34,6 +32,7 @@ from benchmarks import floors, load
 from benchmarks.deployment import (
     ISSUER,
     Issuer,
+    cardholder_settings,
     database,
     encrypt_json,
     free_ports,
@@ -43,21 +42,28 @@ from benchmarks.deployment import (
     resident_mib,
     running,
     serving,
+    set_pins,
+    stored,
 )
 from benchmarks.load import Crew, Outcome, Plan, answer_jobs
-from benchmarks.measure import capacity, heading, machine, percentile, print_parts
+from benchmarks.measure import (
+    capacity,
+    heading,
+    machine,
+    percentile,
+    print_parts,
+    report_agreement,
+)
 from cms.domain.cards import Verb
 from cms.domain.control import EndReason
-from cms.persistence import admin, tables
+from cms.persistence import admin
 from cms.persistence.control_statements import ISSUED
-from cms.sandbox import identity_provider
 from cms.sandbox.d1_client import D1Config
 from cms.sandbox.identity_provider import IdentityProvider
 from crypto.jose import base64url
 from crypto.pin_image import ImageStyle
 from hsm.pkcs11 import Pkcs11Token
-from hsm.port import CardRef, PinBlockType, SealedChange, SealedPin
-from hsm.vault import Vault
+from hsm.port import SealedPin
 
 WORKERS: Final = 2
 PROCESSES: Final = 2
@@ -127,7 +133,7 @@ class Generator:
     def prepare_one(self) -> None:
         """Make one GET, to be sent over and over to a server that does not look at it."""
         self._kind = "bare"
-        self._requests = repeat(_request("GET", "/"))
+        self._requests = repeat(load.request("GET", "/"))
 
     def run(self, plan: Plan) -> Outcome:
         """Send what was prepared, in its order."""
@@ -149,7 +155,7 @@ class Generator:
     def _make(self, kind: str, count: int) -> None:
         makers: dict[str, Callable[[int], bytes]] = {
             "token": lambda number: self._token("/v1/card/pin/token", self._issued + number),
-            "image": lambda _: _request("GET", f"/details-image?token={self._tokens.pop()}"),
+            "image": lambda _: load.request("GET", f"/details-image?token={self._tokens.pop()}"),
             "set token": lambda number: self._token("/v1/card/set-pin/token", number),
             "session": lambda _: _post("/pin-direct/session", token=self._set_tokens.pop()),
             "submit": lambda _: self._submit(),
@@ -160,7 +166,7 @@ class Generator:
     def _token(self, path: str, number: int) -> bytes:
         card = self._cards[number % len(self._cards)]
         bearer = self._provider.issue(_card_id(card))
-        return _request("POST", path, f"x-client-key: {APP}", f"Authorization: Bearer {bearer}")
+        return load.request("POST", path, f"x-client-key: {APP}", f"Authorization: Bearer {bearer}")
 
     def _submit(self) -> bytes:
         opened = self._sessions.pop()
@@ -176,12 +182,7 @@ def _card_id(number: int) -> str:
 
 
 def _post(path: str, **members: str) -> bytes:
-    return _request("POST", path, "Content-Type: application/json", body=json.dumps(members))
-
-
-def _request(method: str, path: str, *headers: str, body: str = "") -> bytes:
-    lines = (f"{method} {path} HTTP/1.1", "Host: localhost", *headers)
-    return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", body)).encode()
+    return load.request("POST", path, "Content-Type: application/json", body=json.dumps(members))
 
 
 def _json(answer: bytearray) -> dict[str, Any]:
@@ -300,7 +301,7 @@ def main() -> int:
         ports = free_ports(4)
         token = open_token(directory)
         issuer = make_issuer(directory, token, f"https://localhost:{ports[0]}", CARDS)
-        pins = _set_pins(token, issuer)
+        pins = set_pins(token, issuer)
         first_pin = next(iter(pins.values())).sealed_pin
         assert first_pin is not None, "they came as ISO-0"
         calls = _token_calls(token, issuer, first_pin)
@@ -309,7 +310,7 @@ def main() -> int:
             database(directory, issuer, pins) as (url, copy_url),
         ):
             _add_app(url)
-            settings = _settings(directory, ports[2], provider.jwks_url)
+            settings = cardholder_settings(directory, ports[2], provider.jwks_url, AUDIENCE)
             with (
                 serving(directory, ports, url, WORKERS, settings) as service,
                 running(("-m", "benchmarks.floors", str(ports[3])), directory / "floor.log"),
@@ -327,7 +328,7 @@ def main() -> int:
                     bench.halve(kind)
                 crew.dismiss()
                 memory = resident_mib(service.pid)
-            stored = _stored(url)
+            found = stored(url)
     token.close()
     figures = bench.figures
     _print_requests(figures)
@@ -335,39 +336,7 @@ def main() -> int:
     listed = ", ".join(f"{name} {count}" for name, count in sorted(calls.items()))
     print(f"token calls of an image: {calls.total()} ({listed})")
     print_parts("image", median(figures.rates["image"]), figures.seconds)
-    return _verdict(figures, stored)
-
-
-def _settings(directory: Path, port: int, jwks_url: str) -> dict[str, str]:
-    key = directory / "control-token.key"
-    key.write_bytes(os.urandom(32))
-    return {
-        "CMS_CARDHOLDER_URL": f"https://localhost:{port}",
-        "CMS_CARDHOLDER_PORT": str(port),
-        "CMS_CARDHOLDER_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
-        "CMS_CARDHOLDER_KEY_FILE": str(directory / "pki" / "server.key"),
-        "CMS_CONTROL_TOKEN_KEY_FILE": str(key),
-        "CMS_IDENTITY_ISSUER": identity_provider.ISSUER,
-        "CMS_IDENTITY_AUDIENCE": AUDIENCE,
-        "CMS_IDENTITY_JWKS_URL": jwks_url,
-    }
-
-
-def _set_pins(token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChange]:
-    """Give every card the same PIN, as if it had been imported with it."""
-    vault = Vault(token, lambda: datetime.now(UTC))
-    return {
-        card: vault.set_pin_from_jwe(
-            issuer.pin_jwe,
-            PinBlockType.ISO0,
-            issuer.vault_config,
-            card,
-            sealed.sealed_pan,
-            0,
-            floors.FACTS,
-        )
-        for card, sealed in issuer.sealed.items()
-    }
+    return _verdict(figures, found)
 
 
 def _add_app(url: str) -> None:
@@ -391,20 +360,6 @@ def _token_calls(token: Pkcs11Token, issuer: Issuer, pin: SealedPin) -> Counter[
     return counting.calls
 
 
-def _stored(url: str) -> Counter[str]:
-    """Count what the database has of tokens and PINs: audit events, tokens' ends, changes."""
-    found: Counter[str] = Counter()
-    with admin.connect(url).begin() as connection:
-        for event in admin.rows(connection, tables.audit_events, ISSUER):
-            found[f"audit {event['event']}"] += 1
-        for token in admin.rows(connection, tables.control_tokens, ISSUER):
-            found["tokens"] += 1
-            found[f"tokens {token['end_reason']}"] += 1
-        for card in admin.rows(connection, tables.cards, ISSUER):
-            found["changes"] += card["counter"]
-    return found
-
-
 def _print_requests(figures: Figures) -> None:
     print(
         f"{'':<14}{'goal/s':>7}{'median/s':>10}   {'rounds':<18}{'p50 ms':>8}{'p99 ms':>8}", end=""
@@ -422,7 +377,7 @@ def _print_requests(figures: Figures) -> None:
         print(f"{line}{goal_ms:>7}")
 
 
-def _verdict(figures: Figures, stored: Mapping[str, int]) -> int:
+def _verdict(figures: Figures, found: Mapping[str, int]) -> int:
     """Say whether the service did what it was asked to: not how fast."""
     wrong = {each: n for each, n in figures.answers.items() if each[1] != STATUS[each[0]]}
     for (kind, status), count in wrong.items():
@@ -430,23 +385,17 @@ def _verdict(figures: Figures, stored: Mapping[str, int]) -> int:
     issued = figures.answers["token", 200] + figures.answers["set token", 200]
     shown, submitted = figures.answers["image", 200], figures.answers["submit", 204]
     agree = {
-        "tokens": (issued, stored["tokens"], stored[f"audit {ISSUED}"]),
+        "tokens": (issued, found["tokens"], found[f"audit {ISSUED}"]),
         "images": (
             *(shown, figures.pin_results["shown"], figures.pin_results.total()),
-            *(stored[f"tokens {EndReason.SHOWN}"], stored[f"audit {Verb.GET_PIN}"]),
+            *(found[f"tokens {EndReason.SHOWN}"], found[f"audit {Verb.GET_PIN}"]),
         ),
         "pages": (
-            *(submitted, stored["changes"]),
-            *(stored[f"tokens {EndReason.SET}"], stored[f"audit {Verb.SET_PIN}"]),
+            *(submitted, found["changes"]),
+            *(found[f"tokens {EndReason.SET}"], found[f"audit {Verb.SET_PIN}"]),
         ),
     }
-    differing = {what: counts for what, counts in agree.items() if len(set(counts)) != 1}
-    for what, counts in differing.items():
-        print(f"answers and database differ over {what}: {counts}", file=sys.stderr)
-    if not differing:
-        counted = ", ".join(f"{counts[0]} {what}" for what, counts in agree.items())
-        print(f"\nanswers, database and audit agree: {counted}")
-    return 1 if wrong or differing else 0
+    return report_agreement(agree) or int(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -173,6 +173,12 @@ class Generator:
         return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
+def request(method: str, path: str, *headers: str, body: str = "") -> bytes:
+    """Make a request."""
+    lines = (f"{method} {path} HTTP/1.1", "Host: localhost", *headers)
+    return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", body)).encode()
+
+
 def send(
     plan: Plan,
     requests: Iterator[bytes],

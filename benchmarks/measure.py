@@ -7,6 +7,7 @@ measured in turns, round after round in one run, and the median of the rounds is
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -81,6 +82,17 @@ def print_parts(what: str, rate: float, seconds: Mapping[str, Sequence[float]]) 
     least = sum(parts.values())
     print(f"{'sum of these':<34}{least * 1e6:>7.0f}   would be {1 / least:.0f}/s")
     print(f"{'the service':<34}{1e6 / rate:>7.0f}   is {rate:.0f}/s, ratio {rate * least:.2f}")
+
+
+def report_agreement(counts: Mapping[str, Sequence[int]]) -> int:
+    """Say whether answers, database and audit have the same number of each; return an exit code."""
+    differing = {what: each for what, each in counts.items() if len(set(each)) != 1}
+    for what, each in differing.items():
+        print(f"answers and database differ over {what}: {each}", file=sys.stderr)
+    if not differing:
+        counted = ", ".join(f"{each[0]} {what}" for what, each in counts.items())
+        print(f"\nanswers, database and audit agree: {counted}")
+    return int(bool(differing))
 
 
 def heading(text: str) -> None:
