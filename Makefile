@@ -23,8 +23,9 @@ help:  ## Say what can be made
 demo: $(VENV)/.installed softhsm  ## Set up and run the whole service on this machine (ARGS=--once ends after the transcript)
 	@$(RUN)/python -m cms demo $(ARGS)
 
+# Two at a time: many wait for a service, a database or a browser. A file's share what it sets up.
 test: $(VENV)/.installed packages  ## Run every test
-	@$(RUN)/pytest $(ARGS)
+	@$(RUN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed  ## Lint, types, architecture, compose file
 	$(RUN)/ruff check .

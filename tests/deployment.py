@@ -33,7 +33,7 @@ from hsm.vault import Vault
 from tests.bank import Bank, open_bank, secret_hash
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-WAIT_SECONDS_MAX: Final = 30.0
+WAIT_SECONDS_MAX: Final = 60.0
 ORGANISATION: Final = "Thales D1 (played by a test)"
 
 

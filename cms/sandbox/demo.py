@@ -57,7 +57,7 @@ from cms.sandbox.transcript import (
 )
 from cms.sandbox.verification_host import ExportError, kinds_by_card
 
-READY_SECONDS_MAX: Final = 30.0
+READY_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 10.0
 PAGE_PORT: Final = 8445
 #: The demo may be left running.
