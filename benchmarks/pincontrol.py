@@ -79,9 +79,9 @@ ROUNDS: Final = 3
 ROUND_SECONDS: Final = 1.5
 HALF_SECONDS: Final = 3.0
 START_SECONDS: Final = 0.3
-VISITS_MAX: Final = 60
+VISITS_MAX: Final = 100
 """Of each way, first and again."""
-VISITING_SECONDS_MAX: Final = 36.0
+VISITING_SECONDS_MAX: Final = 200.0
 SHOWN_SECONDS_MAX: Final = 10
 WAYS: Final = ("webview", "iframe", "floor")
 VISITS: Final = ("first", "again")

@@ -58,10 +58,9 @@ def pincontrol_app(
     # Passwords have a limit of their own: who guesses them must not shut out cardholders.
     backends = Backends(apps, Guesses())
     PlasticRoute(public_url.rstrip("/"), backends, ids, proxy_peers).add_to(app)
-    app.add_api_route(PIN_PATH, pages.ended, methods=GET)
+    app.add_api_route(PIN_PATH, pages.webview, methods=[*GET, "POST"])
     app.add_api_route(FRAME_PATH, pages.frame, methods=GET)
     for path, endpoint in (
-        (PIN_PATH, pages.webview),
         ("/pincontrol/page/session", pages.session),
         ("/pincontrol/page/view", pages.view),
         ("/pincontrol/page/digits", pages.digits),

@@ -63,7 +63,12 @@ class Pages:
     proxy_peers: frozenset[str]
 
     async def webview(self, request: Request) -> Response:
-        """Answer the form that an app posts with the page; the id stays as it is."""
+        """Answer the form that an app posts with the page; the id stays as it is.
+
+        Whoever only opens the address gets the ended page.
+        """
+        if request.method != "POST":
+            return ended(request, ControlEnded())
         try:
             control_id = await _control_id(request)
             grant, app = await self._look(control_id, None, request)
@@ -88,10 +93,6 @@ class Pages:
         origins = app.client.embed_origins
         start = {"flow": "frame", "key": key, "targetOrigins": list(origins)}
         return _answer(request, _page(app.client, start), origins)
-
-    async def ended(self, request: Request) -> Response:
-        """Answer whoever opens the address of the form."""
-        return ended(request, ControlEnded())
 
     async def session(self, request: Request) -> Response:
         """Spend an id for a session to set the PIN."""

@@ -355,6 +355,11 @@ async def test_what_is_not_there_is_told_in_the_same_words(
     assert failure(answer) == told
 
 
+async def test_a_method_that_is_not_taken_is_answered_with_those_that_are(teller: Teller) -> None:
+    answer = await teller.http.delete("/pincontrol/pin")
+    assert {*answer.headers["allow"].split(", ")} == {"GET", "HEAD", "POST"}
+
+
 async def test_ten_wrong_passwords_from_an_address_make_it_wait(with_backends: Scene) -> None:
     async with opened(with_backends, proxy_peers=frozenset({"127.0.0.1"})) as teller:
         _, plastic_id = await teller.plastic()
