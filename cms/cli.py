@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from cms import commands
+from cms import client_commands, commands
 from cms.domain.cards import CardState
 from cms.domain.control import CardType
 from cms.persistence.admin import AdminError
@@ -113,19 +113,22 @@ def _cards(group: Group) -> None:
 
 
 def _clients(group: Group) -> None:
-    add = command(group, "add", commands.clients_add, "register a client")
+    add = command(group, "add", client_commands.add, "register a client")
     _arguments(add, "issuer", "client")
     add.add_argument("--subject", action="append", default=[], help="RFC 4514, dns:… or uri:…")
     add.add_argument("--certificate", action="append", default=[], type=Path, metavar="PEM")
     add.add_argument("--secret-file", type=Path, help="made new; without it, no OAuth")
-    app = command(group, "add-app", commands.clients_add_app, "register an app, by a public key")
+    app = command(group, "add-app", client_commands.add_app, "register an app, by a public key")
     _arguments(app, "issuer", "client_key")
     for name, text in (("redirect", "where pages may lead"), ("embed", "who may frame them")):
         app.add_argument(f"--{name}-origin", action="append", default=[], help=text)
     app.add_argument("--failure-image-status", type=int, choices=[410, 200], default=410)
     app.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
     backend = command(
-        group, "add-backend", commands.clients_add_backend, "register a server for pincontrol"
+        group,
+        "add-backend",
+        client_commands.add_backend,
+        "register a server for pincontrol",
     )
     _arguments(backend, "issuer", "user")
     backend.add_argument("--password-file", type=Path, required=True, help="made new")
@@ -142,7 +145,7 @@ def _clients(group: Group) -> None:
     _list(group, "clients", of_issuer=True)
     _show(group, "clients", {"issuer_id": "issuer", "client_id": "client"})
     for name, state in (("disable", "disabled"), ("enable", "active")):
-        parser = command(group, name, commands.clients_state, f"make it {state}")
+        parser = command(group, name, client_commands.set_state, f"make it {state}")
         _arguments(parser, "issuer", "client").set_defaults(state=state)
 
 

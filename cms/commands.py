@@ -1,29 +1,18 @@
-"""What an operator does: issuers, cards, clients, configuration, audit. No PAN is an argument."""
+"""What an operator does: issuers, cards, configuration, audit. No PAN is an argument."""
 
 import argparse
 import json
-import os
-import re
-import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
-from cryptography import x509
-
 from cms.domain.cards import CardState
-from cms.domain.origins import is_app_scheme, is_web_origin
-from cms.faces.page.style import ViewStyle, parse_view
 from cms.persistence import admin, tables
 from cms.persistence.admin import AdminError, CardWithValues, Database
 from cms.services.card_import import CardImport, new_card
-from cms.services.credentials import HASHER
 from cms.settings import DatabaseSettings
-from crypto.errors import JoseError
-from crypto.jose import json_object
 from hsm.config import WireProfile, from_json, parse_body
 from hsm.errors import SealBroken
 from hsm.intake import prompt_pan
@@ -33,15 +22,8 @@ from hsm.port import ISSUER_ID_CHARS, CardRef, ConfigKind, PinVault, VaultConfig
 
 OK: Final = 0
 REFUSED: Final = 2
-SECRET_BYTES: Final = 32
 PROGRESS_EVERY_ROWS: Final = 100
 EXPORT_AT_ONCE: Final = 200
-FRAME_KEY_BYTES: Final = 12
-CLIENT_KEY_PATTERN: Final = re.compile(r"[!-~]+")
-#: No colon: it ends a user name (RFC 7617, section 2).
-USER_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
-#: As it stands in a URL.
-FRAME_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HIDDEN: Final = frozenset({"secret_hash", "cmac", "body"})
 
 
@@ -49,14 +31,14 @@ def issuers_add(arguments: argparse.Namespace) -> int:
     """Add an issuer."""
     if len(arguments.issuer) != ISSUER_ID_CHARS:
         raise AdminError("an issuer id has exactly 10 characters")
-    with _database() as database:
+    with open_database() as database:
         admin.add_issuer(database, arguments.issuer, arguments.name)
     return OK
 
 
 def issuers_state(arguments: argparse.Namespace) -> int:
     """Suspend an issuer or bring it back."""
-    with _database() as database:
+    with open_database() as database:
         admin.set_issuer_state(database, arguments.issuer, arguments.state)
     return OK
 
@@ -68,7 +50,7 @@ def cards_add(arguments: argparse.Namespace) -> int:
         pan_jwe = arguments.pan_jwe.read_text("ascii", errors="replace").strip()
     else:
         pan_jwe = prompt_pan(vault.public_jwks(KeyRole.INTAKE)["keys"][0])
-    with _database() as database:
+    with open_database() as database:
         new = new_card(
             arguments.issuer,
             arguments.card,
@@ -90,7 +72,7 @@ def cards_import(arguments: argparse.Namespace) -> int:
     """Take in cards from a file of JSON lines; bad lines are named and the others stored."""
     stored, refused = 0, 0
     vault = open_vault()
-    with _database() as database, arguments.file.open("rb") as lines:
+    with open_database() as database, arguments.file.open("rb") as lines:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
         config = admin.config_now(database, arguments.issuer)
         for result in CardImport(database, vault, config, _wire(config)).run(
@@ -111,7 +93,7 @@ def cards_import(arguments: argparse.Namespace) -> int:
 def cards_state(arguments: argparse.Namespace) -> int:
     """Move a card to another state."""
     card = _card(arguments)
-    with _database() as database:
+    with open_database() as database:
         admin.set_card_state(database, card, CardState(arguments.state))
     return OK
 
@@ -119,7 +101,7 @@ def cards_state(arguments: argparse.Namespace) -> int:
 def cards_unblock(arguments: argparse.Namespace) -> int:
     """Let a card take SECCOS PINs again that was refused them after too many failures."""
     card = _card(arguments)
-    with _database() as database:
+    with open_database() as database:
         admin.unblock_card(database, card)
     return OK
 
@@ -127,94 +109,8 @@ def cards_unblock(arguments: argparse.Namespace) -> int:
 def cards_produced(arguments: argparse.Namespace) -> int:
     """Note that a card is produced."""
     card = _card(arguments)
-    with _database() as database:
+    with open_database() as database:
         admin.mark_produced(database, card)
-    return OK
-
-
-def clients_add(arguments: argparse.Namespace) -> int:
-    """Register a client; its secret is made here and written to a new file of mode 0600."""
-    if not arguments.client.startswith(arguments.issuer):
-        raise AdminError("a client id starts with the id of its issuer")
-    subjects = [*arguments.subject, *map(_subject, arguments.certificate)]
-    if not subjects:
-        raise AdminError("a client needs --subject or --certificate")
-    with ExitStack() as undo, _database() as database:
-        secret_hash = None
-        if arguments.secret_file is not None:
-            secret_hash = _new_secret(arguments.secret_file, undo)
-        admin.add_client(database, arguments.issuer, arguments.client, secret_hash, subjects)
-        database.commit()
-        undo.pop_all()
-    return OK
-
-
-def clients_add_app(arguments: argparse.Namespace) -> int:
-    """Register an app by its public key, with the origins that its pages may lead to or be in."""
-    key = arguments.client_key
-    if not key.startswith(arguments.issuer) or not CLIENT_KEY_PATTERN.fullmatch(key):
-        raise AdminError("a client key is visible ASCII and starts with the id of its issuer")
-    for origin in arguments.redirect_origin:
-        if not is_app_scheme(origin):
-            _require_origin(origin, sandbox=arguments.sandbox)
-    for origin in arguments.embed_origin:
-        _require_origin(origin, sandbox=arguments.sandbox)
-    with _database() as database:
-        admin.add_app(
-            database,
-            arguments.issuer,
-            key,
-            redirect_origins=arguments.redirect_origin,
-            embed_origins=arguments.embed_origin,
-            failure_image_status=arguments.failure_image_status,
-        )
-    return OK
-
-
-def clients_add_backend(arguments: argparse.Namespace) -> int:
-    """Register an issuer's own server for the pincontrol face; print the key of its frames."""
-    user = arguments.user
-    if not user.startswith(arguments.issuer) or not USER_PATTERN.fullmatch(user):
-        raise AdminError(
-            "a user name is letters, digits, '-', '_' and '.', and starts with the id of its issuer"
-        )
-    for origin in arguments.frame_origin:
-        _require_origin(origin, sandbox=arguments.sandbox)
-    frame_key = arguments.frame_key
-    if frame_key is not None and not arguments.frame_origin:
-        raise AdminError("a frame key needs --frame-origin: who may frame its pages")
-    if frame_key is None and arguments.frame_origin:
-        frame_key = f"{arguments.issuer}-{secrets.token_urlsafe(FRAME_KEY_BYTES)}"
-    if frame_key is not None and not (
-        frame_key.startswith(arguments.issuer) and FRAME_KEY_PATTERN.fullmatch(frame_key)
-    ):
-        raise AdminError(
-            "a frame key is up to 64 letters, digits, '-', '_' and '.',"
-            " and starts with the id of its issuer"
-        )
-    with ExitStack() as undo, _database() as database:
-        admin.add_backend(
-            database,
-            arguments.issuer,
-            user,
-            _new_secret(arguments.password_file, undo),
-            frame_key=frame_key,
-            embed_origins=arguments.frame_origin,
-            show_button=not arguments.no_button,
-            hide_seconds=arguments.hide_seconds,
-            view_style=_view_style(arguments.style),
-        )
-        database.commit()
-        undo.pop_all()
-    if frame_key is not None:
-        print(frame_key)
-    return OK
-
-
-def clients_state(arguments: argparse.Namespace) -> int:
-    """Disable a client or bring it back."""
-    with _database() as database:
-        admin.set_client_state(database, arguments.issuer, arguments.client, arguments.state)
     return OK
 
 
@@ -226,7 +122,7 @@ def config_load(arguments: argparse.Namespace) -> int:
     if not config.cmac:
         raise AdminError("not sealed: use python -m hsm config seal first")
     parse_body(config.kind, config.body)
-    with _database() as database:
+    with open_database() as database:
         admin.load_config(database, config)
     return OK
 
@@ -239,7 +135,7 @@ def verification_export(arguments: argparse.Namespace) -> int:
     since = _moment(arguments.since)
     vault = open_vault()
     code = OK
-    with _database() as database:
+    with open_database() as database:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
         config = admin.config_now(database, arguments.issuer)
         after: str | None = ""
@@ -266,7 +162,7 @@ def verification_export(arguments: argparse.Namespace) -> int:
 
 def list_table(arguments: argparse.Namespace) -> int:
     """Print the rows of a table, sealed values and hashes left out."""
-    with _database() as database:
+    with open_database() as database:
         for row in admin.rows(database, _table(arguments), getattr(arguments, "issuer", None)):
             print("  ".join(f"{name}={_shown(value)}" for name, value in _visible(row)))
     return OK
@@ -275,7 +171,7 @@ def list_table(arguments: argparse.Namespace) -> int:
 def show_row(arguments: argparse.Namespace) -> int:
     """Print one row of a table, a line a column."""
     key = {name: getattr(arguments, argument) for name, argument in arguments.key.items()}
-    with _database() as database:
+    with open_database() as database:
         row = admin.row(database, _table(arguments), **key)
     for name, value in _visible(row):
         print(f"{name:<22}{_shown(value)}")
@@ -285,38 +181,11 @@ def show_row(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _database() -> Iterator[Database]:
+def open_database() -> Iterator[Database]:
+    """Open a transaction on the database that the settings name."""
     settings = DatabaseSettings()
     with admin.transaction(settings.database_url()) as database:
         yield database
-
-
-def _new_secret(file: Path, undo: ExitStack) -> str:
-    """Make a secret, write it to a new file, and return its hash; *undo* removes the file."""
-    secret = secrets.token_urlsafe(SECRET_BYTES)
-    _write_new(file, secret + "\n")
-    undo.callback(file.unlink)
-    return HASHER.hash(secret)
-
-
-def _view_style(file: Path | None) -> Mapping[str, object]:
-    if file is None:
-        return {}
-    try:
-        style = parse_view(json_object.parse(file.read_bytes()))
-    except JoseError:
-        raise AdminError("a style is a JSON object") from None
-    if not isinstance(style, ViewStyle):
-        raise AdminError("; ".join(f"{error.member}: {error.message}" for error in style))
-    return style.members()
-
-
-def _require_origin(text: str, *, sandbox: bool) -> None:
-    if not is_web_origin(text, sandbox=sandbox):
-        raise AdminError(
-            "an origin is written as a browser does: https://host or https://host:port, no path;"
-            " http://localhost:port with --sandbox; an app's scheme, for redirects, as com.example:"
-        )
 
 
 def _card(arguments: argparse.Namespace) -> CardRef:
@@ -356,20 +225,6 @@ def _wire(config: VaultConfig) -> WireProfile:
     sealed = config.get(ConfigKind.WIRE)
     body = parse_body(ConfigKind.WIRE, sealed.body) if sealed else WireProfile()
     return body if isinstance(body, WireProfile) else WireProfile()
-
-
-def _subject(path: Path) -> str:
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except ValueError:
-        raise AdminError("not a PEM certificate") from None
-    return certificate.subject.rfc4514_string()
-
-
-def _write_new(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _visible(row: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
