@@ -84,7 +84,7 @@ def runs(pid: int) -> bool:
 
 
 def await_end(pid: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while runs(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -231,7 +231,7 @@ def test_a_signalled_owner_leaves_nothing(data: Path, number: signal.Signals, st
     with owner(data) as (process, host):
         pid = postmaster(data)
         process.send_signal(number)
-        assert process.wait(20) == status
+        assert process.wait(60) == status
         assert not runs(pid)
         assert not host.exists()
         assert not (data / "postmaster.pid").exists()
@@ -265,7 +265,7 @@ def test_a_killed_owner_leaves_no_server(
 def test_an_owner_ended_while_initialising_leaves_nothing_half_made(tmp_path: Path) -> None:
     data = tmp_path / "data"
     process = subprocess.Popen([sys.executable, "-c", OWNER, data], cwd=ROOT)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (data / "pg_hba.conf").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
