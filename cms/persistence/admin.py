@@ -245,7 +245,7 @@ def add_client(
         secret_hash=secret_hash,
         certificate_subjects=list(certificate_subjects),
     )
-    _audit(database, issuer_id, "client.added")
+    _audit(database, issuer_id, "client.added", reason=client_id)
 
 
 def add_app(
@@ -269,7 +269,7 @@ def add_app(
         embed_origins=list(embed_origins),
         failure_image_status=failure_image_status,
     )
-    _audit(database, issuer_id, "client.added")
+    _audit(database, issuer_id, "client.added", reason=client_id)
 
 
 def add_backend(
@@ -299,7 +299,7 @@ def add_backend(
         hide_seconds=hide_seconds,
         view_style=dict(view_style),
     )
-    _audit(database, issuer_id, "client.added")
+    _audit(database, issuer_id, "client.added", reason=client_id)
 
 
 def set_client_state(database: Database, issuer_id: str, client_id: str, state: str) -> None:
@@ -307,7 +307,7 @@ def set_client_state(database: Database, issuer_id: str, client_id: str, state: 
     key = {"issuer_id": issuer_id, "client_id": client_id}
     row(database, clients, **key)
     database.execute(update(clients).filter_by(**key).values(state=state))
-    _audit(database, issuer_id, f"client.{state}")
+    _audit(database, issuer_id, f"client.{state}", reason=client_id)
 
 
 def load_config(database: Database, config: SealedConfig) -> None:
@@ -342,6 +342,8 @@ def _insert(database: Database, table: Table, **columns: object) -> None:
         name = getattr(getattr(error.orig, "diag", None), "constraint_name", "") or ""
         if name.endswith("_issuer_id_fkey"):
             raise AdminError("unknown issuer") from None
+        if name.endswith("_plastic_id_key"):
+            raise AdminError("another card has this plastic id") from None
         if name.endswith("_pkey"):
             raise AdminError(f"duplicate {table.name.rstrip('s')}") from None
         raise AdminError(f"refused by rule {name}") from None

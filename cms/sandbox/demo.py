@@ -109,7 +109,9 @@ def run(*, once: bool) -> int:
                 _show("An issuer's server and app call", _converse_as_server())
                 _show_verification_values()
                 _say_what_next(page.url)
-                if not once:
+                if once:
+                    print("This run ends here. Without --once the demo keeps serving.\n")
+                else:
                     serving.wait()
                     print("The service ended; its log is var/service.log", file=sys.stderr)
                     return 1

@@ -10,8 +10,8 @@
 are for a card whose PIN is known: they are what PUT pin takes, and the change counter stays 0.
 ``state`` is inactive unless given. ``cardholder`` is the identity provider's name of who holds the
 card, its subject; ``cardType`` VIRTUAL, PHYSICAL or METAL. ``plasticId`` is the card's name at the
-pincontrol face, a number of up to 38 digits. ``produced`` tells whether there is a plastic whose
-PIN cannot be set there any more; unless given, a card that is not inactive is produced.
+pincontrol face, a number of up to 38 digits, best written as text. ``produced`` tells whether there
+is a plastic whose PIN cannot be set there any more; unless given, a card that is not inactive is.
 """
 
 import re
@@ -42,8 +42,7 @@ EXPIRY_PATTERN: Final = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}")
 SEQUENCE_NUMBER_MAX: Final = 99
 COMMIT_EVERY_ROWS: Final = 200
 CARDHOLDER_CHARS_MAX: Final = 64
-#: Written in one way, so that a number has one.
-PLASTIC_ID_PATTERN: Final = re.compile(r"0|[1-9][0-9]{0,37}")
+PLASTIC_ID_PATTERN: Final = re.compile(r"[0-9]{1,38}")
 LINE_BYTES_MAX: Final = 64 * 1024
 REASONS: Final[Mapping[type[HsmError], str]] = {
     LuhnInvalid: "the PAN's check digit is wrong",
@@ -186,7 +185,7 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
         pin_literal=_text(members, "type", "ISO0"),
         cardholder_id=_text_or_none(members, "cardholder"),
         card_type=_text(members, "cardType", CardType.PHYSICAL.value),
-        plastic_id=_text_or_none(members, "plasticId"),
+        plastic_id=_number_or_none(members, "plasticId"),
         produced=produced,
     )
 
@@ -237,7 +236,8 @@ def new_card(
         pin_literal,
         cardholder_id,
         CardType(card_type),
-        plastic_id,
+        # A number is kept in one way, however it is written.
+        None if plastic_id is None else plastic_id.lstrip("0") or "0",
         state != CardState.INACTIVE if produced is None else produced,
     )
 
@@ -251,6 +251,12 @@ def _text(members: Mapping[str, object], name: str, default: str | None = None) 
     if not isinstance(value, str):
         raise RowRefused(f"refused member: {name}")
     return value
+
+
+def _number_or_none(members: Mapping[str, object], name: str) -> str | None:
+    """Read a number, as JSON writes one or as text: more digits than some readers of JSON keep."""
+    value = members.get(name)
+    return str(value) if type(value) is int else _text_or_none(members, name)
 
 
 def _text_or_none(members: Mapping[str, object], name: str) -> str | None:
