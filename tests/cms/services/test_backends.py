@@ -9,7 +9,7 @@ import pytest
 from cms.domain.errors import TooManyFailures, TryLater, Unauthorized
 from cms.persistence import admin
 from cms.persistence.control_store import ControlStore
-from cms.persistence.store import Store
+from cms.persistence.store import ClientRow, Store
 from cms.services import credentials
 from cms.services.apps import Apps
 from cms.services.backends import WAITING_MAX, Backends
@@ -175,3 +175,24 @@ async def test_a_kept_password_does_not_wait_for_guesses(door: Doorkeeper) -> No
     assert await door.passes()
     assert not all(guess.done() for guess in guesses)
     await asyncio.gather(*guesses, return_exceptions=True)
+
+
+async def test_an_address_does_not_wait_for_the_guesses_of_another(
+    door: Doorkeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = door.backends._credentials.verify
+    began, answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(client: ClientRow | None, secret: str) -> bool:
+        if secret == "slow":
+            began.set()
+            await answer.wait()
+        return await verify(client, secret)
+
+    monkeypatch.setattr(door.backends._credentials, "verify", slowly)
+    guess = asyncio.create_task(door.backends.caller(USER, "slow", HERE))
+    await began.wait()
+    assert await asyncio.wait_for(door.passes(OTHER, THERE), 10)
+    assert not guess.done()
+    answer.set()
+    await asyncio.gather(guess, return_exceptions=True)
