@@ -29,10 +29,11 @@ from jwcrypto.jwk import JWK
 from cms.domain.cards import CardState
 from cms.persistence import admin, tables
 from cms.persistence.migrate import upgrade
-from cms.sandbox import d1_seccos, identity_provider, pki
-from cms.sandbox.d1_client import D1Config, encrypt, iso0_block
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine import pki
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
+from cms.sandbox.partners import d1_seccos, identity_provider
+from cms.sandbox.partners.d1_client import D1Config, encrypt, iso0_block
 from cms.services.credentials import HASHER
 from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
@@ -188,10 +189,10 @@ def database(
                     sealed_pan=sealed.sealed_pan,
                     last_four=sealed.last_four,
                     expiry="1230",
-                    sequence_number=0,
+                    psn=0,
                     state=CardState.ACTIVE.value,
                     plastic_id=str(number),
-                    produced=True,
+                    personalised=True,
                 )
         postgres.create_database(COPY, template="cms")
         yield postgres.url(), postgres.url(COPY)

@@ -66,7 +66,7 @@ class CountingToken:
 
 
 def token_seconds(issuer: Issuer, seconds: float) -> float:
-    """Set PINs over and over; return the seconds spent in token calls for each."""
+    """Set PINs over and over; return the seconds consumed in token calls for each."""
     token = _token()
     vault = counted_vault(token)
     set_pin = partial(set_one_pin, vault, issuer)
@@ -150,21 +150,23 @@ def stock_tokens(url: str, cards: Sequence[str]) -> list[bytes]:
     return hashes
 
 
-def burn_seconds(url: str, hashes: Sequence[bytes], seconds: float) -> float:
+def consume_seconds(url: str, hashes: Sequence[bytes], seconds: float) -> float:
     """Run the two statements of an image on live tokens; return the seconds for each."""
     started = time.monotonic()
-    done = uvloop.run(_burns(url, hashes, started + seconds))
+    done = uvloop.run(_consumes(url, hashes, started + seconds))
     return (time.monotonic() - started) / done
 
 
-async def _burns(url: str, hashes: Sequence[bytes], ends_at: float) -> int:
+async def _consumes(url: str, hashes: Sequence[bytes], ends_at: float) -> int:
     left = iter(hashes)
     async with _connections(url) as connections:
-        done = await asyncio.gather(*(_burns_of_one(each, left, ends_at) for each in connections))
+        done = await asyncio.gather(
+            *(_consumes_of_one(each, left, ends_at) for each in connections)
+        )
     return sum(done)
 
 
-async def _burns_of_one(
+async def _consumes_of_one(
     connection: psycopg.AsyncConnection, hashes: Iterator[bytes], ends_at: float
 ) -> int:
     done = 0
@@ -180,7 +182,7 @@ async def _burns_of_one(
             "correlation_id": "0",
         }
         await _row(connection, control_statements.KNOWN, key)
-        await _row(connection, control_statements.BURN, key)
+        await _row(connection, control_statements.CONSUME, key)
         done += 1
     return done
 

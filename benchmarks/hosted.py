@@ -3,11 +3,11 @@
 As :mod:`benchmarks.requests`, on the cardholder listener: two workers behind TLS, a Postgres whose
 commits are on the disk before they are answered, a SoftHSM token, and two processes that make the
 load. Every token is asked for with a bearer of its own, so every bearer is verified; every image
-spends a token that the service issued, and every page submit a session that it opened, for which a
-JWE was made before the clock started. No card has more live tokens than the service lets it have.
+consumes a token that the service issued, and every page submit a session that it opened, for which
+a JWE was made before the clock started. No card has more live tokens than the service lets it have.
 
 Every status and every ``X-Pin-Result`` is checked. At the end the answers must agree with the
-audit, the spent tokens and the change counters: that, and only that, makes the exit code 1.
+audit, the consumed tokens and the change counters: that, and only that, makes the exit code 1.
 
 The ratio at the end compares the image rate with a service whose own code costs nothing, as
 :mod:`benchmarks.requests` does for PUT.
@@ -58,8 +58,8 @@ from cms.domain.cards import Verb
 from cms.domain.control import EndReason
 from cms.persistence import admin
 from cms.persistence.control_statements import ISSUED
-from cms.sandbox.d1_client import D1Config
-from cms.sandbox.identity_provider import IdentityProvider
+from cms.sandbox.partners.d1_client import D1Config
+from cms.sandbox.partners.identity_provider import IdentityProvider
 from crypto.jose import base64url
 from crypto.pin_image import ImageStyle
 from hsm.pkcs11 import Pkcs11Token
@@ -213,7 +213,7 @@ def _work(
             "run": generator.run,
             "image": lambda seconds: floors.image_seconds(issuer, pin, ImageStyle(), seconds),
             "stock": stock,
-            "burn": lambda seconds: floors.burn_seconds(copy_url, copied, seconds),
+            "burn": lambda seconds: floors.consume_seconds(copy_url, copied, seconds),
         },
     )
     floors.close_token()
@@ -269,8 +269,8 @@ class Bench:
         seconds["token calls"].append(capacity(token))
         seconds["drawing"].append(capacity(drawing))
         self._crew.do("stock")
-        burn = self._crew.do("burn", FLOOR_SECONDS)
-        seconds["two statements, one commit"].append(capacity(burn))
+        consume = self._crew.do("burn", FLOOR_SECONDS)
+        seconds["two statements, one commit"].append(capacity(consume))
         self._crew.do("prepare one")
         outcome = self._run("bare", Plan(self._bare_port, CONNECTIONS, 0.0, FLOOR_SECONDS))
         seconds["server, TLS and load generator"].append(1 / outcome.per_second)

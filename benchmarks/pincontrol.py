@@ -13,7 +13,7 @@ The floor is the same way of the webview to a server whose own code costs nothin
 two elements and an image as large. Floor and service are visited in turns.
 
 Every status and every callback is checked. At the end the answers must agree with the audit and
-the spent ids: that, and only that, makes the exit code 1.
+the consumed ids: that, and only that, makes the exit code 1.
 """
 
 import base64
@@ -59,8 +59,8 @@ from cms.domain.cards import Verb
 from cms.domain.control import EndReason
 from cms.persistence import admin
 from cms.persistence.control_statements import ISSUED
-from cms.sandbox.d1_client import D1Config
-from cms.sandbox.identity_provider import IdentityProvider
+from cms.sandbox.partners.d1_client import D1Config
+from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.services.credentials import HASHER
 
 WORKERS: Final = 2

@@ -45,7 +45,7 @@ from benchmarks.deployment import (
 from benchmarks.load import Crew, Outcome, Plan, Target, answer_jobs
 from benchmarks.measure import capacity, heading, machine, percentile, print_parts
 from cms.persistence import admin, tables
-from cms.sandbox.d1_client import D1Client
+from cms.sandbox.partners.d1_client import D1Client
 from hsm.pkcs11 import Pkcs11Token
 from hsm.port import PinBlockType
 

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cms import cli
+from cms.operator import cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _d1(arguments: argparse.Namespace) -> int:
-    from cms.sandbox import d1_command  # noqa: PLC0415
+    from cms.sandbox.partners import d1_command  # noqa: PLC0415
 
     return d1_command.main(arguments.rest)
 

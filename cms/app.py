@@ -11,29 +11,29 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cms.faces.cardholder.hosted.app import hosted_app
+from cms.faces.cardholder.pincontrol.app import PREFIX, pincontrol_app
 from cms.faces.d1 import problems
 from cms.faces.d1.auth import D1Auth
+from cms.faces.d1.oauth import add_token_endpoint
 from cms.faces.d1.router import add_d1_routes
-from cms.faces.hosted.app import hosted_app
-from cms.faces.oauth import add_token_endpoint
 from cms.faces.ops import ops_app
-from cms.faces.pincontrol.app import PREFIX, pincontrol_app
 from cms.faces.request import CertificateReader
 from cms.logs import RequestLog
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
-from cms.services.access import Access
-from cms.services.control_tokens import ControlTokens
+from cms.services.cardholder.control_tokens import ControlTokens
+from cms.services.cardholder.identity import IdentityProvider
+from cms.services.cardholder.rate_limit import RateLimiter
+from cms.services.d1.access import Access
+from cms.services.d1.pins import Pins
 from cms.services.directory import Directory
-from cms.services.guesses import Guesses
 from cms.services.health import Health
-from cms.services.identity import IdentityProvider
-from cms.services.pins import Pins
 from cms.settings import Settings
 from crypto import pin_image
 from hsm import local
-from hsm.lane import Lane
 from hsm.port import PinVault
+from hsm.worker_thread import WorkerThread
 
 REOPEN_SECONDS: Final = 1.0
 EXIT_AFTER_STUCK_SECONDS: Final = 1.0
@@ -68,7 +68,7 @@ class Application:
                     await heartbeat
         finally:
             # Also when the first check failed: a pool left open keeps the process from ending.
-            health.lane.close()
+            health.worker_thread.close()
             await health.store.close()
             await self.http.aclose()
 
@@ -83,7 +83,7 @@ def create_app(
         open_vault: opens the vault on its own thread; by default, over the PKCS#11 token that
             the environment names.
     """
-    lane = Lane(
+    worker_thread = WorkerThread(
         open_vault,
         deadline_seconds=settings.vault_deadline_seconds,
         queue_max=settings.vault_queue_max,
@@ -92,20 +92,20 @@ def create_app(
     )
     store = Store.connect(settings.database_url())
     directory = Directory(store)
-    access = Access(directory, lane, settings.public_url)
+    access = Access(directory, worker_thread, settings.public_url)
     certificates = CertificateReader(settings)
     d1 = FastAPI(
         title="D1 face", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     add_token_endpoint(d1, access, certificates)
-    add_d1_routes(d1, D1Auth(access, certificates), Pins(store, lane), store)
+    add_d1_routes(d1, D1Auth(access, certificates), Pins(store, worker_thread), store)
     problems.install(d1)
-    health = Health(lane, store)
+    health = Health(worker_thread, store)
     # No proxy of the environment stands between us and those whose word we take.
     http = httpx.AsyncClient(trust_env=False)
     listeners = {"d1": RequestLog(d1, "d1"), "ops": RequestLog(ops_app(health), "ops")}
     if settings.cardholder_url is not None:
-        cardholder = _cardholder(settings, store, directory, lane, http)
+        cardholder = _cardholder(settings, store, directory, worker_thread, http)
         listeners["cardholder"] = RequestLog(cardholder, "cardholder")
     return Application(listeners, d1, health, http)
 
@@ -124,7 +124,11 @@ class ByPath:
 
 
 def _cardholder(
-    settings: Settings, store: Store, directory: Directory, lane: Lane, http: httpx.AsyncClient
+    settings: Settings,
+    store: Store,
+    directory: Directory,
+    worker_thread: WorkerThread,
+    http: httpx.AsyncClient,
 ) -> "ByPath":
     """Put both faces of cardholders on one listener, over the same tokens."""
     identity = IdentityProvider(
@@ -135,16 +139,16 @@ def _cardholder(
         settings.identity_step_up_seconds,
         http,
     )
-    guesses = Guesses()
+    rate_limiter = RateLimiter()
     tokens = ControlTokens(ControlStore(store), settings.control_token_key())
     hosted = hosted_app(
         public_url=str(settings.cardholder_url),
         store=store,
         tokens=tokens,
         directory=directory,
-        lane=lane,
+        worker_thread=worker_thread,
         identity=identity,
-        guesses=guesses,
+        rate_limiter=rate_limiter,
         http=http,
         us_base_url=settings.us_base_url,
         proxy_peers=settings.cardholder_proxy_peers,
@@ -154,8 +158,8 @@ def _cardholder(
         store=store,
         tokens=tokens,
         directory=directory,
-        lane=lane,
-        guesses=guesses,
+        worker_thread=worker_thread,
+        rate_limiter=rate_limiter,
         proxy_peers=settings.cardholder_proxy_peers,
     )
 

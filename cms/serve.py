@@ -28,7 +28,7 @@ from uvicorn.supervisors import Multiprocess
 from cms import logs
 from cms.app import Application, create_app
 from cms.protocol import BoundedProtocol
-from cms.services.jwks import ProviderKeys
+from cms.services.cardholder.jwks import ProviderKeys
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.keyed_hash import keyed_hash

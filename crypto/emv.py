@@ -79,7 +79,7 @@ def card_key_a(pan: Pan, sequence: int) -> DerivationData:
     """Return what the issuer master key enciphers for a card key, option A.
 
     Raises:
-        EmvError: the sequence number is not 0 to 99.
+        EmvError: the PSN is not 0 to 99.
     """
     return _card_key((pan.reveal() + _two_digits(sequence))[-DIGITS:].rjust(DIGITS, "0"))
 
@@ -88,7 +88,7 @@ def card_key_b(pan: Pan, sequence: int) -> DerivationData:
     """Return what the issuer master key enciphers for a card key, option B.
 
     Raises:
-        EmvError: the sequence number is not 0 to 99.
+        EmvError: the PSN is not 0 to 99.
     """
     if len(pan.reveal()) <= DIGITS:
         return card_key_a(pan, sequence)

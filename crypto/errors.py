@@ -57,7 +57,7 @@ class PinLengthError(CryptoError):
 
 
 class CardDataError(CryptoError):
-    """The sequence number is not 0 to 99, or the expiry is not YYMM."""
+    """The PSN is not 0 to 99, or the expiry is not YYMM."""
 
 
 class CounterExhaustedError(CryptoError):

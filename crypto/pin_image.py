@@ -117,7 +117,7 @@ class MessageKind(StrEnum):
     """Why there is no PIN to show; each image says the reason, then "once more"."""
 
     ENDED = "ended"
-    """The token is spent, expired or unknown: an eye crossed out."""
+    """The token is consumed, expired or unknown: an eye crossed out."""
     FAILED = "failed"
     """The service has a problem: a warning sign."""
     LIMITED = "limited"

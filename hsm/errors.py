@@ -18,7 +18,7 @@
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
     ├── ConfigRefused      a configuration is not sealed, not valid now, or not well-formed
     ├── CeremonyError      a role file or a key on the token is not as it must be
-    └── VaultUnavailable   the token is away, busy or without a key; nothing was changed
+    └── VaultUnavailable   the token is unavailable, busy or without a key; nothing was changed
         ├── LoginRefused   the token refused the PIN: never tried again by this process
         └── KeyMissing     the token answers, and lacks one key
 """
@@ -89,7 +89,7 @@ class CeremonyError(HsmError):
 
 
 class VaultUnavailable(HsmError):
-    """The token is away, busy or lacks a key. Nothing was changed; the call may be repeated."""
+    """The HSM token is unavailable, busy or lacks a key. The call may be repeated."""
 
 
 class KeyMissing(VaultUnavailable):

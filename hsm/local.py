@@ -11,7 +11,7 @@ def open_vault() -> Vault:
     """Open the token and the vault on it; use both on this thread only.
 
     Raises:
-        VaultUnavailable: the token is away or lacks a key.
+        VaultUnavailable: the token is unavailable or lacks a key.
     """
     return vault_over(Pkcs11Token.open(TokenSettings()))
 

@@ -17,7 +17,7 @@ from crypto.pin_image import ImageStyle
 from hsm.keys import KeyRole
 
 ISSUER_ID_CHARS: Final = 10
-SEQUENCE_NUMBER_MAX: Final = 99
+PSN_MAX: Final = 99
 EXPIRY_PATTERN: Final = re.compile("(?:0[1-9]|1[0-2])[0-9]{2}")
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 
@@ -110,19 +110,17 @@ class SealedCard:
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What verification values know of a card beside its PAN: sequence number, expiry as MMYY.
+    """What verification values know of a card beside its PAN: PSN, expiry as MMYY.
 
     Raises:
-        ValueError: a sequence number that is not 0 to 99, or not a month and a year.
+        ValueError: a PSN that is not 0 to 99, or not a month and a year.
     """
 
-    sequence_number: int
+    psn: int
     expiry: str
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sequence_number <= SEQUENCE_NUMBER_MAX or not EXPIRY_PATTERN.fullmatch(
-            self.expiry
-        ):
+        if not 0 <= self.psn <= PSN_MAX or not EXPIRY_PATTERN.fullmatch(self.expiry):
             raise ValueError("not the facts of a card")
 
 

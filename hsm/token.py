@@ -1,7 +1,7 @@
 """Token: the few primitives that differ from one cryptographic device to the next.
 
 Every key is named by its label and never leaves the device. Every method raises
-:class:`hsm.errors.VaultUnavailable` when the device or the key is away, and nothing else:
+:class:`hsm.errors.VaultUnavailable` when the device or the key is unavailable, and nothing else:
 arguments are checked before they come here, so a failure always means a broken device.
 """
 

@@ -376,7 +376,7 @@ def _changes_before(counter: int) -> int:
 
 def _card_data(pan: Pan, facts: CardFacts) -> CardData:
     month, year = facts.expiry[:2], facts.expiry[2:]
-    return CardData(pan, facts.sequence_number, year + month)
+    return CardData(pan, facts.psn, year + month)
 
 
 def _pin_of(members: Mapping[str, object], wire: Iso0Wire, pan: Pan) -> Pin:

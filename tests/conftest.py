@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 
 from cms.persistence.migrate import upgrade
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
 from hsm import ceremony
 from hsm.local import vault_over
 from hsm.pkcs11 import Pkcs11Token

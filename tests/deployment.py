@@ -22,15 +22,15 @@ from typing import Any, Final, cast
 
 import httpx
 
-from cms.faces.oauth import TOKEN_PATH
+from cms.faces.d1.oauth import TOKEN_PATH
 from cms.persistence import admin
 from cms.persistence.migrate import upgrade
-from cms.sandbox import pki
-from cms.sandbox.d1_client import D1Client, D1Config
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import CONFIGURATION, SoftHsm
+from cms.sandbox.machine import pki
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import CONFIGURATION, SoftHsm
+from cms.sandbox.partners.d1_client import D1Client, D1Config
 from hsm.vault import Vault
-from tests.bank import Bank, open_bank, secret_hash
+from tests.issuer_records import SampleIssuer, open_issuer, secret_hash
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 WAIT_SECONDS_MAX: Final = 60.0
@@ -64,24 +64,29 @@ class Deployment:
     def given(self, **settings: object) -> "Deployment":
         """The same with other settings; None takes one away."""
         names = {f"CMS_{name.upper()}": value for name, value in settings.items()}
-        kept = {name: value for name, value in self.environment.items() if name not in names}
+        cached = {name: value for name, value in self.environment.items() if name not in names}
         added = {name: str(value) for name, value in names.items() if value is not None}
-        return replace(self, environment={**kept, **added})
+        return replace(self, environment={**cached, **added})
 
     def enrol(self, vault: Vault, issuer_id: str) -> "Enrolled":
         """Add an issuer, and a D1 client that has a certificate of this deployment's CA."""
-        bank = open_bank(self.database_url, vault, issuer_id)
+        sample_issuer = open_issuer(self.database_url, vault, issuer_id)
         certificate = pki.issue_client(self.pki, issuer_id, f"tls-{issuer_id}", ORGANISATION)
         client_id = f"{issuer_id}-tls"
         subject = f"CN=tls-{issuer_id},O={ORGANISATION}"
         with admin.connect(self.database_url).begin() as connection:
-            admin.add_client(connection, issuer_id, client_id, secret_hash(bank.secret), [subject])
+            admin.add_client(
+                connection, issuer_id, client_id, secret_hash(sample_issuer.secret), [subject]
+            )
         secret, private = (
             self.directory / f"{issuer_id}.secret",
             self.directory / f"{issuer_id}.jwk",
         )
-        secret.write_text(bank.secret)
-        members = {**bank.d1_key.export_private(as_dict=True), "kid": bank.d1_key.thumbprint()}
+        secret.write_text(sample_issuer.secret)
+        members = {
+            **sample_issuer.d1_key.export_private(as_dict=True),
+            "kid": sample_issuer.d1_key.thumbprint(),
+        }
         private.write_text(json.dumps(members))
         config = D1Config(
             base_url=self.base_url,
@@ -92,10 +97,10 @@ class Deployment:
             client_secret_file=secret,
             token_path=TOKEN_PATH,
             issuer_id=issuer_id,
-            issuer_jwk=bank.d1_jwk,
+            issuer_jwk=sample_issuer.d1_jwk,
             d1_private_jwk_file=private,
         )
-        return Enrolled(bank, config)
+        return Enrolled(sample_issuer, config)
 
     @contextmanager
     def serving(self, *, wait: bool = True) -> Iterator["Service"]:
@@ -122,7 +127,7 @@ class Deployment:
 class Enrolled:
     """An issuer, and what D1 holds for it."""
 
-    bank: Bank
+    sample_issuer: SampleIssuer
     config: D1Config
 
     def client(self, tls: ssl.SSLContext | None = None) -> D1Client:

@@ -12,11 +12,11 @@ from jwcrypto.jwe import JWE
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms.app import Application, create_app
-from cms.faces.oauth import TOKEN_PATH
-from cms.sandbox.d1_client import iso0_pin
+from cms.faces.d1.oauth import TOKEN_PATH
+from cms.sandbox.partners.d1_client import iso0_pin
 from cms.settings import Settings
 from hsm.vault import Vault
-from tests.bank import Bank, Certificate
+from tests.issuer_records import Certificate, SampleIssuer
 
 PUBLIC_URL = "https://pins.test"
 
@@ -45,10 +45,10 @@ class D1:
     """A caller of the D1 listener that presents one client certificate."""
 
     http: httpx.AsyncClient
-    bank: Bank
+    sample_issuer: SampleIssuer
 
     def path(self, card_id: str = "card-1", tail: str = "/pin") -> str:
-        return f"/cms/api/v1/issuers/{self.bank.issuer_id}/cards/{card_id}{tail}"
+        return f"/cms/api/v1/issuers/{self.sample_issuer.issuer_id}/cards/{card_id}{tail}"
 
     async def bearer(self) -> dict[str, str]:
         """Get an access token and return it as a header."""
@@ -57,7 +57,7 @@ class D1:
         return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
     async def ask_token(self, credentials: str | None = None) -> httpx.Response:
-        text = credentials or f"{self.bank.client_id}:{self.bank.secret}"
+        text = credentials or f"{self.sample_issuer.client_id}:{self.sample_issuer.secret}"
         basic = base64.b64encode(text.encode()).decode()
         return await self.http.post(
             TOKEN_PATH,
@@ -66,7 +66,7 @@ class D1:
         )
 
     async def put_pin(self, pin: str, card_id: str = "card-1") -> httpx.Response:
-        return await self.put(self.bank.pin_jwe(pin, card_id), card_id)
+        return await self.put(self.sample_issuer.pin_jwe(pin, card_id), card_id)
 
     async def put(self, jwe: str, card_id: str = "card-1", type_: str = "ISO0") -> httpx.Response:
         body = {"type": type_, "encryptedPinBlock": jwe}
@@ -80,8 +80,8 @@ class D1:
         answer = await self.get(card_id)
         assert answer.status_code == 200, answer.text
         jwe = JWE(algs=["ECDH-ES", "A256GCM"])
-        jwe.deserialize(answer.json()["encryptedPinBlock"], self.bank.d1_key)
-        return iso0_pin(json.loads(jwe.payload)["pinBlock"], self.bank.pans[card_id])
+        jwe.deserialize(answer.json()["encryptedPinBlock"], self.sample_issuer.d1_key)
+        return iso0_pin(json.loads(jwe.payload)["pinBlock"], self.sample_issuer.pans[card_id])
 
     async def counter(self, card_id: str = "card-1") -> int:
         answer = await self.http.get(
@@ -94,13 +94,13 @@ class D1:
 
 @asynccontextmanager
 async def d1(
-    application: Application, bank: Bank, presented: Certificate | None = None
+    application: Application, sample_issuer: SampleIssuer, presented: Certificate | None = None
 ) -> AsyncIterator[D1]:
     """Call the D1 listener with the bank's own certificate, or the one *presented*."""
-    app = with_certificate(application.listeners["d1"], presented or bank.certificate)
+    app = with_certificate(application.listeners["d1"], presented or sample_issuer.certificate)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
-        yield D1(http, bank)
+        yield D1(http, sample_issuer)
 
 
 def with_certificate(app: ASGIApp, presented: Certificate | None) -> ASGIApp:

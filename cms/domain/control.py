@@ -1,9 +1,9 @@
 """Control tokens and page sessions: what they are good for, and how long they live.
 
-A control token is spent once: burnt for an image, or opened as a page session. It is live while it
-is neither spent nor ended nor expired, the card's PIN was not changed since it was issued, and
-fewer than :data:`LIVE_MAX` newer ones are live. A session is live while it is neither ended nor
-expired, and the card's PIN was not changed since its token was issued.
+A control token is consumed once: consumed for an image, or opened as a page session. It is live
+while it is neither consumed nor ended nor expired, the card's PIN was not changed since it was
+issued, and fewer than :data:`LIVE_MAX` newer ones are live. A session is live while it is neither
+ended nor expired, and the card's PIN was not changed since its token was issued.
 """
 
 from collections.abc import Mapping
@@ -72,17 +72,17 @@ TRIES_MAX: Final = 5
 """PINs in one session that the policy refuses."""
 KEPT_SECONDS: Final = 24 * 60 * 60
 """How long after it expired a token's row may be deleted."""
-GUESSES: Final = Limit(failures_max=10, window_seconds=60)
+FAILURES_BY_ADDRESS: Final = Limit(failures_max=10, window_seconds=60)
 """Unknown tokens from one address."""
 
 
-def permit(face: Face, purpose: Purpose, state: CardState, *, produced: bool) -> None:
+def permit(face: Face, purpose: Purpose, state: CardState, *, personalised: bool) -> None:
     """Let a cardholder see or set the PIN of a card in *state*.
 
     Raises:
-        CardForbids: the table says no; or the face sets PINs before a card is *produced* only.
+        CardForbids: the table says no; or the face sets PINs before a card is *personalised* only.
     """
-    too_late = face is Face.PINCONTROL and purpose is Purpose.SET and produced
+    too_late = face is Face.PINCONTROL and purpose is Purpose.SET and personalised
     if state not in STATES[face][VERBS[purpose]] or too_late:
         raise CardForbids
 
@@ -114,7 +114,7 @@ class Plastic:
     issuer_id: str
     card_id: str
     state: CardState
-    produced: bool
+    personalised: bool
     pin_type: str | None
     """The form in which the PIN came; none without a PIN."""
 

@@ -19,8 +19,8 @@
     ├── ClientKeyMissing  an app did not name itself
     ├── ClientKeyInvalid  no app is registered by this name
     ├── Invalid           members of the request are not as published
-    ├── ControlEnded      a token or session is unknown, spent, over, or for another use
-    └── TryLater          token, vault or database is away; the same request may be sent again
+    ├── ControlEnded      a token or session is unknown, consumed, over, or for another use
+    └── ServiceUnavailable  HSM token, vault or database is unavailable; may be sent again
 """
 
 from enum import StrEnum
@@ -107,8 +107,8 @@ class CounterExhausted(DomainError):
     """The card has had as many PIN changes as can be counted."""
 
 
-class TryLater(DomainError):
-    """Something the service needs is away; the same request may be sent again.
+class ServiceUnavailable(DomainError):
+    """Something the service needs is unavailable; the same request may be sent again.
 
     Nothing was changed, unless the database went away while it was committing: then the change may
     be there, and the same JWE again changes nothing more.
@@ -133,4 +133,4 @@ class Invalid(DomainError):
 
 
 class ControlEnded(DomainError):
-    """A token or session is unknown, spent, over, or for another use: all look alike."""
+    """A token or session is unknown, consumed, over, or for another use: all look alike."""

@@ -19,3 +19,5 @@ class Limit:
 
 SECCOS_CARD: Final = Limit(failures_max=5, window_seconds=24 * 60 * 60)
 SECCOS_CLIENT: Final = Limit(failures_max=60, window_seconds=60)
+CHANGE_TRIES_MAX: Final = 3
+"""Times that a PIN change is made anew because the card was changed meanwhile; then 503."""

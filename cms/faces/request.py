@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from cms.domain.errors import BadRequest, Field, Unauthorized
-from cms.services.access import ClientCertificate, read_certificate
+from cms.services.d1.access import ClientCertificate, read_certificate
 from cms.settings import Settings
 
 BODY_BYTES_MAX: Final = 16 * 1024

@@ -50,7 +50,7 @@ class AdminError(Exception):
     """The database refused an operator's change; the message says which rule, never a value."""
 
 
-class DatabaseAway(AdminError):
+class DatabaseUnavailable(AdminError):
     """The database cannot be reached, or went away; what was not committed is not stored."""
 
 
@@ -69,7 +69,7 @@ def transaction(url: str) -> Iterator[Database]:
     """Open a transaction that is committed when the block ends well; it may commit on the way.
 
     Raises:
-        DatabaseAway: the database cannot be reached, or went away.
+        DatabaseUnavailable: the database cannot be reached, or went away.
         AdminError: it has no tables yet, or it cannot hold a value.
     """
     try:
@@ -77,7 +77,7 @@ def transaction(url: str) -> Iterator[Database]:
             yield database
             database.commit()
     except OperationalError:
-        raise DatabaseAway("the database is away") from None
+        raise DatabaseUnavailable("the database is away") from None
     except DataError:
         raise AdminError("a value does not fit its column") from None
     except ProgrammingError as error:
@@ -174,12 +174,12 @@ def unblock_card(database: Database, card: CardRef) -> None:
     _audit(database, card.issuer_id, "card.unblock", card.card_id)
 
 
-def mark_produced(database: Database, card: CardRef) -> None:
-    """Note that a card is produced: from now on the pincontrol face sets no PIN of it."""
+def mark_personalised(database: Database, card: CardRef) -> None:
+    """Note that a card is personalised: from now on the pincontrol face sets no PIN of it."""
     key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
     row(database, cards, **key)
-    database.execute(update(cards).filter_by(**key).values(produced=True))
-    _audit(database, card.issuer_id, "card.produced", card.card_id)
+    database.execute(update(cards).filter_by(**key).values(personalised=True))
+    _audit(database, card.issuer_id, "card.personalised", card.card_id)
 
 
 def cards_with_values(

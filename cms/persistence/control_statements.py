@@ -102,7 +102,9 @@ def _left() -> ColumnElement[int]:
 
 
 def _unspent(token: Any) -> ColumnElement[bool]:  # noqa: ANN401 - columns, or those of an alias
-    return and_(token.spent_at.is_(None), token.ended_at.is_(None), token.expires_at > func.now())
+    return and_(
+        token.consumed_at.is_(None), token.ended_at.is_(None), token.expires_at > func.now()
+    )
 
 
 _newer_live = (
@@ -122,7 +124,7 @@ _newer_live = (
 )
 """How many newer tokens of the same card, purpose and client are live."""
 
-# Counted again when a token is spent: two that were issued at once did not see one another.
+# Counted again when a token is consumed: two that were issued at once did not see one another.
 _OF_THE_NEWEST: Final = _newer_live < literal(LIVE_MAX, Integer)
 _UNCHANGED: Final = exists().where(
     cards.c.issuer_id == _token.issuer_id,
@@ -143,7 +145,7 @@ _LIVE_SESSION: Final = and_(_THIS_SESSION, _UNCHANGED)
 
 
 # A lock shows the row as it is, whatever the rest of the statement sees.
-_card = select(cards.c.issuer_id, cards.c.card_id, cards.c.counter, cards.c.produced).where(
+_card = select(cards.c.issuer_id, cards.c.card_id, cards.c.counter, cards.c.personalised).where(
     THIS_CARD
 )
 _locked = _card.with_for_update(key_share=True).cte("card")
@@ -244,15 +246,15 @@ IS_ORIGIN: Final = compiled(
 """One row: whether an app in service registered this origin."""
 
 
-def _show(spent: CTE, reason: ColumnElement[str]) -> Statement:
-    """Read the cards of tokens that are *spent* for seeing a PIN, and audit each that has one."""
+def _show(consumed: CTE, reason: ColumnElement[str]) -> Statement:
+    """Read the cards of the tokens that are *consumed*, and audit each PIN that is shown."""
     allowed = (
-        and_(spent.c.face == face.value, in_state(states[Verb.GET_PIN]))
+        and_(consumed.c.face == face.value, in_state(states[Verb.GET_PIN]))
         for face, states in STATES.items()
     )
     shown = (
         select(
-            *spent.c,
+            *consumed.c,
             cards.c.state,
             cards.c.pin_type,
             cards.c.counter.label("card_counter"),
@@ -263,7 +265,7 @@ def _show(spent: CTE, reason: ColumnElement[str]) -> Statement:
         )
         .join(
             cards,
-            and_(cards.c.issuer_id == spent.c.issuer_id, cards.c.card_id == spent.c.card_id),
+            and_(cards.c.issuer_id == consumed.c.issuer_id, cards.c.card_id == consumed.c.card_id),
         )
         .cte("shown")
     )
@@ -291,11 +293,11 @@ def _show(spent: CTE, reason: ColumnElement[str]) -> Statement:
 
 _WITH_SESSION: Final = cast(bindparam("session_hash", type_=LargeBinary), LargeBinary)
 _over = _WITH_SESSION.is_(None)
-BURN: Final = _show(
+CONSUME: Final = _show(
     control_tokens.update()
     .where(_LIVE_FOR_THIS)
     .values(
-        spent_at=func.now(),
+        consumed_at=func.now(),
         session_hash=_WITH_SESSION,
         session_expires_at=case((_over, null()), else_=func.now() + _of_face(SESSION_SECONDS)),
         session_ends_at=case((_over, null()), else_=func.now() + _seconds(SESSION_SECONDS_MAX)),
@@ -326,7 +328,7 @@ OPEN: Final = compiled(
     control_tokens.update()
     .where(_LIVE_FOR_THIS)
     .values(
-        spent_at=func.now(),
+        consumed_at=func.now(),
         session_hash=bindparam("session_hash", type_=LargeBinary),
         session_expires_at=func.now() + _of_face(SESSION_SECONDS),
         session_ends_at=func.now() + _seconds(SESSION_SECONDS_MAX),
@@ -376,7 +378,7 @@ _session = (
         _THIS_SESSION,
         _token.counter == bindparam("counter_read", type_=BigInteger),
         _token.purpose == Purpose.SET.value,
-        or_(_token.face != Face.PINCONTROL.value, not_(_locked.c.produced)),
+        or_(_token.face != Face.PINCONTROL.value, not_(_locked.c.personalised)),
     )
     .with_for_update(of=control_tokens)
     .cte("session")
@@ -407,7 +409,7 @@ PLASTIC: Final = compiled(
         cards.c.issuer_id,
         cards.c.card_id,
         cards.c.state,
-        cards.c.produced,
+        cards.c.personalised,
         cards.c.pin_type,
     ).where(matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.plastic_id, "plastic_id"))
 )

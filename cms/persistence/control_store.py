@@ -1,6 +1,5 @@
 """Control tokens and page sessions in the database: each call is one statement, one commit."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg.errors import UniqueViolation
@@ -16,22 +15,18 @@ from cms.domain.control import (
     Plastic,
     Purpose,
 )
+from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
 from cms.persistence import control_statements as statements
-from cms.persistence.store import Actor, CardToChange, CardToRead, Row, Store
+from cms.persistence.store import Row, Store
 from cms.persistence.tables import sealed_columns
 from hsm.port import CardRef, PinBlockType, SealedChange
 
 
-@dataclass(frozen=True, slots=True)
-class Burned:
-    """What a burnt token was good for, and its card as it was in that moment."""
-
-    grant: Grant
-    card: CardToRead
-
-
 class ControlStore:
-    """The same pool as *store*; every method raises ``TryLater`` when the database is away."""
+    """The same pool as *store*.
+
+    Every method raises ``ServiceUnavailable`` when the database is unavailable.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -69,20 +64,20 @@ class ControlStore:
         """Tell whether an app in service registered this origin."""
         return await self._store.one(statements.IS_ORIGIN, origin=origin) == (True,)
 
-    async def burn(
+    async def consume(
         self,
         token_hash: bytes,
         purpose: Purpose,
         face: Face,
         actor: Actor,
         session_hash: bytes | None = None,
-    ) -> Burned | None:
-        """Spend a live token and read its card; a PIN that may be handed out is audited.
+    ) -> ConsumedToken | None:
+        """Consume a live token and read its card; a PIN that may be handed out is audited.
 
         With *session_hash* a session begins.
         """
         row = await self._store.one(
-            statements.BURN,
+            statements.CONSUME,
             token_hash=token_hash,
             session_hash=session_hash,
             purpose=purpose.value,
@@ -90,10 +85,12 @@ class ControlStore:
             actor=actor.client_id,
             correlation_id=actor.correlation_id,
         )
-        return None if row is None else _burned(row)
+        return None if row is None else _consumed(row)
 
-    async def end_with_text(self, session_hash: bytes, face: Face, actor: Actor) -> Burned | None:
-        """End a live session for seeing a PIN and read its card; audited as :meth:`burn`."""
+    async def end_with_text(
+        self, session_hash: bytes, face: Face, actor: Actor
+    ) -> ConsumedToken | None:
+        """End a live session for seeing a PIN and read its card; audited as :meth:`consume`."""
         row = await self._store.one(
             statements.END_WITH_TEXT,
             session_hash=session_hash,
@@ -101,20 +98,20 @@ class ControlStore:
             actor=actor.client_id,
             correlation_id=actor.correlation_id,
         )
-        return None if row is None else _burned(row)
+        return None if row is None else _consumed(row)
 
     async def plastic(self, issuer_id: str, plastic_id: str) -> Plastic | None:
         """Read a card by its plastic id."""
         row = await self._store.one(statements.PLASTIC, issuer_id=issuer_id, plastic_id=plastic_id)
         if row is None:
             return None
-        issuer_id, card_id, state, produced, pin_type = row
-        return Plastic(issuer_id, card_id, CardState(state), produced, pin_type)
+        issuer_id, card_id, state, personalised, pin_type = row
+        return Plastic(issuer_id, card_id, CardState(state), personalised, pin_type)
 
     async def open(
         self, token_hash: bytes, session_hash: bytes, purpose: Purpose, face: Face
     ) -> tuple[int, Grant] | None:
-        """Spend a live token for a session; tell how many seconds it has."""
+        """Consume a live token for a session; tell how many seconds it has."""
         row = await self._store.one(
             statements.OPEN,
             token_hash=token_hash,
@@ -192,14 +189,14 @@ class ControlStore:
         )
 
 
-def _burned(row: Row) -> Burned:
+def _consumed(row: Row) -> ConsumedToken:
     *grant, state, pin_type, counter, newest, sealed_pan, sealed_pin = row
     read = CardToRead(
         CardState(state),
         None if pin_type is None else PinBlockType(pin_type),
         *(counter, newest, sealed_pan, sealed_pin),
     )
-    return Burned(_grant(tuple(grant)), read)
+    return ConsumedToken(_grant(tuple(grant)), read)
 
 
 def _grant(row: Row) -> Grant:

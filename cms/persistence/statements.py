@@ -121,15 +121,15 @@ READ_FOR_SET: Final = compiled(
         _KNOWN,
         _REFUSED,
         func.coalesce(_LIMITED, False),
-        cards.c.produced,
-        cards.c.sequence_number,
+        cards.c.personalised,
+        cards.c.psn,
         cards.c.expiry,
     ).where(THIS_CARD)
 )
 """One row, or none where there is no such card.
 
 State, counter, sealed PAN, whether the request key is known, whether the card and whether the
-client has failed with SECCOS too often, whether it is produced, card sequence number, expiry.
+client has failed with SECCOS too often, whether it is personalised, PSN, expiry.
 """
 
 
@@ -275,7 +275,7 @@ _activated = (
     cards.update()
     .where(THIS_CARD, cards.c.state == literal(CardState.INACTIVE.value, String))
     # Whoever activates a physical card has it in hand.
-    .values(state=CardState.ACTIVE.value, produced=True)
+    .values(state=CardState.ACTIVE.value, personalised=True)
     .returning(cards.c.issuer_id, cards.c.card_id)
     .cte("activated")
 )
@@ -290,7 +290,7 @@ _activate_audit = (
 ACTIVATE: Final = compiled(
     select(cards.c.state).where(THIS_CARD).add_cte(_activated, _activate_audit)
 )
-"""One row: the state before. An inactive card is active, and produced, afterwards."""
+"""One row: the state before. An inactive card is active, and personalised, afterwards."""
 
 REFUSE: Final = compiled(
     audit_events.insert().from_select(

@@ -4,8 +4,6 @@ No transaction is held between two calls, and none while the vault works.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import psycopg
@@ -13,7 +11,8 @@ from psycopg.errors import UniqueViolation
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from cms.domain.cards import CardState
-from cms.domain.errors import TryLater
+from cms.domain.errors import ServiceUnavailable
+from cms.domain.records import Actor, CardToChange, CardToRead, Client, IssuerRecord
 from cms.persistence import statements
 from cms.persistence.statements import Statement
 from cms.persistence.tables import sealed_columns
@@ -24,8 +23,6 @@ from hsm.port import (
     PinBlockType,
     SealedChange,
     SealedConfig,
-    SealedPan,
-    SealedPin,
 )
 
 POOL_CONNECTIONS_MAX: Final = 8
@@ -33,7 +30,7 @@ WAIT_SECONDS_MAX: Final = 2.0
 RECONNECT_SECONDS: Final = 1.0
 """The pool doubles its pauses for this long; then whoever wants a connection has it try anew.
 
-Its default, five minutes, lets it sit out minutes after a database that was away came back.
+Its default, five minutes, lets it sit out minutes after a database that was unavailable came back.
 """
 STATEMENT_TIMEOUT_OPTION: Final = "-c statement_timeout=2000"
 DURABLE: Final = ("on", "on")
@@ -41,75 +38,11 @@ DURABLE: Final = ("on", "on")
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who asks, for the audit: a client of an issuer and its correlation id."""
-
-    client_id: str
-    correlation_id: str
-    audit_user: str | None = None
-    """Who asked at the client, in the client's words."""
-    error_id: str | None = None
-    """What the client is told to name a refusal by."""
-
-
-@dataclass(frozen=True, slots=True)
-class CardToChange:
-    """What a PIN change needs to know of a card, and of the client that asks for it."""
-
-    state: CardState
-    counter: int
-    sealed_pan: SealedPan
-    request_known: bool
-    seccos_refused: bool
-    """The card's SECCOS PINs failed too often."""
-    client_limited: bool
-    """The client's SECCOS PINs failed too often."""
-    facts: CardFacts
-    produced: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CardToRead:
-    """What handing out a PIN needs to know of a card; *newest* is the last counter in history."""
-
-    state: CardState
-    pin_type: PinBlockType | None
-    counter: int
-    newest: int
-    sealed_pan: SealedPan
-    sealed_pin: SealedPin | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClientRow:
-    """A client that may call, as registered."""
-
-    client_id: str
-    auth: str
-    secret_hash: str | None
-    certificate_subjects: Sequence[str]
-    redirect_origins: Sequence[str] = ()
-    embed_origins: Sequence[str] = ()
-    failure_image_status: int = 410
-    frame_key: str | None = None
-    show_button: bool = True
-    hide_seconds: int = 30
-    view_style: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class IssuerRow:
-    """An issuer in service, its clients, and its configuration, one of each kind."""
-
-    clients: Sequence[ClientRow]
-    config: Mapping[ConfigKind, SealedConfig]
-
-
 class Store:
     """One connection pool of a process.
 
-    Every method raises :class:`cms.domain.errors.TryLater` when the database is away.
+    Every method raises :class:`cms.domain.errors.ServiceUnavailable` when the database is
+    unavailable.
     """
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
@@ -151,7 +84,7 @@ class Store:
         row = await self.one(statements.DURABILITY)
         return row is not None and row[:2] == DURABLE and row[2] not in ("off", "local")
 
-    async def read_issuer(self, issuer_id: str) -> IssuerRow | None:
+    async def read_issuer(self, issuer_id: str) -> IssuerRecord | None:
         """Read an issuer with its clients and configuration; None when unknown or suspended."""
         state = await self.one(statements.READ_ISSUER, issuer_id=issuer_id)
         if state != ("active",):
@@ -159,8 +92,8 @@ class Store:
         clients = await self._all(statements.READ_CLIENTS, issuer_id=issuer_id)
         configs = await self._all(statements.READ_CONFIG, issuer_id=issuer_id)
         sealed = [_sealed_config(*row) for row in configs]
-        return IssuerRow(
-            [ClientRow(*row) for row in clients],
+        return IssuerRecord(
+            [Client(*row) for row in clients],
             {config.kind: config for config in sealed},
         )
 
@@ -177,10 +110,10 @@ class Store:
         )
         if row is None:
             return None
-        state, counter, sealed_pan, known, refused, limited, produced, *facts = row
+        state, counter, sealed_pan, known, refused, limited, personalised, *facts = row
         return CardToChange(
             *(CardState(state), counter, sealed_pan, known, refused, limited),
-            *(CardFacts(*facts), produced),
+            *(CardFacts(*facts), personalised),
         )
 
     async def change_pin(
@@ -302,7 +235,7 @@ class Store:
                 return await cursor.fetchall() if fetch else []
         except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TooManyRequests):
             self._discard_dead()
-            raise TryLater from None
+            raise ServiceUnavailable from None
 
     def _discard_dead(self) -> None:
         """Have the pool try its idle connections: one that broke is seldom the only one."""

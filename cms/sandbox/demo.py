@@ -15,13 +15,24 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.request import urlopen
 
-from cms.sandbox import d1_seccos, hosted_client, pincontrol_client, pki
-from cms.sandbox.d1_client import D1Client, D1Error, load
-from cms.sandbox.host_page import HostPage
-from cms.sandbox.hosted_client import HostedClient, HostedError
-from cms.sandbox.identity_provider import IdentityProvider
-from cms.sandbox.pincontrol_client import PinControlClient, PinControlError
-from cms.sandbox.postgres import Postgres, PostgresError, exit_on_sigterm
+from cms.sandbox.machine import pki
+from cms.sandbox.machine.postgres import Postgres, PostgresError, exit_on_sigterm
+from cms.sandbox.machine.softhsm import SoftHsm, SoftHsmError
+from cms.sandbox.partners import d1_seccos, hosted_client, pincontrol_client
+from cms.sandbox.partners.d1_client import D1Client, D1Error, load
+from cms.sandbox.partners.host_page import HostPage
+from cms.sandbox.partners.hosted_client import HostedClient, HostedError
+from cms.sandbox.partners.identity_provider import IdentityProvider
+from cms.sandbox.partners.pincontrol_client import PinControlClient, PinControlError
+from cms.sandbox.partners.transcript import (
+    Step,
+    TranscriptError,
+    hosted_transcript,
+    pincontrol_transcript,
+    seccos_transcript,
+    transcript,
+)
+from cms.sandbox.partners.verification_host import ExportError, kinds_by_card
 from cms.sandbox.set_up import (
     ACCESS_TOKEN,
     AUDIENCE,
@@ -29,7 +40,7 @@ from cms.sandbox.set_up import (
     CARDHOLDER_CARD,
     HOST_KEY,
     ISSUERS,
-    PRODUCED_CARD,
+    PERSONALISED_CARD,
     ROOT,
     SANDBOX,
     SECCOS_CARD,
@@ -46,16 +57,6 @@ from cms.sandbox.set_up import (
     write_environment,
     write_sandbox,
 )
-from cms.sandbox.softhsm import SoftHsm, SoftHsmError
-from cms.sandbox.transcript import (
-    Step,
-    TranscriptError,
-    hosted_transcript,
-    pincontrol_transcript,
-    seccos_transcript,
-    transcript,
-)
-from cms.sandbox.verification_host import ExportError, kinds_by_card
 
 READY_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 10.0
@@ -235,7 +236,7 @@ Try next, in another terminal of this directory (. .venv/bin/activate):
                                              set it as "PIN 3DES Seccos"; that is never read back
   python -m cms audit list demobank01        what the issuer sees of it
   python -m cms cards state demobank01 card-0002 blocked
-  python -m cms cards show demobank01 {PRODUCED_CARD}
+  python -m cms cards show demobank01 {PERSONALISED_CARD}
                                              "cards produced" was run for it, so that pincontrol
                                              only shows its PIN
   python -m hsm list                         the keys, all inside the token

@@ -17,10 +17,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
-from cms.sandbox import host_page, identity_provider, pki
-from cms.sandbox.d1_client import encrypt, iso0_block
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine import pki
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
+from cms.sandbox.partners import host_page, identity_provider
+from cms.sandbox.partners.d1_client import encrypt, iso0_block
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 VAR: Final = ROOT / "var"
@@ -47,11 +48,11 @@ TRANSCRIPT_CARD: Final = "card-0003"
 SECCOS_CARD: Final = "card-0004"
 #: Its PIN goes through all faces.
 CARDHOLDER_CARD: Final = "card-0001"
-PRODUCED_CARD: Final = "card-0002"
+PERSONALISED_CARD: Final = "card-0002"
 #: The names of cards at the pincontrol face.
 PLASTIC_IDS: Final[Mapping[str, str]] = {
     CARDHOLDER_CARD: "90000000000001",
-    PRODUCED_CARD: "90000000000002",
+    PERSONALISED_CARD: "90000000000002",
 }
 #: The identity provider's name for the holder of ``CARDHOLDER_CARD``.
 CARDHOLDER: Final = "cardholder-0001"
@@ -105,7 +106,7 @@ def set_up(postgres: Postgres) -> None:
         for kind, body in _configurations(issuer).items():
             _load_config(issuer, kind, body)
         _import_cards(issuer, intake)
-    _command("cms", "cards", "produced", ISSUERS[0], PRODUCED_CARD)
+    _command("cms", "cards", "personalised", ISSUERS[0], PERSONALISED_CARD)
     _write(SET_UP_KIND, KIND + "\n")
 
 
@@ -130,7 +131,7 @@ def register_clients(page_port: int) -> None:
 
 
 def _is_client(name: str) -> bool:
-    from cms.cli import main as cms_main  # noqa: PLC0415 - the service's side, as in _command
+    from cms.operator.cli import main as cms_main  # noqa: PLC0415 - the service's side, as in _command
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         return cms_main(("clients", "show", ISSUERS[0], name)) == 0
@@ -141,7 +142,7 @@ def _share_keys(issuer: str) -> None:
 
     The block-protection key exists here only as long as this takes.
     """
-    from cms.sandbox import partner_keys  # noqa: PLC0415 - a second run does not need it
+    from cms.sandbox.partners import partner_keys  # noqa: PLC0415 - a second run does not need it
 
     kbpk = secrets.token_bytes(partner_keys.AES_KEY_BYTES)
     first, second = partner_keys.components(kbpk)
@@ -213,7 +214,7 @@ def _import_cards(issuer: str, intake: Mapping[str, str]) -> None:
             "cardId": card_id,
             "panJwe": encrypt({"pan": card["pan"]}, intake),
             "expiry": EXPIRY_MONTH + EXPIRY_YEAR,
-            "sequenceNumber": SEQUENCE_NUMBERS.get(card_id, 0),
+            "psn": SEQUENCE_NUMBERS.get(card_id, 0),
             "state": "inactive" if card_id == TRANSCRIPT_CARD else "active",
         }
         if issuer == ISSUERS[0] and card_id in PLASTIC_IDS:
@@ -221,7 +222,7 @@ def _import_cards(issuer: str, intake: Mapping[str, str]) -> None:
             block = iso0_block(a_pin(), card["pan"])
             row |= {
                 "plasticId": PLASTIC_IDS[card_id],
-                "produced": False,
+                "personalised": False,
                 "encryptedPinBlock": encrypt({"pinBlock": block}, issuer_jwk()),
             }
             if card_id == CARDHOLDER_CARD:
@@ -234,7 +235,7 @@ def _import_cards(issuer: str, intake: Mapping[str, str]) -> None:
 
 def _command(package: str, *words: str, quiet: bool = False) -> str:
     """Run ``python -m PACKAGE …`` inside this process, show it, and return what it printed."""
-    from cms.cli import main as cms_main  # noqa: PLC0415 - a second run does not need it
+    from cms.operator.cli import main as cms_main  # noqa: PLC0415 - a second run does not need it
     from hsm.__main__ import main as hsm_main  # noqa: PLC0415
 
     print(f"$ python -m {package} {shlex.join(words)}")
@@ -329,14 +330,14 @@ def write_sandbox(page_port: int) -> None:
             "frameKey": _frame_key(page_port),
             "auditUser": AUDIT_USER,
             "issuerId": first,
-            "producedPlasticId": PLASTIC_IDS[PRODUCED_CARD],
+            "producedPlasticId": PLASTIC_IDS[PERSONALISED_CARD],
             "unproducedPlasticId": PLASTIC_IDS[CARDHOLDER_CARD],
         },
         "seccos": {
             "issuerId": first,
             "cardId": SECCOS_CARD,
             "pan": pan_of(SECCOS_CARD),
-            "sequenceNumber": SEQUENCE_NUMBERS[SECCOS_CARD],
+            "psn": SEQUENCE_NUMBERS[SECCOS_CARD],
             "expiry": EXPIRY_YEAR + EXPIRY_MONTH,
             "profile": _sealed_body(first, "seccos"),
             "keysFile": _relative(SECCOS_KEYS),

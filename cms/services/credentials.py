@@ -9,8 +9,8 @@ from typing import Final
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from cms.persistence.store import ClientRow
-from cms.services.kept import Kept
+from cms.domain.records import Client
+from cms.services.cache import TtlCache
 
 KEPT_SECONDS: Final = 300.0
 ARGON2_AT_ONCE_MAX: Final = 2
@@ -25,15 +25,15 @@ class Credentials:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._kept = Kept[bytes, bool](now)
+        self._kept = TtlCache[bytes, bool](now)
         self._key = secrets.token_bytes(32)
         self._argon2 = asyncio.Semaphore(ARGON2_AT_ONCE_MAX)
 
-    def knows(self, client: ClientRow | None, secret: str) -> bool:
+    def knows(self, client: Client | None, secret: str) -> bool:
         """Tell whether this secret of *client* was verified less than 5 minutes ago."""
         return self._kept.get(self._name(_hash_of(client), secret)) is not None
 
-    async def verify(self, client: ClientRow | None, secret: str) -> bool:
+    async def verify(self, client: Client | None, secret: str) -> bool:
         """Verify a secret; None, a client that does not exist, takes as long as any other."""
         if self.knows(client, secret):
             return True
@@ -49,7 +49,7 @@ class Credentials:
         return hmac.digest(self._key, credential, "sha256")
 
 
-def _hash_of(client: ClientRow | None) -> str:
+def _hash_of(client: Client | None) -> str:
     return client.secret_hash if client and client.secret_hash else NOBODY
 
 

@@ -9,7 +9,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from cms.persistence.store import ClientRow, IssuerRow, Store
+from cms.domain.records import Client, IssuerRecord
+from cms.persistence.store import Store
 from hsm.config import WireProfile, parse_body
 from hsm.errors import ConfigRefused
 from hsm.port import ISSUER_ID_CHARS, ConfigKind, VaultConfig
@@ -23,7 +24,7 @@ class Issuer:
     """An issuer in service."""
 
     issuer_id: str
-    clients: dict[str, ClientRow]
+    clients: dict[str, Client]
     config: VaultConfig
     wire: WireProfile
 
@@ -51,7 +52,7 @@ class Directory:
         return issuer
 
 
-def _issuer(issuer_id: str, row: IssuerRow) -> Issuer:
+def _issuer(issuer_id: str, row: IssuerRecord) -> Issuer:
     clients = {client.client_id: client for client in row.clients}
     return Issuer(issuer_id, clients, row.config, _wire(row.config))
 

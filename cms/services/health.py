@@ -4,9 +4,9 @@ import asyncio
 import logging
 from typing import Final
 
-from cms.domain.errors import TryLater
+from cms.domain.errors import ServiceUnavailable
 from cms.persistence.store import Store
-from hsm.lane import Lane
+from hsm.worker_thread import WorkerThread
 
 PAUSE_SECONDS: Final = 5.0
 PAUSE_SECONDS_UNREADY: Final = 1.0
@@ -20,15 +20,15 @@ class NotDurable(Exception):
 class Health:
     """The state of the vault and the database as this process last saw it."""
 
-    def __init__(self, lane: Lane, store: Store) -> None:
-        self.lane = lane
+    def __init__(self, worker_thread: WorkerThread, store: Store) -> None:
+        self.worker_thread = worker_thread
         self.store = store
         self.database = False
 
     @property
     def vault(self) -> bool:
         """Whether the token answered its last heartbeat and nothing is stuck."""
-        return self.lane.ready
+        return self.worker_thread.ready
 
     @property
     def ready(self) -> bool:
@@ -41,17 +41,17 @@ class Health:
         Raises:
             NotDurable: the database answers, and does not keep what it commits.
         """
-        await self.lane.check()
+        await self.worker_thread.check()
         try:
             self.database = await self.store.is_durable()
-        except TryLater:
+        except ServiceUnavailable:
             self.database = False
         else:
             if not self.database:
                 raise NotDurable
 
     async def beat(self) -> None:
-        """Keep asking, more often while something is away."""
+        """Keep asking, more often while something is unavailable."""
         while True:
             await asyncio.sleep(PAUSE_SECONDS if self.ready else PAUSE_SECONDS_UNREADY)
             try:

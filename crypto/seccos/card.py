@@ -3,7 +3,7 @@
 NOT PUBLIC: OUR DESIGN, after IBM CCA, "DK PIN methods" (card_p_data and card_t_data)::
 
     PAN   ASCII digits
-    CDp   card data that stays, by default the sequence number in 2 bytes
+    CDp   card data that stays, by default the PSN in 2 bytes
     CDt   card data that changes, by default the expiry as YYMM in BCD, then the counter
 """
 
@@ -24,10 +24,10 @@ _YYMM: Final = re.compile("[0-9]{2}(?:0[1-9]|1[0-2])")
 
 @dataclass(frozen=True, slots=True)
 class CardData:
-    """A card: PAN, card sequence number 0 to 99, expiry as YYMM.
+    """A card: PAN, PSN 0 to 99, expiry as YYMM.
 
     Raises:
-        CardDataError: sequence number or expiry are anything else.
+        CardDataError: PSN or expiry are anything else.
     """
 
     pan: Pan

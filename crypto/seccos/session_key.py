@@ -2,7 +2,7 @@
 
 NOT PUBLIC: OUR DESIGN, out of EMV 4.3, Book 2, A1::
 
-    card key      from the issuer's master key, PAN and sequence number, option A
+    card key      from the issuer's master key, PAN and PSN, option A
     session key   from the card key, R = counter, 2 bytes big-endian ‖ 6 zero bytes
 """
 

@@ -59,7 +59,7 @@ def upgrade() -> None:
         sa.Column("sealed_pan", sa.LargeBinary(), nullable=False),
         sa.Column("last_four", sa.String(4), nullable=False),
         sa.Column("expiry", sa.String(4), nullable=False, comment="MMYY"),
-        sa.Column("sequence_number", sa.SmallInteger(), nullable=False),
+        sa.Column("psn", sa.SmallInteger(), nullable=False),
         sa.Column("sealed_pin", sa.LargeBinary()),
         sa.Column("pin_type", sa.String(10), comment="the form in which the PIN came"),
         sa.Column("pin_changed_at", sa.DateTime(timezone=True)),

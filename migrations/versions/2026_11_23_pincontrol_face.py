@@ -22,10 +22,10 @@ def upgrade() -> None:
         sa.Column("plastic_id", sa.String(38), comment="a number without leading zeros"),
     )
     op.add_column(
-        "cards", sa.Column("produced", sa.Boolean(), server_default="false", nullable=False)
+        "cards", sa.Column("personalised", sa.Boolean(), server_default="false", nullable=False)
     )
-    # A card that was in service was produced.
-    op.execute("UPDATE cards SET produced = true WHERE state <> 'inactive'")
+    # A card that was in service was personalised.
+    op.execute("UPDATE cards SET personalised = true WHERE state <> 'inactive'")
     op.create_unique_constraint(None, "cards", ["issuer_id", "plastic_id"])
     for column in (
         sa.Column("frame_key", sa.String(64), comment="starts with the issuer id"),
@@ -60,7 +60,7 @@ def downgrade() -> None:
     for table, names in (
         ("audit_events", ("audit_user", "error_id")),
         ("clients", ("frame_key", "show_button", "hide_seconds", "view_style")),
-        ("cards", ("plastic_id", "produced")),
+        ("cards", ("plastic_id", "personalised")),
     ):
         for name in names:
             op.drop_column(table, name)

@@ -70,7 +70,7 @@ def test_sql_is_written_in_persistence_only() -> None:
     }
     # The sandbox's Postgres runner asks the server it started whether it is up.
     assert {path for path in modules if not path.startswith("cms/persistence/")} == {
-        "cms/sandbox/postgres.py"
+        "cms/sandbox/machine/postgres.py"
     }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.vault import Vault
 from tests.browser.control_site import ControlSite
 from tests.browser.pin_site import PinSite, serving

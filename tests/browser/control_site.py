@@ -15,15 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cms.faces.page.messages import negotiate
-from cms.faces.page.render import (
+from cms.faces.cardholder.page.messages import negotiate
+from cms.faces.cardholder.page.render import (
     ControlPage,
     control_page,
     ended_headers,
     ended_page,
     page_headers,
 )
-from cms.faces.page.style import ViewStyle
+from cms.faces.cardholder.page.style import ViewStyle
 from crypto.pin_image import ImageStyle, render
 from crypto.types import Pin
 from tests.browser.pin_site import NONCE, PINS, PinSite, sid_of

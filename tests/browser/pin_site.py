@@ -26,11 +26,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from cms.faces.page.assets import ASSETS
-from cms.faces.page.messages import negotiate
-from cms.faces.page.render import ended_headers, ended_page, page_headers, set_page
-from cms.faces.page.style import PageStyle
-from cms.sandbox import pki
+from cms.faces.cardholder.page.assets import ASSETS
+from cms.faces.cardholder.page.messages import negotiate
+from cms.faces.cardholder.page.render import ended_headers, ended_page, page_headers, set_page
+from cms.faces.cardholder.page.style import PageStyle
+from cms.sandbox.machine import pki
 from crypto.pinblock import iso1
 from crypto.types import PinBlock
 

@@ -26,13 +26,13 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from cms.persistence import admin
-from cms.sandbox import identity_provider, pki
-from cms.sandbox.identity_provider import IdentityProvider
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine import pki
+from cms.sandbox.machine.softhsm import SoftHsm
+from cms.sandbox.partners import identity_provider
+from cms.sandbox.partners.identity_provider import IdentityProvider
 from crypto.pin_image import ImageStyle, MessageKind, render_message
 from hsm.port import ConfigKind
 from hsm.vault import Vault
-from tests.bank import SECRET, config, open_bank, run_sql, secret_hash
 from tests.deployment import (
     ROOT,
     Deployment,
@@ -42,6 +42,7 @@ from tests.deployment import (
     free_ports,
     wait_for,
 )
+from tests.issuer_records import SECRET, config, open_issuer, run_sql, secret_hash
 
 PINS = "https://pins.issuer.test"
 PIN_URL, FRAME_URL = f"{PINS}/pincontrol/pin", f"{PINS}/pincontrol/frame"
@@ -141,11 +142,11 @@ class RealSite:
     def pin(self, card_id: str = CARD) -> str:
         """A card's PIN, as D1 reads it."""
         with self.d1.client() as d1:
-            return d1.get_pin(card_id, self.d1.bank.pans[card_id])
+            return d1.get_pin(card_id, self.d1.sample_issuer.pans[card_id])
 
     def set_pin(self, pin: str, card_id: str = CARD) -> None:
         with self.d1.client() as d1:
-            d1.set_pin(card_id, pin, self.d1.bank.pans[card_id])
+            d1.set_pin(card_id, pin, self.d1.sample_issuer.pans[card_id])
 
     def get(self, path: str) -> httpx.Response:
         """Ask the service without a browser."""
@@ -179,12 +180,12 @@ class RealSite:
         )
 
     def produce(self, card_id: str) -> None:
-        """Note that a card is produced, as the bank's operator does."""
+        """Note that a card is personalised, as the bank's operator does."""
         with admin.transaction(self.database_url) as database:
-            admin.mark_produced(database, self.d1.bank.card(card_id))
+            admin.mark_personalised(database, self.d1.sample_issuer.card(card_id))
 
     def newest(self) -> tuple[bool, str | None]:
-        """Whether the newest token is spent, and how its use ended."""
+        """Whether the newest token is consumed, and how its use ended."""
         (row,) = run_sql(
             self.database_url,
             "SELECT spent_at IS NOT NULL, end_reason FROM control_tokens"
@@ -365,7 +366,7 @@ def real_site(
             identity_jwks_url=provider.jwks_url,
         )
         d1 = prepared.enrol(vault, BANK)
-        open_bank(
+        open_issuer(
             *(database_url, vault, LONG_BANK),
             policy={"length_min": 12, "length_max": 12, "text_reveal": True},
         )

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, ViewportSize, expect
 
-from cms.faces.page.messages import LANGUAGES, MESSAGES
-from cms.faces.page.style import ViewStyle
+from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
+from cms.faces.cardholder.page.style import ViewStyle
 from crypto.pin_image import Colour
 from tests.browser.control_site import ControlSite, browse
 from tests.browser.test_set_page_looks import findings, shoot, too_wide

@@ -322,7 +322,7 @@ def test_a_page_that_the_browser_kept_is_ended_and_the_app_is_told(
     assert calls(page) == FAILED
 
 
-def test_a_submission_is_answered_though_the_page_was_away(
+def test_a_submission_is_answered_though_the_page_was_unavailable(
     page: Page, control: ControlSite
 ) -> None:
     control.hold.clear()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from cms.faces.page.style import ViewStyle
+from cms.faces.cardholder.page.style import ViewStyle
 from crypto.pin_image import Colour
 from tests.browser.control_site import APPS, CONTROL_ID, ControlSite, browse, calls, event
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Page, Playwright, Request, Route, expect
 
-from tests.bank import run_sql
 from tests.browser.conftest import options
 from tests.browser.control_site import APPS, calls, event
 from tests.browser.real_site import (
@@ -31,6 +30,7 @@ from tests.browser.test_real_frames import received, refused
 from tests.browser.test_real_page import history
 from tests.browser.test_real_profile import PNG, holding, written
 from tests.browser.test_set_page_looks import findings
+from tests.issuer_records import run_sql
 
 VIEW, SET = "VIEW_PIN", "SET_PIN"
 VALID, INVALID = event("pin_valid", True), event("pin_valid", False)
@@ -414,7 +414,7 @@ def test_an_id_that_is_over_before_its_page_asks_is_an_error(
     assert real.newest() == (False, None)
 
 
-def test_a_card_that_is_produced_meanwhile_keeps_its_pin(page: Page, real: RealSite) -> None:
+def test_a_card_that_is_personalised_meanwhile_keeps_its_pin(page: Page, real: RealSite) -> None:
     browse(page, real.control_id(SET, SECOND_PLASTIC))
     fields(page)
     real.produce(SECOND_CARD)
@@ -519,12 +519,12 @@ def test_nothing_of_a_pin_is_left_in_the_profile(
     files = written(tmp_path)
     assert "History" in holding(files, marker)
     assert "History" in holding(files, PIN_URL)
-    kept = holding(files, PNG)
-    assert kept == holding(files, real.apps.image)
-    assert len(kept) == 1
+    cached = holding(files, PNG)
+    assert cached == holding(files, real.apps.image)
+    assert len(cached) == 1
     for secret in (image[-20:-12], LONG_PIN, digits, *sessions):
         assert holding(files, secret) == []
-    # A browser may have noted the forms before their pages could run: what is left is spent.
+    # A browser may have noted the forms before their pages could run: what is left is consumed.
     (live,) = run_sql(
         real.database_url,
         "SELECT count(*) FROM control_tokens WHERE client_id = %s AND spent_at IS NULL",

@@ -38,7 +38,7 @@ def ended(page: Page) -> None:
     assert [field for field in page.locator("input").all() if field.input_value()] == []
 
 
-def away_and_back(page: Page) -> None:
+def unavailable_and_back(page: Page) -> None:
     """Leave, come back, go forward and come back again; nothing but the end is there."""
     page.goto(f"{EVIL}/elsewhere")
     for step in (page.go_back, page.go_forward, page.go_back):
@@ -56,7 +56,7 @@ def test_back_and_forward_after_success_show_the_end(page: Page, real: RealSite)
     enter(page, "5938")
     expect(page.get_by_role("heading", name="Your new PIN is set")).to_be_visible()
     assert real.newest() == (True, "set")
-    away_and_back(page)
+    unavailable_and_back(page)
     assert real.pin() == "5938"
 
 
@@ -66,7 +66,7 @@ def test_leaving_ends_the_session_and_back_and_forward_show_the_end(
     open_page(page, real)
     page.locator("#first-pin").fill("7261")
     page.locator("#second-pin").fill("72")
-    away_and_back(page)
+    unavailable_and_back(page)
     real.wait_until_cancelled()
     assert real.pin() == "5938"
 
@@ -115,7 +115,9 @@ def test_the_page_leads_back_to_the_app_which_learns_nothing(
     assert of_page == [f"{PINS}/pin-direct/set?token={token}"]
 
 
-def test_a_spent_token_leads_to_the_end_and_to_no_other_session(page: Page, real: RealSite) -> None:
+def test_a_consumed_token_leads_to_the_end_and_to_no_other_session(
+    page: Page, real: RealSite
+) -> None:
     token = open_page(page, real)
     page.goto(f"{PINS}/pin-direct/set?token={token}")
     ended(page)

@@ -59,12 +59,12 @@ def test_nothing_of_a_pin_is_left_in_the_profile(
 
     files = written(tmp_path)
     assert "History" in holding(files, marker)
-    kept = holding(files, PNG)
-    assert kept == holding(files, real.apps.image)
-    assert len(kept) == 1
+    cached = holding(files, PNG)
+    assert cached == holding(files, real.apps.image)
+    assert len(cached) == 1
     # Its checksums, in case that the rest was written in another way.
     for secret in (image[-20:-12], PIN, view["token"], session):
         assert holding(files, secret) == []
-    # The address of a visit is written down before any script runs: what is left of it is spent.
+    # The address of a visit is written down before any script runs: what is left of it is consumed.
     assert "History" in holding(files, asked["token"])
     assert real.get(f"/pin-direct/set?token={asked['token']}").status_code == 410

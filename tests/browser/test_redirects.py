@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page
 
-from cms.faces.hosted.origins import leads_to
+from cms.faces.cardholder.hosted.origins import leads_to
 
 ORIGINS = ("https://app.example", "https://app.example:8443", "com.example.app:")
 SEEDS = (

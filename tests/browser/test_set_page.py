@@ -295,7 +295,7 @@ def test_a_dead_token_shows_that_the_page_has_ended(page: Page, site: PinSite) -
 @pytest.mark.parametrize(
     ("status", "title"), [(503, "The service cannot be reached"), (429, "Too many attempts")]
 )
-def test_a_service_that_is_away_can_be_asked_again_with_the_same_token(
+def test_a_service_that_is_unavailable_can_be_asked_again_with_the_same_token(
     page: Page, site: PinSite, status: int, title: str
 ) -> None:
     site.answers["session"] = [(status, {})]

@@ -10,9 +10,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, ViewportSize, expect
 
-from cms.faces.page.messages import LANGUAGES
-from cms.faces.page.render import set_page_variables
-from cms.faces.page.style import PageStyle, parse_page
+from cms.faces.cardholder.page.messages import LANGUAGES
+from cms.faces.cardholder.page.render import set_page_variables
+from cms.faces.cardholder.page.style import PageStyle, parse_page
 from tests.browser.pin_site import APP, PINS, PinSite
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "var" / "artefacts" / "browser"

@@ -8,7 +8,7 @@ from typing import Any
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.d1_client import decrypt, iso0_pin
+from cms.sandbox.partners.d1_client import decrypt, iso0_pin
 from hsm.keys import KeyRole
 from hsm.port import (
     CardFacts,
@@ -22,7 +22,7 @@ from hsm.port import (
     SealedPin,
     VaultConfig,
 )
-from tests.bank import PAN, config
+from tests.issuer_records import PAN, config
 
 ISSUER_ID = "testbank01"
 CARD = CardRef(ISSUER_ID, "card-1")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.d1_client import decrypt
+from cms.sandbox.partners.d1_client import decrypt
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
 from hsm import shared_keys
@@ -21,10 +21,10 @@ from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, SealedChange
 from hsm.shared_keys import ClearKey
 from hsm.token import Token
 from hsm.vault import Vault
-from tests.bank import PAN
 from tests.contracts.issuer import PIN, Issuer, block, open_issuer
 from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
 from tests.crypto.seccos.profiles import profile
+from tests.issuer_records import PAN
 
 ISSUER_ID: Final = "sharesbank"
 MAC_ONLY_ID: Final = "maconlybnk"

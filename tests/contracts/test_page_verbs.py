@@ -32,10 +32,10 @@ from hsm.port import (
     SealedPin,
     ValueKind,
 )
-from tests.bank import PAN, PANS
 from tests.contracts.edits import every_change
 from tests.contracts.issuer import CARD, LONG_PINS, PIN, SID, block, jwe_to, page_key
 from tests.contracts.partner import Partner
+from tests.issuer_records import PAN, PANS
 
 FACTS = CardFacts(1, "1230")
 NOTHING: Mapping[str, object] = {}

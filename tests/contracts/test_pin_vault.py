@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from jwcrypto.jwk import JWK
 from jwcrypto.jws import JWS
 
-from cms.sandbox.d1_client import decrypt, iso0_pin
+from cms.sandbox.partners.d1_client import decrypt, iso0_pin
 from crypto.jose import base64url
 from hsm.errors import (
     CardIdHoldsPan,
@@ -32,7 +32,6 @@ from hsm.keys import OWN_ROLES, KeyKind, KeyRole
 from hsm.local import vault_over
 from hsm.port import CardRef, ConfigKind, PinBlockType, PinVault, SealedConfig, SealedPan, SealedPin
 from hsm.vault import Vault
-from tests.bank import PAN, PANS, config
 from tests.contracts.edits import EDITS, Edit, every_change, flip
 from tests.contracts.issuer import (
     CARD,
@@ -46,6 +45,7 @@ from tests.contracts.issuer import (
     page_key,
 )
 from tests.contracts.software_token import SoftwareToken
+from tests.issuer_records import PAN, PANS, config
 
 OTHER_PAN = PANS[1]
 EC_ROLES = [role for role in OWN_ROLES if role.kind is KeyKind.EC_P256]

@@ -21,7 +21,6 @@ from hsm.errors import (
 )
 from hsm.keys import KeyLabel, KeyRole
 from hsm.port import CardRef, ConfigKind, PinBlockType, ValueKind
-from tests.bank import PANS
 from tests.contracts.conftest import Shared
 from tests.contracts.edits import EDITS, Edit
 from tests.contracts.issuer import LONG_PINS, PIN
@@ -42,6 +41,7 @@ from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.d1_side import Card, Writer
 from tests.crypto.seccos.profiles import Body, bodies
 from tests.crypto.strategies import pins
+from tests.issuer_records import PANS
 
 pytestmark = takes_tdes_the_old_way
 

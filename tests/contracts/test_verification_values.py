@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cms.sandbox.d1_client import decrypt
+from cms.sandbox.partners.d1_client import decrypt
 from hsm.errors import (
     ConfigRefused,
     CounterExhausted,
@@ -21,7 +21,6 @@ from hsm.errors import (
 from hsm.keys import OWN_ROLES, KeyKind, KeyRole
 from hsm.port import CardRef, ConfigKind, PinVault, SealedChange, SealedValue, ValueKind
 from hsm.vault import Vault
-from tests.bank import PAN
 from tests.contracts.conftest import Shared
 from tests.contracts.edits import EDITS, Edit, every_change
 from tests.contracts.issuer import LONG_PINS, PIN
@@ -31,6 +30,7 @@ from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.d1_side import Card
 from tests.crypto.seccos.profiles import Body
 from tests.crypto.strategies import pins
+from tests.issuer_records import PAN
 
 pytestmark = takes_tdes_the_old_way
 
@@ -246,8 +246,8 @@ def test_where_the_prw_is_d1s_only_d1_can_set_a_pin(partner: Partner) -> None:
     with pytest.raises(ValueNotPossible):
         asking.set_iso0()
     sent = asking.writer().payload(PIN)
-    kept = asking.exported(asking.send(sent))["prw"]
-    assert (kept["prw"], kept["source"]) == (str(sent["pinReferenceWord"]).upper(), "d1")
+    cached = asking.exported(asking.send(sent))["prw"]
+    assert (cached["prw"], cached["source"]) == (str(sent["pinReferenceWord"]).upper(), "d1")
 
 
 @pytest.mark.parametrize("asked", [PVV, OFFSET, {**PVV, **PRW}], ids=str)

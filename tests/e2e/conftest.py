@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.vault import Vault
 from tests.deployment import CrashingPostgres, Shared, deployment, new_database
 

@@ -13,10 +13,10 @@ from typing import cast
 import httpx
 
 from cms.app import create_app
-from cms.faces.oauth import TOKEN_PATH
+from cms.faces.d1.oauth import TOKEN_PATH
 from cms.settings import Settings
 from hsm.port import PinVault
-from tests.bank import SECRET, certificate
+from tests.issuer_records import SECRET, certificate
 from tests.service import with_certificate
 
 

@@ -12,10 +12,10 @@ from typing import Final, TypeVar
 import httpx
 import psycopg
 
-from cms.sandbox.d1_client import D1Client, D1Error
+from cms.sandbox.partners.d1_client import D1Client, D1Error
 from crypto.jose import jwe
-from tests.bank import Bank
 from tests.deployment import Enrolled, wait_for
+from tests.issuer_records import SampleIssuer
 
 T = TypeVar("T")
 BROKEN: Final = 0
@@ -55,11 +55,11 @@ def violations(sent: Sent, stored: Stored) -> list[str]:
     """Say in what the database contradicts the callers; nothing when it does not."""
     acked = {change.key for change in sent.acked}
     asked = acked | {change.key for change in sent.in_doubt}
-    kept = {key for _, key in stored.history}
+    cached = {key for _, key in stored.history}
     every = list(range(1, stored.counter + 1))
     rules = {
-        "an acknowledged change is lost": acked <= kept,
-        "a change was never asked for": kept <= asked,
+        "an acknowledged change is lost": acked <= cached,
+        "a change was never asked for": cached <= asked,
         "the counter is below what was acknowledged": len(acked) <= stored.counter,
         "the counter is above what was asked for": stored.counter <= len(asked),
         "history and counter differ": [counter for counter, _ in stored.history] == every,
@@ -146,13 +146,14 @@ class Load:
                         self._set(client, card, chance)
 
     def _set(self, client: D1Client, card: str, chance: random.Random) -> None:
-        change = new_change(self._enrolled.bank, card, chance)
+        change = new_change(self._enrolled.sample_issuer, card, chance)
         answer = self._answer(lambda: client.put(card, change.jwe), expected=204)
         sent = self.sent[card]
         (sent.in_doubt if answer is None else sent.acked).append(change)
 
     def _count(self, client: D1Client, card: str, seen: int) -> int:
-        path = f"/cms/api/v1/issuers/{self._enrolled.bank.issuer_id}/cards/{card}/pin/changeCounter"
+        issuer_id = self._enrolled.sample_issuer.issuer_id
+        path = f"/cms/api/v1/issuers/{issuer_id}/cards/{card}/pin/changeCounter"
         answer = self._answer(lambda: client.request("GET", path), expected=200)
         if answer is None:
             return seen
@@ -193,10 +194,10 @@ def patiently(call: Callable[[], T]) -> T:
     raise AssertionError("nothing but 503")
 
 
-def new_change(bank: Bank, card: str, chance: random.Random) -> Change:
+def new_change(sample_issuer: SampleIssuer, card: str, chance: random.Random) -> Change:
     """A PIN that no policy calls weak, in a new JWE."""
     pin = "0000"
     while len(set(pin)) != 3:
         pin = f"{chance.randrange(10_000):04}"
-    sent = bank.pin_jwe(pin, card)
+    sent = sample_issuer.pin_jwe(pin, card)
     return Change(jwe.parse(sent).digest, sent, pin)

@@ -14,14 +14,13 @@ import psycopg
 import pytest
 
 from cms.persistence import admin
-from cms.sandbox import identity_provider
-from cms.sandbox.d1_client import encrypt
-from cms.sandbox.identity_provider import IdentityProvider
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
+from cms.sandbox.partners import identity_provider
+from cms.sandbox.partners.d1_client import encrypt
+from cms.sandbox.partners.identity_provider import IdentityProvider
 from crypto.jose import base64url
 from hsm.vault import Vault
-from tests.bank import run_sql
 from tests.deployment import (
     CrashingPostgres,
     Deployment,
@@ -32,6 +31,7 @@ from tests.deployment import (
     wait_for,
 )
 from tests.e2e.load import patiently
+from tests.issuer_records import run_sql
 
 AUDIENCE = "pins"
 APP = "firstbank1-app"
@@ -44,7 +44,7 @@ D1_ROUTES = [
 
 
 @dataclass(frozen=True)
-class Desk:
+class PinService:
     """A running service with an app, a cardholder and D1."""
 
     http: httpx.Client
@@ -69,7 +69,9 @@ class Desk:
 
 
 @contextmanager
-def open_desk(prepared: Deployment, vault: Vault, provider: IdentityProvider) -> Iterator[Desk]:
+def open_desk(
+    prepared: Deployment, vault: Vault, provider: IdentityProvider
+) -> Iterator[PinService]:
     d1 = prepared.enrol(vault, "firstbank1")
     with admin.connect(prepared.database_url).begin() as database:
         admin.add_app(
@@ -89,11 +91,13 @@ def open_desk(prepared: Deployment, vault: Vault, provider: IdentityProvider) ->
     url = prepared.environment["CMS_CARDHOLDER_URL"]
     tls = ssl.create_default_context(cafile=prepared.pki / "ca.pem")
     with prepared.serving() as service, httpx.Client(base_url=url, verify=tls) as http:
-        yield Desk(http, provider.issue(HOLDER), d1, service.log)
+        yield PinService(http, provider.issue(HOLDER), d1, service.log)
 
 
 @contextmanager
-def serving(directory: Path, database_url: str, softhsm: SoftHsm, vault: Vault) -> Iterator[Desk]:
+def serving(
+    directory: Path, database_url: str, softhsm: SoftHsm, vault: Vault
+) -> Iterator[PinService]:
     key = directory / "control-token.key"
     key.write_bytes(os.urandom(32))
     (port,) = free_ports(1)
@@ -116,56 +120,56 @@ def serving(directory: Path, database_url: str, softhsm: SoftHsm, vault: Vault) 
 
 
 @pytest.fixture(scope="module")
-def desk(
+def pin_service(
     tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
-) -> Iterator[Desk]:
+) -> Iterator[PinService]:
     directory = tmp_path_factory.mktemp("cardholder")
-    with serving(directory, new_database(postgres), softhsm, vault) as desk:
-        yield desk
+    with serving(directory, new_database(postgres), softhsm, vault) as pin_service:
+        yield pin_service
 
 
-def test_a_pin_set_by_d1_is_shown_once_as_an_image(desk: Desk) -> None:
-    with desk.d1.client() as d1:
-        d1.set_pin(CARD, "4071", desk.d1.bank.pans[CARD])
-    issued = desk.post("/v1/card/pin/token")
+def test_a_pin_set_by_d1_is_shown_once_as_an_image(pin_service: PinService) -> None:
+    with pin_service.d1.client() as d1:
+        d1.set_pin(CARD, "4071", pin_service.d1.sample_issuer.pans[CARD])
+    issued = pin_service.post("/v1/card/pin/token")
     assert issued.status_code == 200, issued.text
-    first, second = (desk.http.get(issued.json()["imageUrl"]) for _ in range(2))
+    first, second = (pin_service.http.get(issued.json()["imageUrl"]) for _ in range(2))
     assert (first.status_code, first.headers["X-Pin-Result"]) == (200, "shown")
     assert (second.status_code, second.headers["X-Pin-Result"]) == (410, "ended")
     assert first.content != second.content
     assert len(first.content) == len(second.content)
-    assert issued.json()["token"] not in desk.log.read_text()
+    assert issued.json()["token"] not in pin_service.log.read_text()
 
 
-def test_a_pin_set_on_the_page_is_read_by_d1(desk: Desk) -> None:
-    answer = desk.http.post("/pin-direct/submit", json=desk.submission("5273"))
+def test_a_pin_set_on_the_page_is_read_by_d1(pin_service: PinService) -> None:
+    answer = pin_service.http.post("/pin-direct/submit", json=pin_service.submission("5273"))
     assert answer.status_code == 204, answer.text
-    with desk.d1.client() as d1:
-        assert d1.get_pin(CARD, desk.d1.bank.pans[CARD]) == "5273"
+    with pin_service.d1.client() as d1:
+        assert d1.get_pin(CARD, pin_service.d1.sample_issuer.pans[CARD]) == "5273"
 
 
 def test_a_database_that_is_lost_in_the_middle_shows_nothing_and_stores_nothing(
     tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, vault: Vault
 ) -> None:
     url = new_database(own_postgres)
-    with serving(tmp_path, url, softhsm, vault) as desk, ThreadPoolExecutor() as pool:
-        pan = desk.d1.bank.pans[CARD]
-        with desk.d1.client() as d1:
+    with serving(tmp_path, url, softhsm, vault) as pin_service, ThreadPoolExecutor() as pool:
+        pan = pin_service.d1.sample_issuer.pans[CARD]
+        with pin_service.d1.client() as d1:
             d1.set_pin(CARD, "4071", pan)
-        image_url = desk.post("/v1/card/pin/token").json()["imageUrl"]
-        members = desk.submission("5273")
+        image_url = pin_service.post("/v1/card/pin/token").json()["imageUrl"]
+        members = pin_service.submission("5273")
         with closing(psycopg.connect(url)) as other:
             other.execute("SELECT FROM cards FOR UPDATE")
             other.execute("SELECT FROM control_tokens FOR UPDATE")
-            image = pool.submit(desk.http.get, image_url)
-            submit = pool.submit(desk.http.post, "/pin-direct/submit", json=members)
+            image = pool.submit(pin_service.http.get, image_url)
+            submit = pool.submit(pin_service.http.post, "/pin-direct/submit", json=members)
             wait_for(lambda: waiting(url) == 2)
             own_postgres.crash()
         assert (image.result().status_code, submit.result().status_code) == (503, 503)
         assert image.result().headers["X-Pin-Result"] == "failed"
         assert submit.result().json() == {"message": "Internal server error"}
         own_postgres.recover(tmp_path / "postgres.log")
-        with desk.d1.client() as d1:
+        with pin_service.d1.client() as d1:
             assert patiently(lambda: d1.get_pin(CARD, pan)) == "4071"
         assert run_sql(url, "SELECT spent_at, end_reason FROM control_tokens"
                        " WHERE purpose = 'view'") == [(None, None)]  # fmt: skip
@@ -182,13 +186,15 @@ def waiting(url: str) -> int:
 
 
 @pytest.mark.parametrize(("method", "path"), D1_ROUTES)
-def test_the_routes_of_the_other_listeners_are_not_here(desk: Desk, method: str, path: str) -> None:
-    answer = desk.http.request(method, path)
+def test_the_routes_of_the_other_listeners_are_not_here(
+    pin_service: PinService, method: str, path: str
+) -> None:
+    answer = pin_service.http.request(method, path)
     assert answer.status_code == 404
     assert answer.json() == {"message": "Not found"}
 
 
 @pytest.mark.parametrize("path", ["/v1/card/status", "/details-image", "/pin-direct/set"])
-def test_the_cardholders_routes_are_not_on_d1s_listener(desk: Desk, path: str) -> None:
-    with httpx.Client(verify=desk.d1.tls(), base_url=desk.d1.config.base_url) as http:
+def test_the_cardholders_routes_are_not_on_d1s_listener(pin_service: PinService, path: str) -> None:
+    with httpx.Client(verify=pin_service.d1.tls(), base_url=pin_service.d1.config.base_url) as http:
         assert http.get(path).status_code == 404

@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.vault import Vault
 from tests.deployment import CrashingPostgres, Enrolled, deployment, new_database, wait_for
 from tests.e2e.load import (
@@ -60,7 +60,7 @@ def token_file(softhsm: SoftHsm) -> Path:
 def verify(load: Load, enrolled: Enrolled, database_url: str) -> None:
     """Compare what callers know with what is stored, before and after they send again."""
     assert load.wrong == []
-    issuer_id = enrolled.bank.issuer_id
+    issuer_id = enrolled.sample_issuer.issuer_id
     for card, sent in load.sent.items():
         assert violations(sent, read_stored(database_url, issuer_id, card)) == []
     load.replay()
@@ -71,7 +71,7 @@ def verify(load: Load, enrolled: Enrolled, database_url: str) -> None:
         pins = {change.key: change.pin for change in sent.acked}
         with enrolled.client() as client:
             assert patiently(partial(client.counter, card)) == stored.counter
-            read = partial(client.get_pin, card, enrolled.bank.pans[card])
+            read = partial(client.get_pin, card, enrolled.sample_issuer.pans[card])
             assert patiently(read) == pins[stored.history[-1][1]]
 
 

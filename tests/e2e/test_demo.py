@@ -275,7 +275,7 @@ def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, fir
         "issuerId",
         "cardId",
         "pan",
-        "sequenceNumber",
+        "psn",
         "expiry",
         "profile",
         "keysFile",
@@ -378,7 +378,7 @@ class ForeignClient:
         tdes = TripleDES(keys["pinBlock"] + keys["pinBlock"][:8])
         block = Cipher(tdes, ECB()).encryptor().update(bytes.fromhex("2" + field)).hex()
         pan, random = seccos["pan"].encode().hex(), os.urandom(4).hex()
-        cdp, cdt = f"{seccos['sequenceNumber']:04X}", f"{seccos['expiry']}{counter:04X}"
+        cdp, cdt = f"{seccos['psn']:04X}", f"{seccos['expiry']}{counter:04X}"
         parts = "".join(f"{len(part) // 2:04X}{part}" for part in (pan, cdp, cdt))
         prw = CMAC(AES(keys["prw"]))
         prw.update(bytes.fromhex(b"PRW1".hex() + parts + "0" + field + random))

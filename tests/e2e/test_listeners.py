@@ -12,11 +12,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cms.faces.oauth import TOKEN_PATH
-from cms.sandbox.d1_client import D1Client, D1Error
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import SoftHsm
-from cms.sandbox.transcript import transcript
+from cms.faces.d1.oauth import TOKEN_PATH
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
+from cms.sandbox.partners.d1_client import D1Client, D1Error
+from cms.sandbox.partners.transcript import transcript
 from hsm.vault import Vault
 from tests.deployment import (
     Enrolled,
@@ -92,7 +92,7 @@ def listening_sockets(pid: int) -> set[tuple[str, int]]:
 
 
 def test_each_issuer_has_its_own_client_and_its_own_cards(shared: Shared) -> None:
-    pans = shared.second.bank.pans
+    pans = shared.second.sample_issuer.pans
     with shared.second.client() as client:
         steps = list(transcript(client, "card-1", pans["card-1"], ("2580", "7416")))
     assert len(steps) == 12
@@ -152,7 +152,7 @@ def test_d1_converses_through_a_proxy(proxied: tuple[Service, Enrolled]) -> None
     service, enrolled = proxied
     proxy = Proxy(service, client_cert_header(enrolled))
     with D1Client(enrolled.config, proxy) as client:
-        pan = enrolled.bank.pans["card-1"]
+        pan = enrolled.sample_issuer.pans["card-1"]
         statuses = [step.status for step in transcript(client, "card-1", pan, ("4071", "9382"))]
     assert statuses[:-1] == [200, 204, 200, 204, 200, 200, 204, 200, 204, 200, 200]
     assert statuses[-1] == 403

@@ -30,21 +30,29 @@ from psycopg import sql
 from starlette.routing import Route
 
 from cms.app import Application, ByPath
-from cms.faces.oauth import TOKEN_PATH
+from cms.faces.d1.oauth import TOKEN_PATH
 from cms.logs import JsonLines, RequestLog
 from cms.persistence import admin
-from cms.sandbox import identity_provider
-from cms.sandbox.d1_client import encrypt, iso0_block
-from cms.sandbox.identity_provider import IdentityProvider
-from cms.sandbox.postgres import Postgres, _binary
-from cms.services import set_page
-from cms.services.pincontrol import ControlIds
-from cms.services.pins import Pins
-from cms.services.reveal import Reveal
+from cms.sandbox.machine.postgres import Postgres, _binary
+from cms.sandbox.partners import identity_provider
+from cms.sandbox.partners.d1_client import encrypt, iso0_block
+from cms.sandbox.partners.identity_provider import IdentityProvider
+from cms.services.cardholder import set_page
+from cms.services.cardholder.pincontrol import ControlIds
+from cms.services.cardholder.view_pin import PinView
+from cms.services.d1.pins import Pins
 from crypto.jose import base64url
 from hsm.vault import Vault
-from tests.bank import PANS, SECRET, Bank, add_card, open_bank, run_sql, secret_hash
 from tests.deployment import command_line, family
+from tests.issuer_records import (
+    PANS,
+    SECRET,
+    SampleIssuer,
+    add_card,
+    open_issuer,
+    run_sql,
+    secret_hash,
+)
 from tests.service import PUBLIC_URL, d1, running, with_certificate
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +105,7 @@ class House:
     url: str
     postgres: Postgres
     application: Application
-    bank: Bank
+    sample_issuer: SampleIssuer
     canary: Canary
     bearer: str
     log: LogLines
@@ -157,8 +165,8 @@ async def house(
     root.addHandler(log)
     root.setLevel(logging.DEBUG)
     try:
-        bank = open_bank(database_url, vault, policy=POLICY)
-        add_card(database_url, vault, bank, CARD, PAN)
+        sample_issuer = open_issuer(database_url, vault, policy=POLICY)
+        add_card(database_url, vault, sample_issuer, CARD, PAN)
         open_app(database_url)
         open_server(database_url)
         with IdentityProvider(tmp_path / "identity", AUDIENCE) as provider:
@@ -173,13 +181,15 @@ async def house(
                     identity_audience=AUDIENCE,
                     identity_jwks_url=provider.jwks_url,
                 ) as application,
-                d1(application, bank) as caller,
+                d1(application, sample_issuer) as caller,
             ):
                 assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
                 assert await caller.pin(CARD) == canary.pin
                 bearer = provider.issue(HOLDER)
-                house = House(database_url, postgres, application, bank, canary, bearer, log)
-                house.credentials.update((bearer, bearer.rpartition(".")[2], bank.secret))
+                house = House(
+                    database_url, postgres, application, sample_issuer, canary, bearer, log
+                )
+                house.credentials.update((bearer, bearer.rpartition(".")[2], sample_issuer.secret))
                 yield house
     finally:
         root.removeHandler(log)
@@ -230,7 +240,7 @@ async def test_junk_on_every_route_of_every_listener_brings_nothing_out(
 
 async def send_good_and_nearly_good_pins(house: House) -> None:
     """Send the canary as D1 would, and so that it is refused after it was decrypted."""
-    key, block = house.bank.d1_jwk, house.canary.block
+    key, block = house.sample_issuer.d1_jwk, house.canary.block
     plaintexts = (
         {"pinBlock": block},
         {"pinBlock": block.lower(), "pan": PAN},
@@ -240,17 +250,19 @@ async def send_good_and_nearly_good_pins(house: House) -> None:
         {block: house.canary.pin, PAN: PAN},
         {"pinBlock": iso0_block(house.canary.pin, PANS[1])},
     )
-    async with d1(house.application, house.bank) as caller:
+    async with d1(house.application, house.sample_issuer) as caller:
         for plaintext in plaintexts:
             for type_ in ("ISO0", "SECCOS"):
                 await house.keep(await caller.put(encrypt(plaintext, key), CARD, type_))
         for tail in ("/pin", "/pin/changeCounter"):
             path, bearer = caller.path(CARD, tail), await caller.bearer()
             await house.keep(await caller.http.get(path, headers=bearer))
-        await house.keep(await caller.ask_token(f"{caller.bank.client_id}:{house.canary.pin}"))
+        await house.keep(
+            await caller.ask_token(f"{caller.sample_issuer.client_id}:{house.canary.pin}")
+        )
         await house.keep(await caller.ask_token(f"{house.canary.pin}:{PAN}"))
         await house.keep(await caller.ask_token(f"{PAN}:{house.canary.block}"))
-        credentials = (caller.bank.client_id, caller.bank.secret)
+        credentials = (caller.sample_issuer.client_id, caller.sample_issuer.secret)
         form = {"content-type": "application/x-www-form-urlencoded"}
         for body in itertools.chain(*map(bodies, secret_texts(house.canary))):
             await house.keep(
@@ -325,7 +337,7 @@ async def break_the_pages(
 
     members = {"session": session["session"], "jwe": page_jwe(session, house.canary.pin)}
     with monkeypatch.context() as patch:
-        patch.setattr(Reveal, "image", broken)
+        patch.setattr(PinView, "image", broken)
         patch.setattr(set_page.SetPage, "submit", broken)
         patch.setattr(set_page.SetPage, "open", broken)
         await house.keep(await http.get("/details-image", params={"token": view}))
@@ -410,7 +422,7 @@ async def break_pincontrol(
     submitted = {"session": session["session"], "jwe": page_jwe(session, house.canary.pin)}
     with monkeypatch.context() as patch:
         for owner, verb in (
-            *((Reveal, "page_image"), (Reveal, "text")),
+            *((PinView, "page_image"), (PinView, "text")),
             *((set_page.SetPage, "submit"), (ControlIds, "issue")),
         ):
             patch.setattr(owner, verb, broken)
@@ -422,9 +434,9 @@ async def break_pincontrol(
 
 async def send_junk(house: House) -> None:
     """Put the canary where it does not belong, on every route, as a stranger and as a client."""
-    async with d1(house.application, house.bank) as caller:
+    async with d1(house.application, house.sample_issuer) as caller:
         bearer = await caller.bearer()
-    certificates = {"stranger": None, "client": house.bank.certificate}
+    certificates = {"stranger": None, "client": house.sample_issuer.certificate}
     house.credentials.add(bearer["Authorization"].removeprefix("Bearer "))
     for (listener, path), (who, presented) in itertools.product(
         routes(house.application), certificates.items()
@@ -437,7 +449,7 @@ async def send_junk(house: House) -> None:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
             for secret in secret_texts(house.canary):
-                for request in junk(path, house.bank.issuer_id, secret):
+                for request in junk(path, house.sample_issuer.issuer_id, secret):
                     headers = {**request.headers, **(bearer if who == "client" else {})}
                     await house.keep(
                         await http.request(
@@ -449,7 +461,7 @@ async def send_junk(house: House) -> None:
 async def send_junk_as_an_app(house: House, path: str) -> None:
     async with cardholder(house) as http:
         for secret in (house.canary.pin, house.canary.pan):
-            for request in junk(path, house.bank.issuer_id, secret):
+            for request in junk(path, house.sample_issuer.issuer_id, secret):
                 await house.keep(
                     await http.request(
                         request.method, request.path, headers=request.headers, content=request.body
@@ -547,7 +559,7 @@ async def break_inside(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> int:
         raise KeyError(house.canary.pin, PAN) from ValueError(house.canary.block)
 
-    async with d1(house.application, house.bank) as caller:
+    async with d1(house.application, house.sample_issuer) as caller:
         path, bearer = caller.path(CARD, "/pin/changeCounter"), await caller.bearer()
         with monkeypatch.context() as patch:
             patch.setattr(Pins, "change_counter", broken)
@@ -559,7 +571,7 @@ async def leak_into_an_answer(house: House) -> None:
         return {"pin": house.canary.pin}
 
     house.application.d1.add_api_route("/careless", careless)
-    async with d1(house.application, house.bank) as caller:
+    async with d1(house.application, house.sample_issuer) as caller:
         await house.keep(await caller.http.get("/careless"))
 
 
@@ -569,7 +581,7 @@ async def leak_into_the_log(house: House) -> None:
 
 async def leak_into_the_database(house: House) -> None:
     statement = "INSERT INTO audit_events (issuer_id, event, actor) VALUES (%s, 'careless', %s)"
-    run_sql(house.url, statement, house.bank.issuer_id, house.canary.pan)
+    run_sql(house.url, statement, house.sample_issuer.issuer_id, house.canary.pan)
 
 
 async def leak_into_the_database_as_bytes(house: House) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cms.sandbox.postgres import Postgres
-from cms.sandbox.softhsm import SoftHsm
-from cms.sandbox.transcript import transcript
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
+from cms.sandbox.partners.transcript import transcript
 from hsm.vault import Vault
 from tests.deployment import (
     ROOT,
@@ -112,7 +112,7 @@ def test_a_port_in_use_is_said(prepared: Deployment) -> None:
 def put_request(enrolled: Enrolled, bearer: str, body: bytes) -> bytes:
     """The head of a PUT whose body is sent once the service asks for it."""
     lines = (
-        f"PUT /cms/api/v1/issuers/{enrolled.bank.issuer_id}/cards/card-4/pin HTTP/1.1",
+        f"PUT /cms/api/v1/issuers/{enrolled.sample_issuer.issuer_id}/cards/card-4/pin HTTP/1.1",
         "Host: localhost",
         f"Authorization: Bearer {bearer}",
         f"Content-Length: {len(body)}",
@@ -125,7 +125,7 @@ def test_sigterm_lets_a_request_finish_and_leaves_no_process(
     prepared: Deployment, vault: Vault
 ) -> None:
     enrolled = prepared.enrol(vault, "stopbank01")
-    jwe = enrolled.bank.pin_jwe("4071", "card-4")
+    jwe = enrolled.sample_issuer.pin_jwe("4071", "card-4")
     body = json.dumps({"type": "ISO0", "encryptedPinBlock": jwe}).encode()
     with prepared.serving() as service:
         below = family(service.process.pid)
@@ -188,7 +188,7 @@ def test_callers_that_stall_hold_up_nobody(shared: Shared) -> None:
             for sent in stalled:
                 connection = stack.enter_context(service.tls_socket(enrolled.tls()))
                 connection.sendall(sent)
-        pan = enrolled.bank.pans["card-3"]
+        pan = enrolled.sample_issuer.pans["card-3"]
         with enrolled.client() as other:
             steps = list(transcript(other, "card-3", pan, ("4071", "9382")))
     assert len(steps) == 12

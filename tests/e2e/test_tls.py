@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from cms.sandbox import pki
-from cms.sandbox.d1_client import D1Client, D1Error
-from cms.sandbox.transcript import transcript
+from cms.sandbox.machine import pki
+from cms.sandbox.partners.d1_client import D1Client, D1Error
+from cms.sandbox.partners.transcript import transcript
 from tests.deployment import ORGANISATION, Service, Shared, wait_for
 
 DAY = timedelta(days=1)
@@ -107,7 +107,9 @@ def test_d1_converses_over(shared: Shared, version: str) -> None:
     context = only(shared.first.tls(), VERSIONS[version])
     card = "card-1" if version == "TLSv1.2" else "card-2"
     with shared.first.client(context) as client:
-        steps = list(transcript(client, card, shared.first.bank.pans[card], ("4071", "9382")))
+        steps = list(
+            transcript(client, card, shared.first.sample_issuer.pans[card], ("4071", "9382"))
+        )
     assert [step.status for step in steps].count(403) == 1
     assert {step.status for step in steps} == {200, 204, 403}
 
@@ -117,8 +119,9 @@ def test_a_resumed_session_is_the_same_client(shared: Shared, version: str) -> N
     context = only(shared.first.tls(), VERSIONS[version])
     with shared.first.client() as client:
         bearer = client.token()
+    issuer_id = shared.first.sample_issuer.issuer_id
     request = (
-        f"GET /cms/api/v1/issuers/{shared.first.bank.issuer_id}/cards/card-3/pin/changeCounter"
+        f"GET /cms/api/v1/issuers/{issuer_id}/cards/card-3/pin/changeCounter"
         f" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {bearer}\r\n\r\n"
     ).encode()
     session: ssl.SSLSession | None = None
@@ -211,7 +214,9 @@ def test_another_subject_of_the_same_ca_with_a_stolen_token_is_refused(
     counted, logged = refusals(shared.service)
     with shared.first.client(stranger) as thief:
         thief._token, thief._token_until_s = stolen, float("inf")
-        answer = CALLS[name](thief, f"/cms/api/v1/issuers/{shared.first.bank.issuer_id}/cards")
+        answer = CALLS[name](
+            thief, f"/cms/api/v1/issuers/{shared.first.sample_issuer.issuer_id}/cards"
+        )
     assert answer.status_code == 401
     assert answer.json() == {"errorCode": "AUTHORIZER_UNAUTHORIZED", "error": "Unauthorized"}
     assert refusals(shared.service) == (counted + 1, logged + 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.pkcs11 import Pkcs11Token
 from hsm.token import Token
 from tests.contracts.software_token import SoftwareToken

@@ -19,7 +19,7 @@ from typing import Any
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.attributes import AttributeMapper
 
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine.softhsm import SoftHsm
 from hsm import ceremony
 from hsm.errors import HsmError
 from hsm.keys import OWN_ROLES, KeyLabel
@@ -38,10 +38,10 @@ def environment(softhsm: SoftHsm) -> dict[str, str]:
     return {**os.environ, **softhsm.environment}
 
 
-def play(scene: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
+def play(d1_face: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
     """Run a scene of this file on *softhsm*; a crash fails the test with what it wrote."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hsm.scenes", scene],
+        [sys.executable, "-m", "tests.hsm.scenes", d1_face],
         cwd=ROOT,
         env=environment(softhsm),
         capture_output=True,
@@ -53,10 +53,10 @@ def play(scene: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
     return json.loads(done.stdout)
 
 
-def start(scene: str, softhsm: SoftHsm) -> subprocess.Popen[str]:
+def start(d1_face: str, softhsm: SoftHsm) -> subprocess.Popen[str]:
     """Start a scene that reads a line of standard input for each of its rounds."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.hsm.scenes", scene],
+        [sys.executable, "-m", "tests.hsm.scenes", d1_face],
         cwd=ROOT,
         env=environment(softhsm),
         stdin=subprocess.PIPE,
@@ -149,13 +149,13 @@ def open_in_rounds() -> None:
             show("open")
 
 
-def token_taken_away() -> dict[str, str]:
+def token_taken_unavailable() -> dict[str, str]:
     """Take the token away while it is open, and bring it back."""
     tokens = TokenSettings().pin_file.parent / "tokens"
     open_token = Pkcs11Token.open(TokenSettings(), writable=True)
     list(ceremony.create(open_token, FIRST))
     sealed = open_token.encrypt_block(FIRST[0], bytes(16))
-    with away(tokens):
+    with unavailable(tokens):
         seen = {"a call": attempt(lambda: open_token.encrypt_block(FIRST[0], bytes(16)))}
         seen["an opening"] = outcome(TokenSettings())
     again = Pkcs11Token.open(TokenSettings())
@@ -169,7 +169,7 @@ def another_session(token: Pkcs11Token, **given: object) -> Any:  # noqa: ANN401
 
 
 @contextmanager
-def away(path: Path) -> Iterator[None]:
+def unavailable(path: Path) -> Iterator[None]:
     hidden = path.with_name("away")
     path.rename(hidden)
     path.mkdir()
@@ -242,12 +242,12 @@ def two_keys_of_one_label() -> str:
 
 
 SCENES = {
-    scene.__name__: scene
-    for scene in (
+    d1_face.__name__: d1_face
+    for d1_face in (
         login_and_files,
         threads,
         open_in_rounds,
-        token_taken_away,
+        token_taken_unavailable,
         generations,
         foreign_objects,
         two_keys_of_one_label,

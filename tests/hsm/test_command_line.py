@@ -13,7 +13,7 @@ import psec
 import pytest
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine.softhsm import SoftHsm
 from crypto import kcv
 from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11 import Pkcs11Token

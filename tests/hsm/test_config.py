@@ -14,8 +14,8 @@ from hsm.config import ConfigReader, PolicyBody, WireProfile, from_json, parse_b
 from hsm.errors import ConfigRefused
 from hsm.keys import KeyLabel, KeyRole
 from hsm.port import ConfigKind, PinBlockType, SealedConfig
-from tests.bank import VALID_FROM, VALID_UNTIL, config
 from tests.contracts.software_token import SoftwareToken
+from tests.issuer_records import VALID_FROM, VALID_UNTIL, config
 
 ISSUER_ID = "testbank01"
 LABEL = KeyLabel(KeyRole.CONFIG_MAC, 1)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_ds
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error, _pkcs11, exceptions
 
-from cms.sandbox.softhsm import SoftHsm
+from cms.sandbox.machine.softhsm import SoftHsm
 from crypto.emv import odd_parity
 from crypto.jose.jwe import other_info
 from crypto.jose.jwk import Point
@@ -605,7 +605,7 @@ def test_a_wrong_setting_is_told_from_a_wrong_pin(own_softhsm: SoftHsm) -> None:
     }
 
 
-def test_a_token_that_was_away_works_again_after_a_new_opening(own_softhsm: SoftHsm) -> None:
+def test_a_token_that_was_unavailable_works_again_after_a_new_opening(own_softhsm: SoftHsm) -> None:
     assert play("token_taken_away", own_softhsm) == {
         "a call": "VaultUnavailable",
         "an opening": "VaultUnavailable",

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from cms.domain.errors import Unauthorized
 from cms.faces.request import CertificateReader
-from cms.services.access import Access, Caller
+from cms.services.d1.access import Access, Caller
 
 SCHEMES = ("bearer", "bearer:")  # D1's own example writes the colon
 
@@ -23,7 +23,7 @@ class D1Auth:
 
         Raises:
             Unauthorized: no registered client's certificate, or no valid token of its own.
-            TryLater: token or database are away.
+            ServiceUnavailable: token or database are unavailable.
         """
         certificate = self.certificates.read(request.scope)
         caller = await self.access.caller(

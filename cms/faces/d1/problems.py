@@ -19,8 +19,8 @@ from cms.domain.errors import (
     PinForbidden,
     PinRefused,
     PinUnavailable,
+    ServiceUnavailable,
     TooManyFailures,
-    TryLater,
     TypeNotOffered,
     Unauthorized,
     ValueNotPossible,
@@ -42,7 +42,7 @@ WIRE: Final[Mapping[type[DomainError], tuple[int, str, str]]] = {
     ValueNotPossible: (403, "PIN_CHANGE_FORBIDDEN", "The card does not take a PIN in this form"),
     CounterExhausted: (403, "PIN_CHANGE_FORBIDDEN", "The card takes no further PIN change"),
     TooManyFailures: (429, "TOO_MANY_REQUESTS", "Too many PINs that cannot be used"),
-    TryLater: (503, "SERVICE_UNAVAILABLE", "Try again later"),
+    ServiceUnavailable: (503, "SERVICE_UNAVAILABLE", "Try again later"),
 }
 INTERNAL: Final = (500, "INTERNAL_ERROR", "Internal error")
 ROUTING: Final[Mapping[int, tuple[int, str, str]]] = {
@@ -50,7 +50,7 @@ ROUTING: Final[Mapping[int, tuple[int, str, str]]] = {
     405: (405, "METHOD_NOT_ALLOWED", "Method not allowed"),
 }
 RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
-    TryLater: 1,
+    ServiceUnavailable: 1,
     TooManyFailures: SECCOS_CLIENT.window_seconds,
 }
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def reason(error: DomainError) -> str:
 def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     """Describe *errors* for OpenAPI, from the table that answers them."""
     answers: dict[int | str, dict[str, Any]] = {500: _described("Internal error")}
-    always: tuple[type[DomainError], ...] = (Unauthorized, TryLater)
+    always: tuple[type[DomainError], ...] = (Unauthorized, ServiceUnavailable)
     for error in (*errors, *always):
         answers[WIRE[error][0]] = _described(str(error.__doc__))
     return answers

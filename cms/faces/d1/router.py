@@ -22,9 +22,10 @@ from cms.domain.errors import (
     PinForbidden,
     PinRefused,
     PinUnavailable,
+    ServiceUnavailable,
     TooManyFailures,
-    TryLater,
 )
+from cms.domain.records import Actor
 from cms.faces.d1.auth import D1Auth
 from cms.faces.d1.problems import documented, reason
 from cms.faces.d1.schemas import (
@@ -35,9 +36,9 @@ from cms.faces.d1.schemas import (
     read_envelope,
 )
 from cms.faces.request import read_body
-from cms.persistence.store import Actor, Store
-from cms.services.access import Caller
-from cms.services.pins import Pins
+from cms.persistence.store import Store
+from cms.services.d1.access import Caller
+from cms.services.d1.pins import Pins
 from hsm.port import CardRef
 
 CARD = "/cms/api/v1/issuers/{issuerId}/cards/{cardId}"
@@ -60,7 +61,7 @@ def add_d1_routes(app: FastAPI, auth: D1Auth, pins: Pins, store: Store) -> None:
             if caller.issuer.issuer_id != request.path_params["issuerId"]:
                 raise IssuerNotFound
             yield caller, actor
-        except TryLater:
+        except ServiceUnavailable:
             raise
         except DomainError as error:
             card_id = _own_card_id(request, caller)

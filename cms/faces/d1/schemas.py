@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cms.domain.errors import BadRequest, Field
-from cms.services.pins import PinEnvelope
+from cms.services.d1.pins import PinEnvelope
 from crypto.errors import JoseError
 from crypto.jose import json_object, jwe
 from hsm.config import WireProfile

@@ -8,7 +8,7 @@ from cms.domain.cards import CardState
 from cms.domain.control import STATES, VERBS, Face, Purpose, permit
 from cms.domain.errors import CardForbids
 
-#: Face, purpose, state, whether it is produced.
+#: Face, purpose, state, whether it is personalised.
 ALLOWED = {
     ("hosted", "view", "active", False),
     ("hosted", "view", "active", True),
@@ -24,17 +24,17 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize(
-    ("face", "purpose", "state", "produced"),
+    ("face", "purpose", "state", "personalised"),
     [*product(Face, Purpose, CardState, [False, True])],
 )
 def test_each_cell_of_the_table(
-    face: Face, purpose: Purpose, state: CardState, produced: bool
+    face: Face, purpose: Purpose, state: CardState, personalised: bool
 ) -> None:
-    if (face.value, purpose.value, state.value, produced) in ALLOWED:
-        permit(face, purpose, state, produced=produced)
+    if (face.value, purpose.value, state.value, personalised) in ALLOWED:
+        permit(face, purpose, state, personalised=personalised)
         return
     with pytest.raises(CardForbids):
-        permit(face, purpose, state, produced=produced)
+        permit(face, purpose, state, personalised=personalised)
 
 
 def test_every_face_has_a_row_for_every_purpose() -> None:

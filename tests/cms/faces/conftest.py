@@ -5,19 +5,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cms.sandbox.postgres import Postgres
+from cms.sandbox.machine.postgres import Postgres
 from hsm.vault import Vault
-from tests.cms.faces.scene import Scene
+from tests.cms.faces.d1_face import D1Face
 from tests.conftest import TEMPLATE
 
 
 @pytest.fixture(scope="module")
-async def scene(
+async def d1_face(
     postgres: Postgres, vault: Vault, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[D1Face]:
     """A service that the tests of one file share: each uses cards or banks of its own."""
     name = f"scene_{secrets.token_hex(6)}"
     postgres.create_database(name, template=TEMPLATE)
-    async with Scene.set_up(postgres.url(name), tmp_path_factory.mktemp(name), vault) as scene:
-        yield scene
+    async with D1Face.set_up(postgres.url(name), tmp_path_factory.mktemp(name), vault) as d1_face:
+        yield d1_face
     postgres.drop_database(name)

@@ -21,9 +21,9 @@ from psycopg.errors import (
 from cms.persistence import tables
 from cms.persistence.admin import connect
 from cms.persistence.migrate import PYPROJECT, upgrade
-from cms.sandbox.postgres import Postgres
-from tests.bank import run_sql
+from cms.sandbox.machine.postgres import Postgres
 from tests.conftest import TEMPLATE
+from tests.issuer_records import run_sql
 
 CATALOG: Mapping[str, LiteralString] = {
     "columns": "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable,"
@@ -40,7 +40,7 @@ BEFORE_PINCONTROL = "3f6a2c94d1e8"
 FIRST_OF_TOKENS = {"token_hash", "session_hash"}
 
 CARD = (
-    "INSERT INTO cards (issuer_id, card_id, state, sealed_pan, last_four, expiry, sequence_number)"
+    "INSERT INTO cards (issuer_id, card_id, state, sealed_pan, last_four, expiry, psn)"
     " VALUES ('testbank01', 'card-1', 'active', '', '1111', '1230', 0)"
 )
 CHANGE = (
@@ -151,7 +151,7 @@ def test_apps_go_with_the_columns_that_only_they_have(empty: str) -> None:
     assert run_sql(empty, "SELECT card_id, card_type FROM cards") == [("card-1", "PHYSICAL")]
 
 
-def test_a_card_that_was_in_service_before_pincontrol_was_produced(empty: str) -> None:
+def test_a_card_that_was_in_service_before_pincontrol_was_personalised(empty: str) -> None:
     upgrade(empty)
     downgrade(empty, BEFORE_PINCONTROL)
     run_sql(empty, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank01', 'A bank')")
@@ -160,11 +160,11 @@ def test_a_card_that_was_in_service_before_pincontrol_was_produced(empty: str) -
         run_sql(empty, CARD.replace("card-1", state))
         run_sql(empty, "UPDATE cards SET state = %s WHERE card_id = %s", state, state)
     upgrade(empty)
-    produced = dict(run_sql(empty, "SELECT card_id, produced FROM cards"))
-    assert produced == {state: state != "inactive" for state in states}
+    personalised = dict(run_sql(empty, "SELECT card_id, personalised FROM cards"))
+    assert personalised == {state: state != "inactive" for state in states}
     # One that comes now is not, unless it is said.
     run_sql(empty, CARD)
-    assert run_sql(empty, "SELECT produced FROM cards WHERE card_id = 'card-1'") == [(False,)]
+    assert run_sql(empty, "SELECT personalised FROM cards WHERE card_id = 'card-1'") == [(False,)]
 
 
 def test_what_only_pincontrol_knows_goes_with_it(empty: str) -> None:
@@ -269,7 +269,7 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
             " VALUES ('testbank01', 'c', 'basic', '{}')",
             CheckViolation,
         ),
-        ("UPDATE cards SET produced = NULL", NotNullViolation),
+        ("UPDATE cards SET personalised = NULL", NotNullViolation),
         ("UPDATE cards SET plastic_id = repeat('1', 39)", StringDataRightTruncation),
         (
             "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects,"

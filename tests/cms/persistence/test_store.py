@@ -15,11 +15,12 @@ from sqlalchemy.exc import DataError
 
 from cms.domain.cards import CardState, Verb
 from cms.domain.limits import SECCOS_CARD, SECCOS_CLIENT
+from cms.domain.records import Actor, CardToChange, CardToRead
 from cms.persistence import admin
 from cms.persistence import store as store_module
-from cms.persistence.store import Actor, CardToChange, CardToRead, Store
+from cms.persistence.store import Store
 from cms.persistence.tables import VALUE_COLUMNS
-from cms.sandbox.postgres import Postgres
+from cms.sandbox.machine.postgres import Postgres
 from hsm.port import (
     CardFacts,
     CardRef,
@@ -30,13 +31,13 @@ from hsm.port import (
     SealedValue,
     ValueKind,
 )
-from tests.bank import run_sql
+from tests.issuer_records import run_sql
 
 pytestmark = pytest.mark.anyio
 CARD = CardRef("testbank01", "card-1")
 ACTOR = Actor("testbank01", "call-1")
 SEALED = SealedPin(b"sealed PIN")
-FACTS = CardFacts(sequence_number=7, expiry="1230")
+FACTS = CardFacts(psn=7, expiry="1230")
 ISO0_CHANGE = SealedChange(SEALED, {})
 EVERY_VALUE = SealedChange(None, {kind: SealedValue(kind.value.encode()) for kind in ValueKind})
 VALUES: LiteralString = (
@@ -58,7 +59,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
             sealed_pan=b"sealed PAN",
             last_four="1111",
             expiry="1230",
-            sequence_number=7,
+            psn=7,
         )
     store = Store.connect(database_url)
     await store.open()
@@ -84,7 +85,7 @@ async def change(
 
 def as_read(state: CardState) -> CardToChange:
     return CardToChange(
-        state, 0, SealedPan(b"sealed PAN"), False, False, False, FACTS, produced=False
+        state, 0, SealedPan(b"sealed PAN"), False, False, False, FACTS, personalised=False
     )
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cms.sandbox import d1_client
-from cms.sandbox.d1_client import D1Client
+from cms.sandbox.partners import d1_client
+from cms.sandbox.partners.d1_client import D1Client
 from tests.cms.sandbox.issuer import (
     CARD_ID,
     D1_KEY,
@@ -53,7 +53,7 @@ def _sandbox(tmp_path: Path) -> Path:
         "issuerId": ISSUER_ID,
         "cardId": "card-3",
         "pan": SECCOS_CARD.pan,
-        "sequenceNumber": SECCOS_CARD.psn,
+        "psn": SECCOS_CARD.psn,
         "expiry": SECCOS_CARD.expiry,
         "profile": profile({}).model_dump(mode="json"),
         "keysFile": "var/seccos.json",

@@ -9,7 +9,7 @@ import httpx
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
-from cms.sandbox import d1_client
+from cms.sandbox.partners import d1_client
 from crypto.errors import SeccosError
 from crypto.seccos.verify import Verdict
 from tests.crypto.seccos.d1_side import Card, SharedKeys

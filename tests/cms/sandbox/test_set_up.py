@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from cms.sandbox import set_up
-from cms.sandbox.postgres import Postgres
+from cms.sandbox.machine.postgres import Postgres
 
 
 class Tables:

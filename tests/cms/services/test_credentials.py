@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from cms.persistence.store import ClientRow
+from cms.domain.records import Client
 from cms.services import credentials
 from cms.services.credentials import NOBODY, Credentials
-from tests.bank import SECRET, secret_hash
+from tests.issuer_records import SECRET, secret_hash
 
 pytestmark = pytest.mark.anyio
 
@@ -40,8 +40,8 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return asked
 
 
-def client(hashed: str | None = "a hash") -> ClientRow:
-    return ClientRow("testbank01", "oauth", hashed, [])
+def client(hashed: str | None = "a hash") -> Client:
+    return Client("testbank01", "oauth", hashed, [])
 
 
 async def test_a_secret_fits_its_own_hash_and_no_other() -> None:
@@ -98,9 +98,9 @@ async def test_neither_secret_nor_hash_is_kept(verified: list[tuple[str, str]]) 
     verifying = Credentials(Clock())
     await verifying.verify(client(), SECRET)
     assert verified
-    kept = repr(verifying._kept._items)
-    assert SECRET not in kept
-    assert "a hash" not in kept
+    cached = repr(verifying._kept._items)
+    assert SECRET not in cached
+    assert "a hash" not in cached
     other = Credentials(Clock())
     await other.verify(client(), SECRET)
     assert other._kept._items.keys() != verifying._kept._items.keys()

@@ -5,36 +5,36 @@ from types import SimpleNamespace
 
 import pytest
 
-from cms.domain.errors import TryLater
-from cms.persistence.store import ClientRow, IssuerRow
+from cms.domain.errors import ServiceUnavailable
+from cms.domain.records import Client, IssuerRecord
 from cms.services import directory
 from cms.services.directory import Directory
 from hsm.config import WireProfile
 from hsm.port import ConfigKind
-from tests.bank import config
+from tests.issuer_records import config
 
 pytestmark = pytest.mark.anyio
-CLIENT = ClientRow("testbank01-d1", "oauth", "a hash", ["CN=d1"])
+CLIENT = Client("testbank01-d1", "oauth", "a hash", ["CN=d1"])
 
 
 class Issuers:
     """A store that knows what it is told, and counts how often it is asked."""
 
-    def __init__(self, **known: IssuerRow) -> None:
+    def __init__(self, **known: IssuerRecord) -> None:
         self.known = known
         self.asked: list[str] = []
-        self.away = False
+        self.unavailable = False
 
-    async def read_issuer(self, issuer_id: str) -> IssuerRow | None:
+    async def read_issuer(self, issuer_id: str) -> IssuerRecord | None:
         self.asked.append(issuer_id)
-        if self.away:
-            raise TryLater
+        if self.unavailable:
+            raise ServiceUnavailable
         return self.known.get(issuer_id)
 
 
 @pytest.fixture
 def issuers() -> Issuers:
-    return Issuers(testbank01=IssuerRow([CLIENT], {}))
+    return Issuers(testbank01=IssuerRecord([CLIENT], {}))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_what_was_read_is_used_for_five_seconds(
 ) -> None:
     known = over(issuers)
     first = await known.issuer("testbank01")
-    issuers.known["testbank01"] = IssuerRow([], {})
+    issuers.known["testbank01"] = IssuerRecord([], {})
     pass_time(4.9)
     assert await known.issuer("testbank01") is first
     assert len(issuers.asked) == 1
@@ -93,7 +93,7 @@ async def test_that_an_issuer_is_unknown_is_kept_as_long(
     for _ in range(3):
         assert await known.issuer("testbank02") is None
     assert issuers.asked == ["testbank02"]
-    issuers.known["testbank02"] = IssuerRow([], {})
+    issuers.known["testbank02"] = IssuerRecord([], {})
     pass_time(5)
     assert await known.issuer("testbank02") is not None
 
@@ -106,23 +106,23 @@ async def test_what_cannot_be_an_issuer_is_not_asked_for(issuers: Issuers, issue
 
 async def test_a_failure_is_not_kept(issuers: Issuers) -> None:
     known = over(issuers)
-    issuers.away = True
-    with pytest.raises(TryLater):
+    issuers.unavailable = True
+    with pytest.raises(ServiceUnavailable):
         await known.issuer("testbank01")
-    issuers.away = False
+    issuers.unavailable = False
     assert await known.issuer("testbank01") is not None
 
 
-async def test_a_known_issuer_does_not_outlive_its_time_while_the_database_is_away(
+async def test_a_known_issuer_does_not_outlive_its_time_while_the_database_is_unavailable(
     issuers: Issuers, pass_time: Callable[[float], None]
 ) -> None:
     known = over(issuers)
     await known.issuer("testbank01")
-    issuers.away = True
+    issuers.unavailable = True
     pass_time(4.9)
     assert await known.issuer("testbank01") is not None
     pass_time(0.2)
-    with pytest.raises(TryLater):
+    with pytest.raises(ServiceUnavailable):
         await known.issuer("testbank01")
 
 
@@ -146,7 +146,7 @@ async def test_the_directory_is_bounded_and_the_longest_unread_goes_first(
 
 async def test_the_wire_is_the_configured_one(issuers: Issuers) -> None:
     wire = config("testbank01", ConfigKind.WIRE, {"counter": {"field": "count"}})
-    issuers.known["testbank01"] = IssuerRow([], {ConfigKind.WIRE: wire})
+    issuers.known["testbank01"] = IssuerRecord([], {ConfigKind.WIRE: wire})
     found = await over(issuers).issuer("testbank01")
     assert found is not None
     assert found.wire.counter.field == "count"
@@ -157,7 +157,7 @@ async def test_a_wire_that_cannot_be_read_is_the_default_and_refused_by_the_vaul
     issuers: Issuers, body: object
 ) -> None:
     wire = config("testbank01", ConfigKind.WIRE, body)
-    issuers.known["testbank01"] = IssuerRow([], {ConfigKind.WIRE: wire})
+    issuers.known["testbank01"] = IssuerRecord([], {ConfigKind.WIRE: wire})
     found = await over(issuers).issuer("testbank01")
     assert found is not None
     assert found.wire == WireProfile()

@@ -7,26 +7,26 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from cms.domain.errors import TryLater
+from cms.domain.errors import ServiceUnavailable
 from cms.services import health
 from cms.services.health import Health, NotDurable
 from hsm.errors import VaultUnavailable
-from hsm.lane import Lane
+from hsm.worker_thread import WorkerThread
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 30
 
 
 class Both:
-    """A token and a database, each of which may be away."""
+    """A token and a database, each of which may be unavailable."""
 
     def __init__(self) -> None:
-        self.token_away = False
-        self.database_away = False
+        self.token_unavailable = False
+        self.database_unavailable = False
         self.durable = True
 
-    def lane(self) -> Lane:
-        return Lane(
+    def worker_thread(self) -> WorkerThread:
+        return WorkerThread(
             lambda: self,  # type: ignore[arg-type, return-value] # as far as it is asked
             deadline_seconds=5,
             queue_max=4,
@@ -35,13 +35,13 @@ class Both:
         )
 
     def health(self) -> None:
-        if self.token_away:
+        if self.token_unavailable:
             raise VaultUnavailable("the token is away")
 
     async def is_durable(self) -> bool:
         await asyncio.sleep(0)
-        if self.database_away:
-            raise TryLater
+        if self.database_unavailable:
+            raise ServiceUnavailable
         return self.durable
 
 
@@ -54,7 +54,7 @@ def both() -> Both:
 def checked(both: Both, monkeypatch: pytest.MonkeyPatch) -> Health:
     monkeypatch.setattr(health, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(health, "PAUSE_SECONDS_UNREADY", 0.01)
-    return Health(both.lane(), both)  # type: ignore[arg-type] # a store to it
+    return Health(both.worker_thread(), both)  # type: ignore[arg-type] # a store to it
 
 
 @asynccontextmanager
@@ -80,14 +80,14 @@ async def test_nothing_is_ready_before_it_was_asked(checked: Health) -> None:
 @pytest.mark.parametrize("token_away", [False, True])
 @pytest.mark.parametrize("database_away", [False, True])
 async def test_ready_is_both(
-    both: Both, checked: Health, token_away: bool, database_away: bool
+    both: Both, checked: Health, token_unavailable: bool, database_unavailable: bool
 ) -> None:
     await checked.check()
     assert checked.ready
-    both.token_away, both.database_away = token_away, database_away
+    both.token_unavailable, both.database_unavailable = token_unavailable, database_unavailable
     await checked.check()
-    assert (checked.vault, checked.database) == (not token_away, not database_away)
-    assert checked.ready is (not token_away and not database_away)
+    assert (checked.vault, checked.database) == (not token_unavailable, not database_unavailable)
+    assert checked.ready is (not token_unavailable and not database_unavailable)
 
 
 async def test_a_check_on_the_way_leaves_what_was_last_seen(checked: Health) -> None:
@@ -100,13 +100,13 @@ async def test_a_check_on_the_way_leaves_what_was_last_seen(checked: Health) -> 
 
 @pytest.mark.parametrize("away", ["token_away", "database_away"])
 async def test_the_beat_notices_a_loss_and_the_return(
-    both: Both, checked: Health, away: str
+    both: Both, checked: Health, unavailable: str
 ) -> None:
     async with beating(checked):
         await until(lambda: checked.ready)
-        setattr(both, away, True)
+        setattr(both, unavailable, True)
         await until(lambda: not checked.ready)
-        setattr(both, away, False)
+        setattr(both, unavailable, False)
         await until(lambda: checked.ready)
 
 
@@ -119,12 +119,12 @@ async def test_a_database_that_can_lose_commits_is_an_error_at_the_start(
     assert not checked.ready
 
 
-async def test_a_database_that_can_lose_commits_and_was_away_at_the_start_is_never_ready(
+async def test_a_database_that_can_lose_commits_and_was_unavailable_at_the_start_is_never_ready(
     both: Both, checked: Health, caplog: pytest.LogCaptureFixture
 ) -> None:
-    both.database_away, both.durable = True, False
+    both.database_unavailable, both.durable = True, False
     await checked.check()
-    both.database_away = False
+    both.database_unavailable = False
     with caplog.at_level(logging.CRITICAL, health.__name__):
         async with beating(checked):
             await until(lambda: len(caplog.records) >= 2)
@@ -139,9 +139,9 @@ async def test_a_database_that_comes_back_as_one_that_can_lose_commits_is_not_re
     both: Both, checked: Health
 ) -> None:
     await checked.check()
-    both.database_away = True
+    both.database_unavailable = True
     await checked.check()
-    both.database_away, both.durable = False, False
+    both.database_unavailable, both.durable = False, False
     with pytest.raises(NotDurable):
         await checked.check()
     assert not checked.ready

@@ -98,7 +98,7 @@ def test_every_knob_is_documented(section: type[BaseModel]) -> None:
         ({"mac": {"session_key": "visa_xor"}}, "mac.session_key"),
         ({"verify": "opaque"}, "verify"),
         ({"verify": True}, "verify"),
-        ({"prw_source": "bank"}, "prw_source"),
+        ({"prw_source": "sample_issuer"}, "prw_source"),
         ({"errors": {"conflict": 403}}, "errors.conflict"),
         ({"errors": {"conflict": 409}}, "errors.conflict"),
         ({"pin_block": {"clear_format": "iso4"}}, "pin_block.clear_format"),

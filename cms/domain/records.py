@@ -1,0 +1,81 @@
+"""Records that cross layers: who asks, and what the database knows of a card or a client."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cms.domain.cards import CardState
+from cms.domain.control import Grant
+from hsm.port import CardFacts, ConfigKind, PinBlockType, SealedConfig, SealedPan, SealedPin
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks, for the audit: a client of an issuer and its correlation id."""
+
+    client_id: str
+    correlation_id: str
+    audit_user: str | None = None
+    """Who asked at the client, in the client's words."""
+    error_id: str | None = None
+    """What the client is told to name a refusal by."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardToChange:
+    """What a PIN change needs to know of a card, and of the client that asks for it."""
+
+    state: CardState
+    counter: int
+    sealed_pan: SealedPan
+    request_known: bool
+    seccos_refused: bool
+    """The card's SECCOS PINs failed too often."""
+    client_limited: bool
+    """The client's SECCOS PINs failed too often."""
+    facts: CardFacts
+    personalised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CardToRead:
+    """What handing out a PIN needs to know of a card; *newest* is the last counter in history."""
+
+    state: CardState
+    pin_type: PinBlockType | None
+    counter: int
+    newest: int
+    sealed_pan: SealedPan
+    sealed_pin: SealedPin | None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client that may call, as registered."""
+
+    client_id: str
+    auth: str
+    secret_hash: str | None
+    certificate_subjects: Sequence[str]
+    redirect_origins: Sequence[str] = ()
+    embed_origins: Sequence[str] = ()
+    failure_image_status: int = 410
+    frame_key: str | None = None
+    show_button: bool = True
+    hide_seconds: int = 30
+    view_style: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerRecord:
+    """An issuer in service, its clients, and its configuration, one of each kind."""
+
+    clients: Sequence[Client]
+    config: Mapping[ConfigKind, SealedConfig]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumedToken:
+    """What a consumed token was good for, and its card as it was in that moment."""
+
+    grant: Grant
+    card: CardToRead

@@ -1,0 +1,109 @@
+"""``GET /details-image``: a PIN as an image, once; or an image that says why not."""
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cms.domain.control import Grant, Purpose
+from cms.domain.errors import ControlEnded, DomainError, ServiceUnavailable, TooManyFailures
+from cms.faces.cardholder.hosted.auth import actor
+from cms.faces.cardholder.hosted.schemas import image_style
+from cms.faces.cardholder.page.answers import ENDS, retry_after
+from cms.faces.request import address, only
+from cms.services.cardholder.lookup import Lookup
+from cms.services.cardholder.view_pin import PinView
+from crypto.pin_image import ImageStyle, MessageKind, render_message
+
+IMAGE_PATH: Final = "/details-image"
+METHODS: Final = ("GET", "HEAD", "OPTIONS")
+HEADERS: Final = {
+    "Content-Type": "image/png",
+    # Every image has one length: compressed, it would tell of its digits.
+    "Cache-Control": "no-store, no-transform",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Accept-Ranges": "none",
+}
+#: How browsers say that nobody looks yet.
+AHEAD: Final = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+#: Those that fetch a link in a message to show what is behind it.
+PREVIEWS: Final = re.compile(
+    # A phone of the brand Cubot is no bot, and the browsers inside chats' apps are no previews.
+    r"(?<!cu)bot\b|bot/|crawler|spider|preview|externalhit|facebookcatalog|whatsapp|slack-|"
+    r"slack/|skypeuri|viber|embedly|iframely|vkshare|flipboard|nuzzel|"
+    r"google-pagerenderer|google-inspectiontool|mastodon|bitlybot|outbrain|quora link",
+    re.IGNORECASE,
+)
+KINDS: Final = {
+    ControlEnded: (MessageKind.ENDED, "ended"),
+    TooManyFailures: (MessageKind.LIMITED, "failed"),
+    ServiceUnavailable: (MessageKind.FAILED, "failed"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Answers with a PIN, or with the reason why there is none."""
+
+    images: PinView
+    tokens: Lookup
+    proxy_peers: frozenset[str]
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request; only one that wants to be looked at consumes its token."""
+        if request.method == "OPTIONS":
+            return _empty(204, Allow=", ".join(METHODS))
+        if request.method == "HEAD":
+            return _empty(200)
+        if "range" in request.headers:
+            return _empty(416)
+        if is_ahead(request):
+            return _empty(204)
+        style, status_of_failure = ImageStyle(), 0
+        try:
+            token = only(request, "token")
+            grant, app = await self.tokens.known(token, address(request, self.proxy_peers))
+            style = image_style(grant.style)
+            # React Native shows no image that comes with another status.
+            status_of_failure = app.client.failure_image_status
+            return await self._show(token, grant, style, request)
+        except (ControlEnded, TooManyFailures, ServiceUnavailable) as error:
+            return _failure(error, style, status_of_failure)
+
+    async def _show(
+        self, token: str, grant: Grant, style: ImageStyle, request: Request
+    ) -> Response:
+        if grant.purpose is not Purpose.VIEW:
+            raise ControlEnded
+        request.scope["log"] |= {
+            "issuer_id": grant.issuer_id,
+            "client_id": grant.client_id,
+            "card_id": grant.card_id,
+        }
+        png = await self.images.image(token, style, actor(request, grant.client_id))
+        return Response(png, 200, {**HEADERS, "X-Pin-Result": "shown"})
+
+
+def is_ahead(request: Request) -> bool:
+    """Tell whether nobody looks at the answer: a prefetch, or a preview of a link."""
+    said = " ".join(request.headers.get(name, "") for name in AHEAD).lower()
+    if "prefetch" in said or "prerender" in said or "preview" in said:
+        return True
+    return PREVIEWS.search(request.headers.get("user-agent", "")) is not None
+
+
+def _failure(error: DomainError, style: ImageStyle, client_status: int) -> Response:
+    kind, result = KINDS[type(error)]
+    status = 200 if client_status == 200 else ENDS[type(error)][0]  # noqa: PLR2004 - HTTP's OK
+    png = render_message(kind, style, secrets.token_bytes)
+    return Response(png, status, {**HEADERS, **retry_after(error), "X-Pin-Result": result})
+
+
+def _empty(status: int, **headers: str) -> Response:
+    return Response(None, status, {**HEADERS, **headers})

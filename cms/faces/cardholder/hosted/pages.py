@@ -1,0 +1,70 @@
+"""``/pin-direct/set``: the set page, and how its script opens a session."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cms.domain.control import Grant, Purpose
+from cms.domain.errors import ControlEnded, ServiceUnavailable, TooManyFailures
+from cms.faces.cardholder.hosted.schemas import page_style
+from cms.faces.cardholder.page.answers import NO_STORE, ended
+from cms.faces.cardholder.page.messages import negotiate
+from cms.faces.cardholder.page.posts import opening_members, posted
+from cms.faces.cardholder.page.render import page_headers, set_page
+from cms.faces.request import address, only
+from cms.services.cardholder.apps import App
+from cms.services.cardholder.lookup import Lookup
+from cms.services.cardholder.set_page import SetPage
+
+PAGE_PATH: Final = "/pin-direct/set"
+NONCE_BYTES: Final = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Answers the set page, and its script's first request."""
+
+    pages: SetPage
+    tokens: Lookup
+    proxy_peers: frozenset[str]
+
+    async def page(self, request: Request) -> Response:
+        """Answer with the page; the token stays as it is."""
+        try:
+            grant, app = await self._look(only(request, "token"), request)
+        except (ControlEnded, TooManyFailures, ServiceUnavailable) as error:
+            return ended(request, error)
+        language = negotiate(request.headers.get("accept-language"))
+        nonce = secrets.token_urlsafe(NONCE_BYTES)
+        parents = app.client.embed_origins if grant.embedded else ()
+        headers = {**page_headers(nonce, parents, language), "Vary": "Accept-Language"}
+        return Response(set_page(page_style(grant.style), language, nonce), headers=headers)
+
+    async def session(self, request: Request) -> Response:
+        """Consume a token for a session."""
+        (token,) = await posted(request, "token")
+        grant, app = await self._look(token, request)
+        opening = await self.pages.open(token, app)
+        answer = {
+            **opening_members(opening),
+            "embedded": grant.embedded,
+            "targetOrigins": list(app.client.embed_origins) if grant.embedded else [],
+            "redirectUrl": grant.redirect_url,
+        }
+        return JSONResponse(answer, headers=NO_STORE)
+
+    async def _look(self, token: str, request: Request) -> tuple[Grant, App]:
+        """Look at a live token for a set page. A page that is reloaded has none, and guesses none.
+
+        Raises:
+            ControlEnded, TooManyFailures, ServiceUnavailable: as their names say.
+        """
+        if not token:
+            raise ControlEnded
+        found = await self.tokens.live(token, address(request, self.proxy_peers))
+        if found[0].purpose is not Purpose.SET:
+            raise ControlEnded
+        return found

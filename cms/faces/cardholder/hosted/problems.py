@@ -1,0 +1,91 @@
+"""The only place where a domain error becomes an answer of the hosted face."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from cms import logs
+from cms.domain.errors import (
+    BadRequest,
+    CardForbids,
+    CardNotFound,
+    ClientKeyInvalid,
+    ClientKeyMissing,
+    ControlEnded,
+    DomainError,
+    Invalid,
+    PinForbidden,
+    PinUnavailable,
+    ServiceUnavailable,
+    StepUpRequired,
+    TooManyFailures,
+    Unauthorized,
+    ValueNotPossible,
+)
+from cms.faces.cardholder.hosted.cors import Cors
+from cms.faces.cardholder.page.answers import NO_STORE, retry_after
+
+#: Error class -> status and body. The contract gives those of ``/v1/card/*``.
+WIRE: Final[Mapping[type[DomainError], tuple[int, Mapping[str, Any]]]] = {
+    ClientKeyMissing: (499, {"message": "Missing client key"}),
+    ClientKeyInvalid: (498, {"message": "Invalid client key"}),
+    Unauthorized: (401, {"message": "Not authenticated"}),
+    StepUpRequired: (403, {"message": "Not authorized"}),
+    CardForbids: (403, {"message": "Not authorized"}),
+    PinUnavailable: (403, {"message": "Not authorized"}),
+    ValueNotPossible: (403, {"message": "Not authorized"}),
+    CardNotFound: (404, {"message": "Card not found"}),
+    Invalid: (422, {"message": "Validation error"}),
+    PinForbidden: (422, {"reason": "weak"}),
+    BadRequest: (400, {"message": "Bad request"}),
+    ControlEnded: (410, {"message": "Gone"}),
+    TooManyFailures: (429, {"message": "Too many requests"}),
+    ServiceUnavailable: (503, {"message": "Internal server error"}),
+}
+INTERNAL: Final = (500, {"message": "Internal server error"})
+ROUTING: Final[Mapping[int, tuple[int, Mapping[str, Any]]]] = {
+    403: (403, {"message": "Not authorized"}),
+    404: (404, {"message": "Not found"}),
+    405: (405, {"message": "Method not allowed"}),
+    415: (415, {"message": "Unsupported media type"}),
+}
+log = logging.getLogger(__name__)
+
+
+def install(app: FastAPI, cors: Cors) -> None:
+    """Route every failure of *app* through this module."""
+
+    async def answer(
+        request: Request, status: int, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> JSONResponse:
+        headers = {**NO_STORE, **await cors.headers(request), **headers}
+        return JSONResponse(dict(body), status, headers)
+
+    async def on_domain_error(request: Request, error: Exception) -> JSONResponse:
+        status, body = next(wire for kind, wire in WIRE.items() if isinstance(error, kind))
+        headers = retry_after(error)
+        if isinstance(error, Invalid):
+            errors = [{"field": field, "message": message} for field, message in error.fields]
+            body = {**body, "errors": errors}
+        if isinstance(error, Unauthorized):
+            headers["WWW-Authenticate"] = "Bearer"
+            logs.refused("unauthorized", "hosted")
+        request.scope["log"]["error_code"] = type(error).__name__
+        return await answer(request, status, body, headers)
+
+    async def on_routing_error(request: Request, error: Exception) -> JSONResponse:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+        return await answer(request, *ROUTING.get(status, INTERNAL), headers)
+
+    async def on_unknown_error(request: Request, error: Exception) -> JSONResponse:
+        log.error("internal", exc_info=error)
+        return await answer(request, *INTERNAL, {})
+
+    app.add_exception_handler(DomainError, on_domain_error)
+    app.add_exception_handler(HTTPException, on_routing_error)
+    app.add_exception_handler(Exception, on_unknown_error)

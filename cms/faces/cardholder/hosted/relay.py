@@ -1,0 +1,63 @@
+"""The second deployment: a request with ``x-us-env: true`` is sent on, its answer handed back."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cms.domain.errors import ServiceUnavailable
+
+#: Apps wait 15 s.
+TIMEOUT_SECONDS: Final = 10.0
+ANSWER_BYTES_MAX: Final = 64 * 1024
+#: Without x-us-env: the other end answers itself.
+SENT_ON: Final = ("authorization", "content-type", "x-client-key")
+HANDED_BACK: Final = ("content-type", "retry-after", "www-authenticate", "x-expires-at")
+STATUS_MIN: Final = 200
+REDIRECTS: Final = range(300, 400)
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Sends requests on to another deployment of this face."""
+
+    base_url: str
+    http: httpx.AsyncClient
+
+    async def send(self, request: Request, body: bytes) -> Response:
+        """Send a request on.
+
+        Raises:
+            ServiceUnavailable: the other end is unavailable, or what answered is no such
+                deployment.
+        """
+        headers = {name: request.headers[name] for name in SENT_ON if name in request.headers}
+        headers["x-correlation-id"] = request.scope["log"]["correlation_id"]
+        url = self.base_url.rstrip("/") + request.url.path
+        try:
+            # As a whole: httpx counts from one piece to the next.
+            async with (
+                asyncio.timeout(TIMEOUT_SECONDS),
+                self.http.stream(
+                    request.method,
+                    url,
+                    content=body,
+                    headers=headers,
+                    timeout=None,
+                    follow_redirects=False,
+                ) as answer,
+            ):
+                received = bytearray()
+                async for piece in answer.aiter_bytes():
+                    received += piece
+                    if len(received) > ANSWER_BYTES_MAX:
+                        raise ServiceUnavailable
+        except (httpx.HTTPError, TimeoutError):
+            raise ServiceUnavailable from None
+        if answer.status_code < STATUS_MIN or answer.status_code in REDIRECTS:
+            raise ServiceUnavailable
+        handed = {name: answer.headers[name] for name in HANDED_BACK if name in answer.headers}
+        return Response(bytes(received), answer.status_code, handed)

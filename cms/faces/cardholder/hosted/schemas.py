@@ -1,0 +1,124 @@
+"""What apps send and get.
+
+Source: the published contract of PIN view and set tokens. Members that it does not know are
+ignored; those it knows are strict: no text for a number, no null.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from cms.domain.cards import CardState
+from cms.domain.control import CardOfHolder, Face, Purpose, permit
+from cms.domain.errors import CardForbids, Invalid
+from cms.domain.records import Client
+from cms.faces.cardholder.hosted.origins import leads_to
+from cms.faces.cardholder.page.style import (
+    PageStyle,
+    StyleError,
+    image_members,
+    parse_image,
+    parse_page,
+)
+from cms.services.cardholder.hosted import Wish
+from cms.services.cardholder.permission import can_be_shown
+from crypto.errors import JoseError
+from crypto.jose import json_object
+from crypto.pin_image import ImageStyle
+
+STATUS: Final[Mapping[CardState, str]] = {
+    CardState.INACTIVE: "INACTIVE",
+    CardState.ACTIVE: "ACTIVE",
+    CardState.BLOCKED: "BLOCKED",
+    # The contract has no word for the end.
+    CardState.CLOSED: "BLOCKED",
+}
+
+
+def read_wish(body: bytes, purpose: Purpose, client: Client) -> Wish:
+    """Read the body of a token request; there need not be one.
+
+    Raises:
+        Invalid: it is not as published, or names an origin that the client did not register.
+    """
+    try:
+        members = json_object.parse(body) if body.strip() else {}
+    except JoseError:
+        raise Invalid(("body", "Must be a JSON object")) from None
+    errors: list[tuple[str, str]] = []
+    style = _read_style(members.get("customCss", {}), purpose, errors)
+    embedded = members.get("isEmbedded", False)
+    if not isinstance(embedded, bool):
+        errors.append(("isEmbedded", "Must be true or false"))
+    elif embedded and not client.embed_origins:
+        errors.append(("isEmbedded", "No origin is registered to embed the page"))
+    redirect_url = members.get("redirectUrl")
+    if "redirectUrl" in members and not isinstance(redirect_url, str):
+        errors.append(("redirectUrl", "Must be text"))
+    if embedded is True or not isinstance(redirect_url, str):
+        redirect_url = None
+    elif not leads_to(redirect_url, client.redirect_origins):
+        errors.append(("redirectUrl", "Must be a URL at a registered origin"))
+    if errors:
+        raise Invalid(*errors)
+    return Wish(style, redirect_url, embedded is True)
+
+
+def _read_style(
+    members: object, purpose: Purpose, errors: list[tuple[str, str]]
+) -> Mapping[str, object]:
+    if not isinstance(members, dict):
+        errors.append(("customCss", "Must be an object"))
+        return {}
+    style = parse_image(members) if purpose is Purpose.VIEW else parse_page(members)
+    if isinstance(style, ImageStyle):
+        return image_members(style)
+    if isinstance(style, PageStyle):
+        return style.members()
+    errors.extend((f"customCss.{error.member}", error.message) for error in style)
+    return {}
+
+
+def image_style(members: Mapping[str, object]) -> ImageStyle:
+    """Return the style of a stored grant; of one for a page, its colours."""
+    style: ImageStyle | list[StyleError] = parse_image(members)
+    return style if isinstance(style, ImageStyle) else ImageStyle()
+
+
+def page_style(members: Mapping[str, object]) -> PageStyle:
+    """Return the style of a stored grant."""
+    style = parse_page(members)
+    return style if isinstance(style, PageStyle) else PageStyle()
+
+
+def card_answer(card: CardOfHolder, *, takes_pins: bool) -> dict[str, object]:
+    """Build the answer to card status; *takes_pins*: whether its issuer takes any from a page."""
+    can_set = takes_pins and _permitted(Purpose.SET, card.state)
+    return {
+        "id": card.card_id,
+        "expiryDate": f"20{card.expiry[2:]}/{card.expiry[:2]}",
+        "panLast4": card.last_four,
+        "status": STATUS[card.state],
+        "type": card.card_type.value,
+        "isFreezable": False,
+        "orderedAt": rfc3339(card.created_at),
+        "pin": {
+            "isSet": card.pin_is_set,
+            "changedAt": None if card.pin_changed_at is None else rfc3339(card.pin_changed_at),
+            "canView": _permitted(Purpose.VIEW, card.state) and can_be_shown(card.pin_type),
+            "canSet": can_set,
+        },
+    }
+
+
+def rfc3339(time: datetime) -> str:
+    """Write a time in UTC, to the second."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _permitted(purpose: Purpose, state: CardState) -> bool:
+    try:
+        permit(Face.HOSTED, purpose, state, personalised=True)
+    except CardForbids:
+        return False
+    return True

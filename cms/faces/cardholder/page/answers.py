@@ -1,0 +1,42 @@
+"""The answers that cardholders' faces have in common: a page that says why there is none."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cms.domain.control import FAILURES_BY_ADDRESS
+from cms.domain.errors import ControlEnded, DomainError, ServiceUnavailable, TooManyFailures
+from cms.faces.cardholder.page.messages import negotiate
+from cms.faces.cardholder.page.render import ended_headers, ended_page
+
+NO_STORE: Final = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+#: What keeps a page from being made: its status, and the name of what is said.
+ENDS: Final[Mapping[type[DomainError], tuple[int, str]]] = {
+    ControlEnded: (410, "ended"),
+    TooManyFailures: (429, "limited"),
+    ServiceUnavailable: (503, "away"),
+}
+RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
+    ServiceUnavailable: 1,
+    TooManyFailures: FAILURES_BY_ADDRESS.window_seconds,
+}
+
+
+def ended(request: Request, error: DomainError) -> Response:
+    """Answer with the page of an error of :data:`ENDS`: static, and the same for whatever token."""
+    status, state = ENDS[type(error)]
+    language = negotiate(request.headers.get("accept-language"))
+    headers = {**ended_headers(language), **retry_after(error), "Vary": "Accept-Language"}
+    return Response(ended_page(language, state), status, headers)
+
+
+def retry_after(error: Exception) -> dict[str, str]:
+    """Say when an error may be over."""
+    seconds = next((s for kind, s in RETRY_AFTER_SECONDS.items() if isinstance(error, kind)), None)
+    return {} if seconds is None else {"Retry-After": str(seconds)}

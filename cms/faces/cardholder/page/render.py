@@ -1,0 +1,260 @@
+"""The HTML of the pages and the headers they are sent with.
+
+Three pages: the set page of the hosted face and the page of the pincontrol face, whose scripts do
+everything, and the ended page, which is static. What varies in a page with script is typed colours
+and numbers, our own texts, the nonce, and JSON that only the script reads.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from string import Template
+from typing import Final
+
+from cms.faces.cardholder.page import templates
+from cms.faces.cardholder.page.assets import (
+    APP_LINK,
+    JWE,
+    PARTS,
+    PIN_CONTROL,
+    PIN_ENTRY,
+    SET_FLOW,
+    SET_PIN,
+    SHOW_PIN,
+    STYLESHEET,
+    TEXTS,
+    Asset,
+)
+from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
+from cms.faces.cardholder.page.style import PageStyle, ViewStyle
+
+_NONCE: Final = re.compile("[A-Za-z0-9+/_-]{22,}={0,2}")
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
+
+_SET_PAGE: Final = Template(templates.HEAD + templates.BEFORE + templates.ENTRY + templates.NOTICE)
+_CONTROL_PAGE: Final = Template(
+    templates.HEAD + templates.BEFORE + templates.ENTRY + templates.VIEW + templates.NOTICE
+)
+_CANCEL: Final = Template(templates.CANCEL)
+_ENDED_PAGE: Final = Template(templates.ENDED)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPage:
+    """A page of the pincontrol face, for one id (a webview) or until one comes (an iframe)."""
+
+    style: ViewStyle
+    show_button: bool
+    """Whether the page has a button of its own that sets the PIN."""
+    hide_seconds: int
+    """After how long an image is hidden."""
+    start: Mapping[str, object]
+    """For the script: ``flow`` "webview" with ``purpose`` and ``controlId``, or "frame" with
+    ``key`` and ``targetOrigins``."""
+
+
+def set_page(style: PageStyle, language: str, nonce: str) -> str:
+    """Write the page on which a PIN is set; *nonce* is the one of :func:`page_headers`."""
+    return _SET_PAGE.substitute(
+        _shared(language, nonce, SET_PIN, (JWE, PIN_ENTRY, SET_FLOW, PARTS)),
+        start="",
+        page_title=escape(MESSAGES[language]["title"]),
+        variables=_properties(set_page_variables(style)),
+        buttons_hidden="",
+        cancel_button=_CANCEL.substitute(_texts(language)),
+    )
+
+
+def control_page(page: ControlPage, language: str, nonce: str) -> str:
+    """Write the page of the pincontrol face; *nonce* is the one of :func:`page_headers`."""
+    start = {**page.start, "hideSeconds": page.hide_seconds}
+    title = "title" if page.start.get("purpose") == "set" else "view_title"
+    scripts = (JWE, PIN_ENTRY, SET_FLOW, PARTS, SHOW_PIN, PIN_CONTROL)
+    return _CONTROL_PAGE.substitute(
+        _shared(language, nonce, APP_LINK, scripts),
+        # Before the first script: it hears messages from the moment on that it has run.
+        start=_json("page-start", start),
+        page_title=escape(MESSAGES[language][title]),
+        variables=_properties(_view_variables(page.style)),
+        buttons_hidden="" if page.show_button else " hidden",
+        cancel_button="",
+    )
+
+
+@cache
+def ended_page(language: str, state: str = "ended") -> bytes:
+    """Return the page of a token that is unknown, consumed or expired: the same for all three.
+
+    With *state* ``away`` or ``limited``, of one that could not be looked at.
+    """
+    texts = _texts(language)
+    page = _ENDED_PAGE.substitute(
+        texts,
+        end_title=texts[f"{state}_title"],
+        end_text=texts[f"{state}_text"],
+        stylesheet=STYLESHEET.path,
+        stylesheet_integrity=STYLESHEET.integrity,
+    )
+    return page.encode()
+
+
+def page_headers(nonce: str, frame_ancestors: Sequence[str], language: str) -> dict[str, str]:
+    """Return the headers of a page with script; *frame_ancestors* are origins, none for none.
+
+    Raises:
+        ValueError: an origin or the nonce could end its directive.
+    """
+    if not all(_ORIGIN.fullmatch(origin) for origin in frame_ancestors):
+        raise ValueError("not an origin")
+    policy = {
+        "default-src": "'none'",
+        "script-src": f"'nonce-{_checked_nonce(nonce)}'",
+        "style-src": f"'nonce-{nonce}'",
+        # A view page shows its image from memory.
+        "img-src": "blob:",
+        "connect-src": "'self'",
+        "form-action": "'none'",
+        "base-uri": "'none'",
+        "frame-ancestors": " ".join(frame_ancestors) or "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+    }
+    # An embedder that isolates itself (COEP) may frame only what allows it.
+    resource_policy = "cross-origin" if frame_ancestors else "same-origin"
+    return _headers(policy, language, resource_policy)
+
+
+def ended_headers(language: str) -> dict[str, str]:
+    """Return the headers of the ended page, which any https page may frame.
+
+    An app waits in its own frame for the end; a frame that is refused would leave it waiting.
+    """
+    policy = {
+        "default-src": "'none'",
+        "style-src": "'self'",
+        "form-action": "'none'",
+        "base-uri": "'none'",
+        "frame-ancestors": "https:",
+    }
+    return _headers(policy, language, "cross-origin")
+
+
+def _headers(policy: Mapping[str, str], language: str, resource_policy: str) -> dict[str, str]:
+    features = (
+        "accelerometer",
+        "camera",
+        "clipboard-read",
+        "clipboard-write",
+        "display-capture",
+        "geolocation",
+        "gyroscope",
+        "magnetometer",
+        "microphone",
+        "payment",
+        "usb",
+    )
+    return {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Language": language,
+        "Content-Security-Policy": "; ".join(
+            f"{directive} {sources}" for directive, sources in policy.items()
+        ),
+        "Cache-Control": "no-store",
+        # Without it an embedder that isolates itself could not frame the page.
+        "Cross-Origin-Embedder-Policy": "require-corp",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": resource_policy,
+        "Permissions-Policy": ", ".join(f"{feature}=()" for feature in features),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _shared(language: str, nonce: str, first: Asset, scripts: Sequence[Asset]) -> dict[str, str]:
+    data = {
+        "language": language,
+        "messages": MESSAGES[language],
+        "languages": {
+            name: {"url": asset.path, "integrity": asset.integrity} for name, asset in TEXTS.items()
+        },
+    }
+    return {
+        **_texts(language),
+        "nonce": _checked_nonce(nonce),
+        "first_script": first.path,
+        "first_integrity": first.integrity,
+        "stylesheet": STYLESHEET.path,
+        "stylesheet_integrity": STYLESHEET.integrity,
+        "scripts": "\n".join(_deferred(asset, nonce) for asset in scripts),
+        "languages": "\n".join(_option(name, name == language) for name in LANGUAGES),
+        "label_language": escape(MESSAGES[language]["language"]),
+        "data": _json("page-data", data),
+    }
+
+
+def _json(element_id: str, data: Mapping[str, object]) -> str:
+    # In a script element only "<" could end it or open a comment.
+    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{element_id}">{text}</script>'
+
+
+def _texts(language: str) -> dict[str, str]:
+    texts = {key: escape(text) for key, text in MESSAGES[language].items()}
+    return {**texts, "language": language}
+
+
+def _checked_nonce(nonce: str) -> str:
+    if not _NONCE.fullmatch(nonce):
+        raise ValueError("a nonce is at least 128 bits in base64")
+    return nonce
+
+
+def _deferred(asset: Asset, nonce: str) -> str:
+    return (
+        f'<script defer nonce="{nonce}" src="{asset.path}" integrity="{asset.integrity}"></script>'
+    )
+
+
+def _option(language: str, chosen: bool) -> str:
+    selected = " selected" if chosen else ""
+    name = escape(MESSAGES[language]["name"])
+    return f'<option value="{language}" lang="{language}"{selected}>{name}</option>'
+
+
+def set_page_variables(style: PageStyle) -> dict[str, str]:
+    """Return the custom properties of a set page's style: colours and lengths."""
+    # Where a box has the colour of the page, its edge must be seen all the same.
+    hidden = style.background_primary == style.background
+    edge = style.text_primary if hidden else style.background_primary
+    pin_edge = style.text_primary if hidden and style.pin_border == style.background else None
+    return {
+        "background": style.background.css,
+        "text": style.text.css,
+        "primary": style.background_primary.css,
+        "on-primary": style.text_primary.css,
+        "button-edge": edge.css,
+        "button-radius": f"{style.button_radius_px:.2f}px",
+        "pin-edge": (pin_edge or style.pin_border).css,
+        "pin-radius": f"{style.pin_radius_px:.2f}px",
+    }
+
+
+def _view_variables(style: ViewStyle) -> dict[str, str]:
+    return {
+        "background": style.background.css,
+        "text": style.digit.css,
+        "primary": style.digit.css,
+        "on-primary": style.background.css,
+        "button-edge": style.digit.css,
+        "pin-edge": style.digit.css,
+        "view-edge": style.frame.css,
+        "view-width": f"{style.width_px}px",
+    }
+
+
+def _properties(variables: Mapping[str, str]) -> str:
+    """Write a style as custom properties; *variables* are colours and numbers only."""
+    return "".join(f"--{name}:{value};" for name, value in variables.items())

@@ -1,0 +1,156 @@
+"""Which errors of the domain become which answers: the contract's object of seven members."""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cms import logs
+from cms.domain.errors import (
+    BadRequest,
+    CardForbids,
+    CardNotFound,
+    ControlEnded,
+    DomainError,
+    Invalid,
+    PinForbidden,
+    PinUnavailable,
+    ServiceUnavailable,
+    TooManyFailures,
+    Unauthorized,
+    ValueNotPossible,
+)
+from cms.faces.cardholder.page.answers import NO_STORE, retry_after
+
+STATIC: Final = "STATIC_VALIDATION_ERROR"
+DYNAMIC: Final = "DYNAMIC_VALIDATION_ERROR"
+INTEGRATION: Final = "INTEGRATION_ERROR"
+SECURITY: Final = "SECURITY_ERROR"
+UNEXPECTED: Final = "UNEXPECTED_ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """An answer: its status, and four of the seven members."""
+
+    status: int
+    message: str
+    error_code: str
+    error_type: str
+    reason: str
+
+
+WIRE: Final[Mapping[type[DomainError], Wire]] = {
+    Unauthorized: Wire(
+        *(401, "Unauthorized", "UNAUTHORIZED", SECURITY),
+        reason="user name or password are missing or wrong",
+    ),
+    Invalid: Wire(400, "Bad Request", "INVALID_REQUEST", STATIC, "not as published"),
+    BadRequest: Wire(400, "Bad Request", "INVALID_REQUEST", STATIC, "not as published"),
+    CardNotFound: Wire(
+        404, "Card not Found", "CARD_NOT_FOUND", DYNAMIC, "there is no plastic with this plasticId"
+    ),
+    CardForbids: Wire(
+        *(403, "Forbidden", "CARD_STATE_FORBIDDEN", DYNAMIC),
+        reason="the card's state does not allow this, or the plastic is already produced",
+    ),
+    PinUnavailable: Wire(
+        403, "Forbidden", "PIN_NOT_AVAILABLE", DYNAMIC, "the card has no PIN that may be shown"
+    ),
+    ValueNotPossible: Wire(
+        *(403, "Forbidden", "PIN_CHANGE_NOT_OFFERED", DYNAMIC),
+        reason="PINs of this issuer are set in another way",
+    ),
+    PinForbidden: Wire(
+        422, "Unprocessable Content", "PIN_FORBIDDEN", DYNAMIC, "the PIN policy forbids this PIN"
+    ),
+    ControlEnded: Wire(
+        410, "Gone", "CONTROL_ENDED", DYNAMIC, "the id or the session is unknown, spent or over"
+    ),
+    TooManyFailures: Wire(
+        429, "Too Many Requests", "TOO_MANY_FAILURES", SECURITY, "too many failures; wait"
+    ),
+    ServiceUnavailable: Wire(
+        *(503, "Service Unavailable", "TRY_LATER", INTEGRATION),
+        reason="something that the service needs is away",
+    ),
+}
+INTERNAL: Final = Wire(
+    500, "Internal Server Error", "INTERNAL", UNEXPECTED, "an error that was not expected"
+)
+ROUTING: Final[Mapping[int, Wire]] = {
+    403: Wire(403, "Forbidden", "FOREIGN_PAGE", SECURITY, "sent by a page of another site"),
+    404: Wire(404, "Not Found", "NO_SUCH_RESOURCE", STATIC, "there is nothing at this path"),
+    405: Wire(405, "Method Not Allowed", "METHOD_NOT_ALLOWED", STATIC, "not with this method"),
+    415: Wire(415, "Unsupported Media Type", "MEDIA_TYPE", STATIC, "not as this media type"),
+}
+log = logging.getLogger(__name__)
+
+
+class ErrorIds:
+    """ASGI middleware: gives every request the id by which its refusal would be named."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request."""
+        scope.setdefault("state", {})["error_id"] = str(uuid.uuid4())
+        await self._app(scope, receive, send)
+
+
+def install(app: FastAPI) -> None:
+    """Route every failure of *app* through this module."""
+    app.add_middleware(ErrorIds)
+    app.add_exception_handler(DomainError, _on_domain_error)
+    app.add_exception_handler(HTTPException, _on_routing_error)
+    app.add_exception_handler(Exception, _on_unknown_error)
+
+
+async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
+    wire = next(wire for kind, wire in WIRE.items() if isinstance(error, kind))
+    headers = retry_after(error)
+    reason = wire.reason
+    if isinstance(error, Invalid):
+        reason = "; ".join(f"{field} {message}" for field, message in error.fields)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Basic realm="pincontrol", charset="UTF-8"'
+        logs.refused("unauthorized", "pincontrol")
+    return _answer(request, wire, reason, headers)
+
+
+async def _on_routing_error(request: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    wire = ROUTING.get(status, INTERNAL)
+    return _answer(request, wire, wire.reason, headers)
+
+
+async def _on_unknown_error(request: Request, error: Exception) -> JSONResponse:
+    log.error("internal", exc_info=error)
+    return _answer(request, INTERNAL, INTERNAL.reason, {})
+
+
+def _answer(request: Request, wire: Wire, reason: str, headers: dict[str, str]) -> JSONResponse:
+    request.scope["log"] |= {
+        "error_code": wire.error_code,
+        "error_id": request.state.error_id,
+    }
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    body = {
+        "code": str(wire.status),
+        "message": wire.message,
+        "id": request.state.error_id,
+        "errorCode": wire.error_code,
+        "errorType": wire.error_type,
+        "errorReason": reason,
+        "timestamp": now.replace("+00:00", "Z"),
+    }
+    return JSONResponse(body, wire.status, {**NO_STORE, **headers})

@@ -1,0 +1,128 @@
+"""The token endpoint that the issuer hosts for D1.
+
+Source: Thales D1 "OAuth2 API" (D1-Public-OUT-v1-Auth2), RFC 6749 4.4. Errors satisfy both: RFC
+6749 fixes ``error``, the D1 face adds ``errorCode``.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from cms import logs
+from cms.domain.errors import BadRequest, Field, ServiceUnavailable, Unauthorized
+from cms.faces.request import (
+    FORM,
+    CertificateReader,
+    basic_credentials,
+    read_body,
+    read_form,
+)
+from cms.services.d1.access import SCOPE, Access, IssuedToken
+
+TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"  # noqa: S105 - a path
+HEADERS: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+#: RFC 6749 5.2 error -> status and the D1 face's code.
+ERRORS: Final[Mapping[str, tuple[int, str]]] = {
+    "invalid_request": (400, "FIELD_INVALID_FORMAT"),
+    "unsupported_grant_type": (400, "FIELD_INVALID_VALUE"),
+    "invalid_client": (401, "AUTHORIZER_UNAUTHORIZED"),
+    "temporarily_unavailable": (503, "SERVICE_UNAVAILABLE"),
+}
+_STRING: Final = {"type": "string"}
+_ANSWER: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["access_token", "token_type"],
+    "properties": {
+        "access_token": _STRING,
+        "token_type": {"enum": ["Bearer"]},
+        "expires_in": {"type": ["string", "integer"]},
+        "expires_at": _STRING,
+        "scope": _STRING,
+    },
+}
+_ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["error", "errorCode"],
+    "properties": {"error": {"enum": list(ERRORS)}, "errorCode": _STRING},
+}
+
+
+def add_token_endpoint(app: FastAPI, access: Access, certificates: CertificateReader) -> None:
+    """Add the token endpoint to the listener's app."""
+
+    @app.post(TOKEN_PATH, summary="Get Authorization Token", **_documentation())
+    async def token(request: Request) -> JSONResponse:
+        try:
+            certificate = certificates.read(request.scope)
+            client_id, secret = basic_credentials(request)
+            grant_type = _grant_type(request, await read_body(request))
+            if grant_type != "client_credentials":
+                return _refuse(request, "unsupported_grant_type")
+            issued = await access.issue(client_id, secret, certificate)
+        except BadRequest:
+            return _refuse(request, "invalid_request")
+        except Unauthorized:
+            logs.refused("unauthorized", "token endpoint")
+            return _refuse(request, "invalid_client", {"WWW-Authenticate": "Basic"})
+        except ServiceUnavailable:
+            return _refuse(request, "temporarily_unavailable", {"Retry-After": "1"})
+        request.scope["log"]["issuer_id"] = issued.issuer.issuer_id
+        request.scope["log"]["client_id"] = client_id
+        return JSONResponse(_answer(issued), headers=HEADERS)
+
+
+def _grant_type(request: Request, body: bytes) -> str:
+    form = read_form(request, body)
+    if "grant_type" not in form:
+        raise BadRequest(Field.BODY)
+    return form["grant_type"]
+
+
+def _answer(issued: IssuedToken) -> dict[str, object]:
+    wire = issued.issuer.wire.token
+    seconds: object = str(wire.ttl_seconds) if wire.expires_in_as_string else wire.ttl_seconds
+    answer: dict[str, object] = {
+        "access_token": issued.access_token,
+        "token_type": "Bearer",
+        "expires_in": seconds,
+        "scope": SCOPE,
+    }
+    if wire.emit_expires_at:
+        moment = datetime.fromtimestamp(issued.expires_at, UTC)
+        answer["expires_at"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return answer
+
+
+def _refuse(request: Request, error: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    status, code = ERRORS[error]
+    request.scope["log"]["error_code"] = code
+    return JSONResponse({"error": error, "errorCode": code}, status, {**HEADERS, **(headers or {})})
+
+
+def _documentation() -> dict[str, Any]:
+    form = {
+        "type": "object",
+        "required": ["grant_type"],
+        "properties": {"grant_type": {"enum": ["client_credentials"]}, "scope": _STRING},
+    }
+    return {
+        "responses": {
+            200: {"description": "A token", "content": {"application/json": {"schema": _ANSWER}}},
+            **{
+                status: {
+                    "description": "Refused",
+                    "content": {"application/json": {"schema": _ERROR}},
+                }
+                for status in (400, 401, 503)
+            },
+        },
+        "openapi_extra": {
+            "parameters": [
+                {"name": "authorization", "in": "header", "required": True, "schema": _STRING}
+            ],
+            "requestBody": {"required": True, "content": {FORM: {"schema": form}}},
+        },
+    }

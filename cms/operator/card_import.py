@@ -1,0 +1,264 @@
+"""Cards come in: one by one, or in bulk as JSON lines.
+
+::
+
+    {"cardId": "…", "panJwe": "<JWE>", "expiry": "MMYY", "sequenceNumber": 0, "state": "active",
+     "cardholder": "…", "cardType": "PHYSICAL", "plasticId": "1234", "personalised": true,
+     "encryptedPinBlock": "<JWE>", "type": "ISO0"}
+
+``panJwe`` is encrypted to the vault's intake key, plaintext ``{"pan": "…"}``. The last two members
+are for a card whose PIN is known: they are what PUT pin takes, and the change counter stays 0.
+``state`` is inactive unless given. ``cardholder`` is the identity provider's name of who holds the
+card, its subject; ``cardType`` VIRTUAL, PHYSICAL or METAL. ``plasticId`` is the card's name at the
+pincontrol face, a number of up to 38 digits, best written as text. ``personalised`` tells whether
+there is a plastic whose PIN cannot be set there any more; unless given, a card that is not
+inactive is.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from cms.domain.cards import CardState
+from cms.domain.control import CardType
+from cms.persistence.admin import AdminError, Database, add_card
+from crypto.errors import JoseError
+from crypto.jose import json_object
+from hsm.config import WireProfile
+from hsm.errors import (
+    CardIdHoldsPan,
+    ConfigRefused,
+    HsmError,
+    LuhnInvalid,
+    PanRejected,
+    PinRejected,
+    TypeNotOffered,
+    ValueNotPossible,
+    WeakPinRefused,
+)
+from hsm.port import CardFacts, CardRef, PinBlockType, PinVault, VaultConfig
+
+EXPIRY_PATTERN: Final = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}")
+PSN_MAX: Final = 99
+COMMIT_EVERY_ROWS: Final = 200
+CARDHOLDER_CHARS_MAX: Final = 64
+PLASTIC_ID_PATTERN: Final = re.compile(r"[0-9]{1,38}")
+LINE_BYTES_MAX: Final = 64 * 1024
+REASONS: Final[Mapping[type[HsmError], str]] = {
+    LuhnInvalid: "the PAN's check digit is wrong",
+    CardIdHoldsPan: "the card id or the plastic id contains the PAN",
+    PanRejected: "panJwe does not hold a PAN encrypted to the intake key",
+    PinRejected: "encryptedPinBlock cannot be used",
+    WeakPinRefused: "the PIN policy forbids this PIN",
+    TypeNotOffered: "this type of PIN block is not offered",
+    ValueNotPossible: "a card of this issuer does not take a PIN in this form",
+    ConfigRefused: "a PIN needs the issuer's configuration, sealed and valid now",
+}
+
+
+class RowRefused(Exception):
+    """A card that is not taken in; the message says why and shows no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCard:
+    """A card as it comes in."""
+
+    card: CardRef
+    pan_jwe: str
+    expiry: str
+    psn: int
+    state: CardState
+    pin_jwe: str | None
+    pin_literal: str
+    cardholder_id: str | None
+    card_type: CardType
+    plastic_id: str | None
+    personalised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """What became of one line, counted from 1; *refused* is None for a card that is stored."""
+
+    line: int
+    refused: str | None
+
+
+class CardImport:
+    """Takes cards of one issuer into the database."""
+
+    def __init__(
+        self, database: Database, vault: PinVault, config: VaultConfig, wire: WireProfile
+    ) -> None:
+        self._database = database
+        self._vault = vault
+        self._config = config
+        self._wire = wire
+
+    def run(self, issuer_id: str, lines: Iterable[bytes]) -> Iterator[LineResult]:
+        """Take each line in; a bad one stores nothing and does not stop the others."""
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                self.add(read_line(issuer_id, line))
+            except RowRefused as error:
+                yield LineResult(number, str(error))
+            else:
+                yield LineResult(number, None)
+            if number % COMMIT_EVERY_ROWS == 0:
+                self._database.commit()
+        self._database.commit()
+
+    def add(self, new: NewCard) -> None:
+        """Seal and store one card.
+
+        Raises:
+            RowRefused: the vault or the database does not take it.
+            VaultUnavailable: the token is unavailable.
+        """
+        try:
+            other_ids = [] if new.plastic_id is None else [new.plastic_id]
+            sealed = self._vault.seal_pan(new.pan_jwe, new.card, other_ids)
+            change = None
+            if new.pin_jwe is not None:
+                block_type = self._wire.block_type(new.pin_literal)
+                if block_type is None:
+                    raise RowRefused("unknown type of PIN block")
+                if block_type is not PinBlockType.ISO0:
+                    # A SECCOS PIN is made for one change of the card, and this is none.
+                    raise RowRefused(REASONS[TypeNotOffered])
+                change = self._vault.set_pin_from_jwe(
+                    new.pin_jwe,
+                    block_type,
+                    self._config,
+                    new.card,
+                    sealed.sealed_pan,
+                    0,
+                    CardFacts(new.psn, new.expiry),
+                )
+            add_card(
+                self._database,
+                new.card,
+                sealed_pan=sealed.sealed_pan,
+                last_four=sealed.last_four,
+                expiry=new.expiry,
+                psn=new.psn,
+                state=new.state.value,
+                cardholder_id=new.cardholder_id,
+                card_type=new.card_type.value,
+                plastic_id=new.plastic_id,
+                personalised=new.personalised,
+                change=change,
+            )
+        except AdminError as error:
+            raise RowRefused(str(error)) from None
+        except tuple(REASONS) as error:
+            raise RowRefused(REASONS[type(error)]) from None
+
+
+def read_line(issuer_id: str, line: bytes) -> NewCard:
+    """Read one line.
+
+    Raises:
+        RowRefused: it is not such a row; the message names the member at fault.
+    """
+    try:
+        members = json_object.parse(line if len(line) <= LINE_BYTES_MAX else b"")
+    except JoseError:
+        raise RowRefused("not a JSON object") from None
+    psn = members.get("psn", 0)
+    if type(psn) is not int:
+        raise RowRefused("refused member: psn")
+    personalised = members.get("personalised")
+    if personalised is not None and type(personalised) is not bool:
+        raise RowRefused("refused member: produced")
+    return new_card(
+        issuer_id,
+        _text(members, "cardId"),
+        pan_jwe=_text(members, "panJwe"),
+        expiry=_text(members, "expiry"),
+        psn=psn,
+        state=_text(members, "state", CardState.INACTIVE.value),
+        pin_jwe=_text_or_none(members, "encryptedPinBlock"),
+        pin_literal=_text(members, "type", "ISO0"),
+        cardholder_id=_text_or_none(members, "cardholder"),
+        card_type=_text(members, "cardType", CardType.PHYSICAL.value),
+        plastic_id=_number_or_none(members, "plasticId"),
+        personalised=personalised,
+    )
+
+
+def new_card(
+    issuer_id: str,
+    card_id: str,
+    *,
+    pan_jwe: str,
+    expiry: str,
+    psn: int,
+    state: str,
+    pin_jwe: str | None = None,
+    pin_literal: str = "ISO0",
+    cardholder_id: str | None = None,
+    card_type: str = CardType.PHYSICAL.value,
+    plastic_id: str | None = None,
+    personalised: bool | None = None,
+) -> NewCard:
+    """Parse the values of a card.
+
+    Raises:
+        RowRefused: naming the member at fault.
+    """
+    try:
+        card = CardRef(issuer_id, card_id)
+    except ValueError:
+        raise RowRefused("refused member: cardId") from None
+    if not EXPIRY_PATTERN.fullmatch(expiry):
+        raise RowRefused("refused member: expiry")
+    if not 0 <= psn <= PSN_MAX:
+        raise RowRefused("refused member: psn")
+    if state not in set(CardState):
+        raise RowRefused("refused member: state")
+    if cardholder_id is not None and not _is_cardholder(cardholder_id):
+        raise RowRefused("refused member: cardholder")
+    if card_type not in set(CardType):
+        raise RowRefused("refused member: cardType")
+    if plastic_id is not None and not PLASTIC_ID_PATTERN.fullmatch(plastic_id):
+        raise RowRefused("refused member: plasticId")
+    return NewCard(
+        card,
+        pan_jwe,
+        expiry,
+        psn,
+        CardState(state),
+        pin_jwe,
+        pin_literal,
+        cardholder_id,
+        CardType(card_type),
+        # A number is kept in one way, however it is written.
+        None if plastic_id is None else plastic_id.lstrip("0") or "0",
+        state != CardState.INACTIVE if personalised is None else personalised,
+    )
+
+
+def _is_cardholder(text: str) -> bool:
+    return 0 < len(text) <= CARDHOLDER_CHARS_MAX and text.isprintable()
+
+
+def _text(members: Mapping[str, object], name: str, default: str | None = None) -> str:
+    value = members.get(name, default)
+    if not isinstance(value, str):
+        raise RowRefused(f"refused member: {name}")
+    return value
+
+
+def _number_or_none(members: Mapping[str, object], name: str) -> str | None:
+    """Read a number, as JSON writes one or as text: more digits than some readers of JSON keep."""
+    value = members.get(name)
+    return str(value) if type(value) is int else _text_or_none(members, name)
+
+
+def _text_or_none(members: Mapping[str, object], name: str) -> str | None:
+    return None if members.get(name) is None else _text(members, name)

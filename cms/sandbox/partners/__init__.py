@@ -1,0 +1,1 @@
+"""Clients that play the other side; they import nothing of the service."""

@@ -1,0 +1,192 @@
+"""A client that plays an issuer's server at the pincontrol face, and the script of its page.
+
+It imports nothing of the service, so that a mistake in the service is not repeated, and hidden,
+here. The server holds the password and no PIN; the page's script, on the cardholder's device,
+holds the PIN and no password.
+"""
+
+import json
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import httpx
+from jwcrypto.jwk import JWK
+
+from cms.sandbox.partners.d1_client import decrypt, encrypt
+from cms.sandbox.partners.hosted_client import PageSession, iso1_block, sid
+
+VIEW: Final = "VIEW_PIN"
+SET: Final = "SET_PIN"
+TIMEOUT_S: Final = 10
+PUBLIC_MEMBERS: Final = ("kty", "crv", "x", "y")
+#: What a PinControlError says when an answer has the right status and cannot be used.
+UNREADABLE: Final = "UNREADABLE_ANSWER"
+
+
+class PinControlError(Exception):
+    """The service refused a call, or gave an answer that cannot be used."""
+
+    def __init__(self, status: int, error_type: str, error_code: str = "") -> None:
+        super().__init__(f"{status} {error_type} {error_code}".rstrip())
+        self.status = status
+        self.error_type = error_type
+
+
+@dataclass(frozen=True)
+class PinControlConfig:
+    """What an issuer's server holds; its password is in a file."""
+
+    base_url: str
+    ca: Path
+    user: str
+    password_file: Path
+    frame_key: str
+    audit_user: str
+    personalised_plastic_id: str
+    unproduced_plastic_id: str
+
+    def password(self) -> str:
+        """Read the password."""
+        return self.password_file.read_text().strip()
+
+
+@dataclass(frozen=True)
+class ControlId:
+    """An id, and the address to which a webview posts it."""
+
+    id: str
+    pin_url: str
+
+
+def load(sandbox: Path) -> PinControlConfig:
+    """Read *sandbox*; its paths start at the repository's root."""
+    content = json.loads(sandbox.read_text())
+    root = sandbox.absolute().parent.parent
+    pincontrol = content["pincontrol"]
+    return PinControlConfig(
+        base_url=pincontrol["baseUrl"],
+        ca=root / content["ca"],
+        user=pincontrol["user"],
+        password_file=root / pincontrol["passwordFile"],
+        frame_key=pincontrol["frameKey"],
+        audit_user=pincontrol["auditUser"],
+        personalised_plastic_id=pincontrol["producedPlasticId"],
+        unproduced_plastic_id=pincontrol["unproducedPlasticId"],
+    )
+
+
+class PinControlClient:
+    """The calls of an issuer's server and of a page, over one kept-alive connection.
+
+    Not for several threads. ``last_status`` and ``last_ms`` tell of the newest answer.
+    """
+
+    def __init__(
+        self, config: PinControlConfig, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.config = config
+        tls = ssl.create_default_context(cafile=config.ca)
+        self._http = httpx.Client(
+            base_url=config.base_url,
+            transport=transport or httpx.HTTPTransport(verify=tls),
+            timeout=TIMEOUT_S,
+        )
+        self.last_status = 0
+        self.last_ms = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def ask(self, plastic_id: str, scope: str) -> httpx.Response:
+        """Ask for a control id, as the server does; returns whatever the answer is."""
+        return self._post(
+            f"/pincontrol/v2/plastic/{plastic_id}",
+            params={"auditUser": self.config.audit_user},
+            auth=(self.config.user, self.config.password()),
+            json={"scope": scope},
+        )
+
+    def control_id(self, plastic_id: str, scope: str) -> ControlId:
+        """Get a control id."""
+        answer = _json(_expect(self.ask(plastic_id, scope), 201))
+        try:
+            return ControlId(answer["id"], answer["pinURL"])
+        except KeyError:
+            raise PinControlError(201, UNREADABLE) from None
+
+    def webview(self, control: ControlId) -> httpx.Response:
+        """Load the page as a webview does."""
+        return _expect(self._post(control.pin_url, data={"controlId": control.id}), 200)
+
+    def open(self, control: ControlId) -> PageSession:
+        """Consume an id for a session to set the PIN, as the page's script does."""
+        response = self._post("/pincontrol/page/session", json=_consumed(control))
+        answer = _json(_expect(response, 200))
+        try:
+            return PageSession(answer["session"], answer["key"])
+        except KeyError:
+            raise PinControlError(200, UNREADABLE) from None
+
+    def submit(self, opened: PageSession, pin: str) -> None:
+        """Send the PIN as the page's script does: only the vault can open it."""
+        jwe = encrypt({"sid": sid(opened.session), "block": iso1_block(pin)}, opened.key)
+        body = {"session": opened.session, "jwe": jwe}
+        _expect(self._post("/pincontrol/page/submit", json=body), 204)
+
+    def view(self, control: ControlId) -> httpx.Response:
+        """Consume an id for an image, as the page's script does."""
+        return _expect(self._post("/pincontrol/page/view", json=_consumed(control)), 200)
+
+    def digits(self, session: str) -> str:
+        """Consume the session of an image for the PIN as text, which only this call can open."""
+        key = JWK.generate(kty="EC", crv="P-256")
+        members: dict[str, str] = key.export_private(as_dict=True)
+        public = {name: members[name] for name in PUBLIC_MEMBERS}
+        response = self._post("/pincontrol/page/digits", json={"session": session, "key": public})
+        answer = _json(_expect(response, 200))
+        try:
+            content = decrypt(answer["jwe"], JWK(**members | {"kid": key.thumbprint()}))
+            if content["sid"] == sid(session):
+                return str(content["digits"])
+        except (KeyError, TypeError, ValueError):
+            pass
+        raise PinControlError(200, UNREADABLE)
+
+    def _post(self, path: str, **kwargs: Any) -> httpx.Response:  # noqa: ANN401 - httpx's
+        started_s = time.perf_counter()
+        response = self._http.post(path, **kwargs)
+        self.last_ms = (time.perf_counter() - started_s) * 1000
+        self.last_status = response.status_code
+        return response
+
+
+def _consumed(control: ControlId) -> dict[str, str | None]:
+    """Say what the script of a page in a webview says of its id; in a frame there is a key."""
+    return {"controlId": control.id, "key": None}
+
+
+def _expect(response: httpx.Response, status: int) -> httpx.Response:
+    if response.status_code != status:
+        try:
+            error = _json(response)
+            what = (str(error["errorType"]), str(error["errorCode"]))
+        except (PinControlError, KeyError):
+            what = (UNREADABLE, "")
+        raise PinControlError(response.status_code, *what)
+    return response
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise PinControlError(response.status_code, UNREADABLE)
+    return answer

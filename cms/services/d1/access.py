@@ -1,0 +1,242 @@
+"""Who a caller is: a client certificate, a client secret, an access token.
+
+An access token is an ES256 JWT signed in the token (RFC 9068), bound to the client certificate
+(RFC 8705). It is verified once and kept by its hash until it expires.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from cryptography import x509
+
+from cms.domain.errors import ServiceUnavailable, Unauthorized
+from cms.domain.records import Client
+from cms.services.cache import TtlCache
+from cms.services.credentials import Credentials
+from cms.services.directory import Directory, Issuer
+from crypto.errors import JoseError
+from crypto.jose import base64url, jws
+from crypto.jose.jwk import EcPublicKey, parse_public
+from hsm.errors import VaultUnavailable
+from hsm.keys import KeyRole
+from hsm.port import ISSUER_ID_CHARS
+from hsm.worker_thread import WorkerThread
+
+SCOPE: Final = "pin"
+TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ
+
+#: What `cryptography` raises for a certificate that it cannot read, or only in part.
+UNREADABLE: Final = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A certificate whose chain was verified: its SHA-256 as base64url, and its names."""
+
+    thumbprint: str
+    subject: str
+    names: frozenset[str]
+    """The subject as RFC 4514 text, and each SAN as ``dns:…`` or ``uri:…``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A client that proved who it is."""
+
+    issuer: Issuer
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """An access token and the time, in seconds since 1970, when it expires."""
+
+    access_token: str
+    expires_at: float
+    issuer: Issuer
+
+
+@dataclass(frozen=True, slots=True)
+class _Bearer:
+    issuer_id: str
+    client_id: str
+    expires_at: float
+    thumbprint: str
+    subject: str
+
+
+@lru_cache(maxsize=1024)
+def read_certificate(der: bytes) -> ClientCertificate:
+    """Read a verified certificate.
+
+    Raises:
+        Unauthorized: it is not an X.509 certificate.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        subject = certificate.subject.rfc4514_string()
+        names = {subject, *_alternative_names(certificate)}
+    except UNREADABLE:
+        raise Unauthorized from None
+    thumbprint = base64url.encode(hashlib.sha256(der).digest())
+    return ClientCertificate(thumbprint, subject, frozenset(names))
+
+
+class Access:
+    """Issues and verifies access tokens; *public_url* is their issuer and audience."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        worker_thread: WorkerThread,
+        public_url: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = directory
+        self._worker_thread = worker_thread
+        self._public_url = public_url
+        self._now = now
+        self._keys: Mapping[str, EcPublicKey] = {}
+        self._bearers = TtlCache[bytes, _Bearer](now)
+        self._credentials = Credentials(now)
+
+    async def issue(
+        self, client_id: str, secret: str, certificate: ClientCertificate
+    ) -> IssuedToken:
+        """Issue a token for a client secret presented over the client's own certificate.
+
+        Raises:
+            Unauthorized: unknown client, wrong secret, or somebody else's certificate.
+            ServiceUnavailable: the token or the database is unavailable.
+        """
+        issuer = await self._directory.issuer(client_id[:ISSUER_ID_CHARS])
+        client = issuer.clients.get(client_id) if issuer else None
+        secret_ok = await self._credentials.verify(client, secret)
+        if issuer is None or client is None or not secret_ok:
+            raise Unauthorized
+        _require_registered(client, certificate)
+        now = int(self._now())
+        expires_at = now + issuer.wire.token.ttl_seconds
+        claims = {
+            "iss": self._public_url,
+            "aud": self._public_url,
+            "sub": client_id,
+            "client_id": client_id,
+            "issuerId": issuer.issuer_id,
+            "scope": SCOPE,
+            "iat": now,
+            "exp": expires_at,
+            "jti": secrets.token_urlsafe(16),
+            "cnf": {"x5t#S256": certificate.thumbprint},
+            "certificate_subject": certificate.subject,
+        }
+        try:
+            token = await self._worker_thread.call(lambda vault: vault.sign_token(claims))
+        except VaultUnavailable:
+            raise ServiceUnavailable from None
+        return IssuedToken(token, expires_at, issuer)
+
+    async def caller(
+        self, bearer: str | None, certificate: ClientCertificate, issuer_id: str
+    ) -> Caller:
+        """Name the caller, of whichever issuer.
+
+        Without *bearer* the certificate alone names it, where *issuer_id*, the issuer it calls,
+        registered it so.
+
+        Raises:
+            Unauthorized: it is not a registered client, or the token is not its own.
+            ServiceUnavailable: the token or the database is unavailable.
+        """
+        if bearer is None:
+            return await self._certificate_caller(certificate, issuer_id)
+        token = await self._verified(bearer)
+        issuer = await self._directory.issuer(token.issuer_id)
+        client = issuer.clients.get(token.client_id) if issuer else None
+        if issuer is None or client is None or client.auth != "oauth":
+            raise Unauthorized
+        _require_registered(client, certificate)
+        _require_bound(issuer, token, certificate)
+        return Caller(issuer, token.client_id)
+
+    async def _certificate_caller(self, certificate: ClientCertificate, issuer_id: str) -> Caller:
+        issuer = await self._directory.issuer(issuer_id)
+        for client in issuer.clients.values() if issuer else ():
+            if client.auth == "certificate" and certificate.names & {*client.certificate_subjects}:
+                return Caller(issuer, client.client_id)  # type: ignore[arg-type] # has a client
+        raise Unauthorized
+
+    async def _verified(self, bearer: str) -> _Bearer:
+        key = hashlib.sha256(bearer.encode(errors="surrogatepass")).digest()
+        cached = self._bearers.get(key)
+        if cached is not None:
+            return cached
+        try:
+            claims = jws.verify(bearer, await self._signing_keys(), TOKEN_TYPE)
+        except JoseError:
+            raise Unauthorized from None
+        token = self._read_claims(claims)
+        self._bearers.keep(key, token, token.expires_at)
+        return token
+
+    def _read_claims(self, claims: Mapping[str, object]) -> _Bearer:
+        confirmation, expires_at = claims.get("cnf"), claims.get("exp")
+        parties = (claims.get("iss"), claims.get("aud"))
+        if parties != (self._public_url, self._public_url):
+            raise Unauthorized
+        if type(expires_at) is not int or expires_at <= self._now():
+            raise Unauthorized
+        thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None
+        return _Bearer(
+            str(claims.get("issuerId")),
+            str(claims.get("sub")),
+            expires_at,
+            str(thumbprint),
+            str(claims.get("certificate_subject")),
+        )
+
+    async def _signing_keys(self) -> Mapping[str, EcPublicKey]:
+        if not self._keys:
+            try:
+                jwks = await self._worker_thread.call(
+                    lambda vault: vault.public_jwks(KeyRole.TOKEN_SIGN)
+                )
+            except VaultUnavailable:
+                raise ServiceUnavailable from None
+            keys = [parse_public(jwk, "sig") for jwk in jwks["keys"]]
+            self._keys = {key.kid: key for key in keys}
+        return self._keys
+
+
+def _require_registered(client: Client, certificate: ClientCertificate) -> None:
+    # Other issuers have certificates of the same CA: the chain alone proves little.
+    if not certificate.names & {*client.certificate_subjects}:
+        raise Unauthorized
+
+
+def _require_bound(issuer: Issuer, token: _Bearer, certificate: ClientCertificate) -> None:
+    binding = issuer.wire.token.bearer_binding
+    if binding == "certificate" and token.thumbprint != certificate.thumbprint:
+        raise Unauthorized
+    if binding == "subject" and token.subject != certificate.subject:
+        raise Unauthorized
+
+
+def _alternative_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    dns = extension.value.get_values_for_type(x509.DNSName)
+    uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+    return [f"dns:{name}" for name in dns] + [f"uri:{name}" for name in uris]

@@ -1,0 +1,190 @@
+"""Set, hand out and count the PIN of a card; activate a card. No clear PIN passes here."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from cms.domain.cards import Verb, permit
+from cms.domain.errors import (
+    BadRequest,
+    CardNotFound,
+    PinRefused,
+    Refusal,
+    ServiceUnavailable,
+    TooManyFailures,
+)
+from cms.domain.limits import CHANGE_TRIES_MAX, SECCOS_CARD, SECCOS_CLIENT
+from cms.domain.records import Actor, CardToChange
+from cms.persistence.store import Store
+from cms.services.directory import Issuer
+from cms.services.vault import in_vault, readable
+from hsm.port import CardRef, PinBlockType, SealedChange
+from hsm.worker_thread import WorkerThread
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PinEnvelope:
+    """A PIN as it arrived: *request_key* is the digest of the JWE's decoded parts."""
+
+    block_type: PinBlockType
+    jwe: str
+    request_key: bytes
+
+
+class Pins:
+    """The PIN use cases over one store and one vault."""
+
+    def __init__(self, store: Store, worker_thread: WorkerThread) -> None:
+        self._store = store
+        self._worker_thread = worker_thread
+        self._seccos_turns = WeakValueDictionary[CardRef, asyncio.Lock]()
+
+    async def set_pin(
+        self, issuer: Issuer, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
+    ) -> None:
+        """Replace the card's PIN; an envelope that was accepted before changes nothing.
+
+        Args:
+            issuer: the caller's issuer.
+            card: the card.
+            envelope: what arrived. One that could not be read is refused only after the card
+                was checked, so that the order of answers holds.
+            actor: for the audit.
+
+        Raises:
+            CardNotFound, CardForbids, BadRequest, TooManyFailures, TypeNotOffered, PinRefused,
+            PinForbidden, ValueNotPossible, CounterExhausted, ServiceUnavailable: as their names
+                say.
+        """
+        if isinstance(envelope, BadRequest) or envelope.block_type is not PinBlockType.SECCOS:
+            return await self._set_pin(issuer, card, envelope, actor)
+        # Each of these may be a guess at the PIN, and a guess counts once it failed. Guesses that
+        # are sent at once must not all be made before the first is counted: a process makes one
+        # at a time, so there are at most as many beyond the limit as there are other processes.
+        async with self._seccos_turns.setdefault(card, asyncio.Lock()):
+            try:
+                await self._set_pin(issuer, card, envelope, actor)
+            except PinRefused as refused:
+                await self._count(refused.refusal, card, actor)
+                raise
+
+    async def _set_pin(
+        self, issuer: Issuer, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
+    ) -> None:
+        key = envelope.request_key if isinstance(envelope, PinEnvelope) else None
+        for _ in range(CHANGE_TRIES_MAX):
+            read = await self._store.read_for_set(card, key, actor)
+            if read is None:
+                raise CardNotFound
+            permit(Verb.SET_PIN, read.state)
+            if isinstance(envelope, BadRequest):
+                raise envelope
+            if read.request_known:
+                return
+            if envelope.block_type is PinBlockType.SECCOS:
+                _require_trust(read)
+            change = await self._seal(issuer, card, envelope, read)
+            if await self._store.change_pin(
+                card, read, change, envelope.block_type, envelope.request_key, actor
+            ):
+                return
+        raise ServiceUnavailable
+
+    async def get_pin(self, issuer: Issuer, card: CardRef, actor: Actor) -> str:
+        """Hand out the card's PIN as a compact JWE to D1.
+
+        Raises:
+            CardNotFound, CardForbids, PinUnavailable, ServiceUnavailable: as their names say.
+            SealAlarm: the stored PIN is not the newest, or not the one stored.
+        """
+        read = await self._store.read_for_get(card, actor)
+        if read is None:
+            raise CardNotFound
+        permit(Verb.GET_PIN, read.state)
+        sealed_pin = readable(read)
+        return await in_vault(
+            self._worker_thread,
+            lambda vault: vault.export_jwe(
+                sealed_pin, read.sealed_pan, issuer.config, card, read.counter
+            ),
+        )
+
+    async def change_counter(self, card: CardRef) -> int:
+        """Count the card's committed PIN changes.
+
+        Raises:
+            CardNotFound, CardForbids, ServiceUnavailable: as their names say.
+        """
+        read = await self._store.read_counter(card)
+        if read is None:
+            raise CardNotFound
+        state, counter = read
+        permit(Verb.READ_COUNTER, state)
+        return counter
+
+    async def activate(self, card: CardRef, actor: Actor) -> None:
+        """Make the card active; an active one stays so.
+
+        Raises:
+            CardNotFound, CardForbids, ServiceUnavailable: as their names say.
+        """
+        state = await self._store.activate(card, actor)
+        if state is None:
+            raise CardNotFound
+        permit(Verb.ACTIVATE, state)
+
+    async def _seal(
+        self, issuer: Issuer, card: CardRef, envelope: PinEnvelope, read: CardToChange
+    ) -> SealedChange:
+        return await in_vault(
+            self._worker_thread,
+            lambda vault: vault.set_pin_from_jwe(
+                envelope.jwe,
+                envelope.block_type,
+                issuer.config,
+                card,
+                read.sealed_pan,
+                read.counter + 1,
+                read.facts,
+            ),
+        )
+
+    async def _count(self, refusal: Refusal | None, card: CardRef, actor: Actor) -> None:
+        """Count a failure against the one it speaks of, and say so when it is one too many."""
+        if refusal is Refusal.WRONG_PIN_DATA:
+            if await self._store.count_card_failure(card):
+                log.warning(
+                    "seccos.card_refused",
+                    extra={
+                        "issuer_id": card.issuer_id,
+                        "card_id": card.card_id,
+                        "count": SECCOS_CARD.failures_max,
+                    },
+                )
+        elif refusal is Refusal.NOT_GENUINE and await self._store.count_client_failure(
+            card.issuer_id, actor.client_id
+        ):
+            log.error(
+                "alarm.seccos_client",
+                extra={
+                    "issuer_id": card.issuer_id,
+                    "client_id": actor.client_id,
+                    "count": SECCOS_CLIENT.failures_max,
+                },
+            )
+
+
+def _require_trust(read: CardToChange) -> None:
+    """Let SECCOS pass where client and card have not failed too often.
+
+    Raises:
+        TooManyFailures: the client has.
+        PinRefused: the card has; nobody is told.
+    """
+    if read.client_limited:
+        raise TooManyFailures
+    if read.seccos_refused:
+        raise PinRefused(Refusal.CARD_REFUSED)

@@ -1,0 +1,78 @@
+"""Calling the vault, and what its refusals mean in words of the domain."""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, TypeVar
+
+import hsm.errors
+from cms.domain.errors import (
+    ControlEnded,
+    CounterExhausted,
+    DomainError,
+    PinForbidden,
+    PinRefused,
+    PinUnavailable,
+    Refusal,
+    ServiceUnavailable,
+    TypeNotOffered,
+    ValueNotPossible,
+)
+from cms.domain.records import CardToRead
+from hsm.port import PinBlockType, PinVault, SealedPin
+from hsm.worker_thread import WorkerThread
+
+#: What the vault's refusals mean to the caller.
+MEANINGS: Final[Mapping[type[hsm.errors.HsmError], Callable[[], DomainError]]] = {
+    hsm.errors.PinRejected: PinRefused,
+    hsm.errors.NotGenuine: partial(PinRefused, Refusal.NOT_GENUINE),
+    hsm.errors.WrongPinData: partial(PinRefused, Refusal.WRONG_PIN_DATA),
+    hsm.errors.WeakPinRefused: PinForbidden,
+    hsm.errors.TypeNotOffered: TypeNotOffered,
+    hsm.errors.ValueNotPossible: ValueNotPossible,
+    hsm.errors.CounterExhausted: CounterExhausted,
+    hsm.errors.TextNotOffered: ControlEnded,
+    hsm.errors.PageKeyRejected: ControlEnded,
+}
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class SealAlarm(Exception):
+    """A stored value is not what was stored: tampering or a broken database. Never a wrong PIN."""
+
+
+async def in_vault(worker_thread: WorkerThread, verb: Callable[[PinVault], T]) -> T:
+    """Run a vault verb and say its failures in words of the domain.
+
+    Raises:
+        DomainError: as :data:`MEANINGS` says; ServiceUnavailable when the vault is unavailable.
+        SealAlarm: a stored value is not what was stored.
+    """
+    try:
+        return await worker_thread.call(verb)
+    except tuple(MEANINGS) as error:
+        meaning = MEANINGS[type(error)]
+        raise meaning() from None
+    except hsm.errors.SealBroken:
+        raise SealAlarm from None
+    except hsm.errors.ConfigRefused as error:
+        log.error("config.refused", extra={"reason": str(error)})  # noqa: TRY400 - no traceback
+        raise ServiceUnavailable from None
+    except hsm.errors.VaultUnavailable as error:
+        log.warning("vault.unavailable", extra={"reason": str(error)})
+        raise ServiceUnavailable from None
+
+
+def readable(read: CardToRead) -> SealedPin:
+    """Return the sealed PIN of a card that has one to hand out.
+
+    Raises:
+        PinUnavailable: it has none.
+        SealAlarm: it is not the newest.
+    """
+    if read.sealed_pin is None or read.pin_type is not PinBlockType.ISO0:
+        raise PinUnavailable
+    if read.counter != read.newest:
+        raise SealAlarm
+    return read.sealed_pin

@@ -1,0 +1,220 @@
+"""The hosted face over a bank with one app: real vault, real database, an identity provider."""
+
+import hashlib
+import itertools
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
+
+from cms.domain.cards import CardState
+from cms.faces.cardholder.hosted.app import hosted_app
+from cms.logs import RequestLog
+from cms.persistence import admin
+from cms.persistence.control_store import ControlStore
+from cms.persistence.store import Store
+from cms.services.cardholder.control_tokens import ControlTokens
+from cms.services.cardholder.identity import IdentityProvider
+from cms.services.cardholder.rate_limit import RateLimiter
+from cms.services.directory import Directory
+from crypto.secret import Secret
+from hsm.worker_thread import WorkerThread
+from tests.cms.faces.d1_face import PIN, D1Face
+from tests.cms.services.cardholder.provider import (
+    Clock,
+    Provider,
+    ec_key,
+    public,
+    with_claims,
+)
+from tests.issuer_records import run_sql
+
+PUBLIC_URL = "https://cards.test"
+KEY = "testbank01-app"
+OTHER_KEY = "testbank01-other"
+ORIGIN, FRAME, PORTED = "https://app.example", "https://frame.example", "https://app.example:8443"
+APP_SCHEME = "com.example.app:"
+US_URL = "https://us.test"
+_numbers = itertools.count(1)
+
+
+@dataclass
+class HostedFace:
+    """What an app, a browser and a cardholder do."""
+
+    d1_face: D1Face
+    http: httpx.AsyncClient
+    us: list[httpx.Request] = field(default_factory=list)
+    us_answer: httpx.Response | Exception | None = None
+
+    async def holder(
+        self, state: CardState = CardState.ACTIVE, pin: str | None = PIN
+    ) -> tuple[str, str]:
+        """Add a card of a new cardholder; return its id and its holder's."""
+        card_id = await self.d1_face.add_card(state=state, pin=pin)
+        holder = f"holder-of-{card_id}"
+        run_sql(
+            self.d1_face.url,
+            "UPDATE cards SET cardholder_id = %s WHERE card_id = %s",
+            holder,
+            card_id,
+        )
+        return card_id, holder
+
+    def headers(self, holder: str, **changed: str | None) -> dict[str, str]:
+        given = {
+            "x-client-key": KEY,
+            "authorization": f"Bearer {with_claims(sub=holder)}",
+            **{name.replace("_", "-"): value for name, value in changed.items()},
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    async def ask(
+        self, purpose: str, holder: str, body: object = None, **changed: str | None
+    ) -> httpx.Response:
+        """Ask for a token; *body* is JSON, or bytes as they are."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.http.post(
+            f"/v1/card/{purpose}/token",
+            content=b"" if body is None else content,
+            headers=self.headers(holder, **changed),
+        )
+
+    async def token(self, purpose: str, holder: str, body: object = None, **changed: str) -> str:
+        answer = await self.ask(purpose, holder, body, **changed)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["token"])
+
+    async def image(self, token: str, **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.get("/details-image", params={"token": token}, headers=named)
+
+    async def page(self, token: str, **headers: str) -> httpx.Response:
+        return await self.http.get("/pin-direct/set", params={"token": token}, headers=headers)
+
+    async def post(self, verb: str, **members: object) -> httpx.Response:
+        return await self.http.post(f"/pin-direct/{verb}", json=members)
+
+    async def session(self, holder: str, body: object = None) -> dict[str, Any]:
+        """Open a page's session."""
+        token = await self.token("set-pin", holder, body)
+        answer = await self.post("session", token=token)
+        assert answer.status_code == 200, answer.text
+        opened: dict[str, Any] = answer.json()
+        return opened
+
+    def controls(self, card_id: str) -> list[tuple[Any, ...]]:
+        return run_sql(
+            self.d1_face.url,
+            "SELECT spent_at IS NOT NULL, end_reason FROM control_tokens WHERE card_id = %s"
+            " ORDER BY issued_at",
+            card_id,
+        )
+
+    def age(self, card_id: str, seconds: int) -> None:
+        """Let time pass for the tokens of a card."""
+        run_sql(
+            self.d1_face.url,
+            "UPDATE control_tokens SET issued_at = issued_at - age, expires_at = expires_at - age,"
+            " session_expires_at = session_expires_at - age,"
+            " session_ends_at = session_ends_at - age"
+            " FROM (SELECT make_interval(secs => %s) AS age) AS a WHERE card_id = %s",
+            seconds,
+            card_id,
+        )
+
+    async def us_env(self, request: httpx.Request) -> httpx.Response:
+        """The second deployment."""
+        self.us.append(request)
+        if isinstance(self.us_answer, Exception):
+            raise self.us_answer
+        assert self.us_answer is not None
+        return self.us_answer
+
+
+def sid(session: str) -> str:
+    digest = hashlib.sha256(session.encode()).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def iso1(pin: str) -> str:
+    """A format-1 block; its filler is as good as random."""
+    return f"1{len(pin):X}{pin}".ljust(16, "7")
+
+
+def page_jwe(opened: dict[str, Any], pin: str, **changed: object) -> str:
+    """What the page's script sends for *pin*."""
+    plaintext = {"sid": sid(opened["session"]), "block": iso1(pin), **changed}
+    return encrypt(plaintext, opened["key"])
+
+
+def encrypt(plaintext: object, jwk: dict[str, Any]) -> str:
+    header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": jwk["kid"]}
+    made = JWE(json.dumps(plaintext).encode(), json.dumps(header))
+    made.add_recipient(JWK(**jwk))
+    return str(made.serialize(compact=True))
+
+
+@asynccontextmanager
+async def opened(
+    d1_face: D1Face,
+    *,
+    us: bool = False,
+    proxy_peers: frozenset[str] = frozenset(),
+    step_up_acr: str | None = None,
+    worker_thread: WorkerThread | None = None,
+    store: Store | None = None,
+    provider: Provider | None = None,
+) -> AsyncIterator[HostedFace]:
+    """Serve the face over the scene's store and vault, with a limit of guesses of its own."""
+    health = d1_face.application.health
+    store, worker_thread = store or health.store, worker_thread or health.worker_thread
+    provider = provider or Provider(public(ec_key()))
+    identity: IdentityProvider = provider.known_at(Clock(), step_up_acr)
+    counters: list[HostedFace] = []
+
+    async def us_env(request: httpx.Request) -> httpx.Response:
+        return await counters[0].us_env(request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(us_env)) as outward:
+        app = hosted_app(
+            public_url=PUBLIC_URL,
+            store=store,
+            tokens=ControlTokens(ControlStore(store), Secret(b"k" * 32)),
+            directory=Directory(store),
+            worker_thread=worker_thread,
+            identity=identity,
+            rate_limiter=RateLimiter(),
+            http=outward,
+            us_base_url=US_URL if us else None,
+            proxy_peers=proxy_peers,
+        )
+        transport = httpx.ASGITransport(RequestLog(app, "cardholder"), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
+            counters.append(HostedFace(d1_face, http))
+            yield counters[0]
+
+
+def add_apps(d1_face: D1Face) -> None:
+    """Register one app with origins, and one without that wants failures with status 200."""
+    with admin.transaction(d1_face.url) as database:
+        admin.add_app(
+            database,
+            *("testbank01", KEY),
+            redirect_origins=[ORIGIN, PORTED, APP_SCHEME],
+            embed_origins=[FRAME],
+            failure_image_status=410,
+        )
+        admin.add_app(
+            database,
+            *("testbank01", OTHER_KEY),
+            redirect_origins=[],
+            embed_origins=[],
+            failure_image_status=200,
+        )

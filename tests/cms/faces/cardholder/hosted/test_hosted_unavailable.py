@@ -1,0 +1,259 @@
+"""Database or vault go away at each step: nothing shown, nothing stored, nothing shown twice."""
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from cms.domain.errors import ServiceUnavailable
+from cms.persistence.statements import Statement
+from cms.persistence.store import Row, Store
+from hsm.errors import VaultUnavailable
+from hsm.port import PinVault
+from hsm.worker_thread import WorkerThread
+from tests.cms.faces.cardholder.hosted.hosted_face import ORIGIN, HostedFace, opened, page_jwe
+from tests.cms.faces.d1_face import D1Face
+from tests.cms.services.cardholder.provider import Provider, bytes_answer, ec_key, public
+
+pytestmark = pytest.mark.anyio
+
+
+class Losing(Store):
+    """A store that loses one statement, or with *late* only the answer to it."""
+
+    turn = 0
+    late = False
+
+    def lose(self, turn: int, *, late: bool) -> None:
+        self.turn, self.late = turn, late
+
+    async def run(
+        self, statement: Statement, *, fetch: bool = False, **parameters: object
+    ) -> list[Row]:
+        self.turn -= 1
+        rows = []
+        if self.turn != 0 or self.late:
+            rows = await super().run(statement, fetch=fetch, **parameters)
+        if self.turn == 0:
+            raise ServiceUnavailable
+        return rows
+
+
+@asynccontextmanager
+async def losing(d1_face: D1Face) -> AsyncIterator[tuple[HostedFace, Losing]]:
+    store = Losing.connect(d1_face.url)
+    await store.open()
+    try:
+        async with opened(d1_face, store=store) as hosted_face:
+            yield hosted_face, store
+    finally:
+        await store.close()
+
+
+def is_later(answer: httpx.Response) -> bool:
+    """Tell whether an answer is the one of a service that lacks something, and right."""
+    if answer.status_code != 503:
+        return False
+    assert int(answer.headers["retry-after"]) > 0
+    if "x-pin-result" in answer.headers:
+        assert answer.headers["x-pin-result"] == "failed"
+    else:
+        assert answer.json() == {"message": "Internal server error"}
+    return True
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("purpose", ["pin", "set-pin"])
+async def test_a_token_is_issued_or_it_is_503(with_apps: D1Face, purpose: str, late: bool) -> None:
+    async with losing(with_apps) as (hosted_face, store):
+        _, holder = await hosted_face.holder()
+        await hosted_face.token(purpose, holder)
+        for turn in (1, 2):
+            store.lose(turn, late=late)
+            assert is_later(await hosted_face.ask(purpose, holder))
+        store.lose(3, late=late)
+        assert (await hosted_face.ask(purpose, holder)).status_code == 200
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_image_is_shown_at_most_once_whatever_is_lost(
+    with_apps: D1Face,
+    late: bool,
+) -> None:
+    async with losing(with_apps) as (hosted_face, store):
+        card_id, holder = await hosted_face.holder()
+        await hosted_face.image(await hosted_face.token("pin", holder))
+        for turn in (1, 2):
+            token = await hosted_face.token("pin", holder)
+            store.lose(turn, late=late)
+            assert is_later(await hosted_face.image(token))
+            consumed = late and turn == 2
+            assert hosted_face.controls(card_id)[-1] == (consumed, "shown" if consumed else None)
+            again = await hosted_face.image(token)
+            assert again.headers["x-pin-result"] == ("ended" if consumed else "shown")
+        token = await hosted_face.token("pin", holder)
+        store.lose(3, late=late)
+        shown = await hosted_face.image(token)
+        assert shown.headers["x-pin-result"] == "shown"
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_session_is_opened_at_most_once_whatever_is_lost(
+    with_apps: D1Face,
+    late: bool,
+) -> None:
+    async with losing(with_apps) as (hosted_face, store):
+        _, holder = await hosted_face.holder()
+        await hosted_face.session(holder)
+        for turn in (1, 2):
+            token = await hosted_face.token("set-pin", holder)
+            store.lose(turn, late=late)
+            assert is_later(await hosted_face.post("session", token=token))
+            again = await hosted_face.post("session", token=token)
+            assert again.status_code == (410 if late and turn == 2 else 200)
+
+
+def good(opened: dict[str, Any]) -> str:
+    return page_jwe(opened, "5938")
+
+
+def weak(opened: dict[str, Any]) -> str:
+    return page_jwe(opened, "1111")
+
+
+def wrong(opened: dict[str, Any]) -> str:
+    return page_jwe(opened, "5938", sid="of another session")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("make", "steps", "status"), [(good, 3, 204), (weak, 4, 422), (wrong, 3, 410)]
+)
+async def test_a_submit_that_loses_the_database_is_the_last_and_stores_at_most_once(
+    with_apps: D1Face,
+    make: Callable[[dict[str, Any]], str],
+    steps: int,
+    status: int,
+    late: bool,
+) -> None:
+    async with losing(with_apps) as (hosted_face, store):
+        card_id, holder = await hosted_face.holder()
+        for turn in range(1, steps + 2):
+            session = await hosted_face.session(holder)
+            members = {"session": session["session"], "jwe": make(session)}
+            before = hosted_face.d1_face.stored(card_id)
+            store.lose(turn, late=late)
+            sent = await hosted_face.post("submit", **members)
+            if turn > steps:
+                assert sent.status_code == status
+                return
+            assert is_later(sent)
+            changed = late and make is good and turn == 3
+            assert (hosted_face.d1_face.stored(card_id) != before) is changed
+            if turn > 1:
+                again = await hosted_face.post(
+                    "submit", session=session["session"], jwe=good(session)
+                )
+                assert again.status_code == 410
+            assert (hosted_face.d1_face.stored(card_id) != before) is changed
+
+
+@pytest.mark.parametrize("verb", ["extend", "cancel"])
+async def test_a_session_is_extended_and_cancelled_or_it_is_503(
+    with_apps: D1Face, verb: str
+) -> None:
+    async with losing(with_apps) as (hosted_face, store):
+        card_id, holder = await hosted_face.holder()
+        session = (await hosted_face.session(holder))["session"]
+        for turn in (1, 2):
+            store.lose(turn, late=False)
+            assert is_later(await hosted_face.post(verb, session=session))
+            assert hosted_face.controls(card_id) == [(True, None)]
+        assert (await hosted_face.post(verb, session=session)).is_success
+
+
+def broken(*_: object) -> None:
+    raise KeyError("a defect")
+
+
+async def test_a_defect_ends_the_session_as_a_failure_does(
+    hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card_id, holder = await hosted_face.holder()
+    session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
+    members = {"session": session["session"], "jwe": good(session)}
+    with monkeypatch.context() as patch:
+        patch.setattr("cms.services.cardholder.set_page.permit", broken)
+        sent = await hosted_face.post("submit", **members)
+    assert (sent.status_code, sent.json()) == (500, {"message": "Internal server error"})
+    assert (await hosted_face.post("submit", **members)).status_code == 410
+    assert hosted_face.d1_face.stored(card_id) == before
+
+
+# A vault that is unavailable, or hangs. A token is issued without one.
+
+
+def gone(_: threading.Event) -> PinVault:
+    raise VaultUnavailable("away")
+
+
+def hung(released: threading.Event) -> PinVault:
+    released.wait()
+    raise VaultUnavailable("released")
+
+
+@contextmanager
+def worker_thread_to(open_vault: Callable[[threading.Event], PinVault]) -> Iterator[WorkerThread]:
+    released = threading.Event()
+    worker_thread = WorkerThread(
+        lambda: open_vault(released),
+        deadline_seconds=0.1,
+        queue_max=64,
+        reopen_seconds=0,
+        on_stuck=lambda: None,
+    )
+    yield worker_thread
+    released.set()
+    worker_thread.close()
+
+
+@pytest.mark.parametrize("open_vault", [gone, hung])
+async def test_without_a_vault_nothing_is_shown_and_nothing_is_stored(
+    with_apps: D1Face, hosted_face: HostedFace, open_vault: Callable[[threading.Event], PinVault]
+) -> None:
+    card_id, holder = await hosted_face.holder()
+    session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
+    members = {"session": session["session"], "jwe": good(session)}
+    view = await hosted_face.token("pin", holder)
+    with worker_thread_to(open_vault) as worker_thread:
+        async with opened(with_apps, worker_thread=worker_thread) as without:
+            set_ = await without.token("set-pin", holder)
+            assert is_later(await without.post("session", token=set_))
+            assert (await without.page(set_)).status_code == 200
+    with worker_thread_to(open_vault) as worker_thread:
+        async with opened(with_apps, worker_thread=worker_thread) as without:
+            assert is_later(await without.image(view))
+    with worker_thread_to(open_vault) as worker_thread:
+        async with opened(with_apps, worker_thread=worker_thread) as without:
+            assert is_later(await without.post("submit", **members))
+    assert hosted_face.controls(card_id) == [(True, "failed"), (True, "shown"), (False, None)]
+    assert (await hosted_face.image(view)).status_code == 410
+    assert (await hosted_face.post("submit", **members)).status_code == 410
+    assert (await hosted_face.post("session", token=set_)).status_code == 200
+    assert hosted_face.d1_face.stored(card_id) == before
+
+
+# The identity provider.
+
+
+async def test_while_the_identity_provider_is_unavailable_it_is_503(with_apps: D1Face) -> None:
+    provider = Provider(public(ec_key()))
+    provider.answer = bytes_answer(b"", status=500)
+    async with opened(with_apps, provider=provider) as hosted_face:
+        for purpose in ("pin", "set-pin"):
+            unavailable = await hosted_face.ask(purpose, "anybody", origin=ORIGIN)
+            assert is_later(unavailable)
+            assert unavailable.headers["access-control-allow-origin"] == ORIGIN

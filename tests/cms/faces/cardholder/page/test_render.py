@@ -1,0 +1,236 @@
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from cms.faces.cardholder.page.assets import APP_LINK, ASSETS, STYLESHEET, TEXTS
+from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
+from cms.faces.cardholder.page.render import (
+    ControlPage,
+    control_page,
+    ended_headers,
+    ended_page,
+    page_headers,
+    set_page,
+)
+from cms.faces.cardholder.page.style import PageStyle, ViewStyle
+from crypto.pin_image import Colour
+
+NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
+WEBVIEW = ControlPage(
+    ViewStyle(), True, 30, {"flow": "webview", "purpose": "view", "controlId": "</script><b>$1"}
+)
+PAGES = [(set_page(PageStyle(), "en", NONCE), 6), (control_page(WEBVIEW, "en", NONCE), 8)]
+
+
+class Elements(HTMLParser):
+    """The start tags of a page, with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def named(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.found if tag in tags]
+
+
+def directives(headers: dict[str, str]) -> dict[str, str]:
+    parts = (part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    return {part[0]: part[1] for part in parts}
+
+
+@pytest.mark.parametrize(("page", "files"), PAGES)
+def test_every_script_and_style_has_the_nonce_and_every_file_its_integrity(
+    page: str, files: int
+) -> None:
+    elements = Elements(page)
+    loaded = [e for e in elements.named("script", "link") if "type" not in e]
+    assert len(loaded) == files
+    for element in loaded:
+        asset = ASSETS[str(element.get("src") or element.get("href"))]
+        assert element["nonce"] == NONCE
+        assert element["integrity"] == asset.integrity
+    assert [e["nonce"] for e in elements.named("style")] == [NONCE]
+
+
+@pytest.mark.parametrize("page", [page for page, _ in PAGES])
+def test_a_page_has_no_inline_handler_no_inline_style_and_names_no_other_site(page: str) -> None:
+    attributes = {name for _, attrs in Elements(page).found for name in attrs}
+    assert not [name for name in attributes if name.startswith("on") or name == "style"]
+    assert "://" not in page
+
+
+@pytest.mark.parametrize("page", [page for page, _ in PAGES])
+def test_the_fields_have_no_name_and_the_form_no_address(page: str) -> None:
+    elements = Elements(page)
+    fields, (form,) = elements.named("input"), elements.named("form")
+    assert [(f["type"], f["inputmode"], f["autocomplete"]) for f in fields] == [
+        ("password", "numeric", "off")
+    ] * 2
+    assert not [f for f in fields if "name" in f]
+    assert "action" not in form
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_page_is_written_in_its_language_and_direction(language: str) -> None:
+    (html,) = Elements(set_page(PageStyle(), language, NONCE)).named("html")
+    assert html == {"lang": language, "dir": "rtl" if language == "ar" else "ltr"}
+    (chosen,) = [
+        e
+        for e in Elements(set_page(PageStyle(), language, NONCE)).named("option")
+        if "selected" in e
+    ]
+    assert chosen["value"] == language
+
+
+def test_the_texts_in_the_page_are_those_of_the_language() -> None:
+    page = set_page(PageStyle(), "fr", NONCE)
+    found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', page)
+    assert found is not None
+    data = json.loads(found[1])
+    assert data["messages"] == MESSAGES["fr"]
+    assert {name: file["url"] for name, file in data["languages"].items()} == {
+        name: asset.path for name, asset in TEXTS.items()
+    }
+
+
+def test_a_style_becomes_properties() -> None:
+    style = PageStyle(background=Colour.parse("#1F2937"), button_radius_px=2.5)
+    page = set_page(style, "en", NONCE)
+    assert "--background:#1f2937;" in page
+    assert "--button-radius:2.50px;" in page
+
+
+def test_boxes_in_the_colour_of_the_page_have_an_edge_that_is_seen() -> None:
+    grey, green = Colour.parse("#efefef"), Colour.parse("#10B981")
+    style = PageStyle(background_primary=grey, text_primary=green, pin_border=grey)
+    page = set_page(style, "en", NONCE)
+    assert "--button-edge:#10b981;" in page
+    assert "--pin-edge:#10b981;" in page
+
+
+def test_what_the_script_starts_with_is_before_the_first_script_and_cannot_end_its_place() -> None:
+    page = control_page(WEBVIEW, "en", NONCE)
+    found = re.search(r'<script type="application/json" id="page-start">(.*?)</script>', page)
+    assert found is not None
+    assert json.loads(found[1]) == {**WEBVIEW.start, "hideSeconds": 30}
+    first = next(e for tag, e in Elements(page).found if tag == "script" and "src" in e)
+    assert first["src"] == APP_LINK.path
+    assert "defer" not in first
+    assert found.end() < page.index(APP_LINK.path)
+
+
+@pytest.mark.parametrize(
+    ("start", "title"),
+    [
+        ({"flow": "webview", "purpose": "set", "controlId": "x"}, "Set your card PIN"),
+        ({"flow": "webview", "purpose": "view", "controlId": "x"}, "Your card PIN"),
+        ({"flow": "frame", "key": "x", "targetOrigins": []}, "Your card PIN"),
+    ],
+)
+def test_a_control_page_has_the_title_of_its_purpose(start: dict[str, object], title: str) -> None:
+    page = control_page(ControlPage(ViewStyle(), True, 30, start), "en", NONCE)
+    assert f"<title>{title}</title>" in page
+
+
+def test_a_control_page_has_no_cancel_button_and_a_confirm_button_if_the_client_wants_it() -> None:
+    for wanted in (True, False):
+        page = control_page(ControlPage(ViewStyle(), wanted, 30, {}), "en", NONCE)
+        assert 'id="cancel"' not in page
+        assert ('<div class="buttons" hidden>\n<button id="confirm"' in page) is not wanted
+
+
+def test_the_style_of_a_view_becomes_properties() -> None:
+    style = ViewStyle(
+        Colour.parse("#102030"), Colour.parse("#f0f8ff"), Colour.parse("#ff8800"), 600
+    )
+    page = control_page(ControlPage(style, True, 30, {}), "en", NONCE)
+    for written in ("text:#102030", "background:#f0f8ff", "view-edge:#ff8800", "view-width:600px"):
+        assert f"--{written};" in page
+
+
+@pytest.mark.parametrize("nonce", ["", "short", f"{NONCE}' *", f'{NONCE}"><script>'])
+def test_a_nonce_that_could_end_its_place_is_refused(nonce: str) -> None:
+    with pytest.raises(ValueError, match="nonce"):
+        set_page(PageStyle(), "en", nonce)
+    with pytest.raises(ValueError, match="nonce"):
+        control_page(WEBVIEW, "en", nonce)
+    with pytest.raises(ValueError, match="nonce"):
+        page_headers(nonce, [], "en")
+
+
+def test_the_policy_of_a_page_allows_its_own_script_and_nothing_unsafe() -> None:
+    policy = directives(page_headers(NONCE, [], "en"))
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": f"'nonce-{NONCE}'",
+        "style-src": f"'nonce-{NONCE}'",
+        "img-src": "blob:",
+        "connect-src": "'self'",
+        "form-action": "'none'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+    }
+
+
+def test_registered_origins_may_frame_a_page() -> None:
+    headers = page_headers(NONCE, ["https://a.test", "https://b.test:8443"], "en")
+    assert directives(headers)["frame-ancestors"] == "https://a.test https://b.test:8443"
+    assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://a.test; script-src *", "https://a.test/x", "https:"]
+)
+def test_an_origin_that_could_say_more_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="origin"):
+        page_headers(NONCE, [origin], "en")
+
+
+@pytest.mark.parametrize("headers", [page_headers(NONCE, [], "en"), ended_headers("en")])
+def test_no_page_is_stored_or_told_to_others(headers: dict[str, str]) -> None:
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+    assert "camera=()" in headers["Permissions-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+
+
+def test_no_rule_of_the_stylesheet_has_a_colour_of_its_own() -> None:
+    defaults, rules = STYLESHEET.body.decode().split("}", 1)
+    assert len(re.findall(r"#[0-9a-f]{6}", defaults)) == 7
+    assert not re.search(r"#[0-9a-f]{3,8}\b|rgb|hsl|url\(|@import", rules)
+
+
+def test_the_ended_page_has_no_script_and_no_control_and_any_https_page_may_frame_it() -> None:
+    page = ended_page("en").decode()
+    tags = {tag for tag, _ in Elements(page).found}
+    assert tags == {"html", "head", "meta", "title", "link", "body", "main", "h1", "p"}
+    assert "Go back to the app and start again" in page
+    policy = directives(ended_headers("en"))
+    assert policy["frame-ancestors"] == "https:"
+    assert "script-src" not in policy
+
+
+def test_the_ended_page_is_the_same_each_time_and_one_for_each_language() -> None:
+    assert ended_page("de") == ended_page("de")
+    assert len({ended_page(language) for language in LANGUAGES}) == len(LANGUAGES)
+
+
+def test_a_file_is_served_for_ever_under_the_hash_of_its_bytes() -> None:
+    digest = hashlib.sha384(STYLESHEET.body).digest()
+    assert STYLESHEET.integrity == f"sha384-{base64.b64encode(digest).decode()}"
+    assert STYLESHEET.path == f"/pin-assets/{digest[:16].hex()}/page.css"
+    assert STYLESHEET.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert STYLESHEET.headers["Cross-Origin-Resource-Policy"] == "same-origin"

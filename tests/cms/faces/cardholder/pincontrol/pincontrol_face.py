@@ -1,0 +1,269 @@
+"""The pincontrol face over a bank with two servers: real vault, real database."""
+
+import base64
+import itertools
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from cms.domain.cards import CardState
+from cms.faces.cardholder.pincontrol.app import pincontrol_app
+from cms.logs import RequestLog
+from cms.persistence import admin
+from cms.persistence.control_store import ControlStore
+from cms.persistence.store import Store
+from cms.services.cardholder.control_tokens import ControlTokens
+from cms.services.cardholder.rate_limit import RateLimiter
+from cms.services.directory import Directory
+from crypto.secret import Secret
+from hsm.worker_thread import WorkerThread
+from tests.cms.faces.cardholder.hosted.hosted_face import page_jwe
+from tests.cms.faces.d1_face import PIN, D1Face
+from tests.issuer_records import (
+    PAN,
+    SECRET,
+    SampleIssuer,
+    add_card,
+    open_issuer,
+    run_sql,
+    secret_hash,
+)
+
+PUBLIC_URL = "https://cards.test"
+USER, FRAME_KEY, FRAME = "testbank01-server", "testbank01-frame", "https://desk.example"
+OTHER_USER, OTHER_FRAME_KEY = "testbank01-second", "testbank01-frame2"
+OTHER_FRAMES = ["https://other.example", "https://other.example:8443"]
+#: A bank that allows a PIN as text, with one server.
+TEXT_BANK, TEXT_USER = "textbank01", "textbank01-server"
+TEXT_FRAME_KEY = "textbank01-frame"
+AUDIT_USER = "clerk 7"
+MEMBERS = {"code", "message", "id", "errorCode", "errorType", "errorReason", "timestamp"}
+TYPES = {
+    *("STATIC_VALIDATION_ERROR", "DYNAMIC_VALIDATION_ERROR", "INTEGRATION_ERROR"),
+    *("SECURITY_ERROR", "UNEXPECTED_ERROR"),
+}
+STATIC, DYNAMIC = "STATIC_VALIDATION_ERROR", "DYNAMIC_VALIDATION_ERROR"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class PinControlFace:
+    """What an issuer's server, a page and a cardholder do."""
+
+    d1_face: D1Face
+    http: httpx.AsyncClient
+
+    async def plastic(
+        self,
+        state: CardState = CardState.ACTIVE,
+        pin: str | None = PIN,
+        *,
+        personalised: bool = False,
+    ) -> tuple[str, str]:
+        """Add a card; return its id and its plastic id."""
+        card_id = await self.d1_face.add_card(state=state, pin=pin)
+        plastic_id = str(7_000 + next(_numbers))
+        self.sql("UPDATE cards SET plastic_id = %s WHERE card_id = %s", plastic_id, card_id)
+        if personalised:
+            self.produce(card_id)
+        return card_id, plastic_id
+
+    def produce(self, card_id: str) -> None:
+        self.sql("UPDATE cards SET personalised = true WHERE card_id = %s", card_id)
+
+    def block(self, card_id: str) -> None:
+        self.sql("UPDATE cards SET state = 'blocked' WHERE card_id = %s", card_id)
+
+    def sql(self, statement: Any, *parameters: object) -> list[tuple[Any, ...]]:  # noqa: ANN401 - run_sql's
+        return run_sql(self.d1_face.url, statement, *parameters)
+
+    async def ask(
+        self,
+        plastic_id: str,
+        scope: str = "VIEW_PIN",
+        user: str = USER,
+        *,
+        password: str = SECRET,
+        query: str = "auditUser=clerk%207",
+        body: bytes | None = None,
+        **headers: str,
+    ) -> httpx.Response:
+        """Ask for a control id."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.post(
+            f"/pincontrol/v2/plastic/{plastic_id}?{query}",
+            content=json.dumps({"scope": scope}).encode() if body is None else body,
+            headers={**basic(user, password), **named},
+        )
+
+    async def control_id(self, plastic_id: str, scope: str = "VIEW_PIN", user: str = USER) -> str:
+        answer = await self.ask(plastic_id, scope, user)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    async def webview(self, control_id: str, **headers: str) -> httpx.Response:
+        return await self.http.post(
+            "/pincontrol/pin", data={"controlId": control_id}, headers=headers
+        )
+
+    async def frame(self, key: str) -> httpx.Response:
+        return await self.http.get("/pincontrol/frame", params={"key": key})
+
+    async def post(self, verb: str, **members: object) -> httpx.Response:
+        return await self.http.post(f"/pincontrol/page/{verb}", json=members)
+
+    async def view(self, control_id: str, key: str | None = None) -> httpx.Response:
+        return await self.post("view", controlId=control_id, key=key)
+
+    async def open(self, control_id: str, key: str | None = None) -> httpx.Response:
+        return await self.post("session", controlId=control_id, key=key)
+
+    async def session(self, plastic_id: str, user: str = USER) -> dict[str, Any]:
+        """Open the session of a page that sets the PIN."""
+        answer = await self.open(await self.control_id(plastic_id, "SET_PIN", user))
+        assert answer.status_code == 200, answer.text
+        opened: dict[str, Any] = answer.json()
+        return opened
+
+    async def submit(self, opened: dict[str, Any], pin: str) -> httpx.Response:
+        """Send a PIN as the page does."""
+        return await self.post("submit", session=opened["session"], jwe=page_jwe(opened, pin))
+
+    async def text_plastic(self, sample_issuer: SampleIssuer, pin: str) -> tuple[str, str]:
+        """Add a card to the bank that allows text, and set its PIN; return both its ids."""
+        number = next(_numbers)
+        card_id, plastic_id = f"text-{number}", str(9_000 + number)
+        await self.d1_face.in_vault(
+            lambda vault: add_card(self.d1_face.url, vault, sample_issuer, card_id, PAN)
+        )
+        self.sql("UPDATE cards SET plastic_id = %s WHERE card_id = %s", plastic_id, card_id)
+        opened = await self.session(plastic_id, TEXT_USER)
+        assert (await self.submit(opened, pin)).status_code == 204
+        return card_id, plastic_id
+
+    def controls(self, card_id: str) -> list[tuple[Any, ...]]:
+        """Tell of each control id of a card whether it was consumed, and how it ended."""
+        return self.sql(
+            "SELECT spent_at IS NOT NULL, end_reason FROM control_tokens WHERE card_id = %s"
+            " ORDER BY issued_at",
+            card_id,
+        )
+
+    def audit(self, answer: httpx.Response) -> list[tuple[Any, ...]]:
+        """Return what the audit says of a request."""
+        return self.sql(
+            "SELECT event, card_id, actor, reason, audit_user, error_id::text FROM audit_events"
+            " WHERE correlation_id = %s ORDER BY event_id",
+            answer.headers["x-correlation-id"],
+        )
+
+    def age(self, card_id: str, seconds: float) -> None:
+        """Let time pass for the control ids of a card."""
+        self.sql(
+            "UPDATE control_tokens SET issued_at = issued_at - age, expires_at = expires_at - age,"
+            " session_expires_at = session_expires_at - age,"
+            " session_ends_at = session_ends_at - age"
+            " FROM (SELECT make_interval(secs => %s) AS age) AS a WHERE card_id = %s",
+            *(seconds, card_id),
+        )
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"authorization": f"Basic {credentials}"}
+
+
+def failure(answer: httpx.Response) -> tuple[int, str, str]:
+    """Return status, error code and error type of an answer that is the documented object."""
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    body = answer.json()
+    assert body.keys() == MEMBERS, body
+    assert all(isinstance(value, str) and value for value in body.values()), body
+    assert body["code"] == str(answer.status_code)
+    assert str(UUID(body["id"])) == body["id"]
+    assert body["errorType"] in TYPES
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", body["timestamp"])
+    age = datetime.now(UTC) - datetime.fromisoformat(body["timestamp"])
+    assert abs(age.total_seconds()) < 60
+    assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+    assert ("retry-after" in answer.headers) == (answer.status_code in (429, 503))
+    return answer.status_code, body["errorCode"], body["errorType"]
+
+
+def is_ended(answer: httpx.Response, status: int = 410) -> bool:
+    """Tell whether an answer is the ended page, as anybody gets it."""
+    policy = answer.headers.get("content-security-policy", "")
+    return (
+        answer.status_code == status
+        and answer.headers["content-type"].startswith("text/html")
+        and answer.headers["cache-control"] == "no-store"
+        and "frame-ancestors https:" in policy
+        and "script-src" not in policy
+    )
+
+
+def add_backends(d1_face: D1Face) -> None:
+    """Register two servers with frames of their own."""
+    with admin.transaction(d1_face.url) as database:
+        for user, key, origins in (
+            (USER, FRAME_KEY, [FRAME]),
+            (OTHER_USER, OTHER_FRAME_KEY, OTHER_FRAMES),
+        ):
+            _add_backend(database, "testbank01", user, key, origins)
+
+
+async def add_text_bank(d1_face: D1Face) -> SampleIssuer:
+    """Add a bank that allows a PIN as text, with one server."""
+    sample_issuer: SampleIssuer = await d1_face.in_vault(
+        lambda vault: open_issuer(d1_face.url, vault, TEXT_BANK, policy={"text_reveal": True})
+    )
+    with admin.transaction(d1_face.url) as database:
+        _add_backend(database, TEXT_BANK, TEXT_USER, TEXT_FRAME_KEY, [FRAME])
+    return sample_issuer
+
+
+def _add_backend(
+    database: admin.Database, issuer_id: str, user: str, key: str, origins: list[str]
+) -> None:
+    admin.add_backend(
+        database,
+        *(issuer_id, user, secret_hash(SECRET)),
+        frame_key=key,
+        embed_origins=origins,
+        show_button=True,
+        hide_seconds=30,
+        view_style={},
+    )
+
+
+@asynccontextmanager
+async def opened(
+    d1_face: D1Face,
+    *,
+    worker_thread: WorkerThread | None = None,
+    store: Store | None = None,
+    proxy_peers: frozenset[str] = frozenset(),
+) -> AsyncIterator[PinControlFace]:
+    """Serve the face over the scene's store and vault, with limits of its own."""
+    health = d1_face.application.health
+    store = store or health.store
+    app = pincontrol_app(
+        public_url=f"{PUBLIC_URL}/",
+        store=store,
+        tokens=ControlTokens(ControlStore(store), Secret(b"k" * 32)),
+        directory=Directory(store),
+        worker_thread=worker_thread or health.worker_thread,
+        rate_limiter=RateLimiter(),
+        proxy_peers=proxy_peers,
+    )
+    transport = httpx.ASGITransport(RequestLog(app, "cardholder"), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
+        yield PinControlFace(d1_face, http)

@@ -1,0 +1,351 @@
+"""The page in a webview and in a frame: who gets it, and that asking for it consumes nothing."""
+
+from collections.abc import Callable, Mapping
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from cms.services import directory
+from tests.cms.faces.cardholder.hosted import hosted_face as hosted
+from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
+    FRAME,
+    FRAME_KEY,
+    OTHER_FRAME_KEY,
+    OTHER_FRAMES,
+    OTHER_USER,
+    PUBLIC_URL,
+    USER,
+    PinControlFace,
+    failure,
+    is_ended,
+    opened,
+)
+from tests.cms.faces.d1_face import PIN, D1Face
+from tests.issuer_records import PAN
+
+pytestmark = pytest.mark.anyio
+FORM = "application/x-www-form-urlencoded"
+
+
+async def post_form(
+    pincontrol_face: PinControlFace, body: bytes, content_type: str = FORM, **headers: str
+) -> httpx.Response:
+    return await pincontrol_face.http.post(
+        "/pincontrol/pin", content=body, headers={"content-type": content_type, **headers}
+    )
+
+
+def form(control_id: str) -> bytes:
+    return urlencode({"controlId": control_id}).encode()
+
+
+def frame_ancestors(answer: httpx.Response) -> str:
+    policy = answer.headers["content-security-policy"].split(";")
+    (found,) = (part.strip() for part in policy if part.strip().startswith("frame-ancestors"))
+    return found.removeprefix("frame-ancestors ")
+
+
+def same_for_all(answers: list[httpx.Response]) -> bool:
+    """Tell whether nobody can tell these ended pages apart."""
+    told = [
+        (answer.content, {k: v for k, v in answer.headers.items() if k != "x-correlation-id"})
+        for answer in answers
+    ]
+    return all(map(is_ended, answers)) and all(each == told[0] for each in told)
+
+
+@pytest.mark.parametrize("scope", ["VIEW_PIN", "SET_PIN"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"origin": "null", "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+        {"origin": "https://anywhere.example", "sec-fetch-site": "cross-site"},
+        {"origin": PUBLIC_URL, "sec-fetch-site": "same-origin"},
+    ],
+)
+async def test_a_form_from_anywhere_gets_the_page_at_once_and_consumes_nothing(
+    pincontrol_face: PinControlFace, scope: str, headers: Mapping[str, str]
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id, scope)
+    for _ in range(2):
+        page = await post_form(pincontrol_face, form(control_id), **headers)
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        assert page.headers["cache-control"] == "no-store"
+        assert "set-cookie" not in page.headers
+        assert "access-control-allow-origin" not in page.headers
+        assert frame_ancestors(page) == "'none'"
+        assert control_id in page.text
+    assert pincontrol_face.controls(card_id) == [(False, None)]
+    assert pincontrol_face.audit(page) == []
+
+
+async def test_the_page_has_the_id_and_nothing_of_the_card(pincontrol_face: PinControlFace) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    for scope in ("VIEW_PIN", "SET_PIN"):
+        text = (
+            await pincontrol_face.webview(await pincontrol_face.control_id(plastic_id, scope))
+        ).text
+        for of_card in (card_id, plastic_id, PAN, PAN[-4:], "1230", "12/30", USER, "testbank01"):
+            assert of_card not in text
+        assert f'"{PIN}"' not in text
+
+
+@pytest.mark.parametrize(
+    "content_type", [FORM.upper(), f"{FORM}; charset=UTF-8", f"{FORM};charset=utf-8"]
+)
+async def test_the_content_type_may_be_written_otherwise(
+    pincontrol_face: PinControlFace, content_type: str
+) -> None:
+    _, plastic_id = await pincontrol_face.plastic()
+    body = form(await pincontrol_face.control_id(plastic_id))
+    assert (await post_form(pincontrol_face, body, content_type)).status_code == 200
+    assert (await post_form(pincontrol_face, b"other=1&" + body)).status_code == 200
+
+
+async def test_any_other_form_gets_the_ended_page(pincontrol_face: PinControlFace) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
+    good = form(control_id)
+    answers = [
+        await post_form(pincontrol_face, body, content_type)
+        for body, content_type in (
+            (good, "multipart/form-data"),
+            (good, "application/json"),
+            (good, "text/plain"),
+            (good, ""),
+            (b"", FORM),
+            (b"controlId=", FORM),
+            (b"controlid=" + control_id.encode(), FORM),
+            (good + b"&" + good, FORM),
+            (good + b"%00", FORM),
+            (b"controlId=%FF%FE", FORM),
+            (b"\xff" + good, FORM),
+            (good.upper(), FORM),
+            (good + b"&x=" + b"x" * 1024, FORM),
+            (good + b"".join(b"&p%d=" % n for n in range(16)), FORM),
+            (b'{"controlId": "%b"}' % control_id.encode(), "application/json"),
+        )
+    ]
+    assert same_for_all(answers)
+    answer = await pincontrol_face.http.post("/pincontrol/pin", params={"controlId": control_id})
+    assert is_ended(answer)
+    assert pincontrol_face.controls(card_id) == [(False, None)]
+
+
+async def test_an_id_may_be_in_capitals_with_blanks_around_it(
+    pincontrol_face: PinControlFace,
+) -> None:
+    _, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
+    for written in (control_id.upper(), f" {control_id}\r\n"):
+        assert (await pincontrol_face.webview(written)).status_code == 200
+    assert (await pincontrol_face.view(control_id.upper())).status_code == 200
+    assert failure(await pincontrol_face.view(control_id))[0] == 410
+
+
+async def test_a_form_has_at_most_1_kb(pincontrol_face: PinControlFace) -> None:
+    _, plastic_id = await pincontrol_face.plastic()
+    body = form(await pincontrol_face.control_id(plastic_id)) + b"&x="
+    assert (await post_form(pincontrol_face, body.ljust(1024, b"x"))).status_code == 200
+    assert is_ended(await post_form(pincontrol_face, body.ljust(1025, b"x")))
+
+
+async def test_who_opens_the_address_of_the_form_gets_the_ended_page(
+    pincontrol_face: PinControlFace,
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
+    for params in ({}, {"controlId": control_id}, {"key": FRAME_KEY}):
+        get = await pincontrol_face.http.get("/pincontrol/pin", params=params)
+        head = await pincontrol_face.http.head("/pincontrol/pin", params=params)
+        assert is_ended(get)
+        assert (head.status_code, head.content) == (410, b"")
+    assert pincontrol_face.controls(card_id) == [(False, None)]
+
+
+async def test_unknown_consumed_expired_and_foreign_ids_look_alike(
+    pincontrol_face: PinControlFace,
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    consumed, consumed_set = (
+        await pincontrol_face.control_id(plastic_id),
+        await pincontrol_face.control_id(plastic_id, "SET_PIN"),
+    )
+    assert (await pincontrol_face.view(consumed)).status_code == 200
+    assert (await pincontrol_face.open(consumed_set)).status_code == 200
+    expired = await pincontrol_face.control_id(plastic_id)
+    pincontrol_face.age(card_id, 31)
+    changed_card, changed_plastic = await pincontrol_face.plastic()
+    changed = await pincontrol_face.control_id(changed_plastic)
+    await pincontrol_face.d1_face.put_pin("8317", changed_card)
+    ids = (consumed, consumed_set, expired, changed, str(uuid4()), "", "x" * 900)
+    assert same_for_all([await pincontrol_face.webview(control_id) for control_id in ids])
+    assert same_for_all(
+        [await pincontrol_face.frame(key) for key in ("", "nobody0001-key", consumed)]
+    )
+
+
+async def test_the_ended_page_speaks_the_holders_language(pincontrol_face: PinControlFace) -> None:
+    english = await pincontrol_face.webview(str(uuid4()), **{"accept-language": "en"})
+    german = await pincontrol_face.webview(str(uuid4()), **{"accept-language": "de"})
+    assert (english.headers["content-language"], german.headers["content-language"]) == ("en", "de")
+    assert english.content != german.content
+    assert english.headers["vary"] == "Accept-Language"
+
+
+@pytest.mark.parametrize(
+    ("key", "origins"), [(FRAME_KEY, [FRAME]), (OTHER_FRAME_KEY, OTHER_FRAMES)]
+)
+async def test_a_frames_key_says_who_may_frame_it(
+    pincontrol_face: PinControlFace, key: str, origins: list[str]
+) -> None:
+    page = await pincontrol_face.frame(key)
+    assert page.status_code == 200
+    assert frame_ancestors(page) == " ".join(origins)
+    assert all(origin in page.text for origin in origins)
+    others = {FRAME, *OTHER_FRAMES} - {*origins}
+    assert not any(f'"{other}"' in page.text for other in others)
+    assert "set-cookie" not in page.headers
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "key=",
+        f"key={FRAME_KEY}x",
+        f"key={FRAME_KEY.upper()}",
+        f"key={FRAME_KEY}&key={FRAME_KEY}",
+        f"KEY={FRAME_KEY}",
+        f"key={USER}",
+        "key=testbank01",
+        "key=testbank0%00-frame",
+        "key=%FF",
+        "key=" + "x" * 5000,
+    ],
+)
+async def test_without_a_key_that_is_known_there_is_no_frame(
+    pincontrol_face: PinControlFace, query: str
+) -> None:
+    assert is_ended(await pincontrol_face.http.get(f"/pincontrol/frame?{query}"))
+
+
+async def test_the_frame_of_a_disabled_server_is_ended(
+    pincontrol_face: PinControlFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    card_id, plastic_id = await pincontrol_face.plastic()
+    view = await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
+    set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN", OTHER_USER)
+    state = "UPDATE clients SET state = %s WHERE client_id = %s"
+    pincontrol_face.sql(state, "disabled", OTHER_USER)
+    try:
+        assert is_ended(await pincontrol_face.frame(OTHER_FRAME_KEY))
+        assert is_ended(await pincontrol_face.webview(view))
+        assert (await pincontrol_face.view(view, OTHER_FRAME_KEY)).status_code == 410
+        assert (await pincontrol_face.open(set_, OTHER_FRAME_KEY)).status_code == 410
+    finally:
+        pincontrol_face.sql(state, "active", OTHER_USER)
+    assert pincontrol_face.controls(card_id) == [(False, None), (False, None)]
+    assert (await pincontrol_face.frame(OTHER_FRAME_KEY)).status_code == 200
+
+
+async def test_what_a_server_registered_shows_in_its_page(
+    pincontrol_face: PinControlFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    _, plastic_id = await pincontrol_face.plastic()
+    plain = (
+        await pincontrol_face.webview(await pincontrol_face.control_id(plastic_id, user=OTHER_USER))
+    ).text
+    change = (
+        "UPDATE clients SET show_button = %s, hide_seconds = %s, view_style = %s::jsonb"
+        " WHERE client_id = %s"
+    )
+    pincontrol_face.sql(change, False, 77, '{"digitColor": "#123abc"}', OTHER_USER)
+    try:
+        styled = (
+            await pincontrol_face.webview(
+                await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
+            )
+        ).text
+    finally:
+        pincontrol_face.sql(change, True, 30, "{}", OTHER_USER)
+    for text in ("#123abc", '"hideSeconds":77', " hidden"):
+        assert styled.replace(": ", ":").count(text.replace(": ", ":")) > plain.replace(
+            ": ", ":"
+        ).count(text)
+
+
+async def test_a_hosted_token_is_worth_nothing_here(
+    with_backends: D1Face, pincontrol_face: PinControlFace
+) -> None:
+    hosted.add_apps(with_backends)
+    async with hosted.opened(with_backends) as counter:
+        card_id, holder = await counter.holder()
+        view, set_ = await counter.token("pin", holder), await counter.token("set-pin", holder)
+        for token in (view, set_):
+            assert is_ended(await pincontrol_face.webview(token))
+            assert (await pincontrol_face.view(token)).status_code == 410
+            assert (await pincontrol_face.open(token)).status_code == 410
+        assert counter.controls(card_id) == [(False, None), (False, None)]
+        session = (await counter.post("session", token=set_)).json()
+        assert (await pincontrol_face.submit(session, "5938")).status_code == 410
+        assert (await pincontrol_face.post("extend", session=session["session"])).status_code == 410
+        assert (await pincontrol_face.post("cancel", session=session["session"])).status_code == 204
+        # None of which ended it.
+        jwe = hosted.page_jwe(session, "5938")
+        sent = await counter.post("submit", session=session["session"], jwe=jwe)
+        assert sent.status_code == 204
+
+
+async def test_a_control_id_is_worth_nothing_at_the_hosted_face(
+    with_backends: D1Face, pincontrol_face: PinControlFace
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    view, set_ = (
+        await pincontrol_face.control_id(plastic_id),
+        await pincontrol_face.control_id(plastic_id, "SET_PIN"),
+    )
+    async with hosted.opened(with_backends) as counter:
+        for control_id in (view, set_):
+            assert (await counter.image(control_id)).status_code == 410
+            assert (await counter.page(control_id)).status_code == 410
+            assert (await counter.post("session", token=control_id)).status_code == 410
+        assert pincontrol_face.controls(card_id) == [(False, None), (False, None)]
+        session = (await pincontrol_face.open(set_)).json()
+        jwe = hosted.page_jwe(session, "5938")
+        sent = await counter.post("submit", session=session["session"], jwe=jwe)
+        assert sent.status_code == 410
+    assert (await pincontrol_face.submit(session, "5938")).status_code == 204
+
+
+async def test_after_ten_dead_ids_an_address_waits_and_a_live_id_does_not(
+    with_backends: D1Face,
+) -> None:
+    async with opened(with_backends, proxy_peers=frozenset({"127.0.0.1"})) as pincontrol_face:
+        _, plastic_id = await pincontrol_face.plastic()
+        consumed, view = (
+            await pincontrol_face.control_id(plastic_id),
+            await pincontrol_face.control_id(plastic_id),
+        )
+        await pincontrol_face.view(consumed)
+        makers: tuple[Callable[[], str], ...] = (lambda: consumed, lambda: str(uuid4()))
+        for dead in makers:
+            for _ in range(5):
+                assert is_ended(await pincontrol_face.webview(dead()))
+                assert (await pincontrol_face.view(dead())).status_code == 410
+            waits = await pincontrol_face.webview(dead())
+            assert (waits.status_code, waits.headers["retry-after"]) == (429, "60")
+            for answer in (await pincontrol_face.view(dead()), await pincontrol_face.open(dead())):
+                assert (failure(answer)[0], answer.headers["retry-after"]) == (429, "60")
+            elsewhere = {"x-forwarded-for": "192.0.2.9"}
+            assert is_ended(await pincontrol_face.webview(dead(), **elsewhere))
+        # Whoever has a live id at that address does not wait for others.
+        assert (await pincontrol_face.webview(view)).status_code == 200
+        assert (await pincontrol_face.view(view)).status_code == 200

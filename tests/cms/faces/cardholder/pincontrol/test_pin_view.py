@@ -1,0 +1,321 @@
+"""A PIN is shown once, as an image, and where its issuer allows it as text too."""
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
+
+from hsm.errors import VaultUnavailable
+from hsm.worker_thread import WorkerThread
+from tests.cms.faces.cardholder.hosted.hosted_face import sid
+from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
+    AUDIT_USER,
+    DYNAMIC,
+    FRAME_KEY,
+    OTHER_FRAME_KEY,
+    OTHER_USER,
+    TEXT_FRAME_KEY,
+    TEXT_USER,
+    USER,
+    PinControlFace,
+    add_text_bank,
+    failure,
+    opened,
+)
+from tests.cms.faces.d1_face import D1Face
+from tests.issuer_records import SampleIssuer
+
+pytestmark = pytest.mark.anyio
+ENDED = (410, "CONTROL_ENDED", DYNAMIC)
+PNG = b"\x89PNG"
+CONSUMED = -1
+
+
+@pytest.fixture(scope="module")
+async def text_bank(with_backends: D1Face) -> SampleIssuer:
+    return await add_text_bank(with_backends)
+
+
+def page_key() -> tuple[JWK, dict[str, Any]]:
+    """A key pair as the page makes it, and what it sends of it."""
+    key = JWK.generate(kty="EC", crv="P-256")
+    return key, key.export_public(as_dict=True)
+
+
+@pytest.mark.parametrize("key", [None, FRAME_KEY])
+async def test_an_id_shows_the_pin_once(pincontrol_face: PinControlFace, key: str | None) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
+    shown = await pincontrol_face.view(control_id, key)
+    assert shown.status_code == 200
+    assert shown.content.startswith(PNG)
+    assert shown.headers["content-type"] == "image/png"
+    assert shown.headers["cache-control"] == "no-store, no-transform"
+    assert shown.headers["x-pin-result"] == "shown"
+    assert shown.headers["cross-origin-resource-policy"] == "same-origin"
+    assert "x-pin-session" not in shown.headers
+    assert "access-control-allow-origin" not in shown.headers
+    assert pincontrol_face.audit(shown) == [
+        ("pin.get", card_id, USER, "pincontrol", AUDIT_USER, None)
+    ]
+    assert pincontrol_face.controls(card_id) == [(True, "shown")]
+    again = await pincontrol_face.view(control_id, key)
+    assert failure(again) == ENDED
+    refused = ("pin.get.refused", card_id, USER, "CONTROL_ENDED", AUDIT_USER)
+    assert pincontrol_face.audit(again) == [(*refused, again.json()["id"])]
+    assert pincontrol_face.audit(await pincontrol_face.view(str(uuid4()))) == []
+
+
+async def test_images_of_all_pins_have_one_length(pincontrol_face: PinControlFace) -> None:
+    lengths = set()
+    for pin in ("4071", "9038", "2846"):
+        _, plastic_id = await pincontrol_face.plastic(pin=pin)
+        lengths.add(
+            len((await pincontrol_face.view(await pincontrol_face.control_id(plastic_id))).content)
+        )
+    assert len(lengths) == 1
+
+
+async def test_50_requests_at_once_show_one_image(pincontrol_face: PinControlFace) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
+    answers = await asyncio.gather(*(pincontrol_face.view(control_id) for _ in range(50)))
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 410: 49}
+    shown = "SELECT count(*) FROM audit_events WHERE event = 'pin.get' AND card_id = %s"
+    assert pincontrol_face.sql(shown, card_id) == [(1,)]
+
+
+async def test_an_id_is_good_for_its_client_its_scope_and_its_time(
+    pincontrol_face: PinControlFace,
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    view = await pincontrol_face.control_id(plastic_id)
+    set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN")
+    for answer in (
+        await pincontrol_face.view(view, OTHER_FRAME_KEY),
+        await pincontrol_face.view(view, "nobody"),
+        await pincontrol_face.view(view, ""),
+        await pincontrol_face.open(view),
+        await pincontrol_face.open(view, FRAME_KEY),
+        await pincontrol_face.view(set_),
+        await pincontrol_face.open(set_, OTHER_FRAME_KEY),
+        await pincontrol_face.view(str(uuid4())),
+        await pincontrol_face.view(view[:-1]),
+        await pincontrol_face.view(view.replace("-", "")),
+    ):
+        assert failure(answer) == ENDED
+    assert pincontrol_face.controls(card_id) == [(False, None), (False, None)]
+    pincontrol_face.age(card_id, 31)
+    assert failure(await pincontrol_face.view(view)) == ENDED
+    other = await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
+    assert failure(await pincontrol_face.view(other, FRAME_KEY)) == ENDED
+    assert (await pincontrol_face.view(other, OTHER_FRAME_KEY)).status_code == 200
+
+
+async def test_an_id_that_was_used_in_one_way_is_good_in_no_other(
+    pincontrol_face: PinControlFace,
+) -> None:
+    _, plastic_id = await pincontrol_face.plastic()
+    for first, second in ((None, FRAME_KEY), (FRAME_KEY, None)):
+        view = await pincontrol_face.control_id(plastic_id)
+        assert (await pincontrol_face.view(view, first)).status_code == 200
+        assert failure(await pincontrol_face.view(view, second)) == ENDED
+        set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN")
+        assert (await pincontrol_face.open(set_, first)).status_code == 200
+        assert failure(await pincontrol_face.open(set_, second)) == ENDED
+
+
+async def test_a_card_that_was_blocked_meanwhile_shows_nothing(
+    pincontrol_face: PinControlFace,
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
+    pincontrol_face.block(card_id)
+    answer = await pincontrol_face.view(control_id)
+    assert failure(answer) == ENDED
+    refused = ("pin.get.refused", card_id, USER, "CARD_STATE_FORBIDDEN", AUDIT_USER)
+    assert pincontrol_face.audit(answer) == [(*refused, answer.json()["id"])]
+
+
+async def test_a_pin_that_was_changed_meanwhile_is_not_shown(
+    pincontrol_face: PinControlFace,
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
+    await pincontrol_face.d1_face.put_pin("8317", card_id)
+    assert failure(await pincontrol_face.view(control_id)) == ENDED
+
+
+async def test_with_the_vault_unavailable_nothing_is_shown_and_the_id_is_consumed(
+    with_backends: D1Face, pincontrol_face: PinControlFace
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
+
+    def unavailable() -> Any:  # noqa: ANN401 - never returns
+        raise VaultUnavailable("the token is away")
+
+    worker_thread = WorkerThread(
+        unavailable, deadline_seconds=10, queue_max=8, reopen_seconds=0, on_stuck=lambda: None
+    )
+    try:
+        async with opened(with_backends, worker_thread=worker_thread) as without:
+            answer = await without.view(control_id)
+            assert failure(answer) == (503, "TRY_LATER", "INTEGRATION_ERROR")
+            assert PNG not in answer.content
+            assert pincontrol_face.controls(card_id) == [(True, "shown")]
+            set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN")
+            assert failure(await without.open(set_))[0] == 503
+            assert pincontrol_face.controls(card_id)[1] == (False, None)
+    finally:
+        worker_thread.close()
+    assert failure(await pincontrol_face.view(control_id)) == ENDED
+    assert (await pincontrol_face.open(set_)).status_code == 200
+
+
+# Text
+
+
+async def shown_session(
+    pincontrol_face: PinControlFace, plastic_id: str, key: str | None = None
+) -> str:
+    shown = await pincontrol_face.view(
+        await pincontrol_face.control_id(plastic_id, user=TEXT_USER), key
+    )
+    assert shown.status_code == 200, shown.text
+    return shown.headers["x-pin-session"]
+
+
+@pytest.mark.parametrize("key", [None, TEXT_FRAME_KEY])
+@pytest.mark.parametrize("pin", ["5938", "9038"])
+async def test_the_page_gets_the_digits_once_enciphered_to_its_key(
+    pincontrol_face: PinControlFace, text_bank: SampleIssuer, pin: str, key: str | None
+) -> None:
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, pin)
+    session = await shown_session(pincontrol_face, plastic_id, key)
+    private, public = page_key()
+    answer = await pincontrol_face.post("digits", session=session, key=public)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json().keys() == {"jwe"}
+    read = JWE(algs=["ECDH-ES", "A256GCM"])
+    read.deserialize(answer.json()["jwe"], private)
+    assert json.loads(read.payload) == {"sid": sid(session), "digits": pin}
+    recorded = ("pin.get", card_id, TEXT_USER, "pincontrol text", AUDIT_USER, None)
+    assert pincontrol_face.audit(answer) == [recorded]
+    assert failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
+
+
+async def test_of_50_requests_at_once_one_gets_the_digits(
+    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+) -> None:
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    session, (_, public) = await shown_session(pincontrol_face, plastic_id), page_key()
+    asked = (pincontrol_face.post("digits", session=session, key=public) for _ in range(50))
+    answers = await asyncio.gather(*asked)
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 410: 49}
+    text = "SELECT count(*) FROM audit_events WHERE reason = 'pincontrol text' AND card_id = %s"
+    assert pincontrol_face.sql(text, card_id) == [(1,)]
+
+
+async def test_a_key_that_is_no_pages_key_gets_no_digits(
+    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+) -> None:
+    _, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    _, good = page_key()
+    intake = text_bank.intake_jwk
+    for key, status in (
+        (None, 400),
+        ("key", 400),
+        ([good], 400),
+        ({}, 410),
+        (good | {"x": good["y"]}, 410),
+        (good | {"crv": "P-384"}, 410),
+        (good | {"kty": "oct"}, 410),
+        (good | {"x": 1}, 410),
+        (good | {"y": "\ud800"}, 400),
+        # Keys of ours: only the vault knows them, and it is asked last.
+        (intake, CONSUMED),
+        (text_bank.d1_jwk, CONSUMED),
+        (JWK.generate(kty="RSA", size=2048).export_public(as_dict=True), 410),
+    ):
+        session = await shown_session(pincontrol_face, plastic_id)
+        answer = await send(pincontrol_face, {"session": session, "key": key})
+        assert failure(answer)[0] == (410 if status is CONSUMED else status), key
+        again = await pincontrol_face.post("digits", session=session, key=good)
+        assert again.status_code == (410 if status is CONSUMED else 200)
+
+
+async def send(pincontrol_face: PinControlFace, members: object) -> httpx.Response:
+    return await pincontrol_face.http.post(
+        "/pincontrol/page/digits",
+        content=json.dumps(members).encode(),
+        headers={"content-type": "application/json"},
+    )
+
+
+async def test_without_text_there_is_no_session_and_no_digits(
+    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    _, public = page_key()
+    control_id = await pincontrol_face.control_id(plastic_id)
+    opened = await pincontrol_face.session(plastic_id)
+    for session in (control_id, opened["session"], str(uuid4()), ""):
+        assert failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
+    assert pincontrol_face.controls(card_id) == [(False, None), (True, None)]
+    assert "x-pin-session" not in (await pincontrol_face.view(control_id)).headers
+
+
+async def test_a_session_for_text_is_good_for_nothing_else(
+    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+) -> None:
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    session = await shown_session(pincontrol_face, plastic_id)
+    for verb, members in (
+        ("extend", {}),
+        ("submit", {"jwe": "a.b.c.d.e"}),
+    ):
+        assert failure(await pincontrol_face.post(verb, session=session, **members)) == ENDED
+    assert failure(await pincontrol_face.view(session)) == ENDED
+    _, public = page_key()
+    assert (await pincontrol_face.post("digits", session=session, key=public)).status_code == 200
+    assert pincontrol_face.controls(card_id)[-1] == (True, "shown")
+
+
+async def test_a_session_for_text_that_the_page_hides_is_over(
+    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+) -> None:
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    session, (_, public) = await shown_session(pincontrol_face, plastic_id), page_key()
+    assert pincontrol_face.controls(card_id)[-1] == (True, None)
+    for _ in range(2):
+        assert (await pincontrol_face.post("cancel", session=session)).status_code == 204
+    assert pincontrol_face.controls(card_id)[-1] == (True, "shown")
+    assert failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
+
+
+@pytest.mark.parametrize("meanwhile", ["expired", "changed", "blocked", "personalised"])
+async def test_what_happened_since_the_image_counts_for_the_text(
+    pincontrol_face: PinControlFace, text_bank: SampleIssuer, meanwhile: str
+) -> None:
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    session, (_, public) = await shown_session(pincontrol_face, plastic_id), page_key()
+    if meanwhile == "expired":
+        pincontrol_face.age(card_id, 300)
+    elif meanwhile == "changed":
+        changed = await pincontrol_face.session(plastic_id, TEXT_USER)
+        assert (await pincontrol_face.submit(changed, "7261")).status_code == 204
+    elif meanwhile == "blocked":
+        pincontrol_face.block(card_id)
+    else:
+        pincontrol_face.produce(card_id)
+    answer = await pincontrol_face.post("digits", session=session, key=public)
+    # A card is seen whether or not it is personalised.
+    assert answer.status_code == (200 if meanwhile == "personalised" else 410)

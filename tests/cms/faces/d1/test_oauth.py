@@ -1,0 +1,379 @@
+"""The token endpoint: RFC 6749 4.4 with the members that D1 publishes."""
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+
+from cms.faces.d1.oauth import TOKEN_PATH
+from cms.persistence import admin
+from cms.services import credentials, directory
+from crypto.jose import base64url
+from tests.cms.faces.d1_face import D1Face
+from tests.issuer_records import SECRET, certificate, open_issuer, run_sql, secret_hash
+from tests.service import D1, PUBLIC_URL, d1
+
+pytestmark = pytest.mark.anyio
+
+FORM = "application/x-www-form-urlencoded"
+GRANT = b"grant_type=client_credentials"
+INVALID_CLIENT = (401, {"error": "invalid_client", "errorCode": "AUTHORIZER_UNAUTHORIZED"})
+INVALID_REQUEST = (400, {"error": "invalid_request", "errorCode": "FIELD_INVALID_FORMAT"})
+OTHER_GRANT = (400, {"error": "unsupported_grant_type", "errorCode": "FIELD_INVALID_VALUE"})
+
+
+def basic(text: str | bytes) -> str:
+    raw = text if isinstance(text, bytes) else text.encode()
+    return f"Basic {base64.b64encode(raw).decode()}"
+
+
+async def ask(
+    caller: D1, body: bytes = GRANT, content_type: str = FORM, authorization: str = ""
+) -> httpx.Response:
+    credentials = f"{caller.sample_issuer.client_id}:{caller.sample_issuer.secret}"
+    headers = {
+        "authorization": authorization or basic(credentials),
+        "content-type": content_type,
+    }
+    return await caller.http.post(TOKEN_PATH, content=body, headers=headers)
+
+
+def refused(answer: httpx.Response) -> tuple[int, dict[str, str]]:
+    """Return the status and the body of an answer that has what RFC 6749 asks for."""
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["pragma"] == "no-cache"
+    assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+    return answer.status_code, answer.json()
+
+
+@asynccontextmanager
+async def sample_issuer(d1_face: D1Face, issuer_id: str, **given: Any) -> AsyncIterator[D1]:  # noqa: ANN401 - open_bank's
+    opened = await d1_face.in_vault(
+        lambda vault: open_issuer(d1_face.url, vault, issuer_id, **given)
+    )
+    async with d1(d1_face.application, opened) as caller:
+        yield caller
+
+
+def change_secret(d1_face: D1Face, issuer_id: str, secret: str) -> None:
+    run_sql(
+        d1_face.url,
+        "UPDATE clients SET secret_hash = %s WHERE issuer_id = %s",
+        secret_hash(secret),
+        issuer_id,
+    )
+
+
+async def test_the_answer_has_the_members_as_published(d1_face: D1Face) -> None:
+    before = time.time()
+    answer = await ask(d1_face.d1)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["pragma"] == "no-cache"
+    body = answer.json()
+    assert body.keys() == {"access_token", "token_type", "expires_in", "expires_at", "scope"}
+    assert body["token_type"] == "Bearer"
+    assert body["expires_in"] == "900"
+    assert body["scope"] == "pin"
+    expires_at = datetime.strptime(body["expires_at"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    assert len(body["expires_at"]) == len("2023-06-06T05:05:59.711Z")
+    assert int(before) + 900 <= expires_at.timestamp() <= time.time() + 900
+
+
+async def test_the_token_names_issuer_client_and_certificate_and_expires(d1_face: D1Face) -> None:
+    token = (await ask(d1_face.d1)).json()["access_token"]
+    header, claims = (json.loads(base64url.decode(part)) for part in token.split(".")[:2])
+    assert header.keys() == {"alg", "kid", "typ"}
+    assert (header["alg"], header["typ"]) == ("ES256", "at+jwt")
+    assert claims["exp"] - claims["iat"] == 900
+    assert (claims["iss"], claims["aud"]) == (PUBLIC_URL, PUBLIC_URL)
+    assert (claims["sub"], claims["issuerId"]) == (
+        d1_face.sample_issuer.client_id,
+        d1_face.sample_issuer.issuer_id,
+    )
+    assert claims["cnf"] == {"x5t#S256": d1_face.sample_issuer.certificate.thumbprint}
+
+
+async def test_no_two_tokens_are_the_same(d1_face: D1Face) -> None:
+    tokens = {(await ask(d1_face.d1)).json()["access_token"] for _ in range(3)}
+    assert len(tokens) == 3
+
+
+async def test_the_profile_chooses_number_life_and_members(d1_face: D1Face) -> None:
+    token = {"ttl_seconds": 60, "expires_in_as_string": False, "emit_expires_at": False}
+    async with sample_issuer(d1_face, "numberbank", wire={"token": token}) as caller:
+        body = (await ask(caller)).json()
+    assert body.keys() == {"access_token", "token_type", "expires_in", "scope"}
+    assert body["expires_in"] == 60
+    assert type(body["expires_in"]) is int
+
+
+#: Its base64 has both characters in which the two alphabets differ, and padding.
+STRANGE = "é:ÿ?~ÿÿ>>ü€💳x"
+
+
+async def test_credentials_are_taken_in_either_base64_padded_or_not(d1_face: D1Face) -> None:
+    async with sample_issuer(d1_face, "strangebk1") as caller:
+        change_secret(d1_face, "strangebk1", STRANGE)
+        credentials = f"strangebk1:{STRANGE}".encode()
+        standard, url_safe = base64.b64encode(credentials), base64.urlsafe_b64encode(credentials)
+        assert {43, 47, 61} <= set(standard)
+        assert {45, 95, 61} <= set(url_safe)
+        for encoded in (standard, url_safe, standard.rstrip(b"="), url_safe.rstrip(b"=")):
+            for scheme in ("Basic", "basic", "BASIC", "Basic  "):
+                authorization = f"{scheme} {encoded.decode()}"
+                assert (await ask(caller, authorization=authorization)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"grant_type=client_credentials",
+        b"grant_type=client_credentials&scope=",
+        b"scope=pin%3Aread+pin%3Awrite&grant_type=client_credentials&new=1",
+        b"grant_type=client%5Fcredentials",
+        b"&&grant_type=client_credentials&",
+    ],
+)
+async def test_a_form_with_the_grant_is_taken(d1_face: D1Face, body: bytes) -> None:
+    assert (await ask(d1_face.d1, body)).status_code == 200
+
+
+@pytest.mark.parametrize("content_type", [FORM.upper(), f"{FORM}; charset=UTF-8", f" {FORM} "])
+async def test_the_content_type_may_be_written_otherwise(
+    d1_face: D1Face, content_type: str
+) -> None:
+    assert (await ask(d1_face.d1, GRANT, content_type)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"junk",
+        b"scope=pin",
+        GRANT + b"&" + GRANT,
+        GRANT + b"&scope=a&scope=a",
+        GRANT + b"&a=&a=",
+        GRANT + "&scope=é".encode(),
+        GRANT + b"\xff",
+        b'{"grant_type":"client_credentials"}',
+        b"Grant_Type=client_credentials",
+        GRANT + b"".join(b"&p%d=" % n for n in range(16)),
+        GRANT + b"&scope=" + b"x" * 16 * 1024,
+        GRANT.ljust(1_000_000, b"&"),
+    ],
+)
+async def test_another_form_is_an_invalid_request(d1_face: D1Face, body: bytes) -> None:
+    assert refused(await ask(d1_face.d1, body)) == INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "text/plain", "multipart/form-data", "junk", " "]
+)
+async def test_another_content_type_is_an_invalid_request(
+    d1_face: D1Face, content_type: str
+) -> None:
+    assert refused(await ask(d1_face.d1, GRANT, content_type)) == INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        "password",
+        "authorization_code",
+        "refresh_token",
+        "CLIENT_CREDENTIALS",
+        "",
+        " client_credentials",
+        "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer",
+        "client_credentials%00",
+    ],
+)
+async def test_another_grant_is_not_supported(d1_face: D1Face, grant: str) -> None:
+    answer = await ask(d1_face.d1, f"grant_type={grant}".encode())
+    assert refused(answer) == OTHER_GRANT
+
+
+BAD_CREDENTIALS: Mapping[str, bytes] = {
+    "wrong secret": basic("testbank01:wrong").encode(),
+    "empty secret": basic("testbank01:").encode(),
+    "secret with a suffix": basic(f"testbank01:{SECRET} ").encode(),
+    "unknown client": basic(f"testbank01-x:{SECRET}").encode(),
+    "unknown issuer": basic(f"nobody0001:{SECRET}").encode(),
+    "another issuer's client": basic(f"otherbank1:{SECRET}").encode(),
+    "short client id": basic(f"test:{SECRET}").encode(),
+    "no client id": basic(f":{SECRET}").encode(),
+    "long client id": basic(f"testbank01{'x' * 5000}:{SECRET}").encode(),
+    "nul in client id": basic(f"testbank0\0:{SECRET}").encode(),
+    "nul client id": basic("\0" * 10 + ":x").encode(),
+    "nul in secret": basic("testbank01:\0").encode(),
+    "no colon": basic("testbank01").encode(),
+    "not utf-8": basic(b"testbank01:\xff\xfe").encode(),
+    "empty": b"Basic ",
+    "scheme only": b"Basic",
+    "not base64": b"Basic !!!!",
+    "one character": b"Basic A",
+    "padding inside": b"Basic dGVz=dGJhbms6eA==",
+    "not ascii": b"Basic \xe9\xe9\xe9\xe9",
+    "percent": basic("testbank01%3Ax").encode(),
+    "bearer": b"Bearer a.b.c",
+    "digest": b'Digest username="testbank01"',
+    "unnamed scheme": base64.b64encode(f"testbank01:{SECRET}".encode()),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CREDENTIALS)
+async def test_every_bad_credential_has_the_one_answer(d1_face: D1Face, name: str) -> None:
+    headers = [(b"authorization", BAD_CREDENTIALS[name]), (b"content-type", FORM.encode())]
+    answer = await d1_face.d1.http.post(TOKEN_PATH, content=GRANT, headers=headers)
+    assert refused(answer) == INVALID_CLIENT
+    assert answer.headers["www-authenticate"] == "Basic"
+
+
+async def test_no_or_two_authorization_headers_are_refused(d1_face: D1Face) -> None:
+    good = ("authorization", basic(f"{d1_face.sample_issuer.client_id}:{SECRET}"))
+    for headers in ([], [good, good]):
+        answer = await d1_face.d1.http.post(
+            TOKEN_PATH, content=GRANT, headers=[*headers, ("content-type", FORM)]
+        )
+        assert refused(answer) == INVALID_CLIENT
+
+
+async def test_credentials_in_the_form_or_query_are_no_credentials(d1_face: D1Face) -> None:
+    given = f"client_id={d1_face.sample_issuer.client_id}&client_secret={SECRET}"
+    answer = await d1_face.d1.http.post(
+        f"{TOKEN_PATH}?{given}",
+        content=GRANT + b"&" + given.encode(),
+        headers={"content-type": FORM},
+    )
+    assert refused(answer) == INVALID_CLIENT
+
+
+async def test_bad_credentials_come_before_a_bad_form(d1_face: D1Face) -> None:
+    answer = await ask(d1_face.d1, b"junk", "text/plain", authorization="Basic !!!!")
+    assert refused(answer) == INVALID_CLIENT
+
+
+async def test_the_clients_certificate_is_needed(d1_face: D1Face) -> None:
+    for presented in (certificate("d1-otherbank1"), certificate("D1-testbank01")):
+        async with d1(d1_face.application, d1_face.sample_issuer, presented) as thief:
+            assert refused(await ask(thief)) == INVALID_CLIENT
+
+
+@pytest.mark.parametrize(
+    ("issuer_id", "names"),
+    [
+        ("sandnsbank", ["dns:d1.example"]),
+        ("sanuribank", ["uri:spiffe://d1/client"]),
+        ("sanmorebnk", ["CN=d1-renewed", "dns:another.example", "uri:spiffe://d1/client"]),
+    ],
+)
+async def test_a_client_may_be_registered_by_an_alternative_name(
+    d1_face: D1Face, issuer_id: str, names: list[str]
+) -> None:
+    presented = certificate(
+        "d1-san", x509.DNSName("d1.example"), x509.UniformResourceIdentifier("spiffe://d1/client")
+    )
+    async with sample_issuer(d1_face, issuer_id) as registered:
+        run_sql(
+            d1_face.url,
+            "UPDATE clients SET certificate_subjects = %s WHERE issuer_id = %s",
+            names,
+            issuer_id,
+        )
+    async with d1(d1_face.application, registered.sample_issuer, presented) as caller:
+        assert await caller.counter() == 0
+    # What stands in a subject, or in another kind of name, is not that name.
+    other = x509.DNSName("uri:spiffe://d1/client"), x509.UniformResourceIdentifier("d1.example")
+    for impostor in (certificate("dns:d1.example"), certificate("d1-san", *other)):
+        async with d1(d1_face.application, registered.sample_issuer, impostor) as caller:
+            assert refused(await ask(caller)) == INVALID_CLIENT
+
+
+async def test_a_disabled_client_and_a_suspended_issuer_are_refused_at_once_when_read_again(
+    d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    async with sample_issuer(d1_face, "statesbank") as caller:
+        bearer = await caller.bearer()
+        path = caller.path("card-1", "/pin/changeCounter")
+
+        async def statuses() -> tuple[int, int]:
+            used = await caller.http.get(path, headers=bearer)
+            return (await ask(caller)).status_code, used.status_code
+
+        assert await statuses() == (200, 200)
+        for set_state, out_of_service in (
+            (set_client_state, "disabled"),
+            (set_issuer_state, "suspended"),
+        ):
+            set_state(d1_face, "statesbank", out_of_service)
+            assert await statuses() == (401, 401)
+            assert refused(await ask(caller)) == INVALID_CLIENT
+            set_state(d1_face, "statesbank", "active")
+            assert await statuses() == (200, 200)
+
+
+def set_client_state(d1_face: D1Face, issuer_id: str, state: str) -> None:
+    with admin.connect(d1_face.url).begin() as connection:
+        admin.set_client_state(connection, issuer_id, issuer_id, state)
+
+
+def set_issuer_state(d1_face: D1Face, issuer_id: str, state: str) -> None:
+    with admin.connect(d1_face.url).begin() as connection:
+        admin.set_issuer_state(connection, issuer_id, state)
+
+
+@pytest.fixture
+def verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The secrets that argon2 was asked about."""
+    asked: list[str] = []
+    verify = credentials._verify
+
+    def counted(hashed: str, secret: str) -> bool:
+        asked.append(secret)
+        return verify(hashed, secret)
+
+    monkeypatch.setattr(credentials, "_verify", counted)
+    return asked
+
+
+async def test_a_secret_is_verified_once_and_a_wrong_one_each_time(
+    d1_face: D1Face, verifications: list[str]
+) -> None:
+    async with sample_issuer(d1_face, "cachedbank") as caller:
+        change_secret(d1_face, "cachedbank", "asked once")
+        for _ in range(3):
+            assert (await caller.ask_token("cachedbank:asked once")).status_code == 200
+        for _ in range(2):
+            assert (await caller.ask_token("cachedbank:wrong")).status_code == 401
+        assert verifications == ["asked once", "wrong", "wrong"]
+
+
+async def test_an_unknown_client_costs_the_same_verification(
+    d1_face: D1Face, verifications: list[str]
+) -> None:
+    for client_id in ("nobody0001", "testbank01-none", "x"):
+        assert (await d1_face.d1.ask_token(f"{client_id}:guess")).status_code == 401
+    assert verifications == ["guess"] * 3
+
+
+async def test_a_changed_secret_is_asked_again(
+    d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    async with sample_issuer(d1_face, "changedbk1") as caller:
+        assert (await ask(caller)).status_code == 200
+        change_secret(d1_face, "changedbk1", "another")
+        assert (await ask(caller)).status_code == 401
+        assert (await caller.ask_token("changedbk1:another")).status_code == 200

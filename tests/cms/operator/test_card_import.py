@@ -1,0 +1,194 @@
+"""Lines of a bulk import, without a database."""
+
+import json
+from collections.abc import Mapping
+from itertools import product
+from unittest.mock import MagicMock, create_autospec
+
+import pytest
+
+from cms.domain.cards import CardState
+from cms.domain.control import CardType
+from cms.operator import card_import
+from cms.operator.card_import import CardImport, LineResult, NewCard, RowRefused, read_line
+from hsm.config import WireProfile
+from hsm.errors import VaultUnavailable
+from hsm.port import CardRef, SealedCard, SealedPan
+from hsm.vault import Vault
+
+ROW: Mapping[str, object] = {"cardId": "card-1", "panJwe": "a.b.c.d.e", "expiry": "1230"}
+FULL: Mapping[str, object] = {
+    **ROW,
+    "psn": 99,
+    "state": "active",
+    "encryptedPinBlock": "f.g.h.i.j",
+    "type": "ISO_0",
+    "cardholder": "auth0|5f7c8ec7",
+    "cardType": "METAL",
+    "plasticId": "9" * 38,
+    "personalised": False,
+}
+
+
+def line(members: Mapping[str, object], **other: object) -> bytes:
+    return json.dumps({**members, **other}).encode()
+
+
+def test_a_line_with_the_members_that_must_be_there_is_an_inactive_card_without_a_pin() -> None:
+    assert read_line("testbank01", line(ROW)) == NewCard(
+        card=CardRef("testbank01", "card-1"),
+        pan_jwe="a.b.c.d.e",
+        expiry="1230",
+        psn=0,
+        state=CardState.INACTIVE,
+        pin_jwe=None,
+        pin_literal="ISO0",
+        cardholder_id=None,
+        card_type=CardType.PHYSICAL,
+        plastic_id=None,
+        personalised=False,
+    )
+
+
+def test_a_line_may_have_every_member_and_more() -> None:
+    assert read_line("testbank01", line(FULL, note="ignored") + b"\r\n") == NewCard(
+        card=CardRef("testbank01", "card-1"),
+        pan_jwe="a.b.c.d.e",
+        expiry="1230",
+        psn=99,
+        state=CardState.ACTIVE,
+        pin_jwe="f.g.h.i.j",
+        pin_literal="ISO_0",
+        cardholder_id="auth0|5f7c8ec7",
+        card_type=CardType.METAL,
+        plastic_id="9" * 38,
+        personalised=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "personalised"),
+    [
+        ({}, False),
+        ({"state": "inactive"}, False),
+        ({"state": "active"}, True),
+        ({"state": "active", "personalised": False}, False),
+        ({"state": "inactive", "personalised": True}, True),
+        ({"state": "active", "personalised": None}, True),
+    ],
+)
+def test_a_card_in_service_is_personalised_unless_the_line_says_otherwise(
+    members: Mapping[str, object], personalised: bool
+) -> None:
+    assert read_line("testbank01", line(ROW, **members)).personalised is personalised
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"), [("007", "7"), ("00", "0"), (4711, "4711"), (10**37, "1" + "0" * 37)]
+)
+def test_a_plastic_id_is_a_number_however_it_is_written(written: object, cached: str) -> None:
+    assert read_line("testbank01", line(ROW, plasticId=written)).plastic_id == cached
+
+
+#: What only the vault and the wire profile can judge is any text to the reader.
+TEXTS = {"panJwe", "encryptedPinBlock", "type", "cardholder"}
+OF_ANOTHER_KIND: tuple[object, ...] = (-1, 1.5, True, [], {})
+NO_SUCH_TEXT = ("", "12\uff130", "x" * 49, "\0")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(each for each in product(FULL, OF_ANOTHER_KIND) if each != ("personalised", True)),
+        *product(sorted(FULL.keys() - TEXTS), NO_SUCH_TEXT),
+        *product(["plasticId"], ["9" * 39, "-1", "1 ", "٣"]),
+    ],
+)
+def test_a_bad_member_is_named_and_never_shown(name: str, value: object) -> None:
+    with pytest.raises(RowRefused) as refused:
+        read_line("testbank01", line(FULL, **{name: value}))
+    assert str(refused.value) == f"refused member: {name}"
+
+
+@pytest.mark.parametrize("name", ["cardId", "panJwe", "expiry"])
+def test_a_member_that_is_missing_is_named(name: str) -> None:
+    members = {key: value for key, value in ROW.items() if key != name}
+    with pytest.raises(RowRefused, match=rf"^refused member: {name}$"):
+        read_line("testbank01", line(members))
+
+
+@pytest.mark.parametrize("expiry", ["0030", "1330", "130", "01302", " 0130", "0130\n", "0x30"])
+def test_an_expiry_is_month_and_year(expiry: str) -> None:
+    with pytest.raises(RowRefused, match=r"^refused member: expiry$"):
+        read_line("testbank01", line(ROW, expiry=expiry))
+
+
+@pytest.mark.parametrize("cardholder", ["", "x" * 65, "\0", "a\nb"])
+def test_a_cardholder_is_1_to_64_characters_that_print(cardholder: str) -> None:
+    assert read_line("testbank01", line(ROW, cardholder="é" * 64)).cardholder_id == "é" * 64
+    with pytest.raises(RowRefused, match=r"^refused member: cardholder$"):
+        read_line("testbank01", line(ROW, cardholder=cardholder))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"null", b"[]", b"\xff", b'{"cardId": NaN}', b'{"a": 1, "a": 2}', b"[" * 100_000],
+)
+def test_what_is_no_json_object_is_refused(text: bytes) -> None:
+    with pytest.raises(RowRefused, match=r"^not a JSON object$"):
+        read_line("testbank01", text)
+
+
+def test_a_line_of_64_kib_is_read_and_a_longer_one_is_not() -> None:
+    room = 64 * 1024 - len(line(ROW, note=""))
+    assert read_line("testbank01", line(ROW, note="x" * room))
+    with pytest.raises(RowRefused, match=r"^not a JSON object$"):
+        read_line("testbank01", line(ROW, note="x" * (room + 1)))
+
+
+@pytest.fixture
+def vault() -> MagicMock:
+    vault: MagicMock = create_autospec(Vault, instance=True)
+    vault.seal_pan.return_value = SealedCard(SealedPan(b"sealed"), "1111")
+    return vault
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the cards that reach the database, and each commit on the way."""
+    stored: list[str] = []
+
+    def add(database: MagicMock, card: CardRef, **columns: object) -> None:
+        stored.append(card.card_id)
+
+    monkeypatch.setattr(card_import, "add_card", add)
+    return stored
+
+
+def importing(vault: MagicMock, stored: list[str]) -> CardImport:
+    database = MagicMock()
+    database.commit.side_effect = lambda: stored.append("commit")
+    return CardImport(database, vault, {}, WireProfile())
+
+
+def test_every_200th_line_and_the_end_commit(vault: MagicMock, stored: list[str]) -> None:
+    lines = [line(ROW, cardId=f"card-{number}") for number in range(1, 402)]
+    results = list(importing(vault, stored).run("testbank01", lines))
+    assert results == [LineResult(number, None) for number in range(1, 402)]
+    assert [place for place, name in enumerate(stored) if name == "commit"] == [200, 401, 403]
+
+
+def test_a_line_is_counted_where_an_editor_counts_it(vault: MagicMock, stored: list[str]) -> None:
+    lines = [b"\n", line(ROW) + b"\n", b"  \n", b"junk\n", line(ROW)]
+    assert list(importing(vault, stored).run("testbank01", lines)) == [
+        LineResult(2, None),
+        LineResult(4, "not a JSON object"),
+        LineResult(5, None),
+    ]
+
+
+def test_a_token_that_is_unavailable_ends_the_import(vault: MagicMock, stored: list[str]) -> None:
+    vault.seal_pan.side_effect = VaultUnavailable
+    with pytest.raises(VaultUnavailable):
+        list(importing(vault, stored).run("testbank01", [line(ROW), line(ROW)]))
+    assert stored == []

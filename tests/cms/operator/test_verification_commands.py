@@ -1,0 +1,268 @@
+"""``verification export`` and ``cards unblock``, and what lists show of cards with values."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psec
+import pytest
+
+from cms.operator import commands
+from cms.sandbox.partners.d1_client import decrypt
+from hsm.keys import KeyRole
+from hsm.port import PinBlockType
+from tests.cms.operator.test_command_line import Answer, Operator, run_module
+from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope
+from tests.crypto.oracles import takes_tdes_the_old_way
+from tests.issuer_records import run_sql
+from tests.seccos_issuer import (
+    PVV_AND_OFFSET,
+    TABLE,
+    TDES_KEYS,
+    SeccosIssuer,
+    Watched,
+    open_girobank,
+    watched_vault,
+)
+
+pytestmark = [pytest.mark.anyio, takes_tdes_the_old_way]
+
+PINS: Mapping[str, str] = {"card-1": "407193", "card-2": "938261"}
+OWN_PRW = {"prw_source": "issuer"}
+
+
+@pytest.fixture(scope="module")
+def vault() -> Watched:
+    """One that has shared keys, in place of the session's."""
+    return watched_vault()
+
+
+@pytest.fixture
+def operator(
+    database_url: str,
+    vault: Watched,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Operator:
+    file = tmp_path / "database-url"
+    file.write_text(database_url + "\n")
+    monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(file))
+    monkeypatch.setattr(commands, "open_vault", lambda: vault)
+    return Operator(capsys)
+
+
+@pytest.fixture
+async def giro(database_url: str, vault: Watched) -> SeccosIssuer:
+    """An issuer with every value of ``card-1``, set as ISO-0, and of ``card-2``, as SECCOS."""
+    asked = {**PVV_AND_OFFSET, "prw": True}
+    giro = open_girobank(database_url, vault, profile=OWN_PRW, verification=asked)
+    async with PinService.over(giro.sample_issuer, database_url, vault) as pin_service:
+        await pin_service.put(giro.sample_issuer.pin_jwe(PINS["card-1"]))
+        text = giro.seccos(PINS["card-2"], 0, "card-2")
+        sent = envelope(text, PinBlockType.SECCOS)
+        await pin_service.pins.set_pin(
+            pin_service.issuer, giro.sample_issuer.card("card-2"), sent, ACTOR
+        )
+    return giro
+
+
+def exported(giro: SeccosIssuer, out: str) -> dict[str, dict[str, object]]:
+    """Open an export as the authorisation host does."""
+    found = {}
+    for text in out.splitlines():
+        line = json.loads(text)
+        values = decrypt(line.pop("jwe"), giro.host_key)
+        assert line == {name: values.pop(name) for name in ("issuerId", "cardId", "counter")}
+        found[line["cardId"]] = values
+    return found
+
+
+def audited(url: str) -> list[tuple[object, ...]]:
+    return run_sql(
+        url,
+        "SELECT card_id, actor, counter FROM audit_events WHERE event = 'verification.export'"
+        " ORDER BY event_id",
+    )
+
+
+async def test_the_authorisation_host_gets_the_values_of_every_card_and_nobody_else_does(
+    operator: Operator, giro: SeccosIssuer, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        out = operator.must("verification", "export", giro.sample_issuer.issuer_id)
+    assert [sorted(json.loads(line)) for line in out.splitlines()] == [
+        ["cardId", "counter", "issuerId", "jwe"]
+    ] * 2
+    values = exported(giro, out)
+    for card_id, pin in PINS.items():
+        pan, found = giro.sample_issuer.pans[card_id], values[card_id]
+        pvv = psec.pin.generate_visa_pvv(TDES_KEYS[KeyRole.PVK], "1", pin[:4], pan)
+        offset = psec.pin.generate_ibm3624_offset(
+            TDES_KEYS[KeyRole.PVK_3624], TABLE, pin, pan, 0, 16, "F"
+        )
+        assert found["pvv"] == {"pvv": pvv, "keyIndex": 1, "keyGeneration": 1}
+        assert found["offset-3624"] == {"offset": offset, "keyGeneration": 1}
+    assert values["card-1"].keys() == {"pvv", "offset-3624", "prw"}
+    assert values["card-2"].keys() == {"pvv", "offset-3624", "prw", "script"}
+    assert audited(database_url) == [("card-1", "operator", 1), ("card-2", "operator", 1)]
+    told = "".join((*operator.seen, caplog.text))
+    for value in re.findall(r"[0-9A-F]{6,}", json.dumps(values)):
+        assert value not in told
+
+
+async def test_the_host_is_told_that_values_were_cleared_too(
+    operator: Operator, giro: SeccosIssuer, database_url: str
+) -> None:
+    run_sql(
+        database_url,
+        "UPDATE cards SET sealed_pvv = NULL, sealed_offset_3624 = NULL, sealed_prw = NULL,"
+        " sealed_script = NULL WHERE card_id = 'card-1'",
+    )
+    values = exported(giro, operator.must("verification", "export", giro.sample_issuer.issuer_id))
+    assert values["card-1"] == {}
+    assert values.keys() == {"card-1", "card-2"}
+
+
+async def test_only_cards_that_changed_since_then_are_exported(
+    operator: Operator, giro: SeccosIssuer, database_url: str
+) -> None:
+    export = ("verification", "export", giro.sample_issuer.issuer_id, "--since")
+    moment = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+    run_sql(database_url, "UPDATE cards SET pin_changed_at = %s WHERE card_id = 'card-1'", moment)
+    for since, cards in (
+        ("2026-01-31T13:00:00+01:00", {"card-1", "card-2"}),
+        ("2026-01-31T12:00:00.000001+00:00", {"card-2"}),
+        ("2126-01-31T12:00:00Z", set()),
+    ):
+        assert exported(giro, operator.must(*export, since)).keys() == cards
+    for text in ("yesterday", "2026-01-31T12:00:00", ""):
+        refusal = operator.refused(*export, text)
+        assert refusal == "a time is written as 2026-01-31T12:00:00+01:00"
+
+
+async def test_more_cards_than_are_read_at_once_are_exported_each_once(
+    operator: Operator, giro: SeccosIssuer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "EXPORT_AT_ONCE", 1)
+    out = operator.must("verification", "export", giro.sample_issuer.issuer_id)
+    assert exported(giro, out).keys() == {"card-1", "card-2"}
+    assert len(out.splitlines()) == len(audited(database_url)) == 2
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        ("sealed_pvv = set_byte(sealed_pvv, 100, 0)", "The sealed value was not sealed for"),
+        ("sealed_pvv = sealed_prw", "The sealed value was not sealed for"),
+        ("counter = 0", "its counter is not the newest of its history"),
+        ("counter = 2", "its counter is not the newest of its history"),
+    ],
+)
+async def test_a_card_whose_values_are_not_as_they_were_stored_is_named_and_left_out(
+    operator: Operator, giro: SeccosIssuer, database_url: str, edit: str, complaint: str
+) -> None:
+    run_sql(database_url, f"UPDATE cards SET {edit} WHERE card_id = 'card-1'")
+    answer = operator("verification", "export", giro.sample_issuer.issuer_id)
+    assert answer.code == 2
+    assert answer.err.startswith(f"card card-1: {complaint}")
+    assert exported(giro, answer.out).keys() == {"card-2"}
+    assert audited(database_url) == [("card-2", "operator", 1)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "complaint"),
+    [
+        ("DELETE FROM vault_config WHERE kind = 'verification-host'", "is missing"),
+        (
+            "UPDATE vault_config SET valid_until = now() WHERE kind = 'verification-host'",
+            "is not valid now",
+        ),
+        ("UPDATE vault_config SET version = 2 WHERE kind = 'verification-host'", "is not sealed"),
+    ],
+)
+async def test_without_a_host_that_the_vault_trusts_nothing_is_exported(
+    operator: Operator, giro: SeccosIssuer, database_url: str, statement: str, complaint: str
+) -> None:
+    run_sql(database_url, statement)
+    refusal = operator.refused("verification", "export", giro.sample_issuer.issuer_id)
+    assert refusal == f"a configuration {complaint}"
+    assert audited(database_url) == []
+
+
+async def test_nothing_is_printed_of_which_there_is_no_record(
+    operator: Operator, giro: SeccosIssuer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def print_(line: str) -> None:
+        (named,) = (json.loads(line)["cardId"],)
+        assert named in {card for card, *_ in audited(database_url)}
+        raise OSError(32, "Broken pipe")
+
+    monkeypatch.setattr(commands, "print", print_, raising=False)
+    assert operator.refused("verification", "export", giro.sample_issuer.issuer_id) == "Broken pipe"
+    assert [card for card, *_ in audited(database_url)] == ["card-1", "card-2"]
+
+
+async def test_an_unknown_issuer_has_nothing_to_export(operator: Operator) -> None:
+    assert operator.refused("verification", "export", "girobank99") == "no such issuer"
+
+
+async def test_a_card_that_comes_with_its_pin_has_every_value_too(
+    operator: Operator, giro: SeccosIssuer, tmp_path: Path
+) -> None:
+    row = {
+        "cardId": "new-1",
+        "panJwe": giro.sample_issuer.pan_jwe(giro.sample_issuer.pans["card-1"]),
+        "expiry": "0131",
+        "encryptedPinBlock": giro.sample_issuer.pin_jwe(PINS["card-1"]),
+    }
+    file = tmp_path / "cards.jsonl"
+    file.write_text(json.dumps(row))
+    said = operator.must("cards", "import", giro.sample_issuer.issuer_id, file)
+    assert said == "1 cards stored, 0 lines refused\n"
+    out = operator.must("verification", "export", giro.sample_issuer.issuer_id)
+    loaded = exported(giro, out)["new-1"]
+    assert loaded.keys() == {"pvv", "offset-3624", "prw"}
+    assert isinstance(loaded["prw"], dict)
+    assert loaded["prw"]["counter"] == 0
+
+
+async def test_lists_show_neither_sealed_values_nor_what_they_are(
+    operator: Operator, giro: SeccosIssuer
+) -> None:
+    issuer = giro.sample_issuer.issuer_id
+    for words in (
+        ("cards", "list", issuer),
+        ("cards", "show", issuer, "card-2"),
+        ("clients", "list", issuer),
+    ):
+        shown = operator.must(*words)
+        assert "seccos_failed_at" in shown
+        assert not re.search("sealed|pvv|offset|prw|script", shown)
+
+
+async def test_a_refused_card_is_shown_with_its_failures_until_an_operator_unblocks_it(
+    operator: Operator, giro: SeccosIssuer, database_url: str
+) -> None:
+    card = (giro.sample_issuer.issuer_id, "card-1")
+    run_sql(
+        database_url,
+        "UPDATE cards SET seccos_failed_at = ARRAY['2026-01-31T12:00:00Z'::timestamptz]",
+    )
+    assert re.search(r"seccos_failed_at +2026-01-31", operator.must("cards", "show", *card))
+    assert run_module("cms", "cards", "unblock", *card) == Answer(0, "", "")
+    assert re.search(r"seccos_failed_at +-\n", operator.must("cards", "show", *card))
+    other = (giro.sample_issuer.issuer_id, "card-2")
+    assert re.search(r"seccos_failed_at +2026-01-31", operator.must("cards", "show", *other))
+    listed = operator.must("audit", "list", giro.sample_issuer.issuer_id).splitlines()
+    assert re.search(r"event=card\.unblock  card_id=card-1  actor=operator", listed[-1])
+
+
+@pytest.mark.parametrize("card", [("girobank00", "card-9"), ("girobank99", "card-1"), ("x", "")])
+async def test_a_card_that_is_not_there_cannot_be_unblocked(
+    operator: Operator, giro: SeccosIssuer, card: tuple[str, str]
+) -> None:
+    assert operator.refused("cards", "unblock", *card) == "no such card"

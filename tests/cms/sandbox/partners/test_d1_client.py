@@ -1,0 +1,480 @@
+"""D1's side, against published vectors and against a small issuer that can be told to misbehave."""
+
+import ast
+import base64
+import getpass
+import io
+import json
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from jwcrypto.jwe import JWE
+
+from cms.sandbox.machine import pki
+from cms.sandbox.partners import d1_client, d1_command, d1_seccos
+from cms.sandbox.partners.d1_client import D1Client, D1Error
+from cms.sandbox.partners.transcript import TranscriptError, transcript
+from tests.cms.sandbox.issuer import (
+    CARD_ID,
+    D1_KEY,
+    ISSUER_ID,
+    ISSUER_KEY,
+    PAN,
+    PINS,
+    REFUSAL,
+    Issuer,
+    opened,
+    public,
+)
+
+
+def _header(jwe: str) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(base64.urlsafe_b64decode(jwe.partition(".")[0] + "=="))
+    return header
+
+
+@pytest.mark.parametrize(
+    ("module", "libraries"),
+    [
+        pytest.param(d1_client, {"httpx", "jwcrypto"}, id="d1_client"),
+        pytest.param(d1_seccos, {"cryptography"}, id="d1_seccos"),
+    ],
+)
+def test_imports_nothing_of_ours(module: ModuleType, libraries: set[str]) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    imported: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(str(node.module).partition(".")[0])
+
+    assert imported - sys.stdlib_module_names == libraries
+
+
+@pytest.mark.parametrize(
+    ("pin", "pan", "block"),
+    [
+        ("1234", "5555555551234567", "041261AAAAEDCBA9"),
+        ("123456789012", "5555555551234567", "0C1261032D8226A9"),
+        ("1234", "4012345678909", "041274EDCBA9876F"),
+        ("1234", "43219876543210987", "0412AC89ABCDEF67"),
+        ("1234", "4987654321098765", "041242ABCDEF6789"),
+        ("1234", "4761739001010010", "041223C6FFEFEFFE"),
+        ("123456", "123456789012345678", "061253DFFEDCBA98"),
+        ("123456", "1234567890123456", "0612713176FEDCBA"),
+    ],
+)
+def test_iso0_published(pin: str, pan: str, block: str) -> None:
+    assert d1_client.iso0_block(pin, pan) == block
+    assert d1_client.iso0_pin(block, pan) == pin
+
+
+def test_iso0_published_under_triple_des() -> None:
+    key = TripleDES(bytes.fromhex("E8DD93B8AF13999C7644C0FE11F5D2A7E8DD93B8AF13999C"))
+    encryptor = Cipher(key, modes.ECB()).encryptor()  # one block
+    block = bytes.fromhex(d1_client.iso0_block("123456", "4451234567890129"))
+
+    assert encryptor.update(block).hex().upper() == "ABC5E23474210DAC"
+
+
+@pytest.mark.parametrize(
+    "pin", ["", "123", "1234567890123", "12a4", "\u0661\u0662\u0663\u0664", "1234\n"]
+)
+def test_no_block_for_what_is_no_pin(pin: str) -> None:
+    with pytest.raises(ValueError, match="4 to 12 digits"):
+        d1_client.iso0_block(pin, PAN)
+
+
+@pytest.mark.parametrize(
+    "field_hex",
+    [
+        "141234FFFFFFFFFF",  # format 1
+        "031234FFFFFFFFFF",  # 3 digits
+        "0D1234567890123F",  # 13 digits
+        "051234FFFFFFFFFF",  # a fill digit inside the PIN
+        "0412345FFFFFFFFF",  # a digit inside the fill
+        "041234FFFFFFFFFE",
+        "0412A4FFFFFFFFFF",
+    ],
+)
+def test_no_pin_from_what_is_no_block(field_hex: str) -> None:
+    block = f"{int(field_hex, 16) ^ int(PAN[-13:-1], 16):016X}"
+
+    with pytest.raises(ValueError, match="not a format-0 block"):
+        d1_client.iso0_pin(block, PAN)
+
+
+@pytest.mark.parametrize("block", ["", "041223C6FFEFEFF", "041223c6ffefeffe", " 41223C6FFEFEFFE"])
+def test_block_is_16_upper_case_hexadecimal_digits(block: str) -> None:
+    with pytest.raises(ValueError, match="not a format-0 block"):
+        d1_client.iso0_pin(block, PAN)
+
+
+def test_jwe_is_what_d1_documents() -> None:
+    jwk = {**public(ISSUER_KEY), "use": "sig"}  # a label that must not matter
+    jwe = d1_client.encrypt({"pinBlock": "041223C6FFEFEFFE"}, jwk)
+    parts = jwe.split(".")
+    header = _header(jwe)
+
+    assert set(header) == {"alg", "enc", "kid", "epk"}
+    assert (header["alg"], header["enc"], header["kid"]) == ("ECDH-ES", "A256GCM", "issuer-1")
+    assert set(header["epk"]) == {"kty", "crv", "x", "y"}
+    assert [len(part) for part in parts[1:3] + parts[4:]] == [0, 16, 22]
+    assert opened(jwe, ISSUER_KEY) == {"pinBlock": "041223C6FFEFEFFE"}
+    assert _header(d1_client.encrypt({}, jwk))["epk"] != header["epk"]
+
+
+def test_decrypt_takes_only_our_algorithms() -> None:
+    header = {"alg": "ECDH-ES+A128KW", "enc": "A256GCM", "kid": "d1-1"}
+    jwe = JWE(b"{}", json.dumps(header), recipient=D1_KEY).serialize(compact=True)
+
+    with pytest.raises(ValueError, match="does not open"):
+        d1_client.decrypt(jwe, D1_KEY)
+
+
+def test_load_resolves_paths_from_the_root(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = sandbox.parent.parent
+    monkeypatch.chdir(root)
+    config = d1_client.load(Path("var/sandbox.json"), 1)
+
+    assert config == d1_client.load(sandbox, 1)
+    assert config.ca == root / "var/pki/ca.pem"
+    assert config.d1_private_jwk_file == root / "var/d1.jwk"
+    assert config.issuer_id == "digibank02"
+    assert config.issuer_jwk["kid"] == "issuer-1"
+
+
+def test_token_request(client: D1Client, issuer: Issuer) -> None:
+    assert client.token() == "token-1"
+
+    (request,) = issuer.requests
+    basic = base64.b64encode(b"d1-client:s3cret").decode()
+    assert request.url == "https://localhost:8443/authz/d1/v1/oauth2/token"
+    assert request.headers["authorization"] == f"Basic {basic}"
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert parse_qs(request.content.decode()) == {"grant_type": ["client_credentials"]}
+
+
+@pytest.mark.parametrize("lifetime", ["900", 900])
+def test_token_is_cached_until_shortly_before_it_expires(
+    client: D1Client, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, lifetime: object
+) -> None:
+    issuer.lifetime = lifetime
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    assert client.token() == "token-1"
+    clock[0] += 869
+    assert client.token() == "token-1"
+    clock[0] += 1
+    assert client.token() == "token-2"
+    assert client.new_token() == "token-3"
+
+
+def test_calls(client: D1Client, issuer: Issuer) -> None:
+    with client:
+        client.activate(CARD_ID)
+        assert client.counter(CARD_ID) == 0
+        jwe = client.set_pin(CARD_ID, "7392", PAN)
+        assert client.get_pin(CARD_ID, PAN) == "7392"
+
+    base = f"/cms/api/v1/issuers/{ISSUER_ID}"
+    assert [(request.method, request.url.path) for request in issuer.requests[1:]] == [
+        ("POST", f"{base}/physicalCards/{CARD_ID}/activate"),
+        ("GET", f"{base}/cards/{CARD_ID}/pin/changeCounter"),
+        ("PUT", f"{base}/cards/{CARD_ID}/pin"),
+        ("GET", f"{base}/cards/{CARD_ID}/pin"),
+    ]
+    assert json.loads(issuer.requests[3].content) == {"type": "ISO0", "encryptedPinBlock": jwe}
+    ids = {request.headers["x-correlation-id"] for request in issuer.requests[1:]}
+    assert len(ids) == 4
+
+
+def test_raw_request_keeps_the_callers_headers(client: D1Client, issuer: Issuer) -> None:
+    path = f"/cms/api/v1/issuers/{ISSUER_ID}/cards/{CARD_ID}/pin"
+    jwe = d1_client.encrypt({"pinBlock": d1_client.iso0_block("7392", PAN)}, public(ISSUER_KEY))
+    body = json.dumps({"type": "ISO0", "encryptedPinBlock": jwe})
+    client.request("PUT", path, content=body, headers={"X-Correlation-Id": "mine"})
+
+    assert issuer.requests[-1].headers.get_list("x-correlation-id") == ["mine"]
+    assert client.put(CARD_ID, jwe, "ISO_0").status_code == 204
+    assert json.loads(issuer.requests[-1].content)["type"] == "ISO_0"
+
+
+@pytest.mark.parametrize(
+    ("call", "act"),
+    [
+        (("POST", "token"), lambda client: client.token()),
+        (("POST", "activate"), lambda client: client.activate(CARD_ID)),
+        (("GET", "changeCounter"), lambda client: client.counter(CARD_ID)),
+        (("PUT", "pin"), lambda client: client.set_pin(CARD_ID, "7392", PAN)),
+        (("GET", "pin"), lambda client: client.get_pin(CARD_ID, PAN)),
+    ],
+)
+@pytest.mark.parametrize(
+    ("answer", "error_code"),
+    [
+        ({"json": {"errorCode": "CARD_NOT_FOUND", "error": "no"}}, "CARD_NOT_FOUND"),
+        ({"json": {"detail": "no"}}, "UNREADABLE_ANSWER"),
+        ({"json": ["no"]}, "UNREADABLE_ANSWER"),
+        ({"text": "<html>"}, "UNREADABLE_ANSWER"),
+        ({"content": b"\xff"}, "UNREADABLE_ANSWER"),
+    ],
+)
+def test_refusal(
+    client: D1Client,
+    issuer: Issuer,
+    *,
+    call: tuple[str, str],
+    act: Callable[[D1Client], object],
+    answer: dict[str, Any],
+    error_code: str,
+) -> None:
+    issuer.answers[call] = httpx.Response(404, **answer)
+
+    with pytest.raises(D1Error) as caught:
+        act(client)
+
+    assert (caught.value.status, caught.value.error_code) == (404, error_code)
+    assert str(caught.value) == f"404 {error_code}"
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        (("POST", "token"), {"access_token": "t"}),
+        (("POST", "token"), {"access_token": "t", "expires_in": "soon"}),
+        (("GET", "changeCounter"), {}),
+        (("GET", "changeCounter"), {"changeCounter": "1"}),
+        (("GET", "changeCounter"), {"changeCounter": True}),
+        (("GET", "pin"), {}),
+        (("GET", "pin"), {"encryptedPinBlock": 1}),
+        (("GET", "pin"), {"encryptedPinBlock": "a.b.c.d.e"}),
+        (("GET", "pin"), {"encryptedPinBlock": d1_client.encrypt({}, public(D1_KEY))}),
+        (
+            ("GET", "pin"),
+            {"encryptedPinBlock": d1_client.encrypt({"pinBlock": 1}, public(D1_KEY))},
+        ),
+        (
+            ("GET", "pin"),
+            {"encryptedPinBlock": d1_client.encrypt({"pinBlock": "0" * 16}, public(D1_KEY))},
+        ),
+    ],
+)
+def test_answer_that_d1_cannot_use(
+    client: D1Client, issuer: Issuer, call: tuple[str, str], body: object
+) -> None:
+    issuer.answers[call] = httpx.Response(200, json=body)
+    act = client.counter if call[1] == "changeCounter" else lambda c: client.get_pin(c, PAN)
+
+    with pytest.raises(D1Error, match="200 UNREADABLE_ANSWER"):
+        act(CARD_ID)
+
+
+@pytest.mark.parametrize(
+    "jwk",
+    [
+        {**public(D1_KEY), "kid": "d1-2"},
+        {**public(ISSUER_KEY), "kid": "d1-1"},
+    ],
+)
+def test_pin_for_another_key_is_refused(
+    client: D1Client, issuer: Issuer, jwk: Mapping[str, str]
+) -> None:
+    issuer.encrypts_to = jwk
+    client.set_pin(CARD_ID, "7392", PAN)
+
+    with pytest.raises(D1Error, match="200 UNREADABLE_ANSWER"):
+        client.get_pin(CARD_ID, PAN)
+
+
+def test_transcript(client: D1Client) -> None:
+    client.token()
+    steps = list(transcript(client, CARD_ID, PAN, PINS))
+
+    assert [(step.call, step.shows, step.status) for step in steps] == [
+        ("POST token", "a bearer for the issuer", 200),
+        ("POST activate", "the card is active", 204),
+        ("GET changeCounter", "0", 200),
+        ("PUT pin", "a PIN is set", 204),
+        ("GET changeCounter", "1", 200),
+        ("GET pin", "decrypts to the PIN just set", 200),
+        ("PUT pin, same JWE", "accepted again", 204),
+        ("GET changeCounter", "1", 200),
+        ("PUT pin", "another PIN is set", 204),
+        ("GET pin", "decrypts to the PIN just set", 200),
+        ("GET changeCounter", "2", 200),
+        ("PUT pin, weak", "refused, PIN_CHANGE_FORBIDDEN", 403),
+    ]
+    assert all(step.milliseconds > 0 for step in steps)
+    shown = repr([replace(step, milliseconds=0) for step in steps])
+    assert not any(pin in shown for pin in (*PINS, "1111", PAN))
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"),
+    [
+        ("forgets_the_new_pin", "GET pin: not the PIN just set"),
+        ("counts_replays", "GET changeCounter: not 1"),
+        ("counts_twice", "GET changeCounter: not 1"),
+        ("accepts_weak_pins", "PUT pin, weak: accepted"),
+    ],
+)
+def test_transcript_finds(client: D1Client, issuer: Issuer, switch: str, message: str) -> None:
+    setattr(issuer, switch, True)
+
+    with pytest.raises(TranscriptError, match=f"^{message}$"):
+        list(transcript(client, CARD_ID, PAN, PINS))
+
+
+def test_transcript_stops_at_a_refusal(client: D1Client, issuer: Issuer) -> None:
+    issuer.answers["POST", "activate"] = httpx.Response(403, json=REFUSAL)
+    steps = transcript(client, CARD_ID, PAN, PINS)
+
+    assert next(steps).status == 200
+    with pytest.raises(D1Error, match="403 PIN_CHANGE_FORBIDDEN"):
+        next(steps)
+
+
+@pytest.mark.usefixtures("_stubbed")
+def test_commands(
+    sandbox: Path,
+    issuer: Issuer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("7392\n"))
+    common = [CARD_ID, "--sandbox", str(sandbox)]
+
+    for command in ("activate", "set-pin", "get-pin", "counter"):
+        assert d1_command.main([command, *common]) == 0
+
+    assert capsys.readouterr().out == "7392\n1\n"
+    assert d1_command.main(["counter", "card-2", *common[1:], "--issuer", "digibank02"]) == 0
+    assert "/issuers/digibank02/cards/card-2/" in issuer.requests[-1].url.path
+
+
+@pytest.mark.usefixtures("_stubbed")
+@pytest.mark.parametrize(("again", "code"), [("7392", 0), ("7393", 1)])
+def test_pin_is_asked_twice_at_a_terminal(
+    sandbox: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, again: str, code: int
+) -> None:
+    entries = iter(["7392", again])
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(getpass, "getpass", lambda _: next(entries))
+
+    assert d1_command.main(["set-pin", CARD_ID, "--sandbox", str(sandbox)]) == code
+    assert issuer.counter == 1 - code
+
+
+@pytest.mark.usefixtures("_stubbed")
+@pytest.mark.parametrize(
+    ("arguments", "typed", "line"),
+    [
+        (["counter", "card-9"], "", "d1: no such card in the sandbox\n"),
+        (["counter", "card-2"], "", "d1: no such card in the sandbox\n"),
+        (["counter", CARD_ID, "--issuer", "none"], "", "d1: no such issuer in the sandbox\n"),
+        (["set-pin", CARD_ID], "12a4\n", "d1: a PIN is 4 to 12 digits\n"),
+        (["set-pin", CARD_ID], "1111\n", "d1: 403 PIN_CHANGE_FORBIDDEN\n"),
+    ],
+)
+def test_failed_command_says_one_line(
+    sandbox: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    arguments: list[str],
+    typed: str,
+    line: str,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+
+    assert d1_command.main([*arguments, "--sandbox", str(sandbox)]) == 1
+    assert capsys.readouterr() == ("", line)
+
+
+def test_no_sandbox_and_no_service_say_one_line(
+    sandbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("connection refused", request=request)
+
+    assert d1_command.main(["counter", CARD_ID, "--sandbox", "nowhere.json"]) == 1
+    # The client certificate is missing.
+    assert d1_command.main(["counter", CARD_ID, "--sandbox", str(sandbox)]) == 1
+    monkeypatch.setattr(d1_client, "_tls", lambda _: True)
+    monkeypatch.setattr(httpx, "HTTPTransport", lambda **_: httpx.MockTransport(refuse))
+    assert d1_command.main(["counter", CARD_ID, "--sandbox", str(sandbox)]) == 1
+
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[2] == "d1: connection refused"
+
+
+@pytest.fixture(name="tls_issuer")
+def _tls_issuer(tmp_path: Path) -> Iterator[tuple[int, list[tuple[int, str]]]]:
+    """Serve on mutual TLS; yields the port, and each call's client port and certificate name."""
+    calls: list[tuple[int, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            assert isinstance(self.connection, ssl.SSLSocket)
+            certificate: Any = self.connection.getpeercert()
+            calls.append((self.client_address[1], certificate["subject"][-1][0][1]))
+            answer = b'{"access_token": "t", "expires_in": "900", "changeCounter": 7}'
+            self.send_response(200)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_POST = _answer  # noqa: N815 - the library's names
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    made = pki.create(tmp_path / "var" / "pki")
+    pki.issue_client(tmp_path / "var" / "pki", "d1", "d1.sandbox.test", "Thales D1 sandbox")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=made.ca.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(made.server.certificate, made.server.key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port, calls
+        server.shutdown()
+        thread.join()
+
+
+def test_one_connection_with_the_client_certificate(
+    sandbox: Path, tls_issuer: tuple[int, list[tuple[int, str]]]
+) -> None:
+    port, calls = tls_issuer
+    config = replace(d1_client.load(sandbox), base_url=f"https://127.0.0.1:{port}")
+
+    with D1Client(config) as client:
+        assert [client.counter(CARD_ID) for _ in range(3)] == [7, 7, 7]
+
+    assert len(calls) == 4
+    assert len(set(calls)) == 1
+    assert calls[0][1] == "d1.sandbox.test"

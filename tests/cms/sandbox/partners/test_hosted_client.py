@@ -1,0 +1,162 @@
+"""The client that plays an app: what it sends, and that it believes no wrong answer."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
+
+from cms.sandbox.machine import pki
+from cms.sandbox.partners.d1_client import D1Client, iso0_block
+from cms.sandbox.partners.hosted_client import HostedClient, HostedError, iso1_block, load
+from cms.sandbox.partners.transcript import PNG, TranscriptError, hosted_transcript
+from cms.services.cardholder.control_tokens import sid
+from crypto.pinblock import iso1
+from crypto.types import PinBlock
+from tests.cms.sandbox.issuer import CARD_ID, PAN, PINS, Issuer
+
+URL = "https://pins.test"
+IMAGE = "/details-image"
+SUBMIT = "/pin-direct/submit"
+
+
+class Service:
+    """Answers as the hosted face does, or as it is told."""
+
+    def __init__(self) -> None:
+        self.key = JWK.generate(kty="EC", crv="P-256", kid="page")
+        public = self.key.export_public(as_dict=True)
+        self.images = iter((answer(200, "shown"), answer(410, "ended")))
+        self.seen: list[httpx.Request] = []
+        self.answers = {
+            "/v1/card/status": httpx.Response(200, json={"id": CARD_ID}),
+            "/v1/card/pin/token": token("imageUrl", IMAGE),
+            "/v1/card/set-pin/token": token("hostedPageUrl", "/pin-direct/set"),
+            "/pin-direct/set": httpx.Response(200, html="<!DOCTYPE html>"),
+            "/pin-direct/session": httpx.Response(200, json={"session": "s3ss10n", "key": public}),
+            SUBMIT: httpx.Response(204),
+        }
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.seen.append(request)
+        path = request.url.path
+        return next(self.images) if path == IMAGE else self.answers[path]
+
+
+def answer(status: int, result: str) -> httpx.Response:
+    return httpx.Response(status, content=PNG, headers={"X-Pin-Result": result})
+
+
+def token(member: str, path: str) -> httpx.Response:
+    return httpx.Response(200, json={"token": "t0k3n", member: f"{URL}{path}?token=t0k3n"})
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def app(tmp_path: Path, service: Service) -> Iterator[HostedClient]:
+    var = tmp_path / "app" / "var"
+    pki.create(var / "pki")
+    (var / "access-token").write_text("b34r3r\n")
+    hosted = {
+        "baseUrl": URL,
+        "clientKey": "bank-app",
+        "accessTokenFile": "var/access-token",
+        "issuerId": "demobank01",
+        "cardId": CARD_ID,
+    }
+    (var / "sandbox.json").write_text(json.dumps({"ca": "var/pki/ca.pem", "hosted": hosted}))
+    config = load(var / "sandbox.json")
+    with HostedClient(config, httpx.MockTransport(service)) as client:
+        yield client
+
+
+def test_an_app_shows_its_key_and_its_cardholders_token(
+    app: HostedClient, service: Service
+) -> None:
+    assert app.card() == {"id": CARD_ID}
+    headers = service.seen[0].headers
+    assert (headers["x-client-key"], headers["authorization"]) == ("bank-app", "Bearer b34r3r")
+
+
+def test_neither_is_shown_where_a_browser_shows_none(app: HostedClient, service: Service) -> None:
+    app.image(app.view_token())
+    assert not {"x-client-key", "authorization"} & set(service.seen[-1].headers)
+
+
+@pytest.mark.parametrize("digits", range(4, 13))
+def test_the_vault_reads_the_pin_from_the_block(digits: int) -> None:
+    pin = "902837465192"[:digits]
+    assert iso1.decode(PinBlock.from_hex(iso1_block(pin))).reveal() == pin
+
+
+def test_the_same_pin_makes_another_block_each_time() -> None:
+    assert len({iso1_block("4071") for _ in range(10)}) == 10
+
+
+def test_a_pin_reaches_the_vaults_key_only_and_names_its_session(
+    app: HostedClient, service: Service
+) -> None:
+    app.submit(app.open(app.set_token()), "4071")
+    sent = json.loads(service.seen[-1].content)
+    jwe = JWE(algs=["ECDH-ES", "A256GCM"])
+    jwe.deserialize(sent["jwe"], service.key)
+    inside = json.loads(jwe.payload)
+    assert inside["sid"] == sid("s3ss10n")
+    assert inside["block"].startswith("144071")
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b"[]", b"{}"])
+def test_an_answer_that_cannot_be_read_is_an_error(
+    app: HostedClient, service: Service, body: bytes
+) -> None:
+    service.answers["/v1/card/pin/token"] = httpx.Response(200, content=body)
+    with pytest.raises(HostedError, match="200 unreadable"):
+        app.view_token()
+
+
+def test_a_refusal_is_an_error_with_its_status(app: HostedClient, service: Service) -> None:
+    refusal = httpx.Response(403, json={"message": "Not allowed"})
+    service.answers["/v1/card/set-pin/token"] = refusal
+    with pytest.raises(HostedError, match="403 Not allowed"):
+        app.set_token()
+
+
+def test_the_transcript_ends_with_what_d1_reads(
+    app: HostedClient, client: D1Client, issuer: Issuer
+) -> None:
+    issuer.block = iso0_block(PINS[0], PAN)
+    steps = list(hosted_transcript(app, client, CARD_ID, PAN, PINS[0]))
+    assert [step.status for step in steps] == [200, 200, 410, 200, 200, 200, 204, 200]
+    said = [(step.call, step.shows) for step in steps]
+    assert not any(pin in repr(said) for pin in PINS)
+
+
+def test_the_transcript_finds_that_d1_reads_another_pin(
+    app: HostedClient, client: D1Client, issuer: Issuer
+) -> None:
+    issuer.block = iso0_block(PINS[1], PAN)
+    with pytest.raises(TranscriptError, match="not the PIN set on the page"):
+        list(hosted_transcript(app, client, CARD_ID, PAN, PINS[0]))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        pytest.param([answer(503, "failed")], id="no PIN"),
+        pytest.param([httpx.Response(200, headers={"X-Pin-Result": "shown"})], id="no image"),
+        pytest.param([answer(200, "shown"), answer(200, "shown")], id="shown twice"),
+    ],
+)
+def test_the_transcript_finds_what_is_wrong_with_an_image(
+    app: HostedClient, client: D1Client, service: Service, images: list[httpx.Response]
+) -> None:
+    service.images = iter(images)
+    with pytest.raises(TranscriptError, match="not a PNG that is"):
+        list(hosted_transcript(app, client, CARD_ID, PAN, PINS[0]))

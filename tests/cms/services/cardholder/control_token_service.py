@@ -1,0 +1,175 @@
+"""Control tokens of one bank in this process: a real database, no vault, no HTTP."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import LiteralString
+
+from cms.domain.control import Face, Grant, Purpose
+from cms.domain.records import Actor, CardToChange
+from cms.persistence import admin
+from cms.persistence.control_store import ControlStore
+from cms.persistence.statements import Statement
+from cms.persistence.store import Row, Store
+from cms.persistence.tables import metadata
+from cms.services.cardholder.control_tokens import ControlTokens, OpenSession
+from crypto.secret import Secret
+from hsm.port import CardRef, PinBlockType, SealedChange, SealedPin
+from tests.issuer_records import run_sql
+
+ISSUER_ID = "testbank01"
+APP = "testbank01-app"
+OTHER_APP = "testbank01-other"
+CARD = CardRef(ISSUER_ID, "card-1")
+OTHER_CARD = CardRef(ISSUER_ID, "card-2")
+ACTOR = Actor(APP, "call-1")
+KEY = Secret(b"k" * 32)
+SEALED = SealedPin(b"sealed PIN")
+CHANGE = SealedChange(SEALED, {})
+STYLE: Mapping[str, object] = {"backgroundColor": "#EFEFEF", "pinBorderRadius": 4}
+REDIRECT = "https://app.example/done?from=pin"
+
+
+class Counting(Store):
+    """A store that counts what it sends to the database."""
+
+    statements = 0
+
+    async def run(
+        self, statement: Statement, *, fetch: bool = False, **parameters: object
+    ) -> list[Row]:
+        self.statements += 1
+        return await super().run(statement, fetch=fetch, **parameters)
+
+
+@dataclass(frozen=True)
+class ControlTokenService:
+    """Two cards, two apps, and the use cases of their tokens."""
+
+    url: str
+    store: Counting
+    tokens: ControlTokens
+
+    async def token(
+        self,
+        purpose: Purpose = Purpose.VIEW,
+        face: Face = Face.HOSTED,
+        card: CardRef = CARD,
+        client_id: str = APP,
+    ) -> str:
+        """Issue a token."""
+        return (await self.tokens.issue(grant(purpose, face, card, client_id), ACTOR)).token
+
+    async def session(self, face: Face = Face.HOSTED, card: CardRef = CARD) -> OpenSession:
+        """Open a page for setting a PIN."""
+        token = await self.token(Purpose.SET, face, card)
+        return await self.tokens.open(token, Purpose.SET, face)
+
+    async def is_live(self, token: str) -> bool:
+        return await self.tokens.peek(token) is not None
+
+    async def read(self, card: CardRef = CARD) -> CardToChange:
+        found = await self.store.read_for_set(card, None, ACTOR)
+        assert found is not None
+        return found
+
+    async def finish(self, session: str, key: bytes = b"a request", card: CardRef = CARD) -> bool:
+        """Store a PIN from the page."""
+        found = await self.read(card)
+        return await self.tokens.finish(session, card, found, CHANGE, key, ACTOR)
+
+    async def change_by_d1(self, key: bytes = b"a request of D1", card: CardRef = CARD) -> None:
+        """Change the PIN as a PUT of D1 does."""
+        found = await self.read(card)
+        assert await self.store.change_pin(
+            card, found, CHANGE, PinBlockType.ISO0, key, Actor(ISSUER_ID, "call-2")
+        )
+
+    def age(self, seconds: int) -> None:
+        """Let time pass for all tokens and sessions."""
+        run_sql(
+            self.url,
+            "UPDATE control_tokens SET issued_at = issued_at - age, expires_at = expires_at - age,"
+            " session_expires_at = session_expires_at - age,"
+            " session_ends_at = session_ends_at - age"
+            " FROM (SELECT make_interval(secs => %s) AS age) AS a",
+            seconds,
+        )
+
+    def audit(self, event: str) -> list[Row]:
+        """What is recorded of *event*: card, actor, correlation id, counter, reason."""
+        return run_sql(
+            self.url,
+            "SELECT card_id, actor, correlation_id, counter, reason FROM audit_events"
+            " WHERE event = %s ORDER BY event_id",
+            event,
+        )
+
+    def ends(self) -> list[Row]:
+        """How each token ended, the oldest first."""
+        return run_sql(self.url, "SELECT end_reason FROM control_tokens ORDER BY issued_at")
+
+    def rows(self, query: LiteralString) -> list[Row]:
+        return run_sql(self.url, query)
+
+    def dump(self) -> str:
+        """Write down every row of the database."""
+        return "\n".join(
+            f"{table}: {row}"
+            for table in metadata.tables
+            for row in sorted(
+                text for (text,) in run_sql(self.url, f"SELECT t::text FROM {table} AS t")
+            )
+        )
+
+
+def grant(
+    purpose: Purpose = Purpose.VIEW,
+    face: Face = Face.HOSTED,
+    card: CardRef = CARD,
+    client_id: str = APP,
+) -> Grant:
+    return Grant(
+        *(card.issuer_id, card.card_id, client_id, face, purpose), STYLE, REDIRECT, embedded=False
+    )
+
+
+def add_card(
+    url: str,
+    card: CardRef,
+    cardholder_id: str | None = None,
+    state: str = "active",
+    card_type: str = "PHYSICAL",
+) -> None:
+    with admin.transaction(url) as database:
+        admin.add_card(
+            database,
+            card,
+            cardholder_id=cardholder_id,
+            card_type=card_type,
+            state=state,
+            sealed_pan=b"sealed PAN",
+            last_four="1111",
+            expiry="1230",
+            psn=7,
+        )
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[ControlTokenService]:
+    with admin.transaction(url) as database:
+        admin.add_issuer(database, ISSUER_ID, "A bank")
+        for client_id in (APP, OTHER_APP):
+            admin.add_app(
+                database,
+                *(ISSUER_ID, client_id),
+                redirect_origins=["https://app.example"],
+                embed_origins=[],
+                failure_image_status=410,
+            )
+    for card in (CARD, OTHER_CARD):
+        add_card(url, card)
+    store = Counting.connect(url)
+    await store.open()
+    yield ControlTokenService(url, store, ControlTokens(ControlStore(store), KEY))
+    await store.close()

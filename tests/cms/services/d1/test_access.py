@@ -1,0 +1,106 @@
+"""What is remembered of a caller, and what an absent token means for it."""
+
+from unittest.mock import create_autospec
+
+import pytest
+
+from cms.domain.errors import ServiceUnavailable, Unauthorized
+from cms.services.d1.access import Access, ClientCertificate, read_certificate
+from cms.services.directory import Directory
+from hsm.errors import VaultUnavailable
+from hsm.vault import Vault
+from tests.cms.services.d1.pin_service import PinService, worker_thread_over
+from tests.issuer_records import SECRET
+
+pytestmark = pytest.mark.anyio
+URL = "https://pins.test"
+
+
+class Clock:
+    """Seconds since 1970, as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def granting(pin_service: PinService, clock: Clock) -> Access:
+    return Access(Directory(pin_service.store), pin_service.worker_thread, URL, clock)
+
+
+def presented(pin_service: PinService) -> ClientCertificate:
+    return read_certificate(pin_service.sample_issuer.certificate.der)
+
+
+def without_token(pin_service: PinService) -> Access:
+    unavailable = create_autospec(Vault, instance=True)
+    error = VaultUnavailable("the token is away")
+    unavailable.sign_token.side_effect = unavailable.public_jwks.side_effect = error
+    return Access(Directory(pin_service.store), worker_thread_over(unavailable), URL)
+
+
+async def test_a_token_names_its_caller_until_it_expires(
+    pin_service: PinService, granting: Access, clock: Clock
+) -> None:
+    issued = await granting.issue(
+        pin_service.sample_issuer.client_id, SECRET, presented(pin_service)
+    )
+    assert issued.expires_at == clock.now + 900
+    for age in (0, 899):
+        clock.now = issued.expires_at - 900 + age
+        caller = await granting.caller(issued.access_token, presented(pin_service), "anything01")
+        assert caller.client_id == pin_service.sample_issuer.client_id
+        assert caller.issuer.issuer_id == pin_service.sample_issuer.issuer_id
+    clock.now = issued.expires_at
+    with pytest.raises(Unauthorized):
+        await granting.caller(issued.access_token, presented(pin_service), "anything01")
+
+
+async def test_a_token_is_good_in_every_process_of_the_service_and_in_no_other(
+    pin_service: PinService, granting: Access, clock: Clock
+) -> None:
+    issued = await granting.issue(
+        pin_service.sample_issuer.client_id, SECRET, presented(pin_service)
+    )
+    token, certificate = issued.access_token, presented(pin_service)
+    sister = Access(Directory(pin_service.store), pin_service.worker_thread, URL, clock)
+    assert (
+        await sister.caller(token, certificate, "x")
+    ).client_id == pin_service.sample_issuer.client_id
+    stranger = Access(
+        Directory(pin_service.store), pin_service.worker_thread, "https://other.test", clock
+    )
+    with pytest.raises(Unauthorized):
+        await stranger.caller(token, certificate, "x")
+
+
+async def test_without_the_token_nobody_new_is_let_in_or_turned_away(
+    pin_service: PinService,
+) -> None:
+    locked = without_token(pin_service)
+    with pytest.raises(ServiceUnavailable):
+        await locked.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
+    with pytest.raises(ServiceUnavailable):
+        await locked.caller("a.b.c", presented(pin_service), pin_service.sample_issuer.issuer_id)
+    with pytest.raises(Unauthorized):
+        await locked.issue(pin_service.sample_issuer.client_id, "wrong", presented(pin_service))
+
+
+async def test_a_bearer_that_was_verified_needs_no_vault(
+    pin_service: PinService, granting: Access
+) -> None:
+    issued = await granting.issue(
+        pin_service.sample_issuer.client_id, SECRET, presented(pin_service)
+    )
+    await granting.caller(issued.access_token, presented(pin_service), "x")
+    granting._worker_thread = without_token(pin_service)._worker_thread
+    caller = await granting.caller(issued.access_token, presented(pin_service), "x")
+    assert caller.client_id == pin_service.sample_issuer.client_id

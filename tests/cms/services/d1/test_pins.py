@@ -1,0 +1,264 @@
+"""What becomes of a PIN and of every failure, without HTTP."""
+
+import logging
+from collections.abc import Mapping
+from unittest.mock import create_autospec
+
+import pytest
+
+from cms.domain.errors import (
+    BadRequest,
+    CardForbids,
+    CardNotFound,
+    CounterExhausted,
+    DomainError,
+    Field,
+    PinForbidden,
+    PinRefused,
+    PinUnavailable,
+    ServiceUnavailable,
+    TypeNotOffered,
+    ValueNotPossible,
+)
+from cms.services.d1 import pins
+from cms.services.d1.pins import Pins
+from cms.services.vault import SealAlarm
+from hsm import errors as hsm_errors
+from hsm.errors import (
+    ConfigRefused,
+    HsmError,
+    KeyMissing,
+    LoginRefused,
+    NotGenuine,
+    PinRejected,
+    SealBroken,
+    VaultUnavailable,
+    WeakPinRefused,
+    WrongPinData,
+)
+from hsm.errors import CounterExhausted as VaultCounterExhausted
+from hsm.errors import TypeNotOffered as VaultTypeNotOffered
+from hsm.errors import ValueNotPossible as VaultValueNotPossible
+from hsm.vault import Vault
+from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope, worker_thread_over
+from tests.issuer_records import PAN, add_card, run_sql
+
+pytestmark = pytest.mark.anyio
+
+MEANINGS: Mapping[type[HsmError], type[Exception]] = {
+    PinRejected: PinRefused,
+    NotGenuine: PinRefused,
+    WrongPinData: PinRefused,
+    WeakPinRefused: PinForbidden,
+    VaultTypeNotOffered: TypeNotOffered,
+    VaultValueNotPossible: ValueNotPossible,
+    VaultCounterExhausted: CounterExhausted,
+    SealBroken: SealAlarm,
+    ConfigRefused: ServiceUnavailable,
+    VaultUnavailable: ServiceUnavailable,
+    LoginRefused: ServiceUnavailable,
+    KeyMissing: ServiceUnavailable,
+}
+#: Errors of verbs that handle no PIN, and of one that no face calls yet.
+ELSEWHERE = {
+    hsm_errors.TextNotOffered,
+    hsm_errors.PageKeyRejected,
+    hsm_errors.PanRejected,
+    hsm_errors.LuhnInvalid,
+    hsm_errors.CardIdHoldsPan,
+    hsm_errors.CeremonyError,
+}
+
+
+def with_vault(pin_service: PinService, error: HsmError) -> Pins:
+    """Put the desk before a vault that fails in one way."""
+    failing = create_autospec(Vault, instance=True)
+    failing.set_pin_from_jwe.side_effect = failing.export_jwe.side_effect = error
+    return Pins(pin_service.store, worker_thread_over(failing))
+
+
+async def test_a_pin_is_read_back_and_the_newest_one_counts(pin_service: PinService) -> None:
+    for pin in ("4071", "9382", "4071"):
+        await pin_service.put(pin_service.sample_issuer.pin_jwe(pin))
+    assert await pin_service.pin() == "4071"
+    assert await pin_service.counter() == 3
+
+
+async def test_an_envelope_that_was_accepted_before_a_newer_one_changes_nothing(
+    pin_service: PinService,
+) -> None:
+    old, new = pin_service.sample_issuer.pin_jwe("4071"), pin_service.sample_issuer.pin_jwe("9382")
+    await pin_service.put(old)
+    await pin_service.put(new)
+    before = pin_service.rows()
+    await pin_service.put(old)
+    assert pin_service.rows() == before
+    assert await pin_service.faults({old: "4071", new: "9382"}) == []
+
+
+async def test_one_envelope_is_a_change_of_each_card_it_fits(
+    pin_service: PinService, vault: Vault
+) -> None:
+    add_card(pin_service.url, vault, pin_service.sample_issuer, "same-pan", PAN)
+    jwe = pin_service.sample_issuer.pin_jwe("4071")
+    for card_id in ("card-1", "same-pan"):
+        await pin_service.put(jwe, card_id)
+        assert await pin_service.faults({jwe: "4071"}, card_id) == []
+    with pytest.raises(PinRefused):
+        await pin_service.put(jwe, "card-2")
+    assert await pin_service.counter("card-2") == 0
+
+
+async def test_every_error_of_the_vault_has_a_meaning_here() -> None:
+    tree = {
+        error
+        for error in vars(hsm_errors).values()
+        if isinstance(error, type) and issubclass(error, HsmError) and error is not HsmError
+    }
+    assert set(MEANINGS) == tree - ELSEWHERE
+
+
+@pytest.mark.parametrize("error", MEANINGS, ids=lambda error: error.__name__)
+async def test_a_failing_vault_stores_nothing_and_its_error_becomes_ours(
+    pin_service: PinService, error: type[HsmError]
+) -> None:
+    await pin_service.put(pin_service.sample_issuer.pin_jwe("4071"))
+    before = pin_service.rows()
+    card, new = (
+        pin_service.sample_issuer.card(),
+        envelope(pin_service.sample_issuer.pin_jwe("9382")),
+    )
+    with pytest.raises(MEANINGS[error]) as setting:
+        await with_vault(pin_service, error()).set_pin(pin_service.issuer, card, new, ACTOR)
+    assert pin_service.rows() == before
+    with pytest.raises(MEANINGS[error]) as getting:
+        await with_vault(pin_service, error()).get_pin(pin_service.issuer, card, ACTOR)
+    for raised in (setting.value, getting.value):
+        assert type(raised) is MEANINGS[error]
+        assert raised.__suppress_context__  # what the vault said stays there
+    assert await pin_service.pin() == "4071"
+
+
+async def test_why_the_vault_could_not_work_is_logged(
+    pin_service: PinService, caplog: pytest.LogCaptureFixture
+) -> None:
+    card, new = (
+        pin_service.sample_issuer.card(),
+        envelope(pin_service.sample_issuer.pin_jwe("9382")),
+    )
+    for error in (ConfigRefused("a configuration is missing"), VaultUnavailable("away")):
+        with caplog.at_level(logging.WARNING, pins.__name__), pytest.raises(ServiceUnavailable):
+            await with_vault(pin_service, error).set_pin(pin_service.issuer, card, new, ACTOR)
+    assert [(r.getMessage(), r.__dict__["reason"]) for r in caplog.records] == [
+        ("config.refused", "a configuration is missing"),
+        ("vault.unavailable", "away"),
+    ]
+
+
+async def test_a_card_is_checked_before_what_was_sent_to_it(pin_service: PinService) -> None:
+    unreadable = BadRequest(Field.BODY)
+    run_sql(pin_service.url, "UPDATE cards SET state = 'blocked' WHERE card_id = 'card-2'")
+    expected: dict[str, type[DomainError]] = {
+        "unknown": CardNotFound,
+        "card-2": CardForbids,
+        "card-1": BadRequest,
+    }
+    for card_id, error in expected.items():
+        with pytest.raises(error):
+            await pin_service.pins.set_pin(
+                pin_service.issuer, pin_service.sample_issuer.card(card_id), unreadable, ACTOR
+            )
+
+
+async def test_a_card_that_is_not_there_is_not_found_by_any_verb(pin_service: PinService) -> None:
+    unknown = pin_service.sample_issuer.card("unknown")
+    new = envelope(pin_service.sample_issuer.pin_jwe("9382"))
+    for call in (
+        pin_service.pins.set_pin(pin_service.issuer, unknown, new, ACTOR),
+        pin_service.pins.get_pin(pin_service.issuer, unknown, ACTOR),
+        pin_service.pins.change_counter(unknown),
+        pin_service.pins.activate(unknown, ACTOR),
+    ):
+        with pytest.raises(CardNotFound):
+            await call
+
+
+async def test_a_pin_that_never_came_or_came_as_seccos_cannot_be_handed_out(
+    pin_service: PinService,
+) -> None:
+    with pytest.raises(PinUnavailable):
+        await pin_service.pin()
+    await pin_service.put(pin_service.sample_issuer.pin_jwe("4071"))
+    run_sql(pin_service.url, "UPDATE cards SET pin_type = 'SECCOS' WHERE card_id = 'card-1'")
+    with pytest.raises(PinUnavailable):
+        await pin_service.pin()
+
+
+async def test_an_old_pin_that_was_put_back_with_its_counter_is_an_alarm(
+    pin_service: PinService,
+) -> None:
+    await pin_service.put(pin_service.sample_issuer.pin_jwe("4071"))
+    ((old,),) = run_sql(pin_service.url, "SELECT sealed_pin FROM cards WHERE card_id = 'card-1'")
+    await pin_service.put(pin_service.sample_issuer.pin_jwe("9382"))
+    run_sql(pin_service.url, "UPDATE cards SET sealed_pin = %s, counter = 1", old)
+    with pytest.raises(SealAlarm):
+        await pin_service.pin()
+
+
+async def test_an_old_pin_under_the_newest_counter_is_an_alarm(pin_service: PinService) -> None:
+    await pin_service.put(pin_service.sample_issuer.pin_jwe("4071"))
+    ((old,),) = run_sql(pin_service.url, "SELECT sealed_pin FROM cards WHERE card_id = 'card-1'")
+    await pin_service.put(pin_service.sample_issuer.pin_jwe("9382"))
+    run_sql(pin_service.url, "UPDATE cards SET sealed_pin = %s WHERE card_id = 'card-1'", old)
+    with pytest.raises(SealAlarm):
+        await pin_service.pin()
+
+
+@pytest.mark.parametrize("columns", ["sealed_pin", "sealed_pan", "sealed_pin, sealed_pan"])
+async def test_what_was_sealed_for_one_card_is_an_alarm_on_another(
+    pin_service: PinService, columns: str
+) -> None:
+    await pin_service.put(pin_service.sample_issuer.pin_jwe("4071"))
+    await pin_service.put(pin_service.sample_issuer.pin_jwe("9382", "card-2"), "card-2")
+    row = f"({columns})" if "," in columns else columns
+    run_sql(
+        pin_service.url,
+        f"UPDATE cards SET {row} = (SELECT {columns} FROM cards WHERE card_id = 'card-1')"
+        " WHERE card_id = 'card-2'",
+    )
+    with pytest.raises(SealAlarm):
+        await pin_service.pin("card-2")
+
+
+@pytest.mark.parametrize("column", ["sealed_pin", "sealed_pan"])
+async def test_a_bit_that_changed_in_the_database_is_an_alarm(
+    pin_service: PinService, column: str
+) -> None:
+    await pin_service.put(pin_service.sample_issuer.pin_jwe("4071"))
+    ((sealed,),) = run_sql(
+        pin_service.url,
+        f"SELECT {column} FROM cards WHERE card_id = 'card-1'",
+    )
+    for place in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[place] ^= 1
+        run_sql(
+            pin_service.url,
+            f"UPDATE cards SET {column} = %s WHERE card_id = 'card-1'",
+            bytes(changed),
+        )
+        # A flipped digit of the key's generation names a key that the token lacks.
+        with pytest.raises((SealAlarm, ServiceUnavailable)):
+            await pin_service.pin()
+
+
+async def test_activation_is_recorded_once(pin_service: PinService) -> None:
+    run_sql(pin_service.url, "UPDATE cards SET state = 'inactive' WHERE card_id = 'card-1'")
+    for _ in range(2):
+        await pin_service.pins.activate(pin_service.sample_issuer.card(), ACTOR)
+    assert run_sql(
+        pin_service.url, "SELECT actor FROM audit_events WHERE event = 'card.activate'"
+    ) == [(ACTOR.client_id,)]
+    assert run_sql(pin_service.url, "SELECT state FROM cards WHERE card_id = 'card-1'") == [
+        ("active",)
+    ]

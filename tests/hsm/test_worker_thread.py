@@ -1,0 +1,338 @@
+"""The worker thread: one thread, one queue, one deadline, and what happens when the vault is
+unavailable."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from hsm.errors import (
+    CeremonyError,
+    KeyMissing,
+    LoginRefused,
+    PinRejected,
+    SealBroken,
+    VaultUnavailable,
+)
+from hsm.worker_thread import LOOK_AGAIN_SECONDS, WorkerThread
+
+pytestmark = pytest.mark.anyio
+
+SOON = 0.05
+LATE = 30.0
+
+
+class StubVault:
+    """A vault whose health is as the test says."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def health(self) -> None:
+        if self.error:
+            raise self.error
+
+
+@dataclass
+class PinService:
+    """A worker thread, and what it did: openings, and calls of its owner."""
+
+    worker_thread: WorkerThread
+    openings: list[int] = field(default_factory=list)
+    stuck: list[bool] = field(default_factory=list)
+    vault: StubVault = field(default_factory=StubVault)
+    opening_error: Exception | None = None
+
+    def ready(self) -> bool:
+        return self.worker_thread.ready
+
+    def open(self) -> Any:  # noqa: ANN401 - it stands for a PinVault
+        self.openings.append(threading.get_ident())
+        if self.opening_error:
+            raise self.opening_error
+        return self.vault
+
+
+@asynccontextmanager
+async def pin_service(
+    *, deadline: float = LATE, queue_max: int = 10, reopen: float = 0.0
+) -> AsyncIterator[PinService]:
+    given: list[PinService] = []
+    worker_thread = WorkerThread(
+        lambda: given[0].open(),  # noqa: PLW0108 - the desk is made after its worker thread
+        deadline_seconds=deadline,
+        queue_max=queue_max,
+        reopen_seconds=reopen,
+        on_stuck=lambda: given[0].stuck.append(True),
+    )
+    given.append(PinService(worker_thread))
+    yield given[0]
+    worker_thread.close()
+
+
+def fails(error: Exception) -> Callable[[object], None]:
+    def verb(_: object) -> None:
+        raise error
+
+    return verb
+
+
+async def test_a_verb_gets_the_vault_and_its_answer_comes_back() -> None:
+    async with pin_service() as at:
+        assert await at.worker_thread.call(id) == id(at.vault)
+
+
+async def test_verbs_run_in_order_on_one_thread_that_is_not_the_loop_s() -> None:
+    order: list[int] = []
+    async with pin_service() as at:
+
+        def verb(number: int) -> int:
+            order.append(number)
+            return threading.get_ident()
+
+        calls = [at.worker_thread.call(lambda _, n=number: verb(n)) for number in range(10)]  # type: ignore[misc]
+        threads = set(await asyncio.gather(*calls))
+    assert order == list(range(10))
+    assert threads == set(at.openings)
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+async def test_the_vault_is_opened_once_and_only_when_it_is_needed() -> None:
+    async with pin_service() as at:
+        assert at.openings == []
+        for _ in range(3):
+            await at.worker_thread.call(lambda _: None)
+        assert len(at.openings) == 1
+
+
+async def test_a_verb_past_its_deadline_makes_the_worker_thread_stuck_for_good() -> None:
+    release = threading.Event()
+    async with pin_service(deadline=SOON) as at:
+        await at.worker_thread.check()
+        assert at.ready()
+        calls = [at.worker_thread.call(lambda _: release.wait()) for _ in range(3)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [VaultUnavailable] * 3
+        assert at.stuck == [True]
+        assert not at.ready()
+
+        # The device came back; nobody can tell what it did meanwhile.
+        release.set()
+        ran: list[bool] = []
+        with pytest.raises(VaultUnavailable, match="the vault is busy"):
+            await at.worker_thread.call(lambda _: ran.append(True))
+        await at.worker_thread.check()
+        assert ran == []
+        assert at.stuck == [True]
+        assert not at.ready()
+
+
+async def test_the_deadline_counts_the_wait_in_the_queue() -> None:
+    release = threading.Event()
+    async with pin_service(deadline=SOON) as at:
+        running = asyncio.ensure_future(at.worker_thread.call(lambda _: release.wait()))
+        await asyncio.sleep(0)
+        with pytest.raises(VaultUnavailable, match="did not answer in time"):
+            await at.worker_thread.call(lambda _: None)
+        release.set()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_verb_that_fails_after_its_deadline_is_nobody_s_surprise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    release = threading.Event()
+
+    def verb(_: object) -> None:
+        release.wait()
+        raise PinRejected
+
+    async with pin_service(deadline=SOON) as at:
+        with pytest.raises(VaultUnavailable):
+            await at.worker_thread.call(verb)
+        release.set()
+        await asyncio.wrap_future(at.worker_thread._thread.submit(lambda: None))
+        gc.collect()  # a future whose error nobody saw complains when it is collected
+    assert caplog.records == []
+
+
+async def test_one_verb_more_than_may_wait_is_refused_at_once() -> None:
+    release = threading.Event()
+    async with pin_service(queue_max=2) as at:
+        waiting = [
+            asyncio.ensure_future(at.worker_thread.call(lambda _: release.wait())) for _ in range(2)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(VaultUnavailable, match="the vault is busy"):
+            await at.worker_thread.call(lambda _: None)
+        assert at.stuck == []
+        release.set()
+        assert await asyncio.gather(*waiting) == [True, True]
+        assert await at.worker_thread.call(lambda _: "room again") == "room again"
+
+
+async def test_a_caller_that_went_away_leaves_its_place_when_its_verb_ends() -> None:
+    release = threading.Event()
+    async with pin_service(queue_max=1) as at:
+        gone = asyncio.ensure_future(at.worker_thread.call(lambda _: release.wait()))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        with pytest.raises(VaultUnavailable, match="the vault is busy"):
+            await at.worker_thread.call(lambda _: None)
+        release.set()
+        await asyncio.wrap_future(at.worker_thread._thread.submit(lambda: None))
+        assert await at.worker_thread.call(lambda _: "free") == "free"
+
+
+async def test_a_vault_that_is_unavailable_is_opened_again_for_the_next_verb() -> None:
+    async with pin_service() as at:
+        await at.worker_thread.check()
+        with pytest.raises(VaultUnavailable, match="DeviceError"):
+            await at.worker_thread.call(fails(VaultUnavailable("DeviceError")))
+        assert not at.ready()
+        assert len(at.openings) == 1
+        assert await at.worker_thread.call(lambda _: "again") == "again"
+        assert len(at.openings) == 2
+
+
+async def test_a_missing_key_is_looked_for_now_and_then_and_costs_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("hsm.worker_thread.time.monotonic", lambda: now[0])
+    async with pin_service() as at:
+        await at.worker_thread.check()
+        for _ in range(5):
+            with pytest.raises(KeyMissing):
+                await at.worker_thread.call(fails(KeyMissing()))
+            assert at.ready()
+            await at.worker_thread.call(lambda _: None)
+        assert len(at.openings) == 2
+        now[0] += LOOK_AGAIN_SECONDS
+        with pytest.raises(KeyMissing):
+            await at.worker_thread.call(fails(KeyMissing()))
+        await at.worker_thread.call(lambda _: None)
+        assert len(at.openings) == 3
+
+
+async def test_a_failed_opening_is_not_repeated_before_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("hsm.worker_thread.time.monotonic", lambda: now[0])
+    async with pin_service(reopen=5.0) as at:
+        at.opening_error = VaultUnavailable("NoSuchToken")
+        with pytest.raises(VaultUnavailable, match="NoSuchToken"):
+            await at.worker_thread.call(lambda _: None)
+        now[0] += 4.9
+        for _ in range(3):
+            with pytest.raises(VaultUnavailable, match="the token is away"):
+                await at.worker_thread.call(lambda _: None)
+        assert len(at.openings) == 1
+        now[0] += 0.1
+        at.opening_error = None
+        assert await at.worker_thread.call(lambda _: "open") == "open"
+        # After a good opening the next one need not wait.
+        with pytest.raises(VaultUnavailable):
+            await at.worker_thread.call(fails(VaultUnavailable()))
+        assert await at.worker_thread.call(lambda _: "open again") == "open again"
+        assert len(at.openings) == 3
+
+
+async def test_a_login_that_was_refused_is_never_tried_again() -> None:
+    async with pin_service() as at:
+        at.opening_error = LoginRefused("the token refused the PIN")
+        with pytest.raises(LoginRefused):
+            await at.worker_thread.call(lambda _: None)
+        at.opening_error = None
+        for _ in range(5):
+            with pytest.raises(VaultUnavailable, match="the token is away"):
+                await at.worker_thread.call(lambda _: None)
+            await at.worker_thread.check()
+        assert len(at.openings) == 1
+        assert not at.ready()
+
+
+@pytest.mark.parametrize("error", [PinRejected(), SealBroken(), ValueError("a mistake")], ids=repr)
+async def test_any_other_error_passes_and_the_vault_stays_open(error: Exception) -> None:
+    async with pin_service() as at:
+        await at.worker_thread.check()
+        with pytest.raises(type(error)) as raised:
+            await at.worker_thread.call(fails(error))
+        assert raised.value is error
+        assert at.ready()
+        await at.worker_thread.call(lambda _: None)
+        assert len(at.openings) == 1
+
+
+async def test_a_worker_thread_is_ready_while_its_vault_is_healthy() -> None:
+    async with pin_service() as at:
+        assert not at.ready()
+        await at.worker_thread.check()
+        assert at.ready()
+        at.vault.error = VaultUnavailable("the token's answer is wrong")
+        await at.worker_thread.check()
+        assert not at.ready()
+        at.vault.error = None
+        await at.worker_thread.check()
+        assert at.ready()
+
+
+@pytest.mark.parametrize("error", [VaultUnavailable(), LoginRefused(), CeremonyError()], ids=repr)
+async def test_a_check_never_raises(error: Exception) -> None:
+    async with pin_service() as at:
+        at.opening_error = error
+        await at.worker_thread.check()
+        assert not at.ready()
+
+
+async def test_the_reason_is_logged_when_the_vault_goes_away_and_not_at_every_beat(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with pin_service() as at:
+        at.opening_error = LoginRefused("the token refused the PIN")
+        for _ in range(3):
+            await at.worker_thread.check()
+    async with pin_service() as at:
+        for reason in ("DeviceRemoved", "GeneralError"):
+            at.vault.error = None
+            await at.worker_thread.check()
+            at.vault.error = VaultUnavailable(reason)
+            for _ in range(3):
+                await at.worker_thread.check()
+    assert [(record.message, record.__dict__["reason"]) for record in caplog.records] == [
+        ("vault.unavailable", "the token refused the PIN"),
+        ("vault.unavailable", "DeviceRemoved"),
+        ("vault.unavailable", "GeneralError"),
+    ]
+
+
+async def test_a_closed_worker_thread_ends_its_thread_and_takes_no_more() -> None:
+    async with pin_service() as at:
+        await at.worker_thread.call(lambda _: None)
+        (thread,) = at.worker_thread._thread._threads
+        at.worker_thread.close()
+        assert not thread.is_alive()
+        with pytest.raises(RuntimeError):
+            await at.worker_thread.call(lambda _: None)
+
+
+async def test_closing_a_stuck_worker_thread_does_not_wait_for_the_device() -> None:
+    release = threading.Event()
+    async with pin_service(deadline=SOON) as at:
+        with pytest.raises(VaultUnavailable):
+            await at.worker_thread.call(lambda _: release.wait())
+        (thread,) = at.worker_thread._thread._threads
+        closing = asyncio.ensure_future(asyncio.to_thread(at.worker_thread.close))
+        closed, _ = await asyncio.wait((closing,), timeout=5)
+        still_running = thread.is_alive()
+        release.set()
+        assert closed
+        assert still_running

@@ -1,0 +1,186 @@
+"""A sample issuer for tests: configuration, a client, cards, and the keys of D1's side."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, LiteralString
+
+import psycopg
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from jwcrypto.jwk import JWK
+
+from cms.domain.cards import CardState
+from cms.persistence import admin
+from cms.sandbox.partners.d1_client import encrypt, iso0_block
+from cms.services.credentials import HASHER
+from crypto.jose import base64url
+from hsm.config import canonical_body
+from hsm.keys import KeyRole
+from hsm.port import CardRef, ConfigKind, SealedConfig
+from hsm.vault import Vault
+
+VALID_FROM = datetime(2020, 1, 1, tzinfo=UTC)
+VALID_UNTIL = datetime(2050, 1, 1, tzinfo=UTC)
+SECRET = "correct horse battery staple"
+PAN = "4111111111111111"
+PANS = (PAN, "5555555555554444", "4012888888881881", "5105105105105100")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A client certificate as the service sees it."""
+
+    der: bytes
+    subject: str
+
+    @property
+    def thumbprint(self) -> str:
+        return base64url.encode(hashlib.sha256(self.der).digest())
+
+
+@cache
+def certificate(common_name: str, *alternative_names: x509.GeneralName) -> Certificate:
+    """A certificate with these names. Chains are the TLS layer's: it signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(VALID_FROM)
+        .not_valid_after(VALID_UNTIL)
+    )
+    if alternative_names:
+        extension = x509.SubjectAlternativeName(alternative_names)
+        builder = builder.add_extension(extension, critical=False)
+    built = builder.sign(key, hashes.SHA256())
+    return Certificate(
+        built.public_bytes(serialization.Encoding.DER), built.subject.rfc4514_string()
+    )
+
+
+@cache
+def secret_hash(secret: str) -> str:
+    return HASHER.hash(secret)
+
+
+@dataclass(frozen=True)
+class SampleIssuer:
+    """An issuer in the database. Every card is active and without a PIN unless said."""
+
+    issuer_id: str
+    certificate: Certificate
+    d1_key: JWK
+    d1_jwk: dict[str, str]
+    """Our public key, to which D1 encrypts PIN blocks."""
+    intake_jwk: dict[str, str]
+    secret: str = SECRET
+    pans: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def client_id(self) -> str:
+        return self.issuer_id
+
+    def pin_jwe(self, pin: str, card_id: str = "card-1", pan: str | None = None) -> str:
+        """What D1 sends for *pin*: a JWE of an ISO-0 block, new each time."""
+        return encrypt({"pinBlock": iso0_block(pin, pan or self.pans[card_id])}, self.d1_jwk)
+
+    def pan_jwe(self, pan: str) -> str:
+        return encrypt({"pan": pan}, self.intake_jwk)
+
+    def card(self, card_id: str = "card-1") -> CardRef:
+        return CardRef(self.issuer_id, card_id)
+
+
+def open_issuer(
+    url: str,
+    vault: Vault,
+    issuer_id: str = "testbank01",
+    *,
+    auth: str = "oauth",
+    wire: dict[str, object] | None = None,
+    policy: dict[str, object] | None = None,
+) -> SampleIssuer:
+    """Add an issuer with its configuration, its client, and cards ``card-1`` to ``card-4``."""
+    d1_key = JWK.generate(kty="EC", crv="P-256", use="enc")
+    recipient = json.loads(d1_key.export_public())
+    recipient["kid"] = d1_key.thumbprint()
+    bodies = {
+        ConfigKind.WIRE: wire or {},
+        ConfigKind.POLICY: policy or {},
+        ConfigKind.RECIPIENT: {"jwk": recipient},
+    }
+    sample_issuer = SampleIssuer(
+        issuer_id,
+        certificate(f"d1-{issuer_id}"),
+        d1_key,
+        vault.public_jwks(KeyRole.D1)["keys"][0],
+        vault.public_jwks(KeyRole.INTAKE)["keys"][0],
+    )
+    with admin.connect(url).begin() as connection:
+        admin.add_issuer(connection, issuer_id, "A test bank")
+        admin.add_client(
+            connection,
+            issuer_id,
+            sample_issuer.client_id,
+            secret_hash(SECRET) if auth == "oauth" else None,
+            [sample_issuer.certificate.subject],
+        )
+        for kind, body in bodies.items():
+            admin.load_config(connection, vault.seal_config(config(issuer_id, kind, body)))
+    for number, pan in enumerate(PANS, start=1):
+        add_card(url, vault, sample_issuer, f"card-{number}", pan)
+    return sample_issuer
+
+
+def add_card(
+    url: str,
+    vault: Vault,
+    sample_issuer: SampleIssuer,
+    card_id: str,
+    pan: str,
+    state: CardState = CardState.ACTIVE,
+) -> CardRef:
+    """Add one card to *bank*."""
+    card = CardRef(sample_issuer.issuer_id, card_id)
+    sealed = vault.seal_pan(sample_issuer.pan_jwe(pan), card)
+    with admin.connect(url).begin() as connection:
+        admin.add_card(
+            connection,
+            card,
+            sealed_pan=sealed.sealed_pan,
+            last_four=sealed.last_four,
+            expiry="1230",
+            psn=0,
+            state=state.value,
+        )
+    sample_issuer.pans[card_id] = pan
+    return card
+
+
+def config(
+    issuer_id: str,
+    kind: ConfigKind,
+    body: object,
+    version: int = 1,
+    valid_from: datetime = VALID_FROM,
+    valid_until: datetime = VALID_UNTIL,
+) -> SealedConfig:
+    """A configuration that is not sealed yet."""
+    return SealedConfig(
+        issuer_id, kind, version, valid_from, valid_until, "", canonical_body(body), b""
+    )
+
+
+def run_sql(url: str, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
+    """Run one statement on the database at *url*, outside the service, and return its rows."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []

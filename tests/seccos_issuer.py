@@ -1,0 +1,150 @@
+"""An issuer whose cards take SECCOS PINs, D1's side of it, and a vault with their keys."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from jwcrypto.jwk import JWK
+
+from cms.persistence import admin
+from cms.sandbox.partners.d1_client import encrypt
+from cms.sandbox.partners.d1_seccos import MEMBERS, Card, Keys, Seccos
+from crypto.seccos.profile import SeccosProfile
+from crypto.secret import Secret
+from hsm.keys import KeyKind, KeyLabel, KeyRole
+from hsm.port import (
+    CardFacts,
+    CardRef,
+    ConfigKind,
+    PinBlockType,
+    SealedChange,
+    SealedPan,
+    VaultConfig,
+)
+from hsm.vault import Vault
+from tests.contracts.software_token import SoftwareToken
+from tests.issuer_records import SampleIssuer, config, open_issuer
+
+#: As many as tests need: each takes one, so that its failures count against nobody else.
+ISSUER_IDS: Final = tuple(f"girobank{number:02}" for number in range(60))
+KEYS: Final = Keys(bytes(range(16)), bytes(range(32)), bytes(range(100, 116)))
+TDES_KEYS: Final[Mapping[KeyRole, bytes]] = {
+    KeyRole.SECCOS_PIN: KEYS.pin_block,
+    KeyRole.SECCOS_MAC: KEYS.mac,
+    KeyRole.SECCOS_MAC_LEFT: KEYS.mac[:8] * 2,
+    KeyRole.PVK: bytes(range(50, 66)),
+    KeyRole.PVK_3624: bytes(range(70, 86)),
+}
+AES_KEYS: Final[Mapping[KeyRole, bytes]] = {
+    KeyRole.SECCOS_PRW: KEYS.prw,
+    KeyRole.PRW: bytes(range(200, 232)),
+}
+TABLE: Final = "0123456789012345"
+#: PVV and offset; the PRW comes with the profile.
+PVV_AND_OFFSET: Final = {"pvv": {"key_index": 1}, "offset_3624": {"table": TABLE}}
+EXPIRY_YYMM: Final = "3012"
+
+
+class Watched(Vault):
+    """A vault that counts how often it is asked to take a PIN."""
+
+    asked = 0
+
+    def set_pin_from_jwe(
+        self,
+        jwe: str,
+        block_type: PinBlockType,
+        config: VaultConfig,
+        card: CardRef,
+        sealed_pan: SealedPan,
+        counter: int,
+        facts: CardFacts,
+    ) -> SealedChange:
+        self.asked += 1
+        return super().set_pin_from_jwe(jwe, block_type, config, card, sealed_pan, counter, facts)
+
+
+def watched_vault() -> Watched:
+    """Open a vault over a software token that has the shared keys of every issuer here."""
+    token = SoftwareToken()
+    for issuer_id in ISSUER_IDS:
+        for keys, kind in ((TDES_KEYS, KeyKind.TDES_2KEY), (AES_KEYS, KeyKind.AES_256)):
+            for role, key in keys.items():
+                token.import_key(KeyLabel(role, 1, issuer_id), kind, Secret(key))
+    return Watched(token, lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class SeccosIssuer:
+    """The issuer, and what D1 and the authorisation host know of it."""
+
+    sample_issuer: SampleIssuer
+    host_key: JWK
+    """The private key of the authorisation host."""
+
+    def payload(self, pin: str, counter: int, card_id: str = "card-1") -> dict[str, object]:
+        """What D1 computes for the card whose counter it has read."""
+        card = Card(self.sample_issuer.pans[card_id], 0, EXPIRY_YYMM)
+        names = {name: getattr(SeccosProfile().payload, name)[0] for name in MEMBERS}
+        d1 = Seccos(self.sample_issuer.issuer_id, card_id, card, KEYS, "SECCOS", names)
+        return d1.payload(pin, counter)
+
+    def jwe(self, plaintext: Mapping[str, object]) -> str:
+        return encrypt(dict(plaintext), self.sample_issuer.d1_jwk)
+
+    def seccos(self, pin: str, counter: int, card_id: str = "card-1") -> str:
+        """What D1 sends; new each time."""
+        return self.jwe(self.payload(pin, counter, card_id))
+
+    def wrong_prw(self, counter: int, card_id: str = "card-1") -> str:
+        """Send a guess: all is right but for the PRW."""
+        return self.jwe(flipped(self.payload("4071", counter, card_id), "prw"))
+
+    def wrong_mac(self, counter: int, card_id: str = "card-1") -> str:
+        return self.jwe(flipped(self.payload("4071", counter, card_id), "mac"))
+
+
+def open_girobank(
+    url: str,
+    vault: Vault,
+    issuer_id: str = ISSUER_IDS[0],
+    *,
+    profile: Mapping[str, object] | None = None,
+    verification: Mapping[str, object] | None = None,
+) -> SeccosIssuer:
+    """Add an issuer with cards; *profile* None is an issuer without SECCOS."""
+    sample_issuer = open_issuer(url, vault, issuer_id, auth="certificate")
+    host_key = JWK.generate(kty="EC", crv="P-256", kid="host-2026")
+    bodies = {
+        ConfigKind.SECCOS: profile,
+        ConfigKind.VERIFICATION: verification,
+        ConfigKind.VERIFICATION_HOST: {"jwk": json.loads(host_key.export_public())},
+    }
+    for kind, body in bodies.items():
+        if body is not None:
+            load(url, vault, issuer_id, kind, body)
+    return SeccosIssuer(sample_issuer, host_key)
+
+
+def load(
+    url: str,
+    vault: Vault,
+    issuer_id: str,
+    kind: ConfigKind,
+    body: Mapping[str, object],
+    version: int = 1,
+    **validity: datetime,
+) -> None:
+    """Seal and store one configuration."""
+    sealed = vault.seal_config(config(issuer_id, kind, body, version, **validity))
+    with admin.transaction(url) as database:
+        admin.load_config(database, sealed)
+
+
+def flipped(payload: Mapping[str, object], name: str, bit: int = 0) -> dict[str, object]:
+    """Change one bit of a member."""
+    value = bytearray.fromhex(str(payload[name]))
+    value[bit // 8] ^= 1 << bit % 8
+    return {**payload, name: value.hex().upper()}
