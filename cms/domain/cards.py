@@ -1,5 +1,6 @@
 """What the state of a card allows."""
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
@@ -40,6 +41,17 @@ NEXT_STATES: Final[Mapping[CardState, frozenset[CardState]]] = {
     CardState.BLOCKED: frozenset({CardState.ACTIVE, CardState.CLOSED}),
     CardState.CLOSED: frozenset(),
 }
+
+PLASTIC_ID_PATTERN: Final = re.compile("[0-9]{1,38}")
+
+
+def parse_plastic_id(text: str) -> str | None:
+    """Read a plastic id: a number of 1 to 38 digits, returned without leading zeros.
+
+    Returns:
+        None: *text* is none.
+    """
+    return (text.lstrip("0") or "0") if PLASTIC_ID_PATTERN.fullmatch(text) else None
 
 
 def permit(verb: Verb, state: CardState) -> None:

@@ -1,0 +1,101 @@
+"""What the audit says of a refusal: one vocabulary for every face, written by one class.
+
+What was done is audited by the statement that does it. A refusal has a statement of its own, so
+that its row survives whatever else fails.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from cms.domain.errors import (
+    BadRequest,
+    CardForbids,
+    CardNotFound,
+    ControlEnded,
+    CounterExhausted,
+    DomainError,
+    Invalid,
+    IssuerNotFound,
+    PinForbidden,
+    PinRefused,
+    PinUnavailable,
+    TooManyFailures,
+    TypeNotOffered,
+    ValueNotPossible,
+)
+from cms.domain.records import Actor
+from cms.persistence.store import Store
+
+
+class Reason(StrEnum):
+    """Why something was refused; for the issuer's audit, never for the caller."""
+
+    CANCELLED = "CANCELLED"
+    CARD_NOT_FOUND = "CARD_NOT_FOUND"
+    CARD_STATE_FORBIDDEN = "CARD_STATE_FORBIDDEN"
+    CONTROL_ENDED = "CONTROL_ENDED"
+    COUNTER_EXHAUSTED = "COUNTER_EXHAUSTED"
+    ISSUER_NOT_FOUND = "ISSUER_NOT_FOUND"
+    PIN_CHANGE_FORBIDDEN = "PIN_CHANGE_FORBIDDEN"
+    PIN_NOT_AVAILABLE = "PIN_NOT_AVAILABLE"
+    PIN_REFUSED = "PIN_REFUSED"
+    REQUEST_INVALID = "REQUEST_INVALID"
+    TOO_MANY_FAILURES = "TOO_MANY_FAILURES"
+    TYPE_NOT_OFFERED = "TYPE_NOT_OFFERED"
+    VALUE_NOT_POSSIBLE = "VALUE_NOT_POSSIBLE"
+
+
+REASONS: Final[Mapping[type[DomainError], Reason]] = {
+    BadRequest: Reason.REQUEST_INVALID,
+    CardForbids: Reason.CARD_STATE_FORBIDDEN,
+    CardNotFound: Reason.CARD_NOT_FOUND,
+    ControlEnded: Reason.CONTROL_ENDED,
+    CounterExhausted: Reason.COUNTER_EXHAUSTED,
+    Invalid: Reason.REQUEST_INVALID,
+    IssuerNotFound: Reason.ISSUER_NOT_FOUND,
+    PinForbidden: Reason.PIN_CHANGE_FORBIDDEN,
+    PinRefused: Reason.PIN_REFUSED,
+    PinUnavailable: Reason.PIN_NOT_AVAILABLE,
+    TooManyFailures: Reason.TOO_MANY_FAILURES,
+    TypeNotOffered: Reason.TYPE_NOT_OFFERED,
+    ValueNotPossible: Reason.VALUE_NOT_POSSIBLE,
+}
+
+
+class Audit:
+    """Records refusals."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def refused(
+        self,
+        issuer_id: str,
+        card_id: str | None,
+        event: str,
+        why: DomainError | Reason,
+        actor: Actor,
+    ) -> None:
+        """Record that *event* was refused.
+
+        Args:
+            issuer_id: the caller's issuer.
+            card_id: the card as the caller named it; one that the issuer has not is left out.
+            event: a :class:`cms.domain.cards.Verb`, or what else was asked for.
+            why: the refusal. A :class:`PinRefused` that knows more says it here.
+            actor: who asked.
+
+        Raises:
+            ServiceUnavailable: the database is unavailable.
+        """
+        await self._store.refuse(issuer_id, card_id, event, reason_of(why), actor)
+
+
+def reason_of(why: DomainError | Reason) -> str:
+    """Name a refusal, which may know more than the caller is told."""
+    if isinstance(why, Reason):
+        return why
+    if isinstance(why, PinRefused) and why.refusal is not None:
+        return why.refusal
+    return REASONS[type(why)]
