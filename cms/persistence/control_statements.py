@@ -101,7 +101,7 @@ def _left() -> ColumnElement[int]:
     return cast(func.floor(left), Integer)
 
 
-def _unspent(token: Any) -> ColumnElement[bool]:  # noqa: ANN401 - columns, or those of an alias
+def _not_consumed(token: Any) -> ColumnElement[bool]:  # noqa: ANN401 - columns, or those of an alias
     return and_(
         token.consumed_at.is_(None), token.ended_at.is_(None), token.expires_at > func.now()
     )
@@ -117,7 +117,7 @@ _newer_live = (
         _newer.c.purpose == _token.purpose,
         tuple_(_newer.c.issued_at, _newer.c.token_hash)
         > tuple_(_token.issued_at, _token.token_hash),
-        _unspent(_newer.c),
+        _not_consumed(_newer.c),
     )
     .correlate(control_tokens)
     .scalar_subquery()
@@ -132,7 +132,7 @@ _UNCHANGED: Final = exists().where(
     cards.c.counter == _token.counter,
 )
 _THIS_TOKEN: Final = _token.token_hash == bindparam("token_hash", type_=LargeBinary)
-_LIVE: Final = and_(_THIS_TOKEN, _unspent(_token), _UNCHANGED, _OF_THE_NEWEST)
+_LIVE: Final = and_(_THIS_TOKEN, _not_consumed(_token), _UNCHANGED, _OF_THE_NEWEST)
 _LIVE_FOR_THIS: Final = and_(
     _LIVE, matches(_token.purpose, "purpose"), matches(_token.face, "face")
 )
@@ -156,7 +156,7 @@ _revoked = (
         _of_card,
         matches(_token.client_id, "client_id"),
         matches(_token.purpose, "purpose"),
-        _unspent(_token),
+        _not_consumed(_token),
         _newer_live >= literal(LIVE_MAX - 1, Integer),
     )
     .values(ended_at=func.now(), end_reason=EndReason.REVOKED.value)
@@ -305,7 +305,7 @@ CONSUME: Final = _show(
         end_reason=case((_over, literal(EndReason.SHOWN.value, String)), else_=null()),
     )
     .returning(*_GRANT)
-    .cte("spent"),
+    .cte("consumed"),
     literal("", String),
 )
 """One row, grant and card, if the token was live until now.
@@ -319,7 +319,7 @@ END_WITH_TEXT: Final = _show(
     .where(_LIVE_SESSION, _token.purpose == Purpose.VIEW.value, matches(_token.face, "face"))
     .values(ended_at=func.now(), end_reason=EndReason.SHOWN.value)
     .returning(*_GRANT)
-    .cte("spent"),
+    .cte("consumed"),
     literal(" text", String),
 )
 """One row, grant and card, if the session for seeing a PIN was live until now; audited as BURN."""

@@ -204,7 +204,7 @@ def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
         "hsm import-block seccos-pin demobank01 var/config/demobank01-seccos-pin.tr31",
         "cms issuers add demobank01",
         "cms cards import demobank02",
-        "cms cards produced demobank01 card-0002",
+        "cms cards personalised demobank01 card-0002",
         "cms clients add-app demobank01 demobank01-app-",
         "cms clients add-backend demobank01 demobank01-server-",
     ):

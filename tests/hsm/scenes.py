@@ -38,10 +38,10 @@ def environment(softhsm: SoftHsm) -> dict[str, str]:
     return {**os.environ, **softhsm.environment}
 
 
-def play(d1_face: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
+def play(scene: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
     """Run a scene of this file on *softhsm*; a crash fails the test with what it wrote."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hsm.scenes", d1_face],
+        [sys.executable, "-m", "tests.hsm.scenes", scene],
         cwd=ROOT,
         env=environment(softhsm),
         capture_output=True,
@@ -53,10 +53,10 @@ def play(d1_face: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
     return json.loads(done.stdout)
 
 
-def start(d1_face: str, softhsm: SoftHsm) -> subprocess.Popen[str]:
+def start(scene: str, softhsm: SoftHsm) -> subprocess.Popen[str]:
     """Start a scene that reads a line of standard input for each of its rounds."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.hsm.scenes", d1_face],
+        [sys.executable, "-m", "tests.hsm.scenes", scene],
         cwd=ROOT,
         env=environment(softhsm),
         stdin=subprocess.PIPE,
@@ -149,7 +149,7 @@ def open_in_rounds() -> None:
             show("open")
 
 
-def token_taken_unavailable() -> dict[str, str]:
+def token_taken_away() -> dict[str, str]:
     """Take the token away while it is open, and bring it back."""
     tokens = TokenSettings().pin_file.parent / "tokens"
     open_token = Pkcs11Token.open(TokenSettings(), writable=True)
@@ -242,12 +242,12 @@ def two_keys_of_one_label() -> str:
 
 
 SCENES = {
-    d1_face.__name__: d1_face
-    for d1_face in (
+    scene.__name__: scene
+    for scene in (
         login_and_files,
         threads,
         open_in_rounds,
-        token_taken_unavailable,
+        token_taken_away,
         generations,
         foreign_objects,
         two_keys_of_one_label,

@@ -84,10 +84,10 @@ def test_a_card_in_service_is_personalised_unless_the_line_says_otherwise(
 
 
 @pytest.mark.parametrize(
-    ("written", "kept"), [("007", "7"), ("00", "0"), (4711, "4711"), (10**37, "1" + "0" * 37)]
+    ("written", "stored"), [("007", "7"), ("00", "0"), (4711, "4711"), (10**37, "1" + "0" * 37)]
 )
-def test_a_plastic_id_is_a_number_however_it_is_written(written: object, cached: str) -> None:
-    assert read_line("testbank01", line(ROW, plasticId=written)).plastic_id == cached
+def test_a_plastic_id_is_a_number_however_it_is_written(written: object, stored: str) -> None:
+    assert read_line("testbank01", line(ROW, plasticId=written)).plastic_id == stored
 
 
 #: What only the vault and the wire profile can judge is any text to the reader.

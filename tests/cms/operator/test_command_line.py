@@ -34,7 +34,7 @@ from hsm.vault import Vault
 from tests.cms.services.d1.pin_service import PinService
 from tests.issuer_records import PANS, SampleIssuer, certificate, config, open_issuer, run_sql
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 #: Eight digits, so that nothing else reads like it.
 PIN = "73918264"
 NEW_PAN = "6011111111111117"
@@ -412,7 +412,7 @@ def test_cards_are_taken_in_from_json_lines(
     assert run_sql(
         database_url,
         "SELECT card_id, state, psn, last_four, expiry, sealed_pin, counter,"
-        " cardholder_id, card_type, plastic_id, produced"
+        " cardholder_id, card_type, plastic_id, personalised"
         " FROM cards WHERE card_id LIKE 'new%%' ORDER BY 1",
     ) == [
         ("new-1", "active", 99, "1117", "0131", None, 0, "x", "VIRTUAL", None, True),
@@ -435,7 +435,7 @@ BAD_ROWS: Mapping[str, tuple[Callable[[SampleIssuer], object], str]] = {
         "the card id or the plastic id contains the PAN",
     ),
     "plastic id that is no number": (lambda b: row(b, plasticId="x1"), "refused member: plasticId"),
-    "produced as text": (lambda b: row(b, personalised="true"), "refused member: produced"),
+    "produced as text": (lambda b: row(b, personalised="true"), "refused member: personalised"),
     "duplicate": (lambda b: row(b, "card-1"), "duplicate card"),
     "card id with a blank": (lambda b: row(b, "card 1"), "refused member: cardId"),
     "card id missing": (lambda _: {"expiry": "0131"}, "refused member: cardId"),

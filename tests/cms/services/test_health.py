@@ -77,8 +77,8 @@ async def test_nothing_is_ready_before_it_was_asked(checked: Health) -> None:
     assert (checked.ready, checked.vault, checked.database) == (False, False, False)
 
 
-@pytest.mark.parametrize("token_away", [False, True])
-@pytest.mark.parametrize("database_away", [False, True])
+@pytest.mark.parametrize("token_unavailable", [False, True])
+@pytest.mark.parametrize("database_unavailable", [False, True])
 async def test_ready_is_both(
     both: Both, checked: Health, token_unavailable: bool, database_unavailable: bool
 ) -> None:
@@ -98,7 +98,7 @@ async def test_a_check_on_the_way_leaves_what_was_last_seen(checked: Health) -> 
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("away", ["token_away", "database_away"])
+@pytest.mark.parametrize("unavailable", ["token_unavailable", "database_unavailable"])
 async def test_the_beat_notices_a_loss_and_the_return(
     both: Both, checked: Health, unavailable: str
 ) -> None:

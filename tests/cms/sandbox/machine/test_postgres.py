@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from cms.sandbox.machine import postgres
 from cms.sandbox.machine.postgres import Postgres, PostgresError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 NOBODY = 65534
 # A fork keeps the modules that another user may not read.
 FORK = multiprocessing.get_context("fork")

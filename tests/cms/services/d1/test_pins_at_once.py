@@ -19,7 +19,7 @@ from tests.cms.services.d1.pin_service import PinService
 from tests.issuer_records import run_sql
 
 pytestmark = pytest.mark.anyio
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 WRITERS = 32
 
 Change = Callable[[], Awaitable[bool]]
