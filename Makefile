@@ -15,10 +15,10 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test check bench lock softhsm packages
+.PHONY: help demo test check format bench lock softhsm packages
 
 help:  ## Say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.installed softhsm  ## Set up and run the whole service on this machine (ARGS=--once ends after the transcript)
 	@$(RUN)/python -m cms demo $(ARGS)
@@ -33,6 +33,10 @@ check: $(VENV)/.installed  ## Lint, types, architecture, compose file
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 	$(RUN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+format: $(VENV)/.installed  ## Put code into the form that `make check` wants
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
 
 bench: $(VENV)/.installed packages  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)

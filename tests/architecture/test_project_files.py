@@ -16,6 +16,8 @@ from hsm.settings import TokenSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROSE_COLUMNS_MAX = 120
+WORDS_IN_FIVE_MINUTES = 5 * 200
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 
@@ -59,8 +61,8 @@ def test_both_locks_hold_the_same_versions() -> None:
     [f"CMS_{name.upper()}" for name in Settings.model_fields]
     + [f"HSM_{name.upper()}" for name in TokenSettings.model_fields],
 )
-def test_every_setting_is_in_the_readme(variable: str) -> None:
-    assert f"`{variable}`" in (ROOT / "README.md").read_text()
+def test_every_setting_has_its_row(variable: str) -> None:
+    assert f"`{variable}`" in (ROOT / "docs" / "settings.md").read_text()
 
 
 def test_the_compose_file_says_that_it_was_not_run() -> None:
@@ -93,3 +95,35 @@ PAGES = [
 def test_whoever_reads_of_seccos_reads_that_its_layout_is_not_public(page: Path) -> None:
     text = " ".join(page.read_text().split())
     assert "seccos" not in text.lower() or "not public" in text or "no public" in text
+
+
+def prose(page: Path) -> Iterator[str]:
+    """The lines of a page outside of code; a row of a table cannot be broken."""
+    code = False
+    for line in page.read_text().splitlines():
+        if line.startswith("```"):
+            code = not code
+        elif not code and not line.startswith(("|", "    ")):
+            yield line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_line_of_prose_has_at_most_120_columns(page: Path) -> None:
+    assert [line for line in prose(page) if len(line) > PROSE_COLUMNS_MAX] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_link_to_a_file_leads_to_one(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", "\n".join(prose(page)))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_readme_can_be_read_in_five_minutes() -> None:
+    words = " ".join(prose(ROOT / "README.md")).split()
+    assert len(words) <= WORDS_IN_FIVE_MINUTES
+
+
+@pytest.mark.parametrize("target", ["check", "demo", "format", "sql", "test", "test-fast"])
+def test_a_command_that_contributors_are_told_of_is_there(target: str) -> None:
+    assert f"`make {target}" in (ROOT / "CONTRIBUTING.md").read_text()
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
