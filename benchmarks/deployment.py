@@ -39,7 +39,7 @@ from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
 from crypto.secret import Secret
 from hsm import ceremony, shared_keys
-from hsm.config import canonical_body
+from hsm.config.body import canonical_body
 from hsm.keys import KeyKind, KeyRole
 from hsm.local import vault_over
 from hsm.pkcs11 import Pkcs11Token

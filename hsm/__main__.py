@@ -16,7 +16,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from crypto.secret import Secret
-from hsm import ceremony, config, demo_env, shared_keys
+from hsm import ceremony, demo_env, shared_keys
+from hsm.config.json_file import from_json, to_json
 from hsm.errors import CeremonyError, ConfigRefused, HsmError
 from hsm.keys import ISSUER_ID_PATTERN, KeyKind, KeyLabel, KeyRole
 from hsm.local import open_vault, vault_over
@@ -99,7 +100,7 @@ def seal_config(arguments: argparse.Namespace) -> int:
         text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         raise ConfigRefused("the file cannot be read") from None
-    print(config.to_json(open_vault().seal_config(config.from_json(text))))
+    print(to_json(open_vault().seal_config(from_json(text))))
     return OK
 
 

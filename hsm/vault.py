@@ -25,16 +25,12 @@ from crypto.seccos.profile import SeccosProfile
 from crypto.translation import permit
 from crypto.types import PIN_DIGITS_MAX, Pan, Pin, PinBlock
 from crypto.weak_pins import check
-from hsm.config import (
-    ConfigReader,
-    Iso0Wire,
-    PolicyBody,
-    RecipientBody,
-    VerificationBody,
-    WireProfile,
-    parse_body,
-    seal,
-)
+from hsm.config.kinds import parse_body
+from hsm.config.policy import PolicyBody
+from hsm.config.recipient import RecipientBody
+from hsm.config.sealing import ConfigReader, with_cmac
+from hsm.config.verification import VerificationBody
+from hsm.config.wire import Iso0Wire, WireProfile
 from hsm.errors import (
     CardIdHoldsPan,
     ConfigRefused,
@@ -228,7 +224,7 @@ class Vault:
 
     def seal_config(self, config: SealedConfig) -> SealedConfig:
         """Check *config* and return it with the active key label and its CMAC."""
-        sealed = seal(config, self._active[KeyRole.CONFIG_MAC], self._token.mac)
+        sealed = with_cmac(config, self._active[KeyRole.CONFIG_MAC], self._token.mac)
         body = parse_body(sealed.kind, sealed.body)
         if isinstance(body, RecipientBody):
             recipient = body.key
@@ -321,8 +317,10 @@ class Vault:
         sealed_pin = None
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, data.pan, card, counter)
-        seal = partial(self._seals.seal_value, card=card, counter=counter)
-        return SealedChange(sealed_pin, {kind: seal(value, kind) for kind, value in values.items()})
+        sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
+        return SealedChange(
+            sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
+        )
 
     def _page_key(self, jwk: Mapping[str, object]) -> EcPublicKey:
         try:

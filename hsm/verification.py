@@ -23,7 +23,7 @@ from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
 from crypto.types import Pan, Pin
 from crypto.verification import ibm3624, pvv
-from hsm.config import OffsetBody, PvvBody, VerificationBody
+from hsm.config.verification import OffsetBody, PvvBody, VerificationBody
 from hsm.errors import ConfigRefused, CounterExhausted, ValueNotPossible
 from hsm.keyring import Keyring
 from hsm.keys import KeyKind, KeyRole

@@ -19,7 +19,7 @@ from cms.persistence import admin
 from cms.sandbox.partners.d1_client import encrypt, iso0_block
 from cms.services.credentials import HASHER
 from crypto.jose import base64url
-from hsm.config import canonical_body
+from hsm.config.body import canonical_body
 from hsm.keys import KeyRole
 from hsm.port import CardRef, ConfigKind, SealedConfig
 from hsm.vault import Vault

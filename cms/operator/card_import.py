@@ -25,7 +25,7 @@ from cms.domain.control import CardType
 from cms.persistence.admin import AdminError, Database, add_card
 from crypto.errors import JoseError
 from crypto.jose import json_object
-from hsm.config import WireProfile
+from hsm.config.wire import WireProfile
 from hsm.errors import (
     CardIdHoldsPan,
     ConfigRefused,

@@ -13,7 +13,9 @@ from cms.operator.card_import import CardImport, new_card
 from cms.persistence import admin, tables
 from cms.persistence.admin import AdminError, CardWithValues, Database
 from cms.settings import DatabaseSettings
-from hsm.config import WireProfile, from_json, parse_body
+from hsm.config.json_file import from_json
+from hsm.config.kinds import parse_body
+from hsm.config.wire import WireProfile
 from hsm.errors import SealBroken
 from hsm.intake import prompt_pan
 from hsm.keys import KeyRole

@@ -11,7 +11,8 @@ from typing import Final
 
 from cms.domain.records import Client, IssuerRecord
 from cms.persistence.store import Store
-from hsm.config import WireProfile, parse_body
+from hsm.config.kinds import parse_body
+from hsm.config.wire import WireProfile
 from hsm.errors import ConfigRefused
 from hsm.port import ISSUER_ID_CHARS, ConfigKind, VaultConfig
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from cms.settings import Settings
 from crypto.seccos.profile import SeccosProfile
-from hsm.config import VerificationBody
+from hsm.config.verification import VerificationBody
 from hsm.settings import TokenSettings
 
 ROOT = Path(__file__).resolve().parents[2]

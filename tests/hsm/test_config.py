@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwcrypto.jwk import JWK
 
-from hsm.config import ConfigReader, PolicyBody, WireProfile, from_json, parse_body, seal, to_json
+from hsm.config.json_file import from_json, to_json
+from hsm.config.kinds import parse_body
+from hsm.config.policy import PolicyBody
+from hsm.config.sealing import ConfigReader, with_cmac
+from hsm.config.wire import WireProfile
 from hsm.errors import ConfigRefused
 from hsm.keys import KeyLabel, KeyRole
 from hsm.port import ConfigKind, PinBlockType, SealedConfig
@@ -394,7 +398,7 @@ def token() -> SoftwareToken:
 def test_every_default_is_written_out_when_a_configuration_is_sealed(
     token: SoftwareToken, kind: ConfigKind, defaults: Mapping[str, object]
 ) -> None:
-    sealed = seal(config(ISSUER_ID, kind, {}), LABEL, token.mac)
+    sealed = with_cmac(config(ISSUER_ID, kind, {}), LABEL, token.mac)
     assert json.loads(sealed.body) == defaults
 
 
@@ -402,7 +406,7 @@ def test_the_defaults_of_the_values_that_are_asked_for_are_written_out_too(
     token: SoftwareToken,
 ) -> None:
     body = {"pvv": {"key_index": 6}, "offset_3624": {"table": TABLE}}
-    sealed = seal(config(ISSUER_ID, ConfigKind.VERIFICATION, body), LABEL, token.mac)
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.VERIFICATION, body), LABEL, token.mac)
     written = json.loads(sealed.body)
     assert written["pvv"] == {"key_index": 6, "key_generation": 1}
     assert written["offset_3624"] == {
@@ -417,7 +421,7 @@ def test_the_defaults_of_the_values_that_are_asked_for_are_written_out_too(
 def test_a_recipient_is_sealed_with_every_member_it_came_with(token: SoftwareToken) -> None:
     jwk = json.loads(JWK.generate(kty="EC", crv="P-256", kid="d1", use="enc").export_public())
     body = {"jwk": {**jwk, "x5t": "abc"}}
-    sealed = seal(config(ISSUER_ID, ConfigKind.RECIPIENT, body), LABEL, token.mac)
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.RECIPIENT, body), LABEL, token.mac)
     assert json.loads(sealed.body) == body
 
 
@@ -425,7 +429,7 @@ def test_the_same_settings_are_sealed_as_the_same_bytes(token: SoftwareToken) ->
     first = {"length_max": 6, "length_min": 4}
     second = {"length_min": 4, "refuse_runs": True, "length_max": 6}
     one, other = (
-        seal(config(ISSUER_ID, ConfigKind.POLICY, body), LABEL, token.mac)
+        with_cmac(config(ISSUER_ID, ConfigKind.POLICY, body), LABEL, token.mac)
         for body in (first, second)
     )
     assert one == other
@@ -442,7 +446,7 @@ def test_a_page_takes_the_shortest_length_only_unless_the_issuer_sets_more() -> 
 def test_a_policy_from_before_it_knew_of_pages_is_read_with_their_defaults(
     token: SoftwareToken,
 ) -> None:
-    today = seal(config(ISSUER_ID, ConfigKind.POLICY, {}), LABEL, lambda _, data: data)
+    today = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}), LABEL, lambda _, data: data)
     body = b'{"length_max":8,"length_min":5,"refuse_repeated":true,"refuse_runs":true}'
     mac_input = today.cmac.removesuffix(today.body)[:-4] + len(body).to_bytes(4) + body
     old = replace(today, body=body, cmac=token.mac(LABEL, mac_input))
@@ -453,7 +457,7 @@ def test_a_policy_from_before_it_knew_of_pages_is_read_with_their_defaults(
 def test_the_cmac_covers_every_field() -> None:
     # It is in databases: none of these bytes may move.
     policy = config(ISSUER_ID, ConfigKind.POLICY, {}, 3)
-    sealed = seal(policy, LABEL, lambda _, data: data)
+    sealed = with_cmac(policy, LABEL, lambda _, data: data)
     assert sealed.cmac == b"".join(
         len(part).to_bytes(4) + part
         for part in (
@@ -473,7 +477,7 @@ def test_the_cmac_covers_every_field() -> None:
 @pytest.mark.parametrize("version", [0, -1])
 def test_versions_count_from_1(token: SoftwareToken, version: int) -> None:
     with pytest.raises(ConfigRefused, match="version"):
-        seal(config(ISSUER_ID, ConfigKind.POLICY, {}, version), LABEL, token.mac)
+        with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}, version), LABEL, token.mac)
 
 
 # Reading
@@ -502,7 +506,7 @@ def test_a_configuration_is_verified_once_and_its_dates_every_time(token: Softwa
 
     clock = Clock()
     reader = ConfigReader(mac, clock)
-    sealed = seal(config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, token.mac)
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, token.mac)
     second = timedelta(seconds=1)
     for clock.now in (VALID_FROM, VALID_FROM + second, VALID_UNTIL - second):
         assert read(reader, sealed).length_max == 6
@@ -516,7 +520,7 @@ def test_a_configuration_is_verified_once_and_its_dates_every_time(token: Softwa
 
 
 def test_dates_mean_the_same_in_every_zone(token: SoftwareToken) -> None:
-    sealed = seal(config(ISSUER_ID, ConfigKind.POLICY, {}), LABEL, token.mac)
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}), LABEL, token.mac)
     east = timezone(timedelta(hours=9))
     # A database session may give its own zone back.
     moved = SealedConfig(
@@ -534,7 +538,7 @@ def test_dates_mean_the_same_in_every_zone(token: SoftwareToken) -> None:
 
 @pytest.mark.parametrize("role", [KeyRole.PIN_MAC, KeyRole.PAN_MAC, KeyRole.PIN])
 def test_a_right_cmac_of_another_key_does_not_count(token: SoftwareToken, role: KeyRole) -> None:
-    sealed = seal(config(ISSUER_ID, ConfigKind.POLICY, {}), KeyLabel(role, 1), token.mac)
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}), KeyLabel(role, 1), token.mac)
     with pytest.raises(ConfigRefused, match="not sealed"):
         read(ConfigReader(token.mac, Clock()), sealed)
 
@@ -549,7 +553,7 @@ def test_a_configuration_that_was_refused_once_is_refused_again(token: SoftwareT
 
 def test_what_an_issuer_need_not_have_is_found_or_not(token: SoftwareToken) -> None:
     reader = ConfigReader(token.mac, Clock())
-    sealed = seal(config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, token.mac)
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, token.mac)
     assert reader.find(ConfigKind.POLICY, PolicyBody, {}, ISSUER_ID) is None
     found = reader.find(ConfigKind.POLICY, PolicyBody, {ConfigKind.POLICY: sealed}, ISSUER_ID)
     assert found == PolicyBody(length_max=6)

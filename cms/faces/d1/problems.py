@@ -26,7 +26,7 @@ from cms.domain.errors import (
     ValueNotPossible,
 )
 from cms.domain.limits import SECCOS_CLIENT
-from hsm.config import ErrorWire
+from hsm.config.wire import ErrorWire
 
 #: Error class -> status, errorCode, error. Codes are D1's own where it publishes one.
 WIRE: Final[Mapping[type[DomainError], tuple[int, str, str]]] = {

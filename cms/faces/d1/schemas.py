@@ -11,7 +11,7 @@ from cms.domain.errors import BadRequest, Field
 from cms.services.d1.pins import PinEnvelope
 from crypto.errors import JoseError
 from crypto.jose import json_object, jwe
-from hsm.config import WireProfile
+from hsm.config.wire import WireProfile
 
 CARD_PATH: Final[list[dict[str, Any]]] = [
     {

@@ -17,7 +17,8 @@ from cms.domain.errors import (
     ValueNotPossible,
 )
 from crypto.seccos.profile import SeccosProfile
-from hsm.config import VerificationBody, parse_body
+from hsm.config.kinds import parse_body
+from hsm.config.verification import VerificationBody
 from hsm.errors import ConfigRefused
 from hsm.port import ConfigKind, PinBlockType, VaultConfig
 

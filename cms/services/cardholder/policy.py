@@ -1,7 +1,8 @@
 """What an issuer's PIN policy says to a page; the vault verifies and enforces it."""
 
 from cms.domain.errors import ServiceUnavailable
-from hsm.config import PolicyBody, parse_body
+from hsm.config.kinds import parse_body
+from hsm.config.policy import PolicyBody
 from hsm.errors import ConfigRefused
 from hsm.port import ConfigKind, VaultConfig
 

@@ -29,7 +29,7 @@ from cms.services.cardholder.policy import policy_of
 from cms.services.vault import SealAlarm, in_vault
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
-from hsm.config import PolicyBody
+from hsm.config.policy import PolicyBody
 from hsm.keys import KeyRole
 from hsm.port import CardRef
 from hsm.worker_thread import WorkerThread

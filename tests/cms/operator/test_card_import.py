@@ -11,7 +11,7 @@ from cms.domain.cards import CardState
 from cms.domain.control import CardType
 from cms.operator import card_import
 from cms.operator.card_import import CardImport, LineResult, NewCard, RowRefused, read_line
-from hsm.config import WireProfile
+from hsm.config.wire import WireProfile
 from hsm.errors import VaultUnavailable
 from hsm.port import CardRef, SealedCard, SealedPan
 from hsm.vault import Vault

@@ -27,7 +27,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.partners.d1_client import iso0_block
 from cms.services.credentials import HASHER
 from hsm import demo_env
-from hsm.config import to_json
+from hsm.config.json_file import to_json
 from hsm.errors import VaultUnavailable
 from hsm.port import ConfigKind, SealedConfig
 from hsm.vault import Vault

@@ -9,7 +9,7 @@ from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Client, IssuerRecord
 from cms.services import directory
 from cms.services.directory import Directory
-from hsm.config import WireProfile
+from hsm.config.wire import WireProfile
 from hsm.port import ConfigKind
 from tests.issuer_records import config
 

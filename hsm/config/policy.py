@@ -1,0 +1,49 @@
+"""The PIN policy: which PINs an issuer takes, and whether a page may show one as text."""
+
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from crypto.weak_pins import PinPolicy
+from hsm.config.body import Body
+
+
+class PolicyBody(Body):
+    """The PIN policy. D1's SDK lets a cardholder enter 4 to 8 digits."""
+
+    length_min: Annotated[int, Field(ge=4, le=12)] = 4
+    length_max: Annotated[int, Field(ge=4, le=12)] = 8
+    page_length_max: int = Field(default_factory=lambda others: others["length_min"])
+    """The longest PIN that a page of ours takes; by default it takes one length only."""
+    refuse_repeated: bool = True
+    refuse_runs: bool = True
+    text_reveal: bool = False
+    """Whether a page may get the digits as text, to be read out or spoken."""
+
+    @field_validator("page_length_max")
+    @classmethod
+    def _is_between_the_others(cls, digits: int, info: ValidationInfo) -> int:
+        # Others that are wrong themselves are not there.
+        least, most = info.data.get("length_min", digits), info.data.get("length_max", digits)
+        if not least <= digits <= most:
+            raise ValueError("not between length_min and length_max")
+        return digits
+
+    @model_validator(mode="after")
+    def _is_a_policy(self) -> "PolicyBody":
+        self.for_d1  # noqa: B018 - raises ValueError when the lengths do not fit
+        return self
+
+    @cached_property
+    def for_d1(self) -> PinPolicy:
+        """The policy for what D1 sends, as the checker takes it."""
+        return self._up_to(self.length_max)
+
+    @cached_property
+    def for_pages(self) -> PinPolicy:
+        """The policy for a page of ours, as the checker takes it."""
+        return self._up_to(self.page_length_max)
+
+    def _up_to(self, length_max: int) -> PinPolicy:
+        return PinPolicy(self.length_min, length_max, self.refuse_repeated, self.refuse_runs)

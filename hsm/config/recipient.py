@@ -1,0 +1,29 @@
+"""Recipients: the partners to whose public keys the vault encrypts."""
+
+from functools import cached_property
+from typing import Any
+
+from pydantic import model_validator
+
+from crypto.errors import JoseError
+from crypto.jose.jwk import EcPublicKey, parse_public
+from hsm.config.body import Body
+
+
+class RecipientBody(Body):
+    """A partner's public key: GET pin is encrypted to D1's, verification values to the host's."""
+
+    jwk: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _is_a_key(self) -> "RecipientBody":
+        try:
+            parse_public(self.jwk)
+        except JoseError:
+            raise ValueError("jwk is not a public P-256 key") from None
+        return self
+
+    @cached_property
+    def key(self) -> EcPublicKey:
+        """The key, parsed."""
+        return parse_public(self.jwk)

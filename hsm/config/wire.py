@@ -1,0 +1,123 @@
+"""The wire profile: what Thales does not publish of the D1 wire, as an issuer was told it."""
+
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from crypto.jose import jwe
+from hsm.config.body import Body
+from hsm.port import PinBlockType
+
+Member = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+HeaderMember = Annotated[str, Field(pattern=r"^[A-Za-z0-9_#.-]{1,64}$")]
+Literals = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=1)
+]
+
+
+class TokenWire(Body):
+    """The OAuth token endpoint's answer, and what a bearer is bound to."""
+
+    ttl_seconds: Annotated[int, Field(ge=30, le=900)] = 900
+    expires_in_as_string: bool = True
+    emit_expires_at: bool = True
+    bearer_binding: Literal["certificate", "subject", "none"] = "certificate"
+
+
+class PutPinWire(Body):
+    """The literals of ``type`` in PUT, after upper-casing."""
+
+    iso0: Literals = ("ISO0", "ISO_0", "ISO-0", "PIN_ISO0", "PIN_BLOCK_ISO0", "PINBLOCK_ISO0")
+    seccos: Literals = (
+        "3DES_SECCOS",
+        "SECCOS",
+        "SECCOS_3DES",
+        "PIN_3DES_SECCOS",
+        "PIN_BLOCK_3DES_SECCOS",
+    )
+
+
+class GetPinWire(Body):
+    """The answer to GET pin."""
+
+    field: Member = "encryptedPinBlock"
+    type_literal: Annotated[str, Field(min_length=1, max_length=64)] = "ISO0"
+    include_type: bool = True
+
+
+class JweWire(Body):
+    """Header members, beside the usual ones, that D1's JWEs may have; they are ignored."""
+
+    extra_header_members: tuple[HeaderMember, ...] = ()
+
+    @model_validator(mode="after")
+    def _changes_nothing(self) -> "JweWire":
+        if jwe.NEVER_ALLOWED & {*self.extra_header_members}:
+            raise ValueError("a header member that can never be allowed")
+        return self
+
+    @cached_property
+    def extra(self) -> frozenset[str]:
+        """The members as the reader takes them."""
+        return frozenset(self.extra_header_members)
+
+
+class Iso0Wire(Body):
+    """The plaintext of an ISO-0 JWE, in both directions."""
+
+    inner: Literal["clear"] = "clear"
+    field: Member = "pinBlock"
+    aliases: tuple[Member, ...] = ("pinblock", "block", "value")
+    hex_case: Literal["upper", "lower"] = "upper"
+    pan_field: Member = "pan"
+
+    @model_validator(mode="after")
+    def _pan_has_a_member_of_its_own(self) -> "Iso0Wire":
+        if self.pan_field in (self.field, *self.aliases):
+            raise ValueError("a member cannot hold both the PAN and the block")
+        return self
+
+
+class CounterWire(Body):
+    """The answer to GET changeCounter."""
+
+    field: Member = "changeCounter"
+    as_string: bool = False
+
+
+class ErrorWire(Body):
+    """The members of every answer that is not 2xx."""
+
+    code_field: Member = "errorCode"
+    error_field: Member = "error"
+
+
+class WireProfile(Body):
+    """Every literal of the D1 wire that Thales does not publish, with our defaults.
+
+    None of these defaults has been checked against Thales: ask before going live.
+    """
+
+    token: TokenWire = TokenWire()
+    put_pin: PutPinWire = PutPinWire()
+    get_pin: GetPinWire = GetPinWire()
+    jwe: JweWire = JweWire()
+    iso0: Iso0Wire = Iso0Wire()
+    counter: CounterWire = CounterWire()
+    errors: ErrorWire = ErrorWire()
+
+    def block_type(self, literal: str) -> PinBlockType | None:
+        """Name the PIN-block type that D1 calls *literal*, or ``None`` for an unknown one."""
+        return self._types.get(literal.upper())
+
+    @model_validator(mode="after")
+    def _literals_name_one_type(self) -> "WireProfile":
+        if len(self._types) != len(self.put_pin.iso0) + len(self.put_pin.seccos):
+            raise ValueError("a literal of type stands twice")
+        return self
+
+    @cached_property
+    def _types(self) -> dict[str, PinBlockType]:
+        iso0 = dict.fromkeys(map(str.upper, self.put_pin.iso0), PinBlockType.ISO0)
+        return iso0 | dict.fromkeys(map(str.upper, self.put_pin.seccos), PinBlockType.SECCOS)
