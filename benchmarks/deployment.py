@@ -1,4 +1,4 @@
-"""A whole deployment in a temporary directory: token, PKI, Postgres, and the service.
+"""A whole deployment in a temporary directory: HSM token, PKI, Postgres, and the service.
 
 Postgres runs with its defaults, so a commit is on the disk before it is answered. Nothing
 listens beyond this machine, and everything ends and goes when the block ends.
@@ -38,11 +38,12 @@ from cms.services.credentials import HASHER
 from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
 from crypto.secret import Secret
-from hsm import ceremony, shared_keys
 from hsm.config.body import canonical_body
-from hsm.keys import KeyKind, KeyRole
 from hsm.local import vault_over
-from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11 import ceremony, shared_keys
+from hsm.pkcs11.keys import KeyKind, KeyRole
+from hsm.pkcs11.shared_keys import ClearKey
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import (
     CardFacts,
     CardRef,
@@ -53,8 +54,7 @@ from hsm.port import (
     SealedConfig,
     VaultConfig,
 )
-from hsm.settings import TokenSettings
-from hsm.shared_keys import ClearKey
+from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -90,23 +90,23 @@ class Issuer:
     """A PIN for any card whose PIN was never changed."""
 
 
-def open_token(directory: Path) -> Pkcs11Token:
-    """Make a token with a key of each role; the environment of this process names it."""
+def open_hsm_token(directory: Path) -> Pkcs11Token:
+    """Make an HSM token with a key of each role; the environment of this process names it."""
     softhsm = SoftHsm(directory / "softhsm")
     softhsm.ensure()
     os.environ.update(softhsm.environment)
-    token = Pkcs11Token.open(TokenSettings(), writable=True)
-    list(ceremony.create(token, ceremony.read_roles(ROOT / "hsm" / "roles.toml")))
-    return token
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    list(ceremony.create(hsm_token, ceremony.read_roles(ROOT / "hsm" / "roles.toml")))
+    return hsm_token
 
 
 def make_issuer(
-    directory: Path, token: Pkcs11Token, base_url: str, cards: int = 2 * CARDS
+    directory: Path, hsm_token: Pkcs11Token, base_url: str, cards: int = 2 * CARDS
 ) -> Issuer:
     """Make keys, configuration and sealed cards; nothing is stored yet."""
     seccos_keys = d1_seccos.Keys(*map(secrets.token_bytes, (16, 32, 16)))
-    _import_seccos_keys(token, seccos_keys)
-    vault = vault_over(token)
+    _import_seccos_keys(hsm_token, seccos_keys)
+    vault = vault_over(hsm_token)
     key = JWK.generate(kty="EC", crv="P-256", use="enc")
     members = {**key.export_private(as_dict=True), "kid": key.thumbprint()}
     (directory / "private.jwk").write_text(json.dumps(members))
@@ -142,9 +142,9 @@ def make_issuer(
     )
 
 
-def set_pins(token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChange]:
+def set_pins(hsm_token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChange]:
     """Give every card the same PIN, as if it had been imported with it."""
-    vault = Vault(token, lambda: datetime.now(UTC))
+    vault = Vault(hsm_token, lambda: datetime.now(UTC))
     return {
         card: vault.set_pin_from_jwe(
             issuer.pin_jwe,
@@ -335,14 +335,14 @@ def _status_kib(pid: str, name: str) -> int:
     return 0
 
 
-def _import_seccos_keys(token: Pkcs11Token, keys: d1_seccos.Keys) -> None:
-    """Store what :func:`hsm.shared_keys.open_block` would give; key blocks are not measured."""
+def _import_seccos_keys(hsm_token: Pkcs11Token, keys: d1_seccos.Keys) -> None:
+    """Import the keys as if key blocks had been opened: opening them is not measured."""
     for role, kind, value in (
         (KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY, keys.pin_block),
         (KeyRole.SECCOS_PRW, KeyKind.AES_256, keys.prw),
         (KeyRole.SECCOS_MAC, KeyKind.TDES_2KEY, keys.mac),
     ):
-        shared_keys.store(token, role, ISSUER, ClearKey(kind, Secret(value)))
+        shared_keys.store(hsm_token, role, ISSUER, ClearKey(kind, Secret(value)))
 
 
 def _sealed_config(vault: Vault, kind: ConfigKind, body: object) -> SealedConfig:

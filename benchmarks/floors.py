@@ -30,10 +30,10 @@ from cms.persistence.tables import control_tokens, sealed_columns
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.pin_image import ImageStyle, MessageKind, render_message
-from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import PinBlockType, SealedChange, SealedPin
-from hsm.settings import TokenSettings
-from hsm.token import Token
+from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
 
 CONNECTIONS: Final = 8
@@ -42,16 +42,16 @@ PNG: Final = render_message(MessageKind.ENDED, ImageStyle(), os.urandom)
 """As long as every other."""
 
 
-class CountingToken:
-    """A token that counts the calls made on it and the time they take."""
+class CountingHsmToken:
+    """An HSM token that counts the calls made on it and the time they take."""
 
-    def __init__(self, token: Token) -> None:
-        self._token = token
+    def __init__(self, hsm_token: HsmToken) -> None:
+        self._hsm_token = hsm_token
         self.calls: Counter[str] = Counter()
         self.seconds = 0.0
 
     def __getattr__(self, name: str) -> Callable[..., object]:
-        method = getattr(self._token, name)
+        method = getattr(self._hsm_token, name)
 
         def counted(*arguments: object) -> object:
             started = time.perf_counter()
@@ -66,33 +66,33 @@ class CountingToken:
 
 
 def token_seconds(issuer: Issuer, seconds: float) -> float:
-    """Set PINs over and over; return the seconds consumed in token calls for each."""
-    token = _token()
-    vault = counted_vault(token)
+    """Set PINs over and over; return the seconds consumed in HSM token calls for each."""
+    hsm_token = _hsm_token()
+    vault = counted_vault(hsm_token)
     set_pin = partial(set_one_pin, vault, issuer)
     set_pin()
-    token.seconds, done = 0.0, 0
+    hsm_token.seconds, done = 0.0, 0
     ends_at = time.monotonic() + seconds
     while time.monotonic() < ends_at:
         set_pin()
         done += 1
-    return token.seconds / done
+    return hsm_token.seconds / done
 
 
 @cache
-def _token() -> CountingToken:
-    """Open the token: once a process."""
-    return CountingToken(Pkcs11Token.open(TokenSettings()))
+def _hsm_token() -> CountingHsmToken:
+    """Open the HSM token: once a process."""
+    return CountingHsmToken(Pkcs11Token.open(HsmTokenSettings()))
 
 
-def close_token() -> None:
-    """Let go of the token before the process ends: the binding complains afterwards."""
-    _token.cache_clear()
+def close_hsm_token() -> None:
+    """Let go of the HSM token before the process ends: the binding complains afterwards."""
+    _hsm_token.cache_clear()
 
 
-def counted_vault(token: CountingToken) -> Vault:
-    """Make a vault over a counting token."""
-    return Vault(cast("Token", token), lambda: datetime.now(UTC))
+def counted_vault(hsm_token: CountingHsmToken) -> Vault:
+    """Make a vault over a counting HSM token."""
+    return Vault(cast("HsmToken", hsm_token), lambda: datetime.now(UTC))
 
 
 def set_one_pin(
@@ -109,16 +109,16 @@ def set_one_pin(
 def image_seconds(
     issuer: Issuer, pin: SealedPin, style: ImageStyle, seconds: float
 ) -> tuple[float, float]:
-    """Draw a PIN over and over; return the seconds in token calls, and all others, for each."""
-    token = _token()
-    vault = counted_vault(token)
+    """Draw a PIN over and over; return the seconds in HSM token calls, and all others, for each."""
+    hsm_token = _hsm_token()
+    vault = counted_vault(hsm_token)
     draw_one_image(vault, issuer, pin, style)
-    token.seconds, done = 0.0, 0
+    hsm_token.seconds, done = 0.0, 0
     started = time.monotonic()
     while (taken := time.monotonic() - started) < seconds:
         draw_one_image(vault, issuer, pin, style)
         done += 1
-    return token.seconds / done, (taken - token.seconds) / done
+    return hsm_token.seconds / done, (taken - hsm_token.seconds) / done
 
 
 def draw_one_image(vault: Vault, issuer: Issuer, pin: SealedPin, style: ImageStyle) -> bytes:

@@ -37,7 +37,7 @@ from benchmarks.deployment import (
     encrypt_json,
     free_ports,
     make_issuer,
-    open_token,
+    open_hsm_token,
     random_pin,
     resident_mib,
     running,
@@ -62,7 +62,7 @@ from cms.sandbox.partners.d1_client import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
 from crypto.jose import base64url
 from crypto.pin_image import ImageStyle
-from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import SealedPin
 
 WORKERS: Final = 2
@@ -216,7 +216,7 @@ def _work(
             "burn": lambda seconds: floors.consume_seconds(copy_url, copied, seconds),
         },
     )
-    floors.close_token()
+    floors.close_hsm_token()
 
 
 @dataclass
@@ -265,8 +265,8 @@ class Bench:
     def measure_floors(self) -> None:
         """Measure each part of an image alone."""
         seconds = self.figures.seconds
-        token, drawing = zip(*self._crew.do("image", FLOOR_SECONDS), strict=True)
-        seconds["token calls"].append(capacity(token))
+        hsm_token, drawing = zip(*self._crew.do("image", FLOOR_SECONDS), strict=True)
+        seconds["token calls"].append(capacity(hsm_token))
         seconds["drawing"].append(capacity(drawing))
         self._crew.do("stock")
         consume = self._crew.do("burn", FLOOR_SECONDS)
@@ -299,12 +299,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
         directory = Path(name)
         ports = free_ports(4)
-        token = open_token(directory)
-        issuer = make_issuer(directory, token, f"https://localhost:{ports[0]}", CARDS)
-        pins = set_pins(token, issuer)
+        hsm_token = open_hsm_token(directory)
+        issuer = make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}", CARDS)
+        pins = set_pins(hsm_token, issuer)
         first_pin = next(iter(pins.values())).sealed_pin
         assert first_pin is not None, "they came as ISO-0"
-        calls = _token_calls(token, issuer, first_pin)
+        calls = _hsm_token_calls(hsm_token, issuer, first_pin)
         with (
             IdentityProvider(directory / "identity", AUDIENCE) as provider,
             database(directory, issuer, pins) as (url, copy_url),
@@ -329,7 +329,7 @@ def main() -> int:
                 crew.dismiss()
                 memory = resident_mib(service.pid)
             found = stored(url)
-    token.close()
+    hsm_token.close()
     figures = bench.figures
     _print_requests(figures)
     print("\nresident memory of each worker, MiB: " + ", ".join(f"{mib:.0f}" for mib in memory))
@@ -351,9 +351,9 @@ def _add_app(url: str) -> None:
         )
 
 
-def _token_calls(token: Pkcs11Token, issuer: Issuer, pin: SealedPin) -> Counter[str]:
-    """Count the token calls of one image."""
-    counting = floors.CountingToken(token)
+def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: Issuer, pin: SealedPin) -> Counter[str]:
+    """Count the HSM token calls of one image."""
+    counting = floors.CountingHsmToken(hsm_token)
     vault = floors.counted_vault(counting)
     counting.calls.clear()
     floors.draw_one_image(vault, issuer, pin, ImageStyle())

@@ -46,7 +46,7 @@ from benchmarks.deployment import (
     database,
     free_ports,
     make_issuer,
-    open_token,
+    open_hsm_token,
     running,
     serving,
     set_pins,
@@ -268,10 +268,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
         directory = Path(name)
         ports = free_ports(4)
-        token = open_token(directory)
-        issuer = make_issuer(directory, token, f"https://localhost:{ports[0]}", CARDS)
+        hsm_token = open_hsm_token(directory)
+        issuer = make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}", CARDS)
         password = secrets.token_urlsafe()
-        pins = set_pins(token, issuer)
+        pins = set_pins(hsm_token, issuer)
         key, certificate = (directory / "pki" / f"server.{kind}" for kind in ("key", "pem"))
         bare = ("-m", "uvicorn", "benchmarks.pincontrol:floor", "--port", str(ports[3]))
         tls = ("--ssl-keyfile", str(key), "--ssl-certfile", str(certificate), "--lifespan", "off")
@@ -307,7 +307,7 @@ def main() -> int:
                         figures,
                     ).visit_all()
             found = stored(url)
-    token.close()
+    hsm_token.close()
     _print(figures)
     return _verdict(figures, found)
 

@@ -37,7 +37,7 @@ from benchmarks.deployment import (
     database,
     free_ports,
     make_issuer,
-    open_token,
+    open_hsm_token,
     resident_mib,
     running,
     serving,
@@ -46,7 +46,7 @@ from benchmarks.load import Crew, Outcome, Plan, Target, answer_jobs
 from benchmarks.measure import capacity, heading, machine, percentile, print_parts
 from cms.persistence import admin, tables
 from cms.sandbox.partners.d1_client import D1Client
-from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import PinBlockType
 
 WORKERS: Final = 2
@@ -83,7 +83,7 @@ def _work(
         "commit": lambda seconds: floors.commit_seconds(copy_url, part, PROCESSES, seconds),
     }
     answer_jobs(pipe, jobs)
-    floors.close_token()
+    floors.close_hsm_token()
 
 
 @dataclass
@@ -154,9 +154,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
         directory = Path(name)
         ports = free_ports(3)
-        token = open_token(directory)
-        issuer = make_issuer(directory, token, f"https://localhost:{ports[0]}")
-        calls = {verb: _token_calls(token, issuer, verb) for verb in ("put", "seccos", "get")}
+        hsm_token = open_hsm_token(directory)
+        issuer = make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}")
+        calls = {
+            verb: _hsm_token_calls(hsm_token, issuer, verb) for verb in ("put", "seccos", "get")
+        }
         with (
             database(directory, issuer) as (url, copy_url),
             serving(directory, ports, url, WORKERS) as service,
@@ -176,7 +178,7 @@ def main() -> int:
             crew.dismiss()
             memory = resident_mib(service.pid)
             moved = _changes(url)
-    token.close()
+    hsm_token.close()
     figures = bench.figures
     _print_requests(figures)
     _print_service(memory, calls)
@@ -219,9 +221,9 @@ def _verdict(figures: Figures, moved: int) -> int:
     return 1 if figures.wrong or moved != figures.puts else 0
 
 
-def _token_calls(token: Pkcs11Token, issuer: Issuer, verb: str) -> Counter[str]:
-    """Count the token calls of one request, with the configuration already verified."""
-    counting = floors.CountingToken(token)
+def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: Issuer, verb: str) -> Counter[str]:
+    """Count the HSM token calls of one request, with the configuration already verified."""
+    counting = floors.CountingHsmToken(hsm_token)
     vault = floors.counted_vault(counting)
     card, sealed = next(iter(issuer.sealed.items()))
     sealed_pin = floors.set_one_pin(vault, issuer)

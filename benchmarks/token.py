@@ -1,6 +1,6 @@
 """Token operations a second, beside the same in this process and beside OpenSSL in C.
 
-*token* is SoftHSM2 through :class:`hsm.pkcs11.Pkcs11Token`, as the vault calls it.
+*token* is SoftHSM2 through :class:`hsm.pkcs11.token.Pkcs11Token`, as the vault calls it.
 *cryptography* is the same operation in this process with a key in plain memory: what it costs to
 keep the key in the token. *openssl speed* is a C loop over the bare algorithm with everything
 set up beforehand: what the processor can do. Below: the verbs of the vault, with what of each
@@ -29,13 +29,13 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
-from benchmarks.deployment import PAN, Issuer, make_issuer, open_token
-from benchmarks.floors import CountingToken, counted_vault, set_one_pin
+from benchmarks.deployment import PAN, Issuer, make_issuer, open_hsm_token
+from benchmarks.floors import CountingHsmToken, counted_vault, set_one_pin
 from benchmarks.measure import ROUNDS, heading, interleaved, machine, rate
 from cms.sandbox.partners.d1_client import encrypt
 from crypto.jose import jwe
-from hsm.keys import KeyRole
-from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11.keys import KeyRole
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
 
 BLOCK: Final = bytes(range(16))
@@ -66,15 +66,15 @@ SPEED: Final[Mapping[str, tuple[str, ...]]] = {
 Operation = Callable[[], object]
 
 
-def operations(token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
+def operations(hsm_token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
     """Pair each operation of the token with the same in this process."""
-    label = {label.role: label for label in token.labels()}
+    label = {label.role: label for label in hsm_token.labels()}
     pin, pin_mac, pan = label[KeyRole.PIN], label[KeyRole.PIN_MAC], label[KeyRole.PAN]
-    in_token = token.encrypt_gcm(pan, NONCE, PAN_FIELD)
+    in_token = hsm_token.encrypt_gcm(pan, NONCE, PAN_FIELD)
     gcm = AESGCM(KEY)
     here = gcm.encrypt(NONCE, PAN_FIELD, None)
     private = ec.generate_private_key(ec.SECP256R1())
-    partner = token.public_point(label[KeyRole.D1])
+    partner = hsm_token.public_point(label[KeyRole.D1])
 
     def block() -> bytes:
         encryptor = Cipher(AES(KEY), ECB()).encryptor()
@@ -90,25 +90,25 @@ def operations(token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
         return ConcatKDFHash(SHA256(), 32, OTHER_INFO).derive(shared)
 
     return {
-        "AES-ECB, one block": {TOKEN: lambda: token.encrypt_block(pin, BLOCK), PEER: block},
-        "AES-CMAC": {TOKEN: lambda: token.mac(pin_mac, MAC_INPUT), PEER: mac},
+        "AES-ECB, one block": {TOKEN: lambda: hsm_token.encrypt_block(pin, BLOCK), PEER: block},
+        "AES-CMAC": {TOKEN: lambda: hsm_token.mac(pin_mac, MAC_INPUT), PEER: mac},
         "AES-GCM, encrypt": {
-            TOKEN: lambda: token.encrypt_gcm(pan, NONCE, PAN_FIELD),
+            TOKEN: lambda: hsm_token.encrypt_gcm(pan, NONCE, PAN_FIELD),
             PEER: lambda: gcm.encrypt(NONCE, PAN_FIELD, None),
         },
         "AES-GCM, decrypt": {
-            TOKEN: lambda: token.decrypt_gcm(pan, NONCE, in_token),
+            TOKEN: lambda: hsm_token.decrypt_gcm(pan, NONCE, in_token),
             PEER: lambda: gcm.decrypt(NONCE, here, None),
         },
         "ECDH and Concat KDF": {
-            TOKEN: lambda: token.agree(label[KeyRole.D1], partner, OTHER_INFO),
+            TOKEN: lambda: hsm_token.agree(label[KeyRole.D1], partner, OTHER_INFO),
             PEER: agree,
         },
         "ECDSA, sign": {
-            TOKEN: lambda: token.sign(label[KeyRole.TOKEN_SIGN], DIGEST),
+            TOKEN: lambda: hsm_token.sign(label[KeyRole.TOKEN_SIGN], DIGEST),
             PEER: lambda: private.sign(DIGEST, ec.ECDSA(Prehashed(SHA256()))),
         },
-        "random, 16 bytes": {TOKEN: lambda: token.random(16), PEER: lambda: os.urandom(16)},
+        "random, 16 bytes": {TOKEN: lambda: hsm_token.random(16), PEER: lambda: os.urandom(16)},
     }
 
 
@@ -142,26 +142,26 @@ def main() -> int:
     heading(f"Token operations · {machine()}")
     with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
         directory = Path(name)
-        token = open_token(directory)
-        _print_operations(token)
-        _print_verbs(token, make_issuer(directory, token, "https://localhost"))
-        token.close()
+        hsm_token = open_hsm_token(directory)
+        _print_operations(hsm_token)
+        _print_verbs(hsm_token, make_issuer(directory, hsm_token, "https://localhost"))
+        hsm_token.close()
     return 0
 
 
-def _print_operations(token: Pkcs11Token) -> None:
+def _print_operations(hsm_token: Pkcs11Token) -> None:
     print(f"{'operations a second, one core':<32}{TOKEN:>10}{PEER:>14}{OPENSSL:>15}", end="")
     print(f"{f'{PEER}/token':>21}")
-    for name, pair in operations(token).items():
+    for name, pair in operations(hsm_token).items():
         rates = interleaved(pair)
         line = f"{name:<32}{rates[TOKEN]:>10.0f}{rates[PEER]:>14.0f}"
         line += f"{openssl_speed(*SPEED[name]):>15.0f}{rates[PEER] / rates[TOKEN]:>21.1f}"
         print(line, flush=True)
 
 
-def _print_verbs(token: Pkcs11Token, issuer: Issuer) -> None:
+def _print_verbs(hsm_token: Pkcs11Token, issuer: Issuer) -> None:
     print(f"\n{'verbs of the vault':<32}{'a second':>10}{'us each':>14}{'in token calls':>20}")
-    counting = CountingToken(token)
+    counting = CountingHsmToken(hsm_token)
     measured = verbs(counted_vault(counting), issuer)
     rates: dict[str, list[float]] = {name: [] for name in measured}
     shares: dict[str, list[float]] = {name: [] for name in measured}

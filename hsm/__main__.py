@@ -16,13 +16,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from crypto.secret import Secret
-from hsm import ceremony, demo_env, shared_keys
+from hsm import demo_env
 from hsm.config.json_file import from_json, to_json
 from hsm.errors import CeremonyError, ConfigRefused, HsmError
-from hsm.keys import ISSUER_ID_PATTERN, KeyKind, KeyLabel, KeyRole
 from hsm.local import open_vault, vault_over
-from hsm.pkcs11 import Pkcs11Token
-from hsm.settings import TokenSettings
+from hsm.pkcs11 import ceremony, shared_keys
+from hsm.pkcs11.keys import ISSUER_ID_PATTERN, KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import HsmTokenSettings
 
 OK, REFUSED = 0, 2
 
@@ -45,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_ceremony(arguments: argparse.Namespace) -> int:
     """Make the keys of a role file that the token lacks; print all of them."""
     labels = ceremony.read_roles(arguments.file)
-    token = Pkcs11Token.open(TokenSettings(), writable=True)
-    return _print_reports(list(ceremony.create(token, labels)))
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    return _print_reports(list(ceremony.create(hsm_token, labels)))
 
 
 def import_components(arguments: argparse.Namespace) -> int:
@@ -55,7 +56,7 @@ def import_components(arguments: argparse.Namespace) -> int:
     third = _ask(getpass, "component 3 (not shown; empty if there is none): ")
     components = [Secret(text) for text in (*typed, third) if text]
     key = shared_keys.join_components(components)
-    return _import(Pkcs11Token.open(TokenSettings(), writable=True), arguments, key)
+    return _import(Pkcs11Token.open(HsmTokenSettings(), writable=True), arguments, key)
 
 
 def import_block(arguments: argparse.Namespace) -> int:
@@ -64,26 +65,26 @@ def import_block(arguments: argparse.Namespace) -> int:
         text = arguments.file.read_text("ascii").rstrip("\r\n")
     except (OSError, UnicodeDecodeError):
         raise CeremonyError("the file cannot be read") from None
-    token = Pkcs11Token.open(TokenSettings(), writable=True)
-    key = shared_keys.open_block(token, arguments.role, arguments.issuer, text)
-    return _import(token, arguments, key)
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    key = shared_keys.open_block(hsm_token, arguments.role, arguments.issuer, text)
+    return _import(hsm_token, arguments, key)
 
 
 def list_keys(_: argparse.Namespace) -> int:
     """Print every key of ours on the token."""
-    token = Pkcs11Token.open(TokenSettings())
-    return _print_reports([ceremony.report(token, label) for label in sorted_labels(token)])
+    hsm_token = Pkcs11Token.open(HsmTokenSettings())
+    return _print_reports([ceremony.report(hsm_token, label) for label in sorted_labels(hsm_token)])
 
 
 def check_token(_: argparse.Namespace) -> int:
     """Compare every key's attributes with its role, then encipher and compare with each."""
-    token = Pkcs11Token.open(TokenSettings())
-    code = _print_reports([ceremony.report(token, label) for label in sorted_labels(token)])
-    for role in ceremony.missing(token):
+    hsm_token = Pkcs11Token.open(HsmTokenSettings())
+    code = _print_reports([ceremony.report(hsm_token, label) for label in sorted_labels(hsm_token)])
+    for role in ceremony.missing(hsm_token):
         print(f"missing: {role}", file=sys.stderr)
         code = REFUSED
     if code == OK:
-        vault_over(token).health()
+        vault_over(hsm_token).health()
         print("all keys answer")
     return code
 
@@ -104,21 +105,23 @@ def seal_config(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def sorted_labels(token: Pkcs11Token) -> list[KeyLabel]:
+def sorted_labels(hsm_token: Pkcs11Token) -> list[KeyLabel]:
     """List labels by role, issuer and generation."""
     return sorted(
-        token.labels(), key=lambda label: (label.role, label.issuer_id or "", label.generation)
+        hsm_token.labels(), key=lambda label: (label.role, label.issuer_id or "", label.generation)
     )
 
 
-def _import(token: Pkcs11Token, arguments: argparse.Namespace, key: shared_keys.ClearKey) -> int:
+def _import(
+    hsm_token: Pkcs11Token, arguments: argparse.Namespace, key: shared_keys.ClearKey
+) -> int:
     print("KCV", key.kcv, flush=True)  # whoever pipes the answer in reads this first
     typed = _ask(input, "Compare it with the partner's and type it to import the key: ")
     if typed.strip().upper() != key.kcv:
         raise CeremonyError("that is not the KCV of this key: nothing was imported")
-    with token.alone():
-        label = shared_keys.store(token, arguments.role, arguments.issuer, key)
-    return _print_reports([ceremony.report(token, label)])
+    with hsm_token.alone():
+        label = shared_keys.store(hsm_token, arguments.role, arguments.issuer, key)
+    return _print_reports([ceremony.report(hsm_token, label)])
 
 
 def _ask(how: Callable[[str], str], prompt: str) -> str:

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from hsm.pkcs11 import Pkcs11Token
-from hsm.settings import TokenSettings
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
 
 
@@ -13,9 +13,9 @@ def open_vault() -> Vault:
     Raises:
         VaultUnavailable: the token is unavailable or lacks a key.
     """
-    return vault_over(Pkcs11Token.open(TokenSettings()))
+    return vault_over(Pkcs11Token.open(HsmTokenSettings()))
 
 
-def vault_over(token: Pkcs11Token) -> Vault:
+def vault_over(hsm_token: Pkcs11Token) -> Vault:
     """Make a vault over an open token, by this machine's clock."""
-    return Vault(token, lambda: datetime.now(UTC))
+    return Vault(hsm_token, lambda: datetime.now(UTC))

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final, NewType, Protocol
 
 from crypto.pin_image import ImageStyle
-from hsm.keys import KeyRole
+from hsm.pkcs11.keys import KeyRole
 
 ISSUER_ID_CHARS: Final = 10
 PSN_MAX: Final = 99

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hsm.errors import CeremonyError, SealBroken
-from hsm.keys import KeyLabel, KeyRole
+from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
 from hsm.port import CardRef, ValueKind
 
 VERSION: Final = 1
@@ -30,11 +30,6 @@ BODY_BYTES: Final = {
     KeyRole.PIN: PIN_BLOCK_BYTES,
     KeyRole.PAN: NONCE_BYTES + PAN_FIELD_BYTES + GCM_TAG_BYTES,
     KeyRole.VALUES: NONCE_BYTES + VALUE_FIELD_BYTES + GCM_TAG_BYTES,
-}
-MAC_ROLES: Final = {
-    KeyRole.PIN: KeyRole.PIN_MAC,
-    KeyRole.PAN: KeyRole.PAN_MAC,
-    KeyRole.VALUES: KeyRole.VALUES_MAC,
 }
 
 

@@ -9,11 +9,11 @@ from crypto.errors import CryptoError
 from crypto.pinblock import iso4
 from crypto.types import Pan, Pin
 from hsm.errors import SealBroken
-from hsm.keyring import Keyring
-from hsm.keys import KeyLabel, KeyRole
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
 from hsm.port import CardRef, SealedPan, SealedPin, SealedValue, ValueKind
 from hsm.sealed import (
-    MAC_ROLES,
     NONCE_BYTES,
     PAN_FIELD_BYTES,
     VALUE_FIELD_BYTES,
@@ -24,7 +24,6 @@ from hsm.sealed import (
     unpack,
     value_mac_input,
 )
-from hsm.token import Token
 from hsm.verification import Value
 
 
@@ -35,8 +34,8 @@ class Seals:
     counter and kind.
     """
 
-    def __init__(self, token: Token, keyring: Keyring) -> None:
-        self._token = token
+    def __init__(self, hsm_token: HsmToken, keyring: Keyring) -> None:
+        self._hsm_token = hsm_token
         self._active = keyring.active
 
     def seal_pan(self, pan: Pan, card: CardRef) -> SealedPan:
@@ -58,7 +57,10 @@ class Seals:
         """Seal a PIN as a format-4 block."""
         label = self._active[KeyRole.PIN]
         block = iso4.encipher(
-            pin, pan, self._token.random, lambda clear: self._token.encrypt_block(label, clear)
+            pin,
+            pan,
+            self._hsm_token.random,
+            lambda clear: self._hsm_token.encrypt_block(label, clear),
         )
         return SealedPin(self._pack(label, block, pin_mac_input(card, counter, label, block)))
 
@@ -69,7 +71,7 @@ class Seals:
         label = envelope.label
         try:
             return iso4.decipher(
-                envelope.body, pan, lambda block: self._token.decrypt_block(label, block)
+                envelope.body, pan, lambda block: self._hsm_token.decrypt_block(label, block)
             )
         except CryptoError:
             # The CMAC was right: this PIN was sealed for another PAN of the same card.
@@ -93,17 +95,17 @@ class Seals:
         return Value(self._decipher(envelope).rstrip())
 
     def _encipher(self, label: KeyLabel, field: bytes) -> bytes:
-        nonce = self._token.random(NONCE_BYTES)
-        return nonce + self._token.encrypt_gcm(label, nonce, field)
+        nonce = self._hsm_token.random(NONCE_BYTES)
+        return nonce + self._hsm_token.encrypt_gcm(label, nonce, field)
 
     def _decipher(self, envelope: Envelope) -> bytes:
         nonce, ciphertext = envelope.body[:NONCE_BYTES], envelope.body[NONCE_BYTES:]
-        return self._token.decrypt_gcm(envelope.label, nonce, ciphertext)
+        return self._hsm_token.decrypt_gcm(envelope.label, nonce, ciphertext)
 
     def _pack(self, label: KeyLabel, body: bytes, mac_input: bytes) -> bytes:
-        cmac = self._token.mac(label.of(MAC_ROLES[label.role]), mac_input)
+        cmac = self._hsm_token.mac(label.of(MAC_ROLES[label.role]), mac_input)
         return pack(Envelope(label, body, cmac))
 
     def _verify(self, envelope: Envelope, mac_input: bytes) -> None:
-        if not compare_digest(self._token.mac(envelope.mac_label, mac_input), envelope.cmac):
+        if not compare_digest(self._hsm_token.mac(envelope.mac_label, mac_input), envelope.cmac):
             raise SealBroken

@@ -19,10 +19,10 @@ from crypto.seccos.session_key import SessionKeySteps
 from crypto.seccos.verify import Keys, Verdict, verify
 from crypto.types import Pin
 from hsm.errors import CounterExhausted, NotGenuine, WrongPinData
-from hsm.keyring import Keyring
-from hsm.keys import LEFT_ROLES, KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import LEFT_ROLES, KeyKind, KeyLabel, KeyRole
 from hsm.port import ValueKind
-from hsm.token import Token
 from hsm.verification import Value, prw_value
 
 CMAC_KINDS: Final[Mapping[str, KeyKind]] = {
@@ -46,9 +46,9 @@ class SeccosReader:
     """Reads the payloads of one issuer's cards."""
 
     def __init__(
-        self, token: Token, keyring: Keyring, issuer_id: str, profile: SeccosProfile
+        self, hsm_token: HsmToken, keyring: Keyring, issuer_id: str, profile: SeccosProfile
     ) -> None:
-        self._token = token
+        self._hsm_token = hsm_token
         self._keyring = keyring
         self._issuer_id = issuer_id
         self._profile = profile
@@ -109,8 +109,8 @@ class SeccosReader:
     def _decrypt(self, generation: int, steps: SessionKeySteps | None, block: bytes) -> bytes:
         label = self._label(KeyRole.SECCOS_PIN, generation)
         if steps is None or self._profile.pin_block.session_key == "none":
-            return self._token.tdes_decrypt(label, block)
-        with self._token.derived(label, steps.card_key.key, steps.session_key.key) as key:
+            return self._hsm_token.tdes_decrypt(label, block)
+        with self._hsm_token.derived(label, steps.card_key.key, steps.session_key.key) as key:
             return key.decrypt(block)
 
     def _prw(self, generation: int, message: bytes) -> bytes:
@@ -129,7 +129,7 @@ class SeccosReader:
 
     def _session_mac(self, generation: int, steps: SessionKeySteps, message: bytes) -> bytes:
         label = self._label(KeyRole.SECCOS_MAC_MASTER, generation)
-        derived = partial(self._token.derived, label, steps.card_key.key)
+        derived = partial(self._hsm_token.derived, label, steps.card_key.key)
         with derived(steps.session_key.key) as key:
             if self._profile.mac.alg == "tdes-cmac":
                 return key.mac(message)
@@ -137,7 +137,7 @@ class SeccosReader:
                 return retail_mac.compute(message, left.encrypt_cbc, key.encrypt_cbc)
 
     def _retail(self, role: KeyRole, generation: int, message: bytes) -> bytes:
-        cbc = self._token.tdes_encrypt_cbc
+        cbc = self._hsm_token.tdes_encrypt_cbc
         whole, left = self._label(role, generation), self._label(LEFT_ROLES[role], generation)
         return retail_mac.compute(message, partial(cbc, left), partial(cbc, whole))
 
@@ -145,8 +145,8 @@ class SeccosReader:
         kind = CMAC_KINDS[alg]
         label = self._keyring.shared(role, self._issuer_id, generation, kind)
         if kind is KeyKind.AES_256:
-            return self._token.mac(label, message)
-        return self._token.tdes_mac(label, message)
+            return self._hsm_token.mac(label, message)
+        return self._hsm_token.tdes_mac(label, message)
 
     def _label(self, role: KeyRole, generation: int) -> KeyLabel:
         return self._keyring.shared(role, self._issuer_id, generation)

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class TokenSettings(BaseSettings):
+class HsmTokenSettings(BaseSettings):
     """Read from the environment, each with ``HSM_`` in front, as ``HSM_MODULE``."""
 
     model_config = SettingsConfigDict(env_prefix="HSM_", frozen=True)

@@ -43,8 +43,9 @@ from hsm.errors import (
     VaultUnavailable,
     WeakPinRefused,
 )
-from hsm.keyring import Keyring
-from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole, Usage
 from hsm.port import (
     CardFacts,
     CardRef,
@@ -62,7 +63,6 @@ from hsm.port import (
 from hsm.sealed import VALUE_FIELD_BYTES
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
-from hsm.token import Token
 from hsm.verification import Maker, Value
 
 HEARTBEAT_BYTES: Final = 16
@@ -75,18 +75,18 @@ class Vault:
         VaultUnavailable: at construction, when a role has no key on the token.
     """
 
-    def __init__(self, token: Token, now: Callable[[], datetime]) -> None:
-        self._token = token
-        self._keyring = Keyring(token)
+    def __init__(self, hsm_token: HsmToken, now: Callable[[], datetime]) -> None:
+        self._hsm_token = hsm_token
+        self._keyring = Keyring(hsm_token)
         self._active = self._keyring.active
-        self._seals = Seals(token, self._keyring)
+        self._seals = Seals(hsm_token, self._keyring)
         self._public = {
-            label: _public_key(token.public_point(label))
-            for label in token.labels()
+            label: _public_key(hsm_token.public_point(label))
+            for label in hsm_token.labels()
             if label.role.kind is KeyKind.EC_P256
         }
         self._by_kid = {key.kid: label for label, key in self._public.items()}
-        self._configs = ConfigReader(token.mac, now)
+        self._configs = ConfigReader(hsm_token.mac, now)
 
     def seal_pan(self, jwe: str, card: CardRef, other_ids: Sequence[str] = ()) -> SealedCard:
         """Take in a PAN: a JWE to our intake key."""
@@ -185,7 +185,7 @@ class Vault:
         """Draw the PIN as a PNG."""
         pan = self._seals.open_pan(sealed_pan, card)
         pin = self._seals.open_pin(sealed_pin, pan, card, counter)
-        return pin_image.render(pin, style, self._token.random)
+        return pin_image.render(pin, style, self._hsm_token.random)
 
     def digits_jwe(
         self,
@@ -224,7 +224,7 @@ class Vault:
 
     def seal_config(self, config: SealedConfig) -> SealedConfig:
         """Check *config* and return it with the active key label and its CMAC."""
-        sealed = with_cmac(config, self._active[KeyRole.CONFIG_MAC], self._token.mac)
+        sealed = with_cmac(config, self._active[KeyRole.CONFIG_MAC], self._hsm_token.mac)
         body = parse_body(sealed.kind, sealed.body)
         if isinstance(body, RecipientBody):
             recipient = body.key
@@ -237,7 +237,7 @@ class Vault:
         label = self._active[KeyRole.TOKEN_SIGN]
         signing_input = jws.signing_input(claims, self._public[label].kid, "at+jwt")
         digest = hashlib.sha256(signing_input).digest()
-        return jws.attach(signing_input, self._token.sign(label, digest))
+        return jws.attach(signing_input, self._hsm_token.sign(label, digest))
 
     def public_jwks(self, role: KeyRole) -> Mapping[str, list[dict[str, str]]]:
         """List the public keys of *role*, newest generation first."""
@@ -256,12 +256,14 @@ class Vault:
                 raise VaultUnavailable("the token's answer is wrong")
 
     def _answers(self, label: KeyLabel) -> bool:
-        token, block = self._token, self._token.random(HEARTBEAT_BYTES)
+        hsm_token, block = self._hsm_token, self._hsm_token.random(HEARTBEAT_BYTES)
         match label.role.usage:
             case Usage.MAC:
-                return token.mac(label, block) == token.mac(label, block)
+                return hsm_token.mac(label, block) == hsm_token.mac(label, block)
             case Usage.ENCRYPT:
-                return token.decrypt_block(label, token.encrypt_block(label, block)) == block
+                return (
+                    hsm_token.decrypt_block(label, hsm_token.encrypt_block(label, block)) == block
+                )
             case Usage.AGREE:
                 return self._reads_a_jwe(label, block)
             case Usage.SIGN:
@@ -272,7 +274,7 @@ class Vault:
     def _reads_a_jwe(self, label: KeyLabel, block: bytes) -> bool:
         ephemeral = ec.generate_private_key(ec.SECP256R1())
         text = jwe.encrypt(
-            block, self._public[label], ephemeral=ephemeral, random=self._token.random
+            block, self._public[label], ephemeral=ephemeral, random=self._hsm_token.random
         )
         try:
             return jwe.decrypt(jwe.parse(text), partial(self._agree, label.role)).reveal() == block
@@ -299,7 +301,7 @@ class Vault:
         label = self._by_kid.get(kid)
         if label is None or label.role is not role:
             raise JweError
-        return self._token.agree(label, point, other_info)
+        return self._hsm_token.agree(label, point, other_info)
 
     def _change(
         self,
@@ -312,7 +314,7 @@ class Vault:
         keep_pin: bool,
     ) -> SealedChange:
         """Make the verification values and seal everything for change *counter*."""
-        maker = Maker(self._token, self._keyring, card.issuer_id, rules.asked, rules.seccos)
+        maker = Maker(self._hsm_token, self._keyring, card.issuer_id, rules.asked, rules.seccos)
         values = maker.complete(taken.values, taken.pin, data, _changes_before(counter))
         sealed_pin = None
         if keep_pin and taken.pin is not None:
@@ -335,7 +337,7 @@ class Vault:
 
     def _encrypt(self, plaintext: bytes, recipient: EcPublicKey) -> str:
         ephemeral = ec.generate_private_key(ec.SECP256R1())
-        return jwe.encrypt(plaintext, recipient, ephemeral=ephemeral, random=self._token.random)
+        return jwe.encrypt(plaintext, recipient, ephemeral=ephemeral, random=self._hsm_token.random)
 
     def _rules(self, config: VaultConfig, issuer_id: str) -> "_Rules":
         read, find = self._configs.read, self._configs.find
@@ -350,7 +352,7 @@ class Vault:
     def _reader(self, rules: "_Rules", issuer_id: str) -> SeccosReader:
         if rules.seccos is None:
             raise TypeNotOffered
-        return SeccosReader(self._token, self._keyring, issuer_id, rules.seccos)
+        return SeccosReader(self._hsm_token, self._keyring, issuer_id, rules.seccos)
 
 
 @dataclass(frozen=True, slots=True)

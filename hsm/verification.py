@@ -25,10 +25,10 @@ from crypto.types import Pan, Pin
 from crypto.verification import ibm3624, pvv
 from hsm.config.verification import OffsetBody, PvvBody, VerificationBody
 from hsm.errors import ConfigRefused, CounterExhausted, ValueNotPossible
-from hsm.keyring import Keyring
-from hsm.keys import KeyKind, KeyRole
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.port import ValueKind
-from hsm.token import Token
 
 
 class Value(Secret[bytes]):
@@ -47,13 +47,13 @@ class Maker:
 
     def __init__(
         self,
-        token: Token,
+        hsm_token: HsmToken,
         keyring: Keyring,
         issuer_id: str,
         asked: VerificationBody,
         seccos: SeccosProfile | None,
     ) -> None:
-        self._token = token
+        self._hsm_token = hsm_token
         self._keyring = keyring
         self._issuer_id = issuer_id
         self._asked = asked
@@ -109,20 +109,20 @@ class Maker:
             raise CounterExhausted from None
         label = self._keyring.shared(KeyRole.PRW, self._issuer_id, generation, KeyKind.AES_256)
         size_bytes = profile.prw.random_bytes
-        random = self._token.random(size_bytes) if size_bytes else b""
-        made = prw.compute(pin, card, counter, random, profile, partial(self._token.mac, label))
+        random = self._hsm_token.random(size_bytes) if size_bytes else b""
+        made = prw.compute(pin, card, counter, random, profile, partial(self._hsm_token.mac, label))
         return prw_value(made, random, counter, "issuer", generation)
 
     def _pvv(self, pin: Pin, pan: Pan, body: PvvBody) -> Value:
         label = self._keyring.shared(KeyRole.PVK, self._issuer_id, body.key_generation)
-        made = pvv.compute(pin, pan, body.index, partial(self._token.tdes_encrypt, label))
+        made = pvv.compute(pin, pan, body.index, partial(self._hsm_token.tdes_encrypt, label))
         return Value.of(
             pvv=made.reveal(), keyIndex=body.key_index, keyGeneration=body.key_generation
         )
 
     def _offset(self, pin: Pin, pan: Pan, body: OffsetBody) -> Value:
         label = self._keyring.shared(KeyRole.PVK_3624, self._issuer_id, body.key_generation)
-        encrypt = partial(self._token.tdes_encrypt, label)
+        encrypt = partial(self._hsm_token.tdes_encrypt, label)
         made = ibm3624.offset(pin, pan, body.rule, body.decimalisation, encrypt)
         return Value.of(offset=made.reveal(), keyGeneration=body.key_generation)
 

@@ -11,10 +11,10 @@ import pytest
 from cms.persistence.migrate import upgrade
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm import ceremony
 from hsm.local import vault_over
-from hsm.pkcs11 import Pkcs11Token
-from hsm.settings import TokenSettings
+from hsm.pkcs11 import ceremony
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
 from tests.softoken import make_softoken
 
@@ -41,32 +41,32 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
 
 
 @pytest.fixture(scope="session")
-def token(softhsm: SoftHsm) -> Iterator[Pkcs11Token]:
+def hsm_token(softhsm: SoftHsm) -> Iterator[Pkcs11Token]:
     """The token with a key of each role.
 
     A process has one: opening it again, in this process, ends every handle of this one. A test
     that needs a token of its own uses another process.
     """
-    token = Pkcs11Token.open(TokenSettings(), writable=True)
-    list(ceremony.create(token, ceremony.read_roles(ROLES)))
-    yield token
-    token.close()
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
+    yield hsm_token
+    hsm_token.close()
 
 
 @pytest.fixture(scope="session")
-def second_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pkcs11Token]:
+def second_hsm_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pkcs11Token]:
     """A token of another module, with a key of each role."""
     settings = make_softoken(tmp_path_factory.mktemp("softoken"))
-    token = Pkcs11Token.open(settings, writable=True)
-    list(ceremony.create(token, ceremony.read_roles(ROLES)))
-    yield token
-    token.close()
+    hsm_token = Pkcs11Token.open(settings, writable=True)
+    list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
+    yield hsm_token
+    hsm_token.close()
 
 
 @pytest.fixture(scope="session")
-def vault(token: Pkcs11Token) -> Vault:
+def vault(hsm_token: Pkcs11Token) -> Vault:
     """The vault over that token."""
-    return vault_over(token)
+    return vault_over(hsm_token)
 
 
 @pytest.fixture(scope="session")

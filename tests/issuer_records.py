@@ -20,7 +20,7 @@ from cms.sandbox.partners.d1_client import encrypt, iso0_block
 from cms.services.credentials import HASHER
 from crypto.jose import base64url
 from hsm.config.body import canonical_body
-from hsm.keys import KeyRole
+from hsm.pkcs11.keys import KeyRole
 from hsm.port import CardRef, ConfigKind, SealedConfig
 from hsm.vault import Vault
 

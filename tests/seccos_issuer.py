@@ -13,7 +13,7 @@ from cms.sandbox.partners.d1_client import encrypt
 from cms.sandbox.partners.d1_seccos import MEMBERS, Card, Keys, Seccos
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
-from hsm.keys import KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.port import (
     CardFacts,
     CardRef,
@@ -68,12 +68,12 @@ class Watched(Vault):
 
 def watched_vault() -> Watched:
     """Open a vault over a software token that has the shared keys of every issuer here."""
-    token = SoftwareToken()
+    hsm_token = SoftwareToken()
     for issuer_id in ISSUER_IDS:
         for keys, kind in ((TDES_KEYS, KeyKind.TDES_2KEY), (AES_KEYS, KeyKind.AES_256)):
             for role, key in keys.items():
-                token.import_key(KeyLabel(role, 1, issuer_id), kind, Secret(key))
-    return Watched(token, lambda: datetime.now(UTC))
+                hsm_token.import_key(KeyLabel(role, 1, issuer_id), kind, Secret(key))
+    return Watched(hsm_token, lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Final
 
 from hsm.pkcs11.module import LockingLibrary
-from hsm.settings import TokenSettings
+from hsm.settings import HsmTokenSettings
 
 #: Found by the loader, as any library is; Debian's package is libnss3.
 MODULE: Final = Path("libsoftokn3.so")
 LABEL: Final = "pins"
 
 
-def make_softoken(directory: Path) -> TokenSettings:
+def make_softoken(directory: Path) -> HsmTokenSettings:
     """Make a database with a new user PIN in *directory*, which exists, and name the token."""
     pin_file = directory / "user-pin"
     pin_file.write_text(f"{secrets.token_hex(16)}\n")
@@ -20,7 +20,7 @@ def make_softoken(directory: Path) -> TokenSettings:
         f"configdir='sql:{directory}' certPrefix='' keyPrefix='' secmod='secmod.db' "
         f"dbTokenDescription='{LABEL}' flags="
     )
-    settings = TokenSettings(
+    settings = HsmTokenSettings(
         module=MODULE, module_parameters=parameters, token_label=LABEL, pin_file=pin_file
     )
     library = LockingLibrary(str(MODULE), parameters)

@@ -5,7 +5,3 @@ run during a call: the library is told to lock instead. A login belongs to the p
 with the session that made it: there is one session, kept open. Looking a key up costs more than
 using it: all keys are found once, at opening.
 """
-
-from hsm.pkcs11.token import Pkcs11Token
-
-__all__ = ["Pkcs11Token"]

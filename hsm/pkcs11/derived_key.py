@@ -8,7 +8,7 @@ from hsm.pkcs11.device_call import device_call
 
 
 class DerivedKey:
-    """A :class:`hsm.token.SessionKey`."""
+    """A :class:`hsm.pkcs11.hsm_token.SessionKey`."""
 
     def __init__(self, key: Any) -> None:  # noqa: ANN401 - the binding has no types
         self._key = key

@@ -11,7 +11,7 @@ from pkcs11 import _pkcs11 as binding
 
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
-from hsm.settings import TokenSettings
+from hsm.settings import HsmTokenSettings
 
 CKF_OS_LOCKING_OK: Final = 2
 CKR_OK: Final = 0
@@ -118,7 +118,7 @@ def functions(module: str) -> FunctionList:
 
 
 @contextmanager
-def one_at_a_time(settings: TokenSettings) -> Iterator[Secret[str]]:
+def one_at_a_time(settings: HsmTokenSettings) -> Iterator[Secret[str]]:
     """Yield the token PIN while no other process of this machine initialises the token.
 
     Processes that start together otherwise fail now and then inside SoftHSM. The lock is taken

@@ -6,7 +6,7 @@ from typing import Any, Final
 from pkcs11 import Attribute, KeyType
 from pkcs11.constants import DEFAULT
 
-from hsm.keys import KeyKind, KeyRole, Usage
+from hsm.pkcs11.keys import KeyKind, KeyRole, Usage
 
 #: What every secret and private key of ours must say of itself, beside its one usage.
 PROTECTION: Final[Mapping[Attribute, bool]] = {

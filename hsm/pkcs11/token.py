@@ -23,9 +23,9 @@ from crypto.errors import JwkError
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, KeyMissing, LoginRefused, VaultUnavailable
-from hsm.keys import KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.derived_key import DerivedKey
 from hsm.pkcs11.device_call import device_call
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.module import (
     CKR_OK,
     GcmParams,
@@ -45,7 +45,7 @@ from hsm.pkcs11.templates import (
     private_template,
     public_template,
 )
-from hsm.settings import TokenSettings
+from hsm.settings import HsmTokenSettings
 
 GCM_TAG_BITS: Final = 128
 CHECK_VALUE_BYTES: Final = 3
@@ -56,7 +56,7 @@ PIN_REFUSALS: Final = (PinExpired, PinIncorrect, PinInvalid, PinLenRange, PinLoc
 
 
 class Pkcs11Token:
-    """A :class:`hsm.token.Token` behind a PKCS#11 module.
+    """A :class:`hsm.pkcs11.hsm_token.Token` behind a PKCS#11 module.
 
     Open and use it on one thread of a process that is not forked afterwards.
     """
@@ -65,7 +65,7 @@ class Pkcs11Token:
         self,
         library: Any,  # noqa: ANN401 - the binding has no types
         session: Any,  # noqa: ANN401 - as above
-        settings: TokenSettings,
+        settings: HsmTokenSettings,
     ) -> None:
         self._library = library
         self._settings = settings
@@ -75,7 +75,7 @@ class Pkcs11Token:
         self._find_keys()
 
     @classmethod
-    def open(cls, settings: TokenSettings, *, writable: bool = False) -> Self:
+    def open(cls, settings: HsmTokenSettings, *, writable: bool = False) -> Self:
         """Initialise the module, log in and find every key.
 
         Raises:
@@ -85,8 +85,8 @@ class Pkcs11Token:
         with one_at_a_time(settings) as pin:
             try:
                 library = LockingLibrary(str(settings.module), settings.module_parameters)
-                token = library.get_token(token_label=settings.token_label)
-                session = token.open(rw=writable, user_pin=pin.reveal())
+                hsm_token = library.get_token(token_label=settings.token_label)
+                session = hsm_token.open(rw=writable, user_pin=pin.reveal())
                 return cls(library, session, settings)
             except PIN_REFUSALS:
                 raise LoginRefused("the token refused the PIN") from None

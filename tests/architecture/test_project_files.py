@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from cms.settings import Settings
 from crypto.seccos.profile import SeccosProfile
 from hsm.config.verification import VerificationBody
-from hsm.settings import TokenSettings
+from hsm.settings import HsmTokenSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -59,7 +59,7 @@ def test_both_locks_hold_the_same_versions() -> None:
 @pytest.mark.parametrize(
     "variable",
     [f"CMS_{name.upper()}" for name in Settings.model_fields]
-    + [f"HSM_{name.upper()}" for name in TokenSettings.model_fields],
+    + [f"HSM_{name.upper()}" for name in HsmTokenSettings.model_fields],
 )
 def test_every_setting_has_its_row(variable: str) -> None:
     assert f"`{variable}`" in (ROOT / "docs" / "settings.md").read_text()

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from hsm.keys import KeyLabel
-from hsm.pkcs11 import Pkcs11Token
-from hsm.token import Token
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keys import KeyLabel
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
 from tests.contracts.partner import (
     ISSUER_ID,
@@ -20,24 +20,24 @@ from tests.contracts.software_token import SoftwareToken
 
 
 @pytest.fixture(params=["software token", "SoftHSM2", "NSS softoken"], scope="module")
-def device(request: pytest.FixtureRequest) -> Iterator[Token]:
+def device(request: pytest.FixtureRequest) -> Iterator[HsmToken]:
     """Each token, without shared keys; what a module imports is gone after it."""
     if request.param == "software token":
         yield SoftwareToken()
         return
-    name = "token" if request.param == "SoftHSM2" else "second_token"
-    token: Pkcs11Token = request.getfixturevalue(name)
-    before = {*token.labels()}
-    yield token
-    for label in {*token.labels()} - before:
-        token._keys.pop(label).destroy()
+    name = "hsm_token" if request.param == "SoftHSM2" else "second_hsm_token"
+    hsm_token: Pkcs11Token = request.getfixturevalue(name)
+    before = {*hsm_token.labels()}
+    yield hsm_token
+    for label in {*hsm_token.labels()} - before:
+        hsm_token._keys.pop(label).destroy()
 
 
 Shared = tuple[Vault, Mapping[KeyLabel, bytes]]
 
 
 @pytest.fixture(scope="module")
-def shared(device: Token) -> Shared:
+def shared(device: HsmToken) -> Shared:
     """A vault, and the keys that were brought to its token before it was made."""
     keys = share_keys(device)
     return vault_with(device), keys

@@ -9,7 +9,7 @@ from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
 from cms.sandbox.partners.d1_client import decrypt, iso0_pin
-from hsm.keys import KeyRole
+from hsm.pkcs11.keys import KeyRole
 from hsm.port import (
     CardFacts,
     CardRef,

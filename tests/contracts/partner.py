@@ -14,12 +14,12 @@ from jwcrypto.jwk import JWK
 from cms.sandbox.partners.d1_client import decrypt
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
-from hsm import shared_keys
 from hsm.errors import PinRejected
-from hsm.keys import KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11 import shared_keys
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.shared_keys import ClearKey
 from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, SealedChange
-from hsm.shared_keys import ClearKey
-from hsm.token import Token
 from hsm.vault import Vault
 from tests.contracts.issuer import PIN, Issuer, block, open_issuer
 from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
@@ -165,7 +165,7 @@ class Partner:
         return content
 
 
-def share_keys(token: Token) -> Mapping[KeyLabel, bytes]:
+def share_keys(hsm_token: HsmToken) -> Mapping[KeyLabel, bytes]:
     """Import keys for two issuers, one of which only checks MACs, and return all of them."""
     shared: dict[KeyLabel, bytes] = {}
     for issuer_id, roles in ((ISSUER_ID, [*KEYS]), (MAC_ONLY_ID, [KeyRole.SECCOS_MAC])):
@@ -173,7 +173,7 @@ def share_keys(token: Token) -> Mapping[KeyLabel, bytes]:
             for kind in KEYS[role]:
                 key = os.urandom(shared_keys.KEY_BYTES[kind])
                 clear = ClearKey(kind, Secret(key))
-                shared[shared_keys.store(token, role, issuer_id, clear)] = key
+                shared[shared_keys.store(hsm_token, role, issuer_id, clear)] = key
     return shared
 
 
@@ -186,6 +186,6 @@ def open_partner(vault: Vault, keys: Mapping[KeyLabel, bytes], issuer_id: str) -
     return Partner(issuer, keys, host_key, profile({})).with_profile({})
 
 
-def vault_with(token: Token) -> Vault:
+def vault_with(hsm_token: HsmToken) -> Vault:
     """Make a vault over a token to which the keys were brought before."""
-    return Vault(token, lambda: datetime.now(UTC))
+    return Vault(hsm_token, lambda: datetime.now(UTC))

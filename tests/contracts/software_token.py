@@ -20,14 +20,14 @@ from crypto import emv
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, KeyMissing
-from hsm.keys import OWN_ROLES, KeyKind, KeyLabel
+from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel
 from tests.crypto.ciphers import tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 
 AES_BYTES = 32
 
 
 class SoftwareSessionKey:
-    """A :class:`hsm.token.SessionKey`."""
+    """A :class:`hsm.pkcs11.hsm_token.SessionKey`."""
 
     def __init__(self, key: bytes) -> None:
         self.encrypt = tdes_ecb(key)
@@ -37,9 +37,9 @@ class SoftwareSessionKey:
 
 
 class SoftwareToken:
-    """A :class:`hsm.token.Token` with a key of each role, or with the keys that are named.
+    """A :class:`hsm.pkcs11.hsm_token.HsmToken` in memory, with the keys that *labels* names.
 
-    It has the keys of the service's own roles; shared ones are imported.
+    Without *labels* it has the first generation of each role of our own; shared keys are imported.
     """
 
     def __init__(self, labels: Sequence[KeyLabel] | None = None) -> None:

@@ -21,7 +21,7 @@ from hsm.errors import (
     ValueNotPossible,
     WeakPinRefused,
 )
-from hsm.keys import OWN_ROLES, KeyKind, KeyRole
+from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyRole
 from hsm.port import (
     CardFacts,
     CardRef,

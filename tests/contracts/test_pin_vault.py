@@ -28,8 +28,8 @@ from hsm.errors import (
     VaultUnavailable,
     WeakPinRefused,
 )
-from hsm.keys import OWN_ROLES, KeyKind, KeyRole
 from hsm.local import vault_over
+from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyRole
 from hsm.port import CardRef, ConfigKind, PinBlockType, PinVault, SealedConfig, SealedPan, SealedPin
 from hsm.vault import Vault
 from tests.contracts.edits import EDITS, Edit, every_change, flip
@@ -61,7 +61,7 @@ def vault(request: pytest.FixtureRequest) -> PinVault:
     """Each implementation, with a key of every role and no other."""
     if request.param == "software token":
         return Vault(SoftwareToken(), lambda: datetime.now(UTC))
-    name = "token" if request.param == "SoftHSM2" else "second_token"
+    name = "hsm_token" if request.param == "SoftHSM2" else "second_hsm_token"
     return vault_over(request.getfixturevalue(name))
 
 
@@ -632,11 +632,11 @@ def test_a_configuration_that_is_never_valid_is_not_sealed(
 def test_an_access_token_verifies_with_the_published_key(vault: PinVault) -> None:
     claims = {"iss": "https://pins.test", "exp": 2**31, "cnf": {"x5t#S256": "abc"}}
     jwks = vault.public_jwks(KeyRole.TOKEN_SIGN)["keys"]
-    token = JWS.from_jose_token(vault.sign_token(claims))
-    token.allowed_algs = ["ES256"]
-    token.verify(JWK(**jwks[0]))
-    assert json.loads(token.payload) == claims
-    assert token.jose_header == {"alg": "ES256", "typ": "at+jwt", "kid": jwks[0]["kid"]}
+    hsm_token = JWS.from_jose_token(vault.sign_token(claims))
+    hsm_token.allowed_algs = ["ES256"]
+    hsm_token.verify(JWK(**jwks[0]))
+    assert json.loads(hsm_token.payload) == claims
+    assert hsm_token.jose_header == {"alg": "ES256", "typ": "at+jwt", "kid": jwks[0]["kid"]}
 
 
 @pytest.mark.parametrize("role", EC_ROLES)

@@ -19,7 +19,7 @@ from hsm.errors import (
     WeakPinRefused,
     WrongPinData,
 )
-from hsm.keys import KeyLabel, KeyRole
+from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import CardRef, ConfigKind, PinBlockType, ValueKind
 from tests.contracts.conftest import Shared
 from tests.contracts.edits import EDITS, Edit
@@ -508,9 +508,9 @@ class NotingToken(SoftwareToken):
 
 @pytest.mark.parametrize("body", [{}, MAC_OVER_CARD, {"pin_block": {"selfenc": "append"}}], ids=str)
 def test_every_wrong_payload_costs_the_token_the_same(body: Body) -> None:
-    token = NotingToken()
-    keys = share_keys(token)
-    partner = open_partner(vault_with(token), keys, ISSUER_ID).with_profile(body)
+    hsm_token = NotingToken()
+    keys = share_keys(hsm_token)
+    partner = open_partner(vault_with(hsm_token), keys, ISSUER_ID).with_profile(body)
     writer = partner.writer()
     sent = writer.payload(PIN)
     junk = "00" * (len(str(sent[BLOCK])) // 2)
@@ -528,9 +528,9 @@ def test_every_wrong_payload_costs_the_token_the_same(body: Body) -> None:
     partner.send(sent)
     uses = []
     for payload in wrong:
-        token.used.clear()
+        hsm_token.used.clear()
         partner.refusal(payload)
-        uses.append([label for label in token.used if label.role.per_issuer])
+        uses.append([label for label in hsm_token.used if label.role.per_issuer])
     roles = {label.role for label in uses[0]}
     assert roles == {
         KeyRole.SECCOS_PIN, KeyRole.SECCOS_PRW, KeyRole.SECCOS_MAC, KeyRole.SECCOS_MAC_LEFT,

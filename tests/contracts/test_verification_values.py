@@ -18,7 +18,7 @@ from hsm.errors import (
     SealBroken,
     ValueNotPossible,
 )
-from hsm.keys import OWN_ROLES, KeyKind, KeyRole
+from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyRole
 from hsm.port import CardRef, ConfigKind, PinVault, SealedChange, SealedValue, ValueKind
 from hsm.vault import Vault
 from tests.contracts.conftest import Shared

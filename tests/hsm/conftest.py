@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm.pkcs11 import Pkcs11Token
-from hsm.token import Token
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.token import Pkcs11Token
 from tests.contracts.software_token import SoftwareToken
 
 
@@ -20,18 +20,18 @@ def own_softhsm(tmp_path: Path) -> SoftHsm:
 
 
 @pytest.fixture
-def emptied(token: Pkcs11Token) -> Iterator[Pkcs11Token]:
+def emptied(hsm_token: Pkcs11Token) -> Iterator[Pkcs11Token]:
     """The token of this process; what a test imports is gone after it."""
-    before = {*token.labels()}
-    yield token
-    for label in {*token.labels()} - before:
-        token._keys.pop(label).destroy()
+    before = {*hsm_token.labels()}
+    yield hsm_token
+    for label in {*hsm_token.labels()} - before:
+        hsm_token._keys.pop(label).destroy()
 
 
 @pytest.fixture(params=["SoftHSM", "software"])
-def any_token(request: pytest.FixtureRequest) -> Token:
+def any_hsm_token(request: pytest.FixtureRequest) -> HsmToken:
     """A token of each kind, without shared keys."""
     if request.param == "software":
         return SoftwareToken()
-    token: Pkcs11Token = request.getfixturevalue("emptied")
-    return token
+    hsm_token: Pkcs11Token = request.getfixturevalue("emptied")
+    return hsm_token

@@ -15,10 +15,10 @@ from jwcrypto.jwk import JWK
 
 from cms.sandbox.machine.softhsm import SoftHsm
 from crypto import kcv
-from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
-from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
+from hsm.pkcs11.token import Pkcs11Token
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
-from tests.hsm.scenes import FIRST, ROOT, environment
+from tests.hsm.own_process import FIRST, ROOT, environment
 
 ROLES = str(ROOT / "hsm" / "roles.toml")
 LABELS = sorted(map(str, FIRST))
@@ -140,11 +140,13 @@ def test_check_names_the_roles_without_a_key(nobody: Operator) -> None:
     assert done.stderr.splitlines() == [f"missing: {role}" for role in OWN_ROLES]
 
 
-def test_check_values_are_those_that_the_cipher_gives(softhsm: SoftHsm, token: Pkcs11Token) -> None:
+def test_check_values_are_those_that_the_cipher_gives(
+    softhsm: SoftHsm, hsm_token: Pkcs11Token
+) -> None:
     printed = fingerprints(Operator(softhsm).run("list").stdout)
     for label in FIRST:
         if label.role.usage is Usage.ENCRYPT:
-            enciphered = token.encrypt_block(label, bytes(16))
+            enciphered = hsm_token.encrypt_block(label, bytes(16))
             assert printed[str(label)] == enciphered[:3].hex().upper()
 
 

@@ -16,7 +16,7 @@ from hsm.config.policy import PolicyBody
 from hsm.config.sealing import ConfigReader, with_cmac
 from hsm.config.wire import WireProfile
 from hsm.errors import ConfigRefused
-from hsm.keys import KeyLabel, KeyRole
+from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import ConfigKind, PinBlockType, SealedConfig
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import VALID_FROM, VALID_UNTIL, config
@@ -382,7 +382,7 @@ SECCOS_DEFAULTS = {
 
 
 @pytest.fixture(scope="module")
-def token() -> SoftwareToken:
+def hsm_token() -> SoftwareToken:
     return SoftwareToken()
 
 
@@ -396,17 +396,17 @@ def token() -> SoftwareToken:
     ],
 )
 def test_every_default_is_written_out_when_a_configuration_is_sealed(
-    token: SoftwareToken, kind: ConfigKind, defaults: Mapping[str, object]
+    hsm_token: SoftwareToken, kind: ConfigKind, defaults: Mapping[str, object]
 ) -> None:
-    sealed = with_cmac(config(ISSUER_ID, kind, {}), LABEL, token.mac)
+    sealed = with_cmac(config(ISSUER_ID, kind, {}), LABEL, hsm_token.mac)
     assert json.loads(sealed.body) == defaults
 
 
 def test_the_defaults_of_the_values_that_are_asked_for_are_written_out_too(
-    token: SoftwareToken,
+    hsm_token: SoftwareToken,
 ) -> None:
     body = {"pvv": {"key_index": 6}, "offset_3624": {"table": TABLE}}
-    sealed = with_cmac(config(ISSUER_ID, ConfigKind.VERIFICATION, body), LABEL, token.mac)
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.VERIFICATION, body), LABEL, hsm_token.mac)
     written = json.loads(sealed.body)
     assert written["pvv"] == {"key_index": 6, "key_generation": 1}
     assert written["offset_3624"] == {
@@ -418,18 +418,18 @@ def test_the_defaults_of_the_values_that_are_asked_for_are_written_out_too(
     }
 
 
-def test_a_recipient_is_sealed_with_every_member_it_came_with(token: SoftwareToken) -> None:
+def test_a_recipient_is_sealed_with_every_member_it_came_with(hsm_token: SoftwareToken) -> None:
     jwk = json.loads(JWK.generate(kty="EC", crv="P-256", kid="d1", use="enc").export_public())
     body = {"jwk": {**jwk, "x5t": "abc"}}
-    sealed = with_cmac(config(ISSUER_ID, ConfigKind.RECIPIENT, body), LABEL, token.mac)
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.RECIPIENT, body), LABEL, hsm_token.mac)
     assert json.loads(sealed.body) == body
 
 
-def test_the_same_settings_are_sealed_as_the_same_bytes(token: SoftwareToken) -> None:
+def test_the_same_settings_are_sealed_as_the_same_bytes(hsm_token: SoftwareToken) -> None:
     first = {"length_max": 6, "length_min": 4}
     second = {"length_min": 4, "refuse_runs": True, "length_max": 6}
     one, other = (
-        with_cmac(config(ISSUER_ID, ConfigKind.POLICY, body), LABEL, token.mac)
+        with_cmac(config(ISSUER_ID, ConfigKind.POLICY, body), LABEL, hsm_token.mac)
         for body in (first, second)
     )
     assert one == other
@@ -444,13 +444,13 @@ def test_a_page_takes_the_shortest_length_only_unless_the_issuer_sets_more() -> 
 
 
 def test_a_policy_from_before_it_knew_of_pages_is_read_with_their_defaults(
-    token: SoftwareToken,
+    hsm_token: SoftwareToken,
 ) -> None:
     today = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}), LABEL, lambda _, data: data)
     body = b'{"length_max":8,"length_min":5,"refuse_repeated":true,"refuse_runs":true}'
     mac_input = today.cmac.removesuffix(today.body)[:-4] + len(body).to_bytes(4) + body
-    old = replace(today, body=body, cmac=token.mac(LABEL, mac_input))
-    policy = read(ConfigReader(token.mac, Clock()), old)
+    old = replace(today, body=body, cmac=hsm_token.mac(LABEL, mac_input))
+    policy = read(ConfigReader(hsm_token.mac, Clock()), old)
     assert (policy.page_length_max, policy.text_reveal) == (5, False)
 
 
@@ -475,9 +475,9 @@ def test_the_cmac_covers_every_field() -> None:
 
 
 @pytest.mark.parametrize("version", [0, -1])
-def test_versions_count_from_1(token: SoftwareToken, version: int) -> None:
+def test_versions_count_from_1(hsm_token: SoftwareToken, version: int) -> None:
     with pytest.raises(ConfigRefused, match="version"):
-        with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}, version), LABEL, token.mac)
+        with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}, version), LABEL, hsm_token.mac)
 
 
 # Reading
@@ -497,16 +497,20 @@ def read(reader: ConfigReader, sealed: SealedConfig) -> PolicyBody:
     return reader.read(ConfigKind.POLICY, PolicyBody, {ConfigKind.POLICY: sealed}, ISSUER_ID)
 
 
-def test_a_configuration_is_verified_once_and_its_dates_every_time(token: SoftwareToken) -> None:
+def test_a_configuration_is_verified_once_and_its_dates_every_time(
+    hsm_token: SoftwareToken,
+) -> None:
     macs: list[KeyLabel] = []
 
     def mac(label: KeyLabel, data: bytes) -> bytes:
         macs.append(label)
-        return token.mac(label, data)
+        return hsm_token.mac(label, data)
 
     clock = Clock()
     reader = ConfigReader(mac, clock)
-    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, token.mac)
+    sealed = with_cmac(
+        config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, hsm_token.mac
+    )
     second = timedelta(seconds=1)
     for clock.now in (VALID_FROM, VALID_FROM + second, VALID_UNTIL - second):
         assert read(reader, sealed).length_max == 6
@@ -519,8 +523,8 @@ def test_a_configuration_is_verified_once_and_its_dates_every_time(token: Softwa
     assert macs == [LABEL]
 
 
-def test_dates_mean_the_same_in_every_zone(token: SoftwareToken) -> None:
-    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}), LABEL, token.mac)
+def test_dates_mean_the_same_in_every_zone(hsm_token: SoftwareToken) -> None:
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}), LABEL, hsm_token.mac)
     east = timezone(timedelta(hours=9))
     # A database session may give its own zone back.
     moved = SealedConfig(
@@ -533,34 +537,38 @@ def test_dates_mean_the_same_in_every_zone(token: SoftwareToken) -> None:
         sealed.body,
         sealed.cmac,
     )
-    assert read(ConfigReader(token.mac, Clock()), moved) == PolicyBody()
+    assert read(ConfigReader(hsm_token.mac, Clock()), moved) == PolicyBody()
 
 
 @pytest.mark.parametrize("role", [KeyRole.PIN_MAC, KeyRole.PAN_MAC, KeyRole.PIN])
-def test_a_right_cmac_of_another_key_does_not_count(token: SoftwareToken, role: KeyRole) -> None:
-    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}), KeyLabel(role, 1), token.mac)
+def test_a_right_cmac_of_another_key_does_not_count(
+    hsm_token: SoftwareToken, role: KeyRole
+) -> None:
+    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {}), KeyLabel(role, 1), hsm_token.mac)
     with pytest.raises(ConfigRefused, match="not sealed"):
-        read(ConfigReader(token.mac, Clock()), sealed)
+        read(ConfigReader(hsm_token.mac, Clock()), sealed)
 
 
-def test_a_configuration_that_was_refused_once_is_refused_again(token: SoftwareToken) -> None:
-    reader = ConfigReader(token.mac, Clock())
+def test_a_configuration_that_was_refused_once_is_refused_again(hsm_token: SoftwareToken) -> None:
+    reader = ConfigReader(hsm_token.mac, Clock())
     unsealed = config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 12})
     for _ in range(2):
         with pytest.raises(ConfigRefused, match="not sealed"):
             read(reader, unsealed)
 
 
-def test_what_an_issuer_need_not_have_is_found_or_not(token: SoftwareToken) -> None:
-    reader = ConfigReader(token.mac, Clock())
-    sealed = with_cmac(config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, token.mac)
+def test_what_an_issuer_need_not_have_is_found_or_not(hsm_token: SoftwareToken) -> None:
+    reader = ConfigReader(hsm_token.mac, Clock())
+    sealed = with_cmac(
+        config(ISSUER_ID, ConfigKind.POLICY, {"length_max": 6}), LABEL, hsm_token.mac
+    )
     assert reader.find(ConfigKind.POLICY, PolicyBody, {}, ISSUER_ID) is None
     found = reader.find(ConfigKind.POLICY, PolicyBody, {ConfigKind.POLICY: sealed}, ISSUER_ID)
     assert found == PolicyBody(length_max=6)
 
 
-def test_what_is_there_and_is_refused_does_not_pass_for_missing(token: SoftwareToken) -> None:
-    reader = ConfigReader(token.mac, Clock())
+def test_what_is_there_and_is_refused_does_not_pass_for_missing(hsm_token: SoftwareToken) -> None:
+    reader = ConfigReader(hsm_token.mac, Clock())
     unsealed = {ConfigKind.POLICY: config(ISSUER_ID, ConfigKind.POLICY, {})}
     with pytest.raises(ConfigRefused, match="not sealed"):
         reader.find(ConfigKind.POLICY, PolicyBody, unsealed, ISSUER_ID)

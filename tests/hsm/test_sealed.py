@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm.errors import SealBroken
-from hsm.keys import KeyLabel, KeyRole
+from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
 from hsm.port import CardRef, ValueKind
 from hsm.sealed import (
-    MAC_ROLES,
     Envelope,
     length_prefixed,
     pack,

@@ -10,13 +10,13 @@ import psec
 import pytest
 
 from crypto.secret import Secret
-from hsm import shared_keys
 from hsm.errors import NotGenuine, WrongPinData
-from hsm.keyring import Keyring
-from hsm.keys import KeyKind, KeyRole
+from hsm.pkcs11 import shared_keys
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import KeyKind, KeyRole
+from hsm.pkcs11.shared_keys import ClearKey
 from hsm.seccos import SeccosReader
-from hsm.shared_keys import ClearKey
-from hsm.token import Token
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
 from tests.crypto.seccos.profiles import profile
@@ -48,13 +48,15 @@ PIN_KEYS: Final[dict[str, Marks]] = {
 }
 
 
-def brought(token: Token, marks: Marks) -> bytes:
+def brought(hsm_token: HsmToken, marks: Marks) -> bytes:
     """Let D1 make a key and wrap it, and the issuer import it."""
     role, algorithm, usage, mode = marks
     key = os.urandom(32 if algorithm == "A" else 16)
     header = psec.tr31.Header("D", usage, algorithm, mode, "00", "N")
     text = psec.tr31.wrap(KBPK, header, key)
-    shared_keys.store(token, role, ISSUER, shared_keys.open_block(token, role, ISSUER, text))
+    shared_keys.store(
+        hsm_token, role, ISSUER, shared_keys.open_block(hsm_token, role, ISSUER, text)
+    )
     return key
 
 
@@ -62,12 +64,12 @@ def brought(token: Token, marks: Marks) -> bytes:
 @pytest.mark.parametrize("mac_keys", MAC_KEYS, ids=" ".join)
 @pytest.mark.parametrize("prw_keys", PRW_KEYS)
 def test_what_d1_computes_is_taken_and_nothing_else(
-    any_token: Token, prw_keys: str, mac_keys: tuple[str, str], pin_keys: str
+    any_hsm_token: HsmToken, prw_keys: str, mac_keys: tuple[str, str], pin_keys: str
 ) -> None:
     protection = ClearKey(KeyKind.AES_256, Secret(KBPK))
-    shared_keys.store(any_token, KeyRole.BLOCK_PROTECTION, ISSUER, protection)
+    shared_keys.store(any_hsm_token, KeyRole.BLOCK_PROTECTION, ISSUER, protection)
     marks = (PIN_KEYS[pin_keys], PRW_KEYS[prw_keys], MAC_KEYS[mac_keys])
-    keys = SharedKeys(*(brought(any_token, one) for one in marks))
+    keys = SharedKeys(*(brought(any_hsm_token, one) for one in marks))
     settings = profile(
         {
             "pin_block": {"session_key": pin_keys},
@@ -75,7 +77,7 @@ def test_what_d1_computes_is_taken_and_nothing_else(
             "mac": {"alg": mac_keys[0], "session_key": mac_keys[1]},
         }
     )
-    reader = SeccosReader(any_token, Keyring(any_token), ISSUER, settings)
+    reader = SeccosReader(any_hsm_token, Keyring(any_hsm_token), ISSUER, settings)
     members = Writer(settings, keys, CARD, COUNTER, os.urandom).payload(PIN)
     names = settings.payload
 

@@ -9,7 +9,7 @@ import pytest
 from crypto.jose import base64url
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
-from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
 from hsm.port import ValueKind
 from hsm.vault import Vault
 from tests.contracts.issuer import PIN, block, open_issuer
@@ -19,8 +19,8 @@ from tests.contracts.software_token import SoftwareToken
 FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
 
 
-def vault_over(token: SoftwareToken) -> Vault:
-    return Vault(token, lambda: datetime(2026, 11, 23, tzinfo=UTC))
+def vault_over(hsm_token: SoftwareToken) -> Vault:
+    return Vault(hsm_token, lambda: datetime(2026, 11, 23, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
@@ -30,11 +30,11 @@ def test_no_vault_without_a_key_of_each_role(role: KeyRole) -> None:
 
 
 def test_shared_keys_are_no_part_of_what_every_vault_needs() -> None:
-    token = SoftwareToken()
+    hsm_token = SoftwareToken()
     key = Secret(os.urandom(16))
     for role in SHARED_ROLES:
-        token.import_key(KeyLabel(role, 1, "testbank01"), KeyKind.TDES_2KEY, key)
-    issuer = open_issuer(vault_over(token))
+        hsm_token.import_key(KeyLabel(role, 1, "testbank01"), KeyKind.TDES_2KEY, key)
+    issuer = open_issuer(vault_over(hsm_token))
     sealed_pan = issuer.seal_pan()
     assert issuer.pin(issuer.set_pin(PIN, sealed_pan), sealed_pan) == PIN
     issuer.vault.health()
@@ -47,8 +47,8 @@ def test_no_vault_while_a_sealing_key_is_newer_than_its_mac_key(role: KeyRole) -
 
 
 def test_a_mac_key_waits_for_the_sealing_key_of_its_generation() -> None:
-    token = SoftwareToken([*FIRST, KeyLabel(KeyRole.PIN_MAC, 2)])
-    issuer = open_issuer(vault_over(token))
+    hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.PIN_MAC, 2)])
+    issuer = open_issuer(vault_over(hsm_token))
     sealed_pan = issuer.seal_pan()
     sealed_pin = issuer.set_pin(PIN, sealed_pan)
     assert b"pin.g1" in bytes(sealed_pin)
@@ -56,16 +56,16 @@ def test_a_mac_key_waits_for_the_sealing_key_of_its_generation() -> None:
 
 
 def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_open() -> None:
-    token = SoftwareToken()
-    before = open_issuer(vault_over(token))
+    hsm_token = SoftwareToken()
+    before = open_issuer(vault_over(hsm_token))
     old_pan = before.seal_pan()
     old_pin = before.set_pin(PIN, old_pan)
     old_jwe = before.pin_jwe({"pinBlock": block(PIN)})
     for generation in (2, 10):
         for role in OWN_ROLES:
-            token.generate(KeyLabel(role, generation))
+            hsm_token.generate(KeyLabel(role, generation))
 
-    after = open_issuer(vault_over(token))
+    after = open_issuer(vault_over(hsm_token))
     new_pan = after.seal_pan()
     new_pin = after.set_pin(PIN, new_pan)
     assert b"pan.g10" in bytes(new_pan)
@@ -78,33 +78,33 @@ def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_o
 
 
 def test_values_are_sealed_under_the_highest_generation_and_old_ones_still_open() -> None:
-    token = SoftwareToken()
-    keys = share_keys(token)
-    before = open_partner(vault_over(token), keys, ISSUER_ID).asking(pvv={"key_index": 1})
+    hsm_token = SoftwareToken()
+    keys = share_keys(hsm_token)
+    before = open_partner(vault_over(hsm_token), keys, ISSUER_ID).asking(pvv={"key_index": 1})
     old = before.set_iso0()
     for role in (KeyRole.VALUES, KeyRole.VALUES_MAC):
-        token.generate(KeyLabel(role, 10))
+        hsm_token.generate(KeyLabel(role, 10))
 
-    after = replace(before, issuer=replace(before.issuer, vault=vault_over(token)))
+    after = replace(before, issuer=replace(before.issuer, vault=vault_over(hsm_token)))
     new = after.set_iso0()
     assert b"values.g10" in bytes(new.values[ValueKind.PVV])
     assert after.exported(old) == after.exported(new)
 
 
 def test_public_keys_of_all_generations_are_listed_the_newest_first() -> None:
-    token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 10), KeyLabel(KeyRole.D1, 2)])
-    keys = vault_over(token).public_jwks(KeyRole.D1)["keys"]
-    points = [token.public_point(KeyLabel(KeyRole.D1, number)) for number in (10, 2, 1)]
+    hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 10), KeyLabel(KeyRole.D1, 2)])
+    keys = vault_over(hsm_token).public_jwks(KeyRole.D1)["keys"]
+    points = [hsm_token.public_point(KeyLabel(KeyRole.D1, number)) for number in (10, 2, 1)]
     assert [key["x"] for key in keys] == [base64url.encode(point.x) for point in points]
 
 
 @pytest.mark.parametrize("label", FIRST, ids=str)
 def test_health_fails_when_any_key_is_gone(label: KeyLabel) -> None:
-    token = SoftwareToken()
-    vault = vault_over(token)
+    hsm_token = SoftwareToken()
+    vault = vault_over(hsm_token)
     vault.health()
-    token.secrets.pop(label, None)
-    token.private.pop(label, None)
+    hsm_token.secrets.pop(label, None)
+    hsm_token.private.pop(label, None)
     with pytest.raises(VaultUnavailable):
         vault.health()
 
@@ -113,9 +113,9 @@ def test_health_fails_when_any_key_is_gone(label: KeyLabel) -> None:
 def test_health_fails_when_the_token_answers_wrongly(
     verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = SoftwareToken()
-    vault = vault_over(token)
+    hsm_token = SoftwareToken()
+    vault = vault_over(hsm_token)
     sizes = {"agree": 32, "sign": 64}
-    monkeypatch.setattr(token, verb, lambda *_: os.urandom(sizes.get(verb, 16)))
+    monkeypatch.setattr(hsm_token, verb, lambda *_: os.urandom(sizes.get(verb, 16)))
     with pytest.raises(VaultUnavailable, match="the token's answer is wrong"):
         vault.health()

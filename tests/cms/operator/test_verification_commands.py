@@ -12,7 +12,7 @@ import pytest
 
 from cms.operator import commands
 from cms.sandbox.partners.d1_client import decrypt
-from hsm.keys import KeyRole
+from hsm.pkcs11.keys import KeyRole
 from hsm.port import PinBlockType
 from tests.cms.operator.test_command_line import Answer, Operator, run_module
 from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope

@@ -16,7 +16,7 @@ from cms.domain.errors import Unauthorized
 from cms.services.d1.access import Access, read_certificate
 from cms.services.directory import Directory
 from crypto.jose import base64url
-from hsm.keys import KeyRole
+from hsm.pkcs11.keys import KeyRole
 from hsm.vault import Vault
 from tests.cms.faces.d1.access_tokens import access_token, claims
 from tests.cms.faces.d1_face import D1Face, refusal
@@ -96,7 +96,7 @@ async def resigned_by_us(d1_face: D1Face, header: Mapping[str, object]) -> str:
     value = digest.finalize()
 
     def sign(vault: Vault) -> bytes:
-        return vault._token.sign(vault._active[KeyRole.TOKEN_SIGN], value)
+        return vault._hsm_token.sign(vault._active[KeyRole.TOKEN_SIGN], value)
 
     return f"{signing_input}.{base64url.encode(await d1_face.in_vault(sign))}"
 

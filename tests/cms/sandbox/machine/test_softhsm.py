@@ -8,7 +8,7 @@ import pytest
 from cms.sandbox import demo
 from cms.sandbox.machine import softhsm
 from cms.sandbox.machine.softhsm import SoftHsm, SoftHsmError
-from hsm.settings import TokenSettings
+from hsm.settings import HsmTokenSettings
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_token_that_is_there_stays_as_it_is(made: SoftHsm) -> None:
 def test_the_environment_names_the_token(made: SoftHsm, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
-    settings = TokenSettings()
+    settings = HsmTokenSettings()
     assert settings.module.exists()
     assert settings.pin_file.read_text().strip() == pins(made)[1]
     shown = subprocess.run(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
-from hsm.keys import KeyKind, KeyLabel
+from hsm.pkcs11.keys import KeyKind, KeyLabel
 
 
 class SessionKey(Protocol):
@@ -34,7 +34,7 @@ class SessionKey(Protocol):
         ...
 
 
-class Token(Protocol):
+class HsmToken(Protocol):
     """A PKCS#11 token, or anything that can do the same. Used from one thread only."""
 
     def labels(self) -> Sequence[KeyLabel]:

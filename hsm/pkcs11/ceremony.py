@@ -9,8 +9,8 @@ from pathlib import Path
 from crypto import kcv
 from crypto.jose.jwk import thumbprint
 from hsm.errors import CeremonyError
-from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
-from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.token import Pkcs11Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,39 +46,39 @@ def read_roles(path: Path) -> Sequence[KeyLabel]:
     return labels
 
 
-def create(token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport]:
+def create(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport]:
     """Make each key that the token lacks, and report every key of *labels*."""
     # Two ceremonies at once would make two keys of one label, and no vault opens on those.
-    with token.alone():
+    with hsm_token.alone():
         for label in labels:
-            if label not in token.labels():
-                token.generate(label)
-            yield report(token, label)
+            if label not in hsm_token.labels():
+                hsm_token.generate(label)
+            yield report(hsm_token, label)
 
 
-def report(token: Pkcs11Token, label: KeyLabel) -> KeyReport:
+def report(hsm_token: Pkcs11Token, label: KeyLabel) -> KeyReport:
     """Describe a key and say whether its attributes are those of its role."""
-    kind = token.kind(label)
-    read, expected = token.attributes(label), token.expected_attributes(label)
+    kind = hsm_token.kind(label)
+    read, expected = hsm_token.attributes(label), hsm_token.expected_attributes(label)
     unknown = expected.keys() - read.keys()
     as_expected = read == expected and kind in label.role.kinds
     return KeyReport(
-        label, kind, _fingerprint(token, label, kind), as_expected, tuple(sorted(unknown))
+        label, kind, _fingerprint(hsm_token, label, kind), as_expected, tuple(sorted(unknown))
     )
 
 
-def _fingerprint(token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
+def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
     if kind is KeyKind.EC_P256:
-        point = token.public_point(label)
+        point = hsm_token.public_point(label)
         return thumbprint(point.x, point.y)
     role = label.role
     if kind is KeyKind.AES_256 and role.per_issuer and role.usage is Usage.MAC:
         # The check value of an AES key on a token is not its KCV; that of a TDES key is.
-        return kcv.aes(partial(token.mac, label)).hex().upper()
-    return token.check_value(label).hex().upper() or "-"
+        return kcv.aes(partial(hsm_token.mac, label)).hex().upper()
+    return hsm_token.check_value(label).hex().upper() or "-"
 
 
-def missing(token: Pkcs11Token) -> Sequence[KeyRole]:
+def missing(hsm_token: Pkcs11Token) -> Sequence[KeyRole]:
     """List the roles that have no key; a deployment need not have shared ones."""
-    present = {label.role for label in token.labels()}
+    present = {label.role for label in hsm_token.labels()}
     return [role for role in OWN_ROLES if role not in present]

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hsm.errors import ConfigRefused, KeyMissing, VaultUnavailable
-from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole
-from hsm.sealed import MAC_ROLES
-from hsm.token import Token
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
 
 
 class Keyring:
@@ -16,10 +15,10 @@ class Keyring:
         VaultUnavailable: at construction, when a role of our own has no key.
     """
 
-    def __init__(self, token: Token) -> None:
-        labels = token.labels()
+    def __init__(self, hsm_token: HsmToken) -> None:
+        labels = hsm_token.labels()
         self.active: Final[Mapping[KeyRole, KeyLabel]] = _active(labels)
-        self._shared = {label: token.kind(label) for label in labels if label.role.per_issuer}
+        self._shared = {label: hsm_token.kind(label) for label in labels if label.role.per_issuer}
 
     def shared(
         self,

@@ -7,16 +7,16 @@ import sys
 import pytest
 from pkcs11 import Attribute
 
-from hsm import ceremony
-from hsm.keys import OWN_ROLES, KeyLabel, KeyRole, Usage
-from hsm.pkcs11 import Pkcs11Token
-from tests.hsm.scenes import FIRST, ROOT
+from hsm.pkcs11 import ceremony
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.token import Pkcs11Token
+from tests.hsm.own_process import FIRST, ROOT
 
 SECRET_ROLES = [role for role in OWN_ROLES if role.usage in (Usage.ENCRYPT, Usage.MAC)]
 
 
-def hsm_list(token: Pkcs11Token, **changed: str) -> subprocess.CompletedProcess[str]:
-    settings = token._settings
+def hsm_list(hsm_token: Pkcs11Token, **changed: str) -> subprocess.CompletedProcess[str]:
+    settings = hsm_token._settings
     named = {
         "HSM_MODULE": str(settings.module),
         "HSM_MODULE_PARAMETERS": str(settings.module_parameters),
@@ -34,52 +34,56 @@ def hsm_list(token: Pkcs11Token, **changed: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_two_modules_work_in_one_process(token: Pkcs11Token, second_token: Pkcs11Token) -> None:
+def test_two_modules_work_in_one_process(
+    hsm_token: Pkcs11Token, second_hsm_token: Pkcs11Token
+) -> None:
     label = KeyLabel(KeyRole.PIN, 1)
-    sealed = [one.encrypt_block(label, bytes(16)) for one in (token, second_token, token)]
+    sealed = [
+        one.encrypt_block(label, bytes(16)) for one in (hsm_token, second_hsm_token, hsm_token)
+    ]
     assert sealed[0] == sealed[2] != sealed[1]
 
 
-def test_nothing_is_left_of_asking_what_the_device_knows(second_token: Pkcs11Token) -> None:
-    session = second_token._session
+def test_nothing_is_left_of_asking_what_the_device_knows(second_hsm_token: Pkcs11Token) -> None:
+    session = second_hsm_token._session
     assert list(session.get_objects({Attribute.TOKEN: False, Attribute.PRIVATE: True})) == []
 
 
 @pytest.mark.parametrize("label", FIRST, ids=str)
 def test_the_report_names_what_the_device_does_not_know(
-    second_token: Pkcs11Token, label: KeyLabel
+    second_hsm_token: Pkcs11Token, label: KeyLabel
 ) -> None:
-    assert ceremony.report(second_token, label).unknown == ("COPYABLE",)
+    assert ceremony.report(second_hsm_token, label).unknown == ("COPYABLE",)
 
 
 @pytest.mark.parametrize("label", FIRST, ids=str)
 def test_a_key_that_the_device_does_not_call_its_own_is_reported(
-    second_token: Pkcs11Token, label: KeyLabel
+    second_hsm_token: Pkcs11Token, label: KeyLabel
 ) -> None:
-    expected = second_token.expected_attributes(label)
-    assert expected.items() - second_token.attributes(label).items() == {
+    expected = second_hsm_token.expected_attributes(label)
+    assert expected.items() - second_hsm_token.attributes(label).items() == {
         ("LOCAL", True),
         ("COPYABLE", False),
     }
-    assert not ceremony.report(second_token, label).as_expected
+    assert not ceremony.report(second_hsm_token, label).as_expected
 
 
 @pytest.mark.parametrize("role", SECRET_ROLES)
 def test_a_check_value_that_the_device_does_not_keep_is_computed_by_a_key_that_can(
-    second_token: Pkcs11Token, role: KeyRole
+    second_hsm_token: Pkcs11Token, role: KeyRole
 ) -> None:
     label = KeyLabel(role, 1)
-    fingerprint = ceremony.report(second_token, label).fingerprint
+    fingerprint = ceremony.report(second_hsm_token, label).fingerprint
     if role.usage is Usage.ENCRYPT:
-        assert fingerprint == second_token.encrypt_block(label, bytes(16))[:3].hex().upper()
+        assert fingerprint == second_hsm_token.encrypt_block(label, bytes(16))[:3].hex().upper()
     else:
         assert fingerprint == "-"
 
 
 def test_the_command_line_takes_the_parameters_of_the_module_and_says_what_is_unknown(
-    second_token: Pkcs11Token,
+    second_hsm_token: Pkcs11Token,
 ) -> None:
-    done = hsm_list(second_token)
+    done = hsm_list(second_hsm_token)
     assert (done.returncode, done.stderr) == (2, "")
     lines = done.stdout.splitlines()
     assert len(lines) == len(FIRST)
@@ -88,8 +92,8 @@ def test_the_command_line_takes_the_parameters_of_the_module_and_says_what_is_un
 
 
 def test_a_module_that_misses_its_parameters_is_an_unavailable_vault(
-    second_token: Pkcs11Token,
+    second_hsm_token: Pkcs11Token,
 ) -> None:
-    done = hsm_list(second_token, HSM_MODULE_PARAMETERS="configdir='sql:/none'")
+    done = hsm_list(second_hsm_token, HSM_MODULE_PARAMETERS="configdir='sql:/none'")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "the PKCS#11 module did not initialise\n"

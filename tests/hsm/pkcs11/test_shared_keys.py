@@ -10,11 +10,11 @@ from crypto import keyblock
 from crypto.emv import odd_parity
 from crypto.keyblock import KEY_BYTES, KeyAlgorithm, KeyPurpose
 from crypto.secret import Secret
-from hsm import shared_keys
 from hsm.errors import CeremonyError
-from hsm.keys import LEFT_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
-from hsm.shared_keys import PURPOSES, ClearKey
-from hsm.token import Token
+from hsm.pkcs11 import shared_keys
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keys import LEFT_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.shared_keys import PURPOSES, ClearKey
 from tests.contracts.software_token import SoftwareToken
 from tests.crypto.ciphers import aes_cmac, tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 from tests.crypto.oracles import takes_tdes_the_old_way
@@ -35,9 +35,9 @@ NOT_GENUINE = "not a genuine key block"
 NOT_FOR_IT = "not for this role"
 
 
-def bring_kbpk(token: Token, version: str, kbpk: bytes | None = None) -> KeyLabel:
+def bring_kbpk(hsm_token: HsmToken, version: str, kbpk: bytes | None = None) -> KeyLabel:
     key = ClearKey(KBPK_KINDS[version], Secret(kbpk or KBPKS[version]))
-    return shared_keys.store(token, KeyRole.BLOCK_PROTECTION, ISSUER, key)
+    return shared_keys.store(hsm_token, KeyRole.BLOCK_PROTECTION, ISSUER, key)
 
 
 def random_key(algorithm: str) -> bytes:
@@ -49,22 +49,22 @@ def wrapped(version: str, key: bytes, usage: str, algorithm: str, mode: str) -> 
     return str(psec.tr31.wrap(KBPKS[version], header, key))
 
 
-def works_as(token: Token, label: KeyLabel, key: bytes) -> bool:
+def works_as(hsm_token: HsmToken, label: KeyLabel, key: bytes) -> bool:
     """Use an imported key in the one way that its role allows, and software beside it."""
     data = bytes(range(16))
     match label.role.usage:
         case Usage.MAC:
-            if token.kind(label) is KeyKind.TDES_2KEY:
-                return token.tdes_mac(label, data) == tdes_cmac(key)(data)
-            return token.mac(label, data) == aes_cmac(key)(data)
+            if hsm_token.kind(label) is KeyKind.TDES_2KEY:
+                return hsm_token.tdes_mac(label, data) == tdes_cmac(key)(data)
+            return hsm_token.mac(label, data) == aes_cmac(key)(data)
         case Usage.DECRYPT:
-            return token.tdes_decrypt(label, data) == tdes_ecb_decrypt(key)(data)
+            return hsm_token.tdes_decrypt(label, data) == tdes_ecb_decrypt(key)(data)
         case Usage.ENCRYPT_ONLY:
-            enciphered = token.tdes_encrypt_cbc(label, bytes(8), data)
+            enciphered = hsm_token.tdes_encrypt_cbc(label, bytes(8), data)
             assert enciphered == tdes_cbc(key)(bytes(8), data)
-            return token.tdes_encrypt(label, data) == tdes_ecb(key)(data)
+            return hsm_token.tdes_encrypt(label, data) == tdes_ecb(key)(data)
         case Usage.DERIVE:
-            with token.derived(label, data) as derived:
+            with hsm_token.derived(label, data) as derived:
                 child = tdes_ecb(key)(data)  # its parity counts for nothing
                 return derived.encrypt(data) == tdes_ecb(child)(data)
         case _:
@@ -105,14 +105,14 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
 @pytest.mark.parametrize("version", "BD")
 @pytest.mark.parametrize(("role", "algorithm", "usage", "mode"), purposes())
 def test_what_psec_wraps_is_imported(
-    any_token: Token, role: KeyRole, algorithm: str, usage: str, mode: str, version: str
+    any_hsm_token: HsmToken, role: KeyRole, algorithm: str, usage: str, mode: str, version: str
 ) -> None:
-    bring_kbpk(any_token, version)
+    bring_kbpk(any_hsm_token, version)
     key = random_key(algorithm)
     text = wrapped(version, key, usage, algorithm, mode)
 
-    opened = shared_keys.open_block(any_token, role, ISSUER, text)
-    label = shared_keys.store(any_token, role, ISSUER, opened)
+    opened = shared_keys.open_block(any_hsm_token, role, ISSUER, text)
+    label = shared_keys.store(any_hsm_token, role, ISSUER, opened)
 
     assert (
         opened.kcv
@@ -121,16 +121,16 @@ def test_what_psec_wraps_is_imported(
         .upper()
     )
     assert label == KeyLabel(role, 1, ISSUER)
-    assert any_token.kind(label) is {"A": KeyKind.AES_256, "T": KeyKind.TDES_2KEY}[algorithm]
-    assert works_as(any_token, label, key)
+    assert any_hsm_token.kind(label) is {"A": KeyKind.AES_256, "T": KeyKind.TDES_2KEY}[algorithm]
+    assert works_as(any_hsm_token, label, key)
 
 
 @pytest.mark.parametrize("row", OPENED)
 def test_published_blocks_are_imported(
-    any_token: Token, row: Row, monkeypatch: pytest.MonkeyPatch
+    any_hsm_token: HsmToken, row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, key = row["inputs"]["key_block"], bytes.fromhex(row["expected"]["key"])
-    bring_kbpk(any_token, text[0], bytes.fromhex(row["inputs"]["kbpk"]))
+    bring_kbpk(any_hsm_token, text[0], bytes.fromhex(row["inputs"]["kbpk"]))
     # Their usages are of no role of ours: let one take them.
     header = keyblock.parse_header(text)
     algorithm = KeyAlgorithm(header.algorithm)
@@ -138,14 +138,14 @@ def test_published_blocks_are_imported(
     usages, modes = frozenset({header.usage}), frozenset({header.mode})
     purpose = KeyPurpose(algorithm, usages, modes, KEY_BYTES[algorithm])
     with pytest.raises(CeremonyError, match=NOT_FOR_IT):
-        shared_keys.open_block(any_token, role, ISSUER, text)
+        shared_keys.open_block(any_hsm_token, role, ISSUER, text)
     monkeypatch.setattr(shared_keys, "PURPOSES", {role: (purpose,)})
 
-    opened = shared_keys.open_block(any_token, role, ISSUER, text)
-    label = shared_keys.store(any_token, role, ISSUER, opened)
+    opened = shared_keys.open_block(any_hsm_token, role, ISSUER, text)
+    label = shared_keys.store(any_hsm_token, role, ISSUER, opened)
 
     assert opened.kcv == row["expected"]["kcv"]
-    assert works_as(any_token, label, key)
+    assert works_as(any_hsm_token, label, key)
 
 
 def test_7_published_blocks_are_of_a_version_that_is_taken() -> None:
@@ -153,29 +153,29 @@ def test_7_published_blocks_are_of_a_version_that_is_taken() -> None:
 
 
 @pytest.mark.parametrize("row", REFUSED)
-def test_versions_a_and_c_are_refused(any_token: Token, row: Row) -> None:
-    bring_kbpk(any_token, "B", bytes.fromhex(row["inputs"]["kbpk"]))
+def test_versions_a_and_c_are_refused(any_hsm_token: HsmToken, row: Row) -> None:
+    bring_kbpk(any_hsm_token, "B", bytes.fromhex(row["inputs"]["kbpk"]))
     for role in PURPOSES:
         with pytest.raises(CeremonyError, match="versions A and C"):
-            shared_keys.open_block(any_token, role, ISSUER, row["inputs"]["key_block"])
+            shared_keys.open_block(any_hsm_token, role, ISSUER, row["inputs"]["key_block"])
 
 
 @pytest.mark.parametrize("version", "BD")
-def test_no_character_of_a_block_can_be_changed(any_token: Token, version: str) -> None:
-    bring_kbpk(any_token, version)
+def test_no_character_of_a_block_can_be_changed(any_hsm_token: HsmToken, version: str) -> None:
+    bring_kbpk(any_hsm_token, version)
     text = wrapped(version, random_key("T"), "V2", "T", "G")
     for place, old in enumerate(text):
         for new in {"0", "7", "B", "E", "Z", " ", old.lower()} - {old}:
             changed = text[:place] + new + text[place + 1 :]
             with pytest.raises(CeremonyError):
-                shared_keys.open_block(any_token, KeyRole.PVK, ISSUER, changed)
+                shared_keys.open_block(any_hsm_token, KeyRole.PVK, ISSUER, changed)
 
 
 @pytest.mark.parametrize("text", ["", "B", "D0112", "\u0661" * 80, "B0080P0TE00E0000" + "0" * 63])
-def test_what_is_no_key_block_is_refused(any_token: Token, text: str) -> None:
-    bring_kbpk(any_token, "B")
+def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> None:
+    bring_kbpk(any_hsm_token, "B")
     with pytest.raises(CeremonyError, match=NOT_GENUINE):
-        shared_keys.open_block(any_token, KeyRole.PVK, ISSUER, text)
+        shared_keys.open_block(any_hsm_token, KeyRole.PVK, ISSUER, text)
 
 
 @pytest.mark.parametrize(
@@ -208,12 +208,12 @@ def test_what_is_no_key_block_is_refused(any_token: Token, text: str) -> None:
     ],
 )
 def test_a_key_for_something_else_is_refused(
-    any_token: Token, role: KeyRole, usage: str, algorithm: str, mode: str
+    any_hsm_token: HsmToken, role: KeyRole, usage: str, algorithm: str, mode: str
 ) -> None:
-    bring_kbpk(any_token, "D")
+    bring_kbpk(any_hsm_token, "D")
     text = wrapped("D", random_key(algorithm), usage, algorithm, mode)
     with pytest.raises(CeremonyError, match=NOT_FOR_IT):
-        shared_keys.open_block(any_token, role, ISSUER, text)
+        shared_keys.open_block(any_hsm_token, role, ISSUER, text)
 
 
 @pytest.mark.parametrize(
@@ -228,40 +228,40 @@ def test_a_key_for_something_else_is_refused(
     ],
 )
 def test_a_key_of_another_length_is_refused(
-    any_token: Token, role: KeyRole, usage: str, algorithm: str, size_bytes: int
+    any_hsm_token: HsmToken, role: KeyRole, usage: str, algorithm: str, size_bytes: int
 ) -> None:
-    bring_kbpk(any_token, "D")
+    bring_kbpk(any_hsm_token, "D")
     text = wrapped("D", os.urandom(size_bytes), usage, algorithm, "G")
     with pytest.raises(CeremonyError, match=NOT_FOR_IT):
-        shared_keys.open_block(any_token, role, ISSUER, text)
+        shared_keys.open_block(any_hsm_token, role, ISSUER, text)
 
 
 @pytest.mark.parametrize(("told", "claimed"), ["AT", "TA"])
 def test_a_role_of_two_algorithms_takes_the_one_that_the_block_proves(
-    any_token: Token, told: str, claimed: str
+    any_hsm_token: HsmToken, told: str, claimed: str
 ) -> None:
-    bring_kbpk(any_token, "D")
+    bring_kbpk(any_hsm_token, "D")
     text = wrapped("D", random_key(told), "M6", told, "C")
     changed = text.replace(f"M6{told}C", f"M6{claimed}C")
     with pytest.raises(CeremonyError, match=NOT_GENUINE):
-        shared_keys.open_block(any_token, KeyRole.SECCOS_PRW, ISSUER, changed)
+        shared_keys.open_block(any_hsm_token, KeyRole.SECCOS_PRW, ISSUER, changed)
 
 
 def test_a_block_opens_with_the_newest_key_of_its_issuer_and_of_its_version(
-    any_token: Token,
+    any_hsm_token: HsmToken,
 ) -> None:
     text = wrapped("D", random_key("T"), "V2", "T", "G")
-    opened = partial(shared_keys.open_block, any_token, KeyRole.PVK)
+    opened = partial(shared_keys.open_block, any_hsm_token, KeyRole.PVK)
     with pytest.raises(CeremonyError, match="no block-protection key"):
         opened(ISSUER, text)
-    bring_kbpk(any_token, "B")
+    bring_kbpk(any_hsm_token, "B")
     with pytest.raises(CeremonyError, match="no block-protection key"):
         opened(ISSUER, text)
-    bring_kbpk(any_token, "D", os.urandom(32))
+    bring_kbpk(any_hsm_token, "D", os.urandom(32))
     with pytest.raises(CeremonyError, match=NOT_GENUINE):
         opened(ISSUER, text)
-    assert bring_kbpk(any_token, "D").generation == 3
-    bring_kbpk(any_token, "B")
+    assert bring_kbpk(any_hsm_token, "D").generation == 3
+    bring_kbpk(any_hsm_token, "B")
     assert opened(ISSUER, text).kind is KeyKind.TDES_2KEY
     with pytest.raises(CeremonyError, match="no block-protection key"):
         opened("testbank02", text)
@@ -270,36 +270,36 @@ def test_a_block_opens_with_the_newest_key_of_its_issuer_and_of_its_version(
 # Generations
 
 
-def test_a_key_is_imported_as_the_next_generation_of_its_issuer(any_token: Token) -> None:
+def test_a_key_is_imported_as_the_next_generation_of_its_issuer(any_hsm_token: HsmToken) -> None:
     for number in (1, 2, 3):
         for issuer_id in (ISSUER, "testbank02"):
             key = ClearKey(KeyKind.TDES_2KEY, Secret(os.urandom(16)))
-            label = shared_keys.store(any_token, KeyRole.PVK, issuer_id, key)
+            label = shared_keys.store(any_hsm_token, KeyRole.PVK, issuer_id, key)
             assert label == KeyLabel(KeyRole.PVK, number, issuer_id)
-            assert works_as(any_token, label, key.value.reveal())
+            assert works_as(any_hsm_token, label, key.value.reveal())
 
 
 @pytest.mark.parametrize(("role", "left"), LEFT_ROLES.items())
 def test_a_key_of_a_retail_mac_brings_its_left_half_along(
-    any_token: Token, role: KeyRole, left: KeyRole
+    any_hsm_token: HsmToken, role: KeyRole, left: KeyRole
 ) -> None:
     # An import that was interrupted: the left half is there, the key is not.
     orphan = KeyLabel(left, 1, ISSUER)
-    any_token.import_key(orphan, KeyKind.TDES_2KEY, odd_parity(Secret(os.urandom(16))))
+    any_hsm_token.import_key(orphan, KeyKind.TDES_2KEY, odd_parity(Secret(os.urandom(16))))
     key = os.urandom(16)
-    label = shared_keys.store(any_token, role, ISSUER, ClearKey(KeyKind.TDES_2KEY, Secret(key)))
+    label = shared_keys.store(any_hsm_token, role, ISSUER, ClearKey(KeyKind.TDES_2KEY, Secret(key)))
     assert label.generation == 2
-    assert works_as(any_token, label, key)
-    assert works_as(any_token, label.of(left), key[:8] * 2)
+    assert works_as(any_hsm_token, label, key)
+    assert works_as(any_hsm_token, label.of(left), key[:8] * 2)
 
 
 @pytest.mark.parametrize("issuer_id", ["", "testbank0", "testbank012", "test@ank01"])
-def test_what_is_no_issuer_id_has_no_keys(any_token: Token, issuer_id: str) -> None:
-    before = any_token.labels()
+def test_what_is_no_issuer_id_has_no_keys(any_hsm_token: HsmToken, issuer_id: str) -> None:
+    before = any_hsm_token.labels()
     key = ClearKey(KeyKind.TDES_2KEY, Secret(os.urandom(16)))
     with pytest.raises(CeremonyError, match="not an issuer id"):
-        shared_keys.store(any_token, KeyRole.SECCOS_MAC, issuer_id, key)
-    assert any_token.labels() == before
+        shared_keys.store(any_hsm_token, KeyRole.SECCOS_MAC, issuer_id, key)
+    assert any_hsm_token.labels() == before
 
 
 @pytest.mark.parametrize(
@@ -312,14 +312,14 @@ def test_what_is_no_issuer_id_has_no_keys(any_token: Token, issuer_id: str) -> N
     ],
 )
 def test_a_key_that_no_partner_would_make_is_refused(
-    any_token: Token, kind: KeyKind, value: bytes
+    any_hsm_token: HsmToken, kind: KeyKind, value: bytes
 ) -> None:
-    before = any_token.labels()
+    before = any_hsm_token.labels()
     with pytest.raises(CeremonyError, match="too weak"):
         shared_keys.store(
-            any_token, KeyRole.BLOCK_PROTECTION, ISSUER, ClearKey(kind, Secret(value))
+            any_hsm_token, KeyRole.BLOCK_PROTECTION, ISSUER, ClearKey(kind, Secret(value))
         )
-    assert any_token.labels() == before
+    assert any_hsm_token.labels() == before
 
 
 # Components
@@ -358,10 +358,12 @@ def test_what_are_no_components_is_refused(texts: tuple[str, ...]) -> None:
 
 
 def test_a_tdes_key_is_stored_with_odd_parity_whatever_its_components_had() -> None:
-    token = SoftwareToken([])
+    hsm_token = SoftwareToken([])
     joined = components("0123456789ABCDEFFEDCBA9876543210", "1F2F3D4C5B6B79890123456789ABCDEF")
     assert any(byte.bit_count() % 2 == 0 for byte in joined.value.reveal())
-    stored = token.secrets[shared_keys.store(token, KeyRole.BLOCK_PROTECTION, ISSUER, joined)]
+    stored = hsm_token.secrets[
+        shared_keys.store(hsm_token, KeyRole.BLOCK_PROTECTION, ISSUER, joined)
+    ]
     assert all(byte.bit_count() % 2 for byte in stored)
     assert ClearKey(KeyKind.TDES_2KEY, Secret(stored)).kcv == joined.kcv
 

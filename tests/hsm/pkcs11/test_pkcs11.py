@@ -18,15 +18,15 @@ from crypto.emv import odd_parity
 from crypto.jose.jwe import other_info
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
-from hsm import ceremony
 from hsm.errors import CeremonyError, LoginRefused, VaultUnavailable
-from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
-from hsm.pkcs11 import Pkcs11Token
+from hsm.pkcs11 import ceremony
 from hsm.pkcs11 import token as device
 from hsm.pkcs11.derived_key import DerivedKey
-from hsm.settings import TokenSettings
-from hsm.shared_keys import ClearKey
-from tests.hsm.scenes import FIRST, OPERATIONS, ROUNDS, THREADS, play, start
+from hsm.pkcs11.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.shared_keys import ClearKey
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import HsmTokenSettings
+from tests.hsm.own_process import FIRST, OPERATIONS, ROUNDS, THREADS, run, start
 
 binding: Any = _pkcs11  # compiled without types
 AES_ROLES = [role for role in OWN_ROLES if role.kind is KeyKind.AES_256]
@@ -113,22 +113,22 @@ def test_the_tables_of_this_file_name_every_role() -> None:
 
 @pytest.mark.parametrize("role", OWN_ROLES)
 def test_a_key_has_the_attributes_of_its_role_and_no_more(
-    token: Pkcs11Token, role: KeyRole
+    hsm_token: Pkcs11Token, role: KeyRole
 ) -> None:
-    assert read_back(token._keys[label_of(role)], SECRETS[role]) == SECRETS[role]
-    assert token.attributes(label_of(role)) == SECRETS[role]
+    assert read_back(hsm_token._keys[label_of(role)], SECRETS[role]) == SECRETS[role]
+    assert hsm_token.attributes(label_of(role)) == SECRETS[role]
 
 
 @pytest.mark.parametrize("role", EC_ROLES)
 def test_a_public_key_has_the_attributes_of_its_role_and_no_more(
-    token: Pkcs11Token, role: KeyRole
+    hsm_token: Pkcs11Token, role: KeyRole
 ) -> None:
-    assert read_back(token._public_keys[label_of(role)], PUBLICS[role]) == PUBLICS[role]
+    assert read_back(hsm_token._public_keys[label_of(role)], PUBLICS[role]) == PUBLICS[role]
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
-def test_a_key_is_aes_256_or_on_p256(token: Pkcs11Token, role: KeyRole) -> None:
-    key = token._keys[label_of(role)]
+def test_a_key_is_aes_256_or_on_p256(hsm_token: Pkcs11Token, role: KeyRole) -> None:
+    key = hsm_token._keys[label_of(role)]
     if role in AES_ROLES:
         assert (key[Attribute.KEY_TYPE], key[Attribute.VALUE_LEN]) == (KeyType.AES, 32)
     else:
@@ -142,8 +142,8 @@ def forced(key: Any, mixin: type) -> Any:  # noqa: ANN401 - the binding's
 
 
 @pytest.mark.parametrize("role", [*MAC_ROLES, *EC_ROLES])
-def test_a_key_that_is_not_for_it_does_not_encrypt(token: Pkcs11Token, role: KeyRole) -> None:
-    key = token._keys[label_of(role)]
+def test_a_key_that_is_not_for_it_does_not_encrypt(hsm_token: Pkcs11Token, role: KeyRole) -> None:
+    key = hsm_token._keys[label_of(role)]
     with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
         forced(key, binding.EncryptMixin).encrypt(bytes(16), mechanism=Mechanism.AES_ECB)
     with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
@@ -151,17 +151,17 @@ def test_a_key_that_is_not_for_it_does_not_encrypt(token: Pkcs11Token, role: Key
 
 
 @pytest.mark.parametrize("role", [*ENCRYPT_ROLES, *AGREE_ROLES])
-def test_a_key_that_is_not_for_it_does_not_sign(token: Pkcs11Token, role: KeyRole) -> None:
+def test_a_key_that_is_not_for_it_does_not_sign(hsm_token: Pkcs11Token, role: KeyRole) -> None:
     mechanism = Mechanism.AES_CMAC if role in AES_ROLES else Mechanism.ECDSA
-    key = forced(token._keys[label_of(role)], binding.SignMixin)
+    key = forced(hsm_token._keys[label_of(role)], binding.SignMixin)
     with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
         key.sign(bytes(32), mechanism=mechanism)
 
 
 @pytest.mark.parametrize("role", [*AES_ROLES, KeyRole.TOKEN_SIGN])
-def test_a_key_that_is_not_for_it_derives_nothing(token: Pkcs11Token, role: KeyRole) -> None:
-    key = forced(token._keys[label_of(role)], binding.DeriveMixin)
-    point = token.public_point(label_of(KeyRole.D1)).uncompressed
+def test_a_key_that_is_not_for_it_derives_nothing(hsm_token: Pkcs11Token, role: KeyRole) -> None:
+    key = forced(hsm_token._keys[label_of(role)], binding.DeriveMixin)
+    point = hsm_token.public_point(label_of(KeyRole.D1)).uncompressed
     how = (
         {"mechanism": Mechanism.AES_ECB_ENCRYPT_DATA, "mechanism_param": bytes(16)}
         if role in AES_ROLES
@@ -172,9 +172,9 @@ def test_a_key_that_is_not_for_it_derives_nothing(token: Pkcs11Token, role: KeyR
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
-def test_the_value_of_a_key_cannot_be_read(token: Pkcs11Token, role: KeyRole) -> None:
+def test_the_value_of_a_key_cannot_be_read(hsm_token: Pkcs11Token, role: KeyRole) -> None:
     with pytest.raises(exceptions.AttributeSensitive):
-        token._keys[label_of(role)][Attribute.VALUE]
+        hsm_token._keys[label_of(role)][Attribute.VALUE]
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
@@ -184,10 +184,10 @@ def test_the_value_of_a_key_cannot_be_read(token: Pkcs11Token, role: KeyRole) ->
     ids=["as it is", "to the session", "extractable", "not sensitive"],
 )
 def test_a_key_cannot_be_copied(
-    token: Pkcs11Token, role: KeyRole, change: dict[Attribute, bool]
+    hsm_token: Pkcs11Token, role: KeyRole, change: dict[Attribute, bool]
 ) -> None:
     with pytest.raises(PKCS11Error, match=ACTION_PROHIBITED):
-        token._keys[label_of(role)].copy(change)
+        hsm_token._keys[label_of(role)].copy(change)
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
@@ -197,37 +197,37 @@ def test_a_key_cannot_be_copied(
      ("MODIFIABLE", True), ("COPYABLE", True), ("LABEL", "pin.g9")],
 )  # fmt: skip
 def test_a_key_cannot_be_changed(
-    token: Pkcs11Token, role: KeyRole, name: str, value: object
+    hsm_token: Pkcs11Token, role: KeyRole, name: str, value: object
 ) -> None:
     with pytest.raises(PKCS11Error, match=ACTION_PROHIBITED):
-        token._keys[label_of(role)][Attribute[name]] = value
+        hsm_token._keys[label_of(role)][Attribute[name]] = value
 
 
 @pytest.fixture
-def wrapping_key(token: Pkcs11Token) -> Iterator[Any]:
+def wrapping_key(hsm_token: Pkcs11Token) -> Iterator[Any]:
     """A key of an attacker who is logged in: it may do everything."""
     everything = ("ENCRYPT", "DECRYPT", "WRAP", "UNWRAP", "SIGN", "VERIFY", "DERIVE", "EXTRACTABLE")
     template = {Attribute.TOKEN: False, **{Attribute[name]: True for name in everything}}
-    key = token._session.generate_key(KeyType.AES, 256, template=template)
+    key = hsm_token._session.generate_key(KeyType.AES, 256, template=template)
     yield key
     key.destroy()
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
 def test_no_other_key_wraps_one_of_ours(
-    token: Pkcs11Token, role: KeyRole, wrapping_key: binding.SecretKey
+    hsm_token: Pkcs11Token, role: KeyRole, wrapping_key: binding.SecretKey
 ) -> None:
     for mechanism in (Mechanism.AES_KEY_WRAP, Mechanism.AES_KEY_WRAP_PAD):
         with pytest.raises(exceptions.KeyUnextractable):
-            wrapping_key.wrap_key(token._keys[label_of(role)], mechanism=mechanism)
+            wrapping_key.wrap_key(hsm_token._keys[label_of(role)], mechanism=mechanism)
 
 
 @pytest.mark.parametrize("role", AES_ROLES)
 def test_a_key_of_ours_neither_wraps_nor_unwraps(
-    token: Pkcs11Token, role: KeyRole, wrapping_key: binding.SecretKey
+    hsm_token: Pkcs11Token, role: KeyRole, wrapping_key: binding.SecretKey
 ) -> None:
     # Clulow's replay: wrap a key under one that may also decrypt, then decrypt the result.
-    ours = token._keys[label_of(role)]
+    ours = hsm_token._keys[label_of(role)]
     with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
         forced(ours, binding.WrapMixin).wrap_key(wrapping_key, mechanism=Mechanism.AES_KEY_WRAP)
     with pytest.raises(PKCS11Error, match=KEY_FUNCTION_NOT_PERMITTED):
@@ -287,9 +287,9 @@ def some_key(kind: KeyKind) -> Secret[bytes]:
     return odd_parity(key) if kind is KeyKind.TDES_2KEY else key
 
 
-def imported(token: Pkcs11Token, role: KeyRole, kind: KeyKind) -> KeyLabel:
+def imported(hsm_token: Pkcs11Token, role: KeyRole, kind: KeyKind) -> KeyLabel:
     label = KeyLabel(role, 1, "testbank01")
-    token.import_key(label, kind, some_key(kind))
+    hsm_token.import_key(label, kind, some_key(kind))
     return label
 
 
@@ -339,10 +339,10 @@ def test_an_imported_key_is_not_read_copied_changed_or_wrapped(
 
 
 USES = {
-    "ENCRYPT": lambda token, label: token.tdes_encrypt(label, bytes(8)),
-    "DECRYPT": lambda token, label: token.tdes_decrypt(label, bytes(8)),
-    "SIGN": lambda token, label: token.tdes_mac(label, bytes(8)),
-    "DERIVE": lambda token, label: token.derived(label, bytes(16)).__enter__(),
+    "ENCRYPT": lambda hsm_token, label: hsm_token.tdes_encrypt(label, bytes(8)),
+    "DECRYPT": lambda hsm_token, label: hsm_token.tdes_decrypt(label, bytes(8)),
+    "SIGN": lambda hsm_token, label: hsm_token.tdes_mac(label, bytes(8)),
+    "DERIVE": lambda hsm_token, label: hsm_token.derived(label, bytes(16)).__enter__(),
 }
 MIXINS = {
     "ENCRYPT": binding.EncryptMixin,
@@ -377,11 +377,11 @@ def test_a_key_is_not_imported_twice(emptied: Pkcs11Token) -> None:
 
 
 @pytest.mark.parametrize("role", SHARED_ROLES)
-def test_a_shared_key_is_never_made_here(token: Pkcs11Token, role: KeyRole) -> None:
-    before = token.labels()
+def test_a_shared_key_is_never_made_here(hsm_token: Pkcs11Token, role: KeyRole) -> None:
+    before = hsm_token.labels()
     with pytest.raises(CeremonyError, match="imported"):
-        token.generate(KeyLabel(role, 1, "testbank01"))
-    assert token.labels() == before
+        hsm_token.generate(KeyLabel(role, 1, "testbank01"))
+    assert hsm_token.labels() == before
 
 
 @pytest.mark.parametrize("role", MASTER_ROLES)
@@ -420,12 +420,12 @@ def test_no_derived_key_is_left_behind_when_something_fails(emptied: Pkcs11Token
     assert session_objects(emptied) == before
 
 
-def test_a_key_is_not_made_twice(token: Pkcs11Token) -> None:
-    before = token.labels()
+def test_a_key_is_not_made_twice(hsm_token: Pkcs11Token) -> None:
+    before = hsm_token.labels()
     for label in FIRST:
         with pytest.raises(CeremonyError, match="already on the token"):
-            token.generate(label)
-    assert token.labels() == before
+            hsm_token.generate(label)
+    assert hsm_token.labels() == before
 
 
 # What the token computes
@@ -443,22 +443,22 @@ def concat_kdf(z: bytes, info: bytes) -> bytes:
 
 @pytest.mark.parametrize("role", AGREE_ROLES)
 @pytest.mark.parametrize("info", [INFO, other_info("A256GCM", b"", b"", 256), b"", bytes(300)])
-def test_agree_is_ecdh_and_concat_kdf(token: Pkcs11Token, role: KeyRole, info: bytes) -> None:
-    ours = token.public_point(label_of(role)).public_key()
+def test_agree_is_ecdh_and_concat_kdf(hsm_token: Pkcs11Token, role: KeyRole, info: bytes) -> None:
+    ours = hsm_token.public_point(label_of(role)).public_key()
     for number in range(2, 8):
         key, point = software_key(number)
         expected = concat_kdf(key.exchange(ec.ECDH(), ours), info)
-        assert token.agree(label_of(role), point, info) == expected
+        assert hsm_token.agree(label_of(role), point, info) == expected
 
 
-def test_agree_keeps_the_zeros_in_front_of_the_shared_secret(token: Pkcs11Token) -> None:
-    ours = token.public_point(label_of(KeyRole.D1)).public_key()
+def test_agree_keeps_the_zeros_in_front_of_the_shared_secret(hsm_token: Pkcs11Token) -> None:
+    ours = hsm_token.public_point(label_of(KeyRole.D1)).public_key()
     for number in itertools.count(2):
         key, point = software_key(number)
         z = key.exchange(ec.ECDH(), ours)
         if z[0] == 0:
             break
-    assert token.agree(label_of(KeyRole.D1), point, INFO) == concat_kdf(z, INFO)
+    assert hsm_token.agree(label_of(KeyRole.D1), point, INFO) == concat_kdf(z, INFO)
 
 
 class Watched:
@@ -484,89 +484,91 @@ def attempt(key: Any, name: str) -> object:  # noqa: ANN401 - as above
         return type(error)
 
 
-def session_objects(token: Pkcs11Token) -> int:
-    return len(list(token._session.get_objects({Attribute.TOKEN: False})))
+def session_objects(hsm_token: Pkcs11Token) -> int:
+    return len(list(hsm_token._session.get_objects({Attribute.TOKEN: False})))
 
 
 def test_the_shared_secret_cannot_be_read_while_it_is_there(
-    token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = Watched(token._session)
-    monkeypatch.setattr(token, "_session", watched)
-    token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
+    watched = Watched(hsm_token._session)
+    monkeypatch.setattr(hsm_token, "_session", watched)
+    hsm_token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
     assert watched.outcomes == [exceptions.AttributeSensitive, True]
     assert watched.digested[0] == b"\0\0\0\1"
     assert watched.digested[2] == INFO
 
 
-def test_no_shared_secret_is_left_behind(token: Pkcs11Token) -> None:
-    before = session_objects(token)
+def test_no_shared_secret_is_left_behind(hsm_token: Pkcs11Token) -> None:
+    before = session_objects(hsm_token)
     for number in range(2, 202):
-        token.agree(label_of(KeyRole.D1), software_key(number)[1], INFO)
-    assert session_objects(token) == before
+        hsm_token.agree(label_of(KeyRole.D1), software_key(number)[1], INFO)
+    assert session_objects(hsm_token) == before
 
 
 def test_no_shared_secret_is_left_behind_when_the_digest_fails(
-    token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = session_objects(token)
+    before = session_objects(hsm_token)
     with monkeypatch.context() as patch:
-        patch.setattr(token, "_session", Watched(token._session, exceptions.DeviceError()))
+        patch.setattr(hsm_token, "_session", Watched(hsm_token._session, exceptions.DeviceError()))
         with pytest.raises(VaultUnavailable):
-            token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
-    assert session_objects(token) == before
+            hsm_token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
+    assert session_objects(hsm_token) == before
 
 
 @pytest.mark.parametrize("role", ENCRYPT_ROLES)
-def test_a_block_is_deciphered_to_what_it_was(token: Pkcs11Token, role: KeyRole) -> None:
+def test_a_block_is_deciphered_to_what_it_was(hsm_token: Pkcs11Token, role: KeyRole) -> None:
     block = os.urandom(16)
-    sealed = token.encrypt_block(label_of(role), block)
+    sealed = hsm_token.encrypt_block(label_of(role), block)
     assert sealed != block
-    assert token.decrypt_block(label_of(role), sealed) == block
+    assert hsm_token.decrypt_block(label_of(role), sealed) == block
 
 
 @pytest.mark.parametrize("role", ENCRYPT_ROLES)
-def test_gcm_is_counter_mode_of_the_same_cipher(token: Pkcs11Token, role: KeyRole) -> None:
+def test_gcm_is_counter_mode_of_the_same_cipher(hsm_token: Pkcs11Token, role: KeyRole) -> None:
     label, nonce, plaintext = label_of(role), os.urandom(12), os.urandom(20)
-    sealed = token.encrypt_gcm(label, nonce, plaintext)
-    stream = b"".join(token.encrypt_block(label, nonce + n.to_bytes(4)) for n in (2, 3))
+    sealed = hsm_token.encrypt_gcm(label, nonce, plaintext)
+    stream = b"".join(hsm_token.encrypt_block(label, nonce + n.to_bytes(4)) for n in (2, 3))
     assert len(sealed) == len(plaintext) + 16
     assert sealed[:20] == bytes(a ^ b for a, b in zip(plaintext, stream, strict=False))
-    assert token.decrypt_gcm(label, nonce, sealed) == plaintext
+    assert hsm_token.decrypt_gcm(label, nonce, sealed) == plaintext
 
 
 @pytest.mark.parametrize("role", MAC_ROLES)
-def test_a_mac_depends_on_every_bit_and_on_the_key(token: Pkcs11Token, role: KeyRole) -> None:
+def test_a_mac_depends_on_every_bit_and_on_the_key(hsm_token: Pkcs11Token, role: KeyRole) -> None:
     data = os.urandom(40)
-    mac = token.mac(label_of(role), data)
-    assert (len(mac), mac) == (16, token.mac(label_of(role), data))
-    others = {token.mac(label_of(other), data) for other in MAC_ROLES if other is not role}
-    others |= {token.mac(label_of(role), changed) for changed in (data[:-1], data + b"\0", b"")}
+    mac = hsm_token.mac(label_of(role), data)
+    assert (len(mac), mac) == (16, hsm_token.mac(label_of(role), data))
+    others = {hsm_token.mac(label_of(other), data) for other in MAC_ROLES if other is not role}
+    others |= {hsm_token.mac(label_of(role), changed) for changed in (data[:-1], data + b"\0", b"")}
     assert mac not in others
     assert len(others) == len(MAC_ROLES) - 1 + 3
 
 
-def test_a_signature_verifies_in_software(token: Pkcs11Token) -> None:
+def test_a_signature_verifies_in_software(hsm_token: Pkcs11Token) -> None:
     label, digest = label_of(KeyRole.TOKEN_SIGN), os.urandom(32)
-    signature = token.sign(label, digest)
+    signature = hsm_token.sign(label, digest)
     der = encode_dss_signature(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))
-    public = token.public_point(label).public_key()
+    public = hsm_token.public_point(label).public_key()
     public.verify(der, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
 
 
-def test_random_bytes_are_as_many_as_asked_and_do_not_repeat(token: Pkcs11Token) -> None:
-    assert [len(token.random(size)) for size in (1, 12, 16, 33)] == [1, 12, 16, 33]
-    assert len({token.random(16) for _ in range(100)}) == 100
+def test_random_bytes_are_as_many_as_asked_and_do_not_repeat(hsm_token: Pkcs11Token) -> None:
+    assert [len(hsm_token.random(size)) for size in (1, 12, 16, 33)] == [1, 12, 16, 33]
+    assert len({hsm_token.random(16) for _ in range(100)}) == 100
 
 
 # Threads and processes
 
 
 def test_the_module_locks_for_itself_so_that_threads_do_not_crash_it(own_softhsm: SoftHsm) -> None:
-    assert play("threads", own_softhsm) == THREADS * OPERATIONS
+    assert run("threads", own_softhsm) == THREADS * OPERATIONS
 
 
-def test_processes_that_start_at_once_all_open_the_token(softhsm: SoftHsm, token: object) -> None:
+def test_processes_that_start_at_once_all_open_the_token(
+    softhsm: SoftHsm, hsm_token: object
+) -> None:
     processes = [start("open_in_rounds", softhsm) for _ in range(8)]
     try:
         assert [line(process) for process in processes] == ["ready"] * 8
@@ -590,7 +592,7 @@ def line(process: Any) -> str:  # noqa: ANN401 - Popen of text
 
 
 def test_a_wrong_setting_is_told_from_a_wrong_pin(own_softhsm: SoftHsm) -> None:
-    assert play("login_and_files", own_softhsm) == {
+    assert run("login_and_files", own_softhsm) == {
         "no module": "VaultUnavailable",
         "module is no library": "VaultUnavailable",
         "library is no module": "VaultUnavailable",
@@ -606,7 +608,7 @@ def test_a_wrong_setting_is_told_from_a_wrong_pin(own_softhsm: SoftHsm) -> None:
 
 
 def test_a_token_that_was_unavailable_works_again_after_a_new_opening(own_softhsm: SoftHsm) -> None:
-    assert play("token_taken_away", own_softhsm) == {
+    assert run("hsm_token_taken_away", own_softhsm) == {
         "a call": "VaultUnavailable",
         "an opening": "VaultUnavailable",
         "back": "the same key",
@@ -616,7 +618,7 @@ def test_a_token_that_was_unavailable_works_again_after_a_new_opening(own_sofths
 def test_after_a_second_ceremony_new_values_use_the_new_keys_and_old_ones_still_open(
     own_softhsm: SoftHsm,
 ) -> None:
-    assert play("generations", own_softhsm) == {
+    assert run("generations", own_softhsm) == {
         "sealed under": ["pan.g1", "pin.g1", "pan.g2", "pin.g2"],
         "old PIN": True,
         "new PIN": True,
@@ -625,11 +627,11 @@ def test_after_a_second_ceremony_new_values_use_the_new_keys_and_old_ones_still_
 
 
 def test_keys_of_other_applications_are_ignored(own_softhsm: SoftHsm) -> None:
-    assert play("foreign_objects", own_softhsm) == sorted(map(str, FIRST))
+    assert run("foreign_objects", own_softhsm) == sorted(map(str, FIRST))
 
 
 def test_a_token_with_two_keys_of_one_label_is_not_opened(own_softhsm: SoftHsm) -> None:
-    assert play("two_keys_of_one_label", own_softhsm) == "VaultUnavailable"
+    assert run("two_keys_of_one_label", own_softhsm) == "VaultUnavailable"
 
 
 class FakeKey:
@@ -665,7 +667,7 @@ class FakeSession:
     generate_random = digest = generate_key = create_domain_parameters = create_object = fail
 
 
-SETTINGS = TokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
+SETTINGS = HsmTokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
 ERRORS = [
     error
     for error in vars(exceptions).values()
@@ -679,31 +681,31 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
 ) -> None:
     label, missing = label_of(KeyRole.PIN), KeyLabel(KeyRole.PIN, 2)
     key = FakeKey(label, error("with a detail"))
-    token, derived = Pkcs11Token(None, FakeSession(key), SETTINGS), DerivedKey(key)
+    hsm_token, derived = Pkcs11Token(None, FakeSession(key), SETTINGS), DerivedKey(key)
     point = software_key(2)[1]
     for call in (
-        lambda: token.encrypt_block(label, bytes(16)),
-        lambda: token.decrypt_block(label, bytes(16)),
-        lambda: token.decrypt_gcm(label, bytes(12), bytes(16)),
-        lambda: token.mac(label, b""),
-        lambda: token.tdes_encrypt(label, bytes(8)),
-        lambda: token.tdes_decrypt(label, bytes(8)),
-        lambda: token.tdes_encrypt_cbc(label, bytes(8), bytes(8)),
-        lambda: token.tdes_mac(label, bytes(8)),
-        lambda: token.derived(label, bytes(16)).__enter__(),
+        lambda: hsm_token.encrypt_block(label, bytes(16)),
+        lambda: hsm_token.decrypt_block(label, bytes(16)),
+        lambda: hsm_token.decrypt_gcm(label, bytes(12), bytes(16)),
+        lambda: hsm_token.mac(label, b""),
+        lambda: hsm_token.tdes_encrypt(label, bytes(8)),
+        lambda: hsm_token.tdes_decrypt(label, bytes(8)),
+        lambda: hsm_token.tdes_encrypt_cbc(label, bytes(8), bytes(8)),
+        lambda: hsm_token.tdes_mac(label, bytes(8)),
+        lambda: hsm_token.derived(label, bytes(16)).__enter__(),
         lambda: derived.encrypt(bytes(8)),
         lambda: derived.decrypt(bytes(8)),
         lambda: derived.encrypt_cbc(bytes(8), bytes(8)),
         lambda: derived.mac(bytes(8)),
-        lambda: token.kind(label),
-        lambda: token.import_key(missing, KeyKind.AES_256, Secret(bytes(32))),
-        lambda: token.agree(label, point, INFO),
-        lambda: token.sign(label, bytes(32)),
-        lambda: token.random(16),
-        lambda: token.public_point(label),
-        lambda: token.check_value(label),
-        lambda: token.attributes(label),
-        lambda: token.generate(missing),
+        lambda: hsm_token.kind(label),
+        lambda: hsm_token.import_key(missing, KeyKind.AES_256, Secret(bytes(32))),
+        lambda: hsm_token.agree(label, point, INFO),
+        lambda: hsm_token.sign(label, bytes(32)),
+        lambda: hsm_token.random(16),
+        lambda: hsm_token.public_point(label),
+        lambda: hsm_token.check_value(label),
+        lambda: hsm_token.attributes(label),
+        lambda: hsm_token.generate(missing),
     ):
         with pytest.raises(VaultUnavailable) as failure:
             call()
@@ -713,33 +715,33 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
 
 @pytest.mark.parametrize("role", [*MAC_ROLES, *EC_ROLES])
 def test_a_token_that_refuses_to_encipher_is_an_unavailable_vault(
-    token: Pkcs11Token, role: KeyRole
+    hsm_token: Pkcs11Token, role: KeyRole
 ) -> None:
     with pytest.raises(VaultUnavailable, match="did not encipher"):
-        token.encrypt_gcm(label_of(role), bytes(12), b"")
+        hsm_token.encrypt_gcm(label_of(role), bytes(12), b"")
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
 def test_a_key_that_is_not_there_is_an_unavailable_vault(role: KeyRole) -> None:
-    token = Pkcs11Token(None, FakeSession(), SETTINGS)
+    hsm_token = Pkcs11Token(None, FakeSession(), SETTINGS)
     label = label_of(role)
     for call in (
-        lambda: token.encrypt_block(label, bytes(16)),
-        lambda: token.decrypt_block(label, bytes(16)),
-        lambda: token.encrypt_gcm(label, bytes(12), b""),
-        lambda: token.decrypt_gcm(label, bytes(12), bytes(16)),
-        lambda: token.mac(label, b""),
-        lambda: token.tdes_encrypt(label, bytes(8)),
-        lambda: token.tdes_decrypt(label, bytes(8)),
-        lambda: token.tdes_encrypt_cbc(label, bytes(8), bytes(8)),
-        lambda: token.tdes_mac(label, bytes(8)),
-        lambda: token.derived(label, bytes(16)).__enter__(),
-        lambda: token.kind(label),
-        lambda: token.agree(label, software_key(2)[1], INFO),
-        lambda: token.sign(label, bytes(32)),
-        lambda: token.public_point(label),
-        lambda: token.check_value(label),
-        lambda: token.attributes(label),
+        lambda: hsm_token.encrypt_block(label, bytes(16)),
+        lambda: hsm_token.decrypt_block(label, bytes(16)),
+        lambda: hsm_token.encrypt_gcm(label, bytes(12), b""),
+        lambda: hsm_token.decrypt_gcm(label, bytes(12), bytes(16)),
+        lambda: hsm_token.mac(label, b""),
+        lambda: hsm_token.tdes_encrypt(label, bytes(8)),
+        lambda: hsm_token.tdes_decrypt(label, bytes(8)),
+        lambda: hsm_token.tdes_encrypt_cbc(label, bytes(8), bytes(8)),
+        lambda: hsm_token.tdes_mac(label, bytes(8)),
+        lambda: hsm_token.derived(label, bytes(16)).__enter__(),
+        lambda: hsm_token.kind(label),
+        lambda: hsm_token.agree(label, software_key(2)[1], INFO),
+        lambda: hsm_token.sign(label, bytes(32)),
+        lambda: hsm_token.public_point(label),
+        lambda: hsm_token.check_value(label),
+        lambda: hsm_token.attributes(label),
     ):
         with pytest.raises(VaultUnavailable, match="a key is not on the token"):
             call()
@@ -749,9 +751,9 @@ def test_a_key_that_is_not_there_is_an_unavailable_vault(role: KeyRole) -> None:
 def test_a_key_of_another_curve_is_an_unavailable_vault(point: bytes) -> None:
     key = FakeKey(label_of(KeyRole.D1))
     key.point = point
-    token = Pkcs11Token(None, FakeSession(key), SETTINGS)
+    hsm_token = Pkcs11Token(None, FakeSession(key), SETTINGS)
     with pytest.raises(VaultUnavailable, match="not a P-256 key"):
-        token.public_point(label_of(KeyRole.D1))
+        hsm_token.public_point(label_of(KeyRole.D1))
 
 
 class FakeLibrary:

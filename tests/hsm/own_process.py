@@ -1,6 +1,6 @@
 """What must happen in a process of its own: opening a token ends every handle of its process.
 
-``play("name", softhsm)`` runs the function of that name in another process; what it prints as
+``run("name", softhsm)`` runs the function of that name in another process; what it prints as
 JSON, or how it died, comes back.
 """
 
@@ -20,12 +20,12 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.attributes import AttributeMapper
 
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm import ceremony
 from hsm.errors import HsmError
-from hsm.keys import OWN_ROLES, KeyLabel
 from hsm.local import vault_over
-from hsm.pkcs11 import Pkcs11Token
-from hsm.settings import TokenSettings
+from hsm.pkcs11 import ceremony
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import HsmTokenSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
@@ -38,10 +38,10 @@ def environment(softhsm: SoftHsm) -> dict[str, str]:
     return {**os.environ, **softhsm.environment}
 
 
-def play(scene: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
-    """Run a scene of this file on *softhsm*; a crash fails the test with what it wrote."""
+def run(function: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
+    """Run a function of this file on *softhsm*; a crash fails the test with what it wrote."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hsm.scenes", scene],
+        [sys.executable, "-m", "tests.hsm.own_process", function],
         cwd=ROOT,
         env=environment(softhsm),
         capture_output=True,
@@ -53,10 +53,10 @@ def play(scene: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
     return json.loads(done.stdout)
 
 
-def start(scene: str, softhsm: SoftHsm) -> subprocess.Popen[str]:
-    """Start a scene that reads a line of standard input for each of its rounds."""
+def start(function: str, softhsm: SoftHsm) -> subprocess.Popen[str]:
+    """Start a function that reads a line of standard input for each of its rounds."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.hsm.scenes", scene],
+        [sys.executable, "-m", "tests.hsm.own_process", function],
         cwd=ROOT,
         env=environment(softhsm),
         stdin=subprocess.PIPE,
@@ -67,12 +67,12 @@ def start(scene: str, softhsm: SoftHsm) -> subprocess.Popen[str]:
 
 def show(text: str) -> None:
     """Write a line to the process that started this one."""
-    print(text, flush=True)  # noqa: T201 - this is how a scene answers
+    print(text, flush=True)  # noqa: T201 - this is how such a process answers
 
 
 def login_and_files() -> dict[str, str]:
     """Open the token with one setting wrong at a time; the wrong PIN comes last."""
-    good = TokenSettings()
+    good = HsmTokenSettings()
     directory = good.pin_file.parent
     files = {
         "binary": b"\xff\xfe\xff\xfe",
@@ -98,7 +98,7 @@ def login_and_files() -> dict[str, str]:
     return {name: outcome(good.model_copy(update=change)) for name, change in wrong.items()}
 
 
-def outcome(settings: TokenSettings) -> str:
+def outcome(settings: HsmTokenSettings) -> str:
     """Open the token and close it, or name the error."""
     try:
         Pkcs11Token.open(settings).close()
@@ -109,12 +109,12 @@ def outcome(settings: TokenSettings) -> str:
 
 def threads() -> int:
     """Use the token from many threads, each with a session of its own; count right answers."""
-    token = Pkcs11Token.open(TokenSettings(), writable=True)
-    list(ceremony.create(token, FIRST))
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    list(ceremony.create(hsm_token, FIRST))
     right = []
 
     def work() -> None:
-        session = another_session(token)
+        session = another_session(hsm_token)
         key = session.get_key(object_class=ObjectClass.SECRET_KEY, label="pin.g1")
         mac_key = session.get_key(object_class=ObjectClass.SECRET_KEY, label="pin-mac.g1")
         mac = mac_key.sign(bytes(16), mechanism=Mechanism.AES_CMAC)
@@ -140,37 +140,37 @@ def open_in_rounds() -> None:
     show("ready")
     for _ in sys.stdin:
         try:
-            token = Pkcs11Token.open(TokenSettings())
-            vault_over(token).health()
-            token.close()
+            hsm_token = Pkcs11Token.open(HsmTokenSettings())
+            vault_over(hsm_token).health()
+            hsm_token.close()
         except Exception as error:  # noqa: BLE001 - the test wants to know any
             show(repr(error))
         else:
             show("open")
 
 
-def token_taken_away() -> dict[str, str]:
-    """Take the token away while it is open, and bring it back."""
-    tokens = TokenSettings().pin_file.parent / "tokens"
-    open_token = Pkcs11Token.open(TokenSettings(), writable=True)
-    list(ceremony.create(open_token, FIRST))
-    sealed = open_token.encrypt_block(FIRST[0], bytes(16))
-    with unavailable(tokens):
-        seen = {"a call": attempt(lambda: open_token.encrypt_block(FIRST[0], bytes(16)))}
-        seen["an opening"] = outcome(TokenSettings())
-    again = Pkcs11Token.open(TokenSettings())
+def hsm_token_taken_away() -> dict[str, str]:
+    """Take the HSM token away while it is open, and bring it back."""
+    tokens = HsmTokenSettings().pin_file.parent / "tokens"
+    open_hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    list(ceremony.create(open_hsm_token, FIRST))
+    sealed = open_hsm_token.encrypt_block(FIRST[0], bytes(16))
+    with taken_away(tokens):
+        seen = {"a call": attempt(lambda: open_hsm_token.encrypt_block(FIRST[0], bytes(16)))}
+        seen["an opening"] = outcome(HsmTokenSettings())
+    again = Pkcs11Token.open(HsmTokenSettings())
     same = again.decrypt_block(FIRST[0], sealed) == bytes(16)
     return {**seen, "back": "the same key" if same else "another key"}
 
 
-def another_session(token: Pkcs11Token, **given: object) -> Any:  # noqa: ANN401 - the binding's
+def another_session(hsm_token: Pkcs11Token, **given: object) -> Any:  # noqa: ANN401 - the binding's
     """Open a session of another application of this process, which shares the login."""
-    return token._library.get_token(token_label=TokenSettings().token_label).open(**given)
+    return hsm_token._library.get_token(token_label=HsmTokenSettings().token_label).open(**given)
 
 
 @contextmanager
-def unavailable(path: Path) -> Iterator[None]:
-    hidden = path.with_name("away")
+def taken_away(path: Path) -> Iterator[None]:
+    hidden = path.with_name("hidden")
     path.rename(hidden)
     path.mkdir()
     yield
@@ -187,23 +187,23 @@ def attempt(call: Callable[[], object]) -> str:
 
 def generations() -> dict[str, Any]:
     """Seal, hold a second ceremony, and open the token again."""
-    # Not at the top: it loads half of the service, which the other scenes need not wait for.
+    # Not at the top: it loads half of the service, which the other functions need not wait for.
     from tests.contracts.issuer import PIN, open_issuer
 
-    token = Pkcs11Token.open(TokenSettings(), writable=True)
-    list(ceremony.create(token, FIRST))
-    before = open_issuer(vault_over(token))
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    list(ceremony.create(hsm_token, FIRST))
+    before = open_issuer(vault_over(hsm_token))
     old_pan = before.seal_pan()
     old_pin = before.set_pin(PIN, old_pan)
-    reports = [asdict(ceremony.report(token, label)) for label in FIRST]
-    list(ceremony.create(token, SECOND))
-    token.close()
+    reports = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]
+    list(ceremony.create(hsm_token, SECOND))
+    hsm_token.close()
 
-    token = Pkcs11Token.open(TokenSettings())
-    after = open_issuer(vault_over(token))
+    hsm_token = Pkcs11Token.open(HsmTokenSettings())
+    after = open_issuer(vault_over(hsm_token))
     new_pan = after.seal_pan()
     new_pin = after.set_pin(PIN, new_pan)
-    first = [asdict(ceremony.report(token, label)) for label in FIRST]
+    first = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]
     return {
         "sealed under": [str(unpacked(sealed)) for sealed in (old_pan, old_pin, new_pan, new_pin)],
         "old PIN": after.pin(old_pin, old_pan) == PIN,
@@ -218,36 +218,36 @@ def unpacked(sealed: bytes) -> str:
 
 def foreign_objects() -> list[str]:
     """Put objects of other applications beside ours, then open the token."""
-    token = Pkcs11Token.open(TokenSettings(), writable=True)
-    list(ceremony.create(token, FIRST))
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    list(ceremony.create(hsm_token, FIRST))
     mapper = AttributeMapper()
     mapper.register_handler(Attribute.LABEL, lambda label: label or b"", bytes)
-    with another_session(token, rw=True, attribute_mapper=mapper) as session:
+    with another_session(hsm_token, rw=True, attribute_mapper=mapper) as session:
         for label in ("another", "pin.g1x", "PIN.g1", "pin.g0", "zpk.g1", "", "ключ"):
             session.generate_key(KeyType.AES, 256, label=label.encode(), store=True)
         session.generate_key(KeyType.AES, 256, label=b"schl\xfcssel", store=True)
         note = {Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: b"pin.g1"}
         session.create_object({**note, Attribute.TOKEN: True, Attribute.VALUE: b"a note"})
-    token.close()
-    return sorted(map(str, Pkcs11Token.open(TokenSettings()).labels()))
+    hsm_token.close()
+    return sorted(map(str, Pkcs11Token.open(HsmTokenSettings()).labels()))
 
 
 def two_keys_of_one_label() -> str:
     """Let another application make a key that has the label of one of ours."""
-    token = Pkcs11Token.open(TokenSettings(), writable=True)
-    token.generate(FIRST[0])
-    token._session.generate_key(KeyType.AES, 256, label=str(FIRST[0]), store=True)
-    token.close()
-    return outcome(TokenSettings())
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    hsm_token.generate(FIRST[0])
+    hsm_token._session.generate_key(KeyType.AES, 256, label=str(FIRST[0]), store=True)
+    hsm_token.close()
+    return outcome(HsmTokenSettings())
 
 
-SCENES = {
-    scene.__name__: scene
-    for scene in (
+FUNCTIONS = {
+    function.__name__: function
+    for function in (
         login_and_files,
         threads,
         open_in_rounds,
-        token_taken_away,
+        hsm_token_taken_away,
         generations,
         foreign_objects,
         two_keys_of_one_label,
@@ -255,6 +255,6 @@ SCENES = {
 }
 
 if __name__ == "__main__":
-    shown = SCENES[sys.argv[1]]()
+    shown = FUNCTIONS[sys.argv[1]]()
     if shown is not None:
         show(json.dumps(shown))

@@ -7,9 +7,8 @@ import pytest
 
 from crypto.secret import Secret
 from hsm.errors import ConfigRefused, KeyMissing, VaultUnavailable
-from hsm.keyring import Keyring
-from hsm.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
-from hsm.sealed import MAC_ROLES
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
 from tests.contracts.software_token import SoftwareToken
 
 ISSUER_ID, OTHER_ID = "testbank01", "testbank02"
@@ -17,10 +16,10 @@ FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
 
 
 def holding(*shared: KeyLabel, kind: KeyKind = KeyKind.TDES_2KEY) -> SoftwareToken:
-    token = SoftwareToken()
+    hsm_token = SoftwareToken()
     for label in shared:
-        token.import_key(label, kind, Secret(os.urandom(16)))
-    return token
+        hsm_token.import_key(label, kind, Secret(os.urandom(16)))
+    return hsm_token
 
 
 @pytest.mark.parametrize("generations", [[1], [1, 2], [10, 9, 1], [3]])
@@ -49,8 +48,8 @@ def test_a_sealing_key_needs_the_mac_key_of_its_generation(
 
 
 def test_a_shared_key_is_never_active() -> None:
-    token = holding(*(KeyLabel(role, 5, ISSUER_ID) for role in SHARED_ROLES))
-    assert {*Keyring(token).active.values()} == {*FIRST}
+    hsm_token = holding(*(KeyLabel(role, 5, ISSUER_ID) for role in SHARED_ROLES))
+    assert {*Keyring(hsm_token).active.values()} == {*FIRST}
 
 
 @pytest.mark.parametrize("generation", [1, 2])
@@ -90,9 +89,9 @@ def test_a_shared_key_is_of_the_kind_that_is_needed(kind: KeyKind, needed: KeyKi
 
 
 def test_a_key_that_came_later_is_found_by_the_next_keyring() -> None:
-    token, label = holding(), KeyLabel(KeyRole.PVK, 1, ISSUER_ID)
-    keyring = Keyring(token)
-    token.import_key(label, KeyKind.TDES_2KEY, Secret(os.urandom(16)))
+    hsm_token, label = holding(), KeyLabel(KeyRole.PVK, 1, ISSUER_ID)
+    keyring = Keyring(hsm_token)
+    hsm_token.import_key(label, KeyKind.TDES_2KEY, Secret(os.urandom(16)))
     with pytest.raises(KeyMissing):
         keyring.shared(KeyRole.PVK, ISSUER_ID, 1)
-    assert Keyring(token).shared(KeyRole.PVK, ISSUER_ID, 1) == label
+    assert Keyring(hsm_token).shared(KeyRole.PVK, ISSUER_ID, 1) == label

@@ -6,12 +6,12 @@ import pytest
 from jwcrypto.jwk import JWK
 
 from crypto.jose import base64url
-from hsm import ceremony
 from hsm.errors import CeremonyError
-from hsm.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
-from hsm.pkcs11 import Pkcs11Token
-from hsm.settings import TokenSettings
-from tests.hsm.scenes import FIRST, ROOT
+from hsm.pkcs11 import ceremony
+from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import HsmTokenSettings
+from tests.hsm.own_process import FIRST, ROOT
 
 
 def role_file(directory: Path, text: str | bytes) -> Path:
@@ -70,47 +70,47 @@ def test_a_role_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", FIRST, ids=str)
-def test_a_key_is_named_by_what_others_compute_too(token: Pkcs11Token, label: KeyLabel) -> None:
-    report = ceremony.report(token, label)
+def test_a_key_is_named_by_what_others_compute_too(hsm_token: Pkcs11Token, label: KeyLabel) -> None:
+    report = ceremony.report(hsm_token, label)
     assert (report.label, report.as_expected) == (label, True)
     if label.role.usage is Usage.ENCRYPT:
         # A check value is the first 3 bytes of an enciphered zero block (ANSI X9.24-1, annex A).
-        assert report.fingerprint == token.encrypt_block(label, bytes(16))[:3].hex().upper()
+        assert report.fingerprint == hsm_token.encrypt_block(label, bytes(16))[:3].hex().upper()
     elif label.role.kind is KeyKind.AES_256:
-        assert bytes.fromhex(report.fingerprint) == token.check_value(label)
+        assert bytes.fromhex(report.fingerprint) == hsm_token.check_value(label)
     else:
-        point = token.public_point(label)
+        point = hsm_token.public_point(label)
         x, y = base64url.encode(point.x), base64url.encode(point.y)
         assert report.fingerprint == JWK(kty="EC", crv="P-256", x=x, y=y).thumbprint()
 
 
-def test_no_two_keys_have_one_fingerprint(token: Pkcs11Token) -> None:
-    assert len({ceremony.report(token, label).fingerprint for label in FIRST}) == len(FIRST)
+def test_no_two_keys_have_one_fingerprint(hsm_token: Pkcs11Token) -> None:
+    assert len({ceremony.report(hsm_token, label).fingerprint for label in FIRST}) == len(FIRST)
 
 
-def test_a_ceremony_leaves_keys_that_are_there_alone(token: Pkcs11Token) -> None:
-    before = [ceremony.report(token, label) for label in FIRST]
-    assert list(ceremony.create(token, FIRST)) == before
-    assert set(token.labels()) == set(FIRST)
+def test_a_ceremony_leaves_keys_that_are_there_alone(hsm_token: Pkcs11Token) -> None:
+    before = [ceremony.report(hsm_token, label) for label in FIRST]
+    assert list(ceremony.create(hsm_token, FIRST)) == before
+    assert set(hsm_token.labels()) == set(FIRST)
 
 
 @pytest.mark.parametrize("name", ["EXTRACTABLE", "WRAP", "LOCAL", "SENSITIVE"])
 def test_a_key_whose_attributes_are_not_those_of_its_role_is_reported(
-    token: Pkcs11Token, name: str, monkeypatch: pytest.MonkeyPatch
+    hsm_token: Pkcs11Token, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label = FIRST[0]
-    read = dict(token.attributes(label))
-    monkeypatch.setattr(token, "attributes", lambda _: {**read, name: not read[name]})
-    assert not ceremony.report(token, label).as_expected
+    read = dict(hsm_token.attributes(label))
+    monkeypatch.setattr(hsm_token, "attributes", lambda _: {**read, name: not read[name]})
+    assert not ceremony.report(hsm_token, label).as_expected
 
 
 @pytest.mark.parametrize("name", ["COPYABLE", "SENSITIVE", "NEVER_EXTRACTABLE"])
 def test_a_device_that_does_not_know_an_attribute_does_not_pass(
-    token: Pkcs11Token, name: str, monkeypatch: pytest.MonkeyPatch
+    hsm_token: Pkcs11Token, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = {key: value for key, value in token.attributes(FIRST[0]).items() if key != name}
-    monkeypatch.setattr(token, "attributes", lambda _: read)
-    report = ceremony.report(token, FIRST[0])
+    read = {key: value for key, value in hsm_token.attributes(FIRST[0]).items() if key != name}
+    monkeypatch.setattr(hsm_token, "attributes", lambda _: read)
+    report = ceremony.report(hsm_token, FIRST[0])
     assert (report.unknown, report.as_expected) == ((name,), False)
 
 
@@ -121,5 +121,5 @@ def test_missing_roles_are_listed() -> None:
         def get_objects(self, _: object) -> tuple[()]:
             return ()
 
-    settings = TokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
+    settings = HsmTokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
     assert ceremony.missing(Pkcs11Token(None, Empty(), settings)) == list(OWN_ROLES)

@@ -154,6 +154,13 @@ _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
     KeyRole.PVK_3624: (KeyKind.TDES_2KEY,),
     KeyRole.PRW: (KeyKind.AES_256,),
 }
+#: The role of a key that enciphers -> that of the key that makes the CMAC over the result. Both
+#: have the same generation.
+MAC_ROLES: Final[Mapping[KeyRole, KeyRole]] = {
+    KeyRole.PIN: KeyRole.PIN_MAC,
+    KeyRole.PAN: KeyRole.PAN_MAC,
+    KeyRole.VALUES: KeyRole.VALUES_MAC,
+}
 #: Where a retail MAC is made of two keys: the role of the whole key -> that of its left half.
 LEFT_ROLES: Final[Mapping[KeyRole, KeyRole]] = {
     KeyRole.SECCOS_PRW_RETAIL: KeyRole.SECCOS_PRW_RETAIL_LEFT,

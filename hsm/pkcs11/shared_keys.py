@@ -22,8 +22,8 @@ from crypto.pinblock.fields import xor
 from crypto.secret import Secret
 from crypto.software import aes_cmac, tdes_encrypt_ecb
 from hsm.errors import CeremonyError
-from hsm.keys import LEFT_ROLES, KeyKind, KeyLabel, KeyRole
-from hsm.token import Token
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keys import LEFT_ROLES, KeyKind, KeyLabel, KeyRole
 
 KEY_BYTES: Final[Mapping[KeyKind, int]] = {KeyKind.AES_256: 32, KeyKind.TDES_2KEY: 16}
 HALF_BYTES: Final = 8
@@ -87,7 +87,7 @@ class ClearKey:
         return kcv.tdes(partial(tdes_encrypt_ecb, self.value)).hex().upper()
 
 
-def open_block(token: Token, role: KeyRole, issuer_id: str, text: str) -> ClearKey:
+def open_block(hsm_token: HsmToken, role: KeyRole, issuer_id: str, text: str) -> ClearKey:
     """Open a key block for *role* with the newest block-protection key of the issuer.
 
     Raises:
@@ -98,8 +98,8 @@ def open_block(token: Token, role: KeyRole, issuer_id: str, text: str) -> ClearK
     try:
         header = keyblock.parse_header(text)
         kind = _PROTECTED_BY[header.version]
-        label = _block_protection_key(token, issuer_id, kind)
-        mac = token.mac if kind is KeyKind.AES_256 else token.tdes_mac
+        label = _block_protection_key(hsm_token, issuer_id, kind)
+        mac = hsm_token.mac if kind is KeyKind.AES_256 else hsm_token.tdes_mac
         purpose = _purpose_for(role, header)
         opened = keyblock.open_block(text, purpose, partial(mac, label), KEY_BYTES[kind])
     except KeyPurposeError:
@@ -124,7 +124,7 @@ def join_components(components: Sequence[Secret[str]]) -> ClearKey:
     raise CeremonyError("not two or three components of 32 or 64 hexadecimal digits")
 
 
-def store(token: Token, role: KeyRole, issuer_id: str, key: ClearKey) -> KeyLabel:
+def store(hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey) -> KeyLabel:
     """Import *key* as the next generation of *role*; nobody else may do so meanwhile.
 
     Raises:
@@ -135,21 +135,21 @@ def store(token: Token, role: KeyRole, issuer_id: str, key: ClearKey) -> KeyLabe
         # XOR undoes parity, and partners may leave it out; some devices insist on it.
         value = odd_parity(value)
     _check_strength(key.kind, value)
-    label = _next_label(token, role, issuer_id)
+    label = _next_label(hsm_token, role, issuer_id)
     if role in LEFT_ROLES:
         # First, so that there is no MAC key without it.
         left = Secret(value.reveal()[:HALF_BYTES] * 2)
-        token.import_key(label.of(LEFT_ROLES[role]), key.kind, left)
-    token.import_key(label, key.kind, value)
+        hsm_token.import_key(label.of(LEFT_ROLES[role]), key.kind, left)
+    hsm_token.import_key(label, key.kind, value)
     return label
 
 
-def _block_protection_key(token: Token, issuer_id: str, kind: KeyKind) -> KeyLabel:
+def _block_protection_key(hsm_token: HsmToken, issuer_id: str, kind: KeyKind) -> KeyLabel:
     role = KeyRole.BLOCK_PROTECTION
     labels = [
         label
-        for label in token.labels()
-        if label.role is role and label.issuer_id == issuer_id and token.kind(label) is kind
+        for label in hsm_token.labels()
+        if label.role is role and label.issuer_id == issuer_id and hsm_token.kind(label) is kind
     ]
     if not labels:
         raise CeremonyError("the issuer has no block-protection key for this version of key block")
@@ -175,11 +175,11 @@ def _check_strength(kind: KeyKind, value: Secret[bytes]) -> None:
         raise CeremonyError("this key is too weak: it is zero, or its halves are equal")
 
 
-def _next_label(token: Token, role: KeyRole, issuer_id: str) -> KeyLabel:
+def _next_label(hsm_token: HsmToken, role: KeyRole, issuer_id: str) -> KeyLabel:
     roles = {role, LEFT_ROLES.get(role, role)}
     taken = [
         label.generation
-        for label in token.labels()
+        for label in hsm_token.labels()
         if label.role in roles and label.issuer_id == issuer_id
     ]
     return KeyLabel(role, max(taken, default=0) + 1, issuer_id)

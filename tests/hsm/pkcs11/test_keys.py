@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm.errors import CeremonyError
-from hsm.keys import LEFT_ROLES, OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.keys import LEFT_ROLES, OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 
 ROLES = {
     "pin": (KeyKind.AES_256, Usage.ENCRYPT),

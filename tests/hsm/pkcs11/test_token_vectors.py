@@ -26,10 +26,10 @@ from crypto.types import Mac, Pan, Pin
 from crypto.verification import ibm3624, pvv
 from crypto.verification.ibm3624 import DecimalisationTable, ValidationRule
 from crypto.verification.pvv import KeyIndex
-from hsm import shared_keys
-from hsm.keys import LEFT_ROLES, KeyKind, KeyLabel, KeyRole
-from hsm.shared_keys import ClearKey
-from hsm.token import SessionKey, Token
+from hsm.pkcs11 import shared_keys
+from hsm.pkcs11.hsm_token import HsmToken, SessionKey
+from hsm.pkcs11.keys import LEFT_ROLES, KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.shared_keys import ClearKey
 from tests.crypto.ciphers import tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.profiles import Body, profile
@@ -102,20 +102,20 @@ def each(name: str, *kinds: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", rows(name, *kinds))
 
 
-def imported(token: Token, role: KeyRole, key: str, kind: KeyKind | None = None) -> KeyLabel:
+def imported(hsm_token: HsmToken, role: KeyRole, key: str, kind: KeyKind | None = None) -> KeyLabel:
     """Import a key of whatever value; a second one of a role is its next generation."""
-    generation = 1 + sum(label.role is role for label in token.labels())
+    generation = 1 + sum(label.role is role for label in hsm_token.labels())
     label = KeyLabel(role, generation, ISSUER)
-    token.import_key(label, kind or role.kind, Secret(bytes.fromhex(key)))
+    hsm_token.import_key(label, kind or role.kind, Secret(bytes.fromhex(key)))
     return label
 
 
-def imported_retail_mac(token: Token, key: str, role: KeyRole = KeyRole.SECCOS_MAC) -> Mac:
+def imported_retail_mac(hsm_token: HsmToken, key: str, role: KeyRole = KeyRole.SECCOS_MAC) -> Mac:
     """Import a key with its left half beside it, as in life."""
     clear = ClearKey(KeyKind.TDES_2KEY, Secret(bytes.fromhex(key)))
-    label = shared_keys.store(token, role, ISSUER, clear)
-    left = partial(token.tdes_encrypt_cbc, label.of(LEFT_ROLES[role]))
-    full = partial(token.tdes_encrypt_cbc, label)
+    label = shared_keys.store(hsm_token, role, ISSUER, clear)
+    left = partial(hsm_token.tdes_encrypt_cbc, label.of(LEFT_ROLES[role]))
+    full = partial(hsm_token.tdes_encrypt_cbc, label)
     return lambda message: retail_mac.compute(message, left, full)
 
 
@@ -136,31 +136,31 @@ def text(value: bytes) -> str:
 
 
 @each("kcv.json", "kcv")
-def test_check_values(any_token: Token, row: Row) -> None:
+def test_check_values(any_hsm_token: HsmToken, row: Row) -> None:
     key = row["inputs"]["key"]
     if row["inputs"]["algorithm"] == "AES-CMAC":
-        label = imported(any_token, KeyRole.PRW, key)
-        value = kcv.aes(partial(any_token.mac, label), len(row["expected"]) // 2)
+        label = imported(any_hsm_token, KeyRole.PRW, key)
+        value = kcv.aes(partial(any_hsm_token.mac, label), len(row["expected"]) // 2)
     else:
-        label = imported(any_token, KeyRole.PVK, key)
-        value = kcv.tdes(partial(any_token.tdes_encrypt, label))
-        assert any_token.check_value(label) == value
+        label = imported(any_hsm_token, KeyRole.PVK, key)
+        value = kcv.tdes(partial(any_hsm_token.tdes_encrypt, label))
+        assert any_hsm_token.check_value(label) == value
     assert text(value) == row["expected"]
 
 
 @each("kcv.json", "kcv_pkcs11_pitfall")
-def test_the_check_value_of_a_token_is_another(any_token: Token, row: Row) -> None:
-    label = imported(any_token, KeyRole.PRW, row["inputs"]["key"])
-    assert text(any_token.check_value(label)) == row["expected"]["CKA_CHECK_VALUE"]
-    value = kcv.aes(partial(any_token.mac, label))
+def test_the_check_value_of_a_token_is_another(any_hsm_token: HsmToken, row: Row) -> None:
+    label = imported(any_hsm_token, KeyRole.PRW, row["inputs"]["key"])
+    assert text(any_hsm_token.check_value(label)) == row["expected"]["CKA_CHECK_VALUE"]
+    value = kcv.aes(partial(any_hsm_token.mac, label))
     assert text(value) == row["expected"]["AES_CMAC_zero_X9_24"]
 
 
 @pytest.mark.parametrize("role", CMAC_ROLES)
 @each("mac.json", "cmac_aes128")
-def test_aes_cmac(any_token: Token, role: KeyRole, row: Row) -> None:
-    label = imported(any_token, role, row["inputs"]["key"])
-    assert text(any_token.mac(label, given_bytes(row, "data"))) == row["expected"]
+def test_aes_cmac(any_hsm_token: HsmToken, role: KeyRole, row: Row) -> None:
+    label = imported(any_hsm_token, role, row["inputs"]["key"])
+    assert text(any_hsm_token.mac(label, given_bytes(row, "data"))) == row["expected"]
 
 
 TDES_CMAC = pytest.mark.parametrize(
@@ -175,52 +175,52 @@ TDES_CMAC = pytest.mark.parametrize(
 
 @pytest.mark.parametrize("role", CMAC_ROLES)
 @TDES_CMAC
-def test_tdes_cmac(any_token: Token, role: KeyRole, row: Row) -> None:
-    label = imported(any_token, role, row["inputs"]["key"], KeyKind.TDES_2KEY)
-    assert text(any_token.tdes_mac(label, given_bytes(row, "data"))) == row["expected"]
+def test_tdes_cmac(any_hsm_token: HsmToken, role: KeyRole, row: Row) -> None:
+    label = imported(any_hsm_token, role, row["inputs"]["key"], KeyKind.TDES_2KEY)
+    assert text(any_hsm_token.tdes_mac(label, given_bytes(row, "data"))) == row["expected"]
 
 
 @TDES_CMAC
-def test_tdes_cmac_under_a_derived_key(any_token: Token, row: Row) -> None:
-    label = imported(any_token, KeyRole.SECCOS_MAC_MASTER, MASTER)
+def test_tdes_cmac_under_a_derived_key(any_hsm_token: HsmToken, row: Row) -> None:
+    label = imported(any_hsm_token, KeyRole.SECCOS_MAC_MASTER, MASTER)
     # What the master key enciphers to the key of the vector.
     data = tdes_ecb_decrypt(bytes.fromhex(MASTER))(given_bytes(row, "key"))
-    with any_token.derived(label, data) as key:
+    with any_hsm_token.derived(label, data) as key:
         assert text(key.mac(given_bytes(row, "data"))) == row["expected"]
 
 
 @takes_tdes_the_old_way
 @pytest.mark.parametrize("size_bytes", [0, 1, 7, 8, 9, 15, 16, 47, 300])
 def test_macs_under_a_session_key_are_those_of_pyemv_and_psec(
-    any_token: Token, size_bytes: int
+    any_hsm_token: HsmToken, size_bytes: int
 ) -> None:
-    label = imported(any_token, KeyRole.SECCOS_MAC_MASTER, MASTER)
+    label = imported(any_hsm_token, KeyRole.SECCOS_MAC_MASTER, MASTER)
     steps, message = session_key.emv_csk(CARD, COUNTER), os.urandom(size_bytes)
     card_key = pyemv.kd.derive_icc_mk_a(bytes.fromhex(MASTER), CARD.pan.reveal(), f"{CARD.psn:02}")
     key = pyemv.kd.derive_common_sk(card_key, COUNTER.to_bytes(2).ljust(8, b"\0"))
     expected = psec.mac.generate_retail_mac(key[:8] * 3, key[8:] * 3, message, 2, 8)
 
-    make = derived_retail_mac(any_token, label, steps.card_key, steps.session_key)
+    make = derived_retail_mac(any_hsm_token, label, steps.card_key, steps.session_key)
     assert make(message) == pyemv.mac.mac_iso9797_3(key[:8], key[8:], message, 2) == expected
-    with any_token.derived(label, steps.card_key.key, steps.session_key.key) as session:
+    with any_hsm_token.derived(label, steps.card_key.key, steps.session_key.key) as session:
         assert session.mac(message) == tdes_cmac(key)(message)
 
 
 @each("mac.json", "retail_mac_iso9797_1_alg3")
-def test_retail_mac(any_token: Token, row: Row) -> None:
+def test_retail_mac(any_hsm_token: HsmToken, row: Row) -> None:
     message, given = given_bytes(row, "data"), row["inputs"]
     if "key" in given:
         for role in LEFT_ROLES:
-            make = imported_retail_mac(any_token, given["key"], role)
+            make = imported_retail_mac(any_hsm_token, given["key"], role)
             assert text(make(message)) == row["expected"]
         return
     # Here each of K1 and K2 is a TDES key itself, so that one token key does not make the end.
-    first = imported(any_token, KeyRole.SECCOS_MAC, given["key1"])
-    second = imported(any_token, KeyRole.SECCOS_PIN, given["key2"])
-    left = partial(any_token.tdes_encrypt_cbc, first)
+    first = imported(any_hsm_token, KeyRole.SECCOS_MAC, given["key1"])
+    second = imported(any_hsm_token, KeyRole.SECCOS_PIN, given["key2"])
+    left = partial(any_hsm_token.tdes_encrypt_cbc, first)
 
     def full(iv: bytes, last: bytes) -> bytes:
-        return any_token.tdes_encrypt(first, any_token.tdes_decrypt(second, left(iv, last)))
+        return any_hsm_token.tdes_encrypt(first, any_hsm_token.tdes_decrypt(second, left(iv, last)))
 
     zeros = bytes(-len(message) % 8)
     blocks = {
@@ -233,153 +233,155 @@ def test_retail_mac(any_token: Token, row: Row) -> None:
 
 
 @each("emv.json", "emv_mk_option_a", "emv_mk_option_b")
-def test_card_keys(any_token: Token, row: Row) -> None:
+def test_card_keys(any_hsm_token: HsmToken, row: Row) -> None:
     option = emv.card_key_a if row["kind"].endswith("a") else emv.card_key_b
     data = option(Pan(row["inputs"]["pan"]), int(row["inputs"]["psn"]))
-    label = imported(any_token, KeyRole.SECCOS_PIN, row["inputs"]["imk"])
-    with any_token.derived(label, data.key) as key:
+    label = imported(any_hsm_token, KeyRole.SECCOS_PIN, row["inputs"]["imk"])
+    with any_hsm_token.derived(label, data.key) as key:
         assert is_the_key(key, row["expected"])
-    with any_token.derived(label, data.left) as key:
+    with any_hsm_token.derived(label, data.left) as key:
         assert is_the_key(key, row["expected"][:16] * 2)
 
 
 @each("emv.json", "emv_common_session_key")
-def test_common_session_key(any_token: Token, row: Row) -> None:
+def test_common_session_key(any_hsm_token: HsmToken, row: Row) -> None:
     data = emv.session_key(given_bytes(row, "r"))
-    label = imported(any_token, KeyRole.SECCOS_PIN, row["inputs"]["mk"])
-    with any_token.derived(label, data.key) as key:
+    label = imported(any_hsm_token, KeyRole.SECCOS_PIN, row["inputs"]["mk"])
+    with any_hsm_token.derived(label, data.key) as key:
         assert is_the_key(key, row["expected"])
-    with any_token.derived(label, data.left) as key:
+    with any_hsm_token.derived(label, data.left) as key:
         assert is_the_key(key, row["expected"][:16] * 2)
 
 
 @each("emv.json", "emv_pin_change_mastercard", "emv_pin_change_ccd")
-def test_pin_change_scripts(any_token: Token, row: Row) -> None:
+def test_pin_change_scripts(any_hsm_token: HsmToken, row: Row) -> None:
     given, session = row["inputs"], emv.session_key(given_bytes(row, "r"))
     card = emv.card_key_a(Pan(given["pan"]), int(given["psn"]))
     smc, smi = (
-        imported(any_token, KeyRole.SECCOS_PIN, given[name]) for name in ("imk_smc", "imk_smi")
+        imported(any_hsm_token, KeyRole.SECCOS_PIN, given[name]) for name in ("imk_smc", "imk_smi")
     )
     ccd = row["kind"].endswith("ccd")
     encipher = emv.encipher_ccd if ccd else emv.encipher_mastercard
-    with any_token.derived(smc, card.key, session.key) as key:
+    with any_hsm_token.derived(smc, card.key, session.key) as key:
         data = encipher(iso2.encode(Pin(given["pin"])), key.encrypt_cbc)
     value = emv.command_mac(
-        given_bytes(row, "apdu_header"), data, derived_retail_mac(any_token, smi, card, session)
+        given_bytes(row, "apdu_header"), data, derived_retail_mac(any_hsm_token, smi, card, session)
     )
     assert text(data) == row["expected"]["encrypted_pin"]
     assert text(value) == row["expected"]["mac"]
 
 
 def derived_retail_mac(
-    token: Token, label: KeyLabel, card: DerivationData, session: DerivationData
+    hsm_token: HsmToken, label: KeyLabel, card: DerivationData, session: DerivationData
 ) -> Mac:
     def compute(message: bytes) -> bytes:
         with ExitStack() as keys:
-            full = keys.enter_context(token.derived(label, card.key, session.key))
-            left = keys.enter_context(token.derived(label, card.key, session.left))
+            full = keys.enter_context(hsm_token.derived(label, card.key, session.key))
+            left = keys.enter_context(hsm_token.derived(label, card.key, session.left))
             return retail_mac.compute(message, left.encrypt_cbc, full.encrypt_cbc)
 
     return compute
 
 
 @each("verification.json", "visa_pvv", "visa_pvv_KNOWN_BAD_SOURCE")
-def test_visa_pvv(any_token: Token, row: Row) -> None:
+def test_visa_pvv(any_hsm_token: HsmToken, row: Row) -> None:
     given = row["inputs"]
-    encrypt = partial(any_token.tdes_encrypt, imported(any_token, KeyRole.PVK, given["pvk"]))
+    encrypt = partial(
+        any_hsm_token.tdes_encrypt, imported(any_hsm_token, KeyRole.PVK, given["pvk"])
+    )
     value = pvv.compute(Pin(given["pin"]), Pan(given["pan"]), KeyIndex(int(given["pvki"])), encrypt)
     assert value.reveal() == row.get("correct_value", row["expected"])
 
 
 @each("verification.json", "ibm3624_offset")
-def test_ibm3624_offset(any_token: Token, row: Row) -> None:
+def test_ibm3624_offset(any_hsm_token: HsmToken, row: Row) -> None:
     given = row["inputs"]
-    label = imported(any_token, KeyRole.PVK_3624, given["pvk"])
+    label = imported(any_hsm_token, KeyRole.PVK_3624, given["pvk"])
     value = ibm3624.offset(
         Pin(given["pin"]),
         PAN,
         rule_for(given["validation_data"]),
         DecimalisationTable(given["decimalization_table"]),
-        partial(any_token.tdes_encrypt, label),
+        partial(any_hsm_token.tdes_encrypt, label),
     )
     assert value.reveal() == row["expected"]
 
 
 @each("verification.json", "ibm3624_pin_from_offset")
-def test_ibm3624_pin(any_token: Token, row: Row) -> None:
+def test_ibm3624_pin(any_hsm_token: HsmToken, row: Row) -> None:
     given = row["inputs"]
-    label = imported(any_token, KeyRole.PVK_3624, given["pvk"])
+    label = imported(any_hsm_token, KeyRole.PVK_3624, given["pvk"])
     pin = ibm3624.pin_from_offset(
         Secret(given["offset"]),
         Pan(given["pan"]),
         ValidationRule(given["pan_verify_offset"], given["pan_verify_length"], given["pad"]),
         DecimalisationTable(given["decimalization_table"]),
-        partial(any_token.tdes_encrypt, label),
+        partial(any_hsm_token.tdes_encrypt, label),
     )
     assert pin.reveal() == row["expected"]
 
 
-def read_pin(token: Token, key: str, body: Body, expected: str) -> str:
+def read_pin(hsm_token: HsmToken, key: str, body: Body, expected: str) -> str:
     """Read the PIN of the block *expected* with a key in the token."""
-    label = imported(token, KeyRole.SECCOS_PIN, key)
-    decrypt = partial(token.tdes_decrypt, label)
+    label = imported(hsm_token, KeyRole.SECCOS_PIN, key)
+    decrypt = partial(hsm_token.tdes_decrypt, label)
     settings = profile(body).pin_block
     return block.parse(bytes.fromhex(expected), CARD, COUNTER, settings, decrypt).reveal()
 
 
 @each("seccos.json", "seccos_pin_block", "seccos_pin_block_iso0")
-def test_seccos_block(any_token: Token, row: Row) -> None:
+def test_seccos_block(any_hsm_token: HsmToken, row: Row) -> None:
     given = row["inputs"]
     clear_format = "iso0" if row["kind"].endswith("iso0") else "iso2"
     body = {"pin_block": {"clear_format": clear_format}}
-    assert read_pin(any_token, given["k_spe"], body, row["expected"]) == given["pin"]
+    assert read_pin(any_hsm_token, given["k_spe"], body, row["expected"]) == given["pin"]
 
 
 @each("seccos.json", "seccos_pin_block_selfenc")
-def test_seccos_block_enciphered_under_itself(any_token: Token, row: Row) -> None:
+def test_seccos_block_enciphered_under_itself(any_hsm_token: HsmToken, row: Row) -> None:
     given = row["inputs"]
     for cipher, name in (("tdes-ecb", "ecb"), ("tdes-cbc", "cbc_iv0")):
         enciphered = row["expected"][name]
         if given["selfenc"] == "append":
             body = {"pin_block": {"selfenc": "append", "cipher": cipher}}
-            assert read_pin(any_token, given["k_spe"], body, enciphered) == given["pin"]
+            assert read_pin(any_hsm_token, given["k_spe"], body, enciphered) == given["pin"]
         else:
             # It goes one way: what comes out of the key is the block under itself.
-            label = imported(any_token, KeyRole.SECCOS_PIN, given["k_spe"])
+            label = imported(any_hsm_token, KeyRole.SECCOS_PIN, given["k_spe"])
             itself = block.self_encrypt(iso2.encode(Pin(given["pin"]))).reveal()
-            assert any_token.tdes_decrypt(label, bytes.fromhex(enciphered)) == itself
+            assert any_hsm_token.tdes_decrypt(label, bytes.fromhex(enciphered)) == itself
 
 
 @each("seccos.json", "seccos_pin_block_session_key")
-def test_seccos_block_under_a_session_key(any_token: Token, row: Row) -> None:
+def test_seccos_block_under_a_session_key(any_hsm_token: HsmToken, row: Row) -> None:
     given = row["inputs"]
     padded = {"pin_block": {"cipher": "tdes-cbc", "padding": "iso9797-2"}}
     for body, name in (({}, "ecb"), (padded, "cbc_iv0_pad2")):
-        pin = read_pin(any_token, given["session_key"], body, row["expected"][name])
+        pin = read_pin(any_hsm_token, given["session_key"], body, row["expected"][name])
         assert pin == given["pin"]
 
 
 @each("seccos.json", "seccos_session_key_emv_csk")
-def test_seccos_session_key(any_token: Token, row: Row) -> None:
+def test_seccos_session_key(any_hsm_token: HsmToken, row: Row) -> None:
     given = row["inputs"]
     card = CardData(Pan(given["pan"]), int(given["psn"]), "2912")
     steps = session_key.emv_csk(card, given["counter"])
-    label = imported(any_token, KeyRole.SECCOS_PIN, given["k_spe_master"])
-    with any_token.derived(label, steps.card_key.key) as key:
+    label = imported(any_hsm_token, KeyRole.SECCOS_PIN, given["k_spe_master"])
+    with any_hsm_token.derived(label, steps.card_key.key) as key:
         assert is_the_key(key, row["expected"]["card_key"])
-    with any_token.derived(label, steps.card_key.key, steps.session_key.key) as key:
+    with any_hsm_token.derived(label, steps.card_key.key, steps.session_key.key) as key:
         assert is_the_key(key, row["expected"]["session_key"])
 
 
 @each("seccos.json", "seccos_prw", "seccos_prw_tdes_cmac")
-def test_seccos_prw(any_token: Token, row: Row) -> None:
+def test_seccos_prw(any_hsm_token: HsmToken, row: Row) -> None:
     given = row["inputs"]
     if row["kind"].endswith("tdes_cmac"):
-        label = imported(any_token, KeyRole.SECCOS_PRW, given["k_prw"], KeyKind.TDES_2KEY)
-        make, algorithm = partial(any_token.tdes_mac, label), "tdes-cmac"
+        label = imported(any_hsm_token, KeyRole.SECCOS_PRW, given["k_prw"], KeyKind.TDES_2KEY)
+        make, algorithm = partial(any_hsm_token.tdes_mac, label), "tdes-cmac"
     else:
-        label = imported(any_token, KeyRole.SECCOS_PRW, given["k_prw"])
-        make, algorithm = partial(any_token.mac, label), "aes-cmac"
+        label = imported(any_hsm_token, KeyRole.SECCOS_PRW, given["k_prw"])
+        make, algorithm = partial(any_hsm_token.mac, label), "aes-cmac"
     _, _, binding = given.get("variant", "").partition("counter_binding=")
     body = {
         "alg": algorithm,
@@ -394,31 +396,31 @@ def test_seccos_prw(any_token: Token, row: Row) -> None:
 
 
 @each("seccos.json", "seccos_script_mac")
-def test_seccos_script_mac(any_token: Token, row: Row) -> None:
-    make = imported_retail_mac(any_token, row["inputs"]["k_mac"])
+def test_seccos_script_mac(any_hsm_token: HsmToken, row: Row) -> None:
+    make = imported_retail_mac(any_hsm_token, row["inputs"]["k_mac"])
     enciphered = given_bytes(row, "message")[-8:]
     value = mac.compute(enciphered, CARD, COUNTER, profile({}), make)
     assert text(value) == row["expected"]
 
 
 @each("seccos.json", "seccos_epb_mac")
-def test_seccos_mac_as_ibm_orders_it(any_token: Token, row: Row) -> None:
-    label = imported(any_token, KeyRole.SECCOS_MAC_CMAC, row["inputs"]["k_epb_mac"])
+def test_seccos_mac_as_ibm_orders_it(any_hsm_token: HsmToken, row: Row) -> None:
+    label = imported(any_hsm_token, KeyRole.SECCOS_MAC_CMAC, row["inputs"]["k_epb_mac"])
     body = {"mac": {"alg": "aes-cmac", "length": 16, "input": ["pinBlock", "cdp"]}}
     enciphered = given_bytes(row, "message")[:8]
-    value = mac.compute(enciphered, CARD, COUNTER, profile(body), partial(any_token.mac, label))
+    value = mac.compute(enciphered, CARD, COUNTER, profile(body), partial(any_hsm_token.mac, label))
     assert text(value) == row["expected"]
 
 
 @each("seccos.json", "seccos_payload_accept", "seccos_payload_reject")
-def test_seccos_payload(any_token: Token, row: Row) -> None:
+def test_seccos_payload(any_hsm_token: HsmToken, row: Row) -> None:
     given, settings = row["inputs"], profile({})
     card = CardData(Pan(given["pan"]), int(given["cdp"]), given["expiry_yymm"])
-    spe = imported(any_token, KeyRole.SECCOS_PIN, given["k_spe"])
+    spe = imported(any_hsm_token, KeyRole.SECCOS_PIN, given["k_spe"])
     keys = Keys(
-        decrypt=partial(any_token.tdes_decrypt, spe),
-        prw=partial(any_token.mac, imported(any_token, KeyRole.SECCOS_PRW, given["k_prw"])),
-        mac=imported_retail_mac(any_token, given["k_mac"]),
+        decrypt=partial(any_hsm_token.tdes_decrypt, spe),
+        prw=partial(any_hsm_token.mac, imported(any_hsm_token, KeyRole.SECCOS_PRW, given["k_prw"])),
+        mac=imported_retail_mac(any_hsm_token, given["k_mac"]),
     )
     payload = parse(given["decrypted_json"], settings)
     found = verify(payload, card, given["expected_counter"], settings, keys)
