@@ -49,6 +49,7 @@ from hsm.port import (
     CardRef,
     ConfigKind,
     PinBlockType,
+    PublicKeyRole,
     SealedCard,
     SealedChange,
     SealedConfig,
@@ -120,7 +121,7 @@ def make_issuer(
         ConfigKind.RECIPIENT: {"jwk": recipient},
         ConfigKind.SECCOS: {},
     }
-    d1_jwk = vault.public_jwks(KeyRole.D1)["keys"][0]
+    d1_jwk = vault.public_jwks(PublicKeyRole.D1)["keys"][0]
     return Issuer(
         {kind: _sealed_config(vault, kind, body) for kind, body in bodies.items()},
         dict(_sealed_cards(vault, cards)),
@@ -352,7 +353,7 @@ def _sealed_config(vault: Vault, kind: ConfigKind, body: object) -> SealedConfig
 
 
 def _sealed_cards(vault: Vault, count: int) -> Iterator[tuple[CardRef, SealedCard]]:
-    jwe = encrypt({"pan": PAN}, vault.public_jwks(KeyRole.INTAKE)["keys"][0])
+    jwe = encrypt({"pan": PAN}, vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
     for number in range(count):
         card = CardRef(ISSUER, f"card-{number:04}")
         yield card, vault.seal_pan(jwe, card)

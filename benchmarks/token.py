@@ -36,6 +36,7 @@ from cms.sandbox.partners.d1_client import encrypt
 from crypto.jose import jwe
 from hsm.pkcs11.keys import KeyRole
 from hsm.pkcs11.token import Pkcs11Token
+from hsm.port import PublicKeyRole
 from hsm.vault import Vault
 
 BLOCK: Final = bytes(range(16))
@@ -116,14 +117,14 @@ def verbs(vault: Vault, issuer: Issuer) -> Mapping[str, Operation]:
     """List the verbs of the vault that requests need, each for one card."""
     card, sealed = next(iter(issuer.sealed.items()))
     pan, config = sealed.sealed_pan, issuer.vault_config
-    pan_jwe = encrypt({"pan": PAN}, vault.public_jwks(KeyRole.INTAKE)["keys"][0])
+    pan_jwe = encrypt({"pan": PAN}, vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
     pin = set_one_pin(vault, issuer)
     assert pin is not None, "it came as ISO-0"
     return {
         "set_pin_from_jwe": lambda: set_one_pin(vault, issuer),
         "export_jwe": lambda: vault.export_jwe(pin, pan, config, card, 1),
         "seal_pan": lambda: vault.seal_pan(pan_jwe, card),
-        "sign_token": lambda: vault.sign_token(CLAIMS),
+        "sign_access_token": lambda: vault.sign_access_token(CLAIMS),
     }
 
 

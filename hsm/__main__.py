@@ -23,6 +23,7 @@ from hsm.local import open_vault, vault_over
 from hsm.pkcs11 import ceremony, shared_keys
 from hsm.pkcs11.keys import ISSUER_ID_PATTERN, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
+from hsm.port import PublicKeyRole
 from hsm.settings import HsmTokenSettings
 
 OK, REFUSED = 0, 2
@@ -91,7 +92,7 @@ def check_token(_: argparse.Namespace) -> int:
 
 def print_jwks(arguments: argparse.Namespace) -> int:
     """Print the public keys of an EC role: what a partner needs to encrypt to us."""
-    print(json.dumps(open_vault().public_jwks(KeyRole(arguments.role)), indent=2))
+    print(json.dumps(open_vault().public_jwks(PublicKeyRole(arguments.role)), indent=2))
     return OK
 
 
@@ -165,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="show the keys").set_defaults(command=list_keys)
     commands.add_parser("check", help="test the keys").set_defaults(command=check_token)
     jwks = commands.add_parser("jwks", help="print public keys")
-    jwks.add_argument("role", choices=[r for r in KeyRole if r.kind is KeyKind.EC_P256])
+    jwks.add_argument("role", choices=list(PublicKeyRole))
     jwks.set_defaults(command=print_jwks)
     configs = commands.add_parser("config", help="vault configuration")
     seal = configs.add_subparsers(required=True, metavar="COMMAND").add_parser("seal")

@@ -4,23 +4,23 @@
 
     HsmError
     ├── PinRejected        the JWE, the block or the PIN in it cannot be used: one answer for all
-    │   ├── NotGenuine     MAC or counter of a SECCOS payload are wrong: counts for the client
-    │   └── WrongPinData   block or PRW are wrong behind a valid MAC: counts for the card
+    │   ├── NotGenuine     MAC or counter of a SECCOS payload are wrong: counts against the client
+    │   └── WrongPinData   the MAC is right, block or PRW are wrong: counts against the card
     ├── WeakPinRefused     a well-formed PIN that the issuer's policy forbids
     ├── TypeNotOffered     a PIN-block type that the issuer's configuration does not take
-    ├── TextNotOffered     the issuer's policy lets no page have a PIN as text
+    ├── TextNotOffered     the issuer's policy does not show a PIN as text
     ├── PageKeyRejected    the key to which a page wants that text is not a public P-256 key
-    ├── ValueNotPossible   the PIN cannot give a verification value that the issuer asks for
+    ├── ValueNotPossible   a PIN verification value that is asked for cannot be made
     ├── CounterExhausted   the card has had as many changes as the SECCOS profile counts
     ├── PanRejected        the JWE or the PAN in it cannot be used
     │   ├── LuhnInvalid    the PAN's check digit is wrong
     │   └── CardIdHoldsPan the card id contains the PAN
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
     ├── ConfigRefused      a configuration is not sealed, not valid now, or not well-formed
-    ├── CeremonyError      a role file or a key on the token is not as it must be
-    └── VaultUnavailable   the token is unavailable, busy or without a key; nothing was changed
-        ├── LoginRefused   the token refused the PIN: never tried again by this process
-        └── KeyMissing     the token answers, and lacks one key
+    ├── CeremonyError      a role file, a key block or a key on the HSM token is not as it must be
+    └── VaultUnavailable   the HSM token is unavailable, busy or without a key; nothing was changed
+        ├── LoginRefused   the HSM token refused the login: this process never tries again
+        └── KeyMissing     the HSM token answers, and lacks one key
 """
 
 
@@ -29,15 +29,15 @@ class HsmError(Exception):
 
 
 class PinRejected(HsmError):
-    """The PIN could not be taken. It never says why: that answer would be an oracle."""
+    """The PIN could not be taken. It never says why: the reason would help to guess the PIN."""
 
 
 class NotGenuine(PinRejected):
-    """The SECCOS payload was not made for this change with D1's key. Only for counting."""
+    """The SECCOS payload was not made for this change with D1's key. Used only to count."""
 
 
 class WrongPinData(PinRejected):
-    """A genuine SECCOS payload holds a PIN and a PRW that do not fit. Only for counting."""
+    """A genuine SECCOS payload has a wrong PIN block or PRW. Used only to count."""
 
 
 class WeakPinRefused(HsmError):
@@ -49,7 +49,7 @@ class TypeNotOffered(HsmError):
 
 
 class TextNotOffered(HsmError):
-    """The issuer's policy lets no page have a PIN as text."""
+    """The issuer's policy does not show a PIN as text."""
 
 
 class PageKeyRejected(HsmError):
@@ -57,7 +57,7 @@ class PageKeyRejected(HsmError):
 
 
 class ValueNotPossible(HsmError):
-    """This PIN cannot give a verification value that the issuer's configuration asks for."""
+    """A PIN verification value that the issuer asks for cannot be made of this PIN."""
 
 
 class CounterExhausted(HsmError):
@@ -81,11 +81,11 @@ class SealBroken(HsmError):
 
 
 class ConfigRefused(HsmError):
-    """The configuration is not sealed by this token, not valid now, or not well-formed."""
+    """The configuration was not sealed with this HSM token, is not valid now, or is malformed."""
 
 
 class CeremonyError(HsmError):
-    """The role file or a key on the token is not as it must be."""
+    """A role file, a key block or a key on the HSM token is not as it must be."""
 
 
 class VaultUnavailable(HsmError):
@@ -93,8 +93,8 @@ class VaultUnavailable(HsmError):
 
 
 class KeyMissing(VaultUnavailable):
-    """A key is not on the token, or was made after this process found its keys."""
+    """A key is not on the HSM token, or was made after this process found its keys."""
 
 
 class LoginRefused(VaultUnavailable):
-    """The token refused the login. A device locks after a few tries, so nobody repeats it."""
+    """The HSM token refused the login. A device locks after a few tries: do not try again."""

@@ -1,4 +1,4 @@
-"""A PAN typed at a prompt becomes a JWE to the vault's intake key before anything returns."""
+"""A PAN that an operator types: it is encrypted to the vault's intake key at once."""
 
 import json
 import os
@@ -16,6 +16,12 @@ from hsm.errors import PanRejected
 
 def prompt_pan(intake_jwk: Mapping[str, object]) -> str:
     """Ask for a PAN without showing it and return it as a compact JWE.
+
+    Args:
+        intake_jwk: the public JWK of the vault's intake key.
+
+    Returns:
+        A JWE with the plaintext ``{"pan": "<8 to 19 digits>"}``, as ``seal_pan`` takes it.
 
     Raises:
         PanRejected: what was typed is not a PAN.

@@ -1,4 +1,4 @@
-"""The vault over the PKCS#11 token that the environment names."""
+"""The vault in this process, over the HSM token that the environment names."""
 
 from datetime import UTC, datetime
 
@@ -8,14 +8,15 @@ from hsm.vault import Vault
 
 
 def open_vault() -> Vault:
-    """Open the token and the vault on it; use both on this thread only.
+    """Open the HSM token and the vault on it; use both on this thread only.
 
     Raises:
-        VaultUnavailable: the token is unavailable or lacks a key.
+        LoginRefused: the HSM token refused the PIN. Do not try again.
+        VaultUnavailable: the HSM token is unavailable or lacks a key.
     """
     return vault_over(Pkcs11Token.open(HsmTokenSettings()))
 
 
 def vault_over(hsm_token: Pkcs11Token) -> Vault:
-    """Make a vault over an open token, by this machine's clock."""
+    """Make a vault over an open HSM token; this machine's clock gives the time."""
     return Vault(hsm_token, lambda: datetime.now(UTC))

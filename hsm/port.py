@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import Final, NewType, Protocol
 
 from crypto.pin_image import ImageStyle
-from hsm.pkcs11.keys import KeyRole
 
 ISSUER_ID_CHARS: Final = 10
 PSN_MAX: Final = 99
@@ -22,13 +21,13 @@ EXPIRY_PATTERN: Final = re.compile("(?:0[1-9]|1[0-2])[0-9]{2}")
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 
 SealedPin = NewType("SealedPin", bytes)
-"""Version, key label, format-4 block under an AES key of the token, AES-CMAC."""
+"""Version, key label, format-4 block under an AES key of the HSM token, AES-CMAC."""
 
 SealedPan = NewType("SealedPan", bytes)
 """Version, key label, nonce, AES-GCM ciphertext and tag, AES-CMAC."""
 
 SealedValue = NewType("SealedValue", bytes)
-"""The same of a verification value, bound to its kind too."""
+"""Version, key label, nonce, AES-GCM ciphertext and tag of a PIN verification value, AES-CMAC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +54,28 @@ class PinBlockType(StrEnum):
     SECCOS = "SECCOS"
 
 
+class PublicKeyRole(StrEnum):
+    """What a public key of the vault is for; the value is also the role in its label."""
+
+    D1 = "d1"
+    """ECDH: Thales D1 encrypts PIN blocks to it."""
+    PAGE = "page"
+    """ECDH: pages encrypt PIN blocks to it."""
+    INTAKE = "intake"
+    """ECDH: PANs are encrypted to it on their way in."""
+    TOKEN_SIGN = "token-sign"  # noqa: S105 - a role, not a password
+    """ECDSA: it verifies the access tokens of the OAuth endpoint."""
+
+
 class ValueKind(StrEnum):
-    """What is kept of a PIN for those who check it; each is an oracle for the PIN."""
+    """The PIN verification values. Whoever may try PINs against one of them finds the PIN."""
 
     PVV = "pvv"
-    """The Visa PIN verification value."""
+    """The PIN verification value (PVV) of Visa."""
     OFFSET_3624 = "offset-3624"
     """The IBM 3624 offset."""
     PRW = "prw"
-    """The PIN reference value, D1's or the issuer's own, with its random."""
+    """The PIN reference value, made by D1 or by the issuer, with its random bytes."""
     SCRIPT = "script"
     """The enciphered block and the MAC of a SECCOS payload, for the card itself."""
 
@@ -97,7 +109,7 @@ class SealedConfig:
 
 
 VaultConfig = Mapping[ConfigKind, SealedConfig]
-"""The configurations of one issuer that hold now, at most one of each kind."""
+"""The configurations of one issuer that are valid now, at most one of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +122,10 @@ class SealedCard:
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What verification values know of a card beside its PAN: PSN, expiry as MMYY.
+    """What PIN verification values need of a card beside its PAN: PSN, and expiry as MMYY.
 
     Raises:
-        ValueError: a PSN that is not 0 to 99, or not a month and a year.
+        ValueError: the PSN is not 0 to 99, or the expiry is not a month and a year.
     """
 
     psn: int
@@ -126,10 +138,10 @@ class CardFacts:
 
 @dataclass(frozen=True, slots=True)
 class SealedChange:
-    """A PIN change, sealed; what is not in it is cleared."""
+    """A PIN change, sealed. Whoever stores it deletes the values that it does not contain."""
 
     sealed_pin: SealedPin | None
-    """None when the PIN came as SECCOS: it is kept only as :attr:`values`."""
+    """None when the PIN came as SECCOS: then only :attr:`values` are stored."""
     values: Mapping[ValueKind, SealedValue]
 
 
@@ -137,7 +149,7 @@ class PinVault(Protocol):
     """The vault. Every verb is synchronous and raises errors of :mod:`hsm.errors` only.
 
     Any verb may raise ``VaultUnavailable``: nothing was changed and the call may be repeated.
-    Verbs that take configuration raise ``ConfigRefused`` when its seal or dates fail; verbs
+    Verbs that take configuration raise ``ConfigRefused`` when its CMAC or dates are wrong; verbs
     that take sealed values raise ``SealBroken`` when those are not of this card and counter.
     """
 
@@ -145,14 +157,14 @@ class PinVault(Protocol):
         """Take in a PAN: a JWE to our intake key, plaintext ``{"pan": "<8 to 19 digits>"}``.
 
         Args:
-            jwe: the JWE.
-            card: the card whose PAN it is.
-            other_ids: what else the card will be called by, in the clear.
+            jwe: the compact JWE.
+            card: the card that has this PAN.
+            other_ids: other names of the card that are stored in clear text.
 
         Raises:
-            PanRejected: not such a JWE, or not a PAN.
+            PanRejected: it is not such a JWE, or holds no PAN.
             LuhnInvalid: the check digit is wrong.
-            CardIdHoldsPan: the card id, or another of its ids, contains the PAN.
+            CardIdHoldsPan: the card id, or one of *other_ids*, contains the PAN.
         """
         ...
 
@@ -169,11 +181,12 @@ class PinVault(Protocol):
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*.
 
         Raises:
-            PinRejected: the JWE, the block or the PIN cannot be used; one answer for all ways.
-                Its subclasses tell whom a SECCOS payload that failed counts against.
-            WeakPinRefused: the policy forbids the PIN.
+            PinRejected: the JWE, the block or the PIN cannot be used; one answer for all causes.
+                ``NotGenuine`` and ``WrongPinData`` say whom a failed SECCOS payload counts
+                against.
+            WeakPinRefused: the issuer's policy forbids the PIN.
             TypeNotOffered: the issuer's configuration does not take this block type.
-            ValueNotPossible: it asks for a verification value that this PIN cannot give.
+            ValueNotPossible: it asks for a PIN verification value that cannot be made of this PIN.
             CounterExhausted: the SECCOS profile does not count that far.
         """
         ...
@@ -195,8 +208,11 @@ class PinVault(Protocol):
         must be *sid*.
 
         Raises:
-            PinRejected, WeakPinRefused, ValueNotPossible, CounterExhausted: as for
-                :meth:`set_pin_from_jwe`.
+            PinRejected: the JWE, the session hash, the block or the PIN cannot be used.
+            WeakPinRefused: the issuer's policy forbids the PIN on a page.
+            ValueNotPossible: the configuration asks for a PIN verification value that cannot be
+                made of this PIN.
+            CounterExhausted: the SECCOS profile does not count that far.
         """
         ...
 
@@ -208,7 +224,10 @@ class PinVault(Protocol):
         card: CardRef,
         counter: int,
     ) -> str:
-        """Hand out the PIN as an ISO-0 block in a compact JWE to the configured recipient."""
+        """Hand out the PIN as an ISO-0 block in a compact JWE to the configured recipient.
+
+        The plaintext is a JSON object of one member, named by the wire profile.
+        """
         ...
 
     def render_image(
@@ -253,7 +272,7 @@ class PinVault(Protocol):
         card: CardRef,
         counter: int,
     ) -> str:
-        """Hand out verification values in a compact JWE to the issuer's authorisation host.
+        """Hand out PIN verification values in a compact JWE to the authorisation host.
 
         The plaintext is JSON: ``issuerId``, ``cardId``, ``counter``, and a member for each of
         *values*, named as its kind.
@@ -268,14 +287,18 @@ class PinVault(Protocol):
         """
         ...
 
-    def sign_token(self, claims: Mapping[str, object]) -> str:
+    def sign_access_token(self, claims: Mapping[str, object]) -> str:
         """Sign *claims* as an ES256 JWT of type ``at+jwt`` (RFC 9068)."""
         ...
 
-    def public_jwks(self, role: KeyRole) -> Mapping[str, list[dict[str, str]]]:
-        """List the public keys of an EC *role* as a JWK set, newest generation first."""
+    def public_jwks(self, role: PublicKeyRole) -> Mapping[str, list[dict[str, str]]]:
+        """List the public keys of *role* as a JWK set (RFC 7517, 5), newest generation first."""
         ...
 
     def health(self) -> None:
-        """Prove by a compared round trip that the token answers and no key is missing."""
+        """Prove that the HSM token answers: use every active key once and compare the result.
+
+        Raises:
+            VaultUnavailable: a key is missing, or an answer is wrong.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Layouts of sealed values, and what their MACs cover.
+"""Layouts of sealed values, and what their CMACs cover.
 
 ::
 
@@ -6,36 +6,36 @@
     sealed PAN    01 | n | key label, n bytes | nonce 12, ciphertext 20, GCM tag 16  | CMAC 16
     sealed value  01 | n | key label, n bytes | nonce 12, ciphertext 256, GCM tag 16 | CMAC 16
 
-A verification value is JSON, filled up with spaces, so that its size does not tell the length of
-the PIN.
+``01`` is the version of the layout and ``n`` the length of the label, one byte each. What stands
+between label and CMAC is the body. A PIN verification value is JSON, filled up with spaces, so
+that its size does not tell the length of the PIN.
 
-The MAC key is the one of the same generation as the key in the label.
+The key that makes the CMAC has the same generation as the key in the label.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
+from crypto.pinblock import iso4
 from hsm.errors import CeremonyError, SealBroken
+from hsm.pkcs11.hsm_token import GCM_NONCE_BYTES, GCM_TAG_BYTES
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
 from hsm.port import CardRef, ValueKind
 
 VERSION: Final = 1
 CMAC_BYTES: Final = 16
-PIN_BLOCK_BYTES: Final = 16
-NONCE_BYTES: Final = 12
 PAN_FIELD_BYTES: Final = 20
-GCM_TAG_BYTES: Final = 16
 VALUE_FIELD_BYTES: Final = 256
 BODY_BYTES: Final = {
-    KeyRole.PIN: PIN_BLOCK_BYTES,
-    KeyRole.PAN: NONCE_BYTES + PAN_FIELD_BYTES + GCM_TAG_BYTES,
-    KeyRole.VALUES: NONCE_BYTES + VALUE_FIELD_BYTES + GCM_TAG_BYTES,
+    KeyRole.PIN: iso4.BLOCK_BYTES,
+    KeyRole.PAN: GCM_NONCE_BYTES + PAN_FIELD_BYTES + GCM_TAG_BYTES,
+    KeyRole.VALUES: GCM_NONCE_BYTES + VALUE_FIELD_BYTES + GCM_TAG_BYTES,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """The parts of a sealed value, not yet verified."""
+    """The parts of a sealed value. The CMAC was not checked yet."""
 
     label: KeyLabel
     body: bytes
@@ -43,21 +43,30 @@ class Envelope:
 
     @property
     def mac_label(self) -> KeyLabel:
-        """The key that its CMAC was made with."""
+        """The label of the key that makes the CMAC."""
         return self.label.of(MAC_ROLES[self.label.role])
 
 
 def pack(envelope: Envelope) -> bytes:
-    """Join the parts."""
+    r"""Join the parts of a sealed value.
+
+    >>> envelope = Envelope(KeyLabel(KeyRole.PIN, 1), b"B" * 16, b"C" * 16)
+    >>> pack(envelope)
+    b'\x01\x06pin.g1BBBBBBBBBBBBBBBBCCCCCCCCCCCCCCCC'
+    """
     label = str(envelope.label).encode()
     return bytes((VERSION, len(label))) + label + envelope.body + envelope.cmac
 
 
 def unpack(blob: bytes, role: KeyRole) -> Envelope:
-    """Split a sealed value of *role*.
+    r"""Split a sealed value into its parts; the caller checks the CMAC.
 
     Raises:
-        SealBroken: it is not one.
+        SealBroken: *blob* is not laid out as above, or its key is not of *role*.
+
+    >>> blob = b"\x01\x06pin.g1" + b"B" * 16 + b"C" * 16
+    >>> str(unpack(blob, KeyRole.PIN).label)
+    'pin.g1'
     """
     try:
         label_end = 2 + blob[1]
@@ -71,7 +80,7 @@ def unpack(blob: bytes, role: KeyRole) -> Envelope:
 
 
 def pin_mac_input(card: CardRef, counter: int, label: KeyLabel, block: bytes) -> bytes:
-    """Bind a sealed PIN to its card and change counter."""
+    """Return what the CMAC of a sealed PIN covers: its card, its change counter, key and block."""
     return length_prefixed(
         b"pin",
         card.issuer_id.encode(),
@@ -83,7 +92,7 @@ def pin_mac_input(card: CardRef, counter: int, label: KeyLabel, block: bytes) ->
 
 
 def pan_mac_input(card: CardRef, label: KeyLabel, body: bytes) -> bytes:
-    """Bind a sealed PAN to its card."""
+    """Return what the CMAC of a sealed PAN covers: its card, key and body."""
     return length_prefixed(
         b"pan", card.issuer_id.encode(), card.card_id.encode(), str(label).encode(), body
     )
@@ -92,7 +101,10 @@ def pan_mac_input(card: CardRef, label: KeyLabel, body: bytes) -> bytes:
 def value_mac_input(
     card: CardRef, counter: int, kind: ValueKind, label: KeyLabel, body: bytes
 ) -> bytes:
-    """Bind a sealed verification value to its card, change counter and kind."""
+    """Return what the CMAC of a sealed PIN verification value covers.
+
+    That is its card, its change counter, its kind, key and body.
+    """
     return length_prefixed(
         b"value",
         card.issuer_id.encode(),
@@ -105,5 +117,13 @@ def value_mac_input(
 
 
 def length_prefixed(*parts: bytes) -> bytes:
-    """Join *parts*, each behind its length in 4 bytes, so that no two lists read the same."""
+    """Join *parts*, each behind its length in 4 bytes, big-endian.
+
+    Two different lists of parts never give the same bytes, however they are split.
+
+    >>> length_prefixed(b"ab", b"c").hex()
+    '0000000261620000000163'
+    >>> length_prefixed(b"a", b"bc") == length_prefixed(b"ab", b"c")
+    False
+    """
     return b"".join(len(part).to_bytes(4) + part for part in parts)

@@ -1,6 +1,6 @@
-"""Sealing and opening of PANs, PINs and verification values with keys of the token.
+"""Sealing and opening of PANs, PINs and PIN verification values with keys of the HSM token.
 
-Opening checks the CMAC before anything else.
+Opening checks the CMAC before anything else, so that a GCM error always means a broken HSM token.
 """
 
 from hmac import compare_digest
@@ -9,12 +9,11 @@ from crypto.errors import CryptoError
 from crypto.pinblock import iso4
 from crypto.types import Pan, Pin
 from hsm.errors import SealBroken
-from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.hsm_token import GCM_NONCE_BYTES, HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
 from hsm.port import CardRef, SealedPan, SealedPin, SealedValue, ValueKind
 from hsm.sealed import (
-    NONCE_BYTES,
     PAN_FIELD_BYTES,
     VALUE_FIELD_BYTES,
     Envelope,
@@ -28,10 +27,10 @@ from hsm.verification import Value
 
 
 class Seals:
-    """Seals under the newest key of a role, opens under any.
+    """Seals under the newest key of a role, opens under a key of any generation.
 
-    Every method that opens raises ``SealBroken`` for what was not sealed here for the same card,
-    counter and kind.
+    The layouts are those of :mod:`hsm.sealed`. Every method may raise ``VaultUnavailable``: the
+    HSM token does not answer, or lacks the key.
     """
 
     def __init__(self, hsm_token: HsmToken, keyring: Keyring) -> None:
@@ -39,7 +38,11 @@ class Seals:
         self._active = keyring.active
 
     def seal_pan(self, pan: Pan, card: CardRef) -> SealedPan:
-        """Seal a PAN; its field hides how many digits it has."""
+        """Seal the PAN of *card*.
+
+        Its number of digits (1 byte) and its digits (ASCII) are filled up with zero bytes to
+        20 bytes, so that the size of a sealed PAN is always the same.
+        """
         label = self._active[KeyRole.PAN]
         digits = pan.reveal()
         field = (bytes((len(digits),)) + digits.encode()).ljust(PAN_FIELD_BYTES, b"\0")
@@ -47,38 +50,46 @@ class Seals:
         return SealedPan(self._pack(label, body, pan_mac_input(card, label, body)))
 
     def open_pan(self, sealed: SealedPan, card: CardRef) -> Pan:
-        """Open a PAN."""
+        """Open the PAN of *card*.
+
+        Raises:
+            SealBroken: it was not sealed here for this card.
+        """
         envelope = unpack(sealed, KeyRole.PAN)
         self._verify(envelope, pan_mac_input(card, envelope.label, envelope.body))
         field = self._decipher(envelope)
         return Pan(field[1 : 1 + field[0]].decode("ascii"))
 
     def seal_pin(self, pin: Pin, pan: Pan, card: CardRef, counter: int) -> SealedPin:
-        """Seal a PIN as a format-4 block."""
+        """Seal a PIN as an enciphered PIN block of format 4 (ISO 9564-1)."""
         label = self._active[KeyRole.PIN]
-        block = iso4.encipher(
-            pin,
-            pan,
-            self._hsm_token.random,
-            lambda clear: self._hsm_token.encrypt_block(label, clear),
-        )
+
+        def encrypt(block: bytes) -> bytes:
+            return self._hsm_token.encrypt_block(label, block)
+
+        block = iso4.encipher(pin, pan, self._hsm_token.random, encrypt)
         return SealedPin(self._pack(label, block, pin_mac_input(card, counter, label, block)))
 
     def open_pin(self, sealed: SealedPin, pan: Pan, card: CardRef, counter: int) -> Pin:
-        """Open a PIN."""
+        """Open a PIN.
+
+        Raises:
+            SealBroken: it was not sealed here for this card, this counter and this PAN.
+        """
         envelope = unpack(sealed, KeyRole.PIN)
         self._verify(envelope, pin_mac_input(card, counter, envelope.label, envelope.body))
-        label = envelope.label
+
+        def decrypt(block: bytes) -> bytes:
+            return self._hsm_token.decrypt_block(envelope.label, block)
+
         try:
-            return iso4.decipher(
-                envelope.body, pan, lambda block: self._hsm_token.decrypt_block(label, block)
-            )
+            return iso4.decipher(envelope.body, pan, decrypt)
         except CryptoError:
             # The CMAC was right: this PIN was sealed for another PAN of the same card.
             raise SealBroken from None
 
     def seal_value(self, value: Value, kind: ValueKind, card: CardRef, counter: int) -> SealedValue:
-        """Seal a verification value."""
+        """Seal a PIN verification value, filled up with spaces to 256 bytes."""
         label = self._active[KeyRole.VALUES]
         body = self._encipher(label, value.reveal().ljust(VALUE_FIELD_BYTES))
         return SealedValue(
@@ -88,18 +99,22 @@ class Seals:
     def open_value(
         self, sealed: SealedValue, kind: ValueKind, card: CardRef, counter: int
     ) -> Value:
-        """Open a verification value."""
+        """Open a PIN verification value.
+
+        Raises:
+            SealBroken: it was not sealed here for this card and counter as a value of this kind.
+        """
         envelope = unpack(sealed, KeyRole.VALUES)
         label, body = envelope.label, envelope.body
         self._verify(envelope, value_mac_input(card, counter, kind, label, body))
         return Value(self._decipher(envelope).rstrip())
 
     def _encipher(self, label: KeyLabel, field: bytes) -> bytes:
-        nonce = self._hsm_token.random(NONCE_BYTES)
+        nonce = self._hsm_token.random(GCM_NONCE_BYTES)
         return nonce + self._hsm_token.encrypt_gcm(label, nonce, field)
 
     def _decipher(self, envelope: Envelope) -> bytes:
-        nonce, ciphertext = envelope.body[:NONCE_BYTES], envelope.body[NONCE_BYTES:]
+        nonce, ciphertext = envelope.body[:GCM_NONCE_BYTES], envelope.body[GCM_NONCE_BYTES:]
         return self._hsm_token.decrypt_gcm(envelope.label, nonce, ciphertext)
 
     def _pack(self, label: KeyLabel, body: bytes, mac_input: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""SECCOS payloads, read with the keys of the token that D1 has too.
+"""SECCOS payloads, read with the keys of the HSM token that D1 has too.
 
 NOT PUBLIC: OUR DESIGN. What a payload looks like is a profile of the issuer's configuration
 (:mod:`crypto.seccos.profile`).
@@ -33,9 +33,10 @@ CMAC_KINDS: Final[Mapping[str, KeyKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A payload whose MAC, block and PRW are right; *pin* is None where only the MAC is looked at.
+    """A payload that passed its checks.
 
-    *values* are what D1 computed: its PRW, if the profile keeps that, and the block for the card.
+    *pin* is None where the profile checks the MAC only. *values* are what D1 computed: the block
+    for the card, and D1's PRW if the profile says that it is stored.
     """
 
     pin: Pin | None
@@ -54,14 +55,15 @@ class SeccosReader:
         self._profile = profile
 
     def read(self, members: Mapping[str, object], card: CardData, changes: int) -> Accepted:
-        """Check a payload for *card*, whose PIN was changed so many times.
+        """Check a payload for *card*, whose PIN was changed *changes* times before.
 
         Raises:
             CounterExhausted: the profile does not count that far.
             NotGenuine: MAC or counter are wrong.
-            WrongPinData: block or PRW are wrong behind a valid MAC.
-            SeccosError: it is no payload of this profile.
-            KeyMissing, ConfigRefused: a key is not there, or not of the kind that it needs.
+            WrongPinData: the MAC is right, and block or PRW are wrong.
+            SeccosError: *members* are not laid out as the profile says.
+            KeyMissing: a key that the payload or the profile names is not on the HSM token.
+            ConfigRefused: such a key is not of the kind that the profile needs.
         """
         profile = self._profile
         try:
@@ -93,7 +95,7 @@ class SeccosReader:
         return values
 
     def _keys(self, sent: Payload, card: CardData, counter: int) -> Keys:
-        """Choose the three keys; session keys are made, used once and destroyed in the token.
+        """Choose the three keys; session keys are made, used once and destroyed in the HSM token.
 
         Each is looked for when it is needed: an issuer that only checks MACs has no other.
         """

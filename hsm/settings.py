@@ -1,4 +1,4 @@
-"""Where the token is. The PIN that opens it is named by the path of a file."""
+"""Where the HSM token is, and the file with the user PIN that opens it."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class HsmTokenSettings(BaseSettings):
-    """Read from the environment, each with ``HSM_`` in front, as ``HSM_MODULE``."""
+    """Read from the environment: each name with ``HSM_`` before it, as ``HSM_MODULE``."""
 
     model_config = SettingsConfigDict(env_prefix="HSM_", frozen=True)
 
     module: Path
-    """The PKCS#11 library, as ``/usr/lib/softhsm/libsofthsm2.so``."""
+    """The path of the PKCS#11 library, as ``/usr/lib/softhsm/libsofthsm2.so``."""
     module_parameters: str | None = None
-    """What that library wants to be told when it is initialised, if anything; its manual says."""
+    """A text that some libraries need at initialisation; see the manual of the library."""
     token_label: str
-    """The label of exactly one token behind that library."""
+    """The label of the HSM token; that library must know exactly one of this label."""
     pin_file: Path
-    """A file that holds the user PIN of the token; its last line end is dropped."""
+    """A file with the user PIN of the HSM token; a line end behind the PIN is ignored."""

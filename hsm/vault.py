@@ -1,36 +1,31 @@
-"""PinVault over a Token: a verb opens what it needs, works, and seals; nothing clear is kept.
+"""The verbs of the port over an HSM token.
 
-Every failure of a JWE or a PIN block is a ``PinRejected``.
+A verb opens what it needs, works, and seals the result; nothing clear is stored between two verbs.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
-from typing import Final
-
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from crypto import pin_image
-from crypto.errors import CryptoError, JweError, JwkError, JwsError, PinBlockError, WeakPinError
-from crypto.jose import json_object, jwe, jws
-from crypto.jose.jwk import EcPublicKey, Point, parse_public, public_jwk, thumbprint
+from crypto.errors import CryptoError, JwkError, WeakPinError
+from crypto.jose.jwk import EcPublicKey, parse_public, public_jwk, thumbprint
 from crypto.pin_image import ImageStyle
 from crypto.pinblock import PinBlockFormat, iso0, iso1
 from crypto.seccos.card import CardData
 from crypto.seccos.profile import SeccosProfile
 from crypto.translation import permit
-from crypto.types import PIN_DIGITS_MAX, Pan, Pin, PinBlock
+from crypto.types import Pan, PinBlock
 from crypto.weak_pins import check
+from hsm import key_check, plaintexts
 from hsm.config.kinds import parse_body
 from hsm.config.policy import PolicyBody
 from hsm.config.recipient import RecipientBody
 from hsm.config.sealing import ConfigReader, with_cmac
 from hsm.config.verification import VerificationBody
-from hsm.config.wire import Iso0Wire, WireProfile
+from hsm.config.wire import WireProfile
 from hsm.errors import (
     CardIdHoldsPan,
     ConfigRefused,
@@ -43,14 +38,16 @@ from hsm.errors import (
     VaultUnavailable,
     WeakPinRefused,
 )
+from hsm.jose_keys import JoseKeys
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
-from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.keys import KeyRole
 from hsm.port import (
     CardFacts,
     CardRef,
     ConfigKind,
     PinBlockType,
+    PublicKeyRole,
     SealedCard,
     SealedChange,
     SealedConfig,
@@ -60,39 +57,35 @@ from hsm.port import (
     ValueKind,
     VaultConfig,
 )
-from hsm.sealed import VALUE_FIELD_BYTES
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
-from hsm.verification import Maker, Value
-
-HEARTBEAT_BYTES: Final = 16
+from hsm.verification import ValueMaker
 
 
 class Vault:
     """The :class:`hsm.port.PinVault` of this service. Used from one thread only.
 
+    Args:
+        hsm_token: the HSM token; its keys are found once, at construction.
+        now: the time, UTC, by which configurations are valid or not.
+
     Raises:
-        VaultUnavailable: at construction, when a role has no key on the token.
+        VaultUnavailable: at construction, when a role has no key on the HSM token.
     """
 
     def __init__(self, hsm_token: HsmToken, now: Callable[[], datetime]) -> None:
         self._hsm_token = hsm_token
         self._keyring = Keyring(hsm_token)
         self._active = self._keyring.active
+        self._jose_keys = JoseKeys(hsm_token, self._active[KeyRole.TOKEN_SIGN])
         self._seals = Seals(hsm_token, self._keyring)
-        self._public = {
-            label: _public_key(hsm_token.public_point(label))
-            for label in hsm_token.labels()
-            if label.role.kind is KeyKind.EC_P256
-        }
-        self._by_kid = {key.kid: label for label, key in self._public.items()}
         self._configs = ConfigReader(hsm_token.mac, now)
 
     def seal_pan(self, jwe: str, card: CardRef, other_ids: Sequence[str] = ()) -> SealedCard:
         """Take in a PAN: a JWE to our intake key."""
         try:
-            members = self._open_jwe(jwe, KeyRole.INTAKE)
-            pan = Pan(_text(members, "pan"))
+            members = self._jose_keys.open_jwe(jwe, KeyRole.INTAKE)
+            pan = Pan(plaintexts.text_member(members, "pan"))
         except CryptoError:
             raise PanRejected from None
         if not pan.luhn_valid:
@@ -116,9 +109,9 @@ class Vault:
         reader = None if block_type is PinBlockType.ISO0 else self._reader(rules, card.issuer_id)
         data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
         try:
-            members = self._open_jwe(jwe, KeyRole.D1, rules.wire.jwe.extra)
+            members = self._jose_keys.open_jwe(jwe, KeyRole.D1, rules.wire.jwe.extra)
             if reader is None:
-                taken = Accepted(_pin_of(members, rules.wire.iso0, data.pan), {})
+                taken = Accepted(plaintexts.read_iso0(members, rules.wire.iso0, data.pan), {})
             else:
                 taken = reader.read(members, data, _changes_before(counter))
             if taken.pin is not None:
@@ -145,9 +138,9 @@ class Vault:
         data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
         permit(PinBlockFormat.ISO1, PinBlockFormat.ISO4, same_pan=False)
         try:
-            members = self._open_jwe(jwe, KeyRole.PAGE)
-            block = PinBlock.from_hex(_text(members, "block"))
-            if not compare_digest(_text(members, "sid").encode(), sid.encode()):
+            members = self._jose_keys.open_jwe(jwe, KeyRole.PAGE)
+            block = PinBlock.from_hex(plaintexts.text_member(members, "block"))
+            if not compare_digest(plaintexts.text_member(members, "sid").encode(), sid.encode()):
                 raise PinRejected
             pin = iso1.decode(block)
             check(pin, rules.policy.for_pages)
@@ -171,8 +164,7 @@ class Vault:
         permit(PinBlockFormat.ISO4, PinBlockFormat.ISO0, same_pan=True)
         pan = self._seals.open_pan(sealed_pan, card)
         block = iso0.encode(self._seals.open_pin(sealed_pin, pan, card, counter), pan)
-        plaintext = _iso0_plaintext(block, wire.iso0)
-        return self._encrypt(plaintext, recipient.key)
+        return self._jose_keys.encrypt(plaintexts.write_iso0(block, wire.iso0), recipient.key)
 
     def render_image(
         self,
@@ -204,7 +196,7 @@ class Vault:
         page_key = self._page_key(key)
         pan = self._seals.open_pan(sealed_pan, card)
         pin = self._seals.open_pin(sealed_pin, pan, card, counter)
-        return self._encrypt(_digits_plaintext(pin, sid), page_key)
+        return self._jose_keys.encrypt(plaintexts.write_digits(pin, sid), page_key)
 
     def export_values(
         self,
@@ -213,95 +205,38 @@ class Vault:
         card: CardRef,
         counter: int,
     ) -> str:
-        """Hand out verification values in a JWE to the configured authorisation host."""
+        """Hand out PIN verification values in a JWE to the configured authorisation host."""
         kind = ConfigKind.VERIFICATION_HOST
         host = self._configs.read(kind, RecipientBody, config, card.issuer_id)
         opened = {
             kind: self._seals.open_value(sealed, kind, card, counter)
             for kind, sealed in values.items()
         }
-        return self._encrypt(_values_plaintext(opened, card, counter), host.key)
+        return self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
 
     def seal_config(self, config: SealedConfig) -> SealedConfig:
         """Check *config* and return it with the active key label and its CMAC."""
         sealed = with_cmac(config, self._active[KeyRole.CONFIG_MAC], self._hsm_token.mac)
         body = parse_body(sealed.kind, sealed.body)
-        if isinstance(body, RecipientBody):
-            recipient = body.key
-            if thumbprint(recipient.x, recipient.y) in self._by_kid:
-                raise ConfigRefused("refused members: jwk is one of our own keys")
+        if isinstance(body, RecipientBody) and self._jose_keys.has(body.key):
+            raise ConfigRefused("refused members: jwk is one of our own keys")
         return sealed
 
-    def sign_token(self, claims: Mapping[str, object]) -> str:
+    def sign_access_token(self, claims: Mapping[str, object]) -> str:
         """Sign *claims* as an ES256 JWT of type ``at+jwt``."""
-        label = self._active[KeyRole.TOKEN_SIGN]
-        signing_input = jws.signing_input(claims, self._public[label].kid, "at+jwt")
-        digest = hashlib.sha256(signing_input).digest()
-        return jws.attach(signing_input, self._hsm_token.sign(label, digest))
+        return self._jose_keys.sign_access_token(claims)
 
-    def public_jwks(self, role: KeyRole) -> Mapping[str, list[dict[str, str]]]:
+    def public_jwks(self, role: PublicKeyRole) -> Mapping[str, list[dict[str, str]]]:
         """List the public keys of *role*, newest generation first."""
-        use = "sig" if role.usage is Usage.SIGN else "enc"
-        labels = sorted(
-            (label for label in self._public if label.role is role),
-            key=lambda label: label.generation,
-            reverse=True,
-        )
-        return {"keys": [public_jwk(self._public[label], use) for label in labels]}
+        use = "sig" if role is PublicKeyRole.TOKEN_SIGN else "enc"
+        keys = self._jose_keys.newest_first(KeyRole(role))
+        return {"keys": [public_jwk(key, use) for key in keys]}
 
     def health(self) -> None:
         """Use every active key once and compare what comes back."""
         for label in self._active.values():
-            if not self._answers(label):
+            if not key_check.answers(self._hsm_token, self._jose_keys, label):
                 raise VaultUnavailable("the token's answer is wrong")
-
-    def _answers(self, label: KeyLabel) -> bool:
-        hsm_token, block = self._hsm_token, self._hsm_token.random(HEARTBEAT_BYTES)
-        match label.role.usage:
-            case Usage.MAC:
-                return hsm_token.mac(label, block) == hsm_token.mac(label, block)
-            case Usage.ENCRYPT:
-                return (
-                    hsm_token.decrypt_block(label, hsm_token.encrypt_block(label, block)) == block
-                )
-            case Usage.AGREE:
-                return self._reads_a_jwe(label, block)
-            case Usage.SIGN:
-                return self._signs(label)
-            case Usage.ENCRYPT_ONLY | Usage.DECRYPT | Usage.DERIVE:
-                return False  # of shared keys only, and none of those is ever active
-
-    def _reads_a_jwe(self, label: KeyLabel, block: bytes) -> bool:
-        ephemeral = ec.generate_private_key(ec.SECP256R1())
-        text = jwe.encrypt(
-            block, self._public[label], ephemeral=ephemeral, random=self._hsm_token.random
-        )
-        try:
-            return jwe.decrypt(jwe.parse(text), partial(self._agree, label.role)).reveal() == block
-        except JweError:
-            return False
-
-    def _signs(self, label: KeyLabel) -> bool:
-        key = self._public[label]
-        try:
-            jws.verify(self.sign_token({}), {key.kid: key}, "at+jwt")
-        except JwsError:
-            return False
-        return True
-
-    def _open_jwe(
-        self, text: str, role: KeyRole, extra_members: frozenset[str] = frozenset()
-    ) -> dict[str, object]:
-        """Decrypt a JWE to one of our keys of *role* and read its JSON object."""
-        message = jwe.parse(text, extra_members)
-        plaintext = jwe.decrypt(message, partial(self._agree, role))
-        return json_object.parse(plaintext.reveal())
-
-    def _agree(self, role: KeyRole, kid: str, point: Point, other_info: bytes) -> bytes:
-        label = self._by_kid.get(kid)
-        if label is None or label.role is not role:
-            raise JweError
-        return self._hsm_token.agree(label, point, other_info)
 
     def _change(
         self,
@@ -313,9 +248,11 @@ class Vault:
         *,
         keep_pin: bool,
     ) -> SealedChange:
-        """Make the verification values and seal everything for change *counter*."""
-        maker = Maker(self._hsm_token, self._keyring, card.issuer_id, rules.asked, rules.seccos)
-        values = maker.complete(taken.values, taken.pin, data, _changes_before(counter))
+        """Make the PIN verification values and seal everything for change *counter*."""
+        value_maker = ValueMaker(
+            self._hsm_token, self._keyring, card.issuer_id, rules.asked, rules.seccos
+        )
+        values = value_maker.complete(taken.values, taken.pin, data, _changes_before(counter))
         sealed_pin = None
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, data.pan, card, counter)
@@ -329,15 +266,10 @@ class Vault:
             key = parse_public(jwk)
         except JwkError:
             raise PageKeyRejected from None
-        # A kid of the page's choice would show in the length of the JWE.
-        kid = thumbprint(key.x, key.y)
-        if kid in self._by_kid:
+        if self._jose_keys.has(key):
             raise PageKeyRejected
-        return EcPublicKey(kid, key.x, key.y)
-
-    def _encrypt(self, plaintext: bytes, recipient: EcPublicKey) -> str:
-        ephemeral = ec.generate_private_key(ec.SECP256R1())
-        return jwe.encrypt(plaintext, recipient, ephemeral=ephemeral, random=self._hsm_token.random)
+        # A kid of the page's choice would show in the length of the JWE.
+        return EcPublicKey(thumbprint(key.x, key.y), key.x, key.y)
 
     def _rules(self, config: VaultConfig, issuer_id: str) -> "_Rules":
         read, find = self._configs.read, self._configs.find
@@ -365,10 +297,6 @@ class _Rules:
     asked: VerificationBody
 
 
-def _public_key(point: Point) -> EcPublicKey:
-    return EcPublicKey(thumbprint(point.x, point.y), point.x, point.y)
-
-
 def _changes_before(counter: int) -> int:
     """Count the changes before this one; a PIN that comes with its card is change 0."""
     return max(counter - 1, 0)
@@ -377,42 +305,3 @@ def _changes_before(counter: int) -> int:
 def _card_data(pan: Pan, facts: CardFacts) -> CardData:
     month, year = facts.expiry[:2], facts.expiry[2:]
     return CardData(pan, facts.psn, year + month)
-
-
-def _pin_of(members: Mapping[str, object], wire: Iso0Wire, pan: Pan) -> Pin:
-    """Read the PIN from the plaintext of an ISO-0 JWE; a PAN in it must be the card's."""
-    names = members.keys() & {wire.field, *wire.aliases}
-    if len(names) != 1 or members.get(wire.pan_field, pan.reveal()) != pan.reveal():
-        raise PinBlockError
-    return iso0.decode(PinBlock.from_hex(_text(members, names.pop())), pan)
-
-
-def _iso0_plaintext(block: PinBlock, wire: Iso0Wire) -> bytes:
-    text = block.reveal().hex()
-    return b'{"%b":"%b"}' % (
-        wire.field.encode(),
-        (text.upper() if wire.hex_case == "upper" else text).encode(),
-    )
-
-
-def _digits_plaintext(pin: Pin, sid: str) -> bytes:
-    digits = pin.reveal()
-    plaintext = json_object.serialize({"sid": sid, "digits": digits})
-    # Spaces behind the object hide how many digits there are.
-    return plaintext.ljust(len(plaintext) + PIN_DIGITS_MAX - len(digits))
-
-
-def _values_plaintext(values: Mapping[ValueKind, Value], card: CardRef, counter: int) -> bytes:
-    members: dict[str, object] = {
-        "issuerId": card.issuer_id,
-        "cardId": card.card_id,
-        "counter": counter,
-    }
-    members |= {kind: json.loads(value.reveal()) for kind, value in values.items()}
-    # Its length tells which values there are, and not how many digits the PIN has.
-    return json.dumps(members).encode().ljust(VALUE_FIELD_BYTES * (1 + len(values)))
-
-
-def _text(members: Mapping[str, object], name: str) -> str:
-    value = members.get(name)
-    return value if isinstance(value, str) else ""

@@ -1,7 +1,7 @@
-"""Verification values of a PIN, made with keys of the token: PVV, 3624 offset, the issuer's PRW.
+"""PIN verification values, made with keys of the HSM token: PVV, 3624 offset, the issuer's PRW.
 
-Whoever gets one, and may ask often enough, learns the PIN: each leaves the vault sealed, or
-enciphered to the authorisation host. A value is JSON::
+Whoever has one of them and may try PINs against it finds the PIN. So each leaves the vault either
+sealed or encrypted to the authorisation host. A value is JSON::
 
     pvv           {"pvv": "…", "keyIndex": 1, "keyGeneration": 1}
     offset-3624   {"offset": "…", "keyGeneration": 1}
@@ -32,18 +32,22 @@ from hsm.port import ValueKind
 
 
 class Value(Secret[bytes]):
-    """A verification value as JSON."""
+    """A PIN verification value as JSON, with one of the layouts above."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, **members: str | int) -> Self:
-        """Write the members."""
+        """Write the members as JSON without white space.
+
+        >>> Value.of(pvv="5812", keyIndex=1).reveal()
+        b'{"pvv":"5812","keyIndex":1}'
+        """
         return cls(json.dumps(members, separators=(",", ":")).encode())
 
 
-class Maker:
-    """Makes the values that one issuer asks for."""
+class ValueMaker:
+    """Makes the PIN verification values that one issuer asks for."""
 
     def __init__(
         self,
@@ -62,18 +66,20 @@ class Maker:
     def complete(
         self, sent: Mapping[ValueKind, Value], pin: Pin | None, card: CardData, changes: int
     ) -> dict[ValueKind, Value]:
-        """Add to what D1 has *sent* all that is asked for.
+        """Return the values that D1 sent, and with them all others that are asked for.
 
         Args:
-            sent: D1's own values; none where the PIN came as ISO-0.
-            pin: the PIN, if it was read.
-            card: whose PIN.
-            changes: how often it was changed before.
+            sent: D1's own values; empty where the PIN came as ISO-0.
+            pin: the PIN, or None where the SECCOS profile checks the MAC only.
+            card: the card of the PIN.
+            changes: how often the PIN was changed before.
 
         Raises:
             ValueNotPossible: a value cannot be made of this PIN, this PAN, or by the issuer.
             CounterExhausted: the SECCOS profile does not count that far.
-            KeyMissing, ConfigRefused: a key or the SECCOS profile is not there, or not fit.
+            KeyMissing: a key that the configuration names is not on the HSM token.
+            ConfigRefused: such a key is of another kind, or a PRW needs a SECCOS profile and there
+                is none.
         """
         asked, values = self._asked, dict(sent)
         ours = ValueKind.SCRIPT in sent and self._issuer_makes_prw()
@@ -128,7 +134,7 @@ class Maker:
 
 
 def prw_value(made: bytes, random: bytes, counter: int, source: str, generation: int) -> Value:
-    """Lay out a PRW, D1's or the issuer's own."""
+    """Lay out a PRW; *source* is ``d1`` or ``issuer``."""
     return Value.of(
         prw=made.hex().upper(),
         random=random.hex().upper(),

@@ -1,8 +1,9 @@
-"""The one thread of this process that talks to the token.
+"""The one thread of this process that calls the HSM token.
 
-A PKCS#11 call cannot be cancelled and a module may be unfit for threads, so all calls take one
-worker thread: a dedicated thread, a bounded queue, a deadline. A call past its deadline means a
-hung device: the worker thread is stuck for good, and its owner is told to replace the process.
+A PKCS#11 call cannot be cancelled, and a PKCS#11 module may not be safe for use by many threads.
+So all calls run on one worker thread, with a bounded queue and a deadline. A call that does not end
+before its deadline means that the device hangs: the worker thread cannot be used any more, and its
+owner is told to replace the process.
 """
 
 import asyncio
@@ -21,14 +22,14 @@ log = logging.getLogger(__name__)
 
 
 class WorkerThread:
-    """Runs vault verbs on a dedicated thread, opening the vault when needed.
+    """Runs vault verbs on a thread of its own, and opens the vault there when it is needed.
 
     Args:
-        open_vault: opens a fresh vault; called on the worker thread's thread only.
-        deadline_seconds: how long a verb may take, waiting included.
-        queue_max: how many verbs may wait or run; one more is refused.
+        open_vault: opens a new vault; called on the worker thread only.
+        deadline_seconds: how long a verb may take, with its time in the queue.
+        queue_max: how many verbs may wait or run at once; one more is refused.
         reopen_seconds: how long to wait after a failed opening before the next one.
-        on_stuck: called once, when a verb ran past its deadline.
+        on_stuck: called once, when a verb did not end before its deadline.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class WorkerThread:
         """Run *verb* on the vault.
 
         Raises:
-            VaultUnavailable: too many are waiting, the deadline passed, or the token failed.
-            HsmError: whatever else *verb* raises.
+            VaultUnavailable: the queue is full, the deadline passed, or the HSM token failed.
+            HsmError: any other error that *verb* raises.
         """
         if self._stuck or self._in_flight >= self._queue_max:
             raise VaultUnavailable("the vault is busy")
@@ -88,7 +89,7 @@ class WorkerThread:
             self.ready = not self._stuck
 
     def close(self) -> None:
-        """Let the thread end after what it runs."""
+        """Let the thread end after the verb that it runs; verbs in the queue do not run."""
         self._thread.shutdown(wait=not self._stuck, cancel_futures=True)
 
     def _run(self, verb: Callable[[PinVault], T]) -> T:
@@ -96,8 +97,8 @@ class WorkerThread:
         try:
             return verb(vault)
         except KeyMissing:
-            # It may have been made since. Looking costs every request of this process, and a row
-            # of the database that names no key at all must not cost it each time.
+            # The key may have been made since: a new vault finds it. Opening one delays every
+            # request, so a database row that names no key at all must not cause it each time.
             if time.monotonic() >= self._next_look:
                 self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
                 self._vault = None

@@ -20,8 +20,7 @@ from cms.sandbox.partners.d1_client import encrypt, iso0_block
 from cms.services.credentials import HASHER
 from crypto.jose import base64url
 from hsm.config.body import canonical_body
-from hsm.pkcs11.keys import KeyRole
-from hsm.port import CardRef, ConfigKind, SealedConfig
+from hsm.port import CardRef, ConfigKind, PublicKeyRole, SealedConfig
 from hsm.vault import Vault
 
 VALID_FROM = datetime(2020, 1, 1, tzinfo=UTC)
@@ -121,8 +120,8 @@ def open_issuer(
         issuer_id,
         certificate(f"d1-{issuer_id}"),
         d1_key,
-        vault.public_jwks(KeyRole.D1)["keys"][0],
-        vault.public_jwks(KeyRole.INTAKE)["keys"][0],
+        vault.public_jwks(PublicKeyRole.D1)["keys"][0],
+        vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0],
     )
     with admin.connect(url).begin() as connection:
         admin.add_issuer(connection, issuer_id, "A test bank")

@@ -18,9 +18,15 @@ from hsm.config.kinds import parse_body
 from hsm.config.wire import WireProfile
 from hsm.errors import SealBroken
 from hsm.intake import prompt_pan
-from hsm.keys import KeyRole
 from hsm.local import open_vault
-from hsm.port import ISSUER_ID_CHARS, CardRef, ConfigKind, PinVault, VaultConfig
+from hsm.port import (
+    ISSUER_ID_CHARS,
+    CardRef,
+    ConfigKind,
+    PinVault,
+    PublicKeyRole,
+    VaultConfig,
+)
 
 OK: Final = 0
 REFUSED: Final = 2
@@ -51,7 +57,7 @@ def cards_add(arguments: argparse.Namespace) -> int:
     if arguments.pan_jwe:
         pan_jwe = arguments.pan_jwe.read_text("ascii", errors="replace").strip()
     else:
-        pan_jwe = prompt_pan(vault.public_jwks(KeyRole.INTAKE)["keys"][0])
+        pan_jwe = prompt_pan(vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
     with open_database() as database:
         new = new_card(
             arguments.issuer,

@@ -1,7 +1,7 @@
-"""Token over python-pkcs11: the only package that imports the binding.
+"""The HSM token over python-pkcs11, and its keys: the only package that imports the binding.
 
 Three facts shape it. The binding initialises a library as single-threaded, yet lets other threads
 run during a call: the library is told to lock instead. A login belongs to the process and ends
-with the session that made it: there is one session, kept open. Looking a key up costs more than
-using it: all keys are found once, at opening.
+with the session that made it: there is one session, which stays open. Looking a key up costs more
+than using it: all keys are found once, at opening.
 """

@@ -1,4 +1,4 @@
-"""Make the keys of a deployment from one reviewed file, and show what is on the token."""
+"""Make the keys of a deployment from one reviewed file, and show what is on the HSM token."""
 
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,12 @@ from hsm.pkcs11.token import Pkcs11Token
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
-    """One key: its *fingerprint* is what names it to people.
+    """What an operator sees of one key.
 
-    The KCV of a shared key, which its partner knows; ``CKA_CHECK_VALUE`` of another secret key;
-    the JWK thumbprint of an EC key; ``-`` if the device has none of them. Attributes that are
-    *unknown* to the device protect nothing there.
+    *fingerprint* is the key check value (KCV) of a shared key, which its partner knows;
+    ``CKA_CHECK_VALUE`` of another secret key; the JWK thumbprint of an EC key; ``-`` if the device
+    has none of them. *unknown* are attributes that the device does not know: they protect nothing
+    there.
     """
 
     label: KeyLabel
@@ -33,8 +34,8 @@ def read_roles(path: Path) -> Sequence[KeyLabel]:
     """Read a role file: TOML, one table ``keys`` of role = generation.
 
     Raises:
-        CeremonyError: the file cannot be read, or names something that is not a role of keys
-            that are made here.
+        CeremonyError: the file cannot be read, is not laid out like this, or names a role that
+            does not exist or is of shared keys.
     """
     try:
         keys = tomllib.loads(path.read_text(encoding="utf-8"))["keys"]
@@ -47,7 +48,11 @@ def read_roles(path: Path) -> Sequence[KeyLabel]:
 
 
 def create(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport]:
-    """Make each key that the token lacks, and report every key of *labels*."""
+    """Make each key of *labels* that is not on the HSM token, and report all of them.
+
+    Raises:
+        VaultUnavailable: the HSM token does not answer.
+    """
     # Two ceremonies at once would make two keys of one label, and no vault opens on those.
     with hsm_token.alone():
         for label in labels:
@@ -57,7 +62,7 @@ def create(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyRe
 
 
 def report(hsm_token: Pkcs11Token, label: KeyLabel) -> KeyReport:
-    """Describe a key and say whether its attributes are those of its role."""
+    """Describe a key, and say whether kind and attributes are those of its role."""
     kind = hsm_token.kind(label)
     read, expected = hsm_token.attributes(label), hsm_token.expected_attributes(label)
     unknown = expected.keys() - read.keys()
@@ -73,12 +78,12 @@ def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
         return thumbprint(point.x, point.y)
     role = label.role
     if kind is KeyKind.AES_256 and role.per_issuer and role.usage is Usage.MAC:
-        # The check value of an AES key on a token is not its KCV; that of a TDES key is.
+        # CKA_CHECK_VALUE of an AES key is not its KCV; that of a TDES key is.
         return kcv.aes(partial(hsm_token.mac, label)).hex().upper()
     return hsm_token.check_value(label).hex().upper() or "-"
 
 
 def missing(hsm_token: Pkcs11Token) -> Sequence[KeyRole]:
-    """List the roles that have no key; a deployment need not have shared ones."""
+    """List the roles of our own that have no key on the HSM token."""
     present = {label.role for label in hsm_token.labels()}
     return [role for role in OWN_ROLES if role not in present]

@@ -1,4 +1,4 @@
-"""A TDES key that was derived in the token for one request."""
+"""A TDES key that was derived in the HSM token for one request."""
 
 from typing import Any
 

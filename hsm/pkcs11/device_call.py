@@ -1,4 +1,4 @@
-"""Every way in which a device can fail is one error of the vault."""
+"""One error of the vault for every failure of a device."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -14,7 +14,10 @@ S = TypeVar("S")
 
 
 def device_call(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Turn every way in which a device can fail into the one error of :class:`Token`."""
+    """Make *method* raise ``VaultUnavailable`` for every error of the PKCS#11 binding.
+
+    The message is the name of the binding's error, which holds no value.
+    """
 
     @wraps(method)
     def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,21 +1,25 @@
-"""Token: the few primitives that differ from one cryptographic device to the next.
+"""HsmToken: the few primitives that differ from one cryptographic device to the next.
 
-Every key is named by its label and never leaves the device. Every method raises
-:class:`hsm.errors.VaultUnavailable` when the device or the key is unavailable, and nothing else:
-arguments are checked before they come here, so a failure always means a broken device.
+Every key is named by its label and never leaves the device. The methods that the vault uses raise
+``VaultUnavailable`` when the device or the key is unavailable, and nothing else: arguments are
+checked before they come here, so a failure always means a broken device. Those that make or
+import a key raise ``CeremonyError`` too, when there is a key of that label already.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
 from hsm.pkcs11.keys import KeyKind, KeyLabel
 
+GCM_NONCE_BYTES: Final = 12
+GCM_TAG_BYTES: Final = 16
+
 
 class SessionKey(Protocol):
-    """A double-length TDES key that was derived in the token and is gone after its use."""
+    """A TDES key of 16 bytes, derived in the HSM token for one use and destroyed after it."""
 
     def encrypt(self, data: bytes) -> bytes:
         """Encipher a multiple of 8 bytes in ECB mode."""
@@ -26,7 +30,7 @@ class SessionKey(Protocol):
         ...
 
     def encrypt_cbc(self, iv: bytes, data: bytes) -> bytes:
-        """Encipher a multiple of 8 bytes in CBC mode."""
+        """Encipher a multiple of 8 bytes in CBC mode; *iv* is 8 bytes."""
         ...
 
     def mac(self, data: bytes) -> bytes:
@@ -38,7 +42,7 @@ class HsmToken(Protocol):
     """A PKCS#11 token, or anything that can do the same. Used from one thread only."""
 
     def labels(self) -> Sequence[KeyLabel]:
-        """List the keys of ours on the token."""
+        """List the keys on the HSM token that have a label of ours."""
         ...
 
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
@@ -70,7 +74,7 @@ class HsmToken(Protocol):
         ...
 
     def tdes_encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
-        """Encipher a multiple of 8 bytes with TDES in CBC mode."""
+        """Encipher a multiple of 8 bytes with TDES in CBC mode; *iv* is 8 bytes."""
         ...
 
     def tdes_mac(self, label: KeyLabel, data: bytes) -> bytes:
@@ -81,8 +85,8 @@ class HsmToken(Protocol):
         """Derive a key from the key *label*, and from that the next, one for each of *data*.
 
         Each is E_parent(data) of 16 bytes in ECB mode with odd parity, as in
-        :class:`crypto.emv.DerivationData`. The last one can be used within the context; none
-        is left behind it.
+        :class:`crypto.emv.DerivationData`. The last one can be used inside the context. When the
+        context ends, all of them are destroyed.
         """
         ...
 
@@ -90,7 +94,7 @@ class HsmToken(Protocol):
         """Derive a 32-byte content key: ECDH, then one round of Concat KDF with SHA-256.
 
         Source: NIST SP 800-56A, 5.8.1, as in RFC 7518, 4.6.2. *point* must lie on P-256.
-        The shared secret stays in the token.
+        The shared secret stays in the HSM token.
         """
         ...
 
@@ -99,7 +103,7 @@ class HsmToken(Protocol):
         ...
 
     def random(self, size_bytes: int) -> bytes:
-        """Draw random bytes from the token's generator."""
+        """Draw random bytes from the HSM token's generator."""
         ...
 
     def public_point(self, label: KeyLabel) -> Point:
@@ -115,13 +119,21 @@ class HsmToken(Protocol):
         ...
 
     def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
-        """Read back the attributes, of those that the device knows, that protect the key."""
+        """Read back the attributes that protect the key, without those unknown to the device."""
         ...
 
     def generate(self, label: KeyLabel) -> None:
-        """Make the key *label* on the token, with the attributes of its role."""
+        """Make the key *label* on the HSM token, with the attributes of its role.
+
+        Raises:
+            CeremonyError: there is a key of that label, or the role is one of shared keys.
+        """
         ...
 
     def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
-        """Bring the secret *key* in as *label*, with the attributes of its role."""
+        """Bring the secret *key* in as *label*, with the attributes of its role.
+
+        Raises:
+            CeremonyError: there is a key of that label.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Which key of the token a verb uses: the newest of our own, or the one that a profile names."""
+"""Which key a verb uses: of our own the newest, of shared ones that which a profile names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -9,7 +9,7 @@ from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
 
 
 class Keyring:
-    """The labels on a token as they were when it was opened.
+    """The labels that were on the HSM token at construction.
 
     Raises:
         VaultUnavailable: at construction, when a role of our own has no key.
@@ -27,11 +27,11 @@ class Keyring:
         generation: int,
         kind: KeyKind = KeyKind.TDES_2KEY,
     ) -> KeyLabel:
-        """Name the key of *role* that a partner of the issuer has too.
+        """Return the label of the key of *role* that a partner of the issuer has too.
 
         Raises:
             KeyMissing: it was not imported.
-            ConfigRefused: it is of another kind, so that the profile cannot mean it.
+            ConfigRefused: it is not of *kind*, so that the profile cannot mean this key.
         """
         label = KeyLabel(role, generation, issuer_id)
         if label not in self._shared:

@@ -1,7 +1,7 @@
-"""Key roles, labels, generations and the PKCS#11 attributes that each key must have.
+"""Key roles, labels and generations.
 
 A label is ``<role>.g<generation>``, as in ``pin.g1``. New values are sealed under the highest
-generation of a role on the token; older generations still open what they sealed. A key that is
+generation of a role on the HSM token; older generations still open what they sealed. A key that is
 shared with a partner belongs to one issuer and is imported: ``<role>@<issuer id>.g<generation>``,
 as in ``pvk@demobank01.g1``.
 """
@@ -26,8 +26,12 @@ class KeyKind(Enum):
     TDES_2KEY = "TDES 2-key"
 
 
+#: The size of a secret key of each kind.
+KEY_BYTES: Final[Mapping[KeyKind, int]] = {KeyKind.AES_256: 32, KeyKind.TDES_2KEY: 16}
+
+
 class Usage(StrEnum):
-    """The one thing a key may do; each maps to PKCS#11 usage attributes."""
+    """The one thing a key may do; :mod:`hsm.pkcs11.templates` says by which attributes."""
 
     ENCRYPT = "encrypt and decrypt"
     MAC = "make MACs"
@@ -50,9 +54,9 @@ class KeyRole(StrEnum):
     PAN_MAC = "pan-mac"
     """AES-CMAC over a sealed PAN and what it belongs to."""
     VALUES = "values"
-    """AES-GCM: a sealed verification value."""
+    """AES-GCM: a sealed PIN verification value."""
     VALUES_MAC = "values-mac"
-    """AES-CMAC over a sealed verification value and what it belongs to."""
+    """AES-CMAC over a sealed PIN verification value and what it belongs to."""
     CONFIG_MAC = "config-mac"
     """AES-CMAC over vault configuration."""
     D1 = "d1"
@@ -82,7 +86,7 @@ class KeyRole(StrEnum):
     SECCOS_MAC_MASTER = "seccos-mac-master"
     """TDES: makes the session keys of that MAC."""
     PVK = "pvk"
-    """TDES: Visa PIN verification values."""
+    """TDES: PIN verification values (PVV) of Visa."""
     PVK_3624 = "pvk-3624"
     """TDES: IBM 3624 offsets."""
     PRW = "prw"
@@ -100,7 +104,7 @@ class KeyRole(StrEnum):
 
     @property
     def per_issuer(self) -> bool:
-        """Whether keys of this role are shared with a partner of one issuer, and so imported."""
+        """Whether keys of this role are shared with a partner of one issuer, and imported."""
         return self in _SHARED_KINDS
 
     @property
@@ -174,11 +178,11 @@ SHARED_ROLES: Final = tuple(role for role in KeyRole if role.per_issuer)
 
 @dataclass(frozen=True, slots=True)
 class KeyLabel:
-    """The name of one key on the token: a role, its generation, counted from 1, and an issuer.
+    """The name of one key on the HSM token: a role, a generation from 1, perhaps an issuer id.
 
     Raises:
-        CeremonyError: a role per issuer without an issuer id of 10 characters, none of them
-            ``@``, or another role with one.
+        CeremonyError: the role is of shared keys and there is no issuer id of 10 characters, none
+            of them ``@``; or it is a role of our own keys and there is an issuer id.
     """
 
     role: KeyRole
@@ -194,10 +198,13 @@ class KeyLabel:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a label such as ``pin-mac.g2`` or ``pvk@demobank01.g1``.
+        """Read a label.
 
         Raises:
             CeremonyError: *text* is not a label of ours.
+
+        >>> KeyLabel.parse("pvk@demobank01.g2")
+        KeyLabel(role=<KeyRole.PVK: 'pvk'>, generation=2, issuer_id='demobank01')
         """
         match = LABEL_PATTERN.fullmatch(text)
         if match is None or match[1] not in set(KeyRole):
@@ -205,7 +212,11 @@ class KeyLabel:
         return cls(KeyRole(match[1]), int(match[3]), match[2])
 
     def of(self, role: KeyRole) -> "KeyLabel":
-        """Name the key of another role in the same generation, of the same issuer."""
+        """Name the key of another role with the same generation and issuer.
+
+        >>> str(KeyLabel(KeyRole.PIN, 2).of(KeyRole.PIN_MAC))
+        'pin-mac.g2'
+        """
         return KeyLabel(role, self.generation, self.issuer_id)
 
     def __str__(self) -> str:

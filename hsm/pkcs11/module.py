@@ -1,4 +1,4 @@
-"""Loading a PKCS#11 module, and what of its C interface the binding does not give."""
+"""Loading a PKCS#11 module, and the calls to it that the binding does not do well."""
 
 import ctypes
 import fcntl
@@ -7,10 +7,11 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Final, Self
 
-from pkcs11 import _pkcs11 as binding
+from pkcs11 import Mechanism, _pkcs11
 
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
+from hsm.pkcs11.hsm_token import GCM_TAG_BYTES
 from hsm.settings import HsmTokenSettings
 
 CKF_OS_LOCKING_OK: Final = 2
@@ -30,7 +31,7 @@ _CEncrypt = ctypes.CFUNCTYPE(
 
 
 class FunctionList(ctypes.Structure):
-    """The head of ``CK_FUNCTION_LIST``: a module must export no function but the one for it."""
+    """The head of ``CK_FUNCTION_LIST``, up to ``C_Encrypt`` (PKCS#11 2.40, 3.6)."""
 
     _fields_ = (
         ("version", ctypes.c_ubyte * 2),
@@ -55,7 +56,7 @@ class _InitializeArgs(ctypes.Structure):
     )
 
 
-class MechanismStruct(ctypes.Structure):
+class _MechanismStruct(ctypes.Structure):
     """``CK_MECHANISM`` (PKCS#11 2.40, 3.5)."""
 
     _fields_ = (
@@ -65,7 +66,7 @@ class MechanismStruct(ctypes.Structure):
     )
 
 
-class GcmParams(ctypes.Structure):
+class _GcmParams(ctypes.Structure):
     """``CK_GCM_PARAMS`` (PKCS#11 2.40 errata, 2.12.3)."""
 
     _fields_ = (
@@ -84,7 +85,7 @@ class KeyDerivationStringData(ctypes.Structure):
     _fields_ = (("data", ctypes.c_void_p), ("length", ctypes.c_ulong))
 
 
-class LockingLibrary(binding.lib):
+class LockingLibrary(_pkcs11.lib):
     """The binding's library, initialised so that the module locks its own state."""
 
     def __new__(cls, module: str, _: str | None = None) -> Self:
@@ -96,22 +97,49 @@ class LockingLibrary(binding.lib):
         super().__init__(module)
 
     def initialize(self) -> None:
-        """Initialise the module; one that is initialised already is started over."""
+        """Initialise the module; if it is initialised already, finalise it first."""
         module = functions(self.so)
         reserved = None if self._parameters is None else self._parameters.encode()
         arguments = ctypes.byref(_InitializeArgs(flags=CKF_OS_LOCKING_OK, reserved=reserved))
         result = module.initialize(arguments)
         if result == CKR_ALREADY_INITIALIZED:
-            # An earlier token of this process lost its link: only starting over heals that.
+            # An earlier session of this process lost its device: only this restores the link.
             module.finalize(None)
             result = module.initialize(arguments)
         if result != CKR_OK:
             raise VaultUnavailable("the PKCS#11 module did not initialise")
 
 
+def encrypt_gcm(
+    module: str, session_handle: int, key_handle: int, nonce: bytes, plaintext: bytes
+) -> bytes:
+    """Encipher with AES-GCM and return the ciphertext and its 16-byte tag.
+
+    Not through the binding: it makes room for as many bytes as the device first says, and there
+    are devices that leave out the tag.
+
+    Raises:
+        VaultUnavailable: the device refuses.
+    """
+    parameters = _GcmParams(nonce, len(nonce), 8 * len(nonce), None, 0, 8 * GCM_TAG_BYTES)
+    mechanism = _MechanismStruct(
+        Mechanism.AES_GCM, ctypes.addressof(parameters), ctypes.sizeof(parameters)
+    )
+    out = ctypes.create_string_buffer(len(plaintext) + GCM_TAG_BYTES)
+    size = ctypes.c_ulong(len(out))
+    calls = functions(module)
+    if (
+        calls.encrypt_init(session_handle, ctypes.addressof(mechanism), key_handle) != CKR_OK
+        or calls.encrypt(session_handle, plaintext, len(plaintext), out, ctypes.byref(size))
+        != CKR_OK
+    ):
+        raise VaultUnavailable("the token did not encipher")
+    return out.raw[: size.value]
+
+
 @cache
 def functions(module: str) -> FunctionList:
-    """Return the functions of a module; it stays loaded."""
+    """Load the PKCS#11 library at the path *module*, once a process, and return its functions."""
     found = ctypes.POINTER(FunctionList)()
     ctypes.CDLL(module).C_GetFunctionList(ctypes.byref(found))
     return found.contents
@@ -119,10 +147,13 @@ def functions(module: str) -> FunctionList:
 
 @contextmanager
 def one_at_a_time(settings: HsmTokenSettings) -> Iterator[Secret[str]]:
-    """Yield the token PIN while no other process of this machine initialises the token.
+    """Yield the user PIN while no other process of this machine initialises the HSM token.
 
-    Processes that start together otherwise fail now and then inside SoftHSM. The lock is taken
+    Without this, processes that start together fail now and then inside SoftHSM. The lock is taken
     on the PIN file itself, which all of them can read and none needs to write.
+
+    Raises:
+        VaultUnavailable: the PIN file cannot be read, or is not text.
     """
     with ExitStack() as stack:
         try:

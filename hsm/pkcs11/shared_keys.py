@@ -4,8 +4,8 @@ The key that opens key blocks (KBPK) comes first, as components of which each of
 
     KBPK = component 1 XOR component 2 [ XOR component 3 ]
 
-It stays in the token from then on. What it derives, and the keys that blocks hold, are in the
-memory of the process that imports them, which does nothing else and ends.
+It stays in the HSM token from then on. The keys that it derives, and the keys in key blocks, are
+in the memory of the process that imports them; that process does nothing else, and ends.
 """
 
 import re
@@ -23,9 +23,8 @@ from crypto.secret import Secret
 from crypto.software import aes_cmac, tdes_encrypt_ecb
 from hsm.errors import CeremonyError
 from hsm.pkcs11.hsm_token import HsmToken
-from hsm.pkcs11.keys import LEFT_ROLES, KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.keys import KEY_BYTES, LEFT_ROLES, KeyKind, KeyLabel, KeyRole
 
-KEY_BYTES: Final[Mapping[KeyKind, int]] = {KeyKind.AES_256: 32, KeyKind.TDES_2KEY: 16}
 HALF_BYTES: Final = 8
 COMPONENTS_MIN: Final = 2
 COMPONENTS_MAX: Final = 3
@@ -74,14 +73,14 @@ PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ClearKey:
-    """A key on its way into the token."""
+    """A key in clear, before it is imported into the HSM token."""
 
     kind: KeyKind
     value: Secret[bytes]
 
     @property
     def kcv(self) -> str:
-        """The check value that the partner knows: 6 hexadecimal digits."""
+        """The key check value (KCV), which the partner knows: 6 hexadecimal digits."""
         if self.kind is KeyKind.AES_256:
             return kcv.aes(partial(aes_cmac, self.value)).hex().upper()
         return kcv.tdes(partial(tdes_encrypt_ecb, self.value)).hex().upper()
@@ -91,7 +90,8 @@ def open_block(hsm_token: HsmToken, role: KeyRole, issuer_id: str, text: str) ->
     """Open a key block for *role* with the newest block-protection key of the issuer.
 
     Raises:
-        CeremonyError: it cannot be opened, or its key is not for this role.
+        CeremonyError: it is of version A or C, the issuer has no key that opens it, it is not
+            genuine, or its key is not for this role.
     """
     if text.startswith(_REFUSED_VERSIONS):
         raise CeremonyError("key blocks of versions A and C are not taken: ask for B or D")
@@ -110,7 +110,7 @@ def open_block(hsm_token: HsmToken, role: KeyRole, issuer_id: str, text: str) ->
 
 
 def join_components(components: Sequence[Secret[str]]) -> ClearKey:
-    """Make a key of its hexadecimal components.
+    """Make a key of its components, in hexadecimal digits; spaces between digits are ignored.
 
     Raises:
         CeremonyError: they are not 2 or 3 of 32 (TDES) or of 64 (AES) hexadecimal digits.
@@ -125,10 +125,13 @@ def join_components(components: Sequence[Secret[str]]) -> ClearKey:
 
 
 def store(hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey) -> KeyLabel:
-    """Import *key* as the next generation of *role*; nobody else may do so meanwhile.
+    """Import *key* as the next generation of *role*.
+
+    The caller makes sure that no other process imports a key meanwhile.
 
     Raises:
-        CeremonyError: not an issuer id, or a key that no partner would make.
+        CeremonyError: *issuer_id* is not 10 characters without ``@``, or the key is zero or has two
+            equal halves.
     """
     value = key.value
     if key.kind is KeyKind.TDES_2KEY:
@@ -157,7 +160,7 @@ def _block_protection_key(hsm_token: HsmToken, issuer_id: str, kind: KeyKind) ->
 
 
 def _purpose_for(role: KeyRole, header: KeyBlockHeader) -> KeyPurpose:
-    """Choose by what the header claims; opening the block proves it or refuses it."""
+    """Choose the purpose that fits the header; opening the block then proves the header."""
     purposes = PURPOSES[role]
     claimed = (
         purpose
@@ -168,7 +171,7 @@ def _purpose_for(role: KeyRole, header: KeyBlockHeader) -> KeyPurpose:
 
 
 def _check_strength(kind: KeyKind, value: Secret[bytes]) -> None:
-    """Refuse what is no key: zeros, which a component typed twice gives, and single DES."""
+    """Refuse zeros, which a component typed twice gives, and single DES."""
     raw = value.reveal()
     single = kind is KeyKind.TDES_2KEY and raw[:HALF_BYTES] == raw[HALF_BYTES:]
     if single or not any(raw):

@@ -1,4 +1,4 @@
-"""The PKCS#11 attributes of each key, spelled out: the binding's defaults allow everything."""
+"""The PKCS#11 attributes of each key, in full: the binding's defaults allow everything."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,7 +8,7 @@ from pkcs11.constants import DEFAULT
 
 from hsm.pkcs11.keys import KeyKind, KeyRole, Usage
 
-#: What every secret and private key of ours must say of itself, beside its one usage.
+#: The attributes of every secret and private key of ours, beside its one usage.
 PROTECTION: Final[Mapping[Attribute, bool]] = {
     Attribute.TOKEN: True,
     Attribute.PRIVATE: True,
@@ -17,10 +17,10 @@ PROTECTION: Final[Mapping[Attribute, bool]] = {
     Attribute.MODIFIABLE: False,
     Attribute.COPYABLE: False,
 }
-#: The one of them that came late: a device of PKCS#11 2.20 or older does not know it.
+#: A device of PKCS#11 2.20 or older does not know this one.
 MAY_BE_UNKNOWN: Final = frozenset({Attribute.COPYABLE})
-#: Attributes that a device sets: true for a key that was made in it and never left, and false
-#: for one that was imported.
+#: Attributes that the device sets itself: true for a key that was made in it and never left it,
+#: false for one that was imported.
 BIRTH: Final[Mapping[Attribute, bool]] = {
     Attribute.LOCAL: True,
     Attribute.ALWAYS_SENSITIVE: True,
@@ -51,7 +51,7 @@ PRIVATE_USAGES: Final = (
     Attribute.DERIVE,
 )
 PUBLIC_USAGES: Final = (Attribute.ENCRYPT, Attribute.VERIFY, Attribute.WRAP, Attribute.DERIVE)
-#: The shared secret of an ECDH: it can be digested in the token and do nothing else.
+#: The shared secret of an ECDH: it can be digested in the HSM token and used for nothing else.
 SHARED_SECRET: Final[Mapping[Attribute, bool]] = {
     Attribute.TOKEN: False,
     Attribute.PRIVATE: True,
@@ -85,7 +85,7 @@ KINDS: Final = {key_type: kind for kind, key_type in KEY_TYPES.items()}
 
 
 def private_template(role: KeyRole) -> dict[Attribute, bool]:
-    """Return every attribute of a secret or private key of *role*."""
+    """Return every attribute of a secret key, or of the private half of an EC key, of *role*."""
     return {**PROTECTION, **{name: name in USAGE_ATTRIBUTES[role.usage] for name in usages(role)}}
 
 
@@ -100,5 +100,5 @@ def public_template(role: KeyRole) -> dict[Attribute, bool]:
 
 
 def usages(role: KeyRole) -> tuple[Attribute, ...]:
-    """List the usage attributes that a key of *role* has, true or false."""
+    """List the usage attributes that a key of *role* has, whether true or false."""
     return PRIVATE_USAGES if role.kind is KeyKind.EC_P256 else SECRET_USAGES

@@ -1,4 +1,4 @@
-"""The primitives of a device over one session of a PKCS#11 module."""
+"""The primitives of an HSM token over one session of a PKCS#11 module."""
 
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,17 +21,17 @@ from pkcs11.util.ec import encode_named_curve_parameters
 
 from crypto.errors import JwkError
 from crypto.jose.jwk import Point
+from crypto.kcv import KCV_BYTES
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, KeyMissing, LoginRefused, VaultUnavailable
 from hsm.pkcs11.derived_key import DerivedKey
 from hsm.pkcs11.device_call import device_call
-from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.hsm_token import GCM_TAG_BYTES
+from hsm.pkcs11.keys import KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.module import (
-    CKR_OK,
-    GcmParams,
     KeyDerivationStringData,
     LockingLibrary,
-    MechanismStruct,
+    encrypt_gcm,
     functions,
     one_at_a_time,
 )
@@ -47,16 +47,13 @@ from hsm.pkcs11.templates import (
 )
 from hsm.settings import HsmTokenSettings
 
-GCM_TAG_BITS: Final = 128
-CHECK_VALUE_BYTES: Final = 3
-TDES_2KEY_BITS: Final = 128
 P256_POINT_BYTES: Final = 65
 CONCAT_KDF_FIRST_ROUND: Final = b"\0\0\0\1"
 PIN_REFUSALS: Final = (PinExpired, PinIncorrect, PinInvalid, PinLenRange, PinLocked)
 
 
 class Pkcs11Token:
-    """A :class:`hsm.pkcs11.hsm_token.Token` behind a PKCS#11 module.
+    """An :class:`hsm.pkcs11.hsm_token.HsmToken` behind a PKCS#11 module.
 
     Open and use it on one thread of a process that is not forked afterwards.
     """
@@ -79,8 +76,9 @@ class Pkcs11Token:
         """Initialise the module, log in and find every key.
 
         Raises:
-            LoginRefused: the PIN is wrong or locked. Do not try again.
-            VaultUnavailable: no such module, or not exactly one such token.
+            LoginRefused: the user PIN is wrong, expired or locked. Do not try again.
+            VaultUnavailable: the PIN file or the library cannot be used, or it does not have
+                exactly one token with the label.
         """
         with one_at_a_time(settings) as pin:
             try:
@@ -99,13 +97,13 @@ class Pkcs11Token:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """See the keys that others made, and let no other process of this machine make any."""
+        """Keep other processes of this machine from making keys; find those they made before."""
         with one_at_a_time(self._settings):
             self._find_keys()
             yield
 
     def labels(self) -> Sequence[KeyLabel]:
-        """List the keys of ours on the token."""
+        """List the keys that have a label of ours."""
         return tuple(self._keys)
 
     @device_call
@@ -122,26 +120,12 @@ class Pkcs11Token:
     def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
         """Encipher with AES-GCM."""
         key = self._key(label)
-        # Not through the binding: it makes room for as many bytes as the device first says, and
-        # there are devices that leave out the tag.
-        parameters = GcmParams(nonce, len(nonce), len(nonce) * 8, None, 0, GCM_TAG_BITS)
-        mechanism = MechanismStruct(
-            Mechanism.AES_GCM, ctypes.addressof(parameters), ctypes.sizeof(parameters)
-        )
-        out = ctypes.create_string_buffer(len(plaintext) + GCM_TAG_BITS // 8)
-        size = ctypes.c_ulong(len(out))
-        module, session = functions(self._library.so), self._session.handle
-        if (
-            module.encrypt_init(session, ctypes.addressof(mechanism), key.handle) != CKR_OK
-            or module.encrypt(session, plaintext, len(plaintext), out, ctypes.byref(size)) != CKR_OK
-        ):
-            raise VaultUnavailable("the token did not encipher")
-        return out.raw[: size.value]
+        return encrypt_gcm(self._library.so, self._session.handle, key.handle, nonce, plaintext)
 
     @device_call
     def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
         """Undo :meth:`encrypt_gcm`."""
-        parameters = GCMParams(nonce=nonce, tag_bits=GCM_TAG_BITS)
+        parameters = GCMParams(nonce=nonce, tag_bits=8 * GCM_TAG_BYTES)
         key = self._key(label)
         return bytes(
             key.decrypt(ciphertext, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
@@ -175,7 +159,7 @@ class Pkcs11Token:
 
     @contextmanager
     def derived(self, label: KeyLabel, *data: bytes) -> Iterator[DerivedKey]:
-        """Derive TDES keys one from another; the last one works until the context ends."""
+        """Derive TDES keys one from another; the last one can be used until the context ends."""
         with ExitStack() as made:
             key = self._key(label)
             for step in data:
@@ -185,7 +169,7 @@ class Pkcs11Token:
 
     @device_call
     def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:
-        """Derive a 32-byte content key without letting the shared secret out."""
+        """Derive a 32-byte content key; the shared secret stays in the HSM token."""
         shared_secret = self._key(label).derive_key(
             KeyType.GENERIC_SECRET,
             256,
@@ -194,7 +178,7 @@ class Pkcs11Token:
             template=dict(SHARED_SECRET),
         )
         try:
-            # The binding takes a key for a part of what is digested only inside an iterator.
+            # The binding digests the value of a key only if the key comes out of an iterator.
             parts = iter((CONCAT_KDF_FIRST_ROUND, shared_secret, other_info))
             return bytes(self._session.digest(parts, mechanism=Mechanism.SHA256))
         finally:
@@ -207,7 +191,7 @@ class Pkcs11Token:
 
     @device_call
     def random(self, size_bytes: int) -> bytes:
-        """Draw random bytes from the token's generator."""
+        """Draw random bytes from the HSM token's generator."""
         return bytes(self._session.generate_random(size_bytes * 8))
 
     @device_call
@@ -232,13 +216,13 @@ class Pkcs11Token:
 
     @device_call
     def check_value(self, label: KeyLabel) -> bytes:
-        """Read ``CKA_CHECK_VALUE`` of a secret key, or compute it if the key enciphers AES."""
+        """Read ``CKA_CHECK_VALUE`` of a secret key, or compute it with a key that enciphers."""
         try:
             return bytes(self._key(label)[Attribute.CHECK_VALUE])
         except AttributeTypeInvalid:
             if label.role.usage is not Usage.ENCRYPT:
                 return b""
-            return self.encrypt_block(label, bytes(16))[:CHECK_VALUE_BYTES]
+            return self.encrypt_block(label, bytes(16))[:KCV_BYTES]
 
     @device_call
     def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
@@ -255,7 +239,7 @@ class Pkcs11Token:
 
     @device_call
     def generate(self, label: KeyLabel) -> None:
-        """Make the key *label* on the token, with the attributes of its role."""
+        """Make the key *label* on the HSM token, with the attributes of its role."""
         if label.role.per_issuer:
             raise CeremonyError("shared keys are imported")
         if label in self._keys:
@@ -295,13 +279,13 @@ class Pkcs11Token:
 
     @device_call
     def _derive(self, parent: Any, data: bytes) -> Any:  # noqa: ANN401 - the binding has no types
-        """Make a key in the token; the one place that does."""
-        # The module follows a pointer to it, so that it must live until the call is over.
+        """Derive one key from *parent* in the HSM token."""
+        # The module reads it through a pointer: it must not be freed before the call ends.
         buffer = ctypes.create_string_buffer(data, len(data))
         parameter = KeyDerivationStringData(ctypes.addressof(buffer), len(data))
         return parent.derive_key(
             KeyType.DES2,
-            TDES_2KEY_BITS,
+            8 * KEY_BYTES[KeyKind.TDES_2KEY],
             mechanism=Mechanism.DES3_ECB_ENCRYPT_DATA,
             mechanism_param=bytes(parameter),
             template=self._known(DERIVED_KEY),
@@ -312,12 +296,12 @@ class Pkcs11Token:
         key.destroy()
 
     def _known(self, attributes: Mapping[Attribute, Any]) -> dict[Attribute, Any]:
-        """Leave out what the device does not know: it would refuse the whole template."""
+        """Leave out the attributes that the device does not know: it would refuse all of them."""
         return {name: attributes[name] for name in attributes if name not in self._unknown}
 
     @cached_property
     def _unknown(self) -> frozenset[Attribute]:
-        """Ask the device once: by a key of ours or, before the first, by one that is then gone."""
+        """Find once what the device does not know, on a key of ours or else on a temporary one."""
         key = next(iter(self._keys.values()), None)
         if key is not None:
             return _unknown_of(key)

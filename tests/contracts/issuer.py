@@ -9,13 +9,13 @@ from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
 from cms.sandbox.partners.d1_client import decrypt, iso0_pin
-from hsm.pkcs11.keys import KeyRole
 from hsm.port import (
     CardFacts,
     CardRef,
     ConfigKind,
     PinBlockType,
     PinVault,
+    PublicKeyRole,
     SealedChange,
     SealedConfig,
     SealedPan,
@@ -44,12 +44,12 @@ class Issuer:
     @property
     def d1_jwk(self) -> dict[str, str]:
         """Our key, to which D1 encrypts PIN blocks."""
-        return self.vault.public_jwks(KeyRole.D1)["keys"][0]
+        return self.vault.public_jwks(PublicKeyRole.D1)["keys"][0]
 
     @property
     def intake_jwk(self) -> dict[str, str]:
         """Our key, to which PANs are encrypted on their way in."""
-        return self.vault.public_jwks(KeyRole.INTAKE)["keys"][0]
+        return self.vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0]
 
     def pan_jwe(self, pan: str) -> str:
         return jwe_to(self.intake_jwk, {"pan": pan})

@@ -17,7 +17,7 @@ from crypto.secret import Secret
 from hsm.errors import PinRejected
 from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.hsm_token import HsmToken
-from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.keys import KEY_BYTES, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, SealedChange
 from hsm.vault import Vault
@@ -171,7 +171,7 @@ def share_keys(hsm_token: HsmToken) -> Mapping[KeyLabel, bytes]:
     for issuer_id, roles in ((ISSUER_ID, [*KEYS]), (MAC_ONLY_ID, [KeyRole.SECCOS_MAC])):
         for role in roles:
             for kind in KEYS[role]:
-                key = os.urandom(shared_keys.KEY_BYTES[kind])
+                key = os.urandom(KEY_BYTES[kind])
                 clear = ClearKey(kind, Secret(key))
                 shared[shared_keys.store(hsm_token, role, issuer_id, clear)] = key
     return shared

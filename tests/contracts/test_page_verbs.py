@@ -21,12 +21,12 @@ from hsm.errors import (
     ValueNotPossible,
     WeakPinRefused,
 )
-from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyRole
 from hsm.port import (
     CardFacts,
     CardRef,
     ConfigKind,
     PinBlockType,
+    PublicKeyRole,
     SealedChange,
     SealedPan,
     SealedPin,
@@ -52,7 +52,7 @@ class Page:
         pin: str = PIN,
         *,
         sid: str = SID,
-        role: KeyRole = KeyRole.PAGE,
+        role: PublicKeyRole = PublicKeyRole.PAGE,
         members: Mapping[str, object] = NOTHING,
     ) -> SealedChange:
         """Encrypt as the page does, to a key of *role*; *members* replace those of the page."""
@@ -96,15 +96,15 @@ def test_a_page_cannot_set_a_pin_where_only_d1_makes_the_prw(page: Page) -> None
         Page(page.partner.asking(prw=True)).set_pin()
 
 
-@pytest.mark.parametrize("role", [KeyRole.D1, KeyRole.INTAKE])
-def test_a_jwe_to_a_key_of_another_verb_is_refused(page: Page, role: KeyRole) -> None:
+@pytest.mark.parametrize("role", [PublicKeyRole.D1, PublicKeyRole.INTAKE])
+def test_a_jwe_to_a_key_of_another_verb_is_refused(page: Page, role: PublicKeyRole) -> None:
     with pytest.raises(PinRejected):
         page.set_pin(role=role)
 
 
 def test_a_jwe_to_the_page_key_is_refused_by_the_other_verbs(page: Page) -> None:
     issuer, card = page.partner.issuer, page.partner.card
-    key = issuer.vault.public_jwks(KeyRole.PAGE)["keys"][0]
+    key = issuer.vault.public_jwks(PublicKeyRole.PAGE)["keys"][0]
     jwe = jwe_to(key, {"pinBlock": block(PIN)})
     with pytest.raises(PinRejected):
         issuer.change(jwe, issuer.seal_pan(PAN, card), PinBlockType.ISO0, card, 1, FACTS)
@@ -266,8 +266,8 @@ def test_a_key_that_no_page_of_ours_makes_is_refused(text_page: Page, bad: str) 
     assert (refusal.value.args, refusal.value.__suppress_context__) == ((), True)
 
 
-@pytest.mark.parametrize("role", [role for role in OWN_ROLES if role.kind is KeyKind.EC_P256])
-def test_none_of_our_own_keys_is_a_pages(text_page: Page, role: KeyRole) -> None:
+@pytest.mark.parametrize("role", PublicKeyRole)
+def test_none_of_our_own_keys_is_a_pages(text_page: Page, role: PublicKeyRole) -> None:
     ours = text_page.partner.issuer.vault.public_jwks(role)["keys"][0]
     jwk = {name: ours[name] for name in ("kty", "crv", "x", "y")} | {"kid": "theirs"}
     with pytest.raises(PageKeyRejected):

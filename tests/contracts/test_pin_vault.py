@@ -29,8 +29,16 @@ from hsm.errors import (
     WeakPinRefused,
 )
 from hsm.local import vault_over
-from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyRole
-from hsm.port import CardRef, ConfigKind, PinBlockType, PinVault, SealedConfig, SealedPan, SealedPin
+from hsm.port import (
+    CardRef,
+    ConfigKind,
+    PinBlockType,
+    PinVault,
+    PublicKeyRole,
+    SealedConfig,
+    SealedPan,
+    SealedPin,
+)
 from hsm.vault import Vault
 from tests.contracts.edits import EDITS, Edit, every_change, flip
 from tests.contracts.issuer import (
@@ -48,7 +56,6 @@ from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import PAN, PANS, config
 
 OTHER_PAN = PANS[1]
-EC_ROLES = [role for role in OWN_ROLES if role.kind is KeyKind.EC_P256]
 VERBS = {
     ConfigKind.WIRE: ("set_pin", "export"),
     ConfigKind.POLICY: ("set_pin", "digits"),
@@ -358,7 +365,7 @@ BAD_JWES: Mapping[str, Callable[[Issuer], str]] = {
     ),
     "our intake key": lambda issuer: jwe_to(issuer.intake_jwk, {"pinBlock": GOOD}),
     "our signing key": lambda issuer: jwe_to(
-        issuer.vault.public_jwks(KeyRole.TOKEN_SIGN)["keys"][0], {"pinBlock": GOOD}
+        issuer.vault.public_jwks(PublicKeyRole.TOKEN_SIGN)["keys"][0], {"pinBlock": GOOD}
     ),
     "D1's own key": lambda issuer: jwe_to(
         json.loads(issuer.d1_key.export_public()), {"pinBlock": GOOD}
@@ -564,10 +571,10 @@ def test_sealing_a_sealed_configuration_changes_nothing(issuer: Issuer) -> None:
     assert issuer.vault.seal_config(sealed) == sealed
 
 
-@pytest.mark.parametrize("role", EC_ROLES)
+@pytest.mark.parametrize("role", PublicKeyRole)
 @pytest.mark.parametrize("kid", ["theirs", None])
 def test_none_of_our_own_keys_can_be_made_a_recipient(
-    issuer: Issuer, role: KeyRole, kid: str | None
+    issuer: Issuer, role: PublicKeyRole, kid: str | None
 ) -> None:
     ours = issuer.vault.public_jwks(role)["keys"][0]
     jwk = {member: ours[member] for member in ("kty", "crv", "x", "y")} | (
@@ -631,28 +638,23 @@ def test_a_configuration_that_is_never_valid_is_not_sealed(
 
 def test_an_access_token_verifies_with_the_published_key(vault: PinVault) -> None:
     claims = {"iss": "https://pins.test", "exp": 2**31, "cnf": {"x5t#S256": "abc"}}
-    jwks = vault.public_jwks(KeyRole.TOKEN_SIGN)["keys"]
-    hsm_token = JWS.from_jose_token(vault.sign_token(claims))
-    hsm_token.allowed_algs = ["ES256"]
-    hsm_token.verify(JWK(**jwks[0]))
-    assert json.loads(hsm_token.payload) == claims
-    assert hsm_token.jose_header == {"alg": "ES256", "typ": "at+jwt", "kid": jwks[0]["kid"]}
+    jwks = vault.public_jwks(PublicKeyRole.TOKEN_SIGN)["keys"]
+    access_token = JWS.from_jose_token(vault.sign_access_token(claims))
+    access_token.allowed_algs = ["ES256"]
+    access_token.verify(JWK(**jwks[0]))
+    assert json.loads(access_token.payload) == claims
+    assert access_token.jose_header == {"alg": "ES256", "typ": "at+jwt", "kid": jwks[0]["kid"]}
 
 
-@pytest.mark.parametrize("role", EC_ROLES)
+@pytest.mark.parametrize("role", PublicKeyRole)
 def test_published_keys_are_public_and_named_by_their_thumbprint(
-    vault: PinVault, role: KeyRole
+    vault: PinVault, role: PublicKeyRole
 ) -> None:
     (key,) = vault.public_jwks(role)["keys"]
     assert key.keys() == {"kty", "crv", "x", "y", "kid", "use", "alg"}
     assert JWK(**key).thumbprint() == key["kid"]
-    expected = ("sig", "ES256") if role is KeyRole.TOKEN_SIGN else ("enc", "ECDH-ES")
+    expected = ("sig", "ES256") if role is PublicKeyRole.TOKEN_SIGN else ("enc", "ECDH-ES")
     assert (key["use"], key["alg"]) == expected
-
-
-@pytest.mark.parametrize("role", [role for role in OWN_ROLES if role not in EC_ROLES])
-def test_a_secret_key_is_never_published(vault: PinVault, role: KeyRole) -> None:
-    assert vault.public_jwks(role) == {"keys": []}
 
 
 def test_a_vault_in_order_is_healthy(vault: PinVault) -> None:

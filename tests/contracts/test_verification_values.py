@@ -18,8 +18,16 @@ from hsm.errors import (
     SealBroken,
     ValueNotPossible,
 )
-from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyRole
-from hsm.port import CardRef, ConfigKind, PinVault, SealedChange, SealedValue, ValueKind
+from hsm.pkcs11.keys import KeyRole
+from hsm.port import (
+    CardRef,
+    ConfigKind,
+    PinVault,
+    PublicKeyRole,
+    SealedChange,
+    SealedValue,
+    ValueKind,
+)
 from hsm.vault import Vault
 from tests.contracts.conftest import Shared
 from tests.contracts.edits import EDITS, Edit, every_change
@@ -475,8 +483,8 @@ def test_values_leave_for_a_sealed_host_key_only(
         opened(replace(makes_all, issuer=edited), values)
 
 
-@pytest.mark.parametrize("role", [role for role in OWN_ROLES if role.kind is KeyKind.EC_P256])
-def test_none_of_our_own_keys_can_be_the_hosts(partner: Partner, role: KeyRole) -> None:
+@pytest.mark.parametrize("role", PublicKeyRole)
+def test_none_of_our_own_keys_can_be_the_hosts(partner: Partner, role: PublicKeyRole) -> None:
     ours = partner.issuer.vault.public_jwks(role)["keys"][0]
     jwk = {member: ours[member] for member in ("kty", "crv", "x", "y")}
     with pytest.raises(ConfigRefused, match="our own keys"):
@@ -537,7 +545,7 @@ VERBS: Final = {
     "export_jwe",
     "export_values",
     "seal_config",
-    "sign_token",
+    "sign_access_token",
     "public_jwks",
     "health",
 }

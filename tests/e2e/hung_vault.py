@@ -26,7 +26,7 @@ class HungVault:
     def health(self) -> None:
         pass
 
-    def sign_token(self, _: Mapping[str, object]) -> str:
+    def sign_access_token(self, _: Mapping[str, object]) -> str:
         threading.Event().wait()
         raise AssertionError
 

@@ -10,7 +10,7 @@ from crypto.jose import base64url
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
 from hsm.pkcs11.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
-from hsm.port import ValueKind
+from hsm.port import PublicKeyRole, ValueKind
 from hsm.vault import Vault
 from tests.contracts.issuer import PIN, block, open_issuer
 from tests.contracts.partner import ISSUER_ID, open_partner, share_keys
@@ -91,9 +91,14 @@ def test_values_are_sealed_under_the_highest_generation_and_old_ones_still_open(
     assert after.exported(old) == after.exported(new)
 
 
+def test_the_roles_of_public_keys_are_those_of_our_own_ec_keys() -> None:
+    ours = {role.value for role in OWN_ROLES if role.kind is KeyKind.EC_P256}
+    assert {role.value for role in PublicKeyRole} == ours
+
+
 def test_public_keys_of_all_generations_are_listed_the_newest_first() -> None:
     hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 10), KeyLabel(KeyRole.D1, 2)])
-    keys = vault_over(hsm_token).public_jwks(KeyRole.D1)["keys"]
+    keys = vault_over(hsm_token).public_jwks(PublicKeyRole.D1)["keys"]
     points = [hsm_token.public_point(KeyLabel(KeyRole.D1, number)) for number in (10, 2, 1)]
     assert [key["x"] for key in keys] == [base64url.encode(point.x) for point in points]
 

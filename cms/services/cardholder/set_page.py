@@ -30,8 +30,7 @@ from cms.services.vault import SealAlarm, in_vault
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
 from hsm.config.policy import PolicyBody
-from hsm.keys import KeyRole
-from hsm.port import CardRef
+from hsm.port import CardRef, PublicKeyRole
 from hsm.worker_thread import WorkerThread
 
 CANCELLED: Final = "CANCELLED"
@@ -74,7 +73,9 @@ class SetPage:
             ServiceUnavailable: database or vault are unavailable; the token is not consumed.
         """
         policy = policy_of(app.issuer.config)
-        keys = await in_vault(self._worker_thread, lambda vault: vault.public_jwks(KeyRole.PAGE))
+        keys = await in_vault(
+            self._worker_thread, lambda vault: vault.public_jwks(PublicKeyRole.PAGE)
+        )
         session = await self._tokens.open(token, Purpose.SET, self._face)
         return Opening(session, app, policy, keys["keys"][0])
 

@@ -23,8 +23,7 @@ from crypto.errors import JoseError
 from crypto.jose import base64url, jws
 from crypto.jose.jwk import EcPublicKey, parse_public
 from hsm.errors import VaultUnavailable
-from hsm.keys import KeyRole
-from hsm.port import ISSUER_ID_CHARS
+from hsm.port import ISSUER_ID_CHARS, PublicKeyRole
 from hsm.worker_thread import WorkerThread
 
 SCOPE: Final = "pin"
@@ -141,7 +140,7 @@ class Access:
             "certificate_subject": certificate.subject,
         }
         try:
-            token = await self._worker_thread.call(lambda vault: vault.sign_token(claims))
+            token = await self._worker_thread.call(lambda vault: vault.sign_access_token(claims))
         except VaultUnavailable:
             raise ServiceUnavailable from None
         return IssuedToken(token, expires_at, issuer)
@@ -209,7 +208,7 @@ class Access:
         if not self._keys:
             try:
                 jwks = await self._worker_thread.call(
-                    lambda vault: vault.public_jwks(KeyRole.TOKEN_SIGN)
+                    lambda vault: vault.public_jwks(PublicKeyRole.TOKEN_SIGN)
                 )
             except VaultUnavailable:
                 raise ServiceUnavailable from None

@@ -26,4 +26,6 @@ def claims(d1_face: D1Face, **changed: object) -> dict[str, object]:
 
 async def access_token(d1_face: D1Face, **changed: Any) -> str:  # noqa: ANN401 - JSON
     """Sign such claims with the key of the service."""
-    return str(await d1_face.in_vault(lambda vault: vault.sign_token(claims(d1_face, **changed))))
+    return str(
+        await d1_face.in_vault(lambda vault: vault.sign_access_token(claims(d1_face, **changed)))
+    )

@@ -17,6 +17,7 @@ from cms.services.d1.access import Access, read_certificate
 from cms.services.directory import Directory
 from crypto.jose import base64url
 from hsm.pkcs11.keys import KeyRole
+from hsm.port import PublicKeyRole
 from hsm.vault import Vault
 from tests.cms.faces.d1.access_tokens import access_token, claims
 from tests.cms.faces.d1_face import D1Face, refusal
@@ -136,7 +137,9 @@ async def test_a_token_that_was_signed_again_is_refused(d1_face: D1Face) -> None
 
 async def test_a_token_made_with_the_public_key_as_hmac_secret_is_refused(d1_face: D1Face) -> None:
     header, payload, _ = (await access_token(d1_face)).split(".")
-    jwk = (await d1_face.in_vault(lambda vault: vault.public_jwks(KeyRole.TOKEN_SIGN)))["keys"][0]
+    jwk = (await d1_face.in_vault(lambda vault: vault.public_jwks(PublicKeyRole.TOKEN_SIGN)))[
+        "keys"
+    ][0]
     x, y = (int.from_bytes(base64url.decode(jwk[name])) for name in "xy")
     public = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
     pem, der = (

@@ -43,7 +43,7 @@ def presented(pin_service: PinService) -> ClientCertificate:
 def without_token(pin_service: PinService) -> Access:
     unavailable = create_autospec(Vault, instance=True)
     error = VaultUnavailable("the token is away")
-    unavailable.sign_token.side_effect = unavailable.public_jwks.side_effect = error
+    unavailable.sign_access_token.side_effect = unavailable.public_jwks.side_effect = error
     return Access(Directory(pin_service.store), worker_thread_over(unavailable), URL)
 
 

@@ -1,0 +1,91 @@
+"""JWEs and JWTs with the EC keys of the HSM token."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from crypto.errors import JweError
+from crypto.jose import json_object, jwe, jws
+from crypto.jose.jwk import EcPublicKey, Point, thumbprint
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
+
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a password
+
+
+class JoseKeys:
+    """The EC keys that were on the HSM token at construction; a ``kid`` is a JWK thumbprint.
+
+    Args:
+        hsm_token: the HSM token that has the private keys.
+        signing: the key that signs access tokens.
+
+    Raises:
+        VaultUnavailable: at construction, when the HSM token does not answer.
+    """
+
+    def __init__(self, hsm_token: HsmToken, signing: KeyLabel) -> None:
+        self._hsm_token = hsm_token
+        self._signing = signing
+        self._public = {
+            label: _named_by_thumbprint(hsm_token.public_point(label))
+            for label in hsm_token.labels()
+            if label.role.kind is KeyKind.EC_P256
+        }
+        self._by_kid = {key.kid: label for label, key in self._public.items()}
+
+    def public_key(self, label: KeyLabel) -> EcPublicKey:
+        """Return the public half of a key."""
+        return self._public[label]
+
+    def newest_first(self, role: KeyRole) -> Sequence[EcPublicKey]:
+        """List the public keys of *role*, the highest generation first."""
+        labels = (label for label in self._public if label.role is role)
+        newest_first = sorted(labels, key=lambda label: label.generation, reverse=True)
+        return [self._public[label] for label in newest_first]
+
+    def has(self, key: EcPublicKey) -> bool:
+        """Say whether *key* is one of our own, whatever its ``kid`` is."""
+        return thumbprint(key.x, key.y) in self._by_kid
+
+    def open_jwe(
+        self, text: str, role: KeyRole, extra_members: frozenset[str] = frozenset()
+    ) -> dict[str, object]:
+        """Decrypt a compact JWE and return the JSON object in it.
+
+        Args:
+            text: the JWE.
+            role: the role that the recipient's key must have; any generation will do.
+            extra_members: header members that are ignored, beside those that are always allowed.
+
+        Raises:
+            JoseError: it is not a JWE to such a key, or its plaintext is not a JSON object.
+            VaultUnavailable: the HSM token does not answer.
+        """
+        message = jwe.parse(text, extra_members)
+        plaintext = jwe.decrypt(message, partial(self._agree, role))
+        return json_object.parse(plaintext.reveal())
+
+    def encrypt(self, plaintext: bytes, recipient: EcPublicKey) -> str:
+        """Write a compact JWE (ECDH-ES, A256GCM) to *recipient*."""
+        ephemeral = ec.generate_private_key(ec.SECP256R1())
+        return jwe.encrypt(plaintext, recipient, ephemeral=ephemeral, random=self._hsm_token.random)
+
+    def sign_access_token(self, claims: Mapping[str, object]) -> str:
+        """Sign *claims* as an ES256 JWT of type ``at+jwt`` (RFC 9068)."""
+        kid = self._public[self._signing].kid
+        signing_input = jws.signing_input(claims, kid, ACCESS_TOKEN_TYPE)
+        digest = hashlib.sha256(signing_input).digest()
+        return jws.attach(signing_input, self._hsm_token.sign(self._signing, digest))
+
+    def _agree(self, role: KeyRole, kid: str, point: Point, other_info: bytes) -> bytes:
+        label = self._by_kid.get(kid)
+        if label is None or label.role is not role:
+            raise JweError
+        return self._hsm_token.agree(label, point, other_info)
+
+
+def _named_by_thumbprint(point: Point) -> EcPublicKey:
+    return EcPublicKey(thumbprint(point.x, point.y), point.x, point.y)

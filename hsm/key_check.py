@@ -1,0 +1,53 @@
+"""The health of the vault: every active key of the HSM token is used once and its answer compared.
+
+A key that is there and computes something else is as bad as one that is missing.
+"""
+
+from typing import Final
+
+from crypto.errors import JoseError
+from crypto.jose import json_object, jws
+from hsm.jose_keys import ACCESS_TOKEN_TYPE, JoseKeys
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keys import KeyLabel, Usage
+
+SAMPLE_BYTES: Final = 16
+
+
+def answers(hsm_token: HsmToken, jose_keys: JoseKeys, label: KeyLabel) -> bool:
+    """Use the key *label* once, and say whether what comes back is right.
+
+    Raises:
+        VaultUnavailable: the HSM token or the key does not answer.
+    """
+    sample = hsm_token.random(SAMPLE_BYTES)
+    match label.role.usage:
+        case Usage.MAC:
+            return hsm_token.mac(label, sample) == hsm_token.mac(label, sample)
+        case Usage.ENCRYPT:
+            enciphered = hsm_token.encrypt_block(label, sample)
+            return hsm_token.decrypt_block(label, enciphered) == sample
+        case Usage.AGREE:
+            return _opens_a_jwe(jose_keys, label, sample)
+        case Usage.SIGN:
+            return _signs(jose_keys, label)
+        case Usage.ENCRYPT_ONLY | Usage.DECRYPT | Usage.DERIVE:
+            return False  # of shared keys only, and none of those is ever active
+
+
+def _opens_a_jwe(jose_keys: JoseKeys, label: KeyLabel, sample: bytes) -> bool:
+    members: dict[str, object] = {"sample": sample.hex()}
+    text = jose_keys.encrypt(json_object.serialize(members), jose_keys.public_key(label))
+    try:
+        return jose_keys.open_jwe(text, label.role) == members
+    except JoseError:
+        return False
+
+
+def _signs(jose_keys: JoseKeys, label: KeyLabel) -> bool:
+    key = jose_keys.public_key(label)
+    try:
+        jws.verify(jose_keys.sign_access_token({}), {key.kid: key}, ACCESS_TOKEN_TYPE)
+    except JoseError:
+        return False
+    return True

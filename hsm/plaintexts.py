@@ -1,0 +1,90 @@
+"""The JSON objects inside the JWEs that the vault reads and writes.
+
+::
+
+    ISO-0, both ways     {"pinBlock": "<16 hexadecimal digits>"}    member named by the profile
+    digits, to a page    {"sid": "…", "digits": "1234"}             then spaces
+    PIN verification     {"issuerId": "…", "cardId": "…",
+    values, to the host   "counter": 7, "pvv": {…}, …}              then spaces
+
+The spaces make the length of a JWE say nothing about the number of digits of the PIN.
+"""
+
+import json
+from collections.abc import Mapping
+
+from crypto.errors import PinBlockError
+from crypto.jose import json_object
+from crypto.pinblock import iso0
+from crypto.types import PIN_DIGITS_MAX, Pan, Pin, PinBlock
+from hsm.config.wire import Iso0Wire
+from hsm.port import CardRef, ValueKind
+from hsm.sealed import VALUE_FIELD_BYTES
+from hsm.verification import Value
+
+
+def text_member(members: Mapping[str, object], name: str) -> str:
+    """Return the member *name*, or an empty text if it is absent or is not text.
+
+    >>> text_member({"pan": "4761739001010119"}, "pan"), text_member({"pan": 4}, "pan")
+    ('4761739001010119', '')
+    """
+    value = members.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def read_iso0(members: Mapping[str, object], wire: Iso0Wire, pan: Pan) -> Pin:
+    """Return the PIN of the ISO-0 block in *members*.
+
+    Raises:
+        PinBlockError: *members* does not have the block under exactly one of the names in *wire*,
+            it has a PAN that is not *pan*, or the block is not one for *pan*.
+
+    >>> pan = Pan("4761739001010119")
+    >>> read_iso0({"pinBlock": "041223C6FFEFEFEE"}, Iso0Wire(), pan).reveal()
+    '1234'
+    """
+    names = members.keys() & {wire.field, *wire.aliases}
+    if len(names) != 1 or members.get(wire.pan_field, pan.reveal()) != pan.reveal():
+        raise PinBlockError
+    return iso0.decode(PinBlock.from_hex(text_member(members, names.pop())), pan)
+
+
+def write_iso0(block: PinBlock, wire: Iso0Wire) -> bytes:
+    """Write the object that GET pin encrypts to D1.
+
+    >>> write_iso0(PinBlock.from_hex("041223C6FFEFEFEE"), Iso0Wire())
+    b'{"pinBlock":"041223C6FFEFEFEE"}'
+    """
+    text = block.reveal().hex()
+    return b'{"%b":"%b"}' % (
+        wire.field.encode(),
+        (text.upper() if wire.hex_case == "upper" else text).encode(),
+    )
+
+
+def write_digits(pin: Pin, sid: str) -> bytes:
+    """Write the object that a page gets; for one *sid* it has the same length for every PIN.
+
+    >>> write_digits(Pin("1234"), "s")
+    b'{"sid":"s","digits":"1234"}        '
+    """
+    digits = pin.reveal()
+    plaintext = json_object.serialize({"sid": sid, "digits": digits})
+    return plaintext.ljust(len(plaintext) + PIN_DIGITS_MAX - len(digits))
+
+
+def write_values(values: Mapping[ValueKind, Value], card: CardRef, counter: int) -> bytes:
+    """Write the object that the authorisation host gets; its length tells only which values it has.
+
+    >>> text = write_values({ValueKind.PVV: Value.of(pvv="5812")}, CardRef("testbank01", "c-1"), 7)
+    >>> len(text), text.rstrip()
+    (512, b'{"issuerId": "testbank01", "cardId": "c-1", "counter": 7, "pvv": {"pvv": "5812"}}')
+    """
+    members: dict[str, object] = {
+        "issuerId": card.issuer_id,
+        "cardId": card.card_id,
+        "counter": counter,
+    }
+    members |= {kind: json.loads(value.reveal()) for kind, value in values.items()}
+    return json.dumps(members).encode().ljust(VALUE_FIELD_BYTES * (1 + len(values)))
