@@ -111,7 +111,7 @@ class WorkerThread:
 
     def _open(self) -> PinVault:
         if self._login_refused or time.monotonic() < self._next_opening:
-            raise VaultUnavailable("the token is away")
+            raise VaultUnavailable("the HSM token is unavailable")
         self._next_opening = time.monotonic() + self._reopen_seconds
         try:
             self._vault = self._open_vault()

@@ -1,4 +1,4 @@
-"""What the tests share: one token, one Postgres, a fresh migrated database for each test."""
+"""What the tests share: one HSM token, one Postgres, a fresh migrated database for each test."""
 
 import os
 import secrets
@@ -33,7 +33,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def softhsm(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
-    """A new token without keys; the environment of this process names it."""
+    """A new HSM token without keys; the environment of this process names it."""
     softhsm = SoftHsm(tmp_path_factory.mktemp("softhsm"))
     softhsm.ensure()
     os.environ.update(softhsm.environment)
@@ -42,10 +42,10 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
 
 @pytest.fixture(scope="session")
 def hsm_token(softhsm: SoftHsm) -> Iterator[Pkcs11Token]:
-    """The token with a key of each role.
+    """The HSM token with a key of each role.
 
     A process has one: opening it again, in this process, ends every handle of this one. A test
-    that needs a token of its own uses another process.
+    that needs an HSM token of its own uses another process.
     """
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
     list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
@@ -55,7 +55,7 @@ def hsm_token(softhsm: SoftHsm) -> Iterator[Pkcs11Token]:
 
 @pytest.fixture(scope="session")
 def second_hsm_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pkcs11Token]:
-    """A token of another module, with a key of each role."""
+    """An HSM token of another module, with a key of each role."""
     settings = make_softoken(tmp_path_factory.mktemp("softoken"))
     hsm_token = Pkcs11Token.open(settings, writable=True)
     list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
@@ -65,7 +65,7 @@ def second_hsm_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pkcs1
 
 @pytest.fixture(scope="session")
 def vault(hsm_token: Pkcs11Token) -> Vault:
-    """The vault over that token."""
+    """The vault over that HSM token."""
     return vault_over(hsm_token)
 
 

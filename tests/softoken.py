@@ -13,7 +13,7 @@ LABEL: Final = "pins"
 
 
 def make_softoken(directory: Path) -> HsmTokenSettings:
-    """Make a database with a new user PIN in *directory*, which exists, and name the token."""
+    """Make a database with a new user PIN in *directory*, which exists, and name the HSM token."""
     pin_file = directory / "user-pin"
     pin_file.write_text(f"{secrets.token_hex(16)}\n")
     parameters = (

@@ -1,5 +1,6 @@
-"""What an issuer decides, in documents that only an operator can change.
+"""Configuration: what an issuer decides, in JSON that only an operator can change.
 
-One module for each kind of document says what may stand in it. ``kinds`` reads a document of any
-kind, ``sealing`` makes and checks its CMAC, ``json_file`` writes it to a file and reads it back.
+One module for each kind of configuration says which members its body has (SECCOS has its own,
+:mod:`crypto.seccos.profile`). ``kinds`` reads a body of any kind, ``sealing`` makes and checks the
+CMAC, ``json_file`` writes a configuration to a file and reads it back.
 """

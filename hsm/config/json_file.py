@@ -11,7 +11,11 @@ from hsm.port import ConfigKind, SealedConfig
 
 
 def to_json(config: SealedConfig) -> str:
-    """Write a configuration as the text that ``config seal`` prints and ``config load`` reads."""
+    """Write a configuration as the text that ``config seal`` prints and ``config load`` reads.
+
+    The members are ``issuer_id``, ``kind``, ``version``, ``valid_from`` and ``valid_until`` (both
+    ISO 8601 with a zone), ``key_label``, ``cmac`` (hexadecimal) and ``body``.
+    """
     return json.dumps(
         {
             "issuer_id": config.issuer_id,
@@ -31,7 +35,7 @@ def from_json(text: str) -> SealedConfig:
     """Read what :func:`to_json` wrote, or the same without ``key_label`` and ``cmac``.
 
     Raises:
-        ConfigRefused: it is not such a text.
+        ConfigRefused: it is not such a text, or a time has no zone.
     """
     try:
         fields = json_object.parse(text.encode())

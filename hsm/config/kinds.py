@@ -27,11 +27,15 @@ BODIES: Final[Mapping[ConfigKind, type[BaseModel]]] = {
 
 
 def parse_body(kind: ConfigKind, body: bytes) -> BaseModel:
-    """Read the body of a configuration.
+    """Read the body of a configuration of *kind*.
 
     Raises:
-        ConfigRefused: it is not JSON of this kind. The message names the members at fault
-            and never shows a value.
+        ConfigRefused: *body* is not a JSON object with the members of this kind. The message names
+            the members at fault and never shows a value.
+
+    >>> parse_body(ConfigKind.POLICY, b'{"length_min": 3, "colour": 1}')
+    Traceback (most recent call last):
+    hsm.errors.ConfigRefused: refused members: colour, length_min
     """
     try:
         return BODIES[kind].model_validate_json(json.dumps(json_object.parse(body)))

@@ -1,4 +1,4 @@
-"""The PIN policy: which PINs an issuer takes, and whether a page may show one as text."""
+"""The PIN policy: which PINs an issuer takes, and whether a page may show a PIN as text."""
 
 from functools import cached_property
 from typing import Annotated
@@ -10,16 +10,16 @@ from hsm.config.body import Body
 
 
 class PolicyBody(Body):
-    """The PIN policy. D1's SDK lets a cardholder enter 4 to 8 digits."""
+    """The PIN policy; lengths are in digits. D1's SDK lets a cardholder enter 4 to 8 digits."""
 
     length_min: Annotated[int, Field(ge=4, le=12)] = 4
     length_max: Annotated[int, Field(ge=4, le=12)] = 8
     page_length_max: int = Field(default_factory=lambda others: others["length_min"])
-    """The longest PIN that a page of ours takes; by default it takes one length only."""
+    """The longest PIN that a page of ours takes; the default is ``length_min``: one length only."""
     refuse_repeated: bool = True
     refuse_runs: bool = True
     text_reveal: bool = False
-    """Whether a page may get the digits as text, to be read out or spoken."""
+    """Whether a page may get the digits as text, to show or to speak them."""
 
     @field_validator("page_length_max")
     @classmethod
@@ -37,12 +37,12 @@ class PolicyBody(Body):
 
     @cached_property
     def for_d1(self) -> PinPolicy:
-        """The policy for what D1 sends, as the checker takes it."""
+        """The rules for PINs that D1 sends, as :func:`crypto.weak_pins.check` takes them."""
         return self._up_to(self.length_max)
 
     @cached_property
     def for_pages(self) -> PinPolicy:
-        """The policy for a page of ours, as the checker takes it."""
+        """The rules for PINs from our pages, as :func:`crypto.weak_pins.check` takes them."""
         return self._up_to(self.page_length_max)
 
     def _up_to(self, length_max: int) -> PinPolicy:

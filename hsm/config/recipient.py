@@ -11,7 +11,10 @@ from hsm.config.body import Body
 
 
 class RecipientBody(Body):
-    """A partner's public key: GET pin is encrypted to D1's, verification values to the host's."""
+    """A public P-256 key as a JWK (RFC 7517).
+
+    GET pin is encrypted to that of D1, PIN verification values to that of the authorisation host.
+    """
 
     jwk: dict[str, Any]
 

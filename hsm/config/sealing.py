@@ -1,7 +1,8 @@
-"""The CMAC of a configuration: made once by an operator, checked before the vault believes it.
+"""The CMAC of a configuration: an operator's command makes it, the vault checks it before use.
 
-It is an AES-CMAC under a key of the token, over issuer, kind, version, dates, key label and body,
-each length-prefixed.
+It is an AES-CMAC (16 bytes) with a key of role ``config-mac`` of the HSM token, over ``config``,
+issuer, kind, version, dates (UTC, ISO 8601), key label and body, joined by
+:func:`hsm.sealed.length_prefixed`.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,11 @@ Mac = Callable[[KeyLabel, bytes], bytes]
 def with_cmac(config: SealedConfig, label: KeyLabel, mac: Mac) -> SealedConfig:
     """Check *config* and return it with its CMAC under the key *label*.
 
-    Every default is written out, so that a later version of this program reads the same.
+    Every default is written into the body: a later version of this program may have other ones.
+
+    Raises:
+        ConfigRefused: the body is not of its kind, the version is less than 1, or the end is not
+            after the beginning.
     """
     if not config.valid_from < config.valid_until or config.version < 1:
         raise ConfigRefused("refused members: version, valid_from, valid_until")
@@ -36,7 +41,12 @@ def with_cmac(config: SealedConfig, label: KeyLabel, mac: Mac) -> SealedConfig:
 
 
 class ConfigReader:
-    """Opens sealed configurations; each is verified once and kept."""
+    """Reads sealed configurations. The CMAC of each is checked once, its dates at every reading.
+
+    Args:
+        mac: makes an AES-CMAC with the key of a label.
+        now: the time, UTC.
+    """
 
     def __init__(self, mac: Mac, now: Callable[[], datetime]) -> None:
         self._mac = mac
@@ -47,7 +57,8 @@ class ConfigReader:
         """Return the body of the configuration of *kind*.
 
         Raises:
-            ConfigRefused: it is missing, of another issuer, not sealed here, or not valid now.
+            ConfigRefused: it is missing, of another issuer, not sealed with this HSM token, or not
+                valid now.
         """
         sealed = config.get(kind)
         if sealed is None or sealed.issuer_id != issuer_id or sealed.kind is not kind:

@@ -1,4 +1,4 @@
-"""Verification values: which of them an issuer wants of every PIN, and with which keys."""
+"""PIN verification values: which of them an issuer wants of every PIN, and with which keys."""
 
 from functools import cached_property
 from typing import Annotated
@@ -14,19 +14,23 @@ Generation = Annotated[int, Field(ge=1, le=999_999)]
 
 
 class PvvBody(Body):
-    """The Visa PVV: the key's index at the authorisation host, and which of our keys that is."""
+    """The PVV of Visa: the index of the key at the authorisation host, and its generation here."""
 
     key_index: Annotated[int, Field(ge=1, le=6)]
     key_generation: Generation = 1
 
     @cached_property
     def index(self) -> KeyIndex:
-        """The index, parsed."""
+        """The index as :mod:`crypto.verification.pvv` takes it."""
         return KeyIndex(self.key_index)
 
 
 class OffsetBody(Body):
-    """The IBM 3624 offset: 16 digits for the nibbles 0 to F, and which digits of the PAN count."""
+    """The IBM 3624 offset.
+
+    *table* gives a digit for each nibble 0 to F. *start*, *length* and *pad* say which digits of
+    the PAN are enciphered, and what fills them up to 16.
+    """
 
     table: str
     start: Annotated[int, Field(ge=0, le=18)] = 0
@@ -45,21 +49,21 @@ class OffsetBody(Body):
 
     @cached_property
     def decimalisation(self) -> DecimalisationTable:
-        """The table, parsed."""
+        """The table as :mod:`crypto.verification.ibm3624` takes it."""
         return DecimalisationTable(self.table)
 
     @cached_property
     def rule(self) -> ValidationRule:
-        """The rule, parsed."""
+        """Which digits are enciphered, as :mod:`crypto.verification.ibm3624` takes it."""
         return ValidationRule(self.start, self.length, self.pad)
 
 
 class VerificationBody(Body):
-    """The verification values that are made of every PIN; by default none."""
+    """The PIN verification values that are made of every PIN; by default none."""
 
     pvv: PvvBody | None = None
     offset_3624: OffsetBody | None = None
     prw: bool = False
-    """A PRW, laid out as in the SECCOS profile, which also says whose it is. Where that is D1's,
-    a PIN that does not come as SECCOS is refused."""
+    """Whether a PRW is asked for. The SECCOS profile gives its layout, and says whether D1 or the
+    issuer makes it. Where D1 makes it, a PIN that does not come as SECCOS is refused."""
     prw_key_generation: Generation = 1

@@ -1,4 +1,4 @@
-"""The wire profile: what Thales does not publish of the D1 wire, as an issuer was told it."""
+"""The wire profile: what Thales tells an issuer of the D1 wire and does not publish."""
 
 from functools import cached_property
 from typing import Annotated, Literal
@@ -16,8 +16,8 @@ Literals = Annotated[
 ]
 
 
-class TokenWire(Body):
-    """The OAuth token endpoint's answer, and what a bearer is bound to."""
+class AccessTokenWire(Body):
+    """The answer of the OAuth token endpoint, and what an access token is bound to."""
 
     ttl_seconds: Annotated[int, Field(ge=30, le=900)] = 900
     expires_in_as_string: bool = True
@@ -26,7 +26,7 @@ class TokenWire(Body):
 
 
 class PutPinWire(Body):
-    """The literals of ``type`` in PUT, after upper-casing."""
+    """The literals of ``type`` in PUT; upper and lower case are the same."""
 
     iso0: Literals = ("ISO0", "ISO_0", "ISO-0", "PIN_ISO0", "PIN_BLOCK_ISO0", "PINBLOCK_ISO0")
     seccos: Literals = (
@@ -39,7 +39,7 @@ class PutPinWire(Body):
 
 
 class GetPinWire(Body):
-    """The answer to GET pin."""
+    """The members of the answer to GET pin."""
 
     field: Member = "encryptedPinBlock"
     type_literal: Annotated[str, Field(min_length=1, max_length=64)] = "ISO0"
@@ -47,7 +47,7 @@ class GetPinWire(Body):
 
 
 class JweWire(Body):
-    """Header members, beside the usual ones, that D1's JWEs may have; they are ignored."""
+    """Header members that D1's JWEs may have beside the usual ones; they are ignored."""
 
     extra_header_members: tuple[HeaderMember, ...] = ()
 
@@ -59,12 +59,12 @@ class JweWire(Body):
 
     @cached_property
     def extra(self) -> frozenset[str]:
-        """The members as the reader takes them."""
+        """The members as :func:`crypto.jose.jwe.parse` takes them."""
         return frozenset(self.extra_header_members)
 
 
 class Iso0Wire(Body):
-    """The plaintext of an ISO-0 JWE, in both directions."""
+    """The JSON object inside an ISO-0 JWE, in both directions."""
 
     inner: Literal["clear"] = "clear"
     field: Member = "pinBlock"
@@ -80,7 +80,7 @@ class Iso0Wire(Body):
 
 
 class CounterWire(Body):
-    """The answer to GET changeCounter."""
+    """The member of the answer to GET changeCounter."""
 
     field: Member = "changeCounter"
     as_string: bool = False
@@ -99,7 +99,7 @@ class WireProfile(Body):
     None of these defaults has been checked against Thales: ask before going live.
     """
 
-    token: TokenWire = TokenWire()
+    token: AccessTokenWire = AccessTokenWire()
     put_pin: PutPinWire = PutPinWire()
     get_pin: GetPinWire = GetPinWire()
     jwe: JweWire = JweWire()

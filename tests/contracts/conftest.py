@@ -1,13 +1,17 @@
-"""Issuers that share keys with D1, on a token of each kind."""
+"""A vault over an HSM token of each kind, and issuers that share keys with D1."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 import pytest
 
+from hsm.local import vault_over
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.token import Pkcs11Token
+from hsm.port import PinVault, SealedPan, SealedPin
 from hsm.vault import Vault
+from tests.contracts.issuer import PIN, Issuer, open_issuer
 from tests.contracts.partner import (
     ISSUER_ID,
     MAC_ONLY_ID,
@@ -19,9 +23,34 @@ from tests.contracts.partner import (
 from tests.contracts.software_token import SoftwareToken
 
 
+@pytest.fixture(params=["SoftHSM2", "NSS softoken", "software token"], scope="session")
+def vault(request: pytest.FixtureRequest) -> PinVault:
+    """Each implementation, with a key of every role of our own. A new one is one more row."""
+    if request.param == "software token":
+        return Vault(SoftwareToken(), lambda: datetime.now(UTC))
+    name = "hsm_token" if request.param == "SoftHSM2" else "second_hsm_token"
+    return vault_over(request.getfixturevalue(name))
+
+
+@pytest.fixture(scope="session")
+def issuer(vault: PinVault) -> Issuer:
+    return open_issuer(vault)
+
+
+@pytest.fixture(scope="session")
+def sealed_pan(issuer: Issuer) -> SealedPan:
+    return issuer.seal_pan()
+
+
+@pytest.fixture(scope="session")
+def sealed_pin(issuer: Issuer, sealed_pan: SealedPan) -> SealedPin:
+    """The PIN of change 5 of the card."""
+    return issuer.set_pin(PIN, sealed_pan, counter=5)
+
+
 @pytest.fixture(params=["software token", "SoftHSM2", "NSS softoken"], scope="module")
 def device(request: pytest.FixtureRequest) -> Iterator[HsmToken]:
-    """Each token, without shared keys; what a module imports is gone after it."""
+    """Each HSM token without shared keys; the keys that a module imports are removed after it."""
     if request.param == "software token":
         yield SoftwareToken()
         return
@@ -38,7 +67,7 @@ Shared = tuple[Vault, Mapping[KeyLabel, bytes]]
 
 @pytest.fixture(scope="module")
 def shared(device: HsmToken) -> Shared:
-    """A vault, and the keys that were brought to its token before it was made."""
+    """A vault, and the shared keys that its HSM token got before the vault was made."""
     keys = share_keys(device)
     return vault_with(device), keys
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import pytest
-from hypothesis import strategies as st
+from hypothesis import strategies
 from jwcrypto.jwk import JWK
 
 from cms.sandbox.partners.d1_client import decrypt
@@ -66,11 +66,13 @@ def with_check_digit(digits: str) -> str:
     return f"{digits}{-total % 10}"
 
 
-def cards(pan_digits_min: int = 8) -> st.SearchStrategy[Card]:
+def cards(pan_digits_min: int = 8) -> strategies.SearchStrategy[Card]:
     """Draw a card that the vault takes."""
-    digits = st.text("0123456789", min_size=pan_digits_min - 1, max_size=18)
-    expiry = st.builds("{:02d}{:02d}".format, st.integers(0, 99), st.integers(1, 12))
-    return st.builds(Card, digits.map(with_check_digit), st.integers(0, 99), expiry)
+    digits = strategies.text("0123456789", min_size=pan_digits_min - 1, max_size=18)
+    expiry = strategies.builds(
+        "{:02d}{:02d}".format, strategies.integers(0, 99), strategies.integers(1, 12)
+    )
+    return strategies.builds(Card, digits.map(with_check_digit), strategies.integers(0, 99), expiry)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Partner:
         return replace(configured, profile=profile(dict(body)))
 
     def asking(self, **body: object) -> Self:
-        """Ask for verification values."""
+        """Ask for PIN verification values."""
         return self.configured(ConfigKind.VERIFICATION, body)
 
     def writer(
@@ -187,5 +189,5 @@ def open_partner(vault: Vault, keys: Mapping[KeyLabel, bytes], issuer_id: str) -
 
 
 def vault_with(hsm_token: HsmToken) -> Vault:
-    """Make a vault over a token to which the keys were brought before."""
+    """Make a vault over an HSM token to which the keys were brought before."""
     return Vault(hsm_token, lambda: datetime.now(UTC))

@@ -1,6 +1,6 @@
 """A Token without a device: keys in this process, arithmetic by the cryptography library.
 
-It shows that the vault and its contract need no PKCS#11. A test that wants a token to answer
+It shows that the vault and its contract need no PKCS#11. A test that wants an HSM token to answer
 wrongly makes a subclass of it.
 """
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies
 
 from hsm.errors import (
     ConfigRefused,
@@ -56,8 +55,8 @@ MAC_OVER_CARD: Final = {"mac": {"input": ["pinBlock", "pan", "cdp", "cdt", "coun
 ONLY_MAC: Final = {"verify": "mac_only"}
 SELF_REPLACED: Final = {"verify": "mac_only", "pin_block": {"selfenc": "replace"}}
 #: NSS softoken makes no TDES-CMAC; and what never reaches a shared key need not be shown on three
-#: tokens.
-on_two_tokens = pytest.mark.parametrize("device", ["software token", "SoftHSM2"], indirect=True)
+#: HSM tokens.
+on_two_hsm_tokens = pytest.mark.parametrize("device", ["software token", "SoftHSM2"], indirect=True)
 
 
 def flipped(members: Mapping[str, object], name: str, bit: int = 0) -> dict[str, object]:
@@ -145,7 +144,7 @@ def test_the_profile_says_which_counter_d1_computes_with(
     ],
     ids=str,
 )
-def test_profiles_that_every_token_can_compute(partner: Partner, body: Body) -> None:
+def test_profiles_that_every_hsm_token_can_compute(partner: Partner, body: Body) -> None:
     assert_only_d1s_payload_is_taken(partner.with_profile(body))
 
 
@@ -154,7 +153,7 @@ def test_session_keys_of_card_and_counter(partner: Partner, block_key: str) -> N
     assert_session_keys_work(partner, "iso9797-alg3-pad2", block_key)
 
 
-@on_two_tokens
+@on_two_hsm_tokens
 @pytest.mark.parametrize("block_key", ["none", "emv_csk"])
 def test_session_keys_that_make_a_tdes_cmac(partner: Partner, block_key: str) -> None:
     assert_session_keys_work(partner, "tdes-cmac", block_key)
@@ -172,7 +171,7 @@ def assert_session_keys_work(partner: Partner, mac_alg: str, block_key: str) -> 
         assert profiled.refusal(profiled.writer(card=card).payload(PIN)) is NotGenuine
 
 
-@on_two_tokens
+@on_two_hsm_tokens
 def test_tdes_cmac(partner: Partner) -> None:
     body = {
         "prw": {"alg": "tdes-cmac", "key_label": f"d1.prw.ver.g{TDES_CMAC_GENERATION}"},
@@ -313,7 +312,7 @@ WRONG_PLAINTEXTS: Final[Mapping[str, Callable[[dict[str, object]], object]]] = {
 }
 
 
-@on_two_tokens
+@on_two_hsm_tokens
 @pytest.mark.parametrize("name", [BLOCK, PRW, RANDOM, MAC])
 @pytest.mark.parametrize("wrong", WRONG_HEX.values(), ids=WRONG_HEX)
 def test_a_member_of_the_wrong_form_counts_against_nobody(
@@ -323,7 +322,7 @@ def test_a_member_of_the_wrong_form_counts_against_nobody(
     assert partner.refusal({**sent, name: wrong(str(sent[name]))}) is PinRejected
 
 
-@on_two_tokens
+@on_two_hsm_tokens
 @pytest.mark.parametrize("name", [BLOCK, PRW, RANDOM, MAC])
 def test_a_missing_member_counts_against_nobody(partner: Partner, name: str) -> None:
     sent = partner.writer().payload(PIN)
@@ -331,14 +330,14 @@ def test_a_missing_member_counts_against_nobody(partner: Partner, name: str) -> 
     assert partner.refusal(sent) is PinRejected
 
 
-@on_two_tokens
+@on_two_hsm_tokens
 @pytest.mark.parametrize("counter", WRONG_COUNTERS, ids=repr)
 def test_what_is_not_a_counter_counts_against_nobody(partner: Partner, counter: object) -> None:
     sent = partner.writer().payload(PIN)
     assert partner.refusal({**sent, COUNTER: counter}) is PinRejected
 
 
-@on_two_tokens
+@on_two_hsm_tokens
 @pytest.mark.parametrize("wrong", WRONG_PLAINTEXTS.values(), ids=WRONG_PLAINTEXTS)
 def test_a_payload_of_the_wrong_form_counts_against_nobody(
     partner: Partner, wrong: Callable[[dict[str, object]], object]
@@ -414,7 +413,7 @@ def test_without_a_profile_the_jwe_is_not_looked_at(partner: Partner) -> None:
             issuer.change(jwe, sealed_pan, PinBlockType.SECCOS, partner.card)
 
 
-@on_two_tokens
+@on_two_hsm_tokens
 @pytest.mark.parametrize("kind", [ConfigKind.SECCOS, ConfigKind.VERIFICATION])
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_a_configuration_that_was_not_sealed_for_this_issuer_and_day_is_refused(
@@ -507,7 +506,7 @@ class NotingToken(SoftwareToken):
 
 
 @pytest.mark.parametrize("body", [{}, MAC_OVER_CARD, {"pin_block": {"selfenc": "append"}}], ids=str)
-def test_every_wrong_payload_costs_the_token_the_same(body: Body) -> None:
+def test_every_wrong_payload_costs_the_hsm_token_the_same(body: Body) -> None:
     hsm_token = NotingToken()
     keys = share_keys(hsm_token)
     partner = open_partner(vault_with(hsm_token), keys, ISSUER_ID).with_profile(body)
@@ -541,8 +540,8 @@ def test_every_wrong_payload_costs_the_token_the_same(body: Body) -> None:
 # Any profile, any PIN, any PAN
 
 
-@st.composite
-def sendings(draw: st.DrawFn) -> tuple[Body, int, Card]:
+@strategies.composite
+def sendings(draw: strategies.DrawFn) -> tuple[Body, int, Card]:
     """Draw a profile, a number of changes that it counts, and a card."""
     body = draw(bodies())
     # The AES and the TDES keys of one role are different generations.
@@ -551,7 +550,7 @@ def sendings(draw: st.DrawFn) -> tuple[Body, int, Card]:
         ("prw", "tdes-cmac"): "d1.prw.ver.g3", ("mac", "aes-cmac"): "d1.smi.g{}",
         ("mac", "iso9797-alg3-pad2"): "d1.smi.g{}", ("mac", "tdes-cmac"): "d1.smi.g3",
     }  # fmt: skip
-    generation = st.integers(1, 2)
+    generation = strategies.integers(1, 2)
     for section in ("prw", "mac"):
         label = labels[section, body[section]["alg"]]
         if body[section].get("session_key") == "emv_csk":
@@ -559,7 +558,7 @@ def sendings(draw: st.DrawFn) -> tuple[Body, int, Card]:
         body[section]["key_label"] = label.format(draw(generation))
     body["pin_block"]["key_label"] = f"d1.spe.g{draw(generation)}"
     last = body["counter"]["max"] - (body["counter"]["rule"] == "next")
-    return body, draw(st.integers(0, last)), draw(cards())
+    return body, draw(strategies.integers(0, last)), draw(cards())
 
 
 @pytest.fixture(scope="module")
@@ -570,25 +569,25 @@ def lenient(shared: Shared) -> Partner:
 
 
 def assert_d1_is_understood_and_nobody_else(
-    lenient: Partner, sending: tuple[Body, int, Card], pin: str, data: st.DataObject
+    lenient: Partner, sending: tuple[Body, int, Card], pin: str, data: strategies.DataObject
 ) -> None:
     body, changes, card = sending
     partner = lenient.with_profile(body)
-    sent = partner.writer(changes, card).payload(pin, with_counter=data.draw(st.booleans()))
+    sent = partner.writer(changes, card).payload(pin, with_counter=data.draw(strategies.booleans()))
     how: dict[str, Any] = {"changes": changes, "card": card}
     assert partner.send(sent, **how).sealed_pin is None
 
     names = [name for name in sent if name != COUNTER and is_checked(partner, name)]
-    name = data.draw(st.sampled_from(names))
-    bit = data.draw(st.integers(0, 4 * len(str(sent[name])) - 1))
+    name = data.draw(strategies.sampled_from(names))
+    bit = data.draw(strategies.integers(0, 4 * len(str(sent[name])) - 1))
     assert issubclass(partner.refusal(flipped(sent, name, bit), **how), PinRejected)
 
     counter = partner.profile.counter.expected(changes)
-    off_by_one = counter + data.draw(st.sampled_from([-1, 1]))
+    off_by_one = counter + data.draw(strategies.sampled_from([-1, 1]))
     assert issubclass(partner.refusal({**sent, COUNTER: off_by_one}, **how), PinRejected)
     if 0 <= off_by_one <= partner.profile.counter.max:
         writer = replace(partner.writer(changes, card), counter=off_by_one)
-        stale = writer.payload(pin, with_counter=data.draw(st.booleans()))
+        stale = writer.payload(pin, with_counter=data.draw(strategies.booleans()))
         assert partner.refusal(stale, **how) is NotGenuine
 
 
@@ -600,17 +599,17 @@ def is_checked(partner: Partner, name: str) -> bool:
 
 @pytest.mark.parametrize("device", ["software token"], indirect=True)
 @settings(max_examples=300)
-@given(sending=sendings(), pin=pins, data=st.data())
+@given(sending=sendings(), pin=pins, data=strategies.data())
 def test_what_d1_builds_by_any_profile_is_taken_and_no_changed_bit_of_it(
-    lenient: Partner, sending: tuple[Body, int, Card], pin: str, data: st.DataObject
+    lenient: Partner, sending: tuple[Body, int, Card], pin: str, data: strategies.DataObject
 ) -> None:
     assert_d1_is_understood_and_nobody_else(lenient, sending, pin, data)
 
 
 @pytest.mark.parametrize("device", ["SoftHSM2"], indirect=True)
 @settings(max_examples=50)
-@given(sending=sendings(), pin=pins, data=st.data())
-def test_the_same_in_a_token(
-    lenient: Partner, sending: tuple[Body, int, Card], pin: str, data: st.DataObject
+@given(sending=sendings(), pin=pins, data=strategies.data())
+def test_the_same_in_an_hsm_token(
+    lenient: Partner, sending: tuple[Body, int, Card], pin: str, data: strategies.DataObject
 ) -> None:
     assert_d1_is_understood_and_nobody_else(lenient, sending, pin, data)

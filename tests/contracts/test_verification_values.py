@@ -1,4 +1,4 @@
-"""Verification values: made in the vault, sealed, and opened by the authorisation host alone."""
+"""PIN verification values: made in the vault, sealed, and opened by the authorisation host alone."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,17 +7,10 @@ from typing import Any, Final, get_type_hints
 
 import psec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies
 
 from cms.sandbox.partners.d1_client import decrypt
-from hsm.errors import (
-    ConfigRefused,
-    CounterExhausted,
-    KeyMissing,
-    SealBroken,
-    ValueNotPossible,
-)
+from hsm.errors import ConfigRefused, CounterExhausted, KeyMissing, SealBroken, ValueNotPossible
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import (
     CardRef,
@@ -212,17 +205,19 @@ def test_the_same_pin_has_another_prw_each_time(makes_all: Partner) -> None:
     assert one["prw"] != other["prw"]
 
 
-tables = st.tuples(st.permutations("0123456789"), st.text("0123456789", min_size=6, max_size=6))
+tables = strategies.tuples(
+    strategies.permutations("0123456789"), strategies.text("0123456789", min_size=6, max_size=6)
+)
 
 
 @pytest.mark.parametrize("device", ["software token"], indirect=True)
 @given(
-    set_pin=st.sampled_from([*SETTERS.values()]),
+    set_pin=strategies.sampled_from([*SETTERS.values()]),
     pin=pins,
     card=cards(pan_digits_min=12),
     table=tables.map(lambda parts: "".join(parts[0]) + parts[1]),
-    index=st.integers(1, 6),
-    changes=st.integers(0, 0xFFFF),
+    index=strategies.integers(1, 6),
+    changes=strategies.integers(0, 0xFFFF),
 )
 def test_other_implementations_agree(
     shared: Shared,
@@ -413,7 +408,7 @@ def test_no_byte_of_a_sealed_value_can_be_changed(
     assert kind in opened(makes_all, {kind: values[kind]})
 
 
-def test_a_value_under_a_key_that_the_token_lacks_is_a_missing_key(
+def test_a_value_under_a_key_that_the_hsm_token_lacks_is_a_missing_key(
     makes_all: Partner, values: Mapping[ValueKind, SealedValue]
 ) -> None:
     later = SealedValue(values[ValueKind.PVV].replace(b"values.g1", b"values.g7"))

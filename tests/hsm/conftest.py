@@ -1,4 +1,4 @@
-"""Tokens of a test's own."""
+"""HSM tokens of a test's own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.contracts.software_token import SoftwareToken
 
 @pytest.fixture
 def own_softhsm(tmp_path: Path) -> SoftHsm:
-    """A new token without keys, for other processes: this one has its token already."""
+    """A new HSM token without keys, for other processes: this one has its HSM token already."""
     softhsm = SoftHsm(tmp_path / "softhsm")
     softhsm.ensure()
     return softhsm
@@ -21,7 +21,7 @@ def own_softhsm(tmp_path: Path) -> SoftHsm:
 
 @pytest.fixture
 def emptied(hsm_token: Pkcs11Token) -> Iterator[Pkcs11Token]:
-    """The token of this process; what a test imports is gone after it."""
+    """The HSM token of this process; what a test imports is gone after it."""
     before = {*hsm_token.labels()}
     yield hsm_token
     for label in {*hsm_token.labels()} - before:
@@ -30,7 +30,7 @@ def emptied(hsm_token: Pkcs11Token) -> Iterator[Pkcs11Token]:
 
 @pytest.fixture(params=["SoftHSM", "software"])
 def any_hsm_token(request: pytest.FixtureRequest) -> HsmToken:
-    """A token of each kind, without shared keys."""
+    """An HSM token of each kind, without shared keys."""
     if request.param == "software":
         return SoftwareToken()
     hsm_token: Pkcs11Token = request.getfixturevalue("emptied")

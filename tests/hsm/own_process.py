@@ -1,4 +1,4 @@
-"""What must happen in a process of its own: opening a token ends every handle of its process.
+"""What must happen in a process of its own: opening an HSM token ends every handle of its process.
 
 ``run("name", softhsm)`` runs the function of that name in another process; what it prints as
 JSON, or how it died, comes back.
@@ -71,7 +71,7 @@ def show(text: str) -> None:
 
 
 def login_and_files() -> dict[str, str]:
-    """Open the token with one setting wrong at a time; the wrong PIN comes last."""
+    """Open the HSM token with one setting wrong at a time; the wrong PIN comes last."""
     good = HsmTokenSettings()
     directory = good.pin_file.parent
     files = {
@@ -99,7 +99,7 @@ def login_and_files() -> dict[str, str]:
 
 
 def outcome(settings: HsmTokenSettings) -> str:
-    """Open the token and close it, or name the error."""
+    """Open the HSM token and close it, or name the error."""
     try:
         Pkcs11Token.open(settings).close()
     except HsmError as error:
@@ -108,7 +108,7 @@ def outcome(settings: HsmTokenSettings) -> str:
 
 
 def threads() -> int:
-    """Use the token from many threads, each with a session of its own; count right answers."""
+    """Use the HSM token from many threads, each with a session of its own; count right answers."""
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
     list(ceremony.create(hsm_token, FIRST))
     right = []
@@ -136,7 +136,7 @@ def threads() -> int:
 
 
 def open_in_rounds() -> None:
-    """Open, use and close the token at each line of standard input."""
+    """Open, use and close the HSM token at each line of standard input."""
     show("ready")
     for _ in sys.stdin:
         try:
@@ -186,7 +186,7 @@ def attempt(call: Callable[[], object]) -> str:
 
 
 def generations() -> dict[str, Any]:
-    """Seal, hold a second ceremony, and open the token again."""
+    """Seal, hold a second ceremony, and open the HSM token again."""
     # Not at the top: it loads half of the service, which the other functions need not wait for.
     from tests.contracts.issuer import PIN, open_issuer
 
@@ -217,7 +217,7 @@ def unpacked(sealed: bytes) -> str:
 
 
 def foreign_objects() -> list[str]:
-    """Put objects of other applications beside ours, then open the token."""
+    """Put objects of other applications beside ours, then open the HSM token."""
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
     list(ceremony.create(hsm_token, FIRST))
     mapper = AttributeMapper()

@@ -1,8 +1,7 @@
 """The layouts of sealed values: they are in databases, so none of these bytes may move."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies
 
 from hsm.errors import SealBroken
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
@@ -71,7 +70,11 @@ def test_the_cmac_of_a_value_covers_issuer_card_counter_kind_label_and_ciphertex
 
 
 @pytest.mark.parametrize("role", BODY_BYTES)
-@given(generation=st.integers(1, 999_999), body=st.binary(), cmac=st.binary(min_size=16))
+@given(
+    generation=strategies.integers(1, 999_999),
+    body=strategies.binary(),
+    cmac=strategies.binary(min_size=16),
+)
 def test_an_envelope_is_read_as_it_was_packed(
     role: KeyRole, generation: int, body: bytes, cmac: bytes
 ) -> None:
@@ -139,13 +142,13 @@ def test_the_label_of_another_role_is_refused(role: KeyRole, other: KeyRole) -> 
 
 
 @pytest.mark.parametrize("role", BODY_BYTES)
-@given(blob=st.binary(max_size=100))
+@given(blob=strategies.binary(max_size=100))
 def test_no_bytes_make_the_reader_fail_in_another_way(role: KeyRole, blob: bytes) -> None:
     with pytest.raises(SealBroken):
         unpack(blob, role)
 
 
-@given(st.lists(st.binary(max_size=20)))
+@given(strategies.lists(strategies.binary(max_size=20)))
 def test_length_prefixed_lists_can_be_told_apart(parts: list[bytes]) -> None:
     # What can be taken apart again in one way only was not made from two lists.
     joined, found = length_prefixed(*parts), []
@@ -156,6 +159,9 @@ def test_length_prefixed_lists_can_be_told_apart(parts: list[bytes]) -> None:
     assert found == parts
 
 
-@given(st.lists(st.binary(max_size=6), min_size=1), st.lists(st.binary(max_size=6), min_size=1))
+@given(
+    strategies.lists(strategies.binary(max_size=6), min_size=1),
+    strategies.lists(strategies.binary(max_size=6), min_size=1),
+)
 def test_two_lists_that_differ_never_read_the_same(left: list[bytes], right: list[bytes]) -> None:
     assert (length_prefixed(*left) == length_prefixed(*right)) == (left == right)

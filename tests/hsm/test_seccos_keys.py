@@ -1,4 +1,4 @@
-"""Every algorithm of a SECCOS profile with keys in a token, imported from D1's key blocks.
+"""Every algorithm of a SECCOS profile with keys in an HSM token, imported from D1's key blocks.
 
 What D1's side computes is written from the text of the design, with psec and pyemv.
 """

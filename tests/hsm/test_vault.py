@@ -115,7 +115,7 @@ def test_health_fails_when_any_key_is_gone(label: KeyLabel) -> None:
 
 
 @pytest.mark.parametrize("verb", ["encrypt_block", "decrypt_block", "mac", "agree", "sign"])
-def test_health_fails_when_the_token_answers_wrongly(
+def test_health_fails_when_the_hsm_token_answers_wrongly(
     verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hsm_token = SoftwareToken()

@@ -233,7 +233,7 @@ async def test_a_failed_opening_is_not_repeated_before_its_time(
             await at.worker_thread.call(lambda _: None)
         now[0] += 4.9
         for _ in range(3):
-            with pytest.raises(VaultUnavailable, match="the token is away"):
+            with pytest.raises(VaultUnavailable, match="the HSM token is unavailable"):
                 await at.worker_thread.call(lambda _: None)
         assert len(at.openings) == 1
         now[0] += 0.1
@@ -253,7 +253,7 @@ async def test_a_login_that_was_refused_is_never_tried_again() -> None:
             await at.worker_thread.call(lambda _: None)
         at.opening_error = None
         for _ in range(5):
-            with pytest.raises(VaultUnavailable, match="the token is away"):
+            with pytest.raises(VaultUnavailable, match="the HSM token is unavailable"):
                 await at.worker_thread.call(lambda _: None)
             await at.worker_thread.check()
         assert len(at.openings) == 1

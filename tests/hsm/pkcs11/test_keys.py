@@ -1,8 +1,7 @@
 """Key roles and labels."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies
 
 from hsm.errors import CeremonyError
 from hsm.pkcs11.keys import LEFT_ROLES, OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
@@ -54,17 +53,17 @@ def test_a_left_half_is_a_role_of_its_own_that_does_what_the_whole_key_does() ->
         assert (left.kinds, left.usage) == (whole.kinds, whole.usage)
 
 
-@given(st.sampled_from(OWN_ROLES), st.integers(1, 999_999))
+@given(strategies.sampled_from(OWN_ROLES), strategies.integers(1, 999_999))
 def test_a_label_is_read_as_it_was_written(role: KeyRole, generation: int) -> None:
     label = KeyLabel(role, generation)
     assert str(label) == f"{role.value}.g{generation}"
     assert KeyLabel.parse(str(label)) == label
 
 
-issuers = st.text(st.characters(exclude_characters="@"), min_size=10, max_size=10)
+issuers = strategies.text(strategies.characters(exclude_characters="@"), min_size=10, max_size=10)
 
 
-@given(st.sampled_from(SHARED_ROLES), st.integers(1, 999_999), issuers)
+@given(strategies.sampled_from(SHARED_ROLES), strategies.integers(1, 999_999), issuers)
 def test_the_label_of_a_shared_key_names_its_issuer(
     role: KeyRole, generation: int, issuer_id: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Keys shared with a partner: from components and key blocks into a token."""
+"""Keys shared with a partner: from components and key blocks into an HSM token."""
 
 import os
 from functools import partial

@@ -1,6 +1,6 @@
-"""Published and design vectors computed by a token, with keys that were imported into it.
+"""Published and design vectors computed by an HSM token, with keys that were imported into it.
 
-What no token of this service computes stands in ``NOT_IN_A_TOKEN``, each with its reason.
+What no HSM token of this service computes stands in ``NOT_IN_AN_HSM_TOKEN``, each with its reason.
 """
 
 import json
@@ -42,7 +42,7 @@ COUNTER: Final = 7
 MASTER: Final = "1F2F3D4C5B6B79890123456789ABCDEF"
 CMAC_ROLES: Final = [KeyRole.BLOCK_PROTECTION, KeyRole.SECCOS_PRW, KeyRole.SECCOS_MAC_CMAC]
 
-IN_A_TOKEN: Final = {
+IN_AN_HSM_TOKEN: Final = {
     "kcv.json": {"kcv", "kcv_pkcs11_pitfall"},
     "mac.json": {"retail_mac_iso9797_1_alg3", "cmac_tdes", "cmac_aes128"},
     "emv.json": {
@@ -73,7 +73,7 @@ IN_A_TOKEN: Final = {
     },
 }
 TRIPLE_LENGTH: Final = "cmac_tdes under a key of 24 bytes"
-NOT_IN_A_TOKEN: Final = {
+NOT_IN_AN_HSM_TOKEN: Final = {
     "mac.json": {
         "cbc_mac_iso9797_1_alg1_tdes": "checks the cipher of the tests; no verb makes this MAC",
         TRIPLE_LENGTH: "no role has a triple-length key",
@@ -89,16 +89,16 @@ NOT_IN_A_TOKEN: Final = {
 }
 
 
-@pytest.mark.parametrize("name", IN_A_TOKEN)
-def test_every_vector_is_computed_by_a_token_or_said_not_to_be(name: str) -> None:
-    said_not_to = NOT_IN_A_TOKEN.get(name, {}).keys() - {TRIPLE_LENGTH}
+@pytest.mark.parametrize("name", IN_AN_HSM_TOKEN)
+def test_every_vector_is_computed_by_an_hsm_token_or_said_not_to_be(name: str) -> None:
+    said_not_to = NOT_IN_AN_HSM_TOKEN.get(name, {}).keys() - {TRIPLE_LENGTH}
     kinds = {row["kind"] for row in json.loads((FOLDER / name).read_text("utf-8"))}
-    assert IN_A_TOKEN[name] | said_not_to == kinds
-    assert not IN_A_TOKEN[name] & said_not_to
+    assert IN_AN_HSM_TOKEN[name] | said_not_to == kinds
+    assert not IN_AN_HSM_TOKEN[name] & said_not_to
 
 
 def each(name: str, *kinds: str) -> pytest.MarkDecorator:
-    assert {*kinds} <= IN_A_TOKEN[name]
+    assert {*kinds} <= IN_AN_HSM_TOKEN[name]
     return pytest.mark.parametrize("row", rows(name, *kinds))
 
 
@@ -149,7 +149,7 @@ def test_check_values(any_hsm_token: HsmToken, row: Row) -> None:
 
 
 @each("kcv.json", "kcv_pkcs11_pitfall")
-def test_the_check_value_of_a_token_is_another(any_hsm_token: HsmToken, row: Row) -> None:
+def test_the_check_value_of_an_hsm_token_is_another(any_hsm_token: HsmToken, row: Row) -> None:
     label = imported(any_hsm_token, KeyRole.PRW, row["inputs"]["key"])
     assert text(any_hsm_token.check_value(label)) == row["expected"]["CKA_CHECK_VALUE"]
     value = kcv.aes(partial(any_hsm_token.mac, label))
@@ -214,7 +214,7 @@ def test_retail_mac(any_hsm_token: HsmToken, row: Row) -> None:
             make = imported_retail_mac(any_hsm_token, given["key"], role)
             assert text(make(message)) == row["expected"]
         return
-    # Here each of K1 and K2 is a TDES key itself, so that one token key does not make the end.
+    # Here each of K1 and K2 is a TDES key itself, so that one HSM token key does not make the end.
     first = imported(any_hsm_token, KeyRole.SECCOS_MAC, given["key1"])
     second = imported(any_hsm_token, KeyRole.SECCOS_PIN, given["key2"])
     left = partial(any_hsm_token.tdes_encrypt_cbc, first)
@@ -322,7 +322,7 @@ def test_ibm3624_pin(any_hsm_token: HsmToken, row: Row) -> None:
 
 
 def read_pin(hsm_token: HsmToken, key: str, body: Body, expected: str) -> str:
-    """Read the PIN of the block *expected* with a key in the token."""
+    """Read the PIN of the block *expected* with a key in the HSM token."""
     label = imported(hsm_token, KeyRole.SECCOS_PIN, key)
     decrypt = partial(hsm_token.tdes_decrypt, label)
     settings = profile(body).pin_block

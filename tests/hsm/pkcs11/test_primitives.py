@@ -1,0 +1,139 @@
+"""What a PKCS#11 token computes, compared with the same in software."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
+from pkcs11 import Mechanism, exceptions
+
+from crypto.jose.jwe import other_info
+from hsm.errors import VaultUnavailable
+from hsm.pkcs11.keys import KeyRole
+from hsm.pkcs11.token import Pkcs11Token
+from tests.hsm.pkcs11.sample_keys import (
+    AGREE_ROLES,
+    ENCRYPT_ROLES,
+    INFO,
+    MAC_ROLES,
+    label_of,
+    read_or_refusal,
+    session_objects,
+    software_key,
+)
+
+
+def concat_kdf(z: bytes, info: bytes) -> bytes:
+    return ConcatKDFHash(hashes.SHA256(), 32, info).derive(z)
+
+
+@pytest.mark.parametrize("role", AGREE_ROLES)
+@pytest.mark.parametrize("info", [INFO, other_info("A256GCM", b"", b"", 256), b"", bytes(300)])
+def test_agree_is_ecdh_and_concat_kdf(hsm_token: Pkcs11Token, role: KeyRole, info: bytes) -> None:
+    ours = hsm_token.public_point(label_of(role)).public_key()
+    for number in range(2, 8):
+        key, point = software_key(number)
+        expected = concat_kdf(key.exchange(ec.ECDH(), ours), info)
+        assert hsm_token.agree(label_of(role), point, info) == expected
+
+
+def test_agree_keeps_the_zeros_in_front_of_the_shared_secret(hsm_token: Pkcs11Token) -> None:
+    ours = hsm_token.public_point(label_of(KeyRole.D1)).public_key()
+    for number in itertools.count(2):
+        key, point = software_key(number)
+        z = key.exchange(ec.ECDH(), ours)
+        if z[0] == 0:
+            break
+    assert hsm_token.agree(label_of(KeyRole.D1), point, INFO) == concat_kdf(z, INFO)
+
+
+class Watched:
+    """A session that shows what is digested, or fails to digest it."""
+
+    def __init__(self, session: Any, error: Exception | None = None) -> None:  # noqa: ANN401 - as above
+        self._session = session
+        self._error = error
+        self.digested: list[Any] = []
+
+    def digest(self, parts: Iterator[Any], mechanism: Mechanism) -> Any:  # noqa: ANN401 - as above
+        self.digested = list(parts)
+        self.outcomes = [read_or_refusal(self.digested[1], name) for name in ("VALUE", "SENSITIVE")]
+        if self._error:
+            raise self._error
+        return self._session.digest(iter(self.digested), mechanism=mechanism)
+
+
+def test_the_shared_secret_cannot_be_read_while_it_is_there(
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(hsm_token._session)
+    monkeypatch.setattr(hsm_token, "_session", watched)
+    hsm_token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
+    assert watched.outcomes == [exceptions.AttributeSensitive, True]
+    assert watched.digested[0] == b"\0\0\0\1"
+    assert watched.digested[2] == INFO
+
+
+def test_no_shared_secret_is_left_behind(hsm_token: Pkcs11Token) -> None:
+    before = session_objects(hsm_token)
+    for number in range(2, 202):
+        hsm_token.agree(label_of(KeyRole.D1), software_key(number)[1], INFO)
+    assert session_objects(hsm_token) == before
+
+
+def test_no_shared_secret_is_left_behind_when_the_digest_fails(
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = session_objects(hsm_token)
+    with monkeypatch.context() as patch:
+        patch.setattr(hsm_token, "_session", Watched(hsm_token._session, exceptions.DeviceError()))
+        with pytest.raises(VaultUnavailable):
+            hsm_token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
+    assert session_objects(hsm_token) == before
+
+
+@pytest.mark.parametrize("role", ENCRYPT_ROLES)
+def test_a_block_is_deciphered_to_what_it_was(hsm_token: Pkcs11Token, role: KeyRole) -> None:
+    block = os.urandom(16)
+    sealed = hsm_token.encrypt_block(label_of(role), block)
+    assert sealed != block
+    assert hsm_token.decrypt_block(label_of(role), sealed) == block
+
+
+@pytest.mark.parametrize("role", ENCRYPT_ROLES)
+def test_gcm_is_counter_mode_of_the_same_cipher(hsm_token: Pkcs11Token, role: KeyRole) -> None:
+    label, nonce, plaintext = label_of(role), os.urandom(12), os.urandom(20)
+    sealed = hsm_token.encrypt_gcm(label, nonce, plaintext)
+    stream = b"".join(hsm_token.encrypt_block(label, nonce + n.to_bytes(4)) for n in (2, 3))
+    assert len(sealed) == len(plaintext) + 16
+    assert sealed[:20] == bytes(a ^ b for a, b in zip(plaintext, stream, strict=False))
+    assert hsm_token.decrypt_gcm(label, nonce, sealed) == plaintext
+
+
+@pytest.mark.parametrize("role", MAC_ROLES)
+def test_a_mac_depends_on_every_bit_and_on_the_key(hsm_token: Pkcs11Token, role: KeyRole) -> None:
+    data = os.urandom(40)
+    mac = hsm_token.mac(label_of(role), data)
+    assert (len(mac), mac) == (16, hsm_token.mac(label_of(role), data))
+    others = {hsm_token.mac(label_of(other), data) for other in MAC_ROLES if other is not role}
+    others |= {hsm_token.mac(label_of(role), changed) for changed in (data[:-1], data + b"\0", b"")}
+    assert mac not in others
+    assert len(others) == len(MAC_ROLES) - 1 + 3
+
+
+def test_a_signature_verifies_in_software(hsm_token: Pkcs11Token) -> None:
+    label, digest = label_of(KeyRole.TOKEN_SIGN), os.urandom(32)
+    signature = hsm_token.sign(label, digest)
+    der = encode_dss_signature(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))
+    public = hsm_token.public_point(label).public_key()
+    public.verify(der, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+
+
+def test_random_bytes_are_as_many_as_asked_and_do_not_repeat(hsm_token: Pkcs11Token) -> None:
+    assert [len(hsm_token.random(size)) for size in (1, 12, 16, 33)] == [1, 12, 16, 33]
+    assert len({hsm_token.random(16) for _ in range(100)}) == 100
