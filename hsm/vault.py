@@ -19,7 +19,7 @@ from crypto.seccos.profile import SeccosProfile
 from crypto.translation import permit
 from crypto.types import Pan, PinBlock
 from crypto.weak_pins import check
-from hsm import key_check, plaintexts
+from hsm import health, plaintexts
 from hsm.config.kinds import parse_body
 from hsm.config.policy import PolicyBody
 from hsm.config.recipient import RecipientBody
@@ -235,7 +235,7 @@ class Vault:
     def health(self) -> None:
         """Use every active key once and compare what comes back."""
         for label in self._active.values():
-            if not key_check.answers(self._hsm_token, self._jose_keys, label):
+            if not health.answers(self._hsm_token, self._jose_keys, label):
                 raise VaultUnavailable("the token's answer is wrong")
 
     def _change(

@@ -1,4 +1,4 @@
-"""PIN verification values: made in the vault, sealed, and opened by the authorisation host alone."""
+"""PIN verification values: made in the vault, sealed, opened by the authorisation host alone."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

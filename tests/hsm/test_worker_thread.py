@@ -39,7 +39,7 @@ class StubVault:
 
 
 @dataclass
-class PinService:
+class WatchedWorkerThread:
     """A worker thread, and what it did: openings, and calls of its owner."""
 
     worker_thread: WorkerThread
@@ -59,18 +59,18 @@ class PinService:
 
 
 @asynccontextmanager
-async def pin_service(
+async def watched_worker_thread(
     *, deadline: float = LATE, queue_max: int = 10, reopen: float = 0.0
-) -> AsyncIterator[PinService]:
-    given: list[PinService] = []
+) -> AsyncIterator[WatchedWorkerThread]:
+    given: list[WatchedWorkerThread] = []
     worker_thread = WorkerThread(
-        lambda: given[0].open(),  # noqa: PLW0108 - the desk is made after its worker thread
+        lambda: given[0].open(),  # noqa: PLW0108 - it is made after its worker thread
         deadline_seconds=deadline,
         queue_max=queue_max,
         reopen_seconds=reopen,
         on_stuck=lambda: given[0].stuck.append(True),
     )
-    given.append(PinService(worker_thread))
+    given.append(WatchedWorkerThread(worker_thread))
     yield given[0]
     worker_thread.close()
 
@@ -83,63 +83,63 @@ def fails(error: Exception) -> Callable[[object], None]:
 
 
 async def test_a_verb_gets_the_vault_and_its_answer_comes_back() -> None:
-    async with pin_service() as at:
-        assert await at.worker_thread.call(id) == id(at.vault)
+    async with watched_worker_thread() as watched:
+        assert await watched.worker_thread.call(id) == id(watched.vault)
 
 
 async def test_verbs_run_in_order_on_one_thread_that_is_not_the_loop_s() -> None:
     order: list[int] = []
-    async with pin_service() as at:
+    async with watched_worker_thread() as watched:
 
         def verb(number: int) -> int:
             order.append(number)
             return threading.get_ident()
 
-        calls = [at.worker_thread.call(lambda _, n=number: verb(n)) for number in range(10)]  # type: ignore[misc]
+        calls = [watched.worker_thread.call(lambda _, n=number: verb(n)) for number in range(10)]  # type: ignore[misc]
         threads = set(await asyncio.gather(*calls))
     assert order == list(range(10))
-    assert threads == set(at.openings)
+    assert threads == set(watched.openings)
     assert len(threads) == 1
     assert threading.get_ident() not in threads
 
 
 async def test_the_vault_is_opened_once_and_only_when_it_is_needed() -> None:
-    async with pin_service() as at:
-        assert at.openings == []
+    async with watched_worker_thread() as watched:
+        assert watched.openings == []
         for _ in range(3):
-            await at.worker_thread.call(lambda _: None)
-        assert len(at.openings) == 1
+            await watched.worker_thread.call(lambda _: None)
+        assert len(watched.openings) == 1
 
 
 async def test_a_verb_past_its_deadline_makes_the_worker_thread_stuck_for_good() -> None:
     release = threading.Event()
-    async with pin_service(deadline=SOON) as at:
-        await at.worker_thread.check()
-        assert at.ready()
-        calls = [at.worker_thread.call(lambda _: release.wait()) for _ in range(3)]
+    async with watched_worker_thread(deadline=SOON) as watched:
+        await watched.worker_thread.check()
+        assert watched.ready()
+        calls = [watched.worker_thread.call(lambda _: release.wait()) for _ in range(3)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(answer) for answer in answers] == [VaultUnavailable] * 3
-        assert at.stuck == [True]
-        assert not at.ready()
+        assert watched.stuck == [True]
+        assert not watched.ready()
 
         # The device came back; nobody can tell what it did meanwhile.
         release.set()
         ran: list[bool] = []
         with pytest.raises(VaultUnavailable, match="the vault is busy"):
-            await at.worker_thread.call(lambda _: ran.append(True))
-        await at.worker_thread.check()
+            await watched.worker_thread.call(lambda _: ran.append(True))
+        await watched.worker_thread.check()
         assert ran == []
-        assert at.stuck == [True]
-        assert not at.ready()
+        assert watched.stuck == [True]
+        assert not watched.ready()
 
 
 async def test_the_deadline_counts_the_wait_in_the_queue() -> None:
     release = threading.Event()
-    async with pin_service(deadline=SOON) as at:
-        running = asyncio.ensure_future(at.worker_thread.call(lambda _: release.wait()))
+    async with watched_worker_thread(deadline=SOON) as watched:
+        running = asyncio.ensure_future(watched.worker_thread.call(lambda _: release.wait()))
         await asyncio.sleep(0)
         with pytest.raises(VaultUnavailable, match="did not answer in time"):
-            await at.worker_thread.call(lambda _: None)
+            await watched.worker_thread.call(lambda _: None)
         release.set()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -153,53 +153,54 @@ async def test_a_verb_that_fails_after_its_deadline_is_nobody_s_surprise(
         release.wait()
         raise PinRejected
 
-    async with pin_service(deadline=SOON) as at:
+    async with watched_worker_thread(deadline=SOON) as watched:
         with pytest.raises(VaultUnavailable):
-            await at.worker_thread.call(verb)
+            await watched.worker_thread.call(verb)
         release.set()
-        await asyncio.wrap_future(at.worker_thread._thread.submit(lambda: None))
+        await asyncio.wrap_future(watched.worker_thread._thread.submit(lambda: None))
         gc.collect()  # a future whose error nobody saw complains when it is collected
     assert caplog.records == []
 
 
 async def test_one_verb_more_than_may_wait_is_refused_at_once() -> None:
     release = threading.Event()
-    async with pin_service(queue_max=2) as at:
+    async with watched_worker_thread(queue_max=2) as watched:
         waiting = [
-            asyncio.ensure_future(at.worker_thread.call(lambda _: release.wait())) for _ in range(2)
+            asyncio.ensure_future(watched.worker_thread.call(lambda _: release.wait()))
+            for _ in range(2)
         ]
         await asyncio.sleep(0)
         with pytest.raises(VaultUnavailable, match="the vault is busy"):
-            await at.worker_thread.call(lambda _: None)
-        assert at.stuck == []
+            await watched.worker_thread.call(lambda _: None)
+        assert watched.stuck == []
         release.set()
         assert await asyncio.gather(*waiting) == [True, True]
-        assert await at.worker_thread.call(lambda _: "room again") == "room again"
+        assert await watched.worker_thread.call(lambda _: "room again") == "room again"
 
 
 async def test_a_caller_that_went_away_leaves_its_place_when_its_verb_ends() -> None:
     release = threading.Event()
-    async with pin_service(queue_max=1) as at:
-        gone = asyncio.ensure_future(at.worker_thread.call(lambda _: release.wait()))
+    async with watched_worker_thread(queue_max=1) as watched:
+        gone = asyncio.ensure_future(watched.worker_thread.call(lambda _: release.wait()))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
         with pytest.raises(VaultUnavailable, match="the vault is busy"):
-            await at.worker_thread.call(lambda _: None)
+            await watched.worker_thread.call(lambda _: None)
         release.set()
-        await asyncio.wrap_future(at.worker_thread._thread.submit(lambda: None))
-        assert await at.worker_thread.call(lambda _: "free") == "free"
+        await asyncio.wrap_future(watched.worker_thread._thread.submit(lambda: None))
+        assert await watched.worker_thread.call(lambda _: "free") == "free"
 
 
 async def test_a_vault_that_is_unavailable_is_opened_again_for_the_next_verb() -> None:
-    async with pin_service() as at:
-        await at.worker_thread.check()
+    async with watched_worker_thread() as watched:
+        await watched.worker_thread.check()
         with pytest.raises(VaultUnavailable, match="DeviceError"):
-            await at.worker_thread.call(fails(VaultUnavailable("DeviceError")))
-        assert not at.ready()
-        assert len(at.openings) == 1
-        assert await at.worker_thread.call(lambda _: "again") == "again"
-        assert len(at.openings) == 2
+            await watched.worker_thread.call(fails(VaultUnavailable("DeviceError")))
+        assert not watched.ready()
+        assert len(watched.openings) == 1
+        assert await watched.worker_thread.call(lambda _: "again") == "again"
+        assert len(watched.openings) == 2
 
 
 async def test_a_missing_key_is_looked_for_now_and_then_and_costs_nobody_else(
@@ -207,19 +208,19 @@ async def test_a_missing_key_is_looked_for_now_and_then_and_costs_nobody_else(
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr("hsm.worker_thread.time.monotonic", lambda: now[0])
-    async with pin_service() as at:
-        await at.worker_thread.check()
+    async with watched_worker_thread() as watched:
+        await watched.worker_thread.check()
         for _ in range(5):
             with pytest.raises(KeyMissing):
-                await at.worker_thread.call(fails(KeyMissing()))
-            assert at.ready()
-            await at.worker_thread.call(lambda _: None)
-        assert len(at.openings) == 2
+                await watched.worker_thread.call(fails(KeyMissing()))
+            assert watched.ready()
+            await watched.worker_thread.call(lambda _: None)
+        assert len(watched.openings) == 2
         now[0] += LOOK_AGAIN_SECONDS
         with pytest.raises(KeyMissing):
-            await at.worker_thread.call(fails(KeyMissing()))
-        await at.worker_thread.call(lambda _: None)
-        assert len(at.openings) == 3
+            await watched.worker_thread.call(fails(KeyMissing()))
+        await watched.worker_thread.call(lambda _: None)
+        assert len(watched.openings) == 3
 
 
 async def test_a_failed_opening_is_not_repeated_before_its_time(
@@ -227,86 +228,86 @@ async def test_a_failed_opening_is_not_repeated_before_its_time(
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr("hsm.worker_thread.time.monotonic", lambda: now[0])
-    async with pin_service(reopen=5.0) as at:
-        at.opening_error = VaultUnavailable("NoSuchToken")
+    async with watched_worker_thread(reopen=5.0) as watched:
+        watched.opening_error = VaultUnavailable("NoSuchToken")
         with pytest.raises(VaultUnavailable, match="NoSuchToken"):
-            await at.worker_thread.call(lambda _: None)
+            await watched.worker_thread.call(lambda _: None)
         now[0] += 4.9
         for _ in range(3):
             with pytest.raises(VaultUnavailable, match="the HSM token is unavailable"):
-                await at.worker_thread.call(lambda _: None)
-        assert len(at.openings) == 1
+                await watched.worker_thread.call(lambda _: None)
+        assert len(watched.openings) == 1
         now[0] += 0.1
-        at.opening_error = None
-        assert await at.worker_thread.call(lambda _: "open") == "open"
+        watched.opening_error = None
+        assert await watched.worker_thread.call(lambda _: "open") == "open"
         # After a good opening the next one need not wait.
         with pytest.raises(VaultUnavailable):
-            await at.worker_thread.call(fails(VaultUnavailable()))
-        assert await at.worker_thread.call(lambda _: "open again") == "open again"
-        assert len(at.openings) == 3
+            await watched.worker_thread.call(fails(VaultUnavailable()))
+        assert await watched.worker_thread.call(lambda _: "open again") == "open again"
+        assert len(watched.openings) == 3
 
 
 async def test_a_login_that_was_refused_is_never_tried_again() -> None:
-    async with pin_service() as at:
-        at.opening_error = LoginRefused("the token refused the PIN")
+    async with watched_worker_thread() as watched:
+        watched.opening_error = LoginRefused("the token refused the PIN")
         with pytest.raises(LoginRefused):
-            await at.worker_thread.call(lambda _: None)
-        at.opening_error = None
+            await watched.worker_thread.call(lambda _: None)
+        watched.opening_error = None
         for _ in range(5):
             with pytest.raises(VaultUnavailable, match="the HSM token is unavailable"):
-                await at.worker_thread.call(lambda _: None)
-            await at.worker_thread.check()
-        assert len(at.openings) == 1
-        assert not at.ready()
+                await watched.worker_thread.call(lambda _: None)
+            await watched.worker_thread.check()
+        assert len(watched.openings) == 1
+        assert not watched.ready()
 
 
 @pytest.mark.parametrize("error", [PinRejected(), SealBroken(), ValueError("a mistake")], ids=repr)
 async def test_any_other_error_passes_and_the_vault_stays_open(error: Exception) -> None:
-    async with pin_service() as at:
-        await at.worker_thread.check()
+    async with watched_worker_thread() as watched:
+        await watched.worker_thread.check()
         with pytest.raises(type(error)) as raised:
-            await at.worker_thread.call(fails(error))
+            await watched.worker_thread.call(fails(error))
         assert raised.value is error
-        assert at.ready()
-        await at.worker_thread.call(lambda _: None)
-        assert len(at.openings) == 1
+        assert watched.ready()
+        await watched.worker_thread.call(lambda _: None)
+        assert len(watched.openings) == 1
 
 
 async def test_a_worker_thread_is_ready_while_its_vault_is_healthy() -> None:
-    async with pin_service() as at:
-        assert not at.ready()
-        await at.worker_thread.check()
-        assert at.ready()
-        at.vault.error = VaultUnavailable("the token's answer is wrong")
-        await at.worker_thread.check()
-        assert not at.ready()
-        at.vault.error = None
-        await at.worker_thread.check()
-        assert at.ready()
+    async with watched_worker_thread() as watched:
+        assert not watched.ready()
+        await watched.worker_thread.check()
+        assert watched.ready()
+        watched.vault.error = VaultUnavailable("the token's answer is wrong")
+        await watched.worker_thread.check()
+        assert not watched.ready()
+        watched.vault.error = None
+        await watched.worker_thread.check()
+        assert watched.ready()
 
 
 @pytest.mark.parametrize("error", [VaultUnavailable(), LoginRefused(), CeremonyError()], ids=repr)
 async def test_a_check_never_raises(error: Exception) -> None:
-    async with pin_service() as at:
-        at.opening_error = error
-        await at.worker_thread.check()
-        assert not at.ready()
+    async with watched_worker_thread() as watched:
+        watched.opening_error = error
+        await watched.worker_thread.check()
+        assert not watched.ready()
 
 
 async def test_the_reason_is_logged_when_the_vault_goes_away_and_not_at_every_beat(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with pin_service() as at:
-        at.opening_error = LoginRefused("the token refused the PIN")
+    async with watched_worker_thread() as watched:
+        watched.opening_error = LoginRefused("the token refused the PIN")
         for _ in range(3):
-            await at.worker_thread.check()
-    async with pin_service() as at:
+            await watched.worker_thread.check()
+    async with watched_worker_thread() as watched:
         for reason in ("DeviceRemoved", "GeneralError"):
-            at.vault.error = None
-            await at.worker_thread.check()
-            at.vault.error = VaultUnavailable(reason)
+            watched.vault.error = None
+            await watched.worker_thread.check()
+            watched.vault.error = VaultUnavailable(reason)
             for _ in range(3):
-                await at.worker_thread.check()
+                await watched.worker_thread.check()
     assert [(record.message, record.__dict__["reason"]) for record in caplog.records] == [
         ("vault.unavailable", "the token refused the PIN"),
         ("vault.unavailable", "DeviceRemoved"),
@@ -315,22 +316,22 @@ async def test_the_reason_is_logged_when_the_vault_goes_away_and_not_at_every_be
 
 
 async def test_a_closed_worker_thread_ends_its_thread_and_takes_no_more() -> None:
-    async with pin_service() as at:
-        await at.worker_thread.call(lambda _: None)
-        (thread,) = at.worker_thread._thread._threads
-        at.worker_thread.close()
+    async with watched_worker_thread() as watched:
+        await watched.worker_thread.call(lambda _: None)
+        (thread,) = watched.worker_thread._thread._threads
+        watched.worker_thread.close()
         assert not thread.is_alive()
         with pytest.raises(RuntimeError):
-            await at.worker_thread.call(lambda _: None)
+            await watched.worker_thread.call(lambda _: None)
 
 
 async def test_closing_a_stuck_worker_thread_does_not_wait_for_the_device() -> None:
     release = threading.Event()
-    async with pin_service(deadline=SOON) as at:
+    async with watched_worker_thread(deadline=SOON) as watched:
         with pytest.raises(VaultUnavailable):
-            await at.worker_thread.call(lambda _: release.wait())
-        (thread,) = at.worker_thread._thread._threads
-        closing = asyncio.ensure_future(asyncio.to_thread(at.worker_thread.close))
+            await watched.worker_thread.call(lambda _: release.wait())
+        (thread,) = watched.worker_thread._thread._threads
+        closing = asyncio.ensure_future(asyncio.to_thread(watched.worker_thread.close))
         closed, _ = await asyncio.wait((closing,), timeout=5)
         still_running = thread.is_alive()
         release.set()
