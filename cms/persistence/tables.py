@@ -219,7 +219,7 @@ control_tokens = Table(
     ),
     _now("issued_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
-    Column("spent_at", DateTime(timezone=True)),
+    Column("consumed_at", DateTime(timezone=True)),
     Column("session_hash", LargeBinary, unique=True),
     Column("session_expires_at", DateTime(timezone=True)),
     Column("session_ends_at", DateTime(timezone=True), comment="however often it is extended"),

@@ -66,7 +66,7 @@ def upgrade() -> None:
             "issued_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
         ),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        _moment("spent_at"),
+        _moment("consumed_at"),
         sa.Column("session_hash", sa.LargeBinary(), unique=True),
         _moment("session_expires_at"),
         sa.Column(

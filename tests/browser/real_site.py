@@ -188,7 +188,7 @@ class RealSite:
         """Whether the newest token is consumed, and how its use ended."""
         (row,) = run_sql(
             self.database_url,
-            "SELECT spent_at IS NOT NULL, end_reason FROM control_tokens"
+            "SELECT consumed_at IS NOT NULL, end_reason FROM control_tokens"
             " ORDER BY issued_at DESC LIMIT 1",
         )
         return row

@@ -527,7 +527,7 @@ def test_nothing_of_a_pin_is_left_in_the_profile(
     # A browser may have noted the forms before their pages could run: what is left is consumed.
     (live,) = run_sql(
         real.database_url,
-        "SELECT count(*) FROM control_tokens WHERE client_id = %s AND spent_at IS NULL",
+        "SELECT count(*) FROM control_tokens WHERE client_id = %s AND consumed_at IS NULL",
         LONG_SERVER,
     )
     assert live == (0,)

@@ -171,7 +171,7 @@ def test_a_database_that_is_lost_in_the_middle_shows_nothing_and_stores_nothing(
         own_postgres.recover(tmp_path / "postgres.log")
         with pin_service.d1.client() as d1:
             assert patiently(lambda: d1.get_pin(CARD, pan)) == "4071"
-        assert run_sql(url, "SELECT spent_at, end_reason FROM control_tokens"
+        assert run_sql(url, "SELECT consumed_at, end_reason FROM control_tokens"
                        " WHERE purpose = 'view'") == [(None, None)]  # fmt: skip
         assert run_sql(url, "SELECT event, reason FROM audit_events WHERE actor = %s"
                        " AND event LIKE 'pin.%%'", APP) == []  # fmt: skip
