@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test check bench lock softhsm packages
+.PHONY: help demo test check sql bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ check: $(VENV)/.installed  ## Lint, types, architecture, compose file
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 	$(RUN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+sql: $(VENV)/.installed  ## Write the SQL of every request statement to tests/cms/persistence/sql
+	@$(RUN)/python -m tests.cms.persistence.rendered_sql
 
 bench: $(VENV)/.installed packages  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)
