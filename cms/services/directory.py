@@ -6,27 +6,53 @@ effect within :data:`FRESH_SECONDS`.
 
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self, TypeVar
+
+from pydantic import BaseModel
 
 from cms.domain.records import Client, IssuerRecord
 from cms.persistence.store import Store
-from hsm.config import WireProfile, parse_body
+from crypto.seccos.profile import SeccosProfile
+from hsm.config import PolicyBody, VerificationBody, WireProfile, parse_body
 from hsm.errors import ConfigRefused
 from hsm.port import ISSUER_ID_CHARS, ConfigKind, VaultConfig
 
 FRESH_SECONDS: Final = 5.0
 ISSUERS_MAX: Final = 10_000
 
+B = TypeVar("B", bound=BaseModel)
+
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """An issuer in service."""
+    """An issuer in service.
+
+    Its bodies are read for the faces; what steers the vault is verified in the vault.
+    """
 
     issuer_id: str
-    clients: dict[str, Client]
+    clients: Mapping[str, Client]
     config: VaultConfig
     wire: WireProfile
+    policy: PolicyBody | None
+    verification: VerificationBody | None
+    seccos: SeccosProfile | None
+
+    @classmethod
+    def from_record(cls, issuer_id: str, record: IssuerRecord) -> Self:
+        """Read what the database knows of an issuer."""
+        config = record.config
+        return cls(
+            issuer_id,
+            {client.client_id: client for client in record.clients},
+            config,
+            _read_body(config, ConfigKind.WIRE, WireProfile) or WireProfile(),
+            _read_body(config, ConfigKind.POLICY, PolicyBody),
+            _read_body(config, ConfigKind.VERIFICATION, VerificationBody),
+            _read_body(config, ConfigKind.SECCOS, SeccosProfile),
+        )
 
 
 class Directory:
@@ -44,7 +70,7 @@ class Directory:
         if time.monotonic() < until:
             return issuer
         row = await self._store.read_issuer(issuer_id)
-        issuer = None if row is None else _issuer(issuer_id, row)
+        issuer = None if row is None else Issuer.from_record(issuer_id, row)
         self._kept[issuer_id] = (time.monotonic() + FRESH_SECONDS, issuer)
         self._kept.move_to_end(issuer_id)
         if len(self._kept) > ISSUERS_MAX:
@@ -52,16 +78,11 @@ class Directory:
         return issuer
 
 
-def _issuer(issuer_id: str, row: IssuerRecord) -> Issuer:
-    clients = {client.client_id: client for client in row.clients}
-    return Issuer(issuer_id, clients, row.config, _wire(row.config))
-
-
-def _wire(config: VaultConfig) -> WireProfile:
-    """Read member names for this face; what steers the vault is verified in the vault."""
-    sealed = config.get(ConfigKind.WIRE)
+def _read_body(config: VaultConfig, kind: ConfigKind, model: type[B]) -> B | None:
+    """Read the body of *kind*; None: there is none, or none that the vault would take."""
+    sealed = config.get(kind)
     try:
-        body = parse_body(ConfigKind.WIRE, sealed.body) if sealed else WireProfile()
+        body = None if sealed is None else parse_body(kind, sealed.body)
     except ConfigRefused:
-        return WireProfile()
-    return body if isinstance(body, WireProfile) else WireProfile()
+        return None
+    return body if isinstance(body, model) else None

@@ -9,7 +9,8 @@ from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Client, IssuerRecord
 from cms.services import directory
 from cms.services.directory import Directory
-from hsm.config import WireProfile
+from crypto.seccos.profile import SeccosProfile
+from hsm.config import PolicyBody, VerificationBody, WireProfile
 from hsm.port import ConfigKind
 from tests.issuer_records import config
 
@@ -162,3 +163,30 @@ async def test_a_wire_that_cannot_be_read_is_the_default_and_refused_by_the_vaul
     assert found is not None
     assert found.wire == WireProfile()
     assert found.config[ConfigKind.WIRE] == wire
+
+
+async def test_what_an_issuer_configured_for_its_faces_is_read_once(issuers: Issuers) -> None:
+    bodies = {
+        ConfigKind.POLICY: {"text_reveal": True},
+        ConfigKind.SECCOS: {},
+        ConfigKind.VERIFICATION: {"prw": True},
+    }
+    sealed = {kind: config("testbank01", kind, body) for kind, body in bodies.items()}
+    issuers.known["testbank01"] = IssuerRecord([], sealed)
+    found = await over(issuers).issuer("testbank01")
+    assert found is not None
+    assert found.policy == PolicyBody(text_reveal=True)
+    assert found.verification == VerificationBody(prw=True)
+    assert found.seccos == SeccosProfile()
+
+
+@pytest.mark.parametrize("body", [None, {"no such member": 1}])
+async def test_a_body_that_is_missing_or_cannot_be_read_is_none(
+    issuers: Issuers, body: object
+) -> None:
+    kinds = (ConfigKind.POLICY, ConfigKind.SECCOS, ConfigKind.VERIFICATION)
+    sealed = {} if body is None else {kind: config("testbank01", kind, body) for kind in kinds}
+    issuers.known["testbank01"] = IssuerRecord([], sealed)
+    found = await over(issuers).issuer("testbank01")
+    assert found is not None
+    assert (found.policy, found.seccos, found.verification) == (None, None, None)
