@@ -476,7 +476,7 @@ async def test_every_value_that_is_asked_for_is_kept_whatever_form_the_pin_came_
 async def test_a_value_that_is_no_longer_asked_for_is_cleared_by_the_next_change(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     giro = await stage.open({}, PVV_AND_OFFSET)
     assert (await giro.put_iso0()).status_code == 204
     assert giro.kinds() == {"pin", "pvv", "offset-3624"}

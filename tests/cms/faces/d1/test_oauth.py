@@ -303,7 +303,7 @@ async def test_a_client_may_be_registered_by_an_alternative_name(
 async def test_a_disabled_client_and_a_suspended_issuer_are_refused_at_once_when_read_again(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     async with sample_issuer(d1_face, "statesbank") as caller:
         bearer = await caller.bearer()
         path = caller.path("card-1", "/pin/changeCounter")
@@ -371,7 +371,7 @@ async def test_an_unknown_client_costs_the_same_verification(
 async def test_a_changed_secret_is_asked_again(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     async with sample_issuer(d1_face, "changedbk1") as caller:
         assert (await ask(caller)).status_code == 200
         change_secret(d1_face, "changedbk1", "another")
