@@ -13,14 +13,12 @@ finds this caller and then calls it::
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
 Handler = Callable[[Request], Awaitable[Response]]
-NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +33,9 @@ class Route:
     """Annotated to return a response, which FastAPI then sends as it is."""
     summary: str = ""
     success_status: int = 200
-    answers: Mapping[int | str, dict[str, Any]] = NOTHING
+    answers: Mapping[int | str, dict[str, Any]] = field(default_factory=dict)
     """Every other answer, by status."""
-    openapi: Mapping[str, Any] = NOTHING
+    openapi: Mapping[str, Any] = field(default_factory=dict)
     """Further members of the operation: ``parameters``, ``requestBody``."""
 
 
