@@ -1,4 +1,4 @@
-"""Token or database away: 503 with Retry-After and nothing changed; never another refusal."""
+"""HSM token or database unavailable: 503 with Retry-After, nothing changed, no other refusal."""
 
 from collections.abc import Callable
 

@@ -56,7 +56,7 @@ ELSEWHERE = {
 
 
 def with_vault(pin_service: PinService, error: hsm.errors.HsmError) -> Pins:
-    """Put the desk before a vault that fails in one way."""
+    """Return the use cases over a vault that fails in one way."""
     failing = create_autospec(Vault, instance=True)
     failing.set_pin_from_jwe.side_effect = failing.export_jwe.side_effect = error
     return Pins(pin_service.store, worker_thread_over(failing))
@@ -237,7 +237,7 @@ async def test_a_bit_that_changed_in_the_database_is_an_alarm(
             f"UPDATE cards SET {column} = %s WHERE card_id = 'card-1'",
             bytes(changed),
         )
-        # A flipped digit of the key's generation names a key that the token lacks.
+        # A flipped digit of the key's generation names a key that the HSM token lacks.
         with pytest.raises((SealAlarm, ServiceUnavailable)):
             await pin_service.pin()
 
