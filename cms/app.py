@@ -13,19 +13,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms.faces.cardholder.hosted.app import hosted_app
 from cms.faces.cardholder.pincontrol.app import PREFIX, pincontrol_app
-from cms.faces.d1 import problems
-from cms.faces.d1.auth import D1Auth
-from cms.faces.d1.oauth import add_token_endpoint
-from cms.faces.d1.router import add_d1_routes
+from cms.faces.d1.app import d1_app
+from cms.faces.d1.certificates import CertificateReader
 from cms.faces.ops import ops_app
-from cms.faces.request import CertificateReader
 from cms.logs import RequestLog
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
+from cms.services.audit import Audit
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.identity import IdentityProvider
 from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.d1.access import Access
+from cms.services.d1.calls import CardCalls
 from cms.services.d1.pins import Pins
 from cms.services.directory import Directory
 from cms.services.health import Health
@@ -52,7 +51,7 @@ class Application:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open token and database, keep asking for their health, and close them."""
+        """Open vault and database, keep asking for their health, and close them."""
         health = self.health
         await health.store.open()
         try:
@@ -80,8 +79,8 @@ def create_app(
 
     Args:
         settings: the service's settings.
-        open_vault: opens the vault on its own thread; by default, over the PKCS#11 token that
-            the environment names.
+        open_vault: opens the vault on its own thread; by default, over the HSM token that the
+            environment names.
     """
     worker_thread = WorkerThread(
         open_vault,
@@ -92,14 +91,7 @@ def create_app(
     )
     store = Store.connect(settings.database_url())
     directory = Directory(store)
-    access = Access(directory, worker_thread, settings.public_url)
-    certificates = CertificateReader(settings)
-    d1 = FastAPI(
-        title="D1 face", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
-    )
-    add_token_endpoint(d1, access, certificates)
-    add_d1_routes(d1, D1Auth(access, certificates), Pins(store, worker_thread), store)
-    problems.install(d1)
+    d1 = _d1(settings, store, directory, worker_thread)
     health = Health(worker_thread, store)
     # No proxy of the environment stands between us and those whose word we take.
     http = httpx.AsyncClient(trust_env=False)
@@ -108,6 +100,18 @@ def create_app(
         cardholder = _cardholder(settings, store, directory, worker_thread, http)
         listeners["cardholder"] = RequestLog(cardholder, "cardholder")
     return Application(listeners, d1, health, http)
+
+
+def _d1(
+    settings: Settings, store: Store, directory: Directory, worker_thread: WorkerThread
+) -> FastAPI:
+    """Build the app of the D1 listener and what stands under it."""
+    return d1_app(
+        Access(directory, worker_thread, settings.public_url),
+        CertificateReader(settings),
+        CardCalls(Audit(store)),
+        Pins(store, worker_thread),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ def _cardholder(
     worker_thread: WorkerThread,
     http: httpx.AsyncClient,
 ) -> "ByPath":
-    """Put both faces of cardholders on one listener, over the same tokens."""
+    """Put both faces of cardholders on one listener, over the same control tokens."""
     identity = IdentityProvider(
         str(settings.identity_issuer),
         str(settings.identity_audience),

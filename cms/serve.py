@@ -58,7 +58,7 @@ def run(settings: Settings) -> int:
     logs.set_up()
     try:
         _check_files(settings)
-        _check_token()
+        _check_hsm_token()
         bound = _d1_socket(settings)
     except CannotStart as error:
         log.critical("not_started", extra={"reason": str(error)})
@@ -244,8 +244,8 @@ def _check_cardholder_listener(settings: Settings) -> None:
         raise CannotStart(reason) from None
 
 
-def _check_token() -> None:
-    """Log in once before any worker does: a wrong token PIN must not be tried by all of them."""
+def _check_hsm_token() -> None:
+    """Log in once before any worker does: a wrong user PIN must not be tried by all of them."""
     check = subprocess.run(
         [sys.executable, "-m", "hsm", "check"],
         stdout=subprocess.DEVNULL,

@@ -1,26 +1,28 @@
 """How a request can fail, in words of the domain. No HTTP, no value in any message.
 
+As a call meets them: who calls, what for, with which request, for which PIN.
+
 ::
 
     DomainError
-    ├── Unauthorized      the caller did not prove who it is
-    ├── StepUpRequired    the cardholder must prove it anew, or more strongly
-    ├── IssuerNotFound    no such issuer, or not the caller's
-    ├── CardNotFound      the issuer has no such card
-    ├── CardForbids       the card's state does not allow this
-    ├── PinUnavailable    the card has no PIN that may be handed out
-    ├── BadRequest        path or body is not as published
-    ├── PinRefused        the encrypted PIN cannot be used: one answer for all ways
-    ├── TooManyFailures   too many SECCOS PINs that are not genuine, wrong passwords or guesses
-    ├── PinForbidden      the PIN policy forbids this PIN
-    ├── TypeNotOffered    this PIN-block type is not taken
-    ├── ValueNotPossible  the PIN cannot give a verification value that the issuer asks for
-    ├── CounterExhausted  the card has had as many changes as can be counted
-    ├── ClientKeyMissing  an app did not name itself
-    ├── ClientKeyInvalid  no app is registered by this name
-    ├── Invalid           members of the request are not as published
-    ├── ControlEnded      a token or session is unknown, consumed, over, or for another use
-    └── ServiceUnavailable  HSM token, vault or database is unavailable; may be sent again
+    ├── Unauthorized        the caller did not prove who it is
+    ├── StepUpRequired      the cardholder must prove it anew, or more strongly
+    ├── ClientKeyMissing    an app did not name itself
+    ├── ClientKeyInvalid    no app is registered by this name
+    ├── TooManyFailures     the caller guessed too often: SECCOS PINs, passwords, control tokens
+    ├── IssuerNotFound      no such issuer, or not the caller's
+    ├── CardNotFound        the issuer has no such card
+    ├── CardForbids         the card's state does not allow this
+    ├── BadRequest          path or body are not as published
+    ├── Invalid             members of the request are not as published
+    ├── ControlEnded        a control token or page session cannot be used
+    ├── PinUnavailable      the card has no PIN that may be handed out
+    ├── PinRefused          the encrypted PIN cannot be used: one answer for all ways
+    ├── PinForbidden        the PIN policy forbids this PIN
+    ├── TypeNotOffered      this PIN-block type is not taken
+    ├── ValueNotPossible    the PIN cannot give a verification value that the issuer asks for
+    ├── CounterExhausted    the card has had as many changes as can be counted
+    └── ServiceUnavailable  vault or database is unavailable; may be sent again
 """
 
 from enum import StrEnum
@@ -47,6 +49,18 @@ class StepUpRequired(DomainError):
     """The cardholder must authenticate anew, or more strongly."""
 
 
+class ClientKeyMissing(DomainError):
+    """An app did not name itself."""
+
+
+class ClientKeyInvalid(DomainError):
+    """No app is registered by this name."""
+
+
+class TooManyFailures(DomainError):
+    """The caller has failed too often, and is refused for a while whatever it sends."""
+
+
 class IssuerNotFound(DomainError):
     """No such issuer, or not the caller's: the two look alike."""
 
@@ -57,6 +71,30 @@ class CardNotFound(DomainError):
 
 class CardForbids(DomainError):
     """The state of the card does not allow this."""
+
+
+class BadRequest(DomainError):
+    """A part of the request is not as published."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__()
+        self.field = field
+
+
+class Invalid(DomainError):
+    """Members of the request are not as published."""
+
+    def __init__(self, *fields: tuple[str, str]) -> None:
+        super().__init__()
+        self.fields = fields
+        """Each the path of a member, and what is wrong with it, without its value."""
+
+
+class ControlEnded(DomainError):
+    """A control token or page session is unknown, consumed, over, or for another use.
+
+    All look alike.
+    """
 
 
 class PinUnavailable(DomainError):
@@ -71,24 +109,12 @@ class Refusal(StrEnum):
     CARD_REFUSED = "CARD_REFUSED"
 
 
-class BadRequest(DomainError):
-    """A part of the request is not as published."""
-
-    def __init__(self, field: Field) -> None:
-        super().__init__()
-        self.field = field
-
-
 class PinRefused(DomainError):
     """The encrypted PIN cannot be used."""
 
     def __init__(self, refusal: Refusal | None = None) -> None:
         super().__init__()
         self.refusal = refusal
-
-
-class TooManyFailures(DomainError):
-    """The client has failed too often."""
 
 
 class PinForbidden(DomainError):
@@ -108,29 +134,9 @@ class CounterExhausted(DomainError):
 
 
 class ServiceUnavailable(DomainError):
-    """Something the service needs is unavailable; the same request may be sent again.
+    """The vault or the database is unavailable; the same request may be sent again.
 
-    Nothing was changed, unless the database went away while it was committing: then the change may
-    be there, and the same JWE again changes nothing more.
+    It is also the answer when a card was changed by others at each try to change its PIN. Nothing
+    was changed, unless the database was lost while it committed: then the change may be there, and
+    the same JWE sent again changes nothing more.
     """
-
-
-class ClientKeyMissing(DomainError):
-    """An app did not name itself."""
-
-
-class ClientKeyInvalid(DomainError):
-    """No app is registered by this name."""
-
-
-class Invalid(DomainError):
-    """Members of the request are not as published."""
-
-    def __init__(self, *fields: tuple[str, str]) -> None:
-        super().__init__()
-        self.fields = fields
-        """Each the path of a member, and what is wrong with it, without its value."""
-
-
-class ControlEnded(DomainError):
-    """A token or session is unknown, consumed, over, or for another use: all look alike."""

@@ -1,23 +1,17 @@
-"""What faces read from a request: its body, query and address, and its client certificate."""
+"""What faces read from a request: body, query, address and credentials."""
 
 import base64
-import binascii
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Scope
 
 from cms.domain.errors import BadRequest, Field, Unauthorized
-from cms.services.d1.access import ClientCertificate, read_certificate
-from cms.settings import Settings
 
 BODY_BYTES_MAX: Final = 16 * 1024
 FORM: Final = "application/x-www-form-urlencoded"
 FORM_FIELDS_MAX: Final = 16
-CLIENT_CERT_HEADER: Final = b"client-cert"
 
 
 def only(request: Request, name: str) -> str:
@@ -90,35 +84,23 @@ def basic_credentials(request: Request) -> tuple[str, str]:
     return user, secret
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateReader:
-    """Finds the client certificate of a request where mutual TLS ends."""
+def bearer(request: Request, schemes: Collection[str] = ("bearer",)) -> str | None:
+    """Read the access token of an ``Authorization`` header (RFC 6750, 2.1).
 
-    settings: Settings
+    Args:
+        request: the request.
+        schemes: how the scheme may be written, in lower case.
 
-    def read(self, scope: Scope) -> ClientCertificate:
-        """Return the verified certificate of the caller.
+    Returns:
+        The access token as it was sent; None when there is no such header.
 
-        Raises:
-            Unauthorized: there is none, or it came from somebody who may not vouch for it.
-        """
-        if self.settings.d1_mtls_ends == "proxy":
-            return read_certificate(self._forwarded(scope))
-        der = scope.get("extensions", {}).get("tls", {}).get("client_certificate_der")
-        if der is None:
-            raise Unauthorized
-        return read_certificate(der)
-
-    def _forwarded(self, scope: Scope) -> bytes:
-        peer = scope["client"][0] if scope.get("client") else "unix"
-        values = [value for name, value in scope["headers"] if name == CLIENT_CERT_HEADER]
-        if peer not in self.settings.d1_proxy_peers or len(values) != 1:
-            raise Unauthorized
-        value: bytes = values[0]
-        # RFC 9440, 2.2: a byte sequence of RFC 8941, DER in base64 between colons.
-        if len(value) < 2 or value[:1] != b":" or value[-1:] != b":":  # noqa: PLR2004 - two colons
-            raise Unauthorized
-        try:
-            return base64.b64decode(value[1:-1], validate=True)
-        except binascii.Error:
-            raise Unauthorized from None
+    Raises:
+        Unauthorized: there is more than one header, another scheme, or nothing after it.
+    """
+    values = request.headers.getlist("authorization")
+    if not values:
+        return None
+    scheme, _, access_token = values[0].partition(" ")
+    if len(values) != 1 or scheme.lower() not in schemes or not access_token.strip():
+        raise Unauthorized
+    return access_token.strip()

@@ -1,4 +1,4 @@
-"""Secrets of clients: only their argon2id hashes are stored, and one that fits is kept a while."""
+"""Secrets of clients: only argon2id hashes are stored; which secret fits one is cached a while."""
 
 import asyncio
 import hmac
@@ -12,7 +12,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from cms.domain.records import Client
 from cms.services.cache import TtlCache
 
-KEPT_SECONDS: Final = 300.0
+TTL_SECONDS: Final = 300.0
 ARGON2_AT_ONCE_MAX: Final = 2
 #: OWASP's second profile: 19 MiB, two passes, one lane; the default takes 64 MiB and 175 ms.
 HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -21,17 +21,17 @@ NOBODY: Final = HASHER.hash(secrets.token_hex())
 
 
 class Credentials:
-    """Verifies secrets; those that fit are kept by a keyed hash, never themselves."""
+    """Verifies secrets; one that fits is cached by a keyed hash of itself, never in clear."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._kept = TtlCache[bytes, bool](now)
+        self._cache = TtlCache[bytes, bool](now)
         self._key = secrets.token_bytes(32)
         self._argon2 = asyncio.Semaphore(ARGON2_AT_ONCE_MAX)
 
     def knows(self, client: Client | None, secret: str) -> bool:
         """Tell whether this secret of *client* was verified less than 5 minutes ago."""
-        return self._kept.get(self._name(_hash_of(client), secret)) is not None
+        return self._cache.get(self._name(_hash_of(client), secret)) is not None
 
     async def verify(self, client: Client | None, secret: str) -> bool:
         """Verify a secret; None, a client that does not exist, takes as long as any other."""
@@ -41,7 +41,7 @@ class Credentials:
         async with self._argon2:
             verified = await asyncio.to_thread(_verify, secret_hash, secret)
         if verified and secret_hash is not NOBODY:
-            self._kept.keep(self._name(secret_hash, secret), True, self._now() + KEPT_SECONDS)
+            self._cache.put(self._name(secret_hash, secret), True, self._now() + TTL_SECONDS)
         return verified
 
     def _name(self, secret_hash: str, secret: str) -> bytes:

@@ -27,7 +27,7 @@ class Health:
 
     @property
     def vault(self) -> bool:
-        """Whether the token answered its last heartbeat and nothing is stuck."""
+        """Whether the HSM token answered its last heartbeat and nothing is stuck."""
         return self.worker_thread.ready
 
     @property

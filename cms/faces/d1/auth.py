@@ -1,14 +1,16 @@
 """Who calls the D1 face: mutual TLS on every call, and a bearer where the tenant uses OAuth."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.requests import Request
 
-from cms.domain.errors import Unauthorized
-from cms.faces.request import CertificateReader
+from cms.faces.d1.certificates import CertificateReader
+from cms.faces.request import bearer
 from cms.services.d1.access import Access, Caller
 
-SCHEMES = ("bearer", "bearer:")  # D1's own example writes the colon
+SCHEMES: Final = ("bearer", "bearer:")
+"""D1's own example writes the colon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +24,15 @@ class D1Auth:
         """Return the caller, of whichever issuer, and note it for the log.
 
         Raises:
-            Unauthorized: no registered client's certificate, or no valid token of its own.
-            ServiceUnavailable: token or database are unavailable.
+            Unauthorized: the certificate is no registered client's, or there is no valid access
+                token of the client's own.
+            ServiceUnavailable: vault or database is unavailable.
         """
         certificate = self.certificates.read(request.scope)
         caller = await self.access.caller(
-            _bearer(request), certificate, request.path_params["issuerId"]
+            bearer(request, SCHEMES), certificate, request.path_params["issuerId"]
         )
         request.state.error_wire = caller.issuer.wire.errors
         request.scope["log"]["issuer_id"] = caller.issuer.issuer_id
         request.scope["log"]["client_id"] = caller.client_id
         return caller
-
-
-def _bearer(request: Request) -> str | None:
-    values = request.headers.getlist("authorization")
-    if not values:
-        return None
-    scheme, _, token = values[0].partition(" ")
-    if len(values) != 1 or scheme.lower() not in SCHEMES or not token.strip():
-        raise Unauthorized
-    return token.strip()

@@ -5,22 +5,19 @@ Source: Thales D1 "OAuth2 API" (D1-Public-OUT-v1-Auth2), RFC 6749 4.4. Errors sa
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from cms import logs
 from cms.domain.errors import BadRequest, Field, ServiceUnavailable, Unauthorized
-from cms.faces.request import (
-    FORM,
-    CertificateReader,
-    basic_credentials,
-    read_body,
-    read_form,
-)
-from cms.services.d1.access import SCOPE, Access, IssuedToken
+from cms.faces.d1.certificates import CertificateReader
+from cms.faces.request import FORM, basic_credentials, read_body, read_form
+from cms.faces.routes import Route
+from cms.services.d1.access import ACCESS_TOKEN_SCOPE, Access, IssuedAccessToken
 
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"  # noqa: S105 - a path
 HEADERS: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -32,36 +29,68 @@ ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "temporarily_unavailable": (503, "SERVICE_UNAVAILABLE"),
 }
 _STRING: Final = {"type": "string"}
-_ANSWER: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["access_token", "token_type"],
-    "properties": {
-        "access_token": _STRING,
-        "token_type": {"enum": ["Bearer"]},
-        "expires_in": {"type": ["string", "integer"]},
-        "expires_at": _STRING,
-        "scope": _STRING,
-    },
+
+
+def _json(description: str, required: list[str], **properties: object) -> dict[str, Any]:
+    schema = {"type": "object", "required": required, "properties": properties}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+_REFUSED: Final = _json(
+    *("Refused", ["error", "errorCode"]), error={"enum": list(ERRORS)}, errorCode=_STRING
+)
+_ANSWERS: Final[Mapping[int | str, dict[str, Any]]] = {
+    200: _json(
+        "An access token",
+        ["access_token", "token_type"],
+        access_token=_STRING,
+        token_type={"enum": ["Bearer"]},
+        expires_in={"type": ["string", "integer"]},
+        expires_at=_STRING,
+        scope=_STRING,
+    ),
+    **dict.fromkeys((400, 401, 503), _REFUSED),
 }
-_ERROR: Final[dict[str, Any]] = {
+_FORM: Final[dict[str, Any]] = {
     "type": "object",
-    "required": ["error", "errorCode"],
-    "properties": {"error": {"enum": list(ERRORS)}, "errorCode": _STRING},
+    "required": ["grant_type"],
+    "properties": {"grant_type": {"enum": ["client_credentials"]}, "scope": _STRING},
+}
+_REQUEST: Final[dict[str, Any]] = {
+    "parameters": [{"name": "authorization", "in": "header", "required": True, "schema": _STRING}],
+    "requestBody": {"required": True, "content": {FORM: {"schema": _FORM}}},
 }
 
 
-def add_token_endpoint(app: FastAPI, access: Access, certificates: CertificateReader) -> None:
-    """Add the token endpoint to the listener's app."""
+@dataclass(frozen=True, slots=True)
+class TokenEndpoint:
+    """Issues access tokens to clients that prove who they are by certificate and secret."""
 
-    @app.post(TOKEN_PATH, summary="Get Authorization Token", **_documentation())
-    async def token(request: Request) -> JSONResponse:
+    access: Access
+    certificates: CertificateReader
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the table of the one route."""
+        return (
+            Route(
+                "POST",
+                TOKEN_PATH,
+                self.issue,
+                summary="Get Authorization Token",
+                answers=_ANSWERS,
+                openapi=_REQUEST,
+            ),
+        )
+
+    async def issue(self, request: Request) -> Response:
+        """Answer with an access token, or with an error of RFC 6749."""
         try:
-            certificate = certificates.read(request.scope)
-            client_id, secret = basic_credentials(request)
-            grant_type = _grant_type(request, await read_body(request))
+            certificate = self.certificates.read(request.scope)  # 401
+            client_id, secret = basic_credentials(request)  # 401
+            grant_type = _grant_type(request, await read_body(request))  # 400
             if grant_type != "client_credentials":
                 return _refuse(request, "unsupported_grant_type")
-            issued = await access.issue(client_id, secret, certificate)
+            issued = await self.access.issue(client_id, secret, certificate)  # 401
         except BadRequest:
             return _refuse(request, "invalid_request")
         except Unauthorized:
@@ -81,14 +110,14 @@ def _grant_type(request: Request, body: bytes) -> str:
     return form["grant_type"]
 
 
-def _answer(issued: IssuedToken) -> dict[str, object]:
+def _answer(issued: IssuedAccessToken) -> dict[str, object]:
     wire = issued.issuer.wire.token
     seconds: object = str(wire.ttl_seconds) if wire.expires_in_as_string else wire.ttl_seconds
     answer: dict[str, object] = {
         "access_token": issued.access_token,
         "token_type": "Bearer",
         "expires_in": seconds,
-        "scope": SCOPE,
+        "scope": ACCESS_TOKEN_SCOPE,
     }
     if wire.emit_expires_at:
         moment = datetime.fromtimestamp(issued.expires_at, UTC)
@@ -100,29 +129,3 @@ def _refuse(request: Request, error: str, headers: Mapping[str, str] | None = No
     status, code = ERRORS[error]
     request.scope["log"]["error_code"] = code
     return JSONResponse({"error": error, "errorCode": code}, status, {**HEADERS, **(headers or {})})
-
-
-def _documentation() -> dict[str, Any]:
-    form = {
-        "type": "object",
-        "required": ["grant_type"],
-        "properties": {"grant_type": {"enum": ["client_credentials"]}, "scope": _STRING},
-    }
-    return {
-        "responses": {
-            200: {"description": "A token", "content": {"application/json": {"schema": _ANSWER}}},
-            **{
-                status: {
-                    "description": "Refused",
-                    "content": {"application/json": {"schema": _ERROR}},
-                }
-                for status in (400, 401, 503)
-            },
-        },
-        "openapi_extra": {
-            "parameters": [
-                {"name": "authorization", "in": "header", "required": True, "schema": _STRING}
-            ],
-            "requestBody": {"required": True, "content": {FORM: {"schema": form}}},
-        },
-    }

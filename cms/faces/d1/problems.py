@@ -63,13 +63,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unknown_error)
 
 
-def reason(error: DomainError) -> str:
-    """Name *error* for the audit, which may know more than the caller."""
-    if isinstance(error, PinRefused) and error.refusal is not None:
-        return error.refusal
-    return WIRE[type(error)][1]
-
-
 def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     """Describe *errors* for OpenAPI, from the table that answers them."""
     answers: dict[int | str, dict[str, Any]] = {500: _described("Internal error")}

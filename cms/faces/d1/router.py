@@ -1,14 +1,13 @@
-"""D1 face: the calls that Thales D1 makes on the issuer.
+"""What Thales D1 calls on a card of the issuer.
 
-Source: Thales D1 "PIN Management API" and "Card Activation API" (D1-Public-OUT-v1). Answers come
-in a fixed order: who calls, whose issuer, path, card, its state, and only then the body. FastAPI
-reads bodies before anything of ours runs, so handlers take the request itself.
+Source: Thales D1 "PIN Management API" and "Card Activation API" (D1-Public-OUT-v1).
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
 
-from fastapi import FastAPI, Request, Response, status
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from cms.domain.cards import Verb
@@ -16,135 +15,133 @@ from cms.domain.errors import (
     BadRequest,
     CardForbids,
     CardNotFound,
-    DomainError,
-    Field,
-    IssuerNotFound,
     PinForbidden,
     PinRefused,
     PinUnavailable,
-    ServiceUnavailable,
     TooManyFailures,
 )
 from cms.domain.records import Actor
 from cms.faces.d1.auth import D1Auth
-from cms.faces.d1.problems import documented, reason
+from cms.faces.d1.problems import documented
 from cms.faces.d1.schemas import (
     CARD_PATH,
     PUT_PIN_BODY,
     counter_answer,
+    parse_envelope,
     pin_answer,
-    read_envelope,
 )
 from cms.faces.request import read_body
-from cms.persistence.store import Store
+from cms.faces.routes import Handler, Route
 from cms.services.d1.access import Caller
-from cms.services.d1.pins import Pins
+from cms.services.d1.calls import CardCalls
+from cms.services.d1.pins import PinEnvelope, Pins
+from hsm.config.wire import WireProfile
 from hsm.port import CardRef
 
-CARD = "/cms/api/v1/issuers/{issuerId}/cards/{cardId}"
-NO_STORE = {"Cache-Control": "no-store"}
-PHYSICAL_CARD = "/cms/api/v1/issuers/{issuerId}/physicalCards/{cardId}"
+PIN: Final = "/cms/api/v1/issuers/{issuerId}/cards/{cardId}/pin"
+PHYSICAL_CARD: Final = "/cms/api/v1/issuers/{issuerId}/physicalCards/{cardId}"
+NO_STORE: Final = {"Cache-Control": "no-store"}
+
+CardHandler = Callable[[Caller, CardRef, Actor, Request], Awaitable[Response]]
 
 
-def add_d1_routes(app: FastAPI, auth: D1Auth, pins: Pins, store: Store) -> None:
-    """Add the routes of the D1 face to its listener's app.
+@dataclass(frozen=True, slots=True)
+class CardRoutes:
+    """The calls on a card; each is made by a client of the issuer that the path names."""
 
-    To the app itself: a router that is included costs each request a third of FastAPI's share.
-    """
+    auth: D1Auth
+    calls: CardCalls
+    pins: Pins
 
-    @asynccontextmanager
-    async def answered(request: Request, verb: Verb) -> AsyncIterator[tuple[Caller, Actor]]:
-        """Name the caller; record the refusal when what follows fails."""
-        caller = await auth.caller(request)
-        actor = Actor(caller.client_id, request.scope["log"]["correlation_id"])
-        try:
-            if caller.issuer.issuer_id != request.path_params["issuerId"]:
-                raise IssuerNotFound
-            yield caller, actor
-        except ServiceUnavailable:
-            raise
-        except DomainError as error:
-            card_id = _own_card_id(request, caller)
-            await store.refuse(caller.issuer.issuer_id, card_id, verb, reason(error), actor)
-            raise
+    def routes(self) -> tuple[Route, ...]:
+        """Return the table: what is called, by whom and for what, and what is answered."""
+        path = {"parameters": CARD_PATH}
+        return (
+            Route(
+                "GET",
+                PIN,
+                self._by_client(Verb.GET_PIN, self.get_pin),
+                summary="Get Card PIN",
+                answers=documented(BadRequest, CardForbids, PinUnavailable, CardNotFound),
+                openapi=path,
+            ),
+            Route(
+                "PUT",
+                PIN,
+                self._by_client(Verb.SET_PIN, self.set_pin),
+                summary="Set Card PIN",
+                success_status=204,
+                answers=documented(
+                    BadRequest, PinRefused, CardForbids, PinForbidden, CardNotFound, TooManyFailures
+                ),
+                openapi={**path, "requestBody": PUT_PIN_BODY},
+            ),
+            Route(
+                "GET",
+                f"{PIN}/changeCounter",
+                self._by_client(Verb.READ_COUNTER, self.change_counter),
+                summary="Get PIN Change Counter",
+                answers=documented(BadRequest, CardForbids, CardNotFound),
+                openapi=path,
+            ),
+            Route(
+                "POST",
+                f"{PHYSICAL_CARD}/activate",
+                self._by_client(Verb.ACTIVATE, self.activate),
+                summary="Activate Card",
+                success_status=204,
+                answers=documented(BadRequest, CardForbids, CardNotFound),
+                openapi=path,
+            ),
+        )
 
-    @app.get(
-        f"{CARD}/pin",
-        summary="Get Card PIN",
-        responses=documented(BadRequest, CardForbids, PinUnavailable, CardNotFound),
-        openapi_extra={"parameters": CARD_PATH},
-    )
-    async def get_pin(request: Request) -> Response:
-        async with answered(request, Verb.GET_PIN) as (caller, actor):
-            card = _card(request)
-            encrypted = await pins.get_pin(caller.issuer, card, actor)
-            _note_card(request, card)
-            return JSONResponse(pin_answer(encrypted, caller.issuer.wire), headers=NO_STORE)
+    def _by_client(self, verb: Verb, answer: CardHandler) -> Handler:
+        """Let a client of the card's issuer call *answer*; here stands the order of answers.
 
-    @app.put(
-        f"{CARD}/pin",
-        summary="Set Card PIN",
-        status_code=status.HTTP_204_NO_CONTENT,
-        responses=documented(
-            BadRequest, PinRefused, CardForbids, PinForbidden, CardNotFound, TooManyFailures
-        ),
-        openapi_extra={"parameters": CARD_PATH, "requestBody": PUT_PIN_BODY},
-    )
-    async def set_pin(request: Request) -> Response:
-        async with answered(request, Verb.SET_PIN) as (caller, actor):
-            card = _card(request)
-            try:
-                envelope = read_envelope(await read_body(request), caller.issuer.wire)
-            except BadRequest as error:
-                envelope = error
-            await pins.set_pin(caller.issuer, card, envelope, actor)
-            _note_card(request, card)
-            return Response(status_code=status.HTTP_204_NO_CONTENT, headers=NO_STORE)
+        What TLS refuses comes before all of them, at the listener.
+        """
 
-    @app.get(
-        f"{CARD}/pin/changeCounter",
-        summary="Get PIN Change Counter",
-        responses=documented(BadRequest, CardForbids, CardNotFound),
-        openapi_extra={"parameters": CARD_PATH},
-    )
-    async def change_counter(request: Request) -> Response:
-        async with answered(request, Verb.READ_COUNTER) as (caller, _):
-            card = _card(request)
-            counter = await pins.change_counter(card)
-            _note_card(request, card)
-            return JSONResponse(counter_answer(counter, caller.issuer.wire), headers=NO_STORE)
+        async def handler(request: Request) -> Response:
+            members, log = request.path_params, request.scope["log"]
+            caller = await self.auth.caller(request)  # 401
+            actor = Actor(caller.client_id, log["correlation_id"])
+            async with self.calls.audited(
+                verb, caller, members["issuerId"], members["cardId"], actor
+            ) as card:  # another issuer 404, path 400
+                response = await answer(caller, card, actor, request)
+                # unknown card 404, its state 403, body 400
+            log["card_id"] = card.card_id  # now that it is known to exist; before, it may be a PAN
+            return response
 
-    @app.post(
-        f"{PHYSICAL_CARD}/activate",
-        summary="Activate Card",
-        status_code=status.HTTP_204_NO_CONTENT,
-        responses=documented(BadRequest, CardForbids, CardNotFound),
-        openapi_extra={"parameters": CARD_PATH},
-    )
-    async def activate(request: Request) -> Response:
-        async with answered(request, Verb.ACTIVATE) as (_, actor):
-            card = _card(request)
-            await pins.activate(card, actor)
-            _note_card(request, card)
-            return Response(status_code=status.HTTP_204_NO_CONTENT, headers=NO_STORE)
+        return handler
+
+    async def get_pin(self, caller: Caller, card: CardRef, actor: Actor, *_: object) -> Response:
+        """Hand out the PIN, encrypted to D1."""
+        encrypted = await self.pins.get_pin(caller.issuer, card, actor)
+        return JSONResponse(pin_answer(encrypted, caller.issuer.wire), headers=NO_STORE)
+
+    async def set_pin(
+        self, caller: Caller, card: CardRef, actor: Actor, request: Request
+    ) -> Response:
+        """Replace the PIN by the one in the body."""
+        envelope = await _read_envelope(request, caller.issuer.wire)
+        await self.pins.set_pin(caller.issuer, card, envelope, actor)
+        return Response(status_code=204, headers=NO_STORE)
+
+    async def change_counter(self, caller: Caller, card: CardRef, *_: object) -> Response:
+        """Count the changes of the PIN."""
+        counter = await self.pins.change_counter(card)
+        return JSONResponse(counter_answer(counter, caller.issuer.wire), headers=NO_STORE)
+
+    async def activate(self, _: Caller, card: CardRef, actor: Actor, *__: object) -> Response:
+        """Make the card active; a body is ignored."""
+        await self.pins.activate(card, actor)
+        return Response(status_code=204, headers=NO_STORE)
 
 
-def _card(request: Request) -> CardRef:
+async def _read_envelope(request: Request, wire: WireProfile) -> PinEnvelope | BadRequest:
+    """Read the body; what is wrong with it is answered in its turn, after card and state."""
     try:
-        return CardRef(request.path_params["issuerId"], request.path_params["cardId"])
-    except ValueError:
-        raise BadRequest(Field.CARD_ID) from None
-
-
-def _own_card_id(request: Request, caller: Caller) -> str | None:
-    """Return the card id for the audit: another issuer may have a card of the same id."""
-    try:
-        card = _card(request)
-    except BadRequest:
-        return None
-    return card.card_id if card.issuer_id == caller.issuer.issuer_id else None
-
-
-def _note_card(request: Request, card: CardRef) -> None:
-    """Log the card id, now that the card is known to exist: before, it may be anything."""
-    request.scope["log"]["card_id"] = card.card_id
+        return parse_envelope(await read_body(request), wire)
+    except BadRequest as error:
+        return error

@@ -45,25 +45,27 @@ PUT_PIN_BODY: Final[dict[str, Any]] = {
 }
 
 
-def read_envelope(body: bytes, wire: WireProfile) -> PinEnvelope | BadRequest:
-    """Read the body of PUT pin: ``{"type", "encryptedPinBlock"}``; other members are ignored.
+def parse_envelope(body: bytes, wire: WireProfile) -> PinEnvelope:
+    """Parse the body of PUT pin: ``{"type", "encryptedPinBlock"}``; other members are ignored.
 
-    Returns:
-        The envelope, or the error that names its first bad part: the caller answers it in turn.
+    Raises:
+        BadRequest: a part is not as published; it names the first such part.
     """
     try:
         members = json_object.parse(body)
     except JoseError:
-        return BadRequest(Field.BODY)
-    literal, token = members.get("type"), members.get("encryptedPinBlock")
+        raise BadRequest(Field.BODY) from None
+    literal, encrypted = members.get("type"), members.get("encryptedPinBlock")
     block_type = wire.block_type(literal) if isinstance(literal, str) else None
     if block_type is None:
-        return BadRequest(Field.TYPE)
+        raise BadRequest(Field.TYPE)
+    if not isinstance(encrypted, str):
+        raise BadRequest(Field.ENCRYPTED_PIN_BLOCK)
     try:
-        parsed = jwe.parse(token if isinstance(token, str) else "", wire.jwe.extra)
+        parsed = jwe.parse(encrypted, wire.jwe.extra)
     except JoseError:
-        return BadRequest(Field.ENCRYPTED_PIN_BLOCK)
-    return PinEnvelope(block_type, str(token), parsed.digest)
+        raise BadRequest(Field.ENCRYPTED_PIN_BLOCK) from None
+    return PinEnvelope(block_type, encrypted, parsed.digest)
 
 
 def pin_answer(encrypted: str, wire: WireProfile) -> Mapping[str, object]:

@@ -102,7 +102,7 @@ class Apps:
             found = await self._store.is_origin(origin)
         except ServiceUnavailable:
             return False
-        self._origins.keep(origin, found, time.monotonic() + ORIGIN_SECONDS)
+        self._origins.put(origin, found, time.monotonic() + ORIGIN_SECONDS)
         return found
 
     async def _find(self, issuer_id: str, client_id: str, face: Face) -> App | None:

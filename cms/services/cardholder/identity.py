@@ -110,7 +110,7 @@ class IdentityProvider:
         key = await self._keys.key(token.kid)
         key.verify(token.algorithm, token.signed, token.signature)
         subject, expires_at = self._read_claims(token.payload)
-        self._bearers.keep(digest, subject, min(expires_at, self._now() + KEPT_SECONDS))
+        self._bearers.put(digest, subject, min(expires_at, self._now() + KEPT_SECONDS))
         return subject
 
     def require_step_up(self, subject: Subject) -> None:

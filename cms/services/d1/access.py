@@ -1,7 +1,7 @@
 """Who a caller is: a client certificate, a client secret, an access token.
 
-An access token is an ES256 JWT signed in the token (RFC 9068), bound to the client certificate
-(RFC 8705). It is verified once and kept by its hash until it expires.
+An access token is an ES256 JWT signed in the HSM token (RFC 9068), bound to the client certificate
+(RFC 8705). It is verified once and cached by its hash until it expires.
 """
 
 import hashlib
@@ -14,20 +14,20 @@ from typing import Final
 
 from cryptography import x509
 
-from cms.domain.errors import ServiceUnavailable, Unauthorized
+from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
 from cms.domain.records import Client
 from cms.services.cache import TtlCache
 from cms.services.credentials import Credentials
 from cms.services.directory import Directory, Issuer
+from cms.services.vault import in_vault
 from crypto.errors import JoseError
 from crypto.jose import base64url, jws
 from crypto.jose.jwk import EcPublicKey, parse_public
-from hsm.errors import VaultUnavailable
-from hsm.port import ISSUER_ID_CHARS, PublicKeyRole
+from hsm.port import ISSUER_ID_CHARS, CardRef, PublicKeyRole
 from hsm.worker_thread import WorkerThread
 
-SCOPE: Final = "pin"
-TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ
+ACCESS_TOKEN_SCOPE: Final = "pin"  # noqa: S105 - a claim
+ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ
 
 #: What `cryptography` raises for a certificate that it cannot read, or only in part.
 UNREADABLE: Final = (
@@ -55,9 +55,23 @@ class Caller:
     issuer: Issuer
     client_id: str
 
+    def card(self, issuer_id: str, card_id: str) -> CardRef:
+        """Name a card of the caller's own issuer, as a path has it; it need not exist.
+
+        Raises:
+            IssuerNotFound: *issuer_id* is another issuer's, or nobody's.
+            BadRequest: *card_id* is not as published.
+        """
+        if issuer_id != self.issuer.issuer_id:
+            raise IssuerNotFound
+        try:
+            return CardRef(issuer_id, card_id)
+        except ValueError:
+            raise BadRequest(Field.CARD_ID) from None
+
 
 @dataclass(frozen=True, slots=True)
-class IssuedToken:
+class IssuedAccessToken:
     """An access token and the time, in seconds since 1970, when it expires."""
 
     access_token: str
@@ -66,7 +80,9 @@ class IssuedToken:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bearer:
+class _AccessToken:
+    """What was verified of an access token."""
+
     issuer_id: str
     client_id: str
     expires_at: float
@@ -106,17 +122,18 @@ class Access:
         self._public_url = public_url
         self._now = now
         self._keys: Mapping[str, EcPublicKey] = {}
-        self._bearers = TtlCache[bytes, _Bearer](now)
+        self._access_tokens = TtlCache[bytes, _AccessToken](now)
         self._credentials = Credentials(now)
 
     async def issue(
         self, client_id: str, secret: str, certificate: ClientCertificate
-    ) -> IssuedToken:
-        """Issue a token for a client secret presented over the client's own certificate.
+    ) -> IssuedAccessToken:
+        """Issue an access token for a client secret that came over the client's own certificate.
 
         Raises:
-            Unauthorized: unknown client, wrong secret, or somebody else's certificate.
-            ServiceUnavailable: the token or the database is unavailable.
+            Unauthorized: the client is unknown, its secret is wrong, or the certificate is not
+                registered for it.
+            ServiceUnavailable: vault or database is unavailable.
         """
         issuer = await self._directory.issuer(client_id[:ISSUER_ID_CHARS])
         client = issuer.clients.get(client_id) if issuer else None
@@ -132,18 +149,17 @@ class Access:
             "sub": client_id,
             "client_id": client_id,
             "issuerId": issuer.issuer_id,
-            "scope": SCOPE,
+            "scope": ACCESS_TOKEN_SCOPE,
             "iat": now,
             "exp": expires_at,
             "jti": secrets.token_urlsafe(16),
             "cnf": {"x5t#S256": certificate.thumbprint},
             "certificate_subject": certificate.subject,
         }
-        try:
-            token = await self._worker_thread.call(lambda vault: vault.sign_access_token(claims))
-        except VaultUnavailable:
-            raise ServiceUnavailable from None
-        return IssuedToken(token, expires_at, issuer)
+        access_token = await in_vault(
+            self._worker_thread, lambda vault: vault.sign_access_token(claims)
+        )
+        return IssuedAccessToken(access_token, expires_at, issuer)
 
     async def caller(
         self, bearer: str | None, certificate: ClientCertificate, issuer_id: str
@@ -154,19 +170,19 @@ class Access:
         registered it so.
 
         Raises:
-            Unauthorized: it is not a registered client, or the token is not its own.
-            ServiceUnavailable: the token or the database is unavailable.
+            Unauthorized: it is not a registered client, or the access token is not its own.
+            ServiceUnavailable: vault or database is unavailable.
         """
         if bearer is None:
             return await self._certificate_caller(certificate, issuer_id)
-        token = await self._verified(bearer)
-        issuer = await self._directory.issuer(token.issuer_id)
-        client = issuer.clients.get(token.client_id) if issuer else None
+        verified = await self._verified(bearer)
+        issuer = await self._directory.issuer(verified.issuer_id)
+        client = issuer.clients.get(verified.client_id) if issuer else None
         if issuer is None or client is None or client.auth != "oauth":
             raise Unauthorized
         _require_registered(client, certificate)
-        _require_bound(issuer, token, certificate)
-        return Caller(issuer, token.client_id)
+        _require_bound(issuer, verified, certificate)
+        return Caller(issuer, verified.client_id)
 
     async def _certificate_caller(self, certificate: ClientCertificate, issuer_id: str) -> Caller:
         issuer = await self._directory.issuer(issuer_id)
@@ -175,20 +191,20 @@ class Access:
                 return Caller(issuer, client.client_id)  # type: ignore[arg-type] # has a client
         raise Unauthorized
 
-    async def _verified(self, bearer: str) -> _Bearer:
+    async def _verified(self, bearer: str) -> _AccessToken:
         key = hashlib.sha256(bearer.encode(errors="surrogatepass")).digest()
-        cached = self._bearers.get(key)
+        cached = self._access_tokens.get(key)
         if cached is not None:
             return cached
         try:
-            claims = jws.verify(bearer, await self._signing_keys(), TOKEN_TYPE)
+            claims = jws.verify(bearer, await self._signing_keys(), ACCESS_TOKEN_TYPE)
         except JoseError:
             raise Unauthorized from None
-        token = self._read_claims(claims)
-        self._bearers.keep(key, token, token.expires_at)
-        return token
+        verified = self._read_claims(claims)
+        self._access_tokens.put(key, verified, verified.expires_at)
+        return verified
 
-    def _read_claims(self, claims: Mapping[str, object]) -> _Bearer:
+    def _read_claims(self, claims: Mapping[str, object]) -> _AccessToken:
         confirmation, expires_at = claims.get("cnf"), claims.get("exp")
         parties = (claims.get("iss"), claims.get("aud"))
         if parties != (self._public_url, self._public_url):
@@ -196,7 +212,7 @@ class Access:
         if type(expires_at) is not int or expires_at <= self._now():
             raise Unauthorized
         thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None
-        return _Bearer(
+        return _AccessToken(
             str(claims.get("issuerId")),
             str(claims.get("sub")),
             expires_at,
@@ -206,12 +222,9 @@ class Access:
 
     async def _signing_keys(self) -> Mapping[str, EcPublicKey]:
         if not self._keys:
-            try:
-                jwks = await self._worker_thread.call(
-                    lambda vault: vault.public_jwks(PublicKeyRole.TOKEN_SIGN)
-                )
-            except VaultUnavailable:
-                raise ServiceUnavailable from None
+            jwks = await in_vault(
+                self._worker_thread, lambda vault: vault.public_jwks(PublicKeyRole.TOKEN_SIGN)
+            )
             keys = [parse_public(jwk, "sig") for jwk in jwks["keys"]]
             self._keys = {key.kid: key for key in keys}
         return self._keys
@@ -223,11 +236,11 @@ def _require_registered(client: Client, certificate: ClientCertificate) -> None:
         raise Unauthorized
 
 
-def _require_bound(issuer: Issuer, token: _Bearer, certificate: ClientCertificate) -> None:
+def _require_bound(issuer: Issuer, verified: _AccessToken, certificate: ClientCertificate) -> None:
     binding = issuer.wire.token.bearer_binding
-    if binding == "certificate" and token.thumbprint != certificate.thumbprint:
+    if binding == "certificate" and verified.thumbprint != certificate.thumbprint:
         raise Unauthorized
-    if binding == "subject" and token.subject != certificate.subject:
+    if binding == "subject" and verified.subject != certificate.subject:
         raise Unauthorized
 
 

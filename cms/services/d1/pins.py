@@ -55,9 +55,19 @@ class Pins:
             actor: for the audit.
 
         Raises:
-            CardNotFound, CardForbids, BadRequest, TooManyFailures, TypeNotOffered, PinRefused,
-            PinForbidden, ValueNotPossible, CounterExhausted, ServiceUnavailable: as their names
-                say.
+            CardNotFound: the issuer has no such card.
+            CardForbids: the card's state takes no PIN.
+            BadRequest: *envelope* is one.
+            TooManyFailures: too many SECCOS PINs of the client were not genuine.
+            TypeNotOffered: the issuer takes no PIN of this type.
+            PinRefused: the JWE does not open, what is in it is no PIN for this card, or the card
+                takes no SECCOS after too many wrong ones.
+            PinForbidden: the issuer's policy forbids this PIN.
+            ValueNotPossible: the PIN cannot give a verification value that the issuer asks for.
+            CounterExhausted: the card has had as many changes as can be counted.
+            ServiceUnavailable: vault or database is unavailable, or the card was changed by
+                others at each of three tries.
+            SealAlarm: the stored PAN is not the one stored.
         """
         if isinstance(envelope, BadRequest) or envelope.block_type is not PinBlockType.SECCOS:
             return await self._set_pin(issuer, card, envelope, actor)
@@ -97,7 +107,10 @@ class Pins:
         """Hand out the card's PIN as a compact JWE to D1.
 
         Raises:
-            CardNotFound, CardForbids, PinUnavailable, ServiceUnavailable: as their names say.
+            CardNotFound: the issuer has no such card.
+            CardForbids: the card's state hands out no PIN.
+            PinUnavailable: the card has no PIN, or one that must not be handed out.
+            ServiceUnavailable: vault or database is unavailable.
             SealAlarm: the stored PIN is not the newest, or not the one stored.
         """
         read = await self._store.read_for_get(card, actor)
@@ -116,7 +129,9 @@ class Pins:
         """Count the card's committed PIN changes.
 
         Raises:
-            CardNotFound, CardForbids, ServiceUnavailable: as their names say.
+            CardNotFound: the issuer has no such card.
+            CardForbids: the card is closed.
+            ServiceUnavailable: the database is unavailable.
         """
         read = await self._store.read_counter(card)
         if read is None:
@@ -129,7 +144,9 @@ class Pins:
         """Make the card active; an active one stays so.
 
         Raises:
-            CardNotFound, CardForbids, ServiceUnavailable: as their names say.
+            CardNotFound: the issuer has no such card.
+            CardForbids: the card is blocked or closed.
+            ServiceUnavailable: the database is unavailable.
         """
         state = await self._store.activate(card, actor)
         if state is None:

@@ -61,7 +61,7 @@ class D1Face:
         return name
 
     async def in_vault(self, verb: Any) -> Any:  # noqa: ANN401 - whatever the verb returns
-        """Run *verb* where the service does: a token's session is for one thread."""
+        """Run *verb* where the service does: the HSM token's session is for one thread."""
         return await self.application.health.worker_thread.call(verb)
 
     async def put_pin(self, pin: str, card_id: str) -> httpx.Response:

@@ -94,16 +94,16 @@ async def test_a_client_that_does_not_exist_is_verified_each_time_and_never_know
     assert verified == [(NOBODY, SECRET)] * 3
 
 
-async def test_neither_secret_nor_hash_is_kept(verified: list[tuple[str, str]]) -> None:
+async def test_neither_secret_nor_hash_is_in_the_cache(verified: list[tuple[str, str]]) -> None:
     verifying = Credentials(Clock())
     await verifying.verify(client(), SECRET)
     assert verified
-    cached = repr(verifying._kept._items)
+    cached = repr(verifying._cache._entries)
     assert SECRET not in cached
     assert "a hash" not in cached
     other = Credentials(Clock())
     await other.verify(client(), SECRET)
-    assert other._kept._items.keys() != verifying._kept._items.keys()
+    assert other._cache._entries.keys() != verifying._cache._entries.keys()
 
 
 async def test_at_most_two_secrets_are_verified_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A process is ready when token and database both answer, and says so again when they return."""
+"""A process is ready when HSM token and database answer, and again when they return."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ DEADLINE_S = 30
 
 
 class Both:
-    """A token and a database, each of which may be unavailable."""
+    """An HSM token and a database, each of which may be unavailable."""
 
     def __init__(self) -> None:
         self.token_unavailable = False
@@ -36,7 +36,7 @@ class Both:
 
     def health(self) -> None:
         if self.token_unavailable:
-            raise VaultUnavailable("the token is away")
+            raise VaultUnavailable("the HSM token is gone")
 
     async def is_durable(self) -> bool:
         await asyncio.sleep(0)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from cms.domain.control import Purpose
-from cms.domain.errors import Invalid, Unauthorized
+from cms.domain.errors import Invalid
 from cms.domain.records import Actor
+from cms.faces.request import bearer
 from cms.services.cardholder.apps import App, Apps
 from cms.services.cardholder.identity import IdentityProvider, Subject
-
-BEARER = "bearer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class HostedAuth:
         Raises:
             Unauthorized, StepUpRequired, ServiceUnavailable: as their names say.
         """
-        subject = await self.identity.subject(_bearer(request))
+        subject = await self.identity.subject(bearer(request))
         if purpose is not None:
             self.identity.require_step_up(subject)
         return subject
@@ -59,13 +58,3 @@ def wants_us(request: Request) -> bool:
     if value not in ("true", "false"):
         raise Invalid(("x-us-env", "Must be true or false"))
     return value == "true"
-
-
-def _bearer(request: Request) -> str | None:
-    values = request.headers.getlist("authorization")
-    if not values:
-        return None
-    scheme, _, token = values[0].partition(" ")
-    if len(values) != 1 or scheme.lower() != BEARER or not token.strip():
-        raise Unauthorized
-    return token.strip()

@@ -8,7 +8,7 @@ from tests.service import PUBLIC_URL
 
 
 def claims(d1_face: D1Face, **changed: object) -> dict[str, object]:
-    """Return the claims of a good token of the scene's client, with some *changed*."""
+    """Return the claims of a good access token of the bank's client, with some *changed*."""
     return {
         "iss": PUBLIC_URL,
         "aud": PUBLIC_URL,
@@ -18,7 +18,7 @@ def claims(d1_face: D1Face, **changed: object) -> dict[str, object]:
         "scope": "pin",
         "iat": int(time.time()),
         "exp": int(time.time()) + 900,
-        "jti": "a token of a test",
+        "jti": "an access token of a test",
         "cnf": {"x5t#S256": d1_face.sample_issuer.certificate.thumbprint},
         "certificate_subject": d1_face.sample_issuer.certificate.subject,
     } | changed

@@ -41,8 +41,8 @@ async def test_a_token_of_ours_is_taken(d1_face: D1Face) -> None:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer:", "bearer: "])
 async def test_the_scheme_is_taken_as_d1_may_write_it(d1_face: D1Face, scheme: str) -> None:
-    token = d1_face.bearer["Authorization"].removeprefix("Bearer ")
-    assert (await counter_with(d1_face, f"{scheme} {token}")).status_code == 200
+    bearer = d1_face.bearer["Authorization"].removeprefix("Bearer ")
+    assert (await counter_with(d1_face, f"{scheme} {bearer}")).status_code == 200
 
 
 WRONG_CLAIMS: Mapping[str, Mapping[str, object]] = {
@@ -53,9 +53,9 @@ WRONG_CLAIMS: Mapping[str, Mapping[str, object]] = {
     "expires true": {"exp": True},
     "expires null": {"exp": None},
     "expires never": {"exp": []},
-    "another issuer of tokens": {"iss": "https://pins.example"},
+    "another issuer of access tokens": {"iss": "https://pins.example"},
     "our address with a slash": {"iss": f"{PUBLIC_URL}/"},
-    "no issuer of tokens": {"iss": None},
+    "no issuer of access tokens": {"iss": None},
     "another audience": {"aud": "https://pins.example"},
     "a list as audience": {"aud": [PUBLIC_URL]},
     "an unknown issuer": {"issuerId": "nobody0001"},
@@ -72,8 +72,8 @@ WRONG_CLAIMS: Mapping[str, Mapping[str, object]] = {
 
 @pytest.mark.parametrize("name", WRONG_CLAIMS)
 async def test_a_token_of_ours_with_a_wrong_claim_is_refused(d1_face: D1Face, name: str) -> None:
-    token = await access_token(d1_face, **WRONG_CLAIMS[name])
-    assert refusal(await counter_with(d1_face, f"Bearer {token}")) == UNAUTHORIZED
+    bearer = await access_token(d1_face, **WRONG_CLAIMS[name])
+    assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
 
 
 async def test_a_token_of_another_type_is_refused(d1_face: D1Face) -> None:
@@ -81,10 +81,10 @@ async def test_a_token_of_another_type_is_refused(d1_face: D1Face) -> None:
     header = json.loads(base64url.decode(good.split(".")[0]))
     others = ({"typ": "JWT"}, {"typ": None}, {"typ": "at+JWT"}, {"crit": ["exp"]}, {"b64": False})
     for changed in others:
-        token = await resigned_by_us(d1_face, {**header, **changed})
-        assert refusal(await counter_with(d1_face, f"Bearer {token}")) == UNAUTHORIZED
-    token = await resigned_by_us(d1_face, header)
-    assert (await counter_with(d1_face, f"Bearer {token}")).status_code == 200
+        bearer = await resigned_by_us(d1_face, {**header, **changed})
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
+    bearer = await resigned_by_us(d1_face, header)
+    assert (await counter_with(d1_face, f"Bearer {bearer}")).status_code == 200
 
 
 async def resigned_by_us(d1_face: D1Face, header: Mapping[str, object]) -> str:
@@ -107,8 +107,8 @@ async def resigned_by_us(d1_face: D1Face, header: Mapping[str, object]) -> str:
 async def test_an_unsigned_token_is_refused(d1_face: D1Face, alg: str, signature: str) -> None:
     header, payload, _ = (await access_token(d1_face)).split(".")
     unsigned = base64url.encode(json.dumps(parsed(header) | {"alg": alg}).encode())
-    for token in (f"{unsigned}.{payload}.{signature}", f"{unsigned}.{payload}"):
-        assert refusal(await counter_with(d1_face, f"Bearer {token}")) == UNAUTHORIZED
+    for bearer in (f"{unsigned}.{payload}.{signature}", f"{unsigned}.{payload}"):
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
 
 
 async def test_a_token_that_was_signed_again_is_refused(d1_face: D1Face) -> None:
@@ -127,12 +127,12 @@ async def test_a_token_that_was_signed_again_is_refused(d1_face: D1Face) -> None
         encoded({name: value for name, value in parsed(header).items() if name != "kid"}),
     ]
     for head in headers:
-        token = signed(f"{head}.{payload}", key)
-        assert refusal(await counter_with(d1_face, f"Bearer {token}")) == UNAUTHORIZED
+        bearer = signed(f"{head}.{payload}", key)
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
     zero, other = base64url.encode(bytes(64)), signature[::-1]
     for wrong in (zero, other, "", signature[:-2], signature + "AA"):
-        token = f"{header}.{payload}.{wrong}"
-        assert refusal(await counter_with(d1_face, f"Bearer {token}")) == UNAUTHORIZED
+        bearer = f"{header}.{payload}.{wrong}"
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
 
 
 async def test_a_token_made_with_the_public_key_as_hmac_secret_is_refused(d1_face: D1Face) -> None:
@@ -150,15 +150,15 @@ async def test_a_token_made_with_the_public_key_as_hmac_secret_is_refused(d1_fac
     for secret in (pem, der, json.dumps(jwk).encode()):
         mac = hmac.HMAC(secret, hashes.SHA256())
         mac.update(f"{head}.{payload}".encode())
-        token = f"{head}.{payload}.{base64url.encode(mac.finalize())}"
-        assert refusal(await counter_with(d1_face, f"Bearer {token}")) == UNAUTHORIZED
+        bearer = f"{head}.{payload}.{base64url.encode(mac.finalize())}"
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
 
 
 async def test_an_altered_payload_is_refused(d1_face: D1Face) -> None:
     header, payload, signature = (await access_token(d1_face)).split(".")
     longer = encoded(parsed(payload) | {"exp": 4_000_000_000})
-    token = f"{header}.{longer}.{signature}"
-    assert refusal(await counter_with(d1_face, f"Bearer {token}")) == UNAUTHORIZED
+    bearer = f"{header}.{longer}.{signature}"
+    assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
 
 
 @pytest.mark.parametrize(
@@ -272,9 +272,9 @@ async def test_a_client_without_secret_is_named_by_its_certificate(d1_face: D1Fa
         # A bearer is never ignored: here nobody could have got one.
         own = {"sub": bare.client_id, "issuerId": bare.issuer_id}
         certain = {"cnf": {"x5t#S256": bare.certificate.thumbprint}}
-        token = await access_token(d1_face, **own, **certain)
-        for bearer in (d1_face.bearer, {"Authorization": f"Bearer {token}"}):
-            assert refusal(await caller.http.get(path, headers=bearer)) == UNAUTHORIZED
+        bearer = await access_token(d1_face, **own, **certain)
+        for headers in (d1_face.bearer, {"Authorization": f"Bearer {bearer}"}):
+            assert refusal(await caller.http.get(path, headers=headers)) == UNAUTHORIZED
         assert (await caller.ask_token()).status_code == 401
     async with d1(d1_face.application, bare, certificate("d1-another")) as caller:
         assert refusal(await caller.http.get(path)) == UNAUTHORIZED

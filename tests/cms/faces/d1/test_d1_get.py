@@ -180,7 +180,7 @@ CONFIG_FAULTS: dict[str, LiteralString] = {
 async def test_without_a_sealed_and_valid_configuration_nothing_moves(
     d1_face: D1Face, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     issuer_id = f"config{list(CONFIG_FAULTS).index(fault):04}"
     async with sample_issuer(d1_face, issuer_id) as caller:
         assert (await caller.put_pin(PIN)).status_code == 204
@@ -198,7 +198,7 @@ async def test_without_a_sealed_and_valid_configuration_nothing_moves(
 async def test_a_renewed_recipient_gets_the_pin(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     async with sample_issuer(d1_face, "renewbank1") as caller:
         assert (await caller.put_pin(PIN)).status_code == 204
         key = type(caller.sample_issuer.d1_key).generate(kty="EC", crv="P-256", kid="chosen by D1")

@@ -1,4 +1,4 @@
-"""GET and PUT pin and changeCounter, through the whole service on a real token and Postgres."""
+"""GET and PUT pin and changeCounter, through the whole service on a real HSM token and Postgres."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

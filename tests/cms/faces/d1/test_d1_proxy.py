@@ -42,7 +42,7 @@ async def call(
     *headers: tuple[bytes, bytes],
     peer: str | None = PEER,
 ) -> httpx.Response:
-    """Ask for a token from the address *peer*; None is a unix socket."""
+    """Ask for an access token from the address *peer*; None is a unix socket."""
     app = from_unix(application.listeners["d1"]) if peer is None else application.listeners["d1"]
     transport = httpx.ASGITransport(app, client=(peer or "", 1))
     basic = base64.b64encode(f"{sample_issuer.client_id}:{sample_issuer.secret}".encode())

@@ -21,6 +21,15 @@ FORM = (400, "FIELD_INVALID_FORMAT", "encryptedPinBlock")
 BLOCK = (400, "FIELD_INVALID_VALUE", "encryptedPinBlock")
 POLICY = (403, "PIN_CHANGE_FORBIDDEN", "The PIN policy does not allow this PIN")
 NOT_OFFERED = (403, "PIN_CHANGE_FORBIDDEN", "This type of PIN block is not offered")
+#: What the audit says of each.
+REASONS = {
+    BODY: "REQUEST_INVALID",
+    TYPE: "REQUEST_INVALID",
+    FORM: "REQUEST_INVALID",
+    BLOCK: "PIN_REFUSED",
+    POLICY: "PIN_CHANGE_FORBIDDEN",
+    NOT_OFFERED: "TYPE_NOT_OFFERED",
+}
 BODY_BYTES_MAX = 16 * 1024
 JWE_CHARS_MAX = 8192
 
@@ -344,7 +353,8 @@ async def refused(
     assert (name, *refusal(answer)) == (name, *expected)
     assert d1_face.stored(CARD) == before, name
     actor = d1_face.sample_issuer.client_id
-    assert d1_face.audit(answer) == [("pin.set.refused", CARD, actor, expected[1], None)], name
+    reason = REASONS[expected]
+    assert d1_face.audit(answer) == [("pin.set.refused", CARD, actor, reason, None)], name
 
 
 async def chunks(body: bytes, size: int) -> AsyncIterator[bytes]:

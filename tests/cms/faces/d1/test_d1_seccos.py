@@ -113,7 +113,7 @@ class Giro:
         ]
 
     def kinds(self, card_id: str = "card-1") -> set[str]:
-        """Name what is kept of the PIN."""
+        """Name what is stored of the PIN."""
         ((pin, *values),) = run_sql(
             self.url,
             "SELECT sealed_pin, sealed_pvv, sealed_offset_3624, sealed_prw, sealed_script"
@@ -289,24 +289,24 @@ FAILURES: Mapping[str, tuple[str, Callable[[SeccosIssuer], str]]] = {
     "PRW": ("WRONG_PIN_DATA", lambda sample_issuer: sample_issuer.wrong_prw(0)),
     "random": ("WRONG_PIN_DATA", changed(prwRandom="00000000")),
     "block behind a MAC": ("WRONG_PIN_DATA", wrong_block),
-    "no MAC": ("FIELD_INVALID_VALUE", changed(mac=None)),
-    "no PRW": ("FIELD_INVALID_VALUE", changed(prw=None)),
-    "block twice": ("FIELD_INVALID_VALUE", changed(block="0011223344556677")),
-    "counter twice": ("FIELD_INVALID_VALUE", changed(counter=0)),
-    "odd hex": ("FIELD_INVALID_VALUE", changed(mac="0" * 15)),
-    "no hex": ("FIELD_INVALID_VALUE", changed(mac="G" * 16)),
-    "long MAC": ("FIELD_INVALID_VALUE", changed(mac="0" * 18)),
-    "short PRW": ("FIELD_INVALID_VALUE", changed(prw="0" * 16)),
-    "long block": ("FIELD_INVALID_VALUE", changed(pinBlock="0" * 32)),
-    "block a number": ("FIELD_INVALID_VALUE", changed(pinBlock=1122334455667788)),
-    "key id": ("FIELD_INVALID_VALUE", changed(keyId="2026")),
-    "counter a float": ("FIELD_INVALID_VALUE", changed(pinChangeCounter=0.0)),
-    "counter a boolean": ("FIELD_INVALID_VALUE", changed(pinChangeCounter=False)),
-    "counter negative": ("FIELD_INVALID_VALUE", changed(pinChangeCounter=-1)),
-    "counter too high": ("FIELD_INVALID_VALUE", changed(pinChangeCounter=65536)),
-    "JWE": ("FIELD_INVALID_VALUE", lambda sample_issuer: spoilt(sample_issuer.seccos(PIN, 0))),
+    "no MAC": ("PIN_REFUSED", changed(mac=None)),
+    "no PRW": ("PIN_REFUSED", changed(prw=None)),
+    "block twice": ("PIN_REFUSED", changed(block="0011223344556677")),
+    "counter twice": ("PIN_REFUSED", changed(counter=0)),
+    "odd hex": ("PIN_REFUSED", changed(mac="0" * 15)),
+    "no hex": ("PIN_REFUSED", changed(mac="G" * 16)),
+    "long MAC": ("PIN_REFUSED", changed(mac="0" * 18)),
+    "short PRW": ("PIN_REFUSED", changed(prw="0" * 16)),
+    "long block": ("PIN_REFUSED", changed(pinBlock="0" * 32)),
+    "block a number": ("PIN_REFUSED", changed(pinBlock=1122334455667788)),
+    "key id": ("PIN_REFUSED", changed(keyId="2026")),
+    "counter a float": ("PIN_REFUSED", changed(pinChangeCounter=0.0)),
+    "counter a boolean": ("PIN_REFUSED", changed(pinChangeCounter=False)),
+    "counter negative": ("PIN_REFUSED", changed(pinChangeCounter=-1)),
+    "counter too high": ("PIN_REFUSED", changed(pinChangeCounter=65536)),
+    "JWE": ("PIN_REFUSED", lambda sample_issuer: spoilt(sample_issuer.seccos(PIN, 0))),
     "ISO-0": (
-        "FIELD_INVALID_VALUE",
+        "PIN_REFUSED",
         lambda sample_issuer: sample_issuer.sample_issuer.pin_jwe(PIN),
     ),
 }
@@ -364,13 +364,13 @@ async def test_an_issuer_without_a_profile_takes_no_seccos(stage: Stage) -> None
 # Guesses count against the card
 
 
-async def test_after_5_rate_limiter_the_right_pin_is_refused_unseen_and_all_else_goes_on(
+async def test_after_5_guesses_the_right_pin_is_refused_unseen_and_all_else_goes_on(
     giro: Giro,
 ) -> None:
     assert (await giro.put_iso0()).status_code == 204
     for _ in range(4):
         assert refusal(await giro.put(giro.seccos_issuer.wrong_prw(1))) == REFUSED
-    assert (await giro.put_seccos(1)).status_code == 204  # 4 are not too many, and are kept
+    assert (await giro.put_seccos(1)).status_code == 204  # 4 are not too many, and stay counted
     assert refusal(await giro.put(giro.seccos_issuer.wrong_prw(2))) == REFUSED
     asked, right = giro.vault.asked, giro.seccos_issuer.seccos(PIN, 2)
     answer = await giro.put(right)
@@ -412,7 +412,7 @@ async def test_that_a_card_is_refused_is_logged_once(
     ]
 
 
-async def test_of_20_rate_limiter_at_once_5_reach_the_vault(giro: Giro) -> None:
+async def test_of_20_guesses_at_once_5_reach_the_vault(giro: Giro) -> None:
     jwes = [giro.seccos_issuer.wrong_prw(0) for _ in range(20)]
     asked = giro.vault.asked
     answers = await asyncio.gather(*map(giro.put, jwes))
@@ -447,7 +447,7 @@ async def test_the_60th_that_is_not_genuine_within_a_minute_stops_seccos_of_the_
             answer = await giro.put_seccos(0, card_id)
             assert refusal(answer)[:2] == (429, "TOO_MANY_REQUESTS")
             assert answer.headers["retry-after"] == "60"
-            assert giro.reason(answer) == "TOO_MANY_REQUESTS"
+            assert giro.reason(answer) == "TOO_MANY_FAILURES"
     assert giro.vault.asked == asked
     assert [(r.levelname, r.getMessage(), r.__dict__["client_id"]) for r in caplog.records] == [
         ("ERROR", "alarm.seccos_client", giro.seccos_issuer.sample_issuer.client_id)
@@ -463,7 +463,7 @@ async def test_the_60th_that_is_not_genuine_within_a_minute_stops_seccos_of_the_
 # Verification values
 
 
-async def test_every_value_that_is_asked_for_is_kept_whatever_form_the_pin_came_in(
+async def test_every_value_that_is_asked_for_is_stored_whatever_form_the_pin_came_in(
     stage: Stage,
 ) -> None:
     giro = await stage.open(ISSUERS_OWN_PRW, {**PVV_AND_OFFSET, "prw": True})
@@ -476,7 +476,7 @@ async def test_every_value_that_is_asked_for_is_kept_whatever_form_the_pin_came_
 async def test_a_value_that_is_no_longer_asked_for_is_cleared_by_the_next_change(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     giro = await stage.open({}, PVV_AND_OFFSET)
     assert (await giro.put_iso0()).status_code == 204
     assert giro.kinds() == {"pin", "pvv", "offset-3624"}

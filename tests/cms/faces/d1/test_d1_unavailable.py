@@ -1,4 +1,4 @@
-"""Token or database away: 503 with Retry-After and nothing changed; never another refusal."""
+"""HSM token or database unavailable: 503 with Retry-After, nothing changed, no other refusal."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def database_is_unavailable(monkeypatch: pytest.MonkeyPatch, error: Exception) -
     def connection(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     monkeypatch.setattr(AsyncConnectionPool, "connection", connection)
 
 
@@ -107,6 +107,6 @@ async def test_a_bug_in_a_statement_is_an_internal_error(
 ) -> None:
     with monkeypatch.context() as patch:
         database_is_unavailable(patch, psycopg.errors.UndefinedTable("relation 4539578763621486"))
-        patch.setattr(directory, "FRESH_SECONDS", 5.0)
+        patch.setattr(directory, "TTL_SECONDS", 5.0)
         answer = await d1_face.send("GET", d1_face.d1.path("active"))
     assert refusal(answer) == (500, "INTERNAL_ERROR", "Internal error")

@@ -89,9 +89,11 @@ async def test_the_answer_has_the_members_as_published(d1_face: D1Face) -> None:
     assert int(before) + 900 <= expires_at.timestamp() <= time.time() + 900
 
 
-async def test_the_token_names_issuer_client_and_certificate_and_expires(d1_face: D1Face) -> None:
-    token = (await ask(d1_face.d1)).json()["access_token"]
-    header, claims = (json.loads(base64url.decode(part)) for part in token.split(".")[:2])
+async def test_the_access_token_names_issuer_client_and_certificate_and_expires(
+    d1_face: D1Face,
+) -> None:
+    parts = (await ask(d1_face.d1)).json()["access_token"].split(".")
+    header, claims = (json.loads(base64url.decode(part)) for part in parts[:2])
     assert header.keys() == {"alg", "kid", "typ"}
     assert (header["alg"], header["typ"]) == ("ES256", "at+jwt")
     assert claims["exp"] - claims["iat"] == 900
@@ -103,14 +105,14 @@ async def test_the_token_names_issuer_client_and_certificate_and_expires(d1_face
     assert claims["cnf"] == {"x5t#S256": d1_face.sample_issuer.certificate.thumbprint}
 
 
-async def test_no_two_tokens_are_the_same(d1_face: D1Face) -> None:
-    tokens = {(await ask(d1_face.d1)).json()["access_token"] for _ in range(3)}
-    assert len(tokens) == 3
+async def test_no_two_access_tokens_are_the_same(d1_face: D1Face) -> None:
+    access_tokens = {(await ask(d1_face.d1)).json()["access_token"] for _ in range(3)}
+    assert len(access_tokens) == 3
 
 
 async def test_the_profile_chooses_number_life_and_members(d1_face: D1Face) -> None:
-    token = {"ttl_seconds": 60, "expires_in_as_string": False, "emit_expires_at": False}
-    async with sample_issuer(d1_face, "numberbank", wire={"token": token}) as caller:
+    profile = {"ttl_seconds": 60, "expires_in_as_string": False, "emit_expires_at": False}
+    async with sample_issuer(d1_face, "numberbank", wire={"token": profile}) as caller:
         body = (await ask(caller)).json()
     assert body.keys() == {"access_token", "token_type", "expires_in", "scope"}
     assert body["expires_in"] == 60
@@ -303,7 +305,7 @@ async def test_a_client_may_be_registered_by_an_alternative_name(
 async def test_a_disabled_client_and_a_suspended_issuer_are_refused_at_once_when_read_again(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     async with sample_issuer(d1_face, "statesbank") as caller:
         bearer = await caller.bearer()
         path = caller.path("card-1", "/pin/changeCounter")
@@ -371,7 +373,7 @@ async def test_an_unknown_client_costs_the_same_verification(
 async def test_a_changed_secret_is_asked_again(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     async with sample_issuer(d1_face, "changedbk1") as caller:
         assert (await ask(caller)).status_code == 200
         change_secret(d1_face, "changedbk1", "another")

@@ -58,7 +58,7 @@ class PinService:
     async def over(
         cls, sample_issuer: SampleIssuer, url: str, vault: Vault
     ) -> AsyncIterator["PinService"]:
-        """Open the desk of a bank that is there."""
+        """Open the use cases of a bank that is there."""
         store = Store.connect(url)
         await store.open()
         issuer = await Directory(store).issuer(sample_issuer.issuer_id)
@@ -71,7 +71,7 @@ class PinService:
             await store.close()
 
     def through(self, store: Store) -> "PinService":
-        """Return the same desk over another store."""
+        """Return the same use cases over another store."""
         return replace(self, store=store)
 
     @property
@@ -97,9 +97,9 @@ class PinService:
         return self.decrypt(answer, card_id)
 
     def decrypt(self, answer: str, card_id: str = "card-1") -> str:
-        token = JWE(algs=["ECDH-ES", "A256GCM"])
-        token.deserialize(answer, self.sample_issuer.d1_key)
-        return iso0_pin(json.loads(token.payload)["pinBlock"], self.sample_issuer.pans[card_id])
+        encrypted = JWE(algs=["ECDH-ES", "A256GCM"])
+        encrypted.deserialize(answer, self.sample_issuer.d1_key)
+        return iso0_pin(json.loads(encrypted.payload)["pinBlock"], self.sample_issuer.pans[card_id])
 
     async def counter(self, card_id: str = "card-1") -> int:
         return await self.pins.change_counter(self.sample_issuer.card(card_id))

@@ -1,4 +1,4 @@
-"""What is remembered of a caller, and what an absent token means for it."""
+"""What is remembered of a caller, and what an absent HSM token means for it."""
 
 from unittest.mock import create_autospec
 
@@ -32,7 +32,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def granting(pin_service: PinService, clock: Clock) -> Access:
+def access(pin_service: PinService, clock: Clock) -> Access:
     return Access(Directory(pin_service.store), pin_service.worker_thread, URL, clock)
 
 
@@ -40,52 +40,48 @@ def presented(pin_service: PinService) -> ClientCertificate:
     return read_certificate(pin_service.sample_issuer.certificate.der)
 
 
-def without_token(pin_service: PinService) -> Access:
+def without_hsm_token(pin_service: PinService) -> Access:
     unavailable = create_autospec(Vault, instance=True)
-    error = VaultUnavailable("the token is away")
+    error = VaultUnavailable("the HSM token is gone")
     unavailable.sign_access_token.side_effect = unavailable.public_jwks.side_effect = error
     return Access(Directory(pin_service.store), worker_thread_over(unavailable), URL)
 
 
-async def test_a_token_names_its_caller_until_it_expires(
-    pin_service: PinService, granting: Access, clock: Clock
+async def test_an_access_token_names_its_caller_until_it_expires(
+    pin_service: PinService, access: Access, clock: Clock
 ) -> None:
-    issued = await granting.issue(
-        pin_service.sample_issuer.client_id, SECRET, presented(pin_service)
-    )
+    issued = await access.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
     assert issued.expires_at == clock.now + 900
     for age in (0, 899):
         clock.now = issued.expires_at - 900 + age
-        caller = await granting.caller(issued.access_token, presented(pin_service), "anything01")
+        caller = await access.caller(issued.access_token, presented(pin_service), "anything01")
         assert caller.client_id == pin_service.sample_issuer.client_id
         assert caller.issuer.issuer_id == pin_service.sample_issuer.issuer_id
     clock.now = issued.expires_at
     with pytest.raises(Unauthorized):
-        await granting.caller(issued.access_token, presented(pin_service), "anything01")
+        await access.caller(issued.access_token, presented(pin_service), "anything01")
 
 
 async def test_a_token_is_good_in_every_process_of_the_service_and_in_no_other(
-    pin_service: PinService, granting: Access, clock: Clock
+    pin_service: PinService, access: Access, clock: Clock
 ) -> None:
-    issued = await granting.issue(
-        pin_service.sample_issuer.client_id, SECRET, presented(pin_service)
-    )
-    token, certificate = issued.access_token, presented(pin_service)
+    issued = await access.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
+    access_token, certificate = issued.access_token, presented(pin_service)
     sister = Access(Directory(pin_service.store), pin_service.worker_thread, URL, clock)
     assert (
-        await sister.caller(token, certificate, "x")
+        await sister.caller(access_token, certificate, "x")
     ).client_id == pin_service.sample_issuer.client_id
     stranger = Access(
         Directory(pin_service.store), pin_service.worker_thread, "https://other.test", clock
     )
     with pytest.raises(Unauthorized):
-        await stranger.caller(token, certificate, "x")
+        await stranger.caller(access_token, certificate, "x")
 
 
-async def test_without_the_token_nobody_new_is_let_in_or_turned_away(
+async def test_without_the_hsm_token_nobody_new_is_let_in_or_turned_away(
     pin_service: PinService,
 ) -> None:
-    locked = without_token(pin_service)
+    locked = without_hsm_token(pin_service)
     with pytest.raises(ServiceUnavailable):
         await locked.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
     with pytest.raises(ServiceUnavailable):
@@ -95,12 +91,10 @@ async def test_without_the_token_nobody_new_is_let_in_or_turned_away(
 
 
 async def test_a_bearer_that_was_verified_needs_no_vault(
-    pin_service: PinService, granting: Access
+    pin_service: PinService, access: Access
 ) -> None:
-    issued = await granting.issue(
-        pin_service.sample_issuer.client_id, SECRET, presented(pin_service)
-    )
-    await granting.caller(issued.access_token, presented(pin_service), "x")
-    granting._worker_thread = without_token(pin_service)._worker_thread
-    caller = await granting.caller(issued.access_token, presented(pin_service), "x")
+    issued = await access.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
+    await access.caller(issued.access_token, presented(pin_service), "x")
+    access._worker_thread = without_hsm_token(pin_service)._worker_thread
+    caller = await access.caller(issued.access_token, presented(pin_service), "x")
     assert caller.client_id == pin_service.sample_issuer.client_id

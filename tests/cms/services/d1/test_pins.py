@@ -6,6 +6,7 @@ from unittest.mock import create_autospec
 
 import pytest
 
+import hsm.errors
 from cms.domain.errors import (
     BadRequest,
     CardForbids,
@@ -23,55 +24,39 @@ from cms.domain.errors import (
 from cms.services.d1 import pins
 from cms.services.d1.pins import Pins
 from cms.services.vault import SealAlarm
-from hsm import errors as hsm_errors
-from hsm.errors import (
-    ConfigRefused,
-    HsmError,
-    KeyMissing,
-    LoginRefused,
-    NotGenuine,
-    PinRejected,
-    SealBroken,
-    VaultUnavailable,
-    WeakPinRefused,
-    WrongPinData,
-)
-from hsm.errors import CounterExhausted as VaultCounterExhausted
-from hsm.errors import TypeNotOffered as VaultTypeNotOffered
-from hsm.errors import ValueNotPossible as VaultValueNotPossible
 from hsm.vault import Vault
 from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope, worker_thread_over
 from tests.issuer_records import PAN, add_card, run_sql
 
 pytestmark = pytest.mark.anyio
 
-MEANINGS: Mapping[type[HsmError], type[Exception]] = {
-    PinRejected: PinRefused,
-    NotGenuine: PinRefused,
-    WrongPinData: PinRefused,
-    WeakPinRefused: PinForbidden,
-    VaultTypeNotOffered: TypeNotOffered,
-    VaultValueNotPossible: ValueNotPossible,
-    VaultCounterExhausted: CounterExhausted,
-    SealBroken: SealAlarm,
-    ConfigRefused: ServiceUnavailable,
-    VaultUnavailable: ServiceUnavailable,
-    LoginRefused: ServiceUnavailable,
-    KeyMissing: ServiceUnavailable,
+MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
+    hsm.errors.PinRejected: PinRefused,
+    hsm.errors.NotGenuine: PinRefused,
+    hsm.errors.WrongPinData: PinRefused,
+    hsm.errors.WeakPinRefused: PinForbidden,
+    hsm.errors.TypeNotOffered: TypeNotOffered,
+    hsm.errors.ValueNotPossible: ValueNotPossible,
+    hsm.errors.CounterExhausted: CounterExhausted,
+    hsm.errors.SealBroken: SealAlarm,
+    hsm.errors.ConfigRefused: ServiceUnavailable,
+    hsm.errors.VaultUnavailable: ServiceUnavailable,
+    hsm.errors.LoginRefused: ServiceUnavailable,
+    hsm.errors.KeyMissing: ServiceUnavailable,
 }
 #: Errors of verbs that handle no PIN, and of one that no face calls yet.
 ELSEWHERE = {
-    hsm_errors.TextNotOffered,
-    hsm_errors.PageKeyRejected,
-    hsm_errors.PanRejected,
-    hsm_errors.LuhnInvalid,
-    hsm_errors.CardIdHoldsPan,
-    hsm_errors.CeremonyError,
+    hsm.errors.TextNotOffered,
+    hsm.errors.PageKeyRejected,
+    hsm.errors.PanRejected,
+    hsm.errors.LuhnInvalid,
+    hsm.errors.CardIdHoldsPan,
+    hsm.errors.CeremonyError,
 }
 
 
-def with_vault(pin_service: PinService, error: HsmError) -> Pins:
-    """Put the desk before a vault that fails in one way."""
+def with_vault(pin_service: PinService, error: hsm.errors.HsmError) -> Pins:
+    """Return the use cases over a vault that fails in one way."""
     failing = create_autospec(Vault, instance=True)
     failing.set_pin_from_jwe.side_effect = failing.export_jwe.side_effect = error
     return Pins(pin_service.store, worker_thread_over(failing))
@@ -112,15 +97,17 @@ async def test_one_envelope_is_a_change_of_each_card_it_fits(
 async def test_every_error_of_the_vault_has_a_meaning_here() -> None:
     tree = {
         error
-        for error in vars(hsm_errors).values()
-        if isinstance(error, type) and issubclass(error, HsmError) and error is not HsmError
+        for error in vars(hsm.errors).values()
+        if isinstance(error, type)
+        and issubclass(error, hsm.errors.HsmError)
+        and error is not hsm.errors.HsmError
     }
     assert set(MEANINGS) == tree - ELSEWHERE
 
 
 @pytest.mark.parametrize("error", MEANINGS, ids=lambda error: error.__name__)
 async def test_a_failing_vault_stores_nothing_and_its_error_becomes_ours(
-    pin_service: PinService, error: type[HsmError]
+    pin_service: PinService, error: type[hsm.errors.HsmError]
 ) -> None:
     await pin_service.put(pin_service.sample_issuer.pin_jwe("4071"))
     before = pin_service.rows()
@@ -146,7 +133,10 @@ async def test_why_the_vault_could_not_work_is_logged(
         pin_service.sample_issuer.card(),
         envelope(pin_service.sample_issuer.pin_jwe("9382")),
     )
-    for error in (ConfigRefused("a configuration is missing"), VaultUnavailable("away")):
+    for error in (
+        hsm.errors.ConfigRefused("a configuration is missing"),
+        hsm.errors.VaultUnavailable("away"),
+    ):
         with caplog.at_level(logging.WARNING, pins.__name__), pytest.raises(ServiceUnavailable):
             await with_vault(pin_service, error).set_pin(pin_service.issuer, card, new, ACTOR)
     assert [(r.getMessage(), r.__dict__["reason"]) for r in caplog.records] == [
@@ -247,7 +237,7 @@ async def test_a_bit_that_changed_in_the_database_is_an_alarm(
             f"UPDATE cards SET {column} = %s WHERE card_id = 'card-1'",
             bytes(changed),
         )
-        # A flipped digit of the key's generation names a key that the token lacks.
+        # A flipped digit of the key's generation names a key that the HSM token lacks.
         with pytest.raises((SealAlarm, ServiceUnavailable)):
             await pin_service.pin()
 

@@ -253,7 +253,7 @@ from cms.services.directory import Directory
 from cms.services.d1.pins import Pins
 from hsm.local import open_vault
 from hsm.port import CardRef
-from tests.cms.services.d1.pin_service import ACTOR, envelope, lane_over
+from tests.cms.services.d1.pin_service import ACTOR, envelope, worker_thread_over
 
 class Killed(Store):
     async def change_pin(self, card, read, change, *rest):
@@ -264,7 +264,7 @@ async def main(url, issuer_id, jwe):
     store = Killed.connect(url)
     await store.open()
     issuer = await Directory(store).issuer(issuer_id)
-    pins = Pins(store, lane_over(open_vault()))
+    pins = Pins(store, worker_thread_over(open_vault()))
     await pins.set_pin(issuer, CardRef(issuer_id, "card-1"), envelope(jwe), ACTOR)
 
 asyncio.run(main(*sys.argv[1:]))

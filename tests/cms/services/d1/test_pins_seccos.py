@@ -38,7 +38,7 @@ CLIENTS: LiteralString = "UPDATE clients SET seccos_failed_at = array_fill(now()
 
 @dataclass(frozen=True)
 class Giro:
-    """The desk of an issuer whose cards take SECCOS."""
+    """The PIN use cases of an issuer whose cards take SECCOS."""
 
     pin_service: PinService
     vault: Watched
@@ -138,12 +138,12 @@ async def test_a_card_that_is_refused_while_the_vault_works_keeps_its_pin(giro: 
     assert await giro.pin_service.counter() == 0
 
 
-async def test_rate_limiter_through_two_processes_are_at_most_one_more(giro: Giro) -> None:
+async def test_guesses_through_two_processes_are_at_most_one_more(giro: Giro) -> None:
     processes = [giro.pin_service.pins, giro.pin_service.pins]
-    rate_limiter = [
+    guesses = [
         giro.put(giro.seccos_issuer.wrong_prw(0), pins) for _ in range(10) for pins in processes
     ]
-    outcomes = await asyncio.gather(*rate_limiter, return_exceptions=True)
+    outcomes = await asyncio.gather(*guesses, return_exceptions=True)
     assert all(isinstance(outcome, PinRefused) for outcome in outcomes)
     assert 5 <= giro.vault.asked <= 6
 

@@ -104,7 +104,7 @@ async def test_who_is_not_a_server_of_an_issuer_is_unauthorized(
 async def test_a_server_that_was_disabled_is_unauthorized(
     pincontrol_face: PinControlFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     _, plastic_id = await pincontrol_face.plastic()
     await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
     state = "UPDATE clients SET state = %s WHERE client_id = %s"

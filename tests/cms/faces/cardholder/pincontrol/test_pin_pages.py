@@ -238,7 +238,7 @@ async def test_without_a_key_that_is_known_there_is_no_frame(
 async def test_the_frame_of_a_disabled_server_is_ended(
     pincontrol_face: PinControlFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     card_id, plastic_id = await pincontrol_face.plastic()
     view = await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
     set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN", OTHER_USER)
@@ -258,7 +258,7 @@ async def test_the_frame_of_a_disabled_server_is_ended(
 async def test_what_a_server_registered_shows_in_its_page(
     pincontrol_face: PinControlFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     _, plastic_id = await pincontrol_face.plastic()
     plain = (
         await pincontrol_face.webview(await pincontrol_face.control_id(plastic_id, user=OTHER_USER))

@@ -1,0 +1,48 @@
+"""The client certificate of a request: from our own TLS, or from a proxy that may vouch for it."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import Scope
+
+from cms.domain.errors import Unauthorized
+from cms.services.d1.access import ClientCertificate, read_certificate
+from cms.settings import Settings
+
+CLIENT_CERT_HEADER: Final = b"client-cert"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReader:
+    """Finds the client certificate of a request where mutual TLS ends."""
+
+    settings: Settings
+
+    def read(self, scope: Scope) -> ClientCertificate:
+        """Return the verified certificate of the caller.
+
+        Raises:
+            Unauthorized: there is none, or it came from somebody who may not vouch for it.
+        """
+        if self.settings.d1_mtls_ends == "proxy":
+            return read_certificate(self._forwarded(scope))
+        der = scope.get("extensions", {}).get("tls", {}).get("client_certificate_der")
+        if der is None:
+            raise Unauthorized
+        return read_certificate(der)
+
+    def _forwarded(self, scope: Scope) -> bytes:
+        peer = scope["client"][0] if scope.get("client") else "unix"
+        values = [value for name, value in scope["headers"] if name == CLIENT_CERT_HEADER]
+        if peer not in self.settings.d1_proxy_peers or len(values) != 1:
+            raise Unauthorized
+        value: bytes = values[0]
+        # RFC 9440, 2.2: a byte sequence of RFC 8941, DER in base64 between colons.
+        if len(value) < 2 or value[:1] != b":" or value[-1:] != b":":  # noqa: PLR2004 - two colons
+            raise Unauthorized
+        try:
+            return base64.b64decode(value[1:-1], validate=True)
+        except binascii.Error:
+            raise Unauthorized from None

@@ -1,0 +1,43 @@
+"""A client's call on a card: it may name cards of its own issuer, and its refusal is audited."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cms.domain.cards import Verb
+from cms.domain.errors import DomainError, ServiceUnavailable
+from cms.domain.records import Actor
+from cms.services.audit import Audit
+from cms.services.d1.access import Caller
+from hsm.port import CardRef
+
+
+class CardCalls:
+    """Begins calls on cards."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    @asynccontextmanager
+    async def audited(
+        self, verb: Verb, caller: Caller, issuer_id: str, card_id: str, actor: Actor
+    ) -> AsyncIterator[CardRef]:
+        """Name the card, and audit the refusal of it or of what the block does.
+
+        The audit names the card only where it is of the caller's issuer: another may have one of
+        the same id. That the service is unavailable is no refusal.
+
+        Raises:
+            IssuerNotFound: *issuer_id* is another issuer's, or nobody's.
+            BadRequest: *card_id* is not as published.
+            ServiceUnavailable: there is a refusal, and the database is unavailable.
+        """
+        card: CardRef | None = None
+        try:
+            card = caller.card(issuer_id, card_id)
+            yield card
+        except ServiceUnavailable:
+            raise
+        except DomainError as error:
+            own_card_id = None if card is None else card.card_id
+            await self._audit.refused(caller.issuer.issuer_id, own_card_id, verb, error, actor)
+            raise
