@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from jwcrypto.jwk import JWK
 from jwcrypto.jws import JWS
 
-from cms.sandbox.partners.d1_client import decrypt, iso0_pin
+from cms.sandbox.partners.jwe import decrypt
+from cms.sandbox.partners.pin_blocks import iso0_pin
 from crypto.jose import base64url
 from hsm.errors import (
     CardIdHoldsPan,
