@@ -15,6 +15,7 @@ COPY pyproject.toml ./
 COPY migrations migrations
 COPY crypto crypto
 COPY hsm hsm
+# Without cms/sandbox: .dockerignore keeps that out.
 COPY cms cms
 
 RUN useradd --system --no-create-home pins && install -d -o pins -m 0700 /token

@@ -21,7 +21,7 @@ help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.installed softhsm  ## Set up and run the whole service on this machine (ARGS=--once ends after the transcript)
-	@$(RUN)/python -m cms demo $(ARGS)
+	@$(RUN)/python -m cms.sandbox demo $(ARGS)
 
 # Two at a time: many wait for a service, a database or a browser. A file's share what it sets up.
 test: $(VENV)/.installed packages  ## Run every test

@@ -33,7 +33,9 @@ from cms.sandbox.machine import pki
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners import d1_seccos, identity_provider
-from cms.sandbox.partners.d1_client import D1Config, encrypt, iso0_block
+from cms.sandbox.partners.d1 import D1Config
+from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.credentials import HASHER
 from crypto.jose import jwe
 from crypto.jose.jwk import parse_public

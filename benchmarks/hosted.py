@@ -58,7 +58,7 @@ from cms.domain.cards import Verb
 from cms.domain.control import EndReason
 from cms.persistence import admin
 from cms.persistence.statements.control_token import ISSUED
-from cms.sandbox.partners.d1_client import D1Config
+from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
 from crypto.jose import base64url
 from crypto.pin_image import ImageStyle

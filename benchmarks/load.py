@@ -21,7 +21,7 @@ from typing import Any, Final
 import uvloop
 
 from benchmarks.deployment import CARDS, ISSUER, pin_jwe, seccos_jwe
-from cms.sandbox.partners.d1_client import D1Config
+from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.d1_seccos import Keys
 
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)

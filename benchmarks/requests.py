@@ -45,7 +45,7 @@ from benchmarks.deployment import (
 from benchmarks.load import Crew, Outcome, Plan, Target, answer_jobs
 from benchmarks.measure import capacity, heading, machine, percentile, print_parts
 from cms.persistence import admin, tables
-from cms.sandbox.partners.d1_client import D1Client
+from cms.sandbox.partners.d1 import D1Client
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import PinBlockType
 
@@ -165,7 +165,7 @@ def main() -> int:
             running(("-m", "benchmarks.floors", str(ports[2])), directory / "floor.log"),
         ):
             with D1Client(issuer.d1) as client:
-                target = Target(issuer.d1, client.new_token(), issuer.seccos_keys)
+                target = Target(issuer.d1, client.new_access_token(), issuer.seccos_keys)
             crew = Crew(PROCESSES, _work, target, issuer, copy_url)
             bench = Bench(crew, ports[0], ports[2])
             bench.give_every_card_a_pin()

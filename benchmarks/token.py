@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from benchmarks.deployment import PAN, Issuer, make_issuer, open_hsm_token
 from benchmarks.floors import CountingHsmToken, counted_vault, set_one_pin
 from benchmarks.measure import ROUNDS, heading, interleaved, machine, rate
-from cms.sandbox.partners.d1_client import encrypt
+from cms.sandbox.partners.jwe import encrypt
 from crypto.jose import jwe
 from hsm.pkcs11.keys import KeyRole
 from hsm.pkcs11.token import Pkcs11Token

@@ -2,8 +2,8 @@
 
 The commands are ``ceremony|import-components|import-block|list|check|jwks|config``.
 
-The token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; with none of them
-set, by ``var/demo.env``, which the demo writes. Exit code 0 is success, 2 a refusal.
+The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``. Exit code 0 is
+success, 2 a refusal.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from crypto.secret import Secret
-from hsm import demo_env
 from hsm.config.json_file import from_json, to_json
 from hsm.errors import CeremonyError, ConfigRefused, HsmError
 from hsm.local import open_vault, vault_over
@@ -32,13 +31,12 @@ OK, REFUSED = 0, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = _parser().parse_args(argv)
-    demo_env.load("HSM_")
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
     except ValidationError as error:
         names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
-        print("set " + ", ".join(names) + ", or run the demo first", file=sys.stderr)
+        print("set " + ", ".join(names), file=sys.stderr)
     except HsmError as error:
         print(str(error) or type(error).__doc__, file=sys.stderr)
     return REFUSED

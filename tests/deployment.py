@@ -28,7 +28,7 @@ from cms.persistence.migrate import upgrade
 from cms.sandbox.machine import pki
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import CONFIGURATION, SoftHsm
-from cms.sandbox.partners.d1_client import D1Client, D1Config
+from cms.sandbox.partners.d1 import D1Client, D1Config
 from hsm.vault import Vault
 from tests.issuer_records import SampleIssuer, open_issuer, secret_hash
 

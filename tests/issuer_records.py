@@ -16,7 +16,8 @@ from jwcrypto.jwk import JWK
 
 from cms.domain.cards import CardState
 from cms.persistence import admin
-from cms.sandbox.partners.d1_client import encrypt, iso0_block
+from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.credentials import HASHER
 from crypto.jose import base64url
 from hsm.config.body import canonical_body

@@ -9,8 +9,8 @@ from typing import Final
 from jwcrypto.jwk import JWK
 
 from cms.persistence import admin
-from cms.sandbox.partners.d1_client import encrypt
 from cms.sandbox.partners.d1_seccos import MEMBERS, Card, Keys, Seccos
+from cms.sandbox.partners.jwe import encrypt
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole

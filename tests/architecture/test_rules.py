@@ -1,6 +1,7 @@
 """Rules of the code that an import linter cannot see."""
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import packages_distributions
@@ -32,12 +33,18 @@ def imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
-        return [node.module or ""]
+        module = node.module or ""
+        return [module, *(f"{module}.{alias.name}" for alias in node.names)]
     return []
 
 
 def reveals(tree: ast.Module) -> bool:
     return any(isinstance(node, ast.Attribute) and node.attr == "reveal" for node in ast.walk(tree))
+
+
+def names_var(tree: ast.Module) -> bool:
+    strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return any(isinstance(text, str) and re.search(r"\bvar(/|$)", text) for text in strings)
 
 
 def f_string_raises(tree: ast.Module) -> list[int]:
@@ -72,6 +79,29 @@ def test_sql_is_written_in_persistence_only() -> None:
     assert {path for path in modules if not path.startswith("cms/persistence/")} == {
         "cms/sandbox/machine/postgres.py"
     }
+
+
+@pytest.mark.parametrize("name", ["cms.sandbox", "jwcrypto", "psec"])
+def test_the_product_imports_neither_the_sandbox_nor_what_only_that_needs(name: str) -> None:
+    found = importers(name, *PACKAGES, "migrations")
+    assert {path for path in found if path.startswith("cms/sandbox/")} == found != set()
+
+
+def test_the_product_does_not_know_where_the_demo_keeps_its_files() -> None:
+    paths = {path for path, tree in sources(*PACKAGES, "migrations") if names_var(tree)}
+    assert {path for path in paths if path.startswith("cms/sandbox/")} == paths != set()
+
+
+def test_a_partner_imports_nothing_of_ours_but_other_partners() -> None:
+    ours = {
+        (path, name)
+        for path, tree in sources("cms/sandbox/partners")
+        for node in ast.walk(tree)
+        for name in imported(node)
+        if name.partition(".")[0] in {*PACKAGES, "", "benchmarks", "migrations", "tests"}
+    }
+    assert ours != set()
+    assert {each for each in ours if not each[1].startswith("cms.sandbox.partners")} == set()
 
 
 def test_a_clear_value_is_revealed_only_in_crypto_and_in_the_vault() -> None:

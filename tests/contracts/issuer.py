@@ -8,7 +8,8 @@ from typing import Any
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.partners.d1_client import decrypt, iso0_pin
+from cms.sandbox.partners.jwe import decrypt
+from cms.sandbox.partners.pin_blocks import iso0_pin
 from hsm.port import (
     CardFacts,
     CardRef,

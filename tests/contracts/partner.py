@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.partners.d1_client import decrypt
+from cms.sandbox.partners.jwe import decrypt
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
 from hsm.errors import PinRejected

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from cms.sandbox.partners.d1_client import decrypt, iso0_pin
+from cms.sandbox.partners.jwe import decrypt
+from cms.sandbox.partners.pin_blocks import iso0_pin
 from crypto.jose import base64url
 from hsm.errors import PinRejected, TypeNotOffered, WeakPinRefused
 from hsm.port import ConfigKind, PinBlockType, SealedPan, SealedPin

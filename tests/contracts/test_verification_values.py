@@ -9,7 +9,7 @@ import psec
 import pytest
 from hypothesis import given, strategies
 
-from cms.sandbox.partners.d1_client import decrypt
+from cms.sandbox.partners.jwe import decrypt
 from hsm.errors import ConfigRefused, CounterExhausted, KeyMissing, SealBroken, ValueNotPossible
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import (

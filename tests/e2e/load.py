@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import httpx
 import psycopg
 
-from cms.sandbox.partners.d1_client import D1Client, D1Error
+from cms.sandbox.partners.d1 import D1Client, D1Error
 from crypto.jose import jwe
 from tests.deployment import Enrolled, wait_for
 from tests.issuer_records import SampleIssuer
@@ -134,10 +134,10 @@ class Load:
         chance = random.Random(self._seed * 100 + number)
         seen = dict.fromkeys(self.sent, 0)
         with self._enrolled.client() as client:
-            bearer = client.token(), client._token_until_s
+            bearer = client.access_token(), client._access_token_until_s
         while not self._over.is_set():
             with self._enrolled.client() as client:
-                client._token, client._token_until_s = bearer
+                client._access_token, client._access_token_until_s = bearer
                 for _ in range(CALLS_A_CONNECTION):
                     card = chance.choice(list(self.sent))
                     if chance.random() < 0.2:

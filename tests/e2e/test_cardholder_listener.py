@@ -17,8 +17,8 @@ from cms.persistence import admin
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners import identity_provider
-from cms.sandbox.partners.d1_client import encrypt
 from cms.sandbox.partners.identity_provider import IdentityProvider
+from cms.sandbox.partners.jwe import encrypt
 from crypto.jose import base64url
 from hsm.vault import Vault
 from tests.deployment import (

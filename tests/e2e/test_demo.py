@@ -37,7 +37,7 @@ from tests.deployment import ROOT, family, runs, stop, wait_for, without_setting
 PARTS = ("cms", "crypto", "hsm", "migrations")
 ROW = re.compile(r"  (\S.{35})(\d{3}) +\d+\.\d   (.+)")
 TRANSCRIPT = [
-    ("POST token", "200", "a bearer for the issuer"),
+    ("POST oauth2/token", "200", "an access token for the issuer"),
     ("POST activate", "204", "the card is active"),
     ("GET changeCounter", "200", "0"),
     ("PUT pin", "204", "a PIN is set"),
@@ -58,27 +58,27 @@ TRANSCRIPT = [
     ("GET pin", "403", "refused, PIN_NOT_AVAILABLE"),
 ]
 HOSTED_TRANSCRIPT = [
-    ("POST pin/token", "200", "a token for an image"),
+    ("POST pin/token", "200", "a control token, for an image"),
     ("GET details-image", "200", "a PNG, X-Pin-Result: shown"),
     ("GET details-image, again", "410", "a PNG, X-Pin-Result: ended"),
-    ("POST set-pin/token", "200", "a token for a page"),
+    ("POST set-pin/token", "200", "a control token, for a page"),
     ("GET pin-direct/set", "200", "the page, not yet open"),
     ("POST session", "200", "its script has the vault's key"),
     ("POST submit", "204", "a PIN is set"),
     ("GET pin, by D1", "200", "decrypts to the PIN set on the page"),
 ]
 PINCONTROL_TRANSCRIPT = [
-    ("POST plastic, SET_PIN, produced", "403", "refused, DYNAMIC_VALIDATION_ERROR"),
-    ("POST plastic, SET_PIN", "201", "an id for 30 seconds"),
+    ("POST plastic, SET_PIN, personalised", "403", "refused, DYNAMIC_VALIDATION_ERROR"),
+    ("POST plastic, SET_PIN", "201", "a control id, for 30 seconds"),
     ("POST pinURL, a form", "200", "the page, in a webview"),
     ("POST session", "200", "its script has the vault's key"),
     ("POST submit", "204", "a PIN is set"),
-    ("POST plastic, VIEW_PIN", "201", "an id for 30 seconds"),
+    ("POST plastic, VIEW_PIN", "201", "a control id, for 30 seconds"),
     ("POST view", "200", "a PNG, X-Pin-Result: shown"),
     ("POST digits", "200", "decrypts to the PIN just set"),
     ("POST view, same id", "410", "refused, DYNAMIC_VALIDATION_ERROR"),
     ("GET pin, by D1", "200", "decrypts to the same PIN"),
-    ("POST pin/token, by the app", "200", "a token for an image"),
+    ("POST pin/token, by the app", "200", "a control token, for an image"),
     ("GET details-image, by the app", "200", "a PNG, X-Pin-Result: shown"),
 ]
 CONVERSATIONS = TRANSCRIPT + HOSTED_TRANSCRIPT + PINCONTROL_TRANSCRIPT
@@ -132,7 +132,7 @@ class Tree:
         """Start the demo and wait for it to print *until*; what is left of it ends afterwards."""
         with self.output.open("wb") as printed:
             process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "cms", "demo"],
+                [sys.executable, "-u", "-m", "cms.sandbox", "demo"],
                 cwd=self.root,
                 env=without_settings(),
                 stdout=printed,
@@ -168,7 +168,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 @pytest.fixture(scope="module")
 def first(tree: Tree) -> str:
     """What the very first run printed."""
-    return tree.printed("cms", "demo", "--once")
+    return tree.printed("cms.sandbox", "demo", "--once")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def host_page(tree: Tree) -> str:
 
 
 def thumbprints(tree: Tree) -> str:
-    return tree.printed("hsm", "list")
+    return tree.printed("cms.sandbox", "hsm", "list")
 
 
 def test_the_first_run_sets_everything_up_and_shows_the_conversations(first: str) -> None:
@@ -321,24 +321,24 @@ def test_everything_listens_on_this_machine_only(running: Tree) -> None:
     assert {address for address, _ in listening} == {"127.0.0.1"}
 
 
-def test_commands_use_the_demos_settings_without_being_told(running: Tree) -> None:
-    before = int(running.printed("cms", "d1", "counter", "card-0001"))
-    running.printed("cms", "d1", "activate", "card-0001")
-    running.printed("cms", "d1", "set-pin", "card-0001", typed="4071\n")
-    assert running.printed("cms", "d1", "get-pin", "card-0001") == "4071\n"
-    assert int(running.printed("cms", "d1", "counter", "card-0001")) == before + 1
-    assert "event=pin.set" in running.printed("cms", "audit", "list", "demobank01")
+def test_d1_and_the_operator_play_against_the_demo(running: Tree) -> None:
+    before = int(running.printed("cms.sandbox", "d1", "counter", "card-0001"))
+    running.printed("cms.sandbox", "d1", "activate", "card-0001")
+    running.printed("cms.sandbox", "d1", "set-pin", "card-0001", typed="4071\n")
+    assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "4071\n"
+    assert int(running.printed("cms.sandbox", "d1", "counter", "card-0001")) == before + 1
+    assert "event=pin.set" in running.printed("cms.sandbox", "cms", "audit", "list", "demobank01")
 
 
 def test_a_pin_is_set_by_hand_as_seccos(running: Tree) -> None:
-    before = int(running.printed("cms", "d1", "counter", "card-0004"))
-    running.printed("cms", "d1", "set-pin", "card-0004", "--seccos", typed="4071\n")
-    assert int(running.printed("cms", "d1", "counter", "card-0004")) == before + 1
-    assert running.run("cms", "d1", "get-pin", "card-0004").stderr.startswith("d1: 403 ")
+    before = int(running.printed("cms.sandbox", "d1", "counter", "card-0004"))
+    running.printed("cms.sandbox", "d1", "set-pin", "card-0004", "--seccos", typed="4071\n")
+    assert int(running.printed("cms.sandbox", "d1", "counter", "card-0004")) == before + 1
+    assert running.run("cms.sandbox", "d1", "get-pin", "card-0004").stderr.startswith("d1: 403 ")
 
 
 def test_a_second_demo_beside_the_first_says_why_not(running: Tree) -> None:
-    refused = running.run("cms", "demo", "--once")
+    refused = running.run("cms.sandbox", "demo", "--once")
     assert refused.returncode == 1
     assert refused.stderr == "the demo ended: another server runs on this data directory\n"
 
@@ -551,7 +551,7 @@ def test_a_foreign_server_needs_only_the_sandbox_file(running: Tree) -> None:
         assert len(server.view("producedPlasticId")) >= 4
         refused = server.ask("producedPlasticId", "SET_PIN")
         assert (refused.status_code, refused.json()["code"]) == (403, "403")
-    assert running.printed("cms", "d1", "get-pin", "card-0001") == "6382\n"
+    assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "6382\n"
 
 
 def test_the_host_page_may_call_and_frame_the_service_and_be_led_back_to(running: Tree) -> None:
@@ -606,13 +606,13 @@ def test_a_person_sees_and_sets_the_pin_on_the_host_page(running: Tree) -> None:
         enter(page.frame_locator("iframe"), "4071")
         page.get_by_text("The page has closed").wait_for()
         assert page.locator("iframe").count() == 0
-        assert running.printed("cms", "d1", "get-pin", "card-0001") == "4071\n"
+        assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "4071\n"
 
         page.get_by_role("button", name="Set PIN on its own page").click()
         enter(page, "9350")
         page.get_by_text("Back from the page").wait_for()
         assert page.url == host_page(running)
-        assert running.printed("cms", "d1", "get-pin", "card-0001") == "9350\n"
+        assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "9350\n"
         assert complaints == []
 
         page.route("**/v1/card/status", lambda route: route.abort())
@@ -645,7 +645,7 @@ def test_a_person_plays_a_native_app_on_the_host_page(
         assert lines[-1] == success
         assert len(lines) > 1
         assert all("pin_valid" in line for line in lines[:-1])
-        assert running.printed("cms", "d1", "get-pin", "card-0001") == "6150\n"
+        assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "6150\n"
         assert complaints == []
 
 
@@ -659,7 +659,7 @@ def test_a_person_plays_the_parent_of_an_iframe_on_the_host_page(running: Tree) 
         assert "set_pin_success" not in events.inner_text()
         page.get_by_role("button", name="Send set-pin-set").click()
         events.get_by_text('{"event":"set_pin_success"}').wait_for()
-        assert running.printed("cms", "d1", "get-pin", "card-0001") == "9726\n"
+        assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "9726\n"
         page.get_by_role("button", name="Close").click()
         assert page.locator("iframe").count() == 0
 
@@ -723,7 +723,7 @@ def mended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, str]:
         below = family(process.pid)
         process.kill()
         wait_for(lambda: not any(map(runs, below)))
-    return tree, tree.printed("cms", "demo", "--once")
+    return tree, tree.printed("cms.sandbox", "demo", "--once")
 
 
 def test_a_set_up_that_was_interrupted_is_finished_by_the_next_run(

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from cms.sandbox.partners.d1_client import D1Client, D1Error
+from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
 from hsm.vault import Vault
 from tests.deployment import (
@@ -166,7 +166,7 @@ def test_a_proxy_that_forwards_no_certificate_gets_401(
     counted = service.refused("unauthorized")
     client = D1Client(enrolled.config, Proxy(service, header))
     with client, pytest.raises(D1Error) as refused:
-        client.new_token()
+        client.new_access_token()
     assert refused.value.status == 401
     assert service.refused("unauthorized") == counted + 1
 
@@ -174,9 +174,9 @@ def test_a_proxy_that_forwards_no_certificate_gets_401(
 def test_the_header_of_a_caller_that_ended_tls_here_counts_for_nothing(shared: Shared) -> None:
     header = {"Client-Cert": client_cert_header(shared.first)}
     with shared.first.client() as client:
-        stolen = client.token()
+        stolen = client.access_token()
     with shared.first.client(shared.second.tls()) as thief:
-        thief._token, thief._token_until_s = stolen, float("inf")
+        thief._access_token, thief._access_token_until_s = stolen, float("inf")
         path = "/cms/api/v1/issuers/firstbank1/cards/card-1/pin/changeCounter"
         assert thief.request("GET", path, headers=header).status_code == 401
 

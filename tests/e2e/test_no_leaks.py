@@ -35,8 +35,9 @@ from cms.logs import JsonLines, RequestLog
 from cms.persistence import admin
 from cms.sandbox.machine.postgres import Postgres, _binary
 from cms.sandbox.partners import identity_provider
-from cms.sandbox.partners.d1_client import encrypt, iso0_block
 from cms.sandbox.partners.identity_provider import IdentityProvider
+from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.cardholder import set_page
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.cardholder.view_pin import PinView

@@ -130,7 +130,7 @@ def test_sigterm_lets_a_request_finish_and_leaves_no_process(
     with prepared.serving() as service:
         below = family(service.process.pid)
         with enrolled.client() as client:
-            bearer = client.token()
+            bearer = client.access_token()
         with service.tls_socket(enrolled.tls()) as idle, service.tls_socket(enrolled.tls()) as busy:
             busy.sendall(put_request(enrolled, bearer, body))
             assert busy.recv(4096).startswith(b"HTTP/1.1 100 ")
@@ -152,12 +152,12 @@ def test_sighup_replaces_the_workers_while_the_service_answers(
     with prepared.given(workers=2).serving() as service:
         old = {*service.workers()}
         with enrolled.client() as client:
-            bearer = client.token(), client._token_until_s
+            bearer = client.access_token(), client._access_token_until_s
         service.process.send_signal(signal.SIGHUP)
 
         def answers_and_all_are_new() -> bool:
             with enrolled.client() as new_connection:
-                new_connection._token, new_connection._token_until_s = bearer
+                new_connection._access_token, new_connection._access_token_until_s = bearer
                 assert new_connection.counter("card-1") == 0
             return not old & {*service.workers()}
 
@@ -181,7 +181,7 @@ def test_callers_that_stall_hold_up_nobody(shared: Shared) -> None:
         put_request(enrolled, "none", b"x" * 100),
     ]
     with contextlib.ExitStack() as stack, enrolled.client() as client:
-        stalled.append(put_request(enrolled, client.token(), b"x" * 100) + b"xxx")
+        stalled.append(put_request(enrolled, client.access_token(), b"x" * 100) + b"xxx")
         for _ in range(5):
             before_tls = socket.create_connection(("127.0.0.1", service.deployment.d1_port))
             stack.enter_context(before_tls)

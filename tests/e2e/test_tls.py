@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cms.sandbox.machine import pki
-from cms.sandbox.partners.d1_client import D1Client, D1Error
+from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
 from tests.deployment import ORGANISATION, Service, Shared, wait_for
 
@@ -118,7 +118,7 @@ def test_d1_converses_over(shared: Shared, version: str) -> None:
 def test_a_resumed_session_is_the_same_client(shared: Shared, version: str) -> None:
     context = only(shared.first.tls(), VERSIONS[version])
     with shared.first.client() as client:
-        bearer = client.token()
+        bearer = client.access_token()
     issuer_id = shared.first.sample_issuer.issuer_id
     request = (
         f"GET /cms/api/v1/issuers/{issuer_id}/cards/card-3/pin/changeCounter"
@@ -188,7 +188,7 @@ def test_another_subject_of_the_same_ca_gets_no_token(
 ) -> None:
     counted, logged = refusals(shared.service)
     with shared.first.client(stranger) as client, pytest.raises(D1Error) as refused:
-        client.new_token()
+        client.new_access_token()
     assert refused.value.status == 401
     assert refusals(shared.service) == (counted + 1, logged + 1)
 
@@ -210,10 +210,10 @@ def test_another_subject_of_the_same_ca_with_a_stolen_token_is_refused(
     shared: Shared, stranger: ssl.SSLContext, name: str
 ) -> None:
     with shared.first.client() as client:
-        stolen = client.token()
+        stolen = client.access_token()
     counted, logged = refusals(shared.service)
     with shared.first.client(stranger) as thief:
-        thief._token, thief._token_until_s = stolen, float("inf")
+        thief._access_token, thief._access_token_until_s = stolen, float("inf")
         answer = CALLS[name](
             thief, f"/cms/api/v1/issuers/{shared.first.sample_issuer.issuer_id}/cards"
         )
@@ -226,9 +226,9 @@ def test_a_stolen_token_does_not_fit_another_certificate_of_the_same_name(
     shared: Shared, forger: Forger
 ) -> None:
     with shared.first.client() as client:
-        stolen = client.token()
+        stolen = client.access_token()
     with shared.first.client(shared.first.tls(**forger.signed(by=forger.ca))) as thief:
-        thief._token, thief._token_until_s = stolen, float("inf")
+        thief._access_token, thief._access_token_until_s = stolen, float("inf")
         with pytest.raises(D1Error) as refused:
             thief.counter("card-4")
     assert refused.value.status == 401
@@ -236,10 +236,10 @@ def test_a_stolen_token_does_not_fit_another_certificate_of_the_same_name(
 
 def test_a_registered_client_of_another_issuer_cannot_use_a_stolen_token(shared: Shared) -> None:
     with shared.first.client() as client:
-        stolen = client.token()
+        stolen = client.access_token()
     counted, logged = refusals(shared.service)
     with shared.first.client(shared.second.tls()) as thief:
-        thief._token, thief._token_until_s = stolen, float("inf")
+        thief._access_token, thief._access_token_until_s = stolen, float("inf")
         with pytest.raises(D1Error) as refused:
             thief.counter("card-4")
     assert refused.value.status == 401

@@ -10,7 +10,7 @@ import pytest
 
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from cms.sandbox.partners.d1_client import D1Client, D1Error
+from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
 from hsm.vault import Vault
 from tests.deployment import (
@@ -49,7 +49,7 @@ def test_a_token_that_was_taken_unavailable_and_brought_back(
         for pin in ("2580", "3691", "1470"):
             assert statuses(client, change(pin)) == [503, 503]
         with pytest.raises(D1Error) as refused:
-            client.new_token()
+            client.new_access_token()
         assert refused.value.status == 503
         wait_for(lambda: service.ops("/readyz").status_code == 503)
         assert service.ops("/readyz").json() == {"ready": False, "vault": False, "database": True}
@@ -70,11 +70,11 @@ def test_a_database_that_is_unavailable_when_the_service_starts(
         service.wait_until_answering()
         assert service.ops("/readyz").json() == {"ready": False, "vault": True, "database": False}
         with pytest.raises(D1Error) as refused:
-            client.new_token()
+            client.new_access_token()
         assert (refused.value.status, refused.value.error_code) == (503, "SERVICE_UNAVAILABLE")
         own_postgres.recover(tmp_path / "postgres.log")
         service.wait_until_ready()
-        patiently(client.new_token)
+        patiently(client.new_access_token)
         pan = enrolled.sample_issuer.pans["card-1"]
         assert len(list(transcript(client, "card-1", pan, ("4071", "9382")))) == 12
 

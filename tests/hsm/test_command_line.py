@@ -495,10 +495,10 @@ def test_files_that_cannot_be_read_are_refused(operator: Operator, tmp_path: Pat
 
 
 def refused_settings() -> Iterator[tuple[dict[str, str], str]]:
-    yield {"HSM_PIN_FILE": ""}, "set HSM_PIN_FILE, or run the demo first\n"
+    yield {"HSM_PIN_FILE": ""}, "set HSM_PIN_FILE\n"
     yield (
         {"HSM_PIN_FILE": "", "HSM_TOKEN_LABEL": ""},
-        "set HSM_PIN_FILE, HSM_TOKEN_LABEL, or run the demo first\n",
+        "set HSM_PIN_FILE, HSM_TOKEN_LABEL\n",
     )
     yield {"HSM_PIN_FILE": "/none"}, "the file with the token PIN cannot be read\n"
     yield {"HSM_PIN_FILE": ROLES}, "the token refused the PIN\n"

@@ -5,7 +5,7 @@ import json
 import pytest
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.partners.d1_client import decrypt
+from cms.sandbox.partners.jwe import decrypt
 from hsm import intake
 from hsm.errors import PanRejected
 

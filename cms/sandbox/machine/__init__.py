@@ -1,1 +1,1 @@
-"""What the sandbox runs on this machine: Postgres, SoftHSM2, a development CA."""
+"""What the sandbox needs of this machine: Postgres, SoftHSM2, a development CA, free ports."""

@@ -1,4 +1,4 @@
-"""A SoftHSM2 token for the demo and the tests: a directory, random PINs, no other user."""
+"""An HSM token of SoftHSM2 for the demo and the tests: a directory, random PINs, no other user."""
 
 import os
 import pty
@@ -26,12 +26,12 @@ library.reset_on_fork = true
 
 
 class SoftHsmError(Exception):
-    """SoftHSM2 is not installed or did not make a token."""
+    """SoftHSM2 is not installed or did not make an HSM token."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoftHsm:
-    """A token in *directory*, and the environment that names it."""
+    """An HSM token in *directory*, and the environment that names it."""
 
     directory: Path
 
@@ -46,7 +46,7 @@ class SoftHsm:
         }
 
     def ensure(self) -> bool:
-        """Make the token unless it is there; say whether it was made.
+        """Make the HSM token unless it is there; say whether it was made.
 
         Raises:
             SoftHsmError: SoftHSM2 is not installed, or it failed.
@@ -66,7 +66,7 @@ class SoftHsm:
         return True
 
     def remove(self) -> None:
-        """Remove the token and every key in it."""
+        """Remove the HSM token and every key in it."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _initialise(self, officer_pin: str, user_pin: str) -> None:
@@ -90,7 +90,7 @@ class SoftHsm:
             os.close(ours)
             os.close(theirs)
         if tool.returncode != 0:
-            raise SoftHsmError("softhsm2-util did not make a token")
+            raise SoftHsmError("softhsm2-util did not make an HSM token")
 
 
 def _module() -> Path:

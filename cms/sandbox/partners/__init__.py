@@ -1,1 +1,6 @@
-"""Clients that play the other side; they import nothing of the service."""
+"""The partners of an issuer, each played by a client or a server of its own.
+
+Nothing here imports anything else of this project, not even its PIN blocks or its JWE: a mistake in
+the service is then not repeated, and hidden, on the other side. Clear PINs and keys are at home
+where a partner has them.
+"""

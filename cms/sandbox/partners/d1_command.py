@@ -1,25 +1,27 @@
-"""``python -m cms d1``: play Thales D1 by hand against the sandbox."""
+"""``python -m cms.sandbox d1``: play Thales D1 by hand."""
 
 import argparse
 import getpass
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
-from cms.sandbox.partners.d1_client import PIN, D1Client, D1Error, load
+from cms.sandbox.partners import d1, d1_seccos
+from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.d1_seccos import LayoutError, Seccos
-from cms.sandbox.partners.d1_seccos import load as load_seccos
+from cms.sandbox.partners.pin_blocks import PIN
 
 
 class UsageError(Exception):
     """The person at the terminal asked for something that cannot be done."""
 
 
-def main(argv: list[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run one command as D1 and return the exit code."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_args(words)
     try:
         _run(options)
     except (D1Error, LayoutError, UsageError, OSError, httpx.TransportError) as error:
@@ -29,7 +31,9 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="d1", description="Play Thales D1 against the service.")
+    parser = argparse.ArgumentParser(
+        prog="python -m cms.sandbox d1", description="Play Thales D1 against the demo."
+    )
     parser.add_argument("command", choices=["activate", "set-pin", "get-pin", "counter"])
     parser.add_argument("card_id", metavar="CARD_ID")
     parser.add_argument("--sandbox", metavar="PATH", type=Path, default=Path("var/sandbox.json"))
@@ -40,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     issuer_index, pan = _find(options.sandbox, options.issuer, options.card_id)
-    config = load(options.sandbox, issuer_index)
+    config = d1.load(options.sandbox, issuer_index)
     seccos = _seccos(options, config.issuer_id) if options.seccos else None
     with D1Client(config) as client:
         match options.command:
@@ -71,7 +75,7 @@ def _find(sandbox: Path, issuer_id: str | None, card_id: str) -> tuple[int, str]
 def _seccos(options: argparse.Namespace, issuer_id: str) -> Seccos:
     if options.command != "set-pin":
         raise UsageError("--seccos goes with set-pin")
-    seccos = load_seccos(options.sandbox)
+    seccos = d1_seccos.load(options.sandbox)
     if (seccos.issuer_id, seccos.card_id) != (issuer_id, options.card_id):
         raise UsageError(f"the SECCOS card of the sandbox is {seccos.card_id}")
     return seccos

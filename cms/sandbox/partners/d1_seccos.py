@@ -7,12 +7,9 @@ in 2 bytes, big-endian::
     PRW     AES-CMAC over 50 52 57 31 ‖ length ‖ PAN ‖ length ‖ PSN, 2 bytes
             ‖ length ‖ expiry YYMM ‖ counter ‖ 04 12 34 FF FF FF FF FF ‖ random, 4 bytes
     MAC     ISO 9797-1 algorithm 3, padding method 2, over 84 24 00 02 10 ‖ counter ‖ block
-
-It imports nothing of this project. On D1's side clear PINs and clear keys are at home.
 """
 
 import json
-import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +22,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB
 from cryptography.hazmat.primitives.cmac import CMAC
 
-PIN: Final = re.compile(r"[0-9]{4,12}")
+from cms.sandbox.partners.pin_blocks import pin_field
+
 SCRIPT_COMMAND: Final = "8424000210"
 PRW_TAG: Final = b"PRW1"
 BLOCK_BYTES: Final = 8
@@ -145,7 +143,7 @@ def pin_block(pin: str, key: bytes) -> bytes:
     Raises:
         ValueError: *pin* is not 4 to 12 digits.
     """
-    return _update(Cipher(_tdes(key), ECB()).encryptor(), _pin_field(2, pin))  # noqa: S305 - one block
+    return _update(Cipher(_tdes(key), ECB()).encryptor(), bytes.fromhex(pin_field(2, pin)))  # noqa: S305 - one block
 
 
 def prw(pin: str, card: Card, counter: int, random: bytes, key: bytes) -> bytes:
@@ -161,7 +159,7 @@ def prw(pin: str, card: Card, counter: int, random: bytes, key: bytes) -> bytes:
     )
     prefixed = b"".join(len(part).to_bytes(2) + part for part in parts)
     cmac = CMAC(AES(key))
-    cmac.update(PRW_TAG + prefixed + _pin_field(0, pin) + random)
+    cmac.update(PRW_TAG + prefixed + bytes.fromhex(pin_field(0, pin)) + random)
     return cmac.finalize()
 
 
@@ -180,12 +178,6 @@ def _others(profile: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
         for member, value in members.items():
             if profile[section][member] != value:
                 yield f"{section}.{member}"
-
-
-def _pin_field(control: int, pin: str) -> bytes:
-    if not PIN.fullmatch(pin):
-        raise ValueError("a PIN is 4 to 12 digits")
-    return bytes.fromhex(f"{control}{len(pin):X}{pin}".ljust(2 * BLOCK_BYTES, "F"))
 
 
 def _tdes(key: bytes) -> TripleDES:

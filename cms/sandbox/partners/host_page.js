@@ -1,8 +1,9 @@
 "use strict";
 
 /*
- * The app's page. It holds no PIN: it asks for tokens and ids, and gives the browser the addresses
- * of an image and of pages. What it must check is who says that a page is over.
+ * The app's page. It holds no PIN: it asks for control tokens and control ids, and gives the
+ * browser the addresses of an image and of pages. What it must check is who says that a page is
+ * over.
  */
 (() => {
   const SHOWN_MS = 30_000;
@@ -134,7 +135,7 @@
     const refusal = byId("refusal");
     const ask = async (operation) => {
       refusal.hidden = true;
-      const plasticId = byId("produced").checked ? producedPlasticId : unproducedPlasticId;
+      const plasticId = byId("personalised").checked ? producedPlasticId : unproducedPlasticId;
       const path = "/pincontrol/" + operation + "?plasticId=" + plasticId;
       const answer = await fetch(path, { method: "POST", cache: "no-store" });
       const got = await answer.json();

@@ -24,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cms.sandbox.partners.hosted_client import HostedConfig
-from cms.sandbox.partners.pincontrol_client import SET, VIEW, PinControlClient, PinControlConfig
+from cms.sandbox.partners.hosted_app import HostedConfig
+from cms.sandbox.partners.pincontrol_server import SET, VIEW, PinControlClient, PinControlConfig
 
 HOST: Final = "127.0.0.1"
 #: Not the address of the service: to a browser, two sites.
@@ -118,7 +118,7 @@ class HostPage:
         routes = [Route(path, self._file) for path in self._files]
         routes.append(Route("/config.json", self._config))
         routes.append(Route("/pincontrol/{operation}", self._control_id, methods=["POST"]))
-        # A page at another name that leads here would be told the bearer.
+        # A page at another name that leads here would be told the access token.
         only_here = Middleware(TrustedHostMiddleware, allowed_hosts=[NAME], www_redirect=False)
         return Starlette(routes=routes, middleware=[only_here])
 
@@ -135,7 +135,7 @@ class HostPage:
             "baseUrl": self._pincontrol.base_url,
             "frameKey": self._pincontrol.frame_key,
             "producedPlasticId": self._pincontrol.personalised_plastic_id,
-            "unproducedPlasticId": self._pincontrol.unproduced_plastic_id,
+            "unproducedPlasticId": self._pincontrol.unpersonalised_plastic_id,
         }
         return JSONResponse({"hosted": hosted, "pincontrol": pincontrol}, headers=HEADERS)
 
@@ -146,7 +146,8 @@ class HostPage:
             return _problem(403, "Only the page itself may ask")
         scope = SCOPES.get(request.path_params["operation"])
         plastic_id = request.query_params.get("plasticId", "")
-        known = {self._pincontrol.personalised_plastic_id, self._pincontrol.unproduced_plastic_id}
+        config = self._pincontrol
+        known = {config.personalised_plastic_id, config.unpersonalised_plastic_id}
         if scope is None or plastic_id not in known:
             return _problem(404, "Not found")
         try:

@@ -1,8 +1,8 @@
 """Play the issuer's identity provider: a key pair, its JWK set over HTTP, access tokens.
 
 It serves this machine only, one caller at a time, while the block of a ``with`` runs. In a
-directory of its own (0700) it keeps ``private.jwk`` (0600), so that tokens outlive a restart.
-Anybody who can read that file can be any cardholder of the demo. Never for production.
+directory of its own (0700) it keeps ``private.jwk`` (0600), so that access tokens outlive a
+restart. Anybody who can read that file can be any cardholder of the demo. Never for production.
 """
 
 import json
@@ -22,18 +22,18 @@ from jwcrypto.jws import JWS
 ISSUER: Final = "https://identity.sandbox.test"
 HOST: Final = "127.0.0.1"
 JWKS_PATH: Final = "/.well-known/jwks.json"
-#: The demo stays up for a working day.
-TOKEN_SECONDS: Final = 12 * 3600
+#: The demo may be left running.
+ACCESS_TOKEN_SECONDS: Final = 24 * 3600
 CALLER_SECONDS_MAX: Final = 2.0
 POLL_SECONDS: Final = 0.05
 
 
 class IdentityProvider:
-    """An identity provider whose tokens are for *audience*.
+    """An identity provider whose access tokens are for *audience*.
 
     Args:
         directory: where its key pair is, or is made.
-        audience: the ``aud`` of its tokens.
+        audience: the ``aud`` of its access tokens.
         port: where it listens; 0: any free port.
         now: the time in seconds since 1970.
     """
@@ -73,7 +73,9 @@ class IdentityProvider:
         """Where its JWK set is while it runs."""
         return f"http://{HOST}:{self._server.port}{JWKS_PATH}"
 
-    def issue(self, subject: str, *, acr: str | None = None, seconds: int = TOKEN_SECONDS) -> str:
+    def issue(
+        self, subject: str, *, acr: str | None = None, seconds: int = ACCESS_TOKEN_SECONDS
+    ) -> str:
         """Issue an access token to *subject*, who proves now who it is, in the way *acr* names."""
         now = int(self._now())
         claims: dict[str, object] = {
@@ -87,16 +89,13 @@ class IdentityProvider:
         if acr is not None:
             claims["acr"] = acr
         header = {"alg": "ES256", "kid": self._key["kid"], "typ": "at+jwt"}
-        token = JWS(json.dumps(claims))
-        token.add_signature(self._key, protected=json.dumps(header))
-        text: str = token.serialize(compact=True)
-        return text
+        jws = JWS(json.dumps(claims))
+        jws.add_signature(self._key, protected=json.dumps(header))
+        return str(jws.serialize(compact=True))
 
-    def write_token(
-        self, file: Path, subject: str, *, acr: str | None = None, seconds: int = TOKEN_SECONDS
-    ) -> None:
-        """Issue as :meth:`issue` does, into a file that its owner alone can read."""
-        _write(file, self.issue(subject, acr=acr, seconds=seconds) + "\n")
+    def write_access_token(self, file: Path, subject: str) -> None:
+        """Issue an access token into a file that its owner alone can read."""
+        _write(file, self.issue(subject) + "\n")
 
     def _jwks(self) -> bytes:
         public: dict[str, Any] = self._key.export_public(as_dict=True)

@@ -6,10 +6,11 @@ from typing import Final
 
 import httpx
 
-from cms.sandbox.partners.d1_client import D1Client, D1Error, expect
+from cms.sandbox.partners.client import Client
+from cms.sandbox.partners.d1 import D1Client, D1Error, expect
 from cms.sandbox.partners.d1_seccos import Seccos
-from cms.sandbox.partners.hosted_client import HostedClient
-from cms.sandbox.partners.pincontrol_client import SET, VIEW, PinControlClient, PinControlError
+from cms.sandbox.partners.hosted_app import HostedClient
+from cms.sandbox.partners.pincontrol_server import SET, VIEW, PinControlClient, PinControlError
 
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -42,8 +43,8 @@ def transcript(client: D1Client, card_id: str, pan: str, pins: Sequence[str]) ->
         TranscriptError: a call was answered and the answer is wrong.
     """
     first, second = pins
-    client.new_token()
-    yield _step(client, "POST token", "a bearer for the issuer")
+    client.new_access_token()
+    yield _step(client, "POST oauth2/token", "an access token for the issuer")
     client.activate(card_id)
     yield _step(client, "POST activate", "the card is active")
     before = client.counter(card_id)
@@ -114,16 +115,16 @@ def hosted_transcript(
         HostedError, D1Error: a call was refused.
         TranscriptError: a call was answered and the answer is wrong.
     """
-    control = app.view_token()
-    yield _step(app, "POST pin/token", "a token for an image")
-    yield _shown(app, "GET details-image", app.image(control))
-    yield _shown(app, "GET details-image, again", app.image(control), 410, "ended")
+    control_token = app.ask_to_view()
+    yield _step(app, "POST pin/token", "a control token, for an image")
+    yield _shown(app, "GET details-image", app.image(control_token))
+    yield _shown(app, "GET details-image, again", app.image(control_token), 410, "ended")
 
-    control = app.set_token()
-    yield _step(app, "POST set-pin/token", "a token for a page")
-    app.page(control)
+    control_token = app.ask_to_set()
+    yield _step(app, "POST set-pin/token", "a control token, for a page")
+    app.page(control_token)
     yield _step(app, "GET pin-direct/set", "the page, not yet open")
-    opened = app.open(control)
+    opened = app.open(control_token)
     yield _step(app, "POST session", "its script has the vault's key")
     app.submit(opened, pin)
     yield _step(app, "POST submit", "a PIN is set")
@@ -138,7 +139,8 @@ def pincontrol_transcript(
     """Set the PIN of one card at the pincontrol face, and see it there and at the two others.
 
     Args:
-        server: an issuer's server, whose unproduced plastic is the card; the issuer allows text.
+        server: an issuer's server; the card is its plastic that is not personalised, and the
+            issuer allows text.
         app: an app, for the card's cardholder.
         client: D1 for the issuer of the card.
         card_id: the card, active.
@@ -149,15 +151,15 @@ def pincontrol_transcript(
         PinControlError, HostedError, D1Error: a call was refused that should not be.
         TranscriptError: a call was answered and the answer is wrong.
     """
-    plastic_id = server.config.unproduced_plastic_id
+    plastic_id = server.config.unpersonalised_plastic_id
     yield _refused(
         server,
-        "POST plastic, SET_PIN, produced",
+        "POST plastic, SET_PIN, personalised",
         403,
         lambda: server.control_id(server.config.personalised_plastic_id, SET),
     )
     to_set = server.control_id(plastic_id, SET)
-    yield _step(server, "POST plastic, SET_PIN", "an id for 30 seconds")
+    yield _step(server, "POST plastic, SET_PIN", "a control id, for 30 seconds")
     server.webview(to_set)
     yield _step(server, "POST pinURL, a form", "the page, in a webview")
     opened = server.open(to_set)
@@ -166,7 +168,7 @@ def pincontrol_transcript(
     yield _step(server, "POST submit", "a PIN is set")
 
     to_view = server.control_id(plastic_id, VIEW)
-    yield _step(server, "POST plastic, VIEW_PIN", "an id for 30 seconds")
+    yield _step(server, "POST plastic, VIEW_PIN", "a control id, for 30 seconds")
     seen = server.view(to_view)
     yield _shown(server, "POST view", seen)
     if server.digits(seen.headers.get("x-pin-session", "")) != pin:
@@ -177,13 +179,13 @@ def pincontrol_transcript(
     if client.get_pin(card_id, pan) != pin:
         raise TranscriptError("GET pin: not the PIN set at pincontrol")
     yield _step(client, "GET pin, by D1", "decrypts to the same PIN")
-    control = app.view_token()
-    yield _step(app, "POST pin/token, by the app", "a token for an image")
-    yield _shown(app, "GET details-image, by the app", app.image(control))
+    control_token = app.ask_to_view()
+    yield _step(app, "POST pin/token, by the app", "a control token, for an image")
+    yield _shown(app, "GET details-image, by the app", app.image(control_token))
 
 
 def _shown(
-    client: HostedClient | PinControlClient,
+    client: Client,
     call: str,
     response: httpx.Response,
     status: int = 200,
@@ -207,9 +209,7 @@ def _counted(client: D1Client, card_id: str, expected: int) -> Step:
     return _step(client, "GET changeCounter", f"{expected}")
 
 
-def _refused(
-    client: D1Client | PinControlClient, call: str, status: int, act: Callable[[], object]
-) -> Step:
+def _refused(client: Client, call: str, status: int, act: Callable[[], object]) -> Step:
     try:
         act()
     except (D1Error, PinControlError) as error:
@@ -220,5 +220,5 @@ def _refused(
     raise TranscriptError(f"{call}: accepted")
 
 
-def _step(client: D1Client | HostedClient | PinControlClient, call: str, shows: str) -> Step:
+def _step(client: Client, call: str, shows: str) -> Step:
     return Step(call, shows, client.last_status, client.last_ms)

@@ -24,7 +24,7 @@ from cms.domain.cards import NEXT_STATES, CardState
 from cms.domain.errors import ServiceUnavailable
 from cms.operator import card_import, cli, commands
 from cms.sandbox.machine.postgres import Postgres
-from cms.sandbox.partners.d1_client import iso0_block
+from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.credentials import HASHER
 from hsm import demo_env
 from hsm.config.json_file import to_json
@@ -1041,12 +1041,11 @@ def test_a_configuration_that_is_not_there_cannot_be_shown(
 
 
 def test_a_command_without_settings_says_which(
-    operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CMS_DATABASE_URL_FILE")
-    monkeypatch.setattr(demo_env, "DEMO_ENV", tmp_path / "no.env")
     assert operator.refused("issuers", "list") == (
-        "settings: CMS_DATABASE_URL_FILE; set them, or run the demo first"
+        "settings that are missing or wrong: CMS_DATABASE_URL_FILE"
     )
 
 
@@ -1091,26 +1090,6 @@ def test_the_database_url_may_be_any_that_postgres_reads(
     ):
         (tmp_path / "database-url").write_text(text)
         assert sample_issuer.issuer_id in operator.must("issuers", "list")
-
-
-def test_without_any_setting_those_of_the_demo_are_used(
-    operator: Operator, sample_issuer: SampleIssuer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("CMS_")}
-    monkeypatch.setattr(os, "environ", environment)
-    monkeypatch.setattr(demo_env, "DEMO_ENV", tmp_path / "demo.env")
-    demo_env.DEMO_ENV.write_text(f"CMS_DATABASE_URL_FILE={tmp_path / 'database-url'}\n")
-    assert sample_issuer.issuer_id in operator.must("issuers", "list")
-
-
-def test_the_demos_settings_are_never_mixed_with_others(
-    operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    environment = {"CMS_PUBLIC_URL": "https://pins.test"}
-    monkeypatch.setattr(os, "environ", environment)
-    monkeypatch.setattr(demo_env, "DEMO_ENV", tmp_path / "demo.env")
-    demo_env.DEMO_ENV.write_text(f"CMS_DATABASE_URL_FILE={tmp_path / 'database-url'}\n")
-    assert operator.refused("issuers", "list").startswith("settings: CMS_DATABASE_URL_FILE")
 
 
 # No secret on a command line

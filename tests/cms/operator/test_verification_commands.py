@@ -11,7 +11,7 @@ import psec
 import pytest
 
 from cms.operator import commands
-from cms.sandbox.partners.d1_client import decrypt
+from cms.sandbox.partners.jwe import decrypt
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PinBlockType
 from tests.cms.operator.test_command_line import Answer, Operator, run_module

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cms.sandbox.partners import d1_client
-from cms.sandbox.partners.d1_client import D1Client
+from cms.sandbox.partners import d1
+from cms.sandbox.partners.d1 import D1Client
 from tests.cms.sandbox.issuer import (
     CARD_ID,
     D1_KEY,
@@ -35,7 +35,7 @@ def _sandbox(tmp_path: Path) -> Path:
     (var / "d1.jwk").write_text(D1_KEY.export_private())
     keys = {"pinBlock": SECCOS_KEYS.spe, "prw": SECCOS_KEYS.prw, "mac": SECCOS_KEYS.mac}
     (var / "seccos.json").write_text(json.dumps({name: key.hex() for name, key in keys.items()}))
-    d1 = {
+    d1_side = {
         "clientCert": "var/pki/d1.pem",
         "clientKey": "var/pki/d1.key",
         "clientId": "d1-client",
@@ -62,7 +62,7 @@ def _sandbox(tmp_path: Path) -> Path:
     content = {
         "baseUrl": "https://localhost:8443",
         "ca": "var/pki/ca.pem",
-        "d1": d1,
+        "d1": d1_side,
         "issuers": issuers,
         "seccos": seccos,
     }
@@ -73,11 +73,11 @@ def _sandbox(tmp_path: Path) -> Path:
 
 @pytest.fixture(name="client")
 def _client(sandbox: Path, issuer: Issuer) -> D1Client:
-    return D1Client(d1_client.load(sandbox), httpx.MockTransport(issuer))
+    return D1Client(d1.load(sandbox), httpx.MockTransport(issuer))
 
 
 @pytest.fixture(name="_stubbed")
 def _stub_the_network(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(d1_client, "_tls", lambda _: True)
+    monkeypatch.setattr(d1, "_tls", lambda _: True)
     transport = httpx.MockTransport(issuer)
     monkeypatch.setattr(httpx, "HTTPTransport", lambda **_: transport)

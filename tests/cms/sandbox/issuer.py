@@ -9,7 +9,8 @@ import httpx
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.partners import d1_client
+from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block, iso0_pin
 from crypto.errors import SeccosError
 from crypto.seccos.verify import Verdict
 from tests.crypto.seccos.d1_side import Card, SharedKeys
@@ -52,7 +53,7 @@ class Issuer:
     answers: dict[tuple[str, str], httpx.Response] = field(default_factory=dict)
 
     requests: list[httpx.Request] = field(default_factory=list)
-    tokens: int = 0
+    access_tokens: int = 0
     block: str = ""
     counter: int = 0
     seen: set[str] = field(default_factory=set)
@@ -63,7 +64,7 @@ class Issuer:
         if call in self.answers:
             return self.answers[call]
         if call != ("POST", "token"):
-            assert request.headers["authorization"] == f"Bearer token-{self.tokens}"
+            assert request.headers["authorization"] == f"Bearer token-{self.access_tokens}"
         routes: dict[tuple[str, str], Callable[[httpx.Request], httpx.Response]] = {
             ("POST", "token"): self._token,
             ("POST", "activate"): lambda _: httpx.Response(204),
@@ -74,8 +75,8 @@ class Issuer:
         return routes[call](request)
 
     def _token(self, _: httpx.Request) -> httpx.Response:
-        self.tokens += 1
-        answer = {"access_token": f"token-{self.tokens}", "expires_in": self.lifetime}
+        self.access_tokens += 1
+        answer = {"access_token": f"token-{self.access_tokens}", "expires_in": self.lifetime}
         return httpx.Response(200, json={**answer, "token_type": "Bearer"})
 
     def _counter(self, _: httpx.Request) -> httpx.Response:
@@ -92,7 +93,7 @@ class Issuer:
                 return httpx.Response(400, json={"errorCode": "FIELD_INVALID_VALUE", "error": "no"})
         else:
             block = content["pinBlock"]
-            if d1_client.iso0_pin(block, PAN) == "1111" and not self.accepts_weak_pins:
+            if iso0_pin(block, PAN) == "1111" and not self.accepts_weak_pins:
                 return httpx.Response(403, json=REFUSAL)
         if not replayed and not (self.block and self.forgets_the_new_pin):
             self.block = block
@@ -113,8 +114,8 @@ class Issuer:
     def _get(self, _: httpx.Request) -> httpx.Response:
         if not self.block and not self.hands_out_seccos:
             return httpx.Response(403, json={"errorCode": "PIN_NOT_AVAILABLE", "error": "no"})
-        block = self.block or d1_client.iso0_block(PINS[0], SECCOS_CARD.pan)
-        jwe = d1_client.encrypt({"pinBlock": block}, self.encrypts_to)
+        block = self.block or iso0_block(PINS[0], SECCOS_CARD.pan)
+        jwe = encrypt({"pinBlock": block}, self.encrypts_to)
         return httpx.Response(200, json={"type": "ISO0", "encryptedPinBlock": jwe})
 
 

@@ -38,5 +38,5 @@ def test_what_an_earlier_run_left_is_kept_only_if_it_is_whole_and_of_today(
     file = tmp_path / "set-up"
     if kind is not None:
         file.write_text(kind + "\n")
-    monkeypatch.setattr(set_up, "SET_UP_KIND", file)
+    monkeypatch.setattr(set_up, "KIND_FILE", file)
     assert set_up.is_set_up(cast("Postgres", Tables(there=tables))) is expected

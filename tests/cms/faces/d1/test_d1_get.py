@@ -10,7 +10,8 @@ import pytest
 from jwcrypto.jwe import JWE
 
 from cms.persistence import admin
-from cms.sandbox.partners.d1_client import decrypt, encrypt, iso0_block
+from cms.sandbox.partners.jwe import decrypt, encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services import directory
 from hsm.port import ConfigKind, SealedConfig
 from tests.cms.faces.d1_face import PIN, D1Face, refusal

@@ -7,7 +7,8 @@ import pytest
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.partners.d1_client import encrypt, iso0_block
+from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block
 from crypto.jose import base64url
 from tests.cms.faces.d1_face import PIN, D1Face, put_body, refusal
 from tests.issuer_records import PAN, PANS, SampleIssuer, open_issuer

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cms.sandbox import demo
+from cms.sandbox import demo, files
 from cms.sandbox.machine import softhsm
 from cms.sandbox.machine.softhsm import SoftHsm, SoftHsmError
 from hsm.settings import HsmTokenSettings
@@ -81,7 +81,7 @@ def test_a_token_that_could_not_be_made_is_tried_again(
     token = SoftHsm(tmp_path / "token")
     with monkeypatch.context() as patch:
         patch.setattr(softhsm, "_tool", lambda: "/bin/false")
-        with pytest.raises(SoftHsmError, match="did not make a token"):
+        with pytest.raises(SoftHsmError, match="did not make an HSM token"):
             token.ensure()
     assert token.ensure()
 
@@ -103,7 +103,7 @@ def test_a_tool_that_hangs_is_given_up_and_ended(
     tool.chmod(0o700)
     monkeypatch.setattr(softhsm, "_tool", lambda: str(tool))
     monkeypatch.setattr(softhsm, "WAIT_SECONDS_MAX", 1)
-    with pytest.raises(SoftHsmError, match="did not make a token"):
+    with pytest.raises(SoftHsmError, match="did not make an HSM token"):
         SoftHsm(tmp_path / "token").ensure()
     assert not Path(f"/proc/{started.read_text().strip()}").exists()
 
@@ -126,7 +126,8 @@ def test_the_demo_without_softhsm_ends_with_that_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(softhsm, "MODULES", ())
-    monkeypatch.setattr(demo, "VAR", tmp_path / "var")
+    monkeypatch.setattr(files, "VAR", tmp_path / "var")
+    monkeypatch.setattr(files, "SOFTHSM", tmp_path / "var" / "softhsm")
     monkeypatch.setattr(demo, "exit_on_sigterm", lambda: None)
     before = os.umask(0o077)
     try:

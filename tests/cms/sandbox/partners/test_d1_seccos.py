@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cms.sandbox.partners import d1_command, d1_seccos
-from cms.sandbox.partners.d1_client import D1Client, D1Error
+from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.d1_seccos import Card, Keys, LayoutError, Seccos
 from cms.sandbox.partners.transcript import TranscriptError, seccos_transcript
 from crypto.seccos.verify import Verdict
@@ -92,9 +92,9 @@ def test_our_reader_takes_what_d1_writes(
     counter: int,
     keys: tuple[bytes, bytes, bytes],
 ) -> None:
-    d1 = replace(SECCOS, card=Card(pan, psn, expiry), keys=Keys(*keys))
+    seccos = replace(SECCOS, card=Card(pan, psn, expiry), keys=Keys(*keys))
     card = card_data(TheirCard(pan, psn, expiry))
-    outcome = received(d1.payload(pin, counter), profile({}), SharedKeys(*keys), card, counter)
+    outcome = received(seccos.payload(pin, counter), profile({}), SharedKeys(*keys), card, counter)
 
     assert outcome.verdict is Verdict.ACCEPTED
     assert outcome.pin is not None

@@ -8,30 +8,32 @@ import pytest
 
 from cms.sandbox.machine import pki
 from cms.sandbox.partners.host_page import HostPage
-from cms.sandbox.partners.hosted_client import HostedConfig
-from cms.sandbox.partners.pincontrol_client import PinControlClient, PinControlConfig
+from cms.sandbox.partners.hosted_app import HostedConfig
+from cms.sandbox.partners.pincontrol_server import PinControlClient, PinControlConfig
 from tests.deployment import free_ports
 
 SERVICE = "https://127.0.0.1:4"
 PASSWORD = "p4ssw0rd-of-the-server"
-PERSONALISED, UNPRODUCED = "9002", "9003"
+PERSONALISED, UNPERSONALISED = "9002", "9003"
 
 
 @pytest.fixture(scope="module", name="hosted")
 def _hosted(tmp_path_factory: pytest.TempPathFactory) -> HostedConfig:
     directory = tmp_path_factory.mktemp("host-page")
     made = pki.create(directory)
-    token = directory / "access-token"
-    return HostedConfig(SERVICE, made.ca.certificate, "bank-app", token, "demobank01", "card-1")
+    access_token = directory / "access-token"
+    return HostedConfig(
+        SERVICE, made.ca.certificate, "app-key", access_token, "demobank01", "card-1"
+    )
 
 
 @pytest.fixture(scope="module", name="pincontrol")
 def _pincontrol(hosted: HostedConfig) -> PinControlConfig:
     password = hosted.ca.parent / "password"
     password.write_text(PASSWORD)
-    user, frame_key, clerk = "bank-server", "bank-frame", "clerk 7"
+    user, frame_key, clerk = "server-user", "frame-key", "clerk 7"
     return PinControlConfig(
-        *(SERVICE, hosted.ca, user, password, frame_key, clerk, PERSONALISED, UNPRODUCED)
+        *(SERVICE, hosted.ca, user, password, frame_key, clerk, PERSONALISED, UNPERSONALISED)
     )
 
 
@@ -76,12 +78,12 @@ def test_the_page_is_told_the_newest_access_token(http: httpx.Client, hosted: Ho
         answer = http.get("/config.json")
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.json() == {
-            "hosted": {"baseUrl": SERVICE, "clientKey": "bank-app", "accessToken": token},
+            "hosted": {"baseUrl": SERVICE, "clientKey": "app-key", "accessToken": token},
             "pincontrol": {
                 "baseUrl": SERVICE,
-                "frameKey": "bank-frame",
+                "frameKey": "frame-key",
                 "producedPlasticId": PERSONALISED,
-                "unproducedPlasticId": UNPRODUCED,
+                "unproducedPlasticId": UNPERSONALISED,
             },
         }
 
@@ -118,18 +120,18 @@ def test_the_page_gets_what_the_service_answers_its_server(
     http: httpx.Client, page: HostPage, asked: list[tuple[str, str]]
 ) -> None:
     origin = page.url.removesuffix("/")
-    for path in (f"view?plasticId={UNPRODUCED}", f"set?plasticId={PERSONALISED}"):
+    for path in (f"view?plasticId={UNPERSONALISED}", f"set?plasticId={PERSONALISED}"):
         answer = ask_for(http, path, origin)
         assert (answer.status_code, answer.json()) == (403, {"code": "403"})
         assert answer.headers["Cache-Control"] == "no-store"
-    assert asked == [(UNPRODUCED, "VIEW_PIN"), (PERSONALISED, "SET_PIN")]
+    assert asked == [(UNPERSONALISED, "VIEW_PIN"), (PERSONALISED, "SET_PIN")]
 
 
 @pytest.mark.parametrize("origin", ["https://evil.test", "null", None])
 def test_no_page_of_another_site_gets_a_control_id(
     http: httpx.Client, asked: list[tuple[str, str]], origin: str | None
 ) -> None:
-    answer = ask_for(http, f"view?plasticId={UNPRODUCED}", origin)
+    answer = ask_for(http, f"view?plasticId={UNPERSONALISED}", origin)
     assert answer.json() == {"message": "Only the page itself may ask"}
     assert asked == []
 

@@ -1,4 +1,4 @@
-"""The demo's identity provider: the service takes its tokens, its secrets stay with their owner."""
+"""The demo's identity provider: the service takes its access tokens, its secrets are kept."""
 
 import os
 import socket
@@ -38,7 +38,7 @@ def service(jwks_url: str, http: httpx.AsyncClient, now: int = NOW) -> IdentityP
     return IdentityProvider(ISSUER, "pins", jwks_url, "strong", 300, http, lambda: now)
 
 
-async def test_its_tokens_name_their_cardholder(
+async def test_its_access_tokens_name_their_cardholder(
     provider: identity_provider.IdentityProvider, http: httpx.AsyncClient
 ) -> None:
     known = service(provider.jwks_url, http)
@@ -49,7 +49,7 @@ async def test_its_tokens_name_their_cardholder(
         known.require_step_up(await known.subject(provider.issue("holder-1")))
 
 
-async def test_its_tokens_expire(
+async def test_its_access_tokens_expire(
     provider: identity_provider.IdentityProvider, http: httpx.AsyncClient
 ) -> None:
     bearer = provider.issue("holder-1", seconds=60)
@@ -58,7 +58,7 @@ async def test_its_tokens_expire(
         await service(provider.jwks_url, http, NOW + 90).subject(bearer)
 
 
-async def test_a_token_outlives_a_restart(
+async def test_an_access_token_outlives_a_restart(
     provider: identity_provider.IdentityProvider, directory: Path, http: httpx.AsyncClient
 ) -> None:
     bearer = provider.issue("holder-1")
@@ -100,8 +100,8 @@ def test_only_the_owner_reads(
     file = tmp_path / "access-token"
     old = os.umask(0)
     try:
-        provider.write_token(file, "holder-1")
-        provider.write_token(file, "holder-2")
+        provider.write_access_token(file, "holder-1")
+        provider.write_access_token(file, "holder-2")
     finally:
         os.umask(old)
     assert file.read_text().count(".") == 2

@@ -10,7 +10,7 @@ from jwcrypto.jwe import JWE
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Actor
 from cms.persistence.store import Store
-from cms.sandbox.partners.d1_client import iso0_pin
+from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.services.d1.pins import PinEnvelope, Pins
 from cms.services.directory import Directory, Issuer
 from crypto.jose import jwe

@@ -6,7 +6,7 @@ from typing import Final
 
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.partners.d1_client import decrypt
+from cms.sandbox.partners.jwe import decrypt
 
 ABOUT: Final = ("issuerId", "cardId", "counter")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.partners.d1_client import encrypt
-from cms.sandbox.partners.verification_host import ExportError, kinds_by_card
+from cms.sandbox.partners.authorisation_host import ExportError, kinds_by_card
+from cms.sandbox.partners.jwe import encrypt
 from tests.cms.sandbox.issuer import D1_KEY, ISSUER_ID, ISSUER_KEY, public
 
 ABOUT = {"issuerId": ISSUER_ID, "cardId": "card-1", "counter": 7}

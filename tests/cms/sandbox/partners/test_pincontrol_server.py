@@ -11,9 +11,11 @@ from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
 from cms.sandbox.machine import pki
-from cms.sandbox.partners.d1_client import D1Client, encrypt, iso0_block
-from cms.sandbox.partners.hosted_client import HostedClient, HostedConfig
-from cms.sandbox.partners.pincontrol_client import (
+from cms.sandbox.partners.d1 import D1Client
+from cms.sandbox.partners.hosted_app import HostedClient, HostedConfig
+from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block
+from cms.sandbox.partners.pincontrol_server import (
     SET,
     VIEW,
     PinControlClient,
@@ -25,8 +27,10 @@ from cms.services.cardholder.control_tokens import sid
 from tests.cms.sandbox.issuer import CARD_ID, PAN, PINS, Issuer
 
 URL = "https://pins.test"
-PERSONALISED, UNPRODUCED = "9002", "9003"
-ASK, PERSONALISED_ASK = (f"/pincontrol/v2/plastic/{each}" for each in (UNPRODUCED, PERSONALISED))
+PERSONALISED, UNPERSONALISED = "9002", "9003"
+ASK, PERSONALISED_ASK = (
+    f"/pincontrol/v2/plastic/{each}" for each in (UNPERSONALISED, PERSONALISED)
+)
 SESSION, SUBMIT, VIEWED, DIGITS = (
     f"/pincontrol/page/{verb}" for verb in ("session", "submit", "view", "digits")
 )
@@ -51,14 +55,14 @@ class Service:
         self.sid = sid("v13w")
         control = {"id": "1d", "pinURL": f"{URL}/pincontrol/pin", "pinFrameURL": f"{URL}/frame"}
         opened = {"session": "s3ss10n", "key": self.key.export_public(as_dict=True)}
-        token = {"token": "t0k3n", "imageUrl": f"{URL}/details-image"}
+        control_token = {"token": "t0k3n", "imageUrl": f"{URL}/details-image"}
         self.answers = {
             ASK: httpx.Response(201, json=control),
             PERSONALISED_ASK: refusal(403, "CARD_STATE_FORBIDDEN"),
             "/pincontrol/pin": httpx.Response(200, html="<!DOCTYPE html>"),
             SESSION: httpx.Response(200, json=opened),
             SUBMIT: httpx.Response(204),
-            "/v1/card/pin/token": httpx.Response(200, json=token),
+            "/v1/card/pin/token": httpx.Response(200, json=control_token),
             "/details-image": SHOWN,
         }
 
@@ -88,13 +92,13 @@ def server(tmp_path: Path, service: Service) -> Iterator[PinControlClient]:
     (var / "password").write_text("p4ssw0rd\n")
     pincontrol = {
         "baseUrl": URL,
-        "user": "bank-server",
+        "user": "server-user",
         "passwordFile": "var/password",
-        "frameKey": "bank-frame",
+        "frameKey": "frame-key",
         "auditUser": "clerk 7",
         "issuerId": "digibank01",
         "producedPlasticId": PERSONALISED,
-        "unproducedPlasticId": UNPRODUCED,
+        "unproducedPlasticId": UNPERSONALISED,
     }
     content = {"ca": "var/pki/ca.pem", "pincontrol": pincontrol}
     (var / "sandbox.json").write_text(json.dumps(content))
@@ -105,9 +109,9 @@ def server(tmp_path: Path, service: Service) -> Iterator[PinControlClient]:
 
 @pytest.fixture
 def app(server: PinControlClient, service: Service) -> Iterator[HostedClient]:
-    # Any file will do for the token.
+    # Any file will do for the access token.
     config = HostedConfig(
-        *(URL, server.config.ca, "bank-app", server.config.password_file, "digibank01", CARD_ID)
+        *(URL, server.config.ca, "app-key", server.config.password_file, "digibank01", CARD_ID)
     )
     with HostedClient(config, httpx.MockTransport(service)) as client:
         yield client
@@ -116,16 +120,16 @@ def app(server: PinControlClient, service: Service) -> Iterator[HostedClient]:
 def test_a_server_shows_its_password_and_who_asks(
     server: PinControlClient, service: Service
 ) -> None:
-    assert server.control_id(UNPRODUCED, VIEW).pin_url == f"{URL}/pincontrol/pin"
+    assert server.control_id(UNPERSONALISED, VIEW).pin_url == f"{URL}/pincontrol/pin"
     (sent,) = service.seen
     scheme, _, credentials = sent.headers["authorization"].partition(" ")
-    assert (scheme, base64.b64decode(credentials)) == ("Basic", b"bank-server:p4ssw0rd")
+    assert (scheme, base64.b64decode(credentials)) == ("Basic", b"server-user:p4ssw0rd")
     assert dict(sent.url.params) == {"auditUser": "clerk 7"}
     assert json.loads(sent.content) == {"scope": "VIEW_PIN"}
 
 
 def test_a_page_shows_no_password(server: PinControlClient, service: Service) -> None:
-    control = server.control_id(UNPRODUCED, SET)
+    control = server.control_id(UNPERSONALISED, SET)
     server.webview(control)
     assert service.seen[-1].content == b"controlId=1d"
     server.submit(server.open(control), PINS[0])
@@ -136,7 +140,7 @@ def test_a_page_shows_no_password(server: PinControlClient, service: Service) ->
 def test_a_pin_reaches_the_vaults_key_only_and_names_its_session(
     server: PinControlClient, service: Service
 ) -> None:
-    server.submit(server.open(server.control_id(UNPRODUCED, SET)), "4071")
+    server.submit(server.open(server.control_id(UNPERSONALISED, SET)), "4071")
     jwe = JWE(algs=["ECDH-ES", "A256GCM"])
     jwe.deserialize(json.loads(service.seen[-1].content)["jwe"], service.key)
     inside = json.loads(jwe.payload)
@@ -169,7 +173,7 @@ def test_an_answer_that_cannot_be_read_is_an_error(
     status = service.answers[path].status_code
     service.answers[path] = httpx.Response(status, content=body)
     with pytest.raises(PinControlError, match=f"{status} UNREADABLE"):
-        server.open(server.control_id(UNPRODUCED, SET))
+        server.open(server.control_id(UNPERSONALISED, SET))
 
 
 def test_the_transcript_ends_with_one_pin_at_three_faces(

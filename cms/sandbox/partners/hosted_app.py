@@ -1,29 +1,23 @@
 """A client that plays an app of the hosted face, and the script of the page that it opens.
 
-It imports nothing of the service and has its own ISO 9564-1 format-1 block, so that a mistake in
-the service is not repeated, and hidden, here. An app holds no PIN; the page's script does, on the
-cardholder's device.
+An app holds no PIN; the page's script does, on the cardholder's device.
 """
 
 import base64
 import hashlib
 import json
-import re
-import secrets
 import ssl
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 
-from cms.sandbox.partners.d1_client import encrypt
+from cms.sandbox.partners.client import Client, json_object
+from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso1_block
 
-PIN: Final = re.compile(r"[0-9]{4,12}")
-BLOCK_NIBBLES: Final = 16
-TIMEOUT_S: Final = 10
 #: What a HostedError says when an answer has the right status and cannot be used.
 UNREADABLE: Final = "unreadable answer"
 
@@ -48,15 +42,15 @@ class HostedConfig:
     card_id: str
 
     def access_token(self) -> str:
-        """Read the token; it is another one after each start of the demo."""
+        """Read it; it is another one after each start of the demo."""
         return self.access_token_file.read_text().strip()
 
 
 @dataclass(frozen=True)
-class Control:
+class ControlToken:
     """A control token, and the address that it is good for."""
 
-    token: str
+    value: str
     url: str
 
 
@@ -83,72 +77,44 @@ def load(sandbox: Path) -> HostedConfig:
     )
 
 
-def iso1_block(pin: str) -> str:
-    """Build the clear ISO 9564-1 format-1 block: 1, length, PIN, random; 16 hexadecimal digits.
-
-    Raises:
-        ValueError: *pin* is not 4 to 12 digits.
-    """
-    if not PIN.fullmatch(pin):
-        raise ValueError("a PIN is 4 to 12 digits")
-    field = f"1{len(pin):X}{pin}"
-    fill = (f"{secrets.randbelow(16):X}" for _ in range(BLOCK_NIBBLES - len(field)))
-    return field + "".join(fill)
-
-
 def sid(session: str) -> str:
     """Name a page session to the vault: SHA-256 of its secret in base64url, unpadded."""
     digest = hashlib.sha256(session.encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-class HostedClient:
-    """An app's calls for one cardholder, over one kept-alive connection.
-
-    Not for several threads. ``last_status`` and ``last_ms`` tell of the newest answer.
-    """
+class HostedClient(Client):
+    """An app's calls for one cardholder, and those of the page's script."""
 
     def __init__(self, config: HostedConfig, transport: httpx.BaseTransport | None = None) -> None:
-        self._config = config
         tls = ssl.create_default_context(cafile=config.ca)
-        self._http = httpx.Client(
-            base_url=config.base_url,
-            transport=transport or httpx.HTTPTransport(verify=tls),
-            timeout=TIMEOUT_S,
-        )
-        self.last_status = 0
-        self.last_ms = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
+        super().__init__(config.base_url, transport or httpx.HTTPTransport(verify=tls))
+        self._config = config
 
     def card(self) -> dict[str, Any]:
         """Return the cardholder's card."""
-        return _json(_expect(self._call("GET", "/v1/card/status"), 200))
+        return json_object(_expect(self._call("GET", "/v1/card/status"), 200))
 
-    def view_token(self) -> Control:
+    def ask_to_view(self) -> ControlToken:
         """Ask for an image of the PIN."""
-        return self._control("/v1/card/pin/token", "imageUrl")
+        return self._ask("/v1/card/pin/token", "imageUrl")
 
-    def set_token(self) -> Control:
+    def ask_to_set(self) -> ControlToken:
         """Ask for a page to set the PIN on."""
-        return self._control("/v1/card/set-pin/token", "hostedPageUrl")
+        return self._ask("/v1/card/set-pin/token", "hostedPageUrl")
 
-    def image(self, control: Control) -> httpx.Response:
+    def image(self, control_token: ControlToken) -> httpx.Response:
         """Fetch the image as a browser does, without a bearer, whatever becomes of it."""
-        return self._send("GET", control.url)
+        return self._send("GET", control_token.url)
 
-    def page(self, control: Control) -> httpx.Response:
+    def page(self, control_token: ControlToken) -> httpx.Response:
         """Load the page."""
-        return _expect(self._send("GET", control.url), 200)
+        return _expect(self._send("GET", control_token.url), 200)
 
-    def open(self, control: Control) -> PageSession:
-        """Consume the token for a session, as the page's script does."""
-        response = self._send("POST", "/pin-direct/session", json={"token": control.token})
-        answer = _json(_expect(response, 200))
+    def open(self, control_token: ControlToken) -> PageSession:
+        """Consume the control token for a session, as the page's script does."""
+        response = self._send("POST", "/pin-direct/session", json={"token": control_token.value})
+        answer = json_object(_expect(response, 200))
         try:
             return PageSession(answer["session"], answer["key"])
         except KeyError:
@@ -160,10 +126,10 @@ class HostedClient:
         body = {"session": opened.session, "jwe": jwe}
         _expect(self._send("POST", "/pin-direct/submit", json=body), 204)
 
-    def _control(self, path: str, member: str) -> Control:
-        answer = _json(_expect(self._call("POST", path), 200))
+    def _ask(self, path: str, member: str) -> ControlToken:
+        answer = json_object(_expect(self._call("POST", path), 200))
         try:
-            return Control(answer["token"], answer[member])
+            return ControlToken(answer["token"], answer[member])
         except KeyError:
             raise HostedError(200, UNREADABLE) from None
 
@@ -172,25 +138,9 @@ class HostedClient:
         headers = {"x-client-key": self._config.client_key, "authorization": bearer}
         return self._send(method, path, headers=headers)
 
-    def _send(self, method: str, path: str, **kwargs: Any) -> httpx.Response:  # noqa: ANN401 - httpx's
-        started_s = time.perf_counter()
-        response = self._http.request(method, path, **kwargs)
-        self.last_ms = (time.perf_counter() - started_s) * 1000
-        self.last_status = response.status_code
-        return response
-
 
 def _expect(response: httpx.Response, status: int) -> httpx.Response:
     if response.status_code != status:
-        raise HostedError(response.status_code, str(_json(response).get("message", UNREADABLE)))
+        message = str(json_object(response).get("message", UNREADABLE))
+        raise HostedError(response.status_code, message)
     return response
-
-
-def _json(response: httpx.Response) -> dict[str, Any]:
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise HostedError(response.status_code, UNREADABLE)
-    return answer

@@ -1,13 +1,13 @@
-"""Keys that partners of an issuer make in the demo, and how they travel to the issuer.
+"""Keys that the partners of an issuer make in the demo, and how they travel to the issuer.
 
-The block-protection key (KBPK) goes as two components of which each officer knows one; every
-other key goes under it, in a TR-31 key block of version D. psec makes the blocks, so that the
-issuer's own code does not open what it wrote itself. A partner's keys are in clear here, and only
-here: these are keys of a demo.
+Of a key pair only the public half does. Of secret keys, the block-protection key (KBPK) goes as
+two components of which each officer knows one; every other goes under it, in a TR-31 key block of
+version D. psec makes the blocks, so that the issuer's own code does not open what it wrote itself.
+Keys are in clear here, and only here: these are keys of a demo.
 """
 
 import secrets
-from typing import Final
+from typing import Any, Final
 
 import psec
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -15,10 +15,18 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.cmac import CMAC
+from jwcrypto.jwk import JWK
 
 AES_KEY_BYTES: Final = 32
 TDES_KEY_BYTES: Final = 16
 KCV_BYTES: Final = 3
+
+
+def private_jwk() -> dict[str, Any]:
+    """Make a key pair that the issuer encrypts to; its private half never meets the service."""
+    key = JWK.generate(kty="EC", crv="P-256", use="enc")
+    members: dict[str, Any] = key.export_private(as_dict=True)
+    return {**members, "kid": key.thumbprint()}
 
 
 def components(key: bytes) -> tuple[str, str]:

@@ -1,31 +1,25 @@
-"""D1's side, against published vectors and against a small issuer that can be told to misbehave."""
+"""D1's side, against a small issuer that can be told to misbehave."""
 
-import ast
 import base64
-import getpass
-import io
 import json
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
 import pytest
-from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-from cryptography.hazmat.primitives.ciphers import Cipher, modes
-from jwcrypto.jwe import JWE
 
 from cms.sandbox.machine import pki
-from cms.sandbox.partners import d1_client, d1_command, d1_seccos
-from cms.sandbox.partners.d1_client import D1Client, D1Error
+from cms.sandbox.partners import d1
+from cms.sandbox.partners.d1 import D1Client, D1Error
+from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.sandbox.partners.transcript import TranscriptError, transcript
 from tests.cms.sandbox.issuer import (
     CARD_ID,
@@ -36,131 +30,24 @@ from tests.cms.sandbox.issuer import (
     PINS,
     REFUSAL,
     Issuer,
-    opened,
     public,
 )
-
-
-def _header(jwe: str) -> dict[str, Any]:
-    header: dict[str, Any] = json.loads(base64.urlsafe_b64decode(jwe.partition(".")[0] + "=="))
-    return header
-
-
-@pytest.mark.parametrize(
-    ("module", "libraries"),
-    [
-        pytest.param(d1_client, {"httpx", "jwcrypto"}, id="d1_client"),
-        pytest.param(d1_seccos, {"cryptography"}, id="d1_seccos"),
-    ],
-)
-def test_imports_nothing_of_ours(module: ModuleType, libraries: set[str]) -> None:
-    tree = ast.parse(Path(str(module.__file__)).read_text())
-    imported: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            imported.add(str(node.module).partition(".")[0])
-
-    assert imported - sys.stdlib_module_names == libraries
-
-
-@pytest.mark.parametrize(
-    ("pin", "pan", "block"),
-    [
-        ("1234", "5555555551234567", "041261AAAAEDCBA9"),
-        ("123456789012", "5555555551234567", "0C1261032D8226A9"),
-        ("1234", "4012345678909", "041274EDCBA9876F"),
-        ("1234", "43219876543210987", "0412AC89ABCDEF67"),
-        ("1234", "4987654321098765", "041242ABCDEF6789"),
-        ("1234", "4761739001010010", "041223C6FFEFEFFE"),
-        ("123456", "123456789012345678", "061253DFFEDCBA98"),
-        ("123456", "1234567890123456", "0612713176FEDCBA"),
-    ],
-)
-def test_iso0_published(pin: str, pan: str, block: str) -> None:
-    assert d1_client.iso0_block(pin, pan) == block
-    assert d1_client.iso0_pin(block, pan) == pin
-
-
-def test_iso0_published_under_triple_des() -> None:
-    key = TripleDES(bytes.fromhex("E8DD93B8AF13999C7644C0FE11F5D2A7E8DD93B8AF13999C"))
-    encryptor = Cipher(key, modes.ECB()).encryptor()  # one block
-    block = bytes.fromhex(d1_client.iso0_block("123456", "4451234567890129"))
-
-    assert encryptor.update(block).hex().upper() == "ABC5E23474210DAC"
-
-
-@pytest.mark.parametrize(
-    "pin", ["", "123", "1234567890123", "12a4", "\u0661\u0662\u0663\u0664", "1234\n"]
-)
-def test_no_block_for_what_is_no_pin(pin: str) -> None:
-    with pytest.raises(ValueError, match="4 to 12 digits"):
-        d1_client.iso0_block(pin, PAN)
-
-
-@pytest.mark.parametrize(
-    "field_hex",
-    [
-        "141234FFFFFFFFFF",  # format 1
-        "031234FFFFFFFFFF",  # 3 digits
-        "0D1234567890123F",  # 13 digits
-        "051234FFFFFFFFFF",  # a fill digit inside the PIN
-        "0412345FFFFFFFFF",  # a digit inside the fill
-        "041234FFFFFFFFFE",
-        "0412A4FFFFFFFFFF",
-    ],
-)
-def test_no_pin_from_what_is_no_block(field_hex: str) -> None:
-    block = f"{int(field_hex, 16) ^ int(PAN[-13:-1], 16):016X}"
-
-    with pytest.raises(ValueError, match="not a format-0 block"):
-        d1_client.iso0_pin(block, PAN)
-
-
-@pytest.mark.parametrize("block", ["", "041223C6FFEFEFF", "041223c6ffefeffe", " 41223C6FFEFEFFE"])
-def test_block_is_16_upper_case_hexadecimal_digits(block: str) -> None:
-    with pytest.raises(ValueError, match="not a format-0 block"):
-        d1_client.iso0_pin(block, PAN)
-
-
-def test_jwe_is_what_d1_documents() -> None:
-    jwk = {**public(ISSUER_KEY), "use": "sig"}  # a label that must not matter
-    jwe = d1_client.encrypt({"pinBlock": "041223C6FFEFEFFE"}, jwk)
-    parts = jwe.split(".")
-    header = _header(jwe)
-
-    assert set(header) == {"alg", "enc", "kid", "epk"}
-    assert (header["alg"], header["enc"], header["kid"]) == ("ECDH-ES", "A256GCM", "issuer-1")
-    assert set(header["epk"]) == {"kty", "crv", "x", "y"}
-    assert [len(part) for part in parts[1:3] + parts[4:]] == [0, 16, 22]
-    assert opened(jwe, ISSUER_KEY) == {"pinBlock": "041223C6FFEFEFFE"}
-    assert _header(d1_client.encrypt({}, jwk))["epk"] != header["epk"]
-
-
-def test_decrypt_takes_only_our_algorithms() -> None:
-    header = {"alg": "ECDH-ES+A128KW", "enc": "A256GCM", "kid": "d1-1"}
-    jwe = JWE(b"{}", json.dumps(header), recipient=D1_KEY).serialize(compact=True)
-
-    with pytest.raises(ValueError, match="does not open"):
-        d1_client.decrypt(jwe, D1_KEY)
 
 
 def test_load_resolves_paths_from_the_root(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = sandbox.parent.parent
     monkeypatch.chdir(root)
-    config = d1_client.load(Path("var/sandbox.json"), 1)
+    config = d1.load(Path("var/sandbox.json"), 1)
 
-    assert config == d1_client.load(sandbox, 1)
+    assert config == d1.load(sandbox, 1)
     assert config.ca == root / "var/pki/ca.pem"
     assert config.d1_private_jwk_file == root / "var/d1.jwk"
     assert config.issuer_id == "digibank02"
     assert config.issuer_jwk["kid"] == "issuer-1"
 
 
-def test_token_request(client: D1Client, issuer: Issuer) -> None:
-    assert client.token() == "token-1"
+def test_access_token_request(client: D1Client, issuer: Issuer) -> None:
+    assert client.access_token() == "token-1"
 
     (request,) = issuer.requests
     basic = base64.b64encode(b"d1-client:s3cret").decode()
@@ -171,19 +58,19 @@ def test_token_request(client: D1Client, issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("lifetime", ["900", 900])
-def test_token_is_cached_until_shortly_before_it_expires(
+def test_access_token_is_the_same_until_shortly_before_it_expires(
     client: D1Client, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, lifetime: object
 ) -> None:
     issuer.lifetime = lifetime
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
-    assert client.token() == "token-1"
+    assert client.access_token() == "token-1"
     clock[0] += 869
-    assert client.token() == "token-1"
+    assert client.access_token() == "token-1"
     clock[0] += 1
-    assert client.token() == "token-2"
-    assert client.new_token() == "token-3"
+    assert client.access_token() == "token-2"
+    assert client.new_access_token() == "token-3"
 
 
 def test_calls(client: D1Client, issuer: Issuer) -> None:
@@ -207,7 +94,7 @@ def test_calls(client: D1Client, issuer: Issuer) -> None:
 
 def test_raw_request_keeps_the_callers_headers(client: D1Client, issuer: Issuer) -> None:
     path = f"/cms/api/v1/issuers/{ISSUER_ID}/cards/{CARD_ID}/pin"
-    jwe = d1_client.encrypt({"pinBlock": d1_client.iso0_block("7392", PAN)}, public(ISSUER_KEY))
+    jwe = encrypt({"pinBlock": iso0_block("7392", PAN)}, public(ISSUER_KEY))
     body = json.dumps({"type": "ISO0", "encryptedPinBlock": jwe})
     client.request("PUT", path, content=body, headers={"X-Correlation-Id": "mine"})
 
@@ -219,7 +106,7 @@ def test_raw_request_keeps_the_callers_headers(client: D1Client, issuer: Issuer)
 @pytest.mark.parametrize(
     ("call", "act"),
     [
-        (("POST", "token"), lambda client: client.token()),
+        (("POST", "token"), lambda client: client.access_token()),
         (("POST", "activate"), lambda client: client.activate(CARD_ID)),
         (("GET", "changeCounter"), lambda client: client.counter(CARD_ID)),
         (("PUT", "pin"), lambda client: client.set_pin(CARD_ID, "7392", PAN)),
@@ -265,14 +152,14 @@ def test_refusal(
         (("GET", "pin"), {}),
         (("GET", "pin"), {"encryptedPinBlock": 1}),
         (("GET", "pin"), {"encryptedPinBlock": "a.b.c.d.e"}),
-        (("GET", "pin"), {"encryptedPinBlock": d1_client.encrypt({}, public(D1_KEY))}),
+        (("GET", "pin"), {"encryptedPinBlock": encrypt({}, public(D1_KEY))}),
         (
             ("GET", "pin"),
-            {"encryptedPinBlock": d1_client.encrypt({"pinBlock": 1}, public(D1_KEY))},
+            {"encryptedPinBlock": encrypt({"pinBlock": 1}, public(D1_KEY))},
         ),
         (
             ("GET", "pin"),
-            {"encryptedPinBlock": d1_client.encrypt({"pinBlock": "0" * 16}, public(D1_KEY))},
+            {"encryptedPinBlock": encrypt({"pinBlock": "0" * 16}, public(D1_KEY))},
         ),
     ],
 )
@@ -304,11 +191,11 @@ def test_pin_for_another_key_is_refused(
 
 
 def test_transcript(client: D1Client) -> None:
-    client.token()
+    client.access_token()
     steps = list(transcript(client, CARD_ID, PAN, PINS))
 
     assert [(step.call, step.shows, step.status) for step in steps] == [
-        ("POST token", "a bearer for the issuer", 200),
+        ("POST oauth2/token", "an access token for the issuer", 200),
         ("POST activate", "the card is active", 204),
         ("GET changeCounter", "0", 200),
         ("PUT pin", "a PIN is set", 204),
@@ -349,83 +236,6 @@ def test_transcript_stops_at_a_refusal(client: D1Client, issuer: Issuer) -> None
     assert next(steps).status == 200
     with pytest.raises(D1Error, match="403 PIN_CHANGE_FORBIDDEN"):
         next(steps)
-
-
-@pytest.mark.usefixtures("_stubbed")
-def test_commands(
-    sandbox: Path,
-    issuer: Issuer,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("7392\n"))
-    common = [CARD_ID, "--sandbox", str(sandbox)]
-
-    for command in ("activate", "set-pin", "get-pin", "counter"):
-        assert d1_command.main([command, *common]) == 0
-
-    assert capsys.readouterr().out == "7392\n1\n"
-    assert d1_command.main(["counter", "card-2", *common[1:], "--issuer", "digibank02"]) == 0
-    assert "/issuers/digibank02/cards/card-2/" in issuer.requests[-1].url.path
-
-
-@pytest.mark.usefixtures("_stubbed")
-@pytest.mark.parametrize(("again", "code"), [("7392", 0), ("7393", 1)])
-def test_pin_is_asked_twice_at_a_terminal(
-    sandbox: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, again: str, code: int
-) -> None:
-    entries = iter(["7392", again])
-    terminal = io.StringIO()
-    monkeypatch.setattr(terminal, "isatty", lambda: True)
-    monkeypatch.setattr(sys, "stdin", terminal)
-    monkeypatch.setattr(getpass, "getpass", lambda _: next(entries))
-
-    assert d1_command.main(["set-pin", CARD_ID, "--sandbox", str(sandbox)]) == code
-    assert issuer.counter == 1 - code
-
-
-@pytest.mark.usefixtures("_stubbed")
-@pytest.mark.parametrize(
-    ("arguments", "typed", "line"),
-    [
-        (["counter", "card-9"], "", "d1: no such card in the sandbox\n"),
-        (["counter", "card-2"], "", "d1: no such card in the sandbox\n"),
-        (["counter", CARD_ID, "--issuer", "none"], "", "d1: no such issuer in the sandbox\n"),
-        (["set-pin", CARD_ID], "12a4\n", "d1: a PIN is 4 to 12 digits\n"),
-        (["set-pin", CARD_ID], "1111\n", "d1: 403 PIN_CHANGE_FORBIDDEN\n"),
-    ],
-)
-def test_failed_command_says_one_line(
-    sandbox: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    *,
-    arguments: list[str],
-    typed: str,
-    line: str,
-) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-
-    assert d1_command.main([*arguments, "--sandbox", str(sandbox)]) == 1
-    assert capsys.readouterr() == ("", line)
-
-
-def test_no_sandbox_and_no_service_say_one_line(
-    sandbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("connection refused", request=request)
-
-    assert d1_command.main(["counter", CARD_ID, "--sandbox", "nowhere.json"]) == 1
-    # The client certificate is missing.
-    assert d1_command.main(["counter", CARD_ID, "--sandbox", str(sandbox)]) == 1
-    monkeypatch.setattr(d1_client, "_tls", lambda _: True)
-    monkeypatch.setattr(httpx, "HTTPTransport", lambda **_: httpx.MockTransport(refuse))
-    assert d1_command.main(["counter", CARD_ID, "--sandbox", str(sandbox)]) == 1
-
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
-    assert lines[2] == "d1: connection refused"
 
 
 @pytest.fixture(name="tls_issuer")
@@ -470,7 +280,7 @@ def test_one_connection_with_the_client_certificate(
     sandbox: Path, tls_issuer: tuple[int, list[tuple[int, str]]]
 ) -> None:
     port, calls = tls_issuer
-    config = replace(d1_client.load(sandbox), base_url=f"https://127.0.0.1:{port}")
+    config = replace(d1.load(sandbox), base_url=f"https://127.0.0.1:{port}")
 
     with D1Client(config) as client:
         assert [client.counter(CARD_ID) for _ in range(3)] == [7, 7, 7]

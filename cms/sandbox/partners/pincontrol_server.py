@@ -1,26 +1,25 @@
 """A client that plays an issuer's server at the pincontrol face, and the script of its page.
 
-It imports nothing of the service, so that a mistake in the service is not repeated, and hidden,
-here. The server holds the password and no PIN; the page's script, on the cardholder's device,
-holds the PIN and no password.
+The server holds the password and no PIN; the page's script, on the cardholder's device, holds the
+PIN and no password.
 """
 
 import json
 import ssl
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 from jwcrypto.jwk import JWK
 
-from cms.sandbox.partners.d1_client import decrypt, encrypt
-from cms.sandbox.partners.hosted_client import PageSession, iso1_block, sid
+from cms.sandbox.partners.client import Client, json_object
+from cms.sandbox.partners.hosted_app import PageSession, sid
+from cms.sandbox.partners.jwe import decrypt, encrypt
+from cms.sandbox.partners.pin_blocks import iso1_block
 
 VIEW: Final = "VIEW_PIN"
 SET: Final = "SET_PIN"
-TIMEOUT_S: Final = 10
 PUBLIC_MEMBERS: Final = ("kty", "crv", "x", "y")
 #: What a PinControlError says when an answer has the right status and cannot be used.
 UNREADABLE: Final = "UNREADABLE_ANSWER"
@@ -46,7 +45,7 @@ class PinControlConfig:
     frame_key: str
     audit_user: str
     personalised_plastic_id: str
-    unproduced_plastic_id: str
+    unpersonalised_plastic_id: str
 
     def password(self) -> str:
         """Read the password."""
@@ -74,34 +73,19 @@ def load(sandbox: Path) -> PinControlConfig:
         frame_key=pincontrol["frameKey"],
         audit_user=pincontrol["auditUser"],
         personalised_plastic_id=pincontrol["producedPlasticId"],
-        unproduced_plastic_id=pincontrol["unproducedPlasticId"],
+        unpersonalised_plastic_id=pincontrol["unproducedPlasticId"],
     )
 
 
-class PinControlClient:
-    """The calls of an issuer's server and of a page, over one kept-alive connection.
-
-    Not for several threads. ``last_status`` and ``last_ms`` tell of the newest answer.
-    """
+class PinControlClient(Client):
+    """The calls of an issuer's server, and those of the page's script."""
 
     def __init__(
         self, config: PinControlConfig, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self.config = config
         tls = ssl.create_default_context(cafile=config.ca)
-        self._http = httpx.Client(
-            base_url=config.base_url,
-            transport=transport or httpx.HTTPTransport(verify=tls),
-            timeout=TIMEOUT_S,
-        )
-        self.last_status = 0
-        self.last_ms = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
+        super().__init__(config.base_url, transport or httpx.HTTPTransport(verify=tls))
+        self.config = config
 
     def ask(self, plastic_id: str, scope: str) -> httpx.Response:
         """Ask for a control id, as the server does; returns whatever the answer is."""
@@ -114,7 +98,7 @@ class PinControlClient:
 
     def control_id(self, plastic_id: str, scope: str) -> ControlId:
         """Get a control id."""
-        answer = _json(_expect(self.ask(plastic_id, scope), 201))
+        answer = json_object(_expect(self.ask(plastic_id, scope), 201))
         try:
             return ControlId(answer["id"], answer["pinURL"])
         except KeyError:
@@ -127,7 +111,7 @@ class PinControlClient:
     def open(self, control: ControlId) -> PageSession:
         """Consume an id for a session to set the PIN, as the page's script does."""
         response = self._post("/pincontrol/page/session", json=_consumed(control))
-        answer = _json(_expect(response, 200))
+        answer = json_object(_expect(response, 200))
         try:
             return PageSession(answer["session"], answer["key"])
         except KeyError:
@@ -149,7 +133,7 @@ class PinControlClient:
         members: dict[str, str] = key.export_private(as_dict=True)
         public = {name: members[name] for name in PUBLIC_MEMBERS}
         response = self._post("/pincontrol/page/digits", json={"session": session, "key": public})
-        answer = _json(_expect(response, 200))
+        answer = json_object(_expect(response, 200))
         try:
             content = decrypt(answer["jwe"], JWK(**members | {"kid": key.thumbprint()}))
             if content["sid"] == sid(session):
@@ -159,11 +143,7 @@ class PinControlClient:
         raise PinControlError(200, UNREADABLE)
 
     def _post(self, path: str, **kwargs: Any) -> httpx.Response:  # noqa: ANN401 - httpx's
-        started_s = time.perf_counter()
-        response = self._http.post(path, **kwargs)
-        self.last_ms = (time.perf_counter() - started_s) * 1000
-        self.last_status = response.status_code
-        return response
+        return self._send("POST", path, **kwargs)
 
 
 def _consumed(control: ControlId) -> dict[str, str | None]:
@@ -173,20 +153,7 @@ def _consumed(control: ControlId) -> dict[str, str | None]:
 
 def _expect(response: httpx.Response, status: int) -> httpx.Response:
     if response.status_code != status:
-        try:
-            error = _json(response)
-            what = (str(error["errorType"]), str(error["errorCode"]))
-        except (PinControlError, KeyError):
-            what = (UNREADABLE, "")
-        raise PinControlError(response.status_code, *what)
+        error = json_object(response)
+        error_type, error_code = error.get("errorType", UNREADABLE), error.get("errorCode", "")
+        raise PinControlError(response.status_code, str(error_type), str(error_code))
     return response
-
-
-def _json(response: httpx.Response) -> dict[str, Any]:
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise PinControlError(response.status_code, UNREADABLE)
-    return answer

@@ -1,0 +1,66 @@
+"""The sandbox's command line: ``python -m cms.sandbox demo|d1|cms|hsm``.
+
+``d1`` plays Thales D1 by hand. ``cms`` and ``hsm`` run a command of the service's operator with the
+settings of the demo, which replace all others. Exit code 0 is success, 1 a demo or a call of D1
+that failed; an operator's command has its own.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+PROGRAM: Final = "python -m cms.sandbox"
+OPERATOR_PACKAGES: Final = ("cms", "hsm")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Try the issuer PIN service on this machine. Never in production."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    demo = commands.add_parser("demo", help="run everything, and its callers against it")
+    demo.add_argument("--once", action="store_true", help="end after the conversations")
+    for name, text in (
+        ("d1", "play Thales D1 by hand: activate, set-pin, get-pin, counter"),
+        ("cms", "run 'python -m cms …' with the demo's settings"),
+        ("hsm", "run 'python -m hsm …' with the demo's settings"),
+    ):
+        # What follows is another parser's, options and --help included: here no option exists.
+        other = commands.add_parser(name, help=text, add_help=False, prefix_chars="\0")
+        other.add_argument("words", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args(argv)
+    if arguments.command in OPERATOR_PACKAGES:
+        _become(arguments.command, arguments.words)
+    if arguments.command == "d1":
+        return _d1(arguments.words)
+    return _demo(once=arguments.once)
+
+
+# Each imports what it needs when it is chosen: the help is there at once.
+
+
+def _demo(*, once: bool) -> int:
+    from cms.sandbox import demo  # noqa: PLC0415
+
+    return demo.run(once=once)
+
+
+def _d1(words: Sequence[str]) -> int:
+    from cms.sandbox.partners import d1_command  # noqa: PLC0415
+
+    return d1_command.main(words)
+
+
+def _become(package: str, words: Sequence[str]) -> NoReturn:
+    """Go on as an operator's command: what runs is that and nothing else."""
+    from cms.sandbox import settings  # noqa: PLC0415
+
+    settings.load()
+    os.execv(sys.executable, [sys.executable, "-m", package, *words])  # noqa: S606 - no shell
+
+
+if __name__ == "__main__":
+    sys.exit(main())

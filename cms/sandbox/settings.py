@@ -1,0 +1,90 @@
+"""The settings of the demo's service: ``var/demo.env``.
+
+The demo writes them at each start, as lines that a shell can read::
+
+    set -a; . var/demo.env
+
+They replace every other setting of the service: the two are never mixed.
+"""
+
+import os
+import secrets
+import shlex
+from collections.abc import Mapping
+from typing import Final
+
+from cms.sandbox import files
+from cms.sandbox.machine.ports import free_port
+from cms.sandbox.machine.softhsm import SoftHsm
+
+FILE: Final = files.VAR / "demo.env"
+PREFIXES: Final = ("CMS_", "HSM_", "SOFTHSM2_")
+AUDIENCE: Final = "issuer-pin-service"
+CONTROL_TOKEN_KEY_BYTES: Final = 32
+
+
+def make(database_url: str, identity_issuer: str, jwks_url: str) -> None:
+    """Choose the settings of this start, write ``var/demo.env`` and use it in this process.
+
+    To a browser the cardholders' address and the app's page are two sites: an address and a name.
+    """
+    # A new one at each start: control tokens live for minutes.
+    files.write(files.CONTROL_TOKEN_KEY, secrets.token_hex(CONTROL_TOKEN_KEY_BYTES))
+    files.write(files.DATABASE_URL, database_url + "\n")
+    d1_port, cardholder_port, ops_port = (free_port(port) for port in (8443, 8444, 9090))
+    certificate, key = str(files.PKI / "server.pem"), str(files.PKI / "server.key")
+    settings = {
+        **SoftHsm(files.SOFTHSM).environment,
+        "CMS_DATABASE_URL_FILE": str(files.DATABASE_URL),
+        "CMS_D1_PORT": str(d1_port),
+        "CMS_PUBLIC_URL": f"https://localhost:{d1_port}",
+        "CMS_D1_CERTIFICATE_FILE": certificate,
+        "CMS_D1_KEY_FILE": key,
+        "CMS_D1_CLIENT_CA_FILE": str(files.PKI / "ca.pem"),
+        "CMS_CARDHOLDER_PORT": str(cardholder_port),
+        "CMS_CARDHOLDER_URL": f"https://127.0.0.1:{cardholder_port}",
+        "CMS_CARDHOLDER_CERTIFICATE_FILE": certificate,
+        "CMS_CARDHOLDER_KEY_FILE": key,
+        "CMS_CONTROL_TOKEN_KEY_FILE": str(files.CONTROL_TOKEN_KEY),
+        "CMS_IDENTITY_ISSUER": identity_issuer,
+        "CMS_IDENTITY_AUDIENCE": AUDIENCE,
+        "CMS_IDENTITY_JWKS_URL": jwks_url,
+        "CMS_OPS_PORT": str(ops_port),
+    }
+    lines = (f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
+    files.write(FILE, "".join(lines))
+    _use(settings)
+
+
+def load() -> None:
+    """Use in this process what the demo's last start wrote.
+
+    Raises:
+        SystemExit: the demo did not run yet.
+    """
+    try:
+        text = FILE.read_text("utf-8")
+    except FileNotFoundError:
+        raise SystemExit("there is no var/demo.env: run the demo first") from None
+    _use(dict(line.split("=", 1) for line in shlex.split(text)))
+
+
+def _use(settings: Mapping[str, str]) -> None:
+    for name in [name for name in os.environ if name.startswith(PREFIXES)]:
+        del os.environ[name]
+    os.environ.update(settings)
+
+
+def d1_url() -> str:
+    """Where D1 calls."""
+    return os.environ["CMS_PUBLIC_URL"]
+
+
+def cardholder_url() -> str:
+    """Where apps, servers and cardholders call."""
+    return os.environ["CMS_CARDHOLDER_URL"]
+
+
+def ready_url() -> str:
+    """Where the service says that it is ready."""
+    return f"http://127.0.0.1:{os.environ['CMS_OPS_PORT']}/readyz"
