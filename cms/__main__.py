@@ -1,4 +1,4 @@
-"""The command line: ``python -m cms serve|demo|issuers|cards|clients|config|audit|d1``.
+"""The program: ``python -m cms serve``, and the operator's nouns, each with its commands.
 
 Settings come from the environment; with no ``CMS_`` variable set, from ``var/demo.env``, which the
 demo writes. Exit code 0 is success, 1 a service that could not run, 2 a refusal.
@@ -8,39 +8,29 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cms.operator import cli
+from cms.operator import audit, cards, clients, command_line, configuration, issuers, verification
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser, top = cli.operator_parser()
-    cli.command(top, "serve", _serve, "run the service")
-    cli.command(top, "demo", _demo, "run the demo").add_argument("--once", action="store_true")
-    d1 = cli.command(top, "d1", _d1, "play Thales D1's side against the demo")
-    d1.add_argument("rest", nargs=argparse.REMAINDER, metavar="activate|set-pin|get-pin|counter …")
-    return cli.run(parser.parse_args(argv))
+    return command_line.run(program_parser().parse_args(argv))
 
 
-# Each of these needs a part of the program that the operator's commands start faster without.
+def program_parser() -> argparse.ArgumentParser:
+    """Build the parser of every command."""
+    parser = argparse.ArgumentParser(prog="python -m cms", description="The issuer PIN service.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for noun in (issuers, cards, clients, configuration, verification, audit):
+        noun.add_to(commands)
+    command_line.add_command(commands, "serve", _serve, "run the service")
+    return parser
 
 
 def _serve(_: argparse.Namespace) -> int:
-    from cms import serve  # noqa: PLC0415
-    from cms.settings import Settings  # noqa: PLC0415
+    from cms import serve
+    from cms.settings import Settings
 
     return serve.run(Settings())
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from cms.sandbox import demo  # noqa: PLC0415
-
-    return demo.run(once=arguments.once)
-
-
-def _d1(arguments: argparse.Namespace) -> int:
-    from cms.sandbox.partners import d1_command  # noqa: PLC0415
-
-    return d1_command.main(arguments.rest)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def register_clients(page_port: int) -> None:
 
 
 def _is_client(name: str) -> bool:
-    from cms.operator.cli import main as cms_main  # noqa: PLC0415 - the service's side, as in _command
+    from cms.__main__ import main as cms_main  # noqa: PLC0415 - the service's side, as in _command
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         return cms_main(("clients", "show", ISSUERS[0], name)) == 0
@@ -235,7 +235,7 @@ def _import_cards(issuer: str, intake: Mapping[str, str]) -> None:
 
 def _command(package: str, *words: str, quiet: bool = False) -> str:
     """Run ``python -m PACKAGE …`` inside this process, show it, and return what it printed."""
-    from cms.operator.cli import main as cms_main  # noqa: PLC0415 - a second run does not need it
+    from cms.__main__ import main as cms_main  # noqa: PLC0415 - a second run does not need it
     from hsm.__main__ import main as hsm_main  # noqa: PLC0415
 
     print(f"$ python -m {package} {shlex.join(words)}")

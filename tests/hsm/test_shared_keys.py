@@ -12,7 +12,7 @@ from crypto.keyblock import KEY_BYTES, KeyAlgorithm, KeyPurpose
 from crypto.secret import Secret
 from hsm import shared_keys
 from hsm.errors import CeremonyError
-from hsm.keys import LEFT_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.keys import BLOCK_ROLES, LEFT_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.shared_keys import PURPOSES, ClearKey
 from hsm.token import Token
 from tests.contracts.software_token import SoftwareToken
@@ -96,7 +96,7 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
         "pvk-3624": {"T V1 C", "T V1 G"},
         "prw": {"A M6 C", "A M6 G"},
     }
-    assert {*PURPOSES} == {*SHARED_ROLES} - {KeyRole.BLOCK_PROTECTION, *LEFT_ROLES.values()}
+    assert {*PURPOSES} == {*BLOCK_ROLES}
 
 
 # Key blocks
