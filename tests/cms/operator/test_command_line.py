@@ -3,6 +3,8 @@
 import argparse
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from cms.__main__ import program_parser
 from cms.sandbox.machine.postgres import Postgres
 from hsm import demo_env
-from tests.cms.operator.operator_at_work import Operator
+from tests.cms.operator.operator_at_work import ROOT, Operator
 from tests.issuer_records import SampleIssuer
 
 
@@ -105,3 +107,43 @@ def arguments_of(parser: argparse.ArgumentParser) -> Iterator[str]:
                 yield from arguments_of(sub)
         else:
             yield action.dest
+
+
+# What the parser does not load
+
+#: Whatever a command works with; none of it says what may be typed.
+HEAVY = {
+    *("alembic", "anyio", "argon2", "asyncio", "cryptography", "fastapi", "httpx", "jwcrypto"),
+    *("pkcs11", "psycopg", "pydantic", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"),
+    *("crypto", "hsm"),
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "cards --help", "cards add --help", "serve --help", "clients add", "no-such-noun"],
+)
+def test_help_and_a_refused_word_load_neither_libraries_nor_the_vault(words: str) -> None:
+    loaded = loaded_by("cms", *words.split())
+    assert "argparse" in loaded
+    assert {module.partition(".")[0] for module in loaded} & HEAVY == set()
+
+
+def test_what_a_command_works_with_is_seen_to_be_loaded() -> None:
+    loaded = loaded_by("cms", "issuers", "list")
+    assert {"hsm", "psycopg", "pydantic", "sqlalchemy"} <= loaded
+
+
+def loaded_by(*words: str) -> set[str]:
+    """Run a module without any setting, and name all that it imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", *words],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    imports = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip() for line in imports}
