@@ -113,7 +113,7 @@ class CardImport:
 
         Raises:
             RowRefused: the vault or the database does not take it.
-            VaultUnavailable: the token is unavailable.
+            VaultUnavailable: the HSM token is unavailable.
         """
         try:
             other_ids = [] if new.plastic_id is None else [new.plastic_id]

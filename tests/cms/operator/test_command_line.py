@@ -39,7 +39,7 @@ def test_a_database_that_is_unavailable_is_said_in_one_line(
     operator: Operator, tmp_path: Path, url: str
 ) -> None:
     (tmp_path / "database-url").write_text(url)
-    assert operator.refused("issuers", "list") == "the database is away"
+    assert operator.refused("issuers", "list") == "the database is unavailable"
     assert "s3cret" not in "".join(operator.seen)
 
 
