@@ -1,4 +1,4 @@
-"""``python -m benchmarks [pin_blocks] [token] [requests] [hosted] [pincontrol]``: some, or all.
+"""``python -m benchmarks [NAME …]``: those that are named, or all.
 
 Each runs in a process of its own, since a process opens the token once.
 """
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Final
 
-NAMES: Final = ("pin_blocks", "token", "requests", "hosted", "pincontrol")
+NAMES: Final = ("command_line", "pin_blocks", "token", "requests", "hosted", "pincontrol")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The command line: ``python -m cms serve|issuers|cards|clients|config|verification|audit``.
+"""The program: ``python -m cms serve``, and the operator's nouns, each with its commands.
 
 Settings come from the environment. Exit code 0 is success, 1 a service that could not run, 2 a
 refusal.
@@ -8,20 +8,27 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cms.operator import cli
+from cms.operator import audit, cards, clients, command_line, configuration, issuers, verification
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser, top = cli.operator_parser()
-    cli.command(top, "serve", _serve, "run the service")
-    return cli.run(parser.parse_args(argv))
+    return command_line.run(program_parser().parse_args(argv))
+
+
+def program_parser() -> argparse.ArgumentParser:
+    """Build the parser of every command."""
+    parser = argparse.ArgumentParser(prog="python -m cms", description="The issuer PIN service.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for noun in (issuers, cards, clients, configuration, verification, audit):
+        noun.add_to(commands)
+    command_line.add_command(commands, "serve", _serve, "run the service")
+    return parser
 
 
 def _serve(_: argparse.Namespace) -> int:
-    # The operator's commands start faster without the service.
-    from cms import serve  # noqa: PLC0415
-    from cms.settings import Settings  # noqa: PLC0415
+    from cms import serve
+    from cms.settings import Settings
 
     return serve.run(Settings())
 

@@ -27,9 +27,8 @@ from crypto.padding import BLOCK_BYTES, pad
 from crypto.pinblock.fields import xor
 from crypto.secret import Secret
 from crypto.software import tdes_encrypt_ecb
-from crypto.types import PIN_BLOCK_BYTES, Mac, Pan, Pin, PinBlock, TdesCbc, TdesEcb
+from crypto.types import PIN_BLOCK_BYTES, PSN_MAX, Mac, Pan, Pin, PinBlock, TdesCbc, TdesEcb
 
-SEQUENCE_MAX: Final = 99
 KEY_BYTES: Final = 16
 HALF_BYTES: Final = 8
 DIGITS: Final = 16
@@ -265,7 +264,7 @@ def _complement(data: bytes) -> bytes:
 
 
 def _two_digits(sequence: int) -> str:
-    _require(0 <= sequence <= SEQUENCE_MAX)
+    _require(0 <= sequence <= PSN_MAX)
     return f"{sequence:02d}"
 
 

@@ -11,6 +11,7 @@ PIN_DIGITS_MIN: Final = 4
 PIN_DIGITS_MAX: Final = 12
 PAN_DIGITS_MIN: Final = 8
 PAN_DIGITS_MAX: Final = 19
+PSN_MAX: Final = 99
 PIN_BLOCK_BYTES: Final = 8
 
 BlockCipher = Callable[[bytes], bytes]

@@ -14,9 +14,9 @@ from enum import StrEnum
 from typing import Final, NewType, Protocol
 
 from crypto.pin_image import ImageStyle
+from crypto.types import PSN_MAX
 
 ISSUER_ID_CHARS: Final = 10
-PSN_MAX: Final = 99
 EXPIRY_PATTERN: Final = re.compile("(?:0[1-9]|1[0-2])[0-9]{2}")
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 
@@ -125,15 +125,18 @@ class CardFacts:
     """What PIN verification values need of a card beside its PAN: PSN, and expiry as MMYY.
 
     Raises:
-        ValueError: the PSN is not 0 to 99, or the expiry is not a month and a year.
+        ValueError: the PSN is not 0 to 99, or the expiry is not a month and a year. The message is
+            the name of the field.
     """
 
     psn: int
     expiry: str
 
     def __post_init__(self) -> None:
-        if not 0 <= self.psn <= PSN_MAX or not EXPIRY_PATTERN.fullmatch(self.expiry):
-            raise ValueError("not the facts of a card")
+        if not 0 <= self.psn <= PSN_MAX:
+            raise ValueError("psn")
+        if not EXPIRY_PATTERN.fullmatch(self.expiry):
+            raise ValueError("expiry")
 
 
 @dataclass(frozen=True, slots=True)

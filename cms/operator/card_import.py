@@ -2,7 +2,7 @@
 
 ::
 
-    {"cardId": "…", "panJwe": "<JWE>", "expiry": "MMYY", "sequenceNumber": 0, "state": "active",
+    {"cardId": "…", "panJwe": "<JWE>", "expiry": "MMYY", "psn": 0, "state": "active",
      "cardholder": "…", "cardType": "PHYSICAL", "plasticId": "1234", "personalised": true,
      "encryptedPinBlock": "<JWE>", "type": "ISO0"}
 
@@ -15,16 +15,17 @@ there is a plastic whose PIN cannot be set there any more; unless given, a card 
 inactive is.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cms.domain.cards import CardState
+from cms.domain.cards import CardState, parse_plastic_id
 from cms.domain.control import CardType
+from cms.operator.command_line import Refused
 from cms.persistence.admin import AdminError, Database, add_card
 from crypto.errors import JoseError
 from crypto.jose import json_object
+from hsm.config.kinds import parse_body
 from hsm.config.wire import WireProfile
 from hsm.errors import (
     CardIdHoldsPan,
@@ -37,13 +38,10 @@ from hsm.errors import (
     ValueNotPossible,
     WeakPinRefused,
 )
-from hsm.port import CardFacts, CardRef, PinBlockType, PinVault, VaultConfig
+from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, PinVault, VaultConfig
 
-EXPIRY_PATTERN: Final = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}")
-PSN_MAX: Final = 99
 COMMIT_EVERY_ROWS: Final = 200
 CARDHOLDER_CHARS_MAX: Final = 64
-PLASTIC_ID_PATTERN: Final = re.compile(r"[0-9]{1,38}")
 LINE_BYTES_MAX: Final = 64 * 1024
 REASONS: Final[Mapping[type[HsmError], str]] = {
     LuhnInvalid: "the PAN's check digit is wrong",
@@ -57,7 +55,7 @@ REASONS: Final[Mapping[type[HsmError], str]] = {
 }
 
 
-class RowRefused(Exception):
+class RowRefused(Refused):
     """A card that is not taken in; the message says why and shows no value."""
 
 
@@ -67,8 +65,7 @@ class NewCard:
 
     card: CardRef
     pan_jwe: str
-    expiry: str
-    psn: int
+    facts: CardFacts
     state: CardState
     pin_jwe: str | None
     pin_literal: str
@@ -117,7 +114,7 @@ class CardImport:
 
         Raises:
             RowRefused: the vault or the database does not take it.
-            VaultUnavailable: the token is unavailable.
+            VaultUnavailable: the HSM token is unavailable.
         """
         try:
             other_ids = [] if new.plastic_id is None else [new.plastic_id]
@@ -137,15 +134,15 @@ class CardImport:
                     new.card,
                     sealed.sealed_pan,
                     0,
-                    CardFacts(new.psn, new.expiry),
+                    new.facts,
                 )
             add_card(
                 self._database,
                 new.card,
                 sealed_pan=sealed.sealed_pan,
                 last_four=sealed.last_four,
-                expiry=new.expiry,
-                psn=new.psn,
+                expiry=new.facts.expiry,
+                psn=new.facts.psn,
                 state=new.state.value,
                 cardholder_id=new.cardholder_id,
                 card_type=new.card_type.value,
@@ -157,6 +154,17 @@ class CardImport:
             raise RowRefused(str(error)) from None
         except tuple(REASONS) as error:
             raise RowRefused(REASONS[type(error)]) from None
+
+
+def wire_profile(config: VaultConfig) -> WireProfile:
+    """Return the issuer's wire profile, or the defaults if it has none.
+
+    Raises:
+        ConfigRefused: it is not a wire profile.
+    """
+    sealed = config.get(ConfigKind.WIRE)
+    body = parse_body(ConfigKind.WIRE, sealed.body) if sealed else WireProfile()
+    return body if isinstance(body, WireProfile) else WireProfile()
 
 
 def read_line(issuer_id: str, line: bytes) -> NewCard:
@@ -174,7 +182,7 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
         raise RowRefused("refused member: psn")
     personalised = members.get("personalised")
     if personalised is not None and type(personalised) is not bool:
-        raise RowRefused("refused member: produced")
+        raise RowRefused("refused member: personalised")
     return new_card(
         issuer_id,
         _text(members, "cardId"),
@@ -215,30 +223,29 @@ def new_card(
         card = CardRef(issuer_id, card_id)
     except ValueError:
         raise RowRefused("refused member: cardId") from None
-    if not EXPIRY_PATTERN.fullmatch(expiry):
-        raise RowRefused("refused member: expiry")
-    if not 0 <= psn <= PSN_MAX:
-        raise RowRefused("refused member: psn")
+    try:
+        facts = CardFacts(psn, expiry)
+    except ValueError as error:
+        raise RowRefused(f"refused member: {error}") from None
     if state not in set(CardState):
         raise RowRefused("refused member: state")
     if cardholder_id is not None and not _is_cardholder(cardholder_id):
         raise RowRefused("refused member: cardholder")
     if card_type not in set(CardType):
         raise RowRefused("refused member: cardType")
-    if plastic_id is not None and not PLASTIC_ID_PATTERN.fullmatch(plastic_id):
+    plastic = None if plastic_id is None else parse_plastic_id(plastic_id)
+    if plastic_id is not None and plastic is None:
         raise RowRefused("refused member: plasticId")
     return NewCard(
         card,
         pan_jwe,
-        expiry,
-        psn,
+        facts,
         CardState(state),
         pin_jwe,
         pin_literal,
         cardholder_id,
         CardType(card_type),
-        # A number is kept in one way, however it is written.
-        None if plastic_id is None else plastic_id.lstrip("0") or "0",
+        plastic,
         state != CardState.INACTIVE if personalised is None else personalised,
     )
 

@@ -1,6 +1,7 @@
 """What an operator does to the database: issuers, cards, clients, configuration, audit.
 
-Not a request path: a synchronous engine, ordinary transactions.
+Not a request path: a synchronous engine, and transactions of more than one statement. Every change
+leaves an audit row in the same transaction.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ class AdminError(Exception):
 
 
 class DatabaseUnavailable(AdminError):
-    """The database cannot be reached, or went away; what was not committed is not stored."""
+    """The database is unavailable; what was not committed is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def transaction(url: str) -> Iterator[Database]:
     """Open a transaction that is committed when the block ends well; it may commit on the way.
 
     Raises:
-        DatabaseUnavailable: the database cannot be reached, or went away.
+        DatabaseUnavailable: the database cannot be reached, or the connection was lost.
         AdminError: it has no tables yet, or it cannot hold a value.
     """
     try:
@@ -77,7 +78,7 @@ def transaction(url: str) -> Iterator[Database]:
             yield database
             database.commit()
     except OperationalError:
-        raise DatabaseUnavailable("the database is away") from None
+        raise DatabaseUnavailable("the database is unavailable") from None
     except DataError:
         raise AdminError("a value does not fit its column") from None
     except ProgrammingError as error:
@@ -120,27 +121,38 @@ def row(database: Database, table: Table, **key: object) -> Mapping[str, Any]:
     """
     found = database.execute(select(table).filter_by(**key)).mappings().one_or_none()
     if found is None:
-        raise AdminError(f"no such {table.name.rstrip('s')}")
+        raise AdminError(f"no such {_noun(table)}")
     return dict(found)
 
 
 def add_issuer(database: Database, issuer_id: str, name: str) -> None:
-    """Add an issuer."""
+    """Add an issuer.
+
+    Raises:
+        AdminError: there is one with this id.
+    """
     _insert(database, issuers, issuer_id=issuer_id, name=name)
     _audit(database, issuer_id, "issuer.added")
 
 
 def set_issuer_state(database: Database, issuer_id: str, state: str) -> None:
-    """Suspend an issuer, or bring it back: the clients of a suspended one are refused."""
-    row(database, issuers, issuer_id=issuer_id)
-    database.execute(update(issuers).filter_by(issuer_id=issuer_id).values(state=state))
+    """Suspend an issuer, or bring it back: the clients of a suspended one are refused.
+
+    Raises:
+        AdminError: there is no such issuer.
+    """
+    _update(database, issuers, {"issuer_id": issuer_id}, state=state)
     _audit(database, issuer_id, f"issuer.{state}")
 
 
 def add_card(
     database: Database, card: CardRef, *, change: SealedChange | None = None, **columns: object
 ) -> None:
-    """Add a card; *change* is a PIN that came as ISO-0 with it: its counter stays 0."""
+    """Add a card; *change* is a PIN that came as ISO-0 with it: its counter stays 0.
+
+    Raises:
+        AdminError: the issuer is unknown, or another card of it has this card id or plastic id.
+    """
     if change is not None:
         columns |= sealed_columns(change)
         columns |= {"pin_type": PinBlockType.ISO0.value, "pin_changed_at": func.now()}
@@ -167,18 +179,24 @@ def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
 
 
 def unblock_card(database: Database, card: CardRef) -> None:
-    """Forget that SECCOS PINs of a card failed."""
+    """Forget that SECCOS PINs of a card failed.
+
+    Raises:
+        AdminError: there is no such card.
+    """
     key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
-    row(database, cards, **key)
-    database.execute(update(cards).filter_by(**key).values(seccos_failed_at=[]))
+    _update(database, cards, key, seccos_failed_at=[])
     _audit(database, card.issuer_id, "card.unblock", card.card_id)
 
 
 def mark_personalised(database: Database, card: CardRef) -> None:
-    """Note that a card is personalised: from now on the pincontrol face sets no PIN of it."""
+    """Note that a card is personalised: from now on the pincontrol face sets no PIN of it.
+
+    Raises:
+        AdminError: there is no such card.
+    """
     key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
-    row(database, cards, **key)
-    database.execute(update(cards).filter_by(**key).values(personalised=True))
+    _update(database, cards, key, personalised=True)
     _audit(database, card.issuer_id, "card.personalised", card.card_id)
 
 
@@ -235,7 +253,11 @@ def add_client(
     secret_hash: str | None,
     certificate_subjects: Sequence[str],
 ) -> None:
-    """Register a client; without a secret its certificate alone names it."""
+    """Register a client; without a secret its certificate alone names it.
+
+    Raises:
+        AdminError: the issuer is unknown, or has a client with this id.
+    """
     _insert(
         database,
         clients,
@@ -257,7 +279,11 @@ def add_app(
     embed_origins: Sequence[str],
     failure_image_status: int,
 ) -> None:
-    """Register an app: a client with a public key and no secret, for cardholders' faces only."""
+    """Register an app: a client with a public key and no secret, for cardholders' faces only.
+
+    Raises:
+        AdminError: the issuer is unknown, or has a client with this id.
+    """
     _insert(
         database,
         clients,
@@ -284,7 +310,11 @@ def add_backend(
     hide_seconds: int,
     view_style: Mapping[str, object],
 ) -> None:
-    """Register an issuer's own server: a client of the pincontrol face, with a password."""
+    """Register an issuer's own server: a client of the pincontrol face, with a password.
+
+    Raises:
+        AdminError: the issuer is unknown, or a client of it has this id or this frame key.
+    """
     _insert(
         database,
         clients,
@@ -303,15 +333,21 @@ def add_backend(
 
 
 def set_client_state(database: Database, issuer_id: str, client_id: str, state: str) -> None:
-    """Disable a client, or bring it back."""
-    key = {"issuer_id": issuer_id, "client_id": client_id}
-    row(database, clients, **key)
-    database.execute(update(clients).filter_by(**key).values(state=state))
+    """Disable a client, or bring it back.
+
+    Raises:
+        AdminError: there is no such client.
+    """
+    _update(database, clients, {"issuer_id": issuer_id, "client_id": client_id}, state=state)
     _audit(database, issuer_id, f"client.{state}", reason=client_id)
 
 
 def load_config(database: Database, config: SealedConfig) -> None:
-    """Store a sealed configuration; a version is never replaced."""
+    """Store a sealed configuration; a version is never replaced.
+
+    Raises:
+        AdminError: the issuer is unknown, or has this version of this kind.
+    """
     _insert(
         database,
         vault_config,
@@ -334,6 +370,11 @@ def config_now(database: Database, issuer_id: str) -> VaultConfig:
     return {config.kind: config for config in configs}
 
 
+def _update(database: Database, table: Table, key: Mapping[str, object], **columns: object) -> None:
+    if database.execute(update(table).filter_by(**key).values(**columns)).rowcount != 1:
+        raise AdminError(f"no such {_noun(table)}")
+
+
 def _insert(database: Database, table: Table, **columns: object) -> None:
     try:
         with database.begin_nested():
@@ -345,8 +386,12 @@ def _insert(database: Database, table: Table, **columns: object) -> None:
         if name.endswith("_plastic_id_key"):
             raise AdminError("another card has this plastic id") from None
         if name.endswith("_pkey"):
-            raise AdminError(f"duplicate {table.name.rstrip('s')}") from None
+            raise AdminError(f"duplicate {_noun(table)}") from None
         raise AdminError(f"refused by rule {name}") from None
+
+
+def _noun(table: Table) -> str:
+    return table.name.rstrip("s")
 
 
 def _audit(

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 
+import cms.__main__
 import hsm.__main__
-from cms.operator import cli
 from cms.sandbox.files import ROOT
 
 
@@ -28,7 +28,7 @@ def run(package: str, *words: str, quiet: bool = False) -> str:
         CommandError: its exit code is not 0.
     """
     print(_line(package, words))
-    main = cli.main if package == "cms" else hsm.__main__.main
+    main = cms.__main__.main if package == "cms" else hsm.__main__.main
     printed = io.StringIO()
     with redirect_stdout(printed):
         code = main(words)
@@ -56,7 +56,7 @@ def run_apart(package: str, *words: str, typed: Sequence[str] = (), quiet: bool 
 def succeeds(*words: str) -> bool:
     """Run ``python -m cms WORDS`` in silence and tell whether it was not refused."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        return cli.main(words) == 0
+        return cms.__main__.main(words) == 0
 
 
 def _line(package: str, words: Sequence[str]) -> str:

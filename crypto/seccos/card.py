@@ -14,9 +14,8 @@ from typing import Final
 
 from crypto.errors import CardDataError
 from crypto.seccos.profile import COUNTER_PARTS, PrwProfile, SeccosProfile, card_parts
-from crypto.types import Pan
+from crypto.types import PSN_MAX, Pan
 
-SEQUENCE_MAX: Final = 99
 ISO12_DIGITS: Final = 12
 HEX_PREFIX: Final = "hex:"
 _YYMM: Final = re.compile("[0-9]{2}(?:0[1-9]|1[0-2])")
@@ -35,7 +34,7 @@ class CardData:
     expiry_yymm: str
 
     def __post_init__(self) -> None:
-        if not 0 <= self.psn <= SEQUENCE_MAX or not _YYMM.fullmatch(self.expiry_yymm):
+        if not 0 <= self.psn <= PSN_MAX or not _YYMM.fullmatch(self.expiry_yymm):
             raise CardDataError
 
 

@@ -174,6 +174,10 @@ LEFT_ROLES: Final[Mapping[KeyRole, KeyRole]] = {
 OWN_ROLES: Final = tuple(role for role in KeyRole if not role.per_issuer)
 #: The roles of which an issuer may have keys, shared with a partner.
 SHARED_ROLES: Final = tuple(role for role in KeyRole if role.per_issuer)
+#: Those of them whose keys come in key blocks: not the one that opens these, nor halves of others.
+BLOCK_ROLES: Final = tuple(
+    role for role in SHARED_ROLES if role not in {KeyRole.BLOCK_PROTECTION, *LEFT_ROLES.values()}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -434,6 +434,23 @@ def test_a_command_that_does_not_exist_is_refused(
     assert "usage: python -m hsm" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", ["--help", "import-block --help", "jwks pin", "erase"])
+def test_help_and_a_refused_word_load_no_library(words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "hsm", *words.split()],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    imports = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in imports}
+    assert {"argparse", "hsm"} <= loaded
+    assert loaded & {"asyncio", "crypto", "cryptography", "pkcs11", "pydantic"} == set()
+
+
 CONFIG = {
     "issuer_id": "testbank01",
     "kind": "policy",

@@ -13,7 +13,7 @@ from cms.operator import card_import
 from cms.operator.card_import import CardImport, LineResult, NewCard, RowRefused, read_line
 from hsm.config.wire import WireProfile
 from hsm.errors import VaultUnavailable
-from hsm.port import CardRef, SealedCard, SealedPan
+from hsm.port import CardFacts, CardRef, SealedCard, SealedPan
 from hsm.vault import Vault
 
 ROW: Mapping[str, object] = {"cardId": "card-1", "panJwe": "a.b.c.d.e", "expiry": "1230"}
@@ -38,8 +38,7 @@ def test_a_line_with_the_members_that_must_be_there_is_an_inactive_card_without_
     assert read_line("testbank01", line(ROW)) == NewCard(
         card=CardRef("testbank01", "card-1"),
         pan_jwe="a.b.c.d.e",
-        expiry="1230",
-        psn=0,
+        facts=CardFacts(0, "1230"),
         state=CardState.INACTIVE,
         pin_jwe=None,
         pin_literal="ISO0",
@@ -54,8 +53,7 @@ def test_a_line_may_have_every_member_and_more() -> None:
     assert read_line("testbank01", line(FULL, note="ignored") + b"\r\n") == NewCard(
         card=CardRef("testbank01", "card-1"),
         pan_jwe="a.b.c.d.e",
-        expiry="1230",
-        psn=99,
+        facts=CardFacts(99, "1230"),
         state=CardState.ACTIVE,
         pin_jwe="f.g.h.i.j",
         pin_literal="ISO_0",

@@ -13,7 +13,7 @@ from crypto.secret import Secret
 from hsm.errors import CeremonyError
 from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.hsm_token import HsmToken
-from hsm.pkcs11.keys import LEFT_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.keys import BLOCK_ROLES, LEFT_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.shared_keys import PURPOSES, ClearKey
 from tests.contracts.software_token import SoftwareToken
 from tests.crypto.ciphers import aes_cmac, tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
@@ -96,7 +96,7 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
         "pvk-3624": {"T V1 C", "T V1 G"},
         "prw": {"A M6 C", "A M6 G"},
     }
-    assert {*PURPOSES} == {*SHARED_ROLES} - {KeyRole.BLOCK_PROTECTION, *LEFT_ROLES.values()}
+    assert {*PURPOSES} == {*BLOCK_ROLES}
 
 
 # Key blocks

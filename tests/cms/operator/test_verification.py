@@ -1,4 +1,4 @@
-"""``verification export`` and ``cards unblock``, and what lists show of cards with values."""
+"""``python -m cms verification export``, and what lists show of cards with values."""
 
 import json
 import logging
@@ -10,11 +10,11 @@ from pathlib import Path
 import psec
 import pytest
 
-from cms.operator import commands
+from cms.operator import value_export, verification
 from cms.sandbox.partners.jwe import decrypt
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PinBlockType
-from tests.cms.operator.test_command_line import Answer, Operator, run_module
+from tests.cms.operator.operator_at_work import Operator
 from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.issuer_records import run_sql
@@ -38,21 +38,6 @@ OWN_PRW = {"prw_source": "issuer"}
 def vault() -> Watched:
     """One that has shared keys, in place of the session's."""
     return watched_vault()
-
-
-@pytest.fixture
-def operator(
-    database_url: str,
-    vault: Watched,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Operator:
-    file = tmp_path / "database-url"
-    file.write_text(database_url + "\n")
-    monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(file))
-    monkeypatch.setattr(commands, "open_vault", lambda: vault)
-    return Operator(capsys)
 
 
 @pytest.fixture
@@ -147,7 +132,7 @@ async def test_only_cards_that_changed_since_then_are_exported(
 async def test_more_cards_than_are_read_at_once_are_exported_each_once(
     operator: Operator, giro: SeccosIssuer, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "EXPORT_AT_ONCE", 1)
+    monkeypatch.setattr(value_export, "CARDS_AT_ONCE", 1)
     out = operator.must("verification", "export", giro.sample_issuer.issuer_id)
     assert exported(giro, out).keys() == {"card-1", "card-2"}
     assert len(out.splitlines()) == len(audited(database_url)) == 2
@@ -201,7 +186,7 @@ async def test_nothing_is_printed_of_which_there_is_no_record(
         assert named in {card for card, *_ in audited(database_url)}
         raise OSError(32, "Broken pipe")
 
-    monkeypatch.setattr(commands, "print", print_, raising=False)
+    monkeypatch.setattr(verification, "print", print_, raising=False)
     assert operator.refused("verification", "export", giro.sample_issuer.issuer_id) == "Broken pipe"
     assert [card for card, *_ in audited(database_url)] == ["card-1", "card-2"]
 
@@ -242,27 +227,3 @@ async def test_lists_show_neither_sealed_values_nor_what_they_are(
         shown = operator.must(*words)
         assert "seccos_failed_at" in shown
         assert not re.search("sealed|pvv|offset|prw|script", shown)
-
-
-async def test_a_refused_card_is_shown_with_its_failures_until_an_operator_unblocks_it(
-    operator: Operator, giro: SeccosIssuer, database_url: str
-) -> None:
-    card = (giro.sample_issuer.issuer_id, "card-1")
-    run_sql(
-        database_url,
-        "UPDATE cards SET seccos_failed_at = ARRAY['2026-01-31T12:00:00Z'::timestamptz]",
-    )
-    assert re.search(r"seccos_failed_at +2026-01-31", operator.must("cards", "show", *card))
-    assert run_module("cms", "cards", "unblock", *card) == Answer(0, "", "")
-    assert re.search(r"seccos_failed_at +-\n", operator.must("cards", "show", *card))
-    other = (giro.sample_issuer.issuer_id, "card-2")
-    assert re.search(r"seccos_failed_at +2026-01-31", operator.must("cards", "show", *other))
-    listed = operator.must("audit", "list", giro.sample_issuer.issuer_id).splitlines()
-    assert re.search(r"event=card\.unblock  card_id=card-1  actor=operator", listed[-1])
-
-
-@pytest.mark.parametrize("card", [("girobank00", "card-9"), ("girobank99", "card-1"), ("x", "")])
-async def test_a_card_that_is_not_there_cannot_be_unblocked(
-    operator: Operator, giro: SeccosIssuer, card: tuple[str, str]
-) -> None:
-    assert operator.refused("cards", "unblock", *card) == "no such card"

@@ -1,0 +1,143 @@
+"""``python -m cms cards``: cards come in, are shown, and change state. No PAN is an argument."""
+
+import sys
+from argparse import BooleanOptionalAction, Namespace
+from pathlib import Path
+from typing import Final
+
+from cms.domain.cards import CardState
+from cms.domain.control import CardType
+from cms.operator.command_line import (
+    OK,
+    REFUSED,
+    Commands,
+    add_command,
+    add_list,
+    add_noun,
+    add_show,
+    card_of,
+    complain,
+    open_database,
+)
+
+PROGRESS_EVERY_ROWS: Final = 100
+
+
+def add_to(commands: Commands) -> None:
+    """Add the noun and its commands to the program."""
+    cards = add_noun(commands, "cards", "cards of an issuer")
+    _add_to_add(cards)
+    bulk = add_command(cards, "import", import_cards, "add cards from JSON lines", "issuer")
+    bulk.add_argument("file", type=Path)
+    add_list(cards, "cards", "issuer")
+    add_show(cards, "cards", {"issuer_id": "issuer", "card_id": "card"})
+    move = add_command(cards, "state", set_state, "move a card to another state", "issuer", "card")
+    move.add_argument("state", choices=list(CardState))
+    add_command(
+        cards, "personalised", mark_personalised, "note that it is personalised", "issuer", "card"
+    )
+    add_command(cards, "unblock", unblock, "forget failed SECCOS PINs", "issuer", "card")
+
+
+def _add_to_add(cards: Commands) -> None:
+    text = "add a card; the PAN is asked for"
+    add = add_command(cards, "add", add_card, text, "issuer", "card")
+    add.add_argument("--expiry", required=True, metavar="MMYY")
+    add.add_argument("--psn", type=int, default=0)
+    add.add_argument("--state", default="inactive", choices=["inactive", "active"])
+    add.add_argument("--cardholder", metavar="SUBJECT", help="as the identity provider names it")
+    add.add_argument("--type", default=CardType.PHYSICAL.value, choices=list(CardType))
+    add.add_argument("--plastic-id", metavar="NUMBER", help="its name at the pincontrol face")
+    add.add_argument(
+        "--personalised",
+        action=BooleanOptionalAction,
+        help="whether it is; unless said, a card that is not inactive is",
+    )
+    add.add_argument("--pan-jwe", type=Path, metavar="FILE", help="the PAN as a JWE")
+
+
+def add_card(arguments: Namespace) -> int:
+    """Add one card; its PAN is typed at a prompt or read from a file as a JWE."""
+    from cms.operator.card_import import CardImport, new_card
+    from cms.persistence import admin
+    from hsm.config.wire import WireProfile
+    from hsm.intake import prompt_pan
+    from hsm.local import open_vault
+    from hsm.port import PublicKeyRole
+
+    vault = open_vault()
+    if arguments.pan_jwe:
+        pan_jwe = arguments.pan_jwe.read_text("ascii", errors="replace").strip()
+    else:
+        pan_jwe = prompt_pan(vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
+    with open_database() as database:
+        new = new_card(
+            arguments.issuer,
+            arguments.card,
+            pan_jwe=pan_jwe,
+            expiry=arguments.expiry,
+            psn=arguments.psn,
+            state=arguments.state,
+            cardholder_id=arguments.cardholder,
+            card_type=arguments.type,
+            plastic_id=arguments.plastic_id,
+            personalised=arguments.personalised,
+        )
+        config = admin.config_now(database, arguments.issuer)
+        CardImport(database, vault, config, WireProfile()).add(new)
+    return OK
+
+
+def import_cards(arguments: Namespace) -> int:
+    """Take in cards from a file of JSON lines; bad lines are named and the others stored."""
+    from cms.operator.card_import import CardImport, wire_profile
+    from cms.persistence import admin, tables
+    from hsm.local import open_vault
+
+    stored, refused = 0, 0
+    vault = open_vault()
+    with open_database() as database, arguments.file.open("rb") as lines:
+        admin.row(database, tables.issuers, issuer_id=arguments.issuer)
+        config = admin.config_now(database, arguments.issuer)
+        importing = CardImport(database, vault, config, wire_profile(config))
+        for result in importing.run(arguments.issuer, lines):
+            if result.refused is None:
+                stored += 1
+            else:
+                refused += 1
+                complain(f"line {result.line}: {result.refused}")
+            if result.line % PROGRESS_EVERY_ROWS == 0:
+                # The next line that is shown overwrites this one.
+                print(f"{result.line} lines", end="\r", file=sys.stderr, flush=True)
+    print(f"{stored} cards stored, {refused} lines refused")
+    return REFUSED if refused else OK
+
+
+def set_state(arguments: Namespace) -> int:
+    """Move a card to another state."""
+    from cms.persistence import admin
+
+    card = card_of(arguments)
+    with open_database() as database:
+        admin.set_card_state(database, card, CardState(arguments.state))
+    return OK
+
+
+def mark_personalised(arguments: Namespace) -> int:
+    """Note that a card is personalised: from now on the pincontrol face sets no PIN of it."""
+    from cms.persistence import admin
+
+    card = card_of(arguments)
+    with open_database() as database:
+        admin.mark_personalised(database, card)
+    return OK
+
+
+def unblock(arguments: Namespace) -> int:
+    """Let a card take SECCOS PINs again that was refused them after too many failures."""
+    from cms.persistence import admin
+
+    card = card_of(arguments)
+    with open_database() as database:
+        admin.unblock_card(database, card)
+    return OK

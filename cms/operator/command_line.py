@@ -1,0 +1,186 @@
+"""What the operator's commands share: parsing words, printing rows, showing refusals.
+
+A noun's module has two parts: the arguments of its commands, and the commands. What a command works
+with (database, vault, libraries) it imports when it runs: building the parser, and so ``--help``,
+loads none of it.
+
+Exit code 0 is success, 2 a refusal, which is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from cms.persistence.admin import Database
+    from hsm.port import CardRef
+
+OK: Final = 0
+REFUSED: Final = 2
+#: Columns that are never printed, beside those whose name starts with ``sealed_``.
+HIDDEN_COLUMNS: Final = frozenset({"secret_hash", "cmac", "body"})
+
+Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001 - no public name
+"""What commands are added to: those of the program, or those of a noun."""
+
+
+class Refused(Exception):
+    """What was asked breaks a rule; the message says which and shows no value."""
+
+
+def add_noun(commands: Commands, name: str, text: str) -> Commands:
+    """Add a noun to the program and return what its commands are added to."""
+    parser = commands.add_parser(name, help=text)
+    return parser.add_subparsers(required=True, metavar="COMMAND")
+
+
+def add_command(
+    commands: Commands, name: str, run: Callable[[Namespace], int], text: str, *positionals: str
+) -> ArgumentParser:
+    """Add a command.
+
+    Args:
+        commands: those of its noun.
+        name: the word that is typed.
+        run: called with the parsed arguments; returns the exit code.
+        text: its line in ``--help``.
+        positionals: names of arguments that are taken as text.
+
+    Returns:
+        Its parser, for further arguments.
+    """
+    parser = commands.add_parser(name, help=text)
+    parser.set_defaults(run=run)
+    for positional in positionals:
+        parser.add_argument(positional)
+    return parser
+
+
+def add_list(commands: Commands, table: str, *positionals: str) -> None:
+    """Add the command that lists a table: whole, or with the positional ``issuer`` that one's."""
+    add_command(commands, "list", _list_rows, "list them", *positionals).set_defaults(table=table)
+
+
+def add_show(commands: Commands, table: str, key: Mapping[str, str]) -> None:
+    """Add the command that shows one row of a table.
+
+    Args:
+        commands: those of the noun.
+        table: whose row.
+        key: for each column of the key, the positional that gives its value; ``version`` is a
+            whole number, every other is text.
+    """
+    parser = add_command(commands, "show", _show_row, "show one")
+    for positional in key.values():
+        parser.add_argument(positional, type=int if positional == "version" else str)
+    parser.set_defaults(table=table, key=key)
+
+
+def run(arguments: Namespace) -> int:
+    """Run the command that was parsed and return its exit code; a refusal is one line."""
+    from pydantic import ValidationError
+
+    from cms.persistence.admin import AdminError
+    from hsm.errors import HsmError
+
+    command: Callable[[Namespace], int] = arguments.run
+    try:
+        return command(arguments)
+    except ValidationError as error:
+        complain(f"settings that are missing or wrong: {_faults(error)}")
+    except OSError as error:
+        complain(": ".join(str(part) for part in (error.filename, error.strerror) if part))
+    except UnicodeDecodeError:
+        complain("the file is not text")
+    except (EOFError, KeyboardInterrupt):
+        complain("nothing was typed")
+    except (Refused, AdminError, HsmError) as error:
+        complain(str(error) or str(type(error).__doc__))
+    return REFUSED
+
+
+def complain(text: str) -> None:
+    """Print one line on standard error."""
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def open_database() -> Iterator[Database]:
+    """Open a transaction on the database that the settings name; commit it at the end.
+
+    Raises:
+        AdminError: the database is unavailable, or has no tables.
+        ValidationError: the settings do not name one.
+    """
+    from cms.persistence import admin
+    from cms.settings import DatabaseSettings
+
+    with admin.transaction(DatabaseSettings().database_url()) as database:
+        yield database
+
+
+def card_of(arguments: Namespace) -> CardRef:
+    """Read the positionals ``issuer`` and ``card``.
+
+    Raises:
+        Refused: no card can have such a name.
+    """
+    from hsm.port import CardRef
+
+    try:
+        return CardRef(arguments.issuer, arguments.card)
+    except ValueError:
+        raise Refused("no such card") from None
+
+
+def _faults(error: ValidationError) -> str:
+    return ", ".join(
+        "CMS_" + str(item["loc"][0]).upper() if item["loc"] else item["msg"]
+        for item in error.errors()
+    )
+
+
+def _list_rows(arguments: Namespace) -> int:
+    """Print the rows of a table, a line each, without sealed values and hashes."""
+    from cms.persistence import admin, tables
+
+    table = tables.metadata.tables[arguments.table]
+    with open_database() as database:
+        for row in admin.rows(database, table, getattr(arguments, "issuer", None)):
+            print("  ".join(f"{name}={_shown(value)}" for name, value in _visible(row)))
+    return OK
+
+
+def _show_row(arguments: Namespace) -> int:
+    """Print one row of a table, a line for each column."""
+    from cms.persistence import admin, tables
+
+    table = tables.metadata.tables[arguments.table]
+    key = {column: getattr(arguments, name) for column, name in arguments.key.items()}
+    with open_database() as database:
+        row = admin.row(database, table, **key)
+    for name, value in _visible(row):
+        print(f"{name:<22}{_shown(value)}")
+    if "body" in row:
+        print(row["body"].decode())
+    return OK
+
+
+def _visible(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if name not in HIDDEN_COLUMNS and not name.startswith("sealed_"):
+            yield name, value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(item, datetime) for item in value):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)

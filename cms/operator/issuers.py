@@ -1,0 +1,47 @@
+"""``python -m cms issuers``: add an issuer, show it, suspend it and bring it back."""
+
+from argparse import Namespace
+
+from cms.operator.command_line import (
+    OK,
+    Commands,
+    Refused,
+    add_command,
+    add_list,
+    add_noun,
+    add_show,
+    open_database,
+)
+
+
+def add_to(commands: Commands) -> None:
+    """Add the noun and its commands to the program."""
+    issuers = add_noun(commands, "issuers", "issuers of this service")
+    add = add_command(issuers, "add", add_issuer, "add an issuer", "issuer")
+    add.add_argument("--name", required=True)
+    add_list(issuers, "issuers")
+    add_show(issuers, "issuers", {"issuer_id": "issuer"})
+    for name, state in (("suspend", "suspended"), ("resume", "active")):
+        move = add_command(issuers, name, set_state, f"make it {state}", "issuer")
+        move.set_defaults(state=state)
+
+
+def add_issuer(arguments: Namespace) -> int:
+    """Add an issuer; its id has exactly 10 characters."""
+    from cms.persistence import admin
+    from hsm.port import ISSUER_ID_CHARS
+
+    if len(arguments.issuer) != ISSUER_ID_CHARS:
+        raise Refused("an issuer id has exactly 10 characters")
+    with open_database() as database:
+        admin.add_issuer(database, arguments.issuer, arguments.name)
+    return OK
+
+
+def set_state(arguments: Namespace) -> int:
+    """Suspend an issuer or bring it back."""
+    from cms.persistence import admin
+
+    with open_database() as database:
+        admin.set_issuer_state(database, arguments.issuer, arguments.state)
+    return OK

@@ -1,0 +1,76 @@
+"""Verification values go out: sealed in the database, encrypted to the authorisation host.
+
+A line of JSON for each card, where *jwe* is what :meth:`hsm.port.PinVault.export_values` makes::
+
+    {"issuerId": "…", "cardId": "…", "counter": 7, "jwe": "<JWE>"}
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cms.persistence import admin
+from cms.persistence.admin import CardWithValues, Database
+from hsm.errors import SealBroken
+from hsm.port import PinVault, VaultConfig
+
+CARDS_AT_ONCE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CardResult:
+    """What became of one card: a line for the host, or why there is none."""
+
+    card_id: str
+    line: str | None = None
+    refused: str | None = None
+
+
+def export(
+    database: Database, vault: PinVault, issuer_id: str, since: datetime | None
+) -> Iterator[CardResult]:
+    """Hand out the values of an issuer's cards; commits on the way.
+
+    Args:
+        database: an open transaction.
+        vault: which encrypts them.
+        issuer_id: whose cards.
+        since: only cards whose PIN changed then or later.
+
+    Raises:
+        ConfigRefused: the issuer has no authorisation host that the vault trusts now.
+        VaultUnavailable: the HSM token is unavailable.
+    """
+    config = admin.config_now(database, issuer_id)
+    after: str | None = ""
+    while after is not None:
+        cards = admin.cards_with_values(
+            database, issuer_id, after=after, since=since, count_max=CARDS_AT_ONCE
+        )
+        results = [_result(database, vault, config, found) for found in cards]
+        # First the audit, for good: nothing is handed out of which there is no record.
+        database.commit()
+        yield from results
+        after = cards[-1].card.card_id if cards else None
+
+
+def _result(
+    database: Database, vault: PinVault, config: VaultConfig, found: CardWithValues
+) -> CardResult:
+    card_id = found.card.card_id
+    if found.counter != found.newest:
+        return CardResult(card_id, refused="its counter is not the newest of its history")
+    try:
+        jwe = vault.export_values(found.values, config, found.card, found.counter)
+    except SealBroken as error:
+        return CardResult(card_id, refused=str(error) or error.__doc__)
+    admin.audit_export(database, found.card, found.counter)
+    line = {
+        "issuerId": found.card.issuer_id,
+        "cardId": card_id,
+        "counter": found.counter,
+        "jwe": jwe,
+    }
+    return CardResult(card_id, json.dumps(line))

@@ -1,0 +1,63 @@
+"""``python -m cms verification``: verification values, for the authorisation host."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from contextlib import suppress
+from datetime import datetime
+
+from cms.operator.command_line import (
+    OK,
+    REFUSED,
+    Commands,
+    Refused,
+    add_command,
+    add_noun,
+    complain,
+    open_database,
+)
+
+
+def add_to(commands: Commands) -> None:
+    """Add the noun and its command to the program."""
+    verification = add_noun(commands, "verification", "verification values of PINs")
+    text = "print them for the authorisation host"
+    export = add_command(verification, "export", export_values, text, "issuer")
+    export.add_argument(
+        "--since",
+        metavar="ISO8601",
+        help="only cards whose PIN changed then or later; let exports overlap by some seconds",
+    )
+
+
+def export_values(arguments: Namespace) -> int:
+    """Print verification values, enciphered to the authorisation host: a JSON line a card.
+
+    A card whose values cannot be handed out is named, and the others are printed.
+    """
+    from cms.operator.value_export import export
+    from cms.persistence import admin, tables
+    from hsm.local import open_vault
+
+    since = _moment(arguments.since)
+    vault = open_vault()
+    code = OK
+    with open_database() as database:
+        admin.row(database, tables.issuers, issuer_id=arguments.issuer)
+        for result in export(database, vault, arguments.issuer, since):
+            if result.line is None:
+                code = REFUSED
+                complain(f"card {result.card_id}: {result.refused}")
+            else:
+                print(result.line)
+    return code
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment
+    raise Refused("a time is written as 2026-01-31T12:00:00+01:00")

@@ -1,0 +1,39 @@
+"""An operator with a database and a vault, and an issuer of theirs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cms.sandbox.partners.pin_blocks import iso0_block
+from hsm.vault import Vault
+from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Operator
+from tests.issuer_records import PANS, SampleIssuer, open_issuer
+
+
+@pytest.fixture
+def operator(
+    database_url: str,
+    vault: Vault,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Operator]:
+    """Somebody who was never shown a PAN or a PIN when the test is over."""
+    file = tmp_path / "database-url"
+    file.write_text(database_url + "\n")
+    monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(file))
+    monkeypatch.setattr("hsm.local.open_vault", lambda: vault)
+    operator = Operator(capsys)
+    yield operator
+    seen = "".join(operator.seen)
+    for secret in (*PANS, NEW_PAN, PIN, iso0_block(PIN, NEW_PAN)):
+        assert secret not in seen
+    assert "Traceback" not in seen
+
+
+@pytest.fixture
+def sample_issuer(database_url: str, vault: Vault) -> SampleIssuer:
+    sample_issuer = open_issuer(database_url, vault)
+    sample_issuer.pans["new-1"] = NEW_PAN
+    return sample_issuer
