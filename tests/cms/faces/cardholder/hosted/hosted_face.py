@@ -112,7 +112,7 @@ class HostedFace:
     def controls(self, card_id: str) -> list[tuple[Any, ...]]:
         return run_sql(
             self.d1_face.url,
-            "SELECT spent_at IS NOT NULL, end_reason FROM control_tokens WHERE card_id = %s"
+            "SELECT consumed_at IS NOT NULL, end_reason FROM control_tokens WHERE card_id = %s"
             " ORDER BY issued_at",
             card_id,
         )

@@ -151,7 +151,7 @@ class PinControlFace:
     def controls(self, card_id: str) -> list[tuple[Any, ...]]:
         """Tell of each control id of a card whether it was consumed, and how it ended."""
         return self.sql(
-            "SELECT spent_at IS NOT NULL, end_reason FROM control_tokens WHERE card_id = %s"
+            "SELECT consumed_at IS NOT NULL, end_reason FROM control_tokens WHERE card_id = %s"
             " ORDER BY issued_at",
             card_id,
         )
