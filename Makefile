@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test check format bench lock softhsm packages
+.PHONY: help demo test check format sql bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ check: $(VENV)/.installed  ## Lint, types, architecture, compose file
 format: $(VENV)/.installed  ## Put code into the form that `make check` wants
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
+
+sql: $(VENV)/.installed  ## Write the SQL of every request statement to tests/cms/persistence/sql
+	@$(RUN)/python -m tests.cms.persistence.rendered_sql
 
 bench: $(VENV)/.installed packages  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)

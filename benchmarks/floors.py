@@ -24,8 +24,8 @@ from starlette.types import Receive, Scope, Send
 
 from benchmarks.deployment import CARDS, FACTS, ISSUER, Issuer
 from cms.domain.control import LIVE_MAX, Face, Purpose
-from cms.persistence import admin, control_statements, statements
-from cms.persistence.statements import Statement
+from cms.persistence import admin
+from cms.persistence.statements import Statement, control_token, d1
 from cms.persistence.tables import control_tokens, sealed_columns
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
@@ -181,8 +181,8 @@ async def _consumes_of_one(
             "actor": ISSUER,
             "correlation_id": "0",
         }
-        await _row(connection, control_statements.KNOWN, key)
-        await _row(connection, control_statements.CONSUME, key)
+        await _row(connection, control_token.READ_ISSUED_CONTROL_TOKEN, key)
+        await _row(connection, control_token.CONSUME_CONTROL_TOKEN, key)
         done += 1
     return done
 
@@ -227,7 +227,7 @@ async def _commits_of_one(
             "request_key": os.urandom(32),
             "client_id": ISSUER,
         }
-        read = await _row(connection, statements.READ_FOR_SET, key)
+        read = await _row(connection, d1.READ_FOR_SET, key)
         change = {
             "state_read": read[0],
             "counter_read": read[1],
@@ -236,7 +236,7 @@ async def _commits_of_one(
             "actor": ISSUER,
             "correlation_id": "0",
         }
-        await _row(connection, statements.CHANGE_PIN, key | change)
+        await _row(connection, d1.CHANGE_PIN, key | change)
         done += 1
     return done
 

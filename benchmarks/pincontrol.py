@@ -58,7 +58,7 @@ from benchmarks.measure import heading, machine, percentile, report_agreement
 from cms.domain.cards import Verb
 from cms.domain.control import EndReason
 from cms.persistence import admin
-from cms.persistence.control_statements import ISSUED
+from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1_client import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.services.credentials import HASHER

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, IntegrityError, OperationalError, Programm
 from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
-from cms.persistence import statements
+from cms.persistence.statements.directory import CONFIG_NOW
 from cms.persistence.tables import (
     NEWEST_COUNTER,
     VALUE_COLUMNS,
@@ -329,7 +329,7 @@ def load_config(database: Database, config: SealedConfig) -> None:
 
 def config_now(database: Database, issuer_id: str) -> VaultConfig:
     """Choose the configuration of each kind as the service does."""
-    found = database.execute(statements.CONFIG_NOW, {"issuer_id": issuer_id})
+    found = database.execute(CONFIG_NOW, {"issuer_id": issuer_id})
     configs = [SealedConfig(issuer, ConfigKind(kind), *rest) for issuer, kind, *rest in found]
     return {config.kind: config for config in configs}
 

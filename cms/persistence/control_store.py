@@ -16,7 +16,7 @@ from cms.domain.control import (
     Purpose,
 )
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
-from cms.persistence import control_statements as statements
+from cms.persistence.statements import cardholder, control_token, directory, page_session
 from cms.persistence.store import Row, Store
 from cms.persistence.tables import sealed_columns
 from hsm.port import CardRef, PinBlockType, SealedChange
@@ -34,7 +34,7 @@ class ControlStore:
     async def issue(self, token_hash: bytes, grant: Grant, actor: Actor) -> datetime | None:
         """Store a token and tell when it expires; None where there is no such card."""
         row = await self._store.one(
-            statements.ISSUE,
+            control_token.ISSUE_CONTROL_TOKEN,
             token_hash=token_hash,
             issuer_id=grant.issuer_id,
             card_id=grant.card_id,
@@ -52,17 +52,17 @@ class ControlStore:
 
     async def peek(self, token_hash: bytes) -> Grant | None:
         """Read a live token."""
-        row = await self._store.one(statements.PEEK, token_hash=token_hash)
+        row = await self._store.one(control_token.READ_LIVE_CONTROL_TOKEN, token_hash=token_hash)
         return None if row is None else _grant(row)
 
     async def known(self, token_hash: bytes) -> Grant | None:
         """Read a token that was issued, whatever became of it."""
-        row = await self._store.one(statements.KNOWN, token_hash=token_hash)
+        row = await self._store.one(control_token.READ_ISSUED_CONTROL_TOKEN, token_hash=token_hash)
         return None if row is None else _grant(row)
 
     async def is_origin(self, origin: str) -> bool:
         """Tell whether an app in service registered this origin."""
-        return await self._store.one(statements.IS_ORIGIN, origin=origin) == (True,)
+        return await self._store.one(directory.IS_ORIGIN, origin=origin) == (True,)
 
     async def consume(
         self,
@@ -77,7 +77,7 @@ class ControlStore:
         With *session_hash* a session begins.
         """
         row = await self._store.one(
-            statements.CONSUME,
+            control_token.CONSUME_CONTROL_TOKEN,
             token_hash=token_hash,
             session_hash=session_hash,
             purpose=purpose.value,
@@ -92,7 +92,7 @@ class ControlStore:
     ) -> ConsumedToken | None:
         """End a live session for seeing a PIN and read its card; audited as :meth:`consume`."""
         row = await self._store.one(
-            statements.END_WITH_TEXT,
+            page_session.END_SESSION_WITH_TEXT,
             session_hash=session_hash,
             face=face.value,
             actor=actor.client_id,
@@ -102,7 +102,9 @@ class ControlStore:
 
     async def plastic(self, issuer_id: str, plastic_id: str) -> Plastic | None:
         """Read a card by its plastic id."""
-        row = await self._store.one(statements.PLASTIC, issuer_id=issuer_id, plastic_id=plastic_id)
+        row = await self._store.one(
+            cardholder.READ_PLASTIC, issuer_id=issuer_id, plastic_id=plastic_id
+        )
         if row is None:
             return None
         issuer_id, card_id, state, personalised, pin_type = row
@@ -113,7 +115,7 @@ class ControlStore:
     ) -> tuple[int, Grant] | None:
         """Consume a live token for a session; tell how many seconds it has."""
         row = await self._store.one(
-            statements.OPEN,
+            control_token.OPEN_CONTROL_TOKEN,
             token_hash=token_hash,
             session_hash=session_hash,
             purpose=purpose.value,
@@ -124,23 +126,25 @@ class ControlStore:
     async def session(self, session_hash: bytes, purpose: Purpose) -> Grant | None:
         """Read a live session."""
         row = await self._store.one(
-            statements.SESSION, session_hash=session_hash, purpose=purpose.value
+            page_session.READ_SESSION, session_hash=session_hash, purpose=purpose.value
         )
         return None if row is None else _grant(row)
 
     async def extend(self, session_hash: bytes) -> int | None:
         """Give a live session its full time again; tell how many seconds it has."""
-        row = await self._store.one(statements.EXTEND, session_hash=session_hash)
+        row = await self._store.one(page_session.EXTEND_SESSION, session_hash=session_hash)
         return None if row is None else row[0]
 
     async def count_try(self, session_hash: bytes) -> int | None:
         """Count a PIN that the policy refused; tell how many tries a live session has left."""
-        row = await self._store.one(statements.COUNT_TRY, session_hash=session_hash)
+        row = await self._store.one(page_session.COUNT_SESSION_TRY, session_hash=session_hash)
         return None if row is None else row[0]
 
     async def end(self, session_hash: bytes, reason: EndReason) -> None:
         """End a session; one that is over stays as it is."""
-        await self._store.run(statements.END, session_hash=session_hash, end_reason=reason.value)
+        await self._store.run(
+            page_session.END_SESSION, session_hash=session_hash, end_reason=reason.value
+        )
 
     async def change_pin(
         self,
@@ -159,7 +163,7 @@ class ControlStore:
         """
         try:
             row = await self._store.one(
-                statements.CHANGE_PIN,
+                page_session.CHANGE_PIN_IN_SESSION,
                 issuer_id=card.issuer_id,
                 card_id=card.card_id,
                 counter_read=read.counter,
@@ -179,7 +183,7 @@ class ControlStore:
     async def card_of(self, issuer_id: str, cardholder_id: str) -> CardOfHolder | None:
         """Choose a cardholder's card: an active one, else one that is not closed; the newest."""
         row = await self._store.one(
-            statements.CARD_OF, issuer_id=issuer_id, cardholder_id=cardholder_id
+            cardholder.READ_CARD_OF_HOLDER, issuer_id=issuer_id, cardholder_id=cardholder_id
         )
         if row is None:
             return None

@@ -13,8 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from cms.domain.cards import CardState
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Actor, CardToChange, CardToRead, Client, IssuerRecord
-from cms.persistence import statements
-from cms.persistence.statements import Statement
+from cms.persistence.statements import Statement, d1, directory, refusals
 from cms.persistence.tables import sealed_columns
 from hsm.port import (
     CardFacts,
@@ -81,16 +80,16 @@ class Store:
 
     async def is_durable(self) -> bool:
         """Tell whether a commit survives a crash: fsync, full pages and synchronous commit."""
-        row = await self.one(statements.DURABILITY)
+        row = await self.one(directory.READ_DURABILITY)
         return row is not None and row[:2] == DURABLE and row[2] not in ("off", "local")
 
     async def read_issuer(self, issuer_id: str) -> IssuerRecord | None:
         """Read an issuer with its clients and configuration; None when unknown or suspended."""
-        state = await self.one(statements.READ_ISSUER, issuer_id=issuer_id)
+        state = await self.one(directory.READ_ISSUER, issuer_id=issuer_id)
         if state != ("active",):
             return None
-        clients = await self._all(statements.READ_CLIENTS, issuer_id=issuer_id)
-        configs = await self._all(statements.READ_CONFIG, issuer_id=issuer_id)
+        clients = await self._all(directory.READ_CLIENTS, issuer_id=issuer_id)
+        configs = await self._all(directory.READ_CONFIG, issuer_id=issuer_id)
         sealed = [_sealed_config(*row) for row in configs]
         return IssuerRecord(
             [Client(*row) for row in clients],
@@ -102,7 +101,7 @@ class Store:
     ) -> CardToChange | None:
         """Read what a PIN change needs; *request_key* is the digest of its JWE."""
         row = await self.one(
-            statements.READ_FOR_SET,
+            d1.READ_FOR_SET,
             issuer_id=card.issuer_id,
             card_id=card.card_id,
             request_key=request_key,
@@ -135,7 +134,7 @@ class Store:
         """
         try:
             row = await self.one(
-                statements.CHANGE_PIN,
+                d1.CHANGE_PIN,
                 issuer_id=card.issuer_id,
                 card_id=card.card_id,
                 counter_read=read.counter,
@@ -152,22 +151,18 @@ class Store:
 
     async def count_card_failure(self, card: CardRef) -> bool:
         """Count a SECCOS failure of *card*; tell whether it has the card refused from now on."""
-        row = await self.one(
-            statements.COUNT_CARD_FAILURE, issuer_id=card.issuer_id, card_id=card.card_id
-        )
+        row = await self.one(d1.COUNT_CARD_FAILURE, issuer_id=card.issuer_id, card_id=card.card_id)
         return row == (True,)
 
     async def count_client_failure(self, issuer_id: str, client_id: str) -> bool:
         """Count a SECCOS failure of a client; tell whether it is limited from now on."""
-        row = await self.one(
-            statements.COUNT_CLIENT_FAILURE, issuer_id=issuer_id, client_id=client_id
-        )
+        row = await self.one(d1.COUNT_CLIENT_FAILURE, issuer_id=issuer_id, client_id=client_id)
         return row == (True,)
 
     async def read_for_get(self, card: CardRef, actor: Actor) -> CardToRead | None:
         """Read a sealed PIN; one that may be handed out is audited in the same commit."""
         row = await self.one(
-            statements.GET_PIN,
+            d1.GET_PIN,
             issuer_id=card.issuer_id,
             card_id=card.card_id,
             actor=actor.client_id,
@@ -180,15 +175,13 @@ class Store:
 
     async def read_counter(self, card: CardRef) -> tuple[CardState, int] | None:
         """Read state and change counter."""
-        row = await self.one(
-            statements.READ_COUNTER, issuer_id=card.issuer_id, card_id=card.card_id
-        )
+        row = await self.one(d1.READ_COUNTER, issuer_id=card.issuer_id, card_id=card.card_id)
         return None if row is None else (CardState(row[0]), int(str(row[1])))
 
     async def activate(self, card: CardRef, actor: Actor) -> CardState | None:
         """Make an inactive card active and return the state before."""
         row = await self.one(
-            statements.ACTIVATE,
+            d1.ACTIVATE,
             issuer_id=card.issuer_id,
             card_id=card.card_id,
             actor=actor.client_id,
@@ -204,7 +197,7 @@ class Store:
         *card_id* need not be a card, None is none.
         """
         await self.run(
-            statements.REFUSE,
+            refusals.REFUSE,
             issuer_id=issuer_id,
             card_id=card_id,
             event=f"{asked}.refused",

@@ -149,7 +149,7 @@ pin_changes = Table(
 
 #: The last counter in the history of the card that the statement around it reads.
 NEWEST_COUNTER: Final = (
-    select(func.coalesce(func.max(pin_changes.c.counter), 0))
+    select(func.coalesce(func.max(pin_changes.c.counter), 0).label("newest"))
     .where(pin_changes.c.issuer_id == cards.c.issuer_id, pin_changes.c.card_id == cards.c.card_id)
     .scalar_subquery()
 )

@@ -34,7 +34,7 @@ CONTROL_TOKEN_KEY: Final = VAR / "control-token.key"
 ACCESS_TOKEN: Final = VAR / "app" / "access-token"
 #: Written last. A set-up that makes more than the one before it has a higher number.
 SET_UP_KIND: Final = VAR / "set-up"
-KIND: Final = "3"
+KIND: Final = "4"
 ISSUERS: Final = ("demobank01", "demobank02")
 #: Test PANs that card schemes and processors publish.
 PANS: Final[Mapping[str, Sequence[str]]] = {

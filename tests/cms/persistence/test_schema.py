@@ -26,16 +26,14 @@ from tests.conftest import TEMPLATE
 from tests.issuer_records import run_sql
 
 CATALOG: Mapping[str, LiteralString] = {
-    "columns": "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable,"
-    " column_default, is_identity FROM information_schema.columns WHERE table_schema = 'public'",
+    "columns": "SELECT table_name, ordinal_position, column_name, data_type,"
+    " character_maximum_length, is_nullable, column_default, is_identity"
+    " FROM information_schema.columns WHERE table_schema = 'public'",
     "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
     " FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
     "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
 }
 ALEMBICS_OWN = "alembic_version"
-BEFORE_SECCOS = "57b4c3f0934c"
-BEFORE_HOSTED = "c81d0e5b9a27"
-BEFORE_PINCONTROL = "3f6a2c94d1e8"
 #: The URL of a token names no issuer.
 FIRST_OF_TOKENS = {"token_hash", "session_hash"}
 
@@ -106,92 +104,11 @@ def test_the_schema_goes_away_and_comes_back(empty: str) -> None:
     assert catalog(empty) == made
 
 
-def downgrade(url: str, revision: str = "base") -> None:
+def downgrade(url: str) -> None:
     config = Config(toml_file=PYPROJECT)
     with connect(url).begin() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, revision)
-
-
-def test_cards_and_clients_of_before_seccos_stay_as_they_were(empty: str) -> None:
-    upgrade(empty)
-    downgrade(empty, BEFORE_SECCOS)
-    run_sql(empty, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank01', 'A bank')")
-    run_sql(empty, CARD)
-    run_sql(empty, "UPDATE cards SET counter = 1, sealed_pin = 'sealed', pin_type = 'ISO0'")
-    run_sql(empty, CHANGE, 1, b"key")
-    run_sql(empty, "INSERT INTO clients VALUES ('testbank01', 'c', 'certificate', NULL, '{}')")
-    tables = ("issuers", "cards", "pin_changes", "clients")
-    before = {table: run_sql(empty, f"SELECT * FROM {table}") for table in tables}
-    upgrade(empty)
-    new: dict[str, tuple[object, ...]] = {
-        "cards": (*[None] * 4, [], None, "PHYSICAL", None, True),
-        "clients": ([], [], [], 410, None, True, 30, {}),
-    }
-    assert {table: run_sql(empty, f"SELECT * FROM {table}") for table in tables} == {
-        table: [(*row, *new.get(table, ())) for row in rows] for table, rows in before.items()
-    }
-    assert all(before.values())
-
-
-def test_apps_go_with_the_columns_that_only_they_have(empty: str) -> None:
-    upgrade(empty)
-    run_sql(empty, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank01', 'A bank')")
-    run_sql(empty, CARD)
-    for client_id, auth in (("app", "public"), ("d1", "certificate")):
-        run_sql(
-            empty,
-            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects)"
-            " VALUES ('testbank01', %s, %s, '{}')",
-            *(client_id, auth),
-        )
-    downgrade(empty, BEFORE_HOSTED)
-    assert run_sql(empty, "SELECT client_id FROM clients") == [("d1",)]
-    upgrade(empty)
-    assert run_sql(empty, "SELECT card_id, card_type FROM cards") == [("card-1", "PHYSICAL")]
-
-
-def test_a_card_that_was_in_service_before_pincontrol_was_personalised(empty: str) -> None:
-    upgrade(empty)
-    downgrade(empty, BEFORE_PINCONTROL)
-    run_sql(empty, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank01', 'A bank')")
-    states = ("inactive", "active", "blocked", "closed")
-    for state in states:
-        run_sql(empty, CARD.replace("card-1", state))
-        run_sql(empty, "UPDATE cards SET state = %s WHERE card_id = %s", state, state)
-    upgrade(empty)
-    personalised = dict(run_sql(empty, "SELECT card_id, personalised FROM cards"))
-    assert personalised == {state: state != "inactive" for state in states}
-    # One that comes now is not, unless it is said.
-    run_sql(empty, CARD)
-    assert run_sql(empty, "SELECT personalised FROM cards WHERE card_id = 'card-1'") == [(False,)]
-
-
-def test_what_only_pincontrol_knows_goes_with_it(empty: str) -> None:
-    upgrade(empty)
-    run_sql(empty, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank01', 'A bank')")
-    run_sql(empty, CARD)
-    for client_id, auth, secret_hash in (("server", "basic", "a hash"), ("app", "public", None)):
-        run_sql(
-            empty,
-            "INSERT INTO clients (issuer_id, client_id, auth, secret_hash, certificate_subjects)"
-            " VALUES ('testbank01', %s, %s, %s, '{}')",
-            *(client_id, auth, secret_hash),
-        )
-    for face, client_id in (("hosted", "app"), ("pincontrol", "server")):
-        run_sql(
-            empty,
-            "INSERT INTO control_tokens (token_hash, issuer_id, card_id, client_id, face, purpose,"
-            " style, embedded, counter, expires_at)"
-            " VALUES (%s, 'testbank01', 'card-1', %s, %s, 'view', '{}', false, 0, now())",
-            *(face.encode(), client_id, face),
-        )
-    downgrade(empty, BEFORE_PINCONTROL)
-    assert run_sql(empty, "SELECT client_id FROM clients") == [("app",)]
-    assert run_sql(empty, "SELECT face FROM control_tokens") == [("hosted",)]
-    assert run_sql(empty, "SELECT card_id FROM cards") == [("card-1",)]
-    with pytest.raises(CheckViolation):
-        run_sql(empty, "UPDATE clients SET auth = 'basic', secret_hash = 'a hash'")
+        command.downgrade(config, "base")
 
 
 def test_a_newest_schema_is_left_as_it_is(with_card: str) -> None:

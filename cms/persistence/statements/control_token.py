@@ -1,0 +1,297 @@
+"""What becomes of a control token until it is consumed, or opened as a page session.
+
+Each statement decides by itself, by the database's clock: what is read and then acted upon may have
+changed in between. Where two rows are locked, the card's is the first: none waits for another in a
+ring.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import (
+    CTE,
+    Boolean,
+    ColumnElement,
+    FromClause,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from cms.domain.cards import Verb
+from cms.domain.control import (
+    KEPT_SECONDS,
+    LIFE_SECONDS,
+    LIVE_MAX,
+    SESSION_SECONDS,
+    SESSION_SECONDS_MAX,
+    STATES,
+    EndReason,
+    Face,
+)
+from cms.persistence.statements import Statement, compiled
+from cms.persistence.statements.parts import (
+    HAS_PIN_TO_SHOW,
+    THIS_CARD,
+    audit,
+    in_state,
+    insert_from,
+    matches,
+    seconds,
+)
+from cms.persistence.tables import NEWEST_COUNTER, cards, control_tokens
+
+ISSUED: Final = "control.issued"
+"""The audit event; its reason is face and purpose."""
+
+GRANT: Final = (
+    control_tokens.c.issuer_id,
+    control_tokens.c.card_id,
+    control_tokens.c.client_id,
+    control_tokens.c.face,
+    control_tokens.c.purpose,
+    control_tokens.c.style,
+    control_tokens.c.redirect_url,
+    control_tokens.c.embedded,
+    control_tokens.c.audit_user,
+)
+"""In the order of :class:`cms.domain.control.Grant`."""
+
+HAS_CARD_UNCHANGED: Final = exists().where(
+    cards.c.issuer_id == control_tokens.c.issuer_id,
+    cards.c.card_id == control_tokens.c.card_id,
+    cards.c.counter == control_tokens.c.counter,
+)
+"""The card's PIN was not changed since the token was issued."""
+
+# A lock shows the row as it is, whatever the rest of the statement sees.
+LOCKED_CARD: Final = (
+    select(cards.c.issuer_id, cards.c.card_id, cards.c.counter, cards.c.personalised)
+    .where(THIS_CARD)
+    .with_for_update(key_share=True)
+    .cte("card")
+)
+IS_OF_LOCKED_CARD: Final = and_(
+    control_tokens.c.issuer_id == LOCKED_CARD.c.issuer_id,
+    control_tokens.c.card_id == LOCKED_CARD.c.card_id,
+)
+
+
+def _by_face(face: ColumnElement[str], seconds_of: Mapping[Face, int]) -> ColumnElement[timedelta]:
+    return case(
+        *((face == one.value, seconds(count)) for one, count in seconds_of.items()),
+        else_=seconds(0),
+    )
+
+
+SESSION_LIFE: Final = _by_face(control_tokens.c.face, SESSION_SECONDS)
+SECONDS_LEFT: Final = cast(
+    func.floor(func.extract("epoch", control_tokens.c.session_expires_at - func.now())), Integer
+).label("seconds_left")
+"""The whole seconds that a session has."""
+
+
+def _is_usable(tokens: FromClause) -> ColumnElement[bool]:
+    """Tell of each row of *tokens* whether it is neither consumed nor ended nor expired."""
+    return and_(
+        tokens.c.consumed_at.is_(None),
+        tokens.c.ended_at.is_(None),
+        tokens.c.expires_at > func.now(),
+    )
+
+
+_newer: Final = control_tokens.alias("newer")
+_newer_count = (
+    select(func.count().label("newer_count"))
+    .select_from(_newer)
+    .where(
+        _newer.c.issuer_id == control_tokens.c.issuer_id,
+        _newer.c.card_id == control_tokens.c.card_id,
+        _newer.c.client_id == control_tokens.c.client_id,
+        _newer.c.purpose == control_tokens.c.purpose,
+        tuple_(_newer.c.issued_at, _newer.c.token_hash)
+        > tuple_(control_tokens.c.issued_at, control_tokens.c.token_hash),
+        _is_usable(_newer),
+    )
+    .correlate(control_tokens)
+    .scalar_subquery()
+)
+"""How many newer tokens of the same card, purpose and client are usable."""
+
+_THIS_CONTROL_TOKEN: Final = control_tokens.c.token_hash == bindparam(
+    "token_hash", type_=LargeBinary
+)
+_IS_LIVE: Final = and_(
+    _is_usable(control_tokens),
+    HAS_CARD_UNCHANGED,
+    # Counted again when a token is consumed: two that were issued at once did not see one another.
+    _newer_count < literal(LIVE_MAX, Integer),
+)
+_THIS_LIVE_ONE_FOR_THIS: Final = and_(
+    _THIS_CONTROL_TOKEN,
+    _IS_LIVE,
+    matches(control_tokens.c.purpose, "purpose"),
+    matches(control_tokens.c.face, "face"),
+)
+
+_revoked = (
+    control_tokens.update()
+    .where(
+        IS_OF_LOCKED_CARD,
+        matches(control_tokens.c.client_id, "client_id"),
+        matches(control_tokens.c.purpose, "purpose"),
+        _is_usable(control_tokens),
+        _newer_count >= literal(LIVE_MAX - 1, Integer),
+    )
+    .values(ended_at=func.now(), end_reason=EndReason.REVOKED.value)
+    .cte("revoked")
+)
+_forgotten = (
+    control_tokens.delete()
+    .where(IS_OF_LOCKED_CARD, control_tokens.c.expires_at < func.now() - seconds(KEPT_SECONDS))
+    .cte("forgotten")
+)
+_FACE: Final = bindparam("face", type_=String)
+_PURPOSE: Final = bindparam("purpose", type_=String)
+_AUDIT_USER: Final = bindparam("audit_user", type_=Text)
+_issued = (
+    insert_from(
+        control_tokens,
+        {
+            "token_hash": bindparam("token_hash", type_=LargeBinary),
+            "issuer_id": LOCKED_CARD.c.issuer_id,
+            "card_id": LOCKED_CARD.c.card_id,
+            "counter": LOCKED_CARD.c.counter,
+            "client_id": bindparam("client_id", type_=String),
+            "face": _FACE,
+            "purpose": _PURPOSE,
+            "style": bindparam("style", type_=JSONB),
+            "redirect_url": bindparam("redirect_url", type_=Text),
+            "embedded": bindparam("embedded", type_=Boolean),
+            "audit_user": _AUDIT_USER,
+            "expires_at": func.now() + _by_face(_FACE, LIFE_SECONDS),
+        },
+    )
+    .returning(
+        control_tokens.c.issuer_id,
+        control_tokens.c.card_id,
+        control_tokens.c.counter,
+        control_tokens.c.expires_at,
+    )
+    .cte("issued")
+)
+_issue_audit = audit(
+    ISSUED,
+    _issued,
+    counter=_issued.c.counter,
+    reason=_FACE + " " + _PURPOSE,
+    audit_user=_AUDIT_USER,
+)
+ISSUE_CONTROL_TOKEN: Final = compiled(
+    select(_issued.c.expires_at).add_cte(_revoked, _forgotten, _issue_audit)
+)
+"""One row, the time when the token expires; none where there is no such card.
+
+Of the client's live tokens for this card and purpose the newest stay. Old rows go.
+"""
+
+READ_LIVE_CONTROL_TOKEN: Final = compiled(select(*GRANT).where(_THIS_CONTROL_TOKEN, _IS_LIVE))
+"""One row, a grant, if the token is live."""
+
+READ_ISSUED_CONTROL_TOKEN: Final = compiled(select(*GRANT).where(_THIS_CONTROL_TOKEN))
+"""One row, a grant, if the token was ever issued and its row is not deleted yet."""
+
+
+def show(consumed: CTE, reason: str = "") -> Statement:
+    """Read the cards of the tokens that are *consumed*, and audit each PIN that is shown.
+
+    Args:
+        consumed: has the columns of a grant.
+        reason: what the audit row's has after the face.
+
+    Returns:
+        For each token one row, grant and card: state, form of the PIN, counter, newest counter of
+        the history, sealed PAN, sealed PIN. The audit row is written only for a PIN that may be
+        handed out.
+    """
+    allowed = (
+        and_(consumed.c.face == face.value, in_state(states[Verb.GET_PIN]))
+        for face, states in STATES.items()
+    )
+    shown = (
+        select(
+            *consumed.c,
+            cards.c.state,
+            cards.c.pin_type,
+            cards.c.counter,
+            NEWEST_COUNTER.label("newest"),
+            cards.c.sealed_pan,
+            cards.c.sealed_pin,
+            and_(HAS_PIN_TO_SHOW, or_(*allowed)).label("is_readable"),
+        )
+        .join(
+            cards,
+            and_(cards.c.issuer_id == consumed.c.issuer_id, cards.c.card_id == consumed.c.card_id),
+        )
+        .cte("shown")
+    )
+    event = audit(
+        Verb.GET_PIN.value,
+        shown,
+        shown.c.is_readable,
+        counter=shown.c.counter,
+        reason=shown.c.face + reason if reason else shown.c.face,
+        audit_user=shown.c.audit_user,
+    )
+    return compiled(
+        select(*(column for column in shown.c if column.name != "is_readable")).add_cte(event)
+    )
+
+
+_SESSION_HASH: Final = cast(bindparam("session_hash", type_=LargeBinary), LargeBinary)
+_is_over = _SESSION_HASH.is_(None)
+CONSUME_CONTROL_TOKEN: Final = show(
+    control_tokens.update()
+    .where(_THIS_LIVE_ONE_FOR_THIS)
+    .values(
+        consumed_at=func.now(),
+        session_hash=_SESSION_HASH,
+        session_expires_at=case((_is_over, null()), else_=func.now() + SESSION_LIFE),
+        session_ends_at=case((_is_over, null()), else_=func.now() + seconds(SESSION_SECONDS_MAX)),
+        ended_at=case((_is_over, func.now()), else_=null()),
+        end_reason=case((_is_over, literal(EndReason.SHOWN.value, String)), else_=null()),
+    )
+    .returning(*GRANT)
+    .cte("consumed")
+)
+"""One row, as :func:`show` returns it, if the token was live until now.
+
+With a session hash, a session begins; without one the token is over.
+"""
+
+OPEN_CONTROL_TOKEN: Final = compiled(
+    control_tokens.update()
+    .where(_THIS_LIVE_ONE_FOR_THIS)
+    .values(
+        consumed_at=func.now(),
+        session_hash=bindparam("session_hash", type_=LargeBinary),
+        session_expires_at=func.now() + SESSION_LIFE,
+        session_ends_at=func.now() + seconds(SESSION_SECONDS_MAX),
+    )
+    .returning(SECONDS_LEFT, *GRANT)
+)
+"""One row, the seconds that the session has and its grant, if the token was live until now."""

@@ -1,0 +1,139 @@
+"""What statements of more than one module are made of."""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Insert,
+    Interval,
+    LargeBinary,
+    String,
+    Table,
+    and_,
+    bindparam,
+    func,
+    literal,
+    or_,
+    select,
+)
+
+from cms.domain.cards import CardState, Verb
+from cms.persistence.tables import (
+    NEWEST_COUNTER,
+    VALUE_COLUMNS,
+    audit_events,
+    cards,
+    pin_changes,
+)
+from hsm.port import PinBlockType
+
+ACTOR: Final = bindparam("actor", type_=String)
+CORRELATION_ID: Final = bindparam("correlation_id", type_=String)
+REQUEST_KEY: Final = bindparam("request_key", type_=LargeBinary)
+
+
+def matches(column: ColumnElement[str], parameter: str) -> ColumnElement[bool]:
+    """Compare a column with a parameter."""
+    return column == bindparam(parameter, type_=String)
+
+
+def seconds(count: int) -> ColumnElement[timedelta]:
+    """Make an interval."""
+    return literal(timedelta(seconds=count), Interval)
+
+
+THIS_CARD: Final = and_(
+    matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.card_id, "card_id")
+)
+HAS_PIN_TO_SHOW: Final = and_(
+    cards.c.pin_type == literal(PinBlockType.ISO0.value, String),
+    cards.c.counter == NEWEST_COUNTER,
+)
+
+
+def in_state(states: Iterable[CardState]) -> ColumnElement[bool]:
+    """Compare the state of a card with each of *states*."""
+    return or_(*(cards.c.state == literal(state.value, String) for state in sorted(states)))
+
+
+def insert_from(
+    table: Table, values: Mapping[str, ColumnElement[Any]], *conditions: ColumnElement[bool]
+) -> Insert:
+    """Insert *values*, by the names of their columns, for each row that they are read from."""
+    row = select(*(value.label(column) for column, value in values.items()))
+    return table.insert().from_select(list(values), row.where(*conditions))
+
+
+def audit(
+    event: str, card: CTE, *conditions: ColumnElement[bool], **columns: ColumnElement[Any]
+) -> CTE:
+    """Audit *event* on each row of *card*.
+
+    Args:
+        event: its name.
+        card: has ``issuer_id`` and ``card_id``.
+        *conditions: what else must hold.
+        **columns: what the audit row has beside card, actor and correlation id.
+    """
+    return insert_from(
+        audit_events,
+        {
+            "issuer_id": card.c.issuer_id,
+            "card_id": card.c.card_id,
+            "event": literal(event, String),
+            "actor": ACTOR,
+            "correlation_id": CORRELATION_ID,
+            **columns,
+        },
+        *conditions,
+    ).cte("audit")
+
+
+def change_pin(
+    *conditions: ColumnElement[bool], **audit_columns: ColumnElement[Any]
+) -> tuple[CTE, CTE, CTE]:
+    """Build the update of a card whose counter and state are still those read.
+
+    Args:
+        *conditions: what else must hold.
+        **audit_columns: what the audit row has beside card, actor, correlation id and counter.
+
+    Returns:
+        What is updated (issuer, card, new counter), its row of history and its audit row.
+    """
+    changed = (
+        cards.update()
+        .where(
+            THIS_CARD,
+            cards.c.counter == bindparam("counter_read"),
+            matches(cards.c.state, "state_read"),
+            *conditions,
+        )
+        .values(
+            counter=cards.c.counter + 1,
+            sealed_pin=bindparam("sealed_pin", type_=LargeBinary),
+            pin_type=bindparam("pin_type", type_=String),
+            pin_changed_at=func.now(),
+            **{
+                column.name: bindparam(column.name, type_=LargeBinary)
+                for column in VALUE_COLUMNS.values()
+            },
+        )
+        .returning(cards.c.issuer_id, cards.c.card_id, cards.c.counter)
+        .cte("changed")
+    )
+    history = insert_from(
+        pin_changes,
+        {
+            "issuer_id": changed.c.issuer_id,
+            "card_id": changed.c.card_id,
+            "counter": changed.c.counter,
+            "actor": ACTOR,
+            "request_key": REQUEST_KEY,
+        },
+    ).cte("history")
+    event = audit(Verb.SET_PIN.value, changed, counter=changed.c.counter, **audit_columns)
+    return changed, history, event

@@ -1,0 +1,149 @@
+"""The rule that a statement reads and writes the rows of one issuer only, checked in its SQL.
+
+A reference to a table is *bound* when its ``issuer_id`` has to equal the parameter of that name. A
+condition that has to hold, of WHERE or of an inner join, says so: it is an equality with the
+parameter, or with the ``issuer_id`` of another reference that is bound, in the same query or around
+it, or of a CTE that returns a bound one. An INSERT is bound when what it writes there is.
+
+Whatever else a statement does to name its issuer is not understood, and counts as if it did not.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+from sqlglot import exp, parse_one
+
+from cms.persistence.tables import metadata
+
+ISSUER_ID: Final = "issuer_id"
+QUERIES: Final = (exp.Select, exp.SetOperation, exp.Insert, exp.Update, exp.Delete)
+
+Node = TypeVar("Node", bound=exp.Expr)
+Bound = Mapping[str, bool]
+"""Of each reference, or CTE, by its name: whether it is bound."""
+
+
+def unbound(sql: str, keys: Iterable[str] = ()) -> list[str]:
+    """Name what in a statement is not bound to its issuer, in the order of reading.
+
+    Args:
+        sql: one statement for psycopg.
+        keys: columns that bind a reference as well, by an equality with the parameter of the name.
+    """
+    assert all(ISSUER_ID in table.columns for table in metadata.tables.values())
+    check = _Check({ISSUER_ID, *keys})
+    check.query(parse_one(sql, read="postgres"), {}, {})
+    return check.unbound
+
+
+class _Check:
+    def __init__(self, keys: set[str]) -> None:
+        self._keys = keys
+        self.unbound: list[str] = []
+
+    def query(self, query: exp.Expr, ctes: Bound, around: Bound) -> list[tuple[str, bool]]:
+        """Check a query and all that is in it.
+
+        Returns:
+            Its columns: the name of each, and whether it is a bound ``issuer_id``.
+        """
+        known = dict(ctes)
+        with_ = query.args.get("with_")
+        for cte in with_.expressions if with_ else ():
+            known[cte.alias] = dict(self.query(cte.this, known, {})).get(ISSUER_ID, False)
+        if isinstance(query, exp.Insert):
+            return self._insert(query, known)
+        tables = list(_level(query, exp.Table))
+        scope = self._scope(query, tables, known, around)
+        # What is in a CTE was checked with it.
+        names = [table.alias_or_name for table in tables if table.name not in known]
+        self.unbound += [name for name in names if not scope[name]]
+        self._joins(query)
+        if isinstance(query, exp.Update):
+            self._values(query, scope)
+        for nested in _level(query, *QUERIES):
+            self.query(nested, known, scope)
+        return _columns(query, scope)
+
+    def _scope(
+        self, query: exp.Expr, tables: Sequence[exp.Table], ctes: Bound, around: Bound
+    ) -> dict[str, bool]:
+        own = {table.alias_or_name: ctes.get(table.name, False) for table in tables}
+        scope = {**around, **own}
+        equalities = list(_equalities(query))
+        for _ in tables:
+            for column, value in equalities:
+                if column.table in own and self._binds(column, value, scope):
+                    scope[column.table] = True
+        return scope
+
+    def _binds(self, column: exp.Column, value: exp.Expr, scope: Bound) -> bool:
+        if isinstance(value, exp.Placeholder):
+            return column.name == value.name and column.name in self._keys
+        return column.name == ISSUER_ID and _is_issuer(value, scope)
+
+    def _joins(self, query: exp.Expr) -> None:
+        self.unbound += [f"{join.side} JOIN" for join in _level(query, exp.Join) if join.side]
+
+    def _values(self, update: exp.Update, scope: Bound) -> None:
+        for setting in update.expressions:
+            if setting.this.name == ISSUER_ID and not _is_issuer(_bare(setting.expression), scope):
+                self.unbound.append(f"SET {ISSUER_ID}")
+
+    def _insert(self, insert: exp.Insert, ctes: Bound) -> list[tuple[str, bool]]:
+        target = insert.this.find(exp.Table)
+        names = [column.name for column in insert.this.expressions]
+        values = [bound for _, bound in self.query(insert.expression, ctes, {})]
+        written = dict(zip(names, values, strict=False))
+        is_bound = written.get(ISSUER_ID, False) and not insert.args.get("conflict")
+        if not is_bound:
+            self.unbound.append(f"INSERT INTO {target.name}")
+        return _columns(insert, {target.name: is_bound})
+
+
+def _level(query: exp.Expr, *kinds: type[Node]) -> Iterator[Node]:
+    """Find the nodes of a query that are not within another query, nor in a lock."""
+    apart = (*QUERIES, exp.With, exp.Lock)
+    for node in query.walk(prune=lambda node: node is not query and isinstance(node, apart)):
+        if node is not query and isinstance(node, kinds):
+            yield node
+
+
+def _equalities(query: exp.Expr) -> Iterator[tuple[exp.Column, exp.Expr]]:
+    where = query.args.get("where")
+    conditions = [where.this] if where else []
+    conditions += [join.args["on"] for join in _level(query, exp.Join) if join.args.get("on")]
+    while conditions:
+        condition = conditions.pop()
+        if isinstance(condition, exp.And):
+            conditions += [condition.left, condition.right]
+        elif isinstance(condition, exp.Paren):
+            conditions.append(condition.this)
+        elif isinstance(condition, exp.EQ):
+            left, right = _bare(condition.left), _bare(condition.right)
+            for one, other in ((left, right), (right, left)):
+                if isinstance(one, exp.Column):
+                    yield one, other
+
+
+def _columns(query: exp.Expr, scope: Bound) -> list[tuple[str, bool]]:
+    returning = query.args.get("returning")
+    columns = query.expressions if isinstance(query, exp.Select) else []
+    if returning:
+        columns = returning.expressions
+    return [(column.alias_or_name, _is_issuer(_bare(column), scope)) for column in columns]
+
+
+def _is_issuer(value: exp.Expr, scope: Bound) -> bool:
+    if isinstance(value, exp.Placeholder):
+        return value.name == ISSUER_ID
+    if isinstance(value, exp.Column) and value.name == ISSUER_ID:
+        return scope.get(value.table, False)
+    return False
+
+
+def _bare(value: exp.Expr) -> exp.Expr:
+    """Take name, type and parentheses from a value."""
+    while isinstance(value, exp.Alias | exp.Cast | exp.Paren):
+        value = value.this
+    return value

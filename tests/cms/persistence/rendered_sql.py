@@ -1,0 +1,69 @@
+"""The SQL of every request statement, a file each in ``sql/``; ``make sql`` writes them.
+
+A file has what is sent to Postgres, but for white space and for the values that never change, which
+are written in their places.
+"""
+
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Final
+
+from psycopg.sql import Literal
+
+from cms.persistence import statements
+from cms.persistence.statements import Statement
+from tests.cms.persistence.sql_layout import laid_out
+
+FOLDER: Final = Path(__file__).with_name("sql")
+
+
+def request_statements() -> Mapping[str, Statement]:
+    """Find every statement by its name, which no two share."""
+    found: dict[str, Statement] = {}
+    for module in iter_modules(statements.__path__, f"{statements.__name__}."):
+        for name, value in vars(import_module(module.name)).items():
+            if isinstance(value, Statement):
+                assert name not in found, name
+                found[name] = value
+    return found
+
+
+def with_constants(statement: Statement) -> str:
+    """Write the values that never change into the SQL, as Postgres' literals."""
+
+    def value(parameter: re.Match[str]) -> str:
+        name = parameter[1]
+        if name not in statement.constants:
+            return parameter[0]
+        return Literal(statement.constants[name]).as_string()
+
+    return re.sub(r"%\((\w+)\)s", value, statement.sql)
+
+
+def rendered() -> dict[str, str]:
+    """Render every statement, by its name."""
+    return {
+        name: laid_out(with_constants(statement))
+        for name, statement in request_statements().items()
+    }
+
+
+def written() -> dict[str, str]:
+    """Read the files, by the names of their statements."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
+
+
+def write() -> None:
+    """Write a file for each statement; a file without one goes."""
+    FOLDER.mkdir(exist_ok=True)
+    for path in FOLDER.iterdir():
+        path.unlink()
+    for name, sql in rendered().items():
+        (FOLDER / f"{name}.sql").write_text(sql, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,17 @@
+UPDATE cards
+SET
+  seccos_failed_at=(
+    (array_prepend(clock_timestamp(), cards.seccos_failed_at))[1::INTEGER:6::INTEGER]
+  )
+WHERE
+  cards.issuer_id = %(issuer_id)s::VARCHAR
+  AND cards.card_id = %(card_id)s::VARCHAR
+RETURNING
+  coalesce(
+    cards.seccos_failed_at[5::INTEGER] > now() - '1 day 0:00:00'::interval,
+    false
+  )
+  AND NOT coalesce(
+    cards.seccos_failed_at[6::INTEGER] > now() - '1 day 0:00:00'::interval,
+    false
+  ) AS has_reached

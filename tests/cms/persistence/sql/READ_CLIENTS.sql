@@ -1,0 +1,16 @@
+SELECT
+  clients.client_id,
+  clients.auth,
+  clients.secret_hash,
+  clients.certificate_subjects,
+  clients.redirect_origins,
+  clients.embed_origins,
+  clients.failure_image_status,
+  clients.frame_key,
+  clients.show_button,
+  clients.hide_seconds,
+  clients.view_style
+FROM clients
+WHERE
+  clients.issuer_id = %(issuer_id)s::VARCHAR
+  AND clients.state = 'active'::VARCHAR

@@ -1,0 +1,37 @@
+SELECT
+  cards.state,
+  cards.counter,
+  cards.sealed_pan,
+  EXISTS (
+    SELECT *
+    FROM pin_changes
+    WHERE
+      pin_changes.issuer_id = cards.issuer_id
+      AND pin_changes.card_id = cards.card_id
+      AND pin_changes.request_key = %(request_key)s
+  ) AS is_known,
+  coalesce(
+    cards.seccos_failed_at[5::INTEGER] > now() - '1 day 0:00:00'::interval,
+    false
+  ) AS is_refused,
+  coalesce(
+    (
+      SELECT
+        coalesce(
+          clients.seccos_failed_at[60::INTEGER] > now() - '0:01:00'::interval,
+          false
+        ) AS is_limited
+      FROM clients
+      WHERE
+        clients.issuer_id = %(issuer_id)s::VARCHAR
+        AND clients.client_id = %(client_id)s::VARCHAR
+    ),
+    false
+  ) AS is_limited,
+  cards.personalised,
+  cards.psn,
+  cards.expiry
+FROM cards
+WHERE
+  cards.issuer_id = %(issuer_id)s::VARCHAR
+  AND cards.card_id = %(card_id)s::VARCHAR

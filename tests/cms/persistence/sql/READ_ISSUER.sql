@@ -1,0 +1,3 @@
+SELECT issuers.state
+FROM issuers
+WHERE issuers.issuer_id = %(issuer_id)s::VARCHAR

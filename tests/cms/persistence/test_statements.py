@@ -1,0 +1,80 @@
+"""Each request statement can be read as SQL, in a file, and is about one issuer.
+
+A change of a statement shows in its file: run ``make sql``, read the difference, commit it.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import pytest
+
+from tests.cms.persistence.issuer_rule import unbound
+from tests.cms.persistence.rendered_sql import (
+    rendered,
+    request_statements,
+    with_constants,
+    written,
+)
+
+STATEMENTS: Final = request_statements()
+HASHES: Final = ("token_hash", "session_hash")
+#: The published URL of a control token names no issuer, nor does a page session: their row is found
+#: by the keyed hash of what only its holder has, and everything else by the issuer of that row.
+FOUND_BY_HASH: Final = {
+    "READ_LIVE_CONTROL_TOKEN",
+    "READ_ISSUED_CONTROL_TOKEN",
+    "CONSUME_CONTROL_TOKEN",
+    "OPEN_CONTROL_TOKEN",
+    "READ_SESSION",
+    "EXTEND_SESSION",
+    "COUNT_SESSION_TRY",
+    "END_SESSION",
+    "END_SESSION_WITH_TEXT",
+}
+#: What is not about one issuer: the tables it reads, and why.
+OF_NO_ISSUER: Final[Mapping[str, tuple[list[str], str]]] = {
+    "IS_ORIGIN": (
+        ["clients"],
+        "A browser's preflight names no client. The answer is whether some app has the origin.",
+    ),
+    "READ_DURABILITY": ([], "The settings of the server."),
+}
+
+
+def test_every_statement_has_its_file_and_every_file_its_statement() -> None:
+    assert written() == rendered(), "run make sql"
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_file_differs_from_what_is_sent_in_white_space_only(name: str) -> None:
+    sent = with_constants(STATEMENTS[name])
+    assert re.sub(r"\s", "", rendered()[name]) == re.sub(r"\s", "", sent)
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS.keys() - FOUND_BY_HASH - OF_NO_ISSUER.keys()))
+def test_a_statement_is_about_one_issuer(name: str) -> None:
+    assert unbound(STATEMENTS[name].sql) == []
+    assert "%(issuer_id)s" in STATEMENTS[name].sql
+
+
+@pytest.mark.parametrize("name", sorted(FOUND_BY_HASH))
+def test_what_finds_a_control_token_by_its_hash_stays_with_its_issuer(name: str) -> None:
+    assert unbound(STATEMENTS[name].sql, HASHES) == []
+    assert "control_tokens" in unbound(STATEMENTS[name].sql)
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS.keys() - OF_NO_ISSUER.keys()))
+def test_a_statement_that_forgot_one_comparison_would_be_found(name: str) -> None:
+    keys = HASHES if name in FOUND_BY_HASH else ()
+    sql = STATEMENTS[name].sql
+    for comparison in re.finditer(r"\w+\.issuer_id = [\w.%():]+", sql):
+        forgetful = sql[: comparison.start()] + "true" + sql[comparison.end() :]
+        assert unbound(forgetful, keys), comparison[0]
+
+
+@pytest.mark.parametrize("name", OF_NO_ISSUER)
+def test_what_is_of_no_issuer_reads_what_it_has_to(name: str) -> None:
+    tables, _reason = OF_NO_ISSUER[name]
+    assert unbound(STATEMENTS[name].sql) == tables
+    assert "issuer_id" not in STATEMENTS[name].sql
