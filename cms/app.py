@@ -11,8 +11,11 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cms.faces.cardholder.hosted.app import hosted_app
-from cms.faces.cardholder.pincontrol.app import PREFIX, pincontrol_app
+from cms.domain.control import Face
+from cms.faces.cardholder.hosted.app import HostedServices, hosted_app
+from cms.faces.cardholder.hosted.relay import Relay
+from cms.faces.cardholder.pincontrol.app import PinControlServices, pincontrol_app
+from cms.faces.cardholder.pincontrol.router import PREFIX
 from cms.faces.d1.app import d1_app
 from cms.faces.d1.certificates import CertificateReader
 from cms.faces.ops import ops_app
@@ -20,9 +23,15 @@ from cms.logs import RequestLog
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
 from cms.services.audit import Audit
+from cms.services.cardholder.apps import Apps
+from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.control_tokens import ControlTokens
+from cms.services.cardholder.hosted import HostedCards
 from cms.services.cardholder.identity import IdentityProvider
+from cms.services.cardholder.pin_view import PinView
+from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.cardholder.rate_limit import RateLimiter
+from cms.services.cardholder.set_page import SetPage
 from cms.services.d1.access import Access
 from cms.services.d1.calls import CardCalls
 from cms.services.d1.pins import Pins
@@ -30,6 +39,7 @@ from cms.services.directory import Directory
 from cms.services.health import Health
 from cms.settings import Settings
 from crypto import pin_image
+from crypto.secret import Secret
 from hsm import local
 from hsm.port import PinVault
 from hsm.worker_thread import WorkerThread
@@ -133,8 +143,8 @@ def _cardholder(
     directory: Directory,
     worker_thread: WorkerThread,
     http: httpx.AsyncClient,
-) -> "ByPath":
-    """Put both faces of cardholders on one listener, over the same control tokens."""
+) -> ByPath:
+    """Build the app of the cardholder listener."""
     identity = IdentityProvider(
         str(settings.identity_issuer),
         str(settings.identity_audience),
@@ -143,31 +153,62 @@ def _cardholder(
         settings.identity_step_up_seconds,
         http,
     )
-    rate_limiter = RateLimiter()
-    tokens = ControlTokens(ControlStore(store), settings.control_token_key())
-    hosted = hosted_app(
-        public_url=str(settings.cardholder_url),
-        store=store,
-        tokens=tokens,
-        directory=directory,
-        worker_thread=worker_thread,
-        identity=identity,
-        rate_limiter=rate_limiter,
-        http=http,
-        us_base_url=settings.us_base_url,
-        proxy_peers=settings.cardholder_proxy_peers,
+    hosted, pincontrol = cardholder_services(
+        store, directory, settings.control_token_key(), identity, worker_thread
     )
-    pincontrol = pincontrol_app(
-        public_url=str(settings.cardholder_url),
-        store=store,
-        tokens=tokens,
-        directory=directory,
-        worker_thread=worker_thread,
-        rate_limiter=rate_limiter,
-        proxy_peers=settings.cardholder_proxy_peers,
+    url, proxy_peers = str(settings.cardholder_url), settings.cardholder_proxy_peers
+    relay = None if settings.us_base_url is None else Relay(settings.us_base_url, http)
+    return ByPath(
+        hosted_app(hosted, url, relay, proxy_peers), pincontrol_app(pincontrol, url, proxy_peers)
     )
 
-    return ByPath(hosted, pincontrol)
+
+def cardholder_services(
+    store: Store,
+    directory: Directory,
+    control_token_key: Secret[bytes],
+    identity: IdentityProvider,
+    worker_thread: WorkerThread,
+) -> tuple[HostedServices, PinControlServices]:
+    """Build the services of both faces of cardholders, over the same control tokens.
+
+    Args:
+        store: the database.
+        directory: issuers and their apps.
+        control_token_key: hashes control tokens and page sessions; at least 32 bytes.
+        identity: names cardholders.
+        worker_thread: the way to the vault.
+    """
+    audit, control_store = Audit(store), ControlStore(store, control_token_key)
+    apps, rate_limiter = Apps(directory, control_store), RateLimiter()
+
+    def tokens_of(face: Face) -> ControlTokens:
+        return ControlTokens(face, control_store, apps, rate_limiter)
+
+    def view_of(face: Face) -> PinView:
+        return PinView(face, control_store, apps, worker_thread, audit)
+
+    def page_of(face: Face) -> SetPage:
+        return SetPage(face, control_store, store, apps, worker_thread, audit)
+
+    control_tokens = tokens_of(Face.HOSTED)
+    hosted = HostedServices(
+        apps,
+        identity,
+        HostedCards(control_tokens, control_store, audit),
+        control_tokens,
+        view_of(Face.HOSTED),
+        page_of(Face.HOSTED),
+    )
+    pincontrol = PinControlServices(
+        apps,
+        # Passwords have a limit of their own: who guesses them must not shut out cardholders.
+        Backends(apps, RateLimiter()),
+        ControlIds(tokens_of(Face.PINCONTROL), control_store, audit),
+        view_of(Face.PINCONTROL),
+        page_of(Face.PINCONTROL),
+    )
+    return hosted, pincontrol
 
 
 def _replace_process() -> None:

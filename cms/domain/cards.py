@@ -54,7 +54,7 @@ def parse_plastic_id(text: str) -> str | None:
     return (text.lstrip("0") or "0") if PLASTIC_ID_PATTERN.fullmatch(text) else None
 
 
-def permit(verb: Verb, state: CardState) -> None:
+def require_state_allows(verb: Verb, state: CardState) -> None:
     """Let *verb* pass on a card in *state*.
 
     Raises:

@@ -3,7 +3,8 @@
 A control token is consumed once: consumed for an image, or opened as a page session. It is live
 while it is neither consumed nor ended nor expired, the card's PIN was not changed since it was
 issued, and fewer than :data:`LIVE_MAX` newer ones are live. A session is live while it is neither
-ended nor expired, and the card's PIN was not changed since its token was issued.
+ended nor expired, and the card's PIN was not changed since its control
+token was issued.
 """
 
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ STATES: Final[Mapping[Face, Mapping[Verb, frozenset[CardState]]]] = {
 
 
 class EndReason(StrEnum):
-    """Why a token or a session is over, where it did not just expire."""
+    """Why a control token or a session is over, where it did not just expire."""
 
     SHOWN = "shown"
     SET = "set"
@@ -67,16 +68,18 @@ SESSION_SECONDS_MAX: Final = 1200
 """From opening, however often it is extended."""
 WARN_SECONDS: Final = 20
 LIVE_MAX: Final = 3
-"""Live tokens of a card, purpose and client."""
+"""Live control tokens of a card, purpose and client."""
 TRIES_MAX: Final = 5
 """PINs in one session that the policy refuses."""
 KEPT_SECONDS: Final = 24 * 60 * 60
-"""How long after it expired a token's row may be deleted."""
+"""How long after it expired a control token's row may be deleted."""
 FAILURES_BY_ADDRESS: Final = Limit(failures_max=10, window_seconds=60)
-"""Unknown tokens from one address."""
+"""Unknown control tokens from one address."""
 
 
-def permit(face: Face, purpose: Purpose, state: CardState, *, personalised: bool) -> None:
+def require_cardholder_may(
+    face: Face, purpose: Purpose, state: CardState, *, personalised: bool
+) -> None:
     """Let a cardholder see or set the PIN of a card in *state*.
 
     Raises:
@@ -89,7 +92,7 @@ def permit(face: Face, purpose: Purpose, state: CardState, *, personalised: bool
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token or a session is good for."""
+    """What a control token or a session is good for."""
 
     issuer_id: str
     card_id: str

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from cms.domain.cards import CardState
 from cms.domain.control import Grant
@@ -18,6 +19,11 @@ class Actor:
     """Who asked at the client, in the client's words."""
     error_id: str | None = None
     """What the client is told to name a refusal by."""
+
+    @classmethod
+    def of_grant(cls, grant: Grant, correlation_id: str, error_id: str | None = None) -> Self:
+        """Name who asks by what the client was granted."""
+        return cls(grant.client_id, correlation_id, grant.audit_user, error_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class IssuerRecord:
 
 @dataclass(frozen=True, slots=True)
 class ConsumedToken:
-    """What a consumed token was good for, and its card as it was in that moment."""
+    """What a consumed control token was good for, and its card as it was in that moment."""
 
     grant: Grant
     card: CardToRead

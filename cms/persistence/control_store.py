@@ -1,4 +1,8 @@
-"""Control tokens and page sessions in the database: each call is one statement, one commit."""
+"""Control tokens and page sessions in the database: each call is one statement, one commit.
+
+Both are bearer secrets. The database holds only a keyed hash of each, so that neither somebody who
+reads it nor somebody who writes it, but has not the key, can use or make one.
+"""
 
 from datetime import datetime
 
@@ -15,27 +19,54 @@ from cms.domain.control import (
     Plastic,
     Purpose,
 )
+from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
-from cms.persistence.statements import cardholder, control_token, directory, page_session
+from cms.persistence.statements.cardholder import READ_CARD_OF_HOLDER, READ_PLASTIC
+from cms.persistence.statements.control_token import (
+    CONSUME_CONTROL_TOKEN,
+    ISSUE_CONTROL_TOKEN,
+    OPEN_CONTROL_TOKEN,
+    READ_ISSUED_CONTROL_TOKEN,
+    READ_LIVE_CONTROL_TOKEN,
+)
+from cms.persistence.statements.directory import IS_ORIGIN
+from cms.persistence.statements.page_session import (
+    CHANGE_PIN_IN_SESSION,
+    COUNT_SESSION_TRY,
+    END_SESSION,
+    END_SESSION_WITH_TEXT,
+    EXTEND_SESSION,
+    READ_SESSION,
+)
 from cms.persistence.store import Row, Store
 from cms.persistence.tables import sealed_columns
+from crypto.keyed_hash import keyed_hash
+from crypto.secret import Secret
 from hsm.port import CardRef, PinBlockType, SealedChange
 
 
 class ControlStore:
-    """The same pool as *store*.
+    """The same pool as *store*; *key*, of at least 32 bytes, hashes control tokens and sessions.
 
     Every method raises ``ServiceUnavailable`` when the database is unavailable.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, key: Secret[bytes]) -> None:
         self._store = store
+        self._key = key
+        self._hash("", "")  # a key that is too short is found at start
 
-    async def issue(self, token_hash: bytes, grant: Grant, actor: Actor) -> datetime | None:
-        """Store a token and tell when it expires; None where there is no such card."""
+    async def issue(self, control_token: str, grant: Grant, actor: Actor) -> datetime:
+        """Store a control token and tell when it expires, by the database's clock.
+
+        Of those that are live for the same card, purpose and client, 3 stay.
+
+        Raises:
+            CardNotFound: the issuer has no such card.
+        """
         row = await self._store.one(
-            control_token.ISSUE_CONTROL_TOKEN,
-            token_hash=token_hash,
+            ISSUE_CONTROL_TOKEN,
+            token_hash=self._token_hash(control_token),
             issuer_id=grant.issuer_id,
             card_id=grant.card_id,
             client_id=grant.client_id,
@@ -48,102 +79,131 @@ class ControlStore:
             actor=actor.client_id,
             correlation_id=actor.correlation_id,
         )
-        return None if row is None else row[0]
+        expires_at: datetime = _card(row)[0]
+        return expires_at
 
-    async def peek(self, token_hash: bytes) -> Grant | None:
-        """Read a live token."""
-        row = await self._store.one(control_token.READ_LIVE_CONTROL_TOKEN, token_hash=token_hash)
+    async def read_live(self, control_token: str) -> Grant | None:
+        """Read what a live control token is good for, and change nothing."""
+        row = await self._store.one(
+            READ_LIVE_CONTROL_TOKEN, token_hash=self._token_hash(control_token)
+        )
         return None if row is None else _grant(row)
 
-    async def known(self, token_hash: bytes) -> Grant | None:
-        """Read a token that was issued, whatever became of it."""
-        row = await self._store.one(control_token.READ_ISSUED_CONTROL_TOKEN, token_hash=token_hash)
+    async def read_issued(self, control_token: str) -> Grant | None:
+        """Read what a control token was issued for, whatever became of it.
+
+        Its row is deleted a day after it expired, at the earliest.
+        """
+        row = await self._store.one(
+            READ_ISSUED_CONTROL_TOKEN, token_hash=self._token_hash(control_token)
+        )
         return None if row is None else _grant(row)
 
     async def is_origin(self, origin: str) -> bool:
         """Tell whether an app in service registered this origin."""
-        return await self._store.one(directory.IS_ORIGIN, origin=origin) == (True,)
+        return await self._store.one(IS_ORIGIN, origin=origin) == (True,)
 
     async def consume(
         self,
-        token_hash: bytes,
+        control_token: str,
         purpose: Purpose,
         face: Face,
         actor: Actor,
-        session_hash: bytes | None = None,
-    ) -> ConsumedToken | None:
-        """Consume a live token and read its card; a PIN that may be handed out is audited.
+        session: str | None = None,
+    ) -> ConsumedToken:
+        """Consume a control token for an image, and read its card.
 
-        With *session_hash* a session begins.
+        A PIN that may be shown is audited; the state of its card is not judged.
+        With *session* a page session begins that is good for the PIN as text.
+
+        Raises:
+            ControlEnded: it is not a live control token for this.
         """
         row = await self._store.one(
-            control_token.CONSUME_CONTROL_TOKEN,
-            token_hash=token_hash,
-            session_hash=session_hash,
+            CONSUME_CONTROL_TOKEN,
+            token_hash=self._token_hash(control_token),
+            session_hash=None if session is None else self._session_hash(session),
             purpose=purpose.value,
             face=face.value,
             actor=actor.client_id,
             correlation_id=actor.correlation_id,
         )
-        return None if row is None else _consumed(row)
+        return _consumed(_live(row))
 
-    async def end_with_text(
-        self, session_hash: bytes, face: Face, actor: Actor
-    ) -> ConsumedToken | None:
-        """End a live session for seeing a PIN and read its card; audited as :meth:`consume`."""
+    async def end_with_text(self, session: str, face: Face, actor: Actor) -> ConsumedToken:
+        """End the session that :meth:`consume` began, and read its card; audited likewise.
+
+        Raises:
+            ControlEnded: it is not a live session for this.
+        """
         row = await self._store.one(
-            page_session.END_SESSION_WITH_TEXT,
-            session_hash=session_hash,
+            END_SESSION_WITH_TEXT,
+            session_hash=self._session_hash(session),
             face=face.value,
             actor=actor.client_id,
             correlation_id=actor.correlation_id,
         )
-        return None if row is None else _consumed(row)
-
-    async def plastic(self, issuer_id: str, plastic_id: str) -> Plastic | None:
-        """Read a card by its plastic id."""
-        row = await self._store.one(
-            cardholder.READ_PLASTIC, issuer_id=issuer_id, plastic_id=plastic_id
-        )
-        if row is None:
-            return None
-        issuer_id, card_id, state, personalised, pin_type = row
-        return Plastic(issuer_id, card_id, CardState(state), personalised, pin_type)
+        return _consumed(_live(row))
 
     async def open(
-        self, token_hash: bytes, session_hash: bytes, purpose: Purpose, face: Face
-    ) -> tuple[int, Grant] | None:
-        """Consume a live token for a session; tell how many seconds it has."""
+        self, control_token: str, session: str, purpose: Purpose, face: Face
+    ) -> tuple[int, Grant]:
+        """Consume a control token for a page session; tell how many seconds that has.
+
+        Raises:
+            ControlEnded: it is not a live control token for this.
+        """
         row = await self._store.one(
-            control_token.OPEN_CONTROL_TOKEN,
-            token_hash=token_hash,
-            session_hash=session_hash,
+            OPEN_CONTROL_TOKEN,
+            token_hash=self._token_hash(control_token),
+            session_hash=self._session_hash(session),
             purpose=purpose.value,
             face=face.value,
         )
-        return None if row is None else (row[0], _grant(row[1:]))
+        seconds, *grant = _live(row)
+        return seconds, _grant(tuple(grant))
 
-    async def session(self, session_hash: bytes, purpose: Purpose) -> Grant | None:
-        """Read a live session."""
+    async def read_session(self, session: str, purpose: Purpose) -> Grant:
+        """Read what a live session is good for.
+
+        Raises:
+            ControlEnded: it is not a live session for this.
+        """
         row = await self._store.one(
-            page_session.READ_SESSION, session_hash=session_hash, purpose=purpose.value
+            READ_SESSION, session_hash=self._session_hash(session), purpose=purpose.value
         )
-        return None if row is None else _grant(row)
+        return _grant(_live(row))
 
-    async def extend(self, session_hash: bytes) -> int | None:
-        """Give a live session its full time again; tell how many seconds it has."""
-        row = await self._store.one(page_session.EXTEND_SESSION, session_hash=session_hash)
-        return None if row is None else row[0]
+    async def extend(self, session: str) -> int:
+        """Give a session its full time again, at most 1,200 s from its opening.
 
-    async def count_try(self, session_hash: bytes) -> int | None:
-        """Count a PIN that the policy refused; tell how many tries a live session has left."""
-        row = await self._store.one(page_session.COUNT_SESSION_TRY, session_hash=session_hash)
-        return None if row is None else row[0]
+        Returns:
+            The seconds that it has left.
 
-    async def end(self, session_hash: bytes, reason: EndReason) -> None:
+        Raises:
+            ControlEnded: it is not a live session.
+        """
+        row = await self._store.one(EXTEND_SESSION, session_hash=self._session_hash(session))
+        seconds: int = _live(row)[0]
+        return seconds
+
+    async def count_try(self, session: str) -> int:
+        """Count a PIN that the policy refused.
+
+        Returns:
+            The tries that are left; with none left the session is over.
+
+        Raises:
+            ControlEnded: it is not a live session.
+        """
+        row = await self._store.one(COUNT_SESSION_TRY, session_hash=self._session_hash(session))
+        left: int = _live(row)[0]
+        return left
+
+    async def end(self, session: str, reason: EndReason) -> None:
         """End a session; one that is over stays as it is."""
         await self._store.run(
-            page_session.END_SESSION, session_hash=session_hash, end_reason=reason.value
+            END_SESSION, session_hash=self._session_hash(session), end_reason=reason.value
         )
 
     async def change_pin(
@@ -152,18 +212,26 @@ class ControlStore:
         read: CardToChange,
         change: SealedChange,
         request_key: bytes,
-        session_hash: bytes,
+        session: str,
         actor: Actor,
     ) -> bool:
-        """Store the PIN, move the counter, write history and audit and end the session.
+        """Store the PIN that was set on a page, and end the session, in one statement.
+
+        Args:
+            card: the card of the session's grant.
+            read: that card, as it was when the vault sealed for the counter after it.
+            change: what the vault made.
+            request_key: SHA-256 over the JWE's decoded parts.
+            session: a live session for setting a PIN.
+            actor: for the audit.
 
         Returns:
             False, and nothing is changed, when the card is no longer as *read*, the session is not
-            live, or the request was accepted before.
+            live, or the JWE was accepted before.
         """
         try:
             row = await self._store.one(
-                page_session.CHANGE_PIN_IN_SESSION,
+                CHANGE_PIN_IN_SESSION,
                 issuer_id=card.issuer_id,
                 card_id=card.card_id,
                 counter_read=read.counter,
@@ -171,7 +239,7 @@ class ControlStore:
                 # As D1's clear PINs: sealed, and fit to be handed out.
                 pin_type=PinBlockType.ISO0.value,
                 request_key=request_key,
-                session_hash=session_hash,
+                session_hash=self._session_hash(session),
                 actor=actor.client_id,
                 correlation_id=actor.correlation_id,
                 **sealed_columns(change),
@@ -180,17 +248,51 @@ class ControlStore:
             return False
         return row is not None
 
-    async def card_of(self, issuer_id: str, cardholder_id: str) -> CardOfHolder | None:
-        """Choose a cardholder's card: an active one, else one that is not closed; the newest."""
+    async def plastic(self, issuer_id: str, plastic_id: str) -> Plastic:
+        """Find a card by its plastic id.
+
+        Raises:
+            CardNotFound: there is none.
+        """
+        row = await self._store.one(READ_PLASTIC, issuer_id=issuer_id, plastic_id=plastic_id)
+        issuer_id, card_id, state, personalised, pin_type = _card(row)
+        return Plastic(issuer_id, card_id, CardState(state), personalised, pin_type)
+
+    async def card_of(self, issuer_id: str, cardholder_id: str) -> CardOfHolder:
+        """Choose a cardholder's card: an active one, else one that is not closed; the newest.
+
+        Raises:
+            CardNotFound: there is none.
+        """
         row = await self._store.one(
-            cardholder.READ_CARD_OF_HOLDER, issuer_id=issuer_id, cardholder_id=cardholder_id
+            READ_CARD_OF_HOLDER, issuer_id=issuer_id, cardholder_id=cardholder_id
         )
-        if row is None:
-            return None
-        issuer_id, card_id, state, last_four, expiry, card_type, *rest = row
+        issuer_id, card_id, state, last_four, expiry, card_type, *rest = _card(row)
         return CardOfHolder(
             *(issuer_id, card_id, CardState(state), last_four, expiry, CardType(card_type)), *rest
         )
+
+    def _token_hash(self, control_token: str) -> bytes:
+        # Some apps write a UUID in capitals, as their platform does.
+        return self._hash("token", control_token.strip().lower())
+
+    def _session_hash(self, session: str) -> bytes:
+        return self._hash("session", session)
+
+    def _hash(self, kind: str, text: str) -> bytes:
+        return keyed_hash(self._key, kind.encode(), text.encode(errors="surrogatepass"))
+
+
+def _live(row: Row | None) -> Row:
+    if row is None:
+        raise ControlEnded
+    return row
+
+
+def _card(row: Row | None) -> Row:
+    if row is None:
+        raise CardNotFound
+    return row
 
 
 def _consumed(row: Row) -> ConsumedToken:

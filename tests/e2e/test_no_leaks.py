@@ -39,8 +39,8 @@ from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.cardholder import set_page
+from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
-from cms.services.cardholder.view_pin import PinView
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
 from hsm.vault import Vault

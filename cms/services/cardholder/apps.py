@@ -48,7 +48,9 @@ class Apps:
         """Return the app whose client key this is; it starts with the id of the issuer.
 
         Raises:
-            ClientKeyMissing, ClientKeyInvalid, ServiceUnavailable: as their names say.
+            ClientKeyMissing: *client_key* is None or empty.
+            ClientKeyInvalid: no app in service has it.
+            ServiceUnavailable: the database is unavailable.
         """
         if not client_key:
             raise ClientKeyMissing
@@ -80,7 +82,7 @@ class Apps:
         raise ControlEnded
 
     async def of(self, grant: Grant) -> App:
-        """Return the app that a token was issued to.
+        """Return the app that a control token was issued to.
 
         Raises:
             ControlEnded: it is out of service, or its issuer is.

@@ -36,7 +36,10 @@ class Backends:
         """Return the server that has this password.
 
         Raises:
-            Unauthorized, TooManyFailures, ServiceUnavailable: as their names say.
+            Unauthorized: there is no such server, or the password is wrong.
+            TooManyFailures: too many passwords from this address, for this server, were wrong.
+            ServiceUnavailable: the database is unavailable, or too many passwords wait to be
+                verified.
         """
         app = await self._apps.by_user(user)
         client = None if app is None else app.client

@@ -1,4 +1,4 @@
-"""The hosted face's use cases: a cardholder's card, and tokens for it."""
+"""The hosted face's use cases: a cardholder's card, and control tokens for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from typing import Final
 from cms.domain.control import VERBS, CardOfHolder, Face, Grant, Purpose
 from cms.domain.errors import CardForbids, PinUnavailable, ValueNotPossible
 from cms.domain.records import Actor
-from cms.persistence.store import Store
+from cms.persistence.control_store import ControlStore
+from cms.services.audit import Audit
 from cms.services.cardholder.apps import App
-from cms.services.cardholder.control_tokens import ControlTokens, IssuedControl
-from cms.services.cardholder.permission import REASONS, permit_token
+from cms.services.cardholder.control_tokens import ControlTokens, IssuedToken
+from cms.services.cardholder.permission import require_token_allowed
 
 FACE: Final = Face.HOSTED
 
@@ -24,23 +25,27 @@ class Wish:
     embedded: bool
 
 
-class HostedTokens:
+class HostedCards:
     """What an app may ask for its cardholder."""
 
-    def __init__(self, tokens: ControlTokens, store: Store) -> None:
-        self._tokens = tokens
+    def __init__(self, control_tokens: ControlTokens, store: ControlStore, audit: Audit) -> None:
+        self._control_tokens = control_tokens
         self._store = store
+        self._audit = audit
 
     async def card(self, app: App, cardholder_id: str) -> CardOfHolder:
         """Choose the cardholder's card.
 
         Raises:
-            CardNotFound, ServiceUnavailable: as their names say.
+            CardNotFound: the cardholder has no card of this issuer.
+            ServiceUnavailable: the database is unavailable.
         """
-        return await self._tokens.card_of(app.issuer.issuer_id, cardholder_id)
+        return await self._store.card_of(app.issuer.issuer_id, cardholder_id)
 
-    async def permit(self, app: App, card: CardOfHolder, purpose: Purpose, actor: Actor) -> None:
-        """Let a token be issued for a card; a refusal is audited.
+    async def require_token_allowed(
+        self, app: App, card: CardOfHolder, purpose: Purpose, actor: Actor
+    ) -> None:
+        """Let a control token be issued for a card; a refusal is audited.
 
         Raises:
             CardForbids: its state does not allow this.
@@ -49,26 +54,25 @@ class HostedTokens:
             ServiceUnavailable: the database is unavailable.
         """
         try:
-            permit_token(
-                *(FACE, purpose, card.state, card.pin_type, app.issuer.config),
-                personalised=True,
+            require_token_allowed(
+                *(app.issuer, FACE, purpose, card.state, card.pin_type), personalised=True
             )
         except (CardForbids, PinUnavailable, ValueNotPossible) as error:
-            await self._store.refuse(
-                card.issuer_id, card.card_id, VERBS[purpose], REASONS[type(error)], actor
-            )
+            event = VERBS[purpose]
+            await self._audit.refused(card.issuer_id, card.card_id, event, error, actor)
             raise
 
     async def issue(
         self, card: CardOfHolder, purpose: Purpose, wish: Wish, actor: Actor
-    ) -> IssuedControl:
-        """Issue a token.
+    ) -> IssuedToken:
+        """Issue a control token.
 
         Raises:
-            CardNotFound, ServiceUnavailable: as their names say.
+            CardNotFound: the card was deleted.
+            ServiceUnavailable: the database is unavailable.
         """
         grant = Grant(
             *(card.issuer_id, card.card_id, actor.client_id, FACE, purpose),
             *(wish.style, wish.redirect_url, wish.embedded),
         )
-        return await self._tokens.issue(grant, actor)
+        return await self._control_tokens.issue(grant, actor)

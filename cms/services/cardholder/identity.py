@@ -1,4 +1,4 @@
-"""Who a cardholder is: a bearer JWT of the issuer's identity provider (RFC 7519, RFC 9068).
+"""Who a cardholder is: an access token, a JWT of the identity provider (RFC 7519, RFC 9068).
 
 ::
 
@@ -9,9 +9,9 @@
               typ   absent, JWT or at+jwt
     payload   iss, aud, sub, exp; nbf, iat, acr, auth_time where the provider sends them
 
-The header chooses among the provider's keys and brings none. A token is verified once and kept by
-its hash until it expires, at most 300 s: a key that the provider withdrew is good for 600 s at most
-while the provider answers.
+The header chooses among the provider's keys and brings none. An access token is verified once, and
+its subject is cached by its hash until it expires, at most 300 s: a key that the provider withdrew
+is good for 600 s at most while the provider answers.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from cms.services.cardholder.jwks import ProviderKeys
 from crypto.errors import JoseError
 from crypto.jose import base64url, json_object
 
-TOKEN_CHARS_MAX: Final = 8192
+ACCESS_TOKEN_CHARS_MAX: Final = 8192
 SUBJECT_CHARS_MAX: Final = 64
 #: Clocks differ.
 LEEWAY_SECONDS: Final = 30
-KEPT_SECONDS: Final = 300
+CACHE_SECONDS_MAX: Final = 300
 ALGORITHMS: Final = frozenset({"ES256", "RS256", "PS256"})
-#: RFC 7519, section 5.1, and RFC 9068, section 2.1; no ID, logout or other kind of token.
+#: RFC 7519, section 5.1, and RFC 9068, section 2.1; no ID token, logout token or other kind.
 TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 #: They bring a key, or change what a signature covers.
 REFUSED_MEMBERS: Final = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u"})
@@ -51,7 +51,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class _AccessToken:
     kid: str
     algorithm: str
     signed: bytes
@@ -63,8 +63,8 @@ class IdentityProvider:
     """Verifies the access tokens of one provider.
 
     Args:
-        issuer: the ``iss`` of its tokens.
-        audience: our name with it, the ``aud`` of tokens that are for us.
+        issuer: the ``iss`` of its access tokens.
+        audience: our name with it, the ``aud`` of access tokens that are for us.
         jwks_url: where it publishes its keys; https, or http to this machine.
         step_up_acr: the ``acr`` of a strong authentication; None: any will do.
         step_up_seconds: the age that an authentication may have; None: any will do.
@@ -91,33 +91,33 @@ class IdentityProvider:
         self._step_up_seconds = step_up_seconds
         self._keys = ProviderKeys(jwks_url, http, now)
         self._now = now
-        self._bearers = TtlCache[bytes, Subject](now)
+        self._subjects = TtlCache[bytes, Subject](now)
 
-    async def subject(self, bearer: str | None) -> Subject:
-        """Name the cardholder to whom the provider gave this token.
+    async def subject(self, access_token: str | None) -> Subject:
+        """Name the cardholder to whom the provider gave this access token.
 
         Raises:
-            Unauthorized: there is no token, or it is wrong in any way.
+            Unauthorized: there is no access token, or it is wrong in any way.
             ServiceUnavailable: the provider is unavailable and its keys are not known.
         """
-        if bearer is None or len(bearer) > TOKEN_CHARS_MAX:
+        if access_token is None or len(access_token) > ACCESS_TOKEN_CHARS_MAX:
             raise Unauthorized
-        digest = hashlib.sha256(bearer.encode(errors="surrogatepass")).digest()
-        cached = self._bearers.get(digest)
+        digest = hashlib.sha256(access_token.encode(errors="surrogatepass")).digest()
+        cached = self._subjects.get(digest)
         if cached is not None:
             return cached
-        token = _parse(bearer)
-        key = await self._keys.key(token.kid)
-        key.verify(token.algorithm, token.signed, token.signature)
-        subject, expires_at = self._read_claims(token.payload)
-        self._bearers.put(digest, subject, min(expires_at, self._now() + KEPT_SECONDS))
+        parsed = _parse(access_token)
+        key = await self._keys.key(parsed.kid)
+        key.verify(parsed.algorithm, parsed.signed, parsed.signature)
+        subject, expires_at = self._read_claims(parsed.payload)
+        self._subjects.put(digest, subject, min(expires_at, self._now() + CACHE_SECONDS_MAX))
         return subject
 
     def require_step_up(self, subject: Subject) -> None:
         """Require that the cardholder's authentication is as strong and as recent as configured.
 
         Raises:
-            StepUpRequired: it is not, or the token does not say.
+            StepUpRequired: it is not, or the access token does not say.
         """
         if self._step_up_acr is not None and subject.acr != self._step_up_acr:
             raise StepUpRequired
@@ -138,7 +138,7 @@ class IdentityProvider:
         return _read_subject(claims), self._read_expiry(claims)
 
     def _read_expiry(self, claims: Mapping[str, object]) -> float:
-        """Return the time until which the token is good; it is now."""
+        """Return when the access token expires; now it is good."""
         earliest = self._now() + LEEWAY_SECONDS
         for name in ("iat", "nbf"):
             since = _read_time(claims, name)
@@ -150,8 +150,8 @@ class IdentityProvider:
         return expires_at + LEEWAY_SECONDS
 
 
-def _parse(bearer: str) -> _Token:
-    parts = bearer.split(".")
+def _parse(access_token: str) -> _AccessToken:
+    parts = access_token.split(".")
     try:
         header, payload, signature = map(base64url.decode, parts)
     except (JoseError, ValueError):
@@ -164,8 +164,8 @@ def _parse(bearer: str) -> _Token:
         raise Unauthorized
     if algorithm not in ALGORITHMS or typ.lower() not in TYPES:
         raise Unauthorized
-    signed = bearer.rpartition(".")[0].encode("ascii")
-    return _Token(kid, algorithm, signed, payload, signature)
+    signed = access_token.rpartition(".")[0].encode("ascii")
+    return _AccessToken(kid, algorithm, signed, payload, signature)
 
 
 def _parse_object(data: bytes) -> dict[str, object]:

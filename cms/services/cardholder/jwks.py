@@ -1,4 +1,4 @@
-"""The keys with which an identity provider signs: fetched with limits, read strictly, kept.
+"""The keys with which an identity provider signs: fetched with limits, read strictly, cached.
 
 A JWK set (RFC 7517) over HTTPS. A key that we cannot use is ignored, as is every key of a name that
 two of them have; an answer that is no set counts as the provider being unavailable.
@@ -27,8 +27,8 @@ from crypto.jose.jws import SIGNATURE_BYTES
 
 FRESH_SECONDS: Final = 300
 #: How long keys are good while the provider is unavailable.
-KEPT_SECONDS: Final = 3600
-#: Anybody can send a token that names an unknown key: the provider must not feel it.
+KEYS_SECONDS_MAX: Final = 3600
+#: Anybody can send an access token that names an unknown key: the provider must not feel it.
 ASK_AGAIN_SECONDS: Final = 10
 TIMEOUT_SECONDS: Final = 2.0
 ANSWER_BYTES_MAX: Final = 65_536
@@ -99,7 +99,7 @@ class ProviderKeys:
             return self._keys[kid]
         if self._asking or not self._is_within(ASK_AGAIN_SECONDS, self._asked_at):
             await self._ask_once()
-        if not self._is_within(KEPT_SECONDS, self._read_at):
+        if not self._is_within(KEYS_SECONDS_MAX, self._read_at):
             raise ServiceUnavailable
         if kid in self._keys:
             return self._keys[kid]
@@ -141,7 +141,7 @@ class ProviderKeys:
 
 
 def read_keys(answer: bytes) -> dict[str, SigningKey]:
-    """Read the keys of a JWK set that can verify tokens, by ``kid``.
+    """Read the keys of a JWK set that can verify access tokens, by ``kid``.
 
     Raises:
         AnswerUnusableError: it is not a JWK set, or one of more than 16 keys.

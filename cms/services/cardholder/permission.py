@@ -1,68 +1,40 @@
-"""Whether a cardholder may get a token for a card: its state, its PIN, what its issuer asks for."""
-
-from collections.abc import Mapping
-from typing import Final
+"""Whether a card may get a control token: its state, its PIN, what its issuer asks for."""
 
 from cms.domain.cards import CardState
-from cms.domain.control import Face, Purpose, permit
-from cms.domain.errors import (
-    CardForbids,
-    CardNotFound,
-    ControlEnded,
-    CounterExhausted,
-    DomainError,
-    PinForbidden,
-    PinRefused,
-    PinUnavailable,
-    ValueNotPossible,
-)
-from crypto.seccos.profile import SeccosProfile
-from hsm.config.kinds import parse_body
-from hsm.config.verification import VerificationBody
-from hsm.errors import ConfigRefused
-from hsm.port import ConfigKind, PinBlockType, VaultConfig
-
-#: What the audit says of a refusal.
-REASONS: Final[Mapping[type[DomainError], str]] = {
-    CardForbids: "CARD_STATE_FORBIDDEN",
-    CardNotFound: "CARD_NOT_FOUND",
-    ControlEnded: "CONTROL_ENDED",
-    CounterExhausted: "COUNTER_EXHAUSTED",
-    PinForbidden: "PIN_CHANGE_FORBIDDEN",
-    PinRefused: "PIN_REFUSED",
-    PinUnavailable: "PIN_NOT_AVAILABLE",
-    ValueNotPossible: "VALUE_NOT_POSSIBLE",
-}
+from cms.domain.control import Face, Purpose, require_cardholder_may
+from cms.domain.errors import PinUnavailable, ValueNotPossible
+from cms.services.directory import Issuer
+from hsm.port import PinBlockType
 
 
-def permit_token(
+def require_token_allowed(
+    issuer: Issuer,
     face: Face,
     purpose: Purpose,
     state: CardState,
     pin_type: str | None,
-    config: VaultConfig,
     *,
     personalised: bool,
 ) -> None:
-    """Let a token be issued.
+    """Let a control token be issued.
 
     Args:
-        face: where it is asked for.
+        issuer: the card's.
+        face: where the control token is asked for.
         purpose: what for.
         state: the card's.
         pin_type: the form in which the card's PIN came; None: it has none.
-        config: its issuer's.
         personalised: whether the card is.
 
     Raises:
-        CardForbids: state or production do not allow it.
+        CardForbids: the card's state does not allow it, or at this face its being personalised.
         PinUnavailable: the card has no PIN that may be shown.
         ValueNotPossible: the issuer takes PINs from D1 only.
     """
-    permit(face, purpose, state, personalised=personalised)
+    require_cardholder_may(face, purpose, state, personalised=personalised)
     if purpose is Purpose.VIEW and not can_be_shown(pin_type):
         raise PinUnavailable
-    if purpose is Purpose.SET and not takes_pins(config):
+    if purpose is Purpose.SET and not takes_pins(issuer):
         raise ValueNotPossible
 
 
@@ -71,19 +43,11 @@ def can_be_shown(pin_type: str | None) -> bool:
     return pin_type == PinBlockType.ISO0
 
 
-def takes_pins(config: VaultConfig) -> bool:
+def takes_pins(issuer: Issuer) -> bool:
     """Tell whether the issuer can make every verification value of a PIN that is not from D1.
 
     The vault decides when the PIN comes; a cardholder should not have to enter one first.
     """
-    asked, profile = (_body(config, kind) for kind in (ConfigKind.VERIFICATION, ConfigKind.SECCOS))
-    wants_prw = isinstance(asked, VerificationBody) and asked.prw
-    return not (wants_prw and isinstance(profile, SeccosProfile) and profile.prw_source == "d1")
-
-
-def _body(config: VaultConfig, kind: ConfigKind) -> object:
-    sealed = config.get(kind)
-    try:
-        return parse_body(kind, sealed.body) if sealed else None
-    except ConfigRefused:
-        return None
+    wants_prw = issuer.verification is not None and issuer.verification.prw
+    only_d1_makes_it = issuer.seccos is not None and issuer.seccos.prw_source == "d1"
+    return not (wants_prw and only_d1_makes_it)

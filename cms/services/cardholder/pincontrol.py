@@ -1,67 +1,126 @@
-"""The pincontrol face's use case: a control id for a plastic."""
+"""The pincontrol face's use cases: a control id for a plastic, and what a page does with it.
+
+A control id is this face's word for a control token.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
 
 from cms.domain.control import VERBS, Face, Grant, Purpose
-from cms.domain.errors import CardForbids, CardNotFound, PinUnavailable, ValueNotPossible
+from cms.domain.errors import (
+    BadRequest,
+    CardForbids,
+    CardNotFound,
+    ControlEnded,
+    Invalid,
+    PinUnavailable,
+    ValueNotPossible,
+)
 from cms.domain.records import Actor
-from cms.persistence.store import Store
+from cms.persistence.control_store import ControlStore
+from cms.services.audit import Audit
 from cms.services.cardholder.apps import App
 from cms.services.cardholder.control_tokens import ControlTokens
-from cms.services.cardholder.permission import REASONS, permit_token
+from cms.services.cardholder.permission import require_token_allowed
 
-CONTROL = "control"
-"""What was asked, in the audit of a refusal that knows no verb yet."""
+FACE: Final = Face.PINCONTROL
+CONTROL: Final = "control"
+"""What was asked for, in the audit of a refusal that knows no verb yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRequest:
+    """What an issuer's server asks for."""
+
+    plastic_id: str
+    """As :func:`cms.domain.cards.parse_plastic_id` returns it."""
+    purpose: Purpose
 
 
 class ControlIds:
-    """What an issuer's server may ask for."""
+    """What an issuer's server and a page may ask for."""
 
-    def __init__(self, tokens: ControlTokens, store: Store) -> None:
-        self._tokens = tokens
+    def __init__(self, control_tokens: ControlTokens, store: ControlStore, audit: Audit) -> None:
+        self._control_tokens = control_tokens
         self._store = store
+        self._audit = audit
 
-    async def issue(self, app: App, plastic_id: str, purpose: Purpose, actor: Actor) -> str:
+    async def issue(
+        self, app: App, asked: ControlRequest | Invalid | BadRequest, actor: Actor
+    ) -> str:
         """Issue a control id for a plastic; a refusal is audited.
 
+        Args:
+            app: the server that asks.
+            asked: what arrived, or why it could not be read.
+            actor: for the audit.
+
         Raises:
+            Invalid, BadRequest: *asked* is one.
             CardNotFound: the issuer has no such plastic.
             CardForbids: its state does not allow this, or it is personalised and takes no PIN.
             PinUnavailable: it has no PIN that may be shown.
             ValueNotPossible: the issuer takes PINs from D1 only.
             ServiceUnavailable: the database is unavailable.
         """
-        issuer_id = app.issuer.issuer_id
-        card_id = None
+        issuer_id, card_id = app.issuer.issuer_id, None
+        if not isinstance(asked, ControlRequest):
+            await self._audit.refused(issuer_id, card_id, CONTROL, asked, actor)
+            raise asked
         try:
-            plastic = await self._tokens.plastic(issuer_id, plastic_id)
+            plastic = await self._store.plastic(issuer_id, asked.plastic_id)
             card_id = plastic.card_id
-            permit_token(
-                *(Face.PINCONTROL, purpose, plastic.state, plastic.pin_type, app.issuer.config),
+            require_token_allowed(
+                *(app.issuer, FACE, asked.purpose, plastic.state, plastic.pin_type),
                 personalised=plastic.personalised,
             )
         except (CardNotFound, CardForbids, PinUnavailable, ValueNotPossible) as error:
-            reason = REASONS[type(error)]
-            await self._store.refuse(issuer_id, card_id, VERBS[purpose], reason, actor)
+            await self._audit.refused(issuer_id, card_id, VERBS[asked.purpose], error, actor)
             raise
         grant = Grant(
-            *(issuer_id, plastic.card_id, actor.client_id, Face.PINCONTROL, purpose),
+            *(issuer_id, plastic.card_id, actor.client_id, FACE, asked.purpose),
             style={},
             audit_user=actor.audit_user,
         )
-        return (await self._tokens.issue(grant, actor)).token
+        return (await self._control_tokens.issue(grant, actor)).control_token
 
-    async def refuse_request(self, app: App, reason: str, actor: Actor) -> None:
-        """Audit a request that is not as published.
+    async def read_live(
+        self, control_id: str, frame_key: str | None, address: str
+    ) -> tuple[Grant, App]:
+        """Read what a live control id is good for, in a frame of the client that has *frame_key*.
+
+        Args:
+            control_id: as it was sent.
+            frame_key: None: it was not sent from a frame.
+            address: the sender's.
+
+        Raises:
+            ControlEnded: it is not live, or of another client than the frame.
+            TooManyFailures: too many were not live, as :meth:`ControlTokens.read_live` counts.
+            ServiceUnavailable: the database is unavailable.
+        """
+        grant, app = await self._control_tokens.read_live(control_id, address)
+        if frame_key not in (None, app.client.frame_key):
+            raise ControlEnded
+        return grant, app
+
+    @asynccontextmanager
+    async def refusals_audited(
+        self, control_id: str, correlation_id: str, error_id: str
+    ) -> AsyncIterator[None]:
+        """Audit that a control id cannot be used for what is done here, if there ever was one.
 
         Raises:
             ServiceUnavailable: the database is unavailable.
         """
-        await self._store.refuse(app.issuer.issuer_id, None, CONTROL, reason, actor)
-
-    async def refuse(self, grant: Grant, reason: str, actor: Actor) -> None:
-        """Audit an id that cannot be used.
-
-        Raises:
-            ServiceUnavailable: the database is unavailable.
-        """
-        verb = VERBS[grant.purpose]
-        await self._store.refuse(grant.issuer_id, grant.card_id, verb, reason, actor)
+        try:
+            yield
+        except ControlEnded as error:
+            grant = await self._store.read_issued(control_id)
+            if grant is not None and grant.face is FACE:
+                actor = Actor.of_grant(grant, correlation_id, error_id)
+                event = VERBS[grant.purpose]
+                await self._audit.refused(grant.issuer_id, grant.card_id, event, error, actor)
+            raise

@@ -1,7 +1,7 @@
-"""Who tries tokens that do not exist, or passwords that are wrong, is made to wait.
+"""Who tries control tokens that do not exist, or wrong passwords, is made to wait.
 
-Counted in the memory of each process: a token has 122 random bits, and the limit only keeps
-guessing from costing the service much.
+Counted in the memory of each process: a control token has 122 random bits, and the limit only
+keeps guessing from costing the service much.
 """
 
 import ipaddress

@@ -6,11 +6,10 @@ A policy's refusal leaves the session open for a few tries; whatever else comes 
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
 
 from cms.domain.cards import Verb
-from cms.domain.control import EndReason, Face, Grant, Purpose, permit
+from cms.domain.control import EndReason, Face, Grant, Purpose, require_cardholder_may
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
@@ -21,11 +20,11 @@ from cms.domain.errors import (
 )
 from cms.domain.limits import CHANGE_TRIES_MAX
 from cms.domain.records import Actor
+from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
+from cms.services.audit import Audit, Reason
 from cms.services.cardholder.apps import App, Apps
-from cms.services.cardholder.control_tokens import ControlTokens, OpenSession, sid
-from cms.services.cardholder.permission import REASONS
-from cms.services.cardholder.policy import policy_of
+from cms.services.cardholder.control_tokens import new_session, sid
 from cms.services.vault import SealAlarm, in_vault
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
@@ -33,7 +32,6 @@ from hsm.config.policy import PolicyBody
 from hsm.port import CardRef, PublicKeyRole
 from hsm.worker_thread import WorkerThread
 
-CANCELLED: Final = "CANCELLED"
 log = logging.getLogger(__name__)
 
 
@@ -41,8 +39,8 @@ log = logging.getLogger(__name__)
 class Opening:
     """What the script of a page gets to know."""
 
-    session: OpenSession
-    app: App
+    session: str = field(repr=False)
+    expires_in_seconds: int
     policy: PolicyBody
     key: Mapping[str, str]
     """The public key, a JWK, to which it encrypts the PIN."""
@@ -54,39 +52,48 @@ class SetPage:
     def __init__(
         self,
         face: Face,
-        tokens: ControlTokens,
+        control_store: ControlStore,
         store: Store,
         apps: Apps,
         worker_thread: WorkerThread,
+        audit: Audit,
     ) -> None:
         self._face = face
-        self._tokens = tokens
+        self._control_store = control_store
         self._store = store
         self._apps = apps
         self._worker_thread = worker_thread
+        self._audit = audit
 
-    async def open(self, token: str, app: App) -> Opening:
-        """Consume a token of *app* for a session; only once all else that a page needs was found.
+    async def open(self, control_token: str, app: App) -> Opening:
+        """Consume a control token of *app* for a page session.
+
+        That comes last, when all else that the page needs was found.
 
         Raises:
-            ControlEnded: it is not a live token for this page.
-            ServiceUnavailable: database or vault are unavailable; the token is not consumed.
+            ControlEnded: it is not a live control token for this page.
+            ServiceUnavailable: database or vault are unavailable, or the issuer has no PIN policy,
+                without which the vault takes no PIN; the control token is not consumed.
         """
-        policy = policy_of(app.issuer.config)
+        policy = app.issuer.policy
+        if policy is None:
+            raise ServiceUnavailable
         keys = await in_vault(
             self._worker_thread, lambda vault: vault.public_jwks(PublicKeyRole.PAGE)
         )
-        session = await self._tokens.open(token, Purpose.SET, self._face)
-        return Opening(session, app, policy, keys["keys"][0])
+        session = new_session()
+        seconds, _ = await self._control_store.open(control_token, session, Purpose.SET, self._face)
+        return Opening(session, seconds, policy, keys["keys"][0])
 
     async def extend(self, session: str) -> int:
         """Give a session its full time again; tell how many seconds it has.
 
         Raises:
-            ControlEnded, ServiceUnavailable: as their names say.
+            ControlEnded: the session is not live.
+            ServiceUnavailable: the database is unavailable.
         """
         await self._session(session)
-        return await self._tokens.extend(session)
+        return await self._control_store.extend(session)
 
     async def cancel(self, session: str, correlation_id: str) -> None:
         """End a session as its cardholder wants; one that is over stays as it is.
@@ -96,9 +103,9 @@ class SetPage:
         """
         with suppress(ControlEnded):
             grant = await self._session(session)
-            await self._tokens.end(session, EndReason.CANCELLED)
-            actor = Actor(grant.client_id, correlation_id, grant.audit_user)
-            await self._refuse(grant, CANCELLED, actor)
+            await self._control_store.end(session, EndReason.CANCELLED)
+            actor = Actor.of_grant(grant, correlation_id)
+            await self._refused(grant, Reason.CANCELLED, actor)
 
     async def submit(
         self, session: str, jwe: str, correlation_id: str, error_id: str | None = None
@@ -113,7 +120,7 @@ class SetPage:
                 the database could not be told it ends by its time.
         """
         grant = await self._session(session)
-        actor = Actor(grant.client_id, correlation_id, grant.audit_user, error_id)
+        actor = Actor.of_grant(grant, correlation_id, error_id)
         try:
             await self._take(session, jwe, grant, actor)
         except PinForbidden:
@@ -128,8 +135,8 @@ class SetPage:
             await self._store_pin(session, jwe, grant, actor)
         except PinForbidden as error:
             # Counted first: a try that could not be recorded is none the less one.
-            left = await self._tokens.count_try(session)
-            await self._refuse(grant, REASONS[type(error)], actor)
+            left = await self._control_store.count_try(session)
+            await self._refused(grant, error, actor)
             if left == 0:
                 raise ControlEnded from None
             raise
@@ -139,7 +146,7 @@ class SetPage:
             log.error("internal", exc_info=alarm)  # noqa: TRY400 - logs cut what it says
             raise ServiceUnavailable from None
         except DomainError as error:
-            await self._refuse(grant, REASONS[type(error)], actor)
+            await self._refused(grant, error, actor)
             if isinstance(error, CardForbids):
                 raise
             raise ControlEnded from None
@@ -152,7 +159,9 @@ class SetPage:
             read = await self._store.read_for_set(card, request_key, actor)
             if read is None or read.request_known:
                 raise ControlEnded
-            permit(self._face, Purpose.SET, read.state, personalised=read.personalised)
+            require_cardholder_may(
+                self._face, Purpose.SET, read.state, personalised=read.personalised
+            )
             sealed_pan, counter, facts = read.sealed_pan, read.counter + 1, read.facts
             change = await in_vault(
                 self._worker_thread,
@@ -166,26 +175,26 @@ class SetPage:
                     facts,  # noqa: B023
                 ),
             )
-            if await self._tokens.finish(session, card, read, change, request_key, actor):
+            if await self._control_store.change_pin(
+                *(card, read, change, request_key, session, actor)
+            ):
                 return
             await self._session(session)
         raise ServiceUnavailable
 
     async def _session(self, session: str) -> Grant:
-        return self._ours(await self._tokens.session(session, Purpose.SET))
-
-    def _ours(self, grant: Grant) -> Grant:
-        if grant.face is not self._face or grant.purpose is not Purpose.SET:
+        grant = await self._control_store.read_session(session, Purpose.SET)
+        if grant.face is not self._face:
             raise ControlEnded
         return grant
 
     async def _give_up(self, session: str) -> None:
         """End a session; without a database it ends by its time."""
         with suppress(ServiceUnavailable):
-            await self._tokens.end(session, EndReason.FAILED)
+            await self._control_store.end(session, EndReason.FAILED)
 
-    async def _refuse(self, grant: Grant, reason: str, actor: Actor) -> None:
-        await self._store.refuse(grant.issuer_id, grant.card_id, Verb.SET_PIN, reason, actor)
+    async def _refused(self, grant: Grant, why: DomainError | Reason, actor: Actor) -> None:
+        await self._audit.refused(grant.issuer_id, grant.card_id, Verb.SET_PIN, why, actor)
 
 
 def _digest(text: str) -> bytes:

@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from cms.domain.cards import Verb, permit
+from cms.domain.cards import Verb, require_state_allows
 from cms.domain.errors import (
     BadRequest,
     CardNotFound,
@@ -89,7 +89,7 @@ class Pins:
             read = await self._store.read_for_set(card, key, actor)
             if read is None:
                 raise CardNotFound
-            permit(Verb.SET_PIN, read.state)
+            require_state_allows(Verb.SET_PIN, read.state)
             if isinstance(envelope, BadRequest):
                 raise envelope
             if read.request_known:
@@ -116,7 +116,7 @@ class Pins:
         read = await self._store.read_for_get(card, actor)
         if read is None:
             raise CardNotFound
-        permit(Verb.GET_PIN, read.state)
+        require_state_allows(Verb.GET_PIN, read.state)
         sealed_pin = readable(read)
         return await in_vault(
             self._worker_thread,
@@ -137,7 +137,7 @@ class Pins:
         if read is None:
             raise CardNotFound
         state, counter = read
-        permit(Verb.READ_COUNTER, state)
+        require_state_allows(Verb.READ_COUNTER, state)
         return counter
 
     async def activate(self, card: CardRef, actor: Actor) -> None:
@@ -151,7 +151,7 @@ class Pins:
         state = await self._store.activate(card, actor)
         if state is None:
             raise CardNotFound
-        permit(Verb.ACTIVATE, state)
+        require_state_allows(Verb.ACTIVATE, state)
 
     async def _seal(
         self, issuer: Issuer, card: CardRef, envelope: PinEnvelope, read: CardToChange

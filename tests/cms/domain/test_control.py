@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from cms.domain.cards import CardState
-from cms.domain.control import STATES, VERBS, Face, Purpose, permit
+from cms.domain.control import STATES, VERBS, Face, Purpose, require_cardholder_may
 from cms.domain.errors import CardForbids
 
 #: Face, purpose, state, whether it is personalised.
@@ -31,10 +31,10 @@ def test_each_cell_of_the_table(
     face: Face, purpose: Purpose, state: CardState, personalised: bool
 ) -> None:
     if (face.value, purpose.value, state.value, personalised) in ALLOWED:
-        permit(face, purpose, state, personalised=personalised)
+        require_cardholder_may(face, purpose, state, personalised=personalised)
         return
     with pytest.raises(CardForbids):
-        permit(face, purpose, state, personalised=personalised)
+        require_cardholder_may(face, purpose, state, personalised=personalised)
 
 
 def test_every_face_has_a_row_for_every_purpose() -> None:

@@ -1,12 +1,10 @@
-"""Who calls the hosted face: an app by its client key, a cardholder by a bearer token."""
+"""Who calls the hosted face: an app by its client key, a cardholder by an access token."""
 
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from cms.domain.control import Purpose
 from cms.domain.errors import Invalid
-from cms.domain.records import Actor
 from cms.faces.request import bearer
 from cms.services.cardholder.apps import App, Apps
 from cms.services.cardholder.identity import IdentityProvider, Subject
@@ -23,7 +21,9 @@ class HostedAuth:
         """Return the app, and note it for the log and for CORS.
 
         Raises:
-            ClientKeyMissing, ClientKeyInvalid, ServiceUnavailable: as their names say.
+            ClientKeyMissing: there is no client key.
+            ClientKeyInvalid: no app in service has this client key.
+            ServiceUnavailable: the database is unavailable.
         """
         app = await self.apps.by_key(request.headers.get("x-client-key"))
         request.state.app = app
@@ -31,21 +31,18 @@ class HostedAuth:
         request.scope["log"]["client_id"] = app.client.client_id
         return app
 
-    async def cardholder(self, request: Request, purpose: Purpose | None = None) -> Subject:
-        """Return the cardholder; one who wants a token may have to step up.
+    async def cardholder(self, request: Request, *, may_step_up: bool) -> Subject:
+        """Return the cardholder, who with *may_step_up* may have to step up.
 
         Raises:
-            Unauthorized, StepUpRequired, ServiceUnavailable: as their names say.
+            Unauthorized: there is no access token, or it is wrong in any way.
+            StepUpRequired: the cardholder must authenticate anew, or more strongly.
+            ServiceUnavailable: the identity provider is unavailable and its keys are not known.
         """
         subject = await self.identity.subject(bearer(request))
-        if purpose is not None:
+        if may_step_up:
             self.identity.require_step_up(subject)
         return subject
-
-
-def actor(request: Request, client_id: str) -> Actor:
-    """Name for the audit who asks."""
-    return Actor(client_id, request.scope["log"]["correlation_id"])
 
 
 def wants_us(request: Request) -> bool:

@@ -10,12 +10,12 @@ from starlette.responses import Response
 
 from cms.domain.control import Grant, Purpose
 from cms.domain.errors import ControlEnded, DomainError, ServiceUnavailable, TooManyFailures
-from cms.faces.cardholder.hosted.auth import actor
+from cms.domain.records import Actor
 from cms.faces.cardholder.hosted.schemas import image_style
 from cms.faces.cardholder.page.answers import ENDS, retry_after
 from cms.faces.request import address, only
-from cms.services.cardholder.lookup import Lookup
-from cms.services.cardholder.view_pin import PinView
+from cms.services.cardholder.control_tokens import ControlTokens
+from cms.services.cardholder.pin_view import PinView
 from crypto.pin_image import ImageStyle, MessageKind, render_message
 
 IMAGE_PATH: Final = "/details-image"
@@ -51,12 +51,12 @@ KINDS: Final = {
 class Image:
     """Answers with a PIN, or with the reason why there is none."""
 
-    images: PinView
-    tokens: Lookup
+    pin_view: PinView
+    control_tokens: ControlTokens
     proxy_peers: frozenset[str]
 
     async def answer(self, request: Request) -> Response:
-        """Answer a request; only one that wants to be looked at consumes its token."""
+        """Answer a request; only one that wants to be looked at consumes its control token."""
         if request.method == "OPTIONS":
             return _empty(204, Allow=", ".join(METHODS))
         if request.method == "HEAD":
@@ -67,17 +67,18 @@ class Image:
             return _empty(204)
         style, status_of_failure = ImageStyle(), 0
         try:
-            token = only(request, "token")
-            grant, app = await self.tokens.known(token, address(request, self.proxy_peers))
+            control_token = only(request, "token")
+            sender = address(request, self.proxy_peers)
+            grant, app = await self.control_tokens.read_issued(control_token, sender)
             style = image_style(grant.style)
             # React Native shows no image that comes with another status.
             status_of_failure = app.client.failure_image_status
-            return await self._show(token, grant, style, request)
+            return await self._show(control_token, grant, style, request)
         except (ControlEnded, TooManyFailures, ServiceUnavailable) as error:
             return _failure(error, style, status_of_failure)
 
     async def _show(
-        self, token: str, grant: Grant, style: ImageStyle, request: Request
+        self, control_token: str, grant: Grant, style: ImageStyle, request: Request
     ) -> Response:
         if grant.purpose is not Purpose.VIEW:
             raise ControlEnded
@@ -86,7 +87,8 @@ class Image:
             "client_id": grant.client_id,
             "card_id": grant.card_id,
         }
-        png = await self.images.image(token, style, actor(request, grant.client_id))
+        actor = Actor.of_grant(grant, request.scope["log"]["correlation_id"])
+        png = await self.pin_view.image(control_token, style, actor)
         return Response(png, 200, {**HEADERS, "X-Pin-Result": "shown"})
 
 

@@ -12,11 +12,11 @@ from cms.domain.errors import ControlEnded, ServiceUnavailable, TooManyFailures
 from cms.faces.cardholder.hosted.schemas import page_style
 from cms.faces.cardholder.page.answers import NO_STORE, ended
 from cms.faces.cardholder.page.messages import negotiate
-from cms.faces.cardholder.page.posts import opening_members, posted
+from cms.faces.cardholder.page.posts import opening_members
 from cms.faces.cardholder.page.render import page_headers, set_page
 from cms.faces.request import address, only
 from cms.services.cardholder.apps import App
-from cms.services.cardholder.lookup import Lookup
+from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.set_page import SetPage
 
 PAGE_PATH: Final = "/pin-direct/set"
@@ -27,14 +27,14 @@ NONCE_BYTES: Final = 18
 class Pages:
     """Answers the set page, and its script's first request."""
 
-    pages: SetPage
-    tokens: Lookup
+    set_page: SetPage
+    control_tokens: ControlTokens
     proxy_peers: frozenset[str]
 
     async def page(self, request: Request) -> Response:
-        """Answer with the page; the token stays as it is."""
+        """Answer with the page; the control token stays as it is."""
         try:
-            grant, app = await self._look(only(request, "token"), request)
+            grant, app = await self._read_live(only(request, "token"), request)
         except (ControlEnded, TooManyFailures, ServiceUnavailable) as error:
             return ended(request, error)
         language = negotiate(request.headers.get("accept-language"))
@@ -43,11 +43,10 @@ class Pages:
         headers = {**page_headers(nonce, parents, language), "Vary": "Accept-Language"}
         return Response(set_page(page_style(grant.style), language, nonce), headers=headers)
 
-    async def session(self, request: Request) -> Response:
-        """Consume a token for a session."""
-        (token,) = await posted(request, "token")
-        grant, app = await self._look(token, request)
-        opening = await self.pages.open(token, app)
+    async def session(self, control_token: str, request: Request) -> Response:
+        """Consume a control token for a page session."""
+        grant, app = await self._read_live(control_token, request)
+        opening = await self.set_page.open(control_token, app)
         answer = {
             **opening_members(opening),
             "embedded": grant.embedded,
@@ -56,15 +55,20 @@ class Pages:
         }
         return JSONResponse(answer, headers=NO_STORE)
 
-    async def _look(self, token: str, request: Request) -> tuple[Grant, App]:
-        """Look at a live token for a set page. A page that is reloaded has none, and guesses none.
+    async def _read_live(self, control_token: str, request: Request) -> tuple[Grant, App]:
+        """Read what a live control token for a set page is good for.
+
+        A page that is reloaded has no control token, and does not guess at one.
 
         Raises:
-            ControlEnded, TooManyFailures, ServiceUnavailable: as their names say.
+            ControlEnded: it is not live, or for something else.
+            TooManyFailures: too many were not live, as :meth:`ControlTokens.read_live` counts.
+            ServiceUnavailable: the database is unavailable.
         """
-        if not token:
+        if not control_token:
             raise ControlEnded
-        found = await self.tokens.live(token, address(request, self.proxy_peers))
+        sender = address(request, self.proxy_peers)
+        found = await self.control_tokens.read_live(control_token, sender)
         if found[0].purpose is not Purpose.SET:
             raise ControlEnded
         return found

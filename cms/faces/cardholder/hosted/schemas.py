@@ -1,7 +1,7 @@
 """What apps send and get.
 
-Source: the published contract of PIN view and set tokens. Members that it does not know are
-ignored; those it knows are strict: no text for a number, no null.
+Source: the published contract of control tokens to view and to set a PIN. Members that it does not
+know are ignored; those it knows are strict: no text for a number, no null.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cms.domain.cards import CardState
-from cms.domain.control import CardOfHolder, Face, Purpose, permit
+from cms.domain.control import CardOfHolder, Face, Purpose, require_cardholder_may
 from cms.domain.errors import CardForbids, Invalid
 from cms.domain.records import Client
 from cms.faces.cardholder.hosted.origins import leads_to
@@ -21,7 +21,8 @@ from cms.faces.cardholder.page.style import (
     parse_page,
 )
 from cms.services.cardholder.hosted import Wish
-from cms.services.cardholder.permission import can_be_shown
+from cms.services.cardholder.permission import can_be_shown, takes_pins
+from cms.services.directory import Issuer
 from crypto.errors import JoseError
 from crypto.jose import json_object
 from crypto.pin_image import ImageStyle
@@ -36,7 +37,7 @@ STATUS: Final[Mapping[CardState, str]] = {
 
 
 def read_wish(body: bytes, purpose: Purpose, client: Client) -> Wish:
-    """Read the body of a token request; there need not be one.
+    """Read the body of a request for a control token; there need not be one.
 
     Raises:
         Invalid: it is not as published, or names an origin that the client did not register.
@@ -91,9 +92,8 @@ def page_style(members: Mapping[str, object]) -> PageStyle:
     return style if isinstance(style, PageStyle) else PageStyle()
 
 
-def card_answer(card: CardOfHolder, *, takes_pins: bool) -> dict[str, object]:
-    """Build the answer to card status; *takes_pins*: whether its issuer takes any from a page."""
-    can_set = takes_pins and _permitted(Purpose.SET, card.state)
+def card_answer(card: CardOfHolder, issuer: Issuer) -> dict[str, object]:
+    """Build the answer to card status."""
     return {
         "id": card.card_id,
         "expiryDate": f"20{card.expiry[2:]}/{card.expiry[:2]}",
@@ -105,8 +105,8 @@ def card_answer(card: CardOfHolder, *, takes_pins: bool) -> dict[str, object]:
         "pin": {
             "isSet": card.pin_is_set,
             "changedAt": None if card.pin_changed_at is None else rfc3339(card.pin_changed_at),
-            "canView": _permitted(Purpose.VIEW, card.state) and can_be_shown(card.pin_type),
-            "canSet": can_set,
+            "canView": _allowed(Purpose.VIEW, card.state) and can_be_shown(card.pin_type),
+            "canSet": _allowed(Purpose.SET, card.state) and takes_pins(issuer),
         },
     }
 
@@ -116,9 +116,9 @@ def rfc3339(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _permitted(purpose: Purpose, state: CardState) -> bool:
+def _allowed(purpose: Purpose, state: CardState) -> bool:
     try:
-        permit(Face.HOSTED, purpose, state, personalised=True)
+        require_cardholder_may(Face.HOSTED, purpose, state, personalised=True)
     except CardForbids:
         return False
     return True

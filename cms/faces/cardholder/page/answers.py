@@ -29,7 +29,7 @@ RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
 
 
 def ended(request: Request, error: DomainError) -> Response:
-    """Answer with the page of an error of :data:`ENDS`: static, and the same for whatever token."""
+    """Answer with the static page of an error of :data:`ENDS`: it tells nothing else."""
     status, state = ENDS[type(error)]
     language = negotiate(request.headers.get("accept-language"))
     headers = {**ended_headers(language), **retry_after(error), "Vary": "Accept-Language"}

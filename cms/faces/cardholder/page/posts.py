@@ -1,5 +1,6 @@
 """What the scripts of our own pages send: JSON, from the page's own origin."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,11 +13,12 @@ from cms.domain.errors import BadRequest, Field
 from cms.faces.cardholder.page.answers import NO_STORE
 from cms.faces.cardholder.page.assets import ASSETS
 from cms.faces.request import read_body
+from cms.faces.routes import Handler
 from cms.services.cardholder.set_page import Opening, SetPage
 from crypto.errors import JoseError
 from crypto.jose import json_object
 
-#: A session is 43 characters, a token 36, a JWE at most 8192.
+#: A session is 43 characters, a control token 36, a JWE at most 8192.
 MEMBER_CHARS_MAX: Final = 8192
 
 
@@ -24,25 +26,22 @@ MEMBER_CHARS_MAX: Final = 8192
 class SetPosts:
     """Answers what the script of a set page sends once its session is open."""
 
-    pages: SetPage
+    set_page: SetPage
 
-    async def extend(self, request: Request) -> Response:
+    async def extend(self, session: str, _request: Request) -> Response:
         """Give a session its full time again."""
-        (session,) = await posted(request, "session")
-        seconds = await self.pages.extend(session)
+        seconds = await self.set_page.extend(session)
         return JSONResponse({"expiresInSeconds": seconds}, headers=NO_STORE)
 
-    async def submit(self, request: Request) -> Response:
+    async def submit(self, session: str, jwe: str, request: Request) -> Response:
         """Take the PIN."""
-        session, jwe = await posted(request, "session", "jwe")
         error_id = getattr(request.state, "error_id", None)
-        await self.pages.submit(session, jwe, request.scope["log"]["correlation_id"], error_id)
+        await self.set_page.submit(session, jwe, request.scope["log"]["correlation_id"], error_id)
         return Response(status_code=204, headers=NO_STORE)
 
-    async def cancel(self, request: Request) -> Response:
+    async def cancel(self, session: str, request: Request) -> Response:
         """End a session, as its cardholder wants."""
-        (session,) = await posted(request, "session")
-        await self.pages.cancel(session, request.scope["log"]["correlation_id"])
+        await self.set_page.cancel(session, request.scope["log"]["correlation_id"])
         return Response(status_code=204, headers=NO_STORE)
 
 
@@ -58,8 +57,8 @@ def opening_members(opening: Opening) -> dict[str, object]:
     """Say what the script of a set page has to know: the session, the rules, the vault's key."""
     policy = opening.policy
     return {
-        "session": opening.session.session,
-        "expiresInSeconds": opening.session.expires_in_seconds,
+        "session": opening.session,
+        "expiresInSeconds": opening.expires_in_seconds,
         "warnSeconds": WARN_SECONDS,
         "digitsMin": policy.length_min,
         "digitsMax": policy.page_length_max,
@@ -69,19 +68,26 @@ def opening_members(opening: Opening) -> dict[str, object]:
     }
 
 
-async def posted(request: Request, *names: str) -> list[str]:
-    """Read the texts with these names from the JSON that our own page posts.
+def by_page(answer: Callable[..., Awaitable[Response]], *names: str) -> Handler:
+    """Let the script of our own page call *answer*: with the texts of these names, and the request.
 
-    Raises:
-        BadRequest: it is not as our page writes it.
-        HTTPException: it comes from another site's page, or as another media type.
+    What else is not as :func:`posted_members` and :func:`text_of` say is refused before.
     """
-    members = await posted_members(request)
-    return [text_of(members, name) for name in names]
+
+    async def handler(request: Request) -> Response:
+        members = await posted_members(request)
+        return await answer(*(text_of(members, name) for name in names), request)
+
+    return handler
 
 
 async def posted_members(request: Request) -> dict[str, object]:
-    """Read the JSON that our own page posts; raises as :func:`posted`."""
+    """Read the JSON that our own page posts.
+
+    Raises:
+        BadRequest: it is not a JSON object.
+        HTTPException: it comes from another site's page, or as another media type.
+    """
     if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise HTTPException(403)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

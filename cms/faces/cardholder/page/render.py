@@ -86,7 +86,7 @@ def control_page(page: ControlPage, language: str, nonce: str) -> str:
 
 @cache
 def ended_page(language: str, state: str = "ended") -> bytes:
-    """Return the page of a token that is unknown, consumed or expired: the same for all three.
+    """Return the page of a control token that is unknown, consumed or expired: all look alike.
 
     With *state* ``away`` or ``limited``, of one that could not be looked at.
     """

@@ -1,11 +1,11 @@
 """``/pincontrol/pin`` and ``/pincontrol/frame``: the page in a webview and in an iframe.
 
-``/pincontrol/page/*`` is what its script sends. A page is made without spending anything: the
+``/pincontrol/page/*`` is what its script sends. A page is made without consuming anything: the
 script sends the control id once it runs, and that consumes it.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -24,7 +24,7 @@ from cms.domain.errors import (
 from cms.domain.records import Actor, Client
 from cms.faces.cardholder.page.answers import ENDS, NO_STORE, ended, retry_after
 from cms.faces.cardholder.page.messages import negotiate
-from cms.faces.cardholder.page.posts import opening_members, posted, posted_members, text_of
+from cms.faces.cardholder.page.posts import opening_members, posted_members, text_of
 from cms.faces.cardholder.page.render import (
     ControlPage,
     control_page,
@@ -32,11 +32,11 @@ from cms.faces.cardholder.page.render import (
 )
 from cms.faces.cardholder.page.style import ViewStyle, parse_view
 from cms.faces.request import address, only, read_body, read_form
+from cms.faces.routes import Handler
 from cms.services.cardholder.apps import App, Apps
-from cms.services.cardholder.lookup import Lookup
+from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.cardholder.set_page import SetPage
-from cms.services.cardholder.view_pin import PinView
 from crypto.pin_image import ImageStyle
 
 PIN_PATH: Final = "/pincontrol/pin"
@@ -51,19 +51,39 @@ IMAGE_HEADERS: Final = {
 }
 
 
+ControlHandler = Callable[[str, Grant, App, Request], Awaitable[Response]]
+
+
 @dataclass(frozen=True, slots=True)
 class Pages:
     """Answers the pages and their script."""
 
     apps: Apps
+    control_ids: ControlIds
+    pin_view: PinView
     set_page: SetPage
-    view_page: PinView
-    control: ControlIds
-    ids: Lookup
     proxy_peers: frozenset[str]
 
+    def by_control_id(self, purpose: Purpose, answer: ControlHandler) -> Handler:
+        """Let the script of a page call *answer*, which consumes the control id that it sent.
+
+        One that is for something else stays as it is; it, and one that is over, is audited.
+        """
+
+        async def handler(request: Request) -> Response:
+            members = await posted_members(request)
+            frame_key = None if members.get("key") is None else text_of(members, "key")
+            control_id = text_of(members, "controlId")
+            async with self.control_ids.refusals_audited(control_id, *_ids(request)):
+                grant, app = await self._read_live(control_id, frame_key, request)
+                if grant.purpose is not purpose:
+                    raise ControlEnded
+            return await answer(control_id, grant, app, request)
+
+        return handler
+
     async def webview(self, request: Request) -> Response:
-        """Answer the form that an app posts with the page; the id stays as it is.
+        """Answer the form that an app posts with the page; the control id stays as it is.
 
         Whoever only opens the address gets the ended page.
         """
@@ -71,7 +91,7 @@ class Pages:
             return ended(request, ControlEnded())
         try:
             control_id = await _control_id(request)
-            grant, app = await self._look(control_id, None, request)
+            grant, app = await self._read_live(control_id, None, request)
         except ControlEnded as error:
             return ended(request, error)
         except (TooManyFailures, ServiceUnavailable) as error:
@@ -94,18 +114,19 @@ class Pages:
         start = {"flow": "frame", "key": key, "targetOrigins": list(origins)}
         return _answer(request, _page(app.client, start), origins)
 
-    async def session(self, request: Request) -> Response:
-        """Consume an id for a session to set the PIN."""
-        control_id, _, app = await self._consumed(request, Purpose.SET)
+    async def session(
+        self, control_id: str, _grant: Grant, app: App, _request: Request
+    ) -> Response:
+        """Consume a control id for a page session to set the PIN."""
         opening = await self.set_page.open(control_id, app)
         return JSONResponse(opening_members(opening), headers=NO_STORE)
 
-    async def view(self, request: Request) -> Response:
-        """Consume an id for the PIN as an image."""
-        control_id, grant, app = await self._consumed(request, Purpose.VIEW)
+    async def view(self, control_id: str, grant: Grant, app: App, request: Request) -> Response:
+        """Consume a control id for the PIN as an image."""
         style = view_style(app.client.view_style)
-        shown = await self.view_page.page_image(
-            control_id, app, ImageStyle(style.background, style.digit), _actor(request, grant)
+        shown = await self.pin_view.page_image(
+            *(control_id, app, ImageStyle(style.background, style.digit)),
+            Actor.of_grant(grant, *_ids(request)),
         )
         headers = {**IMAGE_HEADERS, "Content-Type": "image/png", "X-Pin-Result": "shown"}
         if shown.session is not None:
@@ -113,58 +134,34 @@ class Pages:
         return Response(shown.png, headers=headers)
 
     async def digits(self, request: Request) -> Response:
-        """Consume a session for the PIN as text, enciphered to the page."""
+        """End a page session for the PIN as text, enciphered to the page."""
         members = await posted_members(request)
         session, key = text_of(members, "session"), members.get("key")
         if not isinstance(key, dict):
             raise BadRequest(Field.BODY)
-        jwe = await self.view_page.text(session, key, lambda grant: _actor(request, grant))
+        jwe = await self.pin_view.text(session, key, *_ids(request))
         return JSONResponse({"jwe": jwe}, headers=NO_STORE)
 
-    async def cancel(self, request: Request) -> Response:
-        """End a session of either kind, as its cardholder wants."""
-        (session,) = await posted(request, "session")
-        await self.view_page.close(session)
+    async def cancel(self, session: str, request: Request) -> Response:
+        """End a page session of either kind, as its cardholder wants."""
+        await self.pin_view.close(session)
         await self.set_page.cancel(session, request.scope["log"]["correlation_id"])
         return Response(status_code=204, headers=NO_STORE)
 
-    async def _consumed(self, request: Request, purpose: Purpose) -> tuple[str, Grant, App]:
-        """Read the id that a page is about to consume.
-
-        One that is for something else stays as it is; it, and one that is over, is audited.
-        """
-        members = await posted_members(request)
-        key = None if members.get("key") is None else text_of(members, "key")
-        control_id = text_of(members, "controlId")
-        try:
-            grant, app = await self._look(control_id, key, request)
-            _require(grant, purpose)
-        except ControlEnded:
-            await self._refused(control_id, request)
-            raise
-        return control_id, grant, app
-
-    async def _look(self, control_id: str, key: str | None, request: Request) -> tuple[Grant, App]:
-        """Look at a live id, in a frame of the client that has *key*.
-
-        Raises:
-            ControlEnded, TooManyFailures, ServiceUnavailable: as their names say.
-        """
-        grant, app = await self.ids.live(control_id, address(request, self.proxy_peers))
-        if key not in (None, app.client.frame_key):
-            raise ControlEnded
+    async def _read_live(
+        self, control_id: str, frame_key: str | None, request: Request
+    ) -> tuple[Grant, App]:
+        """Read a live control id as :meth:`ControlIds.read_live`, and note it for the log."""
+        found = await self.control_ids.read_live(
+            control_id, frame_key, address(request, self.proxy_peers)
+        )
+        grant, _ = found
         request.scope["log"] |= {
             "issuer_id": grant.issuer_id,
             "client_id": grant.client_id,
             "card_id": grant.card_id,
         }
-        return grant, app
-
-    async def _refused(self, control_id: str, request: Request) -> None:
-        """Audit that an id cannot be used, if there ever was one."""
-        grant = await self.ids.issued(control_id)
-        if grant is not None:
-            await self.control.refuse(grant, "CONTROL_ENDED", _actor(request, grant))
+        return found
 
 
 def view_style(members: Mapping[str, object]) -> ViewStyle:
@@ -179,11 +176,6 @@ async def _control_id(request: Request) -> str:
         return form["controlId"]
     except (BadRequest, KeyError):
         raise ControlEnded from None
-
-
-def _require(grant: Grant, purpose: Purpose) -> None:
-    if grant.purpose is not purpose:
-        raise ControlEnded
 
 
 def _page(client: Client, start: Mapping[str, object]) -> ControlPage:
@@ -204,6 +196,6 @@ def _answer(
     return Response(control_page(page, language, nonce), status, headers)
 
 
-def _actor(request: Request, grant: Grant) -> Actor:
-    correlation_id = request.scope["log"]["correlation_id"]
-    return Actor(grant.client_id, correlation_id, grant.audit_user, request.state.error_id)
+def _ids(request: Request) -> tuple[str, str]:
+    """Return the ids that name a request in the log, and its refusal to the client."""
+    return request.scope["log"]["correlation_id"], request.state.error_id

@@ -1,59 +1,31 @@
-"""``POST /pincontrol/v2/plastic/{plasticId}``: a control id for an issuer's server.
+"""What may be called at the pincontrol face, and by whom."""
 
-Answers come in a fixed order: 401, 400, 404, 403.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from cms.domain.control import Purpose
+from cms.faces.cardholder.page.posts import SetPosts, by_page
+from cms.faces.cardholder.pincontrol.pages import FRAME_PATH, PIN_PATH, Pages
+from cms.faces.cardholder.pincontrol.server import Server
+from cms.faces.routes import Route
 
-from cms.domain.errors import BadRequest, Invalid
-from cms.domain.records import Actor
-from cms.faces.cardholder.page.answers import NO_STORE
-from cms.faces.cardholder.pincontrol.pages import FRAME_PATH, PIN_PATH
-from cms.faces.cardholder.pincontrol.problems import STATIC
-from cms.faces.cardholder.pincontrol.schemas import read_ask, read_audit_user
-from cms.faces.request import address, basic_credentials, read_body
-from cms.services.cardholder.backends import Backends
-from cms.services.cardholder.pincontrol import ControlIds
-
-PATH: Final = "/pincontrol/v2/plastic/{plastic_id}"
+PREFIX: Final = "/pincontrol/"
 
 
-@dataclass(frozen=True, slots=True)
-class PlasticRoute:
-    """Answers an issuer's server; *public_url* is the base of the URLs in answers."""
-
-    public_url: str
-    backends: Backends
-    ids: ControlIds
-    proxy_peers: frozenset[str]
-
-    def add_to(self, app: FastAPI) -> None:
-        """Add the route to *app*."""
-        app.add_api_route(PATH, self.issue, methods=["POST"])
-
-    async def issue(self, request: Request) -> JSONResponse:
-        """Issue a control id."""
-        user, password = basic_credentials(request)
-        app = await self.backends.caller(user, password, address(request, self.proxy_peers))
-        log = request.scope["log"]
-        log |= {"issuer_id": app.issuer.issuer_id, "client_id": app.client.client_id}
-        audit_user = read_audit_user(request)
-        actor = Actor(
-            *(app.client.client_id, log["correlation_id"]), audit_user, request.state.error_id
-        )
-        try:
-            ask = read_ask(request.path_params["plastic_id"], audit_user, await read_body(request))
-        except (Invalid, BadRequest):
-            await self.ids.refuse_request(app, STATIC, actor)
-            raise
-        control_id = await self.ids.issue(app, ask.plastic_id, ask.purpose, actor)
-        answer = {
-            "id": control_id,
-            "pinURL": self.public_url + PIN_PATH,
-            "pinFrameURL": self.public_url + FRAME_PATH,
-        }
-        return JSONResponse(answer, 201, NO_STORE)
+def routes(server: Server, pages: Pages, posts: SetPosts) -> Sequence[Route]:
+    """Return the table of the face; every path starts with :data:`PREFIX`."""
+    return (
+        # An issuer's server, by its password.
+        Route("POST", "/pincontrol/v2/plastic/{plastic_id}", server.by_password(server.issue)),
+        # A webview, by a control id; a frame of the client that has the key in its query.
+        Route("GET HEAD POST", PIN_PATH, pages.webview),
+        Route("GET HEAD", FRAME_PATH, pages.frame),
+        # The page's script, by a control id.
+        Route("POST", "/pincontrol/page/session", pages.by_control_id(Purpose.SET, pages.session)),
+        Route("POST", "/pincontrol/page/view", pages.by_control_id(Purpose.VIEW, pages.view)),
+        # The page's script, by its page session.
+        Route("POST", "/pincontrol/page/digits", pages.digits),
+        Route("POST", "/pincontrol/page/extend", by_page(posts.extend, "session")),
+        Route("POST", "/pincontrol/page/submit", by_page(posts.submit, "session", "jwe")),
+        Route("POST", "/pincontrol/page/cancel", by_page(pages.cancel, "session")),
+    )

@@ -6,32 +6,22 @@ know are ignored; those it knows are strict.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 
+from cms.domain.cards import parse_plastic_id
 from cms.domain.control import Purpose
 from cms.domain.errors import Invalid
 from cms.faces.request import only
+from cms.services.cardholder.pincontrol import ControlRequest
 from crypto.errors import JoseError
 from crypto.jose import json_object
 from crypto.types import Pan
 
-PLASTIC_ID: Final = re.compile("[0-9]{1,38}")
 AUDIT_USER_CHARS_MAX: Final = 128
 PAN_LIKE: Final = re.compile("(?<![0-9])[0-9]{13,19}(?![0-9])")
 SCOPES: Final[Mapping[str, Purpose]] = {"VIEW_PIN": Purpose.VIEW, "SET_PIN": Purpose.SET}
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What is asked for, and by whom."""
-
-    plastic_id: str
-    """A number without leading zeros."""
-    audit_user: str
-    purpose: Purpose
 
 
 def read_audit_user(request: Request) -> str | None:
@@ -46,14 +36,20 @@ def _holds_pan(text: str) -> bool:
     return any(Pan(digits).luhn_valid for digits in PAN_LIKE.findall(text))
 
 
-def read_ask(plastic_id: str, audit_user: str | None, body: bytes) -> Ask:
+def read_control_request(text: str, audit_user: str | None, body: bytes) -> ControlRequest:
     """Read a request for a control id.
+
+    Args:
+        text: the plastic id in the path.
+        audit_user: as :func:`read_audit_user` returns it.
+        body: a JSON object with the scope.
 
     Raises:
         Invalid: naming what is not as published.
     """
     errors: list[tuple[str, str]] = []
-    if not PLASTIC_ID.fullmatch(plastic_id):
+    plastic_id = parse_plastic_id(text)
+    if plastic_id is None:
         errors.append(("plasticId", "must be a number of 1 to 38 digits"))
     if audit_user is None:
         errors.append(("auditUser", "must be 1 to 128 printable characters, once"))
@@ -64,6 +60,6 @@ def read_ask(plastic_id: str, audit_user: str | None, body: bytes) -> Ask:
     purpose = SCOPES.get(scope) if isinstance(scope, str) else None
     if purpose is None:
         errors.append(("scope", "must be VIEW_PIN or SET_PIN, in a JSON object"))
-    if errors or audit_user is None or purpose is None:
+    if errors or plastic_id is None or purpose is None:
         raise Invalid(*errors)
-    return Ask(plastic_id.lstrip("0") or "0", audit_user, purpose)
+    return ControlRequest(plastic_id, purpose)

@@ -1,4 +1,4 @@
-"""An identity provider in memory: it signs tokens, publishes keys, and counts who asks for them."""
+"""An identity provider in memory: it signs access tokens and counts who asks for its keys."""
 
 import base64
 import json
@@ -58,8 +58,8 @@ def public(key: JWK, **changed: object) -> dict[str, object]:
     return without_none({**key.export_public(as_dict=True), **changed})
 
 
-def token(key: JWK, algorithm: str, claims: Mapping[str, object] = CLAIMS) -> str:
-    """A token made by jwcrypto."""
+def access_token(key: JWK, algorithm: str, claims: Mapping[str, object] = CLAIMS) -> str:
+    """A access token made by jwcrypto."""
     made = JWS(json.dumps(claims))
     header = {"alg": algorithm, "kid": key["kid"], "typ": "JWT"}
     made.add_signature(key, protected=json.dumps(header))
@@ -67,17 +67,17 @@ def token(key: JWK, algorithm: str, claims: Mapping[str, object] = CLAIMS) -> st
 
 
 def with_header(**changed: object) -> str:
-    """A token whose header is changed, and signed so."""
+    """A access token whose header is changed, and signed so."""
     return signed(json.dumps(without_none({**ES256, **changed})))
 
 
 def with_claims(**changed: object) -> str:
-    """A token whose claims are changed, and signed so."""
+    """A access token whose claims are changed, and signed so."""
     return signed(payload=json.dumps(without_none({**CLAIMS, **changed})))
 
 
 def signed(header: str = json.dumps(ES256), payload: str = json.dumps(CLAIMS)) -> str:
-    """A token of these texts, whatever they say, with a good ES256 signature."""
+    """A access token of these texts, whatever they say, with a good ES256 signature."""
     start = f"{encode(header.encode())}.{encode(payload.encode())}"
     return f"{start}.{encode(es256(start))}"
 

@@ -1,4 +1,4 @@
-"""The origins of apps: found in the database, and kept for a few seconds."""
+"""The origins of apps: found in the database, and cached for a few seconds."""
 
 from unittest.mock import AsyncMock
 
@@ -10,7 +10,7 @@ from cms.services.cardholder.apps import Apps
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_origin_that_is_too_long_to_be_one_is_neither_looked_up_nor_kept() -> None:
+async def test_an_origin_that_is_too_long_to_be_one_is_neither_looked_up_nor_cached() -> None:
     store = AsyncMock()
     apps = Apps(AsyncMock(), store)
     assert not await apps.is_origin("https://" + "x" * ORIGIN_CHARS_MAX)

@@ -1,4 +1,4 @@
-"""Which tokens of an identity provider name a cardholder, and which name nobody."""
+"""Which access tokens of an identity provider name a cardholder, and which name nobody."""
 
 import base64
 import hashlib
@@ -15,6 +15,7 @@ from tests.cms.services.cardholder.provider import (
     START,
     Clock,
     Provider,
+    access_token,
     ec_key,
     encode,
     es256,
@@ -22,7 +23,6 @@ from tests.cms.services.cardholder.provider import (
     public,
     rsa_key,
     signed,
-    token,
     with_claims,
     with_header,
 )
@@ -175,13 +175,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("bearer", BAD.values(), ids=BAD.keys())
-async def test_a_bad_token_names_nobody(identity: IdentityProvider, bearer: str) -> None:
+async def test_a_bad_access_token_names_nobody(identity: IdentityProvider, bearer: str) -> None:
     assert await identity.subject(signed()) == HOLDER
     with pytest.raises(Unauthorized):
         await identity.subject(bearer)
 
 
-async def test_no_token_names_nobody(identity: IdentityProvider) -> None:
+async def test_no_access_token_names_nobody(identity: IdentityProvider) -> None:
     with pytest.raises(Unauthorized):
         await identity.subject(None)
 
@@ -189,7 +189,7 @@ async def test_no_token_names_nobody(identity: IdentityProvider) -> None:
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "PS256"])
 async def test_each_algorithm_is_taken(identity: IdentityProvider, algorithm: str) -> None:
     key = ec_key() if algorithm == "ES256" else rsa_key()
-    good = token(key, algorithm)
+    good = access_token(key, algorithm)
     assert await identity.subject(good) == HOLDER
     with pytest.raises(Unauthorized):
         await identity.subject(good[:-8] + "AAAAAAAA")
@@ -220,12 +220,12 @@ async def test_a_subject_has_up_to_64_characters(identity: IdentityProvider) -> 
         assert (await identity.subject(with_claims(sub=value))).value == value
 
 
-async def test_what_a_token_does_not_say_is_not_known(identity: IdentityProvider) -> None:
+async def test_what_a_access_token_does_not_say_is_not_known(identity: IdentityProvider) -> None:
     found = await identity.subject(with_claims(acr=None, auth_time=None))
     assert found == Subject("holder-1", None, None)
 
 
-async def test_a_verified_token_is_good_until_it_expires(
+async def test_a_verified_access_token_is_good_until_it_expires(
     identity: IdentityProvider, clock: Clock
 ) -> None:
     bearer = with_claims(exp=START + 100)
@@ -237,7 +237,7 @@ async def test_a_verified_token_is_good_until_it_expires(
         await identity.subject(bearer)
 
 
-async def test_a_verified_token_is_remembered_for_300_seconds(
+async def test_a_verified_access_token_is_remembered_for_300_seconds(
     identity: IdentityProvider, provider: Provider, clock: Clock
 ) -> None:
     bearer = signed()
@@ -288,7 +288,7 @@ async def test_any_other_authentication_is_not(
         provider.known_at(clock, acr, seconds).require_step_up(subject)
 
 
-async def test_an_authentication_ages_while_its_token_is_remembered(
+async def test_an_authentication_ages_while_its_access_token_is_remembered(
     provider: Provider, clock: Clock
 ) -> None:
     identity = provider.known_at(clock, "strong", 60)

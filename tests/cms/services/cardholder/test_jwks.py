@@ -20,6 +20,7 @@ from tests.cms.services.cardholder.provider import (
     Clock,
     Pieces,
     Provider,
+    access_token,
     bytes_answer,
     ec_key,
     encode,
@@ -27,7 +28,6 @@ from tests.cms.services.cardholder.provider import (
     public,
     rsa_key,
     signed,
-    token,
 )
 
 pytestmark = pytest.mark.anyio
@@ -156,12 +156,12 @@ async def test_a_new_key_is_used_at_once_and_a_withdrawn_one_no_more_after_300_s
     await identity.subject(signed())
     provider.publish(GOOD, public(NEW))
     clock.now += 10
-    assert (await identity.subject(token(NEW, "ES256"))).value == "holder-1"
+    assert (await identity.subject(access_token(NEW, "ES256"))).value == "holder-1"
     provider.publish(public(NEW))
     clock.now += 300
     with pytest.raises(Unauthorized):
         await identity.subject(signed())
-    assert (await identity.subject(token(NEW, "ES256"))).value == "holder-1"
+    assert (await identity.subject(access_token(NEW, "ES256"))).value == "holder-1"
 
 
 async def test_unknown_keys_are_asked_for_at_most_each_10_seconds(
@@ -172,12 +172,12 @@ async def test_unknown_keys_are_asked_for_at_most_each_10_seconds(
         clock.now += seconds
         for number in range(10):
             with pytest.raises(Unauthorized):
-                await identity.subject(token(ec_key(f"made-up-{number}"), "ES256"))
+                await identity.subject(access_token(ec_key(f"made-up-{number}"), "ES256"))
         asked.append(len(provider.asked))
     assert asked == [1, 1, 2, 2, 3]
 
 
-async def test_a_token_that_cannot_be_good_asks_for_nothing(
+async def test_a_access_token_that_cannot_be_good_asks_for_nothing(
     identity: IdentityProvider, provider: Provider
 ) -> None:
     for bearer in ("", "a.b.c", signed(header='{"alg": "none", "kid": "ec"}')):
@@ -193,7 +193,7 @@ async def test_a_new_key_is_not_judged_while_the_provider_is_unavailable(
     provider.answer = fail
     clock.now += 10
     with pytest.raises(ServiceUnavailable):
-        await identity.subject(token(NEW, "ES256"))
+        await identity.subject(access_token(NEW, "ES256"))
     assert (await identity.subject(signed())).value == "holder-1"
 
 
@@ -236,9 +236,9 @@ async def test_a_key_for_one_algorithm_verifies_no_other(
     provider: Provider, identity: IdentityProvider
 ) -> None:
     provider.publish(public(rsa_key(), alg="PS256"))
-    assert (await identity.subject(token(rsa_key(), "PS256"))).value == "holder-1"
+    assert (await identity.subject(access_token(rsa_key(), "PS256"))).value == "holder-1"
     with pytest.raises(Unauthorized):
-        await identity.subject(token(rsa_key(), "RS256"))
+        await identity.subject(access_token(rsa_key(), "RS256"))
 
 
 def off_curve() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Whether a token is issued: state first, then the card's PIN, then what its issuer asks for."""
+"""Whether a control token is issued: the card's state, then its PIN, then what its issuer asks."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -8,8 +8,10 @@ import pytest
 from cms.domain.cards import CardState
 from cms.domain.control import Face, Purpose
 from cms.domain.errors import CardForbids, DomainError, PinUnavailable, ValueNotPossible
-from cms.services.cardholder.permission import permit_token, takes_pins
-from hsm.port import ConfigKind, VaultConfig
+from cms.domain.records import IssuerRecord
+from cms.services.cardholder.permission import require_token_allowed, takes_pins
+from cms.services.directory import Issuer
+from hsm.port import ConfigKind
 from tests.issuer_records import config
 
 VIEW, SET = Purpose.VIEW, Purpose.SET
@@ -19,8 +21,9 @@ BOTH: dict[ConfigKind, object] = {
 }
 
 
-def vault_config(bodies: Mapping[ConfigKind, object]) -> VaultConfig:
-    return {kind: config("testbank01", kind, body) for kind, body in bodies.items()}
+def issuer(bodies: Mapping[ConfigKind, object]) -> Issuer:
+    sealed = {kind: config("testbank01", kind, body) for kind, body in bodies.items()}
+    return Issuer.from_record("testbank01", IssuerRecord([], sealed))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def vault_config(bodies: Mapping[ConfigKind, object]) -> VaultConfig:
 def test_only_where_d1_makes_the_prw_that_is_asked_for_no_pin_is_taken(
     bodies: Mapping[ConfigKind, object], takes: bool
 ) -> None:
-    assert takes_pins(vault_config(bodies)) is takes
+    assert takes_pins(issuer(bodies)) is takes
 
 
 @pytest.mark.parametrize(
@@ -64,16 +67,18 @@ def test_the_first_thing_that_forbids_is_told(
     personalised: bool,
     refusal: type[DomainError] | None,
 ) -> None:
-    asked = (Face.PINCONTROL, purpose, CardState(state), pin_type, vault_config(bodies))
+    asked = (issuer(bodies), Face.PINCONTROL, purpose, CardState(state), pin_type)
     if refusal is None:
-        permit_token(*asked, personalised=personalised)
+        require_token_allowed(*asked, personalised=personalised)
         return
     with pytest.raises(refusal):
-        permit_token(*asked, personalised=personalised)
+        require_token_allowed(*asked, personalised=personalised)
 
 
 @pytest.mark.parametrize(("pin_type", "personalised"), [*product([None, "ISO0"], [False, True])])
 def test_the_hosted_face_does_not_ask_whether_a_card_is_personalised(
     pin_type: str | None, personalised: bool
 ) -> None:
-    permit_token(Face.HOSTED, SET, CardState.ACTIVE, pin_type, {}, personalised=personalised)
+    require_token_allowed(
+        issuer({}), Face.HOSTED, SET, CardState.ACTIVE, pin_type, personalised=personalised
+    )

@@ -1,4 +1,4 @@
-"""Ten unknown tokens a minute from one address, then it waits."""
+"""Ten unknown control tokens a minute from one address, then it waits."""
 
 from contextlib import suppress
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One bank with two apps for each file; the face is served anew for each test."""
+"""One issuer with two apps for each file; the face is served anew for each test."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""The hosted face over a bank with one app: real vault, real database, an identity provider."""
+"""The hosted face over an issuer with one app: real vault, real database, an identity provider."""
 
 import hashlib
 import itertools
@@ -13,15 +13,14 @@ import httpx
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
+from cms.app import cardholder_services
 from cms.domain.cards import CardState
 from cms.faces.cardholder.hosted.app import hosted_app
+from cms.faces.cardholder.hosted.relay import Relay
 from cms.logs import RequestLog
 from cms.persistence import admin
-from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
-from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.identity import IdentityProvider
-from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.directory import Directory
 from crypto.secret import Secret
 from hsm.worker_thread import WorkerThread
@@ -41,6 +40,7 @@ OTHER_KEY = "testbank01-other"
 ORIGIN, FRAME, PORTED = "https://app.example", "https://frame.example", "https://app.example:8443"
 APP_SCHEME = "com.example.app:"
 US_URL = "https://us.test"
+CONTROL_TOKEN_KEY = Secret(b"k" * 32)
 _numbers = itertools.count(1)
 
 
@@ -78,7 +78,7 @@ class HostedFace:
     async def ask(
         self, purpose: str, holder: str, body: object = None, **changed: str | None
     ) -> httpx.Response:
-        """Ask for a token; *body* is JSON, or bytes as they are."""
+        """Ask for a control token; *body* is JSON, or bytes as they are."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await self.http.post(
             f"/v1/card/{purpose}/token",
@@ -86,25 +86,29 @@ class HostedFace:
             headers=self.headers(holder, **changed),
         )
 
-    async def token(self, purpose: str, holder: str, body: object = None, **changed: str) -> str:
+    async def control_token(
+        self, purpose: str, holder: str, body: object = None, **changed: str
+    ) -> str:
         answer = await self.ask(purpose, holder, body, **changed)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["token"])
 
-    async def image(self, token: str, **headers: str) -> httpx.Response:
+    async def image(self, control_token: str, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.http.get("/details-image", params={"token": token}, headers=named)
+        return await self.http.get("/details-image", params={"token": control_token}, headers=named)
 
-    async def page(self, token: str, **headers: str) -> httpx.Response:
-        return await self.http.get("/pin-direct/set", params={"token": token}, headers=headers)
+    async def page(self, control_token: str, **headers: str) -> httpx.Response:
+        return await self.http.get(
+            "/pin-direct/set", params={"token": control_token}, headers=headers
+        )
 
     async def post(self, verb: str, **members: object) -> httpx.Response:
         return await self.http.post(f"/pin-direct/{verb}", json=members)
 
     async def session(self, holder: str, body: object = None) -> dict[str, Any]:
         """Open a page's session."""
-        token = await self.token("set-pin", holder, body)
-        answer = await self.post("session", token=token)
+        control_token = await self.control_token("set-pin", holder, body)
+        answer = await self.post("session", token=control_token)
         assert answer.status_code == 200, answer.text
         opened: dict[str, Any] = answer.json()
         return opened
@@ -118,7 +122,7 @@ class HostedFace:
         )
 
     def age(self, card_id: str, seconds: int) -> None:
-        """Let time pass for the tokens of a card."""
+        """Let time pass for the control tokens of a card."""
         run_sql(
             self.d1_face.url,
             "UPDATE control_tokens SET issued_at = issued_at - age, expires_at = expires_at - age,"
@@ -172,33 +176,26 @@ async def opened(
     store: Store | None = None,
     provider: Provider | None = None,
 ) -> AsyncIterator[HostedFace]:
-    """Serve the face over the scene's store and vault, with a limit of guesses of its own."""
+    """Serve the face over the store and vault of *d1_face*, with a rate limit of its own."""
     health = d1_face.application.health
     store, worker_thread = store or health.store, worker_thread or health.worker_thread
     provider = provider or Provider(public(ec_key()))
     identity: IdentityProvider = provider.known_at(Clock(), step_up_acr)
-    counters: list[HostedFace] = []
+    faces: list[HostedFace] = []
 
     async def us_env(request: httpx.Request) -> httpx.Response:
-        return await counters[0].us_env(request)
+        return await faces[0].us_env(request)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(us_env)) as outward:
-        app = hosted_app(
-            public_url=PUBLIC_URL,
-            store=store,
-            tokens=ControlTokens(ControlStore(store), Secret(b"k" * 32)),
-            directory=Directory(store),
-            worker_thread=worker_thread,
-            identity=identity,
-            rate_limiter=RateLimiter(),
-            http=outward,
-            us_base_url=US_URL if us else None,
-            proxy_peers=proxy_peers,
+        services, _ = cardholder_services(
+            store, Directory(store), CONTROL_TOKEN_KEY, identity, worker_thread
         )
+        relay = Relay(US_URL, outward) if us else None
+        app = hosted_app(services, PUBLIC_URL, relay, proxy_peers)
         transport = httpx.ASGITransport(RequestLog(app, "cardholder"), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
-            counters.append(HostedFace(d1_face, http))
-            yield counters[0]
+            faces.append(HostedFace(d1_face, http))
+            yield faces[0]
 
 
 def add_apps(d1_face: D1Face) -> None:

@@ -46,7 +46,7 @@ async def test_the_callers_correlation_id_and_client_are_recorded(hosted_face: H
 
 
 @pytest.mark.parametrize("state", ["inactive", "blocked", "closed"])
-async def test_a_token_that_the_state_forbids_is_recorded(
+async def test_a_control_token_that_the_state_forbids_is_recorded(
     hosted_face: HostedFace, state: str
 ) -> None:
     card_id, holder = await hosted_face.holder(CardState(state))
@@ -61,7 +61,7 @@ async def test_a_pin_that_is_not_there_to_be_shown_is_recorded(hosted_face: Host
     assert audit(hosted_face, await hosted_face.ask("pin", holder)) == expected
     # One that came as SECCOS only is none either.
     card_id, holder = await hosted_face.holder()
-    token = await hosted_face.token("pin", holder)
+    control_token = await hosted_face.control_token("pin", holder)
     run_sql(
         hosted_face.d1_face.url, "UPDATE cards SET pin_type = 'SECCOS' WHERE card_id = %s", card_id
     )
@@ -69,18 +69,21 @@ async def test_a_pin_that_is_not_there_to_be_shown_is_recorded(hosted_face: Host
     refused = await hosted_face.ask("pin", holder)
     assert refused.status_code == 403
     assert audit(hosted_face, refused) == expected
-    shown = await hosted_face.image(token)
+    shown = await hosted_face.image(control_token)
     assert (shown.status_code, shown.headers["x-pin-result"]) == (410, "ended")
     assert audit(hosted_face, shown) == expected
 
 
 async def test_what_becomes_of_a_card_meanwhile_is_recorded(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder()
-    token, opened = await hosted_face.token("pin", holder), await hosted_face.session(holder)
+    control_token, opened = (
+        await hosted_face.control_token("pin", holder),
+        await hosted_face.session(holder),
+    )
     run_sql(
         hosted_face.d1_face.url, "UPDATE cards SET state = 'blocked' WHERE card_id = %s", card_id
     )
-    shown = await hosted_face.image(token)
+    shown = await hosted_face.image(control_token)
     assert audit(hosted_face, shown) == [("pin.get.refused", card_id, "CARD_STATE_FORBIDDEN", None)]
     sent = await hosted_face.post("submit", session=opened["session"], jwe=page_jwe(opened, "5938"))
     assert audit(hosted_face, sent) == [("pin.set.refused", card_id, "CARD_STATE_FORBIDDEN", None)]
@@ -134,9 +137,12 @@ async def test_no_guess_is_recorded(hosted_face: HostedFace) -> None:
 
 async def test_no_row_holds_a_value(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
-    token, opened = await hosted_face.token("pin", holder), await hosted_face.session(holder)
+    control_token, opened = (
+        await hosted_face.control_token("pin", holder),
+        await hosted_face.session(holder),
+    )
     jwe = page_jwe(opened, "593816")
-    await hosted_face.image(token)
+    await hosted_face.image(control_token)
     await hosted_face.post("submit", session=opened["session"], jwe=jwe)
     rows = run_sql(
         hosted_face.d1_face.url,
@@ -144,4 +150,4 @@ async def test_no_row_holds_a_value(hosted_face: HostedFace) -> None:
     )
     text = "\n".join(row for (row,) in rows)
     assert "control.issued" in text
-    assert not [v for v in (PIN, "593816", PAN, token, opened["session"], jwe) if v in text]
+    assert not [v for v in (PIN, "593816", PAN, control_token, opened["session"], jwe) if v in text]

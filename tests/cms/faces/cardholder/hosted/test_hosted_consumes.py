@@ -1,4 +1,4 @@
-"""What consumes a token and what does not, what each answer carries, and what is never logged."""
+"""What consumes a control token, what each answer carries, and what is never logged."""
 
 import asyncio
 import logging
@@ -10,8 +10,8 @@ import pytest
 
 from cms.domain.errors import ServiceUnavailable
 from cms.logs import JsonLines
+from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
-from cms.services.cardholder.control_tokens import ControlTokens
 from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.hosted.hosted_face import OTHER_KEY, HostedFace, opened, page_jwe
@@ -49,14 +49,14 @@ async def test_who_only_looks_ahead_consumes_nothing(
     hosted_face: HostedFace, method: str, headers: dict[str, str]
 ) -> None:
     card_id, holder = await hosted_face.holder()
-    token = await hosted_face.token("pin", holder)
-    params = {"token": token}
+    control_token = await hosted_face.control_token("pin", holder)
+    params = {"token": control_token}
     answer = await hosted_face.http.request(
         method, "/details-image", params=params, headers=headers
     )
     assert not answer.content.startswith(b"\x89PNG")
     assert hosted_face.controls(card_id) == [(False, None)]
-    assert result(await hosted_face.image(token)) == (200, "shown")
+    assert result(await hosted_face.image(control_token)) == (200, "shown")
 
 
 async def test_a_phone_and_a_browser_are_shown_the_pin(hosted_face: HostedFace) -> None:
@@ -70,31 +70,32 @@ async def test_a_phone_and_a_browser_are_shown_the_pin(hosted_face: HostedFace) 
         "Mozilla/5.0 (iPhone; CPU iPhone OS 16_0 like Mac OS X) Mobile/15E148 [Pinterest/iOS]",
     ):
         _, holder = await hosted_face.holder()
-        token = await hosted_face.token("pin", holder)
-        assert result(await hosted_face.image(token, user_agent=agent)) == (200, "shown")
+        control_token = await hosted_face.control_token("pin", holder)
+        assert result(await hosted_face.image(control_token, user_agent=agent)) == (200, "shown")
 
 
-async def test_no_look_at_the_page_consumes_its_token(hosted_face: HostedFace) -> None:
+async def test_no_look_at_the_page_consumes_its_control_token(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder()
-    token = await hosted_face.token("set-pin", holder)
+    control_token = await hosted_face.control_token("set-pin", holder)
     for _ in range(3):
-        assert (await hosted_face.page(token)).status_code == 200
+        assert (await hosted_face.page(control_token)).status_code == 200
     assert hosted_face.controls(card_id) == [(False, None)]
 
 
 async def test_unknown_consumed_and_expired_look_alike(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder()
-    consumed = await hosted_face.token("pin", holder)
+    consumed = await hosted_face.control_token("pin", holder)
     await hosted_face.image(consumed)
-    consumed_page = await hosted_face.token("set-pin", holder)
+    consumed_page = await hosted_face.control_token("set-pin", holder)
     await hosted_face.post("session", token=consumed_page)
     expired, expired_page = (
-        await hosted_face.token("pin", holder),
-        await hosted_face.token("set-pin", holder),
+        await hosted_face.control_token("pin", holder),
+        await hosted_face.control_token("set-pin", holder),
     )
     hosted_face.age(card_id, 600)
     images = [
-        await hosted_face.image(token) for token in (consumed, expired, str(uuid4()), "", "x" * 500)
+        await hosted_face.image(control_token)
+        for control_token in (consumed, expired, str(uuid4()), "", "x" * 500)
     ]
     assert {result(image) for image in images} == {(410, "ended")}
     assert len({len(image.content) for image in images}) == 1
@@ -103,7 +104,8 @@ async def test_unknown_consumed_and_expired_look_alike(hosted_face: HostedFace) 
     ]
     assert all(headers == cached[0] for headers in cached)
     pages = [
-        await hosted_face.page(token) for token in (consumed_page, expired_page, str(uuid4()), "")
+        await hosted_face.page(control_token)
+        for control_token in (consumed_page, expired_page, str(uuid4()), "")
     ]
     assert {page.status_code for page in pages} == {410}
     assert len({page.content for page in pages}) == 1
@@ -112,7 +114,7 @@ async def test_unknown_consumed_and_expired_look_alike(hosted_face: HostedFace) 
     assert {(post.status_code, post.content) for post in posts} == {(410, b'{"message":"Gone"}')}
 
 
-async def test_a_token_lives_600_seconds(hosted_face: HostedFace) -> None:
+async def test_a_control_token_lives_600_seconds(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder()
     answer = await hosted_face.ask("pin", holder)
     expires = datetime.fromisoformat(answer.headers["x-expires-at"])
@@ -123,16 +125,19 @@ async def test_a_token_lives_600_seconds(hosted_face: HostedFace) -> None:
 
 async def test_an_app_may_have_failures_with_status_200(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
-    token = await hosted_face.token("pin", holder, x_client_key=OTHER_KEY)
-    assert result(await hosted_face.image(token)) == (200, "shown")
-    assert result(await hosted_face.image(token)) == (200, "ended")
+    control_token = await hosted_face.control_token("pin", holder, x_client_key=OTHER_KEY)
+    assert result(await hosted_face.image(control_token)) == (200, "shown")
+    assert result(await hosted_face.image(control_token)) == (200, "ended")
 
 
-async def test_after_ten_rate_limiter_an_address_waits_unless_it_has_a_token(
+async def test_after_ten_rate_limiter_an_address_waits_unless_it_has_a_control_token(
     hosted_face: HostedFace,
 ) -> None:
     _, holder = await hosted_face.holder()
-    good, page = await hosted_face.token("pin", holder), await hosted_face.token("set-pin", holder)
+    good, page = (
+        await hosted_face.control_token("pin", holder),
+        await hosted_face.control_token("set-pin", holder),
+    )
     for _ in range(5):
         assert (await hosted_face.image(str(uuid4()))).status_code == 410
         assert (await hosted_face.post("session", token=str(uuid4()))).status_code == 410
@@ -174,13 +179,13 @@ async def test_behind_a_proxy_of_ours_each_client_has_its_own_limit(with_apps: D
 
 async def test_every_answer_has_its_headers(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
-    token, set_token = (
-        await hosted_face.token("pin", holder),
-        await hosted_face.token("set-pin", holder),
+    control_token, set_token = (
+        await hosted_face.control_token("pin", holder),
+        await hosted_face.control_token("set-pin", holder),
     )
     page = await hosted_face.page(set_token)
     ended = await hosted_face.page("")
-    images = [await hosted_face.image(token), await hosted_face.image(token)]
+    images = [await hosted_face.image(control_token), await hosted_face.image(control_token)]
     posted = await hosted_face.post("session", token=set_token)
     for answer in (page, ended, *images, posted, await hosted_face.ask("pin", holder)):
         assert "no-store" in answer.headers["cache-control"]
@@ -202,7 +207,7 @@ async def test_every_answer_has_its_headers(hosted_face: HostedFace) -> None:
 
 async def test_what_the_page_loads_is_served_and_kept(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
-    page = await hosted_face.page(await hosted_face.token("set-pin", holder))
+    page = await hosted_face.page(await hosted_face.control_token("set-pin", holder))
     paths = [part.split('"')[0] for part in page.text.split('"/pin-assets/')[1:]]
     assert len(paths) >= 5
     for path in paths:
@@ -232,18 +237,18 @@ async def test_only_our_own_page_may_post(hosted_face: HostedFace, verb: str) ->
         assert answer.status_code == status
 
 
-async def test_no_token_and_no_session_is_logged(
+async def test_no_control_token_and_no_session_is_logged(
     hosted_face: HostedFace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     _, holder = await hosted_face.holder()
     caplog.clear()
-    token, set_token = (
-        await hosted_face.token("pin", holder),
-        await hosted_face.token("set-pin", holder),
+    control_token, set_token = (
+        await hosted_face.control_token("pin", holder),
+        await hosted_face.control_token("set-pin", holder),
     )
-    await hosted_face.image(token)
-    await hosted_face.image(token)
+    await hosted_face.image(control_token)
+    await hosted_face.image(control_token)
     await hosted_face.page(set_token)
     session = (await hosted_face.post("session", token=set_token)).json()
     jwe = page_jwe(session, "5938")
@@ -251,16 +256,16 @@ async def test_no_token_and_no_session_is_logged(
     ours = [record for record in caplog.records if record.name.startswith("cms")]
     lines = "\n".join(JsonLines().format(record) + str(record.__dict__) for record in ours)
     assert "/details-image" in lines
-    for secret in (token, set_token, session["session"], jwe, "5938"):
+    for secret in (control_token, set_token, session["session"], jwe, "5938"):
         assert secret not in lines
 
 
-# Token or database away.
+# Vault or database unavailable.
 
 
 def broken_vault() -> WorkerThread:
     def open_vault() -> None:
-        raise VaultUnavailable("away")
+        raise VaultUnavailable("a test has no vault")
 
     return WorkerThread(
         open_vault,  # type: ignore[arg-type]
@@ -271,15 +276,17 @@ def broken_vault() -> WorkerThread:
     )
 
 
-async def test_without_a_vault_an_image_fails_and_a_page_keeps_its_token(with_apps: D1Face) -> None:
+async def test_without_a_vault_an_image_fails_and_a_page_keeps_its_control_token(
+    with_apps: D1Face,
+) -> None:
     async with opened(with_apps, worker_thread=broken_vault()) as hosted_face:
         card_id, holder = await hosted_face.holder()
-        token = await hosted_face.token("pin", holder)
-        failed = await hosted_face.image(token)
+        control_token = await hosted_face.control_token("pin", holder)
+        failed = await hosted_face.image(control_token)
         assert result(failed) == (503, "failed")
         assert failed.headers["retry-after"]
-        assert result(await hosted_face.image(token)) == (410, "ended")
-        set_token = await hosted_face.token("set-pin", holder)
+        assert result(await hosted_face.image(control_token)) == (410, "ended")
+        set_token = await hosted_face.control_token("set-pin", holder)
         answer = await hosted_face.post("session", token=set_token)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert hosted_face.controls(card_id) == [(True, "shown"), (False, None)]
@@ -302,9 +309,9 @@ async def test_without_a_database_nothing_is_consumed(
     with_apps: D1Face, hosted_face: HostedFace
 ) -> None:
     card_id, holder = await hosted_face.holder()
-    token, set_token = (
-        await hosted_face.token("pin", holder),
-        await hosted_face.token("set-pin", holder),
+    control_token, set_token = (
+        await hosted_face.control_token("pin", holder),
+        await hosted_face.control_token("set-pin", holder),
     )
     before = hosted_face.controls(card_id)
     store = Store.connect("postgresql://nobody@127.0.0.1:1/none")
@@ -314,7 +321,7 @@ async def test_without_a_database_nothing_is_consumed(
             answers = await asyncio.gather(
                 unavailable.ask("pin", holder),
                 unavailable.http.get("/v1/card/status", headers=unavailable.headers(holder)),
-                unavailable.image(token),
+                unavailable.image(control_token),
                 unavailable.page(set_token),
                 unavailable.post("session", token=set_token),
                 unavailable.post("submit", session="s", jwe="j"),
@@ -326,21 +333,21 @@ async def test_without_a_database_nothing_is_consumed(
     assert answers[0].json() == {"message": "Internal server error"}
     assert result(answers[2]) == (503, "failed")
     assert hosted_face.controls(card_id) == before
-    assert result(await hosted_face.image(token)) == (200, "shown")
+    assert result(await hosted_face.image(control_token)) == (200, "shown")
 
 
 @pytest.mark.parametrize("stored", [ServiceUnavailable(), False])
 async def test_a_pin_that_cannot_be_stored_ends_the_session(
     hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch, stored: Exception | bool
 ) -> None:
-    async def finish(*_: object) -> bool:
+    async def change_pin(*_: object) -> bool:
         if isinstance(stored, Exception):
             raise stored
         return stored
 
     card_id, holder = await hosted_face.holder()
     session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
-    monkeypatch.setattr(ControlTokens, "finish", finish)
+    monkeypatch.setattr(ControlStore, "change_pin", change_pin)
     jwe = page_jwe(session, "5938")
     assert (
         await hosted_face.post("submit", session=session["session"], jwe=jwe)
@@ -353,12 +360,12 @@ async def test_a_stored_pin_that_was_tampered_with_is_not_shown(
     hosted_face: HostedFace, caplog: pytest.LogCaptureFixture
 ) -> None:
     card_id, holder = await hosted_face.holder()
-    token = await hosted_face.token("pin", holder)
+    control_token = await hosted_face.control_token("pin", holder)
     run_sql(
         hosted_face.d1_face.url,
         "UPDATE cards SET sealed_pin = set_byte(sealed_pin, 20, 255 - get_byte(sealed_pin, 20))"
         " WHERE card_id = %s",
         card_id,
     )
-    assert result(await hosted_face.image(token)) == (503, "failed")
+    assert result(await hosted_face.image(control_token)) == (503, "failed")
     assert "internal" in [record.message for record in caplog.records]

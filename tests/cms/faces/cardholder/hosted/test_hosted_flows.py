@@ -22,7 +22,7 @@ from tests.issuer_records import run_sql
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_token_shows_the_pin_once(hosted_face: HostedFace) -> None:
+async def test_a_control_token_shows_the_pin_once(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder()
     asked = await hosted_face.ask("pin", holder)
     assert asked.status_code == 200
@@ -80,10 +80,10 @@ async def test_an_embedded_page_names_its_parents_and_leads_nowhere(
 ) -> None:
     _, holder = await hosted_face.holder()
     body = {"isEmbedded": True, "redirectUrl": "https://evil.example/"}
-    token = await hosted_face.token("set-pin", holder, body)
-    page = await hosted_face.page(token)
+    control_token = await hosted_face.control_token("set-pin", holder, body)
+    page = await hosted_face.page(control_token)
     assert f"frame-ancestors {FRAME};" in page.headers["content-security-policy"]
-    opened = (await hosted_face.post("session", token=token)).json()
+    opened = (await hosted_face.post("session", token=control_token)).json()
     assert opened["embedded"] is True
     assert opened["targetOrigins"] == [FRAME]
     assert opened["redirectUrl"] is None
@@ -91,8 +91,8 @@ async def test_an_embedded_page_names_its_parents_and_leads_nowhere(
 
 async def test_50_requests_at_once_show_one_image(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder()
-    token = await hosted_face.token("pin", holder)
-    answers = await asyncio.gather(*(hosted_face.image(token) for _ in range(50)))
+    control_token = await hosted_face.control_token("pin", holder)
+    answers = await asyncio.gather(*(hosted_face.image(control_token) for _ in range(50)))
     results = sorted(answer.headers["x-pin-result"] for answer in answers)
     assert results == ["ended"] * 49 + ["shown"]
     assert hosted_face.controls(card_id) == [(True, "shown")]
@@ -112,9 +112,14 @@ async def test_of_two_pins_sent_at_once_one_is_stored(hosted_face: HostedFace) -
     assert hosted_face.d1_face.counter(card_id) == before + 1
 
 
-async def test_a_view_token_opens_no_page_and_a_set_token_no_image(hosted_face: HostedFace) -> None:
+async def test_a_view_control_token_opens_no_page_and_a_set_control_token_no_image(
+    hosted_face: HostedFace,
+) -> None:
     card_id, holder = await hosted_face.holder()
-    view, set_ = await hosted_face.token("pin", holder), await hosted_face.token("set-pin", holder)
+    view, set_ = (
+        await hosted_face.control_token("pin", holder),
+        await hosted_face.control_token("set-pin", holder),
+    )
     assert (await hosted_face.page(view)).status_code == 410
     assert (await hosted_face.post("session", token=view)).status_code == 410
     assert (await hosted_face.image(set_)).status_code == 410
@@ -123,7 +128,7 @@ async def test_a_view_token_opens_no_page_and_a_set_token_no_image(hosted_face: 
 
 async def test_a_committed_change_ends_what_was_issued_before(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder()
-    view, opened = await hosted_face.token("pin", holder), await hosted_face.session(holder)
+    view, opened = await hosted_face.control_token("pin", holder), await hosted_face.session(holder)
     await hosted_face.d1_face.put_pin("8317", card_id)
     assert (await hosted_face.image(view)).status_code == 410
     sent = await hosted_face.post("submit", session=opened["session"], jwe=page_jwe(opened, "5938"))
@@ -135,7 +140,7 @@ async def test_a_card_that_was_blocked_meanwhile_shows_and_takes_nothing(
     hosted_face: HostedFace,
 ) -> None:
     card_id, holder = await hosted_face.holder()
-    view, opened = await hosted_face.token("pin", holder), await hosted_face.session(holder)
+    view, opened = await hosted_face.control_token("pin", holder), await hosted_face.session(holder)
     run_sql(
         hosted_face.d1_face.url, "UPDATE cards SET state = 'blocked' WHERE card_id = %s", card_id
     )
@@ -242,7 +247,7 @@ async def test_a_card_status_says_what_may_be_done(
 @pytest.mark.parametrize(
     ("state", "status"), [("inactive", "INACTIVE"), ("blocked", "BLOCKED"), ("closed", "BLOCKED")]
 )
-async def test_only_an_active_card_gets_tokens(
+async def test_only_an_active_card_gets_control_tokens(
     hosted_face: HostedFace, state: str, status: str
 ) -> None:
     card_id, holder = await hosted_face.holder(CardState(state))

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from uuid import uuid4
 
 import pytest
 from jwcrypto.jwk import JWK
@@ -9,9 +10,14 @@ from jwcrypto.jwk import JWK
 from cms.domain.control import Face, Grant, Purpose
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
-from cms.services.cardholder.control_tokens import ControlTokens
-from crypto.secret import Secret
-from tests.cms.faces.cardholder.hosted.hosted_face import KEY, HostedFace, opened, page_jwe
+from cms.services.cardholder.control_tokens import new_session
+from tests.cms.faces.cardholder.hosted.hosted_face import (
+    CONTROL_TOKEN_KEY,
+    KEY,
+    HostedFace,
+    opened,
+    page_jwe,
+)
 from tests.cms.faces.d1_face import D1Face, put_body
 from tests.cms.services.cardholder.provider import with_claims
 from tests.issuer_records import run_sql
@@ -21,24 +27,26 @@ pytestmark = pytest.mark.anyio
 
 async def test_50_requests_at_once_open_one_page(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder()
-    token = await hosted_face.token("set-pin", holder)
-    answers = await asyncio.gather(*(hosted_face.post("session", token=token) for _ in range(50)))
+    control_token = await hosted_face.control_token("set-pin", holder)
+    answers = await asyncio.gather(
+        *(hosted_face.post("session", token=control_token) for _ in range(50))
+    )
     assert sorted(answer.status_code for answer in answers) == [200] + [410] * 49
     assert hosted_face.controls(card_id) == [(True, None)]
 
 
 async def test_what_another_face_issued_is_worth_nothing_here(hosted_face: HostedFace) -> None:
     card_id, _ = await hosted_face.holder()
-    tokens = ControlTokens(
-        ControlStore(hosted_face.d1_face.application.health.store), Secret(b"k" * 32)
-    )
+    store = hosted_face.d1_face.application.health.store
+    control_store = ControlStore(store, CONTROL_TOKEN_KEY)
     before = hosted_face.d1_face.stored(card_id)
     issued = {}
     for purpose in Purpose:
         grant = Grant(
             *("testbank01", card_id, KEY, Face.PINCONTROL, purpose), {}, None, embedded=False
         )
-        issued[purpose] = (await tokens.issue(grant, Actor(KEY, "call"))).token
+        issued[purpose] = str(uuid4())
+        await control_store.issue(issued[purpose], grant, Actor(KEY, "call"))
         for answer in (
             await hosted_face.image(issued[purpose]),
             await hosted_face.page(issued[purpose]),
@@ -46,8 +54,9 @@ async def test_what_another_face_issued_is_worth_nothing_here(hosted_face: Hoste
         ):
             assert answer.status_code == 410
     assert hosted_face.controls(card_id) == [(False, None), (False, None)]
-    for purpose, token in issued.items():
-        session = (await tokens.open(token, purpose, Face.PINCONTROL)).session
+    for purpose, control_token in issued.items():
+        session = new_session()
+        await control_store.open(control_token, session, purpose, Face.PINCONTROL)
         assert (await hosted_face.post("extend", session=session)).status_code == 410
         assert (
             await hosted_face.post("submit", session=session, jwe="a.b.c.d.e")
@@ -94,12 +103,17 @@ async def test_a_jwe_sets_a_pin_once_even_in_a_session_of_its_own(hosted_face: H
     assert hosted_face.d1_face.stored(card_id) == before
 
 
-async def test_a_session_is_no_token_and_a_token_no_session(hosted_face: HostedFace) -> None:
+async def test_a_session_is_no_control_token_and_a_control_token_no_session(
+    hosted_face: HostedFace,
+) -> None:
     _, holder = await hosted_face.holder()
-    token, session = await hosted_face.token("set-pin", holder), await hosted_face.session(holder)
+    control_token, session = (
+        await hosted_face.control_token("set-pin", holder),
+        await hosted_face.session(holder),
+    )
     assert (await hosted_face.post("session", token=session["session"])).status_code == 410
-    assert (await hosted_face.post("extend", session=token)).status_code == 410
-    sent = await hosted_face.post("submit", session=token, jwe=page_jwe(session, "5938"))
+    assert (await hosted_face.post("extend", session=control_token)).status_code == 410
+    sent = await hosted_face.post("submit", session=control_token, jwe=page_jwe(session, "5938"))
     assert sent.status_code == 410
 
 
@@ -107,7 +121,10 @@ async def test_an_app_that_was_taken_out_of_service_shows_and_sets_nothing(
     with_apps: D1Face, hosted_face: HostedFace
 ) -> None:
     card_id, holder = await hosted_face.holder()
-    view, set_ = await hosted_face.token("pin", holder), await hosted_face.token("set-pin", holder)
+    view, set_ = (
+        await hosted_face.control_token("pin", holder),
+        await hosted_face.control_token("set-pin", holder),
+    )
     opened_before, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
     state = "UPDATE clients SET state = %s WHERE client_id = %s"
     run_sql(with_apps.url, state, "disabled", KEY)

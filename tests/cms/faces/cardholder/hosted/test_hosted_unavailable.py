@@ -1,4 +1,4 @@
-"""Database or vault go away at each step: nothing shown, nothing stored, nothing shown twice."""
+"""Database or vault unavailable at each step: nothing shown, stored, or shown twice."""
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -67,10 +67,12 @@ def is_later(answer: httpx.Response) -> bool:
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("purpose", ["pin", "set-pin"])
-async def test_a_token_is_issued_or_it_is_503(with_apps: D1Face, purpose: str, late: bool) -> None:
+async def test_a_control_token_is_issued_or_it_is_503(
+    with_apps: D1Face, purpose: str, late: bool
+) -> None:
     async with losing(with_apps) as (hosted_face, store):
         _, holder = await hosted_face.holder()
-        await hosted_face.token(purpose, holder)
+        await hosted_face.control_token(purpose, holder)
         for turn in (1, 2):
             store.lose(turn, late=late)
             assert is_later(await hosted_face.ask(purpose, holder))
@@ -85,18 +87,18 @@ async def test_an_image_is_shown_at_most_once_whatever_is_lost(
 ) -> None:
     async with losing(with_apps) as (hosted_face, store):
         card_id, holder = await hosted_face.holder()
-        await hosted_face.image(await hosted_face.token("pin", holder))
+        await hosted_face.image(await hosted_face.control_token("pin", holder))
         for turn in (1, 2):
-            token = await hosted_face.token("pin", holder)
+            control_token = await hosted_face.control_token("pin", holder)
             store.lose(turn, late=late)
-            assert is_later(await hosted_face.image(token))
+            assert is_later(await hosted_face.image(control_token))
             consumed = late and turn == 2
             assert hosted_face.controls(card_id)[-1] == (consumed, "shown" if consumed else None)
-            again = await hosted_face.image(token)
+            again = await hosted_face.image(control_token)
             assert again.headers["x-pin-result"] == ("ended" if consumed else "shown")
-        token = await hosted_face.token("pin", holder)
+        control_token = await hosted_face.control_token("pin", holder)
         store.lose(3, late=late)
-        shown = await hosted_face.image(token)
+        shown = await hosted_face.image(control_token)
         assert shown.headers["x-pin-result"] == "shown"
 
 
@@ -109,10 +111,10 @@ async def test_a_session_is_opened_at_most_once_whatever_is_lost(
         _, holder = await hosted_face.holder()
         await hosted_face.session(holder)
         for turn in (1, 2):
-            token = await hosted_face.token("set-pin", holder)
+            control_token = await hosted_face.control_token("set-pin", holder)
             store.lose(turn, late=late)
-            assert is_later(await hosted_face.post("session", token=token))
-            again = await hosted_face.post("session", token=token)
+            assert is_later(await hosted_face.post("session", token=control_token))
+            again = await hosted_face.post("session", token=control_token)
             assert again.status_code == (410 if late and turn == 2 else 200)
 
 
@@ -186,18 +188,18 @@ async def test_a_defect_ends_the_session_as_a_failure_does(
     session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
     members = {"session": session["session"], "jwe": good(session)}
     with monkeypatch.context() as patch:
-        patch.setattr("cms.services.cardholder.set_page.permit", broken)
+        patch.setattr("cms.services.cardholder.set_page.require_cardholder_may", broken)
         sent = await hosted_face.post("submit", **members)
     assert (sent.status_code, sent.json()) == (500, {"message": "Internal server error"})
     assert (await hosted_face.post("submit", **members)).status_code == 410
     assert hosted_face.d1_face.stored(card_id) == before
 
 
-# A vault that is unavailable, or hangs. A token is issued without one.
+# A vault that is unavailable, or hangs. A control token is issued without one.
 
 
 def gone(_: threading.Event) -> PinVault:
-    raise VaultUnavailable("away")
+    raise VaultUnavailable("a test has no vault")
 
 
 def hung(released: threading.Event) -> PinVault:
@@ -227,10 +229,10 @@ async def test_without_a_vault_nothing_is_shown_and_nothing_is_stored(
     card_id, holder = await hosted_face.holder()
     session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
     members = {"session": session["session"], "jwe": good(session)}
-    view = await hosted_face.token("pin", holder)
+    view = await hosted_face.control_token("pin", holder)
     with worker_thread_to(open_vault) as worker_thread:
         async with opened(with_apps, worker_thread=worker_thread) as without:
-            set_ = await without.token("set-pin", holder)
+            set_ = await without.control_token("set-pin", holder)
             assert is_later(await without.post("session", token=set_))
             assert (await without.page(set_)).status_code == 200
     with worker_thread_to(open_vault) as worker_thread:

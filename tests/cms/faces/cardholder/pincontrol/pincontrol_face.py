@@ -1,4 +1,4 @@
-"""The pincontrol face over a bank with two servers: real vault, real database."""
+"""The pincontrol face over an issuer with two servers: real vault, real database."""
 
 import base64
 import itertools
@@ -13,19 +13,17 @@ from uuid import UUID
 
 import httpx
 
+from cms.app import cardholder_services
 from cms.domain.cards import CardState
 from cms.faces.cardholder.pincontrol.app import pincontrol_app
 from cms.logs import RequestLog
 from cms.persistence import admin
-from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
-from cms.services.cardholder.control_tokens import ControlTokens
-from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.directory import Directory
-from crypto.secret import Secret
 from hsm.worker_thread import WorkerThread
-from tests.cms.faces.cardholder.hosted.hosted_face import page_jwe
+from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY, page_jwe
 from tests.cms.faces.d1_face import PIN, D1Face
+from tests.cms.services.cardholder.provider import Clock, Provider, ec_key, public
 from tests.issuer_records import (
     PAN,
     SECRET,
@@ -40,8 +38,8 @@ PUBLIC_URL = "https://cards.test"
 USER, FRAME_KEY, FRAME = "testbank01-server", "testbank01-frame", "https://desk.example"
 OTHER_USER, OTHER_FRAME_KEY = "testbank01-second", "testbank01-frame2"
 OTHER_FRAMES = ["https://other.example", "https://other.example:8443"]
-#: A bank that allows a PIN as text, with one server.
-TEXT_BANK, TEXT_USER = "textbank01", "textbank01-server"
+#: An issuer that allows a PIN as text, with one server.
+TEXT_ISSUER_ID, TEXT_USER = "textbank01", "textbank01-server"
 TEXT_FRAME_KEY = "textbank01-frame"
 AUDIT_USER = "clerk 7"
 MEMBERS = {"code", "message", "id", "errorCode", "errorType", "errorReason", "timestamp"}
@@ -137,7 +135,7 @@ class PinControlFace:
         return await self.post("submit", session=opened["session"], jwe=page_jwe(opened, pin))
 
     async def text_plastic(self, sample_issuer: SampleIssuer, pin: str) -> tuple[str, str]:
-        """Add a card to the bank that allows text, and set its PIN; return both its ids."""
+        """Add a card to the issuer that allows text, and set its PIN; return both its ids."""
         number = next(_numbers)
         card_id, plastic_id = f"text-{number}", str(9_000 + number)
         await self.d1_face.in_vault(
@@ -220,13 +218,13 @@ def add_backends(d1_face: D1Face) -> None:
             _add_backend(database, "testbank01", user, key, origins)
 
 
-async def add_text_bank(d1_face: D1Face) -> SampleIssuer:
-    """Add a bank that allows a PIN as text, with one server."""
+async def add_text_issuer(d1_face: D1Face) -> SampleIssuer:
+    """Add an issuer that allows a PIN as text, with one server."""
     sample_issuer: SampleIssuer = await d1_face.in_vault(
-        lambda vault: open_issuer(d1_face.url, vault, TEXT_BANK, policy={"text_reveal": True})
+        lambda vault: open_issuer(d1_face.url, vault, TEXT_ISSUER_ID, policy={"text_reveal": True})
     )
     with admin.transaction(d1_face.url) as database:
-        _add_backend(database, TEXT_BANK, TEXT_USER, TEXT_FRAME_KEY, [FRAME])
+        _add_backend(database, TEXT_ISSUER_ID, TEXT_USER, TEXT_FRAME_KEY, [FRAME])
     return sample_issuer
 
 
@@ -252,18 +250,15 @@ async def opened(
     store: Store | None = None,
     proxy_peers: frozenset[str] = frozenset(),
 ) -> AsyncIterator[PinControlFace]:
-    """Serve the face over the scene's store and vault, with limits of its own."""
+    """Serve the face over the store and vault of *d1_face*, with rate limits of its own."""
     health = d1_face.application.health
     store = store or health.store
-    app = pincontrol_app(
-        public_url=f"{PUBLIC_URL}/",
-        store=store,
-        tokens=ControlTokens(ControlStore(store), Secret(b"k" * 32)),
-        directory=Directory(store),
-        worker_thread=worker_thread or health.worker_thread,
-        rate_limiter=RateLimiter(),
-        proxy_peers=proxy_peers,
+    worker_thread = worker_thread or health.worker_thread
+    identity = Provider(public(ec_key())).known_at(Clock(), None)
+    _, services = cardholder_services(
+        store, Directory(store), CONTROL_TOKEN_KEY, identity, worker_thread
     )
+    app = pincontrol_app(services, f"{PUBLIC_URL}/", proxy_peers)
     transport = httpx.ASGITransport(RequestLog(app, "cardholder"), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
         yield PinControlFace(d1_face, http)

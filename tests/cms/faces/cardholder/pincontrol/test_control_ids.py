@@ -139,7 +139,7 @@ async def test_a_plastic_id_is_a_number_of_1_to_38_digits(
     assert failure(answer) == INVALID
     assert "plasticId" in answer.json()["errorReason"]
     refused = (
-        *("control.refused", None, USER, STATIC, AUDIT_USER),
+        *("control.refused", None, USER, "REQUEST_INVALID", AUDIT_USER),
         answer.json()["id"],
     )
     assert pincontrol_face.audit(answer) == [refused]
@@ -193,7 +193,7 @@ async def test_who_asks_is_1_to_128_printable_characters_once(
     else:
         assert failure(answer) == INVALID
         assert "auditUser" in answer.json()["errorReason"]
-        assert row == ("control.refused", None, USER, STATIC, None, answer.json()["id"])
+        assert row == ("control.refused", None, USER, "REQUEST_INVALID", None, answer.json()["id"])
         assert pincontrol_face.controls(card_id) == []
 
 
@@ -231,7 +231,7 @@ async def test_a_body_is_an_object_with_a_scope_as_enumerated(
     card_id, plastic_id = await pincontrol_face.plastic()
     answer = await pincontrol_face.ask(plastic_id, body=body)
     assert failure(answer) == INVALID
-    refused = ("control.refused", None, USER, STATIC, AUDIT_USER, answer.json()["id"])
+    refused = ("control.refused", None, USER, "REQUEST_INVALID", AUDIT_USER, answer.json()["id"])
     assert pincontrol_face.audit(answer) == [refused]
     assert pincontrol_face.controls(card_id) == []
 

@@ -282,25 +282,28 @@ async def test_what_a_server_registered_shows_in_its_page(
         ).count(text)
 
 
-async def test_a_hosted_token_is_worth_nothing_here(
+async def test_a_hosted_control_token_is_worth_nothing_here(
     with_backends: D1Face, pincontrol_face: PinControlFace
 ) -> None:
     hosted.add_apps(with_backends)
-    async with hosted.opened(with_backends) as counter:
-        card_id, holder = await counter.holder()
-        view, set_ = await counter.token("pin", holder), await counter.token("set-pin", holder)
-        for token in (view, set_):
-            assert is_ended(await pincontrol_face.webview(token))
-            assert (await pincontrol_face.view(token)).status_code == 410
-            assert (await pincontrol_face.open(token)).status_code == 410
-        assert counter.controls(card_id) == [(False, None), (False, None)]
-        session = (await counter.post("session", token=set_)).json()
+    async with hosted.opened(with_backends) as hosted_face:
+        card_id, holder = await hosted_face.holder()
+        view, set_ = (
+            await hosted_face.control_token("pin", holder),
+            await hosted_face.control_token("set-pin", holder),
+        )
+        for control_token in (view, set_):
+            assert is_ended(await pincontrol_face.webview(control_token))
+            assert (await pincontrol_face.view(control_token)).status_code == 410
+            assert (await pincontrol_face.open(control_token)).status_code == 410
+        assert hosted_face.controls(card_id) == [(False, None), (False, None)]
+        session = (await hosted_face.post("session", token=set_)).json()
         assert (await pincontrol_face.submit(session, "5938")).status_code == 410
         assert (await pincontrol_face.post("extend", session=session["session"])).status_code == 410
         assert (await pincontrol_face.post("cancel", session=session["session"])).status_code == 204
         # None of which ended it.
         jwe = hosted.page_jwe(session, "5938")
-        sent = await counter.post("submit", session=session["session"], jwe=jwe)
+        sent = await hosted_face.post("submit", session=session["session"], jwe=jwe)
         assert sent.status_code == 204
 
 
@@ -312,15 +315,15 @@ async def test_a_control_id_is_worth_nothing_at_the_hosted_face(
         await pincontrol_face.control_id(plastic_id),
         await pincontrol_face.control_id(plastic_id, "SET_PIN"),
     )
-    async with hosted.opened(with_backends) as counter:
+    async with hosted.opened(with_backends) as hosted_face:
         for control_id in (view, set_):
-            assert (await counter.image(control_id)).status_code == 410
-            assert (await counter.page(control_id)).status_code == 410
-            assert (await counter.post("session", token=control_id)).status_code == 410
+            assert (await hosted_face.image(control_id)).status_code == 410
+            assert (await hosted_face.page(control_id)).status_code == 410
+            assert (await hosted_face.post("session", token=control_id)).status_code == 410
         assert pincontrol_face.controls(card_id) == [(False, None), (False, None)]
         session = (await pincontrol_face.open(set_)).json()
         jwe = hosted.page_jwe(session, "5938")
-        sent = await counter.post("submit", session=session["session"], jwe=jwe)
+        sent = await hosted_face.post("submit", session=session["session"], jwe=jwe)
         assert sent.status_code == 410
     assert (await pincontrol_face.submit(session, "5938")).status_code == 204
 

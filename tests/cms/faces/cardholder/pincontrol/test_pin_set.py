@@ -18,7 +18,7 @@ from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     TEXT_USER,
     USER,
     PinControlFace,
-    add_text_bank,
+    add_text_issuer,
     failure,
     is_ended,
 )
@@ -277,7 +277,7 @@ async def test_pages_of_other_sites_and_other_media_types_are_turned_away(
 async def test_the_rules_of_an_issuer_are_told_and_kept(
     with_backends: D1Face, pincontrol_face: PinControlFace
 ) -> None:
-    sample_issuer = await add_text_bank(with_backends)
+    sample_issuer = await add_text_issuer(with_backends)
     _, plastic_id = await pincontrol_face.text_plastic(sample_issuer, "5938")
     opened = await pincontrol_face.session(plastic_id, TEXT_USER)
     assert (opened["digitsMin"], opened["digitsMax"]) == (4, 4)

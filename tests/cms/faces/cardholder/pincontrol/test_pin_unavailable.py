@@ -1,4 +1,4 @@
-"""Database or vault away, or a defect: the documented answer, nothing twice, no log of it."""
+"""Database or vault unavailable, or a defect: the documented answer, nothing twice, no log."""
 
 import logging
 from collections.abc import AsyncIterator

@@ -24,7 +24,7 @@ from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     TEXT_USER,
     USER,
     PinControlFace,
-    add_text_bank,
+    add_text_issuer,
     failure,
     opened,
 )
@@ -38,8 +38,8 @@ CONSUMED = -1
 
 
 @pytest.fixture(scope="module")
-async def text_bank(with_backends: D1Face) -> SampleIssuer:
-    return await add_text_bank(with_backends)
+async def text_issuer(with_backends: D1Face) -> SampleIssuer:
+    return await add_text_issuer(with_backends)
 
 
 def page_key() -> tuple[JWK, dict[str, Any]]:
@@ -159,7 +159,7 @@ async def test_with_the_vault_unavailable_nothing_is_shown_and_the_id_is_consume
     control_id = await pincontrol_face.control_id(plastic_id)
 
     def unavailable() -> Any:  # noqa: ANN401 - never returns
-        raise VaultUnavailable("the token is away")
+        raise VaultUnavailable("the HSM token is unavailable")
 
     worker_thread = WorkerThread(
         unavailable, deadline_seconds=10, queue_max=8, reopen_seconds=0, on_stuck=lambda: None
@@ -195,9 +195,9 @@ async def shown_session(
 @pytest.mark.parametrize("key", [None, TEXT_FRAME_KEY])
 @pytest.mark.parametrize("pin", ["5938", "9038"])
 async def test_the_page_gets_the_digits_once_enciphered_to_its_key(
-    pincontrol_face: PinControlFace, text_bank: SampleIssuer, pin: str, key: str | None
+    pincontrol_face: PinControlFace, text_issuer: SampleIssuer, pin: str, key: str | None
 ) -> None:
-    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, pin)
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, pin)
     session = await shown_session(pincontrol_face, plastic_id, key)
     private, public = page_key()
     answer = await pincontrol_face.post("digits", session=session, key=public)
@@ -213,9 +213,9 @@ async def test_the_page_gets_the_digits_once_enciphered_to_its_key(
 
 
 async def test_of_50_requests_at_once_one_gets_the_digits(
-    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+    pincontrol_face: PinControlFace, text_issuer: SampleIssuer
 ) -> None:
-    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
     session, (_, public) = await shown_session(pincontrol_face, plastic_id), page_key()
     asked = (pincontrol_face.post("digits", session=session, key=public) for _ in range(50))
     answers = await asyncio.gather(*asked)
@@ -225,11 +225,11 @@ async def test_of_50_requests_at_once_one_gets_the_digits(
 
 
 async def test_a_key_that_is_no_pages_key_gets_no_digits(
-    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+    pincontrol_face: PinControlFace, text_issuer: SampleIssuer
 ) -> None:
-    _, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    _, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
     _, good = page_key()
-    intake = text_bank.intake_jwk
+    intake = text_issuer.intake_jwk
     for key, status in (
         (None, 400),
         ("key", 400),
@@ -242,7 +242,7 @@ async def test_a_key_that_is_no_pages_key_gets_no_digits(
         (good | {"y": "\ud800"}, 400),
         # Keys of ours: only the vault knows them, and it is asked last.
         (intake, CONSUMED),
-        (text_bank.d1_jwk, CONSUMED),
+        (text_issuer.d1_jwk, CONSUMED),
         (JWK.generate(kty="RSA", size=2048).export_public(as_dict=True), 410),
     ):
         session = await shown_session(pincontrol_face, plastic_id)
@@ -261,7 +261,7 @@ async def send(pincontrol_face: PinControlFace, members: object) -> httpx.Respon
 
 
 async def test_without_text_there_is_no_session_and_no_digits(
-    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+    pincontrol_face: PinControlFace, text_issuer: SampleIssuer
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     _, public = page_key()
@@ -274,9 +274,9 @@ async def test_without_text_there_is_no_session_and_no_digits(
 
 
 async def test_a_session_for_text_is_good_for_nothing_else(
-    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+    pincontrol_face: PinControlFace, text_issuer: SampleIssuer
 ) -> None:
-    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
     session = await shown_session(pincontrol_face, plastic_id)
     for verb, members in (
         ("extend", {}),
@@ -290,9 +290,9 @@ async def test_a_session_for_text_is_good_for_nothing_else(
 
 
 async def test_a_session_for_text_that_the_page_hides_is_over(
-    pincontrol_face: PinControlFace, text_bank: SampleIssuer
+    pincontrol_face: PinControlFace, text_issuer: SampleIssuer
 ) -> None:
-    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
     session, (_, public) = await shown_session(pincontrol_face, plastic_id), page_key()
     assert pincontrol_face.controls(card_id)[-1] == (True, None)
     for _ in range(2):
@@ -303,9 +303,9 @@ async def test_a_session_for_text_that_the_page_hides_is_over(
 
 @pytest.mark.parametrize("meanwhile", ["expired", "changed", "blocked", "personalised"])
 async def test_what_happened_since_the_image_counts_for_the_text(
-    pincontrol_face: PinControlFace, text_bank: SampleIssuer, meanwhile: str
+    pincontrol_face: PinControlFace, text_issuer: SampleIssuer, meanwhile: str
 ) -> None:
-    card_id, plastic_id = await pincontrol_face.text_plastic(text_bank, "5938")
+    card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
     session, (_, public) = await shown_session(pincontrol_face, plastic_id), page_key()
     if meanwhile == "expired":
         pincontrol_face.age(card_id, 300)

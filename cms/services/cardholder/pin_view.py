@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cms.domain.cards import Verb
-from cms.domain.control import EndReason, Face, Grant, Purpose, permit
+from cms.domain.control import EndReason, Face, Grant, Purpose, require_cardholder_may
 from cms.domain.errors import CardForbids, ControlEnded, PinUnavailable, ServiceUnavailable
 from cms.domain.records import Actor, ConsumedToken
-from cms.persistence.store import Store
+from cms.persistence.control_store import ControlStore
+from cms.services.audit import Audit
 from cms.services.cardholder.apps import App, Apps
-from cms.services.cardholder.control_tokens import ControlTokens, new_session, sid
-from cms.services.cardholder.permission import REASONS
-from cms.services.cardholder.policy import allows_text
+from cms.services.cardholder.control_tokens import new_session, sid
 from cms.services.vault import SealAlarm, in_vault, readable
 from crypto.errors import JoseError
 from crypto.jose.jwk import parse_public
@@ -40,40 +39,53 @@ class PinView:
     def __init__(
         self,
         face: Face,
-        tokens: ControlTokens,
-        store: Store,
+        store: ControlStore,
         apps: Apps,
         worker_thread: WorkerThread,
+        audit: Audit,
     ) -> None:
         self._face = face
-        self._tokens = tokens
         self._store = store
         self._apps = apps
         self._worker_thread = worker_thread
+        self._audit = audit
 
-    async def image(self, token: str, style: ImageStyle, actor: Actor) -> bytes:
-        """Consume a token, then draw the PIN: a token is consumed even if the PIN cannot be drawn.
+    async def image(self, control_token: str, style: ImageStyle, actor: Actor) -> bytes:
+        """Consume a control token, then draw the PIN; consumed even if the PIN cannot be drawn.
 
         Raises:
-            ControlEnded: it is not a live token for this, or the card shows no PIN any more.
+            ControlEnded: it is not a live control token for this, or the card shows no PIN any
+                more.
             ServiceUnavailable: database or vault are unavailable, or what is stored is not what
                 was stored.
         """
-        consumed = await self._tokens.consume(token, Purpose.VIEW, self._face, actor)
+        consumed = await self._store.consume(control_token, Purpose.VIEW, self._face, actor)
         return await self._draw(consumed, style, actor)
 
-    async def page_image(self, token: str, app: App, style: ImageStyle, actor: Actor) -> Shown:
+    async def page_image(
+        self, control_token: str, app: App, style: ImageStyle, actor: Actor
+    ) -> Shown:
         """Do as :meth:`image` for a page of *app*; where text is allowed, begin its session.
 
         Raises:
-            ControlEnded, ServiceUnavailable: as for :meth:`image`.
+            ControlEnded: it is not a live control token for this, or the card shows no PIN any
+                more.
+            ServiceUnavailable: database or vault are unavailable, or what is stored is not what
+                was stored.
         """
-        session = new_session() if allows_text(app.issuer.config) else None
-        consumed = await self._tokens.consume(token, Purpose.VIEW, self._face, actor, session)
+        policy = app.issuer.policy
+        session = new_session() if policy is not None and policy.text_reveal else None
+        consumed = await self._store.consume(
+            control_token, Purpose.VIEW, self._face, actor, session
+        )
         return Shown(await self._draw(consumed, style, actor), session)
 
     async def text(
-        self, session: str, key: Mapping[str, object], actor_of: Callable[[Grant], Actor]
+        self,
+        session: str,
+        key: Mapping[str, object],
+        correlation_id: str,
+        error_id: str | None = None,
     ) -> str:
         """End a session, then hand out the digits in a JWE to the page's *key*.
 
@@ -84,9 +96,10 @@ class PinView:
                 was stored.
         """
         _require_public_key(key)
-        grant = await self._tokens.session(session, Purpose.VIEW)
-        app, actor = await self._apps.of(grant), actor_of(grant)
-        consumed = await self._tokens.end_with_text(session, self._face, actor)
+        grant = await self._store.read_session(session, Purpose.VIEW)
+        app = await self._apps.of(grant)
+        actor = Actor.of_grant(grant, correlation_id, error_id)
+        consumed = await self._store.end_with_text(session, self._face, actor)
         read, card = consumed.card, _card(consumed.grant)
         return await self._reveal(
             consumed,
@@ -104,8 +117,8 @@ class PinView:
             ServiceUnavailable: the database is unavailable.
         """
         with suppress(ControlEnded):
-            await self._tokens.session(session, Purpose.VIEW)
-            await self._tokens.end(session, EndReason.SHOWN)
+            await self._store.read_session(session, Purpose.VIEW)
+            await self._store.end(session, EndReason.SHOWN)
 
     async def _draw(self, consumed: ConsumedToken, style: ImageStyle, actor: Actor) -> bytes:
         read, card = consumed.card, _card(consumed.grant)
@@ -123,12 +136,12 @@ class PinView:
         grant = consumed.grant
         try:
             # Whether it is personalised says nothing about seeing a PIN.
-            permit(self._face, Purpose.VIEW, consumed.card.state, personalised=True)
+            require_cardholder_may(self._face, Purpose.VIEW, consumed.card.state, personalised=True)
             sealed_pin = readable(consumed.card)
             return await in_vault(self._worker_thread, lambda vault: verb(vault, sealed_pin))
         except (CardForbids, PinUnavailable) as error:
-            reason = REASONS[type(error)]
-            await self._store.refuse(grant.issuer_id, grant.card_id, Verb.GET_PIN, reason, actor)
+            event = Verb.GET_PIN
+            await self._audit.refused(grant.issuer_id, grant.card_id, event, error, actor)
             raise ControlEnded from None
         except SealAlarm as alarm:
             log.error("internal", exc_info=alarm)  # noqa: TRY400 - logs cut what it says

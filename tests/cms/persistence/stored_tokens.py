@@ -1,9 +1,11 @@
-"""Control tokens of one bank in this process: a real database, no vault, no HTTP."""
+"""Control control tokens of one issuer: a real database, no vault, no HTTP."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import LiteralString
+from uuid import uuid4
 
 from cms.domain.control import Face, Grant, Purpose
 from cms.domain.records import Actor, CardToChange
@@ -12,7 +14,7 @@ from cms.persistence.control_store import ControlStore
 from cms.persistence.statements import Statement
 from cms.persistence.store import Row, Store
 from cms.persistence.tables import metadata
-from cms.services.cardholder.control_tokens import ControlTokens, OpenSession
+from cms.services.cardholder.control_tokens import new_session
 from crypto.secret import Secret
 from hsm.port import CardRef, PinBlockType, SealedChange, SealedPin
 from tests.issuer_records import run_sql
@@ -43,30 +45,59 @@ class Counting(Store):
 
 
 @dataclass(frozen=True)
-class ControlTokenService:
-    """Two cards, two apps, and the use cases of their tokens."""
+class IssuedToken:
+    """A control token, and when the store says that it expires."""
+
+    control_token: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """A page session, and what the store says of it."""
+
+    session: str
+    expires_in_seconds: int
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class StoredTokens:
+    """Two cards, two apps, and what is stored of their control tokens."""
 
     url: str
     store: Counting
-    tokens: ControlTokens
+    control_store: ControlStore
 
-    async def token(
+    async def issue(self, grant: Grant, actor: Actor) -> IssuedToken:
+        control_token = str(uuid4())
+        return IssuedToken(
+            control_token, await self.control_store.issue(control_token, grant, actor)
+        )
+
+    async def open(self, control_token: str, purpose: Purpose, face: Face) -> OpenSession:
+        session = new_session()
+        seconds, opened = await self.control_store.open(control_token, session, purpose, face)
+        return OpenSession(session, seconds, opened)
+
+    async def control_token(
         self,
         purpose: Purpose = Purpose.VIEW,
         face: Face = Face.HOSTED,
         card: CardRef = CARD,
         client_id: str = APP,
     ) -> str:
-        """Issue a token."""
-        return (await self.tokens.issue(grant(purpose, face, card, client_id), ACTOR)).token
+        """Issue a control token."""
+        issued = await self.issue(grant(purpose, face, card, client_id), ACTOR)
+        return issued.control_token
 
     async def session(self, face: Face = Face.HOSTED, card: CardRef = CARD) -> OpenSession:
         """Open a page for setting a PIN."""
-        token = await self.token(Purpose.SET, face, card)
-        return await self.tokens.open(token, Purpose.SET, face)
+        control_token = await self.control_token(Purpose.SET, face, card)
+        return await self.open(control_token, Purpose.SET, face)
 
-    async def is_live(self, token: str) -> bool:
-        return await self.tokens.peek(token) is not None
+    async def is_live(self, control_token: str) -> bool:
+        return await self.control_store.read_live(control_token) is not None
 
     async def read(self, card: CardRef = CARD) -> CardToChange:
         found = await self.store.read_for_set(card, None, ACTOR)
@@ -76,7 +107,7 @@ class ControlTokenService:
     async def finish(self, session: str, key: bytes = b"a request", card: CardRef = CARD) -> bool:
         """Store a PIN from the page."""
         found = await self.read(card)
-        return await self.tokens.finish(session, card, found, CHANGE, key, ACTOR)
+        return await self.control_store.change_pin(card, found, CHANGE, key, session, ACTOR)
 
     async def change_by_d1(self, key: bytes = b"a request of D1", card: CardRef = CARD) -> None:
         """Change the PIN as a PUT of D1 does."""
@@ -86,7 +117,7 @@ class ControlTokenService:
         )
 
     def age(self, seconds: int) -> None:
-        """Let time pass for all tokens and sessions."""
+        """Let time pass for all control tokens and sessions."""
         run_sql(
             self.url,
             "UPDATE control_tokens SET issued_at = issued_at - age, expires_at = expires_at - age,"
@@ -106,7 +137,7 @@ class ControlTokenService:
         )
 
     def ends(self) -> list[Row]:
-        """How each token ended, the oldest first."""
+        """How each control token ended, the oldest first."""
         return run_sql(self.url, "SELECT end_reason FROM control_tokens ORDER BY issued_at")
 
     def rows(self, query: LiteralString) -> list[Row]:
@@ -156,9 +187,9 @@ def add_card(
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[ControlTokenService]:
+async def opened(url: str) -> AsyncIterator[StoredTokens]:
     with admin.transaction(url) as database:
-        admin.add_issuer(database, ISSUER_ID, "A bank")
+        admin.add_issuer(database, ISSUER_ID, "An issuer")
         for client_id in (APP, OTHER_APP):
             admin.add_app(
                 database,
@@ -171,5 +202,5 @@ async def opened(url: str) -> AsyncIterator[ControlTokenService]:
         add_card(url, card)
     store = Counting.connect(url)
     await store.open()
-    yield ControlTokenService(url, store, ControlTokens(ControlStore(store), KEY))
+    yield StoredTokens(url, store, ControlStore(store, KEY))
     await store.close()

@@ -1,0 +1,122 @@
+"""``/v1/card/*``: control tokens for a cardholder's card, and what an app may know of it.
+
+Answers come in a fixed order: 499, 498, 401, 403, 404, and only then the body's 422.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from cms.domain.control import CardOfHolder, Purpose
+from cms.domain.errors import BadRequest, Invalid
+from cms.domain.records import Actor
+from cms.faces.cardholder.hosted.auth import HostedAuth, wants_us
+from cms.faces.cardholder.hosted.cors import Cors
+from cms.faces.cardholder.hosted.image import IMAGE_PATH
+from cms.faces.cardholder.hosted.pages import PAGE_PATH
+from cms.faces.cardholder.hosted.relay import Relay
+from cms.faces.cardholder.hosted.schemas import card_answer, read_wish, rfc3339
+from cms.faces.cardholder.page.answers import NO_STORE
+from cms.faces.request import read_body
+from cms.faces.routes import Handler
+from cms.services.cardholder.apps import App
+from cms.services.cardholder.hosted import HostedCards
+
+CardHandler = Callable[[App, CardOfHolder, Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """Answers an app; *public_url* is the base of the URLs in answers."""
+
+    public_url: str
+    auth: HostedAuth
+    cards: HostedCards
+    relay: Relay | None
+    cors: Cors
+
+    def by_cardholder(self, answer: CardHandler, *, may_step_up: bool) -> Handler:
+        """Let an app call *answer* for the card of its cardholder.
+
+        With *may_step_up* the cardholder must have authenticated as the issuer configured it.
+        """
+
+        async def handler(request: Request) -> Response:
+            app = await self.auth.app(request)  # 499, 498
+            if self.relay is not None and _is_for_us(request):
+                return await self._relayed(self.relay, request)
+            subject = await self.auth.cardholder(request, may_step_up=may_step_up)  # 401, 403
+            card = await self.cards.card(app, subject.value)  # 404
+            request.scope["log"]["card_id"] = card.card_id
+            return await answer(app, card, request)  # 403, 422
+
+        return handler
+
+    async def view_token(self, app: App, card: CardOfHolder, request: Request) -> Response:
+        """Issue a control token for an image."""
+        url = self.public_url + IMAGE_PATH
+        return await self._issued(app, card, request, Purpose.VIEW, "imageUrl", url)
+
+    async def set_token(self, app: App, card: CardOfHolder, request: Request) -> Response:
+        """Issue a control token for the set page."""
+        url = self.public_url + PAGE_PATH
+        return await self._issued(app, card, request, Purpose.SET, "hostedPageUrl", url)
+
+    async def status(self, app: App, card: CardOfHolder, request: Request) -> Response:
+        """Tell of the cardholder's card."""
+        _require_here(request)
+        headers = {**NO_STORE, **await self.cors.headers(request)}
+        return JSONResponse(card_answer(card, app.issuer), headers=headers)
+
+    async def preflight(self, request: Request) -> Response:
+        """Answer a browser that asks before it sends."""
+        return Response(status_code=204, headers={**await self.cors.preflight(request)})
+
+    async def _issued(
+        self,
+        app: App,
+        card: CardOfHolder,
+        request: Request,
+        purpose: Purpose,
+        url_member: str,
+        url: str,
+    ) -> Response:
+        actor = Actor(app.client.client_id, request.scope["log"]["correlation_id"])
+        await self.cards.require_token_allowed(app, card, purpose, actor)
+        _require_here(request)
+        wish = read_wish(await _body(request), purpose, app.client)
+        issued = await self.cards.issue(card, purpose, wish, actor)
+        headers = {
+            **NO_STORE,
+            **await self.cors.headers(request),
+            "X-Expires-At": rfc3339(issued.expires_at),
+        }
+        members = {
+            "token": issued.control_token,
+            url_member: f"{url}?token={issued.control_token}",
+        }
+        return JSONResponse(members, headers=headers)
+
+    async def _relayed(self, relay: Relay, request: Request) -> Response:
+        """Send a request on; an app that is not known here sends none."""
+        answer = await relay.send(request, await _body(request))
+        answer.headers.update({**NO_STORE, **await self.cors.headers(request)})
+        return answer
+
+
+def _is_for_us(request: Request) -> bool:
+    return request.headers.get("x-us-env", "").strip().lower() == "true"
+
+
+def _require_here(request: Request) -> None:
+    if wants_us(request):
+        raise Invalid(("x-us-env", "There is no such environment"))
+
+
+async def _body(request: Request) -> bytes:
+    try:
+        return await read_body(request)
+    except BadRequest:
+        raise Invalid(("body", "Must be at most 16 KiB")) from None

@@ -1,0 +1,68 @@
+"""``/pincontrol/v2/plastic/{plasticId}``: a control id for an issuer's server.
+
+Answers come in a fixed order: 401, 400, 404, 403.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+
+from cms.domain.errors import BadRequest, Invalid
+from cms.domain.records import Actor
+from cms.faces.cardholder.page.answers import NO_STORE
+from cms.faces.cardholder.pincontrol.pages import FRAME_PATH, PIN_PATH
+from cms.faces.cardholder.pincontrol.schemas import read_audit_user, read_control_request
+from cms.faces.request import address, basic_credentials, read_body
+from cms.faces.routes import Handler
+from cms.services.cardholder.apps import App
+from cms.services.cardholder.backends import Backends
+from cms.services.cardholder.pincontrol import ControlIds, ControlRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Answers an issuer's server; *public_url* is the base of the URLs in answers."""
+
+    public_url: str
+    backends: Backends
+    control_ids: ControlIds
+    proxy_peers: frozenset[str]
+
+    def by_password(self, answer: Callable[[App, Request], Awaitable[Response]]) -> Handler:
+        """Let an issuer's server call *answer*, and note it for the log."""
+
+        async def handler(request: Request) -> Response:
+            user, password = basic_credentials(request)  # 401
+            app = await self.backends.caller(user, password, address(request, self.proxy_peers))
+            request.scope["log"] |= {
+                "issuer_id": app.issuer.issuer_id,
+                "client_id": app.client.client_id,
+            }
+            return await answer(app, request)  # 400, 404, 403
+
+        return handler
+
+    async def issue(self, app: App, request: Request) -> Response:
+        """Issue a control id."""
+        audit_user = read_audit_user(request)
+        correlation_id = request.scope["log"]["correlation_id"]
+        actor = Actor(app.client.client_id, correlation_id, audit_user, request.state.error_id)
+        asked = await _asked(request, audit_user)
+        control_id = await self.control_ids.issue(app, asked, actor)
+        answer = {
+            "id": control_id,
+            "pinURL": self.public_url + PIN_PATH,
+            "pinFrameURL": self.public_url + FRAME_PATH,
+        }
+        return JSONResponse(answer, 201, NO_STORE)
+
+
+async def _asked(request: Request, audit_user: str | None) -> ControlRequest | Invalid | BadRequest:
+    """Read what is asked for, or why that cannot be read, which the use case audits."""
+    plastic_id = request.path_params["plastic_id"]
+    try:
+        return read_control_request(plastic_id, audit_user, await read_body(request))
+    except (Invalid, BadRequest) as error:
+        return error
