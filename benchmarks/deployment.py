@@ -36,7 +36,7 @@ from cms.sandbox.partners import d1_seccos, identity_provider
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
-from cms.services.credentials import HASHER
+from cms.services.credentials import hash_secret
 from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
 from crypto.secret import Secret
@@ -175,7 +175,7 @@ def database(
     """
     certificate = x509.load_pem_x509_certificate(issuer.d1.client_cert.read_bytes())
     subject = certificate.subject.rfc4514_string()
-    secret_hash = HASHER.hash(issuer.d1.client_secret_file.read_text())
+    secret_hash = hash_secret(issuer.d1.client_secret_file.read_text())
     with Postgres(directory / "postgres") as postgres:
         upgrade(postgres.url())
         with admin.connect(postgres.url()).begin() as connection:

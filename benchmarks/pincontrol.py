@@ -61,7 +61,7 @@ from cms.persistence import admin
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
-from cms.services.credentials import HASHER
+from cms.services.credentials import hash_secret
 
 WORKERS: Final = 2
 PROCESSES: Final = 2
@@ -326,7 +326,7 @@ def _add_backend(url: str, password: str, parent: str) -> None:
             connection,
             ISSUER,
             USER,
-            HASHER.hash(password),
+            hash_secret(password),
             frame_key=FRAME_KEY,
             embed_origins=[parent],
             show_button=True,

@@ -29,8 +29,9 @@ from cms.sandbox.machine import pki
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import CONFIGURATION, SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Config
+from cms.services.credentials import hash_secret
 from hsm.vault import Vault
-from tests.issuer_records import SampleIssuer, open_issuer, secret_hash
+from tests.issuer_records import SampleIssuer, open_issuer
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 WAIT_SECONDS_MAX: Final = 60.0
@@ -76,7 +77,7 @@ class Deployment:
         subject = f"CN=tls-{issuer_id},O={ORGANISATION}"
         with admin.connect(self.database_url).begin() as connection:
             admin.add_client(
-                connection, issuer_id, client_id, secret_hash(sample_issuer.secret), [subject]
+                connection, issuer_id, client_id, hash_secret(sample_issuer.secret), [subject]
             )
         secret, private = (
             self.directory / f"{issuer_id}.secret",

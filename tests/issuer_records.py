@@ -18,7 +18,7 @@ from cms.domain.cards import CardState
 from cms.persistence import admin
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
-from cms.services.credentials import HASHER
+from cms.services.credentials import hash_secret
 from crypto.jose import base64url
 from hsm.config.body import canonical_body
 from hsm.port import CardRef, ConfigKind, PublicKeyRole, SealedConfig
@@ -64,11 +64,6 @@ def certificate(common_name: str, *alternative_names: x509.GeneralName) -> Certi
     return Certificate(
         built.public_bytes(serialization.Encoding.DER), built.subject.rfc4514_string()
     )
-
-
-@cache
-def secret_hash(secret: str) -> str:
-    return HASHER.hash(secret)
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,7 @@ def open_issuer(
             connection,
             issuer_id,
             sample_issuer.client_id,
-            secret_hash(SECRET) if auth == "oauth" else None,
+            hash_secret(SECRET) if auth == "oauth" else None,
             [sample_issuer.certificate.subject],
         )
         for kind, body in bodies.items():

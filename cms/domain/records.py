@@ -60,7 +60,8 @@ class Client:
 
     client_id: str
     auth: str
-    secret_hash: str | None
+    secret_hashes: Sequence[bytes]
+    """SHA-256 of each secret that is valid now: one, or two while one takes over from another."""
     certificate_subjects: Sequence[str]
     redirect_origins: Sequence[str] = ()
     embed_origins: Sequence[str] = ()

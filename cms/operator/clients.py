@@ -21,7 +21,6 @@ from cms.operator.command_line import (
     open_database,
 )
 
-SECRET_BYTES: Final = 32
 FRAME_KEY_BYTES: Final = 12
 CLIENT_KEY_PATTERN: Final = re.compile(r"[!-~]+")
 #: No colon: it ends a user name (RFC 7617, section 2).
@@ -164,14 +163,14 @@ def set_state(arguments: Namespace) -> int:
     return OK
 
 
-def _new_secret(file: Path, undo: ExitStack) -> str:
+def _new_secret(file: Path, undo: ExitStack) -> bytes:
     """Make a secret, write it to a new file, and return its hash; *undo* removes the file."""
-    from cms.services.credentials import HASHER
+    from cms.services.credentials import hash_secret, new_secret
 
-    secret = secrets.token_urlsafe(SECRET_BYTES)
+    secret = new_secret()
     _write_new(file, secret + "\n")
     undo.callback(file.unlink)
-    return HASHER.hash(secret)
+    return hash_secret(secret)
 
 
 def _view_style(file: Path | None) -> Mapping[str, object]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 OK: Final = 0
 REFUSED: Final = 2
 #: Columns that are never printed, beside those whose name starts with ``sealed_``.
-HIDDEN_COLUMNS: Final = frozenset({"secret_hash", "cmac", "body"})
+HIDDEN_COLUMNS: Final = frozenset({"secret_hash", "previous_secret_hash", "cmac", "body"})
 
 Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001 - no public name
 """What commands are added to: those of the program, or those of a noun."""

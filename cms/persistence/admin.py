@@ -250,7 +250,7 @@ def add_client(
     database: Database,
     issuer_id: str,
     client_id: str,
-    secret_hash: str | None,
+    secret_hash: bytes | None,
     certificate_subjects: Sequence[str],
 ) -> None:
     """Register a client; without a secret its certificate alone names it.
@@ -302,7 +302,7 @@ def add_backend(
     database: Database,
     issuer_id: str,
     client_id: str,
-    secret_hash: str,
+    secret_hash: bytes,
     *,
     frame_key: str | None,
     embed_origins: Sequence[str],

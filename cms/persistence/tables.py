@@ -160,7 +160,9 @@ clients = Table(
     _issuer_id(),
     Column("client_id", String(40), primary_key=True, comment="starts with the issuer id"),
     Column("auth", String(12), nullable=False),
-    Column("secret_hash", Text, comment="argon2id; none where the certificate is enough"),
+    Column("secret_hash", LargeBinary, comment="SHA-256; none where the certificate is enough"),
+    Column("previous_secret_hash", LargeBinary, comment="of the secret before it"),
+    Column("previous_secret_until", DateTime(timezone=True), comment="when that one ends"),
     Column("certificate_subjects", ARRAY(Text), nullable=False),
     Column("state", String(10), nullable=False, server_default="active"),
     _failures(),
@@ -174,6 +176,12 @@ clients = Table(
     Column("view_style", JSONB, nullable=False, server_default="{}"),
     CheckConstraint("auth IN ('oauth', 'certificate', 'public', 'basic')", name="auth"),
     CheckConstraint("(auth IN ('oauth', 'basic')) = (secret_hash IS NOT NULL)", name="secret"),
+    CheckConstraint("length(secret_hash) = 32", name="secret_hash"),
+    CheckConstraint(
+        "(previous_secret_hash IS NULL) = (previous_secret_until IS NULL)"
+        " AND (previous_secret_hash IS NULL OR secret_hash IS NOT NULL)",
+        name="previous_secret",
+    ),
     CheckConstraint("state IN ('active', 'disabled')", name="state"),
     CheckConstraint("failure_image_status IN (200, 410)", name="failure_image_status"),
     CheckConstraint("hide_seconds BETWEEN 5 AND 120", name="hide_seconds"),

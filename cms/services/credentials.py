@@ -1,60 +1,30 @@
-"""Secrets of clients: only argon2id hashes are stored; which secret fits one is cached a while."""
+"""Secrets of clients: 256 random bits that we made, of which only SHA-256 is stored.
 
-import asyncio
+Nobody guesses such a secret, so its hash need not be slow: a slow one costs the service only, and
+whoever may send wrong secrets could have it spend its cores on them.
+"""
+
+import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Final
 
-from argon2 import PasswordHasher
-from argon2.exceptions import Argon2Error, InvalidHashError
-
-from cms.domain.records import Client
-from cms.services.cache import TtlCache
-
-TTL_SECONDS: Final = 300.0
-ARGON2_AT_ONCE_MAX: Final = 2
-#: OWASP's second profile: 19 MiB, two passes, one lane; the default takes 64 MiB and 175 ms.
-HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-#: Verified in place of the hash of a client that does not exist, so that both take as long.
-NOBODY: Final = HASHER.hash(secrets.token_hex())
+SECRET_BYTES: Final = 32
 
 
-class Credentials:
-    """Verifies secrets; one that fits is cached by a keyed hash of itself, never in clear."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._cache = TtlCache[bytes, bool](now)
-        self._key = secrets.token_bytes(32)
-        self._argon2 = asyncio.Semaphore(ARGON2_AT_ONCE_MAX)
-
-    def knows(self, client: Client | None, secret: str) -> bool:
-        """Tell whether this secret of *client* was verified less than 5 minutes ago."""
-        return self._cache.get(self._name(_hash_of(client), secret)) is not None
-
-    async def verify(self, client: Client | None, secret: str) -> bool:
-        """Verify a secret; None, a client that does not exist, takes as long as any other."""
-        if self.knows(client, secret):
-            return True
-        secret_hash = _hash_of(client)
-        async with self._argon2:
-            verified = await asyncio.to_thread(_verify, secret_hash, secret)
-        if verified and secret_hash is not NOBODY:
-            self._cache.put(self._name(secret_hash, secret), True, self._now() + TTL_SECONDS)
-        return verified
-
-    def _name(self, secret_hash: str, secret: str) -> bytes:
-        credential = f"{secret_hash}\0{secret}".encode(errors="surrogatepass")
-        return hmac.digest(self._key, credential, "sha256")
+def new_secret() -> str:
+    """Make a secret: 256 random bits as base64url, 43 characters."""
+    return secrets.token_urlsafe(SECRET_BYTES)
 
 
-def _hash_of(client: Client | None) -> str:
-    return client.secret_hash if client and client.secret_hash else NOBODY
+def hash_secret(secret: str) -> bytes:
+    """Return what is stored of a secret: SHA-256 over its text, 32 bytes."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 
-def _verify(secret_hash: str, secret: str) -> bool:
-    try:
-        return HASHER.verify(secret_hash, secret)
-    except (Argon2Error, InvalidHashError):
-        return False
+def is_secret(secret: str, hashes: Sequence[bytes]) -> bool:
+    """Compare a secret with each of *hashes*, in constant time; with none it is wrong."""
+    presented = hash_secret(secret)
+    matches = [hmac.compare_digest(presented, stored) for stored in hashes]
+    return any(matches)

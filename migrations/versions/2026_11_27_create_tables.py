@@ -87,7 +87,13 @@ def upgrade() -> None:
         ),
         sa.Column("auth", sa.String(12), nullable=False),
         sa.Column(
-            "secret_hash", sa.Text(), comment="argon2id; none where the certificate is enough"
+            "secret_hash",
+            sa.LargeBinary(),
+            comment="SHA-256; none where the certificate is enough",
+        ),
+        sa.Column("previous_secret_hash", sa.LargeBinary(), comment="of the secret before it"),
+        sa.Column(
+            "previous_secret_until", sa.DateTime(timezone=True), comment="when that one ends"
         ),
         sa.Column("certificate_subjects", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("state", sa.String(10), server_default="active", nullable=False),
@@ -103,6 +109,12 @@ def upgrade() -> None:
         sa.CheckConstraint("auth IN ('oauth', 'certificate', 'public', 'basic')", name="auth"),
         sa.CheckConstraint(
             "(auth IN ('oauth', 'basic')) = (secret_hash IS NOT NULL)", name="secret"
+        ),
+        sa.CheckConstraint("length(secret_hash) = 32", name="secret_hash"),
+        sa.CheckConstraint(
+            "(previous_secret_hash IS NULL) = (previous_secret_until IS NULL)"
+            " AND (previous_secret_hash IS NULL OR secret_hash IS NOT NULL)",
+            name="previous_secret",
         ),
         sa.CheckConstraint("state IN ('active', 'disabled')", name="state"),
         sa.CheckConstraint("failure_image_status IN (200, 410)", name="failure_image_status"),

@@ -30,6 +30,7 @@ from cms.sandbox.machine import pki
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners import identity_provider
 from cms.sandbox.partners.identity_provider import IdentityProvider
+from cms.services.credentials import hash_secret
 from crypto.pin_image import ImageStyle, MessageKind, render_message
 from hsm.port import ConfigKind
 from hsm.vault import Vault
@@ -42,7 +43,7 @@ from tests.deployment import (
     free_ports,
     wait_for,
 )
-from tests.issuer_records import SECRET, config, open_issuer, run_sql, secret_hash
+from tests.issuer_records import SECRET, config, open_issuer, run_sql
 
 PINS = "https://pins.issuer.test"
 PIN_URL, FRAME_URL = f"{PINS}/pincontrol/pin", f"{PINS}/pincontrol/frame"
@@ -287,7 +288,7 @@ def add_backends(prepared: Deployment, vault: Vault) -> None:
         ):
             admin.add_backend(
                 database,
-                *(issuer, client, secret_hash(SECRET)),
+                *(issuer, client, hash_secret(SECRET)),
                 frame_key=key,
                 embed_origins=[] if key is None else [SHOP, SECOND_SHOP],
                 show_button=True,

@@ -41,6 +41,7 @@ from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.cardholder import set_page
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
+from cms.services.credentials import hash_secret
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
 from hsm.vault import Vault
@@ -52,7 +53,6 @@ from tests.issuer_records import (
     add_card,
     open_issuer,
     run_sql,
-    secret_hash,
 )
 from tests.service import PUBLIC_URL, d1, running, with_certificate
 
@@ -215,7 +215,7 @@ def open_server(url: str) -> None:
     with admin.transaction(url) as database:
         admin.add_backend(
             database,
-            *("testbank01", SERVER, secret_hash(SECRET)),
+            *("testbank01", SERVER, hash_secret(SECRET)),
             frame_key="testbank01-frame",
             embed_origins=[],
             show_button=True,

@@ -1,9 +1,21 @@
 """What the service knows of an issuer: its clients and its configuration. And of the database."""
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import String, Text, bindparam, case, exists, func, literal, or_, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import (
+    LargeBinary,
+    String,
+    Text,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import array, distinct_on
 
 from cms.persistence.statements import compiled
 from cms.persistence.statements.parts import matches
@@ -14,12 +26,19 @@ READ_ISSUER: Final = compiled(
 )
 """One row, its state, or none where there is no such issuer."""
 
+_PREVIOUS_SECRET: Final = case(
+    (clients.c.previous_secret_until > func.now(), clients.c.previous_secret_hash)
+)
+#: Of the secrets that are valid now: one, two while one takes over from another, or none.
+_SECRET_HASHES: Final = func.array_remove(
+    array[Any]([clients.c.secret_hash, _PREVIOUS_SECRET], type_=LargeBinary), null()
+)
 _IN_SERVICE: Final = clients.c.state == literal("active", String)
 READ_CLIENTS: Final = compiled(
     select(
         clients.c.client_id,
         clients.c.auth,
-        clients.c.secret_hash,
+        _SECRET_HASHES.label("secret_hashes"),
         clients.c.certificate_subjects,
         clients.c.redirect_origins,
         clients.c.embed_origins,

@@ -1,36 +1,21 @@
 """Who calls the pincontrol face: an issuer's own server, by user name and password (RFC 7617)."""
 
-import asyncio
-import time
-from collections.abc import Callable
-from typing import Final
-from weakref import WeakValueDictionary
-
-from cms.domain.errors import ServiceUnavailable, Unauthorized
-from cms.domain.records import Client
+from cms.domain.errors import Unauthorized
 from cms.services.cardholder.apps import App, Apps
-from cms.services.cardholder.rate_limit import RateLimiter, who
-from cms.services.credentials import Credentials
-
-WAITING_MAX: Final = 20
-"""Passwords that wait to be verified; a hash takes 40 ms of a core."""
+from cms.services.cardholder.rate_limit import RateLimiter
+from cms.services.credentials import is_secret
 
 
 class Backends:
-    """Verifies passwords, and has an address wait that failed too often at a client.
+    """Verifies passwords, and has an address wait that failed too often at a server.
 
-    Whoever was verified lately passes all the same, and without waiting for others.
+    The right password always passes: at an address that many share, the failures of one must not
+    shut out the others.
     """
 
-    def __init__(
-        self, apps: Apps, rate_limiter: RateLimiter, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, apps: Apps, rate_limiter: RateLimiter) -> None:
         self._apps = apps
         self._rate_limiter = rate_limiter
-        self._credentials = Credentials(now)
-        # An address takes turns: its guesses at once must not all be made before one counts.
-        self._turns = WeakValueDictionary[str, asyncio.Lock]()
-        self._waiting = 0
 
     async def caller(self, user: str, password: str, address: str) -> App:
         """Return the server that has this password.
@@ -38,28 +23,10 @@ class Backends:
         Raises:
             Unauthorized: there is no such server, or the password is wrong.
             TooManyFailures: too many passwords from this address, for this server, were wrong.
-            ServiceUnavailable: the database is unavailable, or too many passwords wait to be
-                verified.
+            ServiceUnavailable: the database is unavailable.
         """
         app = await self._apps.by_user(user)
-        client = None if app is None else app.client
-        if not self._credentials.knows(client, password):
-            await self._verify(client, password, address)
-        if app is None:
+        if app is None or not is_secret(password, app.client.secret_hashes):
+            self._rate_limiter.failed(address, "" if app is None else app.client.client_id)
             raise Unauthorized
         return app
-
-    async def _verify(self, client: Client | None, password: str, address: str) -> None:
-        client_id = "" if client is None else client.client_id
-        self._rate_limiter.check(address, client_id)
-        if self._waiting >= WAITING_MAX:
-            raise ServiceUnavailable
-        self._waiting += 1
-        try:
-            async with self._turns.setdefault(who(address), asyncio.Lock()):
-                self._rate_limiter.check(address, client_id)
-                if not await self._credentials.verify(client, password):
-                    self._rate_limiter.failed(address, client_id)
-                    raise Unauthorized
-        finally:
-            self._waiting -= 1

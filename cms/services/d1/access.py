@@ -17,7 +17,7 @@ from cryptography import x509
 from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
 from cms.domain.records import Client
 from cms.services.cache import TtlCache
-from cms.services.credentials import Credentials
+from cms.services.credentials import is_secret
 from cms.services.directory import Directory, Issuer
 from cms.services.vault import in_vault
 from crypto.errors import JoseError
@@ -123,7 +123,6 @@ class Access:
         self._now = now
         self._keys: Mapping[str, EcPublicKey] = {}
         self._access_tokens = TtlCache[bytes, _AccessToken](now)
-        self._credentials = Credentials(now)
 
     async def issue(
         self, client_id: str, secret: str, certificate: ClientCertificate
@@ -137,10 +136,11 @@ class Access:
         """
         issuer = await self._directory.issuer(client_id[:ISSUER_ID_CHARS])
         client = issuer.clients.get(client_id) if issuer else None
-        secret_ok = await self._credentials.verify(client, secret)
-        if issuer is None or client is None or not secret_ok:
+        if issuer is None or client is None:
             raise Unauthorized
         _require_registered(client, certificate)
+        if not is_secret(secret, client.secret_hashes):
+            raise Unauthorized
         now = int(self._now())
         expires_at = now + issuer.wire.token.ttl_seconds
         claims = {

@@ -41,6 +41,18 @@ CARD = (
     "INSERT INTO cards (issuer_id, card_id, state, sealed_pan, last_four, expiry, psn)"
     " VALUES ('testbank01', 'card-1', 'active', '', '1111', '1230', 0)"
 )
+
+
+def client(auth: str, **columns: str) -> str:
+    """Insert a client with these columns, each an SQL expression."""
+    names = "".join(f", {name}" for name in columns)
+    values = "".join(f", {value}" for value in columns.values())
+    return (
+        f"INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects{names})"
+        f" VALUES ('testbank01', 'c', '{auth}', '{{}}'{values})"
+    )
+
+
 CHANGE = (
     "INSERT INTO pin_changes (issuer_id, card_id, counter, actor, request_key)"
     " VALUES ('testbank01', 'card-1', %s, 'somebody', %s)"
@@ -166,19 +178,21 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
         ("UPDATE issuers SET state = 'closed'", CheckViolation),
         ("UPDATE issuers SET issuer_id = 'testbank001'", StringDataRightTruncation),
         (CARD, UniqueViolation),
-        ("INSERT INTO clients VALUES ('testbank01', 'c', 'oauth', NULL, '{}')", CheckViolation),
+        (client("oauth"), CheckViolation),
+        (client("certificate", secret_hash="sha256('x')"), CheckViolation),
+        (client("none"), CheckViolation),
+        (client("oauth", secret_hash="'too short'"), CheckViolation),
+        (client("oauth", secret_hash="sha256('x')", state="'x'"), CheckViolation),
         (
-            "INSERT INTO clients VALUES ('testbank01', 'c', 'certificate', '', '{}')",
+            client("oauth", secret_hash="sha256('x')", previous_secret_hash="sha256('y')"),
             CheckViolation,
         ),
-        ("INSERT INTO clients VALUES ('testbank01', 'c', 'none', NULL, '{}')", CheckViolation),
-        ("INSERT INTO clients VALUES ('testbank01', 'c', 'oauth', '', '{}', 'x')", CheckViolation),
         ("UPDATE cards SET seccos_failed_at = NULL", NotNullViolation),
         ("UPDATE cards SET card_type = 'PLASTIC'", CheckViolation),
         ("UPDATE cards SET card_type = NULL", NotNullViolation),
         (
             "INSERT INTO clients (issuer_id, client_id, auth, secret_hash, certificate_subjects)"
-            " VALUES ('testbank01', 'c', 'public', 'a hash', '{}')",
+            " VALUES ('testbank01', 'c', 'public', sha256('x'), '{}')",
             CheckViolation,
         ),
         (
@@ -198,7 +212,10 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
             " seccos_failed_at) VALUES ('testbank01', 'c', 'certificate', '{}', NULL)",
             NotNullViolation,
         ),
-        ("INSERT INTO clients VALUES ('testbank02', 'c', 'oauth', 'x', '{}')", ForeignKeyViolation),
+        (
+            client("oauth", secret_hash="sha256('x')").replace("bank01", "bank02"),
+            ForeignKeyViolation,
+        ),
     ],
 )
 def test_the_database_refuses(

@@ -14,7 +14,7 @@ from hsm.port import ConfigKind
 from tests.issuer_records import config
 
 pytestmark = pytest.mark.anyio
-CLIENT = Client("testbank01-d1", "oauth", "a hash", ["CN=d1"])
+CLIENT = Client("testbank01-d1", "oauth", (b"h" * 32,), ["CN=d1"])
 
 
 class Issuers:

@@ -1,7 +1,13 @@
 SELECT
   clients.client_id,
   clients.auth,
-  clients.secret_hash,
+  array_remove(
+    ARRAY[clients.secret_hash,
+    CASE
+      WHEN (clients.previous_secret_until > now()) THEN clients.previous_secret_hash
+    END],
+    NULL
+  ) AS secret_hashes,
   clients.certificate_subjects,
   clients.redirect_origins,
   clients.embed_origins,

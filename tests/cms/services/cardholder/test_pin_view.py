@@ -93,7 +93,8 @@ async def pin_views(
     with admin.transaction(database_url) as database:
         admin.add_backend(
             database,
-            *("testbank01", USER, "a hash"),
+            *("testbank01", USER),
+            b"h" * 32,
             frame_key=None,
             embed_origins=[],
             show_button=True,

@@ -21,7 +21,7 @@ RADII = {"buttonBorderRadius", "pinBorderRadius"}
 KNOWN = {"body", "customCss", "isEmbedded", "redirectUrl"} | {
     f"customCss.{member}" for member in COLOURS | RADII
 }
-APP = Client("app", "public", None, (), (ORIGIN, PORTED), (FRAME,), 410)
+APP = Client("app", "public", (), (), (ORIGIN, PORTED), (FRAME,), 410)
 
 css_texts = st.sampled_from(
     ["#fff", "#000000", "#FFF;}", "red", "url(//evil.example)", "8px", "-1", "</style>"]

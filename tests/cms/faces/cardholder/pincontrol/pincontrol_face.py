@@ -19,6 +19,7 @@ from cms.faces.cardholder.pincontrol.app import pincontrol_app
 from cms.logs import RequestLog
 from cms.persistence import admin
 from cms.persistence.store import Store
+from cms.services.credentials import hash_secret
 from cms.services.directory import Directory
 from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY, page_jwe
@@ -31,7 +32,6 @@ from tests.issuer_records import (
     add_card,
     open_issuer,
     run_sql,
-    secret_hash,
 )
 
 PUBLIC_URL = "https://cards.test"
@@ -233,7 +233,7 @@ def _add_backend(
 ) -> None:
     admin.add_backend(
         database,
-        *(issuer_id, user, secret_hash(SECRET)),
+        *(issuer_id, user, hash_secret(SECRET)),
         frame_key=key,
         embed_origins=origins,
         show_button=True,
