@@ -29,7 +29,8 @@ from cms.persistence.statements import Statement, control_token, d1
 from cms.persistence.tables import control_tokens, sealed_columns
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
-from crypto.pin_image import ImageStyle, MessageKind, render_message
+from crypto.pin_image import ImageStyle, render
+from crypto.types import Pin
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import PinBlockType, SealedChange, SealedPin
@@ -38,7 +39,7 @@ from hsm.vault import Vault
 
 CONNECTIONS: Final = 8
 SEALED_PIN_BYTES: Final = 41
-PNG: Final = render_message(MessageKind.ENDED, ImageStyle(), os.urandom)
+PNG: Final = render(Pin("4071"), ImageStyle(), os.urandom)
 """As long as every other."""
 
 

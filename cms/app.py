@@ -95,7 +95,7 @@ def create_app(
     worker_thread = WorkerThread(
         open_vault,
         deadline_seconds=settings.vault_deadline_seconds,
-        queue_max=settings.vault_queue_max,
+        wait_seconds_max=settings.vault_wait_seconds_max,
         reopen_seconds=REOPEN_SECONDS,
         on_stuck=_replace_process,
     )

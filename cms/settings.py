@@ -69,7 +69,7 @@ class Settings(DatabaseSettings):
     ops_port: Port = 9090
 
     vault_deadline_seconds: Annotated[float, Field(gt=0)] = 2.0
-    vault_queue_max: Annotated[int, Field(ge=1)] = 64
+    vault_wait_seconds_max: Annotated[float, Field(gt=0)] = 1.0
 
     def control_token_key(self) -> Secret[bytes]:
         """Read the key; call it where it is used and keep it nowhere else."""

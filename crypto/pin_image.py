@@ -2,9 +2,9 @@
 
 The PNG is 1020 x 340 pixels, 340 x 113 CSS pixels on a screen of density 3, with 4 bits a pixel:
 a palette of the two colours and what lies between them. It has IHDR, PLTE, tRNS, one IDAT and
-IEND, and nothing that names a card. IDAT is stored, not compressed (RFC 1951, 3.2.4), so every
-image has the same length, 174 kB, whatever it shows: a compressed one would tell of its digits
-by its length, and padding needs a bound that nobody can prove. For the same reason nothing on the
+IEND, and nothing that names a card. With a PIN, IDAT is stored, not compressed (RFC 1951, 3.2.4),
+so every image has the same length, 174 kB, whatever its digits are: a compressed one would tell of
+them by its length, and padding needs a bound that nobody can prove. For the same reason nothing on the
 way to the cardholder may compress it (``Cache-Control: no-transform``).
 
 Each digit is picked from several :data:`HANDS` and moved a little, so that two pictures of one
@@ -139,13 +139,16 @@ def warm() -> None:
 
 
 def render(pin: Pin, style: ImageStyle, random: Random) -> bytes:
-    """Draw *pin* as a PNG."""
-    return _png(_write(tuple(pin.reveal()), style, random), style)
+    """Draw *pin* as a PNG of 174 kB, whatever its digits are."""
+    return _png(_write(tuple(pin.reveal()), style, random), style, compression=0)
 
 
-def render_message(kind: MessageKind, style: ImageStyle, random: Random) -> bytes:
-    """Draw the reason why there is no PIN, as a PNG that only its pixels tell from one with."""
-    return _png(_write(_SIGNS[kind], style, random), style)
+def render_message(kind: MessageKind, style: ImageStyle) -> bytes:
+    """Draw the reason why there is no PIN, always in the same way, as a PNG of about 4 kB.
+
+    It is compressed: there are no digits that its length could tell of.
+    """
+    return _png(_write(_SIGNS[kind], style, bytes), style, compression=9)
 
 
 def _write(symbols: tuple[str, ...], style: ImageStyle, random: Random) -> bytes:
@@ -219,7 +222,7 @@ def _inset(radius: int, y: float) -> int:
     return round(radius - sqrt(radius**2 - (radius - y) ** 2))
 
 
-def _png(rows: bytes, style: ImageStyle) -> bytes:
+def _png(rows: bytes, style: ImageStyle, *, compression: int) -> bytes:
     header = struct.pack(">IIBBBBB", WIDTH_PX, HEIGHT_PX, 4, 3, 0, 0, 0)
     return b"".join(
         [
@@ -227,7 +230,7 @@ def _png(rows: bytes, style: ImageStyle) -> bytes:
             _chunk(b"IHDR", header),
             _chunk(b"PLTE", _palette(style)),
             _chunk(b"tRNS", bytes(255 * step // _EDGE for step in range(_EDGE))),
-            _chunk(b"IDAT", zlib.compress(rows, level=0)),
+            _chunk(b"IDAT", zlib.compress(rows, level=compression)),
             _chunk(b"IEND", b""),
         ]
     )

@@ -19,6 +19,7 @@
     ├── ConfigRefused      a configuration is not sealed, not valid now, or not well-formed
     ├── CeremonyError      a role file, a key block or a key on the HSM token is not as it must be
     └── VaultUnavailable   the HSM token is unavailable, busy or without a key; nothing was changed
+        ├── VaultBusy      too many calls wait for the HSM token already
         ├── LoginRefused   the HSM token refused the login: this process never tries again
         └── KeyMissing     the HSM token answers, and lacks one key
 """
@@ -90,6 +91,10 @@ class CeremonyError(HsmError):
 
 class VaultUnavailable(HsmError):
     """The HSM token is unavailable, busy or lacks a key. The call may be repeated."""
+
+
+class VaultBusy(VaultUnavailable):
+    """The call would have to wait too long for others. The HSM token was not called."""
 
 
 class KeyMissing(VaultUnavailable):

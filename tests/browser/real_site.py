@@ -86,7 +86,7 @@ ISOLATED = {
 
 
 def cacheable_image() -> bytes:
-    return render_message(MessageKind.FAILED, ImageStyle(), os.urandom)
+    return render_message(MessageKind.FAILED, ImageStyle())
 
 
 @dataclass(frozen=True)

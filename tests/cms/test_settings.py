@@ -63,7 +63,7 @@ def test_peers_where_their_header_never_counts_are_a_mistake() -> None:
         {"d1_port": 65536},
         {"ops_port": "http"},
         {"vault_deadline_seconds": 0},
-        {"vault_queue_max": 0},
+        {"vault_wait_seconds_max": 0},
     ],
 )
 def test_a_value_out_of_range_is_refused(wrong: dict[str, object]) -> None:

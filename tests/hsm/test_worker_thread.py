@@ -1,9 +1,9 @@
-"""The worker thread: one thread, one queue, one deadline, and what happens when the vault is
-unavailable."""
+"""The worker thread: one thread, one queue, a deadline, and a vault that is unavailable."""
 
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,9 +17,10 @@ from hsm.errors import (
     LoginRefused,
     PinRejected,
     SealBroken,
+    VaultBusy,
     VaultUnavailable,
 )
-from hsm.worker_thread import LOOK_AGAIN_SECONDS, WorkerThread
+from hsm.worker_thread import CALL_SECONDS_AT_FIRST, LOOK_AGAIN_SECONDS, WorkerThread
 
 pytestmark = pytest.mark.anyio
 
@@ -60,13 +61,13 @@ class WatchedWorkerThread:
 
 @asynccontextmanager
 async def watched_worker_thread(
-    *, deadline: float = LATE, queue_max: int = 10, reopen: float = 0.0
+    *, deadline: float = LATE, wait: float = LATE, reopen: float = 0.0
 ) -> AsyncIterator[WatchedWorkerThread]:
     given: list[WatchedWorkerThread] = []
     worker_thread = WorkerThread(
         lambda: given[0].open(),  # noqa: PLW0108 - it is made after its worker thread
         deadline_seconds=deadline,
-        queue_max=queue_max,
+        wait_seconds_max=wait,
         reopen_seconds=reopen,
         on_stuck=lambda: given[0].stuck.append(True),
     )
@@ -125,7 +126,7 @@ async def test_a_verb_past_its_deadline_makes_the_worker_thread_stuck_for_good()
         # The device came back; nobody can tell what it did meanwhile.
         release.set()
         ran: list[bool] = []
-        with pytest.raises(VaultUnavailable, match="the vault is busy"):
+        with pytest.raises(VaultUnavailable, match="does not answer"):
             await watched.worker_thread.call(lambda _: ran.append(True))
         await watched.worker_thread.check()
         assert ran == []
@@ -133,15 +134,35 @@ async def test_a_verb_past_its_deadline_makes_the_worker_thread_stuck_for_good()
         assert not watched.ready()
 
 
-async def test_the_deadline_counts_the_wait_in_the_queue() -> None:
+async def test_the_deadline_does_not_count_the_wait_in_the_queue() -> None:
+    """Sixty-four calls of which each is well within the deadline, and all are not."""
+    async with watched_worker_thread(deadline=40 * SOON) as watched:
+        calls = [watched.worker_thread.call(lambda _: time.sleep(SOON)) for _ in range(64)]
+        await asyncio.gather(*calls)
+        assert watched.stuck == []
+        assert await watched.worker_thread.call(lambda _: "well") == "well"
+
+
+async def test_a_verb_that_hangs_after_others_is_found_too() -> None:
     release = threading.Event()
     async with watched_worker_thread(deadline=SOON) as watched:
-        running = asyncio.ensure_future(watched.worker_thread.call(lambda _: release.wait()))
-        await asyncio.sleep(0)
-        with pytest.raises(VaultUnavailable, match="did not answer in time"):
+        for _ in range(3):
             await watched.worker_thread.call(lambda _: None)
+        with pytest.raises(VaultUnavailable, match="did not answer in time"):
+            await watched.worker_thread.call(lambda _: release.wait())
+        assert watched.stuck == [True]
         release.set()
-        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_after_an_idle_time_a_verb_that_hangs_is_found() -> None:
+    release = threading.Event()
+    async with watched_worker_thread(deadline=SOON) as watched:
+        await watched.worker_thread.call(lambda _: None)
+        while watched.worker_thread._watched:  # noqa: ASYNC110 - the timer has no event
+            await asyncio.sleep(SOON)
+        with pytest.raises(VaultUnavailable, match="did not answer in time"):
+            await watched.worker_thread.call(lambda _: release.wait())
+        release.set()
 
 
 async def test_a_verb_that_fails_after_its_deadline_is_nobody_s_surprise(
@@ -162,30 +183,64 @@ async def test_a_verb_that_fails_after_its_deadline_is_nobody_s_surprise(
     assert caplog.records == []
 
 
-async def test_one_verb_more_than_may_wait_is_refused_at_once() -> None:
+@pytest.fixture
+def still_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No verb takes time, however slow this machine is."""
+    monkeypatch.setattr("hsm.worker_thread.time.monotonic", lambda: 1000.0)
+
+
+async def waiting(
+    watched: WatchedWorkerThread, number: int, release: threading.Event
+) -> list[asyncio.Task[bool]]:
+    calls = [
+        asyncio.create_task(watched.worker_thread.call(lambda _: release.wait()))
+        for _ in range(number)
+    ]
+    await asyncio.sleep(0)
+    return calls
+
+
+async def test_a_verb_that_would_wait_too_long_is_refused_at_once(still_time: None) -> None:
     release = threading.Event()
-    async with watched_worker_thread(queue_max=2) as watched:
-        waiting = [
-            asyncio.ensure_future(watched.worker_thread.call(lambda _: release.wait()))
-            for _ in range(2)
-        ]
-        await asyncio.sleep(0)
-        with pytest.raises(VaultUnavailable, match="the vault is busy"):
+    async with watched_worker_thread(wait=2.5 * CALL_SECONDS_AT_FIRST) as watched:
+        calls = await waiting(watched, 3, release)
+        with pytest.raises(VaultBusy, match="the vault is busy"):
             await watched.worker_thread.call(lambda _: None)
         assert watched.stuck == []
         release.set()
-        assert await asyncio.gather(*waiting) == [True, True]
-        assert await watched.worker_thread.call(lambda _: "room again") == "room again"
+        assert await asyncio.gather(*calls) == [True] * 3
 
 
-async def test_a_caller_that_went_away_leaves_its_place_when_its_verb_ends() -> None:
+async def test_what_calls_take_is_learnt_and_shorter_ones_let_more_wait(still_time: None) -> None:
     release = threading.Event()
-    async with watched_worker_thread(queue_max=1) as watched:
-        gone = asyncio.ensure_future(watched.worker_thread.call(lambda _: release.wait()))
-        await asyncio.sleep(0)
+    async with watched_worker_thread(wait=2.5 * CALL_SECONDS_AT_FIRST) as watched:
+        for _ in range(100):
+            await watched.worker_thread.call(lambda _: None)
+        release_later = await waiting(watched, 4, release)
+        release.set()
+        assert await asyncio.gather(*release_later) == [True] * 4
+
+
+async def test_a_busy_vault_stays_ready(still_time: None) -> None:
+    release = threading.Event()
+    async with watched_worker_thread(wait=0.5 * CALL_SECONDS_AT_FIRST) as watched:
+        await watched.worker_thread.check()
+        calls = await waiting(watched, 1, release)
+        await watched.worker_thread.check()
+        assert watched.ready()
+        release.set()
+        await asyncio.gather(*calls)
+
+
+async def test_a_caller_that_went_away_leaves_its_place_when_its_verb_ends(
+    still_time: None,
+) -> None:
+    release = threading.Event()
+    async with watched_worker_thread(wait=0.5 * CALL_SECONDS_AT_FIRST) as watched:
+        (gone,) = await waiting(watched, 1, release)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-        with pytest.raises(VaultUnavailable, match="the vault is busy"):
+        with pytest.raises(VaultBusy):
             await watched.worker_thread.call(lambda _: None)
         release.set()
         await asyncio.wrap_future(watched.worker_thread._thread.submit(lambda: None))

@@ -29,7 +29,7 @@ class Both:
         return WorkerThread(
             lambda: self,  # type: ignore[arg-type, return-value] # as far as it is asked
             deadline_seconds=5,
-            queue_max=4,
+            wait_seconds_max=10,
             reopen_seconds=0,
             on_stuck=lambda: None,
         )

@@ -1,8 +1,7 @@
 """``GET /details-image``: a PIN as an image, once; or an image that says why not."""
 
 import re
-import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.requests import Request
@@ -11,18 +10,19 @@ from starlette.responses import Response
 from cms.domain.control import Grant, Purpose
 from cms.domain.errors import ControlEnded, DomainError, ServiceUnavailable, TooManyFailures
 from cms.domain.records import Actor
+from cms.faces.cardholder.hosted.failure_images import FailureImages
 from cms.faces.cardholder.hosted.schemas import image_style
 from cms.faces.cardholder.page.answers import ENDS, retry_after
 from cms.faces.request import address, only
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.pin_view import PinView
-from crypto.pin_image import ImageStyle, MessageKind, render_message
+from crypto.pin_image import ImageStyle, MessageKind
 
 IMAGE_PATH: Final = "/details-image"
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
 HEADERS: Final = {
     "Content-Type": "image/png",
-    # Every image has one length: compressed, it would tell of its digits.
+    # Every image of a PIN has one length: compressed, it would tell of its digits.
     "Cache-Control": "no-store, no-transform",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "cross-origin",
@@ -54,6 +54,7 @@ class Image:
     pin_view: PinView
     control_tokens: ControlTokens
     proxy_peers: frozenset[str]
+    failures: FailureImages = field(default_factory=FailureImages)
 
     async def answer(self, request: Request) -> Response:
         """Answer a request; only one that wants to be looked at consumes its control token."""
@@ -75,7 +76,7 @@ class Image:
             status_of_failure = app.client.failure_image_status
             return await self._show(control_token, grant, style, request)
         except (ControlEnded, TooManyFailures, ServiceUnavailable) as error:
-            return _failure(error, style, status_of_failure)
+            return await self._failure(error, style, status_of_failure)
 
     async def _show(
         self, control_token: str, grant: Grant, style: ImageStyle, request: Request
@@ -91,6 +92,12 @@ class Image:
         png = await self.pin_view.image(control_token, style, actor)
         return Response(png, 200, {**HEADERS, "X-Pin-Result": "shown"})
 
+    async def _failure(self, error: DomainError, style: ImageStyle, client_status: int) -> Response:
+        kind, result = KINDS[type(error)]
+        status = 200 if client_status == 200 else ENDS[type(error)][0]  # noqa: PLR2004 - HTTP's OK
+        png = await self.failures.image(kind, style)
+        return Response(png, status, {**HEADERS, **retry_after(error), "X-Pin-Result": result})
+
 
 def is_ahead(request: Request) -> bool:
     """Tell whether nobody looks at the answer: a prefetch, or a preview of a link."""
@@ -98,13 +105,6 @@ def is_ahead(request: Request) -> bool:
     if "prefetch" in said or "prerender" in said or "preview" in said:
         return True
     return PREVIEWS.search(request.headers.get("user-agent", "")) is not None
-
-
-def _failure(error: DomainError, style: ImageStyle, client_status: int) -> Response:
-    kind, result = KINDS[type(error)]
-    status = 200 if client_status == 200 else ENDS[type(error)][0]  # noqa: PLR2004 - HTTP's OK
-    png = render_message(kind, style, secrets.token_bytes)
-    return Response(png, status, {**HEADERS, **retry_after(error), "X-Pin-Result": result})
 
 
 def _empty(status: int, **headers: str) -> Response:

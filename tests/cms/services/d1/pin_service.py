@@ -31,7 +31,7 @@ def worker_thread_over(vault: PinVault) -> WorkerThread:
     return WorkerThread(
         lambda: vault,
         deadline_seconds=10,
-        queue_max=64,
+        wait_seconds_max=10,
         reopen_seconds=0,
         on_stuck=lambda: None,
     )

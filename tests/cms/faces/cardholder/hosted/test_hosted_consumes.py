@@ -270,7 +270,7 @@ def broken_vault() -> WorkerThread:
     return WorkerThread(
         open_vault,  # type: ignore[arg-type]
         deadline_seconds=2,
-        queue_max=64,
+        wait_seconds_max=10,
         reopen_seconds=0,
         on_stuck=lambda: None,
     )

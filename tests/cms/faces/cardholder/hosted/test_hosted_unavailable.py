@@ -213,7 +213,7 @@ def worker_thread_to(open_vault: Callable[[threading.Event], PinVault]) -> Itera
     worker_thread = WorkerThread(
         lambda: open_vault(released),
         deadline_seconds=0.1,
-        queue_max=64,
+        wait_seconds_max=10,
         reopen_seconds=0,
         on_stuck=lambda: None,
     )

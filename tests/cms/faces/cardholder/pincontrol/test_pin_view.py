@@ -162,7 +162,11 @@ async def test_with_the_vault_unavailable_nothing_is_shown_and_the_id_is_consume
         raise VaultUnavailable("the HSM token is unavailable")
 
     worker_thread = WorkerThread(
-        unavailable, deadline_seconds=10, queue_max=8, reopen_seconds=0, on_stuck=lambda: None
+        unavailable,
+        deadline_seconds=10,
+        wait_seconds_max=10,
+        reopen_seconds=0,
+        on_stuck=lambda: None,
     )
     try:
         async with opened(with_backends, worker_thread=worker_thread) as without:
