@@ -4,8 +4,8 @@ The PNG is 1020 x 340 pixels, 340 x 113 CSS pixels on a screen of density 3, wit
 a palette of the two colours and what lies between them. It has IHDR, PLTE, tRNS, one IDAT and
 IEND, and nothing that names a card. With a PIN, IDAT is stored, not compressed (RFC 1951, 3.2.4),
 so every image has the same length, 174 kB, whatever its digits are: a compressed one would tell of
-them by its length, and padding needs a bound that nobody can prove. For the same reason nothing on the
-way to the cardholder may compress it (``Cache-Control: no-transform``).
+them by its length, and padding needs a bound that nobody can prove. For the same reason nothing on
+the way to the cardholder may compress it (``Cache-Control: no-transform``).
 
 Each digit is picked from several :data:`HANDS` and moved a little, so that two pictures of one
 PIN differ. The pen is ours (:mod:`crypto.pin_image_strokes`): Pillow would bring a font, and a
