@@ -3,6 +3,7 @@
 It uses the commands that an operator uses, and shows them.
 """
 
+import hashlib
 from typing import Final
 
 from cms.sandbox import cards, clients, configuration, files, keys
@@ -10,15 +11,22 @@ from cms.sandbox.cards import ISSUERS, PERSONALISED_CARD
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.operator_commands import run
 
-#: Written last. A set-up that makes more than the one before it has a higher number.
+#: Written last: what the set-up made.
 KIND_FILE: Final = files.VAR / "set-up"
-KIND: Final = "4"
+#: A set-up that makes more than the one before it has a higher number.
+NUMBER: Final = 4
 
 
 def is_set_up(postgres: Postgres) -> bool:
     """Tell whether an earlier set-up came to its end and made all that one makes today."""
-    kind = KIND_FILE.read_text().strip() if KIND_FILE.exists() else ""
-    return kind == KIND and postgres.has_tables()
+    return KIND_FILE.exists() and KIND_FILE.read_text() == kind() and postgres.has_tables()
+
+
+def kind() -> str:
+    """Name what a set-up makes today: its number and a digest of the database's migrations."""
+    migrations = sorted((files.ROOT / "migrations" / "versions").glob("*.py"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in migrations))
+    return f"{NUMBER} {digest.hexdigest()}\n"
 
 
 def set_up(postgres: Postgres) -> None:
@@ -41,4 +49,4 @@ def set_up(postgres: Postgres) -> None:
         configuration.load(issuer)
         cards.import_cards(issuer)
     run("cms", "cards", "personalised", ISSUERS[0], PERSONALISED_CARD)
-    files.write(KIND_FILE, KIND + "\n")
+    files.write(KIND_FILE, kind())

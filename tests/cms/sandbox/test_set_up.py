@@ -22,9 +22,10 @@ class Tables:
 @pytest.mark.parametrize(
     ("kind", "tables", "expected"),
     [
-        pytest.param(set_up.KIND, True, True, id="all is there"),
-        pytest.param(set_up.KIND, False, False, id="the database is new"),
-        pytest.param("1", True, False, id="of an older kind"),
+        pytest.param(set_up.kind(), True, True, id="all is there"),
+        pytest.param(set_up.kind(), False, False, id="the database is new"),
+        pytest.param("3\n", True, False, id="of an older kind"),
+        pytest.param(f"{set_up.NUMBER} {64 * '0'}\n", True, False, id="of another schema"),
         pytest.param(None, True, False, id="interrupted"),
     ],
 )
@@ -37,6 +38,6 @@ def test_what_an_earlier_run_left_is_kept_only_if_it_is_whole_and_of_today(
 ) -> None:
     file = tmp_path / "set-up"
     if kind is not None:
-        file.write_text(kind + "\n")
+        file.write_text(kind)
     monkeypatch.setattr(set_up, "KIND_FILE", file)
     assert set_up.is_set_up(cast("Postgres", Tables(there=tables))) is expected
