@@ -15,7 +15,7 @@ from functools import partial, reduce
 from typing import Final
 
 from crypto import kcv, keyblock
-from crypto.emv import odd_parity
+from crypto.emv.key_derivation import odd_parity
 from crypto.errors import KeyBlockError, KeyPurposeError
 from crypto.keyblock import KeyAlgorithm, KeyBlockHeader, KeyPurpose
 from crypto.pinblock.fields import xor

@@ -7,7 +7,7 @@ import psec
 import pytest
 
 from crypto import keyblock
-from crypto.emv import odd_parity
+from crypto.emv.key_derivation import odd_parity
 from crypto.keyblock import KEY_BYTES, KeyAlgorithm, KeyPurpose
 from crypto.secret import Secret
 from hsm.errors import CeremonyError

@@ -13,8 +13,9 @@ import psec
 import pyemv
 import pytest
 
-from crypto import emv, kcv, retail_mac
-from crypto.emv import DerivationData
+from crypto import kcv, retail_mac
+from crypto.emv import key_derivation, scripts
+from crypto.emv.key_derivation import DerivationData
 from crypto.padding import pad
 from crypto.pinblock import iso2
 from crypto.seccos import block, mac, prw, session_key
@@ -234,7 +235,7 @@ def test_retail_mac(any_hsm_token: HsmToken, row: Row) -> None:
 
 @each("emv.json", "emv_mk_option_a", "emv_mk_option_b")
 def test_card_keys(any_hsm_token: HsmToken, row: Row) -> None:
-    option = emv.card_key_a if row["kind"].endswith("a") else emv.card_key_b
+    option = key_derivation.card_key_a if row["kind"].endswith("a") else key_derivation.card_key_b
     data = option(Pan(row["inputs"]["pan"]), int(row["inputs"]["psn"]))
     label = imported(any_hsm_token, KeyRole.SECCOS_PIN, row["inputs"]["imk"])
     with any_hsm_token.derived(label, data.key) as key:
@@ -245,7 +246,7 @@ def test_card_keys(any_hsm_token: HsmToken, row: Row) -> None:
 
 @each("emv.json", "emv_common_session_key")
 def test_common_session_key(any_hsm_token: HsmToken, row: Row) -> None:
-    data = emv.session_key(given_bytes(row, "r"))
+    data = key_derivation.session_key(given_bytes(row, "r"))
     label = imported(any_hsm_token, KeyRole.SECCOS_PIN, row["inputs"]["mk"])
     with any_hsm_token.derived(label, data.key) as key:
         assert is_the_key(key, row["expected"])
@@ -255,16 +256,16 @@ def test_common_session_key(any_hsm_token: HsmToken, row: Row) -> None:
 
 @each("emv.json", "emv_pin_change_mastercard", "emv_pin_change_ccd")
 def test_pin_change_scripts(any_hsm_token: HsmToken, row: Row) -> None:
-    given, session = row["inputs"], emv.session_key(given_bytes(row, "r"))
-    card = emv.card_key_a(Pan(given["pan"]), int(given["psn"]))
+    given, session = row["inputs"], key_derivation.session_key(given_bytes(row, "r"))
+    card = key_derivation.card_key_a(Pan(given["pan"]), int(given["psn"]))
     smc, smi = (
         imported(any_hsm_token, KeyRole.SECCOS_PIN, given[name]) for name in ("imk_smc", "imk_smi")
     )
     ccd = row["kind"].endswith("ccd")
-    encipher = emv.encipher_ccd if ccd else emv.encipher_mastercard
+    encipher = scripts.encipher_ccd if ccd else scripts.encipher_mastercard
     with any_hsm_token.derived(smc, card.key, session.key) as key:
         data = encipher(iso2.encode(Pin(given["pin"])), key.encrypt_cbc)
-    value = emv.command_mac(
+    value = scripts.command_mac(
         given_bytes(row, "apdu_header"), data, derived_retail_mac(any_hsm_token, smi, card, session)
     )
     assert text(data) == row["expected"]["encrypted_pin"]
