@@ -2,10 +2,12 @@
 
 Source: IBM CCA, "3624 PIN generation algorithm" and "3624 PIN offset generation"::
 
-    validation data   16 hexadecimal digits out of the PAN, padded on the right
-    natural PIN       E_PVK( validation data ), each nibble through the decimalisation
-                      table, the leftmost digits
-    offset            PIN - natural PIN, digit by digit modulo 10
+    validation data   16 hexadecimal digits: digits of the PAN, then padding
+    natural PIN       the leftmost digits of E_PVK( validation data ), after the decimalisation
+                      table has replaced each nibble by a digit
+    offset            PIN minus natural PIN, digit by digit, modulo 10
+
+E_PVK is TDES encryption under the PIN verification key (PVK).
 """
 
 import re
@@ -27,14 +29,13 @@ _OFFSET: Final = re.compile(f"[0-9]{{{PIN_DIGITS_MIN},{PIN_DIGITS_MAX}}}")
 
 @dataclass(frozen=True, slots=True)
 class DecimalisationTable:
-    """The digit for each nibble 0 to F: 16 digits, at least 8 of them different.
+    """The digit that replaces each nibble 0 to F: 16 digits, at least 8 of them different.
 
-    A table with few digits makes most PINs alike, and whoever may choose the table reads a PIN
-    out of the answers (Bond and Zielinski, 2003): it is vault configuration, never an argument
-    from outside.
+    With few different digits most natural PINs are alike. A caller who may choose the table can
+    find out a PIN (Bond and Zielinski, 2003), so it is part of the vault's configuration.
 
     Raises:
-        VerificationError: the text is anything else.
+        VerificationError: the text is not 16 digits, or fewer than 8 of them are different.
     """
 
     digits: str
@@ -45,7 +46,11 @@ class DecimalisationTable:
             raise VerificationError
 
     def apply(self, nibbles: str) -> str:
-        """Replace each nibble of lower-case hexadecimal text."""
+        """Replace each nibble of *nibbles*, hexadecimal text in lower case.
+
+        >>> DecimalisationTable("0123456789012345").apply("09af")
+        '0905'
+        """
         return nibbles.translate(str.maketrans(NIBBLES, self.digits))
 
 
@@ -84,6 +89,21 @@ def offset(
 ) -> Secret[str]:
     """Return the offset of *pin* for *pan*, as many digits as the PIN.
 
+    >>> from functools import partial
+    >>> from crypto.software import tdes_encrypt_ecb
+    >>> pvk = Secret(bytes.fromhex("0123456789ABCDEFFEDCBA9876543210"))
+    >>> encrypt = partial(tdes_encrypt_ecb, pvk)
+    >>> table = DecimalisationTable("1234567890123456")
+    >>> offset(Pin("5635"), Pan("1122334455667788"), ValidationRule(), table, encrypt).reveal()
+    '1111'
+
+    Args:
+        pin: the clear PIN.
+        pan: the PAN of the card.
+        rule: which digits are validation data.
+        table: the decimalisation table.
+        encrypt: TDES encryption in ECB mode under the PVK.
+
     Raises:
         PanError: the PAN has too few digits for *rule*.
     """
@@ -100,7 +120,14 @@ def pin_from_offset(
     table: DecimalisationTable,
     encrypt: TdesEcb,
 ) -> Pin:
-    """Return the PIN that *offset* belongs to; an offset of zeros gives the natural PIN.
+    """Return the PIN that has *offset*; an offset of zeros gives the natural PIN.
+
+    Args:
+        offset: as many digits as the PIN.
+        pan: as for :func:`offset`.
+        rule: as for :func:`offset`.
+        table: as for :func:`offset`.
+        encrypt: as for :func:`offset`.
 
     Raises:
         VerificationError: the offset is not 4 to 12 ASCII digits.
