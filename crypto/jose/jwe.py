@@ -28,7 +28,7 @@ ALG: Final = "ECDH-ES"
 ENC: Final = "A256GCM"
 JWE_CHARS_MAX: Final = 8192
 KID_CHARS_MAX: Final = 128
-PARTY_BYTES_MAX: Final = 64
+PARTY_BYTES_MAX: Final = 512
 KEY_BITS: Final = 256
 IV_BYTES: Final = 12
 GCM_TAG_BYTES: Final = 16
@@ -74,7 +74,8 @@ def parse(text: str, extra_members: frozenset[str] = frozenset()) -> CompactJwe:
     """Read the form of a JWE; no key is needed.
 
     The header must have ``alg enc kid epk`` and may have ``typ cty apu apv``. Any other member
-    is refused.
+    is refused. ``apu`` and ``apv`` are at most 512 bytes each. Other public members inside
+    ``epk`` are ignored (:func:`crypto.jose.jwk.parse_point`).
 
     Args:
         text: the JWE, at most 8192 characters.

@@ -20,6 +20,7 @@ B: Final = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 
 POINT_MEMBERS: Final = frozenset({"kty", "crv", "x", "y"})
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+"""The private members of every key type (RFC 7518, 6.2.2, 6.3.2 and 6.4.1)."""
 ALGORITHM: Final[Mapping[str, str]] = {"enc": "ECDH-ES", "sig": "ES256"}
 OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "enc": frozenset({"deriveKey", "deriveBits"}),
@@ -76,12 +77,28 @@ class EcPublicKey:
 
 
 def parse_point(jwk: Mapping[str, object]) -> Point:
-    """Read an ephemeral key, which has ``kty``, ``crv``, ``x``, ``y`` and no other member.
+    """Read the point of a public key from ``kty``, ``crv``, ``x`` and ``y``.
+
+    Other public members, such as ``kid``, ``use``, ``ext`` or ``key_ops``, are ignored, as RFC
+    7518, 4.6.1.1, allows for an ephemeral key.
+
+    >>> jwk = {
+    ...     "kty": "EC",
+    ...     "crv": "P-256",
+    ...     "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+    ...     "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+    ...     "ext": True,
+    ... }
+    >>> len(parse_point(jwk).uncompressed)
+    65
 
     Raises:
-        JwkError: a member is missing, unknown or wrong, or the point is not on the curve.
+        JwkError: one of the four members is missing or wrong, the point is not on the curve, or
+            the key has a private member.
     """
-    if jwk.keys() != POINT_MEMBERS or (jwk["kty"], jwk["crv"]) != ("EC", "P-256"):
+    if PRIVATE_MEMBERS & jwk.keys() or not jwk.keys() >= POINT_MEMBERS:
+        raise JwkError
+    if (jwk["kty"], jwk["crv"]) != ("EC", "P-256"):
         raise JwkError
     return Point(_coordinate(jwk["x"]), _coordinate(jwk["y"]))
 
@@ -97,9 +114,9 @@ def parse_public(jwk: Mapping[str, object], use: str = "enc") -> EcPublicKey:
     Raises:
         JwkError: the key has a private member, is for another use, or is not a point of P-256.
     """
-    if PRIVATE_MEMBERS & jwk.keys() or not _is_for(use, jwk):
+    if not _is_for(use, jwk):
         raise JwkError
-    point = parse_point({name: jwk[name] for name in POINT_MEMBERS & jwk.keys()})
+    point = parse_point(jwk)
     kid = jwk.get("kid", thumbprint(point.x, point.y))
     if not isinstance(kid, str) or not kid:
         raise JwkError
