@@ -69,7 +69,7 @@ class SeccosError(CryptoError):
 
 
 class VerificationError(CryptoError):
-    """A decimalisation table, PVV key index, validation rule or offset is not a valid one."""
+    """A decimalisation table, PVV key index, validation template or offset is not valid."""
 
 
 class EmvError(CryptoError):

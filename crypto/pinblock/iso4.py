@@ -18,7 +18,7 @@ from crypto.pinblock import PinBlockFormat
 from crypto.pinblock.fields import FILL_NIBBLES_MAX, pin_field, read_pin_field, xor
 from crypto.types import PIN_BLOCK_BYTES, BlockCipher, Pan, Pin, Random
 
-ISO4_BLOCK_BYTES: Final = 16
+BLOCK_BYTES: Final = 16
 PAN_DIGITS_SHORT: Final = 12
 FILL: Final = "A"
 
@@ -58,7 +58,7 @@ def decipher(block: bytes, pan: Pan, decrypt_block: BlockCipher) -> Pin:
     Raises:
         PinBlockError: *block* is not 16 bytes, or not a format-4 block for *pan* under this key.
     """
-    if len(block) != ISO4_BLOCK_BYTES:
+    if len(block) != BLOCK_BYTES:
         raise PinBlockError
     field = decrypt_block(xor(decrypt_block(block), pan_field(pan)))
     return read_pin_field(field[:PIN_BLOCK_BYTES], PinBlockFormat.ISO4, frozenset(FILL))
@@ -72,4 +72,4 @@ def pan_field(pan: Pan) -> bytes:
     """
     digits = pan.reveal().rjust(PAN_DIGITS_SHORT, "0")
     nibbles = f"{len(digits) - PAN_DIGITS_SHORT:X}{digits}"
-    return bytes.fromhex(nibbles.ljust(2 * ISO4_BLOCK_BYTES, "0"))
+    return bytes.fromhex(nibbles.ljust(2 * BLOCK_BYTES, "0"))

@@ -25,7 +25,7 @@ from crypto.seccos.verify import Keys, Verdict, verify
 from crypto.secret import Secret
 from crypto.types import Mac, Pan, Pin
 from crypto.verification import ibm3624, pvv
-from crypto.verification.ibm3624 import DecimalisationTable, ValidationRule
+from crypto.verification.ibm3624 import DecimalisationTable
 from crypto.verification.pvv import KeyIndex
 from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.hsm_token import HsmToken, SessionKey
@@ -35,7 +35,7 @@ from tests.crypto.ciphers import tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.profiles import Body, profile
 from tests.crypto.vectors import FOLDER, Row, rows
-from tests.crypto.verification.test_ibm3624 import PAN, rule_for
+from tests.crypto.verification.test_ibm3624 import PAN, from_left, template_for
 
 ISSUER: Final = "testbank01"
 CARD: Final = CardData(Pan("6725901234567890125"), 1, "2912")
@@ -301,7 +301,7 @@ def test_ibm3624_offset(any_hsm_token: HsmToken, row: Row) -> None:
     value = ibm3624.offset(
         Pin(given["pin"]),
         PAN,
-        rule_for(given["validation_data"]),
+        template_for(given["validation_data"]),
         DecimalisationTable(given["decimalization_table"]),
         partial(any_hsm_token.tdes_encrypt, label),
     )
@@ -315,7 +315,7 @@ def test_ibm3624_pin(any_hsm_token: HsmToken, row: Row) -> None:
     pin = ibm3624.pin_from_offset(
         Secret(given["offset"]),
         Pan(given["pan"]),
-        ValidationRule(given["pan_verify_offset"], given["pan_verify_length"], given["pad"]),
+        from_left(given["pan_verify_offset"], given["pan_verify_length"], given["pad"]),
         DecimalisationTable(given["decimalization_table"]),
         partial(any_hsm_token.tdes_encrypt, label),
     )
