@@ -15,7 +15,8 @@
     ├── VerificationError
     ├── EmvError
     ├── KeyBlockError
-    │   └── KeyPurposeError
+    │   ├── KeyPurposeError
+    │   └── KeyStrengthError
     └── JoseError
         ├── JweError
         ├── JwsError
@@ -82,6 +83,10 @@ class KeyBlockError(CryptoError):
 
 class KeyPurposeError(KeyBlockError):
     """The key block opens, but its key is for another purpose or has another size."""
+
+
+class KeyStrengthError(KeyBlockError):
+    """The key block opens, but its key is stronger than the key that protects the block."""
 
 
 class JoseError(CryptoError):

@@ -24,7 +24,7 @@ from hmac import compare_digest
 from typing import Final
 
 from crypto import kcv
-from crypto.errors import KeyBlockError, KeyPurposeError
+from crypto.errors import KeyBlockError, KeyPurposeError, KeyStrengthError
 from crypto.secret import Secret
 from crypto.software import (
     aes_cmac,
@@ -56,10 +56,15 @@ class KeyAlgorithm(StrEnum):
     AES = "A"
 
 
-KEY_BYTES: Final[Mapping[KeyAlgorithm, frozenset[int]]] = {
-    KeyAlgorithm.TDES: frozenset({16, 24}),
-    KeyAlgorithm.AES: frozenset({16, 24, 32}),
+STRENGTH_BITS: Final[Mapping[KeyAlgorithm, Mapping[int, int]]] = {
+    KeyAlgorithm.TDES: {16: 80, 24: 112},
+    KeyAlgorithm.AES: {16: 128, 24: 192, 32: 256},
 }
+"""The security strength of a key by its size in bytes (NIST SP 800-57, part 1, table 2)."""
+KEY_BYTES: Final[Mapping[KeyAlgorithm, frozenset[int]]] = {
+    algorithm: frozenset(strengths) for algorithm, strengths in STRENGTH_BITS.items()
+}
+"""The sizes that a key can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ class KeyBlock:
 class _Binding:
     """The ciphers of a version, and its code for each size of KBPK in bytes."""
 
+    algorithm: KeyAlgorithm
     block_bytes: int
     codes: Mapping[int, int]
     decrypt: Callable[[Secret[bytes], bytes, bytes], bytes]
@@ -113,8 +119,8 @@ class _Binding:
 
 
 _BINDINGS: Final[Mapping[str, _Binding]] = {
-    "B": _Binding(8, {16: 0, 24: 1}, tdes_decrypt_cbc, tdes_cmac),
-    "D": _Binding(16, {16: 2, 24: 3, 32: 4}, aes_decrypt_cbc, aes_cmac),
+    "B": _Binding(KeyAlgorithm.TDES, 8, {16: 0, 24: 1}, tdes_decrypt_cbc, tdes_cmac),
+    "D": _Binding(KeyAlgorithm.AES, 16, {16: 2, 24: 3, 32: 4}, aes_decrypt_cbc, aes_cmac),
 }
 ENCRYPTION: Final = 0
 AUTHENTICATION: Final = 1
@@ -149,6 +155,8 @@ def open_block(text: str, purpose: KeyPurpose, mac_with_kbpk: Mac, kbpk_bytes: i
 
     Raises:
         KeyPurposeError: the block is genuine, but its key does not fit *purpose*.
+        KeyStrengthError: the block is genuine, but its key is stronger than the KBPK (X9.143
+            asks for a KBPK that is at least as strong as the key).
         KeyBlockError: *text* has another form, *kbpk_bytes* is not a size of this version, or
             the MAC is wrong.
     """
@@ -164,6 +172,9 @@ def open_block(text: str, purpose: KeyPurpose, mac_with_kbpk: Mac, kbpk_bytes: i
         raise KeyBlockError
     key = _key(clear)
     _check(header, key, purpose)
+    strength_bits = STRENGTH_BITS[purpose.algorithm][len(key.reveal())]
+    if strength_bits > STRENGTH_BITS[binding.algorithm][kbpk_bytes]:
+        raise KeyStrengthError
     return KeyBlock(header, key)
 
 
