@@ -1,4 +1,4 @@
-"""What can go wrong in :mod:`crypto`.
+"""The errors of :mod:`crypto`.
 
 ::
 
@@ -15,13 +15,14 @@
     ├── VerificationError
     ├── EmvError
     ├── KeyBlockError
-    │   └── KeyPurposeError
+    │   ├── KeyPurposeError
+    │   └── KeyStrengthError
     └── JoseError
         ├── JweError
         ├── JwsError
         └── JwkError
 
-An instance carries no message and no value: it is logged by its name.
+An instance has no message and no value. A log shows the name of its class.
 """
 
 
@@ -45,43 +46,47 @@ class PinBlockError(CryptoError):
 
 
 class TranslationError(CryptoError):
-    """A block of the source format may not become one of the target format."""
+    """A PIN block of the source format may not be translated into the target format."""
 
 
 class WeakPinError(CryptoError):
-    """The PIN is one that the policy calls easy to guess."""
+    """The PIN is one that the issuer's policy calls easy to guess."""
 
 
 class PinLengthError(CryptoError):
-    """The PIN is shorter or longer than the policy allows."""
+    """The PIN is shorter or longer than the issuer's policy allows."""
 
 
 class CardDataError(CryptoError):
-    """The PSN is not 0 to 99, or the expiry is not YYMM."""
+    """The PSN is not 0 to 99, or the expiry date is not YYMM."""
 
 
 class CounterExhaustedError(CryptoError):
-    """The card has used up its change counter."""
+    """The card's change counter has reached its highest value."""
 
 
 class SeccosError(CryptoError):
-    """The payload does not have the form that the profile asks for."""
+    """The SECCOS payload does not have the form that the profile asks for."""
 
 
 class VerificationError(CryptoError):
-    """The decimalisation table, key index, validation rule or offset is not one."""
+    """A decimalisation table, PVV key index, validation template or offset is not valid."""
 
 
 class EmvError(CryptoError):
-    """A value has a length or range that EMV does not allow."""
+    """A value has a length, or is outside a range, that EMV does not allow."""
 
 
 class KeyBlockError(CryptoError):
-    """The text is not a key block we read, or it does not open."""
+    """The text is not a key block of version B or D, or it does not open under this key."""
 
 
 class KeyPurposeError(KeyBlockError):
-    """The key block opens, but its key is for something else, or of another size."""
+    """The key block opens, but its key is for another purpose or has another size."""
+
+
+class KeyStrengthError(KeyBlockError):
+    """The key block opens, but its key is stronger than the key that protects the block."""
 
 
 class JoseError(CryptoError):
@@ -89,11 +94,11 @@ class JoseError(CryptoError):
 
 
 class JweError(JoseError):
-    """The token is not a JWE we read, or it does not open."""
+    """The text is not a JWE of the form that is read here, or it does not open."""
 
 
 class JwsError(JoseError):
-    """The token is not a JWS we read, or its signature is wrong."""
+    """The text is not a JWS of the form that is read here, or its signature is wrong."""
 
 
 class JwkError(JoseError):

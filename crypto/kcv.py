@@ -1,11 +1,12 @@
-"""Key check values: enough of a key to compare it over the telephone, too little to use it.
+"""Key check values (KCV): a few bytes that show whether two sides hold the same key.
 
-Source: ANSI X9.24-1::
+People compare a KCV over the telephone; it is too short to give the key away. Source: ANSI
+X9.24-1:2017::
 
     TDES   leftmost 3 bytes of E_K( 8 zero bytes )
     AES    leftmost 3 to 5 bytes of AES-CMAC_K( 16 zero bytes )
 
-``CKA_CHECK_VALUE`` of an AES key on a token is E_K of a zero block, and so not this value.
+``CKA_CHECK_VALUE`` of an AES key on a token is another value: AES-ECB of a zero block.
 """
 
 from typing import Final
@@ -16,10 +17,33 @@ KCV_BYTES: Final = 3
 
 
 def tdes(encrypt: TdesEcb) -> bytes:
-    """Return the 3-byte check value of the key of *encrypt*."""
+    """Return the KCV of a TDES key, 3 bytes.
+
+    >>> from functools import partial
+    >>> from crypto.secret import Secret
+    >>> from crypto.software import tdes_encrypt_ecb
+    >>> key = Secret(bytes.fromhex("0123456789ABCDEFFEDCBA9876543210"))
+    >>> tdes(partial(tdes_encrypt_ecb, key)).hex()
+    '08d7b4'
+
+    Args:
+        encrypt: TDES encryption in ECB mode under the key.
+    """
     return encrypt(bytes(8))[:KCV_BYTES]
 
 
 def aes(cmac: Mac, size_bytes: int = KCV_BYTES) -> bytes:
-    """Return the check value, 3 to 5 bytes, of the key of *cmac*."""
+    """Return the KCV of an AES key.
+
+    >>> from functools import partial
+    >>> from crypto.secret import Secret
+    >>> from crypto.software import aes_cmac
+    >>> key = Secret(bytes.fromhex("2B7E151628AED2A6ABF7158809CF4F3C"))
+    >>> aes(partial(aes_cmac, key)).hex()
+    '7ad386'
+
+    Args:
+        cmac: AES-CMAC under the key.
+        size_bytes: 3 to 5.
+    """
     return cmac(bytes(16))[:size_bytes]

@@ -1,6 +1,6 @@
-"""Key blocks of TR-31 and ANSI X9.143, versions B (TDES) and D (AES): opened, never made.
+"""Key blocks of TR-31 and ANSI X9.143, versions B (TDES) and D (AES): read, never written.
 
-Source: ASC X9 TR-31:2018 and ANSI X9.143-2021. One character a field place::
+Source: ASC X9 TR-31:2018 and ANSI X9.143-2021. One letter below is one character of the text::
 
     V LLLL UU A M NN E OO RR    version, length of the whole text, usage, algorithm, mode of
                                 use, key version, exportability, optional blocks, reserved
@@ -8,10 +8,11 @@ Source: ASC X9 TR-31:2018 and ANSI X9.143-2021. One character a field place::
     key                         hex of CBC( key length in bits, 2 bytes ‖ key ‖ random fill )
     MAC                         hex of CMAC( all before it, the key part in clear ): 8, 16 bytes
 
-The MAC is the IV, and is made over clear key data: a block is deciphered before it is known to
-be genuine. Both keys for that come out of the block-protection key by CMAC, which may stay in
-its token; what it gives and what it opens are in this process. Versions A and C, which protect
-with variants of their key, are refused, and so are components.
+The MAC is also the IV, and it is made over the clear key: a block must be deciphered before its
+MAC can be checked. The two keys for that are derived with CMAC from the key block protection key
+(KBPK), which may stay in a token; the derived keys and the key inside the block are in the memory
+of this process. Versions A and C, whose keys are variants of the KBPK, are refused. So are
+components of keys.
 """
 
 import re
@@ -23,7 +24,7 @@ from hmac import compare_digest
 from typing import Final
 
 from crypto import kcv
-from crypto.errors import KeyBlockError, KeyPurposeError
+from crypto.errors import KeyBlockError, KeyPurposeError, KeyStrengthError
 from crypto.secret import Secret
 from crypto.software import (
     aes_cmac,
@@ -49,36 +50,41 @@ _HEX: Final = re.compile("(?:[0-9A-F]{2})+")
 
 
 class KeyAlgorithm(StrEnum):
-    """What a key is for, by its letter in a key block."""
+    """The algorithm that a key is for, by its letter in a key block (X9.143-2021, table 3)."""
 
     TDES = "T"
     AES = "A"
 
 
-KEY_BYTES: Final[Mapping[KeyAlgorithm, frozenset[int]]] = {
-    KeyAlgorithm.TDES: frozenset({16, 24}),
-    KeyAlgorithm.AES: frozenset({16, 24, 32}),
+STRENGTH_BITS: Final[Mapping[KeyAlgorithm, Mapping[int, int]]] = {
+    KeyAlgorithm.TDES: {16: 80, 24: 112},
+    KeyAlgorithm.AES: {16: 128, 24: 192, 32: 256},
 }
+"""The security strength of a key by its size in bytes (NIST SP 800-57, part 1, table 2)."""
+KEY_BYTES: Final[Mapping[KeyAlgorithm, frozenset[int]]] = {
+    algorithm: frozenset(strengths) for algorithm, strengths in STRENGTH_BITS.items()
+}
+"""The sizes that a key can have."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyBlockHeader:
-    """What a key block says of its key; worth nothing until the block has been opened."""
+    """What a key block says of its key. It is proved only when the block has been opened."""
 
     version: str
     """B or D."""
     usage: str
-    """Two characters, such as P0: PIN encryption, M6: CMAC."""
+    """Two characters (X9.143-2021, table 2), such as P0: PIN encryption, M6: CMAC."""
     algorithm: str
     mode: str
-    """One character, such as B: both ways, G: make a MAC, N: no restriction."""
+    """One character (X9.143-2021, table 4), such as B: encipher and decipher, G: make MACs."""
     key_version: str
     exportability: str
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPurpose:
-    """What a key must be for, if it is to be taken."""
+    """What the key in a block must be for, so that the block is accepted."""
 
     algorithm: KeyAlgorithm
     usages: frozenset[str]
@@ -88,14 +94,14 @@ class KeyPurpose:
 
 @dataclass(frozen=True, slots=True)
 class KeyBlock:
-    """A key block that was opened."""
+    """A key block that has been opened: its header is proved, and its key is clear."""
 
     header: KeyBlockHeader
     key: Secret[bytes]
 
     @property
     def kcv(self) -> bytes:
-        """The check value of the key, 3 bytes."""
+        """The key check value of the key, 3 bytes (:mod:`crypto.kcv`)."""
         if self.header.algorithm == KeyAlgorithm.AES:
             return kcv.aes(partial(aes_cmac, self.key))
         return kcv.tdes(partial(tdes_encrypt_ecb, self.key))
@@ -103,8 +109,9 @@ class KeyBlock:
 
 @dataclass(frozen=True, slots=True)
 class _Binding:
-    """How a version protects: its block, its MAC, and its codes for the sizes of its keys."""
+    """The ciphers of a version, and its code for each size of KBPK in bytes."""
 
+    algorithm: KeyAlgorithm
     block_bytes: int
     codes: Mapping[int, int]
     decrypt: Callable[[Secret[bytes], bytes, bytes], bytes]
@@ -112,8 +119,8 @@ class _Binding:
 
 
 _BINDINGS: Final[Mapping[str, _Binding]] = {
-    "B": _Binding(8, {16: 0, 24: 1}, tdes_decrypt_cbc, tdes_cmac),
-    "D": _Binding(16, {16: 2, 24: 3, 32: 4}, aes_decrypt_cbc, aes_cmac),
+    "B": _Binding(KeyAlgorithm.TDES, 8, {16: 0, 24: 1}, tdes_decrypt_cbc, tdes_cmac),
+    "D": _Binding(KeyAlgorithm.AES, 16, {16: 2, 24: 3, 32: 4}, aes_decrypt_cbc, aes_cmac),
 }
 ENCRYPTION: Final = 0
 AUTHENTICATION: Final = 1
@@ -122,25 +129,36 @@ AUTHENTICATION: Final = 1
 def parse_header(text: str) -> KeyBlockHeader:
     """Read the header of a whole key block; no key is needed, and nothing is proved.
 
+    The example is a block from TR-31:2018.
+
+    >>> parse_header(
+    ...     "D0112P0AE00E0000B82679114F470F540165EDFBF7E250FCEA43F810D215F8D2"
+    ...     "07E2E417C07156A27E8E31DA05F7425509593D03A457DC34"
+    ... ).usage
+    'P0'
+
     Raises:
-        KeyBlockError: not the form of a block of version B or D.
+        KeyBlockError: *text* does not have the form of a block of version B or D.
     """
     return _split(text)[0]
 
 
 def open_block(text: str, purpose: KeyPurpose, mac_with_kbpk: Mac, kbpk_bytes: int) -> KeyBlock:
-    """Open the key block *text*.
+    """Check a key block and return its key.
 
     Args:
         text: the whole block, without spaces or line ends around it.
         purpose: what its key must be for.
-        mac_with_kbpk: TDES-CMAC for version B, AES-CMAC for version D, under the
-            block-protection key; its exceptions pass unchanged.
-        kbpk_bytes: the size of that key.
+        mac_with_kbpk: TDES-CMAC for version B, AES-CMAC for version D, under the KBPK. Its
+            exceptions pass through unchanged.
+        kbpk_bytes: the size of the KBPK.
 
     Raises:
-        KeyPurposeError: the block is genuine, but its key is for something else.
-        KeyBlockError: for every other way of being wrong.
+        KeyPurposeError: the block is genuine, but its key does not fit *purpose*.
+        KeyStrengthError: the block is genuine, but its key is stronger than the KBPK (X9.143
+            asks for a KBPK that is at least as strong as the key).
+        KeyBlockError: *text* has another form, *kbpk_bytes* is not a size of this version, or
+            the MAC is wrong.
     """
     header, head, enciphered, mac = _split(text)
     binding = _BINDINGS[header.version]
@@ -154,11 +172,14 @@ def open_block(text: str, purpose: KeyPurpose, mac_with_kbpk: Mac, kbpk_bytes: i
         raise KeyBlockError
     key = _key(clear)
     _check(header, key, purpose)
+    strength_bits = STRENGTH_BITS[purpose.algorithm][len(key.reveal())]
+    if strength_bits > STRENGTH_BITS[binding.algorithm][kbpk_bytes]:
+        raise KeyStrengthError
     return KeyBlock(header, key)
 
 
 def _split(text: str) -> tuple[KeyBlockHeader, str, bytes, bytes]:
-    """Cut *text* into header, everything before the key part, key part and MAC."""
+    """Return the header, the text before the enciphered key, the enciphered key, and the MAC."""
     match = _HEADER.match(text)
     if match is None or int(match["length"]) != len(text) or not _TEXT.fullmatch(text):
         raise KeyBlockError
@@ -182,7 +203,7 @@ def _split(text: str) -> tuple[KeyBlockHeader, str, bytes, bytes]:
 
 
 def _optional_blocks_end(text: str, count: int) -> int:
-    """Return the place after *count* optional blocks, whose content is not looked at."""
+    """Return the index after *count* optional blocks; their content is not read."""
     place = HEADER_CHARS
     for _ in range(count):
         prefix_chars, chars = 4, _number(text, place + 2, 2)
@@ -204,15 +225,15 @@ def _number(text: str, start: int, chars: int) -> int:
 
 
 def _derive(binding: _Binding, use: int, mac: Mac, key_bytes: int) -> Secret[bytes]:
-    """Make a key as large as the block-protection key (TR-31:2018, 5.3.2.1 and 5.3.2.3).
+    """Derive a key as long as the KBPK (TR-31:2018, 5.3.2.1 and 5.3.2.3).
 
-    Each CMAC is over 8 bytes: counter, use (2), 00, code of the algorithm (2), key bits (2).
+    Each CMAC is over 8 bytes: counter (1), use (2), 00, code of the KBPK (2), its bits (2).
     """
     code = binding.codes[key_bytes].to_bytes(2)
     tail = use.to_bytes(2) + b"\0" + code + (8 * key_bytes).to_bytes(2)
     rounds = -(-key_bytes // binding.block_bytes)
     stream = b"".join(mac(bytes([counter + 1]) + tail) for counter in range(rounds))
-    # The text chose the version: with the other version's key the tags are of another size.
+    # The text chose the version. With a KBPK of the other version, a CMAC has another size.
     if len(stream) != rounds * binding.block_bytes:
         raise KeyBlockError
     return Secret(stream[:key_bytes])

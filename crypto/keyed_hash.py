@@ -1,4 +1,9 @@
-"""HMAC-SHA-256 over several values at once (FIPS 198-1)."""
+"""HMAC-SHA-256 over several values at once.
+
+Source: FIPS 198-1. The input of the HMAC, each length in 4 bytes, big-endian::
+
+    length ‖ value ‖ length ‖ value …
+"""
 
 import hashlib
 import hmac
@@ -11,13 +16,16 @@ _LENGTH_BYTES: Final = 4
 
 
 def keyed_hash(key: Secret[bytes], *values: bytes) -> bytes:
-    """Return 32 bytes that only the holder of *key* can compute.
+    """Return the HMAC of *values*, 32 bytes: only the holder of *key* can compute it.
 
-    The HMAC runs over each value after its length, in 4 bytes, big-endian: no two lists of values
-    are the same input.
+    The lengths keep values apart: ``b"ab", b"c"`` and ``b"a", b"bc"`` have different hashes.
+
+    >>> key = Secret(bytes(32))
+    >>> keyed_hash(key, b"ab", b"c") == keyed_hash(key, b"a", b"bc")
+    False
 
     Raises:
-        ValueError: the key has less than 32 bytes.
+        ValueError: *key* is shorter than 32 bytes.
     """
     if len(key.reveal()) < KEY_BYTES_MIN:
         raise ValueError("the key is too short")

@@ -1,15 +1,18 @@
-"""A PIN as a picture, so that an app can show what it never held.
+"""A PIN as a PNG image: an app can show the PIN and never hold its digits.
 
-The PNG is 1020 x 340 pixels, 340 x 113 CSS pixels on a screen of density 3, with 4 bits a pixel:
-a palette of the two colours and what lies between them. It has IHDR, PLTE, tRNS, one IDAT and
-IEND, and nothing that names a card. With a PIN, IDAT is stored, not compressed (RFC 1951, 3.2.4),
-so every image has the same length, 174 kB, whatever its digits are: a compressed one would tell of
-them by its length, and padding needs a bound that nobody can prove. For the same reason nothing on
-the way to the cardholder may compress it (``Cache-Control: no-transform``).
+The PNG (ISO/IEC 15948) is 1020 x 340 pixels, that is 340 x 113 CSS pixels on a screen of density
+3. A pixel has 4 bits: a palette of the two colours and of steps between them. The chunks are IHDR,
+PLTE, tRNS, one IDAT and IEND; no text in it names a card.
 
-Each digit is picked from several :data:`HANDS` and moved a little, so that two pictures of one
-PIN differ. The pen is ours (:mod:`crypto.pin_image_strokes`): Pillow would bring a font, and a
-dozen native libraries into the process that holds clear PINs, to save a hundred lines.
+All images of a PIN have the same length, 174 kB: IDAT is stored and not compressed (RFC 1951,
+3.2.4). The length of a compressed image would depend on its digits, and nobody can prove an upper
+limit up to which to pad it. So nothing on the way to the cardholder may compress the image either
+(``Cache-Control: no-transform``).
+
+Each digit is drawn in one of several :data:`HANDS` and moved a little, so that two images of one
+PIN are different. The drawing is our own (:mod:`crypto.pin_image_strokes`): Pillow would save
+about a hundred lines, and bring a font and a dozen native libraries into the process that holds
+clear PINs.
 """
 
 import re
@@ -37,7 +40,7 @@ HANDS: Final = (
     Hand(slant=-0.04, width=1.04, pen=0.95),
     Hand(slant=0.02, width=0.93, pen=1.12),
 )
-"""The ways in which a digit is written; a sign is always written in the first."""
+"""The ways in which a digit is drawn; a sign is always drawn in the first."""
 
 _COLOUR: Final = re.compile("#(?:[0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})")
 
@@ -55,10 +58,10 @@ _STRIDE_BYTES: Final = len(_FILTER) + WIDTH_PX // _PX_PER_BYTE
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """An sRGB colour, 0 to 255 each.
+    """An sRGB colour: red, green and blue, each 0 to 255.
 
     Raises:
-        ValueError: a number is outside that.
+        ValueError: a number is not 0 to 255.
     """
 
     red: int
@@ -70,10 +73,13 @@ class Colour:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``#RGB`` or ``#RRGGBB``, in either case.
+        """Read ``#RGB`` or ``#RRGGBB``, in upper or lower case.
+
+        >>> Colour.parse("#FA0")
+        Colour(red=255, green=170, blue=0)
 
         Raises:
-            ValueError: the text is anything else.
+            ValueError: *text* has another form.
         """
         if not _COLOUR.fullmatch(text):
             raise ValueError("not a colour")
@@ -82,7 +88,7 @@ class Colour:
 
     @property
     def rgb(self) -> tuple[int, int, int]:
-        """The three numbers."""
+        """Red, green and blue."""
         return self.red, self.green, self.blue
 
     @property
@@ -93,13 +99,13 @@ class Colour:
 
 @dataclass(frozen=True, slots=True)
 class ImageStyle:
-    """What a client may ask of the image; the defaults are those of the published contract.
+    """What a client may choose; the defaults are those of the published contract.
 
-    The contract has the two colours only; the radius is for a page of our own.
+    The contract has the two colours only. The radius is used by a page of our own.
 
     Raises:
-        ValueError: text and background have the same colour, or the radius is not
-            0 to :data:`CORNER_RADIUS_MAX_CSS_PX`.
+        ValueError: text and background have the same colour, or the radius is not 0 to 64 CSS
+            pixels.
     """
 
     background: Colour = Colour(0xEF, 0xEF, 0xEF)
@@ -114,10 +120,10 @@ class ImageStyle:
 
 
 class MessageKind(StrEnum):
-    """Why there is no PIN to show; each image says the reason, then "once more"."""
+    """Why there is no PIN to show. The image has a sign for the reason, and one for "try again"."""
 
     ENDED = "ended"
-    """The token is consumed, expired or unknown: an eye crossed out."""
+    """The control token is consumed, expired or unknown: a crossed-out eye."""
     FAILED = "failed"
     """The service has a problem: a warning sign."""
     LIMITED = "limited"
@@ -132,27 +138,44 @@ _SIGNS: Final = {
 
 
 def warm() -> None:
-    """Draw the digits in every size, so that no image waits for it: half a second, 7 MB."""
+    """Draw the digits in every size in advance; it takes half a second and 7 MB.
+
+    Without it, the first image of each size takes longer.
+    """
     counts = {len(signs) for signs in _SIGNS.values()}
     for count in counts.union(range(PIN_DIGITS_MIN, PIN_DIGITS_MAX + 1)):
         _glyphs(_height_px(_pitch_px(count)))
 
 
 def render(pin: Pin, style: ImageStyle, random: Random) -> bytes:
-    """Draw *pin* as a PNG of 174 kB, whatever its digits are."""
+    """Return *pin* as a PNG.
+
+    >>> image = render(Pin("1234"), ImageStyle(), lambda size: bytes(size))
+    >>> image[1:4], len(image)
+    (b'PNG', 173898)
+
+    Args:
+        pin: the clear PIN.
+        style: colours and corner radius.
+        random: chooses and moves the digits; it is asked for 3 bytes for each digit.
+    """
     return _png(_write(tuple(pin.reveal()), style, random), style, compression=0)
 
 
 def render_message(kind: MessageKind, style: ImageStyle) -> bytes:
-    """Draw the reason why there is no PIN, always in the same way, as a PNG of about 4 kB.
+    """Return the reason why there is no PIN, as a PNG of about 4 kB, always drawn in the same way.
 
-    It is compressed: there are no digits that its length could tell of.
+    It is compressed: there are no digits on which its length could depend.
+
+    Args:
+        kind: the reason.
+        style: as for :func:`render`.
     """
     return _png(_write(_SIGNS[kind], style, bytes), style, compression=9)
 
 
 def _write(symbols: tuple[str, ...], style: ImageStyle, random: Random) -> bytes:
-    """Return the rows of the image, packed, with *symbols* side by side; each starts at a byte."""
+    """Return the packed rows of the image, with *symbols* side by side; each starts at a byte."""
     rows = bytearray(_background(style.corner_radius_css_px))
     pitch_px = _pitch_px(len(symbols))
     height_px = _height_px(pitch_px)
@@ -174,7 +197,7 @@ def _write(symbols: tuple[str, ...], style: ImageStyle, random: Random) -> bytes
 
 
 def _pitch_px(symbols: int) -> int:
-    """How far apart so many symbols stand."""
+    """Return the distance between the left edges of two symbols, if there are so many."""
     return min((WIDTH_PX - 2 * _MARGIN_PX) // symbols, _PITCH_MAX_PX)
 
 
@@ -184,7 +207,7 @@ def _height_px(pitch_px: int) -> int:
 
 @cache
 def _glyphs(height_px: int) -> dict[str, list[Glyph]]:
-    """Draw everything at once, so that no digit's first use takes longer than another's."""
+    """Draw all symbols at once, so that time does not tell which digit is used first."""
     return {
         name: [
             tuple(_pack(row.translate(_INK_TO_PALETTE)) for row in draw(symbol, hand, height_px))
@@ -195,14 +218,14 @@ def _glyphs(height_px: int) -> dict[str, list[Glyph]]:
 
 
 def _pack(pixels: bytes) -> bytes:
-    """Put two pixels into a byte; a background pixel after the last of an odd number."""
+    """Put two pixels into each byte; after an odd number of pixels comes one of background."""
     pixels += bytes([_EDGE]) * (len(pixels) % _PX_PER_BYTE)
-    # Each pixel's byte is two hexadecimal digits, the first of them 0: every second one is packed.
+    # A pixel is a byte 00 to 0F, so every second hexadecimal digit is the pixel.
     return bytes.fromhex(pixels.hex()[1::2])
 
 
 def _background(radius_css_px: int) -> bytes:
-    """Return the empty image: each row its filter byte, then its pixels, packed."""
+    """Return an image without symbols: for each row its filter byte, then its packed pixels."""
     radius = min(radius_css_px * PX_PER_CSS_PX, HEIGHT_PX // 2)
     rows = []
     for y in range(radius):
@@ -218,7 +241,7 @@ def _background(radius_css_px: int) -> bytes:
 
 
 def _inset(radius: int, y: float) -> int:
-    """How far from the left the corner's circle is, *y* below the top."""
+    """Return the distance of the corner's circle from the left, at *y* pixels below the top."""
     return round(radius - sqrt(radius**2 - (radius - y) ** 2))
 
 

@@ -1,9 +1,9 @@
-"""The digits and signs of a PIN image, as pen strokes, and the pen.
+"""The digits and signs of a PIN image as pen strokes, and the pen that draws them.
 
-A symbol is drawn on a square of side 1, x to the right and y down: lines and arcs that a round
-pen follows. That is the whole font: ten digits and four signs that need no language. The pen
-writes coverage, 0 to :data:`INK` a pixel, by summing the signed areas under the outline of each
-stroke, which is exact but for the rounding of a pixel.
+A symbol is lines and arcs on a square of side 1, with x to the right and y down; a round pen
+follows them. There are ten digits and four signs that need no language. The result is coverage,
+0 to :data:`INK` for each pixel: the sum of the signed areas under the outline of each stroke,
+rounded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,20 +13,20 @@ from math import ceil, cos, hypot, pi, radians, sin
 from typing import Final
 
 INK: Final = 12
-"""The coverage of a pixel that is all ink."""
+"""The coverage of a pixel that is full of ink."""
 
-# Where strokes of a symbol cross, their coverages add up.
+# Where two strokes cross, the sum of their coverages can be more than INK.
 _FULL: Final = bytes(min(level, INK) for level in range(256))
 
 Glyph = tuple[bytes, ...]
-"""Rows of equal length, from the top; a byte of coverage a pixel."""
+"""Rows of equal length, from top to bottom; one byte of coverage for each pixel."""
 
-Point = tuple[float, float]
-Stroke = tuple[Point, ...]
+Position = tuple[float, float]
+Stroke = tuple[Position, ...]
 
 
 def _arc(x: float, y: float, width: float, height: float, start: int, end: int) -> Stroke:
-    """Follow an ellipse around (x, y); degrees, 0 to the right, growing clockwise."""
+    """Return an arc of the ellipse around (x, y); in degrees, 0 is right, clockwise."""
     steps = max(2, abs(end - start) // 6)
     angles = (radians(start + (end - start) * step / steps) for step in range(steps + 1))
     return tuple((x + width / 2 * cos(angle), y + height / 2 * sin(angle)) for angle in angles)
@@ -38,7 +38,7 @@ def _turned(*strokes: Stroke) -> tuple[Stroke, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A shape, *width* of its height wide, drawn with a pen of *pen* of its height."""
+    """A shape; its width and the width of its pen are fractions of its height."""
 
     strokes: tuple[Stroke, ...]
     width: float = 0.56
@@ -129,7 +129,7 @@ SYMBOLS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """How a symbol is written: slant (x per y), and factors on its width and its pen."""
+    """How a symbol is drawn: its slant (x per y), and factors for its width and its pen."""
 
     slant: float
     width: float
@@ -137,16 +137,16 @@ class Hand:
 
 
 def draw(symbol: Symbol, hand: Hand, height_px: int) -> Glyph:
-    """Draw *symbol* so that its pen's path is *height_px* high."""
+    """Return *symbol* as coverage; the path of the pen is *height_px* pixels high."""
     radius = symbol.pen * hand.pen * height_px / 2
     margin = radius + 1
     lean = abs(hand.slant) * height_px / 2
     half_width = symbol.width * hand.width * height_px / 2 + lean + margin
     width_px, rows = ceil(2 * half_width), ceil(height_px + 2 * margin)
-    # One more column takes what the last pixel of a row hands on.
+    # One more column: an edge in the last pixel of a row also adds to the next pixel.
     stride = width_px + 1
     areas = [0.0] * (stride * rows)
-    areas[0] = 0.5  # int() below cuts off; with this it rounds
+    areas[0] = 0.5  # int() below drops the fraction; with 0.5 added, that is rounding
     for stroke in symbol.strokes:
         placed = [
             (
@@ -163,8 +163,8 @@ def draw(symbol: Symbol, hand: Hand, height_px: int) -> Glyph:
     return tuple(coverage[row * stride : (row + 1) * stride - 1] for row in range(rows))
 
 
-def _outline(path: Sequence[Point], radius: float) -> Iterator[Point]:
-    """Go around *path* at a distance, with round ends."""
+def _outline(path: Sequence[Position], radius: float) -> Iterator[Position]:
+    """Return the outline of a stroke: *path* at a distance on both sides, with round ends."""
     headings = [(bx - ax, by - ay) for (ax, ay), (bx, by) in pairwise(path)]
     headings = [headings[0], *headings, headings[-1]]
     normals = []
@@ -179,7 +179,7 @@ def _outline(path: Sequence[Point], radius: float) -> Iterator[Point]:
     yield from _cap(path[0], (-normals[0][0], -normals[0][1]))
 
 
-def _cap(centre: Point, normal: Point) -> Iterator[Point]:
+def _cap(centre: Position, normal: Position) -> Iterator[Position]:
     for step in range(1, 12):
         c, s = cos(-pi * step / 12), sin(-pi * step / 12)
         yield (
@@ -188,8 +188,8 @@ def _cap(centre: Point, normal: Point) -> Iterator[Point]:
         )
 
 
-def _add_edge(areas: list[float], stride: int, start: Point, end: Point) -> None:
-    """Add to each pixel the change of area that an edge makes from it to all on its right."""
+def _add_edge(areas: list[float], stride: int, start: Position, end: Position) -> None:
+    """Add an edge of an outline: the change of area, from each pixel to the next, in its rows."""
     (x0, y0), (x1, y1) = min(start, end, key=_y), max(start, end, key=_y)
     if y0 == y1:
         return
@@ -207,5 +207,5 @@ def _add_edge(areas: list[float], stride: int, start: Point, end: Point) -> None
             areas[row * stride + pixel + 1] += part * (x - pixel)
 
 
-def _y(point: Point) -> float:
+def _y(point: Position) -> float:
     return point[1]

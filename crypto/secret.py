@@ -1,4 +1,4 @@
-"""The one way to hold a clear value, and the one way to read it."""
+"""The type that holds every clear PIN, PAN, key and credential."""
 
 from typing import Generic, NoReturn, TypeVar
 
@@ -6,14 +6,19 @@ T = TypeVar("T", str, bytes)
 
 
 class Secret(Generic[T]):
-    """Hold a clear value so that it stays out of logs, tracebacks, answers and pickles.
+    """A clear value that must not reach a log, a traceback, an answer or a pickle.
 
-    :meth:`reveal` is the only exit: its callers can be listed, and a test does.
-    Two secrets are equal only when they are the same object, so that ``==``
-    never tells anybody whether a PIN is right.
+    :meth:`reveal` is the only way to read it, and a test keeps it out of ``cms``. Two secrets are
+    equal only if they are the same object, so ``==`` never tells whether a PIN is right.
 
-    Python cannot wipe memory: the value lives until it is collected, and a
-    crash reporter that records local variables would still see it.
+    >>> secret = Secret("1234")
+    >>> print(secret, [secret], f"{secret:>20}")
+    Secret(***) [Secret(***)] Secret(***)
+    >>> secret == Secret("1234")
+    False
+
+    Python cannot wipe memory: the value stays there until it is collected, and a crash reporter
+    that records local variables can still see it.
     """
 
     __slots__ = ("_value",)
@@ -22,7 +27,7 @@ class Secret(Generic[T]):
         self._value: T = value
 
     def reveal(self) -> T:
-        """Return the clear value."""
+        """Return the clear value. Only ``crypto`` and ``hsm`` may call this."""
         return self._value
 
     def __repr__(self) -> str:

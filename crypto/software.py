@@ -1,8 +1,8 @@
-"""TDES, AES and CMAC over keys that are in this process anyway; every other key stays in its token.
+"""TDES, AES and CMAC with keys that are in this process anyway; every other key stays in its token.
 
-Such keys are: what a block-protection key derives, the key that a key block holds, a PIN block
-that enciphers itself, and the keys that only exist in clear (EMV tree). TDES keys are of two or
-three parts; two are K1, K2, K1.
+Such keys are: those derived from a key block protection key, the key inside a key block, a PIN
+block that is enciphered under itself, and the keys of an EMV2000 tree. A TDES key of 16 bytes
+means K1‖K2‖K1 (NIST SP 800-67).
 """
 
 from typing import Final
@@ -19,28 +19,42 @@ TRIPLE_LENGTH_BYTES: Final = 24
 
 
 def tdes_encrypt_ecb(key: Secret[bytes], data: bytes) -> bytes:
-    """Encipher a multiple of 8 bytes; *key* has 8 (single DES), 16 or 24 bytes."""
+    """Encipher *data*, a multiple of 8 bytes, with TDES in ECB mode.
+
+    >>> key = Secret(bytes.fromhex("0123456789ABCDEFFEDCBA9876543210"))
+    >>> tdes_encrypt_ecb(key, bytes(8)).hex()
+    '08d7b4fb629d0885'
+
+    Args:
+        key: 16 or 24 bytes, or 8 for single DES.
+        data: the clear data.
+    """
     # ECB is what the standards prescribe for single blocks and for derivation.
     return Cipher(_tdes(key), ECB()).encryptor().update(data)  # noqa: S305
 
 
 def tdes_decrypt_cbc(key: Secret[bytes], iv: bytes, data: bytes) -> bytes:
-    """Decipher a multiple of 8 bytes."""
+    """Decipher *data*, a multiple of 8 bytes, with TDES in CBC mode; *iv* is 8 bytes."""
     return Cipher(_tdes(key), CBC(iv)).decryptor().update(data)
 
 
 def aes_decrypt_cbc(key: Secret[bytes], iv: bytes, data: bytes) -> bytes:
-    """Decipher a multiple of 16 bytes."""
+    """Decipher *data*, a multiple of 16 bytes, with AES in CBC mode; *iv* is 16 bytes."""
     return Cipher(AES(key.reveal()), CBC(iv)).decryptor().update(data)
 
 
 def tdes_cmac(key: Secret[bytes], message: bytes) -> bytes:
-    """Return the 8 bytes of TDES-CMAC (NIST SP 800-38B)."""
+    """Return the TDES-CMAC of *message*, 8 bytes (NIST SP 800-38B)."""
     return _cmac(_tdes(key), message)
 
 
 def aes_cmac(key: Secret[bytes], message: bytes) -> bytes:
-    """Return the 16 bytes of AES-CMAC (NIST SP 800-38B)."""
+    """Return the AES-CMAC of *message*, 16 bytes (NIST SP 800-38B; the example is RFC 4493).
+
+    >>> key = Secret(bytes.fromhex("2B7E151628AED2A6ABF7158809CF4F3C"))
+    >>> aes_cmac(key, b"").hex()
+    'bb1d6929e95937287fa37d129b756746'
+    """
     return _cmac(AES(key.reveal()), message)
 
 

@@ -1,4 +1,4 @@
-r"""Which PIN block format may become which.
+r"""Which PIN block format may be translated into which.
 
 Source: PCI PIN Security 3.1, requirement 3-3, after ISO 9564-1::
 
@@ -23,16 +23,21 @@ def permit(
     same_pan: bool,
     for_card_script: bool = False,
 ) -> None:
-    """Pass if a block of *source* may become one of *target*.
+    """Return if a block of format *source* may be translated into format *target*, else raise.
+
+    >>> permit(PinBlockFormat.ISO0, PinBlockFormat.ISO4, same_pan=True)
+    >>> permit(PinBlockFormat.ISO2, PinBlockFormat.ISO0, same_pan=True)
+    Traceback (most recent call last):
+    crypto.errors.TranslationError
 
     Args:
         source: format of the block at hand.
         target: format of the block wanted.
-        same_pan: both blocks belong to one PAN.
-        for_card_script: the new block goes to the chip and nowhere else.
+        same_pan: whether both blocks are for the same PAN.
+        for_card_script: whether the new block goes to the chip and to nobody else.
 
     Raises:
-        TranslationError: the table does not list the pair.
+        TranslationError: the table above does not allow it.
     """
     allowed = (
         source in PAN_BOUND and target in PAN_BOUND and same_pan,

@@ -1,4 +1,7 @@
-"""The values of the field, parsed once: whoever holds one need not check it again."""
+"""PIN, PAN and PIN block as types: a value is checked once, when it is made.
+
+Also the types of the functions that callers pass in: ciphers, MACs and randomness.
+"""
 
 import re
 from collections.abc import Callable
@@ -13,21 +16,22 @@ PAN_DIGITS_MIN: Final = 8
 PAN_DIGITS_MAX: Final = 19
 PSN_MAX: Final = 99
 PIN_BLOCK_BYTES: Final = 8
+"""The size of a block of format 0, 1, 2 or 3."""
 
 BlockCipher = Callable[[bytes], bytes]
-"""One AES block of 16 bytes in, one out; the key stays with whoever made it."""
+"""Takes one AES block of 16 bytes and returns one; encryption or decryption, as its name says."""
 
 TdesEcb = Callable[[bytes], bytes]
-"""A multiple of 8 bytes in, as many out: TDES in ECB mode, in the direction that the name tells."""
+"""Takes a multiple of 8 bytes and returns as many: TDES in ECB mode, encryption or decryption."""
 
 TdesCbc = Callable[[bytes, bytes], bytes]
-"""IV of 8 bytes and a multiple of 8 bytes in, as many out: TDES encryption in CBC mode."""
+"""Takes an IV of 8 bytes and a multiple of 8 bytes, returns as many: TDES-CBC encryption."""
 
 Mac = Callable[[bytes], bytes]
-"""A whole message in, its full tag out: 16 bytes with AES, 8 with TDES."""
+"""Takes a message and returns its whole MAC: 16 bytes with AES, 8 with TDES."""
 
 Random = Callable[[int], bytes]
-"""A number of bytes in, that many uniformly random bytes out."""
+"""Takes a number of bytes and returns so many uniformly random bytes."""
 
 # Not str.isdigit: it takes the digits of every script.
 _DIGITS: Final = re.compile("[0-9]*")
@@ -37,8 +41,11 @@ _BLOCK_HEX: Final = re.compile("[0-9A-Fa-f]{16}")
 class Pin(Secret[str]):
     """A clear PIN: 4 to 12 ASCII digits (ISO 9564-1).
 
+    >>> Pin("1234")
+    Pin(***)
+
     Raises:
-        PinError: the text is anything else.
+        PinError: the text is not 4 to 12 ASCII digits.
     """
 
     __slots__ = ()
@@ -52,10 +59,14 @@ class Pin(Secret[str]):
 class Pan(Secret[str]):
     """A clear PAN: 8 to 19 ASCII digits, check digit included (ISO/IEC 7812-1).
 
-    Test ranges break the Luhn rule, so it is a property and not a condition.
+    The check digit may be wrong, since some test PANs have a wrong one: see :attr:`luhn_valid`.
+
+    >>> pan = Pan("4111111111111111")
+    >>> pan, pan.last_four, pan.luhn_valid
+    (Pan(***), '1111', True)
 
     Raises:
-        PanError: the text is anything else.
+        PanError: the text is not 8 to 19 ASCII digits.
     """
 
     __slots__ = ()
@@ -67,7 +78,7 @@ class Pan(Secret[str]):
 
     @property
     def last_four(self) -> str:
-        """The last four digits, which may be shown (PCI DSS 3.4.1)."""
+        """The last four digits, which may be shown (PCI DSS 4.0, 3.4.1)."""
         return self.reveal()[-4:]
 
     @property
@@ -82,7 +93,7 @@ class PinBlock(Secret[bytes]):
     """A clear PIN block of format 0, 1, 2 or 3: 8 bytes, as secret as its PIN.
 
     Raises:
-        PinBlockError: the value has another length.
+        PinBlockError: the value is not 8 bytes.
     """
 
     __slots__ = ()
@@ -94,10 +105,13 @@ class PinBlock(Secret[bytes]):
 
     @classmethod
     def from_hex(cls, text: str) -> Self:
-        """Read 16 hexadecimal digits of either case.
+        """Read 16 hexadecimal digits, upper or lower case, without separators.
+
+        >>> PinBlock.from_hex("241234FFFFFFFFFF")
+        PinBlock(***)
 
         Raises:
-            PinBlockError: the text is anything else, separators included.
+            PinBlockError: the text is not 16 hexadecimal digits.
         """
         if not _BLOCK_HEX.fullmatch(text):
             raise PinBlockError

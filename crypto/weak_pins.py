@@ -1,7 +1,9 @@
-"""What a PIN must not be: too short, too long, one digit repeated, a run.
+"""The issuer's rules for a PIN: its length, and no PIN that is easy to guess.
 
-A run steps by one through the whole PIN, up or down, and does not pass between
-9 and 0: 1234 and 9876 are runs, 7890 and 1235 are not.
+Two kinds are easy to guess. A repeated PIN has one digit only, such as 7777. A run goes up or
+down by one from its first digit to its last, and does not pass between 9 and 0: 1234 and 9876 are
+runs, 7890 and 1235 are not. The rules are our own design: no
+standard lists weak PINs.
 """
 
 from dataclasses import dataclass
@@ -16,10 +18,10 @@ DESCENDING: Final = ASCENDING[::-1]
 
 @dataclass(frozen=True)
 class PinPolicy:
-    """An issuer's rules for a PIN; lengths in digits, both ends included.
+    """An issuer's rules for a PIN. Lengths are in digits, and both limits are allowed lengths.
 
     Raises:
-        ValueError: the lengths are not 4 <= min <= max <= 12.
+        ValueError: the lengths do not satisfy 4 <= min <= max <= 12.
     """
 
     length_min: int
@@ -33,11 +35,16 @@ class PinPolicy:
 
 
 def check(pin: Pin, policy: PinPolicy) -> None:
-    """Pass if *pin* obeys *policy*.
+    """Return if *pin* obeys *policy*, else raise.
+
+    >>> check(Pin("1357"), PinPolicy(4, 6))
+    >>> check(Pin("1234"), PinPolicy(4, 6))
+    Traceback (most recent call last):
+    crypto.errors.WeakPinError
 
     Raises:
-        PinLengthError: it is shorter or longer than the policy allows.
-        WeakPinError: it is one digit repeated or a run, and the policy minds.
+        PinLengthError: *pin* is shorter or longer than *policy* allows.
+        WeakPinError: *pin* is repeated or a run, and *policy* refuses that.
     """
     digits = pin.reveal()
     if not policy.length_min <= len(digits) <= policy.length_max:

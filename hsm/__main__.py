@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 OK: Final = 0
 REFUSED: Final = 2
+#: What is said of each component that is asked for, by its number.
+COMPONENT_NOTES: Final = {
+    1: "not shown",
+    2: "not shown",
+    3: "not shown; empty if there is none",
+}
 
 Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001 - no public name
 
@@ -105,13 +111,18 @@ def run_ceremony(arguments: Namespace) -> int:
 
 
 def import_components(arguments: Namespace) -> int:
-    """Ask for the components of a key, then for its KCV, and import it."""
+    """Ask for each component of a key and its KCV, then for the KCV of the key, and import it."""
     from crypto.secret import Secret
     from hsm.pkcs11 import shared_keys
 
-    typed = [_ask(getpass, "component 1 (not shown): "), _ask(getpass, "component 2 (not shown): ")]
-    third = _ask(getpass, "component 3 (not shown; empty if there is none): ")
-    components = [Secret(text) for text in (*typed, third) if text]
+    components = []
+    for number, note in COMPONENT_NOTES.items():
+        text = _ask(getpass, f"component {number} ({note}): ")
+        if not text and number > shared_keys.COMPONENTS_MIN:
+            break
+        component = shared_keys.read_component(Secret(text))
+        _confirm(component, f"KCV of component {number}", "Compare it with its form and type it: ")
+        components.append(component)
     key = shared_keys.join_components(components)
     return _import(_open_hsm_token(writable=True), arguments, key)
 
@@ -192,16 +203,25 @@ def _import(hsm_token: Pkcs11Token, arguments: Namespace, key: ClearKey) -> int:
     Raises:
         CeremonyError: what is typed is not the KCV.
     """
-    from hsm.errors import CeremonyError
     from hsm.pkcs11 import ceremony, shared_keys
 
-    print("KCV", key.kcv, flush=True)  # whoever pipes the answer in reads this first
-    typed = _ask(input, "Compare it with the partner's and type it to import the key: ")
-    if typed.strip().upper() != key.kcv:
-        raise CeremonyError("that is not the KCV of this key: nothing was imported")
+    _confirm(key, "KCV", "Compare it with the partner's and type it to import the key: ")
     with hsm_token.alone():
         label = shared_keys.store(hsm_token, arguments.role, arguments.issuer, key)
     return _print_reports([ceremony.report(hsm_token, label)])
+
+
+def _confirm(key: ClearKey, name: str, prompt: str) -> None:
+    """Show a KCV and have it typed.
+
+    Raises:
+        CeremonyError: what is typed is not the KCV.
+    """
+    from hsm.errors import CeremonyError
+
+    print(name, key.kcv, flush=True)  # whoever pipes the answer in reads this first
+    if _ask(input, prompt).strip().upper() != key.kcv:
+        raise CeremonyError("that is not the KCV that was shown: nothing was imported")
 
 
 def _ask(how: Callable[[str], str], prompt: str) -> str:

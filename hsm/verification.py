@@ -129,7 +129,7 @@ class ValueMaker:
     def _offset(self, pin: Pin, pan: Pan, body: OffsetBody) -> Value:
         label = self._keyring.shared(KeyRole.PVK_3624, self._issuer_id, body.key_generation)
         encrypt = partial(self._hsm_token.tdes_encrypt, label)
-        made = ibm3624.offset(pin, pan, body.rule, body.decimalisation, encrypt)
+        made = ibm3624.offset(pin, pan, body.template, body.decimalisation, encrypt)
         return Value.of(offset=made.reveal(), keyGeneration=body.key_generation)
 
 

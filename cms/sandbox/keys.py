@@ -35,8 +35,11 @@ def share(issuer: str) -> None:
     The block-protection key exists here only as long as this takes.
     """
     kbpk = secrets.token_bytes(key_exchange.AES_KEY_BYTES)
+    typed = []
+    for component in key_exchange.components(kbpk):
+        typed += [component, key_exchange.kcv(bytes.fromhex(component))]
     no_third = ""
-    typed = [*key_exchange.components(kbpk), no_third, key_exchange.kcv(kbpk)]
+    typed += [no_third, key_exchange.kcv(kbpk)]
     run_apart("hsm", "import-components", "block-protection", issuer, typed=typed)
 
     d1_side = {}

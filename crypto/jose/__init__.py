@@ -1,1 +1,1 @@
-"""JOSE reduced to what this service speaks: ECDH-ES with A256GCM, ES256, P-256, compact only."""
+"""The part of JOSE that this service uses: ECDH-ES with A256GCM, ES256, P-256, compact form."""

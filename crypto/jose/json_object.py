@@ -1,4 +1,4 @@
-"""JSON objects that every reader understands alike (RFC 8259; RFC 7515, section 4)."""
+"""JSON objects that every reader reads in the same way (RFC 8259; RFC 7515, section 4)."""
 
 import json
 
@@ -6,12 +6,18 @@ from crypto.errors import JoseError
 
 
 def parse(data: bytes) -> dict[str, object]:
-    """Read one JSON object from UTF-8 *data*; the caller bounds its size.
+    """Read one JSON object from UTF-8 bytes; the caller limits their number.
+
+    >>> parse(b'{"kid": "wire-1"}')
+    {'kid': 'wire-1'}
+    >>> parse(b'{"kid": "wire-1", "kid": "wire-2"}')
+    Traceback (most recent call last):
+    crypto.errors.JoseError
 
     Raises:
-        JoseError: not UTF-8, not JSON, not an object, a member twice at any
-            depth, a number that is not finite or too long, a lone surrogate,
-            or nesting too deep to read.
+        JoseError: *data* is not UTF-8, not JSON or not an object; or it has, at any depth, a
+            member twice, a number that is not finite or too long, a lone surrogate, or nesting
+            too deep to read.
     """
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
@@ -25,7 +31,14 @@ def parse(data: bytes) -> dict[str, object]:
 
 
 def serialize(members: dict[str, object]) -> bytes:
-    """Write *members* as compact UTF-8 JSON, in their order."""
+    """Write *members*, in their order, as UTF-8 JSON without spaces.
+
+    >>> serialize({"alg": "ES256", "kid": "wire-1"})
+    b'{"alg":"ES256","kid":"wire-1"}'
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     return json.dumps(members, separators=(",", ":"), allow_nan=False).encode("utf-8")
 
 

@@ -1,10 +1,10 @@
-"""JWE in compact form, ECDH-ES with A256GCM on P-256, read strictly (RFC 7516; RFC 7518, 4.6).
+"""JWE in compact form: ECDH-ES with A256GCM on P-256, read strictly.
 
-::
+Sources: RFC 7516, 7.1 (compact form); RFC 7518, 4.6 (ECDH-ES) and 5.3 (GCM)::
 
     header . (empty) . IV, 12 bytes . ciphertext . tag, 16 bytes      each as base64url
 
-The key agreement is an argument: the private key may be in a token.
+The key agreement is an argument, since the private key may be in a token.
 """
 
 import hashlib
@@ -28,25 +28,26 @@ ALG: Final = "ECDH-ES"
 ENC: Final = "A256GCM"
 JWE_CHARS_MAX: Final = 8192
 KID_CHARS_MAX: Final = 128
-PARTY_BYTES_MAX: Final = 64
+PARTY_BYTES_MAX: Final = 512
 KEY_BITS: Final = 256
 IV_BYTES: Final = 12
-TAG_BYTES: Final = 16
+GCM_TAG_BYTES: Final = 16
 
 REQUIRED: Final = frozenset({"alg", "enc", "kid", "epk"})
 ALLOWED: Final = REQUIRED | {"typ", "cty", "apu", "apv"}
 NEVER_ALLOWED: Final = frozenset(
     {"zip", "crit", "jku", "jwk", "x5u", "x5c", "p2s", "p2c", "b64"},
 )
-"""Members that change how a message is read, or that name or carry a key."""
+"""Header members that change how a message is read, or that name or carry a key."""
 
 KeyAgreement = Callable[[str, Point, bytes], bytes]
-"""Recipient's kid, ephemeral public point and OtherInfo in; the 32-byte content key out."""
+"""Takes the recipient's ``kid``, the ephemeral public point and OtherInfo (:func:`other_info`);
+returns the content encryption key, 32 bytes."""
 
 
 @dataclass(frozen=True)
 class CompactJwe:
-    """A JWE whose form is in order; whether it opens is for :func:`decrypt` to find out."""
+    """The parts of a JWE of the right form. Only :func:`decrypt` shows whether it opens."""
 
     kid: str
     epk: Point
@@ -59,10 +60,10 @@ class CompactJwe:
 
     @property
     def digest(self) -> bytes:
-        """The identity of the message: 32 bytes, SHA-256 over its decoded parts.
+        """What identifies the message: SHA-256 over its decoded parts, 32 bytes.
 
-        Header, IV, ciphertext and tag, each behind its length in 4 bytes,
-        big-endian. Not over the text, of which others may accept variants.
+        The parts are header, IV, ciphertext and tag, each after its length in 4 bytes,
+        big-endian. The text itself does not count, since others may accept variants of it.
         """
         header = base64url.decode(self.protected_ascii.decode("ascii"))
         parts = (header, self.iv, self.ciphertext, self.tag)
@@ -70,14 +71,19 @@ class CompactJwe:
 
 
 def parse(text: str, extra_members: frozenset[str] = frozenset()) -> CompactJwe:
-    """Read a token of at most 8192 characters; no key is needed.
+    """Read the form of a JWE; no key is needed.
 
-    Header members: ``alg enc kid epk`` required, ``typ cty apu apv`` allowed,
-    and ignored if they are in *extra_members*; all others are refused, and
-    those of ``NEVER_ALLOWED`` always.
+    The header must have ``alg enc kid epk`` and may have ``typ cty apu apv``. Any other member
+    is refused. ``apu`` and ``apv`` are at most 512 bytes each. Other public members inside
+    ``epk`` are ignored (:func:`crypto.jose.jwk.parse_point`).
+
+    Args:
+        text: the JWE, at most 8192 characters.
+        extra_members: further header members that are allowed, and ignored. The members of
+            ``NEVER_ALLOWED`` are refused even if they are named here.
 
     Raises:
-        JweError: for every way of being wrong.
+        JweError: *text* is not such a JWE.
     """
     parts = text.split(".") if len(text) <= JWE_CHARS_MAX else []
     try:
@@ -87,16 +93,20 @@ def parse(text: str, extra_members: frozenset[str] = frozenset()) -> CompactJwe:
         apu, apv = _party(members, "apu"), _party(members, "apv")
     except (JoseError, ValueError):
         raise JweError from None
-    if encrypted_key or len(iv) != IV_BYTES or len(tag) != TAG_BYTES:
+    if encrypted_key or len(iv) != IV_BYTES or len(tag) != GCM_TAG_BYTES:
         raise JweError
     return CompactJwe(kid, epk, apu, apv, parts[0].encode("ascii"), iv, ciphertext, tag)
 
 
 def decrypt(jwe: CompactJwe, agree: KeyAgreement) -> Secret[bytes]:
-    """Open *jwe* with the content key that *agree* derives; its exceptions pass unchanged.
+    """Return the clear content of *jwe*.
+
+    Args:
+        jwe: the message.
+        agree: derives the content encryption key. Its exceptions pass through unchanged.
 
     Raises:
-        JweError: the message was not encrypted with that key, or was altered.
+        JweError: the message was encrypted with another key, or was altered.
     """
     key = agree(jwe.kid, jwe.epk, other_info(ENC, jwe.apu, jwe.apv, KEY_BITS))
     try:
@@ -113,13 +123,16 @@ def encrypt(
     ephemeral: ec.EllipticCurvePrivateKey,
     random: Random,
 ) -> str:
-    """Write *plaintext* for *recipient*; the header is ``alg enc kid epk``.
+    """Encrypt *plaintext* for *recipient*; the header has ``alg enc kid epk``.
 
     Args:
         plaintext: the clear content.
-        recipient: the key that opens it.
-        ephemeral: a P-256 key, new for each message.
-        random: gives the 12 bytes of the IV.
+        recipient: the public key of the reader.
+        ephemeral: a private P-256 key, new for each message.
+        random: is asked for the 12 bytes of the IV.
+
+    Returns:
+        The JWE in compact form.
     """
     numbers = ephemeral.public_key().public_numbers()
     epk = Point(numbers.x.to_bytes(32), numbers.y.to_bytes(32))
@@ -132,16 +145,27 @@ def encrypt(
     key = ConcatKDFHash(SHA256(), KEY_BITS // 8, info).derive(z)
     iv = random(IV_BYTES)
     sealed = AESGCM(key).encrypt(iv, plaintext, protected.encode("ascii"))
-    tail = map(base64url.encode, (iv, sealed[:-TAG_BYTES], sealed[-TAG_BYTES:]))
+    tail = map(base64url.encode, (iv, sealed[:-GCM_TAG_BYTES], sealed[-GCM_TAG_BYTES:]))
     return ".".join((protected, "", *tail))
 
 
 def other_info(enc: str, apu: bytes, apv: bytes, key_bits: int) -> bytes:
-    """Build OtherInfo of the Concat KDF (RFC 7518, 4.6.2; NIST SP 800-56A, 5.8.1).
+    """Return OtherInfo, an input of the Concat KDF (RFC 7518, 4.6.2; NIST SP 800-56A, 5.8.1).
 
-    AlgorithmID, PartyUInfo and PartyVInfo behind their lengths in 4 bytes,
-    big-endian, then the key length in bits in 4 bytes. The round counter and Z
-    are the KDF's.
+    ::
+
+        length ‖ enc ‖ length ‖ apu ‖ length ‖ apv ‖ key_bits      lengths and bits in 4 bytes
+
+    The example is from RFC 7518, appendix C.
+
+    >>> other_info("A128GCM", b"Alice", b"Bob", 128).hex()
+    '000000074131323847434d00000005416c69636500000003426f6200000080'
+
+    Args:
+        enc: AlgorithmID: with ECDH-ES, the header's ``enc``.
+        apu: PartyUInfo, decoded.
+        apv: PartyVInfo, decoded.
+        key_bits: the length of the key to derive, in bits.
     """
     fields = map(_length_prefixed, (enc.encode("ascii"), apu, apv))
     return b"".join(fields) + key_bits.to_bytes(4)

@@ -1,11 +1,11 @@
-"""JWS in compact form, ES256 only (RFC 7515; RFC 7518, section 3.4).
+"""JWS in compact form, ES256 only.
 
-::
+Sources: RFC 7515, 7.1 (compact form); RFC 7518, 3.4 (ES256)::
 
-    header . payload . r s      each as base64url; r, s: 32 bytes, big-endian
+    header . payload . r ‖ s      each as base64url; r and s are 32 bytes, big-endian
 
-The signature is made elsewhere, over what :func:`signing_input` returns. An
-ECDSA signature has a second valid form: a token's text is not its identity.
+The private key may be in a token: :func:`signing_input` returns what it must sign. Whoever has
+one valid signature can make a second one, so the text of a JWS does not identify it.
 """
 
 from collections.abc import Mapping
@@ -26,17 +26,26 @@ SIGNATURE_BYTES: Final = 64
 
 
 def signing_input(claims: Mapping[str, object], kid: str, typ: str) -> bytes:
-    """Return the ASCII bytes to be signed: header and payload, joined by a dot."""
+    """Return the bytes to sign: header and payload as base64url, joined by a dot, in ASCII.
+
+    >>> signing_input({"sub": "card-1"}, kid="sign-1", typ="JWT").decode().split(".")[1]
+    'eyJzdWIiOiJjYXJkLTEifQ'
+
+    Args:
+        claims: the payload.
+        kid: the key id of the key that will sign.
+        typ: the header's ``typ``.
+    """
     header: dict[str, object] = {"alg": ALG, "kid": kid, "typ": typ}
     parts = (json_object.serialize(header), json_object.serialize(dict(claims)))
     return ".".join(map(base64url.encode, parts)).encode("ascii")
 
 
 def attach(signing_input: bytes, signature: bytes) -> str:
-    """Return the token of *signing_input* and its 64-byte *signature*.
+    """Return the JWS: *signing_input*, a dot, and *signature* (r ‖ s, 64 bytes) as base64url.
 
     Raises:
-        JwsError: the signature has another length.
+        JwsError: *signature* is not 64 bytes.
     """
     if len(signature) != SIGNATURE_BYTES:
         raise JwsError
@@ -44,10 +53,15 @@ def attach(signing_input: bytes, signature: bytes) -> str:
 
 
 def verify(text: str, keys: Mapping[str, EcPublicKey], typ: str | None) -> dict[str, object]:
-    """Return the claims of a token signed by one of *keys*; none of them is judged here.
+    """Return the claims of a JWS signed by one of *keys*; the caller judges the claims.
+
+    Args:
+        text: as for :func:`verify_bytes`.
+        keys: as for :func:`verify_bytes`.
+        typ: as for :func:`verify_bytes`.
 
     Raises:
-        JwsError: as :func:`verify_bytes`, or the payload is not a JSON object.
+        JwsError: :func:`verify_bytes` raises it, or the payload is not a JSON object.
     """
     try:
         return json_object.parse(verify_bytes(text, keys, typ))
@@ -56,15 +70,16 @@ def verify(text: str, keys: Mapping[str, EcPublicKey], typ: str | None) -> dict[
 
 
 def verify_bytes(text: str, keys: Mapping[str, EcPublicKey], typ: str | None) -> bytes:
-    """Return the payload of a token signed by one of *keys*.
+    """Return the payload of a JWS signed by one of *keys*.
 
     Args:
-        text: the token, at most 8192 characters.
-        keys: the keys that may sign, by ``kid``.
-        typ: the ``typ`` the header must have; None: it must have none.
+        text: the JWS, at most 8192 characters.
+        keys: the public keys that may sign, by their key id.
+        typ: the ``typ`` that the header must have, or None if it must have no ``typ``.
 
     Raises:
-        JwsError: for every way of being wrong.
+        JwsError: *text* is not of this form, its header has another member, another ``typ`` or
+            an unknown ``kid``, or the signature is wrong.
     """
     parts = text.split(".") if len(text) <= JWS_CHARS_MAX else []
     try:
@@ -87,7 +102,7 @@ def _signer(
     header: dict[str, object], keys: Mapping[str, EcPublicKey], typ: str | None
 ) -> EcPublicKey:
     kid = header.get("kid")
-    # A whole header is expected, not members looked up: nothing else can hide in it.
+    # The whole header is compared, so that no other member can be in it.
     expected = {"alg": ALG, "kid": kid} | ({} if typ is None else {"typ": typ})
     if not isinstance(kid, str) or kid not in keys or header != expected:
         raise JwsError

@@ -1,10 +1,10 @@
-"""PIN blocks of ISO 9564-1, one codec a module; all decoders fail in one way."""
+"""PIN blocks of ISO 9564-1: one module for each format, one error for every bad block."""
 
 from enum import Enum
 
 
 class PinBlockFormat(Enum):
-    """A format, by the control nibble that opens its PIN field."""
+    """A PIN block format; its value is the control nibble, the first nibble of the PIN field."""
 
     ISO0 = 0
     ISO1 = 1

@@ -1,6 +1,6 @@
-"""The two 8-byte fields from which the formats are made.
+"""The two 8-byte fields that formats 0 to 3 are made of.
 
-Source: ISO 9564-1:2017, clause 9. One character is one nibble, left to right::
+Source: ISO 9564-1:2017, 9.3. One character is one nibble (4 bits), left to right::
 
     PIN field   C N P P P P f f f f f f f f F F   C control, N PIN length, f digit or fill
     PAN field   0 0 0 0 A A A A A A A A A A A A   the 12 digits left of the check digit
@@ -18,18 +18,38 @@ DECIMAL: Final = frozenset("0123456789")
 
 
 def pin_field(control: PinBlockFormat, pin: Pin, fill: str) -> bytes:
-    """Lay out *pin*; *fill* is at least ``FILL_NIBBLES_MAX`` nibbles, the rest is cut off."""
+    """Return the PIN field of *pin*, 8 clear bytes.
+
+    >>> pin_field(PinBlockFormat.ISO2, Pin("12345"), "F" * 10).hex()
+    '2512345fffffffff'
+
+    Args:
+        control: the format, which gives the first nibble.
+        pin: the clear PIN.
+        fill: at least ``FILL_NIBBLES_MAX`` (10) hexadecimal digits; those that do not fit are
+            not used.
+    """
     digits = pin.reveal()
     nibbles = f"{control.value:X}{len(digits):X}{digits}{fill}"
     return bytes.fromhex(nibbles[:FIELD_NIBBLES])
 
 
 def read_pin_field(field: bytes, control: PinBlockFormat, fill: frozenset[str]) -> Pin:
-    """Take the PIN out of an 8-byte *field* whose fill nibbles must be in *fill*.
+    """Return the PIN of an 8-byte PIN field.
+
+    >>> field = bytes.fromhex("2512345FFFFFFFFF")
+    >>> read_pin_field(field, PinBlockFormat.ISO2, frozenset("F")).reveal()
+    '12345'
+
+    Args:
+        field: the clear field.
+        control: the format that its first nibble must name.
+        fill: the nibbles that may stand behind the PIN, upper case.
 
     Raises:
-        PinBlockError: a nibble is wrong. Which one is never said: to somebody
-            who chooses the PAN, that answer gives the PIN away digit by digit.
+        PinBlockError: the first nibble is not *control*, the length is not 4 to 12, a PIN digit
+            is not decimal, or a fill nibble is not in *fill*. The error never says which: a
+            caller who may choose the PAN would learn the PIN from it, digit by digit.
     """
     nibbles = field.hex().upper()
     length = int(nibbles[1], 16)
@@ -47,10 +67,18 @@ def read_pin_field(field: bytes, control: PinBlockFormat, fill: frozenset[str]) 
 
 
 def pan_field(pan: Pan) -> bytes:
-    """Lay out the 12 digits of *pan* left of its check digit, zeros in front if it is short."""
+    """Return the PAN field of *pan*, 8 clear bytes; a short PAN gets zeros on the left.
+
+    >>> pan_field(Pan("4111111111111111")).hex()
+    '0000111111111111'
+    """
     return bytes.fromhex(pan.reveal()[-13:-1].rjust(FIELD_NIBBLES, "0"))
 
 
 def xor(left: bytes, right: bytes) -> bytes:
-    """Add two fields of one length, bit by bit."""
+    """XOR two byte strings of equal length.
+
+    >>> xor(bytes.fromhex("0F0F"), bytes.fromhex("00FF")).hex()
+    '0ff0'
+    """
     return (int.from_bytes(left) ^ int.from_bytes(right)).to_bytes(len(left))

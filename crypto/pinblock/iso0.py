@@ -1,6 +1,6 @@
-"""Format 0: the PIN bound to the PAN, fill F; the same PIN always gives the same block.
+"""PIN block format 0: the PIN bound to the PAN by XOR; equal inputs give equal blocks.
 
-Source: ISO 9564-1:2017, format 0 (ANSI X9.8)::
+Source: ISO 9564-1:2017, 9.3, format 0 (also ANSI X9.8). One character is one nibble::
 
     PIN field   0 N P P P P f f f f f f f f F F   f = digit or F
     PAN field   0 0 0 0 A A A A A A A A A A A A
@@ -17,19 +17,25 @@ FILL: Final = "F"
 
 
 def encode(pin: Pin, pan: Pan) -> PinBlock:
-    """Build the clear block of *pin* for *pan*; two parsed values cannot fail."""
+    """Return the clear block of *pin* for *pan*, 8 bytes. It cannot fail: both are parsed.
+
+    >>> encode(Pin("1234"), Pan("4111111111111111")).reveal().hex()
+    '041225eeeeeeeeee'
+    """
     field = pin_field(PinBlockFormat.ISO0, pin, FILL * FILL_NIBBLES_MAX)
     return PinBlock(xor(field, pan_field(pan)))
 
 
 def decode(block: PinBlock, pan: Pan) -> Pin:
-    """Recover the PIN of a block made for *pan*.
+    """Return the PIN of a clear block that was made for *pan*.
 
-    A block of another PAN may still decode, to another PIN: format 0 has no
-    check value.
+    Format 0 has no check digits: a block of another PAN can decode to another PIN.
+
+    >>> decode(PinBlock.from_hex("041225EEEEEEEEEE"), Pan("4111111111111111")).reveal()
+    '1234'
 
     Raises:
-        PinBlockError: for every way of being wrong.
+        PinBlockError: *block* is not a format-0 block for *pan*.
     """
     field = xor(block.reveal(), pan_field(pan))
     return read_pin_field(field, PinBlockFormat.ISO0, frozenset(FILL))

@@ -1,6 +1,6 @@
-"""Format 1: the PIN without a PAN, made unique by a random transaction field.
+"""PIN block format 1: the PIN without a PAN; random fill makes each block different.
 
-Source: ISO 9564-1:2017, format 1::
+Source: ISO 9564-1:2017, 9.3, format 1. One character is one nibble::
 
     block   1 N P P P P t t t t t t t t T T   t = digit or T, T = any nibble
 """
@@ -15,15 +15,22 @@ FILL: Final = frozenset("0123456789ABCDEF")
 
 
 def encode(pin: Pin, random: Random) -> PinBlock:
-    """Build the clear block of *pin*, filled from 5 random bytes."""
+    """Return the clear block of *pin*, 8 bytes; *random* is asked for 5 bytes.
+
+    >>> encode(Pin("12345"), lambda size: bytes.fromhex("EDCBA98765")[:size]).reveal().hex()
+    '1512345edcba9876'
+    """
     fill = random(FILL_NIBBLES_MAX // 2).hex()
     return PinBlock(pin_field(PinBlockFormat.ISO1, pin, fill))
 
 
 def decode(block: PinBlock) -> Pin:
-    """Recover the PIN.
+    """Return the PIN of a clear block.
+
+    >>> decode(PinBlock.from_hex("1512345EDCBA9876")).reveal()
+    '12345'
 
     Raises:
-        PinBlockError: for every way of being wrong.
+        PinBlockError: *block* is not a format-1 block.
     """
     return read_pin_field(block.reveal(), PinBlockFormat.ISO1, FILL)

@@ -1,6 +1,6 @@
-"""Format 2: the PIN as an IC card takes it, fill F; neither bound to a PAN nor unique.
+"""PIN block format 2: the PIN as a chip card takes it; not bound to a PAN, and it repeats.
 
-Source: ISO 9564-1:2017, format 2::
+Source: ISO 9564-1:2017, 9.3, format 2. One character is one nibble::
 
     block   2 N P P P P f f f f f f f f F F   f = digit or F
 """
@@ -15,14 +15,21 @@ FILL: Final = "F"
 
 
 def encode(pin: Pin) -> PinBlock:
-    """Build the clear block of *pin*."""
+    """Return the clear block of *pin*, 8 bytes.
+
+    >>> encode(Pin("1234")).reveal().hex()
+    '241234ffffffffff'
+    """
     return PinBlock(pin_field(PinBlockFormat.ISO2, pin, FILL * FILL_NIBBLES_MAX))
 
 
 def decode(block: PinBlock) -> Pin:
-    """Recover the PIN.
+    """Return the PIN of a clear block.
+
+    >>> decode(PinBlock.from_hex("241234FFFFFFFFFF")).reveal()
+    '1234'
 
     Raises:
-        PinBlockError: for every way of being wrong.
+        PinBlockError: *block* is not a format-2 block.
     """
     return read_pin_field(block.reveal(), PinBlockFormat.ISO2, frozenset(FILL))

@@ -1,6 +1,6 @@
-"""Format 3: format 0 with a random fill of A to F, so that a block does not repeat.
+"""PIN block format 3: like format 0, but with random fill, so that a block does not repeat.
 
-Source: ISO 9564-1:2017, format 3::
+Source: ISO 9564-1:2017, 9.3, format 3. One character is one nibble::
 
     PIN field   3 N P P P P r r r r r r r r R R   r = digit or R, R = A to F
     PAN field   0 0 0 0 A A A A A A A A A A A A
@@ -14,29 +14,42 @@ from crypto.pinblock.fields import FILL_NIBBLES_MAX, pan_field, pin_field, read_
 from crypto.types import Pan, Pin, PinBlock, Random
 
 FILL: Final = frozenset("ABCDEF")
-RANDOM_BYTES: Final = 32
+DRAW_BYTES: Final = 32
 
 
 def encode(pin: Pin, pan: Pan, random: Random) -> PinBlock:
-    """Build the clear block of *pin* for *pan*, filled from *random*."""
+    """Return the clear block of *pin* for *pan*, 8 bytes.
+
+    >>> fill = bytes.fromhex("ABCDEF" * 10 + "0000")
+    >>> encode(Pin("1234"), Pan("4111111111111111"), lambda size: fill).reveal().hex()
+    '341225badcfebadc'
+
+    Args:
+        pin: the clear PIN.
+        pan: the PAN to which the block is bound.
+        random: gives the fill; it is asked for 32 bytes, rarely more than once.
+    """
     field = pin_field(PinBlockFormat.ISO3, pin, _fill(random))
     return PinBlock(xor(field, pan_field(pan)))
 
 
 def decode(block: PinBlock, pan: Pan) -> Pin:
-    """Recover the PIN of a block made for *pan*.
+    """Return the PIN of a clear block that was made for *pan*.
+
+    >>> decode(PinBlock.from_hex("341225BADCFEBADC"), Pan("4111111111111111")).reveal()
+    '1234'
 
     Raises:
-        PinBlockError: for every way of being wrong.
+        PinBlockError: *block* is not a format-3 block for *pan*.
     """
     field = xor(block.reveal(), pan_field(pan))
     return read_pin_field(field, PinBlockFormat.ISO3, FILL)
 
 
 def _fill(random: Random) -> str:
-    # 6 does not divide 16: nibbles below A are thrown away, since folding them
-    # into A to F would make some fills likelier. 64 nibbles hold 24 on average.
+    # Random nibbles below A are dropped. Mapping them into A to F would make some fills more
+    # likely than others, since 6 does not divide 16. 64 nibbles hold 24 of A to F on average.
     fill = ""
     while len(fill) < FILL_NIBBLES_MAX:
-        fill += "".join(nibble for nibble in random(RANDOM_BYTES).hex().upper() if nibble in FILL)
+        fill += "".join(nibble for nibble in random(DRAW_BYTES).hex().upper() if nibble in FILL)
     return fill

@@ -1,13 +1,14 @@
-"""Format 4: PIN and PAN bound between two passes of AES; a block of 16 bytes.
+"""PIN block format 4: PIN and PAN bound between two AES encryptions; a block of 16 bytes.
 
-Source: ISO 9564-1:2017, format 4 (ANSI X9.24-3 gives examples)::
+Source: ISO 9564-1:2017, 9.4, format 4 (ANSI X9.24-3 gives examples). One character is one nibble,
+and both fields are 16 bytes::
 
     PIN field   4 N P P P P f f f f f f f f A A   and 8 random bytes   f = digit or A
     PAN field   M A A A A A A A A A A A A 0 0 0 … 0                    M = PAN digits - 12
     block       AES( AES( PIN field ) XOR PAN field )
 
-The PAN is the whole PAN with its check digit; a PAN under 12 digits gets zeros
-in front and M = 0. Both fields are 16 bytes, a nibble a character.
+The PAN field holds the whole PAN with its check digit. A PAN of fewer than 12 digits gets zeros
+on the left, and M = 0.
 """
 
 from typing import Final
@@ -23,18 +24,39 @@ FILL: Final = "A"
 
 
 def encipher(pin: Pin, pan: Pan, random: Random, encrypt_block: BlockCipher) -> bytes:
-    """Build the enciphered block of *pin* for *pan* with two calls of *encrypt_block*."""
+    """Return the enciphered block of *pin* for *pan*, 16 bytes.
+
+    The example is from ANSI X9.24-3.
+
+    >>> from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    >>> key = algorithms.AES(bytes.fromhex("AF8CB133A78F8DC2D1359F18527593FB"))
+    >>> encrypt = Cipher(key, modes.ECB()).encryptor().update
+    >>> fill = bytes.fromhex("2F69ADDE2E9E7ACE")
+    >>> encipher(Pin("1234"), Pan("4111111111111111"), lambda size: fill, encrypt).hex()
+    'a912150391ab65a67e52883d81ce2d15'
+
+    Args:
+        pin: the clear PIN.
+        pan: the PAN to which the block is bound.
+        random: is asked for 8 bytes.
+        encrypt_block: AES encryption of one block; it is called twice.
+    """
     field = pin_field(PinBlockFormat.ISO4, pin, FILL * FILL_NIBBLES_MAX) + random(8)
     return encrypt_block(xor(encrypt_block(field), pan_field(pan)))
 
 
 def decipher(block: bytes, pan: Pan, decrypt_block: BlockCipher) -> Pin:
-    """Recover the PIN of a block made for *pan* under the key of *decrypt_block*.
+    """Return the PIN of an enciphered block that was made for *pan*.
 
-    Another PAN or key gives random nibbles: about 6 in 10^8 decode at all.
+    With another PAN or another key, about 6 blocks in 10^8 decode to some PIN by chance.
+
+    Args:
+        block: 16 bytes.
+        pan: the PAN to which the block is bound.
+        decrypt_block: AES decryption of one block; it is called twice.
 
     Raises:
-        PinBlockError: for every way of being wrong.
+        PinBlockError: *block* is not 16 bytes, or not a format-4 block for *pan* under this key.
     """
     if len(block) != BLOCK_BYTES:
         raise PinBlockError
@@ -43,7 +65,11 @@ def decipher(block: bytes, pan: Pan, decrypt_block: BlockCipher) -> Pin:
 
 
 def pan_field(pan: Pan) -> bytes:
-    """Lay out the whole *pan* in 16 bytes."""
+    """Return the PAN field of format 4, 16 clear bytes.
+
+    >>> pan_field(Pan("4111111111111111")).hex()
+    '44111111111111111000000000000000'
+    """
     digits = pan.reveal().rjust(PAN_DIGITS_SHORT, "0")
     nibbles = f"{len(digits) - PAN_DIGITS_SHORT:X}{digits}"
     return bytes.fromhex(nibbles.ljust(2 * BLOCK_BYTES, "0"))

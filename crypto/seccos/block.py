@@ -7,14 +7,14 @@ used as a DES key to encrypt the PIN block"::
     padded   clear [ ‖ 80 00 00 00 00 00 00 00 ]
     block    TDES( padded ), ECB or CBC
 
-The key works in ECB mode only, also for CBC, so that a token is asked for one mechanism.
+CBC is made of ECB calls here, so that the key in the token needs one mechanism only.
 """
 
 from hmac import compare_digest
 from typing import Final
 
 from crypto.errors import PinBlockError
-from crypto.padding import BLOCK_BYTES, pad
+from crypto.padding import TDES_BLOCK_BYTES, pad
 from crypto.pinblock import iso0, iso1, iso2, iso3
 from crypto.pinblock.fields import xor
 from crypto.seccos.card import CardData
@@ -34,15 +34,16 @@ def build(
     encrypt: TdesEcb,
     random: Random,
 ) -> bytes:
-    """Build the enciphered block of *pin*.
+    """Return the enciphered block of *pin*.
 
     Args:
         pin: the clear PIN.
-        card: formats 0 and 3 bind its PAN.
-        counter: used for an IV only; a session key is the business of *encrypt*.
-        profile: how.
-        encrypt: under the (session) key; called once in ECB mode, else once a block.
-        random: fills formats 1 and 3.
+        card: its PAN is bound into formats 0 and 3.
+        counter: the change counter; it is the IV if the profile says so.
+        profile: the layout and the mode.
+        encrypt: TDES-ECB encryption under the key, or under the session key. It is called once
+            in ECB mode, and once for each block in CBC mode.
+        random: gives the fill of formats 1 and 3.
     """
     block = _encode(pin, card.pan, profile, random)
     clear = block.reveal()
@@ -58,11 +59,18 @@ def build(
 def parse(
     block: bytes, card: CardData, counter: int, profile: PinBlockProfile, decrypt: TdesEcb
 ) -> Pin:
-    """Recover the PIN of *block* with one call of *decrypt*.
+    """Return the PIN of an enciphered block.
+
+    Args:
+        block: 8, 16 or 24 bytes, as the profile says.
+        card: as for :func:`build`.
+        counter: as for :func:`build`.
+        profile: as for :func:`build`.
+        decrypt: TDES-ECB decryption under the same key; it is called once.
 
     Raises:
-        PinBlockError: for every way of being wrong; and always with ``selfenc: replace``,
-            which goes one way.
+        PinBlockError: *block* has another length, or does not decode for this card, counter and
+            key. Always with ``selfenc: replace``, which cannot be undone.
     """
     if len(block) != profile.block_bytes or profile.selfenc == "replace":
         raise PinBlockError
@@ -75,7 +83,7 @@ def parse(
     if profile.padding == "iso9797-2":
         expected += PADDING
     tail_ok = compare_digest(tail, expected)
-    # The format is looked at in any case: what is wrong first must not show in time.
+    # The block is decoded in any case, so that time does not tell what is wrong first.
     pin = _decode(pin_block, card.pan, profile)
     if pin is None or not tail_ok:
         raise PinBlockError
@@ -83,7 +91,13 @@ def parse(
 
 
 def self_encrypt(block: PinBlock) -> Secret[bytes]:
-    """Encipher *block* with single DES under itself; it falls to a search over all PINs."""
+    """Encipher *block* with single DES under itself; 8 bytes, as secret as the PIN.
+
+    Whoever has the result finds the PIN by trying all PINs.
+
+    >>> self_encrypt(PinBlock.from_hex("241234FFFFFFFFFF")).reveal().hex()
+    '7eb3985f23229e91'
+    """
     return Secret(tdes_encrypt_ecb(block, block.reveal()))
 
 
@@ -116,6 +130,6 @@ def _decode(block: PinBlock, pan: Pan, profile: PinBlockProfile) -> Pin | None:
 
 def _encrypt_cbc(iv: bytes, clear: bytes, encrypt: TdesEcb) -> bytes:
     chain = [iv]
-    for start in range(0, len(clear), BLOCK_BYTES):
-        chain.append(encrypt(xor(clear[start : start + BLOCK_BYTES], chain[-1])))
+    for start in range(0, len(clear), TDES_BLOCK_BYTES):
+        chain.append(encrypt(xor(clear[start : start + TDES_BLOCK_BYTES], chain[-1])))
     return b"".join(chain[1:])

@@ -1,10 +1,10 @@
-"""What PRW and MAC know of a card, in bytes.
+"""The data of a card that goes into PRW and MAC.
 
 NOT PUBLIC: OUR DESIGN, after IBM CCA, "DK PIN methods" (card_p_data and card_t_data)::
 
     PAN   ASCII digits
-    CDp   card data that stays, by default the PSN in 2 bytes
-    CDt   card data that changes, by default the expiry as YYMM in BCD, then the counter
+    CDp   permanent card data, by default the PSN in 2 bytes
+    CDt   card data that changes, by default the expiry date as YYMM in BCD, then the counter
 """
 
 import re
@@ -23,10 +23,13 @@ _YYMM: Final = re.compile("[0-9]{2}(?:0[1-9]|1[0-2])")
 
 @dataclass(frozen=True, slots=True)
 class CardData:
-    """A card: PAN, PSN 0 to 99, expiry as YYMM.
+    """A card: its PAN, its PSN (0 to 99) and its expiry date (4 digits, YYMM).
+
+    >>> CardData(Pan("4111111111111111"), psn=1, expiry_yymm="2912")
+    CardData(pan=Pan(***), psn=1, expiry_yymm='2912')
 
     Raises:
-        CardDataError: PSN or expiry are anything else.
+        CardDataError: the PSN is not 0 to 99, or the expiry date is not YYMM.
     """
 
     pan: Pan
@@ -49,7 +52,7 @@ _RENDERERS: Final[Mapping[str, Callable[[CardData], bytes]]] = {
 
 
 def pan_text(card: CardData, prw: PrwProfile) -> bytes:
-    """Return the PAN in ASCII, whole or the 12 digits left of its check digit."""
+    """Return the PAN in ASCII: all of it, or the 12 digits left of its check digit."""
     digits = card.pan.reveal()
     if prw.pan == "iso12":
         digits = digits[-ISO12_DIGITS - 1 : -1].rjust(ISO12_DIGITS, "0")
@@ -57,12 +60,22 @@ def pan_text(card: CardData, prw: PrwProfile) -> bytes:
 
 
 def cdp(card: CardData, prw: PrwProfile) -> bytes:
-    """Return the card data that stays."""
+    """Return CDp, the permanent card data, 2 to 256 bytes.
+
+    >>> card = CardData(Pan("4111111111111111"), psn=1, expiry_yymm="2912")
+    >>> cdp(card, PrwProfile()).hex()
+    '0001'
+    """
     return _render(prw.cdp, card)
 
 
 def cdt(card: CardData, counter: int, profile: SeccosProfile) -> bytes:
-    """Return the card data that changes, with the counter if it is bound there."""
+    """Return CDt, the card data that changes, and the counter behind it if the profile says so.
+
+    >>> card = CardData(Pan("4111111111111111"), psn=1, expiry_yymm="2912")
+    >>> cdt(card, 7, SeccosProfile()).hex()
+    '29120007'
+    """
     suffix = b""
     if profile.prw.counter_binding == "cdt_suffix":
         suffix = counter.to_bytes(profile.counter.width)
@@ -70,7 +83,7 @@ def cdt(card: CardData, counter: int, profile: SeccosProfile) -> bytes:
 
 
 def common_part(part: str, card: CardData, counter: int, profile: SeccosProfile) -> bytes:
-    """Return a part that PRW templates and MAC inputs share: card data, counter, literal."""
+    """Return the bytes of a part that PRW and MAC share: PAN, card data, counter or literal."""
     if part in COUNTER_PARTS:
         return counter.to_bytes(COUNTER_PARTS[part])
     if part.startswith(HEX_PREFIX):

@@ -1,7 +1,7 @@
-"""The MAC of a SECCOS payload: over the enciphered block, so that it is checked without the PIN.
+"""The MAC of a SECCOS payload, over the enciphered block: checking it does not need the PIN.
 
-NOT PUBLIC: OUR DESIGN. By default the MAC of the card's script command, else what the profile
-lists, in its order and without lengths::
+NOT PUBLIC: OUR DESIGN. The profile lists the parts of the input, which follow one another without
+lengths. The default is the card's script command::
 
     8424000210 ‖ counter, 2 bytes ‖ enciphered block
 """
@@ -21,16 +21,16 @@ def compute(
     prw: bytes = b"",
     random: bytes = b"",
 ) -> bytes:
-    """Return the MAC, cut to the profile's length.
+    """Return the MAC: the leftmost bytes, as many as the profile says.
 
     Args:
         block: the enciphered PIN block.
-        card: whose PIN.
-        counter: the counter that D1 computes with.
-        profile: how.
-        mac: the profile's algorithm under the (session) key of the MAC.
-        prw: the PRW of the payload, if the profile has it in the MAC.
-        random: the random of the payload, likewise.
+        card: the card whose PIN it is.
+        counter: the change counter that D1 computes with.
+        profile: the input and the length.
+        mac: the profile's algorithm under the MAC key, or under its session key.
+        prw: the PRW of the payload, if it is part of the input.
+        random: the random bytes of the payload, if they are part of the input.
     """
     whole = mac(message(block, card, counter, profile, prw=prw, random=random))
     return whole[: profile.mac.length]
@@ -45,7 +45,21 @@ def message(
     prw: bytes = b"",
     random: bytes = b"",
 ) -> bytes:
-    """Lay out what the MAC is over."""
+    """Return the input of the MAC.
+
+    >>> from crypto.types import Pan
+    >>> card = CardData(Pan("6725901234567890125"), psn=1, expiry_yymm="2912")
+    >>> message(bytes.fromhex("1AFE25C0EFA69708"), card, 7, SeccosProfile()).hex()
+    '842400021000071afe25c0efa69708'
+
+    Args:
+        block: as for :func:`compute`.
+        card: as for :func:`compute`.
+        counter: as for :func:`compute`.
+        profile: as for :func:`compute`.
+        prw: as for :func:`compute`.
+        random: as for :func:`compute`.
+    """
     own = {"pinBlock": block, "prw": prw, "random": random}
     return b"".join(
         own[part] if part in own else common_part(part, card, counter, profile)

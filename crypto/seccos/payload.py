@@ -1,11 +1,11 @@
-"""The JSON of a SECCOS payload, as it comes out of the JWE.
+"""The JSON of a SECCOS payload, the clear content of the JWE.
 
 NOT PUBLIC: OUR DESIGN. By default, hexadecimal in either case::
 
     {"pinBlock": "…", "prw": "…", "prwRandom": "…", "mac": "…", "pinChangeCounter": 7}
 
-Names, sizes and what may be missing come from the profile. Members that it does not name are
-ignored; two names of one member are not.
+The profile says the names of the members, their sizes, and which may be missing. Members that it
+does not name are ignored. A member that is there under two of its names is refused.
 """
 
 import re
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crypto.errors import SeccosError
-from crypto.seccos.profile import RANDOM_BYTES, PayloadProfile, SeccosProfile
+from crypto.seccos.profile import PRW_RANDOM_BYTES, PayloadProfile, SeccosProfile
 
 _HEX: Final = re.compile("(?:[0-9A-Fa-f]{2})+")
 _DECIMAL_COUNTER: Final = re.compile("[0-9]{1,10}")
@@ -23,25 +23,26 @@ _HEX_COUNTER: Final = re.compile("[0-9A-Fa-f]{1,8}")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Payload:
-    """A payload of the right form; nothing in it has been checked, and it shows nothing."""
+    """A payload of the right form; nothing in it is verified yet. Its ``repr`` shows no value."""
 
     block: bytes
     prw: bytes
-    """Empty when only the issuer makes a PRW."""
+    """Empty if D1 sends no PRW."""
     random: bytes
-    """Empty when there is none."""
+    """Empty if D1 sends no random bytes."""
     mac: bytes
     counter: int | None
     key_generation: int | None
-    """The generation of the keys that D1 named, if it named one."""
+    """The generation of the keys that D1 named, or None if it named none."""
 
 
 def parse(members: Mapping[str, object], profile: SeccosProfile) -> Payload:
     """Read the members of a payload.
 
     Raises:
-        SeccosError: one is missing, there twice, of another type, length or alphabet; the
-            counter is not a whole number from 0 to ``counter.max``; or the key id is unknown.
+        SeccosError: a member is missing, is there under two names, or has another type, length
+            or alphabet; the counter is not a whole number from 0 to ``counter.max``; or the key
+            id is unknown.
     """
     names, prw = profile.payload, profile.prw
     random_needed = prw.in_payload and prw.random_bytes > 0
@@ -59,7 +60,7 @@ def parse(members: Mapping[str, object], profile: SeccosProfile) -> Payload:
 
 
 def _one(members: Mapping[str, object], names: tuple[str, ...]) -> object:
-    """Return the value under whichever of *names* is there; None is as good as missing."""
+    """Return the value under one of *names*, or None; a JSON null counts as missing."""
     present = [members[name] for name in names if name in members]
     if len(present) > 1:
         raise SeccosError
@@ -67,7 +68,7 @@ def _one(members: Mapping[str, object], names: tuple[str, ...]) -> object:
 
 
 def _hex(value: object, size_bytes: int) -> bytes:
-    # The length comes first: what is too long is not even read.
+    # The length is checked first, so that a long text is not searched.
     if not isinstance(value, str) or len(value) != 2 * size_bytes or not _HEX.fullmatch(value):
         raise SeccosError
     return bytes.fromhex(value)
@@ -76,7 +77,7 @@ def _hex(value: object, size_bytes: int) -> bytes:
 def _random(value: object, *, needed: bool) -> bytes:
     if value is None and not needed:
         return b""
-    return _hex(value, RANDOM_BYTES)
+    return _hex(value, PRW_RANDOM_BYTES)
 
 
 def _counter(value: object, profile: SeccosProfile) -> int | None:

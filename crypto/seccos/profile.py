@@ -1,11 +1,10 @@
-"""The SECCOS profile: every choice that no public text settles, typed, with our defaults.
+"""The SECCOS profile: the choices that no public text settles, each with a default of our own.
 
-NOT PUBLIC: OUR DESIGN. Ask Thales and the bank for each of them before going live.
+NOT PUBLIC: OUR DESIGN. Ask Thales and the bank about each member before going live.
 
-A profile is read from JSON; an unknown member, a value that is not offered and a combination
-that makes no sense are refused, each with the path of what is wrong. Not offered, though
-conceivable: session keys from a cryptogram (``emv_csk_arqc``) or by XOR (``visa_xor``), and
-passing a payload on unread (``verify: opaque``).
+A profile is read from JSON. An unknown member, a value that is not offered, and members that
+contradict one another are refused, each with its path. Not offered: session keys from a cryptogram
+(``emv_csk_arqc``) or by XOR (``visa_xor``), and a payload that nobody reads (``verify: opaque``).
 """
 
 import re
@@ -16,16 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from crypto.errors import CounterExhaustedError
-from crypto.padding import BLOCK_BYTES
+from crypto.padding import TDES_BLOCK_BYTES
 from crypto.types import PIN_BLOCK_BYTES
 
-ZERO_IV: Final = "0000000000000000"
+ZERO_IV_HEX: Final = "0000000000000000"
 CARD_DATA_BYTES_MIN: Final = 2
 CARD_DATA_BYTES_MAX: Final = 256
-RANDOM_BYTES: Final = 4
+PRW_RANDOM_BYTES: Final = 4
 CSK_COUNTER_MAX: Final = 0xFFFF
 
-TAG_BYTES: Final = {
+MAC_BYTES: Final = {
     "aes-cmac": 16,
     "tdes-cmac": 8,
     "iso9797-alg3": 8,
@@ -39,7 +38,7 @@ CARD_PARTS: Final = {
     "{expiry:yymm}": 2,
     "{expiry:ascii}": 4,
 }
-"""What card data is made of, beside pairs of hexadecimal digits, and the bytes that each takes."""
+"""The parts of card data, beside pairs of hexadecimal digits, and the size of each in bytes."""
 
 COUNTER_PARTS: Final = {"counter:u8": 1, "counter:u16be": 2, "counter:u32be": 4}
 
@@ -69,37 +68,39 @@ class PinBlockProfile(_Section):
     clear_format: Literal["iso0", "iso1", "iso2", "iso3"] = "iso2"
     """ISO 9564-1 format of the clear block. SECCOS cards take format 2."""
     selfenc: Literal["none", "replace", "append"] = "none"
-    """The block enciphered under itself (single DES, IBM SELFENC): not at all, in place of the
-    block, or after it. ``replace`` cannot be undone: it needs ``verify: mac_only``."""
+    """The block enciphered under itself with single DES (IBM SELFENC): not used, in place of the
+    block, or after it. ``replace`` cannot be undone and needs ``verify: mac_only``."""
     cipher: Literal["tdes-ecb", "tdes-cbc"] = "tdes-ecb"
     """The mode; TDES with a key of two parts."""
-    iv: Annotated[str, Field(pattern="^(?:[0-9A-Fa-f]{16}|counter)$")] = ZERO_IV
+    iv: Annotated[str, Field(pattern="^(?:[0-9A-Fa-f]{16}|counter)$")] = ZERO_IV_HEX
     """With ``tdes-cbc``: 16 hexadecimal digits, or ``counter``, which is the change counter in
     8 bytes, big-endian."""
     padding: Literal["none", "iso9797-2"] = "none"
-    """``iso9797-2`` puts 80 00… behind, always a whole block here."""
+    """``iso9797-2`` adds 80 00 00 00 00 00 00 00, since the data is whole blocks already."""
     session_key: Literal["none", "emv_csk"] = "none"
     """``none``: the key is used as it is. ``emv_csk``: it is an issuer master key; card key by
     EMV option A, common session key with R = counter in 2 bytes and 6 zero bytes."""
     key_label: Annotated[str, Field(pattern=rf"^d1\.spe{_GENERATION}$")] = "d1.spe"
-    """The key that deciphers the block: ``d1.spe``, the first one, or ``d1.spe.g2`` and so on."""
+    """The key that deciphers the block: ``d1.spe`` (generation 1), ``d1.spe.g2`` and so on."""
 
     @property
     def key_generation(self) -> int:
-        """The generation in ``key_label``; a payload may name another."""
+        """The generation in ``key_label``; a payload may name another one."""
         return _generation(self.key_label)
 
     @property
     def block_bytes(self) -> int:
-        """The size of the enciphered block."""
+        """The size of the enciphered block: 8, 16 or 24."""
         clear = PIN_BLOCK_BYTES * (2 if self.selfenc == "append" else 1)
-        return clear + (BLOCK_BYTES if self.padding == "iso9797-2" else 0)
+        return clear + (TDES_BLOCK_BYTES if self.padding == "iso9797-2" else 0)
 
     def iv_bytes(self, counter: int) -> bytes | None:
-        """Return the IV, or None in ECB mode."""
+        """Return the IV, 8 bytes, or None in ECB mode."""
         if self.cipher == "tdes-ecb":
             return None
-        return counter.to_bytes(BLOCK_BYTES) if self.iv == "counter" else bytes.fromhex(self.iv)
+        return (
+            counter.to_bytes(TDES_BLOCK_BYTES) if self.iv == "counter" else bytes.fromhex(self.iv)
+        )
 
 
 class PrwProfile(_Section):
@@ -135,23 +136,23 @@ class PrwProfile(_Section):
 
     @property
     def key_generation(self) -> int:
-        """The generation in ``key_label``; a payload may name another."""
+        """The generation in ``key_label``; a payload may name another one."""
         return _generation(self.key_label)
 
     @property
     def tag_bytes(self) -> int:
         """The size of the PRW."""
-        return TAG_BYTES[self.alg]
+        return MAC_BYTES[self.alg]
 
     @property
     def random_bytes(self) -> int:
-        """How many random bytes the computation is given: 4 or none."""
+        """How many random bytes go into the computation: 4 or none."""
         used = self.random != "none" and self.counter_binding != "replace_random"
-        return RANDOM_BYTES if used else 0
+        return PRW_RANDOM_BYTES if used else 0
 
     @property
     def in_payload(self) -> bool:
-        """Whether D1 sends a PRW: not when only the issuer has the random."""
+        """Whether D1 sends a PRW; it does not if the issuer draws the random bytes."""
         return self.random != "issuer"
 
 
@@ -161,23 +162,23 @@ class MacProfile(_Section):
     alg: Literal["iso9797-alg3-pad2", "aes-cmac", "tdes-cmac"] = "iso9797-alg3-pad2"
     """8 bytes of the retail MAC with padding method 2, 16 of AES-CMAC, or 8 of TDES-CMAC."""
     length: Annotated[int, Field(ge=4, le=16)] = 8
-    """How many bytes of it, from the left, are sent."""
+    """How many of its bytes are sent, the leftmost."""
     input: Annotated[tuple[MacPart, ...], Field(min_length=1, max_length=32)] = (
         "hex:8424000210",
         "counter:u16be",
         "pinBlock",
     )
-    """What it is over: any of ``pinBlock prw random pan cdp cdt counter:u8 counter:u16be
+    """The parts of its input: any of ``pinBlock prw random pan cdp cdt counter:u8 counter:u16be
     counter:u32be hex:…`` in their order. ``pinBlock`` must be among them. The default is a
     script command; IBM's MAC of a PIN block is ``pinBlock cdp``."""
     session_key: Literal["none", "emv_csk"] = "none"
-    """As for the block; TDES only."""
+    """As for the block; only with a TDES algorithm."""
     key_label: Annotated[str, Field(pattern=rf"^d1\.smi{_GENERATION}$")] = "d1.smi"
     """The key of the MAC: ``d1.smi``, or ``d1.smi.g2`` and so on."""
 
     @property
     def key_generation(self) -> int:
-        """The generation in ``key_label``; a payload may name another."""
+        """The generation in ``key_label``; a payload may name another one."""
         return _generation(self.key_label)
 
 
@@ -191,15 +192,18 @@ class CounterProfile(_Section):
     start: Literal[0] = 0
     """The counter of a card whose PIN was never changed."""
     max: Annotated[int, Field(ge=1, le=0xFFFFFFFF)] = 0xFFFF
-    """The last counter that is accepted."""
+    """The highest counter that is accepted."""
     increment: Literal["on_success"] = "on_success"
-    """Only a PIN that was taken counts."""
+    """Only a PIN that was accepted counts."""
 
     def expected(self, changes: int) -> int:
-        """Return the counter that must be in the next payload, after so many *changes*.
+        """Return the counter of the next payload of a card whose PIN was changed *changes* times.
+
+        >>> CounterProfile(rule="next").expected(7)
+        8
 
         Raises:
-            CounterExhaustedError: it is beyond ``max``.
+            CounterExhaustedError: the counter is higher than ``max``.
         """
         counter = changes + (1 if self.rule == "next" else 0)
         if counter > self.max:
@@ -226,18 +230,18 @@ class PayloadProfile(_Section):
     mac: Names = ("mac", "scriptMac", "pinBlockMac")
     """The MAC, hexadecimal."""
     counter: Names = ("pinChangeCounter", "changeCounter", "counter", "pcc")
-    """The counter that D1 computed with: a number or text. It may be missing if the MAC binds it:
-    then a stale one is told by the MAC, and otherwise it would look like a guess at the PIN."""
+    """The counter that D1 computed with: a number or text. It may be missing only if the MAC
+    depends on it. Otherwise a wrong counter would look like a wrong PIN, and count for the card."""
     counter_text: Literal["decimal", "hex"] = "decimal"
-    """How a counter in text is written."""
+    """How a counter is written if it is text."""
     key_id: Names = ("keyId", "keyVersion", "keyRef", "kcv")
     """Which generation of the keys D1 used. It may be missing."""
     key_ids: Annotated[tuple[KeyId, ...], Field(max_length=16)] = ()
-    """The ids that D1 may name; a payload that names another is refused."""
+    """The key ids that D1 may name; a payload that names another one is refused."""
 
 
 class ErrorProfile(_Section):
-    """How refusals are told."""
+    """How refusals are answered."""
 
     conflict: Literal[400] = 400
     """The status for a stale counter. Thales documents no 409."""
@@ -247,21 +251,22 @@ class SeccosProfile(_Section):
     """A whole profile; the defaults are the design of this project and nobody else's."""
 
     version: Annotated[str, Field(min_length=1, max_length=64)] = "design-default"
-    """A name for people; nothing depends on it."""
+    """A name for people; the program does not use it."""
     pin_block: PinBlockProfile = PinBlockProfile()
     prw: PrwProfile = PrwProfile()
     mac: MacProfile = MacProfile()
     counter: CounterProfile = CounterProfile()
     payload: PayloadProfile = PayloadProfile()
     verify: Literal["full", "mac_only"] = "full"
-    """``full``: MAC, format of the block, PRW. ``mac_only``: the MAC; the PIN stays unread."""
+    """``full``: MAC, PIN block and PRW are verified. ``mac_only``: only the MAC, and the PIN stays
+    unread."""
     prw_source: Literal["d1", "issuer"] = "d1"
-    """Whose PRW is kept: D1's, or a new one that the issuer makes from the PIN it has read."""
+    """Whose PRW is stored: D1's, or a new one that the issuer computes from the PIN."""
     errors: ErrorProfile = ErrorProfile()
 
     @property
     def mac_binds_counter(self) -> bool:
-        """Whether a MAC for one counter is wrong for another; if not, a payload must name its."""
+        """Whether the MAC depends on the counter; if not, a payload must name its counter."""
         by_card_data = self.prw.counter_binding == "cdt_suffix" and "cdt" in self.mac.input
         by_part = bool(COUNTER_PARTS.keys() & {*self.mac.input})
         return by_part or by_card_data or self.mac.session_key == "emv_csk"
@@ -273,7 +278,7 @@ class SeccosProfile(_Section):
             for path, rule in _broken_rules(self)
         ]
         if broken:
-            # Raised like this, each error keeps the path of the member at fault.
+            # This way each error keeps the path of its member.
             raise ValidationError.from_exception_data(type(self).__name__, broken)
         return self
 
@@ -287,7 +292,11 @@ def _generation(key_label: str) -> int:
 
 
 def card_parts(template: str) -> list[str]:
-    """Cut card data into its parts, a pair of hexadecimal digits being one."""
+    """Split a card data template into its parts; two hexadecimal digits are one part.
+
+    >>> card_parts("{psn:u8}0A{expiry:yymm}")
+    ['{psn:u8}', '0A', '{expiry:yymm}']
+    """
     return re.findall(_CARD_PART, template)
 
 
@@ -308,7 +317,7 @@ def _broken_rules(profile: SeccosProfile) -> Iterator[Rule]:
 
 def _broken_block_rules(profile: SeccosProfile) -> Iterator[Rule]:
     block = profile.pin_block
-    if block.cipher == "tdes-ecb" and block.iv != ZERO_IV:
+    if block.cipher == "tdes-ecb" and block.iv != ZERO_IV_HEX:
         yield ("pin_block", "iv"), "ECB has no IV"
     if block.selfenc == "replace" and profile.verify != "mac_only":
         yield ("verify",), "selfenc: replace cannot be undone and needs verify: mac_only"
@@ -345,7 +354,7 @@ def _broken_template_rules(profile: SeccosProfile) -> Iterator[Rule]:
 
 def _broken_mac_rules(profile: SeccosProfile) -> Iterator[Rule]:
     mac, prw, parts = profile.mac, profile.prw, {*profile.mac.input}
-    if mac.length > TAG_BYTES[mac.alg]:
+    if mac.length > MAC_BYTES[mac.alg]:
         yield ("mac", "length"), "longer than the algorithm's tag"
     if mac.session_key == "emv_csk" and mac.alg == "aes-cmac":
         yield ("mac", "session_key"), "emv_csk makes TDES keys"

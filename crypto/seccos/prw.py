@@ -1,12 +1,12 @@
-"""The PIN reference value (PRW): a MAC over PIN and card, from which the PIN does not come back.
+"""The PIN reference value (PRW): a MAC over the PIN and data of the card.
 
-NOT PUBLIC: OUR DESIGN, after IBM CCA, "DK PIN methods", which names the parts and not their
-bytes. Two of the encodings, lengths in 2 bytes big-endian::
+NOT PUBLIC: OUR DESIGN, after IBM CCA, "DK PIN methods", which names the parts but not their
+bytes. Two of the encodings, with lengths in 2 bytes, big-endian::
 
     lv            50 52 57 31 ‖ len PAN ‖ PAN ‖ len CDp ‖ CDp ‖ len CDt ‖ CDt ‖ 0N PIN F… ‖ random
     ibm-literal   PAN ‖ CDp ‖ CDt ‖ PIN length, 1 byte ‖ PIN in ASCII ‖ random
 
-The random is 4 bytes, or the counter in 4 bytes, or missing, as the profile says.
+"random" is 4 random bytes, the counter in 4 bytes, or nothing, as the profile says.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ from crypto.errors import SeccosError
 from crypto.pinblock import PinBlockFormat
 from crypto.pinblock.fields import FILL_NIBBLES_MAX, pin_field
 from crypto.seccos.card import CardData, cdp, cdt, common_part, pan_text
-from crypto.seccos.profile import RANDOM_BYTES, SeccosProfile
+from crypto.seccos.profile import PRW_RANDOM_BYTES, SeccosProfile
 from crypto.secret import Secret
 from crypto.types import Mac, Pin
 
@@ -26,18 +26,18 @@ FILL: Final = "F"
 def compute(
     pin: Pin, card: CardData, counter: int, random: bytes, profile: SeccosProfile, mac: Mac
 ) -> bytes:
-    """Return the PRW of *pin*, 16 or 8 bytes, with one call of *mac*.
+    """Return the PRW of *pin*, 16 or 8 bytes.
 
     Args:
         pin: the clear PIN.
-        card: whose PIN.
-        counter: the counter that D1 computes with.
-        random: as many bytes as ``profile.prw.random_bytes`` says: 4, or none.
-        profile: how.
-        mac: the profile's algorithm under the key of the PRW.
+        card: the card whose PIN it is.
+        counter: the change counter that D1 computes with.
+        random: ``profile.prw.random_bytes`` bytes: 4, or none.
+        profile: the encoding.
+        mac: the profile's algorithm under the PRW key; it is called once.
 
     Raises:
-        SeccosError: the random has another length.
+        SeccosError: *random* has another length.
     """
     return mac(message(pin, card, counter, random, profile).reveal())
 
@@ -45,10 +45,23 @@ def compute(
 def message(
     pin: Pin, card: CardData, counter: int, random: bytes, profile: SeccosProfile
 ) -> Secret[bytes]:
-    """Lay out what the PRW is over: the PIN is in it.
+    """Return the input of the PRW; the clear PIN is in it.
+
+    >>> from crypto.types import Pan
+    >>> card = CardData(Pan("6725901234567890125"), psn=1, expiry_yymm="2912")
+    >>> random = bytes.fromhex("DEADBEEF")
+    >>> message(Pin("1234"), card, 7, random, SeccosProfile()).reveal().hex()[-24:]
+    '041234ffffffffffdeadbeef'
+
+    Args:
+        pin: as for :func:`compute`.
+        card: as for :func:`compute`.
+        counter: as for :func:`compute`.
+        random: as for :func:`compute`.
+        profile: as for :func:`compute`.
 
     Raises:
-        SeccosError: *random* has not the length that the profile asks for.
+        SeccosError: *random* has another length than the profile says.
     """
     prw = profile.prw
     if len(random) != prw.random_bytes:
@@ -78,5 +91,5 @@ def message(
 
 
 def replacement(counter: int) -> bytes:
-    """Return what stands in for the random with ``counter_binding: replace_random``."""
-    return counter.to_bytes(RANDOM_BYTES)
+    """Return *counter* in 4 bytes: with ``counter_binding: replace_random`` it is the random."""
+    return counter.to_bytes(PRW_RANDOM_BYTES)

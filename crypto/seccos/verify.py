@@ -1,8 +1,8 @@
-"""Whether a payload is D1's, for this card and this counter, and which PIN it brings.
+"""Verify a SECCOS payload for a card and a counter, and read its PIN.
 
-NOT PUBLIC: OUR DESIGN. MAC, block and PRW are always computed, all three, and judged at the
-end, so that time does not tell which of them was wrong. Who is to blame is for counting only:
-the answer to the caller is the same.
+NOT PUBLIC: OUR DESIGN. MAC, block and PRW are all computed before any of them is judged, so that
+time does not tell which was wrong. A verdict says which counter a failure belongs to; the caller
+of the service gets one and the same answer.
 """
 
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ STAND_IN: Final = Pin("0000")
 
 
 class Verdict(Enum):
-    """What became of a payload."""
+    """The result for a payload."""
 
     ACCEPTED = auto()
     NOT_GENUINE = auto()
-    """MAC or counter are wrong: whoever sent it has no key, or is late. Counts for the client."""
+    """The MAC or the counter is wrong: the sender has no key, or is late. Counts for the client."""
     WRONG_PIN_DATA = auto()
-    """Block or PRW are wrong behind a valid MAC. Counts for the card: it is a guess at its PIN."""
+    """The MAC is right, but the block or the PRW is wrong. Counts for the card."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys shared with D1, as what they can do; session keys where the profile says so."""
+    """The keys shared with D1, as functions; session keys where the profile says so."""
 
     decrypt: TdesEcb
     """Not called with ``verify: mac_only``."""
@@ -43,7 +43,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A verdict; the PIN is there if and only if it was read and accepted."""
+    """A verdict, and the PIN if it was read and accepted, else None."""
 
     verdict: Verdict
     pin: Pin | None
@@ -52,9 +52,15 @@ class Outcome:
 def verify(
     payload: Payload, card: CardData, counter: int, profile: SeccosProfile, keys: Keys
 ) -> Outcome:
-    """Check *payload* for *card* and the expected *counter*.
+    """Verify *payload*.
 
-    Exceptions of *keys* pass unchanged; nothing else is raised.
+    Args:
+        payload: what D1 sent.
+        card: the card whose PIN it is.
+        counter: the change counter that is expected.
+        profile: how D1 computes.
+        keys: the keys shared with D1. Their exceptions pass through unchanged; no other is
+            raised.
     """
     genuine = _is_genuine(payload, card, counter, profile, keys)
     if profile.verify == "mac_only":

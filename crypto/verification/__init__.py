@@ -1,1 +1,4 @@
-"""Values that let an authorisation host check a PIN; in other hands each is an oracle for it."""
+"""PIN verification values: an authorisation host checks a PIN with them.
+
+They are secret too: whoever has one, and a way to compute it, can test guesses of the PIN.
+"""

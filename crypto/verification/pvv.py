@@ -1,16 +1,18 @@
-"""The Visa PIN verification value: 4 digits.
+"""The Visa PIN verification value (PVV): 4 digits.
 
 Source: IBM CCA, "Visa PIN algorithms", after the Visa payment technology standards manual::
 
     TSP   A A A A A A A A A A A I P P P P   A the 11 digits left of the check digit,
                                             I the key index, P the first 4 PIN digits
-    PVV   the first 4 decimal digits of E_PVK( TSP ); if there are fewer, the letters
-          of the same text are gone through again, A as 0 to F as 5
+    PVV   4 digits of E_PVK( TSP ), as :mod:`crypto.decimalisation` takes them
+
+E_PVK is TDES encryption under the PIN verification key (PVK); TSP is 8 bytes, a nibble a digit.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
+from crypto.decimalisation import decimals_first
 from crypto.errors import PanError, VerificationError
 from crypto.secret import Secret
 from crypto.types import Pan, Pin, TdesEcb
@@ -19,16 +21,14 @@ PVV_DIGITS: Final = 4
 PAN_DIGITS: Final = 11
 KEY_INDEX_MIN: Final = 1
 KEY_INDEX_MAX: Final = 6
-DECIMAL: Final = "0123456789"
-LETTERS: Final = str.maketrans("ABCDEF", "012345")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyIndex:
-    """The index of a PIN verification key, 1 to 6; it stands on the card's stripe too.
+    """The index of a PIN verification key (PVKI), 1 to 6; the magnetic stripe has it too.
 
     Raises:
-        VerificationError: another number.
+        VerificationError: the number is not 1 to 6.
     """
 
     value: int
@@ -39,7 +39,20 @@ class KeyIndex:
 
 
 def compute(pin: Pin, pan: Pan, index: KeyIndex, encrypt: TdesEcb) -> Secret[str]:
-    """Return the PVV of *pin* for *pan*; digits of the PIN after the fourth do not count.
+    """Return the PVV of *pin* for *pan*, 4 digits; only the first 4 digits of the PIN count.
+
+    >>> from functools import partial
+    >>> from crypto.software import tdes_encrypt_ecb
+    >>> pvk = Secret(bytes.fromhex("0123456789ABCDEFFEDCBA9876543210"))
+    >>> encrypt = partial(tdes_encrypt_ecb, pvk)
+    >>> compute(Pin("4524"), Pan("1122334455667788"), KeyIndex(1), encrypt).reveal()
+    '8523'
+
+    Args:
+        pin: the clear PIN.
+        pan: the PAN of the card.
+        index: the index of the PVK.
+        encrypt: TDES encryption in ECB mode under the PVK.
 
     Raises:
         PanError: the PAN has fewer than 12 digits.
@@ -48,12 +61,4 @@ def compute(pin: Pin, pan: Pan, index: KeyIndex, encrypt: TdesEcb) -> Secret[str
     if len(account) < PAN_DIGITS:
         raise PanError
     tsp = f"{account}{index.value}{pin.reveal()[:PVV_DIGITS]}"
-    return Secret(scan(encrypt(bytes.fromhex(tsp)).hex()))
-
-
-def scan(nibbles: str) -> str:
-    """Take the 4 digits out of hexadecimal text: decimal ones first, then letters."""
-    text = nibbles.upper()
-    digits = [nibble for nibble in text if nibble in DECIMAL]
-    letters = [nibble.translate(LETTERS) for nibble in text if nibble not in DECIMAL]
-    return "".join((digits + letters)[:PVV_DIGITS])
+    return Secret(decimals_first(encrypt(bytes.fromhex(tsp)).hex(), PVV_DIGITS))

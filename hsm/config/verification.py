@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from crypto.errors import VerificationError
-from crypto.verification.ibm3624 import DecimalisationTable, ValidationRule
+from crypto.verification.ibm3624 import DecimalisationTable, ValidationTemplate
 from crypto.verification.pvv import KeyIndex
 from hsm.config.body import Body
 
@@ -28,14 +28,12 @@ class PvvBody(Body):
 class OffsetBody(Body):
     """The IBM 3624 offset.
 
-    *table* gives a digit for each nibble 0 to F. *start*, *length* and *pad* say which digits of
-    the PAN are enciphered, and what fills them up to 16.
+    *table* gives a digit for each nibble 0 to F. *validation_data* is a template of the 16 digits
+    that are enciphered (:class:`crypto.verification.ibm3624.ValidationTemplate`).
     """
 
     table: str
-    start: Annotated[int, Field(ge=0, le=18)] = 0
-    length: Annotated[int, Field(ge=1, le=16)] = 16
-    pad: Annotated[str, Field(pattern="^[0-9A-F]$")] = "F"
+    validation_data: str = "{left:0:16}"
     key_generation: Generation = 1
 
     @field_validator("table")
@@ -47,15 +45,24 @@ class OffsetBody(Body):
             raise ValueError("16 digits, at least 8 of them different") from None
         return table
 
+    @field_validator("validation_data")
+    @classmethod
+    def _is_a_template(cls, text: str) -> str:
+        try:
+            ValidationTemplate(text)
+        except VerificationError:
+            raise ValueError("not a template of 16 digits") from None
+        return text
+
     @cached_property
     def decimalisation(self) -> DecimalisationTable:
         """The table as :mod:`crypto.verification.ibm3624` takes it."""
         return DecimalisationTable(self.table)
 
     @cached_property
-    def rule(self) -> ValidationRule:
-        """Which digits are enciphered, as :mod:`crypto.verification.ibm3624` takes it."""
-        return ValidationRule(self.start, self.length, self.pad)
+    def template(self) -> ValidationTemplate:
+        """The template as :mod:`crypto.verification.ibm3624` takes it."""
+        return ValidationTemplate(self.validation_data)
 
 
 class VerificationBody(Body):

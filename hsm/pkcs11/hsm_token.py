@@ -85,8 +85,8 @@ class HsmToken(Protocol):
         """Derive a key from the key *label*, and from that the next, one for each of *data*.
 
         Each is E_parent(data) of 16 bytes in ECB mode with odd parity, as in
-        :class:`crypto.emv.DerivationData`. The last one can be used inside the context. When the
-        context ends, all of them are destroyed.
+        :class:`crypto.emv.key_derivation.DerivationData`. The last one can be used inside the
+        context. When the context ends, all of them are destroyed.
         """
         ...
 

@@ -4,6 +4,9 @@ The key that opens key blocks (KBPK) comes first, as components of which each of
 
     KBPK = component 1 XOR component 2 [ XOR component 3 ]
 
+No component is zero and no two are equal: each would leave the key to fewer officers (ANSI
+X9.24-1 wants each component to be as long as the key and to tell nothing of it).
+
 It stays in the HSM token from then on. The keys that it derives, and the keys in key blocks, are
 in the memory of the process that imports them; that process does nothing else, and ends.
 """
@@ -12,11 +15,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
+from itertools import combinations
 from typing import Final
 
 from crypto import kcv, keyblock
-from crypto.emv import odd_parity
-from crypto.errors import KeyBlockError, KeyPurposeError
+from crypto.emv.key_derivation import odd_parity
+from crypto.errors import KeyBlockError, KeyPurposeError, KeyStrengthError
 from crypto.keyblock import KeyAlgorithm, KeyBlockHeader, KeyPurpose
 from crypto.pinblock.fields import xor
 from crypto.secret import Secret
@@ -44,43 +48,45 @@ def _purpose(algorithm: KeyAlgorithm, usage: str, modes: str) -> KeyPurpose:
 
 #: What a key block must say of its key, one purpose for each usage and algorithm that a role
 #: takes (ANSI X9.143-2021, tables 2 and 4). D deciphers, B does both, X derives, C makes and
-#: verifies MACs, G makes them, V verifies them. A PRW has no usage of its own.
+#: verifies MACs, G makes them, V verifies them, N has no restriction beyond that of the usage.
+#: A PRW has no usage of its own.
 PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {
     KeyRole.SECCOS_PIN: (
-        _purpose(KeyAlgorithm.TDES, "P0", "DB"),
-        _purpose(KeyAlgorithm.TDES, "E1", "DBX"),
+        _purpose(KeyAlgorithm.TDES, "P0", "DBN"),
+        _purpose(KeyAlgorithm.TDES, "E1", "DBXN"),
     ),
     KeyRole.SECCOS_PRW: (
-        _purpose(KeyAlgorithm.AES, "M6", "CGV"),
-        _purpose(KeyAlgorithm.TDES, "M6", "CGV"),
+        _purpose(KeyAlgorithm.AES, "M6", "CGVN"),
+        _purpose(KeyAlgorithm.TDES, "M6", "CGVN"),
     ),
-    KeyRole.SECCOS_PRW_RETAIL: (_purpose(KeyAlgorithm.TDES, "M3", "CGV"),),
+    KeyRole.SECCOS_PRW_RETAIL: (_purpose(KeyAlgorithm.TDES, "M3", "CGVN"),),
     KeyRole.SECCOS_MAC: (
-        _purpose(KeyAlgorithm.TDES, "M3", "CGV"),
+        _purpose(KeyAlgorithm.TDES, "M3", "CGVN"),
+        # No N here: without a mode, usage E2 is that of a master key, which derives.
         _purpose(KeyAlgorithm.TDES, "E2", "CGV"),
     ),
     KeyRole.SECCOS_MAC_CMAC: (
-        _purpose(KeyAlgorithm.AES, "M6", "CGV"),
-        _purpose(KeyAlgorithm.TDES, "M6", "CGV"),
+        _purpose(KeyAlgorithm.AES, "M6", "CGVN"),
+        _purpose(KeyAlgorithm.TDES, "M6", "CGVN"),
     ),
-    KeyRole.SECCOS_MAC_MASTER: (_purpose(KeyAlgorithm.TDES, "E2", "X"),),
+    KeyRole.SECCOS_MAC_MASTER: (_purpose(KeyAlgorithm.TDES, "E2", "XN"),),
     # The next three make values: a key that may only verify is not for them.
-    KeyRole.PVK: (_purpose(KeyAlgorithm.TDES, "V2", "CG"),),
-    KeyRole.PVK_3624: (_purpose(KeyAlgorithm.TDES, "V1", "CG"),),
-    KeyRole.PRW: (_purpose(KeyAlgorithm.AES, "M6", "CG"),),
+    KeyRole.PVK: (_purpose(KeyAlgorithm.TDES, "V2", "CGN"),),
+    KeyRole.PVK_3624: (_purpose(KeyAlgorithm.TDES, "V1", "CGN"),),
+    KeyRole.PRW: (_purpose(KeyAlgorithm.AES, "M6", "CGN"),),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ClearKey:
-    """A key in clear, before it is imported into the HSM token."""
+    """A key or a component in clear, before a key is imported into the HSM token."""
 
     kind: KeyKind
     value: Secret[bytes]
 
     @property
     def kcv(self) -> str:
-        """The key check value (KCV), which the partner knows: 6 hexadecimal digits."""
+        """The key check value (KCV), which its sender knows: 6 hexadecimal digits."""
         if self.kind is KeyKind.AES_256:
             return kcv.aes(partial(aes_cmac, self.value)).hex().upper()
         return kcv.tdes(partial(tdes_encrypt_ecb, self.value)).hex().upper()
@@ -91,7 +97,8 @@ def open_block(hsm_token: HsmToken, role: KeyRole, issuer_id: str, text: str) ->
 
     Raises:
         CeremonyError: it is of version A or C, the issuer has no key that opens it, it is not
-            genuine, or its key is not for this role.
+            genuine, its key is not for this role, or its key is stronger than the
+            block-protection key.
     """
     if text.startswith(_REFUSED_VERSIONS):
         raise CeremonyError("key blocks of versions A and C are not taken: ask for B or D")
@@ -103,25 +110,50 @@ def open_block(hsm_token: HsmToken, role: KeyRole, issuer_id: str, text: str) ->
         purpose = _purpose_for(role, header)
         opened = keyblock.open_block(text, purpose, partial(mac, label), KEY_BYTES[kind])
     except KeyPurposeError:
-        raise CeremonyError("the key in this block is not for this role") from None
+        raise _not_for(role, header) from None
+    except KeyStrengthError:
+        raise CeremonyError(
+            "the key in this block is stronger than the block-protection key: ask for a block of "
+            "version D"
+        ) from None
     except KeyBlockError:
         raise CeremonyError("not a genuine key block under this block-protection key") from None
     return ClearKey(_KINDS[purpose.algorithm], opened.key)
 
 
-def join_components(components: Sequence[Secret[str]]) -> ClearKey:
-    """Make a key of its components, in hexadecimal digits; spaces between digits are ignored.
+def read_component(text: Secret[str]) -> ClearKey:
+    """Read a component of a key, hexadecimal digits; spaces between digits are ignored.
 
     Raises:
-        CeremonyError: they are not 2 or 3 of 32 (TDES) or of 64 (AES) hexadecimal digits.
+        CeremonyError: it is not 32 (TDES) or 64 (AES) hexadecimal digits, or it is zero.
     """
-    texts = [component.reveal().replace(" ", "") for component in components]
-    right_number = COMPONENTS_MIN <= len(texts) <= COMPONENTS_MAX
-    if right_number and all(map(_HEX.fullmatch, texts)):
-        for kind, size_bytes in KEY_BYTES.items():
-            if {len(text) for text in texts} == {2 * size_bytes}:
-                return ClearKey(kind, Secret(reduce(xor, map(bytes.fromhex, texts))))
-    raise CeremonyError("not two or three components of 32 or 64 hexadecimal digits")
+    digits = text.reveal().replace(" ", "")
+    kinds = {2 * size_bytes: kind for kind, size_bytes in KEY_BYTES.items()}
+    if not _HEX.fullmatch(digits) or len(digits) not in kinds:
+        raise CeremonyError("not a component of 32 or 64 hexadecimal digits")
+    component = ClearKey(kinds[len(digits)], Secret(bytes.fromhex(digits)))
+    if _is_zero(component):
+        raise CeremonyError("a component is zero: it keeps nothing secret")
+    return component
+
+
+def join_components(components: Sequence[ClearKey]) -> ClearKey:
+    """Make a key of its components.
+
+    Raises:
+        CeremonyError: they are not 2 or 3 of one length, two of them are equal, or the key is
+            zero.
+    """
+    if not COMPONENTS_MIN <= len(components) <= COMPONENTS_MAX:
+        raise CeremonyError("not two or three components")
+    if len({component.kind for component in components}) > 1:
+        raise CeremonyError("the components have different lengths")
+    if any(_is_zero(_joined(pair)) for pair in combinations(components, 2)):
+        raise CeremonyError("two components are equal")
+    key = _joined(components)
+    if _is_zero(key):
+        raise CeremonyError("the components make a key that is zero")
+    return key
 
 
 def store(hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey) -> KeyLabel:
@@ -170,8 +202,34 @@ def _purpose_for(role: KeyRole, header: KeyBlockHeader) -> KeyPurpose:
     return next(claimed, purposes[0])
 
 
+def _not_for(role: KeyRole, header: KeyBlockHeader) -> CeremonyError:
+    """Say what the header of a genuine block says, and what the role takes; no value of a key."""
+    taken = "; ".join(
+        f"{usage} {purpose.algorithm} {'/'.join(sorted(purpose.modes))}"
+        f" of {'/'.join(map(str, sorted(purpose.key_bytes)))} bytes"
+        for purpose in PURPOSES[role]
+        for usage in sorted(purpose.usages)
+    )
+    return CeremonyError(
+        f"the key in this block is not for this role: usage {header.usage}, algorithm "
+        f"{header.algorithm}, mode of use {header.mode}; the role takes {taken}"
+    )
+
+
+def _joined(components: Sequence[ClearKey]) -> ClearKey:
+    values = [component.value.reveal() for component in components]
+    return ClearKey(components[0].kind, Secret(reduce(xor, values)))
+
+
+def _is_zero(key: ClearKey) -> bool:
+    """Tell whether no bit is set that counts; in a TDES key, the parity bits do not."""
+    if key.kind is KeyKind.TDES_2KEY:
+        return not any(byte >> 1 for byte in key.value.reveal())
+    return not any(key.value.reveal())
+
+
 def _check_strength(kind: KeyKind, value: Secret[bytes]) -> None:
-    """Refuse zeros, which a component typed twice gives, and single DES."""
+    """Refuse zeros and single DES."""
     raw = value.reveal()
     single = kind is KeyKind.TDES_2KEY and raw[:HALF_BYTES] == raw[HALF_BYTES:]
     if single or not any(raw):

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
-from crypto import emv
+from crypto.emv import key_derivation
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, KeyMissing
@@ -87,7 +87,7 @@ class SoftwareToken:
     def derived(self, label: KeyLabel, *data: bytes) -> Iterator[SoftwareSessionKey]:
         key = self._secret(label)
         for step in data:
-            key = emv.derive(step, tdes_ecb(key)).reveal()
+            key = key_derivation.derive(step, tdes_ecb(key)).reveal()
         yield SoftwareSessionKey(key)
 
     def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:

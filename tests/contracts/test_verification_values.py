@@ -72,11 +72,12 @@ def psec_offset(
     pin: str,
     card: Card,
     table: str = TABLE,
-    rule: tuple[int, int, str] = (0, 16, "F"),
+    digits: str = "",
     generation: int = 1,
 ) -> str:
-    key = triple(partner.key(KeyRole.PVK_3624, generation))
-    return str(psec.pin.generate_ibm3624_offset(key, table, pin, card.pan, *rule))
+    """Compute an offset over *digits*, or over the first 16 of the PAN; F fills them up."""
+    key, digits = triple(partner.key(KeyRole.PVK_3624, generation)), digits or card.pan[:16]
+    return str(psec.pin.generate_ibm3624_offset(key, table, pin, digits, 0, len(digits), "F"))
 
 
 def own_prw(
@@ -155,15 +156,22 @@ def test_index_and_key_of_a_pvv_are_those_of_the_profile(
 
 
 @pytest.mark.parametrize("table", [TABLE, "9876543210987654", "0011223344556677"])
-@pytest.mark.parametrize("rule", [(0, 16, "F"), (4, 11, "F"), (15, 1, "0"), (3, 12, "A")])
+@pytest.mark.parametrize(
+    ("template", "digits"),
+    [
+        ("{left:0:16}", CARD.pan[:16]),
+        ("{left:4:11}FFFFF", CARD.pan[4:15]),
+        ("{right:1:12}FFFF", CARD.pan[-13:-1]),
+        ("5022654000{right:1:5}2", f"5022654000{CARD.pan[-6:-1]}2"),
+    ],
+)
 @pytest.mark.parametrize("generation", [1, 2])
 def test_table_digits_and_key_of_an_offset_are_those_of_the_profile(
-    partner: Partner, table: str, rule: tuple[int, int, str], generation: int
+    partner: Partner, table: str, template: str, digits: str, generation: int
 ) -> None:
-    start, length, pad = rule
-    body = {"table": table, "start": start, "length": length, "pad": pad}
+    body = {"table": table, "validation_data": template}
     asking = partner.asking(offset_3624={**body, "key_generation": generation})
-    expected = psec_offset(partner, PIN, CARD, table, rule, generation)
+    expected = psec_offset(partner, PIN, CARD, table, digits, generation)
     content = asking.exported(asking.set_iso0())
     assert content["offset-3624"] == {"offset": expected, "keyGeneration": generation}
 
@@ -229,13 +237,13 @@ def test_other_implementations_agree(
     changes: int,
 ) -> None:
     partner = open_partner(*shared, ISSUER_ID).configured(ConfigKind.POLICY, NO_CHECKS)
-    offset = {"table": table, "length": 12}
+    offset = {"table": table, "validation_data": "{right:1:7}FFFFFFFFF"}
     asking = partner.with_profile(ISSUERS_PRW).asking(
         pvv={"key_index": index}, offset_3624=offset, prw=True
     )
     content = asking.exported(set_pin(asking, pin, card, changes), changes + 1)
     assert content["pvv"]["pvv"] == psec_pvv(asking, pin, card, index)
-    expected = psec_offset(asking, pin, card, table, (0, 12, "F"))
+    expected = psec_offset(asking, pin, card, table, card.pan[-8:-1])
     assert content["offset-3624"]["offset"] == expected
     prw = content["prw"]
     assert prw["prw"] == own_prw(asking, pin, card, changes, prw["random"])
@@ -268,8 +276,8 @@ def test_a_pin_that_stays_unread_gives_no_value(partner: Partner, asked: Body) -
         ("79927398713", PVV),
         ("79927398713", OFFSET),
         ("4000000000006", OFFSET),
-        (PAN, {"offset_3624": {"table": TABLE, "start": 1}}),
-        (PAN, {"offset_3624": {"table": TABLE, "start": 18, "length": 1}}),
+        (PAN, {"offset_3624": {"table": TABLE, "validation_data": "{left:1:16}"}}),
+        (PAN, {"offset_3624": {"table": TABLE, "validation_data": "{right:18:1}" + "F" * 15}}),
     ],
     ids=str,
 )

@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from crypto import keyblock
-from crypto.errors import KeyBlockError, KeyPurposeError
-from crypto.keyblock import KEY_BYTES, KeyAlgorithm, KeyBlockHeader, KeyPurpose
+from crypto.errors import KeyBlockError, KeyPurposeError, KeyStrengthError
+from crypto.keyblock import KEY_BYTES, STRENGTH_BITS, KeyAlgorithm, KeyBlockHeader, KeyPurpose
 from crypto.types import Mac
 from tests.crypto.ciphers import aes_cmac, tdes_cmac
 from tests.crypto.oracles import takes_tdes_the_old_way
@@ -82,22 +82,31 @@ def test_a_header_is_read_without_a_key() -> None:
     )
 
 
-algorithms = {"T": (16, 24), "A": (16, 24, 32)}
-protections = {"B": (16, 24), "D": (16, 24, 32)}
+PROTECTED_BY = {"B": KeyAlgorithm.TDES, "D": KeyAlgorithm.AES}
+KEYS = [(algorithm, size) for algorithm in KeyAlgorithm for size in sorted(KEY_BYTES[algorithm])]
+#: Version, size of the KBPK, algorithm and size of the key.
+PAIRS = [
+    (version, kbpk_bytes, algorithm, key_bytes)
+    for version, protection in PROTECTED_BY.items()
+    for kbpk_bytes in sorted(KEY_BYTES[protection])
+    for algorithm, key_bytes in KEYS
+]
+STRONG_ENOUGH = [
+    (version, kbpk_bytes, algorithm, key_bytes)
+    for version, kbpk_bytes, algorithm, key_bytes in PAIRS
+    if STRENGTH_BITS[PROTECTED_BY[version]][kbpk_bytes] >= STRENGTH_BITS[algorithm][key_bytes]
+]
 upper = st.characters(codec="ascii", categories=["Lu", "Nd"])
 
 
 @st.composite
 def wrapped(draw: st.DrawFn) -> tuple[str, bytes, bytes]:
     """Draw a block of psec's, its block-protection key and its key."""
-    version, algorithm = draw(st.sampled_from("BD")), draw(st.sampled_from("TA"))
-    kbpk, key = (
-        draw(st.sampled_from(sizes).flatmap(lambda size: st.binary(min_size=size, max_size=size)))
-        for sizes in (protections[version], algorithms[algorithm])
-    )
+    version, kbpk_bytes, algorithm, key_bytes = draw(st.sampled_from(STRONG_ENOUGH))
+    kbpk, key = (draw(st.binary(min_size=size, max_size=size)) for size in (kbpk_bytes, key_bytes))
     usage, key_version = (draw(st.text(upper, min_size=2, max_size=2)) for _ in range(2))
     mode, exportability = draw(upper), draw(upper)
-    header = psec.tr31.Header(version, usage, algorithm, mode, key_version, exportability)
+    header = psec.tr31.Header(version, usage, algorithm.value, mode, key_version, exportability)
     names = st.text(upper, min_size=2, max_size=2).filter(lambda name: name != "PB")
     content = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
     long = st.integers(250, 400).map(lambda size: "X" * size)
@@ -125,6 +134,42 @@ def test_what_psec_wraps_opens(drawn: tuple[str, bytes, bytes]) -> None:
             block.header.exportability,
         )
     )
+
+
+@takes_tdes_the_old_way
+@pytest.mark.parametrize(("version", "kbpk_bytes", "algorithm", "key_bytes"), PAIRS)
+def test_a_key_needs_a_block_protection_key_that_is_as_strong(
+    version: str, kbpk_bytes: int, algorithm: KeyAlgorithm, key_bytes: int
+) -> None:
+    kbpk, key = bytes(range(kbpk_bytes)), bytes(range(100, 100 + key_bytes))
+    header = psec.tr31.Header(version, "M6", algorithm.value, "C", "00", "E")
+    text = psec.tr31.wrap(kbpk, header, key)
+
+    if (version, kbpk_bytes, algorithm, key_bytes) in STRONG_ENOUGH:
+        assert opened(text, kbpk).key.reveal() == key
+    else:
+        with pytest.raises(KeyStrengthError):
+            opened(text, kbpk)
+
+
+def test_no_tdes_key_protects_an_aes_key_and_no_shorter_aes_key_a_longer_one() -> None:
+    assert STRONG_ENOUGH == [
+        ("B", 16, "T", 16),
+        ("B", 24, "T", 16),
+        ("B", 24, "T", 24),
+        ("D", 16, "T", 16),
+        ("D", 16, "T", 24),
+        ("D", 16, "A", 16),
+        ("D", 24, "T", 16),
+        ("D", 24, "T", 24),
+        ("D", 24, "A", 16),
+        ("D", 24, "A", 24),
+        ("D", 32, "T", 16),
+        ("D", 32, "T", 24),
+        ("D", 32, "A", 16),
+        ("D", 32, "A", 24),
+        ("D", 32, "A", 32),
+    ]
 
 
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -159,6 +159,9 @@ COMPONENTS = [
 ]
 KBPK = bytes(a ^ b ^ c for a, b, c in zip(*map(bytes.fromhex, COMPONENTS), strict=True))
 KBPK_KCV = kcv.aes(aes_cmac(KBPK)).hex().upper()
+KCVS = [kcv.aes(aes_cmac(bytes.fromhex(component))).hex().upper() for component in COMPONENTS]
+#: Each component, and its KCV as its form has it.
+TYPED = [line for pair in zip(COMPONENTS, KCVS, strict=True) for line in pair]
 PVK = bytes.fromhex("1F2F3D4C5B6B79890123456789ABCDEF")
 PVK_KCV = kcv.tdes(tdes_ecb(PVK)).hex().upper()
 ISSUER = "testbank01"
@@ -173,7 +176,7 @@ def import_kbpk(operator: Operator, *typed: str) -> Done:
         "import-components",
         "block-protection",
         ISSUER,
-        typed=lines(*(typed or (*COMPONENTS, KBPK_KCV))),
+        typed=lines(*(typed or (*TYPED, KBPK_KCV))),
     )
     shows_no_component(done.stdout + done.stderr)
     return done
@@ -228,7 +231,7 @@ def test_without_the_right_kcv_nothing_is_imported(
     before = banker.run("list").stdout
     done = banker.run("import-block", "pvk", ISSUER, str(block), typed=typed)
     assert done.returncode == 2
-    assert done.stderr == "that is not the KCV of this key: nothing was imported\n"
+    assert done.stderr == "that is not the KCV that was shown: nothing was imported\n"
     assert banker.run("list").stdout == before
 
 
@@ -263,16 +266,37 @@ def test_another_issuer_cannot_open_the_block(banker: Operator, block: Path) -> 
     assert "no block-protection key" in done.stderr
 
 
+NOT_THE_KCV = "that is not the KCV that was shown"
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ((*COMPONENTS, "000000"), "that is not the KCV of this key"),
-        ((*COMPONENTS[:2], "", KBPK_KCV), "that is not the KCV of this key"),
-        ((COMPONENTS[0], "", "", KBPK_KCV), "not two or three components"),
-        ((COMPONENTS[0], COMPONENTS[1][:-1], "", KBPK_KCV), "not two or three components"),
-        ((COMPONENTS[0], COMPONENTS[0], "", kcv.aes(aes_cmac(bytes(32))).hex()), "too weak"),
+        ((*TYPED, "000000"), NOT_THE_KCV),
+        ((*TYPED[:4], "", KBPK_KCV), NOT_THE_KCV),
+        ((*TYPED[:3], KCVS[0], *TYPED[4:], KBPK_KCV), NOT_THE_KCV),
+        ((COMPONENTS[0], "", *TYPED[2:], KBPK_KCV), NOT_THE_KCV),
+        ((*TYPED[:5], "", KBPK_KCV), NOT_THE_KCV),
+        ((*TYPED[:2], "", "", KBPK_KCV), "not a component of 32 or 64 hexadecimal digits"),
+        ((*TYPED[:2], COMPONENTS[1][:-1], KCVS[1], "", KBPK_KCV), "not a component of 32 or 64"),
+        ((*TYPED[:2], *TYPED[:2], "", KBPK_KCV), "two components are equal"),
+        ((*TYPED[:4], *TYPED[:2], KBPK_KCV), "two components are equal"),
+        ((*TYPED[:2], "00" * 32, "000000", "", KBPK_KCV), "a component is zero"),
+        ((*TYPED[:2], PVK.hex(), PVK_KCV, "", KBPK_KCV), "different lengths"),
     ],
-    ids=["KCV", "one left out", "one alone", "one cut", "one twice"],
+    ids=[
+        "KCV of the key",
+        "one left out",
+        "KCV of another component",
+        "KCV of a component left out",
+        "KCV of the third left out",
+        "one alone",
+        "one cut",
+        "one twice",
+        "the first again as the third",
+        "zero",
+        "one too short",
+    ],
 )
 def test_components_that_are_not_the_key_are_refused(
     nobody: Operator, typed: tuple[str, ...], message: str
@@ -365,8 +389,9 @@ IMPORT = ("import-components", "block-protection", ISSUER)
 def test_what_is_typed_at_a_terminal_is_not_shown(nobody: Operator) -> None:
     with Terminal(nobody.softhsm, *IMPORT, piped=False) as terminal:
         prompts = ["1 (not shown): ", "2 (not shown): ", "if there is none): "]
-        for component, prompt in zip(COMPONENTS, prompts, strict=True):
-            terminal.type(component, after=prompt)
+        for number, prompt in enumerate(prompts):
+            terminal.type(COMPONENTS[number], after=prompt)
+            terminal.type(KCVS[number].lower(), after="with its form and type it: ")
         terminal.type(KBPK_KCV, after="to import the key: ")
         shows_no_component(terminal.all_shown())
     assert terminal.process.returncode == 0
@@ -378,9 +403,14 @@ def test_what_is_piped_in_is_taken_though_there_is_a_terminal(nobody: Operator) 
         process = terminal.process
         assert process.stdin
         assert process.stdout
-        process.stdin.write(lines(*COMPONENTS))
+        # Who pipes it in compares each KCV before going on.
+        for number, component in enumerate(COMPONENTS):
+            process.stdin.write(lines(component))
+            process.stdin.flush()
+            assert something_comes(process.stdout.fileno())
+            assert process.stdout.readline() == f"KCV of component {number + 1} {KCVS[number]}\n"
+            process.stdin.write(lines(KCVS[number]))
         process.stdin.flush()
-        # Who pipes it in compares the KCV before going on.
         assert something_comes(process.stdout.fileno())
         assert process.stdout.readline() == f"KCV {KBPK_KCV}\n"
         printed, _ = process.communicate(lines(KBPK_KCV), timeout=60)

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from crypto.seccos.profile import CARD_PARTS, COUNTER_PARTS, TAG_BYTES, SeccosProfile
+from crypto.seccos.profile import CARD_PARTS, COUNTER_PARTS, MAC_BYTES, SeccosProfile
 
 Body = dict[str, Any]
 
@@ -39,7 +39,7 @@ def bodies(draw: st.DrawFn) -> Body:
         block["iv"] = draw(st.just("counter") | st.binary(min_size=8, max_size=8).map(bytes.hex))
     mac_only = block["selfenc"] == "replace" or draw(st.integers(0, 3)) == 0
     mac: Body = {"alg": pick("iso9797-alg3-pad2", "aes-cmac", "tdes-cmac")}
-    mac["length"] = draw(st.integers(4, TAG_BYTES[mac["alg"]]))
+    mac["length"] = draw(st.integers(4, MAC_BYTES[mac["alg"]]))
     if mac["alg"] != "aes-cmac":
         mac["session_key"] = pick("none", "emv_csk")
     csk = "emv_csk" in (block["session_key"], mac.get("session_key"))

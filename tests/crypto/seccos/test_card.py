@@ -10,7 +10,7 @@ CARD = CardData(Pan("6725901234567890125"), 12, "2912")
 
 
 @pytest.mark.parametrize("psn", [-1, 100, 256])
-def test_a_sequence_number_is_0_to_99(psn: int) -> None:
+def test_a_psn_is_0_to_99(psn: int) -> None:
     with pytest.raises(CardDataError):
         CardData(CARD.pan, psn, "2912")
 

@@ -1,6 +1,6 @@
 """The issuer's side of SECCOS with keys in software, put together as the vault does it."""
 
-from crypto import emv
+from crypto.emv import key_derivation
 from crypto.seccos import session_key
 from crypto.seccos.card import CardData
 from crypto.seccos.payload import parse
@@ -27,8 +27,8 @@ def keys_for(profile: SeccosProfile, shared: SharedKeys, card: CardData, counter
         if method == "none":
             return key
         steps = session_key.emv_csk(card, counter)
-        card_key = emv.derive(steps.card_key.key, tdes_ecb(key)).reveal()
-        return emv.derive(steps.session_key.key, tdes_ecb(card_key)).reveal()
+        card_key = key_derivation.derive(steps.card_key.key, tdes_ecb(key)).reveal()
+        return key_derivation.derive(steps.session_key.key, tdes_ecb(card_key)).reveal()
 
     return Keys(
         decrypt=tdes_ecb_decrypt(session(shared.spe, profile.pin_block.session_key)),

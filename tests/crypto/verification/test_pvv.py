@@ -35,12 +35,6 @@ def test_a_published_value_that_is_wrong(row: Row) -> None:
     assert computed(row) == row["correct_value"] != row["expected"]
 
 
-@pytest.mark.parametrize("row", rows(FILE, "pvv_decimalization_scan"))
-def test_decimal_digits_come_first_then_letters(row: Row) -> None:
-    assert pvv.scan(row["inputs"]["hex"]) == row["expected"]
-    assert pvv.scan(row["inputs"]["hex"].lower()) == row["expected"]
-
-
 @takes_tdes_the_old_way
 @given(key=keys, pin=pins, pan=pans, index=st.integers(1, 6))
 def test_psec_agrees(key: bytes, pin: str, pan: str, index: int) -> None:

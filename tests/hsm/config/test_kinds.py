@@ -98,13 +98,14 @@ TABLE = "0123456701234567"
                 f"offset_3624.{name}",
             )
             for name, value in (
-                ("start", -1),
-                ("start", 19),
-                ("length", 0),
-                ("length", 17),
-                ("pad", "f"),
-                ("pad", "FF"),
-                ("pad", ""),
+                ("validation_data", ""),
+                ("validation_data", "{left:0:12}"),
+                ("validation_data", "0123456789012345"),
+                ("validation_data", ["{left:0:16}"]),
+                # Members of an older version, which validation_data replaces.
+                ("start", 0),
+                ("length", 16),
+                ("pad", "F"),
                 ("check_digits", 4),
             )
         ),

@@ -146,9 +146,7 @@ def test_the_defaults_of_the_values_that_are_asked_for_are_written_out_too(
     assert written["pvv"] == {"key_index": 6, "key_generation": 1}
     assert written["offset_3624"] == {
         "table": TABLE,
-        "start": 0,
-        "length": 16,
-        "pad": "F",
+        "validation_data": "{left:0:16}",
         "key_generation": 1,
     }
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from pkcs11 import Attribute, KeyType, Mechanism, PKCS11Error, exceptions
 
-from crypto.emv import odd_parity
+from crypto.emv.key_derivation import odd_parity
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, VaultUnavailable
 from hsm.pkcs11 import ceremony

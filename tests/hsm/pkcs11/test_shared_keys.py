@@ -7,7 +7,7 @@ import psec
 import pytest
 
 from crypto import keyblock
-from crypto.emv import odd_parity
+from crypto.emv.key_derivation import odd_parity
 from crypto.keyblock import KEY_BYTES, KeyAlgorithm, KeyPurpose
 from crypto.secret import Secret
 from hsm.errors import CeremonyError
@@ -81,20 +81,24 @@ def purposes() -> list[tuple[KeyRole, str, str, str]]:
     ]
 
 
+def modes(algorithm_and_usage: str, letters: str) -> set[str]:
+    return {f"{algorithm_and_usage} {letter}" for letter in letters}
+
+
 def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
     found: dict[str, set[str]] = {}
     for role, algorithm, usage, mode in purposes():
         found.setdefault(str(role), set()).add(f"{algorithm} {usage} {mode}")
     assert found == {
-        "seccos-pin": {"T P0 D", "T P0 B", "T E1 D", "T E1 B", "T E1 X"},
-        "seccos-prw": {"A M6 C", "A M6 G", "A M6 V", "T M6 C", "T M6 G", "T M6 V"},
-        "seccos-prw-retail": {"T M3 C", "T M3 G", "T M3 V"},
-        "seccos-mac": {"T M3 C", "T M3 G", "T M3 V", "T E2 C", "T E2 G", "T E2 V"},
-        "seccos-mac-cmac": {"A M6 C", "A M6 G", "A M6 V", "T M6 C", "T M6 G", "T M6 V"},
-        "seccos-mac-master": {"T E2 X"},
-        "pvk": {"T V2 C", "T V2 G"},
-        "pvk-3624": {"T V1 C", "T V1 G"},
-        "prw": {"A M6 C", "A M6 G"},
+        "seccos-pin": {*modes("T P0", "DBN"), *modes("T E1", "DBXN")},
+        "seccos-prw": {*modes("A M6", "CGVN"), *modes("T M6", "CGVN")},
+        "seccos-prw-retail": modes("T M3", "CGVN"),
+        "seccos-mac": {*modes("T M3", "CGVN"), *modes("T E2", "CGV")},
+        "seccos-mac-cmac": {*modes("A M6", "CGVN"), *modes("T M6", "CGVN")},
+        "seccos-mac-master": modes("T E2", "XN"),
+        "pvk": modes("T V2", "CGN"),
+        "pvk-3624": modes("T V1", "CGN"),
+        "prw": modes("A M6", "CGN"),
     }
     assert {*PURPOSES} == {*BLOCK_ROLES}
 
@@ -110,6 +114,10 @@ def test_what_psec_wraps_is_imported(
     bring_kbpk(any_hsm_token, version)
     key = random_key(algorithm)
     text = wrapped(version, key, usage, algorithm, mode)
+    if (version, algorithm) == ("B", "A"):
+        with pytest.raises(CeremonyError, match="stronger than the block-protection key"):
+            shared_keys.open_block(any_hsm_token, role, ISSUER, text)
+        return
 
     opened = shared_keys.open_block(any_hsm_token, role, ISSUER, text)
     label = shared_keys.store(any_hsm_token, role, ISSUER, opened)
@@ -184,7 +192,7 @@ def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> 
         (KeyRole.PVK, "V1", "T", "G"),
         (KeyRole.PVK_3624, "V2", "T", "G"),
         (KeyRole.PVK, "V2", "T", "V"),
-        (KeyRole.PVK, "V2", "T", "N"),
+        (KeyRole.PVK_3624, "V1", "T", "V"),
         (KeyRole.PVK, "V2", "A", "G"),
         (KeyRole.SECCOS_PIN, "P0", "T", "E"),
         (KeyRole.SECCOS_PIN, "P0", "T", "X"),
@@ -192,7 +200,7 @@ def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> 
         (KeyRole.SECCOS_PIN, "K0", "T", "B"),
         (KeyRole.SECCOS_MAC, "M6", "T", "C"),
         (KeyRole.SECCOS_MAC, "E2", "T", "X"),
-        (KeyRole.SECCOS_PRW, "M6", "T", "N"),
+        (KeyRole.SECCOS_MAC, "E2", "T", "N"),
         (KeyRole.SECCOS_PRW, "M3", "T", "C"),
         (KeyRole.SECCOS_PRW, "M3", "A", "C"),
         (KeyRole.SECCOS_PRW_RETAIL, "M6", "T", "C"),
@@ -214,6 +222,33 @@ def test_a_key_for_something_else_is_refused(
     text = wrapped("D", random_key(algorithm), usage, algorithm, mode)
     with pytest.raises(CeremonyError, match=NOT_FOR_IT):
         shared_keys.open_block(any_hsm_token, role, ISSUER, text)
+
+
+def test_a_refusal_says_what_the_block_says_and_what_the_role_takes() -> None:
+    hsm_token = SoftwareToken([])
+    bring_kbpk(hsm_token, "D")
+    key = random_key("T")
+    with pytest.raises(CeremonyError) as refusal:
+        shared_keys.open_block(
+            hsm_token, KeyRole.SECCOS_MAC, ISSUER, wrapped("D", key, "E2", "T", "N")
+        )
+    assert str(refusal.value) == (
+        "the key in this block is not for this role: usage E2, algorithm T, mode of use N; "
+        "the role takes M3 T C/G/N/V of 16 bytes; E2 T C/G/V of 16 bytes"
+    )
+
+
+@pytest.mark.parametrize("version", "BD")
+@pytest.mark.parametrize(("role", "usage"), [(KeyRole.PVK, "V2"), (KeyRole.PVK_3624, "V1")])
+def test_a_pvk_of_a_payshield_has_mode_n_and_is_taken(
+    any_hsm_token: HsmToken, role: KeyRole, usage: str, version: str
+) -> None:
+    bring_kbpk(any_hsm_token, version)
+    key = random_key("T")
+    opened = shared_keys.open_block(
+        any_hsm_token, role, ISSUER, wrapped(version, key, usage, "T", "N")
+    )
+    assert opened.value.reveal() == key
 
 
 @pytest.mark.parametrize(
@@ -326,7 +361,7 @@ def test_a_key_that_no_partner_would_make_is_refused(
 
 
 def components(*texts: str) -> ClearKey:
-    return shared_keys.join_components([Secret(text) for text in texts])
+    return shared_keys.join_components([shared_keys.read_component(Secret(text)) for text in texts])
 
 
 def test_components_are_joined_by_xor() -> None:
@@ -337,24 +372,53 @@ def test_components_are_joined_by_xor() -> None:
 
 
 @pytest.mark.parametrize(
-    "texts",
+    "text",
+    ["", "1F" * 8, "1F" * 24, "0g" * 16, "1" * 31, "\u0661\u0661" * 16, "1F" * 15 + "1\n"],
+)
+def test_what_is_no_component_is_refused(text: str) -> None:
+    with pytest.raises(CeremonyError, match="not a component of 32 or 64"):
+        shared_keys.read_component(Secret(text))
+
+
+# The parity bits of a TDES key are no part of it.
+@pytest.mark.parametrize("text", ["00" * 16, "00" * 32, "01" * 16, "00 01 " * 8])
+def test_a_component_that_is_zero_is_refused(text: str) -> None:
+    with pytest.raises(CeremonyError, match="a component is zero"):
+        shared_keys.read_component(Secret(text))
+
+
+A, B = "1F2F3D4C5B6B79890123456789ABCDEF", "0E1E2C3D4A5A68788796A5B4C3D2E1F0"
+A_XOR_B = f"{int(A, 16) ^ int(B, 16):032X}"
+A_WITH_OTHER_PARITY = f"{int(A, 16) ^ int('01' * 16, 16):032X}"
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
     [
-        (),
-        ("00" * 16,),
-        ("00" * 16,) * 4,
-        ("00" * 16, "00" * 32),
-        ("00" * 16, ""),
-        ("00" * 8, "00" * 8),
-        ("00" * 24, "00" * 24),
-        ("00" * 16, "0g" * 16),
-        ("00" * 16, "0" * 31),
-        ("00" * 16, "\u0661\u0661" * 16),
-        ("00" * 16, "00" * 15 + "0\n"),
+        ((), "not two or three components"),
+        ((A,), "not two or three components"),
+        ((A, B, "0F" * 16, "F0" * 16), "not two or three components"),
+        ((A, "0F" * 32), "different lengths"),
+        ((A, A), "two components are equal"),
+        ((A, A_WITH_OTHER_PARITY), "two components are equal"),
+        ((A, B, A), "two components are equal"),
+        ((B, A, A), "two components are equal"),
+        ((A, A, B), "two components are equal"),
+        ((A + B, A + B), "two components are equal"),
+        ((A, B, A_XOR_B), "a key that is zero"),
+        ((A + B, B + A, A_XOR_B * 2), "a key that is zero"),
     ],
 )
-def test_what_are_no_components_is_refused(texts: tuple[str, ...]) -> None:
-    with pytest.raises(CeremonyError, match="not two or three components"):
+def test_components_that_make_no_key_are_refused(texts: tuple[str, ...], message: str) -> None:
+    with pytest.raises(CeremonyError, match=message):
         components(*texts)
+
+
+@pytest.mark.parametrize("text", [A, A + B])
+def test_a_component_has_a_kcv_of_its_own(text: str) -> None:
+    key = bytes.fromhex(text)
+    enciphered = tdes_ecb(key)(bytes(8)) if len(key) == 16 else aes_cmac(key)(bytes(16))
+    assert shared_keys.read_component(Secret(text)).kcv == enciphered[:3].hex().upper()
 
 
 def test_a_tdes_key_is_stored_with_odd_parity_whatever_its_components_had() -> None:
@@ -369,6 +433,6 @@ def test_a_tdes_key_is_stored_with_odd_parity_whatever_its_components_had() -> N
 
 
 def test_a_clear_key_does_not_show_itself() -> None:
-    key = components("01" * 16, "0123456789ABCDEFFEDCBA9876543210")
-    assert "002244" not in f"{key!r} {key}"
+    key = components("0F" * 16, "0123456789ABCDEFFEDCBA9876543210")
+    assert "0E2C4A" not in f"{key!r} {key}"
     assert "***" in f"{key!r}"

@@ -13,8 +13,9 @@ import psec
 import pyemv
 import pytest
 
-from crypto import emv, kcv, retail_mac
-from crypto.emv import DerivationData
+from crypto import kcv, retail_mac
+from crypto.emv import key_derivation, scripts
+from crypto.emv.key_derivation import DerivationData
 from crypto.padding import pad
 from crypto.pinblock import iso2
 from crypto.seccos import block, mac, prw, session_key
@@ -24,7 +25,7 @@ from crypto.seccos.verify import Keys, Verdict, verify
 from crypto.secret import Secret
 from crypto.types import Mac, Pan, Pin
 from crypto.verification import ibm3624, pvv
-from crypto.verification.ibm3624 import DecimalisationTable, ValidationRule
+from crypto.verification.ibm3624 import DecimalisationTable
 from crypto.verification.pvv import KeyIndex
 from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.hsm_token import HsmToken, SessionKey
@@ -34,7 +35,7 @@ from tests.crypto.ciphers import tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.profiles import Body, profile
 from tests.crypto.vectors import FOLDER, Row, rows
-from tests.crypto.verification.test_ibm3624 import PAN, rule_for
+from tests.crypto.verification.test_ibm3624 import PAN, from_left, template_for
 
 ISSUER: Final = "testbank01"
 CARD: Final = CardData(Pan("6725901234567890125"), 1, "2912")
@@ -234,7 +235,7 @@ def test_retail_mac(any_hsm_token: HsmToken, row: Row) -> None:
 
 @each("emv.json", "emv_mk_option_a", "emv_mk_option_b")
 def test_card_keys(any_hsm_token: HsmToken, row: Row) -> None:
-    option = emv.card_key_a if row["kind"].endswith("a") else emv.card_key_b
+    option = key_derivation.card_key_a if row["kind"].endswith("a") else key_derivation.card_key_b
     data = option(Pan(row["inputs"]["pan"]), int(row["inputs"]["psn"]))
     label = imported(any_hsm_token, KeyRole.SECCOS_PIN, row["inputs"]["imk"])
     with any_hsm_token.derived(label, data.key) as key:
@@ -245,7 +246,7 @@ def test_card_keys(any_hsm_token: HsmToken, row: Row) -> None:
 
 @each("emv.json", "emv_common_session_key")
 def test_common_session_key(any_hsm_token: HsmToken, row: Row) -> None:
-    data = emv.session_key(given_bytes(row, "r"))
+    data = key_derivation.session_key(given_bytes(row, "r"))
     label = imported(any_hsm_token, KeyRole.SECCOS_PIN, row["inputs"]["mk"])
     with any_hsm_token.derived(label, data.key) as key:
         assert is_the_key(key, row["expected"])
@@ -255,16 +256,16 @@ def test_common_session_key(any_hsm_token: HsmToken, row: Row) -> None:
 
 @each("emv.json", "emv_pin_change_mastercard", "emv_pin_change_ccd")
 def test_pin_change_scripts(any_hsm_token: HsmToken, row: Row) -> None:
-    given, session = row["inputs"], emv.session_key(given_bytes(row, "r"))
-    card = emv.card_key_a(Pan(given["pan"]), int(given["psn"]))
+    given, session = row["inputs"], key_derivation.session_key(given_bytes(row, "r"))
+    card = key_derivation.card_key_a(Pan(given["pan"]), int(given["psn"]))
     smc, smi = (
         imported(any_hsm_token, KeyRole.SECCOS_PIN, given[name]) for name in ("imk_smc", "imk_smi")
     )
     ccd = row["kind"].endswith("ccd")
-    encipher = emv.encipher_ccd if ccd else emv.encipher_mastercard
+    encipher = scripts.encipher_ccd if ccd else scripts.encipher_mastercard
     with any_hsm_token.derived(smc, card.key, session.key) as key:
         data = encipher(iso2.encode(Pin(given["pin"])), key.encrypt_cbc)
-    value = emv.command_mac(
+    value = scripts.command_mac(
         given_bytes(row, "apdu_header"), data, derived_retail_mac(any_hsm_token, smi, card, session)
     )
     assert text(data) == row["expected"]["encrypted_pin"]
@@ -300,7 +301,7 @@ def test_ibm3624_offset(any_hsm_token: HsmToken, row: Row) -> None:
     value = ibm3624.offset(
         Pin(given["pin"]),
         PAN,
-        rule_for(given["validation_data"]),
+        template_for(given["validation_data"]),
         DecimalisationTable(given["decimalization_table"]),
         partial(any_hsm_token.tdes_encrypt, label),
     )
@@ -314,7 +315,7 @@ def test_ibm3624_pin(any_hsm_token: HsmToken, row: Row) -> None:
     pin = ibm3624.pin_from_offset(
         Secret(given["offset"]),
         Pan(given["pan"]),
-        ValidationRule(given["pan_verify_offset"], given["pan_verify_length"], given["pad"]),
+        from_left(given["pan_verify_offset"], given["pan_verify_length"], given["pad"]),
         DecimalisationTable(given["decimalization_table"]),
         partial(any_hsm_token.tdes_encrypt, label),
     )
