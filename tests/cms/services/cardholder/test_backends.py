@@ -11,6 +11,7 @@ from cms.domain.records import Client
 from cms.persistence import admin
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
+from cms.sandbox import HANG_SECONDS
 from cms.services import credentials
 from cms.services.cardholder.apps import Apps
 from cms.services.cardholder.backends import WAITING_MAX, Backends
@@ -200,7 +201,7 @@ async def test_an_address_does_not_wait_for_the_wrong_passwords_of_another(
     monkeypatch.setattr(calls.backends._credentials, "verify", slowly)
     guess = asyncio.create_task(calls.backends.caller(USER, "slow", HERE))
     await began.wait()
-    assert await asyncio.wait_for(calls.passes(OTHER, THERE), 10)
+    assert await asyncio.wait_for(calls.passes(OTHER, THERE), HANG_SECONDS)
     assert not guess.done()
     answer.set()
     await asyncio.gather(guess, return_exceptions=True)

@@ -11,6 +11,7 @@ import pytest
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
+from cms.sandbox import HANG_SECONDS
 from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.hosted.hosted_face import sid
@@ -162,7 +163,11 @@ async def test_with_the_vault_unavailable_nothing_is_shown_and_the_id_is_consume
         raise VaultUnavailable("the HSM token is unavailable")
 
     worker_thread = WorkerThread(
-        unavailable, deadline_seconds=10, queue_max=8, reopen_seconds=0, on_stuck=lambda: None
+        unavailable,
+        deadline_seconds=HANG_SECONDS,
+        queue_max=8,
+        reopen_seconds=0,
+        on_stuck=lambda: None,
     )
     try:
         async with opened(with_backends, worker_thread=worker_thread) as without:
