@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test check format sql bench lock softhsm packages
+.PHONY: help demo test test-fast check format sql bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,8 +24,12 @@ demo: $(VENV)/.installed softhsm  ## Set up and run the whole service on this ma
 	@$(RUN)/python -m cms.sandbox demo $(ARGS)
 
 # Two at a time: many wait for a service, a database or a browser. A file's share what it sets up.
+# Slow files come first (tests/conftest.py), so that none of them is left for the end alone.
 test: $(VENV)/.installed packages  ## Run every test
-	@$(RUN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-fast: $(VENV)/.installed  ## Run the tests that start no service, database, browser or command
+	@$(RUN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 check: $(VENV)/.installed  ## Lint, types, architecture, compose file
 	$(RUN)/ruff check .

@@ -36,6 +36,12 @@ from crypto.keyed_hash import keyed_hash
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
 SHUTDOWN_SECONDS: Final = 5
+WORKER_SILENT_SECONDS_MAX: Final = 60
+"""How long a worker may not answer its supervisor, which then replaces it.
+
+It does not answer while it starts: where that takes longer, on a busy machine, it would be replaced
+for ever. A hung token is noticed sooner, by the vault's deadline.
+"""
 FAILED: Final = 1
 FILES: Final = (
     "database_url_file",
@@ -109,6 +115,7 @@ def _common() -> dict[str, Any]:
         "backlog": BACKLOG,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
+        "timeout_worker_healthcheck": WORKER_SILENT_SECONDS_MAX,
     }
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from cms.persistence import store
 from cms.persistence.migrate import upgrade
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
+from cms.services.cardholder import jwks
 from hsm.local import vault_over
 from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
@@ -19,11 +22,50 @@ from hsm.vault import Vault
 from tests.softoken import make_softoken
 
 # No test asserts a time, and an example that is slow is no failure.
-hypothesis.settings.register_profile("untimed", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.register_profile(
+    "untimed",
+    parent=hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("untimed")
+
+#: Fixtures that start processes: a database, a browser, commands with a token of their own.
+STARTERS = frozenset(("postgres", "own_postgres", "migrated", "own_softhsm", "playwright", "sites"))
+#: Where tests do so themselves.
+STARTING = (
+    *("tests/browser", "tests/cms/sandbox/machine", "tests/e2e"),
+    *("tests/hsm/test_command_line.py", "tests/hsm/pkcs11/test_processes.py"),
+)
 
 ROLES = Path(__file__).resolve().parents[1] / "hsm" / "roles.toml"
 TEMPLATE = "migrated"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: starts a service, a database, a browser or commands")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as slow what starts processes; those files come first, `make test-fast` has none."""
+    starting = [config.rootpath / path for path in STARTING]
+    for item in items:
+        used = getattr(item, "fixturenames", ())
+        if STARTERS.intersection(used) or any(map(item.path.is_relative_to, starting)):
+            item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_product() -> Iterator[None]:
+    """Let a service inside this process wait for a busy machine, where no setting says so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "WAIT_SECONDS_MAX", HANG_SECONDS)
+        timeout = f"-c statement_timeout={HANG_SECONDS * 1000}"
+        patch.setattr(store, "STATEMENT_TIMEOUT_OPTION", timeout)
+        patch.setattr(jwks, "TIMEOUT_SECONDS", HANG_SECONDS)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms.app import Application, create_app
 from cms.faces.d1.oauth import TOKEN_PATH
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.settings import Settings
 from hsm.vault import Vault
@@ -26,7 +27,13 @@ def settings(database_url: str, directory: Path, **given: object) -> Settings:
     url_file = directory / "database-url"
     url_file.write_text(database_url)
     files = dict.fromkeys(("d1_certificate_file", "d1_key_file", "d1_client_ca_file"), url_file)
-    values = {"database_url_file": url_file, "public_url": PUBLIC_URL, **files, **given}
+    values = {
+        "database_url_file": url_file,
+        "public_url": PUBLIC_URL,
+        "vault_deadline_seconds": HANG_SECONDS,
+        **files,
+        **given,
+    }
     return Settings.model_validate(values)
 
 

@@ -10,10 +10,8 @@ from http import HTTPStatus
 from typing import Final
 from urllib.request import urlopen
 
-from cms.sandbox import files, settings
+from cms.sandbox import HANG_SECONDS, files, settings
 
-READY_SECONDS_MAX: Final = 60.0
-STOP_SECONDS_MAX: Final = 10.0
 POLL_SECONDS: Final = 0.05
 #: Whatever becomes of the demo, the kernel ends the service with it.
 ENDS_WITH_THE_DEMO: Final = ("setpriv", "--pdeathsig=TERM")
@@ -39,16 +37,17 @@ def running() -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_SECONDS_MAX)
+            process.wait(HANG_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + READY_SECONDS_MAX
+    deadline = time.monotonic() + HANG_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urlopen(settings.ready_url(), timeout=1) as answer:  # noqa: S310 - http, of ours
+            url = settings.ready_url()
+            with urlopen(url, timeout=HANG_SECONDS) as answer:  # noqa: S310 - http, of ours
                 if answer.status == HTTPStatus.OK:
                     return
         except OSError:

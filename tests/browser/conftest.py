@@ -1,8 +1,6 @@
 """One Chromium for a module's tests, and a page of it for each."""
 
-import shutil
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
@@ -10,20 +8,11 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.vault import Vault
+from tests.browser.chromium import launch, new_context
 from tests.browser.control_site import ControlSite
 from tests.browser.pin_site import PinSite, serving
 from tests.browser.real_site import RealSite, real_site
 from tests.deployment import new_database
-
-
-def options(*arguments: str) -> dict[str, Any]:
-    """Playwright's options for Debian's Chromium."""
-    return {
-        "executable_path": shutil.which("chromium"),
-        "args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking", *arguments],
-        # Playwright turns the cache of left pages off; people's browsers have it on.
-        "ignore_default_args": ["--disable-back-forward-cache"],
-    }
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +26,7 @@ def playwright() -> Iterator[Playwright]:
 def chromium(playwright: Playwright) -> Iterator[Browser]:
     """The browser of the stub's tests; it takes any certificate."""
     rules = "--host-resolver-rules=MAP *.test 127.0.0.1"
-    browser = playwright.chromium.launch(**options(rules, "--ignore-certificate-errors"))
+    browser = launch(playwright, rules, "--ignore-certificate-errors")
     yield browser
     browser.close()
 
@@ -55,7 +44,7 @@ def real(
 @pytest.fixture(scope="module")
 def real_chromium(playwright: Playwright, real: RealSite) -> Iterator[Browser]:
     """A browser that finds the real service."""
-    browser = playwright.chromium.launch(**options(*real.arguments))
+    browser = launch(playwright, *real.arguments)
     yield browser
     browser.close()
 
@@ -101,8 +90,7 @@ def new_page(chromium: Browser, complaints: list[str]) -> Iterator[Callable[...,
             complaints.append(message.text)
 
     def make(**options: object) -> Page:
-        context = chromium.new_context(**options)  # type: ignore[arg-type]
-        context.set_default_timeout(10_000)
+        context = new_context(chromium, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", heard)

@@ -24,6 +24,7 @@ from cms.faces.cardholder.page.render import (
     page_headers,
 )
 from cms.faces.cardholder.page.style import ViewStyle
+from cms.sandbox import HANG_SECONDS
 from crypto.pin_image import ImageStyle, render
 from crypto.types import Pin
 from tests.browser.pin_site import NONCE, PINS, PinSite, sid_of
@@ -76,7 +77,7 @@ class ControlSite(PinSite):
     view_style: ViewStyle = field(default_factory=ViewStyle)
     purpose: str = "set"
     show_button: bool = True
-    hide_seconds: int = 30
+    hide_seconds: int = HANG_SECONDS
     ancestors: list[str] | None = None
     """Who may frame the page; None: the origins from which it hears messages."""
     has_text: bool = False

@@ -26,6 +26,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from cms.persistence import admin
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import pki
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners import identity_provider
@@ -41,6 +42,7 @@ from tests.deployment import (
     Service,
     deployment,
     free_ports,
+    lengthen_control_tokens,
     wait_for,
 )
 from tests.issuer_records import SECRET, config, open_issuer, run_sql
@@ -151,7 +153,7 @@ class RealSite:
 
     def get(self, path: str) -> httpx.Response:
         """Ask the service without a browser."""
-        return httpx.get(self._address(path), verify=False)
+        return httpx.get(self._address(path), verify=False, timeout=HANG_SECONDS)
 
     def _address(self, path: str) -> str:
         port = self.service.deployment.environment["CMS_CARDHOLDER_PORT"]
@@ -164,6 +166,7 @@ class RealSite:
             json={"scope": scope},
             auth=httpx.BasicAuth(user, SECRET),
             verify=False,
+            timeout=HANG_SECONDS,
         )
         assert answer.status_code == 201, answer.text
         members: dict[str, str] = answer.json()
@@ -292,7 +295,7 @@ def add_backends(prepared: Deployment, vault: Vault) -> None:
                 frame_key=key,
                 embed_origins=[] if key is None else [SHOP, SECOND_SHOP],
                 show_button=True,
-                hide_seconds=30,
+                hide_seconds=120,
                 view_style={},
             )
     for card_id, plastic_id in ((CARD, PLASTIC), (SECOND_CARD, SECOND_PLASTIC)):
@@ -373,6 +376,7 @@ def real_site(
         )
         add_apps(prepared)
         add_backends(prepared, vault)
+        lengthen_control_tokens(database_url)
         apps = Apps(host_page(provider.issue(f"holder-of-{BANK}")))
         with (
             prepared.serving() as service,

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import FrameLocator, Page, expect
 
+from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, FRAME_KEY, ControlSite
 from tests.browser.pin_site import APP, PINS, embed, received
 
@@ -103,7 +104,7 @@ def test_after_each_failure_a_new_id_starts_the_page_again(
     page: Page, control: ControlSite
 ) -> None:
     control.answers = {"view": [(410, {})], "session": [(503, {})], "submit": [(503, {})]}
-    page.clock.install()
+    stop_clock(page)
     frame = host(page, control)
     post(page, VIEW)
     expect(frame.get_by_role("heading", name="This page is no longer valid")).to_be_visible()

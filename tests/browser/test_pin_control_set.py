@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, ControlSite, browse, calls, event
 
 PIN = "8253"
@@ -205,7 +206,7 @@ def test_set_pin_is_there_before_anything_else_of_the_page(
 
 
 def test_when_time_is_up_the_app_is_told_once(page: Page, control: ControlSite) -> None:
-    page.clock.install()
+    stop_clock(page)
     open_page(page, control)
     page.clock.fast_forward(601_000)
     notice(page, "Your time is up")

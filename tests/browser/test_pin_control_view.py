@@ -7,6 +7,7 @@ from playwright.sync_api import Page, Route, expect
 
 from cms.faces.cardholder.page.style import ViewStyle
 from crypto.pin_image import Colour
+from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, ControlSite, browse, calls, event
 
 SHOWN = event("view_pin_success")
@@ -116,7 +117,7 @@ def test_the_button_hides_the_image_for_good(page: Page, control: ControlSite) -
 
 def test_the_image_is_hidden_after_the_set_time(page: Page, control: ControlSite) -> None:
     control.hide_seconds = 12
-    page.clock.install()
+    stop_clock(page)
     open_page(page, control)
     expect(page.locator("#hides-in")).to_have_text("Seconds until the PIN is hidden: 12")
     page.clock.run_for(10_000)
@@ -194,7 +195,7 @@ def test_the_digits_are_text_after_a_gesture_and_gone_when_hidden(
         const make = crypto.subtle.generateKey.bind(crypto.subtle);
         crypto.subtle.generateKey = async (...given) => window.keys = await make(...given);
     """)
-    page.clock.install()
+    stop_clock(page)
     open_page(page, control)
     page.clock.run_for(40_000)
     assert control.sent("digits") == []
@@ -292,8 +293,9 @@ def test_no_remote_voice_is_told_the_digits(page: Page, control: ControlSite) ->
 
 def test_no_live_region_has_a_digit_of_the_pin(page: Page, control: ControlSite) -> None:
     control.has_text = True
+    control.hide_seconds = 30
     page.add_init_script(VOICES)
-    page.clock.install()
+    stop_clock(page)
     open_page(page, control)
     page.evaluate("""() => {
         window.heard = [];

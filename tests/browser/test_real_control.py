@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Page, Playwright, Request, Route, expect
 
-from tests.browser.conftest import options
+from tests.browser.chromium import open_profile
 from tests.browser.control_site import APPS, calls, event
 from tests.browser.real_site import (
     EVIL,
@@ -30,6 +30,7 @@ from tests.browser.test_real_frames import received, refused
 from tests.browser.test_real_page import history
 from tests.browser.test_real_profile import PNG, holding, written
 from tests.browser.test_set_page_looks import findings
+from tests.deployment import SPARE_SECONDS
 from tests.issuer_records import run_sql
 
 VIEW, SET = "VIEW_PIN", "SET_PIN"
@@ -390,7 +391,7 @@ def test_a_reload_posts_nothing_ends_the_session_and_shows_the_end(
 @pytest.mark.parametrize("scope", [VIEW, SET])
 def test_after_30_seconds_an_id_is_over(page: Page, real: RealSite, scope: str) -> None:
     control_id = real.control_id(scope)
-    real.age_newest(30)
+    real.age_newest(SPARE_SECONDS + 30)
     browse(page, control_id)
     ended(page)
     assert calls(page) == []
@@ -402,12 +403,11 @@ def test_an_id_that_is_over_before_its_page_asks_is_an_error(
     page: Page, real: RealSite, scope: str
 ) -> None:
     def late(route: Route) -> None:
-        real.age_newest(15)
+        real.age_newest(SPARE_SECONDS + 30)
         route.continue_()
 
     page.route(f"**/pincontrol/page/{OWN_REQUEST[scope]}", late)
     control_id = real.control_id(scope)
-    real.age_newest(15)
     browse(page, control_id)
     notice(page, "This page is no longer valid")
     assert calls(page) == event(ASKED[scope][1])
@@ -490,9 +490,7 @@ def test_nothing_of_a_pin_is_left_in_the_profile(
 ) -> None:
     # What the app leaves: a search that found nothing at all would prove nothing.
     marker = secrets.token_hex(16)
-    context = playwright.chromium.launch_persistent_context(
-        tmp_path, **options(*real.arguments), locale="en-GB"
-    )
+    context = open_profile(playwright, tmp_path, *real.arguments)
     page = context.pages[0]
     page.add_init_script(KEEP)
     page.goto(f"{SHOP}/?{marker}")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Page, Route, expect
 
+from tests.browser.chromium import stop_clock
 from tests.browser.real_site import (
     EVIL,
     PINS,
@@ -50,7 +51,7 @@ def url(page: Page, real: RealSite) -> str:
 @pytest.fixture
 def frame(page: Page, url: str) -> FrameLocator:
     """The page in a frame of its app, with the clock in the test's hands."""
-    page.clock.install()
+    stop_clock(page)
     frame = embed(page, url)
     expect(frame.locator("#first-pin")).to_be_visible()
     return frame
@@ -104,6 +105,7 @@ def test_a_cancelled_page_says_the_same_at_once(
 ) -> None:
     frame.get_by_role("button", name="Cancel").click()
     expect(frame.get_by_role("heading", name="Cancelled")).to_be_visible()
+    page.clock.run_for(1)
     assert received(page) == [ABORT]
     real.wait_until_cancelled()
 
@@ -243,6 +245,7 @@ def test_a_parent_that_replaced_postmessage_hears_no_more_than_others(
     )
     frame.get_by_role("button", name="Cancel").click()
     expect(frame.get_by_role("heading", name="Cancelled")).to_be_visible()
+    page.clock.run_for(1)
     assert received(page) == [ABORT]
     assert page.evaluate("stolen") == []
 

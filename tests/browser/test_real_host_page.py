@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Page, expect
 
+from tests.browser.chromium import stop_clock
 from tests.browser.real_site import EVIL, PINS, SHOP, RealSite, enter
 
 
@@ -19,7 +20,7 @@ def host(page: Page, real: RealSite) -> Page:
 
 @pytest.fixture
 def frame(host: Page) -> FrameLocator:
-    host.clock.install()
+    stop_clock(host)
     host.get_by_role("button", name="Set PIN").click()
     frame = host.frame_locator("iframe[title='Set your PIN']")
     expect(frame.locator("#first-pin")).to_be_visible()
@@ -43,6 +44,8 @@ def test_it_sets_a_pin_closes_the_frame_and_shows_the_pin(
 
 def test_it_closes_the_frame_of_a_cancelled_page(host: Page, frame: FrameLocator) -> None:
     frame.get_by_role("button", name="Cancel").click()
+    expect(frame.get_by_role("heading", name="Cancelled")).to_be_visible()
+    host.clock.run_for(1)
     expect(host.locator("iframe")).to_have_count(0)
 
 

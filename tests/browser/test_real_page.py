@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.chromium import stop_clock
 from tests.browser.real_site import EVIL, PINS, SHOP, RealSite, enter
 from tests.deployment import wait_for
 
@@ -98,7 +99,7 @@ def test_the_page_leads_back_to_the_app_which_learns_nothing(
     target = f"{SHOP}/{outcome}?step=2#there"
     token = open_page(page, real, {"redirectUrl": target})
     if outcome == "set":
-        page.clock.install()
+        stop_clock(page)
         enter(page, "8317")
         expect(page.get_by_role("heading", name="Your new PIN is set")).to_be_visible()
         page.clock.fast_forward(2_100)

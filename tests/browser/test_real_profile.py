@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Playwright, expect
 
-from tests.browser.conftest import options
+from tests.browser.chromium import open_profile, stop_clock
 from tests.browser.real_site import LONG_APP, PINS, SHOP, RealSite, enter
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -28,17 +28,17 @@ def test_nothing_of_a_pin_is_left_in_the_profile(
 ) -> None:
     # What the app leaves: a search that found nothing at all would prove nothing.
     marker = secrets.token_hex(16)
-    context = playwright.chromium.launch_persistent_context(
-        tmp_path, **options(*real.arguments), locale="en-GB"
-    )
+    context = open_profile(playwright, tmp_path, *real.arguments)
     page = context.pages[0]
     page.goto(f"{SHOP}/?{marker}")
     asked = real.ask(page, "set-pin", {"redirectUrl": f"{SHOP}/done"}, LONG_APP)
     with page.expect_response(f"{PINS}/pin-direct/session") as opening:
         page.evaluate("(url) => { location = url; }", asked["hostedPageUrl"])
     session = opening.value.json()["session"]
+    stop_clock(page)
     enter(page, PIN)
     expect(page.get_by_role("heading", name="Your new PIN is set")).to_be_visible()
+    page.clock.fast_forward(2_100)
     page.wait_for_url(f"{SHOP}/done")
 
     view = real.ask(page, "pin", client_key=LONG_APP)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.chromium import stop_clock
 from tests.browser.pin_site import APP, PINS, TOKEN, PinSite
 
 PIN = "8253"
@@ -253,7 +254,7 @@ def test_an_answer_that_is_lost_ends_the_page(new_page: Callable[..., Page], sit
 
 def test_success_is_shown_for_two_seconds_and_then_leads_back(page: Page, site: PinSite) -> None:
     site.opening = {"redirectUrl": f"{site.origin(APP)}/done?step=2"}
-    page.clock.install()
+    stop_clock(page)
     open_page(page, site)
     enter(page, PIN)
     set_pin(page)
@@ -278,7 +279,7 @@ def test_cancel_ends_the_session_and_leads_back_at_once(page: Page, site: PinSit
 
 
 def test_without_an_address_to_go_to_the_page_ends_on_a_message(page: Page, site: PinSite) -> None:
-    page.clock.install()
+    stop_clock(page)
     open_page(page, site)
     page.get_by_role("button", name="Cancel").click()
     notice(page, "Cancelled")
@@ -307,7 +308,7 @@ def test_a_service_that_is_unavailable_can_be_asked_again_with_the_same_token(
 
 
 def test_twenty_seconds_before_the_end_one_press_gives_more_time(page: Page, site: PinSite) -> None:
-    page.clock.install()
+    stop_clock(page)
     open_page(page, site)
     enter(page, PIN, "82")
     page.clock.fast_forward(570_000)
@@ -323,7 +324,7 @@ def test_twenty_seconds_before_the_end_one_press_gives_more_time(page: Page, sit
 def test_at_the_limit_more_time_is_no_longer_offered(page: Page, site: PinSite) -> None:
     site.opening = {"expiresInSeconds": 20}
     site.answers["extend"] = [(200, {"expiresInSeconds": 18})]
-    page.clock.install()
+    stop_clock(page)
     open_page(page, site)
     page.clock.run_for(2_000)
     page.get_by_role("button", name="Give me more time").click()
@@ -335,7 +336,7 @@ def test_an_extension_that_fails_is_told_and_can_be_asked_for_again(
     page: Page, site: PinSite
 ) -> None:
     site.answers["extend"] = [(503, {})]
-    page.clock.install()
+    stop_clock(page)
     open_page(page, site)
     page.clock.fast_forward(582_000)
     page.get_by_role("button", name="Give me more time").click()
@@ -346,7 +347,7 @@ def test_an_extension_that_fails_is_told_and_can_be_asked_for_again(
 
 
 def test_when_time_is_up_the_fields_are_gone(page: Page, site: PinSite) -> None:
-    page.clock.install()
+    stop_clock(page)
     open_page(page, site)
     enter(page, PIN)
     page.clock.fast_forward(601_000)

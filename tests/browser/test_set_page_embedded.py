@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import FrameLocator, Page, expect
 
+from tests.browser.chromium import stop_clock
 from tests.browser.pin_site import APP, PINS, PinSite, embed, received
 
 ABORT = {"type": "abort"}
@@ -15,7 +16,7 @@ def embedded(page: Page, site: PinSite) -> FrameLocator:
     """The page in a frame of the client's app, with the clock in the test's hands."""
     site.embed_origins = [site.origin(APP)]
     site.opening = {"embedded": True, "targetOrigins": [site.origin(APP)]}
-    page.clock.install()
+    stop_clock(page)
     page.goto(site.origin(APP))
     frame = embed(page, site.url)
     expect(frame.locator("#first-pin")).to_be_visible()
@@ -39,6 +40,7 @@ def test_on_cancel_the_app_is_told_at_once_and_nothing_else_is_said(
 ) -> None:
     embedded.get_by_role("button", name="Cancel").click()
     expect(embedded.get_by_role("heading", name="Cancelled")).to_be_visible()
+    page.clock.run_for(1)
     assert [message["data"] for message in received(page)] == [ABORT]
 
 

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from cms.protocol import HEAD_BYTES_MAX, BoundedProtocol
+from cms.sandbox import HANG_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +36,7 @@ async def answers(*pieces: bytes) -> bytes:
             writer.write(piece)
             # Each is read by itself.
             await asyncio.sleep(0.01)
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), HANG_SECONDS)
         writer.close()
         server.should_exit = True
         await serving

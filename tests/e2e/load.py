@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import httpx
 import psycopg
 
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.partners.d1 import D1Client, D1Error
 from crypto.jose import jwe
 from tests.deployment import Enrolled, wait_for
@@ -22,7 +23,6 @@ BROKEN: Final = 0
 """Stands for the status of a call whose connection broke."""
 CALLS_A_CONNECTION: Final = 8
 """A caller reconnects this often, so that every worker has callers."""
-PATIENCE_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class Load:
 
 def patiently(call: Callable[[], T]) -> T:
     """Call until the answer is not 503: each connection that a dead database left may cost one."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + HANG_SECONDS
     while time.monotonic() < deadline:
         try:
             answer = call()

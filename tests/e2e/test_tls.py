@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import pki
 from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
@@ -85,7 +86,9 @@ def only(context: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
 
 
 def call(shared: Shared, context: ssl.SSLContext) -> httpx.Response:
-    with httpx.Client(verify=context, base_url=shared.first.config.base_url) as http:
+    with httpx.Client(
+        verify=context, base_url=shared.first.config.base_url, timeout=HANG_SECONDS
+    ) as http:
         return http.get("/anything")
 
 

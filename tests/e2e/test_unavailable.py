@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Error
@@ -89,7 +90,7 @@ def test_a_token_device_that_hangs_costs_the_process(
         cwd=ROOT,
         env=prepared.environment,
         stdout=subprocess.PIPE,
-        timeout=30,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert json.loads(ended.stdout) == {

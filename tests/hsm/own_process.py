@@ -19,6 +19,7 @@ from typing import Any
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.attributes import AttributeMapper
 
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.errors import HsmError
 from hsm.local import vault_over
@@ -46,7 +47,7 @@ def run(function: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
         env=environment(softhsm),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, (done.returncode, done.stderr)

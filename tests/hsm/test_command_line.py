@@ -13,6 +13,7 @@ import psec
 import pytest
 from jwcrypto.jwk import JWK
 
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.softhsm import SoftHsm
 from crypto import kcv
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
@@ -45,7 +46,7 @@ class Operator:
             input=typed,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANG_SECONDS,
             check=False,
         )
         for secret in self.secrets:
@@ -107,7 +108,7 @@ def test_ceremonies_at_the_same_moment_make_one_key_of_each_role(nobody: Operato
         )
         for _ in range(4)
     ]
-    outputs = [process.communicate(timeout=60)[0] for process in started]
+    outputs = [process.communicate(timeout=HANG_SECONDS)[0] for process in started]
     assert [process.returncode for process in started] == [0] * 4
     assert len(set(outputs)) == 1
     assert sorted(fingerprints(outputs[0])) == LABELS
@@ -375,12 +376,12 @@ class Terminal:
                 self.shown += os.read(self.screen, 1024).decode()
             except OSError:  # nobody holds the other side any more
                 break
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=HANG_SECONDS)
         return self.shown
 
 
 def something_comes(file: int) -> bool:
-    return bool(select.select([file], [], [], 20)[0])
+    return bool(select.select([file], [], [], HANG_SECONDS)[0])
 
 
 IMPORT = ("import-components", "block-protection", ISSUER)
@@ -413,7 +414,7 @@ def test_what_is_piped_in_is_taken_though_there_is_a_terminal(nobody: Operator) 
         process.stdin.flush()
         assert something_comes(process.stdout.fileno())
         assert process.stdout.readline() == f"KCV {KBPK_KCV}\n"
-        printed, _ = process.communicate(lines(KBPK_KCV), timeout=60)
+        printed, _ = process.communicate(lines(KBPK_KCV), timeout=HANG_SECONDS)
         assert (process.returncode, terminal.all_shown()) == (0, "")
     assert fingerprints(printed) == {"block-protection@testbank01.g1": KBPK_KCV}
 
@@ -425,7 +426,7 @@ def test_a_component_that_is_not_text_is_refused_and_not_shown(nobody: Operator)
         env={**environment(nobody.softhsm), "PYTHONIOENCODING": "utf-8"},
         input=b"\xff" * 32 + b"\n" + COMPONENTS[1].encode(),
         capture_output=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, b"")
@@ -472,7 +473,7 @@ def test_help_and_a_refused_word_load_no_library(words: str) -> None:
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
         check=False,
     )
     imports = [line for line in done.stderr.splitlines() if line.startswith("import time:")]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cms.sandbox import HANG_SECONDS
 from hsm.errors import (
     CeremonyError,
     KeyMissing,
@@ -25,7 +26,6 @@ from hsm.worker_thread import CALL_SECONDS_AT_FIRST, LOOK_AGAIN_SECONDS, WorkerT
 pytestmark = pytest.mark.anyio
 
 SOON = 0.05
-LATE = 30.0
 
 
 class StubVault:
@@ -61,7 +61,7 @@ class WatchedWorkerThread:
 
 @asynccontextmanager
 async def watched_worker_thread(
-    *, deadline: float = LATE, wait: float = LATE, reopen: float = 0.0
+    *, deadline: float = HANG_SECONDS, wait: float = HANG_SECONDS, reopen: float = 0.0
 ) -> AsyncIterator[WatchedWorkerThread]:
     given: list[WatchedWorkerThread] = []
     worker_thread = WorkerThread(
@@ -114,9 +114,10 @@ async def test_the_vault_is_opened_once_and_only_when_it_is_needed() -> None:
 
 async def test_a_verb_past_its_deadline_makes_the_worker_thread_stuck_for_good() -> None:
     release = threading.Event()
-    async with watched_worker_thread(deadline=SOON) as watched:
+    async with watched_worker_thread() as watched:
         await watched.worker_thread.check()
         assert watched.ready()
+        watched.worker_thread._deadline_seconds = SOON
         calls = [watched.worker_thread.call(lambda _: release.wait()) for _ in range(3)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(answer) for answer in answers] == [VaultUnavailable] * 3
@@ -387,7 +388,7 @@ async def test_closing_a_stuck_worker_thread_does_not_wait_for_the_device() -> N
             await watched.worker_thread.call(lambda _: release.wait())
         (thread,) = watched.worker_thread._thread._threads
         closing = asyncio.ensure_future(asyncio.to_thread(watched.worker_thread.close))
-        closed, _ = await asyncio.wait((closing,), timeout=5)
+        closed, _ = await asyncio.wait((closing,), timeout=HANG_SECONDS)
         still_running = thread.is_alive()
         release.set()
         assert closed

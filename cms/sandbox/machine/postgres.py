@@ -34,8 +34,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-DEADLINE_S = 30.0
-"""How long the server may take to come up, and how long to shut down."""
+from cms.sandbox import HANG_SECONDS
 
 _POLL_S = 0.02
 _NOBODY = 65534
@@ -118,7 +117,7 @@ class Postgres:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(DEADLINE_S)
+                self._process.wait(HANG_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.send_signal(signal.SIGQUIT)
                 self._process.wait()
@@ -144,7 +143,9 @@ class Postgres:
 
     def has_tables(self) -> bool:
         """Tell whether the database `cms` holds any table of ours."""
-        with psycopg.connect(self.url(), autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(
+            self.url(), autocommit=True, connect_timeout=HANG_SECONDS
+        ) as connection:
             row = connection.execute(
                 "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public')"
             ).fetchone()
@@ -155,7 +156,7 @@ class Postgres:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
     def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(self.url("postgres"), autocommit=True, connect_timeout=5)
+        return psycopg.connect(self.url("postgres"), autocommit=True, connect_timeout=HANG_SECONDS)
 
     def _launch(self, log: IO[bytes]) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="cms-pg-"))
@@ -187,7 +188,7 @@ class Postgres:
         return self._process
 
     def _await(self, server: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + HANG_SECONDS
         while server.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(psycopg.OperationalError), self._connect() as connection:
                 known = connection.execute("SELECT FROM pg_database WHERE datname = 'cms'")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cms.sandbox import HANG_SECONDS
+
 MODULES: Final = (
     Path("/usr/lib/softhsm/libsofthsm2.so"),
     Path("/usr/lib64/pkcs11/libsofthsm2.so"),
@@ -16,7 +18,6 @@ MODULES: Final = (
 )
 LABEL: Final = "pin-vault"
 PIN_BYTES: Final = 16
-WAIT_SECONDS_MAX: Final = 20
 #: As real modules behave: a forked child starts without a login.
 CONFIGURATION: Final = """directories.tokendir = {tokens}
 objectstore.backend = file
@@ -82,7 +83,7 @@ class SoftHsm:
             )
             answers = (officer_pin, officer_pin, user_pin, user_pin)
             os.write(ours, "".join(f"{pin}\n" for pin in answers).encode())
-            tool.communicate(timeout=WAIT_SECONDS_MAX)
+            tool.communicate(timeout=HANG_SECONDS)
         except subprocess.TimeoutExpired:
             tool.kill()
             tool.wait()

@@ -5,7 +5,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-TIMEOUT_SECONDS: Final = 10
+TIMEOUT_SECONDS: Final = 600
 
 
 class Client:

@@ -1,8 +1,8 @@
 """Play the issuer's identity provider: a key pair, its JWK set over HTTP, access tokens.
 
-It serves this machine only, one caller at a time, while the block of a ``with`` runs. In a
-directory of its own (0700) it keeps ``private.jwk`` (0600), so that access tokens outlive a
-restart. Anybody who can read that file can be any cardholder of the demo. Never for production.
+It serves this machine only, while the block of a ``with`` runs. In a directory of its own (0700)
+it keeps ``private.jwk`` (0600), so that access tokens outlive a restart. Anybody who can read that
+file can be any cardholder of the demo. Never for production.
 """
 
 import json
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import TCPServer
+from socketserver import ThreadingTCPServer
 from threading import Thread
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,7 +24,6 @@ HOST: Final = "127.0.0.1"
 JWKS_PATH: Final = "/.well-known/jwks.json"
 #: The demo may be left running.
 ACCESS_TOKEN_SECONDS: Final = 24 * 3600
-CALLER_SECONDS_MAX: Final = 2.0
 POLL_SECONDS: Final = 0.05
 
 
@@ -102,8 +101,9 @@ class IdentityProvider:
         return json.dumps({"keys": [public]}).encode()
 
 
-class _Server(TCPServer):
+class _Server(ThreadingTCPServer):
     allow_reuse_address = True
+    daemon_threads = True
 
     def __init__(self, port: int, jwks: bytes) -> None:
         super().__init__((HOST, port), _Handler)
@@ -112,7 +112,6 @@ class _Server(TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = CALLER_SECONDS_MAX
     server: _Server
 
     def do_GET(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cms.__main__ import main
+from cms.sandbox import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
 #: Eight digits, so that nothing else reads like it.
@@ -64,6 +65,6 @@ def run_module(*words: object, **environment: str) -> Answer:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
     return Answer(done.returncode, done.stdout, done.stderr)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cms.domain.cards import NEXT_STATES, CardState
+from cms.sandbox import HANG_SECONDS
 from tests.cms.operator.operator_at_work import NEW_PAN, ROOT, Answer, Operator, run_module
 from tests.issuer_records import SampleIssuer, run_sql
 
@@ -275,4 +276,4 @@ def type_in(sample_issuer: SampleIssuer, card_id: str, text: str) -> tuple[int, 
                 shown += os.read(ours, 1024)
         except OSError:  # the terminal's other end was closed
             os.close(ours)
-        return process.wait(60), shown.decode()
+        return process.wait(HANG_SECONDS), shown.decode()

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from cms.__main__ import program_parser
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from tests.cms.operator.operator_at_work import ROOT, Operator
 from tests.issuer_records import SampleIssuer
@@ -121,7 +122,7 @@ def loaded_by(*words: str) -> set[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
     imports = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
     return {line.rpartition("|")[2].strip() for line in imports}

@@ -25,6 +25,7 @@ from cms.domain.control import (
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import CardToRead, ConsumedToken
 from cms.persistence.control_store import ControlStore
+from cms.sandbox import HANG_SECONDS
 from crypto.jose import base64url
 from crypto.secret import Secret
 from hsm.port import CardRef, PinBlockType, SealedPan
@@ -147,7 +148,7 @@ async def test_of_control_tokens_that_are_issued_at_once_the_newest_three_are_li
 
 async def waiting(stored: StoredTokens, count: int) -> None:
     """Wait until so many statements wait for a lock."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         while stored.rows(  # noqa: ASYNC110 - nobody tells
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE wait_event_type = 'Lock' AND datname = current_database()"

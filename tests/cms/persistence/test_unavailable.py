@@ -16,6 +16,7 @@ from cms.persistence import store as store_module
 from cms.persistence.migrate import upgrade
 from cms.persistence.statements import Statement
 from cms.persistence.store import Store
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.services.health import NotDurable
 from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
@@ -24,9 +25,9 @@ from tests.issuer_records import run_sql
 from tests.service import running
 
 pytestmark = pytest.mark.anyio
+ALL = range(store_module.POOL_CONNECTIONS_MAX)
 CARD = CardRef("testbank01", "card-1")
 ACTOR = Actor("testbank01", "call-1")
-DEADLINE_S = 30
 
 
 class Server:
@@ -65,16 +66,18 @@ def server(migrated: Server) -> Iterator[Server]:
 
 @pytest.fixture
 async def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
-    monkeypatch.setattr(store_module, "WAIT_SECONDS_MAX", 0.1)
-    store = Store.connect(server.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "WAIT_SECONDS_MAX", 0.1)
+        store = Store.connect(server.url)
     await store.open()
+    await store._pool.wait(HANG_SECONDS)
     yield store
     await store.close()
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     """Ask again and again."""
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(HANG_SECONDS):
         while not await holds():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.05)
 
@@ -84,7 +87,7 @@ async def every_call_works(store: Store) -> None:
 
     async def answered() -> bool:
         try:
-            await asyncio.gather(*(store.read_counter(CARD) for _ in range(32)))
+            await asyncio.gather(*(store.read_counter(CARD) for _ in ALL))
         except ServiceUnavailable:
             return False
         return True
@@ -112,7 +115,7 @@ async def test_every_call_says_try_later_while_the_database_is_unavailable(
         store.read_counter(CARD),
         store.activate(CARD, ACTOR),
         store.refuse("testbank01", "card-1", Verb.GET_PIN, "REASON", ACTOR),
-        *(store.read_counter(CARD) for _ in range(store_module.POOL_CONNECTIONS_MAX)),
+        *(store.read_counter(CARD) for _ in ALL),
     ):
         with pytest.raises(ServiceUnavailable):
             await call

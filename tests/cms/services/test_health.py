@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from cms.domain.errors import ServiceUnavailable
+from cms.sandbox import HANG_SECONDS
 from cms.services import health
 from cms.services.health import Health, NotDurable
 from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
 
 pytestmark = pytest.mark.anyio
-DEADLINE_S = 30
 
 
 class Both:
@@ -28,8 +28,8 @@ class Both:
     def worker_thread(self) -> WorkerThread:
         return WorkerThread(
             lambda: self,  # type: ignore[arg-type, return-value] # as far as it is asked
-            deadline_seconds=5,
-            wait_seconds_max=10,
+            deadline_seconds=HANG_SECONDS,
+            wait_seconds_max=HANG_SECONDS,
             reopen_seconds=0,
             on_stuck=lambda: None,
         )
@@ -68,7 +68,7 @@ async def beating(checked: Health) -> AsyncIterator[None]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(HANG_SECONDS):
         while not holds():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.005)
 

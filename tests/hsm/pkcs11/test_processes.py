@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.softhsm import SoftHsm
 from tests.hsm.own_process import FIRST, OPERATIONS, ROUNDS, THREADS, run, start
 
@@ -24,7 +25,7 @@ def test_processes_that_start_at_once_all_open_the_hsm_token(
             assert [line(process) for process in processes] == ["open"] * 8
     finally:
         for process in processes:
-            process.communicate(timeout=20)
+            process.communicate(timeout=HANG_SECONDS)
     assert [process.returncode for process in processes] == [0] * 8
 
 

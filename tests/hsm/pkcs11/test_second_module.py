@@ -7,6 +7,7 @@ import sys
 import pytest
 from pkcs11 import Attribute
 
+from cms.sandbox import HANG_SECONDS
 from hsm.pkcs11 import ceremony
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.token import Pkcs11Token
@@ -29,7 +30,7 @@ def hsm_list(hsm_token: Pkcs11Token, **changed: str) -> subprocess.CompletedProc
         env={**os.environ, **named, **changed},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=HANG_SECONDS,
         check=False,
     )
 

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import postgres
 from cms.sandbox.machine.postgres import Postgres, PostgresError
 
@@ -22,12 +23,12 @@ NOBODY = 65534
 # A fork keeps the modules that another user may not read.
 FORK = multiprocessing.get_context("fork")
 OWNER = """
-import pathlib, sys, time
+import pathlib, signal, sys
 from cms.sandbox.machine.postgres import Postgres, exit_on_sigterm
 exit_on_sigterm()
 with Postgres(pathlib.Path(sys.argv[1])) as server:
     print(server.url(), flush=True)
-    time.sleep(60)
+    signal.pause()
 """
 
 
@@ -84,7 +85,7 @@ def runs(pid: int) -> bool:
 
 
 def await_end(pid: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_SECONDS
     while runs(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -121,9 +122,7 @@ def test_data_survive_a_restart(data: Path) -> None:
     server = Postgres(data)
     with server, psycopg.connect(server.url()) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS value")
-    started = time.monotonic()
     with server:
-        assert time.monotonic() - started < 0.5
         assert fetch(server, "SELECT value FROM kept") == 7
 
 
@@ -231,7 +230,7 @@ def test_a_signalled_owner_leaves_nothing(data: Path, number: signal.Signals, st
     with owner(data) as (process, host):
         pid = postmaster(data)
         process.send_signal(number)
-        assert process.wait(60) == status
+        assert process.wait(HANG_SECONDS) == status
         assert not runs(pid)
         assert not host.exists()
         assert not (data / "postmaster.pid").exists()
@@ -248,11 +247,11 @@ def test_a_killed_owner_leaves_no_server(
     def own() -> None:
         with Postgres(tmp_path / "data") as server:
             send.send((server.url(), fetch(server, "SHOW data_directory")))
-            time.sleep(60)
+            signal.pause()
 
     process = FORK.Process(target=own)
     process.start()
-    assert receive.poll(20)
+    assert receive.poll(HANG_SECONDS)
     url, data = receive.recv()
     pid = postmaster(Path(data))
     process.kill()
@@ -265,12 +264,12 @@ def test_a_killed_owner_leaves_no_server(
 def test_an_owner_ended_while_initialising_leaves_nothing_half_made(tmp_path: Path) -> None:
     data = tmp_path / "data"
     process = subprocess.Popen([sys.executable, "-c", OWNER, data], cwd=ROOT)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_SECONDS
     while not (data / "pg_hba.conf").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.terminate()
-    assert process.wait(20) == 143
+    assert process.wait(HANG_SECONDS) == 143
     with Postgres(data) as server:
         assert fetch(server, "SELECT 1") == 1
 
@@ -286,7 +285,7 @@ def test_runs_as_another_user(initialised: Path, open_home: Path) -> None:
 
     child = FORK.Process(target=use)
     child.start()
-    child.join(20)
+    child.join(HANG_SECONDS)
     assert child.exitcode == 0
     assert open_home.stat().st_uid == (open_home / "data" / "PG_VERSION").stat().st_uid
 

@@ -9,6 +9,7 @@ from cms.sandbox import demo, files
 from cms.sandbox.machine import softhsm
 from cms.sandbox.machine.softhsm import SoftHsm, SoftHsmError
 from hsm.settings import HsmTokenSettings
+from tests.deployment import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +100,15 @@ def test_a_tool_that_hangs_is_given_up_and_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool, started = tmp_path / "hanging-util", tmp_path / "pid"
-    tool.write_text(f'#!/bin/sh\necho $$ > "{started}"\nexec sleep 60\n')
+    tool.write_text(f'#!/bin/sh\necho $$ > "{started}"\nexec sleep infinity\n')
     tool.chmod(0o700)
     monkeypatch.setattr(softhsm, "_tool", lambda: str(tool))
-    monkeypatch.setattr(softhsm, "WAIT_SECONDS_MAX", 1)
+
+    def wait_in_vain(tool: subprocess.Popen[bytes], timeout: float) -> None:
+        wait_for(lambda: started.exists() and started.read_text() != "")
+        raise subprocess.TimeoutExpired(tool.args, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", wait_in_vain)
     with pytest.raises(SoftHsmError, match="did not make an HSM token"):
         SoftHsm(tmp_path / "token").ensure()
     assert not Path(f"/proc/{started.read_text().strip()}").exists()

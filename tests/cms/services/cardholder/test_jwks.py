@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cms.domain.errors import ServiceUnavailable, Unauthorized
+from cms.sandbox import HANG_SECONDS
 from cms.services.cardholder import jwks
 from cms.services.cardholder.identity import IdentityProvider, Subject
 from cms.services.cardholder.jwks import read_keys
@@ -87,7 +88,7 @@ async def test_without_keys_nobody_is_let_in_or_turned_away(
     answer: Answer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.05 if answer is hang else 30)
+    monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.05 if answer is hang else HANG_SECONDS)
     provider.answer = answer
     for _ in range(2):
         with pytest.raises(ServiceUnavailable):
@@ -103,7 +104,7 @@ async def test_while_the_provider_is_unavailable_its_keys_are_good_for_an_hour(
     answer: Answer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.05 if answer is hang else 30)
+    monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.05 if answer is hang else HANG_SECONDS)
     await identity.subject(signed())
     provider.answer = answer
     for age in (300, 3299):

@@ -10,6 +10,7 @@ from jwcrypto.jwe import JWE
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Actor
 from cms.persistence.store import Store
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.services.d1.pins import PinEnvelope, Pins
 from cms.services.directory import Directory, Issuer
@@ -30,8 +31,8 @@ def envelope(text: str, block_type: PinBlockType = PinBlockType.ISO0) -> PinEnve
 def worker_thread_over(vault: PinVault) -> WorkerThread:
     return WorkerThread(
         lambda: vault,
-        deadline_seconds=10,
-        wait_seconds_max=10,
+        deadline_seconds=HANG_SECONDS,
+        wait_seconds_max=HANG_SECONDS,
         reopen_seconds=0,
         on_stuck=lambda: None,
     )

@@ -13,6 +13,7 @@ import pytest
 from cms.domain.errors import CardForbids, ServiceUnavailable
 from cms.domain.records import Actor, CardToChange
 from cms.persistence.store import Store
+from cms.sandbox import HANG_SECONDS
 from hsm.port import CardRef, PinBlockType, SealedChange
 from hsm.vault import Vault
 from tests.cms.services.d1.pin_service import PinService
@@ -240,7 +241,7 @@ async def test_a_process_that_is_killed_between_vault_and_commit_leaves_nothing(
         *(sys.executable, "-c", KILLED, pin_service.url, pin_service.sample_issuer.issuer_id, jwe),
         cwd=ROOT,
     )
-    assert await asyncio.wait_for(service.wait(), 60) == -signal.SIGKILL
+    assert await asyncio.wait_for(service.wait(), HANG_SECONDS) == -signal.SIGKILL
     assert pin_service.rows() == before
     await pin_service.put(jwe)
     assert await pin_service.faults({jwe: "4071"}) == []

@@ -22,6 +22,7 @@ from cms.domain.errors import (
 )
 from cms.domain.records import Actor
 from cms.persistence.store import Store
+from cms.sandbox import HANG_SECONDS
 from cms.services.d1.pins import PinEnvelope, Pins
 from hsm.port import PinBlockType
 from tests.cms.services.d1.pin_service import PinService, envelope
@@ -156,7 +157,7 @@ async def test_pins_of_different_cards_do_not_wait_for_each_other(giro: Giro) ->
         return await change()
 
     pins = giro.pin_service.through(Between(giro.pin_service.store, meet)).pins
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         await asyncio.gather(
             *(
                 giro.send(

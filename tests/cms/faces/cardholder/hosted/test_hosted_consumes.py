@@ -12,6 +12,7 @@ from cms.domain.errors import ServiceUnavailable
 from cms.logs import JsonLines
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
+from cms.sandbox import HANG_SECONDS
 from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.hosted.hosted_face import OTHER_KEY, HostedFace, opened, page_jwe
@@ -269,8 +270,8 @@ def broken_vault() -> WorkerThread:
 
     return WorkerThread(
         open_vault,  # type: ignore[arg-type]
-        deadline_seconds=2,
-        wait_seconds_max=10,
+        deadline_seconds=HANG_SECONDS,
+        wait_seconds_max=HANG_SECONDS,
         reopen_seconds=0,
         on_stuck=lambda: None,
     )

@@ -11,6 +11,7 @@ import pytest
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
+from cms.sandbox import HANG_SECONDS
 from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.hosted.hosted_face import sid
@@ -163,8 +164,8 @@ async def test_with_the_vault_unavailable_nothing_is_shown_and_the_id_is_consume
 
     worker_thread = WorkerThread(
         unavailable,
-        deadline_seconds=10,
-        wait_seconds_max=10,
+        deadline_seconds=HANG_SECONDS,
+        wait_seconds_max=HANG_SECONDS,
         reopen_seconds=0,
         on_stuck=lambda: None,
     )
