@@ -69,7 +69,7 @@ def run(settings: Settings) -> int:
     except CannotStart as error:
         log.critical("not_started", extra={"reason": str(error)})
         return FAILED
-    supervisor = Multiprocess(_config("cms.serve:worker", settings), sockets=[bound])
+    supervisor = Supervisor(_config("cms.serve:worker", settings), sockets=[bound])
     supervisor.run()
     ended = {process.exitcode for process in supervisor.processes}
     return FAILED if STARTUP_FAILURE in ended else 0
@@ -82,6 +82,17 @@ def worker() -> ASGIApp:
     settings = Settings()
     application = create_app(settings)
     return _with_lifespan(application, settings)
+
+
+class Supervisor(Multiprocess):
+    """Asks the workers again and again whether they are there, and replaces those that are not."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Ask once; a worker that dies before it answers is known at once to be dead."""
+        for process in self.processes:
+            # The worker's end of the pipe, of which we have a copy, which would keep it open.
+            process.child_conn.close()
+        super().keep_subprocess_alive()
 
 
 class CannotStart(Exception):
