@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
@@ -37,21 +38,28 @@ STARTING = (
     *("tests/browser", "tests/cms/sandbox/machine", "tests/e2e"),
     *("tests/hsm/test_command_line.py", "tests/hsm/pkcs11/test_processes.py"),
 )
+SECOND_MODULE = "NSS softoken"
+NO_PARAMETERS = SimpleNamespace(params={})
 
 ROLES = Path(__file__).resolve().parents[1] / "hsm" / "roles.toml"
 TEMPLATE = "migrated"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: starts a service, a database, a browser or commands")
+    text = "slow: starts a service, a database, a browser or commands, or takes long"
+    config.addinivalue_line("markers", text)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark as slow what starts processes; those files come first, `make test-fast` has none."""
+    """Mark as slow what starts processes or repeats others on a second PKCS#11 module.
+
+    `make test-fast` leaves them out; otherwise those files come first.
+    """
     starting = [config.rootpath / path for path in STARTING]
     for item in items:
         used = getattr(item, "fixturenames", ())
-        if STARTERS.intersection(used) or any(map(item.path.is_relative_to, starting)):
+        repeats = SECOND_MODULE in getattr(item, "callspec", NO_PARAMETERS).params.values()
+        if repeats or STARTERS.intersection(used) or any(map(item.path.is_relative_to, starting)):
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

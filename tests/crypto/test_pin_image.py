@@ -88,6 +88,7 @@ def messages(style: ImageStyle) -> list[bytes]:
     return [render_message(kind, style) for kind in MessageKind]
 
 
+@pytest.mark.slow
 def test_10_000_pins_have_one_length() -> None:
     chance = random.Random(20)
     pins = ("".join(chance.choices("0123456789", k=4 + n % 9)) for n in range(10_000))

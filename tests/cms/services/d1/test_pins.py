@@ -40,6 +40,7 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.CounterExhausted: CounterExhausted,
     hsm.errors.SealBroken: SealAlarm,
     hsm.errors.ConfigRefused: ServiceUnavailable,
+    hsm.errors.VaultBusy: ServiceUnavailable,
     hsm.errors.VaultUnavailable: ServiceUnavailable,
     hsm.errors.LoginRefused: ServiceUnavailable,
     hsm.errors.KeyMissing: ServiceUnavailable,
