@@ -4,6 +4,7 @@ A field that is not listed is dropped, so that a careless ``extra`` cannot leak.
 cut to the class of the exception and the places it passed: a message may hold anything.
 """
 
+import hashlib
 import json
 import logging
 import re
@@ -18,6 +19,8 @@ from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from crypto.pan_text import holds_pan
 
 FIELDS: Final = (
     "listener",
@@ -35,9 +38,9 @@ FIELDS: Final = (
     "count",
 )
 CORRELATION_HEADER: Final = "x-correlation-id"
-CORRELATION_PATTERN: Final = re.compile(r"[a-zA-Z0-9_. -]{1,64}")
-#: A run of digits as long as a PAN has no business in a log.
-PAN_LIKE: Final = re.compile(r"[0-9]{13}")
+CORRELATION_CHARS_MAX: Final = 128
+VISIBLE: Final = re.compile("[ -~]+")
+HASH_HEX_DIGITS: Final = 32
 log = logging.getLogger("cms.request")
 
 #: How often this process refused a caller, by kind; shown by the ops listener.
@@ -121,11 +124,19 @@ class RequestLog:
 
 
 def correlation_id(headers: Headers) -> str:
-    """Return the caller's correlation id when it is fit for a log, else one of our own."""
-    given = headers.get(CORRELATION_HEADER, "")
-    if CORRELATION_PATTERN.fullmatch(given) and not PAN_LIKE.search(given):
-        return given
-    return str(uuid.uuid4())
+    """Name a request for the log, the audit and the answer.
+
+    Returns:
+        The caller's correlation id, if it has 1 to 128 visible characters of ASCII. Of any other,
+        ``sha256:`` and the first 32 hexadecimal digits of its SHA-256, so that the caller can find
+        it. One of our own, a UUID, if there is none, or if the id could hold a PAN: there are too
+        few PANs for a hash to hide one.
+    """
+    given = headers.get(CORRELATION_HEADER, "").strip()
+    if len(given) > CORRELATION_CHARS_MAX or not VISIBLE.fullmatch(given):
+        digest = hashlib.sha256(given.encode()).hexdigest()
+        return f"sha256:{digest[:HASH_HEX_DIGITS]}" if given else str(uuid.uuid4())
+    return str(uuid.uuid4()) if holds_pan(given, across_letters=False) else given
 
 
 def _event(message: object) -> str:

@@ -12,6 +12,7 @@ from hmac import compare_digest
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, WeakPinError
 from crypto.jose.jwk import EcPublicKey, parse_public, public_jwk, thumbprint
+from crypto.pan_text import holds_this_pan
 from crypto.pin_image import ImageStyle
 from crypto.pinblock import PinBlockFormat, iso0, iso1
 from crypto.seccos.card import CardData
@@ -90,7 +91,7 @@ class Vault:
             raise PanRejected from None
         if not pan.luhn_valid:
             raise LuhnInvalid
-        if any(pan.reveal() in name for name in (card.card_id, *other_ids)):
+        if any(holds_this_pan(name, pan) for name in (card.card_id, *other_ids)):
             raise CardIdHoldsPan
         return SealedCard(self._seals.seal_pan(pan, card), pan.last_four)
 

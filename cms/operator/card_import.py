@@ -45,7 +45,7 @@ CARDHOLDER_CHARS_MAX: Final = 64
 LINE_BYTES_MAX: Final = 64 * 1024
 REASONS: Final[Mapping[type[HsmError], str]] = {
     LuhnInvalid: "the PAN's check digit is wrong",
-    CardIdHoldsPan: "the card id or the plastic id contains the PAN",
+    CardIdHoldsPan: "the card id, the plastic id or the cardholder contains the PAN",
     PanRejected: "panJwe does not hold a PAN encrypted to the intake key",
     PinRejected: "encryptedPinBlock cannot be used",
     WeakPinRefused: "the PIN policy forbids this PIN",
@@ -117,7 +117,7 @@ class CardImport:
             VaultUnavailable: the HSM token is unavailable.
         """
         try:
-            other_ids = [] if new.plastic_id is None else [new.plastic_id]
+            other_ids = [name for name in (new.plastic_id, new.cardholder_id) if name is not None]
             sealed = self._vault.seal_pan(new.pan_jwe, new.card, other_ids)
             change = None
             if new.pin_jwe is not None:

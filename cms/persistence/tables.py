@@ -198,7 +198,7 @@ audit_events = Table(
     Column("event", String(40), nullable=False),
     Column("card_id", String(48), comment="only ever the id of a card that exists"),
     Column("actor", Text, nullable=False),
-    Column("correlation_id", String(64)),
+    Column("correlation_id", String(128)),
     Column("counter", BigInteger),
     Column("reason", String(40)),
     Column("audit_user", Text, comment="who asked, in the client's words"),

@@ -130,7 +130,7 @@ def upgrade() -> None:
         sa.Column("event", sa.String(40), nullable=False),
         sa.Column("card_id", sa.String(48), comment="only ever the id of a card that exists"),
         sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("correlation_id", sa.String(64)),
+        sa.Column("correlation_id", sa.String(128)),
         sa.Column("counter", sa.BigInteger()),
         sa.Column("reason", sa.String(40)),
         sa.Column("audit_user", sa.Text(), comment="who asked, in the client's words"),

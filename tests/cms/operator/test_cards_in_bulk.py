@@ -15,6 +15,8 @@ from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator, 
 from tests.cms.services.d1.pin_service import PinService
 from tests.issuer_records import SampleIssuer, config, run_sql
 
+PAN_IN_NAME = "the card id, the plastic id or the cardholder contains the PAN"
+
 
 @pytest.fixture
 def load(operator: Operator, sample_issuer: SampleIssuer, tmp_path: Path) -> Callable[..., Answer]:
@@ -71,11 +73,16 @@ BAD_ROWS: Mapping[str, tuple[Callable[[SampleIssuer], object], str]] = {
     ),
     "PAN in card id": (
         lambda b: row(b, f"c-{NEW_PAN}"),
-        "the card id or the plastic id contains the PAN",
+        PAN_IN_NAME,
     ),
-    "PAN in plastic id": (
-        lambda b: row(b, plasticId=NEW_PAN),
-        "the card id or the plastic id contains the PAN",
+    "PAN in plastic id": (lambda b: row(b, plasticId=NEW_PAN), PAN_IN_NAME),
+    "PAN with separators in card id": (
+        lambda b: row(b, f"c-{NEW_PAN[:4]}-{NEW_PAN[4:10]}_{NEW_PAN[10:]}"),
+        PAN_IN_NAME,
+    ),
+    "PAN in cardholder": (
+        lambda b: row(b, cardholder=f"auth0|{NEW_PAN[:8]} {NEW_PAN[8:]}"),
+        PAN_IN_NAME,
     ),
     "plastic id that is no number": (lambda b: row(b, plasticId="x1"), "refused member: plasticId"),
     "personalised as text": (lambda b: row(b, personalised="true"), "refused member: personalised"),

@@ -4,7 +4,6 @@ Source: the published contract of the Card PIN Control API. Members and paramete
 know are ignored; those it knows are strict.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,10 +16,9 @@ from cms.faces.request import only
 from cms.services.cardholder.pincontrol import ControlRequest
 from crypto.errors import JoseError
 from crypto.jose import json_object
-from crypto.types import Pan
+from crypto.pan_text import holds_pan
 
 AUDIT_USER_CHARS_MAX: Final = 128
-PAN_LIKE: Final = re.compile("(?<![0-9])[0-9]{13,19}(?![0-9])")
 SCOPES: Final[Mapping[str, Purpose]] = {"VIEW_PIN": Purpose.VIEW, "SET_PIN": Purpose.SET}
 
 
@@ -28,12 +26,7 @@ def read_audit_user(request: Request) -> str | None:
     """Read who asks, at the client; None: it is missing, there twice, not printable, or a PAN."""
     text = only(request, "auditUser")
     fits = 1 <= len(text) <= AUDIT_USER_CHARS_MAX and text.isprintable() and text.strip() != ""
-    return text if fits and "\ufffd" not in text and not _holds_pan(text) else None
-
-
-def _holds_pan(text: str) -> bool:
-    """Tell whether digits in *text* could be a PAN: what is in the audit stays there."""
-    return any(Pan(digits).luhn_valid for digits in PAN_LIKE.findall(text))
+    return text if fits and "\ufffd" not in text and not holds_pan(text) else None
 
 
 def read_control_request(text: str, audit_user: str | None, body: bytes) -> ControlRequest:

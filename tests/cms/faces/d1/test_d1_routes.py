@@ -1,5 +1,6 @@
 """What is not a route, in the shape of every refusal; and the correlation id on every answer."""
 
+import hashlib
 import uuid
 
 import httpx
@@ -146,19 +147,27 @@ async def test_operations_are_another_listener(d1_face: D1Face) -> None:
             assert (await ops.post(path)).status_code == 404
 
 
-FIT = ["a", "0", "A-b_c. d", "x" * 64, str(uuid.UUID(int=2**127 + 7)), "123456789012"]
-UNFIT = [
+FIT = [
+    "a",
+    "0",
+    "A-b_c. d",
+    "x" * 64,
+    str(uuid.UUID(int=2**127 + 7)),
+    "123456789012",
+    "x" * 128,
+    "<script>/{}",
+]
+#: Too long, or not visible ASCII.
+HASHED = ["x" * 129, "a\tb", "ä", "a\xa0b", PAN * 9]
+#: None, or one that could hold a PAN.
+REPLACED = [
     "",
-    "x" * 65,
-    "a/b",
-    "a\tb",
-    "<script>",
-    "ä",
-    "a\xa0b",
-    "{}",
+    " ",
     PAN,
     f"card {PAN}.",
-    "1234567890123",
+    "4111-1111-1111-1111",
+    "4111_1111.1111 1111",
+    f"{PAN} 12/30",
 ]
 
 
@@ -168,16 +177,28 @@ async def test_a_fit_correlation_id_is_echoed(d1_face: D1Face, given: str) -> No
     assert answer.headers.get_list("x-correlation-id") == [given]
 
 
-@pytest.mark.parametrize("given", UNFIT)
-async def test_an_unfit_correlation_id_is_replaced_and_no_reason_to_refuse(
-    d1_face: D1Face, given: str
-) -> None:
+async def echoed(d1_face: D1Face, given: str) -> str:
     headers = [(b"x-correlation-id", given.encode("latin-1"))]
     path = d1_face.d1.path("active", "/pin/changeCounter")
     authorization = (b"authorization", d1_face.bearer["Authorization"].encode())
     answer = await d1_face.d1.http.get(path, headers=[*headers, authorization])
     assert answer.status_code == 200
-    assert uuid.UUID(answer.headers["x-correlation-id"]).version == 4
+    return answer.headers["x-correlation-id"]
+
+
+@pytest.mark.parametrize("given", HASHED)
+async def test_an_unfit_correlation_id_is_hashed_and_no_reason_to_refuse(
+    d1_face: D1Face, given: str
+) -> None:
+    digest = hashlib.sha256(given.encode()).hexdigest()
+    assert await echoed(d1_face, given) == f"sha256:{digest[:32]}"
+
+
+@pytest.mark.parametrize("given", REPLACED)
+async def test_a_correlation_id_that_could_hold_a_pan_is_replaced(
+    d1_face: D1Face, given: str
+) -> None:
+    assert uuid.UUID(await echoed(d1_face, given)).version == 4
 
 
 async def test_every_answer_has_the_correlation_id_and_is_not_to_be_stored(
