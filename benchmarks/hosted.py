@@ -54,7 +54,7 @@ from benchmarks.measure import (
     print_parts,
     report_agreement,
 )
-from cms.domain.cards import Verb
+from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
 from cms.domain.control import EndReason
 from cms.persistence import admin
 from cms.persistence.statements.control_token import ISSUED
@@ -388,7 +388,7 @@ def _verdict(figures: Figures, found: Mapping[str, int]) -> int:
         "tokens": (issued, found["tokens"], found[f"audit {ISSUED}"]),
         "images": (
             *(shown, figures.pin_results["shown"], figures.pin_results.total()),
-            *(found[f"tokens {EndReason.SHOWN}"], found[f"audit {Verb.GET_PIN}"]),
+            *(found[f"tokens {EndReason.SHOWN}"], found[f"audit {GET_PIN_ATTEMPTED}"]),
         ),
         "pages": (
             *(submitted, found["changes"]),

@@ -55,7 +55,7 @@ from benchmarks.deployment import (
 from benchmarks.floors import PNG
 from benchmarks.load import Crew, Plan, answer_jobs
 from benchmarks.measure import heading, machine, percentile, report_agreement
-from cms.domain.cards import Verb
+from cms.domain.cards import GET_PIN_ATTEMPTED
 from cms.domain.control import EndReason
 from cms.persistence import admin
 from cms.persistence.statements.control_token import ISSUED
@@ -369,7 +369,7 @@ def _verdict(figures: Figures, found: Mapping[str, int]) -> int:
         "ids": (figures.statuses[201], found["tokens"], found[f"audit {ISSUED}"]),
         "images": (
             *(figures.events[SUCCESS], found[f"tokens {EndReason.SHOWN}"]),
-            found[f"audit {Verb.GET_PIN}"],
+            found[f"audit {GET_PIN_ATTEMPTED}"],
         ),
     }
     return report_agreement(agree) or int(bool(wrong))

@@ -116,11 +116,12 @@ def _d1(
     settings: Settings, store: Store, directory: Directory, worker_thread: WorkerThread
 ) -> FastAPI:
     """Build the app of the D1 listener and what stands under it."""
+    audit = Audit(store)
     return d1_app(
         Access(directory, worker_thread, settings.public_url),
         CertificateReader(settings),
-        CardCalls(Audit(store)),
-        Pins(store, worker_thread),
+        CardCalls(audit),
+        Pins(store, worker_thread, audit),
     )
 
 

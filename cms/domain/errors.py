@@ -22,6 +22,7 @@ As a call meets them: who calls, what for, with which request, for which PIN.
     ├── TypeNotOffered      this PIN-block type is not taken
     ├── ValueNotPossible    the PIN cannot give a verification value that the issuer asks for
     ├── CounterExhausted    the card has had as many changes as can be counted
+    ├── StoredValueBroken   what is stored is not what was stored: an alarm
     └── ServiceUnavailable  vault or database is unavailable; may be sent again
 """
 
@@ -131,6 +132,10 @@ class ValueNotPossible(DomainError):
 
 class CounterExhausted(DomainError):
     """The card has had as many PIN changes as can be counted."""
+
+
+class StoredValueBroken(DomainError):
+    """A stored value is not what was stored: tampering, or a broken database. An alarm."""
 
 
 class ServiceUnavailable(DomainError):

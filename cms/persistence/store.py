@@ -190,9 +190,15 @@ class Store:
         return None if row is None else CardState(row[0])
 
     async def refuse(
-        self, issuer_id: str, card_id: str | None, asked: str, reason: str, actor: Actor
+        self,
+        issuer_id: str,
+        card_id: str | None,
+        asked: str,
+        reason: str,
+        actor: Actor,
+        outcome: str = "refused",
     ) -> None:
-        """Record that what was *asked*, a verb or ``control``, was refused.
+        """Record that what was *asked*, a verb or ``control``, was refused, or failed.
 
         *card_id* need not be a card, None is none.
         """
@@ -200,7 +206,7 @@ class Store:
             refusals.REFUSE,
             issuer_id=issuer_id,
             card_id=card_id,
-            event=f"{asked}.refused",
+            event=f"{asked}.{outcome}",
             reason=reason,
             actor=actor.client_id,
             correlation_id=actor.correlation_id,

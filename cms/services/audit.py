@@ -1,9 +1,14 @@
-"""What the audit says of a refusal: one vocabulary for every face, written by one class.
+"""What the audit says of a refusal or a failure: one vocabulary for every face, one class.
 
 What was done is audited by the statement that does it. A refusal has a statement of its own, so
 that its row survives whatever else fails.
+
+That a PIN is handed out is two facts. ``pin.get.attempted`` is committed before the vault is
+called, so that nothing is handed out of which there is no record; ``pin.get.failed`` follows if
+the vault then gave nothing. An attempt without a failure is a hand-out.
 """
 
+import logging
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
@@ -20,12 +25,17 @@ from cms.domain.errors import (
     PinForbidden,
     PinRefused,
     PinUnavailable,
+    ServiceUnavailable,
+    StoredValueBroken,
     TooManyFailures,
     TypeNotOffered,
     ValueNotPossible,
 )
 from cms.domain.records import Actor
 from cms.persistence.store import Store
+from hsm.port import CardRef
+
+log = logging.getLogger(__name__)
 
 
 class Reason(StrEnum):
@@ -41,9 +51,11 @@ class Reason(StrEnum):
     PIN_NOT_AVAILABLE = "PIN_NOT_AVAILABLE"
     PIN_REFUSED = "PIN_REFUSED"
     REQUEST_INVALID = "REQUEST_INVALID"
+    SEAL_BROKEN = "SEAL_BROKEN"
     TOO_MANY_FAILURES = "TOO_MANY_FAILURES"
     TYPE_NOT_OFFERED = "TYPE_NOT_OFFERED"
     VALUE_NOT_POSSIBLE = "VALUE_NOT_POSSIBLE"
+    VAULT_UNAVAILABLE = "VAULT_UNAVAILABLE"
 
 
 REASONS: Final[Mapping[type[DomainError], Reason]] = {
@@ -57,6 +69,8 @@ REASONS: Final[Mapping[type[DomainError], Reason]] = {
     PinForbidden: Reason.PIN_CHANGE_FORBIDDEN,
     PinRefused: Reason.PIN_REFUSED,
     PinUnavailable: Reason.PIN_NOT_AVAILABLE,
+    ServiceUnavailable: Reason.VAULT_UNAVAILABLE,
+    StoredValueBroken: Reason.SEAL_BROKEN,
     TooManyFailures: Reason.TOO_MANY_FAILURES,
     TypeNotOffered: Reason.TYPE_NOT_OFFERED,
     ValueNotPossible: Reason.VALUE_NOT_POSSIBLE,
@@ -64,7 +78,7 @@ REASONS: Final[Mapping[type[DomainError], Reason]] = {
 
 
 class Audit:
-    """Records refusals."""
+    """Records refusals, and failures of what was allowed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -90,6 +104,25 @@ class Audit:
             ServiceUnavailable: the database is unavailable.
         """
         await self._store.refuse(issuer_id, card_id, event, reason_of(why), actor)
+
+    async def failed(self, card: CardRef, event: str, why: DomainError, actor: Actor) -> None:
+        """Record that *event* was allowed and failed; a broken seal is an alarm in the log too.
+
+        Args:
+            card: the card.
+            event: a :class:`cms.domain.cards.Verb`.
+            why: StoredValueBroken, or ServiceUnavailable where the vault is.
+            actor: who asked.
+
+        Raises:
+            ServiceUnavailable: the database is unavailable.
+        """
+        if isinstance(why, StoredValueBroken):
+            where = {"issuer_id": card.issuer_id, "card_id": card.card_id, "reason": event}
+            log.error("alarm.seal_broken", extra=where)
+        await self._store.refuse(
+            card.issuer_id, card.card_id, event, REASONS[type(why)], actor, outcome="failed"
+        )
 
 
 def reason_of(why: DomainError | Reason) -> str:

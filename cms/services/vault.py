@@ -15,6 +15,7 @@ from cms.domain.errors import (
     PinUnavailable,
     Refusal,
     ServiceUnavailable,
+    StoredValueBroken,
     TypeNotOffered,
     ValueNotPossible,
 )
@@ -38,16 +39,12 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class SealAlarm(Exception):
-    """A stored value is not what was stored: tampering or a broken database. Never a wrong PIN."""
-
-
 async def in_vault(worker_thread: WorkerThread, verb: Callable[[PinVault], T]) -> T:
     """Run a vault verb and say its failures in words of the domain.
 
     Raises:
         DomainError: as :data:`MEANINGS` says; ServiceUnavailable when the vault is unavailable.
-        SealAlarm: a stored value is not what was stored.
+        StoredValueBroken: a stored value is not what was stored.
     """
     try:
         return await worker_thread.call(verb)
@@ -55,7 +52,7 @@ async def in_vault(worker_thread: WorkerThread, verb: Callable[[PinVault], T]) -
         meaning = MEANINGS[type(error)]
         raise meaning() from None
     except hsm.errors.SealBroken:
-        raise SealAlarm from None
+        raise StoredValueBroken from None
     except hsm.errors.ConfigRefused as error:
         log.error("config.refused", extra={"reason": str(error)})  # noqa: TRY400 - no traceback
         raise ServiceUnavailable from None
@@ -69,10 +66,10 @@ def readable(read: CardToRead) -> SealedPin:
 
     Raises:
         PinUnavailable: it has none.
-        SealAlarm: it is not the newest.
+        StoredValueBroken: it is not the newest.
     """
     if read.sealed_pin is None or read.pin_type is not PinBlockType.ISO0:
         raise PinUnavailable
     if read.counter != read.newest:
-        raise SealAlarm
+        raise StoredValueBroken
     return read.sealed_pin

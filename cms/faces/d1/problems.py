@@ -20,6 +20,7 @@ from cms.domain.errors import (
     PinRefused,
     PinUnavailable,
     ServiceUnavailable,
+    StoredValueBroken,
     TooManyFailures,
     TypeNotOffered,
     Unauthorized,
@@ -28,6 +29,7 @@ from cms.domain.errors import (
 from cms.domain.limits import SECCOS_CLIENT
 from hsm.config.wire import ErrorWire
 
+INTERNAL: Final = (500, "INTERNAL_ERROR", "Internal error")
 #: Error class -> status, errorCode, error. Codes are D1's own where it publishes one.
 WIRE: Final[Mapping[type[DomainError], tuple[int, str, str]]] = {
     Unauthorized: (401, "AUTHORIZER_UNAUTHORIZED", "Unauthorized"),
@@ -42,9 +44,9 @@ WIRE: Final[Mapping[type[DomainError], tuple[int, str, str]]] = {
     ValueNotPossible: (403, "PIN_CHANGE_FORBIDDEN", "The card does not take a PIN in this form"),
     CounterExhausted: (403, "PIN_CHANGE_FORBIDDEN", "The card takes no further PIN change"),
     TooManyFailures: (429, "TOO_MANY_REQUESTS", "Too many PINs that cannot be used"),
+    StoredValueBroken: INTERNAL,
     ServiceUnavailable: (503, "SERVICE_UNAVAILABLE", "Try again later"),
 }
-INTERNAL: Final = (500, "INTERNAL_ERROR", "Internal error")
 ROUTING: Final[Mapping[int, tuple[int, str, str]]] = {
     404: (404, "RESOURCE_NOT_FOUND", "Unknown resource"),
     405: (405, "METHOD_NOT_ALLOWED", "Method not allowed"),

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from cms.domain.cards import Verb
+from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
 from cms.domain.control import (
     KEPT_SECONDS,
     LIFE_SECONDS,
@@ -250,7 +250,7 @@ def show(consumed: CTE, reason: str = "") -> Statement:
         .cte("shown")
     )
     event = audit(
-        Verb.GET_PIN.value,
+        GET_PIN_ATTEMPTED,
         shown,
         shown.c.is_readable,
         counter=shown.c.counter,

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from cms.domain.cards import ALLOWED_STATES, CardState, Verb
+from cms.domain.cards import ALLOWED_STATES, GET_PIN_ATTEMPTED, CardState, Verb
 from cms.domain.limits import SECCOS_CARD, SECCOS_CLIENT, Limit
 from cms.persistence.statements import Statement, compiled
 from cms.persistence.statements.parts import (
@@ -139,7 +139,7 @@ GET_PIN: Final = compiled(
         _card.c.newest,
         _card.c.sealed_pan,
         _card.c.sealed_pin,
-    ).add_cte(audit(Verb.GET_PIN.value, _card, _card.c.is_readable, counter=_card.c.counter))
+    ).add_cte(audit(GET_PIN_ATTEMPTED, _card, _card.c.is_readable, counter=_card.c.counter))
 )
 """One row; the audit row is written only for a PIN that may be handed out."""
 

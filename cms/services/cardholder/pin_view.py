@@ -1,6 +1,5 @@
 """Shows a PIN once: as an image and, where its issuer allows it, as text to a page."""
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -8,13 +7,19 @@ from typing import TypeVar
 
 from cms.domain.cards import Verb
 from cms.domain.control import EndReason, Face, Grant, Purpose, require_cardholder_may
-from cms.domain.errors import CardForbids, ControlEnded, PinUnavailable, ServiceUnavailable
+from cms.domain.errors import (
+    CardForbids,
+    ControlEnded,
+    PinUnavailable,
+    ServiceUnavailable,
+    StoredValueBroken,
+)
 from cms.domain.records import Actor, ConsumedToken
 from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
 from cms.services.cardholder.apps import App, Apps
 from cms.services.cardholder.control_tokens import new_session, sid
-from cms.services.vault import SealAlarm, in_vault, readable
+from cms.services.vault import in_vault, readable
 from crypto.errors import JoseError
 from crypto.jose.jwk import parse_public
 from crypto.pin_image import ImageStyle
@@ -22,7 +27,6 @@ from hsm.port import CardRef, PinVault, SealedPin
 from hsm.worker_thread import WorkerThread
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ class PinView:
         Raises:
             ControlEnded: it is not a live control token for this, or the card shows no PIN any
                 more.
-            ServiceUnavailable: database or vault are unavailable, or what is stored is not what
-                was stored.
+            ServiceUnavailable: database or vault are unavailable.
+            StoredValueBroken: what is stored is not what was stored.
         """
         consumed = await self._store.consume(control_token, Purpose.VIEW, self._face, actor)
         return await self._draw(consumed, style, actor)
@@ -70,8 +74,8 @@ class PinView:
         Raises:
             ControlEnded: it is not a live control token for this, or the card shows no PIN any
                 more.
-            ServiceUnavailable: database or vault are unavailable, or what is stored is not what
-                was stored.
+            ServiceUnavailable: database or vault are unavailable.
+            StoredValueBroken: what is stored is not what was stored.
         """
         policy = app.issuer.policy
         session = new_session() if policy is not None and policy.text_reveal else None
@@ -92,8 +96,8 @@ class PinView:
         Raises:
             ControlEnded: it is not a live session for this, its page's key cannot be used, or the
                 card shows no PIN any more.
-            ServiceUnavailable: database or vault are unavailable, or what is stored is not what
-                was stored.
+            ServiceUnavailable: database or vault are unavailable.
+            StoredValueBroken: what is stored is not what was stored.
         """
         _require_public_key(key)
         grant = await self._store.read_session(session, Purpose.VIEW)
@@ -143,9 +147,9 @@ class PinView:
             event = Verb.GET_PIN
             await self._audit.refused(grant.issuer_id, grant.card_id, event, error, actor)
             raise ControlEnded from None
-        except SealAlarm as alarm:
-            log.error("internal", exc_info=alarm)  # noqa: TRY400 - logs cut what it says
-            raise ServiceUnavailable from None
+        except (ServiceUnavailable, StoredValueBroken) as error:
+            await self._audit.failed(_card(grant), Verb.GET_PIN, error, actor)
+            raise
 
 
 def _require_public_key(key: Mapping[str, object]) -> None:

@@ -3,7 +3,6 @@
 A policy's refusal leaves the session open for a few tries; whatever else comes of a PIN ends it.
 """
 
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from cms.domain.errors import (
     PinForbidden,
     PinRefused,
     ServiceUnavailable,
+    StoredValueBroken,
 )
 from cms.domain.limits import CHANGE_TRIES_MAX
 from cms.domain.records import Actor
@@ -25,14 +25,12 @@ from cms.persistence.store import Store
 from cms.services.audit import Audit, Reason
 from cms.services.cardholder.apps import App, Apps
 from cms.services.cardholder.control_tokens import new_session, sid
-from cms.services.vault import SealAlarm, in_vault
+from cms.services.vault import in_vault
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
 from hsm.config.policy import PolicyBody
 from hsm.port import CardRef, PublicKeyRole
 from hsm.worker_thread import WorkerThread
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +140,10 @@ class SetPage:
             raise
         except ServiceUnavailable:
             raise
-        except SealAlarm as alarm:
-            log.error("internal", exc_info=alarm)  # noqa: TRY400 - logs cut what it says
-            raise ServiceUnavailable from None
+        except StoredValueBroken as error:
+            card = CardRef(grant.issuer_id, grant.card_id)
+            await self._audit.failed(card, Verb.SET_PIN, error, actor)
+            raise
         except DomainError as error:
             await self._refused(grant, error, actor)
             if isinstance(error, CardForbids):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cms.domain.cards import Verb
-from cms.domain.errors import DomainError, ServiceUnavailable
+from cms.domain.errors import DomainError, ServiceUnavailable, StoredValueBroken
 from cms.domain.records import Actor
 from cms.services.audit import Audit
 from cms.services.d1.access import Caller
@@ -36,6 +36,9 @@ class CardCalls:
             card = caller.card(issuer_id, card_id)
             yield card
         except ServiceUnavailable:
+            raise
+        except StoredValueBroken as error:
+            await self._audit.failed(CardRef(issuer_id, card_id), verb, error, actor)
             raise
         except DomainError as error:
             own_card_id = None if card is None else card.card_id

@@ -17,6 +17,7 @@ from cms.domain.errors import (
 from cms.domain.limits import CHANGE_TRIES_MAX, SECCOS_CARD, SECCOS_CLIENT
 from cms.domain.records import Actor, CardToChange
 from cms.persistence.store import Store
+from cms.services.audit import Audit
 from cms.services.directory import Issuer
 from cms.services.vault import in_vault, readable
 from hsm.port import CardRef, PinBlockType, SealedChange
@@ -37,8 +38,9 @@ class PinEnvelope:
 class Pins:
     """The PIN use cases over one store and one vault."""
 
-    def __init__(self, store: Store, worker_thread: WorkerThread) -> None:
+    def __init__(self, store: Store, worker_thread: WorkerThread, audit: Audit) -> None:
         self._store = store
+        self._audit = audit
         self._worker_thread = worker_thread
         self._seccos_turns = WeakValueDictionary[CardRef, asyncio.Lock]()
 
@@ -67,7 +69,7 @@ class Pins:
             CounterExhausted: the card has had as many changes as can be counted.
             ServiceUnavailable: vault or database is unavailable, or the card was changed by
                 others at each of three tries.
-            SealAlarm: the stored PAN is not the one stored.
+            StoredValueBroken: the stored PAN is not the one stored.
         """
         if isinstance(envelope, BadRequest) or envelope.block_type is not PinBlockType.SECCOS:
             return await self._set_pin(issuer, card, envelope, actor)
@@ -111,19 +113,23 @@ class Pins:
             CardForbids: the card's state hands out no PIN.
             PinUnavailable: the card has no PIN, or one that must not be handed out.
             ServiceUnavailable: vault or database is unavailable.
-            SealAlarm: the stored PIN is not the newest, or not the one stored.
+            StoredValueBroken: the stored PIN is not the newest, or not the one stored.
         """
         read = await self._store.read_for_get(card, actor)
         if read is None:
             raise CardNotFound
         require_state_allows(Verb.GET_PIN, read.state)
         sealed_pin = readable(read)
-        return await in_vault(
-            self._worker_thread,
-            lambda vault: vault.export_jwe(
-                sealed_pin, read.sealed_pan, issuer.config, card, read.counter
-            ),
-        )
+        try:
+            return await in_vault(
+                self._worker_thread,
+                lambda vault: vault.export_jwe(
+                    sealed_pin, read.sealed_pan, issuer.config, card, read.counter
+                ),
+            )
+        except ServiceUnavailable as error:
+            await self._audit.failed(card, Verb.GET_PIN, error, actor)
+            raise
 
     async def change_counter(self, card: CardRef) -> int:
         """Count the card's committed PIN changes.

@@ -180,7 +180,7 @@ async def test_consuming_hands_over_the_card_and_is_audited_in_the_same_commit(
         grant(),
         CardToRead(CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedPan(b"sealed PAN"), SEALED),
     )
-    assert stored.audit("pin.get") == [(CARD.card_id, APP, ACTOR.correlation_id, 1, "hosted")]
+    assert stored.audit("pin.get.attempted") == [(CARD.card_id, APP, ACTOR.correlation_id, 1, "hosted")]
     assert stored.ends() == [("shown",)]
     with pytest.raises(ControlEnded):
         await stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR)
@@ -194,7 +194,7 @@ async def test_a_pin_that_may_not_be_shown_is_not_audited_as_shown(
     control_token = await stored.control_token()
     run_sql(stored.url, f"UPDATE cards SET {what}")
     assert await stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR)
-    assert stored.audit("pin.get") == []
+    assert stored.audit("pin.get.attempted") == []
     assert stored.ends() == [("shown",)]
 
 
@@ -227,7 +227,7 @@ async def test_of_50_redemptions_at_once_exactly_one_succeeds(
     for number in range(1, ROUNDS + 1):
         control_token = await stored.control_token(purpose)
         assert await won([use(stored, control_token) for _ in range(AT_ONCE)]) == 1
-        assert len(stored.audit("pin.get")) == (number if name == "consume" else 0)
+        assert len(stored.audit("pin.get.attempted")) == (number if name == "consume" else 0)
 
 
 async def test_a_control_token_is_consumed_or_opened_and_never_both(

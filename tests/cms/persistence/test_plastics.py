@@ -133,7 +133,7 @@ async def test_who_asked_is_recorded_at_issue_when_seen_and_when_set(
         (*actor, "pincontrol view", "clerk 7", None),
         (*actor, "pincontrol set", "clerk 7", None),
     ]
-    assert audit(stored, "pin.get") == [(*actor, "pincontrol", "clerk 7", None)]
+    assert audit(stored, "pin.get.attempted") == [(*actor, "pincontrol", "clerk 7", None)]
     assert audit(stored, "pin.set") == [(*actor, "pincontrol", "clerk 7", None)]
 
 
@@ -167,7 +167,7 @@ async def test_an_image_may_begin_a_session_that_ends_with_the_text(
     assert stored.ends() == [("shown",)]
     with pytest.raises(ControlEnded):
         await stored.control_store.end_with_text(secret, HERE, ASKED)
-    assert [row[2] for row in audit(stored, "pin.get")] == ["pincontrol", "pincontrol text"]
+    assert [row[2] for row in audit(stored, "pin.get.attempted")] == ["pincontrol", "pincontrol text"]
 
 
 async def test_without_a_session_an_image_is_all(stored: StoredTokens) -> None:
@@ -188,7 +188,7 @@ async def test_of_50_that_ask_for_the_text_at_once_one_gets_it(
     asked = (stored.control_store.end_with_text(secret, HERE, ASKED) for _ in range(50))
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert sum(not isinstance(outcome, ControlEnded) for outcome in outcomes) == 1
-    assert len(audit(stored, "pin.get")) == 2
+    assert len(audit(stored, "pin.get.attempted")) == 2
 
 
 async def test_a_session_that_sets_hands_out_no_text(stored: StoredTokens) -> None:
@@ -223,7 +223,7 @@ async def test_what_is_recorded_as_seen_is_what_the_table_allows(
     with_pin(stored)
     run_sql(stored.url, "UPDATE cards SET state = %s", state)
     await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, ASKED)
-    assert len(audit(stored, "pin.get")) == shown
+    assert len(audit(stored, "pin.get.attempted")) == shown
 
 
 async def test_no_pin_is_stored_once_a_card_is_personalised(

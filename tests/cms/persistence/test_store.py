@@ -341,7 +341,7 @@ async def test_only_a_pin_that_may_be_handed_out_is_audited(
             run_sql(
                 database_url,
                 "SELECT card_id, actor, correlation_id, counter FROM audit_events"
-                " WHERE event = 'pin.get'",
+                " WHERE event = 'pin.get.attempted'",
             )
             == [(CARD.card_id, ACTOR.client_id, ACTOR.correlation_id, 1)] * audited
         )

@@ -8,7 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cms.domain.control import Grant, Purpose
-from cms.domain.errors import ControlEnded, DomainError, ServiceUnavailable, TooManyFailures
+from cms.domain.errors import (
+    ControlEnded,
+    DomainError,
+    ServiceUnavailable,
+    StoredValueBroken,
+    TooManyFailures,
+)
 from cms.domain.records import Actor
 from cms.faces.cardholder.hosted.failure_images import FailureImages
 from cms.faces.cardholder.hosted.schemas import image_style
@@ -44,6 +50,7 @@ KINDS: Final = {
     ControlEnded: (MessageKind.ENDED, "ended"),
     TooManyFailures: (MessageKind.LIMITED, "failed"),
     ServiceUnavailable: (MessageKind.FAILED, "failed"),
+    StoredValueBroken: (MessageKind.FAILED, "failed"),
 }
 
 
@@ -75,7 +82,7 @@ class Image:
             # React Native shows no image that comes with another status.
             status_of_failure = app.client.failure_image_status
             return await self._show(control_token, grant, style, request)
-        except (ControlEnded, TooManyFailures, ServiceUnavailable) as error:
+        except tuple(KINDS) as error:
             return await self._failure(error, style, status_of_failure)
 
     async def _show(

@@ -22,6 +22,7 @@ from cms.domain.errors import (
     PinUnavailable,
     ServiceUnavailable,
     StepUpRequired,
+    StoredValueBroken,
     TooManyFailures,
     Unauthorized,
     ValueNotPossible,
@@ -29,6 +30,7 @@ from cms.domain.errors import (
 from cms.faces.cardholder.hosted.cors import Cors
 from cms.faces.cardholder.page.answers import NO_STORE, retry_after
 
+INTERNAL: Final = (500, {"message": "Internal server error"})
 #: Error class -> status and body. The contract gives those of ``/v1/card/*``.
 WIRE: Final[Mapping[type[DomainError], tuple[int, Mapping[str, Any]]]] = {
     ClientKeyMissing: (499, {"message": "Missing client key"}),
@@ -44,9 +46,9 @@ WIRE: Final[Mapping[type[DomainError], tuple[int, Mapping[str, Any]]]] = {
     BadRequest: (400, {"message": "Bad request"}),
     ControlEnded: (410, {"message": "Gone"}),
     TooManyFailures: (429, {"message": "Too many requests"}),
+    StoredValueBroken: INTERNAL,
     ServiceUnavailable: (503, {"message": "Internal server error"}),
 }
-INTERNAL: Final = (500, {"message": "Internal server error"})
 ROUTING: Final[Mapping[int, tuple[int, Mapping[str, Any]]]] = {
     403: (403, {"message": "Not authorized"}),
     404: (404, {"message": "Not found"}),

@@ -7,7 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cms.domain.control import FAILURES_BY_ADDRESS
-from cms.domain.errors import ControlEnded, DomainError, ServiceUnavailable, TooManyFailures
+from cms.domain.errors import (
+    ControlEnded,
+    DomainError,
+    ServiceUnavailable,
+    StoredValueBroken,
+    TooManyFailures,
+)
 from cms.faces.cardholder.page.messages import negotiate
 from cms.faces.cardholder.page.render import ended_headers, ended_page
 
@@ -21,6 +27,7 @@ ENDS: Final[Mapping[type[DomainError], tuple[int, str]]] = {
     ControlEnded: (410, "ended"),
     TooManyFailures: (429, "limited"),
     ServiceUnavailable: (503, "away"),
+    StoredValueBroken: (500, "away"),
 }
 RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
     ServiceUnavailable: 1,

@@ -23,6 +23,7 @@ from cms.domain.errors import (
     PinForbidden,
     PinUnavailable,
     ServiceUnavailable,
+    StoredValueBroken,
     TooManyFailures,
     Unauthorized,
     ValueNotPossible,
@@ -47,6 +48,9 @@ class Wire:
     reason: str
 
 
+INTERNAL: Final = Wire(
+    500, "Internal Server Error", "INTERNAL", UNEXPECTED, "an error that was not expected"
+)
 WIRE: Final[Mapping[type[DomainError], Wire]] = {
     Unauthorized: Wire(
         *(401, "Unauthorized", "UNAUTHORIZED", SECURITY),
@@ -77,14 +81,12 @@ WIRE: Final[Mapping[type[DomainError], Wire]] = {
     TooManyFailures: Wire(
         429, "Too Many Requests", "TOO_MANY_FAILURES", SECURITY, "too many failures; wait"
     ),
+    StoredValueBroken: INTERNAL,
     ServiceUnavailable: Wire(
         *(503, "Service Unavailable", "TRY_LATER", INTEGRATION),
         reason="something that the service needs is away",
     ),
 }
-INTERNAL: Final = Wire(
-    500, "Internal Server Error", "INTERNAL", UNEXPECTED, "an error that was not expected"
-)
 ROUTING: Final[Mapping[int, Wire]] = {
     403: Wire(403, "Forbidden", "FOREIGN_PAGE", SECURITY, "sent by a page of another site"),
     404: Wire(404, "Not Found", "NO_SUCH_RESOURCE", STATIC, "there is nothing at this path"),

@@ -66,7 +66,7 @@ async def test_each_answer_is_encrypted_anew(d1_face: D1Face) -> None:
 async def test_a_pin_handed_out_is_audited(d1_face: D1Face) -> None:
     answer = await d1_face.send("GET", d1_face.d1.path("active"))
     assert d1_face.audit(answer) == [
-        ("pin.get", "active", d1_face.sample_issuer.client_id, None, 1)
+        ("pin.get.attempted", "active", d1_face.sample_issuer.client_id, None, 1)
     ]
 
 

@@ -83,7 +83,7 @@ WITH
     SELECT
       shown.issuer_id AS issuer_id,
       shown.card_id AS card_id,
-      'pin.get'::VARCHAR AS event,
+      'pin.get.attempted'::VARCHAR AS event,
       %(actor)s::VARCHAR AS actor,
       %(correlation_id)s::VARCHAR AS correlation_id,
       shown.counter AS counter,

@@ -34,7 +34,7 @@ WITH
     SELECT
       card.issuer_id AS issuer_id,
       card.card_id AS card_id,
-      'pin.get'::VARCHAR AS event,
+      'pin.get.attempted'::VARCHAR AS event,
       %(actor)s::VARCHAR AS actor,
       %(correlation_id)s::VARCHAR AS correlation_id,
       card.counter AS counter

@@ -114,8 +114,8 @@ async def test_the_text_is_for_the_page_that_was_shown_the_image(pin_views: PinV
     assert json.loads(read.payload) == {"sid": sid(session), "digits": PIN}
     who = (USER, AUDIT_USER)
     assert pin_views.seen() == [
-        ("pin.get", "pincontrol", *who),
-        ("pin.get", "pincontrol text", *who),
+        ("pin.get.attempted", "pincontrol", *who),
+        ("pin.get.attempted", "pincontrol text", *who),
     ]
     with pytest.raises(ControlEnded):
         await pin_views.text(session)

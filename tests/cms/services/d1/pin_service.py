@@ -12,6 +12,7 @@ from cms.domain.records import Actor
 from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.partners.pin_blocks import iso0_pin
+from cms.services.audit import Audit
 from cms.services.d1.pins import PinEnvelope, Pins
 from cms.services.directory import Directory, Issuer
 from crypto.jose import jwe
@@ -77,7 +78,7 @@ class PinService:
 
     @property
     def pins(self) -> Pins:
-        return Pins(self.store, self.worker_thread)
+        return Pins(self.store, self.worker_thread, Audit(self.store))
 
     async def put(self, text: str, card_id: str = "card-1") -> None:
         """Set a PIN, once."""

@@ -18,12 +18,13 @@ from cms.domain.errors import (
     PinRefused,
     PinUnavailable,
     ServiceUnavailable,
+    StoredValueBroken,
     TypeNotOffered,
     ValueNotPossible,
 )
+from cms.services.audit import Audit
 from cms.services.d1 import pins
 from cms.services.d1.pins import Pins
-from cms.services.vault import SealAlarm
 from hsm.vault import Vault
 from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope, worker_thread_over
 from tests.issuer_records import PAN, add_card, run_sql
@@ -38,7 +39,7 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.TypeNotOffered: TypeNotOffered,
     hsm.errors.ValueNotPossible: ValueNotPossible,
     hsm.errors.CounterExhausted: CounterExhausted,
-    hsm.errors.SealBroken: SealAlarm,
+    hsm.errors.SealBroken: StoredValueBroken,
     hsm.errors.ConfigRefused: ServiceUnavailable,
     hsm.errors.VaultBusy: ServiceUnavailable,
     hsm.errors.VaultUnavailable: ServiceUnavailable,
@@ -60,7 +61,7 @@ def with_vault(pin_service: PinService, error: hsm.errors.HsmError) -> Pins:
     """Return the use cases over a vault that fails in one way."""
     failing = create_autospec(Vault, instance=True)
     failing.set_pin_from_jwe.side_effect = failing.export_jwe.side_effect = error
-    return Pins(pin_service.store, worker_thread_over(failing))
+    return Pins(pin_service.store, worker_thread_over(failing), Audit(pin_service.store))
 
 
 async def test_a_pin_is_read_back_and_the_newest_one_counts(pin_service: PinService) -> None:
@@ -192,7 +193,7 @@ async def test_an_old_pin_that_was_put_back_with_its_counter_is_an_alarm(
     ((old,),) = run_sql(pin_service.url, "SELECT sealed_pin FROM cards WHERE card_id = 'card-1'")
     await pin_service.put(pin_service.sample_issuer.pin_jwe("9382"))
     run_sql(pin_service.url, "UPDATE cards SET sealed_pin = %s, counter = 1", old)
-    with pytest.raises(SealAlarm):
+    with pytest.raises(StoredValueBroken):
         await pin_service.pin()
 
 
@@ -201,7 +202,7 @@ async def test_an_old_pin_under_the_newest_counter_is_an_alarm(pin_service: PinS
     ((old,),) = run_sql(pin_service.url, "SELECT sealed_pin FROM cards WHERE card_id = 'card-1'")
     await pin_service.put(pin_service.sample_issuer.pin_jwe("9382"))
     run_sql(pin_service.url, "UPDATE cards SET sealed_pin = %s WHERE card_id = 'card-1'", old)
-    with pytest.raises(SealAlarm):
+    with pytest.raises(StoredValueBroken):
         await pin_service.pin()
 
 
@@ -217,7 +218,7 @@ async def test_what_was_sealed_for_one_card_is_an_alarm_on_another(
         f"UPDATE cards SET {row} = (SELECT {columns} FROM cards WHERE card_id = 'card-1')"
         " WHERE card_id = 'card-2'",
     )
-    with pytest.raises(SealAlarm):
+    with pytest.raises(StoredValueBroken):
         await pin_service.pin("card-2")
 
 
@@ -239,7 +240,7 @@ async def test_a_bit_that_changed_in_the_database_is_an_alarm(
             bytes(changed),
         )
         # A flipped digit of the key's generation names a key that the HSM token lacks.
-        with pytest.raises((SealAlarm, ServiceUnavailable)):
+        with pytest.raises((StoredValueBroken, ServiceUnavailable)):
             await pin_service.pin()
 
 

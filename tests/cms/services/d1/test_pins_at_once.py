@@ -250,6 +250,7 @@ async def test_a_process_that_is_killed_between_vault_and_commit_leaves_nothing(
 KILLED = """
 import asyncio, os, signal, sys
 from cms.persistence.store import Store
+from cms.services.audit import Audit
 from cms.services.directory import Directory
 from cms.services.d1.pins import Pins
 from hsm.local import open_vault
@@ -265,7 +266,7 @@ async def main(url, issuer_id, jwe):
     store = Killed.connect(url)
     await store.open()
     issuer = await Directory(store).issuer(issuer_id)
-    pins = Pins(store, worker_thread_over(open_vault()))
+    pins = Pins(store, worker_thread_over(open_vault()), Audit(store))
     await pins.set_pin(issuer, CardRef(issuer_id, "card-1"), envelope(jwe), ACTOR)
 
 asyncio.run(main(*sys.argv[1:]))
