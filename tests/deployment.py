@@ -228,6 +228,21 @@ class CrashingPostgres(Postgres):
             self._await(self._spawn(output, *command))
 
 
+@contextmanager
+def stopped(server: Postgres) -> Iterator[None]:
+    """Stop every process of a server: it keeps its connections and answers nothing."""
+    assert server._process is not None
+    pids = [server._process.pid, *family(server._process.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
 def deployment(
     directory: Path, database_url: str, softhsm: SoftHsm, **settings: object
 ) -> Deployment:

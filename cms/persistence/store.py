@@ -3,17 +3,23 @@
 No transaction is held between two calls, and none while the vault works.
 """
 
-import asyncio
+import logging
+from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Final, Self
 
 import psycopg
 from psycopg.errors import UniqueViolation
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import AsyncConnectionPool
 
 from cms.domain.cards import CardState
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Actor, CardToChange, CardToRead, Client, IssuerRecord
+from cms.persistence.address import Tls, connection_string
+from cms.persistence.causes import WRONG_CONNECTION, Cause, DatabaseFailed
+from cms.persistence.connection import ENCODING, STATEMENT_SECONDS_MAX, Connection, Row
 from cms.persistence.statements import Statement, d1, directory, refusals
+from cms.persistence.statements.server import READ_FITNESS
 from cms.persistence.tables import sealed_columns
 from hsm.port import (
     CardFacts,
@@ -31,10 +37,11 @@ RECONNECT_SECONDS: Final = 1.0
 
 Its default, five minutes, lets it sit out minutes after a database that was unavailable came back.
 """
-STATEMENT_TIMEOUT_OPTION: Final = "-c statement_timeout=2000"
-DURABLE: Final = ("on", "on")
+CHECK_SECONDS_MAX: Final = 1.0
+REFUSED_AT_ONCE: Final = frozenset({Cause.NO_ANSWER, Cause.NOT_REPLICATED, Cause.NOT_DURABLE})
+"""After such a check no statement is sent: each would leave a waiting session in the server."""
 
-Row = tuple[Any, ...]
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -42,31 +49,36 @@ class Store:
 
     Every method raises :class:`cms.domain.errors.ServiceUnavailable` when the database is
     unavailable.
+
+    Args:
+        address: what :func:`cms.persistence.address.connection_string` made.
     """
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
-        self._pool = pool
-        self._trying: asyncio.Task[None] | None = None
+    def __init__(self, address: str) -> None:
+        self._pool = AsyncConnectionPool(
+            address,
+            connection_class=Connection,
+            min_size=POOL_CONNECTIONS_MAX,
+            max_size=POOL_CONNECTIONS_MAX,
+            timeout=WAIT_SECONDS_MAX,
+            reconnect_timeout=RECONNECT_SECONDS,
+            kwargs={"autocommit": True, "prepare_threshold": 0},
+            configure=self._set_up,
+            reconnect_failed=lambda _: self._note(Cause.NO_CONNECTION),
+            open=False,
+        )
+        self._cause: Cause | None = None
+        self._refused_at_once = False
+        self._drained_at = 0.0
 
     @classmethod
-    def connect(cls, url: str) -> Self:
-        """Make a pool that connects in the background, now and after each loss."""
-        return cls(
-            AsyncConnectionPool(
-                url,
-                min_size=POOL_CONNECTIONS_MAX,
-                max_size=POOL_CONNECTIONS_MAX,
-                timeout=WAIT_SECONDS_MAX,
-                reconnect_timeout=RECONNECT_SECONDS,
-                kwargs={
-                    "autocommit": True,
-                    "prepare_threshold": 0,
-                    "connect_timeout": 2,
-                    "options": STATEMENT_TIMEOUT_OPTION,
-                },
-                open=False,
-            )
-        )
+    def connect(cls, url: str, tls: Tls = "verify") -> Self:
+        """Make a store that connects in the background, now and after each loss.
+
+        Raises:
+            AddressRefused: it cannot be read, or TLS must be verified and would not be.
+        """
+        return cls(connection_string(url, tls))
 
     async def open(self) -> None:
         """Start connecting; does not wait for a connection."""
@@ -74,22 +86,45 @@ class Store:
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._trying is not None:
-            self._trying.cancel()
         await self._pool.close()
 
-    async def is_durable(self) -> bool:
-        """Tell whether a commit survives a crash: fsync, full pages and synchronous commit."""
-        row = await self.one(directory.READ_DURABILITY)
-        return row is not None and row[:2] == DURABLE and row[2] not in ("off", "local")
+    async def fault(self) -> Cause | None:
+        """Ask the database whether it can be used; if not, tell why.
+
+        The answer takes no longer than the wait for a connection and a second.
+        """
+        cause: Cause | None
+        try:
+            ((encoding, durable, read_only, not_replicated),) = await self._rows(
+                READ_FITNESS, {}, seconds=CHECK_SECONDS_MAX
+            )
+        except DatabaseFailed as failed:
+            # Why no connection could be made was seen where it was tried.
+            cause = self._cause if failed.cause is Cause.NO_CONNECTION else failed.cause
+            cause = cause or Cause.NO_CONNECTION
+        except psycopg.Error:
+            cause = Cause.SERVER_BROKEN
+        else:
+            faults = {
+                Cause.NOT_UTF8: encoding != ENCODING,
+                Cause.NOT_DURABLE: not durable,
+                Cause.READ_ONLY: read_only,
+                Cause.NOT_REPLICATED: not_replicated,
+            }
+            cause = next((fault for fault, found in faults.items() if found), None)
+            if cause is Cause.READ_ONLY:
+                await self._drop_connections()
+        self._refused_at_once = cause in REFUSED_AT_ONCE
+        self._note(cause)
+        return cause
 
     async def read_issuer(self, issuer_id: str) -> IssuerRecord | None:
         """Read an issuer with its clients and configuration; None when unknown or suspended."""
         state = await self.one(directory.READ_ISSUER, issuer_id=issuer_id)
         if state != ("active",):
             return None
-        clients = await self._all(directory.READ_CLIENTS, issuer_id=issuer_id)
-        configs = await self._all(directory.READ_CONFIG, issuer_id=issuer_id)
+        clients = await self.run(directory.READ_CLIENTS, issuer_id=issuer_id)
+        configs = await self.run(directory.READ_CONFIG, issuer_id=issuer_id)
         sealed = [_sealed_config(*row) for row in configs]
         return IssuerRecord(
             [Client(*row) for row in clients],
@@ -210,30 +245,60 @@ class Store:
 
     async def one(self, statement: Statement, **parameters: object) -> Row | None:
         """Run a statement of the request paths and return its first row."""
-        rows = await self._all(statement, **parameters)
+        rows = await self.run(statement, **parameters)
         return rows[0] if rows else None
 
-    async def _all(self, statement: Statement, **parameters: object) -> list[Row]:
-        return await self.run(statement, fetch=True, **parameters)
-
-    async def run(
-        self, statement: Statement, *, fetch: bool = False, **parameters: object
-    ) -> list[Row]:
-        """Run a statement of the request paths, prepared; with *fetch* return its rows."""
+    async def run(self, statement: Statement, **parameters: object) -> list[Row]:
+        """Run a statement of the request paths, prepared, and return its rows."""
+        if self._refused_at_once:
+            raise ServiceUnavailable
         try:
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(
-                    statement.sql, {**statement.constants, **parameters}, prepare=True
-                )
-                return await cursor.fetchall() if fetch else []
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TooManyRequests):
-            self._discard_dead()
+            return await self._rows(statement, parameters)
+        except DatabaseFailed as failed:
+            if failed.cause not in (Cause.NO_CONNECTION, Cause.STATEMENT_STOPPED):
+                self._note(failed.cause)
             raise ServiceUnavailable from None
 
-    def _discard_dead(self) -> None:
-        """Have the pool try its idle connections: one that broke is seldom the only one."""
-        if self._trying is None or self._trying.done():
-            self._trying = asyncio.create_task(self._pool.check())
+    async def _rows(
+        self,
+        statement: Statement,
+        parameters: Mapping[str, object],
+        *,
+        seconds: float = STATEMENT_SECONDS_MAX,
+    ) -> list[Row]:
+        try:
+            async with self._pool.connection() as connection:
+                try:
+                    return await connection.rows(statement, parameters, seconds=seconds)
+                except DatabaseFailed as failed:
+                    if failed.cause in WRONG_CONNECTION and connection.made_at > self._drained_at:
+                        await self._drop_connections()
+                    raise
+        except psycopg.OperationalError:
+            # What a connection meets it tells itself; this is of the pool.
+            raise DatabaseFailed(Cause.NO_CONNECTION) from None
+
+    async def _set_up(self, connection: Connection) -> None:
+        """Set up a new connection; the pool takes none that fails here."""
+        try:
+            await connection.set_up()
+        except DatabaseFailed as failed:
+            self._note(failed.cause)
+            raise
+
+    async def _drop_connections(self) -> None:
+        """Have the pool make all anew: one that is wrong is seldom the only one."""
+        self._drained_at = monotonic()
+        await self._pool.drain()
+
+    def _note(self, cause: Cause | None) -> None:
+        """Log the first cause of an outage, and its end, which only a check can tell."""
+        if cause is None and self._cause is not None:
+            log.info("database.available", extra={"reason": self._cause})
+            self._cause = None
+        elif cause is not None and self._cause is None:
+            log.error("database.unavailable", extra={"reason": cause})
+            self._cause = cause
 
 
 def _sealed_config(issuer_id: Any, kind: str, *rest: Any) -> SealedConfig:  # noqa: ANN401 - a row

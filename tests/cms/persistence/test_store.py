@@ -18,6 +18,7 @@ from cms.domain.limits import SECCOS_CARD, SECCOS_CLIENT
 from cms.domain.records import Actor, CardToChange, CardToRead
 from cms.persistence import admin
 from cms.persistence import store as store_module
+from cms.persistence.causes import Cause
 from cms.persistence.store import Store
 from cms.persistence.tables import VALUE_COLUMNS
 from cms.sandbox.machine.postgres import Postgres
@@ -111,7 +112,7 @@ CALLS: dict[str, tuple[int, Callable[[Store], Awaitable[object]]]] = {
         1,
         lambda store: store.count_client_failure(CARD.issuer_id, ACTOR.client_id),
     ),
-    "is_durable": (1, lambda store: store.is_durable()),
+    "fault": (1, lambda store: store.fault()),
     "read_issuer": (3, lambda store: store.read_issuer(CARD.issuer_id)),
 }
 
@@ -432,10 +433,16 @@ async def test_clients_that_are_disabled_and_issuers_that_are_suspended_are_not_
 
 
 @pytest.mark.parametrize(
-    ("setting", "durable"), [("on", True), ("remote_apply", True), ("off", False)]
+    ("setting", "fault"),
+    [
+        ("on", None),
+        ("remote_apply", None),
+        ("off", Cause.NOT_DURABLE),
+        ("local", Cause.NOT_DURABLE),
+    ],
 )
 async def test_commits_that_may_be_lost_are_noticed(
-    postgres: Postgres, database_url: str, setting: str, durable: bool
+    postgres: Postgres, database_url: str, setting: str, fault: Cause | None
 ) -> None:
     name = database_url.partition("@/")[2].partition("?")[0]
     run_sql(
@@ -444,8 +451,9 @@ async def test_commits_that_may_be_lost_are_noticed(
     )
     store = Store.connect(database_url)
     await store.open()
-    assert await store.is_durable() is durable
+    found = await store.fault()
     await store.close()
+    assert found is fault
 
 
 def test_an_error_of_an_operators_statement_shows_no_parameter(database_url: str) -> None:
