@@ -283,6 +283,15 @@ def new_database(postgres: Postgres) -> str:
     return postgres.url(name)
 
 
+@contextmanager
+def in_sql_ascii(server: Postgres) -> Iterator[str]:
+    """A database whose texts may be anything, as initdb makes it where no locale is set."""
+    name = f"ascii_{secrets.token_hex(6)}"
+    server._execute("CREATE DATABASE {} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0", name)
+    yield server.url(name)
+    server.drop_database(name)
+
+
 def without_settings() -> dict[str, str]:
     """The environment of this process without any setting of ours."""
     ours = ("CMS_", "HSM_", "SOFTHSM2_")

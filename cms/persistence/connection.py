@@ -38,7 +38,7 @@ Row = tuple[Any, ...]
 
 
 class Connection(AsyncConnection[Row]):
-    """An autocommit connection of the pool."""
+    """An autocommit connection of the pool, made without preparing anything."""
 
     _timed_out = False
     _not_replicated = False
@@ -49,7 +49,7 @@ class Connection(AsyncConnection[Row]):
         self.add_notice_handler(self._notice)
 
     async def set_up(self) -> None:
-        """Find out what was connected to, and have it limit our statements.
+        """Find out what was connected to; let it limit our statements, and prepare them.
 
         Behind a pooler of connections (PgBouncer) the next statement may run in another session
         of the server: nothing is prepared there, and nothing set.
@@ -61,11 +61,10 @@ class Connection(AsyncConnection[Row]):
         if encoding != ENCODING or read_only:
             await self.close()
             raise DatabaseFailed(Cause.READ_ONLY if read_only else Cause.NOT_UTF8)
+        # A pooler shows a process id of its own making.
         if backend_pid == self.info.backend_pid:
             await self.rows(LIMIT_CONNECTION, {"statement_ms": SERVER_STATEMENT_MS_MAX})
-        else:
-            # A pooler shows a process id of its own making.
-            self.prepare_threshold = None
+            self.prepare_threshold = 0
 
     async def rows(
         self,

@@ -62,7 +62,7 @@ class Store:
             max_size=POOL_CONNECTIONS_MAX,
             timeout=WAIT_SECONDS_MAX,
             reconnect_timeout=RECONNECT_SECONDS,
-            kwargs={"autocommit": True, "prepare_threshold": 0},
+            kwargs={"autocommit": True, "prepare_threshold": None},
             configure=self._set_up,
             reconnect_failed=lambda _: self._note(Cause.NO_CONNECTION),
             open=False,

@@ -17,6 +17,7 @@ from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Actor, CardToChange
 from cms.persistence import admin, connection
 from cms.persistence import store as store_module
+from cms.persistence.admin import AdminError
 from cms.persistence.causes import Cause
 from cms.persistence.migrate import upgrade
 from cms.persistence.statements import Statement
@@ -25,7 +26,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.services.health import DatabaseUnfit
 from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
 from hsm.vault import Vault
-from tests.deployment import stopped
+from tests.deployment import in_sql_ascii, stopped
 from tests.issuer_records import run_sql
 from tests.service import running
 
@@ -294,6 +295,20 @@ async def test_a_server_that_can_lose_a_commit_is_not_served_from(
     assert await store.fault() is None
     async with running(server.url, tmp_path, vault) as application:
         assert application.health.ready
+
+
+async def test_a_database_in_another_encoding_is_neither_migrated_nor_used(
+    postgres: Postgres,
+) -> None:
+    with in_sql_ascii(postgres) as url:
+        with pytest.raises(AdminError, match="not UTF8"):
+            upgrade(url)
+        store = Store.connect(url)
+        await store.open()
+        assert await store.fault() is Cause.NOT_UTF8
+        with pytest.raises(ServiceUnavailable):
+            await store.read_counter(CARD)
+        await store.close()
 
 
 async def set_server(server: Server, setting: str, value: str) -> None:
