@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.errors import Diagnostic
 
 from cms.persistence.causes import WRONG_CONNECTION, Cause, DatabaseFailed, cause_of
@@ -71,9 +71,10 @@ class Connection(AsyncConnection[Row]):
         statement: Statement,
         parameters: Mapping[str, object],
         *,
+        fetch: bool = True,
         seconds: float = STATEMENT_SECONDS_MAX,
     ) -> list[Row]:
-        """Run a statement and return its rows, if it has any.
+        """Run a statement, and with *fetch* return its rows.
 
         Raises:
             DatabaseFailed: the database cannot be used. The statement is not committed, unless the
@@ -82,7 +83,8 @@ class Connection(AsyncConnection[Row]):
         """
         timer = asyncio.get_running_loop().call_later(seconds, self._cut)
         try:
-            rows = await self._prepared_rows(statement, {**statement.constants, **parameters})
+            cursor = await self._execute(statement, {**statement.constants, **parameters})
+            rows = await cursor.fetchall() if fetch else []
         except psycopg.Error as error:
             cause = Cause.NO_ANSWER if self._timed_out else cause_of(error)
             if cause is None or cause is Cause.STALE_STATEMENT:
@@ -99,19 +101,17 @@ class Connection(AsyncConnection[Row]):
             raise DatabaseFailed(Cause.NOT_REPLICATED)
         return rows
 
-    async def _prepared_rows(
+    async def _execute(
         self, statement: Statement, parameters: Mapping[str, object]
-    ) -> list[Row]:
+    ) -> AsyncCursor[Row]:
         """Run a statement prepared; where that is stale, and so did not run, once more without."""
         try:
-            cursor = await self.execute(statement.sql, parameters, prepare=True)
+            return await self.execute(statement.sql, parameters, prepare=True)
         except psycopg.Error as error:
             if cause_of(error) is not Cause.STALE_STATEMENT:
                 raise
-            await self.execute(FORGET_PREPARED, prepare=False)
-            cursor = await self.execute(statement.sql, parameters, prepare=False)
-        has_rows = cursor.pgresult is not None and cursor.pgresult.nfields > 0
-        return await cursor.fetchall() if has_rows else []
+        await self.execute(FORGET_PREPARED, prepare=False)
+        return await self.execute(statement.sql, parameters, prepare=False)
 
     def _cut(self) -> None:
         self._timed_out = True

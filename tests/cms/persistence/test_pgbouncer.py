@@ -46,7 +46,7 @@ def pooled_url(database_url: str, pool_mode: Mode) -> Iterator[str]:
 async def store(pooled_url: str) -> AsyncIterator[Store]:
     store = Store.connect(pooled_url)
     await store.open()
-    await store._pool.wait()
+    await store.pool._connections.wait()
     yield store
     await store.close()
 
@@ -64,7 +64,7 @@ async def test_every_call_works(store: Store, database_url: str) -> None:
         assert found is not None
         change = SealedChange(None, {})
         assert await store.change_pin(CARD, found, change, PinBlockType.ISO0, key, ACTOR)
-    assert await store.fault() is None
+    assert await store.pool.fault() is None
     assert run_sql(database_url, "SELECT counter FROM cards") == [(3,)]
 
 
@@ -84,7 +84,7 @@ async def test_a_call_that_gets_no_session_is_not_waited_for(database_url: str) 
                 await store.open()
                 with pytest.raises(ServiceUnavailable):
                     await store.read_counter(CARD)
-            while await store.fault() is not None:  # noqa: ASYNC110 - nobody tells
+            while await store.pool.fault() is not None:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.05)
             await store.close()
 

@@ -12,8 +12,9 @@ from cms.domain.records import Actor
 from cms.persistence import admin
 from cms.persistence.causes import Cause, cause_of
 from cms.persistence.connection import Connection
+from cms.persistence.pool import POOL_CONNECTIONS_MAX
 from cms.persistence.statements import Statement
-from cms.persistence.store import POOL_CONNECTIONS_MAX, Store
+from cms.persistence.store import Store
 from hsm.port import CardRef
 from tests.issuer_records import run_sql
 
@@ -33,7 +34,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
         )
     store = Store.connect(database_url)
     await store.open()
-    await store._pool.wait()
+    await store.pool._connections.wait()
     for _ in range(3):
         await everything(store)
     yield store
@@ -68,7 +69,7 @@ async def test_a_migration_costs_no_call(
     run_sql(database_url, migration)
     await everything(store)
     await everything(store)
-    assert await store.fault() is None
+    assert await store.pool.fault() is None
 
 
 def deallocate(connection: Connection) -> None:
@@ -89,16 +90,16 @@ def forget(connection: Connection) -> None:
 async def test_prepared_statements_that_are_gone_or_there_already_cost_no_call(
     store: Store, behind_its_back: Callable[[Connection], None]
 ) -> None:
-    for connection in store._pool._pool:
+    for connection in store.pool._connections._pool:
         behind_its_back(connection)
     await everything(store)
-    for connection in store._pool._pool:
+    for connection in store.pool._connections._pool:
         assert connection._prepared._names, "it is prepared again"
 
 
 async def test_what_is_run_again_is_done_once(store: Store, database_url: str) -> None:
     run_sql(database_url, "UPDATE cards SET seccos_failed_at = '{}'")
-    for connection in store._pool._pool:
+    for connection in store.pool._connections._pool:
         deallocate(connection)
     await store.count_card_failure(CARD)
     assert failures(database_url) == 1
@@ -107,7 +108,7 @@ async def test_what_is_run_again_is_done_once(store: Store, database_url: str) -
 async def test_what_postgres_does_not_have_is_a_defect_and_no_outage(store: Store) -> None:
     with pytest.raises(FeatureNotSupported):
         await store.run(Statement("SELECT count(*) FROM cards FOR UPDATE", {}))
-    assert await store.fault() is None
+    assert await store.pool.fault() is None
 
 
 @pytest.mark.parametrize(

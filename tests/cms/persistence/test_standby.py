@@ -44,10 +44,10 @@ class Pair:
     primary: Postgres
     standby: Postgres
 
-    def url(self, *servers: Postgres, **parameters: object) -> str:
+    def url(self, *servers: Postgres) -> str:
         """An address of several servers, for the service's role."""
         hosts = ",".join(str(conninfo_to_dict(each.url())["host"]) for each in servers)
-        return make_conninfo("", host=hosts, dbname="cms", user=SERVICE, **parameters)
+        return make_conninfo("", host=hosts, dbname="cms", user=SERVICE)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ async def write(store: Store) -> None:
 
 
 async def can_write(store: Store) -> bool:
-    if await store.fault() is not None:
+    if await store.pool.fault() is not None:
         return False
     try:
         await write(store)
@@ -130,7 +130,7 @@ async def test_the_primary_is_found_and_after_it_the_next(pair: Pair) -> None:
         opened(standby_url) as standby,
     ):
         await until(lambda: can_write(either))
-        assert await standby.fault() is Cause.READ_ONLY
+        assert await standby.pool.fault() is Cause.READ_ONLY
         with pytest.raises(ServiceUnavailable):
             await standby.read_issuer(ISSUER)
         with (
@@ -141,7 +141,7 @@ async def test_the_primary_is_found_and_after_it_the_next(pair: Pair) -> None:
         pair.primary.stop()
         with pytest.raises(ServiceUnavailable):
             await write(either)
-        assert await either.fault() is not None
+        assert await either.pool.fault() is not None
         run_sql(pair.standby.url(), "SELECT pg_promote()")
         await until(lambda: can_write(either))
         await until(lambda: can_write(standby))
@@ -158,7 +158,7 @@ async def test_commits_that_wait_for_a_standby_that_is_gone_are_not_ready(
         async with asyncio.timeout(DEADLINE_S):
             with pytest.raises(ServiceUnavailable):
                 await write(store)
-        assert await store.fault() is Cause.NOT_REPLICATED
+        assert await store.pool.fault() is Cause.NOT_REPLICATED
         for _ in range(50):
             with pytest.raises(ServiceUnavailable):
                 await write(store)
@@ -177,11 +177,11 @@ async def test_a_standby_that_confirms_nothing_is_seen_by_the_commits_that_wait(
     async with opened(synchronous.url(primary)) as store:
         await until(lambda: can_write(store))
         run_sql(standby.url(), "SELECT pg_wal_replay_pause()")
-        assert await store.fault() is None, "it is connected"
+        assert await store.pool.fault() is None, "it is connected"
         async with asyncio.timeout(DEADLINE_S):
             with pytest.raises(ServiceUnavailable):
                 await write(store)
-        assert await store.fault() is Cause.NOT_REPLICATED
+        assert await store.pool.fault() is Cause.NOT_REPLICATED
         run_sql(standby.url(), "SELECT pg_wal_replay_resume()")
         await until(lambda: can_write(store))
 
@@ -192,7 +192,7 @@ async def test_a_commit_whose_wait_somebody_cancelled_is_not_reported_as_done(
     primary = synchronous.primary
     before = refusals(primary)
     async with opened(synchronous.url(primary)) as store:
-        await store._pool.wait()
+        await store.pool._connections.wait()
         synchronous.standby.stop()
         writing = asyncio.create_task(write(store))
 

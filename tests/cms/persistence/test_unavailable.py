@@ -4,7 +4,6 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -15,8 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from cms.domain.cards import CardState, Verb
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Actor, CardToChange
-from cms.persistence import admin, connection
-from cms.persistence import store as store_module
+from cms.persistence import admin, connection, pool
 from cms.persistence.admin import AdminError
 from cms.persistence.causes import Cause
 from cms.persistence.migrate import upgrade
@@ -72,10 +70,10 @@ def server(migrated: Server) -> Iterator[Server]:
 
 @pytest.fixture
 async def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
-    monkeypatch.setattr(store_module, "WAIT_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", 0.1)
     store = Store.connect(server.url)
     await store.open()
-    await store._pool.wait()
+    await store.pool._connections.wait()
     yield store
     await store.close()
 
@@ -119,7 +117,7 @@ async def test_every_call_says_try_later_while_the_database_is_unavailable(
         store.read_counter(CARD),
         store.activate(CARD, ACTOR),
         store.refuse("testbank01", "card-1", Verb.GET_PIN, "REASON", ACTOR),
-        *(store.read_counter(CARD) for _ in range(store_module.POOL_CONNECTIONS_MAX)),
+        *(store.read_counter(CARD) for _ in range(pool.POOL_CONNECTIONS_MAX)),
     ):
         with pytest.raises(ServiceUnavailable):
             await call
@@ -132,25 +130,25 @@ async def test_a_server_that_stands_still_is_waited_for_once(
 ) -> None:
     await every_call_works(store)
     before = sessions(store)
-    with caplog.at_level(logging.INFO, store_module.__name__), stopped(server.postgres):
+    with caplog.at_level(logging.INFO, pool.__name__), stopped(server.postgres):
         async with asyncio.timeout(DEADLINE_S):
             answers = await asyncio.gather(
                 *(store.read_counter(CARD) for _ in range(32)), return_exceptions=True
             )
             assert {type(answer) for answer in answers} == {ServiceUnavailable}
-            assert await store.fault() is Cause.NO_ANSWER
+            assert await store.pool.fault() is Cause.NO_ANSWER
             for _ in range(100):
                 with pytest.raises(ServiceUnavailable):
                     await store.read_counter(CARD)
 
     async def usable() -> bool:
-        return await store.fault() is None
+        return await store.pool.fault() is None
 
-    with caplog.at_level(logging.INFO, store_module.__name__):
+    with caplog.at_level(logging.INFO, pool.__name__):
         await until(usable)
         await every_call_works(store)
     assert sessions(store).isdisjoint(before)
-    ours = [each for each in caplog.records if each.name == store_module.__name__]
+    ours = [each for each in caplog.records if each.name == pool.__name__]
     assert [(each.getMessage(), each.__dict__["reason"]) for each in ours] == [
         ("database.unavailable", Cause.NO_ANSWER),
         ("database.available", Cause.NO_ANSWER),
@@ -178,7 +176,7 @@ async def test_a_change_that_the_server_took_and_did_not_answer_is_there_once(
                 await store.change_pin(CARD, found, change, kind, key, ACTOR)
 
     async def is_there() -> bool:
-        with suppress(ServiceUnavailable):
+        if await store.pool.fault() is None:
             now = await store.read_for_set(CARD, key, ACTOR)
             assert now is not None
             return now.request_known
@@ -197,14 +195,14 @@ async def test_a_server_that_became_read_only_is_neither_written_nor_read_from(
     refusal = store.refuse("testbank01", "card-1", Verb.GET_PIN, "REASON", ACTOR)
     with pytest.raises(ServiceUnavailable):
         await refusal
-    assert await store.fault() is Cause.READ_ONLY
+    assert await store.pool.fault() is Cause.READ_ONLY
     with pytest.raises(ServiceUnavailable):
         await store.read_counter(CARD)
     run_sql(server.url, "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
     await set_server(server, "default_transaction_read_only", "off")
     await every_call_works(store)
     await store.refuse("testbank01", "card-1", Verb.GET_PIN, "REASON", ACTOR)
-    assert await store.fault() is None
+    assert await store.pool.fault() is None
 
 
 async def test_of_connections_that_the_server_ends_each_is_replaced(
@@ -236,7 +234,7 @@ async def test_the_servers_own_deadline_comes_first_and_a_stricter_one_stays(
 
 
 def sessions(store: Store) -> set[int]:
-    return {each.info.backend_pid for each in store._pool._pool}
+    return {each.info.backend_pid for each in store.pool._connections._pool}
 
 
 async def test_a_restart_leaves_no_statement_that_was_prepared_before(
@@ -251,14 +249,14 @@ async def test_a_restart_leaves_no_statement_that_was_prepared_before(
 async def test_connecting_is_tried_again_after_it_was_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "RECONNECT_SECONDS", 0.1)
-    monkeypatch.setattr(store_module, "WAIT_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(pool, "RECONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", 0.1)
     server.stop()
     store = Store.connect(server.url)
     await store.open()
 
     async def given_up() -> bool:
-        return store._pool._nconns == 0
+        return store.pool._connections._nconns == 0
 
     await until(given_up)
     with pytest.raises(ServiceUnavailable):
@@ -283,29 +281,34 @@ async def test_a_card_that_somebody_holds_too_long_is_try_later(
 async def test_a_server_that_can_lose_a_commit_is_not_served_from(
     store: Store, server: Server, vault: Vault, tmp_path: Path, setting: str
 ) -> None:
-    assert await store.fault() is None
+    assert await store.pool.fault() is None
     await set_server(server, setting, "off")
-    assert await store.fault() is Cause.NOT_DURABLE
+    assert await store.pool.fault() is Cause.NOT_DURABLE
     with pytest.raises(ServiceUnavailable):
         await store.read_counter(CARD)
     with pytest.raises(DatabaseUnfit):
         async with running(server.url, tmp_path, vault):
             pass
     await set_server(server, setting, "on")
-    assert await store.fault() is None
+    assert await store.pool.fault() is None
     async with running(server.url, tmp_path, vault) as application:
         assert application.health.ready
 
 
 async def test_a_database_in_another_encoding_is_neither_migrated_nor_used(
-    postgres: Postgres,
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", 0.1)
     with in_sql_ascii(postgres) as url:
         with pytest.raises(AdminError, match="not UTF8"):
             upgrade(url)
         store = Store.connect(url)
         await store.open()
-        assert await store.fault() is Cause.NOT_UTF8
+
+        async def is_known() -> bool:
+            return await store.pool.fault() is Cause.NOT_UTF8
+
+        await until(is_known)
         with pytest.raises(ServiceUnavailable):
             await store.read_counter(CARD)
         await store.close()

@@ -26,6 +26,8 @@ class Both:
         self.token_unavailable = False
         self.database_unavailable = False
         self.unfit: Cause | None = None
+        self.cause: Cause | None = None
+        self.asked = 0
 
     def worker_thread(self) -> WorkerThread:
         return WorkerThread(
@@ -40,7 +42,12 @@ class Both:
         if self.token_unavailable:
             raise VaultUnavailable("the HSM token is gone")
 
+    @property
+    def pool(self) -> "Both":
+        return self
+
     async def fault(self) -> Cause | None:
+        self.asked += 1
         await asyncio.sleep(0)
         return Cause.NO_CONNECTION if self.database_unavailable else self.unfit
 
@@ -53,7 +60,6 @@ def both() -> Both:
 @pytest.fixture
 def checked(both: Both, monkeypatch: pytest.MonkeyPatch) -> Health:
     monkeypatch.setattr(health, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(health, "PAUSE_SECONDS_UNREADY", 0.01)
     return Health(both.worker_thread(), both)  # type: ignore[arg-type] # a store to it
 
 
@@ -148,6 +154,14 @@ async def test_a_database_that_can_lose_commits_and_was_unavailable_at_the_start
             both.unfit = None
             await until(lambda: checked.ready)
     assert {record.getMessage() for record in caplog.records} == {"database.unfit"}
+
+
+async def test_a_statement_that_failed_has_the_database_asked(both: Both, checked: Health) -> None:
+    await checked.check()
+    both.cause = Cause.NO_ANSWER
+    assert not checked.ready
+    async with beating(checked):
+        await until(lambda: both.asked > 1)
 
 
 async def test_readiness_is_what_the_database_says_now(both: Both, checked: Health) -> None:
