@@ -126,7 +126,7 @@ class Pool:
                     if failed.cause in WRONG_CONNECTION and connection.made_at > self._drained_at:
                         await self._drop_connections()
                     raise
-        except psycopg.OperationalError:
+        except (psycopg.OperationalError, psycopg.InterfaceError):
             # What a connection meets it tells itself; this is of the pool.
             raise DatabaseFailed(Cause.NO_CONNECTION) from None
 
