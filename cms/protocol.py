@@ -29,6 +29,8 @@ BODY_SECONDS: Final = 20
 """From the end of the head to the end of the body: no route reads more than 16 KiB."""
 WRITE_SECONDS: Final = 30
 """How long a caller may leave an answer unread when no more of it can be sent."""
+LINGER_SECONDS: Final = 0.005
+"""Between a refusal and the end of the connection: TLS alone would read on for 30 s."""
 END_OF_HEAD: Final = b"\r\n\r\n"
 BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 METHOD_BEGINS: Final = re.compile(rb"[A-Z]")
@@ -139,6 +141,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._write_deadline.cancel()
             self._write_deadline = None
 
+    def on_message_begin(self) -> None:
+        """Begin with a head of which nothing is known yet."""
+        super().on_message_begin()
+        self._may_keep_alive = None
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header without the white space behind it (RFC 9112, 5.1)."""
         super().on_header(name, value.rstrip(b" \t"))
@@ -191,7 +198,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _begin(self, head: bytes) -> None:
         self.parser = httptools.HttpRequestParser(self)
-        self._may_keep_alive = None
         with suppress(httptools.HttpParserUpgrade):
             self.parser.feed_data(head)
         if self._may_keep_alive is None:
@@ -265,3 +271,4 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
+        self._within(LINGER_SECONDS, self.transport.abort)
