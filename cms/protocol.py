@@ -119,8 +119,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        self._unread += data
-        self._read()
+        if not self.transport.is_closing():
+            self._unread += data
+            self._read()
 
     def on_response_complete(self) -> None:
         """Read what is left of the request, or the next one."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cms.faces.d1.oauth import TOKEN_PATH
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.vault import Vault
@@ -71,11 +72,11 @@ def connect(shared: Shared, proxied: tuple[Service, Enrolled]) -> Connect:
             return shared.service.tls_socket(context)
         if listener == "d1 behind a proxy":
             unix = socket.socket(socket.AF_UNIX)
-            unix.settimeout(60)
+            unix.settimeout(HANG_SECONDS)
             unix.connect(environment["CMS_D1_SOCKET"])
             return unix
         port = environment[f"CMS_{listener.upper()}_PORT"]
-        return socket.create_connection(("127.0.0.1", int(port)), timeout=60)
+        return socket.create_connection(("127.0.0.1", int(port)), timeout=HANG_SECONDS)
 
     return connected
 
@@ -84,7 +85,7 @@ def answers(connection: socket.socket, *pieces: bytes) -> bytes:
     """Send *pieces* and return all that comes back until the connection is closed."""
     received = bytearray()
     with connection:
-        connection.settimeout(60)
+        connection.settimeout(HANG_SECONDS)
         try:
             for piece in pieces:
                 connection.sendall(piece)
