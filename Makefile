@@ -58,10 +58,12 @@ lock: $(VENV)/.installed  ## Choose versions anew and write both lock files
 softhsm:
 	@command -v softhsm2-util >/dev/null || { echo "SoftHSM2 is missing."; $(call apt,softhsm2); }
 
-# What tests and benchmarks need: both PKCS#11 modules, the second a library without a tool, and a browser.
+# What tests and benchmarks need: both PKCS#11 modules, the second a library without a tool, a pooler of
+# connections to Postgres, and a browser.
 packages:
 	@missing=; command -v softhsm2-util >/dev/null || missing=softhsm2; \
 	$(PYTHON) -c 'import ctypes; ctypes.CDLL("libsoftokn3.so")' 2>/dev/null || missing="$${missing:+$$missing }libnss3"; \
+	[ -x /usr/sbin/pgbouncer ] || missing="$${missing:+$$missing }pgbouncer"; \
 	[ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
 	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; $(call apt,$$missing); }
 

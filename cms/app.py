@@ -99,7 +99,7 @@ def create_app(
         reopen_seconds=REOPEN_SECONDS,
         on_stuck=_replace_process,
     )
-    store = Store.connect(settings.database_url())
+    store = Store.connect(settings.database_url(), settings.database_tls)
     directory = Directory(store)
     d1 = _d1(settings, store, directory, worker_thread)
     health = Health(worker_thread, store)

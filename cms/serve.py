@@ -27,6 +27,7 @@ from uvicorn.supervisors import Multiprocess
 
 from cms import logs
 from cms.app import Application, create_app
+from cms.persistence.address import AddressRefused, connection_string
 from cms.protocol import BoundedProtocol
 from cms.services.cardholder.jwks import ProviderKeys
 from cms.settings import Settings
@@ -232,6 +233,10 @@ def _check_files(settings: Settings) -> None:
                 path.read_bytes()
         except OSError as error:
             raise CannotStart(f"CMS_{name.upper()}: {error.strerror}") from None
+    try:
+        connection_string(settings.database_url(), settings.database_tls)
+    except AddressRefused as error:
+        raise CannotStart(f"CMS_DATABASE_URL_FILE: {error}") from None
     try:
         if settings.d1_mtls_ends == "service":
             tls_context(settings)

@@ -19,6 +19,8 @@ class DatabaseSettings(BaseSettings):
 
     database_url_file: Path
     """A file with one libpq URI, as ``postgresql://user:password@host/database``."""
+    database_tls: Literal["verify", "off"] = "verify"
+    """Whether a database on another machine must be reached by TLS that verifies it."""
 
     def database_url(self) -> str:
         """Read the URI; call it where it is used and keep it nowhere."""

@@ -19,5 +19,5 @@ if given is not None:
     migrate(given)
 else:
     settings = DatabaseSettings()
-    with connect(settings.database_url()).begin() as own:
+    with connect(settings.database_url(), settings.database_tls).begin() as own:
         migrate(own)

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 
-from cms.persistence import store
 from cms.persistence.migrate import upgrade
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
@@ -69,9 +68,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def patient_product() -> Iterator[None]:
     """Let a service inside this process wait for a busy machine, where no setting says so."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "WAIT_SECONDS_MAX", HANG_SECONDS)
-        timeout = f"-c statement_timeout={HANG_SECONDS * 1000}"
-        patch.setattr(store, "STATEMENT_TIMEOUT_OPTION", timeout)
         patch.setattr(jwks, "TIMEOUT_SECONDS", HANG_SECONDS)
         yield
 

@@ -233,6 +233,21 @@ class CrashingPostgres(Postgres):
             self._await(self._spawn(output, *command))
 
 
+@contextmanager
+def stopped(server: Postgres) -> Iterator[None]:
+    """Stop every process of a server: it keeps its connections and answers nothing."""
+    assert server._process is not None
+    pids = [server._process.pid, *family(server._process.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
 def deployment(
     directory: Path, database_url: str, softhsm: SoftHsm, **settings: object
 ) -> Deployment:
@@ -288,6 +303,15 @@ def lengthen_control_tokens(database_url: str) -> None:
             "CREATE TRIGGER lengthen BEFORE INSERT ON control_tokens"
             " FOR EACH ROW EXECUTE FUNCTION lengthen()"
         )
+
+
+@contextmanager
+def in_sql_ascii(server: Postgres) -> Iterator[str]:
+    """A database whose texts may be anything, as initdb makes it where no locale is set."""
+    name = f"ascii_{secrets.token_hex(6)}"
+    server._execute("CREATE DATABASE {} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0", name)
+    yield server.url(name)
+    server.drop_database(name)
 
 
 def without_settings() -> dict[str, str]:

@@ -36,6 +36,7 @@ class Field(StrEnum):
     BODY = "body"
     TYPE = "type"
     ENCRYPTED_PIN_BLOCK = "encryptedPinBlock"
+    FORWARDED_FOR = "X-Forwarded-For"
 
 
 class DomainError(Exception):

@@ -21,12 +21,18 @@ def only(request: Request, name: str) -> str:
 
 
 def address(request: Request, proxy_peers: Collection[str]) -> str:
-    """Return the address of the caller: the peer's, or what a proxy of ours says."""
+    """Return the address of the caller: the peer's, or what a proxy of ours says.
+
+    Raises:
+        BadRequest: somebody else says so, or it is said twice.
+    """
     peer = request.client.host if request.client else "unix"
-    if peer not in proxy_peers:
+    forwarded = request.headers.getlist("x-forwarded-for")
+    if not forwarded:
         return peer
-    forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
-    return forwarded.rpartition(",")[2].strip() or peer
+    if peer not in proxy_peers or len(forwarded) > 1:
+        raise BadRequest(Field.FORWARDED_FOR)
+    return forwarded[0].rpartition(",")[2].strip() or peer
 
 
 async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:

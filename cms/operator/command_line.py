@@ -123,7 +123,8 @@ def open_database() -> Iterator[Database]:
     from cms.persistence import admin
     from cms.settings import DatabaseSettings
 
-    with admin.transaction(DatabaseSettings().database_url()) as database:
+    settings = DatabaseSettings()
+    with admin.transaction(settings.database_url(), settings.database_tls) as database:
         yield database
 
 

@@ -12,13 +12,15 @@ from functools import partial
 from typing import Any, Final
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import UndefinedTable
 from sqlalchemy import Connection, Engine, Table, create_engine, func, insert, or_, select, update
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
+from cms.persistence.address import AddressRefused, Tls, connection_string
+from cms.persistence.causes import Cause, cause_of
+from cms.persistence.connection import ENCODING
 from cms.persistence.statements.directory import CONFIG_NOW
 from cms.persistence.tables import (
     NEWEST_COUNTER,
@@ -66,43 +68,65 @@ class CardWithValues:
 
 
 @contextmanager
-def transaction(url: str) -> Iterator[Database]:
+def transaction(url: str, tls: Tls = "verify") -> Iterator[Database]:
     """Open a transaction that is committed when the block ends well; it may commit on the way.
 
     Raises:
-        DatabaseUnavailable: the database cannot be reached, or the connection was lost.
+        DatabaseUnavailable: the database cannot be reached or changed, or the connection was lost.
         AdminError: it has no tables yet, or it cannot hold a value.
     """
     try:
-        with connect(url).connect() as database:
+        with connect(url, tls).connect() as database:
             yield database
             database.commit()
-    except OperationalError:
-        raise DatabaseUnavailable("the database is unavailable") from None
-    except DataError:
-        raise AdminError("a value does not fit its column") from None
-    except ProgrammingError as error:
-        if not isinstance(error.orig, UndefinedTable):
+    except DBAPIError as error:
+        refusal = _refusal(error)
+        if refusal is None:
             raise
-        raise AdminError("the database has no tables: run alembic upgrade head") from None
+        raise refusal from None
 
 
-def connect(url: str) -> Engine:
+def connect(url: str, tls: Tls = "verify") -> Engine:
     """Make an engine on a libpq URI. Errors of its statements show no parameters.
 
+    Opening a connection raises AdminError where the database's encoding is not UTF-8.
+
     Raises:
-        AdminError: it is no such URI.
+        AdminError: it is no such URI, or TLS must be verified and would not be.
     """
     try:
-        conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        raise AdminError("the database URL cannot be read") from None
+        address = connection_string(url, tls)
+    except AddressRefused as error:
+        raise AdminError(str(error)) from None
     return create_engine(
         "postgresql+psycopg://",
-        creator=partial(psycopg.connect, url),
+        creator=partial(_connected, address),
         poolclass=NullPool,
         hide_parameters=True,
     )
+
+
+def _connected(address: str) -> psycopg.Connection:
+    # Unprepared: behind a pooler of connections what one command prepares would meet the next one.
+    connection = psycopg.connect(address, prepare_threshold=None)
+    if connection.info.parameter_status("server_encoding") != ENCODING:
+        connection.close()
+        raise AdminError("the encoding of the database is not UTF8: make one that has it")
+    return connection
+
+
+def _refusal(error: DBAPIError) -> AdminError | None:
+    """Say in one line why the database did not do it; None where only a traceback can tell."""
+    if isinstance(error, DataError):
+        return AdminError("a value does not fit its column")
+    if isinstance(error.orig, UndefinedTable):
+        return AdminError("the database has no tables: run alembic upgrade head")
+    cause = cause_of(error.orig) if isinstance(error.orig, psycopg.Error) else None
+    if cause is Cause.READ_ONLY:
+        return DatabaseUnavailable("the database is read-only: it is not the primary")
+    if isinstance(error, OperationalError):
+        return DatabaseUnavailable("the database is unavailable")
+    return None
 
 
 def rows(database: Database, table: Table, issuer_id: str | None = None) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from cms.domain.control import (
 )
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
+from cms.persistence.connection import Row
 from cms.persistence.statements.cardholder import READ_CARD_OF_HOLDER, READ_PLASTIC
 from cms.persistence.statements.control_token import (
     CONSUME_CONTROL_TOKEN,
@@ -38,7 +39,7 @@ from cms.persistence.statements.page_session import (
     EXTEND_SESSION,
     READ_SESSION,
 )
-from cms.persistence.store import Row, Store
+from cms.persistence.store import Store
 from cms.persistence.tables import sealed_columns
 from crypto.keyed_hash import keyed_hash
 from crypto.secret import Secret

@@ -3,16 +3,17 @@
 No transaction is held between two calls, and none while the vault works.
 """
 
-import asyncio
-from typing import Any, Final, Self
+from typing import Any, Self
 
-import psycopg
 from psycopg.errors import UniqueViolation
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from cms.domain.cards import CardState
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Actor, CardToChange, CardToRead, Client, IssuerRecord
+from cms.persistence.address import Tls, connection_string
+from cms.persistence.causes import DatabaseFailed
+from cms.persistence.connection import Row
+from cms.persistence.pool import Pool
 from cms.persistence.statements import Statement, d1, directory, refusals
 from cms.persistence.tables import sealed_columns
 from hsm.port import (
@@ -24,64 +25,33 @@ from hsm.port import (
     SealedConfig,
 )
 
-POOL_CONNECTIONS_MAX: Final = 8
-WAIT_SECONDS_MAX: Final = 2.0
-RECONNECT_SECONDS: Final = 1.0
-"""The pool doubles its pauses for this long; then whoever wants a connection has it try anew.
-
-Its default, five minutes, lets it sit out minutes after a database that was unavailable came back.
-"""
-STATEMENT_TIMEOUT_OPTION: Final = "-c statement_timeout=2000"
-DURABLE: Final = ("on", "on")
-
-Row = tuple[Any, ...]
-
 
 class Store:
-    """One connection pool of a process.
+    """What the request paths read and write; one pool of connections a process.
 
     Every method raises :class:`cms.domain.errors.ServiceUnavailable` when the database is
     unavailable.
     """
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
-        self._pool = pool
-        self._trying: asyncio.Task[None] | None = None
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
 
     @classmethod
-    def connect(cls, url: str) -> Self:
-        """Make a pool that connects in the background, now and after each loss."""
-        return cls(
-            AsyncConnectionPool(
-                url,
-                min_size=POOL_CONNECTIONS_MAX,
-                max_size=POOL_CONNECTIONS_MAX,
-                timeout=WAIT_SECONDS_MAX,
-                reconnect_timeout=RECONNECT_SECONDS,
-                kwargs={
-                    "autocommit": True,
-                    "prepare_threshold": 0,
-                    "connect_timeout": 2,
-                    "options": STATEMENT_TIMEOUT_OPTION,
-                },
-                open=False,
-            )
-        )
+    def connect(cls, url: str, tls: Tls = "verify") -> Self:
+        """Make a store that connects in the background, now and after each loss.
+
+        Raises:
+            AddressRefused: it cannot be read, or TLS must be verified and would not be.
+        """
+        return cls(Pool(connection_string(url, tls)))
 
     async def open(self) -> None:
         """Start connecting; does not wait for a connection."""
-        await self._pool.open()
+        await self.pool.open()
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._trying is not None:
-            self._trying.cancel()
-        await self._pool.close()
-
-    async def is_durable(self) -> bool:
-        """Tell whether a commit survives a crash: fsync, full pages and synchronous commit."""
-        row = await self.one(directory.READ_DURABILITY)
-        return row is not None and row[:2] == DURABLE and row[2] not in ("off", "local")
+        await self.pool.close()
 
     async def read_issuer(self, issuer_id: str) -> IssuerRecord | None:
         """Read an issuer with its clients and configuration; None when unknown or suspended."""
@@ -227,19 +197,9 @@ class Store:
     ) -> list[Row]:
         """Run a statement of the request paths, prepared; with *fetch* return its rows."""
         try:
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(
-                    statement.sql, {**statement.constants, **parameters}, prepare=True
-                )
-                return await cursor.fetchall() if fetch else []
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TooManyRequests):
-            self._discard_dead()
+            return await self.pool.rows(statement, parameters, fetch=fetch)
+        except DatabaseFailed:
             raise ServiceUnavailable from None
-
-    def _discard_dead(self) -> None:
-        """Have the pool try its idle connections: one that broke is seldom the only one."""
-        if self._trying is None or self._trying.done():
-            self._trying = asyncio.create_task(self._pool.check())
 
 
 def _sealed_config(issuer_id: Any, kind: str, *rest: Any) -> SealedConfig:  # noqa: ANN401 - a row

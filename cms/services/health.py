@@ -2,19 +2,22 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Final
 
-from cms.domain.errors import ServiceUnavailable
+from cms.persistence.causes import Cause
 from cms.persistence.store import Store
 from hsm.worker_thread import WorkerThread
 
-PAUSE_SECONDS: Final = 5.0
-PAUSE_SECONDS_UNREADY: Final = 1.0
+PAUSE_SECONDS: Final = 1.0
+PAUSES_WHILE_READY: Final = 5
+UNFIT: Final = frozenset({Cause.NOT_DURABLE, Cause.NOT_UTF8})
+"""What no waiting changes: somebody has to set the database up otherwise."""
 log = logging.getLogger(__name__)
 
 
-class NotDurable(Exception):
-    """Postgres may lose a commit that it reported: a PIN change could vanish."""
+class DatabaseUnfit(Exception):
+    """Postgres may lose a commit that it reported, or does not hold every text."""
 
 
 class Health:
@@ -23,12 +26,17 @@ class Health:
     def __init__(self, worker_thread: WorkerThread, store: Store) -> None:
         self.worker_thread = worker_thread
         self.store = store
-        self.database = False
+        self._database_answered = False
 
     @property
     def vault(self) -> bool:
         """Whether the HSM token answered its last heartbeat and nothing is stuck."""
         return self.worker_thread.ready
+
+    @property
+    def database(self) -> bool:
+        """Whether the database could be used when last asked, and no statement failed since."""
+        return self._database_answered and self.store.pool.cause is None
 
     @property
     def ready(self) -> bool:
@@ -39,22 +47,26 @@ class Health:
         """Ask both now.
 
         Raises:
-            NotDurable: the database answers, and does not keep what it commits.
+            DatabaseUnfit: the database answers, and its settings or encoding forbid using it.
         """
         await self.worker_thread.check()
-        try:
-            self.database = await self.store.is_durable()
-        except ServiceUnavailable:
-            self.database = False
-        else:
-            if not self.database:
-                raise NotDurable
+        cause = await self.ask_database()
+        if cause in UNFIT:
+            log.critical("database.unfit", extra={"reason": cause})
+            raise DatabaseUnfit
+
+    async def ask_database(self) -> Cause | None:
+        """Ask the database now, with a bound; if it cannot be used, tell why."""
+        cause = await self.store.pool.fault()
+        self._database_answered = cause is None
+        return cause
 
     async def beat(self) -> None:
         """Keep asking, more often while something is unavailable."""
         while True:
-            await asyncio.sleep(PAUSE_SECONDS if self.ready else PAUSE_SECONDS_UNREADY)
-            try:
+            for _ in range(PAUSES_WHILE_READY):
+                await asyncio.sleep(PAUSE_SECONDS)
+                if not self.ready:
+                    break
+            with suppress(DatabaseUnfit):
                 await self.check()
-            except NotDurable:
-                log.critical("database.not_durable")

@@ -47,6 +47,8 @@ async def main(issuer_id: str) -> None:
         before = application.health.ready
         # Only the verb that hangs meets the deadline, not one that a busy machine delays.
         worker_thread._deadline_seconds = deadline_seconds
+        loop = asyncio.get_running_loop()
+        loop.call_soon(worker_thread._watch, loop)
         answer = await d1.post(
             TOKEN_PATH, data={"grant_type": "client_credentials"}, auth=(issuer_id, SECRET)
         )

@@ -99,6 +99,11 @@ class LogLines(logging.Handler):
         self.lines.append(self.format(record))
 
 
+def hashes(credential: str) -> tuple[str, str]:
+    digest = sha256(credential.encode())
+    return digest.hexdigest(), base64url.encode(digest.digest()).lower()
+
+
 @dataclass(frozen=True)
 class House:
     """A running service with one card that has the canary as its PIN, and all it lets out."""
@@ -130,19 +135,21 @@ class House:
         return {
             name
             for name, text in places.items()
-            if self.canary.found_in(text) or self.credential_in(text.lower())
+            if self.canary.found_in(text) or self.credential_in(text.lower(), name)
         }
 
-    def credential_in(self, text: str) -> bool:
-        """Look for credentials as they are, as hexadecimal, and unsalted."""
+    def credential_in(self, text: str, place: str) -> bool:
+        """Look for credentials as they are, as hexadecimal, and unsalted.
+
+        The database holds SHA-256 of a client's secret: it has 256 random bits.
+        """
         return any(
             form in text
             for credential in self.credentials
             for form in (
                 credential.lower(),
                 credential.encode().hex(),
-                sha256(credential.encode()).hexdigest(),
-                base64url.encode(sha256(credential.encode()).digest()).lower(),
+                *(() if credential == SECRET and place == "database" else hashes(credential)),
             )
         )
 

@@ -100,7 +100,8 @@ def test_a_database_that_can_lose_a_commit_is_not_served_from(prepared: Deployme
         connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
     with prepared.serving(wait=False) as service:
         assert service.process.wait(HANG_SECONDS) == 1
-        assert "NotDurable" in service.log.read_text()
+        (line,) = service.lines("database.unfit")
+    assert line["reason"] == "NOT_DURABLE"
 
 
 def test_a_port_in_use_is_said(prepared: Deployment) -> None:

@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import LiteralString
 
 import pytest
 
@@ -18,11 +20,14 @@ from tests.deployment import (
     ROOT,
     CrashingPostgres,
     deployment,
+    in_sql_ascii,
     new_database,
     own_token,
+    stopped,
     wait_for,
 )
 from tests.e2e.load import patiently
+from tests.issuer_records import run_sql
 
 EXIT_STUCK = 70
 
@@ -78,6 +83,100 @@ def test_a_database_that_is_unavailable_when_the_service_starts(
         patiently(client.new_access_token)
         pan = enrolled.sample_issuer.pans["card-1"]
         assert len(list(transcript(client, "card-1", pan, ("4071", "9382")))) == 12
+
+
+def test_a_database_that_stands_still(
+    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, vault: Vault
+) -> None:
+    prepared = deployment(tmp_path, new_database(own_postgres), softhsm)
+    enrolled = prepared.enrol(vault, "awaybank03")
+    change = enrolled.sample_issuer.pin_jwe
+    with prepared.serving() as service, enrolled.client() as client:
+        assert statuses(client, change("4071")) == [204, 200]
+        with stopped(own_postgres):
+            assert statuses(client, change("2580")) == [503, 503]
+            assert service.ops("/readyz").json() == {
+                "ready": False,
+                "vault": True,
+                "database": False,
+            }
+            for pin in ("3691", "1470"):
+                assert statuses(client, change(pin)) == [503, 503]
+        service.wait_until_ready()
+        assert statuses(client, change("9382")) == [204, 200]
+        lines = [service.lines(f"database.{event}") for event in ("unavailable", "available")]
+    assert [[line["reason"] for line in each] for each in lines] == [["NO_ANSWER"]] * 2
+
+
+def test_a_database_that_became_read_only(
+    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, vault: Vault
+) -> None:
+    prepared = deployment(tmp_path, new_database(own_postgres), softhsm)
+    enrolled = prepared.enrol(vault, "awaybank04")
+    change = enrolled.sample_issuer.pin_jwe
+    with prepared.serving() as service, enrolled.client() as client:
+        assert statuses(client, change("4071")) == [204, 200]
+        set_server(own_postgres, "default_transaction_read_only = on")
+        wait_for(lambda: not service.ready())
+        for pin in ("2580", "3691"):
+            assert statuses(client, change(pin)) == [503, 503]
+        set_server(own_postgres, "default_transaction_read_only = off")
+        service.wait_until_ready()
+        assert patiently(partial(client.counter, "card-1")) == 1
+        assert statuses(client, change("9382")) == [204, 200]
+        (line,) = service.lines("database.unavailable")
+    assert line["reason"] == "READ_ONLY"
+
+
+def test_a_migration_while_the_service_runs(
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+) -> None:
+    prepared = deployment(tmp_path, new_database(postgres), softhsm)
+    enrolled = prepared.enrol(vault, "awaybank05")
+    change = enrolled.sample_issuer.pin_jwe
+    with prepared.serving() as service, enrolled.client() as client:
+        for pin in ("4071", "2580"):
+            assert statuses(client, change(pin)) == [204, 200]
+        run_sql(prepared.database_url, "ALTER TABLE cards ALTER COLUMN state TYPE text")
+        for pin in ("3691", "1470", "9382") * 4:
+            assert statuses(client, change(pin)) == [204, 200]
+        assert service.lines("database.unavailable") == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://cms:s3cret@db.bank.example/cms?sslmode=require", "sslmode=verify-full"),
+        ("https://cms:s3cret@db.bank.example/cms", "cannot be read"),
+    ],
+)
+def test_a_database_url_that_must_not_be_used_is_said(
+    tmp_path: Path, softhsm: SoftHsm, url: str, reason: str
+) -> None:
+    with deployment(tmp_path, url, softhsm).serving(wait=False) as service:
+        assert service.process.wait(30) == 1
+        (line,) = service.lines("not_started")
+        assert "s3cret" not in service.log.read_text()
+    assert line["reason"].startswith("CMS_DATABASE_URL_FILE: ")
+    assert reason in line["reason"]
+
+
+def test_a_database_in_another_encoding_is_said(
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm
+) -> None:
+    with (
+        in_sql_ascii(postgres) as url,
+        deployment(tmp_path, url, softhsm).serving(wait=False) as service,
+    ):
+        assert service.process.wait(30) != 0
+        reasons = {line["reason"] for line in service.lines("database.unfit")}
+    assert reasons == {"NOT_UTF8"}
+
+
+def set_server(server: Postgres, setting: LiteralString) -> None:
+    """Set and load a setting; the session that does so may write whatever is set."""
+    run_sql(server.url(), f"ALTER SYSTEM SET {setting}")
+    run_sql(server.url(), "SELECT pg_reload_conf()")
 
 
 def test_a_token_device_that_hangs_costs_the_process(

@@ -24,18 +24,20 @@ class CertificateReader:
         """Return the verified certificate of the caller.
 
         Raises:
-            Unauthorized: there is none, or it came from somebody who may not vouch for it.
+            Unauthorized: there is none, or somebody vouches for one who may not.
         """
+        values = [value for name, value in scope["headers"] if name == CLIENT_CERT_HEADER]
         if self.settings.d1_mtls_ends == "proxy":
-            return read_certificate(self._forwarded(scope))
+            return read_certificate(self._forwarded(scope, values))
+        if values:
+            raise Unauthorized
         der = scope.get("extensions", {}).get("tls", {}).get("client_certificate_der")
         if der is None:
             raise Unauthorized
         return read_certificate(der)
 
-    def _forwarded(self, scope: Scope) -> bytes:
+    def _forwarded(self, scope: Scope, values: list[bytes]) -> bytes:
         peer = scope["client"][0] if scope.get("client") else "unix"
-        values = [value for name, value in scope["headers"] if name == CLIENT_CERT_HEADER]
         if peer not in self.settings.d1_proxy_peers or len(values) != 1:
             raise Unauthorized
         value: bytes = values[0]

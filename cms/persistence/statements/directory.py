@@ -1,4 +1,4 @@
-"""What the service knows of an issuer: its clients and its configuration. And of the database."""
+"""What the service knows of an issuer: its clients and its configuration."""
 
 from typing import Any, Final
 
@@ -95,13 +95,3 @@ The vault refuses one that lapsed. Left out, it would pass for one that the issu
 PINs would be set without the verification values that it asks for.
 """
 READ_CONFIG: Final = compiled(CONFIG_NOW)
-
-READ_DURABILITY: Final = compiled(
-    select(
-        *(
-            func.current_setting(name).label(name)
-            for name in ("fsync", "full_page_writes", "synchronous_commit")
-        )
-    )
-)
-"""One row, the settings that decide whether a commit survives a crash."""

@@ -10,9 +10,10 @@ from uuid import uuid4
 from cms.domain.control import Face, Grant, Purpose
 from cms.domain.records import Actor, CardToChange
 from cms.persistence import admin
+from cms.persistence.connection import Row
 from cms.persistence.control_store import ControlStore
 from cms.persistence.statements import Statement
-from cms.persistence.store import Row, Store
+from cms.persistence.store import Store
 from cms.persistence.tables import metadata
 from cms.services.cardholder.control_tokens import new_session
 from crypto.secret import Secret

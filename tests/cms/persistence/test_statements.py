@@ -38,7 +38,12 @@ OF_NO_ISSUER: Final[Mapping[str, tuple[list[str], str]]] = {
         ["clients"],
         "A browser's preflight names no client. The answer is whether some app has the origin.",
     ),
-    "READ_DURABILITY": ([], "The settings of the server."),
+    "READ_CONNECTION": ([], "What a connection leads to."),
+    "LIMIT_CONNECTION": (["pg_settings"], "A setting of the connection."),
+    "READ_FITNESS": (
+        ["pg_stat_activity", "pg_stat_replication"],
+        "The settings of the server, and whether its commits reach a standby.",
+    ),
 }
 
 

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DataError
 from cms.domain.cards import CardState, Verb
 from cms.domain.limits import SECCOS_CARD, SECCOS_CLIENT
 from cms.domain.records import Actor, CardToChange, CardToRead
-from cms.persistence import admin
-from cms.persistence import store as store_module
+from cms.persistence import admin, pool
+from cms.persistence.causes import Cause
 from cms.persistence.store import Store
 from cms.persistence.tables import VALUE_COLUMNS
 from cms.sandbox.machine.postgres import Postgres
@@ -111,7 +111,7 @@ CALLS: dict[str, tuple[int, Callable[[Store], Awaitable[object]]]] = {
         1,
         lambda store: store.count_client_failure(CARD.issuer_id, ACTOR.client_id),
     ),
-    "is_durable": (1, lambda store: store.is_durable()),
+    "fault": (1, lambda store: store.pool.fault()),
     "read_issuer": (3, lambda store: store.read_issuer(CARD.issuer_id)),
 }
 
@@ -119,7 +119,7 @@ CALLS: dict[str, tuple[int, Callable[[Store], Awaitable[object]]]] = {
 async def test_a_call_is_one_prepared_statement_without_a_transaction(
     store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "POOL_CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(pool, "POOL_CONNECTIONS_MAX", 1)
     single = Store.connect(database_url)
     await single.open()
     for name, (count, call) in CALLS.items():
@@ -135,7 +135,7 @@ async def test_a_call_is_one_prepared_statement_without_a_transaction(
 @contextmanager
 def traced(store: Store) -> Iterator[list[str]]:
     """Note each message of the protocol: its direction and its name."""
-    (connection,) = store._pool._pool
+    (connection,) = store.pool._connections._pool
     lines: list[str] = []
     with tempfile.NamedTemporaryFile() as file:
         connection.pgconn.trace(file.fileno())
@@ -432,10 +432,16 @@ async def test_clients_that_are_disabled_and_issuers_that_are_suspended_are_not_
 
 
 @pytest.mark.parametrize(
-    ("setting", "durable"), [("on", True), ("remote_apply", True), ("off", False)]
+    ("setting", "fault"),
+    [
+        ("on", None),
+        ("remote_apply", None),
+        ("off", Cause.NOT_DURABLE),
+        ("local", Cause.NOT_DURABLE),
+    ],
 )
 async def test_commits_that_may_be_lost_are_noticed(
-    postgres: Postgres, database_url: str, setting: str, durable: bool
+    postgres: Postgres, database_url: str, setting: str, fault: Cause | None
 ) -> None:
     name = database_url.partition("@/")[2].partition("?")[0]
     run_sql(
@@ -444,8 +450,9 @@ async def test_commits_that_may_be_lost_are_noticed(
     )
     store = Store.connect(database_url)
     await store.open()
-    assert await store.is_durable() is durable
+    found = await store.pool.fault()
     await store.close()
+    assert found is fault
 
 
 def test_an_error_of_an_operators_statement_shows_no_parameter(database_url: str) -> None:

@@ -1,8 +1,10 @@
 """A database that goes away comes back without anybody's help, and must not forget commits."""
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,20 +14,23 @@ from psycopg.conninfo import conninfo_to_dict
 from cms.domain.cards import CardState, Verb
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import Actor, CardToChange
-from cms.persistence import store as store_module
+from cms.persistence import admin, connection, pool
+from cms.persistence.admin import AdminError
+from cms.persistence.causes import Cause
 from cms.persistence.migrate import upgrade
 from cms.persistence.statements import Statement
 from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
-from cms.services.health import NotDurable
+from cms.services.health import DatabaseUnfit
 from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
 from hsm.vault import Vault
+from tests.deployment import in_sql_ascii, stopped
 from tests.issuer_records import run_sql
 from tests.service import running
 
 pytestmark = pytest.mark.anyio
-ALL = range(store_module.POOL_CONNECTIONS_MAX)
+ALL = range(pool.POOL_CONNECTIONS_MAX)
 CARD = CardRef("testbank01", "card-1")
 ACTOR = Actor("testbank01", "call-1")
 
@@ -34,17 +39,17 @@ class Server:
     """A Postgres server that has the same address each time it runs."""
 
     def __init__(self, data: Path, directory: Path) -> None:
-        self._postgres = Postgres(data)
+        self.postgres = Postgres(data)
         self._link = directory / "pg"
         self.url = f"postgresql://cms@/cms?host={quote(str(self._link), safe='')}&port=5432"
 
     def start(self) -> None:
-        self._postgres.start()
+        self.postgres.start()
         self._link.unlink(missing_ok=True)
-        self._link.symlink_to(str(conninfo_to_dict(self._postgres.url())["host"]))
+        self._link.symlink_to(str(conninfo_to_dict(self.postgres.url())["host"]))
 
     def stop(self) -> None:
-        self._postgres.stop()
+        self.postgres.stop()
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +71,10 @@ def server(migrated: Server) -> Iterator[Server]:
 
 @pytest.fixture
 async def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
-    with monkeypatch.context() as patch:
-        patch.setattr(store_module, "WAIT_SECONDS_MAX", 0.1)
-        store = Store.connect(server.url)
+    monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", 0.1)
+    store = Store.connect(server.url)
     await store.open()
-    await store._pool.wait(HANG_SECONDS)
+    await store.pool._connections.wait(HANG_SECONDS)
     yield store
     await store.close()
 
@@ -105,7 +109,6 @@ async def test_every_call_says_try_later_while_the_database_is_unavailable(
         CardState.ACTIVE, 0, SealedPan(b""), False, False, False, facts, personalised=True
     )
     for call in (
-        store.is_durable(),
         store.read_issuer("testbank01"),
         store.read_for_set(CARD, b"key", ACTOR),
         store.change_pin(CARD, found, SealedChange(None, {}), PinBlockType.ISO0, b"key", ACTOR),
@@ -115,12 +118,124 @@ async def test_every_call_says_try_later_while_the_database_is_unavailable(
         store.read_counter(CARD),
         store.activate(CARD, ACTOR),
         store.refuse("testbank01", "card-1", Verb.GET_PIN, "REASON", ACTOR),
-        *(store.read_counter(CARD) for _ in ALL),
+        *(store.read_counter(CARD) for _ in range(pool.POOL_CONNECTIONS_MAX)),
     ):
         with pytest.raises(ServiceUnavailable):
             await call
     server.start()
     await every_call_works(store)
+
+
+async def test_a_server_that_stands_still_is_waited_for_once(
+    store: Store, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    await every_call_works(store)
+    before = sessions(store)
+    with caplog.at_level(logging.INFO, pool.__name__), stopped(server.postgres):
+        async with asyncio.timeout(HANG_SECONDS):
+            answers = await asyncio.gather(
+                *(store.read_counter(CARD) for _ in range(32)), return_exceptions=True
+            )
+            assert {type(answer) for answer in answers} == {ServiceUnavailable}
+            assert await store.pool.fault() is Cause.NO_ANSWER
+            for _ in range(100):
+                with pytest.raises(ServiceUnavailable):
+                    await store.read_counter(CARD)
+
+    async def usable() -> bool:
+        return await store.pool.fault() is None
+
+    with caplog.at_level(logging.INFO, pool.__name__):
+        await until(usable)
+        await every_call_works(store)
+    assert sessions(store).isdisjoint(before)
+    ours = [each for each in caplog.records if each.name == pool.__name__]
+    assert [(each.getMessage(), each.__dict__["reason"]) for each in ours] == [
+        ("database.unavailable", Cause.NO_ANSWER),
+        ("database.available", Cause.NO_ANSWER),
+    ]
+
+
+async def test_a_change_that_the_server_took_and_did_not_answer_is_there_once(
+    store: Store, server: Server
+) -> None:
+    with admin.transaction(server.url) as database:
+        admin.add_issuer(database, CARD.issuer_id, "A bank")
+        admin.add_card(
+            database, CARD, state="active", sealed_pan=b"", last_four="1", expiry="1230", psn=0
+        )
+    change, kind, key = SealedChange(None, {}), PinBlockType.SECCOS, b"key"
+    found = await store.read_for_set(CARD, key, ACTOR)
+    assert found is not None
+    blocked = replace(found, state=CardState.BLOCKED)
+    await asyncio.gather(  # prepared on each connection, it is sent at once
+        *(store.change_pin(CARD, blocked, change, kind, key, ACTOR) for _ in range(32))
+    )
+    with stopped(server.postgres):
+        async with asyncio.timeout(HANG_SECONDS):
+            with pytest.raises(ServiceUnavailable):
+                await store.change_pin(CARD, found, change, kind, key, ACTOR)
+
+    async def is_there() -> bool:
+        if await store.pool.fault() is None:
+            now = await store.read_for_set(CARD, key, ACTOR)
+            assert now is not None
+            return now.request_known
+        return False
+
+    await until(is_there)
+    assert not await store.change_pin(CARD, found, change, kind, key, ACTOR)
+    assert run_sql(server.url, "SELECT counter FROM cards") == [(1,)]
+
+
+async def test_a_server_that_became_read_only_is_neither_written_nor_read_from(
+    store: Store, server: Server
+) -> None:
+    await every_call_works(store)
+    await set_server(server, "default_transaction_read_only", "on")
+    refusal = store.refuse("testbank01", "card-1", Verb.GET_PIN, "REASON", ACTOR)
+    with pytest.raises(ServiceUnavailable):
+        await refusal
+    assert await store.pool.fault() is Cause.READ_ONLY
+    with pytest.raises(ServiceUnavailable):
+        await store.read_counter(CARD)
+    run_sql(server.url, "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+    await set_server(server, "default_transaction_read_only", "off")
+    await every_call_works(store)
+    await store.refuse("testbank01", "card-1", Verb.GET_PIN, "REASON", ACTOR)
+    assert await store.pool.fault() is None
+
+
+async def test_of_connections_that_the_server_ends_each_is_replaced(
+    store: Store, server: Server
+) -> None:
+    await every_call_works(store)
+    before = sessions(store)
+    run_sql(
+        server.url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = 'cms' AND pid <> pg_backend_pid()",
+    )
+    with pytest.raises(ServiceUnavailable):
+        await store.read_counter(CARD)
+    # All others were dropped with the first: nobody meets one that is dead.
+    await asyncio.gather(*(store.read_counter(CARD) for _ in range(32)))
+    assert sessions(store).isdisjoint(before)
+
+
+async def test_the_servers_own_deadline_comes_first_and_a_stricter_one_stays(
+    database_url: str,
+) -> None:
+    for option, expected in (("0", "1500ms"), ("30s", "1500ms"), ("700", "700ms")):
+        store = Store.connect(f"{database_url}&options=-c%20statement_timeout%3D{option}")
+        await store.open()
+        shown = await store.one(Statement("SHOW statement_timeout", {}))
+        await store.close()
+        assert shown == (expected,)
+
+
+def sessions(store: Store) -> set[int]:
+    return {each.info.backend_pid for each in store.pool._connections._pool}
 
 
 async def test_a_restart_leaves_no_statement_that_was_prepared_before(
@@ -135,14 +250,14 @@ async def test_a_restart_leaves_no_statement_that_was_prepared_before(
 async def test_connecting_is_tried_again_after_it_was_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "RECONNECT_SECONDS", 0.1)
-    monkeypatch.setattr(store_module, "WAIT_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(pool, "RECONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", 0.1)
     server.stop()
     store = Store.connect(server.url)
     await store.open()
 
     async def given_up() -> bool:
-        return store._pool._nconns == 0
+        return store.pool._connections._nconns == 0
 
     await until(given_up)
     with pytest.raises(ServiceUnavailable):
@@ -155,7 +270,7 @@ async def test_connecting_is_tried_again_after_it_was_given_up(
 async def test_a_card_that_somebody_holds_too_long_is_try_later(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "STATEMENT_TIMEOUT_OPTION", "-c statement_timeout=10")
+    monkeypatch.setattr(connection, "SERVER_STATEMENT_MS_MAX", 10)
     store = Store.connect(database_url)
     await store.open()
     with pytest.raises(ServiceUnavailable):
@@ -167,16 +282,37 @@ async def test_a_card_that_somebody_holds_too_long_is_try_later(
 async def test_a_server_that_can_lose_a_commit_is_not_served_from(
     store: Store, server: Server, vault: Vault, tmp_path: Path, setting: str
 ) -> None:
-    assert await store.is_durable()
+    assert await store.pool.fault() is None
     await set_server(server, setting, "off")
-    assert not await store.is_durable()
-    with pytest.raises(NotDurable):
+    assert await store.pool.fault() is Cause.NOT_DURABLE
+    with pytest.raises(ServiceUnavailable):
+        await store.read_counter(CARD)
+    with pytest.raises(DatabaseUnfit):
         async with running(server.url, tmp_path, vault):
             pass
     await set_server(server, setting, "on")
-    assert await store.is_durable()
+    assert await store.pool.fault() is None
     async with running(server.url, tmp_path, vault) as application:
         assert application.health.ready
+
+
+async def test_a_database_in_another_encoding_is_neither_migrated_nor_used(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", 0.1)
+    with in_sql_ascii(postgres) as url:
+        with pytest.raises(AdminError, match="not UTF8"):
+            upgrade(url)
+        store = Store.connect(url)
+        await store.open()
+
+        async def is_known() -> bool:
+            return await store.pool.fault() is Cause.NOT_UTF8
+
+        await until(is_known)
+        with pytest.raises(ServiceUnavailable):
+            await store.read_counter(CARD)
+        await store.close()
 
 
 async def set_server(server: Server, setting: str, value: str) -> None:

@@ -5,12 +5,14 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+import httpx
 import pytest
 
-from cms.domain.errors import ServiceUnavailable
+from cms.faces.ops import ops_app
+from cms.persistence.causes import Cause
 from cms.sandbox import HANG_SECONDS
 from cms.services import health
-from cms.services.health import Health, NotDurable
+from cms.services.health import UNFIT, DatabaseUnfit, Health
 from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
 
@@ -23,7 +25,9 @@ class Both:
     def __init__(self) -> None:
         self.token_unavailable = False
         self.database_unavailable = False
-        self.durable = True
+        self.unfit: Cause | None = None
+        self.cause: Cause | None = None
+        self.asked = 0
 
     def worker_thread(self) -> WorkerThread:
         return WorkerThread(
@@ -38,11 +42,14 @@ class Both:
         if self.token_unavailable:
             raise VaultUnavailable("the HSM token is gone")
 
-    async def is_durable(self) -> bool:
+    @property
+    def pool(self) -> "Both":
+        return self
+
+    async def fault(self) -> Cause | None:
+        self.asked += 1
         await asyncio.sleep(0)
-        if self.database_unavailable:
-            raise ServiceUnavailable
-        return self.durable
+        return Cause.NO_CONNECTION if self.database_unavailable else self.unfit
 
 
 @pytest.fixture
@@ -53,7 +60,6 @@ def both() -> Both:
 @pytest.fixture
 def checked(both: Both, monkeypatch: pytest.MonkeyPatch) -> Health:
     monkeypatch.setattr(health, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(health, "PAUSE_SECONDS_UNREADY", 0.01)
     return Health(both.worker_thread(), both)  # type: ignore[arg-type] # a store to it
 
 
@@ -110,19 +116,34 @@ async def test_the_beat_notices_a_loss_and_the_return(
         await until(lambda: checked.ready)
 
 
-async def test_a_database_that_can_lose_commits_is_an_error_at_the_start(
-    both: Both, checked: Health
+@pytest.mark.parametrize("cause", sorted(UNFIT))
+async def test_a_database_that_must_not_be_used_is_an_error_at_the_start(
+    both: Both, checked: Health, cause: Cause, caplog: pytest.LogCaptureFixture
 ) -> None:
-    both.durable = False
-    with pytest.raises(NotDurable):
+    both.unfit = cause
+    with pytest.raises(DatabaseUnfit):
         await checked.check()
     assert not checked.ready
+    (record,) = caplog.records
+    assert (record.getMessage(), record.__dict__["reason"]) == ("database.unfit", cause)
+
+
+@pytest.mark.parametrize("cause", [Cause.READ_ONLY, Cause.NOT_REPLICATED, Cause.NO_ANSWER])
+async def test_a_database_that_may_get_well_is_waited_for(
+    both: Both, checked: Health, cause: Cause
+) -> None:
+    both.unfit = cause
+    await checked.check()
+    assert not checked.ready
+    both.unfit = None
+    await checked.check()
+    assert checked.ready
 
 
 async def test_a_database_that_can_lose_commits_and_was_unavailable_at_the_start_is_never_ready(
     both: Both, checked: Health, caplog: pytest.LogCaptureFixture
 ) -> None:
-    both.database_unavailable, both.durable = True, False
+    both.database_unavailable, both.unfit = True, Cause.NOT_DURABLE
     await checked.check()
     both.database_unavailable = False
     with caplog.at_level(logging.CRITICAL, health.__name__):
@@ -130,18 +151,28 @@ async def test_a_database_that_can_lose_commits_and_was_unavailable_at_the_start
             await until(lambda: len(caplog.records) >= 2)
             assert checked.vault
             assert not checked.database
-            both.durable = True
+            both.unfit = None
             await until(lambda: checked.ready)
-    assert {record.getMessage() for record in caplog.records} == {"database.not_durable"}
+    assert {record.getMessage() for record in caplog.records} == {"database.unfit"}
 
 
-async def test_a_database_that_comes_back_as_one_that_can_lose_commits_is_not_ready(
-    both: Both, checked: Health
-) -> None:
+async def test_a_statement_that_failed_has_the_database_asked(both: Both, checked: Health) -> None:
     await checked.check()
-    both.database_unavailable = True
-    await checked.check()
-    both.database_unavailable, both.durable = False, False
-    with pytest.raises(NotDurable):
-        await checked.check()
+    both.cause = Cause.NO_ANSWER
     assert not checked.ready
+    async with beating(checked):
+        await until(lambda: both.asked > 1)
+
+
+async def test_readiness_is_what_the_database_says_now(both: Both, checked: Health) -> None:
+    await checked.check()
+    app = ops_app(checked)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
+        assert (await ops.get("/readyz")).status_code == 200
+        both.database_unavailable = True
+        answer = await ops.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json() == {"ready": False, "vault": True, "database": False}
+        both.database_unavailable = False
+        assert (await ops.get("/readyz")).status_code == 200

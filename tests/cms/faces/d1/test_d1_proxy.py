@@ -166,3 +166,17 @@ async def test_the_pin_calls_read_the_header_too(
         http.headers[name.decode()] = client_cert(certificate("d1-renewed").der)[1].decode()
         answer = await http.get(d1_face.d1.path("active"), headers=d1_face.bearer)
         assert refusal(answer) == UNAUTHORIZED
+
+
+async def test_where_mutual_tls_ends_here_nobody_vouches_for_a_certificate(
+    d1_face: D1Face,
+) -> None:
+    """A proxy that should be no proxy is noticed, rather than not believed."""
+    _, value = client_cert(d1_face.sample_issuer.certificate.der)
+    app = with_certificate(d1_face.application.listeners["d1"], d1_face.sample_issuer.certificate)
+    transport = httpx.ASGITransport(app, client=(PEER, 1))
+    async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
+        path = D1(http, d1_face.sample_issuer).path("active", "/pin/changeCounter")
+        assert (await http.get(path, headers=d1_face.bearer)).status_code == 200
+        answer = await http.get(path, headers={**d1_face.bearer, "Client-Cert": value.decode()})
+        assert refusal(answer) == UNAUTHORIZED

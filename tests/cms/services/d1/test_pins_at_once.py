@@ -30,7 +30,7 @@ class Between(Store):
     """A store with something between what the vault made and the statement that stores it."""
 
     def __init__(self, store: Store, change: Callable[[Change], Awaitable[bool]]) -> None:
-        super().__init__(store._pool)
+        super().__init__(store.pool)
         self._change = change
 
     async def change_pin(
@@ -59,7 +59,7 @@ class WithoutTheCondition(Store):
         actor: Actor,
     ) -> bool:
         counter, ids = read.counter + 1, (card.issuer_id, card.card_id)
-        async with self._pool.connection() as connection:
+        async with self.pool._connections.connection() as connection:
             await connection.execute(
                 "UPDATE cards SET counter = %s, sealed_pin = %s, pin_type = %s"
                 " WHERE issuer_id = %s AND card_id = %s",
@@ -99,7 +99,7 @@ async def test_the_check_of_the_books_finds_a_store_that_loses_changes(
     pin_service: PinService,
 ) -> None:
     accepted = different_pins(pin_service)
-    broken = pin_service.through(WithoutTheCondition(pin_service.store._pool))
+    broken = pin_service.through(WithoutTheCondition(pin_service.store.pool))
     await asyncio.gather(*map(broken.put_until_done, accepted))
     assert "the counter is not the number of accepted PINs" in await pin_service.faults(accepted)
 

@@ -178,6 +178,25 @@ async def test_behind_a_proxy_of_ours_each_client_has_its_own_limit(with_apps: D
             assert answer.status_code == status
 
 
+async def test_nobody_else_says_who_calls_and_a_proxy_says_it_once(with_apps: D1Face) -> None:
+    """Otherwise a caller evades the limit, or has another caller shut out."""
+    peers: tuple[frozenset[str], ...] = (frozenset(), frozenset({"10.0.0.7"}))
+    for proxy_peers in peers:
+        async with opened(with_apps, proxy_peers=proxy_peers) as hosted_face:
+            for number in range(11):
+                guess = await hosted_face.image(str(uuid4()), x_forwarded_for=f"192.0.2.{number}")
+                assert guess.status_code == 400
+            assert (await hosted_face.image(str(uuid4()))).status_code == 410
+    async with opened(with_apps, proxy_peers=frozenset({"127.0.0.1"})) as hosted_face:
+        card_id, holder = await hosted_face.holder()
+        params = {"token": await hosted_face.control_token("pin", holder)}
+        twice = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "192.0.2.2")]
+        answer = await hosted_face.http.get("/details-image", params=params, headers=twice)
+        assert answer.status_code == 400
+        assert hosted_face.controls(card_id) == [(False, None)]
+        assert result(await hosted_face.image(params["token"])) == (200, "shown")
+
+
 async def test_every_answer_has_its_headers(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
     control_token, set_token = (

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from cms.domain.errors import ServiceUnavailable
+from cms.persistence.connection import Row
 from cms.persistence.statements import Statement
-from cms.persistence.store import Row, Store
+from cms.persistence.store import Store
 from hsm.errors import VaultUnavailable
 from hsm.port import PinVault
 from hsm.worker_thread import WorkerThread

@@ -380,6 +380,16 @@ async def test_a_method_that_is_not_taken_is_answered_with_those_that_are(
     assert {*answer.headers["allow"].split(", ")} == {"GET", "HEAD", "POST"}
 
 
+async def test_nobody_else_says_who_calls(with_backends: D1Face) -> None:
+    """Otherwise each guess at a password comes from another address."""
+    async with opened(with_backends) as pincontrol_face:
+        _, plastic_id = await pincontrol_face.plastic()
+        for n in range(11):
+            answer = await pincontrol_face.ask(plastic_id, x_forwarded_for=f"192.0.2.{n}")
+            assert failure(answer) == (400, "INVALID_REQUEST", "STATIC_VALIDATION_ERROR")
+        assert (await pincontrol_face.ask(plastic_id)).status_code == 201
+
+
 async def test_ten_wrong_passwords_from_an_address_make_it_wait(with_backends: D1Face) -> None:
     async with opened(with_backends, proxy_peers=frozenset({"127.0.0.1"})) as pincontrol_face:
         _, plastic_id = await pincontrol_face.plastic()

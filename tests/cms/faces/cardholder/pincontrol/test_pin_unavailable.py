@@ -12,8 +12,9 @@ import pytest
 from cms.domain.errors import ServiceUnavailable
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.logs import JsonLines, RequestLog
+from cms.persistence.connection import Row
 from cms.persistence.statements import Statement
-from cms.persistence.store import Row, Store
+from cms.persistence.store import Store
 from cms.services.cardholder.pincontrol import ControlIds
 from hsm.vault import Vault
 from tests.cms.faces.cardholder.hosted.hosted_face import page_jwe
