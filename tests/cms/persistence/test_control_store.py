@@ -180,7 +180,8 @@ async def test_consuming_hands_over_the_card_and_is_audited_in_the_same_commit(
         grant(),
         CardToRead(CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedPan(b"sealed PAN"), SEALED),
     )
-    assert stored.audit("pin.get.attempted") == [(CARD.card_id, APP, ACTOR.correlation_id, 1, "hosted")]
+    recorded = [(CARD.card_id, APP, ACTOR.correlation_id, 1, "hosted")]
+    assert stored.audit("pin.get.attempted") == recorded
     assert stored.ends() == [("shown",)]
     with pytest.raises(ControlEnded):
         await stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR)

@@ -167,7 +167,8 @@ async def test_an_image_may_begin_a_session_that_ends_with_the_text(
     assert stored.ends() == [("shown",)]
     with pytest.raises(ControlEnded):
         await stored.control_store.end_with_text(secret, HERE, ASKED)
-    assert [row[2] for row in audit(stored, "pin.get.attempted")] == ["pincontrol", "pincontrol text"]
+    recorded = [row[2] for row in audit(stored, "pin.get.attempted")]
+    assert recorded == ["pincontrol", "pincontrol text"]
 
 
 async def test_without_a_session_an_image_is_all(stored: StoredTokens) -> None:

@@ -9,7 +9,6 @@ from cms.domain.errors import (
     DomainError,
     PinRefused,
     Refusal,
-    ServiceUnavailable,
     StepUpRequired,
     Unauthorized,
 )
@@ -19,7 +18,6 @@ from cms.services.audit import REASONS, Reason, reason_of
 NOT_AUDITED = {
     ClientKeyInvalid,
     ClientKeyMissing,
-    ServiceUnavailable,
     StepUpRequired,
     Unauthorized,
 }

@@ -9,10 +9,12 @@ from typing import Any, LiteralString
 import pytest
 from jwcrypto.jwe import JWE
 
+from cms.domain.errors import ServiceUnavailable
 from cms.persistence import admin
 from cms.sandbox.partners.jwe import decrypt, encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services import directory
+from cms.services.d1 import pins
 from hsm.port import ConfigKind, SealedConfig
 from tests.cms.faces.d1_face import PIN, D1Face, refusal
 from tests.issuer_records import PAN, PANS, config, open_issuer, run_sql
@@ -92,6 +94,14 @@ async def test_a_pin_that_came_as_seccos_is_not_handed_out(d1_face: D1Face) -> N
     assert answer.json() == {"changeCounter": 1}
 
 
+def alarms(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [
+        (record.__dict__["card_id"], record.__dict__["reason"])
+        for record in caplog.records
+        if record.msg == "alarm.seal_broken"
+    ]
+
+
 async def test_an_old_card_row_put_back_is_an_alarm_and_hands_out_nothing(
     d1_face: D1Face, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,11 +113,9 @@ async def test_an_old_card_row_put_back_is_an_alarm_and_hands_out_nothing(
     with caplog.at_level(logging.INFO):
         answer = await d1_face.send("GET", d1_face.d1.path(card))
     assert refusal(answer) == INTERNAL
-    assert d1_face.audit(answer) == []
-    alarm = next(record for record in caplog.records if record.msg == "internal")
-    assert alarm.exc_info
-    assert alarm.exc_info[0]
-    assert alarm.exc_info[0].__name__ == "SealAlarm"
+    client_id = d1_face.sample_issuer.client_id
+    assert d1_face.audit(answer) == [("pin.get.failed", card, client_id, "SEAL_BROKEN", None)]
+    assert alarms(caplog) == [(card, "pin.get")]
 
 
 async def test_an_old_sealed_pin_alone_put_back_does_not_open(d1_face: D1Face) -> None:
@@ -115,7 +123,47 @@ async def test_an_old_sealed_pin_alone_put_back_does_not_open(d1_face: D1Face) -
     ((old,),) = run_sql(d1_face.url, "SELECT sealed_pin FROM cards WHERE card_id = %s", card)
     assert (await d1_face.put_pin("9382", card)).status_code == 204
     change(d1_face, "UPDATE cards SET sealed_pin = %s WHERE card_id = %s", old, card)
-    assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == INTERNAL
+    answer = await d1_face.send("GET", d1_face.d1.path(card))
+    assert refusal(answer) == INTERNAL
+    # That it was tried, and that nothing was handed out, are two facts.
+    client_id = d1_face.sample_issuer.client_id
+    assert d1_face.audit(answer) == [
+        ("pin.get.attempted", card, client_id, None, 2),
+        ("pin.get.failed", card, client_id, "SEAL_BROKEN", None),
+    ]
+
+
+async def test_a_pin_set_over_a_tampered_pan_is_an_alarm_and_stores_nothing(
+    d1_face: D1Face, caplog: pytest.LogCaptureFixture
+) -> None:
+    card, other = [await d1_face.add_card(pin=PIN, pan=PANS[0]) for _ in range(2)]
+    change(
+        d1_face,
+        "UPDATE cards SET sealed_pan = other.sealed_pan FROM cards other"
+        " WHERE cards.card_id = %s AND other.card_id = %s",
+        *(card, other),
+    )
+    answer = await d1_face.put_pin("9382", card)
+    assert refusal(answer) == INTERNAL
+    client_id = d1_face.sample_issuer.client_id
+    assert d1_face.audit(answer) == [("pin.set.failed", card, client_id, "SEAL_BROKEN", None)]
+    assert alarms(caplog) == [(card, "pin.set")]
+
+
+async def test_without_the_vault_the_attempt_is_recorded_as_failed(
+    d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: object) -> str:
+        raise ServiceUnavailable
+
+    card = await d1_face.add_card(pin=PIN)
+    monkeypatch.setattr(pins, "in_vault", gone)
+    answer = await d1_face.send("GET", d1_face.d1.path(card))
+    assert answer.status_code == 503
+    assert [(event, why) for event, _, _, why, _ in d1_face.audit(answer)] == [
+        ("pin.get.attempted", None),
+        ("pin.get.failed", "VAULT_UNAVAILABLE"),
+    ]
 
 
 @pytest.mark.parametrize("column", ["sealed_pin", "sealed_pan"])

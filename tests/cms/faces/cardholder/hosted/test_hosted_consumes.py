@@ -387,5 +387,11 @@ async def test_a_stored_pin_that_was_tampered_with_is_not_shown(
         " WHERE card_id = %s",
         card_id,
     )
-    assert result(await hosted_face.image(control_token)) == (503, "failed")
-    assert "internal" in [record.message for record in caplog.records]
+    assert result(await hosted_face.image(control_token)) == (500, "failed")
+    assert "alarm.seal_broken" in [record.message for record in caplog.records]
+    assert run_sql(
+        hosted_face.d1_face.url,
+        "SELECT event, reason FROM audit_events WHERE card_id = %s AND event LIKE 'pin.get%%'"
+        " ORDER BY event_id",
+        card_id,
+    ) == [("pin.get.attempted", "hosted"), ("pin.get.failed", "SEAL_BROKEN")]

@@ -20,6 +20,7 @@ from hsm.vault import Vault
 from tests.cms.faces.cardholder.hosted.hosted_face import page_jwe
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     FRAME_KEY,
+    USER,
     PinControlFace,
     basic,
     failure,
@@ -179,8 +180,11 @@ async def test_a_stored_pin_that_was_tampered_with_is_not_shown(
         " WHERE card_id = %s",
         card_id,
     )
-    assert failure(await pincontrol_face.view(control_id)) == LATER
-    assert "internal" in [record.message for record in caplog.records]
+    answer = await pincontrol_face.view(control_id)
+    assert failure(answer) == (500, "INTERNAL", "UNEXPECTED_ERROR")
+    assert "alarm.seal_broken" in [record.message for record in caplog.records]
+    failed = [row[:4] for row in pincontrol_face.audit(answer) if row[0] == "pin.get.failed"]
+    assert failed == [("pin.get.failed", card_id, USER, "SEAL_BROKEN")]
 
 
 async def test_no_id_session_or_password_is_logged_and_a_refusals_id_is(
