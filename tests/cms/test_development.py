@@ -62,6 +62,6 @@ def test_a_server_certificate_is_known_without_its_ca(
 def test_a_secret_with_the_mark_is_refused_and_not_shown(tmp_path: Path, own: pki.Pki) -> None:
     url = tmp_path / "copied"
     url.write_text(f"postgresql://cms:{SECRET_MARK}@/cms?host=hidden\n")
-    with pytest.raises(DevelopmentSetting, match="^CMS_DATABASE_URL_FILE holds") as refusal:
+    with pytest.raises(DevelopmentSetting, match=r"^CMS_DATABASE_URL_FILE holds") as refusal:
         development.refuse(settings(tmp_path, own, database_url_file=url))
     assert "hidden" not in str(refusal.value)

@@ -17,12 +17,12 @@ class Info:
 
 
 def test_softhsm_is_refused(hsm_token: Pkcs11Token) -> None:
-    with pytest.raises(NotForProduction, match="^HSM_MODULE "):
+    with pytest.raises(NotForProduction, match=r"^HSM_MODULE "):
         development.refuse_token(hsm_token._session.token)
 
 
 def test_nss_softoken_is_refused(second_hsm_token: Pkcs11Token) -> None:
-    with pytest.raises(NotForProduction, match="^HSM_MODULE "):
+    with pytest.raises(NotForProduction, match=r"^HSM_MODULE "):
         development.refuse_token(second_hsm_token._session.token)
 
 
@@ -38,6 +38,6 @@ def test_an_hsm_is_accepted() -> None:
 
 def test_the_pin_that_the_sandbox_made_is_refused_and_not_shown(softhsm: SoftHsm) -> None:
     pin = (softhsm.directory / "user-pin").read_text().strip()
-    with pytest.raises(NotForProduction, match="^HSM_PIN_FILE ") as refusal:
+    with pytest.raises(NotForProduction, match=r"^HSM_PIN_FILE ") as refusal:
         development.refuse_secret(Secret(pin))
     assert pin not in str(refusal.value)
