@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,15 @@ def test_only_the_first_ceremony_gets_the_officers_pin() -> None:
     assert [name for name in SERVICES if "hsm-so-pin" in SERVICES[name]["secrets"]] == ["hsm-init"]
 
 
-def test_only_jobs_get_the_superuser_and_only_the_migration_is_the_owner() -> None:
+def test_only_jobs_get_the_superuser_and_the_service_is_not_the_owner() -> None:
     def getting(secret: str) -> set[str]:
         return {name for name in SERVICES if secret in SERVICES[name]["secrets"]}
 
     assert getting("database-password") == {"db", "roles", "grants"}
-    assert getting("database-owner-url") == {"roles", "migrate"}
+    assert getting("database-owner-url") == {"roles", "migrate", "operator"}
     assert SERVICES["cms"]["environment"]["CMS_DATABASE_URL_FILE"] == "/run/secrets/database-url"
     order = ["cms", "grants", "migrate", "roles", "db"]
-    for name, before in zip(order, order[1:], strict=False):
+    for name, before in pairwise(order):
         assert before in SERVICES[name]["depends_on"]
 
 
@@ -107,7 +108,7 @@ class Job:
         self.path = f"{tools}:{os.environ['PATH']}"
 
     def run(self) -> subprocess.CompletedProcess[str]:
-        text = script("hsm-init").replace("/token", str(self.token))
+        text = re.sub(r"/token\b", str(self.token), script("hsm-init"))
         text = text.replace("/run/secrets", str(self.secrets))
         text = text.replace("exec python -m hsm ceremony hsm/roles.toml", "echo ceremony")
         return subprocess.run(

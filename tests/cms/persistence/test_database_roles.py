@@ -35,9 +35,9 @@ class Roles:
         return re.sub("//cms:[^@]*@", f"//{role}@", self.postgres.url(DATABASE))
 
     def run(self, file: str) -> None:
+        url = self.postgres.url(DATABASE)
         subprocess.run(
-            [_binary("psql"), "--no-psqlrc", "--quiet", f"--file={DEPLOY / file}"]
-            + [self.postgres.url(DATABASE)],
+            [_binary("psql"), "--no-psqlrc", "--quiet", f"--file={DEPLOY / file}", url],
             env={**os.environ, **{name: str(self.directory / name) for name in self.files}},
             check=True,
         )
