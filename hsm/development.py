@@ -14,7 +14,10 @@ SOFTWARE_TOKENS: Final = frozenset(("SoftHSM project", "Mozilla Foundation"))
 class TokenInfo(Protocol):
     """Of ``CK_TOKEN_INFO`` (PKCS#11 2.40, section 3.2) what tells a device from a library."""
 
-    manufacturer_id: str
+    @property
+    def manufacturer_id(self) -> str:
+        """Who made it: at most 32 characters."""
+        ...
 
 
 def refuse_secret(pin: Secret[str]) -> None:

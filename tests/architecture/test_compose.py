@@ -103,7 +103,7 @@ class Job:
         tools.mkdir()
         tool = tools / "softhsm2-util"
         real = shutil.which("softhsm2-util")
-        tool.write_text(f'#!/bin/sh\ncat /proc/*/cmdline > {self.seen} 2>&-\nexec {real} "$@"\n')
+        tool.write_text(f'#!/bin/sh\ncat /proc/*/cmdline >> {self.seen} 2>&-\nexec {real} "$@"\n')
         tool.chmod(0o755)
         self.path = f"{tools}:{os.environ['PATH']}"
 
