@@ -18,6 +18,9 @@ COPY hsm hsm
 # Without cms/sandbox: .dockerignore keeps that out.
 COPY cms cms
 
-RUN useradd --system --no-create-home pins && install -d -o pins -m 0700 /token
-USER pins
+# A number, not only a name: files and volumes of the host belong to it.
+RUN groupadd --gid 10001 pins \
+    && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin pins \
+    && install -d -o pins -g pins -m 0700 /token
+USER 10001:10001
 CMD ["python", "-m", "cms", "serve"]

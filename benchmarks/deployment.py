@@ -254,7 +254,7 @@ def serving(
             **settings,
         }
     )
-    with running(("-m", "cms", "serve"), directory / "service.log") as process:
+    with running(("-m", "cms", "serve", "--sandbox"), directory / "service.log") as process:
         _wait_until_ready(process, ports[1])
         yield process
 

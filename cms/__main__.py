@@ -22,15 +22,17 @@ def program_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for noun in (issuers, cards, clients, configuration, verification, audit):
         noun.add_to(commands)
-    command_line.add_command(commands, "serve", _serve, "run the service")
+    serve = command_line.add_command(commands, "serve", _serve, "run the service")
+    text = "accept certificates, secrets and an HSM token for development: for trials only"
+    serve.add_argument("--sandbox", action="store_true", help=text)
     return parser
 
 
-def _serve(_: argparse.Namespace) -> int:
+def _serve(arguments: argparse.Namespace) -> int:
     from cms import serve
     from cms.settings import Settings
 
-    return serve.run(Settings())
+    return serve.run(Settings(), sandbox=arguments.sandbox)
 
 
 if __name__ == "__main__":

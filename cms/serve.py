@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from cms import logs
+from cms import development, logs
 from cms.app import Application, create_app
 from cms.persistence.address import AddressRefused, connection_string
 from cms.protocol import BoundedProtocol
@@ -60,16 +60,23 @@ PR_SET_PDEATHSIG: Final = 1
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM and return the exit code."""
+def run(settings: Settings, *, sandbox: bool) -> int:
+    """Serve until SIGINT or SIGTERM and return the exit code.
+
+    With *sandbox*, what is for development only is accepted.
+    """
     logs.set_up()
     try:
         _check_files(settings)
-        _check_hsm_token()
+        if not sandbox:
+            _check_production(settings)
+        _check_hsm_token(sandbox=sandbox)
         bound = _d1_socket(settings)
     except CannotStart as error:
         log.critical("not_started", extra={"reason": str(error)})
         return FAILED
+    if sandbox:
+        log.warning("sandbox", extra={"reason": "--sandbox: for trials only, never for real cards"})
     supervisor = Supervisor(_config("cms.serve:worker", settings), sockets=[bound])
     supervisor.run()
     ended = {process.exitcode for process in supervisor.processes}
@@ -267,10 +274,18 @@ def _check_cardholder_listener(settings: Settings) -> None:
         raise CannotStart(reason) from None
 
 
-def _check_hsm_token() -> None:
+def _check_production(settings: Settings) -> None:
+    try:
+        development.refuse(settings)
+    except development.DevelopmentSetting as error:
+        raise CannotStart(f"{error}, or try it with serve --sandbox") from None
+
+
+def _check_hsm_token(*, sandbox: bool) -> None:
     """Log in once before any worker does: a wrong user PIN must not be tried by all of them."""
-    check = subprocess.run(
-        [sys.executable, "-m", "hsm", "check"],
+    options = ["--sandbox"] if sandbox else []
+    check = subprocess.run(  # noqa: S603 - no word from outside
+        [sys.executable, "-m", "hsm", "check", *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

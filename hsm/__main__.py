@@ -65,7 +65,9 @@ def program_parser() -> ArgumentParser:
     ceremony.add_argument("file", type=Path)
     _add_imports(commands)
     _add_command(commands, "list", list_keys, "show the keys")
-    _add_command(commands, "check", check_keys, "test the keys")
+    check = _add_command(commands, "check", check_keys, "test the keys")
+    text = "accept an HSM token in software, for trials only"
+    check.add_argument("--sandbox", action="store_true", help=text)
     jwks = _add_command(commands, "jwks", print_jwks, "print public keys")
     jwks.add_argument("role", choices=list(PublicKeyRole))
     config = commands.add_parser("config", help="vault configuration")
@@ -146,12 +148,15 @@ def list_keys(_: Namespace) -> int:
     return _print_reports(_reports(_open_hsm_token()))
 
 
-def check_keys(_: Namespace) -> int:
-    """Compare every key's attributes with its role, then encipher and compare with each."""
+def check_keys(arguments: Namespace) -> int:
+    """Compare every key's attributes with its role, then encipher and compare with each.
+
+    Without ``--sandbox`` an HSM token that is for development only is refused before the login.
+    """
     from hsm.local import vault_over
     from hsm.pkcs11 import ceremony
 
-    hsm_token = _open_hsm_token()
+    hsm_token = _open_hsm_token(production=not arguments.sandbox)
     code = _print_reports(_reports(hsm_token))
     for role in ceremony.missing(hsm_token):
         print(f"missing: {role}", file=sys.stderr)
@@ -184,17 +189,18 @@ def seal_config(arguments: Namespace) -> int:
     return OK
 
 
-def _open_hsm_token(*, writable: bool = False) -> Pkcs11Token:
+def _open_hsm_token(*, writable: bool = False, production: bool = False) -> Pkcs11Token:
     """Open the HSM token that the environment names.
 
     Raises:
         VaultUnavailable: it does not answer, or refuses the PIN.
+        NotForProduction: *production* is asked for, and it is for development only.
         ValidationError: the environment does not name one.
     """
     from hsm.pkcs11.token import Pkcs11Token
     from hsm.settings import HsmTokenSettings
 
-    return Pkcs11Token.open(HsmTokenSettings(), writable=writable)
+    return Pkcs11Token.open(HsmTokenSettings(), writable=writable, production=production)
 
 
 def _import(hsm_token: Pkcs11Token, arguments: Namespace, key: ClearKey) -> int:

@@ -17,6 +17,7 @@
     │   └── CardIdHoldsPan the card id contains the PAN
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
     ├── ConfigRefused      a configuration is not sealed, not valid now, or not well-formed
+    ├── NotForProduction   the HSM token or its user PIN is for development only
     ├── CeremonyError      a role file, a key block or a key on the HSM token is not as it must be
     └── VaultUnavailable   the HSM token is unavailable, busy or without a key; nothing was changed
         ├── VaultBusy      too many calls wait for the HSM token already
@@ -83,6 +84,10 @@ class SealBroken(HsmError):
 
 class ConfigRefused(HsmError):
     """The configuration was not sealed with this HSM token, is not valid now, or is malformed."""
+
+
+class NotForProduction(HsmError):
+    """The HSM token is one in software, or its user PIN was made by the sandbox."""
 
 
 class CeremonyError(HsmError):

@@ -107,12 +107,12 @@ class Deployment:
         return Enrolled(sample_issuer, config)
 
     @contextmanager
-    def serving(self, *, wait: bool = True) -> Iterator["Service"]:
-        """Run ``python -m cms serve`` until the block ends."""
+    def serving(self, *, wait: bool = True, sandbox: bool = True) -> Iterator["Service"]:
+        """Run ``python -m cms serve --sandbox`` until the block ends; or without the option."""
         log = self.directory / f"service-{secrets.token_hex(4)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cms", "serve"],
+                [sys.executable, "-m", "cms", "serve", *(["--sandbox"] if sandbox else [])],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output,

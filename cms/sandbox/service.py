@@ -1,4 +1,4 @@
-"""Run the service beside the demo, as ``python -m cms serve`` in a process of its own."""
+"""Run the service beside the demo, as ``python -m cms serve --sandbox`` in a process of its own."""
 
 import signal
 import subprocess
@@ -26,7 +26,7 @@ def running() -> Iterator[subprocess.Popen[bytes]]:
     """
     with files.SERVICE_LOG.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - no word from outside
-            [*ENDS_WITH_THE_DEMO, sys.executable, "-m", "cms", "serve"],
+            [*ENDS_WITH_THE_DEMO, sys.executable, "-m", "cms", "serve", "--sandbox"],
             cwd=files.ROOT,
             stdout=log,
             stderr=log,

@@ -16,6 +16,7 @@ from typing import Final
 from cms.sandbox import files
 from cms.sandbox.machine.ports import free_port
 from cms.sandbox.machine.softhsm import SoftHsm
+from hsm.development import SECRET_MARK
 
 FILE: Final = files.VAR / "demo.env"
 PREFIXES: Final = ("CMS_", "HSM_", "SOFTHSM2_")
@@ -29,22 +30,23 @@ def make(database_url: str, identity_issuer: str, jwks_url: str) -> None:
     To a browser the cardholders' address and the app's page are two sites: an address and a name.
     """
     # A new one at each start: control tokens live for minutes.
-    files.write(files.CONTROL_TOKEN_KEY, secrets.token_hex(CONTROL_TOKEN_KEY_BYTES))
+    key = f"{SECRET_MARK}-{secrets.token_hex(CONTROL_TOKEN_KEY_BYTES)}"
+    files.write(files.CONTROL_TOKEN_KEY, key)
     files.write(files.DATABASE_URL, database_url + "\n")
     d1_port, cardholder_port, ops_port = (free_port(port) for port in (8443, 8444, 9090))
-    certificate, key = str(files.PKI / "server.pem"), str(files.PKI / "server.key")
+    certificate, certificate_key = str(files.PKI / "server.pem"), str(files.PKI / "server.key")
     settings = {
         **SoftHsm(files.SOFTHSM).environment,
         "CMS_DATABASE_URL_FILE": str(files.DATABASE_URL),
         "CMS_D1_PORT": str(d1_port),
         "CMS_PUBLIC_URL": f"https://localhost:{d1_port}",
         "CMS_D1_CERTIFICATE_FILE": certificate,
-        "CMS_D1_KEY_FILE": key,
+        "CMS_D1_KEY_FILE": certificate_key,
         "CMS_D1_CLIENT_CA_FILE": str(files.PKI / "ca.pem"),
         "CMS_CARDHOLDER_PORT": str(cardholder_port),
         "CMS_CARDHOLDER_URL": f"https://127.0.0.1:{cardholder_port}",
         "CMS_CARDHOLDER_CERTIFICATE_FILE": certificate,
-        "CMS_CARDHOLDER_KEY_FILE": key,
+        "CMS_CARDHOLDER_KEY_FILE": certificate_key,
         "CMS_CONTROL_TOKEN_KEY_FILE": str(files.CONTROL_TOKEN_KEY),
         "CMS_IDENTITY_ISSUER": identity_issuer,
         "CMS_IDENTITY_AUDIENCE": AUDIENCE,

@@ -23,6 +23,7 @@ from crypto.errors import JwkError
 from crypto.jose.jwk import Point
 from crypto.kcv import KCV_BYTES
 from crypto.secret import Secret
+from hsm import development
 from hsm.errors import CeremonyError, KeyMissing, LoginRefused, VaultUnavailable
 from hsm.pkcs11.derived_key import DerivedKey
 from hsm.pkcs11.device_call import device_call
@@ -72,18 +73,26 @@ class Pkcs11Token:
         self._find_keys()
 
     @classmethod
-    def open(cls, settings: HsmTokenSettings, *, writable: bool = False) -> Self:
+    def open(
+        cls, settings: HsmTokenSettings, *, writable: bool = False, production: bool = False
+    ) -> Self:
         """Initialise the module, log in and find every key.
 
         Raises:
+            NotForProduction: *production* is asked for, and token or PIN is for development only.
+                Said before the login.
             LoginRefused: the user PIN is wrong, expired or locked. Do not try again.
             VaultUnavailable: the PIN file or the library cannot be used, or it does not have
                 exactly one token with the label.
         """
         with one_at_a_time(settings) as pin:
             try:
+                if production:
+                    development.refuse_secret(pin)
                 library = LockingLibrary(str(settings.module), settings.module_parameters)
                 hsm_token = library.get_token(token_label=settings.token_label)
+                if production:
+                    development.refuse_token(hsm_token)
                 session = hsm_token.open(rw=writable, user_pin=pin.reveal())
                 return cls(library, session, settings)
             except PIN_REFUSALS:

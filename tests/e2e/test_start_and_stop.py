@@ -3,20 +3,24 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from cms.sandbox import HANG_SECONDS
+from cms.sandbox.machine import pki
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.transcript import transcript
+from hsm.development import SECRET_MARK
 from hsm.vault import Vault
 from tests.deployment import (
     ROOT,
@@ -208,3 +212,77 @@ def test_alembic_brings_an_empty_database_up_to_date(tmp_path: Path, postgres: P
     with psycopg.connect(postgres.url(name)) as connection:
         assert connection.execute("SELECT count(*) FROM pin_changes").fetchone() == (0,)
     postgres.drop_database(name)
+
+
+@pytest.fixture
+def in_earnest(prepared: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """A deployment of whose settings only HSM_MODULE is one for trials."""
+    monkeypatch.setattr(pki, "CA_NAME", "Issuer CA")
+    own = pki.create(tmp_path / "own")
+    key, url, pin = (tmp_path / name for name in ("own-key", "own-url", "own-pin"))
+    key.write_text(secrets.token_hex(32))
+    url.write_text("postgresql://cms:s3cret@db.example.com/cms")
+    pin.write_text("no PIN of this HSM token")
+    given = prepared.given(
+        database_url_file=url,
+        d1_certificate_file=own.server.certificate,
+        d1_key_file=own.server.key,
+        d1_client_ca_file=own.ca.certificate,
+        cardholder_url="https://pins.example.com",
+        cardholder_certificate_file=own.server.certificate,
+        cardholder_key_file=own.server.key,
+        control_token_key_file=key,
+        identity_issuer="https://identity.example.com",
+        identity_audience="pins",
+        identity_jwks_url="https://identity.example.com/jwks",
+    )
+    return replace(given, environment={**given.environment, "HSM_PIN_FILE": str(pin)})
+
+
+def why_not_in_earnest(deployment: Deployment) -> str:
+    with deployment.serving(wait=False, sandbox=False) as service:
+        assert service.process.wait(HANG_SECONDS) == 1
+        (line,) = service.log.read_text().splitlines()
+    return str(json.loads(line)["reason"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "made"),
+    [
+        ("database_url_file", "database-url"),
+        ("d1_certificate_file", "pki/server.pem"),
+        ("d1_client_ca_file", "pki/ca.pem"),
+        ("cardholder_certificate_file", "pki/server.pem"),
+        ("control_token_key_file", "sandbox.key"),
+    ],
+)
+def test_what_the_sandbox_made_serves_no_real_cards(
+    in_earnest: Deployment, tmp_path: Path, setting: str, made: str
+) -> None:
+    (tmp_path / "sandbox.key").write_text(f"{SECRET_MARK}-{secrets.token_hex(32)}")
+    changed = {setting: tmp_path / made}
+    if made == "pki/server.pem":
+        changed[setting.replace("certificate", "key")] = tmp_path / "pki" / "server.key"
+    reason = why_not_in_earnest(in_earnest.given(**changed))
+    assert reason.startswith(f"CMS_{setting.upper()} holds a ")
+    assert "--sandbox" in reason
+
+
+def test_a_token_in_software_serves_no_real_cards(in_earnest: Deployment) -> None:
+    # The PIN is a wrong one: it was not tried.
+    assert why_not_in_earnest(in_earnest).startswith("HSM_MODULE is SoftHSM")
+
+
+def test_a_token_pin_that_the_sandbox_made_is_not_even_tried(
+    in_earnest: Deployment, prepared: Deployment
+) -> None:
+    pin_file = prepared.environment["HSM_PIN_FILE"]
+    environment = {**in_earnest.environment, "HSM_PIN_FILE": pin_file, "HSM_MODULE": "/no/module"}
+    reason = why_not_in_earnest(replace(in_earnest, environment=environment))
+    assert reason.startswith("HSM_PIN_FILE holds a PIN that the sandbox made")
+
+
+def test_a_trial_is_served_with_one_warning(prepared: Deployment) -> None:
+    with prepared.serving() as service:
+        (line,) = service.lines("sandbox")
+    assert line["level"] == "warning"

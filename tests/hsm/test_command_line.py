@@ -130,13 +130,13 @@ def test_list_and_check_print_what_the_ceremony_printed(ceremony: tuple[Operator
     listed = operator.run("list")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert fingerprints(listed.stdout) == fingerprints(first.stdout)
-    checked = operator.run("check")
+    checked = operator.run("check", "--sandbox")
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout == listed.stdout + "all keys answer\n"
 
 
 def test_check_names_the_roles_without_a_key(nobody: Operator) -> None:
-    done = nobody.run("check")
+    done = nobody.run("check", "--sandbox")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [f"missing: {role}" for role in OWN_ROLES]
 
@@ -220,7 +220,7 @@ def test_keys_are_imported_listed_and_checked(banker: Operator, block: Path) -> 
     listed = fingerprints(banker.run("list").stdout)
     assert listed["block-protection@testbank01.g1"] == KBPK_KCV
     assert listed["pvk@testbank01.g1"] == PVK_KCV
-    checked = banker.run("check")
+    checked = banker.run("check", "--sandbox")
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout.endswith("all keys answer\n")
 

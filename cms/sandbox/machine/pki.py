@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from cms.development import CA_NAME
+
 HOSTS: Final = ("localhost", "127.0.0.1", "::1")
-CA_NAME: Final = "Development CA, not for production"
 CA_LIFETIME: Final = timedelta(days=5 * 365)
 LEAF_LIFETIME: Final = timedelta(days=398)
 RENEW_BEFORE: Final = timedelta(days=7)

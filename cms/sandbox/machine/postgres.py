@@ -35,6 +35,7 @@ import psycopg
 from psycopg import sql
 
 from cms.sandbox import HANG_SECONDS
+from hsm.development import SECRET_MARK
 
 _POLL_S = 0.02
 _NOBODY = 65534
@@ -127,11 +128,13 @@ class Postgres:
             self._scratch = None
 
     def url(self, database: str = "cms") -> str:
-        """Return the libpq URI of a database; it holds no secret."""
+        """Return the libpq URI of a database; its password is the sandbox's mark and no secret."""
         if self._scratch is None:
             raise PostgresError("the server is not running")
         host = quote(str(self._scratch), safe="")
-        return f"postgresql://cms@/{quote(database, safe='')}?host={host}&port={_SETTINGS['port']}"
+        login = f"cms:{SECRET_MARK}"
+        port = _SETTINGS["port"]
+        return f"postgresql://{login}@/{quote(database, safe='')}?host={host}&port={port}"
 
     def create_database(self, name: str, template: str = "template1") -> None:
         """Create a database as a copy of `template`, to which nobody may be connected."""

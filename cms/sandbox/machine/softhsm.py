@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cms.sandbox import HANG_SECONDS
+from hsm.development import SECRET_MARK
 
 MODULES: Final = (
     Path("/usr/lib/softhsm/libsofthsm2.so"),
@@ -60,7 +61,7 @@ class SoftHsm:
         tokens.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         _write(self.directory / "softhsm2.conf", CONFIGURATION.format(tokens=tokens))
-        officer_pin, user_pin = secrets.token_hex(PIN_BYTES), secrets.token_hex(PIN_BYTES)
+        officer_pin, user_pin = _new_pin(), _new_pin()
         self._initialise(officer_pin, user_pin)
         _write(self.directory / "officer-pin", officer_pin + "\n")
         _write(self.directory / "user-pin", user_pin + "\n")
@@ -92,6 +93,10 @@ class SoftHsm:
             os.close(theirs)
         if tool.returncode != 0:
             raise SoftHsmError("softhsm2-util did not make an HSM token")
+
+
+def _new_pin() -> str:
+    return f"{SECRET_MARK}-{secrets.token_hex(PIN_BYTES)}"
 
 
 def _module() -> Path:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from cms.sandbox import files, settings
+from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.machine.softhsm import SoftHsm
+from hsm.development import SECRET_MARK
 
 MADE = ("postgresql://cms@/cms?host=%2Ftmp", "https://identity.test", "http://127.0.0.1:1/jwks")
 
@@ -69,3 +72,12 @@ def test_before_the_first_demo_there_are_none() -> None:
 def test_only_the_owner_reads_them(var: Path) -> None:
     settings.make(*MADE)
     assert {path.stat().st_mode & 0o777 for path in var.iterdir()} == {0o600}
+
+
+def test_every_secret_has_the_mark_by_which_the_service_refuses_it(
+    postgres: Postgres,
+) -> None:
+    SoftHsm(files.SOFTHSM).ensure()
+    settings.make(postgres.url(), *MADE[1:])
+    for name in ("CMS_DATABASE_URL_FILE", "CMS_CONTROL_TOKEN_KEY_FILE", "HSM_PIN_FILE"):
+        assert SECRET_MARK in Path(os.environ[name]).read_text()

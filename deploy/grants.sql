@@ -1,0 +1,19 @@
+-- What the service may do in its database, and no more. The schema's owner, or a superuser, runs
+-- this with psql after every migration; to run it again changes nothing.
+\set ON_ERROR_STOP on
+BEGIN;
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, cms_service;
+GRANT USAGE ON SCHEMA public TO cms_service;
+
+GRANT SELECT ON issuers, vault_config, clients, cards, pin_changes, control_tokens TO cms_service;
+GRANT INSERT ON pin_changes, audit_events, control_tokens TO cms_service;
+GRANT UPDATE (
+    state, personalised, sealed_pin, sealed_pvv, sealed_offset_3624, sealed_prw, sealed_script,
+    pin_type, pin_changed_at, counter, seccos_failed_at
+) ON cards TO cms_service;
+GRANT UPDATE (seccos_failed_at) ON clients TO cms_service;
+GRANT UPDATE (
+    consumed_at, session_hash, session_expires_at, session_ends_at, tries, ended_at, end_reason
+) ON control_tokens TO cms_service;
+GRANT DELETE ON control_tokens TO cms_service;
+COMMIT;

@@ -1,0 +1,159 @@
+"""What the trial deployment claims, held against the compose file itself: it cannot be run here."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from cms.settings import Settings
+from hsm.settings import HsmTokenSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+UID = "10001"
+OURS = sorted(set(SERVICES) - {"db"})
+
+
+def script(service: str) -> str:
+    """The shell script of a job, as the shell gets it."""
+    return str(SERVICES[service]["command"][0]).replace("$$", "$")
+
+
+def test_nothing_is_started_again_after_it_refused_to() -> None:
+    assert {name: SERVICES[name]["restart"] for name in OURS} == dict.fromkeys(OURS, "no")
+
+
+def test_the_user_is_a_number_that_image_and_containers_share() -> None:
+    assert re.search(rf"useradd .*--uid {UID}\b", DOCKERFILE)
+    assert re.search(rf"^USER {UID}:{UID}$", DOCKERFILE, re.MULTILINE)
+    assert {name: SERVICES[name]["user"] for name in OURS} == dict.fromkeys(OURS, f"{UID}:{UID}")
+
+
+def test_every_file_is_one_of_the_secrets_that_its_service_gets() -> None:
+    for service in SERVICES.values():
+        settings = json.dumps(service)
+        named = set(re.findall(r"/run/secrets/([\w.-]+)", settings))
+        assert named == set(service.get("secrets", ()))
+        assert set(service.get("secrets", ())) <= set(COMPOSE["secrets"])
+
+
+def test_secrets_are_kept_out_of_the_repository() -> None:
+    folders = {Path(secret["file"]).parent for secret in COMPOSE["secrets"].values()}
+    assert folders == {Path("deploy/secrets")}
+    assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    assert all((ROOT / config["file"]).exists() for config in COMPOSE["configs"].values())
+
+
+def test_only_the_first_ceremony_gets_the_officers_pin() -> None:
+    assert COMPOSE["secrets"]["hsm-pin"] != COMPOSE["secrets"]["hsm-so-pin"]
+    assert [name for name in SERVICES if "hsm-so-pin" in SERVICES[name]["secrets"]] == ["hsm-init"]
+
+
+def test_only_jobs_get_the_superuser_and_the_service_is_not_the_owner() -> None:
+    def getting(secret: str) -> set[str]:
+        return {name for name in SERVICES if secret in SERVICES[name]["secrets"]}
+
+    assert getting("database-password") == {"db", "roles", "grants"}
+    assert getting("database-owner-url") == {"roles", "migrate", "operator"}
+    assert SERVICES["cms"]["environment"]["CMS_DATABASE_URL_FILE"] == "/run/secrets/database-url"
+    order = ["cms", "grants", "migrate", "roles", "db"]
+    for name, before in pairwise(order):
+        assert before in SERVICES[name]["depends_on"]
+
+
+def test_the_service_starts_with_the_settings_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("CMS_", "HSM_")):
+            monkeypatch.delenv(name)
+    for name, value in SERVICES["cms"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert HsmTokenSettings().token_label in script("hsm-init")
+    assert settings.cardholder_url is not None
+    hosts = (settings.d1_host, settings.cardholder_host, settings.ops_host)
+    assert hosts == ("0.0.0.0", "0.0.0.0", "127.0.0.1")
+    published = [f"{port}:{port}" for port in (settings.d1_port, settings.cardholder_port)]
+    assert SERVICES["cms"]["ports"] == published
+
+
+def test_a_token_in_software_is_served_as_a_trial() -> None:
+    assert SERVICES["cms"]["command"][-2:] == ["serve", "--sandbox"]
+
+
+class Job:
+    """The script that makes the HSM token, run here: its paths lead into a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.token, self.secrets = directory / "token", directory / "secrets"
+        self.token.mkdir()
+        self.secrets.mkdir()
+        (self.secrets / "hsm-pin").write_text("user-pin-of-this\n")
+        (self.secrets / "hsm-so-pin").write_text("so-pin-of-this\n")
+        self.seen = directory / "argv"
+        tools = directory / "bin"
+        tools.mkdir()
+        tool = tools / "softhsm2-util"
+        real = shutil.which("softhsm2-util")
+        tool.write_text(f'#!/bin/sh\ncat /proc/*/cmdline >> {self.seen} 2>&-\nexec {real} "$@"\n')
+        tool.chmod(0o755)
+        self.path = f"{tools}:{os.environ['PATH']}"
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        text = re.sub(r"/token\b", str(self.token), script("hsm-init"))
+        text = text.replace("/run/secrets", str(self.secrets))
+        text = text.replace("exec python -m hsm ceremony hsm/roles.toml", "echo ceremony")
+        return subprocess.run(
+            ["/bin/sh", "-euc", text],
+            env={"PATH": self.path, "SOFTHSM2_CONF": str(self.token / "softhsm2.conf")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def slots(self) -> str:
+        return subprocess.run(
+            ["softhsm2-util", "--show-slots"],
+            env={"PATH": self.path, "SOFTHSM2_CONF": str(self.token / "softhsm2.conf")},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+
+def test_the_hsm_token_is_made_once_and_no_command_line_shows_a_pin(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    for _ in range(2):
+        done = job.run()
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ceremony\n", "")
+    assert job.slots().count("pin-vault") == 1
+    assert len(list((job.token / "tokens").iterdir())) == 1
+    seen = job.seen.read_bytes()
+    assert b"--init-token" in seen
+    assert b"user-pin-of-this" not in seen
+    assert b"so-pin-of-this" not in seen
+
+
+def test_one_pin_for_officer_and_user_is_refused(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    (job.secrets / "hsm-so-pin").write_text("user-pin-of-this")
+    done = job.run()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the same" in done.stderr
+    assert not (job.token / "tokens").exists()
+
+
+def test_a_start_that_was_interrupted_is_made_up_for(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    (job.token / "tokens" / "half").mkdir(parents=True)
+    (job.token / "softhsm2.conf").write_text("")
+    assert job.run().returncode == 0
+    assert job.slots().count("pin-vault") == 1
