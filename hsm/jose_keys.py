@@ -3,20 +3,26 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from crypto.errors import JweError
 from crypto.jose import json_object, jwe, jws
 from crypto.jose.jwk import EcPublicKey, Point, thumbprint
+from hsm.errors import ConfigRefused
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a password
 
+NO_KIDS: Final[Mapping[str, str]] = {}
+
 
 class JoseKeys:
-    """The EC keys that were on the HSM token at construction; a ``kid`` is a JWK thumbprint.
+    """The EC keys that were on the HSM token at construction.
+
+    A ``kid`` is a JWK thumbprint (RFC 7638), or what an issuer's wire profile calls a key.
 
     Args:
         hsm_token: the HSM token that has the private keys.
@@ -40,18 +46,43 @@ class JoseKeys:
         """Return the public half of a key."""
         return self._public[label]
 
-    def newest_first(self, role: KeyRole) -> Sequence[EcPublicKey]:
-        """List the public keys of *role*, the highest generation first."""
+    def newest_first(
+        self, role: KeyRole, own_kids: Mapping[str, str] = NO_KIDS
+    ) -> Sequence[EcPublicKey]:
+        """List the public keys of *role*, the highest generation first.
+
+        Each has its ``kid`` of *own_kids*, by label, or else its thumbprint.
+        """
         labels = (label for label in self._public if label.role is role)
         newest_first = sorted(labels, key=lambda label: label.generation, reverse=True)
-        return [self._public[label] for label in newest_first]
+        keys = [(str(label), self._public[label]) for label in newest_first]
+        return [EcPublicKey(own_kids.get(name, key.kid), key.x, key.y) for name, key in keys]
 
     def has(self, key: EcPublicKey) -> bool:
         """Say whether *key* is one of our own, whatever its ``kid`` is."""
         return thumbprint(key.x, key.y) in self._by_kid
 
+    def check_own_kids(self, own_kids: Mapping[str, str]) -> None:
+        """Check what an issuer wants to have our keys called.
+
+        Raises:
+            ConfigRefused: one of these keys is not on the HSM token, or its ``kid`` is the
+                thumbprint of another.
+        """
+        labels = {str(label): label for label in self._public}
+        if not own_kids.keys() <= labels.keys():
+            raise ConfigRefused("refused members: jwe.our_kids names a key that is not there")
+        if any(
+            self._by_kid.get(kid, labels[name]) != labels[name] for name, kid in own_kids.items()
+        ):
+            raise ConfigRefused("refused members: jwe.our_kids has the thumbprint of another key")
+
     def open_jwe(
-        self, text: str, role: KeyRole, extra_members: frozenset[str] = frozenset()
+        self,
+        text: str,
+        role: KeyRole,
+        extra_members: frozenset[str] = frozenset(),
+        own_kids: Mapping[str, str] = NO_KIDS,
     ) -> dict[str, object]:
         """Decrypt a compact JWE and return the JSON object in it.
 
@@ -59,13 +90,14 @@ class JoseKeys:
             text: the JWE.
             role: the role that the recipient's key must have; any generation will do.
             extra_members: header members that are ignored, beside those that are always allowed.
+            own_kids: what the sender calls our keys beside their thumbprints, by their labels.
 
         Raises:
             JoseError: it is not a JWE to such a key, or its plaintext is not a JSON object.
             VaultUnavailable: the HSM token does not answer.
         """
         message = jwe.parse(text, extra_members)
-        plaintext = jwe.decrypt(message, partial(self._agree, role))
+        plaintext = jwe.decrypt(message, partial(self._agree, role, own_kids))
         return json_object.parse(plaintext.reveal())
 
     def encrypt(self, plaintext: bytes, recipient: EcPublicKey) -> str:
@@ -80,8 +112,16 @@ class JoseKeys:
         digest = hashlib.sha256(signing_input).digest()
         return jws.attach(signing_input, self._hsm_token.sign(self._signing, digest))
 
-    def _agree(self, role: KeyRole, kid: str, point: Point, other_info: bytes) -> bytes:
-        label = self._by_kid.get(kid)
+    def _agree(
+        self,
+        role: KeyRole,
+        own_kids: Mapping[str, str],
+        kid: str,
+        point: Point,
+        other_info: bytes,
+    ) -> bytes:
+        names = {own_kid: KeyLabel.parse(name) for name, own_kid in own_kids.items()}
+        label = names.get(kid, self._by_kid.get(kid))
         if label is None or label.role is not role:
             raise JweError
         return self._hsm_token.agree(label, point, other_info)

@@ -10,6 +10,11 @@ from hsm.config.body import Body
 from hsm.port import PinBlockType
 
 Member = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+Kid = Annotated[str, Field(pattern=rf"^[!-~]{{1,{jwe.KID_CHARS_MAX}}}$")]
+OurKey = Annotated[str, Field(pattern=r"^d1\.g[1-9][0-9]{0,5}$")]
+Scope = Annotated[
+    str, Field(pattern=r"^[!#-\[\]-~]+(?: [!#-\[\]-~]+)*$", max_length=256)  # RFC 6749, 3.3
+]
 HeaderMember = Annotated[str, Field(pattern=r"^[A-Za-z0-9_#.-]{1,64}$")]
 Literals = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=1)
@@ -22,19 +27,30 @@ class AccessTokenWire(Body):
     ttl_seconds: Annotated[int, Field(ge=30, le=900)] = 900
     expires_in_as_string: bool = True
     emit_expires_at: bool = True
+    scope: Scope = "pin"
+    """Given to every client, whatever scope it asks for."""
     bearer_binding: Literal["certificate", "subject", "none"] = "certificate"
 
 
 class PutPinWire(Body):
     """The literals of ``type`` in PUT; upper and lower case are the same."""
 
-    iso0: Literals = ("ISO0", "ISO_0", "ISO-0", "PIN_ISO0", "PIN_BLOCK_ISO0", "PINBLOCK_ISO0")
+    iso0: Literals = (
+        "ISO0",
+        "ISO_0",
+        "ISO-0",
+        "PIN_ISO0",
+        "PIN_BLOCK_ISO0",
+        "PINBLOCK_ISO0",
+        "PIN Block ISO0",
+    )
     seccos: Literals = (
         "3DES_SECCOS",
         "SECCOS",
         "SECCOS_3DES",
         "PIN_3DES_SECCOS",
         "PIN_BLOCK_3DES_SECCOS",
+        "PIN Block 3DES Seccos",
     )
 
 
@@ -47,14 +63,26 @@ class GetPinWire(Body):
 
 
 class JweWire(Body):
-    """Header members that D1's JWEs may have beside the usual ones; they are ignored."""
+    """The header of D1's JWEs: what else it may hold, and what it calls our keys."""
 
     extra_header_members: tuple[HeaderMember, ...] = ()
+    """Members that may be there beside the usual ones; they are ignored."""
+    our_kids: dict[OurKey, Kid] = Field(default_factory=dict)
+    """What D1 calls our keys, by their labels, as ``{"d1.g1": "bank-2026"}``.
+
+    The thumbprint (RFC 7638) names each key too.
+    """
 
     @model_validator(mode="after")
     def _changes_nothing(self) -> "JweWire":
         if jwe.NEVER_ALLOWED & {*self.extra_header_members}:
             raise ValueError("a header member that can never be allowed")
+        return self
+
+    @model_validator(mode="after")
+    def _kids_name_one_key(self) -> "JweWire":
+        if len({*self.our_kids.values()}) != len(self.our_kids):
+            raise ValueError("a kid names two keys")
         return self
 
     @cached_property
@@ -66,7 +94,14 @@ class JweWire(Body):
 class Iso0Wire(Body):
     """The JSON object inside an ISO-0 JWE, in both directions."""
 
-    inner: Literal["clear"] = "clear"
+    protection: Literal["none", "zpk-tdes", "zpk-aes"] = "none"
+    """What protects the block beside the JWE: nothing, or a zone PIN key (ZPK) of the issuer.
+
+    ``zpk-tdes`` is TDES in ECB mode over the format-0 block. ISO 9564-1 has no format 0 for AES:
+    ``zpk-aes`` is a format-4 block.
+    """
+    key_generation: Annotated[int, Field(ge=1, le=999_999)] = 1
+    """Which of the issuer's ZPKs that is."""
     field: Member = "pinBlock"
     aliases: tuple[Member, ...] = ("pinblock", "block", "value")
     hex_case: Literal["upper", "lower"] = "upper"
