@@ -174,7 +174,7 @@ def print_jwks(arguments: Namespace) -> int:
 
     wire = WireProfile() if arguments.wire is None else _read_wire(arguments.wire)
     role = PublicKeyRole(arguments.role)
-    print(json.dumps(open_vault().public_jwks(role, wire.jwe.our_kids), indent=2))
+    print(json.dumps(open_vault().public_jwks(role, wire.jwe.own_kids), indent=2))
     return OK
 
 

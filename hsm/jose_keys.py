@@ -16,7 +16,7 @@ from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a password
 
-NO_KIDS: Final[Mapping[str, str]] = {}
+NO_KIDS: Final[Mapping[str, int]] = {}
 
 
 class JoseKeys:
@@ -47,42 +47,45 @@ class JoseKeys:
         return self._public[label]
 
     def newest_first(
-        self, role: KeyRole, own_kids: Mapping[str, str] = NO_KIDS
+        self, role: KeyRole, own_kids: Mapping[str, int] = NO_KIDS
     ) -> Sequence[EcPublicKey]:
         """List the public keys of *role*, the highest generation first.
 
-        Each has its ``kid`` of *own_kids*, by label, or else its thumbprint.
+        Each has the first ``kid`` that *own_kids* has for its generation, or else its thumbprint.
         """
         labels = (label for label in self._public if label.role is role)
         newest_first = sorted(labels, key=lambda label: label.generation, reverse=True)
-        keys = [(str(label), self._public[label]) for label in newest_first]
-        return [EcPublicKey(own_kids.get(name, key.kid), key.x, key.y) for name, key in keys]
+        # The first one that is listed: whoever renames a key puts its new name there.
+        kids = {generation: kid for kid, generation in reversed(own_kids.items())}
+        keys = [(label.generation, self._public[label]) for label in newest_first]
+        return [
+            EcPublicKey(kids.get(generation, key.kid), key.x, key.y) for generation, key in keys
+        ]
 
     def has(self, key: EcPublicKey) -> bool:
         """Say whether *key* is one of our own, whatever its ``kid`` is."""
         return thumbprint(key.x, key.y) in self._by_kid
 
-    def check_own_kids(self, own_kids: Mapping[str, str]) -> None:
-        """Check what an issuer wants to have our keys called.
+    def check_own_kids(self, role: KeyRole, own_kids: Mapping[str, int]) -> None:
+        """Check what an issuer wants to have our keys of *role* called.
 
         Raises:
             ConfigRefused: one of these keys is not on the HSM token, or its ``kid`` is the
                 thumbprint of another.
         """
-        labels = {str(label): label for label in self._public}
-        if not own_kids.keys() <= labels.keys():
-            raise ConfigRefused("refused members: jwe.our_kids names a key that is not there")
-        if any(
-            self._by_kid.get(kid, labels[name]) != labels[name] for name, kid in own_kids.items()
-        ):
-            raise ConfigRefused("refused members: jwe.our_kids has the thumbprint of another key")
+        for kid, generation in own_kids.items():
+            label = KeyLabel(role, generation)
+            if label not in self._public:
+                raise ConfigRefused("refused members: jwe.our_kids names a key that is not there")
+            if self._by_kid.get(kid, label) != label:
+                raise ConfigRefused("refused members: jwe.our_kids has another key's thumbprint")
 
     def open_jwe(
         self,
         text: str,
         role: KeyRole,
         extra_members: frozenset[str] = frozenset(),
-        own_kids: Mapping[str, str] = NO_KIDS,
+        own_kids: Mapping[str, int] = NO_KIDS,
     ) -> dict[str, object]:
         """Decrypt a compact JWE and return the JSON object in it.
 
@@ -90,7 +93,7 @@ class JoseKeys:
             text: the JWE.
             role: the role that the recipient's key must have; any generation will do.
             extra_members: header members that are ignored, beside those that are always allowed.
-            own_kids: what the sender calls our keys beside their thumbprints, by their labels.
+            own_kids: what the sender calls our keys, and the generation of each.
 
         Raises:
             JoseError: it is not a JWE to such a key, or its plaintext is not a JSON object.
@@ -115,13 +118,13 @@ class JoseKeys:
     def _agree(
         self,
         role: KeyRole,
-        own_kids: Mapping[str, str],
+        own_kids: Mapping[str, int],
         kid: str,
         point: Point,
         other_info: bytes,
     ) -> bytes:
-        names = {own_kid: KeyLabel.parse(name) for name, own_kid in own_kids.items()}
-        label = names.get(kid, self._by_kid.get(kid))
+        own = own_kids.get(kid)
+        label = self._by_kid.get(kid) if own is None else KeyLabel(role, own)
         if label is None or label.role is not role:
             raise JweError
         return self._hsm_token.agree(label, point, other_info)

@@ -296,14 +296,14 @@ class PinVault(Protocol):
         ...
 
     def public_jwks(
-        self, role: PublicKeyRole, own_kids: Mapping[str, str] = ...
+        self, role: PublicKeyRole, own_kids: Mapping[str, int] = ...
     ) -> Mapping[str, list[dict[str, str]]]:
         """List the public keys of *role* as a JWK set (RFC 7517, 5), newest generation first.
 
         Args:
             role: what the keys are for.
-            own_kids: the ``kid`` of keys by their labels, as ``{"d1.g1": "bank-2026"}``; the
-                ``kid`` of any other is its thumbprint.
+            own_kids: a ``kid`` and the generation that it names, as ``{"bank-2026": 1}``; the
+                ``kid`` of any other key is its thumbprint.
         """
         ...
 

@@ -115,7 +115,7 @@ class Vault:
         data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
         try:
             members = self._jose_keys.open_jwe(
-                jwe, KeyRole.D1, rules.wire.jwe.extra, rules.wire.jwe.our_kids
+                jwe, KeyRole.D1, rules.wire.jwe.extra, rules.wire.jwe.own_kids
             )
             if reader is None:
                 taken = Accepted(self._blocks(rules.wire, card).read(members, data.pan), {})
@@ -228,7 +228,7 @@ class Vault:
         if isinstance(body, RecipientBody) and self._jose_keys.has(body.key):
             raise ConfigRefused("refused members: jwk is one of our own keys")
         if isinstance(body, WireProfile):
-            self._jose_keys.check_own_kids(body.jwe.our_kids)
+            self._jose_keys.check_own_kids(KeyRole.D1, body.jwe.own_kids)
         return sealed
 
     def sign_access_token(self, claims: Mapping[str, object]) -> str:
@@ -236,7 +236,7 @@ class Vault:
         return self._jose_keys.sign_access_token(claims)
 
     def public_jwks(
-        self, role: PublicKeyRole, own_kids: Mapping[str, str] = NO_KIDS
+        self, role: PublicKeyRole, own_kids: Mapping[str, int] = NO_KIDS
     ) -> Mapping[str, list[dict[str, str]]]:
         """List the public keys of *role*, newest generation first."""
         use = "sig" if role is PublicKeyRole.TOKEN_SIGN else "enc"

@@ -1,5 +1,6 @@
 """The wire profile: what Thales tells an issuer of the D1 wire and does not publish."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from hsm.port import PinBlockType
 
 Member = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Kid = Annotated[str, Field(pattern=rf"^[!-~]{{1,{jwe.KID_CHARS_MAX}}}$")]
-OurKey = Annotated[str, Field(pattern=r"^d1\.g[1-9][0-9]{0,5}$")]
+Generation = Annotated[int, Field(ge=1, le=999_999)]
 Scope = Annotated[
     str, Field(pattern=r"^[!#-\[\]-~]+(?: [!#-\[\]-~]+)*$", max_length=256)  # RFC 6749, 3.3
 ]
@@ -62,16 +63,20 @@ class GetPinWire(Body):
     include_type: bool = True
 
 
+class OurKid(Body):
+    """A ``kid`` of one of our keys of role ``d1``, and the generation of that key."""
+
+    kid: Kid
+    generation: Generation = 1
+
+
 class JweWire(Body):
     """The header of D1's JWEs: what else it may hold, and what it calls our keys."""
 
     extra_header_members: tuple[HeaderMember, ...] = ()
     """Members that may be there beside the usual ones; they are ignored."""
-    our_kids: dict[OurKey, Kid] = Field(default_factory=dict)
-    """What D1 calls our keys, by their labels, as ``{"d1.g1": "bank-2026"}``.
-
-    The thumbprint (RFC 7638) names each key too.
-    """
+    our_kids: tuple[OurKid, ...] = ()
+    """What D1 calls our keys; the thumbprint (RFC 7638) names each of them too."""
 
     @model_validator(mode="after")
     def _changes_nothing(self) -> "JweWire":
@@ -81,9 +86,14 @@ class JweWire(Body):
 
     @model_validator(mode="after")
     def _kids_name_one_key(self) -> "JweWire":
-        if len({*self.our_kids.values()}) != len(self.our_kids):
+        if len(self.own_kids) != len(self.our_kids):
             raise ValueError("a kid names two keys")
         return self
+
+    @cached_property
+    def own_kids(self) -> Mapping[str, int]:
+        """The generation that each ``kid`` names, as :class:`hsm.jose_keys.JoseKeys` takes them."""
+        return {own.kid: own.generation for own in self.our_kids}
 
     @cached_property
     def extra(self) -> frozenset[str]:
@@ -100,7 +110,7 @@ class Iso0Wire(Body):
     ``zpk-tdes`` is TDES in ECB mode over the format-0 block. ISO 9564-1 has no format 0 for AES:
     ``zpk-aes`` is a format-4 block.
     """
-    key_generation: Annotated[int, Field(ge=1, le=999_999)] = 1
+    key_generation: Generation = 1
     """Which of the issuer's ZPKs that is."""
     field: Member = "pinBlock"
     aliases: tuple[Member, ...] = ("pinblock", "block", "value")

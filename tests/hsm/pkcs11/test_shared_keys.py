@@ -99,6 +99,8 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
         "pvk": modes("T V2", "CGN"),
         "pvk-3624": modes("T V1", "CGN"),
         "prw": modes("A M6", "CGN"),
+        "zpk": modes("T P0", "BN"),
+        "zpk-aes": modes("A P0", "BN"),
     }
     assert {*PURPOSES} == {*BLOCK_ROLES}
 
@@ -213,6 +215,13 @@ def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> 
         (KeyRole.SECCOS_MAC_MASTER, "E2", "A", "X"),
         (KeyRole.PRW, "M6", "A", "V"),
         (KeyRole.PRW, "M6", "T", "C"),
+        (KeyRole.ZPK, "P0", "T", "E"),
+        (KeyRole.ZPK, "P0", "T", "D"),
+        (KeyRole.ZPK, "P0", "A", "B"),
+        (KeyRole.ZPK, "K0", "T", "B"),
+        (KeyRole.ZPK_AES, "P0", "A", "D"),
+        (KeyRole.ZPK_AES, "P0", "T", "B"),
+        (KeyRole.ZPK_AES, "D0", "A", "B"),
     ],
 )
 def test_a_key_for_something_else_is_refused(
