@@ -22,9 +22,11 @@ from hsm.pkcs11.keys import BLOCK_ROLES, ISSUER_ID_PATTERN, KeyKind, KeyRole
 from hsm.port import PublicKeyRole
 
 if TYPE_CHECKING:
+    from hsm.config.wire import WireProfile
     from hsm.pkcs11.ceremony import KeyReport
     from hsm.pkcs11.shared_keys import ClearKey
     from hsm.pkcs11.token import Pkcs11Token
+    from hsm.port import SealedConfig
 
 OK: Final = 0
 REFUSED: Final = 2
@@ -70,6 +72,9 @@ def program_parser() -> ArgumentParser:
     check.add_argument("--sandbox", action="store_true", help=text)
     jwks = _add_command(commands, "jwks", print_jwks, "print public keys")
     jwks.add_argument("role", choices=list(PublicKeyRole))
+    jwks.add_argument(
+        "--wire", type=Path, metavar="FILE", help="a wire configuration whose jwe.our_kids count"
+    )
     config = commands.add_parser("config", help="vault configuration")
     config_commands = config.add_subparsers(required=True, metavar="COMMAND")
     seal = _add_command(config_commands, "seal", seal_config, "check a configuration and seal it")
@@ -169,24 +174,55 @@ def check_keys(arguments: Namespace) -> int:
 
 def print_jwks(arguments: Namespace) -> int:
     """Print the public keys of an EC role: what a partner needs to encrypt to us."""
+    from hsm.config.wire import WireProfile
     from hsm.local import open_vault
 
-    print(json.dumps(open_vault().public_jwks(PublicKeyRole(arguments.role)), indent=2))
+    wire = WireProfile() if arguments.wire is None else _read_wire(arguments.wire)
+    role = PublicKeyRole(arguments.role)
+    print(json.dumps(open_vault().public_jwks(role, wire.jwe.own_kids), indent=2))
     return OK
 
 
 def seal_config(arguments: Namespace) -> int:
     """Check a configuration file, seal it under the HSM token's key and print the result."""
-    from hsm.config.json_file import from_json, to_json
-    from hsm.errors import ConfigRefused
+    from hsm.config.json_file import to_json
     from hsm.local import open_vault
 
+    print(to_json(open_vault().seal_config(_read_config(arguments.file))))
+    return OK
+
+
+def _read_config(path: Path) -> SealedConfig:
+    """Read a configuration file, sealed or not.
+
+    Raises:
+        ConfigRefused: it cannot be read, or is not a configuration.
+    """
+    from hsm.config.json_file import from_json
+    from hsm.errors import ConfigRefused
+
     try:
-        text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text("utf-8")
+        text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         raise ConfigRefused("the file cannot be read") from None
-    print(to_json(open_vault().seal_config(from_json(text))))
-    return OK
+    return from_json(text)
+
+
+def _read_wire(path: Path) -> WireProfile:
+    """Read the wire profile in a configuration file, sealed or not.
+
+    Raises:
+        ConfigRefused: the file cannot be read, or is not a wire configuration.
+    """
+    from hsm.config.kinds import parse_body
+    from hsm.config.wire import WireProfile
+    from hsm.errors import ConfigRefused
+
+    config = _read_config(path)
+    body = parse_body(config.kind, config.body)
+    if not isinstance(body, WireProfile):
+        raise ConfigRefused("not a wire configuration")
+    return body
 
 
 def _open_hsm_token(*, writable: bool = False, production: bool = False) -> Pkcs11Token:

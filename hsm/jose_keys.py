@@ -3,20 +3,26 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from crypto.errors import JweError
 from crypto.jose import json_object, jwe, jws
 from crypto.jose.jwk import EcPublicKey, Point, thumbprint
+from hsm.errors import ConfigRefused
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a password
 
+NO_KIDS: Final[Mapping[str, int]] = {}
+
 
 class JoseKeys:
-    """The EC keys that were on the HSM token at construction; a ``kid`` is a JWK thumbprint.
+    """The EC keys that were on the HSM token at construction.
+
+    A ``kid`` is a JWK thumbprint (RFC 7638), or what an issuer's wire profile calls a key.
 
     Args:
         hsm_token: the HSM token that has the private keys.
@@ -40,18 +46,46 @@ class JoseKeys:
         """Return the public half of a key."""
         return self._public[label]
 
-    def newest_first(self, role: KeyRole) -> Sequence[EcPublicKey]:
-        """List the public keys of *role*, the highest generation first."""
+    def newest_first(
+        self, role: KeyRole, own_kids: Mapping[str, int] = NO_KIDS
+    ) -> Sequence[EcPublicKey]:
+        """List the public keys of *role*, the highest generation first.
+
+        Each has the first ``kid`` that *own_kids* has for its generation, or else its thumbprint.
+        """
         labels = (label for label in self._public if label.role is role)
         newest_first = sorted(labels, key=lambda label: label.generation, reverse=True)
-        return [self._public[label] for label in newest_first]
+        # The first one that is listed: whoever renames a key puts its new name there.
+        kids = {generation: kid for kid, generation in reversed(own_kids.items())}
+        keys = [(label.generation, self._public[label]) for label in newest_first]
+        return [
+            EcPublicKey(kids.get(generation, key.kid), key.x, key.y) for generation, key in keys
+        ]
 
     def has(self, key: EcPublicKey) -> bool:
         """Say whether *key* is one of our own, whatever its ``kid`` is."""
         return thumbprint(key.x, key.y) in self._by_kid
 
+    def check_own_kids(self, role: KeyRole, own_kids: Mapping[str, int]) -> None:
+        """Check what an issuer wants to have our keys of *role* called.
+
+        Raises:
+            ConfigRefused: one of these keys is not on the HSM token, or its ``kid`` is the
+                thumbprint of another.
+        """
+        for kid, generation in own_kids.items():
+            label = KeyLabel(role, generation)
+            if label not in self._public:
+                raise ConfigRefused("refused members: jwe.our_kids names a key that is not there")
+            if self._by_kid.get(kid, label) != label:
+                raise ConfigRefused("refused members: jwe.our_kids has another key's thumbprint")
+
     def open_jwe(
-        self, text: str, role: KeyRole, extra_members: frozenset[str] = frozenset()
+        self,
+        text: str,
+        role: KeyRole,
+        extra_members: frozenset[str] = frozenset(),
+        own_kids: Mapping[str, int] = NO_KIDS,
     ) -> dict[str, object]:
         """Decrypt a compact JWE and return the JSON object in it.
 
@@ -59,13 +93,14 @@ class JoseKeys:
             text: the JWE.
             role: the role that the recipient's key must have; any generation will do.
             extra_members: header members that are ignored, beside those that are always allowed.
+            own_kids: what the sender calls our keys, and the generation of each.
 
         Raises:
             JoseError: it is not a JWE to such a key, or its plaintext is not a JSON object.
             VaultUnavailable: the HSM token does not answer.
         """
         message = jwe.parse(text, extra_members)
-        plaintext = jwe.decrypt(message, partial(self._agree, role))
+        plaintext = jwe.decrypt(message, partial(self._agree, role, own_kids))
         return json_object.parse(plaintext.reveal())
 
     def encrypt(self, plaintext: bytes, recipient: EcPublicKey) -> str:
@@ -80,8 +115,16 @@ class JoseKeys:
         digest = hashlib.sha256(signing_input).digest()
         return jws.attach(signing_input, self._hsm_token.sign(self._signing, digest))
 
-    def _agree(self, role: KeyRole, kid: str, point: Point, other_info: bytes) -> bytes:
-        label = self._by_kid.get(kid)
+    def _agree(
+        self,
+        role: KeyRole,
+        own_kids: Mapping[str, int],
+        kid: str,
+        point: Point,
+        other_info: bytes,
+    ) -> bytes:
+        own = own_kids.get(kid)
+        label = self._by_kid.get(kid) if own is None else KeyLabel(role, own)
         if label is None or label.role is not role:
             raise JweError
         return self._hsm_token.agree(label, point, other_info)

@@ -2,7 +2,7 @@
 
 ::
 
-    ISO-0, both ways     {"pinBlock": "<16 hexadecimal digits>"}    member named by the profile
+    ISO-0, both ways     {"pinBlock": "<16 or 32 hex digits>"}      member named by the profile
     digits, to a page    {"sid": "…", "digits": "1234"}             then spaces
     PIN verification     {"issuerId": "…", "cardId": "…",
     values, to the host   "counter": 7, "pvv": {…}, …}              then spaces
@@ -11,16 +11,20 @@ The spaces make the length of a JWE say nothing about the number of digits of th
 """
 
 import json
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from crypto.errors import PinBlockError
 from crypto.jose import json_object
-from crypto.pinblock import iso0
-from crypto.types import PIN_DIGITS_MAX, Pan, Pin, PinBlock
+from crypto.secret import Secret
+from crypto.types import PIN_DIGITS_MAX, Pan, Pin
 from hsm.config.wire import Iso0Wire
 from hsm.port import CardRef, ValueKind
 from hsm.sealed import VALUE_FIELD_BYTES
 from hsm.verification import Value
+
+_HEX: Final = re.compile("[0-9A-Fa-f]*")
 
 
 def text_member(members: Mapping[str, object], name: str) -> str:
@@ -33,30 +37,35 @@ def text_member(members: Mapping[str, object], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def read_iso0(members: Mapping[str, object], wire: Iso0Wire, pan: Pan) -> Pin:
-    """Return the PIN of the ISO-0 block in *members*.
+def read_block(
+    members: Mapping[str, object], wire: Iso0Wire, pan: Pan, size_bytes: int
+) -> Secret[bytes]:
+    """Return the ISO-0 block in *members*, clear or enciphered.
 
     Raises:
-        PinBlockError: *members* does not have the block under exactly one of the names in *wire*,
-            it has a PAN that is not *pan*, or the block is not one for *pan*.
+        PinBlockError: *members* does not have *size_bytes* in hexadecimal digits under exactly one
+            of the names in *wire*, or it has a PAN that is not *pan*.
 
     >>> pan = Pan("4761739001010119")
-    >>> read_iso0({"pinBlock": "041223C6FFEFEFEE"}, Iso0Wire(), pan).reveal()
-    '1234'
+    >>> read_block({"pinBlock": "041223C6FFEFEFEE"}, Iso0Wire(), pan, 8).reveal().hex()
+    '041223c6ffefefee'
     """
     names = members.keys() & {wire.field, *wire.aliases}
     if len(names) != 1 or members.get(wire.pan_field, pan.reveal()) != pan.reveal():
         raise PinBlockError
-    return iso0.decode(PinBlock.from_hex(text_member(members, names.pop())), pan)
+    text = text_member(members, names.pop())
+    if len(text) != 2 * size_bytes or not _HEX.fullmatch(text):
+        raise PinBlockError
+    return Secret(bytes.fromhex(text))
 
 
-def write_iso0(block: PinBlock, wire: Iso0Wire) -> bytes:
+def write_block(block: bytes, wire: Iso0Wire) -> bytes:
     """Write the object that GET pin encrypts to D1.
 
-    >>> write_iso0(PinBlock.from_hex("041223C6FFEFEFEE"), Iso0Wire())
+    >>> write_block(bytes.fromhex("041223C6FFEFEFEE"), Iso0Wire())
     b'{"pinBlock":"041223C6FFEFEFEE"}'
     """
-    text = block.reveal().hex()
+    text = block.hex()
     return b'{"%b":"%b"}' % (
         wire.field.encode(),
         (text.upper() if wire.hex_case == "upper" else text).encode(),

@@ -187,7 +187,7 @@ class PinVault(Protocol):
             PinRejected: the JWE, the block or the PIN cannot be used; one answer for all causes.
                 ``NotGenuine`` and ``WrongPinData`` say whom a failed SECCOS payload counts
                 against.
-            WeakPinRefused: the issuer's policy forbids the PIN.
+            WeakPinRefused: the issuer's policy forbids the PIN: its length, or one easy to guess.
             TypeNotOffered: the issuer's configuration does not take this block type.
             ValueNotPossible: it asks for a PIN verification value that cannot be made of this PIN.
             CounterExhausted: the SECCOS profile does not count that far.
@@ -229,7 +229,8 @@ class PinVault(Protocol):
     ) -> str:
         """Hand out the PIN as an ISO-0 block in a compact JWE to the configured recipient.
 
-        The plaintext is a JSON object of one member, named by the wire profile.
+        The plaintext is a JSON object of one member, named by the wire profile. Where the profile
+        says so, the block is also under the issuer's zone PIN key (:mod:`hsm.zone_blocks`).
         """
         ...
 
@@ -294,8 +295,16 @@ class PinVault(Protocol):
         """Sign *claims* as an ES256 JWT of type ``at+jwt`` (RFC 9068)."""
         ...
 
-    def public_jwks(self, role: PublicKeyRole) -> Mapping[str, list[dict[str, str]]]:
-        """List the public keys of *role* as a JWK set (RFC 7517, 5), newest generation first."""
+    def public_jwks(
+        self, role: PublicKeyRole, own_kids: Mapping[str, int] = ...
+    ) -> Mapping[str, list[dict[str, str]]]:
+        """List the public keys of *role* as a JWK set (RFC 7517, 5), newest generation first.
+
+        Args:
+            role: what the keys are for.
+            own_kids: a ``kid`` and the generation that it names, as ``{"bank-2026": 1}``; the
+                ``kid`` of any other key is its thumbprint.
+        """
         ...
 
     def health(self) -> None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
+from typing import Final
 
 from crypto import pin_image
-from crypto.errors import CryptoError, JwkError, WeakPinError
+from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
 from crypto.jose.jwk import EcPublicKey, parse_public, public_jwk, thumbprint
 from crypto.pan_text import holds_this_pan
 from crypto.pin_image import ImageStyle
-from crypto.pinblock import PinBlockFormat, iso0, iso1
+from crypto.pinblock import PinBlockFormat, iso1
 from crypto.seccos.card import CardData
 from crypto.seccos.profile import SeccosProfile
 from crypto.translation import permit
@@ -39,7 +40,7 @@ from hsm.errors import (
     VaultUnavailable,
     WeakPinRefused,
 )
-from hsm.jose_keys import JoseKeys
+from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyRole
@@ -61,6 +62,10 @@ from hsm.port import (
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
 from hsm.verification import ValueMaker
+from hsm.zone_blocks import ZoneBlocks
+
+#: The PIN is one, and the issuer does not want it.
+POLICY_ERRORS: Final = (PinLengthError, WeakPinError)
 
 
 class Vault:
@@ -110,14 +115,16 @@ class Vault:
         reader = None if block_type is PinBlockType.ISO0 else self._reader(rules, card.issuer_id)
         data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
         try:
-            members = self._jose_keys.open_jwe(jwe, KeyRole.D1, rules.wire.jwe.extra)
+            members = self._jose_keys.open_jwe(
+                jwe, KeyRole.D1, rules.wire.jwe.extra, rules.wire.jwe.own_kids
+            )
             if reader is None:
-                taken = Accepted(plaintexts.read_iso0(members, rules.wire.iso0, data.pan), {})
+                taken = Accepted(self._blocks(rules.wire, card).read(members, data.pan), {})
             else:
                 taken = reader.read(members, data, _changes_before(counter))
             if taken.pin is not None:
                 check(taken.pin, rules.policy.for_d1)
-        except WeakPinError:
+        except POLICY_ERRORS:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
@@ -145,7 +152,7 @@ class Vault:
                 raise PinRejected
             pin = iso1.decode(block)
             check(pin, rules.policy.for_pages)
-        except WeakPinError:
+        except POLICY_ERRORS:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
@@ -162,10 +169,10 @@ class Vault:
         """Hand out the PIN as an ISO-0 block in a JWE to the configured recipient."""
         wire = self._configs.read(ConfigKind.WIRE, WireProfile, config, card.issuer_id)
         recipient = self._configs.read(ConfigKind.RECIPIENT, RecipientBody, config, card.issuer_id)
-        permit(PinBlockFormat.ISO4, PinBlockFormat.ISO0, same_pan=True)
         pan = self._seals.open_pan(sealed_pan, card)
-        block = iso0.encode(self._seals.open_pin(sealed_pin, pan, card, counter), pan)
-        return self._jose_keys.encrypt(plaintexts.write_iso0(block, wire.iso0), recipient.key)
+        pin = self._seals.open_pin(sealed_pin, pan, card, counter)
+        plaintext = self._blocks(wire, card).write(pin, pan)
+        return self._jose_keys.encrypt(plaintext, recipient.key)
 
     def render_image(
         self,
@@ -221,16 +228,20 @@ class Vault:
         body = parse_body(sealed.kind, sealed.body)
         if isinstance(body, RecipientBody) and self._jose_keys.has(body.key):
             raise ConfigRefused("refused members: jwk is one of our own keys")
+        if isinstance(body, WireProfile):
+            self._jose_keys.check_own_kids(KeyRole.D1, body.jwe.own_kids)
         return sealed
 
     def sign_access_token(self, claims: Mapping[str, object]) -> str:
         """Sign *claims* as an ES256 JWT of type ``at+jwt``."""
         return self._jose_keys.sign_access_token(claims)
 
-    def public_jwks(self, role: PublicKeyRole) -> Mapping[str, list[dict[str, str]]]:
+    def public_jwks(
+        self, role: PublicKeyRole, own_kids: Mapping[str, int] = NO_KIDS
+    ) -> Mapping[str, list[dict[str, str]]]:
         """List the public keys of *role*, newest generation first."""
         use = "sig" if role is PublicKeyRole.TOKEN_SIGN else "enc"
-        keys = self._jose_keys.newest_first(KeyRole(role))
+        keys = self._jose_keys.newest_first(KeyRole(role), own_kids)
         return {"keys": [public_jwk(key, use) for key in keys]}
 
     def health(self) -> None:
@@ -261,6 +272,9 @@ class Vault:
         return SealedChange(
             sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
         )
+
+    def _blocks(self, wire: WireProfile, card: CardRef) -> ZoneBlocks:
+        return ZoneBlocks(self._hsm_token, self._keyring, card.issuer_id, wire.iso0)
 
     def _page_key(self, jwk: Mapping[str, object]) -> EcPublicKey:
         try:

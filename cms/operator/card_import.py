@@ -7,7 +7,8 @@
      "encryptedPinBlock": "<JWE>", "type": "ISO0"}
 
 ``panJwe`` is encrypted to the vault's intake key, plaintext ``{"pan": "…"}``. The last two members
-are for a card whose PIN is known: they are what PUT pin takes, and the change counter stays 0.
+are for a card whose PIN is known: they are what PUT pin takes, and the change counter stays 0;
+without ``type`` the block is of the wire profile's first ISO-0 type.
 ``state`` is inactive unless given. ``cardholder`` is the identity provider's name of who holds the
 card, its subject; ``cardType`` VIRTUAL, PHYSICAL or METAL. ``plasticId`` is the card's name at the
 pincontrol face, a number of up to 38 digits, best written as text. ``personalised`` tells whether
@@ -41,7 +42,7 @@ from hsm.errors import (
 from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, PinVault, VaultConfig
 
 COMMIT_EVERY_ROWS: Final = 200
-CARDHOLDER_CHARS_MAX: Final = 64
+CARDHOLDER_CHARS_MAX: Final = 255
 LINE_BYTES_MAX: Final = 64 * 1024
 REASONS: Final[Mapping[type[HsmError], str]] = {
     LuhnInvalid: "the PAN's check digit is wrong",
@@ -68,7 +69,7 @@ class NewCard:
     facts: CardFacts
     state: CardState
     pin_jwe: str | None
-    pin_literal: str
+    pin_literal: str | None
     cardholder_id: str | None
     card_type: CardType
     plastic_id: str | None
@@ -121,7 +122,8 @@ class CardImport:
             sealed = self._vault.seal_pan(new.pan_jwe, new.card, other_ids)
             change = None
             if new.pin_jwe is not None:
-                block_type = self._wire.block_type(new.pin_literal)
+                literal = new.pin_literal or self._wire.put_pin.iso0[0]
+                block_type = self._wire.block_type(literal)
                 if block_type is None:
                     raise RowRefused("unknown type of PIN block")
                 if block_type is not PinBlockType.ISO0:
@@ -191,7 +193,7 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
         psn=psn,
         state=_text(members, "state", CardState.INACTIVE.value),
         pin_jwe=_text_or_none(members, "encryptedPinBlock"),
-        pin_literal=_text(members, "type", "ISO0"),
+        pin_literal=_text_or_none(members, "type"),
         cardholder_id=_text_or_none(members, "cardholder"),
         card_type=_text(members, "cardType", CardType.PHYSICAL.value),
         plastic_id=_number_or_none(members, "plasticId"),
@@ -208,7 +210,7 @@ def new_card(
     psn: int,
     state: str,
     pin_jwe: str | None = None,
-    pin_literal: str = "ISO0",
+    pin_literal: str | None = None,
     cardholder_id: str | None = None,
     card_type: str = CardType.PHYSICAL.value,
     plastic_id: str | None = None,

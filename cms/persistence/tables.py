@@ -107,7 +107,7 @@ cards = Table(
     Column("counter", BigInteger, nullable=False, server_default="0"),
     _failures(),
     _now("created_at"),
-    Column("cardholder_id", String(64), comment="the identity provider's subject"),
+    Column("cardholder_id", String(255), comment="the identity provider's subject"),
     Column("card_type", String(10), nullable=False, server_default="PHYSICAL"),
     Column("plastic_id", String(38), comment="a number without leading zeros"),
     Column("personalised", Boolean, nullable=False, server_default="false"),

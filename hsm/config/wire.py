@@ -1,5 +1,6 @@
 """The wire profile: what Thales tells an issuer of the D1 wire and does not publish."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -10,6 +11,11 @@ from hsm.config.body import Body
 from hsm.port import PinBlockType
 
 Member = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+Kid = Annotated[str, Field(pattern=rf"^[!-~]{{1,{jwe.KID_CHARS_MAX}}}$")]
+Generation = Annotated[int, Field(ge=1, le=999_999)]
+Scope = Annotated[
+    str, Field(pattern=r"^[!#-\[\]-~]+(?: [!#-\[\]-~]+)*$", max_length=256)  # RFC 6749, 3.3
+]
 HeaderMember = Annotated[str, Field(pattern=r"^[A-Za-z0-9_#.-]{1,64}$")]
 Literals = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(min_length=1)
@@ -22,19 +28,30 @@ class AccessTokenWire(Body):
     ttl_seconds: Annotated[int, Field(ge=30, le=900)] = 900
     expires_in_as_string: bool = True
     emit_expires_at: bool = True
+    scope: Scope = "pin"
+    """Given to every client, whatever scope it asks for."""
     bearer_binding: Literal["certificate", "subject", "none"] = "certificate"
 
 
 class PutPinWire(Body):
     """The literals of ``type`` in PUT; upper and lower case are the same."""
 
-    iso0: Literals = ("ISO0", "ISO_0", "ISO-0", "PIN_ISO0", "PIN_BLOCK_ISO0", "PINBLOCK_ISO0")
+    iso0: Literals = (
+        "ISO0",
+        "ISO_0",
+        "ISO-0",
+        "PIN_ISO0",
+        "PIN_BLOCK_ISO0",
+        "PINBLOCK_ISO0",
+        "PIN Block ISO0",
+    )
     seccos: Literals = (
         "3DES_SECCOS",
         "SECCOS",
         "SECCOS_3DES",
         "PIN_3DES_SECCOS",
         "PIN_BLOCK_3DES_SECCOS",
+        "PIN Block 3DES Seccos",
     )
 
 
@@ -46,16 +63,37 @@ class GetPinWire(Body):
     include_type: bool = True
 
 
+class OurKid(Body):
+    """A ``kid`` of one of our keys of role ``d1``, and the generation of that key."""
+
+    kid: Kid
+    generation: Generation = 1
+
+
 class JweWire(Body):
-    """Header members that D1's JWEs may have beside the usual ones; they are ignored."""
+    """The header of D1's JWEs: what else it may hold, and what it calls our keys."""
 
     extra_header_members: tuple[HeaderMember, ...] = ()
+    """Members that may be there beside the usual ones; they are ignored."""
+    our_kids: tuple[OurKid, ...] = ()
+    """What D1 calls our keys; the thumbprint (RFC 7638) names each of them too."""
 
     @model_validator(mode="after")
     def _changes_nothing(self) -> "JweWire":
         if jwe.NEVER_ALLOWED & {*self.extra_header_members}:
             raise ValueError("a header member that can never be allowed")
         return self
+
+    @model_validator(mode="after")
+    def _kids_name_one_key(self) -> "JweWire":
+        if len(self.own_kids) != len(self.our_kids):
+            raise ValueError("a kid names two keys")
+        return self
+
+    @cached_property
+    def own_kids(self) -> Mapping[str, int]:
+        """The generation that each ``kid`` names, as :class:`hsm.jose_keys.JoseKeys` takes them."""
+        return {own.kid: own.generation for own in self.our_kids}
 
     @cached_property
     def extra(self) -> frozenset[str]:
@@ -66,7 +104,14 @@ class JweWire(Body):
 class Iso0Wire(Body):
     """The JSON object inside an ISO-0 JWE, in both directions."""
 
-    inner: Literal["clear"] = "clear"
+    protection: Literal["none", "zpk-tdes", "zpk-aes"] = "none"
+    """What protects the block beside the JWE: nothing, or a zone PIN key (ZPK) of the issuer.
+
+    ``zpk-tdes`` is TDES in ECB mode over the format-0 block. ISO 9564-1 has no format 0 for AES:
+    ``zpk-aes`` is a format-4 block.
+    """
+    key_generation: Generation = 1
+    """Which of the issuer's ZPKs that is."""
     field: Member = "pinBlock"
     aliases: tuple[Member, ...] = ("pinblock", "block", "value")
     hex_case: Literal["upper", "lower"] = "upper"

@@ -77,9 +77,12 @@ def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
         point = hsm_token.public_point(label)
         return thumbprint(point.x, point.y)
     role = label.role
-    if kind is KeyKind.AES_256 and role.per_issuer and role.usage is Usage.MAC:
+    if kind is KeyKind.AES_256 and role.per_issuer:
         # CKA_CHECK_VALUE of an AES key is not its KCV; that of a TDES key is.
-        return kcv.aes(partial(hsm_token.mac, label)).hex().upper()
+        if role.usage is Usage.MAC:
+            return kcv.aes(partial(hsm_token.mac, label)).hex().upper()
+        if role.usage is Usage.ENCRYPT:
+            return kcv.aes_of_cipher(partial(hsm_token.encrypt_block, label)).hex().upper()
     return hsm_token.check_value(label).hex().upper() or "-"
 
 

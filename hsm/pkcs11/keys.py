@@ -91,6 +91,10 @@ class KeyRole(StrEnum):
     """TDES: IBM 3624 offsets."""
     PRW = "prw"
     """AES-CMAC: the PRW that the issuer makes."""
+    ZPK = "zpk"
+    """TDES: the format-0 blocks that D1 sends and gets, where a ZPK enciphers them too."""
+    ZPK_AES = "zpk-aes"
+    """AES: the format-4 blocks that stand in their place."""
 
     @property
     def kind(self) -> KeyKind:
@@ -137,6 +141,8 @@ _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.PVK: Usage.ENCRYPT_ONLY,
     KeyRole.PVK_3624: Usage.ENCRYPT_ONLY,
     KeyRole.PRW: Usage.MAC,
+    KeyRole.ZPK: Usage.ENCRYPT,
+    KeyRole.ZPK_AES: Usage.ENCRYPT,
 }
 _KINDS: Final[Mapping[Usage, KeyKind]] = {
     Usage.ENCRYPT: KeyKind.AES_256,
@@ -157,6 +163,8 @@ _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
     KeyRole.PVK: (KeyKind.TDES_2KEY,),
     KeyRole.PVK_3624: (KeyKind.TDES_2KEY,),
     KeyRole.PRW: (KeyKind.AES_256,),
+    KeyRole.ZPK: (KeyKind.TDES_2KEY,),
+    KeyRole.ZPK_AES: (KeyKind.AES_256,),
 }
 #: The role of a key that enciphers -> that of the key that makes the CMAC over the result. Both
 #: have the same generation.

@@ -74,6 +74,9 @@ PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {
     KeyRole.PVK: (_purpose(KeyAlgorithm.TDES, "V2", "CGN"),),
     KeyRole.PVK_3624: (_purpose(KeyAlgorithm.TDES, "V1", "CGN"),),
     KeyRole.PRW: (_purpose(KeyAlgorithm.AES, "M6", "CGN"),),
+    # One key for both directions: one that may only encipher, or decipher, is not for these.
+    KeyRole.ZPK: (_purpose(KeyAlgorithm.TDES, "P0", "BN"),),
+    KeyRole.ZPK_AES: (_purpose(KeyAlgorithm.AES, "P0", "BN"),),
 }
 
 

@@ -57,7 +57,7 @@ def upgrade() -> None:
         sa.Column("counter", sa.BigInteger(), server_default="0", nullable=False),
         _failures(),
         _now("created_at"),
-        sa.Column("cardholder_id", sa.String(64), comment="the identity provider's subject"),
+        sa.Column("cardholder_id", sa.String(255), comment="the identity provider's subject"),
         sa.Column("card_type", sa.String(10), server_default="PHYSICAL", nullable=False),
         sa.Column("plastic_id", sa.String(38), comment="a number without leading zeros"),
         sa.Column("personalised", sa.Boolean(), server_default="false", nullable=False),

@@ -45,6 +45,8 @@ KEYS: Final[Mapping[KeyRole, tuple[KeyKind, ...]]] = {
     KeyRole.PVK: (TDES, TDES),
     KeyRole.PVK_3624: (TDES, TDES),
     KeyRole.PRW: (AES, AES),
+    KeyRole.ZPK: (TDES, TDES),
+    KeyRole.ZPK_AES: (AES, AES),
 }
 TDES_CMAC_GENERATION: Final = 3
 PRW_ROLES: Final = {"iso9797-alg3": KeyRole.SECCOS_PRW_RETAIL}

@@ -66,12 +66,12 @@ def test_none_of_our_own_keys_can_be_made_a_recipient(
         issuer.configured(ConfigKind.RECIPIENT, {"jwk": jwk})
 
 
-@pytest.mark.parametrize("inner", ["encrypted", "3des", "", None])
-def test_a_profile_whose_block_is_not_clear_inside_the_jwe_is_refused(
-    issuer: Issuer, inner: str | None
+@pytest.mark.parametrize("protection", ["clear", "zpk", "3des", "", None])
+def test_a_protection_of_the_block_that_nobody_defined_is_refused(
+    issuer: Issuer, protection: str | None
 ) -> None:
-    with pytest.raises(ConfigRefused, match=r"iso0\.inner"):
-        issuer.configured(ConfigKind.WIRE, {"iso0": {"inner": inner}})
+    with pytest.raises(ConfigRefused, match=r"iso0\.protection"):
+        issuer.configured(ConfigKind.WIRE, {"iso0": {"protection": protection}})
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,8 @@ def test_a_profile_whose_block_is_not_clear_inside_the_jwe_is_refused(
         (ConfigKind.POLICY, {"length_min": 9, "length_max": 8}),
         (ConfigKind.WIRE, {"iso0": {"pan_field": "pinBlock"}}),
         (ConfigKind.WIRE, {"jwe": {"extra_header_members": ["zip"]}}),
+        (ConfigKind.WIRE, {"jwe": {"our_kids": [{"kid": "a", "generation": 99}]}}),
+        (ConfigKind.WIRE, {"jwe": {"our_kids": [{"kid": "a"}, {"kid": "a"}]}}),
         (ConfigKind.WIRE, {"jwe": {"extra_header_members": ["iat", "crit"]}}),
         (ConfigKind.RECIPIENT, {}),
         (

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from hsm.errors import HsmError, PinRejected
+from hsm.errors import HsmError, PinRejected, WeakPinRefused
 from hsm.port import ConfigKind, PublicKeyRole, SealedPan
 from tests.contracts.hostile_jwes import flip_first_of_tag, forged
 from tests.contracts.issuer import PIN, Issuer, block, jwe_to
@@ -55,7 +55,6 @@ BAD_PLAINTEXTS: Mapping[str, object] = {
     "format 2": {"pinBlock": "244071FFFFFFFFFF"},
     "format 3": {"pinBlock": block(PIN, control="3", fill="C")},
     "format 4": {"pinBlock": "444071AAAAAAAAAA0123456789ABCDEF"},
-    "longer than the policy": {"pinBlock": block("407190283")},
     "PAN of another card": {"pinBlock": GOOD, "pan": OTHER_PAN},
     "PAN cut": {"pinBlock": GOOD, "pan": PAN[-13:-1]},
     "PAN as a number": {"pinBlock": GOOD, "pan": int(PAN)},
@@ -105,11 +104,13 @@ def test_a_jwe_that_cannot_be_used_is_refused_in_the_same_words(
     assert_refused_without_a_reason(issuer, jwe(issuer), sealed_pan)
 
 
-def test_a_pin_shorter_than_the_policy_is_refused_in_the_same_words(
-    issuer: Issuer, sealed_pan: SealedPan
+@pytest.mark.parametrize("pin", ["4071", "40719", "407190283", "407190283655"])
+def test_a_length_that_the_policy_does_not_take_is_refused_as_a_weak_pin_is(
+    issuer: Issuer, sealed_pan: SealedPan, pin: str
 ) -> None:
     strict = issuer.configured(ConfigKind.POLICY, {"length_min": 6})
-    assert_refused_without_a_reason(strict, strict.pin_jwe({"pinBlock": GOOD}), sealed_pan)
+    with pytest.raises(WeakPinRefused):
+        strict.set_pin(pin, sealed_pan)
     assert strict.set_pin("407190", sealed_pan)
 
 

@@ -29,3 +29,10 @@ def test_the_check_value_of_a_token_is_another(row: Row) -> None:
 
     assert kcv.aes(aes_cmac(key)).hex().upper() == expected["AES_CMAC_zero_X9_24"]
     assert aes_encrypt(key)(bytes(16))[:3].hex().upper() == expected["CKA_CHECK_VALUE"]
+
+
+@pytest.mark.parametrize("number", range(64))
+def test_a_key_that_makes_no_macs_has_the_same_check_value(number: int) -> None:
+    key = number.to_bytes(32)
+
+    assert kcv.aes_of_cipher(aes_encrypt(key)) == kcv.aes(aes_cmac(key))

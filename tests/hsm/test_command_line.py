@@ -449,6 +449,20 @@ def test_jwks_prints_the_key_that_the_ceremony_named(ceremony: tuple[Operator, D
     assert "d" not in key
 
 
+def test_jwks_prints_the_kid_that_a_wire_configuration_gives_our_key(
+    operator: Operator, tmp_path: Path
+) -> None:
+    body = {"jwe": {"our_kids": [{"kid": "bank-2026", "generation": 1}]}}
+    file = tmp_path / "wire.json"
+    file.write_text(json.dumps({**CONFIG, "kind": "wire", "body": body}))
+    for text in (file, "-"):
+        done = operator.run("jwks", "d1", "--wire", str(text), typed=file.read_text())
+        assert [key["kid"] for key in json.loads(done.stdout)["keys"]] == ["bank-2026"]
+    file.write_text(json.dumps(CONFIG))
+    done = operator.run("jwks", "d1", "--wire", str(file))
+    assert (done.returncode, done.stderr) == (2, "not a wire configuration\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(), ("jwks",), ("jwks", "pin"), ("jwks", "zpk"), ("config",), ("ceremony",), ("erase",)],

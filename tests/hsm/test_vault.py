@@ -8,13 +8,14 @@ import pytest
 
 from crypto.jose import base64url
 from crypto.secret import Secret
-from hsm.errors import VaultUnavailable
+from hsm.errors import ConfigRefused, PanRejected, PinRejected, VaultUnavailable
 from hsm.pkcs11.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
-from hsm.port import PublicKeyRole, ValueKind
+from hsm.port import ConfigKind, PublicKeyRole, ValueKind
 from hsm.vault import Vault
-from tests.contracts.issuer import PIN, block, open_issuer
+from tests.contracts.issuer import CARD, PIN, block, jwe_to, open_issuer
 from tests.contracts.partner import ISSUER_ID, open_partner, share_keys
 from tests.contracts.software_token import SoftwareToken
+from tests.issuer_records import PAN
 
 FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
 
@@ -101,6 +102,60 @@ def test_public_keys_of_all_generations_are_listed_the_newest_first() -> None:
     keys = vault_over(hsm_token).public_jwks(PublicKeyRole.D1)["keys"]
     points = [hsm_token.public_point(KeyLabel(KeyRole.D1, number)) for number in (10, 2, 1)]
     assert [key["x"] for key in keys] == [base64url.encode(point.x) for point in points]
+
+
+def test_a_public_key_is_listed_by_its_own_kid_where_it_has_one() -> None:
+    hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 2)])
+    vault = vault_over(hsm_token)
+    thumbprints = [key["kid"] for key in vault.public_jwks(PublicKeyRole.D1)["keys"]]
+    named = vault.public_jwks(PublicKeyRole.D1, {"bank-2026": 1, "bank-2025": 1})["keys"]
+    assert [key["kid"] for key in named] == [thumbprints[0], "bank-2026"]
+
+
+def test_a_jwe_may_name_our_key_by_its_own_kid_or_by_its_thumbprint() -> None:
+    hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 2)])
+    issuer = open_issuer(vault_over(hsm_token))
+    sealed_pan = issuer.seal_pan()
+    newest, oldest = issuer.vault.public_jwks(PublicKeyRole.D1)["keys"]
+
+    def sent_to(key: dict[str, str], kid: str) -> str:
+        return jwe_to({**key, "kid": kid}, {"pinBlock": block(PIN)})
+
+    own_kids = [{"kid": "bank-2025", "generation": 1}, {"kid": "bank-2026", "generation": 2}]
+    named = issuer.configured(ConfigKind.WIRE, {"jwe": {"our_kids": own_kids}})
+    for key, kid in (
+        (oldest, "bank-2025"),
+        (newest, "bank-2026"),
+        (oldest, oldest["kid"]),
+        (newest, newest["kid"]),
+    ):
+        assert named.set_jwe(sent_to(key, kid), sealed_pan)
+    for key, kid in ((newest, "bank-2025"), (oldest, "bank-2026"), (newest, "bank-2027")):
+        with pytest.raises(PinRejected):
+            named.set_jwe(sent_to(key, kid), sealed_pan)
+    with pytest.raises(PinRejected):  # the profile of another issuer names it, not this one's
+        issuer.set_jwe(sent_to(newest, "bank-2026"), sealed_pan)
+
+
+def test_an_own_kid_does_not_open_what_is_for_another_role() -> None:
+    issuer = open_issuer(vault_over(SoftwareToken()))
+    named = issuer.configured(ConfigKind.WIRE, {"jwe": {"our_kids": [{"kid": "bank-2026"}]}})
+    with pytest.raises(PanRejected):
+        named.vault.seal_pan(jwe_to({**named.d1_jwk, "kid": "bank-2026"}, {"pan": PAN}), CARD)
+    with pytest.raises(PinRejected):
+        named.set_jwe(
+            jwe_to({**named.intake_jwk, "kid": "bank-2026"}, {"pinBlock": block(PIN)}),
+            named.seal_pan(),
+        )
+
+
+def test_the_thumbprint_of_one_of_our_keys_names_no_other() -> None:
+    issuer = open_issuer(vault_over(SoftwareToken()))
+    taken = [{"kid": issuer.intake_jwk["kid"], "generation": 1}]
+    with pytest.raises(ConfigRefused, match="thumbprint"):
+        issuer.configured(ConfigKind.WIRE, {"jwe": {"our_kids": taken}})
+    own = [{"kid": issuer.d1_jwk["kid"], "generation": 1}]
+    assert issuer.configured(ConfigKind.WIRE, {"jwe": {"our_kids": own}})
 
 
 @pytest.mark.parametrize("label", FIRST, ids=str)

@@ -17,7 +17,7 @@ from cms.domain.errors import BadRequest, Field, ServiceUnavailable, Unauthorize
 from cms.faces.d1.certificates import CertificateReader
 from cms.faces.request import FORM, basic_credentials, read_body, read_form
 from cms.faces.routes import Route
-from cms.services.d1.access import ACCESS_TOKEN_SCOPE, Access, IssuedAccessToken
+from cms.services.d1.access import Access, IssuedAccessToken
 
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"  # noqa: S105 - a path
 HEADERS: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -117,7 +117,7 @@ def _answer(issued: IssuedAccessToken) -> dict[str, object]:
         "access_token": issued.access_token,
         "token_type": "Bearer",
         "expires_in": seconds,
-        "scope": ACCESS_TOKEN_SCOPE,
+        "scope": wire.scope,
     }
     if wire.emit_expires_at:
         moment = datetime.fromtimestamp(issued.expires_at, UTC)

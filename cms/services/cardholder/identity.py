@@ -29,7 +29,8 @@ from crypto.errors import JoseError
 from crypto.jose import base64url, json_object
 
 ACCESS_TOKEN_CHARS_MAX: Final = 8192
-SUBJECT_CHARS_MAX: Final = 64
+#: OpenID Connect Core, section 2.
+SUBJECT_CHARS_MAX: Final = 255
 #: Clocks differ.
 LEEWAY_SECONDS: Final = 30
 CACHE_SECONDS_MAX: Final = 300

@@ -26,7 +26,6 @@ from crypto.jose.jwk import EcPublicKey, parse_public
 from hsm.port import ISSUER_ID_CHARS, CardRef, PublicKeyRole
 from hsm.worker_thread import WorkerThread
 
-ACCESS_TOKEN_SCOPE: Final = "pin"  # noqa: S105 - a claim
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ
 
 #: What `cryptography` raises for a certificate that it cannot read, or only in part.
@@ -149,7 +148,7 @@ class Access:
             "sub": client_id,
             "client_id": client_id,
             "issuerId": issuer.issuer_id,
-            "scope": ACCESS_TOKEN_SCOPE,
+            "scope": issuer.wire.token.scope,
             "iat": now,
             "exp": expires_at,
             "jti": secrets.token_urlsafe(16),

@@ -45,6 +45,16 @@ TABLE = "0123456701234567"
         (ConfigKind.WIRE, {"token": {"ttl_seconds": 901}}, "token.ttl_seconds"),
         (ConfigKind.WIRE, {"token": {"ttl_seconds": 29}}, "token.ttl_seconds"),
         (ConfigKind.WIRE, {"token": {"bearer_binding": "name"}}, "token.bearer_binding"),
+        *(
+            (ConfigKind.WIRE, {"token": {"scope": scope}}, "token.scope")
+            for scope in ("", " pin", "pin  read", 'p"in', "p\\in", "pin\n", "é", "x" * 257)
+        ),
+        *(
+            (ConfigKind.WIRE, {"jwe": {"our_kids": [{"kid": kid}]}}, "jwe.our_kids.0.kid")
+            for kid in ("", "a b", "a\n", "é", "x" * 129)
+        ),
+        (ConfigKind.WIRE, {"iso0": {"key_generation": 0}}, "iso0.key_generation"),
+        (ConfigKind.WIRE, {"iso0": {"inner": "clear"}}, "iso0.inner"),
         (ConfigKind.WIRE, {"counter": {"as_string": "true"}}, "counter.as_string"),
         (ConfigKind.WIRE, {"put_pin": {"iso0": []}}, "put_pin.iso0"),
         (ConfigKind.WIRE, {"put_pin": {"iso0": ["A", ""]}}, "put_pin.iso0.1"),
@@ -163,7 +173,9 @@ def test_a_body_is_one_json_object(kind: ConfigKind, body: bytes) -> None:
         ("ISO0", PinBlockType.ISO0),
         ("iso-0", PinBlockType.ISO0),
         ("Pin_Block_Iso0", PinBlockType.ISO0),
+        ("PIN Block ISO0", PinBlockType.ISO0),
         ("3DES_SECCOS", PinBlockType.SECCOS),
+        ("PIN Block 3DES Seccos", PinBlockType.SECCOS),
         ("ISO1", None),
         ("", None),
         ("ISO0 ", None),

@@ -32,6 +32,8 @@ SHARED = {
     "pvk": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
     "pvk-3624": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
     "prw": ((KeyKind.AES_256,), Usage.MAC),
+    "zpk": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT),
+    "zpk-aes": ((KeyKind.AES_256,), Usage.ENCRYPT),
 }
 
 

@@ -50,6 +50,8 @@ SHARED = {
     "pvk": {**IMPORTED, **NO, "ENCRYPT": True},
     "pvk-3624": {**IMPORTED, **NO, "ENCRYPT": True},
     "prw": {**IMPORTED, **NO, "SIGN": True},
+    "zpk": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
+    "zpk-aes": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
 }
 SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
 MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER]

@@ -16,7 +16,14 @@ from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import BLOCK_ROLES, LEFT_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.shared_keys import PURPOSES, ClearKey
 from tests.contracts.software_token import SoftwareToken
-from tests.crypto.ciphers import aes_cmac, tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
+from tests.crypto.ciphers import (
+    aes_cmac,
+    aes_encrypt,
+    tdes_cbc,
+    tdes_cmac,
+    tdes_ecb,
+    tdes_ecb_decrypt,
+)
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.vectors import Row, rows
 
@@ -57,6 +64,13 @@ def works_as(hsm_token: HsmToken, label: KeyLabel, key: bytes) -> bool:
             if hsm_token.kind(label) is KeyKind.TDES_2KEY:
                 return hsm_token.tdes_mac(label, data) == tdes_cmac(key)(data)
             return hsm_token.mac(label, data) == aes_cmac(key)(data)
+        case Usage.ENCRYPT if hsm_token.kind(label) is KeyKind.AES_256:
+            enciphered = hsm_token.encrypt_block(label, data)
+            assert hsm_token.decrypt_block(label, enciphered) == data
+            return enciphered == aes_encrypt(key)(data)
+        case Usage.ENCRYPT:
+            assert hsm_token.tdes_decrypt(label, data) == tdes_ecb_decrypt(key)(data)
+            return hsm_token.tdes_encrypt(label, data) == tdes_ecb(key)(data)
         case Usage.DECRYPT:
             return hsm_token.tdes_decrypt(label, data) == tdes_ecb_decrypt(key)(data)
         case Usage.ENCRYPT_ONLY:
@@ -99,6 +113,8 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
         "pvk": modes("T V2", "CGN"),
         "pvk-3624": modes("T V1", "CGN"),
         "prw": modes("A M6", "CGN"),
+        "zpk": modes("T P0", "BN"),
+        "zpk-aes": modes("A P0", "BN"),
     }
     assert {*PURPOSES} == {*BLOCK_ROLES}
 
@@ -213,6 +229,13 @@ def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> 
         (KeyRole.SECCOS_MAC_MASTER, "E2", "A", "X"),
         (KeyRole.PRW, "M6", "A", "V"),
         (KeyRole.PRW, "M6", "T", "C"),
+        (KeyRole.ZPK, "P0", "T", "E"),
+        (KeyRole.ZPK, "P0", "T", "D"),
+        (KeyRole.ZPK, "P0", "A", "B"),
+        (KeyRole.ZPK, "K0", "T", "B"),
+        (KeyRole.ZPK_AES, "P0", "A", "D"),
+        (KeyRole.ZPK_AES, "P0", "T", "B"),
+        (KeyRole.ZPK_AES, "D0", "A", "B"),
     ],
 )
 def test_a_key_for_something_else_is_refused(
