@@ -76,7 +76,8 @@ def test_no_argument_takes_a_pan_a_pin_or_a_secret() -> None:
         for argument in arguments_of(program_parser())
         if re.search("pan|pin|secret", argument)
     }
-    assert named == {"pan_jwe", "secret_file"}  # both are paths
+    paths = {"pan_jwe", "secret_file", "new_secret_file"}
+    assert named == {*paths, "old_secret_valid_minutes"}
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> Iterator[str]:
