@@ -16,11 +16,11 @@ from cms.domain.distinguished_name import NameRefused, canonical, parse
 from cms.services.d1.access import read_certificate
 
 
-def name(*rdns: Sequence[x509.NameAttribute]) -> x509.Name:
+def name(*rdns: Sequence[x509.NameAttribute[str | bytes]]) -> x509.Name:
     return x509.Name([x509.RelativeDistinguishedName(rdn) for rdn in rdns])
 
 
-def attribute(oid: x509.ObjectIdentifier, value: str) -> x509.NameAttribute:
+def attribute(oid: x509.ObjectIdentifier, value: str) -> x509.NameAttribute[str | bytes]:
     return x509.NameAttribute(oid, value)
 
 
@@ -115,7 +115,7 @@ def test_what_openssl_prints_is_that_subject_or_refused(
     subject: tuple[str, str, Path], form: str
 ) -> None:
     which, expected, file = subject
-    command = ["openssl", "x509", "-noout", "-subject", "-in", file, *FORMS[form]]
+    command = ["openssl", "x509", "-noout", "-subject", "-in", str(file), *FORMS[form]]
     printed = subprocess.run(command, capture_output=True, check=True).stdout.decode(
         errors="surrogateescape"
     )

@@ -148,7 +148,7 @@ BAD_ROWS: Mapping[str, tuple[Callable[[SampleIssuer], object], str]] = {
         f"unknown member: expiryDate (known are {', '.join(card_import.MEMBERS)})",
     ),
     "PAN as a member": (
-        lambda b: row(b, **{NEW_PAN: True}),
+        lambda b: row(b, **{NEW_PAN: ""}),
         f"unknown member (known are {', '.join(card_import.MEMBERS)})",
     ),
     "weak PIN": (
