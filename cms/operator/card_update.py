@@ -5,7 +5,7 @@ from typing import Final
 from cms.domain.cards import parse_plastic_id
 from cms.operator.card_import import MEMBERS, is_cardholder
 from cms.operator.command_line import Refused
-from crypto.types import PAN_DIGITS_MAX, PAN_DIGITS_MIN, Pan
+from crypto.pan_text import holds_pan_ending
 from hsm.port import CardFacts
 
 #: Stand for what is not set: the two are parsed together.
@@ -52,19 +52,6 @@ def changes(
             raise Refused(f"refused: plasticId ({MEMBERS['plasticId']})")
     if not found:
         raise Refused("nothing to change: see --help")
-    if any(may_hold_pan(text, last_four) for text in (cardholder or "", plastic_id or "")):
+    if any(holds_pan_ending(text, last_four) for text in (cardholder or "", plastic_id or "")):
         raise Refused("the cardholder or the plastic id may contain the PAN")
     return found
-
-
-def may_hold_pan(text: str, last_four: str) -> bool:
-    """Tell whether digits of *text* could be the PAN that ends in *last_four*.
-
-    The vault alone knows the PAN. Rarely this says yes to a text that does not contain it.
-    """
-    digits = "".join(character for character in text if character in "0123456789")
-    return any(
-        digits[:end].endswith(last_four) and Pan(digits[end - length : end]).luhn_valid
-        for end in range(PAN_DIGITS_MIN, len(digits) + 1)
-        for length in range(PAN_DIGITS_MIN, min(PAN_DIGITS_MAX, end) + 1)
-    )

@@ -2,7 +2,6 @@
 
 import pytest
 
-from cms.operator.card_update import may_hold_pan
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import PIN, Operator
 from tests.cms.services.d1.pin_service import PinService
@@ -118,22 +117,3 @@ def begin_on_a_page(url: str) -> None:
         " style, embedded, counter, expires_at) VALUES (sha256('x'), 'testbank01', 'card-1',"
         " 'testbank01-app', 'hosted', 'set', '{}', false, 1, now() + interval '1 minute')",
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (PAN, True),
-        (f"0{PAN}0", True),
-        ("4111-1111-1111-1111", True),
-        ("4111111111111112", False),
-        ("11", False),
-        ("1111", False),
-        ("auth0|5f7c8ec71111", False),
-        ("", False),
-    ],
-)
-def test_a_text_that_may_contain_the_pan_is_found_by_its_last_four_digits(
-    text: str, found: bool
-) -> None:
-    assert may_hold_pan(text, "1111") is found
