@@ -13,7 +13,7 @@ from cms.operator import audit, cards, clients, command_line, configuration, iss
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    return command_line.run(program_parser().parse_args(argv))
+    return command_line.run(program_parser(), argv)
 
 
 def program_parser() -> argparse.ArgumentParser:

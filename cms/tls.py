@@ -45,10 +45,14 @@ class LoggedHandshake(ssl.SSLObject):
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
-    """Require TLS 1.2 or 1.3 and a client certificate that leads to the configured CA."""
+    """Require TLS 1.2 or 1.3 and a client certificate that leads to the configured CA.
+
+    That CA need not be a root: a file with one partner's issuing CA lets in no other of that root.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.sslobject_class = LoggedHandshake
     context.load_cert_chain(str(settings.d1_certificate_file), str(settings.d1_key_file))
     context.load_verify_locations(str(settings.d1_client_ca_file))

@@ -8,7 +8,7 @@ stands between them before they are looked at. Digits of every script count, by 
 import unicodedata
 from collections.abc import Iterator
 
-from crypto.types import PAN_DIGITS_MAX, Pan
+from crypto.types import PAN_DIGITS_MAX, PAN_DIGITS_MIN, Pan
 
 LIKELY_DIGITS_MIN = 13
 """The shortest PAN that card schemes issue: a tenth of all numbers has a valid check digit."""
@@ -43,6 +43,22 @@ def holds_this_pan(text: str, pan: Pan) -> bool:
     True
     """
     return any(pan.reveal() in run for run in _runs(text, across_letters=True))
+
+
+def holds_pan_ending(text: str, last_four: str) -> bool:
+    """Tell whether *text* holds digits that could be the PAN which ends in *last_four*.
+
+    For whoever knows no more of a PAN. Rarely it says yes to a text that does not hold it.
+
+    >>> holds_pan_ending("card 4111-1111 1111.1111", "1111")
+    True
+    """
+    return any(
+        run[:end].endswith(last_four) and Pan(run[end - count : end]).luhn_valid
+        for run in _runs(text, across_letters=True)
+        for end in range(PAN_DIGITS_MIN, len(run) + 1)
+        for count in range(PAN_DIGITS_MIN, min(PAN_DIGITS_MAX, end) + 1)
+    )
 
 
 def _runs(text: str, *, across_letters: bool) -> Iterator[str]:

@@ -4,13 +4,14 @@ The commands are ``ceremony|import-components|import-block|list|check|jwks|confi
 works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads none of it.
 
 The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``. Exit code 0 is
-success, 2 a refusal.
+success, 2 a refusal, 141 an output that nobody reads on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 OK: Final = 0
 REFUSED: Final = 2
+PIPE_CLOSED: Final = 141
+ISSUER_HELP: Final = "id of the issuer, 10 characters"
 #: What is said of each component that is asked for, by its number.
 COMPONENT_NOTES: Final = {
     1: "not shown",
@@ -42,8 +45,18 @@ Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = program_parser().parse_args(argv)
+    try:
+        try:
+            return _run(program_parser().parse_args(argv))
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        # Python writes what is left when it ends: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
 
+
+def _run(arguments: Namespace) -> int:
     from pydantic import ValidationError
 
     from hsm.errors import HsmError
@@ -64,14 +77,16 @@ def program_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m hsm", description="Keys of the PIN vault.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     ceremony = _add_command(commands, "ceremony", run_ceremony, "make the keys of a role file")
-    ceremony.add_argument("file", type=Path)
+    ceremony.add_argument("file", type=Path, help="a TOML file of roles, as hsm/roles.toml")
     _add_imports(commands)
-    _add_command(commands, "list", list_keys, "show the keys")
+    keys = _add_command(commands, "list", list_keys, "show the keys")
+    keys.add_argument("--json", action="store_true", help="print a JSON array of objects")
     check = _add_command(commands, "check", check_keys, "test the keys")
     text = "accept an HSM token in software, for trials only"
     check.add_argument("--sandbox", action="store_true", help=text)
     jwks = _add_command(commands, "jwks", print_jwks, "print public keys")
-    jwks.add_argument("role", choices=list(PublicKeyRole))
+    roles = [role.value for role in PublicKeyRole]
+    jwks.add_argument("role", choices=roles, help="what the keys are for")
     jwks.add_argument(
         "--wire", type=Path, metavar="FILE", help="a wire configuration whose jwe.our_kids count"
     )
@@ -85,13 +100,19 @@ def program_parser() -> ArgumentParser:
 def _add_imports(commands: Commands) -> None:
     text = "import a key from typed components"
     components = _add_command(commands, "import-components", import_components, text)
-    components.add_argument("role", type=KeyRole, choices=[KeyRole.BLOCK_PROTECTION])
-    components.add_argument("issuer", type=_issuer_id)
+    _add_role(components, [KeyRole.BLOCK_PROTECTION])
+    components.add_argument("issuer", type=_issuer_id, help=ISSUER_HELP)
     text = "import a key from a TR-31 key block"
     block = _add_command(commands, "import-block", import_block, text)
-    block.add_argument("role", type=KeyRole, choices=BLOCK_ROLES)
-    block.add_argument("issuer", type=_issuer_id)
-    block.add_argument("file", type=Path)
+    _add_role(block, BLOCK_ROLES)
+    block.add_argument("issuer", type=_issuer_id, help=ISSUER_HELP)
+    block.add_argument("file", type=Path, help="a file that holds the key block, as text")
+
+
+def _add_role(parser: ArgumentParser, roles: Sequence[KeyRole]) -> None:
+    # As text: argparse would write an enum's members as Python does.
+    choices = [role.value for role in roles]
+    parser.add_argument("role", choices=choices, help="what the key is for")
 
 
 def _add_command(
@@ -144,13 +165,18 @@ def import_block(arguments: Namespace) -> int:
     except (OSError, UnicodeDecodeError):
         raise CeremonyError("the file cannot be read") from None
     hsm_token = _open_hsm_token(writable=True)
-    key = shared_keys.open_block(hsm_token, arguments.role, arguments.issuer, text)
+    role = KeyRole(arguments.role)
+    key = shared_keys.open_block(hsm_token, role, arguments.issuer, text)
     return _import(hsm_token, arguments, key)
 
 
-def list_keys(_: Namespace) -> int:
+def list_keys(arguments: Namespace) -> int:
     """Print every key of ours on the HSM token, by role, issuer and generation."""
-    return _print_reports(_reports(_open_hsm_token()))
+    reports = _reports(_open_hsm_token())
+    if not arguments.json:
+        return _print_reports(reports)
+    print(json.dumps([_members(report) for report in reports], indent=2))
+    return OK if all(report.as_expected for report in reports) else REFUSED
 
 
 def check_keys(arguments: Namespace) -> int:
@@ -249,7 +275,7 @@ def _import(hsm_token: Pkcs11Token, arguments: Namespace, key: ClearKey) -> int:
 
     _confirm(key, "KCV", "Compare it with the partner's and type it to import the key: ")
     with hsm_token.alone():
-        label = shared_keys.store(hsm_token, arguments.role, arguments.issuer, key)
+        label = shared_keys.store(hsm_token, KeyRole(arguments.role), arguments.issuer, key)
     return _print_reports([ceremony.report(hsm_token, label)])
 
 
@@ -304,6 +330,20 @@ def _print_reports(reports: Sequence[KeyReport]) -> int:
             f"{report.fingerprint}{verdict}{unknown}"
         )
     return OK if all(report.as_expected for report in reports) else REFUSED
+
+
+def _members(report: KeyReport) -> dict[str, object]:
+    label = report.label
+    return {
+        "label": str(label),
+        "role": label.role.value,
+        "issuer_id": label.issuer_id,
+        "generation": label.generation,
+        "kind": report.kind.value,
+        "fingerprint": report.fingerprint,
+        "as_expected": report.as_expected,
+        "unknown": [str(attribute) for attribute in report.unknown],
+    }
 
 
 def _fingerprint_name(report: KeyReport) -> str:

@@ -45,9 +45,13 @@ class Certificate:
 
 @cache
 def certificate(common_name: str, *alternative_names: x509.GeneralName) -> Certificate:
-    """A certificate with these names. Chains are the TLS layer's: it signs itself."""
+    """A certificate with these names, without a subject where the common name is empty.
+
+    Chains are the TLS layer's: it signs itself.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    subject = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
+    name = x509.Name(subject)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)

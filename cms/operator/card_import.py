@@ -8,7 +8,8 @@
 
 ``panJwe`` is encrypted to the vault's intake key, plaintext ``{"pan": "…"}``. The last two members
 are for a card whose PIN is known: they are what PUT pin takes, and the change counter stays 0;
-without ``type`` the block is of the wire profile's first ISO-0 type.
+without ``type`` the block is of the wire profile's first ISO-0 type. A member that is not one of
+these is refused: a name that is misspelt must not pass for a default.
 ``state`` is inactive unless given. ``cardholder`` is the identity provider's name of who holds the
 card, its subject; ``cardType`` VIRTUAL, PHYSICAL or METAL. ``plasticId`` is the card's name at the
 pincontrol face, a number of up to 38 digits, best written as text. ``personalised`` tells whether
@@ -16,6 +17,7 @@ there is a plastic whose PIN cannot be set there any more; unless given, a card 
 inactive is.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -44,6 +46,23 @@ from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, PinVault, Vau
 COMMIT_EVERY_ROWS: Final = 200
 CARDHOLDER_CHARS_MAX: Final = 255
 LINE_BYTES_MAX: Final = 64 * 1024
+#: The members of a row, and what each holds.
+MEMBERS: Final[Mapping[str, str]] = {
+    "cardId": "1 to 48 letters, digits, '-' and '_'",
+    "panJwe": "a compact JWE",
+    "expiry": "MMYY",
+    "psn": "a number from 0 to 99",
+    "state": ", ".join(CardState),
+    "cardholder": f"1 to {CARDHOLDER_CHARS_MAX} characters that print",
+    "cardType": ", ".join(CardType),
+    "plasticId": "a number of up to 38 digits",
+    "personalised": "true or false",
+    "encryptedPinBlock": "a compact JWE",
+    "type": "text, as in PUT pin",
+}
+#: What a name looks like; anything else may be a value that stands in the wrong place.
+MEMBER_PATTERN: Final = re.compile("[A-Za-z_]{1,40}")
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 REASONS: Final[Mapping[type[HsmError], str]] = {
     LuhnInvalid: "the PAN's check digit is wrong",
     CardIdHoldsPan: "the card id, the plastic id or the cardholder contains the PAN",
@@ -97,7 +116,8 @@ class CardImport:
 
     def run(self, issuer_id: str, lines: Iterable[bytes]) -> Iterator[LineResult]:
         """Take each line in; a bad one stores nothing and does not stop the others."""
-        for number, line in enumerate(lines, start=1):
+        for number, given in enumerate(lines, start=1):
+            line = given.removeprefix(BYTE_ORDER_MARK) if number == 1 else given
             if not line.strip():
                 continue
             try:
@@ -179,12 +199,16 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
         members = json_object.parse(line if len(line) <= LINE_BYTES_MAX else b"")
     except JoseError:
         raise RowRefused("not a JSON object") from None
+    for name in members.keys() - MEMBERS:
+        known = ", ".join(MEMBERS)
+        shown = f": {name}" if MEMBER_PATTERN.fullmatch(name) else ""
+        raise RowRefused(f"unknown member{shown} (known are {known})")
     psn = members.get("psn", 0)
     if type(psn) is not int:
-        raise RowRefused("refused member: psn")
+        raise _refused("psn")
     personalised = members.get("personalised")
     if personalised is not None and type(personalised) is not bool:
-        raise RowRefused("refused member: personalised")
+        raise _refused("personalised")
     return new_card(
         issuer_id,
         _text(members, "cardId"),
@@ -224,20 +248,20 @@ def new_card(
     try:
         card = CardRef(issuer_id, card_id)
     except ValueError:
-        raise RowRefused("refused member: cardId") from None
+        raise _refused("cardId") from None
     try:
         facts = CardFacts(psn, expiry)
     except ValueError as error:
-        raise RowRefused(f"refused member: {error}") from None
+        raise _refused(str(error)) from None
     if state not in set(CardState):
-        raise RowRefused("refused member: state")
-    if cardholder_id is not None and not _is_cardholder(cardholder_id):
-        raise RowRefused("refused member: cardholder")
+        raise _refused("state")
+    if cardholder_id is not None and not is_cardholder(cardholder_id):
+        raise _refused("cardholder")
     if card_type not in set(CardType):
-        raise RowRefused("refused member: cardType")
+        raise _refused("cardType")
     plastic = None if plastic_id is None else parse_plastic_id(plastic_id)
     if plastic_id is not None and plastic is None:
-        raise RowRefused("refused member: plasticId")
+        raise _refused("plasticId")
     return NewCard(
         card,
         pan_jwe,
@@ -252,14 +276,21 @@ def new_card(
     )
 
 
-def _is_cardholder(text: str) -> bool:
+def is_cardholder(text: str) -> bool:
+    """Tell whether *text* can be a cardholder's subject."""
     return 0 < len(text) <= CARDHOLDER_CHARS_MAX and text.isprintable()
+
+
+def _refused(name: str) -> RowRefused:
+    return RowRefused(f"refused member: {name} ({MEMBERS[name]})")
 
 
 def _text(members: Mapping[str, object], name: str, default: str | None = None) -> str:
     value = members.get(name, default)
+    if value is None and default is None:
+        raise RowRefused(f"missing member: {name} ({MEMBERS[name]})")
     if not isinstance(value, str):
-        raise RowRefused(f"refused member: {name}")
+        raise _refused(name)
     return value
 
 

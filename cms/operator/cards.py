@@ -28,11 +28,13 @@ def add_to(commands: Commands) -> None:
     cards = add_noun(commands, "cards", "cards of an issuer")
     _add_to_add(cards)
     bulk = add_command(cards, "import", import_cards, "add cards from JSON lines", "issuer")
-    bulk.add_argument("file", type=Path)
+    bulk.add_argument("file", type=Path, help="a JSON object a line")
     add_list(cards, "cards", "issuer")
     add_show(cards, "cards", {"issuer_id": "issuer", "card_id": "card"})
     move = add_command(cards, "state", set_state, "move a card to another state", "issuer", "card")
-    move.add_argument("state", choices=list(CardState))
+    states = [state.value for state in CardState]
+    move.add_argument("state", choices=states, help="where it goes; closed is the end")
+    _add_to_update(cards)
     add_command(
         cards, "personalised", mark_personalised, "note that it is personalised", "issuer", "card"
     )
@@ -42,11 +44,16 @@ def add_to(commands: Commands) -> None:
 def _add_to_add(cards: Commands) -> None:
     text = "add a card; the PAN is asked for"
     add = add_command(cards, "add", add_card, text, "issuer", "card")
-    add.add_argument("--expiry", required=True, metavar="MMYY")
-    add.add_argument("--psn", type=int, default=0)
-    add.add_argument("--state", default="inactive", choices=["inactive", "active"])
+    add.add_argument("--expiry", required=True, metavar="MMYY", help="its last month")
+    add.add_argument("--psn", type=int, default=0, metavar="N", help="PAN sequence number, or 0")
+    add.add_argument(
+        "--state", default="inactive", choices=["inactive", "active"], help="inactive unless said"
+    )
     add.add_argument("--cardholder", metavar="SUBJECT", help="as the identity provider names it")
-    add.add_argument("--type", default=CardType.PHYSICAL.value, choices=list(CardType))
+    types = [card_type.value for card_type in CardType]
+    add.add_argument(
+        "--type", default=CardType.PHYSICAL.value, choices=types, help="PHYSICAL unless said"
+    )
     add.add_argument("--plastic-id", metavar="NUMBER", help="its name at the pincontrol face")
     add.add_argument(
         "--personalised",
@@ -54,6 +61,21 @@ def _add_to_add(cards: Commands) -> None:
         help="whether it is; unless said, a card that is not inactive is",
     )
     add.add_argument("--pan-jwe", type=Path, metavar="FILE", help="the PAN as a JWE")
+
+
+def _add_to_update(cards: Commands) -> None:
+    text = "set its holder, plastic id, expiry or PSN"
+    update = add_command(cards, "update", update_card, text, "issuer", "card")
+    update.add_argument(
+        "--cardholder",
+        metavar="SUBJECT",
+        help="another holder needs another PIN: the one until now is forgotten; empty: nobody",
+    )
+    update.add_argument(
+        "--plastic-id", metavar="NUMBER", help="its name at the pincontrol face; empty: none"
+    )
+    update.add_argument("--expiry", metavar="MMYY", help="its last month")
+    update.add_argument("--psn", type=int, metavar="N", help="PAN sequence number")
 
 
 def add_card(arguments: Namespace) -> int:
@@ -67,7 +89,7 @@ def add_card(arguments: Namespace) -> int:
 
     vault = open_vault()
     if arguments.pan_jwe:
-        pan_jwe = arguments.pan_jwe.read_text("ascii", errors="replace").strip()
+        pan_jwe = arguments.pan_jwe.read_text("utf-8-sig", errors="replace").strip()
     else:
         pan_jwe = prompt_pan(vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
     with open_database() as database:
@@ -120,6 +142,25 @@ def set_state(arguments: Namespace) -> int:
     card = card_of(arguments)
     with open_database() as database:
         admin.set_card_state(database, card, CardState(arguments.state))
+    return OK
+
+
+def update_card(arguments: Namespace) -> int:
+    """Set what changes in the life of a card."""
+    from cms.operator.card_update import changes
+    from cms.persistence import admin, tables
+
+    card = card_of(arguments)
+    with open_database() as database:
+        key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
+        columns = changes(
+            admin.row(database, tables.cards, **key)["last_four"],
+            cardholder=arguments.cardholder,
+            plastic_id=arguments.plastic_id,
+            expiry=arguments.expiry,
+            psn=arguments.psn,
+        )
+        admin.update_card(database, card, **columns)
     return OK
 
 

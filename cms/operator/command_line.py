@@ -4,17 +4,20 @@ A noun's module has two parts: the arguments of its commands, and the commands. 
 with (database, vault, libraries) it imports when it runs: building the parser, and so ``--help``,
 loads none of it.
 
-Exit code 0 is success, 2 a refusal, which is one line on standard error.
+Exit code 0 is success, 2 a refusal, which is one line on standard error. 141 is what a shell shows
+for a program whose output nobody reads on: it ends without a word.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -25,8 +28,20 @@ if TYPE_CHECKING:
 
 OK: Final = 0
 REFUSED: Final = 2
+PIPE_CLOSED: Final = 141
 #: Columns that are never printed, beside those whose name starts with ``sealed_``.
 HIDDEN_COLUMNS: Final = frozenset({"secret_hash", "previous_secret_hash", "cmac", "body"})
+
+#: What is taken as text, by its name: every command says the same of it.
+POSITIONALS: Final[Mapping[str, str]] = {
+    "issuer": "id of the issuer, 10 characters",
+    "card": "id of the card",
+    "client": "id of the client; it starts with the id of the issuer",
+    "client_key": "public key of the app; it starts with the id of the issuer",
+    "user": "user name of the server; it starts with the id of the issuer",
+    "kind": "kind of the configuration, as wire or policy",
+    "version": "version of the configuration, a whole number",
+}
 
 Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001 - no public name
 """What commands are added to: those of the program, or those of a noun."""
@@ -52,7 +67,7 @@ def add_command(
         name: the word that is typed.
         run: called with the parsed arguments; returns the exit code.
         text: its line in ``--help``.
-        positionals: names of arguments that are taken as text.
+        positionals: names of arguments that are taken as text, all in :data:`POSITIONALS`.
 
     Returns:
         Its parser, for further arguments.
@@ -60,13 +75,20 @@ def add_command(
     parser = commands.add_parser(name, help=text)
     parser.set_defaults(run=run)
     for positional in positionals:
-        parser.add_argument(positional)
+        parser.add_argument(positional, help=POSITIONALS[positional])
     return parser
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """Let a command print JSON, for :func:`print_rows`."""
+    parser.add_argument("--json", action="store_true", help="print a JSON array of objects")
 
 
 def add_list(commands: Commands, table: str, *positionals: str) -> None:
     """Add the command that lists a table: whole, or with the positional ``issuer`` that one's."""
-    add_command(commands, "list", _list_rows, "list them", *positionals).set_defaults(table=table)
+    parser = add_command(commands, "list", _list_rows, "list them", *positionals)
+    parser.set_defaults(table=table)
+    add_json(parser)
 
 
 def add_show(commands: Commands, table: str, key: Mapping[str, str]) -> None:
@@ -80,12 +102,26 @@ def add_show(commands: Commands, table: str, key: Mapping[str, str]) -> None:
     """
     parser = add_command(commands, "show", _show_row, "show one")
     for positional in key.values():
-        parser.add_argument(positional, type=int if positional == "version" else str)
+        kind = int if positional == "version" else str
+        parser.add_argument(positional, type=kind, help=POSITIONALS[positional])
     parser.set_defaults(table=table, key=key)
+    add_json(parser)
 
 
-def run(arguments: Namespace) -> int:
-    """Run the command that was parsed and return its exit code; a refusal is one line."""
+def run(parser: ArgumentParser, words: Sequence[str] | None) -> int:
+    """Run the command that is typed and return its exit code; a refusal is one line."""
+    try:
+        try:
+            return _run(parser.parse_args(words))
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        # Python writes what is left when it ends: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+
+
+def _run(arguments: Namespace) -> int:
     from pydantic import ValidationError
 
     from cms.persistence.admin import AdminError
@@ -94,12 +130,16 @@ def run(arguments: Namespace) -> int:
     command: Callable[[Namespace], int] = arguments.run
     try:
         return command(arguments)
+    except BrokenPipeError:
+        raise
     except ValidationError as error:
         complain(f"settings that are missing or wrong: {_faults(error)}")
     except OSError as error:
         complain(": ".join(str(part) for part in (error.filename, error.strerror) if part))
     except UnicodeDecodeError:
         complain("the file is not text")
+    except UnicodeEncodeError:
+        complain("an argument is not text")
     except (EOFError, KeyboardInterrupt):
         complain("nothing was typed")
     except (Refused, AdminError, HsmError) as error:
@@ -142,6 +182,37 @@ def card_of(arguments: Namespace) -> CardRef:
         raise Refused("no such card") from None
 
 
+def moment(text: str | None) -> datetime | None:
+    """Read an option that is a time, ISO 8601 with a zone.
+
+    Raises:
+        Refused: it is no such time.
+    """
+    if text is None:
+        return None
+    with suppress(ValueError):
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is not None:
+            return found
+    raise Refused("a time is written as 2026-01-31T12:00:00+01:00")
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print rows, a line each, or as a JSON array; without sealed values and hashes."""
+    if not as_json:
+        for row in rows:
+            print("  ".join(f"{name}={_shown(value)}" for name, value in _visible(row)))
+        return
+    separator = "["
+    for row in rows:
+        members = {name: _for_json(value) for name, value in _visible(row)}
+        if "body" in row:
+            members["body"] = json.loads(row["body"])
+        print(separator, json.dumps(members, ensure_ascii=False), sep="\n", end="")
+        separator = ","
+    print("[]" if separator == "[" else "\n]")
+
+
 def _faults(error: ValidationError) -> str:
     return ", ".join(
         "CMS_" + str(item["loc"][0]).upper() if item["loc"] else item["msg"]
@@ -155,8 +226,8 @@ def _list_rows(arguments: Namespace) -> int:
 
     table = tables.metadata.tables[arguments.table]
     with open_database() as database:
-        for row in admin.rows(database, table, getattr(arguments, "issuer", None)):
-            print("  ".join(f"{name}={_shown(value)}" for name, value in _visible(row)))
+        rows = admin.rows(database, table, getattr(arguments, "issuer", None))
+        print_rows(rows, as_json=arguments.json)
     return OK
 
 
@@ -168,6 +239,9 @@ def _show_row(arguments: Namespace) -> int:
     key = {column: getattr(arguments, name) for column, name in arguments.key.items()}
     with open_database() as database:
         row = admin.row(database, table, **key)
+    if arguments.json:
+        print_rows([row], as_json=True)
+        return OK
     for name, value in _visible(row):
         print(f"{name:<22}{_shown(value)}")
     if "body" in row:
@@ -185,3 +259,9 @@ def _shown(value: object) -> str:
     if isinstance(value, list) and all(isinstance(item, datetime) for item in value):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)
+
+
+def _for_json(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return [_for_json(item) for item in value] if isinstance(value, list) else value

@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
     """Add the noun and its commands to the program."""
     issuers = add_noun(commands, "issuers", "issuers of this service")
     add = add_command(issuers, "add", add_issuer, "add an issuer", "issuer")
-    add.add_argument("--name", required=True)
+    add.add_argument("--name", required=True, help="what people call it")
     add_list(issuers, "issuers")
     add_show(issuers, "issuers", {"issuer_id": "issuer"})
     for name, state in (("suspend", "suspended"), ("resume", "active")):
@@ -28,11 +28,15 @@ def add_to(commands: Commands) -> None:
 
 def add_issuer(arguments: Namespace) -> int:
     """Add an issuer; its id has exactly 10 characters."""
+    from cms.operator.client_values import ID_PATTERN
     from cms.persistence import admin
     from hsm.port import ISSUER_ID_CHARS
 
     if len(arguments.issuer) != ISSUER_ID_CHARS:
         raise Refused("an issuer id has exactly 10 characters")
+    if not ID_PATTERN.fullmatch(arguments.issuer):
+        # It stands in paths, and every client id starts with it.
+        raise Refused("an issuer id is letters, digits, '-', '_' and '.'")
     with open_database() as database:
         admin.add_issuer(database, arguments.issuer, arguments.name)
     return OK

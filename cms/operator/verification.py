@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from contextlib import suppress
-from datetime import datetime
 
 from cms.operator.command_line import (
     OK,
     REFUSED,
     Commands,
-    Refused,
     add_command,
     add_noun,
     complain,
+    moment,
     open_database,
 )
 
@@ -39,7 +37,7 @@ def export_values(arguments: Namespace) -> int:
     from cms.persistence import admin, tables
     from hsm.local import open_vault
 
-    since = _moment(arguments.since)
+    since = moment(arguments.since)
     vault = open_vault()
     code = OK
     with open_database() as database:
@@ -51,13 +49,3 @@ def export_values(arguments: Namespace) -> int:
             else:
                 print(result.line)
     return code
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    with suppress(ValueError):
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return moment
-    raise Refused("a time is written as 2026-01-31T12:00:00+01:00")

@@ -7,17 +7,32 @@ leaves an audit row in the same transaction.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 import psycopg
 from psycopg.errors import UndefinedTable
-from sqlalchemy import Connection, Engine, Table, create_engine, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Interval,
+    Select,
+    Table,
+    and_,
+    create_engine,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
+from cms.domain.control import EndReason
 from cms.persistence.address import AddressRefused, Tls, connection_string
 from cms.persistence.causes import Cause, cause_of
 from cms.persistence.connection import ENCODING
@@ -28,6 +43,7 @@ from cms.persistence.tables import (
     audit_events,
     cards,
     clients,
+    control_tokens,
     issuers,
     sealed_columns,
     vault_config,
@@ -44,6 +60,9 @@ from hsm.port import (
 )
 
 OPERATOR: Final = "operator"
+ROWS_AT_ONCE: Final = 1000
+#: What a row is called, where it is not the table's name without its s.
+NOUNS: Final[Mapping[str, str]] = {"vault_config": "configuration"}
 
 Database = Connection
 """An open transaction of an operator."""
@@ -130,11 +149,51 @@ def _refusal(error: DBAPIError) -> AdminError | None:
 
 
 def rows(database: Database, table: Table, issuer_id: str | None = None) -> Iterator[Any]:
-    """List a table, of one issuer or of all, ordered by its key."""
+    """List a table, of one issuer or of all, ordered by its key.
+
+    Raises:
+        AdminError: there is no such issuer.
+    """
     statement = select(table).order_by(*table.primary_key)
     if issuer_id is not None:
+        row(database, issuers, issuer_id=issuer_id)
         statement = statement.where(table.c.issuer_id == issuer_id)
-    return iter(database.execute(statement).mappings())
+    return iter(
+        database.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE}).mappings()
+    )
+
+
+def audit_rows(
+    database: Database,
+    issuer_id: str,
+    *,
+    count_max: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    **columns: str | None,
+) -> Sequence[Any]:
+    """Read the newest audit events of an issuer, the oldest of them first.
+
+    Args:
+        database: an open transaction.
+        issuer_id: whose events.
+        count_max: at most so many.
+        since: only events of then or later.
+        until: only events before then.
+        **columns: only events that have these values; None is any.
+
+    Raises:
+        AdminError: there is no such issuer.
+    """
+    row(database, issuers, issuer_id=issuer_id)
+    given = {name: value for name, value in columns.items() if value is not None}
+    statement = select(audit_events).filter_by(issuer_id=issuer_id, **given)
+    if since is not None:
+        statement = statement.where(audit_events.c.at >= since)
+    if until is not None:
+        statement = statement.where(audit_events.c.at < until)
+    newest_first = statement.order_by(audit_events.c.event_id.desc()).limit(count_max)
+    return list(reversed(database.execute(newest_first).mappings().all()))
 
 
 def row(database: Database, table: Table, **key: object) -> Mapping[str, Any]:
@@ -143,10 +202,16 @@ def row(database: Database, table: Table, **key: object) -> Mapping[str, Any]:
     Raises:
         AdminError: there is none.
     """
-    found = database.execute(select(table).filter_by(**key)).mappings().one_or_none()
-    if found is None:
-        raise AdminError(f"no such {_noun(table)}")
-    return dict(found)
+    return _one(database, table, select(table).filter_by(**key))
+
+
+def locked_row(database: Database, table: Table, **key: object) -> Mapping[str, Any]:
+    """Read one row by its key; nobody changes it until the transaction ends.
+
+    Raises:
+        AdminError: there is none.
+    """
+    return _one(database, table, select(table).filter_by(**key).with_for_update())
 
 
 def add_issuer(database: Database, issuer_id: str, name: str) -> None:
@@ -224,13 +289,43 @@ def mark_personalised(database: Database, card: CardRef) -> None:
     _audit(database, card.issuer_id, "card.personalised", card.card_id)
 
 
+def update_card(database: Database, card: CardRef, **columns: str | int | None) -> None:
+    """Set a card's holder, plastic id, expiry or PSN.
+
+    Another holder needs another PIN: the one that was set under a holder who leaves is forgotten,
+    with its verification values, and what was begun on a page for that holder ends.
+
+    Raises:
+        AdminError: there is no such card, or another card of its issuer has this plastic id.
+    """
+    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
+    before = locked_row(database, cards, **key)
+    _update(database, cards, key, **columns)
+    _audit(database, card.issuer_id, "card.updated", card.card_id, reason=",".join(sorted(columns)))
+    holder = before["cardholder_id"]
+    if holder is not None and holder != columns.get("cardholder_id", holder):
+        _forget_pin(database, card, before)
+
+
+def _forget_pin(database: Database, card: CardRef, before: Mapping[str, Any]) -> None:
+    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
+    ended = update(control_tokens).filter_by(**key, ended_at=None)
+    database.execute(ended.values(ended_at=func.now(), end_reason=EndReason.REVOKED.value))
+    if before["pin_type"] is not None:
+        emptied = dict.fromkeys(sealed_columns(SealedChange(None, {})))
+        # The host hears of it in the next export: a change that left no value.
+        _update(database, cards, key, **emptied, pin_type=None, pin_changed_at=func.now())
+        counter = before["counter"]
+        _audit(database, card.issuer_id, "pin.forgotten", card.card_id, counter=counter)
+
+
 def cards_with_values(
     database: Database, issuer_id: str, *, after: str, since: datetime | None, count_max: int
 ) -> Sequence[CardWithValues]:
     """Read the next cards, by their id, whose host may know a verification value.
 
-    A card whose PIN was changed and that has none now is among them: the host may still hold those
-    of an earlier PIN.
+    A card whose PIN was changed or forgotten, and that has none now, is among them: the host may
+    still hold those of an earlier PIN.
 
     Args:
         database: an open transaction.
@@ -239,12 +334,12 @@ def cards_with_values(
         since: only cards whose PIN changed then or later.
         count_max: at most so many.
     """
+    is_forgotten = and_(cards.c.pin_type.is_(None), cards.c.pin_changed_at.is_not(None))
+    has_value = (column.is_not(None) for column in VALUE_COLUMNS.values())
     statement = (
         select(cards.c.card_id, cards.c.counter, NEWEST_COUNTER, *VALUE_COLUMNS.values())
         .where(cards.c.issuer_id == issuer_id, cards.c.card_id > after)
-        .where(
-            or_(cards.c.counter > 0, *(column.is_not(None) for column in VALUE_COLUMNS.values()))
-        )
+        .where(or_(cards.c.counter > 0, is_forgotten, *has_value))
         .order_by(cards.c.card_id)
         .limit(count_max)
     )
@@ -356,6 +451,45 @@ def add_backend(
     _audit(database, issuer_id, "client.added", reason=client_id)
 
 
+def update_client(database: Database, issuer_id: str, client_id: str, **columns: object) -> None:
+    """Change what a client is registered with; each column leaves an audit row of its own.
+
+    Raises:
+        AdminError: there is no such client, or another of its issuer has this frame key.
+    """
+    key = {"issuer_id": issuer_id, "client_id": client_id}
+    _update(database, clients, key, **columns)
+    for name in sorted(columns):
+        _audit(database, issuer_id, f"client.updated.{name}", reason=client_id)
+
+
+def replace_secret(
+    database: Database,
+    issuer_id: str,
+    client_id: str,
+    secret_hash: bytes,
+    old_valid_for: timedelta,
+) -> None:
+    """Give a client a new secret; the one until now is valid for a while beside it.
+
+    One that was valid beside that one no longer is.
+
+    Raises:
+        AdminError: there is no such client.
+    """
+    key = {"issuer_id": issuer_id, "client_id": client_id}
+    stays = old_valid_for > timedelta(0)
+    _update(
+        database,
+        clients,
+        key,
+        secret_hash=secret_hash,
+        previous_secret_hash=clients.c.secret_hash if stays else None,
+        previous_secret_until=func.now() + literal(old_valid_for, Interval) if stays else None,
+    )
+    _audit(database, issuer_id, "client.updated.secret", reason=client_id)
+
+
 def set_client_state(database: Database, issuer_id: str, client_id: str, state: str) -> None:
     """Disable a client, or bring it back.
 
@@ -394,15 +528,31 @@ def config_now(database: Database, issuer_id: str) -> VaultConfig:
     return {config.kind: config for config in configs}
 
 
+def _one(database: Database, table: Table, statement: Select[Any]) -> Mapping[str, Any]:
+    found = database.execute(statement).mappings().one_or_none()
+    if found is None:
+        raise AdminError(f"no such {_noun(table)}")
+    return dict(found)
+
+
 def _update(database: Database, table: Table, key: Mapping[str, object], **columns: object) -> None:
-    if database.execute(update(table).filter_by(**key).values(**columns)).rowcount != 1:
+    with _rules(database, table):
+        changed = database.execute(update(table).filter_by(**key).values(**columns))
+    if changed.rowcount != 1:
         raise AdminError(f"no such {_noun(table)}")
 
 
 def _insert(database: Database, table: Table, **columns: object) -> None:
+    with _rules(database, table):
+        database.execute(insert(table).values(**columns))
+
+
+@contextmanager
+def _rules(database: Database, table: Table) -> Iterator[None]:
+    """Name the rule that a statement breaks; the transaction goes on without it."""
     try:
         with database.begin_nested():
-            database.execute(insert(table).values(**columns))
+            yield
     except IntegrityError as error:
         name = getattr(getattr(error.orig, "diag", None), "constraint_name", "") or ""
         if name.endswith("_issuer_id_fkey"):
@@ -415,7 +565,7 @@ def _insert(database: Database, table: Table, **columns: object) -> None:
 
 
 def _noun(table: Table) -> str:
-    return table.name.rstrip("s")
+    return NOUNS.get(table.name, table.name.rstrip("s"))
 
 
 def _audit(

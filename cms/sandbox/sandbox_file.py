@@ -1,6 +1,7 @@
 """``var/sandbox.json``: all that a client needs to play D1, an app or an issuer's server.
 
-Paths in it start at the repository's root. It is written at each start, for the ports may differ.
+``issuers`` has for each issuer what D1 holds of it; ``d1`` is that of the first. Paths in it start
+at the repository's root. It is written at each start, for the ports may differ.
 """
 
 import json
@@ -29,7 +30,7 @@ def write(clients: PageClients) -> None:
     content = {
         "baseUrl": settings.d1_url(),
         "ca": files.relative(files.PKI / "ca.pem"),
-        "d1": _d1(),
+        "d1": _d1(ISSUERS[0]),
         "issuers": [_issuer(issuer) for issuer in ISSUERS],
         "hosted": _hosted(clients),
         "pincontrol": _pincontrol(clients),
@@ -38,9 +39,10 @@ def write(clients: PageClients) -> None:
     files.write(FILE, json.dumps(content, indent=2) + "\n")
 
 
-def _d1() -> dict[str, object]:
-    issuer = ISSUERS[0]
+def _d1(issuer: str) -> dict[str, object]:
+    wire = configuration.sealed_body(issuer, "wire")
     return {
+        "issuerId": issuer,
         "clientCert": files.relative(files.PKI / f"d1-{issuer}.pem"),
         "clientKey": files.relative(files.PKI / f"d1-{issuer}.key"),
         "clientId": issuer,
@@ -48,12 +50,15 @@ def _d1() -> dict[str, object]:
         "tokenPath": TOKEN_PATH,
         "issuerJwk": keys.public_jwk(files.ISSUER_JWKS),
         "d1PrivateJwkFile": files.relative(files.D1_KEY),
+        # The two literals of an ISO-0 PIN that an issuer's wire profile chooses.
+        "type": wire["put_pin"]["iso0"][0],
+        "plaintextMember": wire["iso0"]["field"],
     }
 
 
 def _issuer(issuer: str) -> dict[str, object]:
     cards = [{"cardId": card.card_id, "pan": card.pan} for card in cards_of(issuer)]
-    return {"issuerId": issuer, "cards": cards}
+    return {"issuerId": issuer, "cards": cards, "d1": _d1(issuer)}
 
 
 def _hosted(clients: PageClients) -> dict[str, object]:

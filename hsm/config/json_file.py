@@ -2,12 +2,16 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Final
 
 from crypto.errors import JoseError
 from crypto.jose import json_object
 from hsm.config.body import canonical_body
 from hsm.errors import ConfigRefused
 from hsm.port import ConfigKind, SealedConfig
+
+BYTE_ORDER_MARK: Final = "\N{BYTE ORDER MARK}"
+"""What some editors put before the text of a file."""
 
 
 def to_json(config: SealedConfig) -> str:
@@ -38,7 +42,7 @@ def from_json(text: str) -> SealedConfig:
         ConfigRefused: it is not such a text, or a time has no zone.
     """
     try:
-        fields = json_object.parse(text.encode())
+        fields = json_object.parse(text.removeprefix(BYTE_ORDER_MARK).encode())
         return SealedConfig(
             issuer_id=str(fields["issuer_id"]),
             kind=ConfigKind(str(fields["kind"])),

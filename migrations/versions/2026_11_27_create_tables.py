@@ -95,7 +95,12 @@ def upgrade() -> None:
         sa.Column(
             "previous_secret_until", sa.DateTime(timezone=True), comment="when that one ends"
         ),
-        sa.Column("certificate_subjects", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column(
+            "certificate_subjects",
+            postgresql.ARRAY(sa.Text()),
+            nullable=False,
+            comment="as cms.domain.certificate_names writes them",
+        ),
         sa.Column("state", sa.String(10), server_default="active", nullable=False),
         _failures(),
         _now("created_at"),
@@ -116,6 +121,7 @@ def upgrade() -> None:
             " AND (previous_secret_hash IS NULL OR secret_hash IS NOT NULL)",
             name="previous_secret",
         ),
+        sa.CheckConstraint("'' <> ALL (certificate_subjects)", name="certificate_subjects"),
         sa.CheckConstraint("state IN ('active', 'disabled')", name="state"),
         sa.CheckConstraint("failure_image_status IN (200, 410)", name="failure_image_status"),
         sa.CheckConstraint("hide_seconds BETWEEN 5 AND 120", name="hide_seconds"),

@@ -6,7 +6,7 @@ import uuid
 import pytest
 from hypothesis import given, strategies
 
-from crypto.pan_text import holds_pan, holds_this_pan
+from crypto.pan_text import holds_pan, holds_pan_ending, holds_this_pan
 from crypto.types import Pan
 
 PAN = "4111111111111111"
@@ -64,3 +64,23 @@ def test_hardly_any_random_uuid_looks_like_a_pan() -> None:
     chance = random.Random(7)
     made = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(10_000)]
     assert sum(holds_pan(text, across_letters=False) for text in made) < 100
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (PAN, True),
+        (f"0{PAN}0", True),
+        ("4111-1111-1111-1111", True),
+        ("4111111111111112", False),
+        ("11", False),
+        ("1111", False),
+        ("auth0|5f7c8ec71111", False),
+        ("\uff14" + PAN[1:], True),
+        ("", False),
+    ],
+)
+def test_a_text_that_may_contain_the_pan_is_found_by_its_last_four_digits(
+    text: str, found: bool
+) -> None:
+    assert holds_pan_ending(text, "1111") is found

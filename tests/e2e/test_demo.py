@@ -457,6 +457,31 @@ def test_a_foreign_client_needs_only_the_sandbox_file(running: Tree) -> None:
         assert client.http.get(foreign).status_code == 404
 
 
+def test_d1_calls_both_issuers_by_hand_and_each_has_a_set_of_its_own(running: Tree) -> None:
+    issuers = running.sandbox()["issuers"]
+    for issuer in issuers:
+        card, name = issuer["cards"][0]["cardId"], issuer["issuerId"]
+        assert (
+            running.printed("cms.sandbox", "d1", "counter", card, "--issuer", name)
+            .strip()
+            .isdigit()
+        )
+        assert issuer["d1"]["clientId"].startswith(name)
+    for member in ("clientCert", "clientKey", "clientId", "clientSecretFile", "issuerId"):
+        assert len({issuer["d1"][member] for issuer in issuers}) == len(issuers)
+    assert running.sandbox()["d1"] == issuers[0]["d1"]
+
+
+def test_any_cardholder_gets_an_access_token(running: Tree) -> None:
+    app = ForeignApp(running.root)
+    card = (app.hosted["issuerId"], "card-0002")
+    printed = running.printed("cms.sandbox", "token", "--subject", "somebody").strip()
+    app.headers["Authorization"] = f"Bearer {printed}"
+    with app.http:
+        running.printed("cms.sandbox", "cms", "cards", "update", *card, "--cardholder", "somebody")
+        assert app.ask("/v1/card/pin/token").status_code == 200
+
+
 @takes_tdes_the_old_way
 def test_a_foreign_client_sets_a_pin_as_seccos(running: Tree) -> None:
     client = ForeignClient(running.root)

@@ -54,7 +54,8 @@ def load(sandbox: Path, issuer_index: int = 0) -> D1Config:
     """Read one issuer's configuration from *sandbox*; its paths start at the repository's root."""
     content = json.loads(sandbox.read_text())
     root = sandbox.absolute().parent.parent
-    d1 = content["d1"]
+    issuer = content["issuers"][issuer_index]
+    d1 = issuer["d1"]
     return D1Config(
         base_url=content["baseUrl"],
         ca=root / content["ca"],
@@ -63,7 +64,7 @@ def load(sandbox: Path, issuer_index: int = 0) -> D1Config:
         client_id=d1["clientId"],
         client_secret_file=root / d1["clientSecretFile"],
         token_path=d1["tokenPath"],
-        issuer_id=content["issuers"][issuer_index]["issuerId"],
+        issuer_id=issuer["issuerId"],
         issuer_jwk=d1["issuerJwk"],
         d1_private_jwk_file=root / d1["d1PrivateJwkFile"],
     )

@@ -21,7 +21,7 @@ class UsageError(Exception):
 
 def main(words: Sequence[str]) -> int:
     """Run one command as D1 and return the exit code."""
-    options = _parser().parse_args(words)
+    options = program_parser().parse_args(words)
     try:
         _run(options)
     except (D1Error, LayoutError, UsageError, OSError, httpx.TransportError) as error:
@@ -30,14 +30,22 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def program_parser() -> argparse.ArgumentParser:
+    """Build the parser of what follows ``d1``."""
     parser = argparse.ArgumentParser(
         prog="python -m cms.sandbox d1", description="Play Thales D1 against the demo."
     )
-    parser.add_argument("command", choices=["activate", "set-pin", "get-pin", "counter"])
-    parser.add_argument("card_id", metavar="CARD_ID")
-    parser.add_argument("--sandbox", metavar="PATH", type=Path, default=Path("var/sandbox.json"))
-    parser.add_argument("--issuer", metavar="ISSUER_ID", help="default: the first")
+    calls = ["activate", "set-pin", "get-pin", "counter"]
+    parser.add_argument("command", choices=calls, help="what D1 calls; set-pin asks for the PIN")
+    parser.add_argument("card_id", metavar="CARD_ID", help="which card, as card-0001")
+    parser.add_argument(
+        "--sandbox",
+        metavar="PATH",
+        type=Path,
+        default=Path("var/sandbox.json"),
+        help="what the demo wrote; var/sandbox.json unless said",
+    )
+    parser.add_argument("--issuer", metavar="ISSUER_ID", help="whose card; the first unless said")
     parser.add_argument("--seccos", action="store_true", help="with set-pin: not as ISO-0")
     return parser
 

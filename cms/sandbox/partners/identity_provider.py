@@ -21,6 +21,7 @@ from jwcrypto.jws import JWS
 
 ISSUER: Final = "https://identity.sandbox.test"
 HOST: Final = "127.0.0.1"
+KEY_FILE: Final = "private.jwk"
 JWKS_PATH: Final = "/.well-known/jwks.json"
 #: The demo may be left running.
 ACCESS_TOKEN_SECONDS: Final = 24 * 3600
@@ -132,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _ensure_key(directory: Path) -> JWK:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
-    file = directory / "private.jwk"
+    file = directory / KEY_FILE
     if not file.exists():
         key = JWK.generate(kty="EC", crv="P-256", use="sig", alg="ES256")
         key.update(kid=key.thumbprint())

@@ -7,13 +7,14 @@ An access token is an ES256 JWT signed in the HSM token (RFC 9068), bound to the
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
 
+from cms.domain import certificate_names, distinguished_name
 from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
 from cms.domain.records import Client
 from cms.services.cache import TtlCache
@@ -39,12 +40,29 @@ UNREADABLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """A certificate whose chain was verified: its SHA-256 as base64url, and its names."""
+    """A certificate whose chain was verified.
+
+    Its names are those by which :mod:`cms.domain.certificate_names` knows it.
+    """
 
     thumbprint: str
+    """SHA-256 as base64url (RFC 8705)."""
     subject: str
-    names: frozenset[str]
-    """The subject as RFC 4514 text, and each SAN as ``dns:…`` or ``uri:…``."""
+    """Empty: it has none."""
+    alternatives: Sequence[str]
+    """The DNS names and URIs of its SAN."""
+    sha256: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All its names. Without a subject it has none such: nobody is known by an empty one."""
+        subjects = {self.subject} if self.subject else set()
+        return frozenset({*subjects, *self.alternatives, self.sha256})
+
+    @property
+    def lasting_names(self) -> Sequence[str]:
+        """What it is registered by, and shares with the one that will replace it where it can."""
+        return [self.subject] if self.subject else self.alternatives or [self.sha256]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +116,13 @@ def read_certificate(der: bytes) -> ClientCertificate:
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
-        subject = certificate.subject.rfc4514_string()
-        names = {subject, *_alternative_names(certificate)}
+        subject, alternatives = _subject(certificate), _alternative_names(certificate)
     except UNREADABLE:
         raise Unauthorized from None
-    thumbprint = base64url.encode(hashlib.sha256(der).digest())
-    return ClientCertificate(thumbprint, subject, frozenset(names))
+    digest = hashlib.sha256(der).digest()
+    return ClientCertificate(
+        base64url.encode(digest), subject, alternatives, certificate_names.sha256(digest)
+    )
 
 
 class Access:
@@ -237,17 +256,29 @@ def _require_registered(client: Client, certificate: ClientCertificate) -> None:
 
 def _require_bound(issuer: Issuer, verified: _AccessToken, certificate: ClientCertificate) -> None:
     binding = issuer.wire.token.bearer_binding
-    if binding == "certificate" and verified.thumbprint != certificate.thumbprint:
-        raise Unauthorized
-    if binding == "subject" and verified.subject != certificate.subject:
+    is_bound = verified.thumbprint == certificate.thumbprint
+    if binding == "subject" and certificate.subject:
+        is_bound = verified.subject == certificate.subject
+    if binding != "none" and not is_bound:
         raise Unauthorized
 
 
-def _alternative_names(certificate: x509.Certificate) -> list[str]:
+def _subject(certificate: x509.Certificate) -> str:
+    return distinguished_name.canonical(
+        [
+            [(attribute.oid.dotted_string, attribute.value) for attribute in rdn]
+            for rdn in certificate.subject.rdns
+        ]
+    )
+
+
+def _alternative_names(certificate: x509.Certificate) -> Sequence[str]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
-        return []
-    dns = extension.value.get_values_for_type(x509.DNSName)
-    uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
-    return [f"dns:{name}" for name in dns] + [f"uri:{name}" for name in uris]
+        return ()
+    names = extension.value
+    return (
+        *map(certificate_names.dns, names.get_values_for_type(x509.DNSName)),
+        *map(certificate_names.uri, names.get_values_for_type(x509.UniformResourceIdentifier)),
+    )

@@ -10,7 +10,7 @@ import pytest
 from cms.domain.cards import CardState
 from cms.domain.control import CardType
 from cms.operator import card_import
-from cms.operator.card_import import CardImport, LineResult, NewCard, RowRefused, read_line
+from cms.operator.card_import import MEMBERS, CardImport, LineResult, NewCard, RowRefused, read_line
 from hsm.config.wire import WireProfile
 from hsm.errors import VaultUnavailable
 from hsm.port import CardFacts, CardRef, SealedCard, SealedPan
@@ -49,8 +49,8 @@ def test_a_line_with_the_members_that_must_be_there_is_an_inactive_card_without_
     )
 
 
-def test_a_line_may_have_every_member_and_more() -> None:
-    assert read_line("testbank01", line(FULL, note="ignored") + b"\r\n") == NewCard(
+def test_a_line_may_have_every_member() -> None:
+    assert read_line("testbank01", line(FULL) + b"\r\n") == NewCard(
         card=CardRef("testbank01", "card-1"),
         pan_jwe="a.b.c.d.e",
         facts=CardFacts(99, "1230"),
@@ -105,26 +105,56 @@ NO_SUCH_TEXT = ("", "12\uff130", "x" * 49, "\0")
 def test_a_bad_member_is_named_and_never_shown(name: str, value: object) -> None:
     with pytest.raises(RowRefused) as refused:
         read_line("testbank01", line(FULL, **{name: value}))
-    assert str(refused.value) == f"refused member: {name}"
+    assert str(refused.value) == f"refused member: {name} ({MEMBERS[name]})"
 
 
-@pytest.mark.parametrize("name", ["cardId", "panJwe", "expiry"])
-def test_a_member_that_is_missing_is_named(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("cardId", "1 to 48 letters"), ("panJwe", "a compact JWE"), ("expiry", "MMYY")],
+)
+def test_a_member_that_is_missing_is_named_with_what_it_holds(name: str, wanted: str) -> None:
     members = {key: value for key, value in ROW.items() if key != name}
-    with pytest.raises(RowRefused, match=rf"^refused member: {name}$"):
-        read_line("testbank01", line(members))
+    for missing in (members, {**members, name: None}):
+        with pytest.raises(RowRefused, match=rf"^missing member: {name} \({wanted}"):
+            read_line("testbank01", line(missing))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("expiryDate", ": expiryDate "),
+        ("pan", ": pan "),
+        ("Expiry", ": Expiry "),
+        ("card_id", ": card_id "),
+        # What may be a value is not shown.
+        ("4111111111111111", " "),
+        ("pin73918264", " "),
+        ("a b", " "),
+        ("", " "),
+        ("\x1b[2J", " "),
+        ("x" * 41, " "),
+    ],
+)
+def test_a_member_that_is_unknown_is_named_unless_it_may_be_a_value(name: str, shown: str) -> None:
+    with pytest.raises(RowRefused) as refused:
+        read_line("testbank01", line(FULL, **{name: "4111111111111111"}))
+    assert str(refused.value) == f"unknown member{shown}(known are {', '.join(MEMBERS)})"
+
+
+def test_every_member_of_a_row_is_known() -> None:
+    assert MEMBERS.keys() == FULL.keys()
 
 
 @pytest.mark.parametrize("expiry", ["0030", "1330", "130", "01302", " 0130", "0130\n", "0x30"])
 def test_an_expiry_is_month_and_year(expiry: str) -> None:
-    with pytest.raises(RowRefused, match=r"^refused member: expiry$"):
+    with pytest.raises(RowRefused, match=r"^refused member: expiry \(MMYY\)$"):
         read_line("testbank01", line(ROW, expiry=expiry))
 
 
 @pytest.mark.parametrize("cardholder", ["", "x" * 65, "\0", "a\nb"])
 def test_a_cardholder_is_1_to_64_characters_that_print(cardholder: str) -> None:
     assert read_line("testbank01", line(ROW, cardholder="é" * 64)).cardholder_id == "é" * 64
-    with pytest.raises(RowRefused, match=r"^refused member: cardholder$"):
+    with pytest.raises(RowRefused, match=r"^refused member: cardholder \("):
         read_line("testbank01", line(ROW, cardholder=cardholder))
 
 
@@ -138,10 +168,10 @@ def test_what_is_no_json_object_is_refused(text: bytes) -> None:
 
 
 def test_a_line_of_64_kib_is_read_and_a_longer_one_is_not() -> None:
-    room = 64 * 1024 - len(line(ROW, note=""))
-    assert read_line("testbank01", line(ROW, note="x" * room))
+    room = 64 * 1024 - len(line(ROW, panJwe=""))
+    assert read_line("testbank01", line(ROW, panJwe="x" * room))
     with pytest.raises(RowRefused, match=r"^not a JSON object$"):
-        read_line("testbank01", line(ROW, note="x" * (room + 1)))
+        read_line("testbank01", line(ROW, panJwe="x" * (room + 1)))
 
 
 @pytest.fixture
@@ -182,6 +212,18 @@ def test_a_line_is_counted_where_an_editor_counts_it(vault: MagicMock, stored: l
         LineResult(2, None),
         LineResult(4, "not a JSON object"),
         LineResult(5, None),
+    ]
+
+
+def test_a_byte_order_mark_may_begin_the_file_and_nothing_else(
+    vault: MagicMock, stored: list[str]
+) -> None:
+    mark = b"\xef\xbb\xbf"
+    for first in (mark + line(ROW), mark + b"\n"):
+        *_, last = importing(vault, stored).run("testbank01", [first, mark + line(ROW)])
+        assert last == LineResult(2, "not a JSON object")
+    assert list(importing(vault, stored).run("testbank01", [mark + line(ROW)])) == [
+        LineResult(1, None)
     ]
 
 

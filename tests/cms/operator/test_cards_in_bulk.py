@@ -51,7 +51,7 @@ def test_cards_are_taken_in_from_json_lines(
             cardType="VIRTUAL",
         ),
         "",
-        row(sample_issuer, "new-2", extra="ignored", plasticId="77", personalised=True),
+        row(sample_issuer, "new-2", plasticId="77", personalised=True),
     )
     assert answer == Answer(0, "2 cards stored, 0 lines refused\n", "")
     assert run_sql(
@@ -84,14 +84,32 @@ BAD_ROWS: Mapping[str, tuple[Callable[[SampleIssuer], object], str]] = {
         lambda b: row(b, cardholder=f"auth0|{NEW_PAN[:8]} {NEW_PAN[8:]}"),
         PAN_IN_NAME,
     ),
-    "plastic id that is no number": (lambda b: row(b, plasticId="x1"), "refused member: plasticId"),
-    "personalised as text": (lambda b: row(b, personalised="true"), "refused member: personalised"),
+    "plastic id that is no number": (
+        lambda b: row(b, plasticId="x1"),
+        "refused member: plasticId (a number of up to 38 digits)",
+    ),
+    "personalised as text": (
+        lambda b: row(b, personalised="true"),
+        "refused member: personalised (true or false)",
+    ),
     "duplicate": (lambda b: row(b, "card-1"), "duplicate card"),
-    "card id with a blank": (lambda b: row(b, "card 1"), "refused member: cardId"),
-    "card id missing": (lambda _: {"expiry": "0131"}, "refused member: cardId"),
-    "card id a number": (lambda b: row(b, cardId=7), "refused member: cardId"),
-    "card id long": (lambda b: row(b, "c" * 49), "refused member: cardId"),
-    "JWE missing": (lambda b: row(b, panJwe=None), "refused member: panJwe"),
+    "card id with a blank": (
+        lambda b: row(b, "card 1"),
+        "refused member: cardId (1 to 48 letters, digits, '-' and '_')",
+    ),
+    "card id missing": (
+        lambda _: {"expiry": "0131"},
+        "missing member: cardId (1 to 48 letters, digits, '-' and '_')",
+    ),
+    "card id a number": (
+        lambda b: row(b, cardId=7),
+        "refused member: cardId (1 to 48 letters, digits, '-' and '_')",
+    ),
+    "card id long": (
+        lambda b: row(b, "c" * 49),
+        "refused member: cardId (1 to 48 letters, digits, '-' and '_')",
+    ),
+    "JWE missing": (lambda b: row(b, panJwe=None), "missing member: panJwe (a compact JWE)"),
     "JWE junk": (
         lambda b: row(b, panJwe="a.b.c.d.e"),
         "panJwe does not hold a PAN encrypted to the intake key",
@@ -104,21 +122,35 @@ BAD_ROWS: Mapping[str, tuple[Callable[[SampleIssuer], object], str]] = {
         lambda b: row(b, panJwe=b.pin_jwe(PIN, "new-1")),
         "panJwe does not hold a PAN encrypted to the intake key",
     ),
-    "expiry month": (lambda b: row(b, expiry="1331"), "refused member: expiry"),
-    "expiry digits": (lambda b: row(b, expiry="01/31"), "refused member: expiry"),
-    "expiry number": (lambda b: row(b, expiry=131), "refused member: expiry"),
-    "PSN": (lambda b: row(b, psn=100), "refused member: psn"),
-    "PSN below 0": (lambda b: row(b, psn=-1), "refused member: psn"),
-    "PSN as text": (lambda b: row(b, psn="1"), "refused member: psn"),
-    "PSN true": (lambda b: row(b, psn=True), "refused member: psn"),
-    "state unknown": (lambda b: row(b, state="new"), "refused member: state"),
-    "state null": (lambda b: row(b, state=None), "refused member: state"),
+    "expiry month": (lambda b: row(b, expiry="1331"), "refused member: expiry (MMYY)"),
+    "expiry digits": (lambda b: row(b, expiry="01/31"), "refused member: expiry (MMYY)"),
+    "expiry number": (lambda b: row(b, expiry=131), "refused member: expiry (MMYY)"),
+    "PSN": (lambda b: row(b, psn=100), "refused member: psn (a number from 0 to 99)"),
+    "PSN below 0": (lambda b: row(b, psn=-1), "refused member: psn (a number from 0 to 99)"),
+    "PSN as text": (lambda b: row(b, psn="1"), "refused member: psn (a number from 0 to 99)"),
+    "PSN true": (lambda b: row(b, psn=True), "refused member: psn (a number from 0 to 99)"),
+    "state unknown": (
+        lambda b: row(b, state="new"),
+        "refused member: state (inactive, active, blocked, closed)",
+    ),
+    "state null": (
+        lambda b: row(b, state=None),
+        "refused member: state (inactive, active, blocked, closed)",
+    ),
     "not JSON": (lambda _: "{", "not a JSON object"),
     "JSON text": (lambda _: '"card"', "not a JSON object"),
     "JSON list": (lambda _: "[]", "not a JSON object"),
     "member twice": (lambda _: '{"cardId": "a", "cardId": "b"}', "not a JSON object"),
     "brackets": (lambda _: "[" * 60_000, "not a JSON object"),
-    "long line": (lambda b: row(b, note="x" * 65_536), "not a JSON object"),
+    "long line": (lambda b: row(b, panJwe="x" * 65_536), "not a JSON object"),
+    "unknown member": (
+        lambda b: row(b, expiryDate="0131"),
+        f"unknown member: expiryDate (known are {', '.join(card_import.MEMBERS)})",
+    ),
+    "PAN as a member": (
+        lambda b: row(b, **{NEW_PAN: ""}),
+        f"unknown member (known are {', '.join(card_import.MEMBERS)})",
+    ),
     "weak PIN": (
         lambda b: row(b, encryptedPinBlock=b.pin_jwe("1234", "new-1")),
         "the PIN policy forbids this PIN",
@@ -131,7 +163,10 @@ BAD_ROWS: Mapping[str, tuple[Callable[[SampleIssuer], object], str]] = {
         lambda b: row(b, encryptedPinBlock="junk"),
         "encryptedPinBlock cannot be used",
     ),
-    "PIN a number": (lambda b: row(b, encryptedPinBlock=1), "refused member: encryptedPinBlock"),
+    "PIN a number": (
+        lambda b: row(b, encryptedPinBlock=1),
+        "refused member: encryptedPinBlock (a compact JWE)",
+    ),
     "PIN of an unknown type": (
         lambda b: row(b, encryptedPinBlock=b.pin_jwe(PIN, "new-1"), type="ISO9"),
         "unknown type of PIN block",

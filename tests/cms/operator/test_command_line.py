@@ -5,15 +5,18 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
+import cms.sandbox.__main__
+import hsm.__main__
 from cms.__main__ import program_parser
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
+from cms.sandbox.partners import d1_command
 from tests.cms.operator.operator_at_work import ROOT, Operator
 from tests.issuer_records import SampleIssuer
 
@@ -76,16 +79,54 @@ def test_no_argument_takes_a_pan_a_pin_or_a_secret() -> None:
         for argument in arguments_of(program_parser())
         if re.search("pan|pin|secret", argument)
     }
-    assert named == {"pan_jwe", "secret_file"}  # both are paths
+    paths = {"pan_jwe", "secret_file", "new_secret_file"}
+    assert named == {*paths, "old_secret_valid_minutes"}
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    return (action.dest for _, action in actions_of(parser))
+
+
+def actions_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
+    """Every argument of a parser and of those below it, and whose it is."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for sub in action.choices.values():
-                yield from arguments_of(sub)
+                yield from actions_of(sub)
         else:
-            yield action.dest
+            yield parser.prog, action
+
+
+PARSERS = (
+    program_parser,
+    hsm.__main__.program_parser,
+    cms.sandbox.__main__.program_parser,
+    d1_command.program_parser,
+)
+
+
+@pytest.mark.parametrize("build", PARSERS, ids=lambda build: build.__module__)
+def test_help_explains_every_argument(build: Callable[[], argparse.ArgumentParser]) -> None:
+    arguments = list(actions_of(build()))
+    assert len(arguments) > 3
+    assert [(prog, action.dest) for prog, action in arguments if not action.help] == []
+
+
+@pytest.mark.parametrize("build", PARSERS, ids=lambda build: build.__module__)
+def test_a_choice_is_what_is_typed(build: Callable[[], argparse.ArgumentParser]) -> None:
+    for prog, action in actions_of(build()):
+        choices = action.choices or ()
+        assert [choice for choice in choices if type(choice) not in (str, int)] == [], prog
+
+
+def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are(
+    operator: Operator,
+) -> None:
+    adding = ("cards", "add", "testbank01", "new-1", "--expiry", "0131")
+    answer = operator(*adding, "--type", "PLASTIC")
+    assert answer.code == 2
+    assert "choose from 'VIRTUAL', 'PHYSICAL', 'METAL'" in answer.err
+    assert "choose from 'inactive'" in operator("cards", "state", "a", "b", "x").err
 
 
 # What the parser does not load

@@ -43,7 +43,7 @@ def test_a_version_is_never_replaced(
     operator: Operator, sample_issuer: SampleIssuer, vault: Vault, tmp_path: Path
 ) -> None:
     file = write(tmp_path / "policy.json", policy(vault, version=1, length_max=6))
-    assert operator.refused("config", "load", file) == "duplicate vault_config"
+    assert operator.refused("config", "load", file) == "duplicate configuration"
     assert '"length_max":8' in operator.must("config", "show", sample_issuer.issuer_id, "policy", 1)
 
 

@@ -187,6 +187,11 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
             client("oauth", secret_hash="sha256('x')", previous_secret_hash="sha256('y')"),
             CheckViolation,
         ),
+        (
+            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects)"
+            " VALUES ('testbank01', 'c', 'certificate', '{CN=d1,\"\"}')",
+            CheckViolation,
+        ),
         ("UPDATE cards SET seccos_failed_at = NULL", NotNullViolation),
         ("UPDATE cards SET card_type = 'PLASTIC'", CheckViolation),
         ("UPDATE cards SET card_type = NULL", NotNullViolation),

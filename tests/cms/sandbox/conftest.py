@@ -45,9 +45,18 @@ def _sandbox(tmp_path: Path) -> Path:
         "d1PrivateJwkFile": "var/d1.jwk",
     }
     cards = [{"cardId": CARD_ID, "pan": PAN}, {"cardId": "card-3", "pan": SECCOS_CARD.pan}]
+    other_side = {
+        **d1_side,
+        "clientCert": "var/pki/d1-2.pem",
+        "clientKey": "var/pki/d1-2.key",
+        "clientId": "digibank02-d1",
+        "clientSecretFile": "var/secret-2",
+    }
+    (var / "secret-2").write_text("0ther\n")
+    other_cards = [{"cardId": "card-2", "pan": PAN}]
     issuers = [
-        {"issuerId": ISSUER_ID, "cards": cards},
-        {"issuerId": "digibank02", "cards": [{"cardId": "card-2", "pan": PAN}]},
+        {"issuerId": ISSUER_ID, "cards": cards, "d1": d1_side},
+        {"issuerId": "digibank02", "cards": other_cards, "d1": other_side},
     ]
     seccos = {
         "issuerId": ISSUER_ID,

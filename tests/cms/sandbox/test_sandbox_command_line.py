@@ -1,15 +1,20 @@
 """``python -m cms.sandbox``: what it hands on, and to whom."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from jwcrypto.jwk import JWK
+from jwcrypto.jwt import JWT
 
 from cms.sandbox import __main__ as command_line
-from cms.sandbox import demo, settings
+from cms.sandbox import demo, files, settings
 from cms.sandbox.partners import d1_command
+from cms.sandbox.partners.identity_provider import IdentityProvider
 from tests.deployment import ROOT
 
 OPERATORS_WORDS = [
@@ -53,6 +58,23 @@ def test_d1_by_hand_gets_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["set-pin", "card-0004", "--seccos"]
     monkeypatch.setattr(d1_command, "main", lambda given: 7 if given == words else 8)
     assert command_line.main(["d1", *words]) == 7
+
+
+def test_an_access_token_names_whomever_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "IDENTITY", tmp_path)
+    asking = ["token", "--subject", "somebody"]
+    with pytest.raises(SystemExit, match="run the demo first"):
+        command_line.main(asking)
+    IdentityProvider(tmp_path, settings.AUDIENCE)  # makes its key
+    for seconds, words in ((3600, asking), (60, [*asking, "--seconds", "60"])):
+        assert command_line.main(words) == 0
+        key = JWK.from_json((tmp_path / "private.jwk").read_text())
+        access_token = JWT(jwt=capsys.readouterr().out.strip(), key=key)
+        claims = json.loads(access_token.claims)
+        assert (claims["sub"], claims["aud"]) == ("somebody", settings.AUDIENCE)
+        assert claims["exp"] - claims["iat"] == seconds
 
 
 @pytest.mark.parametrize("once", [True, False])

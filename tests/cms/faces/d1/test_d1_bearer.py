@@ -264,6 +264,24 @@ async def test_what_a_token_is_bound_to_is_the_issuers_choice(
             assert (await caller.http.get(path, headers=bearer)).status_code == expected
 
 
+async def test_an_empty_subject_binds_a_token_to_nobody_elses_certificate(d1_face: D1Face) -> None:
+    wire = {"token": {"bearer_binding": "subject"}}
+    bound = await sample_issuer(d1_face, "boundempty", wire=wire)
+    names = ["dns:d1.example", "dns:other.example"]
+    run_sql(
+        d1_face.url,
+        "UPDATE clients SET certificate_subjects = %s WHERE issuer_id = 'boundempty'",
+        names,
+    )
+    own, other = (certificate("", x509.DNSName(name.removeprefix("dns:"))) for name in names)
+    async with d1(d1_face.application, bound, own) as caller:
+        bearer = await caller.bearer()
+        path = caller.path("card-1", "/pin/changeCounter")
+        assert (await caller.http.get(path, headers=bearer)).status_code == 200
+    async with d1(d1_face.application, bound, other) as caller:
+        assert (await caller.http.get(path, headers=bearer)).status_code == 401
+
+
 async def test_a_client_without_secret_is_named_by_its_certificate(d1_face: D1Face) -> None:
     bare = await sample_issuer(d1_face, "barebank01", auth="certificate")
     async with d1(d1_face.application, bare) as caller:

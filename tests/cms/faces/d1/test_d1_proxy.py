@@ -1,6 +1,7 @@
 """Mutual TLS that ends in a proxy: whose word about the client certificate counts."""
 
 import base64
+import hashlib
 from collections.abc import AsyncIterator
 
 import httpx
@@ -11,7 +12,7 @@ from cms.app import Application
 from cms.faces.d1.oauth import TOKEN_PATH
 from hsm.vault import Vault
 from tests.cms.faces.d1_face import D1Face, refusal
-from tests.issuer_records import SampleIssuer, certificate
+from tests.issuer_records import SampleIssuer, certificate, open_issuer, run_sql
 from tests.service import D1, PUBLIC_URL, running, with_certificate
 
 pytestmark = pytest.mark.anyio
@@ -78,6 +79,23 @@ async def test_the_certificate_in_the_header_is_compared_like_any_other(
 ) -> None:
     header = client_cert(certificate("d1-otherbank1").der)
     assert (await call(behind_proxy, d1_face.sample_issuer, header)).status_code == 401
+
+
+async def test_a_certificate_without_a_subject_is_known_by_its_other_names(
+    d1_face: D1Face, behind_proxy: Application
+) -> None:
+    opened = await d1_face.in_vault(lambda vault: open_issuer(d1_face.url, vault, "proxiedbnk"))
+    registered = opened.certificate
+    bare, other = certificate.__wrapped__(""), certificate.__wrapped__("")
+    names = [registered.subject, f"sha256:{hashlib.sha256(bare.der).hexdigest()}"]
+    run_sql(
+        d1_face.url,
+        "UPDATE clients SET certificate_subjects = %s WHERE client_id = 'proxiedbnk'",
+        names,
+    )
+    for presented, status in ((registered, 200), (bare, 200), (other, 401)):
+        answer = await call(behind_proxy, opened, client_cert(presented.der))
+        assert answer.status_code == status
 
 
 @pytest.mark.parametrize("peer", ["10.0.0.2", "127.0.0.1", "::1", "::ffff:10.0.0.1", "", "unix2"])

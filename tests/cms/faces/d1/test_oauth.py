@@ -1,12 +1,14 @@
 """The token endpoint: RFC 6749 4.4 with the members that D1 publishes."""
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
@@ -244,6 +246,16 @@ async def test_every_bad_credential_has_the_one_answer(d1_face: D1Face, name: st
     assert answer.headers["www-authenticate"] == "Basic"
 
 
+async def test_credentials_may_be_encoded_as_a_form_or_not(d1_face: D1Face) -> None:
+    client_id = d1_face.sample_issuer.client_id
+    everything = "".join(f"%{ord(character):02x}" for character in SECRET)
+    for secret in (SECRET, quote_plus(SECRET), quote(SECRET), everything):
+        for name in (client_id, client_id.replace("b", "%62")):
+            assert (await d1_face.d1.ask_token(f"{name}:{secret}")).status_code == 200
+    for wrong in (quote_plus(quote(SECRET)), f"{SECRET}+", f"%20{SECRET}", f"{SECRET}%"):
+        assert (await d1_face.d1.ask_token(f"{client_id}:{wrong}")).status_code == 401
+
+
 async def test_no_or_two_authorization_headers_are_refused(d1_face: D1Face) -> None:
     good = ("authorization", basic(f"{d1_face.sample_issuer.client_id}:{SECRET}"))
     for headers in ([], [good, good]):
@@ -302,6 +314,52 @@ async def test_a_client_may_be_registered_by_an_alternative_name(
     for impostor in (certificate("dns:d1.example"), certificate("d1-san", *other)):
         async with d1(d1_face.application, registered.sample_issuer, impostor) as caller:
             assert refused(await ask(caller)) == INVALID_CLIENT
+
+
+async def test_a_name_of_a_host_is_compared_whatever_its_case_and_one_of_a_path_is_not(
+    d1_face: D1Face,
+) -> None:
+    names = ["dns:d1.example", "uri:spiffe://bank.example/D1"]
+    async with sample_issuer(d1_face, "sancasebnk") as registered:
+        run_sql(
+            d1_face.url,
+            "UPDATE clients SET certificate_subjects = %s WHERE issuer_id = 'sancasebnk'",
+            names,
+        )
+    for name, status in (
+        (x509.DNSName("D1.Example"), 200),
+        (x509.UniformResourceIdentifier("SPIFFE://Bank.Example/D1"), 200),
+        (x509.UniformResourceIdentifier("spiffe://bank.example/d1"), 401),
+        (x509.DNSName("d1.example.com"), 401),
+    ):
+        presented = certificate("d1-san", name)
+        async with d1(d1_face.application, registered.sample_issuer, presented) as caller:
+            assert (await ask(caller)).status_code == status
+
+
+async def test_a_certificate_without_a_subject_is_known_by_its_other_names_only(
+    d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
+    bare = certificate("")
+    named = certificate("", x509.DNSName("d1.example"))
+    async with sample_issuer(d1_face, "nosubjbank") as registered:
+        pass
+    digest = hashlib.sha256(bare.der).hexdigest()
+    for names, statuses in (
+        ([f"sha256:{digest}"], (200, 401)),
+        (["dns:d1.example"], (401, 200)),
+        (["CN=d1"], (401, 401)),
+        ([" "], (401, 401)),
+    ):
+        run_sql(
+            d1_face.url,
+            "UPDATE clients SET certificate_subjects = %s WHERE issuer_id = 'nosubjbank'",
+            names,
+        )
+        for presented, status in zip((bare, named), statuses, strict=True):
+            async with d1(d1_face.application, registered.sample_issuer, presented) as caller:
+                assert (await ask(caller)).status_code == status
 
 
 async def test_a_disabled_client_and_a_suspended_issuer_are_refused_at_once_when_read_again(

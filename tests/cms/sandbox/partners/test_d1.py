@@ -46,6 +46,14 @@ def test_load_resolves_paths_from_the_root(sandbox: Path, monkeypatch: pytest.Mo
     assert config.issuer_jwk["kid"] == "issuer-1"
 
 
+def test_each_issuer_has_a_certificate_and_credentials_of_its_own(sandbox: Path) -> None:
+    first, second = d1.load(sandbox), d1.load(sandbox, 1)
+    assert (first.client_cert.name, first.client_id) == ("d1.pem", "d1-client")
+    assert (second.client_cert.name, second.client_key.name) == ("d1-2.pem", "d1-2.key")
+    assert second.client_id == "digibank02-d1"
+    assert second.client_secret_file.read_text() == "0ther\n"
+
+
 def test_access_token_request(client: D1Client, issuer: Issuer) -> None:
     assert client.access_token() == "token-1"
 

@@ -3,6 +3,7 @@
 from unittest.mock import create_autospec
 
 import pytest
+from cryptography import x509
 
 from cms.domain.errors import ServiceUnavailable, Unauthorized
 from cms.services.d1.access import Access, ClientCertificate, read_certificate
@@ -10,7 +11,7 @@ from cms.services.directory import Directory
 from hsm.errors import VaultUnavailable
 from hsm.vault import Vault
 from tests.cms.services.d1.pin_service import PinService, worker_thread_over
-from tests.issuer_records import SECRET
+from tests.issuer_records import SECRET, certificate
 
 pytestmark = pytest.mark.anyio
 URL = "https://pins.test"
@@ -98,3 +99,12 @@ async def test_a_bearer_that_was_verified_needs_no_vault(
     access._worker_thread = without_hsm_token(pin_service)._worker_thread
     caller = await access.caller(issued.access_token, presented(pin_service), "x")
     assert caller.client_id == pin_service.sample_issuer.client_id
+
+
+def test_a_certificate_without_a_subject_has_no_empty_name() -> None:
+    bare = read_certificate(certificate("").der)
+    assert bare.subject == ""
+    assert bare.names == {bare.sha256}
+    named = read_certificate(certificate("", x509.DNSName("D1.test")).der)
+    assert named.names == {"dns:d1.test", named.sha256}
+    assert read_certificate(certificate("d1").der).names > {"CN=d1"}

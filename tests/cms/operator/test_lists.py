@@ -1,0 +1,194 @@
+"""What lists and shows print: as lines, as JSON, of an issuer that there is, into a pipe."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from tests.cms.operator.operator_at_work import ROOT, Operator
+from tests.issuer_records import SampleIssuer, run_sql
+
+ISSUER = "testbank01"
+#: The stable names. What is sealed, a hash or a MAC is not among them.
+MEMBERS: Mapping[Sequence[str], Sequence[str]] = {
+    ("issuers", "list"): ["issuer_id", "name", "state", "created_at"],
+    ("issuers", "show", ISSUER): ["issuer_id", "name", "state", "created_at"],
+    ("cards", "list", ISSUER): (
+        cards := [
+            *("issuer_id", "card_id", "state", "last_four", "expiry", "psn", "pin_type"),
+            *("pin_changed_at", "counter", "seccos_failed_at", "created_at", "cardholder_id"),
+            *("card_type", "plastic_id", "personalised"),
+        ]
+    ),
+    ("cards", "show", ISSUER, "card-1"): cards,
+    ("clients", "list", ISSUER): (
+        clients := [
+            *("issuer_id", "client_id", "auth", "previous_secret_until", "certificate_subjects"),
+            *("state", "seccos_failed_at", "created_at", "redirect_origins", "embed_origins"),
+            *("failure_image_status", "frame_key", "show_button", "hide_seconds", "view_style"),
+        ]
+    ),
+    ("clients", "show", ISSUER, ISSUER): clients,
+    ("config", "list", ISSUER): (
+        config := [
+            *("issuer_id", "kind", "version", "valid_from", "valid_until", "key_label"),
+            *("loaded_at", "body"),
+        ]
+    ),
+    ("config", "show", ISSUER, "wire", "1"): config,
+    ("audit", "list", ISSUER): [
+        *("issuer_id", "event_id", "at", "event", "card_id", "actor", "correlation_id"),
+        *("counter", "reason", "audit_user", "error_id"),
+    ],
+}
+
+
+@pytest.mark.parametrize("command", MEMBERS, ids=" ".join)
+def test_every_list_and_show_is_an_array_of_objects_too(
+    operator: Operator, sample_issuer: SampleIssuer, command: Sequence[str]
+) -> None:
+    printed: list[dict[str, Any]] = json.loads(operator.must(*command, "--json"))
+    assert printed
+    for row in printed:
+        assert {*MEMBERS[command]} <= row.keys()
+        assert not [name for name in row if name.startswith("sealed") or "hash" in name]
+        assert row["issuer_id"] == ISSUER
+        assert "cmac" not in row
+    lines = operator.must(*command).splitlines()
+    if command[1] == "list":
+        assert len(lines) == len(printed)
+
+
+def test_values_of_json_are_of_their_kind(operator: Operator, sample_issuer: SampleIssuer) -> None:
+    (card,) = json.loads(operator.must("cards", "show", ISSUER, "card-1", "--json"))
+    assert (card["psn"], card["cardholder_id"], card["personalised"]) == (0, None, False)
+    assert card["seccos_failed_at"] == []
+    assert card["created_at"].endswith("+00:00")
+    (wire,) = json.loads(operator.must("config", "show", ISSUER, "wire", "1", "--json"))
+    assert wire["body"]["put_pin"]["iso0"][0] == "ISO0"
+
+
+def test_a_list_of_nothing_is_an_empty_array(operator: Operator, database_url: str) -> None:
+    assert json.loads(operator.must("issuers", "list", "--json")) == []
+    operator.must("issuers", "add", ISSUER, "--name", "Nothing yet")
+    for noun in ("cards", "clients", "config"):
+        assert json.loads(operator.must(noun, "list", ISSUER, "--json")) == []
+
+
+@pytest.mark.parametrize("noun", ["cards", "clients", "config", "audit"])
+def test_an_issuer_that_there_is_not_has_no_list(
+    operator: Operator, sample_issuer: SampleIssuer, noun: str
+) -> None:
+    for issuer in ("testbank02", "", "x" * 400):
+        for more in ((), ("--json",)):
+            assert operator.refused(noun, "list", issuer, *more) == "no such issuer"
+    assert operator.refused(noun, "list", "\udcff") == "an argument is not text"
+
+
+# Audit
+
+
+@pytest.fixture
+def _events(sample_issuer: SampleIssuer, database_url: str) -> None:
+    """Ten events, a day apart, of two cards and two requests."""
+    for number in range(10):
+        run_sql(
+            database_url,
+            "INSERT INTO audit_events (issuer_id, at, event, card_id, actor, correlation_id)"
+            " VALUES ('testbank01', '2020-01-01T00:00Z'::timestamptz + %s * interval '1 day',"
+            " %s, %s, 'x', %s)",
+            number,
+            ("pin.get", "pin.set")[number % 2],
+            f"card-{number % 2 + 1}",
+            f"request-{number // 5}",
+        )
+
+
+@pytest.mark.usefixtures("_events")
+@pytest.mark.parametrize(
+    ("words", "days"),
+    [
+        (("--until", "2020-01-04T00:00:00Z"), [1, 2, 3]),
+        (("--since", "2020-01-09T01:00:00+01:00", "--until", "2021-01-01T00:00:00Z"), [9, 10]),
+        (("--event", "pin.set"), [2, 4, 6, 8, 10]),
+        (("--card", "card-1", "--until", "2021-01-01T00:00:00Z"), [1, 3, 5, 7, 9]),
+        (("--correlation-id", "request-1"), [6, 7, 8, 9, 10]),
+        (("--correlation-id", "request-1", "--event", "pin.get"), [7, 9]),
+        (("--card", "card-9"), []),
+        (("--event", "pin.set", "--limit", "5"), [2, 4, 6, 8, 10]),
+    ],
+)
+def test_audit_events_are_found(
+    operator: Operator, words: Sequence[str], days: Sequence[int]
+) -> None:
+    found = json.loads(operator.must("audit", "list", ISSUER, "--json", *words))
+    assert [int(event["at"][8:10]) for event in found] == days
+
+
+@pytest.mark.usefixtures("_events")
+def test_the_newest_events_are_listed_and_that_there_are_more_is_said(operator: Operator) -> None:
+    answer = operator("audit", "list", ISSUER, "--event", "pin.set", "--limit", "2", "--json")
+    assert [event["at"][8:10] for event in json.loads(answer.out)] == ["08", "10"]
+    assert (answer.code, answer.err) == (
+        0,
+        "there are older events than these 2: see --limit and --until\n",
+    )
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "100001", "9" * 5000, "\u0661"])
+def test_a_limit_is_a_number(operator: Operator, limit: str) -> None:
+    answer = operator("audit", "list", ISSUER, "--limit", limit)
+    assert (answer.code, answer.out) == (2, "")
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_a_time_has_a_zone(operator: Operator, sample_issuer: SampleIssuer, option: str) -> None:
+    for time in ("2020-01-01T00:00:00", "yesterday", ""):
+        refusal = operator.refused("audit", "list", ISSUER, option, time)
+        assert refusal == "a time is written as 2026-01-31T12:00:00+01:00"
+
+
+# Pipes
+
+
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("cms", "cards", "list", ISSUER),
+        ("cms", "cards", "list", ISSUER, "--json"),
+        ("cms", "audit", "list", ISSUER),
+        ("cms", "issuers", "show", ISSUER),
+        ("cms", "--help"),
+        ("hsm", "list"),
+        ("hsm", "jwks", "d1"),
+        ("hsm", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_a_pipe_that_nobody_reads_ends_a_command_without_a_word(
+    sample_issuer: SampleIssuer, words: Sequence[str]
+) -> None:
+    assert into_a_closed_pipe(*words) == (141, "")
+
+
+def into_a_closed_pipe(*words: str) -> tuple[int, str]:
+    """Run a module, and return its exit code and what it says on standard error."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(write)
+    return done.returncode, done.stderr
