@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
+from typing import Final
 
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, WeakPinError
@@ -18,7 +19,7 @@ from crypto.pinblock import PinBlockFormat, iso0, iso1
 from crypto.seccos.card import CardData
 from crypto.seccos.profile import SeccosProfile
 from crypto.translation import permit
-from crypto.types import Pan, PinBlock
+from crypto.types import Pan, Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.config.kinds import parse_body
@@ -38,6 +39,7 @@ from hsm.errors import (
     TypeNotOffered,
     VaultUnavailable,
     WeakPinRefused,
+    WrongPinData,
 )
 from hsm.jose_keys import JoseKeys
 from hsm.pkcs11.hsm_token import HsmToken
@@ -61,6 +63,9 @@ from hsm.port import (
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
 from hsm.verification import ValueMaker
+
+#: Whose verification values can be made can have those of every PIN made.
+ANY_PIN: Final = Pin("0000")
 
 
 class Vault:
@@ -111,16 +116,23 @@ class Vault:
         data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
         try:
             members = self._jose_keys.open_jwe(jwe, KeyRole.D1, rules.wire.jwe.extra)
+        except CryptoError:
+            raise PinRejected from None
+        try:
             if reader is None:
                 taken = Accepted(plaintexts.read_iso0(members, rules.wire.iso0, data.pan), {})
             else:
                 taken = reader.read(members, data, _changes_before(counter))
             if taken.pin is not None:
                 check(taken.pin, rules.policy.for_d1)
-        except WeakPinError:
-            raise WeakPinRefused from None
-        except CryptoError:
-            raise PinRejected from None
+        except CryptoError as error:
+            if reader is None:
+                # What no PIN of this card can get is said of a wrong block too: said of right ones
+                # only, it would tell that the PAN was guessed.
+                self._value_maker(rules, card).complete({}, ANY_PIN, data, _changes_before(counter))
+            if isinstance(error, WeakPinError):
+                raise WeakPinRefused from None
+            raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
         return self._change(taken, rules, data, card, counter, keep_pin=reader is None)
 
@@ -250,9 +262,7 @@ class Vault:
         keep_pin: bool,
     ) -> SealedChange:
         """Make the PIN verification values and seal everything for change *counter*."""
-        value_maker = ValueMaker(
-            self._hsm_token, self._keyring, card.issuer_id, rules.asked, rules.seccos
-        )
+        value_maker = self._value_maker(rules, card)
         values = value_maker.complete(taken.values, taken.pin, data, _changes_before(counter))
         sealed_pin = None
         if keep_pin and taken.pin is not None:
@@ -281,6 +291,9 @@ class Vault:
             find(ConfigKind.SECCOS, SeccosProfile, config, issuer_id),
             asked or VerificationBody(),
         )
+
+    def _value_maker(self, rules: "_Rules", card: CardRef) -> ValueMaker:
+        return ValueMaker(self._hsm_token, self._keyring, card.issuer_id, rules.asked, rules.seccos)
 
     def _reader(self, rules: "_Rules", issuer_id: str) -> SeccosReader:
         if rules.seccos is None:
