@@ -4,8 +4,8 @@
 
     HsmError
     ├── PinRejected        the JWE, the block or the PIN in it cannot be used: one answer for all
-    │   ├── NotGenuine     MAC or counter of a SECCOS payload are wrong: counts against the client
-    │   └── WrongPinData   the MAC is right, block or PRW are wrong: counts against the card
+    │   ├── NotGenuine     MAC or counter of a SECCOS payload are wrong: a guess without its keys
+    │   └── WrongPinData   block or PRW are wrong: a guess at the PAN or, with keys, at the PIN
     ├── WeakPinRefused     a well-formed PIN that the issuer's policy forbids
     ├── TypeNotOffered     a PIN-block type that the issuer's configuration does not take
     ├── TextNotOffered     the issuer's policy does not show a PIN as text
@@ -39,7 +39,7 @@ class NotGenuine(PinRejected):
 
 
 class WrongPinData(PinRejected):
-    """A genuine SECCOS payload has a wrong PIN block or PRW. Used only to count."""
+    """An ISO-0 block is not for the PAN, or what SECCOS's MAC covers is wrong. Used to count."""
 
 
 class WeakPinRefused(HsmError):

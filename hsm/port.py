@@ -185,8 +185,8 @@ class PinVault(Protocol):
 
         Raises:
             PinRejected: the JWE, the block or the PIN cannot be used; one answer for all causes.
-                ``NotGenuine`` and ``WrongPinData`` say whom a failed SECCOS payload counts
-                against.
+                ``NotGenuine`` and ``WrongPinData`` say what was guessed at, so that it can be
+                counted.
             WeakPinRefused: the issuer's policy forbids the PIN: its length, or one easy to guess.
             TypeNotOffered: the issuer's configuration does not take this block type.
             ValueNotPossible: it asks for a PIN verification value that cannot be made of this PIN.

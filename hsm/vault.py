@@ -19,7 +19,7 @@ from crypto.pinblock import PinBlockFormat, iso1
 from crypto.seccos.card import CardData
 from crypto.seccos.profile import SeccosProfile
 from crypto.translation import permit
-from crypto.types import Pan, PinBlock
+from crypto.types import Pan, Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.config.kinds import parse_body
@@ -39,6 +39,7 @@ from hsm.errors import (
     TypeNotOffered,
     VaultUnavailable,
     WeakPinRefused,
+    WrongPinData,
 )
 from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.pkcs11.hsm_token import HsmToken
@@ -66,6 +67,9 @@ from hsm.zone_blocks import ZoneBlocks
 
 #: The PIN is one, and the issuer does not want it.
 POLICY_ERRORS: Final = (PinLengthError, WeakPinError)
+
+#: Whose verification values can be made can have those of every PIN made.
+ANY_PIN: Final = Pin("0000")
 
 
 class Vault:
@@ -118,16 +122,23 @@ class Vault:
             members = self._jose_keys.open_jwe(
                 jwe, KeyRole.D1, rules.wire.jwe.extra, rules.wire.jwe.own_kids
             )
+        except CryptoError:
+            raise PinRejected from None
+        try:
             if reader is None:
                 taken = Accepted(self._blocks(rules.wire, card).read(members, data.pan), {})
             else:
                 taken = reader.read(members, data, _changes_before(counter))
             if taken.pin is not None:
                 check(taken.pin, rules.policy.for_d1)
-        except POLICY_ERRORS:
-            raise WeakPinRefused from None
-        except CryptoError:
-            raise PinRejected from None
+        except CryptoError as error:
+            if reader is None:
+                # What no PIN of this card can get is said of a wrong block too: said of right ones
+                # only, it would tell that the PAN was guessed.
+                self._value_maker(rules, card).complete({}, ANY_PIN, data, _changes_before(counter))
+            if isinstance(error, POLICY_ERRORS):
+                raise WeakPinRefused from None
+            raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
         return self._change(taken, rules, data, card, counter, keep_pin=reader is None)
 
@@ -261,9 +272,7 @@ class Vault:
         keep_pin: bool,
     ) -> SealedChange:
         """Make the PIN verification values and seal everything for change *counter*."""
-        value_maker = ValueMaker(
-            self._hsm_token, self._keyring, card.issuer_id, rules.asked, rules.seccos
-        )
+        value_maker = self._value_maker(rules, card)
         values = value_maker.complete(taken.values, taken.pin, data, _changes_before(counter))
         sealed_pin = None
         if keep_pin and taken.pin is not None:
@@ -295,6 +304,9 @@ class Vault:
             find(ConfigKind.SECCOS, SeccosProfile, config, issuer_id),
             asked or VerificationBody(),
         )
+
+    def _value_maker(self, rules: "_Rules", card: CardRef) -> ValueMaker:
+        return ValueMaker(self._hsm_token, self._keyring, card.issuer_id, rules.asked, rules.seccos)
 
     def _reader(self, rules: "_Rules", issuer_id: str) -> SeccosReader:
         if rules.seccos is None:

@@ -9,7 +9,7 @@ As a call meets them: who calls, what for, with which request, for which PIN.
     ├── StepUpRequired      the cardholder must prove it anew, or more strongly
     ├── ClientKeyMissing    an app did not name itself
     ├── ClientKeyInvalid    no app is registered by this name
-    ├── TooManyFailures     the caller guessed too often: SECCOS PINs, passwords, control tokens
+    ├── TooManyFailures     the caller guessed too often: PINs, passwords, control tokens
     ├── IssuerNotFound      no such issuer, or not the caller's
     ├── CardNotFound        the issuer has no such card
     ├── CardForbids         the card's state does not allow this
@@ -104,7 +104,7 @@ class PinUnavailable(DomainError):
 
 
 class Refusal(StrEnum):
-    """Why a SECCOS PIN was refused: for the audit only, since the answer is one for all."""
+    """Why a PIN was refused: for the audit only, since the answer is one for all."""
 
     NOT_GENUINE = "NOT_GENUINE"
     WRONG_PIN_DATA = "WRONG_PIN_DATA"

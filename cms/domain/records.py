@@ -6,6 +6,7 @@ from typing import Self
 
 from cms.domain.cards import CardState
 from cms.domain.control import Grant
+from hsm.config.policy import PolicyBody
 from hsm.port import CardFacts, ConfigKind, PinBlockType, SealedConfig, SealedPan, SealedPin
 
 
@@ -34,12 +35,14 @@ class CardToChange:
     counter: int
     sealed_pan: SealedPan
     request_known: bool
-    seccos_refused: bool
-    """The card's SECCOS PINs failed too often."""
-    client_limited: bool
-    """The client's SECCOS PINs failed too often."""
+    refused: frozenset[PinBlockType]
+    """The forms in which the card's PINs failed too often."""
+    limited: frozenset[PinBlockType]
+    """The forms in which the client's PINs failed too often."""
     facts: CardFacts
     personalised: bool
+    policy: PolicyBody
+    """By which it was too often."""
 
 
 @dataclass(frozen=True, slots=True)

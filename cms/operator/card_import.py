@@ -40,6 +40,7 @@ from hsm.errors import (
     TypeNotOffered,
     ValueNotPossible,
     WeakPinRefused,
+    WrongPinData,
 )
 from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, PinVault, VaultConfig
 
@@ -68,6 +69,7 @@ REASONS: Final[Mapping[type[HsmError], str]] = {
     CardIdHoldsPan: "the card id, the plastic id or the cardholder contains the PAN",
     PanRejected: "panJwe does not hold a PAN encrypted to the intake key",
     PinRejected: "encryptedPinBlock cannot be used",
+    WrongPinData: "encryptedPinBlock cannot be used",
     WeakPinRefused: "the PIN policy forbids this PIN",
     TypeNotOffered: "this type of PIN block is not offered",
     ValueNotPossible: "a card of this issuer does not take a PIN in this form",

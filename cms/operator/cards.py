@@ -38,7 +38,7 @@ def add_to(commands: Commands) -> None:
     add_command(
         cards, "personalised", mark_personalised, "note that it is personalised", "issuer", "card"
     )
-    add_command(cards, "unblock", unblock, "forget failed SECCOS PINs", "issuer", "card")
+    add_command(cards, "unblock", unblock, "forget failed PINs", "issuer", "card")
 
 
 def _add_to_add(cards: Commands) -> None:
@@ -175,7 +175,7 @@ def mark_personalised(arguments: Namespace) -> int:
 
 
 def unblock(arguments: Namespace) -> int:
-    """Let a card take SECCOS PINs again that was refused them after too many failures."""
+    """Let a card take PINs again that takes none from D1 after too many failures."""
     from cms.persistence import admin
 
     card = card_of(arguments)

@@ -33,6 +33,7 @@ from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
 from cms.domain.control import EndReason
+from cms.domain.limits import Tally
 from cms.persistence.address import AddressRefused, Tls, connection_string
 from cms.persistence.causes import Cause, cause_of
 from cms.persistence.connection import ENCODING
@@ -268,13 +269,13 @@ def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
 
 
 def unblock_card(database: Database, card: CardRef) -> None:
-    """Forget that SECCOS PINs of a card failed.
+    """Forget that PINs of a card failed, in whatever form.
 
     Raises:
         AdminError: there is no such card.
     """
     key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
-    _update(database, cards, key, seccos_failed_at=[])
+    _update(database, cards, key, **{tally: [] for tally in Tally})
     _audit(database, card.issuer_id, "card.unblock", card.card_id)
 
 

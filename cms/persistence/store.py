@@ -3,12 +3,14 @@
 No transaction is held between two calls, and none while the vault works.
 """
 
-from typing import Any, Self
+from itertools import compress
+from typing import Any, Final, Self
 
 from psycopg.errors import UniqueViolation
 
 from cms.domain.cards import CardState
 from cms.domain.errors import ServiceUnavailable
+from cms.domain.limits import Tally
 from cms.domain.records import Actor, CardToChange, CardToRead, Client, IssuerRecord
 from cms.persistence.address import Tls, connection_string
 from cms.persistence.causes import DatabaseFailed
@@ -16,6 +18,7 @@ from cms.persistence.connection import Row
 from cms.persistence.pool import Pool
 from cms.persistence.statements import Statement, d1, directory, refusals
 from cms.persistence.tables import sealed_columns
+from hsm.config.policy import PolicyBody
 from hsm.port import (
     CardFacts,
     CardRef,
@@ -24,6 +27,8 @@ from hsm.port import (
     SealedChange,
     SealedConfig,
 )
+
+DEFAULT_POLICY: Final = PolicyBody()
 
 
 class Store:
@@ -67,22 +72,38 @@ class Store:
         )
 
     async def read_for_set(
-        self, card: CardRef, request_key: bytes | None, actor: Actor
+        self,
+        card: CardRef,
+        request_key: bytes | None,
+        actor: Actor,
+        policy: PolicyBody = DEFAULT_POLICY,
     ) -> CardToChange | None:
-        """Read what a PIN change needs; *request_key* is the digest of its JWE."""
+        """Read what a PIN change needs.
+
+        Args:
+            card: the card.
+            request_key: the digest of its JWE.
+            actor: the client that asks.
+            policy: how many failures are too many.
+        """
         row = await self.one(
             d1.READ_FOR_SET,
             issuer_id=card.issuer_id,
             card_id=card.card_id,
             request_key=request_key,
             client_id=actor.client_id,
+            **_limits(policy, of_client=True),
         )
         if row is None:
             return None
-        state, counter, sealed_pan, known, refused, limited, personalised, *facts = row
+        state, counter, sealed_pan, known, *failed, personalised, psn, expiry = row
         return CardToChange(
-            *(CardState(state), counter, sealed_pan, known, refused, limited),
-            *(CardFacts(*facts), personalised),
+            *(CardState(state), counter, sealed_pan, known),
+            refused=frozenset(compress(PinBlockType, failed[:2])),
+            limited=frozenset(compress(PinBlockType, failed[2:])),
+            facts=CardFacts(psn, expiry),
+            personalised=personalised,
+            policy=policy,
         )
 
     async def change_pin(
@@ -99,8 +120,8 @@ class Store:
         What is not in *change* is cleared.
 
         Returns:
-            False, and nothing is changed, when the card is no longer as *read*, or takes no
-            SECCOS any more.
+            False, and nothing is changed, when the card is no longer as *read*, or takes no PIN
+            in this form any more.
         """
         try:
             row = await self.one(
@@ -114,19 +135,32 @@ class Store:
                 actor=actor.client_id,
                 correlation_id=actor.correlation_id,
                 **sealed_columns(change),
+                **_limits(read.policy),
             )
         except UniqueViolation:
             return False
         return row is not None
 
-    async def count_card_failure(self, card: CardRef) -> bool:
-        """Count a SECCOS failure of *card*; tell whether it has the card refused from now on."""
-        row = await self.one(d1.COUNT_CARD_FAILURE, issuer_id=card.issuer_id, card_id=card.card_id)
+    async def count_card_failure(self, card: CardRef, tally: Tally, failures_max: int) -> bool:
+        """Count a failure of *card*; tell whether it has the card refused from now on."""
+        row = await self.one(
+            d1.COUNT_CARD_FAILURE[tally],
+            issuer_id=card.issuer_id,
+            card_id=card.card_id,
+            failures_max=failures_max,
+        )
         return row == (True,)
 
-    async def count_client_failure(self, issuer_id: str, client_id: str) -> bool:
-        """Count a SECCOS failure of a client; tell whether it is limited from now on."""
-        row = await self.one(d1.COUNT_CLIENT_FAILURE, issuer_id=issuer_id, client_id=client_id)
+    async def count_client_failure(
+        self, issuer_id: str, client_id: str, tally: Tally, failures_max: int
+    ) -> bool:
+        """Count a failure of a client; tell whether it is limited from now on."""
+        row = await self.one(
+            d1.COUNT_CLIENT_FAILURE[tally],
+            issuer_id=issuer_id,
+            client_id=client_id,
+            failures_max=failures_max,
+        )
         return row == (True,)
 
     async def read_for_get(self, card: CardRef, actor: Actor) -> CardToRead | None:
@@ -200,6 +234,15 @@ class Store:
             return await self.pool.rows(statement, parameters, fetch=fetch)
         except DatabaseFailed:
             raise ServiceUnavailable from None
+
+
+def _limits(policy: PolicyBody, *, of_client: bool = False) -> dict[str, int]:
+    """Name the parameters that say how many failures are too many."""
+    limits = {
+        "failures_card_max": policy.failures_card_max,
+        "refusals_card_max": policy.refusals_card_max,
+    }
+    return limits | ({"failures_client_max": policy.failures_client_max} if of_client else {})
 
 
 def _sealed_config(issuer_id: Any, kind: str, *rest: Any) -> SealedConfig:  # noqa: ANN401 - a row

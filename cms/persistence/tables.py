@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from cms.domain.limits import Tally
 from hsm.port import SealedChange, ValueKind
 
 metadata = MetaData(
@@ -52,9 +53,9 @@ def _now(name: str) -> Column[object]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
-def _failures() -> Column[list[datetime]]:
+def _failures(tally: Tally) -> Column[list[datetime]]:
     return Column(
-        "seccos_failed_at",
+        tally.value,
         ARRAY(DateTime(timezone=True)),
         nullable=False,
         server_default="{}",
@@ -105,7 +106,7 @@ cards = Table(
     Column("pin_type", String(10), comment="the form in which the PIN came"),
     Column("pin_changed_at", DateTime(timezone=True)),
     Column("counter", BigInteger, nullable=False, server_default="0"),
-    _failures(),
+    *map(_failures, Tally),
     _now("created_at"),
     Column("cardholder_id", String(255), comment="the identity provider's subject"),
     Column("card_type", String(10), nullable=False, server_default="PHYSICAL"),
@@ -170,7 +171,8 @@ clients = Table(
         comment="as cms.domain.certificate_names writes them",
     ),
     Column("state", String(10), nullable=False, server_default="active"),
-    _failures(),
+    _failures(Tally.ISO0),
+    _failures(Tally.SECCOS),
     _now("created_at"),
     Column("redirect_origins", ARRAY(Text), nullable=False, server_default="{}"),
     Column("embed_origins", ARRAY(Text), nullable=False, server_default="{}"),

@@ -56,6 +56,11 @@ class Issuer:
             _read_body(config, ConfigKind.SECCOS, SeccosProfile),
         )
 
+    @property
+    def failure_limits(self) -> PolicyBody:
+        """How many failures are too many; without a policy the vault reads no PIN at all."""
+        return self.policy or PolicyBody()
+
 
 class Directory:
     """The issuers of this service, by id."""

@@ -1,4 +1,4 @@
-"""The PIN policy: which PINs an issuer takes, and whether a page may show a PIN as text."""
+"""The PIN policy: which PINs an issuer takes, how many failures, and whether a page shows text."""
 
 from functools import cached_property
 from typing import Annotated
@@ -20,6 +20,16 @@ class PolicyBody(Body):
     refuse_runs: bool = True
     text_reveal: bool = False
     """Whether a page may get the digits as text, to show or to speak them."""
+    failures_card_max: Annotated[int, Field(ge=1, le=100)] = 5
+    """Failures of a card's PINs from D1 within 24 hours, from which on it takes none in that form:
+    ISO-0 blocks for another PAN; SECCOS payloads whose MAC is right and whose block or PRW is
+    wrong."""
+    refusals_card_max: Annotated[int, Field(ge=1, le=100)] = 20
+    """PINs that this policy refuses, in ISO-0 blocks for the card's PAN, within 24 hours, from
+    which on the card takes no ISO-0. A cardholder may well try some."""
+    failures_client_max: Annotated[int, Field(ge=1, le=1000)] = 60
+    """Failures of a client within 60 seconds, over all cards, from which on it gets 429 for PINs in
+    that form: ISO-0 blocks for another PAN; SECCOS payloads whose MAC is wrong."""
 
     @field_validator("page_length_max")
     @classmethod

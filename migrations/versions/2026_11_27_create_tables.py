@@ -55,7 +55,9 @@ def upgrade() -> None:
         sa.Column("pin_type", sa.String(10), comment="the form in which the PIN came"),
         _moment("pin_changed_at"),
         sa.Column("counter", sa.BigInteger(), server_default="0", nullable=False),
-        _failures(),
+        _failures("iso0_failed_at"),
+        _failures("policy_refused_at"),
+        _failures("seccos_failed_at"),
         _now("created_at"),
         sa.Column("cardholder_id", sa.String(255), comment="the identity provider's subject"),
         sa.Column("card_type", sa.String(10), server_default="PHYSICAL", nullable=False),
@@ -102,7 +104,8 @@ def upgrade() -> None:
             comment="as cms.domain.certificate_names writes them",
         ),
         sa.Column("state", sa.String(10), server_default="active", nullable=False),
-        _failures(),
+        _failures("iso0_failed_at"),
+        _failures("seccos_failed_at"),
         _now("created_at"),
         _origins("redirect_origins"),
         _origins("embed_origins"),
@@ -200,9 +203,9 @@ def _now(name: str) -> sa.Column[object]:
     )
 
 
-def _failures() -> sa.Column[object]:
+def _failures(name: str) -> sa.Column[object]:
     return sa.Column(
-        "seccos_failed_at",
+        name,
         postgresql.ARRAY(sa.DateTime(timezone=True)),
         server_default="{}",
         nullable=False,

@@ -26,7 +26,7 @@ from cms.domain.errors import (
     Unauthorized,
     ValueNotPossible,
 )
-from cms.domain.limits import SECCOS_CLIENT
+from cms.domain.limits import CLIENT_WINDOW_SECONDS
 from hsm.config.wire import ErrorWire
 
 INTERNAL: Final = (500, "INTERNAL_ERROR", "Internal error")
@@ -53,7 +53,7 @@ ROUTING: Final[Mapping[int, tuple[int, str, str]]] = {
 }
 RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
     ServiceUnavailable: 1,
-    TooManyFailures: SECCOS_CLIENT.window_seconds,
+    TooManyFailures: CLIENT_WINDOW_SECONDS,
 }
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,13 @@
 """What Thales D1 asks for: set a PIN, get it, read the change counter, activate a card."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
-    Column,
+    BindParameter,
     ColumnElement,
     DateTime,
+    Integer,
     String,
     Table,
     and_,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from cms.domain.cards import ALLOWED_STATES, GET_PIN_ATTEMPTED, CardState, Verb
-from cms.domain.limits import SECCOS_CARD, SECCOS_CLIENT, Limit
+from cms.domain.limits import CARD_WINDOW_SECONDS, CLIENT_WINDOW_SECONDS, Tally
 from cms.persistence.statements import Statement, compiled
 from cms.persistence.statements.parts import (
     HAS_PIN_TO_SHOW,
@@ -37,30 +38,36 @@ from cms.persistence.tables import NEWEST_COUNTER, cards, clients, pin_changes
 from hsm.port import PinBlockType
 
 
-def _reached(failed_at: Column[Any], limit: Limit, earlier: int = 0) -> ColumnElement[bool]:
-    """Compare the one failure, newest first, that reaches *limit*, and *earlier* ones before."""
-    oldest: ColumnElement[datetime | None] = failed_at[limit.failures_max + earlier]
-    return func.coalesce(oldest > func.now() - seconds(limit.window_seconds), False)
+def _max(parameter: str) -> BindParameter[int]:
+    return bindparam(parameter, type_=Integer)
 
 
-def _count_failure(table: Table, this: ColumnElement[bool], limit: Limit) -> Statement:
+_FAILURES_MAX: Final = _max("failures_max")
+"""How many failures are too many; that, and each other such number, is the issuer's policy."""
+_WINDOW_SECONDS: Final = {cards: CARD_WINDOW_SECONDS, clients: CLIENT_WINDOW_SECONDS}
+
+
+def _reached(table: Table, tally: Tally, place: ColumnElement[int]) -> ColumnElement[bool]:
+    """Tell whether the failure at *place*, newest first, is within the window."""
+    oldest: ColumnElement[datetime | None] = table.c[tally][place]
+    return func.coalesce(oldest > func.now() - seconds(_WINDOW_SECONDS[table]), False)
+
+
+def _count_failure(table: Table, this: ColumnElement[bool], tally: Tally) -> Statement:
     """Note a failure now.
 
     One more than the limit is kept: so the statement knows whether it is the one that reached it,
     and of failures at the same time just one says so.
     """
-    failed_at = table.c.seccos_failed_at
+    failed_at, beyond = table.c[tally], _FAILURES_MAX + 1
     # Not now(), the start of the transaction: those that wait for one row would be out of order.
     newer = func.array_prepend(func.clock_timestamp(), failed_at, type_=ARRAY(DateTime(True)))
+    is_reached = and_(_reached(table, tally, _FAILURES_MAX), not_(_reached(table, tally, beyond)))
     return compiled(
         table.update()
         .where(this)
-        .values(seccos_failed_at=newer[1 : limit.failures_max + 1])
-        .returning(
-            and_(_reached(failed_at, limit), not_(_reached(failed_at, limit, earlier=1))).label(
-                "has_reached"
-            )
-        )
+        .values({failed_at: newer[1:beyond]})
+        .returning(is_reached.label("has_reached"))
     )
 
 
@@ -72,12 +79,22 @@ _IS_KNOWN: Final = exists().where(
     pin_changes.c.card_id == cards.c.card_id,
     pin_changes.c.request_key == REQUEST_KEY,
 )
-_IS_REFUSED: Final = _reached(cards.c.seccos_failed_at, SECCOS_CARD)
-_IS_LIMITED: Final = (
-    select(_reached(clients.c.seccos_failed_at, SECCOS_CLIENT).label("is_limited"))
-    .where(_THIS_CLIENT)
-    .scalar_subquery()
-)
+_TAKES_NO: Final = {
+    PinBlockType.ISO0: or_(
+        _reached(cards, Tally.ISO0, _max("failures_card_max")),
+        _reached(cards, Tally.POLICY, _max("refusals_card_max")),
+    ),
+    PinBlockType.SECCOS: _reached(cards, Tally.SECCOS, _max("failures_card_max")),
+}
+"""Whether a card's PINs of this form failed too often."""
+
+
+def _is_limited(tally: Tally) -> ColumnElement[bool]:
+    """Tell whether the client has failed too often; one that is not there has not."""
+    is_reached = _reached(clients, tally, _max("failures_client_max"))
+    limited = select(is_reached.label("is_limited")).where(_THIS_CLIENT)
+    return func.coalesce(limited.scalar_subquery(), False)
+
 
 READ_FOR_SET: Final = compiled(
     select(
@@ -85,8 +102,9 @@ READ_FOR_SET: Final = compiled(
         cards.c.counter,
         cards.c.sealed_pan,
         _IS_KNOWN.label("is_known"),
-        _IS_REFUSED.label("is_refused"),
-        func.coalesce(_IS_LIMITED, False).label("is_limited"),
+        *(_TAKES_NO[form].label(f"takes_no_{form.name.lower()}") for form in PinBlockType),
+        _is_limited(Tally.ISO0).label("is_iso0_limited"),
+        _is_limited(Tally.SECCOS).label("is_seccos_limited"),
         cards.c.personalised,
         cards.c.psn,
         cards.c.expiry,
@@ -94,26 +112,39 @@ READ_FOR_SET: Final = compiled(
 )
 """One row, or none where there is no such card.
 
-State, counter, sealed PAN, whether the request key is known, whether the card and whether the
-client has failed with SECCOS too often, whether it is personalised, PSN, expiry.
+State, counter, sealed PAN, whether the request key is known; for ISO-0 and for SECCOS whether the
+card has failed too often, and whether the client has; whether it is personalised, PSN, expiry.
 """
 
+_PIN_TYPE: Final = bindparam("pin_type", type_=String)
 _changed, _history, _set_audit = change_pin(
-    or_(
-        bindparam("pin_type", type_=String) != literal(PinBlockType.SECCOS.value, String),
-        not_(_IS_REFUSED),
+    *(
+        or_(literal(form.value, String) != _PIN_TYPE, not_(takes_none))
+        for form, takes_none in _TAKES_NO.items()
     )
 )
 CHANGE_PIN: Final = compiled(select(_changed.c.counter).add_cte(_history, _set_audit))
 """One row, the new counter, if counter and state are still those read; else none and no change.
 
-Nor does a card take SECCOS that has failed too often by now.
+Nor does a card take a PIN in a form in which it has failed too often by now.
 """
 
-COUNT_CARD_FAILURE: Final = _count_failure(cards, THIS_CARD, SECCOS_CARD)
+COUNT_CARD_ISO0_FAILURE: Final = _count_failure(cards, THIS_CARD, Tally.ISO0)
+COUNT_CARD_POLICY_REFUSAL: Final = _count_failure(cards, THIS_CARD, Tally.POLICY)
+COUNT_CARD_SECCOS_FAILURE: Final = _count_failure(cards, THIS_CARD, Tally.SECCOS)
+COUNT_CARD_FAILURE: Final = {
+    Tally.ISO0: COUNT_CARD_ISO0_FAILURE,
+    Tally.POLICY: COUNT_CARD_POLICY_REFUSAL,
+    Tally.SECCOS: COUNT_CARD_SECCOS_FAILURE,
+}
 """One row: whether this was the failure that has the card refused."""
 
-COUNT_CLIENT_FAILURE: Final = _count_failure(clients, _THIS_CLIENT, SECCOS_CLIENT)
+COUNT_CLIENT_ISO0_FAILURE: Final = _count_failure(clients, _THIS_CLIENT, Tally.ISO0)
+COUNT_CLIENT_SECCOS_FAILURE: Final = _count_failure(clients, _THIS_CLIENT, Tally.SECCOS)
+COUNT_CLIENT_FAILURE: Final = {
+    Tally.ISO0: COUNT_CLIENT_ISO0_FAILURE,
+    Tally.SECCOS: COUNT_CLIENT_SECCOS_FAILURE,
+}
 """One row: whether this was the failure that has the client limited."""
 
 _card = (

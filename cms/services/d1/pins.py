@@ -3,26 +3,42 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import Final
 from weakref import WeakValueDictionary
 
 from cms.domain.cards import Verb, require_state_allows
 from cms.domain.errors import (
     BadRequest,
     CardNotFound,
+    PinForbidden,
     PinRefused,
     Refusal,
     ServiceUnavailable,
     TooManyFailures,
 )
-from cms.domain.limits import CHANGE_TRIES_MAX, SECCOS_CARD, SECCOS_CLIENT
+from cms.domain.limits import CHANGE_TRIES_MAX, Tally
 from cms.domain.records import Actor, CardToChange
 from cms.persistence.store import Store
 from cms.services.audit import Audit
 from cms.services.directory import Issuer
 from cms.services.vault import in_vault, readable
+from hsm.config.policy import PolicyBody
 from hsm.port import CardRef, PinBlockType, SealedChange
 from hsm.worker_thread import WorkerThread
 
+TALLIES: Final = {PinBlockType.ISO0: Tally.ISO0, PinBlockType.SECCOS: Tally.SECCOS}
+#: What a client that may send PINs in a form never has to: a block for another PAN, and SECCOS
+#: without its keys.
+CLIENTS_FAULT: Final = {
+    PinBlockType.ISO0: Refusal.WRONG_PIN_DATA,
+    PinBlockType.SECCOS: Refusal.NOT_GENUINE,
+}
+CARD_REFUSED: Final = {
+    Tally.ISO0: "iso0.card_refused",
+    Tally.POLICY: "iso0.card_refused",
+    Tally.SECCOS: "seccos.card_refused",
+}
+CLIENT_LIMITED: Final = {Tally.ISO0: "alarm.iso0_client", Tally.SECCOS: "alarm.seccos_client"}
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +58,7 @@ class Pins:
         self._store = store
         self._audit = audit
         self._worker_thread = worker_thread
-        self._seccos_turns = WeakValueDictionary[CardRef, asyncio.Lock]()
+        self._turns = WeakValueDictionary[CardRef, asyncio.Lock]()
 
     async def set_pin(
         self, issuer: Issuer, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
@@ -60,10 +76,10 @@ class Pins:
             CardNotFound: the issuer has no such card.
             CardForbids: the card's state takes no PIN.
             BadRequest: *envelope* is one.
-            TooManyFailures: too many SECCOS PINs of the client were not genuine.
+            TooManyFailures: too many PINs of the client could not be used.
             TypeNotOffered: the issuer takes no PIN of this type.
             PinRefused: the JWE does not open, what is in it is no PIN for this card, or the card
-                takes no SECCOS after too many wrong ones.
+                takes no PIN in this form after too many wrong ones.
             PinForbidden: the issuer's policy forbids this PIN.
             ValueNotPossible: the PIN cannot give a verification value that the issuer asks for.
             CounterExhausted: the card has had as many changes as can be counted.
@@ -71,16 +87,17 @@ class Pins:
                 others at each of three tries.
             StoredValueBroken: the stored PAN is not the one stored.
         """
-        if isinstance(envelope, BadRequest) or envelope.block_type is not PinBlockType.SECCOS:
+        if isinstance(envelope, BadRequest):
             return await self._set_pin(issuer, card, envelope, actor)
-        # Each of these may be a guess at the PIN, and a guess counts once it failed. Guesses that
-        # are sent at once must not all be made before the first is counted: a process makes one
-        # at a time, so there are at most as many beyond the limit as there are other processes.
-        async with self._seccos_turns.setdefault(card, asyncio.Lock()):
+        # Each of these may be a guess at PAN or PIN, and a guess counts once it failed. Guesses
+        # that are sent at once must not all be made before the first is counted: a process makes
+        # one of a card at a time, so there are at most as many beyond the limit as there are other
+        # processes.
+        async with self._turns.setdefault(card, asyncio.Lock()):
             try:
                 await self._set_pin(issuer, card, envelope, actor)
-            except PinRefused as refused:
-                await self._count(refused.refusal, card, actor)
+            except (PinRefused, PinForbidden) as error:
+                await self._count(error, envelope.block_type, issuer.failure_limits, card, actor)
                 raise
 
     async def _set_pin(
@@ -88,7 +105,7 @@ class Pins:
     ) -> None:
         key = envelope.request_key if isinstance(envelope, PinEnvelope) else None
         for _ in range(CHANGE_TRIES_MAX):
-            read = await self._store.read_for_set(card, key, actor)
+            read = await self._store.read_for_set(card, key, actor, issuer.failure_limits)
             if read is None:
                 raise CardNotFound
             require_state_allows(Verb.SET_PIN, read.state)
@@ -96,8 +113,7 @@ class Pins:
                 raise envelope
             if read.request_known:
                 return
-            if envelope.block_type is PinBlockType.SECCOS:
-                _require_trust(read)
+            _require_trust(envelope.block_type, read)
             change = await self._seal(issuer, card, envelope, read)
             if await self._store.change_pin(
                 card, read, change, envelope.block_type, envelope.request_key, actor
@@ -175,39 +191,58 @@ class Pins:
             ),
         )
 
-    async def _count(self, refusal: Refusal | None, card: CardRef, actor: Actor) -> None:
-        """Count a failure against the one it speaks of, and say so when it is one too many."""
+    async def _count(
+        self,
+        error: PinRefused | PinForbidden,
+        form: PinBlockType,
+        limits: PolicyBody,
+        card: CardRef,
+        actor: Actor,
+    ) -> None:
+        """Count a failure against those it speaks of, and say so when it is one too many."""
+        refusal = error.refusal if isinstance(error, PinRefused) else None
         if refusal is Refusal.WRONG_PIN_DATA:
-            if await self._store.count_card_failure(card):
-                log.warning(
-                    "seccos.card_refused",
-                    extra={
-                        "issuer_id": card.issuer_id,
-                        "card_id": card.card_id,
-                        "count": SECCOS_CARD.failures_max,
-                    },
-                )
-        elif refusal is Refusal.NOT_GENUINE and await self._store.count_client_failure(
-            card.issuer_id, actor.client_id
+            await self._count_card(TALLIES[form], limits.failures_card_max, card)
+        if isinstance(error, PinForbidden) and form is PinBlockType.ISO0:
+            await self._count_card(Tally.POLICY, limits.refusals_card_max, card)
+        if refusal is CLIENTS_FAULT[form]:
+            await self._count_client(TALLIES[form], limits.failures_client_max, card, actor)
+
+    async def _count_card(self, tally: Tally, failures_max: int, card: CardRef) -> None:
+        if await self._store.count_card_failure(card, tally, failures_max):
+            log.warning(
+                CARD_REFUSED[tally],
+                extra={
+                    "issuer_id": card.issuer_id,
+                    "card_id": card.card_id,
+                    "count": failures_max,
+                },
+            )
+
+    async def _count_client(
+        self, tally: Tally, failures_max: int, card: CardRef, actor: Actor
+    ) -> None:
+        if await self._store.count_client_failure(
+            card.issuer_id, actor.client_id, tally, failures_max
         ):
             log.error(
-                "alarm.seccos_client",
+                CLIENT_LIMITED[tally],
                 extra={
                     "issuer_id": card.issuer_id,
                     "client_id": actor.client_id,
-                    "count": SECCOS_CLIENT.failures_max,
+                    "count": failures_max,
                 },
             )
 
 
-def _require_trust(read: CardToChange) -> None:
-    """Let SECCOS pass where client and card have not failed too often.
+def _require_trust(form: PinBlockType, read: CardToChange) -> None:
+    """Let a PIN pass in a form in which client and card have not failed too often.
 
     Raises:
         TooManyFailures: the client has.
         PinRefused: the card has; nobody is told.
     """
-    if read.client_limited:
+    if form in read.limited:
         raise TooManyFailures
-    if read.seccos_refused:
+    if form in read.refused:
         raise PinRefused(Refusal.CARD_REFUSED)

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from cms.domain.errors import ServiceUnavailable
+from cms.domain.limits import Tally
 from cms.domain.records import Actor
 from cms.persistence import admin
 from cms.persistence.migrate import upgrade
@@ -57,7 +58,7 @@ async def test_every_call_works(store: Store, database_url: str) -> None:
         await asyncio.gather(
             *(store.read_counter(CARD) for _ in range(16)),
             *(store.read_issuer(CARD.issuer_id) for _ in range(16)),
-            *(store.count_card_failure(CARD) for _ in range(2)),
+            *(store.count_card_failure(CARD, Tally.SECCOS, 5) for _ in range(2)),
         )
     for counter in range(3):
         key = bytes([counter])

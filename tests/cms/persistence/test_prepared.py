@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg.errors import FeatureNotSupported
 
+from cms.domain.limits import Tally
 from cms.domain.records import Actor
 from cms.persistence import admin
 from cms.persistence.causes import Cause, cause_of
@@ -45,7 +46,7 @@ async def everything(store: Store) -> None:
     """Read, write and count on every connection at once."""
     await asyncio.gather(
         *(store.read_counter(CARD) for _ in range(CALLS)),
-        *(store.count_card_failure(CARD) for _ in range(CALLS)),
+        *(store.count_card_failure(CARD, Tally.SECCOS, 5) for _ in range(CALLS)),
     )
 
 
@@ -101,7 +102,7 @@ async def test_what_is_run_again_is_done_once(store: Store, database_url: str) -
     run_sql(database_url, "UPDATE cards SET seccos_failed_at = '{}'")
     for connection in store.pool._connections._pool:
         deallocate(connection)
-    await store.count_card_failure(CARD)
+    await store.count_card_failure(CARD, Tally.SECCOS, 5)
     assert failures(database_url) == 1
 
 

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cms.domain.cards import CardState, Verb
 from cms.domain.errors import ServiceUnavailable
+from cms.domain.limits import Tally
 from cms.domain.records import Actor, CardToChange
 from cms.persistence import admin, connection, pool
 from cms.persistence.admin import AdminError
@@ -23,6 +24,7 @@ from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.services.health import DatabaseUnfit
+from hsm.config.policy import PolicyBody
 from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
 from hsm.vault import Vault
 from tests.deployment import in_sql_ascii, stopped
@@ -106,14 +108,16 @@ async def test_every_call_says_try_later_while_the_database_is_unavailable(
     server.stop()
     facts = CardFacts(0, "1230")
     found = CardToChange(
-        CardState.ACTIVE, 0, SealedPan(b""), False, False, False, facts, personalised=True
+        *(CardState.ACTIVE, 0, SealedPan(b""), False, frozenset(), frozenset(), facts),
+        personalised=True,
+        policy=PolicyBody(),
     )
     for call in (
         store.read_issuer("testbank01"),
         store.read_for_set(CARD, b"key", ACTOR),
         store.change_pin(CARD, found, SealedChange(None, {}), PinBlockType.ISO0, b"key", ACTOR),
-        store.count_card_failure(CARD),
-        store.count_client_failure("testbank01", "testbank01"),
+        store.count_card_failure(CARD, Tally.ISO0, 5),
+        store.count_client_failure("testbank01", "testbank01", Tally.ISO0, 60),
         store.read_for_get(CARD, ACTOR),
         store.read_counter(CARD),
         store.activate(CARD, ACTOR),

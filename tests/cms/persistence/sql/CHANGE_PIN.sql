@@ -16,9 +16,28 @@ WITH
       AND cards.counter = %(counter_read)s::BIGINT
       AND cards.state = %(state_read)s::VARCHAR
       AND (
-        %(pin_type)s::VARCHAR != 'SECCOS'::VARCHAR
+        'ISO0'::VARCHAR != %(pin_type)s::VARCHAR
+        OR NOT (
+          coalesce(
+            cards.iso0_failed_at[%(failures_card_max)s::INTEGER] > now(
+              
+            ) - '1 day 0:00:00'::interval,
+            false
+          )
+          OR coalesce(
+            cards.policy_refused_at[%(refusals_card_max)s::INTEGER] > now(
+              
+            ) - '1 day 0:00:00'::interval,
+            false
+          )
+        )
+      )
+      AND (
+        'SECCOS'::VARCHAR != %(pin_type)s::VARCHAR
         OR NOT coalesce(
-          cards.seccos_failed_at[5::INTEGER] > now() - '1 day 0:00:00'::interval,
+          cards.seccos_failed_at[%(failures_card_max)s::INTEGER] > now(
+            
+          ) - '1 day 0:00:00'::interval,
           false
         )
       )

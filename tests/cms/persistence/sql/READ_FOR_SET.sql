@@ -11,14 +11,28 @@ SELECT
       AND pin_changes.request_key = %(request_key)s
   ) AS is_known,
   coalesce(
-    cards.seccos_failed_at[5::INTEGER] > now() - '1 day 0:00:00'::interval,
+    cards.iso0_failed_at[%(failures_card_max)s::INTEGER] > now(
+      
+    ) - '1 day 0:00:00'::interval,
     false
-  ) AS is_refused,
+  )
+  OR coalesce(
+    cards.policy_refused_at[%(refusals_card_max)s::INTEGER] > now(
+      
+    ) - '1 day 0:00:00'::interval,
+    false
+  ) AS takes_no_iso0,
+  coalesce(
+    cards.seccos_failed_at[%(failures_card_max)s::INTEGER] > now(
+      
+    ) - '1 day 0:00:00'::interval,
+    false
+  ) AS takes_no_seccos,
   coalesce(
     (
       SELECT
         coalesce(
-          clients.seccos_failed_at[60::INTEGER] > now() - '0:01:00'::interval,
+          clients.iso0_failed_at[%(failures_client_max)s::INTEGER] > now() - '0:01:00'::interval,
           false
         ) AS is_limited
       FROM clients
@@ -27,7 +41,23 @@ SELECT
         AND clients.client_id = %(client_id)s::VARCHAR
     ),
     false
-  ) AS is_limited,
+  ) AS is_iso0_limited,
+  coalesce(
+    (
+      SELECT
+        coalesce(
+          clients.seccos_failed_at[%(failures_client_max)s::INTEGER] > now(
+            
+          ) - '0:01:00'::interval,
+          false
+        ) AS is_limited
+      FROM clients
+      WHERE
+        clients.issuer_id = %(issuer_id)s::VARCHAR
+        AND clients.client_id = %(client_id)s::VARCHAR
+    ),
+    false
+  ) AS is_seccos_limited,
   cards.personalised,
   cards.psn,
   cards.expiry

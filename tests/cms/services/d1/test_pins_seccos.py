@@ -198,4 +198,4 @@ async def test_a_put_that_is_cancelled_leaves_the_turn_to_the_next(giro: Giro) -
         await second
     del first, second
     gc.collect()
-    assert len(pins._seccos_turns) == 0
+    assert len(pins._turns) == 0
