@@ -85,6 +85,13 @@ def test_the_service_starts_with_the_settings_of_the_file(monkeypatch: pytest.Mo
     assert SERVICES["cms"]["ports"] == published
 
 
+def test_whoever_uses_the_database_is_told_that_it_has_no_certificate() -> None:
+    for service in SERVICES.values():
+        settings = service.get("environment", {})
+        if "CMS_DATABASE_URL_FILE" in settings:
+            assert settings["CMS_DATABASE_TLS"] == "off"
+
+
 def test_a_token_in_software_is_served_as_a_trial() -> None:
     assert SERVICES["cms"]["command"][-2:] == ["serve", "--sandbox"]
 

@@ -221,7 +221,7 @@ def in_earnest(prepared: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyP
     own = pki.create(tmp_path / "own")
     key, url, pin = (tmp_path / name for name in ("own-key", "own-url", "own-pin"))
     key.write_text(secrets.token_hex(32))
-    url.write_text("postgresql://cms:s3cret@db.example.com/cms")
+    url.write_text("postgresql://cms:s3cret@db.example.com/cms?sslmode=verify-full")
     pin.write_text("no PIN of this HSM token")
     given = prepared.given(
         database_url_file=url,
