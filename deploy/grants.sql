@@ -9,9 +9,9 @@ GRANT SELECT ON issuers, vault_config, clients, cards, pin_changes, control_toke
 GRANT INSERT ON pin_changes, audit_events, control_tokens TO cms_service;
 GRANT UPDATE (
     state, personalised, sealed_pin, sealed_pvv, sealed_offset_3624, sealed_prw, sealed_script,
-    pin_type, pin_changed_at, counter, seccos_failed_at
+    pin_type, pin_changed_at, counter, iso0_failed_at, policy_refused_at, seccos_failed_at
 ) ON cards TO cms_service;
-GRANT UPDATE (seccos_failed_at) ON clients TO cms_service;
+GRANT UPDATE (iso0_failed_at, seccos_failed_at) ON clients TO cms_service;
 GRANT UPDATE (
     consumed_at, session_hash, session_expires_at, session_ends_at, tries, ended_at, end_reason
 ) ON control_tokens TO cms_service;
