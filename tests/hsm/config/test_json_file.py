@@ -110,3 +110,9 @@ def test_a_configuration_is_written_by_hand_without_label_and_cmac() -> None:
 def test_what_is_not_a_configuration_is_refused(text: str) -> None:
     with pytest.raises(ConfigRefused, match=r"^not a configuration$"):
         from_json(text)
+
+
+def test_a_byte_order_mark_may_begin_the_file_once() -> None:
+    assert from_json("\ufeff" + text_with()) == from_json(text_with())
+    with pytest.raises(ConfigRefused):
+        from_json("\ufeff\ufeff" + text_with())
