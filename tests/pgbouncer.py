@@ -13,6 +13,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import postgres
 from tests.deployment import wait_for
 
@@ -64,7 +65,7 @@ def pgbouncer(
             yield url
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(HANG_SECONDS)
 
 
 def _not_as_root(directory: Path) -> tuple[str, ...]:

@@ -57,13 +57,16 @@ class Connection(AsyncConnection[Row]):
         Raises:
             DatabaseFailed: it cannot be used.
         """
-        ((backend_pid, encoding, read_only),) = await self.rows(READ_CONNECTION, {})
+        ((backend_pid, encoding, read_only),) = await self.rows(
+            READ_CONNECTION, {}, fetch=True, seconds=STATEMENT_SECONDS_MAX
+        )
         if encoding != ENCODING or read_only:
             await self.close()
             raise DatabaseFailed(Cause.READ_ONLY if read_only else Cause.NOT_UTF8)
         # A pooler shows a process id of its own making.
         if backend_pid == self.info.backend_pid:
-            await self.rows(LIMIT_CONNECTION, {"statement_ms": SERVER_STATEMENT_MS_MAX})
+            limit = {"statement_ms": SERVER_STATEMENT_MS_MAX}
+            await self.rows(LIMIT_CONNECTION, limit, fetch=False, seconds=STATEMENT_SECONDS_MAX)
             self.prepare_threshold = 0
 
     async def rows(
@@ -71,8 +74,8 @@ class Connection(AsyncConnection[Row]):
         statement: Statement,
         parameters: Mapping[str, object],
         *,
-        fetch: bool = True,
-        seconds: float = STATEMENT_SECONDS_MAX,
+        fetch: bool,
+        seconds: float,
     ) -> list[Row]:
         """Run a statement, and with *fetch* return its rows.
 

@@ -154,7 +154,7 @@ def test_a_database_url_that_must_not_be_used_is_said(
     tmp_path: Path, softhsm: SoftHsm, url: str, reason: str
 ) -> None:
     with deployment(tmp_path, url, softhsm).serving(wait=False) as service:
-        assert service.process.wait(30) == 1
+        assert service.process.wait(HANG_SECONDS) == 1
         (line,) = service.lines("not_started")
         assert "s3cret" not in service.log.read_text()
     assert line["reason"].startswith("CMS_DATABASE_URL_FILE: ")
@@ -168,7 +168,7 @@ def test_a_database_in_another_encoding_is_said(
         in_sql_ascii(postgres) as url,
         deployment(tmp_path, url, softhsm).serving(wait=False) as service,
     ):
-        assert service.process.wait(30) != 0
+        assert service.process.wait(HANG_SECONDS) != 0
         reasons = {line["reason"] for line in service.lines("database.unfit")}
     assert reasons == {"NOT_UTF8"}
 

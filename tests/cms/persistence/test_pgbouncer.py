@@ -16,13 +16,13 @@ from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from hsm.port import CardRef, PinBlockType, SealedChange
+from tests.cms.persistence.patience import without_deadlines
 from tests.issuer_records import run_sql
 from tests.pgbouncer import pgbouncer
 
 pytestmark = pytest.mark.anyio
 CARD = CardRef("testbank01", "card-1")
 ACTOR = Actor("testbank01", "call-1")
-
 Mode = Literal["session", "transaction", "statement"]
 
 
@@ -45,10 +45,11 @@ def pooled_url(database_url: str, pool_mode: Mode) -> Iterator[str]:
 
 
 @pytest.fixture
-async def store(pooled_url: str) -> AsyncIterator[Store]:
+async def store(pooled_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
+    without_deadlines(monkeypatch)
     store = Store.connect(pooled_url)
     await store.open()
-    await store.pool._connections.wait()
+    await store.pool._connections.wait(HANG_SECONDS)
     yield store
     await store.close()
 

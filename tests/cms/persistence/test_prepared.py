@@ -16,7 +16,9 @@ from cms.persistence.connection import Connection
 from cms.persistence.pool import POOL_CONNECTIONS_MAX
 from cms.persistence.statements import Statement
 from cms.persistence.store import Store
+from cms.sandbox import HANG_SECONDS
 from hsm.port import CardRef
+from tests.cms.persistence.patience import without_deadlines
 from tests.issuer_records import run_sql
 
 pytestmark = pytest.mark.anyio
@@ -26,8 +28,9 @@ CALLS = 4 * POOL_CONNECTIONS_MAX
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
+async def store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     """A store with a card; what the tests call is prepared on every connection."""
+    without_deadlines(monkeypatch)
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
         admin.add_card(
@@ -35,7 +38,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
         )
     store = Store.connect(database_url)
     await store.open()
-    await store.pool._connections.wait()
+    await store.pool._connections.wait(HANG_SECONDS)
     for _ in range(3):
         await everything(store)
     yield store
