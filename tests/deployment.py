@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import httpx
 import psycopg
@@ -31,11 +32,12 @@ from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import pki
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import CONFIGURATION, SoftHsm
-from cms.sandbox.partners.d1 import D1Client, D1Config
+from cms.sandbox.partners.d1 import D1Client, D1Config, D1Error
 from cms.services.credentials import hash_secret
 from hsm.vault import Vault
 from tests.issuer_records import SampleIssuer, open_issuer
 
+T = TypeVar("T")
 ROOT: Final = Path(__file__).resolve().parents[1]
 SPARE_SECONDS: Final = 3600
 ORGANISATION: Final = "Thales D1 (played by a test)"
@@ -334,6 +336,22 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it does not come true"
         time.sleep(0.02)
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Call until the answer is not 503: the service is busy, or comes back to itself."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            answer = call()
+        except D1Error as error:
+            if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+        else:
+            if getattr(answer, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE:
+                return answer
+        time.sleep(0.05)
+    raise AssertionError("nothing but 503")
 
 
 def stop(process: subprocess.Popen[bytes], directory: Path) -> None:

@@ -43,6 +43,7 @@ from tests.deployment import (
     deployment,
     free_ports,
     lengthen_control_tokens,
+    patiently,
     wait_for,
 )
 from tests.issuer_records import SECRET, config, open_issuer, run_sql
@@ -154,6 +155,13 @@ class RealSite:
     def get(self, path: str) -> httpx.Response:
         """Ask the service without a browser."""
         return httpx.get(self._address(path), verify=False, timeout=HANG_SECONDS)
+
+    def status(self) -> httpx.Response:
+        """Ask for the status of the card as the app does."""
+        bearer = f"Bearer {self.provider.issue(f'holder-of-{BANK}')}"
+        headers = {"x-client-key": APP, "Authorization": bearer}
+        url = self._address("/v1/card/status")
+        return httpx.get(url, headers=headers, verify=False, timeout=HANG_SECONDS)
 
     def _address(self, path: str) -> str:
         port = self.service.deployment.environment["CMS_CARDHOLDER_PORT"]
@@ -396,4 +404,7 @@ def real_site(
                 f"--host-resolver-rules={','.join(rules)}",
                 f"--ignore-certificate-errors-spki-list={trusted(server.certificate)}",
             ]
-            yield RealSite(service, d1, provider, apps, arguments)
+            site = RealSite(service, d1, provider, apps, arguments)
+            # From now on the service has the provider's keys, however slow either is later.
+            assert patiently(site.status).status_code == 200
+            yield site

@@ -2,23 +2,20 @@
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import httpx
 import psycopg
 
-from cms.sandbox import HANG_SECONDS
-from cms.sandbox.partners.d1 import D1Client, D1Error
+from cms.sandbox.partners.d1 import D1Client
 from crypto.jose import jwe
-from tests.deployment import Enrolled, wait_for
+from tests.deployment import Enrolled, patiently, wait_for
 from tests.issuer_records import SampleIssuer
 
-T = TypeVar("T")
 BROKEN: Final = 0
 """Stands for the status of a call whose connection broke."""
 CALLS_A_CONNECTION: Final = 8
@@ -177,21 +174,6 @@ class Load:
         if answer.status_code != 503 or "Retry-After" not in answer.headers:
             self.wrong.append(f"{answer.status_code} {answer.text}")
         return None
-
-
-def patiently(call: Callable[[], T]) -> T:
-    """Call until the answer is not 503: each connection that a dead database left may cost one."""
-    deadline = time.monotonic() + HANG_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            answer = call()
-        except D1Error as error:
-            if error.status != 503:
-                raise
-        else:
-            if not isinstance(answer, httpx.Response) or answer.status_code != 503:
-                return answer
-    raise AssertionError("nothing but 503")
 
 
 def new_change(sample_issuer: SampleIssuer, card: str, chance: random.Random) -> Change:

@@ -29,9 +29,9 @@ from tests.deployment import (
     deployment,
     free_ports,
     new_database,
+    patiently,
     wait_for,
 )
-from tests.e2e.load import patiently
 from tests.issuer_records import run_sql
 
 AUDIENCE = "pins"
@@ -55,7 +55,7 @@ class PinService:
 
     def post(self, path: str) -> httpx.Response:
         headers = {"x-client-key": APP, "Authorization": f"Bearer {self.bearer}"}
-        return self.http.post(path, headers=headers)
+        return patiently(lambda: self.http.post(path, headers=headers))
 
     def submission(self, pin: str) -> dict[str, str]:
         """Open a set page, and make what its script sends for *pin*."""

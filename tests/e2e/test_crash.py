@@ -15,14 +15,20 @@ import pytest
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.vault import Vault
-from tests.deployment import CrashingPostgres, Enrolled, deployment, new_database, wait_for
+from tests.deployment import (
+    CrashingPostgres,
+    Enrolled,
+    deployment,
+    new_database,
+    patiently,
+    wait_for,
+)
 from tests.e2e.load import (
     BROKEN,
     Change,
     Load,
     Sent,
     Stored,
-    patiently,
     read_stored,
     violations,
 )

@@ -38,6 +38,7 @@ from tests.deployment import (
     ROOT,
     family,
     lengthen_control_tokens,
+    patiently,
     runs,
     stop,
     wait_for,
@@ -527,7 +528,7 @@ class ForeignApp:
 
     def ask(self, path: str, origin: str = "", **members: object) -> httpx.Response:
         headers = self.headers | ({"Origin": origin} if origin else {})
-        return self.http.post(path, headers=headers, json=members)
+        return patiently(lambda: self.http.post(path, headers=headers, json=members))
 
     def image(self) -> httpx.Response:
         return self.http.get(self.ask("/v1/card/pin/token").json()["imageUrl"])

@@ -23,10 +23,10 @@ from tests.deployment import (
     in_sql_ascii,
     new_database,
     own_token,
+    patiently,
     stopped,
     wait_for,
 )
-from tests.e2e.load import patiently
 from tests.issuer_records import run_sql
 
 EXIT_STUCK = 70

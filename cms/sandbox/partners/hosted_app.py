@@ -7,17 +7,20 @@ import base64
 import hashlib
 import json
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
-from cms.sandbox.partners.client import Client, json_object
+from cms.sandbox.partners.client import TIMEOUT_SECONDS, Client, json_object
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso1_block
 
+BUSY: Final = HTTPStatus.SERVICE_UNAVAILABLE
 #: What a HostedError says when an answer has the right status and cannot be used.
 UNREADABLE: Final = "unreadable answer"
 
@@ -134,9 +137,15 @@ class HostedClient(Client):
             raise HostedError(200, UNREADABLE) from None
 
     def _call(self, method: str, path: str) -> httpx.Response:
+        """Call; where the service asks to be called again later, do."""
         bearer = f"Bearer {self._config.access_token()}"
         headers = {"x-client-key": self._config.client_key, "authorization": bearer}
-        return self._send(method, path, headers=headers)
+        give_up_at = time.monotonic() + TIMEOUT_SECONDS
+        response = self._send(method, path, headers=headers)
+        while response.status_code == BUSY and time.monotonic() < give_up_at:
+            time.sleep(float(response.headers.get("Retry-After", 1)))
+            response = self._send(method, path, headers=headers)
+        return response
 
 
 def _expect(response: httpx.Response, status: int) -> httpx.Response:

@@ -30,6 +30,8 @@ class Service:
         public = self.key.export_public(as_dict=True)
         self.images = iter((answer(200, "shown"), answer(410, "ended")))
         self.seen: list[httpx.Request] = []
+        self.busy = 0
+        """How many calls are told to come again later."""
         self.answers = {
             "/v1/card/status": httpx.Response(200, json={"id": CARD_ID}),
             "/v1/card/pin/token": control_token("imageUrl", IMAGE),
@@ -41,6 +43,9 @@ class Service:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request)
+        if self.busy > 0:
+            self.busy -= 1
+            return httpx.Response(503, headers={"Retry-After": "0"})
         path = request.url.path
         return next(self.images) if path == IMAGE else self.answers[path]
 
@@ -82,6 +87,12 @@ def test_an_app_shows_its_key_and_its_cardholders_access_token(
     assert app.card() == {"id": CARD_ID}
     headers = service.seen[0].headers
     assert (headers["x-client-key"], headers["authorization"]) == ("app-key", "Bearer b34r3r")
+
+
+def test_an_app_calls_again_where_the_service_is_busy(app: HostedClient, service: Service) -> None:
+    service.busy = 2
+    assert app.card() == {"id": CARD_ID}
+    assert len(service.seen) == 3
 
 
 def test_neither_is_shown_where_a_browser_shows_none(app: HostedClient, service: Service) -> None:
