@@ -33,11 +33,18 @@ FIELDS: Final = (
     "error_id",
     "reason",
     "count",
+    "jwe_alg",
+    "jwe_enc",
+    "jwe_kid",
+    "jwe_unknown",
 )
 CORRELATION_HEADER: Final = "x-correlation-id"
 CORRELATION_PATTERN: Final = re.compile(r"[a-zA-Z0-9_. -]{1,64}")
 #: A run of digits as long as a PAN has no business in a log.
 PAN_LIKE: Final = re.compile(r"[0-9]{13}")
+#: What may stand between the digits of one.
+NO_DIGIT_OR_LETTER: Final = re.compile(r"[^0-9A-Za-z]")
+SHOWN_CHARS_MAX: Final = 128
 log = logging.getLogger("cms.request")
 
 #: How often this process refused a caller, by kind; shown by the ops listener.
@@ -126,6 +133,21 @@ def correlation_id(headers: Headers) -> str:
     if CORRELATION_PATTERN.fullmatch(given) and not PAN_LIKE.search(given):
         return given
     return str(uuid.uuid4())
+
+
+def shown(value: object) -> str:
+    r"""Return what a log may show of something that a caller sent: printable, bounded, no PAN.
+
+    >>> shown("bank-2026"), shown(4), shown("4111 1111-1111 1111"), shown("a\nb")
+    ('bank-2026', '(no text)', '(like a PAN)', '(not printable)')
+    """
+    if not isinstance(value, str):
+        return "(no text)"
+    if not (value.isascii() and value.isprintable()):
+        return "(not printable)"
+    if PAN_LIKE.search(NO_DIGIT_OR_LETTER.sub("", value)):
+        return "(like a PAN)"
+    return value if len(value) <= SHOWN_CHARS_MAX else value[:SHOWN_CHARS_MAX] + "..."
 
 
 def _event(message: object) -> str:

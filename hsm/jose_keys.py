@@ -56,7 +56,7 @@ class JoseKeys:
         labels = (label for label in self._public if label.role is role)
         newest_first = sorted(labels, key=lambda label: label.generation, reverse=True)
         # The first one that is listed: whoever renames a key puts its new name there.
-        kids = {generation: kid for kid, generation in reversed(own_kids.items())}
+        kids = {generation: kid for kid, generation in reversed([*own_kids.items()])}
         keys = [(label.generation, self._public[label]) for label in newest_first]
         return [
             EcPublicKey(kids.get(generation, key.kid), key.x, key.y) for generation, key in keys
