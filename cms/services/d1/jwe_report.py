@@ -78,12 +78,9 @@ def _findings(text: str, extra_members: frozenset[str]) -> Iterator[Finding]:
     yield Finding(f"5 parts, {len(text)} characters")
     for name, part in zip(PARTS, parts, strict=True):
         yield from _part(name, part)
-    members = header(text)
-    if members is None:
-        yield Finding("header: not a JSON object, or a member stands twice", JweFault.JWE_HEADER)
-        return
-    yield Finding("header: a JSON object")
-    yield from _header(members, extra_members)
+        if name == "header":
+            # Before the other parts: a JWE of another alg has other sizes.
+            yield from _header(text, extra_members)
 
 
 def _part(name: str, part: str) -> Iterator[Finding]:
@@ -99,7 +96,12 @@ def _part(name: str, part: str) -> Iterator[Finding]:
         yield Finding(f"{name}: {size} bytes, not {wanted}", JweFault.JWE_SIZES)
 
 
-def _header(members: Mapping[str, object], extra_members: frozenset[str]) -> Iterator[Finding]:
+def _header(text: str, extra_members: frozenset[str]) -> Iterator[Finding]:
+    members = header(text)
+    if members is None:
+        yield Finding("header: not a JSON object, or a member stands twice", JweFault.JWE_HEADER)
+        return
+    yield Finding("header: a JSON object")
     for name, wanted, fault in (
         ("alg", jwe.ALG, JweFault.JWE_ALG),
         ("enc", jwe.ENC, JweFault.JWE_ENC),
