@@ -41,7 +41,7 @@ def test_a_line_with_the_members_that_must_be_there_is_an_inactive_card_without_
         facts=CardFacts(0, "1230"),
         state=CardState.INACTIVE,
         pin_jwe=None,
-        pin_literal="ISO0",
+        pin_literal=None,
         cardholder_id=None,
         card_type=CardType.PHYSICAL,
         plastic_id=None,
