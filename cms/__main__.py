@@ -8,7 +8,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from cms.operator import audit, cards, clients, command_line, configuration, issuers, verification
+from cms.operator import (
+    audit,
+    cards,
+    clients,
+    command_line,
+    configuration,
+    d1,
+    issuers,
+    verification,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +29,7 @@ def program_parser() -> argparse.ArgumentParser:
     """Build the parser of every command."""
     parser = argparse.ArgumentParser(prog="python -m cms", description="The issuer PIN service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for noun in (issuers, cards, clients, configuration, verification, audit):
+    for noun in (issuers, cards, clients, configuration, verification, audit, d1):
         noun.add_to(commands)
     serve = command_line.add_command(commands, "serve", _serve, "run the service")
     text = "accept certificates, secrets and an HSM token for development: for trials only"

@@ -37,6 +37,7 @@ from cms.services.d1.calls import CardCalls
 from cms.services.d1.pins import Pins
 from cms.services.directory import Directory
 from cms.services.health import Health
+from cms.services.outbound import http_client
 from cms.settings import Settings
 from crypto import pin_image
 from crypto.secret import Secret
@@ -103,8 +104,7 @@ def create_app(
     directory = Directory(store)
     d1 = _d1(settings, store, directory, worker_thread)
     health = Health(worker_thread, store)
-    # No proxy of the environment stands between us and those whose word we take.
-    http = httpx.AsyncClient(trust_env=False)
+    http = http_client(settings.identity_ca_file)
     listeners = {"d1": RequestLog(d1, "d1"), "ops": RequestLog(ops_app(health), "ops")}
     if settings.cardholder_url is not None:
         cardholder = _cardholder(settings, store, directory, worker_thread, http)

@@ -36,11 +36,16 @@ FIELDS: Final = (
     "error_id",
     "reason",
     "count",
+    "jwe_alg",
+    "jwe_enc",
+    "jwe_kid",
+    "jwe_unknown",
 )
 CORRELATION_HEADER: Final = "x-correlation-id"
 CORRELATION_CHARS_MAX: Final = 128
 VISIBLE: Final = re.compile("[ -~]+")
 HASH_HEX_DIGITS: Final = 32
+SHOWN_CHARS_MAX: Final = 128
 log = logging.getLogger("cms.request")
 
 #: How often this process refused a caller, by kind; shown by the ops listener.
@@ -137,6 +142,21 @@ def correlation_id(headers: Headers) -> str:
         digest = hashlib.sha256(given.encode()).hexdigest()
         return f"sha256:{digest[:HASH_HEX_DIGITS]}" if given else str(uuid.uuid4())
     return str(uuid.uuid4()) if holds_pan(given, across_letters=False) else given
+
+
+def shown(value: object) -> str:
+    r"""Return what a log may show of something that a caller sent: printable, bounded, no PAN.
+
+    >>> shown("bank-2026"), shown(4), shown("4111 1111-1111 1111"), shown("a\nb")
+    ('bank-2026', '(no text)', '(like a PAN)', '(not printable)')
+    """
+    if not isinstance(value, str):
+        return "(no text)"
+    if not (value.isascii() and value.isprintable()):
+        return "(not printable)"
+    if holds_pan(value):
+        return "(like a PAN)"
+    return value if len(value) <= SHOWN_CHARS_MAX else value[:SHOWN_CHARS_MAX] + "..."
 
 
 def _event(message: object) -> str:

@@ -30,6 +30,7 @@ from cms.app import Application, create_app
 from cms.persistence.address import AddressRefused, connection_string
 from cms.protocol import BoundedProtocol
 from cms.services.cardholder.jwks import ProviderKeys
+from cms.services.outbound import http_client
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.keyed_hash import keyed_hash
@@ -52,6 +53,7 @@ FILES: Final = (
     "cardholder_certificate_file",
     "cardholder_key_file",
     "control_token_key_file",
+    "identity_ca_file",
 )
 LINES_SHOWN: Final = 8
 """Of what ``hsm check`` complains of: a line a role that has no key."""
@@ -263,6 +265,10 @@ def _check_cardholder_listener(settings: Settings) -> None:
         ProviderKeys(str(settings.identity_jwks_url), httpx.AsyncClient(), time.time)
     except ValueError as error:
         raise CannotStart(f"CMS_IDENTITY_JWKS_URL: {error}") from None
+    try:
+        http_client(settings.identity_ca_file)
+    except ssl.SSLError:
+        raise CannotStart("CMS_IDENTITY_CA_FILE: no certificate in it") from None
     try:
         if settings.cardholder_certificate_file is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -61,6 +61,8 @@ class Settings(DatabaseSettings):
     identity_audience: str | None = None
     identity_jwks_url: str | None = None
     """The identity provider whose access tokens name cardholders."""
+    identity_ca_file: Path | None = None
+    """The CAs that its certificate may lead to, and that of the second deployment; no others."""
     identity_step_up_acr: str | None = None
     identity_step_up_seconds: Annotated[int, Field(ge=1)] | None = None
     """How a cardholder must have proved who it is, and how long ago at most, if that is asked."""

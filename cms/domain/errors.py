@@ -75,12 +75,29 @@ class CardForbids(DomainError):
     """The state of the card does not allow this."""
 
 
-class BadRequest(DomainError):
-    """A part of the request is not as published."""
+class JweFault(StrEnum):
+    """What is wrong with the form of a JWE: for log and audit only, since the answer is one."""
 
-    def __init__(self, field: Field) -> None:
+    JWE_TOO_LONG = "JWE_TOO_LONG"
+    JWE_PARTS = "JWE_PARTS"
+    JWE_BASE64URL = "JWE_BASE64URL"
+    JWE_SIZES = "JWE_SIZES"
+    JWE_HEADER = "JWE_HEADER"
+    JWE_HEADER_MEMBER = "JWE_HEADER_MEMBER"
+    JWE_HEADER_VALUE = "JWE_HEADER_VALUE"
+    JWE_ALG = "JWE_ALG"
+    JWE_ENC = "JWE_ENC"
+    JWE_KID = "JWE_KID"
+    JWE_EPK = "JWE_EPK"
+
+
+class BadRequest(DomainError):
+    """A part of the request is not as published; *fault* says more where it is a JWE."""
+
+    def __init__(self, field: Field, fault: JweFault | None = None) -> None:
         super().__init__()
         self.field = field
+        self.fault = fault
 
 
 class Invalid(DomainError):

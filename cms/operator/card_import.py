@@ -144,7 +144,8 @@ class CardImport:
             sealed = self._vault.seal_pan(new.pan_jwe, new.card, other_ids)
             change = None
             if new.pin_jwe is not None:
-                literal = new.pin_literal or self._wire.put_pin.iso0[0]
+                first = self._wire.put_pin.iso0[0]
+                literal = first if new.pin_literal is None else new.pin_literal
                 block_type = self._wire.block_type(literal)
                 if block_type is None:
                     raise RowRefused("unknown type of PIN block")

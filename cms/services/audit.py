@@ -131,4 +131,6 @@ def reason_of(why: DomainError | Reason) -> str:
         return why
     if isinstance(why, PinRefused) and why.refusal is not None:
         return why.refusal
+    if isinstance(why, BadRequest) and why.fault is not None:
+        return why.fault
     return REASONS[type(why)]

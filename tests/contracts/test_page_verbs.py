@@ -160,7 +160,7 @@ def test_a_page_has_lengths_of_its_own(
         if digits in taken:
             assert page.set_pin(pin).sealed_pin
         else:
-            with pytest.raises(PinRejected):
+            with pytest.raises(WeakPinRefused):
                 page.set_pin(pin)
 
 

@@ -27,15 +27,16 @@ from cms.faces.d1.schemas import (
     CARD_PATH,
     PUT_PIN_BODY,
     counter_answer,
+    loggable,
     parse_envelope,
     pin_answer,
 )
 from cms.faces.request import read_body
 from cms.faces.routes import Handler, Route
+from cms.services.audit import reason_of
 from cms.services.d1.access import Caller
 from cms.services.d1.calls import CardCalls
 from cms.services.d1.pins import PinEnvelope, Pins
-from hsm.config.wire import WireProfile
 from hsm.port import CardRef
 
 PIN: Final = "/cms/api/v1/issuers/{issuerId}/cards/{cardId}/pin"
@@ -124,8 +125,19 @@ class CardRoutes:
         self, caller: Caller, card: CardRef, actor: Actor, request: Request
     ) -> Response:
         """Replace the PIN by the one in the body."""
-        envelope = await _read_envelope(request, caller.issuer.wire)
-        await self.pins.set_pin(caller.issuer, card, envelope, actor)
+        wire, body = caller.issuer.wire, b""
+        envelope: PinEnvelope | BadRequest
+        # What is wrong with the body is answered in its turn, after card and state.
+        try:
+            body = await read_body(request)
+            envelope = parse_envelope(body, wire)
+        except BadRequest as error:
+            envelope = error
+        try:
+            await self.pins.set_pin(caller.issuer, card, envelope, actor)
+        except (BadRequest, PinRefused) as refused:
+            request.scope["log"] |= {"reason": reason_of(refused), **loggable(body, wire)}
+            raise
         return Response(status_code=204, headers=NO_STORE)
 
     async def change_counter(self, caller: Caller, card: CardRef, *_: object) -> Response:
@@ -137,11 +149,3 @@ class CardRoutes:
         """Make the card active; a body is ignored."""
         await self.pins.activate(card, actor)
         return Response(status_code=204, headers=NO_STORE)
-
-
-async def _read_envelope(request: Request, wire: WireProfile) -> PinEnvelope | BadRequest:
-    """Read the body; what is wrong with it is answered in its turn, after card and state."""
-    try:
-        return parse_envelope(await read_body(request), wire)
-    except BadRequest as error:
-        return error

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cms.domain.errors import BadRequest, Field
+from cms.services.d1 import jwe_report
 from cms.services.d1.pins import PinEnvelope
 from crypto.errors import JoseError
 from crypto.jose import json_object, jwe
@@ -64,8 +65,18 @@ def parse_envelope(body: bytes, wire: WireProfile) -> PinEnvelope:
     try:
         parsed = jwe.parse(encrypted, wire.jwe.extra)
     except JoseError:
-        raise BadRequest(Field.ENCRYPTED_PIN_BLOCK) from None
+        fault = jwe_report.first_fault(encrypted, wire.jwe.extra)
+        raise BadRequest(Field.ENCRYPTED_PIN_BLOCK, fault) from None
     return PinEnvelope(block_type, encrypted, parsed.digest)
+
+
+def loggable(body: bytes, wire: WireProfile) -> Mapping[str, str]:
+    """Return what a log may say of the JWE in a body that was refused."""
+    try:
+        encrypted = json_object.parse(body).get("encryptedPinBlock")
+    except JoseError:
+        return {}
+    return jwe_report.loggable(encrypted, wire.jwe.extra) if isinstance(encrypted, str) else {}
 
 
 def pin_answer(encrypted: str, wire: WireProfile) -> Mapping[str, object]:

@@ -6,7 +6,6 @@ two of them have; an answer that is no set counts as the provider being unavaila
 
 import asyncio
 import ipaddress
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from cms.domain.errors import ServiceUnavailable, Unauthorized
+from cms.services.outbound import AnswerUnusableError, Reachability
 from crypto.errors import JoseError, JwkError
 from crypto.jose import base64url, json_object
 from crypto.jose.jwk import POINT_MEMBERS, PRIVATE_MEMBERS, parse_point
@@ -41,11 +41,6 @@ RSA_BITS_MAX: Final = 8192
 ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = {"EC": ("ES256",), "RSA": ("RS256", "PS256")}
 #: Compressed, a small answer can be a large one.
 HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}
-log = logging.getLogger(__name__)
-
-
-class AnswerUnusableError(Exception):
-    """The provider answered, but not with a JWK set that we take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +81,7 @@ class ProviderKeys:
         self._keys: Mapping[str, SigningKey] = {}
         self._asked_at: float | None = None
         self._read_at: float | None = None
+        self._reachability = Reachability("identity")
         self._asking: asyncio.Task[None] | None = None
 
     async def key(self, kid: str) -> SigningKey:
@@ -117,9 +113,10 @@ class ProviderKeys:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 self._keys = read_keys(await self._fetch())
         except (httpx.HTTPError, TimeoutError, AnswerUnusableError) as error:
-            log.warning("identity.keys_unavailable", extra={"reason": type(error).__name__})
+            self._reachability.failed(error)
         else:
             self._read_at = asked_at
+            self._reachability.answered()
         finally:
             self._asking = None
 
@@ -128,11 +125,11 @@ class ProviderKeys:
         request = self._http.stream("GET", self._url, headers=HEADERS, follow_redirects=False)
         async with request as response:
             if response.status_code != httpx.codes.OK:
-                raise AnswerUnusableError
+                raise AnswerUnusableError("another status than 200")
             async for piece in response.aiter_raw():
                 answer += piece
                 if len(answer) > ANSWER_BYTES_MAX:
-                    raise AnswerUnusableError
+                    raise AnswerUnusableError("the answer is too large")
         return bytes(answer)
 
     def _is_within(self, seconds: int, since: float | None) -> bool:
@@ -149,9 +146,9 @@ def read_keys(answer: bytes) -> dict[str, SigningKey]:
     try:
         members = json_object.parse(answer).get("keys")
     except JoseError:
-        raise AnswerUnusableError from None
+        raise AnswerUnusableError("no JWK set") from None
     if not isinstance(members, list) or len(members) > KEYS_MAX:
-        raise AnswerUnusableError
+        raise AnswerUnusableError("no JWK set that we take")
     found = []
     for jwk in members:
         with suppress(JoseError):

@@ -1,7 +1,7 @@
 """The second deployment: a request with ``x-us-env: true`` is sent on, its answer handed back."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cms.domain.errors import ServiceUnavailable
+from cms.services.outbound import AnswerUnusableError, Reachability
 
 #: Apps wait 15 s.
 TIMEOUT_SECONDS: Final = 10.0
@@ -26,6 +27,7 @@ class Relay:
 
     base_url: str
     http: httpx.AsyncClient
+    reachability: Reachability = field(default_factory=lambda: Reachability("relay"))
 
     async def send(self, request: Request, body: bytes) -> Response:
         """Send a request on.
@@ -54,10 +56,12 @@ class Relay:
                 async for piece in answer.aiter_bytes():
                     received += piece
                     if len(received) > ANSWER_BYTES_MAX:
-                        raise ServiceUnavailable
-        except (httpx.HTTPError, TimeoutError):
+                        raise AnswerUnusableError("the answer is too large")
+                if answer.status_code < STATUS_MIN or answer.status_code in REDIRECTS:
+                    raise AnswerUnusableError("a status that is no answer")
+        except (httpx.HTTPError, TimeoutError, AnswerUnusableError) as error:
+            self.reachability.failed(error)
             raise ServiceUnavailable from None
-        if answer.status_code < STATUS_MIN or answer.status_code in REDIRECTS:
-            raise ServiceUnavailable
+        self.reachability.answered()
         handed = {name: answer.headers[name] for name in HANDED_BACK if name in answer.headers}
         return Response(bytes(received), answer.status_code, handed)

@@ -58,6 +58,15 @@ def refused(answer: httpx.Response) -> tuple[int, dict[str, str]]:
     return answer.status_code, answer.json()
 
 
+async def test_the_scope_is_the_issuers_in_the_answer_and_in_the_claims(d1_face: D1Face) -> None:
+    wire = {"token": {"scope": "pin:read pin:write"}}
+    async with sample_issuer(d1_face, "scopebank1", wire=wire) as caller:
+        body = (await ask(caller, GRANT + b"&scope=everything")).json()
+    assert body["scope"] == "pin:read pin:write"
+    claims = json.loads(base64url.decode(body["access_token"].split(".")[1]))
+    assert claims["scope"] == "pin:read pin:write"
+
+
 @asynccontextmanager
 async def sample_issuer(d1_face: D1Face, issuer_id: str, **given: Any) -> AsyncIterator[D1]:  # noqa: ANN401 - open_bank's
     opened = await d1_face.in_vault(
