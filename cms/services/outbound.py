@@ -56,7 +56,7 @@ class Reachability:
         self._cause = None
 
 
-def cause_of(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:  # noqa: PLR0911 - a table of causes
     """Name the cause of a call's failure, without host name or address.
 
     >>> cause_of(TimeoutError())

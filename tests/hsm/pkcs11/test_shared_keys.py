@@ -56,9 +56,7 @@ def wrapped(version: str, key: bytes, usage: str, algorithm: str, mode: str) -> 
     return str(psec.tr31.wrap(KBPKS[version], header, key))
 
 
-def works_as(  # noqa: PLR0911 - one for each usage
-    hsm_token: HsmToken, label: KeyLabel, key: bytes
-) -> bool:
+def works_as(hsm_token: HsmToken, label: KeyLabel, key: bytes) -> bool:
     """Use an imported key in the one way that its role allows, and software beside it."""
     data = bytes(range(16))
     match label.role.usage:

@@ -52,16 +52,26 @@ class Relay:
                     follow_redirects=False,
                 ) as answer,
             ):
-                received = bytearray()
-                async for piece in answer.aiter_bytes():
-                    received += piece
-                    if len(received) > ANSWER_BYTES_MAX:
-                        raise AnswerUnusableError("the answer is too large")
-                if answer.status_code < STATUS_MIN or answer.status_code in REDIRECTS:
-                    raise AnswerUnusableError("a status that is no answer")
+                received = await _read(answer)
         except (httpx.HTTPError, TimeoutError, AnswerUnusableError) as error:
             self.reachability.failed(error)
             raise ServiceUnavailable from None
         self.reachability.answered()
         handed = {name: answer.headers[name] for name in HANDED_BACK if name in answer.headers}
-        return Response(bytes(received), answer.status_code, handed)
+        return Response(received, answer.status_code, handed)
+
+
+async def _read(answer: httpx.Response) -> bytes:
+    """Read the body of an answer.
+
+    Raises:
+        AnswerUnusableError: it is too large, or its status is that of no answer.
+    """
+    received = bytearray()
+    async for piece in answer.aiter_bytes():
+        received += piece
+        if len(received) > ANSWER_BYTES_MAX:
+            raise AnswerUnusableError("the answer is too large")
+    if answer.status_code < STATUS_MIN or answer.status_code in REDIRECTS:
+        raise AnswerUnusableError("a status that is no answer")
+    return bytes(received)

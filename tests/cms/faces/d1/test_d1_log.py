@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -156,7 +156,7 @@ async def test_a_card_that_takes_no_pin_has_no_jwe_looked_at(d1_face: D1Face, lo
     assert "jwe_alg" not in "".join(log.lines)
 
 
-def compact(protected: dict[str, object]) -> str:
+def compact(protected: Mapping[str, object]) -> str:
     return ".".join((base64url.encode(json.dumps(protected).encode()), "", "AA", "AA", "AA"))
 
 

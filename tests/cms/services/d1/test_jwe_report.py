@@ -1,6 +1,7 @@
 """The report on a JWE says what is wrong with it, and agrees with the reader that refuses it."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies
@@ -67,7 +68,7 @@ def test_what_the_reader_takes_has_no_fault(text: str) -> None:
     assert first_fault(text, EXTRA) is None
 
 
-VALUES = strategies.sampled_from(
+VALUES: strategies.SearchStrategy[Any] = strategies.sampled_from(
     ["ECDH-ES", "A256GCM", "", "x", None, 1, [], {}, epk(), epk(x="AA"), epk(kid=1), LONG, "QQ"]
 )
 NAMES = strategies.sampled_from(["alg", "enc", "kid", "epk", "typ", "apu", "zip", "iat", "exp"])
