@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from hsm.errors import HsmError, PinRejected, WeakPinRefused
+from hsm.errors import HsmError, PinRejected, WeakPinRefused, WrongPinData
 from hsm.port import ConfigKind, PublicKeyRole, SealedPan
 from tests.contracts.hostile_jwes import flip_first_of_tag, forged
 from tests.contracts.issuer import PIN, Issuer, block, jwe_to
@@ -23,6 +23,8 @@ BAD_PLAINTEXTS: Mapping[str, object] = {
     "a bare block": GOOD,
     "a member twice": f'{{"pinBlock":"{GOOD}","pinBlock":"{GOOD}"}}'.encode(),
     "nested deep": b"[" * 4000,
+}
+BAD_BLOCKS: Mapping[str, object] = {
     "no member": {"pan": PAN},
     "another member": {"PINBLOCK": GOOD},
     "two aliases": {"pinBlock": GOOD, "block": GOOD},
@@ -94,6 +96,14 @@ BAD_JWES: Mapping[str, Callable[[Issuer], str]] = {
 def test_a_pin_that_cannot_be_used_is_refused_without_a_reason(
     issuer: Issuer, sealed_pan: SealedPan, plaintext: object
 ) -> None:
+    jwe = issuer.pin_jwe(plaintext)
+    assert_refused_without_a_reason(issuer, jwe, sealed_pan, PinRejected)
+
+
+@pytest.mark.parametrize("plaintext", BAD_BLOCKS.values(), ids=BAD_BLOCKS)
+def test_a_block_that_cannot_be_used_is_said_to_be_counted_and_nothing_else(
+    issuer: Issuer, sealed_pan: SealedPan, plaintext: object
+) -> None:
     assert_refused_without_a_reason(issuer, issuer.pin_jwe(plaintext), sealed_pan)
 
 
@@ -101,7 +111,7 @@ def test_a_pin_that_cannot_be_used_is_refused_without_a_reason(
 def test_a_jwe_that_cannot_be_used_is_refused_in_the_same_words(
     issuer: Issuer, sealed_pan: SealedPan, jwe: Callable[[Issuer], str]
 ) -> None:
-    assert_refused_without_a_reason(issuer, jwe(issuer), sealed_pan)
+    assert_refused_without_a_reason(issuer, jwe(issuer), sealed_pan, PinRejected)
 
 
 @pytest.mark.parametrize("pin", ["4071", "40719", "407190283", "407190283655"])
@@ -114,11 +124,13 @@ def test_a_length_that_the_policy_does_not_take_is_refused_as_a_weak_pin_is(
     assert strict.set_pin("407190", sealed_pan)
 
 
-def assert_refused_without_a_reason(issuer: Issuer, jwe: str, sealed_pan: SealedPan) -> None:
+def assert_refused_without_a_reason(
+    issuer: Issuer, jwe: str, sealed_pan: SealedPan, kind: type[HsmError] = WrongPinData
+) -> None:
     with pytest.raises(HsmError) as refusal:
         issuer.set_jwe(jwe, sealed_pan)
     error = refusal.value
-    assert (type(error), error.args, str(error)) == (PinRejected, (), "")
+    assert (type(error), error.args, str(error)) == (kind, (), "")
     assert error.__suppress_context__
     assert error.__cause__ is None
     assert not getattr(error, "__notes__", [])
