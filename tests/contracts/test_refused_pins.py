@@ -5,7 +5,14 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from hsm.errors import HsmError, PinRejected, WeakPinRefused, WrongPinData
+from hsm.errors import (
+    HsmError,
+    KeyMissing,
+    PinRejected,
+    ValueNotPossible,
+    WeakPinRefused,
+    WrongPinData,
+)
 from hsm.port import ConfigKind, PublicKeyRole, SealedPan
 from tests.contracts.hostile_jwes import flip_first_of_tag, forged
 from tests.contracts.issuer import PIN, Issuer, block, jwe_to
@@ -122,6 +129,35 @@ def test_a_length_that_the_policy_does_not_take_is_refused_as_a_weak_pin_is(
     with pytest.raises(WeakPinRefused):
         strict.set_pin(pin, sealed_pan)
     assert strict.set_pin("407190", sealed_pan)
+
+
+@pytest.mark.parametrize("pan", [PAN, OTHER_PAN, "4111999999111111", "0000000000000000"])
+def test_a_length_that_the_policy_does_not_take_says_nothing_of_the_pan(
+    issuer: Issuer, sealed_pan: SealedPan, pan: str
+) -> None:
+    for pin in ("407190283655", "407190283"):
+        with pytest.raises(WeakPinRefused):
+            issuer.set_jwe(issuer.pin_jwe({"pinBlock": block(pin, pan)}), sealed_pan)
+
+
+@pytest.mark.parametrize(
+    ("asked", "refusal"),
+    [
+        ({"prw": True}, ValueNotPossible),
+        ({"pvv": {"key_index": 1, "key_generation": 99}}, KeyMissing),
+    ],
+    ids=["a PRW that only D1 makes", "a key that is not there"],
+)
+def test_what_no_pin_of_a_card_can_get_is_said_of_every_block(
+    issuer: Issuer,
+    sealed_pan: SealedPan,
+    asked: Mapping[str, object],
+    refusal: type[HsmError],
+) -> None:
+    asking = issuer.configured(ConfigKind.SECCOS, {}).configured(ConfigKind.VERIFICATION, asked)
+    for pin, pan in ((PIN, PAN), (PIN, OTHER_PAN), ("1111", PAN), ("1111", OTHER_PAN)):
+        with pytest.raises(refusal):
+            asking.set_jwe(asking.pin_jwe({"pinBlock": block(pin, pan)}), sealed_pan)
 
 
 def assert_refused_without_a_reason(

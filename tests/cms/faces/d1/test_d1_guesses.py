@@ -62,12 +62,20 @@ async def test_where_failures_do_not_count_it_is_found(
     assert await attack(d1_face, card) == victims_pan()
 
 
+async def test_a_pin_that_is_too_long_tells_no_digit_of_the_pan(d1_face: D1Face, card: str) -> None:
+    """Under 12 digits of a PIN, ten of the PAN: those that fit would be one answer, others not."""
+    pans = [BIN + str(digit) * 4 + LAST_FOUR for digit in range(10)]
+    answers = [await guess(d1_face, card, pan, "987698769876") for pan in pans]
+    assert {refusal(answer) for answer in answers} == {POLICY}
+
+
 async def test_after_5_wrong_blocks_every_pin_in_a_block_has_one_answer(
     d1_face: D1Face, card: str
 ) -> None:
     wrong = possible_pans()
     answers = [await guess(d1_face, card, pan) for pan in wrong[:5]]
-    for pan, pin in itertools.product((victims_pan(), wrong[9]), (PIN, WEAK, "407193825061")):
+    pins = (PIN, WEAK, "407193825061")
+    for pan, pin in itertools.product((victims_pan(), wrong[9]), pins):
         answers.append(await guess(d1_face, card, pan, pin))
         assert d1_face.audit(answers[-1])[0][3] == "CARD_REFUSED"
     assert {refusal(answer) for answer in answers} == {BLOCK}
