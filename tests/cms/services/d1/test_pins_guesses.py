@@ -32,7 +32,11 @@ OTHER_PAN = PANS[3]
 @pytest.fixture
 async def strict(database_url: str, vault: Vault) -> AsyncIterator[PinService]:
     """A bank whose policy allows few failures."""
-    policy = {"failures_card_max": 2, "refusals_card_max": 3, "failures_client_max": 4}
+    policy: dict[str, object] = {
+        "failures_card_max": 2,
+        "refusals_card_max": 3,
+        "failures_client_max": 4,
+    }
     sample_issuer = open_issuer(database_url, vault, policy=policy)
     async with PinService.over(sample_issuer, database_url, vault) as pin_service:
         yield pin_service
