@@ -34,6 +34,16 @@ class PinPolicy:
             raise ValueError("PIN lengths must satisfy 4 <= min <= max <= 12")
 
 
+def check_length(digits_count: int, policy: PinPolicy) -> None:
+    """Return if a PIN of *digits_count* digits may obey *policy*, else raise.
+
+    Raises:
+        PinLengthError: it is shorter or longer than *policy* allows.
+    """
+    if not policy.length_min <= digits_count <= policy.length_max:
+        raise PinLengthError
+
+
 def check(pin: Pin, policy: PinPolicy) -> None:
     """Return if *pin* obeys *policy*, else raise.
 
@@ -47,8 +57,7 @@ def check(pin: Pin, policy: PinPolicy) -> None:
         WeakPinError: *pin* is repeated or a run, and *policy* refuses that.
     """
     digits = pin.reveal()
-    if not policy.length_min <= len(digits) <= policy.length_max:
-        raise PinLengthError
+    check_length(len(digits), policy)
     repeated = len(set(digits)) == 1
     run = digits in ASCENDING or digits in DESCENDING
     if (policy.refuse_repeated and repeated) or (policy.refuse_runs and run):

@@ -126,7 +126,8 @@ class Vault:
             raise PinRejected from None
         try:
             if reader is None:
-                taken = Accepted(self._blocks(rules.wire, card).read(members, data.pan), {})
+                blocks, policy = self._blocks(rules.wire, card), rules.policy.for_d1
+                taken = Accepted(blocks.read(members, data.pan, policy), {})
             else:
                 taken = reader.read(members, data, _changes_before(counter))
             if taken.pin is not None:

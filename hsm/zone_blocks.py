@@ -16,6 +16,7 @@ from typing import Final
 from crypto.pinblock import PinBlockFormat, iso0, iso4
 from crypto.translation import permit
 from crypto.types import PIN_BLOCK_BYTES, Pan, Pin, PinBlock
+from crypto.weak_pins import PinPolicy, check_length
 from hsm import plaintexts
 from hsm.config.wire import Iso0Wire
 from hsm.pkcs11.hsm_token import HsmToken
@@ -40,11 +41,16 @@ class ZoneBlocks:
         self._wire = wire
         self._format = PinBlockFormat.ISO4 if wire.protection == "zpk-aes" else PinBlockFormat.ISO0
 
-    def read(self, members: dict[str, object], pan: Pan) -> Pin:
+    def read(self, members: dict[str, object], pan: Pan, policy: PinPolicy) -> Pin:
         """Return the PIN of the block in *members*.
+
+        In format 0 the length stands apart from the PAN, and is judged first. In a longer PIN than
+        *policy* allows, up to ten digits of the PAN are masked by digits of the PIN alone: told
+        only of a block whose digits are digits, its length would tell of each digit of the PAN.
 
         Raises:
             PinBlockError: *members* does not have one block, or it is not one for *pan*.
+            PinLengthError: the block is of format 0, and *policy* does not allow its length.
         """
         permit(self._format, PinBlockFormat.ISO4, same_pan=True)
         if self._format is PinBlockFormat.ISO4:
@@ -56,6 +62,7 @@ class ZoneBlocks:
         block = plaintexts.read_block(members, self._wire, pan, PIN_BLOCK_BYTES).reveal()
         if self._wire.protection == "zpk-tdes":
             block = self._hsm_token.tdes_decrypt(self._label(), block)
+        check_length(iso0.pin_length(PinBlock(block)), policy)
         return iso0.decode(PinBlock(block), pan)
 
     def write(self, pin: Pin, pan: Pan) -> bytes:

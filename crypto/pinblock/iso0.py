@@ -9,9 +9,10 @@ Source: ISO 9564-1:2017, 9.3, format 0 (also ANSI X9.8). One character is one ni
 
 from typing import Final
 
+from crypto.errors import PinBlockError
 from crypto.pinblock import PinBlockFormat
 from crypto.pinblock.fields import FILL_NIBBLES_MAX, pan_field, pin_field, read_pin_field, xor
-from crypto.types import Pan, Pin, PinBlock
+from crypto.types import PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pan, Pin, PinBlock
 
 FILL: Final = "F"
 
@@ -24,6 +25,21 @@ def encode(pin: Pin, pan: Pan) -> PinBlock:
     """
     field = pin_field(PinBlockFormat.ISO0, pin, FILL * FILL_NIBBLES_MAX)
     return PinBlock(xor(field, pan_field(pan)))
+
+
+def pin_length(block: PinBlock) -> int:
+    """Return how many digits the PIN of a clear block has, without the PAN: none of it is there.
+
+    >>> pin_length(PinBlock.from_hex("041225EEEEEEEEEE"))
+    4
+
+    Raises:
+        PinBlockError: the control nibble is not 0, or the length is not 4 to 12.
+    """
+    control, length = divmod(block.reveal()[0], 16)
+    if control != PinBlockFormat.ISO0.value or not PIN_DIGITS_MIN <= length <= PIN_DIGITS_MAX:
+        raise PinBlockError
+    return length
 
 
 def decode(block: PinBlock, pan: Pan) -> Pin:

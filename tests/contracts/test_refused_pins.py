@@ -5,7 +5,14 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from hsm.errors import HsmError, PinRejected, WeakPinRefused
+from hsm.errors import (
+    HsmError,
+    KeyMissing,
+    PinRejected,
+    ValueNotPossible,
+    WeakPinRefused,
+    WrongPinData,
+)
 from hsm.port import ConfigKind, PublicKeyRole, SealedPan
 from tests.contracts.hostile_jwes import flip_first_of_tag, forged
 from tests.contracts.issuer import PIN, Issuer, block, jwe_to
@@ -23,6 +30,8 @@ BAD_PLAINTEXTS: Mapping[str, object] = {
     "a bare block": GOOD,
     "a member twice": f'{{"pinBlock":"{GOOD}","pinBlock":"{GOOD}"}}'.encode(),
     "nested deep": b"[" * 4000,
+}
+BAD_BLOCKS: Mapping[str, object] = {
     "no member": {"pan": PAN},
     "another member": {"PINBLOCK": GOOD},
     "two aliases": {"pinBlock": GOOD, "block": GOOD},
@@ -94,6 +103,14 @@ BAD_JWES: Mapping[str, Callable[[Issuer], str]] = {
 def test_a_pin_that_cannot_be_used_is_refused_without_a_reason(
     issuer: Issuer, sealed_pan: SealedPan, plaintext: object
 ) -> None:
+    jwe = issuer.pin_jwe(plaintext)
+    assert_refused_without_a_reason(issuer, jwe, sealed_pan, PinRejected)
+
+
+@pytest.mark.parametrize("plaintext", BAD_BLOCKS.values(), ids=BAD_BLOCKS)
+def test_a_block_that_cannot_be_used_is_said_to_be_counted_and_nothing_else(
+    issuer: Issuer, sealed_pan: SealedPan, plaintext: object
+) -> None:
     assert_refused_without_a_reason(issuer, issuer.pin_jwe(plaintext), sealed_pan)
 
 
@@ -101,7 +118,7 @@ def test_a_pin_that_cannot_be_used_is_refused_without_a_reason(
 def test_a_jwe_that_cannot_be_used_is_refused_in_the_same_words(
     issuer: Issuer, sealed_pan: SealedPan, jwe: Callable[[Issuer], str]
 ) -> None:
-    assert_refused_without_a_reason(issuer, jwe(issuer), sealed_pan)
+    assert_refused_without_a_reason(issuer, jwe(issuer), sealed_pan, PinRejected)
 
 
 @pytest.mark.parametrize("pin", ["4071", "40719", "407190283", "407190283655"])
@@ -114,11 +131,42 @@ def test_a_length_that_the_policy_does_not_take_is_refused_as_a_weak_pin_is(
     assert strict.set_pin("407190", sealed_pan)
 
 
-def assert_refused_without_a_reason(issuer: Issuer, jwe: str, sealed_pan: SealedPan) -> None:
+@pytest.mark.parametrize("pan", [PAN, OTHER_PAN, "4111999999111111", "0000000000000000"])
+def test_a_length_that_the_policy_does_not_take_says_nothing_of_the_pan(
+    issuer: Issuer, sealed_pan: SealedPan, pan: str
+) -> None:
+    for pin in ("407190283655", "407190283"):
+        with pytest.raises(WeakPinRefused):
+            issuer.set_jwe(issuer.pin_jwe({"pinBlock": block(pin, pan)}), sealed_pan)
+
+
+@pytest.mark.parametrize(
+    ("asked", "refusal"),
+    [
+        ({"prw": True}, ValueNotPossible),
+        ({"pvv": {"key_index": 1, "key_generation": 99}}, KeyMissing),
+    ],
+    ids=["a PRW that only D1 makes", "a key that is not there"],
+)
+def test_what_no_pin_of_a_card_can_get_is_said_of_every_block(
+    issuer: Issuer,
+    sealed_pan: SealedPan,
+    asked: Mapping[str, object],
+    refusal: type[HsmError],
+) -> None:
+    asking = issuer.configured(ConfigKind.SECCOS, {}).configured(ConfigKind.VERIFICATION, asked)
+    for pin, pan in ((PIN, PAN), (PIN, OTHER_PAN), ("1111", PAN), ("1111", OTHER_PAN)):
+        with pytest.raises(refusal):
+            asking.set_jwe(asking.pin_jwe({"pinBlock": block(pin, pan)}), sealed_pan)
+
+
+def assert_refused_without_a_reason(
+    issuer: Issuer, jwe: str, sealed_pan: SealedPan, kind: type[HsmError] = WrongPinData
+) -> None:
     with pytest.raises(HsmError) as refusal:
         issuer.set_jwe(jwe, sealed_pan)
     error = refusal.value
-    assert (type(error), error.args, str(error)) == (PinRejected, (), "")
+    assert (type(error), error.args, str(error)) == (kind, (), "")
     assert error.__suppress_context__
     assert error.__cause__ is None
     assert not getattr(error, "__notes__", [])

@@ -93,12 +93,22 @@ class D1Face:
         )
 
     def stored(self, card_id: str) -> tuple[Any, ...]:
-        """Return everything that is stored of a card, but for the audit."""
-        (card,) = run_sql(self.url, "SELECT * FROM cards WHERE card_id = %s", card_id)
+        """Return everything that is stored of a card, but for the audit and counted failures."""
+        (card,) = run_sql(
+            self.url,
+            "SELECT to_jsonb(cards) - ARRAY['iso0_failed_at', 'policy_refused_at']"
+            " FROM cards WHERE card_id = %s",
+            card_id,
+        )
         changes = run_sql(
             self.url, "SELECT * FROM pin_changes WHERE card_id = %s ORDER BY counter", card_id
         )
         return (*card, *changes)
+
+    def forget_failures(self) -> None:
+        """Let the tests of a file fail as often as they like."""
+        run_sql(self.url, "UPDATE cards SET iso0_failed_at = '{}', policy_refused_at = '{}'")
+        run_sql(self.url, "UPDATE clients SET iso0_failed_at = '{}'")
 
     def state(self, card_id: str) -> str:
         ((state,),) = run_sql(self.url, "SELECT state FROM cards WHERE card_id = %s", card_id)

@@ -109,7 +109,12 @@ class PinService:
     def rows(self, card_id: str = "card-1") -> tuple[object, ...]:
         """Return all that a PIN change writes."""
         return (
-            run_sql(self.url, "SELECT * FROM cards WHERE card_id = %s", card_id),
+            run_sql(
+                self.url,
+                "SELECT to_jsonb(cards) - ARRAY['iso0_failed_at', 'policy_refused_at']"
+                " FROM cards WHERE card_id = %s",
+                card_id,
+            ),
             run_sql(self.url, "SELECT * FROM pin_changes WHERE card_id = %s", card_id),
             run_sql(
                 self.url,
