@@ -1,6 +1,7 @@
 """The second deployment: a request with ``x-us-env: true`` is sent on, its answer handed back."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,28 +41,29 @@ class Relay:
         headers["x-correlation-id"] = request.scope["log"]["correlation_id"]
         url = self.base_url.rstrip("/") + request.url.path
         try:
-            # As a whole: httpx counts from one piece to the next.
-            async with (
-                asyncio.timeout(TIMEOUT_SECONDS),
-                self.http.stream(
-                    request.method,
-                    url,
-                    content=body,
-                    headers=headers,
-                    timeout=None,
-                    follow_redirects=False,
-                ) as answer,
-            ):
-                received = bytearray()
-                async for piece in answer.aiter_bytes():
-                    received += piece
-                    if len(received) > ANSWER_BYTES_MAX:
-                        raise AnswerUnusableError("the answer is too large")
-                if answer.status_code < STATUS_MIN or answer.status_code in REDIRECTS:
-                    raise AnswerUnusableError("a status that is no answer")
+            answer, received = await self._exchange(request.method, url, headers, body)
         except (httpx.HTTPError, TimeoutError, AnswerUnusableError) as error:
             self.reachability.failed(error)
             raise ServiceUnavailable from None
         self.reachability.answered()
         handed = {name: answer.headers[name] for name in HANDED_BACK if name in answer.headers}
-        return Response(bytes(received), answer.status_code, handed)
+        return Response(received, answer.status_code, handed)
+
+    async def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[httpx.Response, bytes]:
+        received = bytearray()
+        # As a whole: httpx counts from one piece to the next.
+        async with (
+            asyncio.timeout(TIMEOUT_SECONDS),
+            self.http.stream(
+                method, url, content=body, headers=headers, timeout=None, follow_redirects=False
+            ) as answer,
+        ):
+            if answer.status_code < STATUS_MIN or answer.status_code in REDIRECTS:
+                raise AnswerUnusableError("a status that is no answer")
+            async for piece in answer.aiter_bytes():
+                received += piece
+                if len(received) > ANSWER_BYTES_MAX:
+                    raise AnswerUnusableError("the answer is too large")
+        return answer, bytes(received)
