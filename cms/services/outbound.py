@@ -3,7 +3,7 @@
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,13 @@ import httpx
 
 #: OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 NAME_MISMATCHES: Final = (62, 64)
+CAUSES: Final[Mapping[type[BaseException], str]] = {
+    ConnectionRefusedError: "connection refused",
+    ConnectionResetError: "connection reset",
+    socket.gaierror: "the name has no address",
+    TimeoutError: "timeout",
+    httpx.TimeoutException: "timeout",
+}
 log = logging.getLogger(__name__)
 
 
@@ -56,28 +63,22 @@ class Reachability:
         self._cause = None
 
 
-def cause_of(error: BaseException) -> str:  # noqa: PLR0911 - a table of causes
+def cause_of(error: BaseException) -> str:
     """Name the cause of a call's failure, without host name or address.
 
     >>> cause_of(TimeoutError())
     'timeout'
     """
     for each in _causes(error):
-        match each:
-            case ssl.SSLCertVerificationError() if each.verify_code in NAME_MISMATCHES:
+        if isinstance(each, ssl.SSLCertVerificationError):
+            if each.verify_code in NAME_MISMATCHES:
                 return "the certificate is for another name"
-            case ssl.SSLCertVerificationError():
-                return f"certificate verify failed: {each.verify_message}"
-            case ssl.SSLError():
-                return f"TLS: {each.reason or 'no handshake'}"
-            case ConnectionRefusedError():
-                return "connection refused"
-            case ConnectionResetError():
-                return "connection reset"
-            case socket.gaierror():
-                return "the name has no address"
-            case TimeoutError() | httpx.TimeoutException():
-                return "timeout"
+            return f"certificate verify failed: {each.verify_message}"
+        if isinstance(each, ssl.SSLError):
+            return f"TLS: {each.reason or 'no handshake'}"
+        for kind, cause in CAUSES.items():
+            if isinstance(each, kind):
+                return cause
     said = str(error) if isinstance(error, AnswerUnusableError) else ""
     return said or type(error).__name__
 

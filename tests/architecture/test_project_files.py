@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from cms.settings import Settings
 from crypto.seccos.profile import SeccosProfile
 from hsm.config.verification import VerificationBody
+from hsm.config.wire import WireProfile
 from hsm.settings import HsmTokenSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,9 +113,18 @@ def members_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-@pytest.mark.parametrize("model", [SeccosProfile, VerificationBody])
-def test_every_member_of_the_configuration_is_on_its_page(model: type[BaseModel]) -> None:
-    page = (ROOT / "docs" / "seccos.md").read_text()
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (SeccosProfile, "seccos.md"),
+        (VerificationBody, "seccos.md"),
+        (WireProfile, "d1-face.md"),
+    ],
+)
+def test_every_member_of_the_configuration_is_on_its_page(
+    model: type[BaseModel], name: str
+) -> None:
+    page = (ROOT / "docs" / name).read_text()
     assert [name for name in members_of(model) if f"`{name}`" not in page] == []
 
 
