@@ -266,9 +266,11 @@ def test_a_weak_pin_is_refused_and_only_d1_learns_so(partner: Partner, pin: str)
 
 
 def test_a_pin_of_a_length_that_the_policy_forbids_counts_against_nobody(partner: Partner) -> None:
-    assert partner.refusal(partner.writer().payload("407190283")) is PinRejected
+    with pytest.raises(WeakPinRefused):
+        partner.send(partner.writer().payload("407190283"))
     strict = partner.configured(ConfigKind.POLICY, {"length_min": 6})
-    assert strict.refusal(strict.writer().payload(PIN)) is PinRejected
+    with pytest.raises(WeakPinRefused):
+        strict.send(strict.writer().payload(PIN))
 
 
 # Wrong forms count against nobody
@@ -348,7 +350,7 @@ def test_a_payload_of_the_wrong_form_counts_against_nobody(
 
 def test_a_payload_of_one_type_is_no_payload_of_the_other(partner: Partner) -> None:
     seccos = partner.writer().payload(PIN)
-    assert partner.refusal(seccos, block_type=PinBlockType.ISO0) is PinRejected
+    assert partner.refusal(seccos, block_type=PinBlockType.ISO0) is WrongPinData
     iso0 = {"pinBlock": "044071EEEEEEEEEE"}
     assert partner.refusal(iso0) is PinRejected
     assert partner.refusal({**seccos, **iso0}) is PinRejected

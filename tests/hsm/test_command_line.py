@@ -523,6 +523,9 @@ def test_a_sealed_configuration_is_printed_and_can_be_sealed_again(
         "refuse_repeated": True,
         "refuse_runs": True,
         "text_reveal": False,
+        "failures_card_max": 5,
+        "refusals_card_max": 20,
+        "failures_client_max": 60,
     }
     again = operator.run("config", "seal", "-", typed=done.stdout)
     assert (again.returncode, again.stdout) == (0, done.stdout)

@@ -68,6 +68,9 @@ POLICY_DEFAULTS = {
     "refuse_repeated": True,
     "refuse_runs": True,
     "text_reveal": False,
+    "failures_card_max": 5,
+    "refusals_card_max": 20,
+    "failures_client_max": 60,
 }
 VERIFICATION_DEFAULTS = {
     "pvv": None,
@@ -212,7 +215,8 @@ def test_the_cmac_covers_every_field() -> None:
             b"2020-01-01T00:00:00+00:00",
             b"2050-01-01T00:00:00+00:00",
             b"config-mac.g1",
-            b'{"length_max":8,"length_min":4,"page_length_max":4,"refuse_repeated":true,'
+            b'{"failures_card_max":5,"failures_client_max":60,"length_max":8,"length_min":4,'
+            b'"page_length_max":4,"refusals_card_max":20,"refuse_repeated":true,'
             b'"refuse_runs":true,"text_reveal":false}',
         )
     )

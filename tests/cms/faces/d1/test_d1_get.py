@@ -310,6 +310,6 @@ async def test_the_type_can_be_left_out_of_the_answer(d1_face: D1Face) -> None:
 async def test_the_policy_is_the_issuers(d1_face: D1Face) -> None:
     policy = {"length_min": 5, "length_max": 12, "refuse_repeated": False, "refuse_runs": False}
     async with sample_issuer(d1_face, "policybank", policy=policy) as caller:
-        for pin, status in {"4071": 400, "11111": 204, "12345": 204, "407193825061": 204}.items():
+        for pin, status in {"4071": 403, "11111": 204, "12345": 204, "407193825061": 204}.items():
             assert (await caller.put_pin(pin)).status_code == status, pin
         assert await caller.pin() == "407193825061"

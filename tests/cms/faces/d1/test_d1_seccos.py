@@ -351,7 +351,8 @@ async def test_every_failure_has_the_same_answer_stores_no_pin_and_is_audited_as
 
 async def test_a_seccos_body_with_the_type_of_iso0_is_refused(giro: Giro) -> None:
     answer = await giro.put(giro.seccos_issuer.seccos(PIN, 0), type_="ISO0")
-    assert refusal(answer) == REFUSED
+    # An enciphered block may look like one of a length that no policy takes.
+    assert refusal(answer) in (REFUSED, POLICY)
     assert await giro.counter() == 0
 
 

@@ -8,6 +8,7 @@ import pytest
 from cms.sandbox import demo, files
 from cms.sandbox.machine import softhsm
 from cms.sandbox.machine.softhsm import SoftHsm, SoftHsmError
+from hsm.development import SECRET_MARK
 from hsm.settings import HsmTokenSettings
 from tests.deployment import wait_for
 
@@ -30,7 +31,7 @@ def test_the_pins_are_random_and_differ_between_tokens_and_roles(
     other.ensure()
     known = [*pins(made), *pins(other)]
     assert len(set(known)) == 4
-    assert all(re.fullmatch("[0-9a-f]{32}", pin) for pin in known)
+    assert all(re.fullmatch(f"{SECRET_MARK}-[0-9a-f]{{32}}", pin) for pin in known)
 
 
 def test_nobody_else_can_read_what_was_made(made: SoftHsm) -> None:

@@ -54,6 +54,7 @@ ELSEWHERE = {
     hsm.errors.LuhnInvalid,
     hsm.errors.CardIdHoldsPan,
     hsm.errors.CeremonyError,
+    hsm.errors.NotForProduction,
 }
 
 
