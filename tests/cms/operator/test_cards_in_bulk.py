@@ -326,7 +326,7 @@ async def test_sealing_loading_and_importing_are_commands(
     ]
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert run_module("cms", "cards", "import", sample_issuer.issuer_id, lines) == Answer(
-        2, "1 cards stored, 1 lines refused\n", "line 2: encryptedPinBlock cannot be used\n"
+        2, "1 cards stored, 1 lines refused\n", "line 2: the PIN policy forbids this PIN\n"
     )
     async with PinService.over(sample_issuer, database_url, vault) as pin_service:
         assert await pin_service.pin("new-1") == PIN

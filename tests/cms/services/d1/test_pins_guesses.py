@@ -80,6 +80,7 @@ async def test_a_refused_card_takes_pins_again_a_day_later_or_once_an_operator_s
         "UPDATE cards SET iso0_failed_at = ARRAY(SELECT t - interval '1 day'"
         " FROM unnest(iso0_failed_at) t)",
     )
+    run_sql(strict.url, "UPDATE clients SET iso0_failed_at = '{}'")
     await send(strict, PIN)
     for _ in range(2):
         await guess(strict)
