@@ -9,6 +9,8 @@ from typing import Final
 
 import httpx
 
+#: How a connection says that it waits: no failure, and in the context of every timeout.
+WAITING: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 #: OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 NAME_MISMATCHES: Final = (62, 64)
 CAUSES: Final[Mapping[type[BaseException], str]] = {
@@ -88,11 +90,15 @@ class AnswerUnusableError(Exception):
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """List the causes of an error, the first one first, and the error itself at last."""
+    """List the causes of an error, the first one first, and the error itself at last.
+
+    A wait is none of them.
+    """
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             yield from _causes(each)
     inner = error.__cause__ or error.__context__
     if inner is not None:
         yield from _causes(inner)
-    yield error
+    if not isinstance(error, WAITING):
+        yield error

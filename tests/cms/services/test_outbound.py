@@ -34,6 +34,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
 @asynccontextmanager
 async def serving(credential: pki.Credential, *, mute: bool = False) -> AsyncIterator[str]:
     """Answer every request with a JWK set, or none at all."""
+    over = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -42,14 +43,17 @@ async def serving(credential: pki.Credential, *, mute: bool = False) -> AsyncIte
             writer.write(head.encode() + JWKS)
             await writer.drain()
         else:
-            await asyncio.Event().wait()
+            await over.wait()
         writer.close()
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(credential.certificate, credential.key)
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
-    yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
-    server.close()
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
+    finally:
+        over.set()
+        server.close()
 
 
 async def causes(
