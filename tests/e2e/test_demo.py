@@ -257,6 +257,7 @@ def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, fir
         "clientSecretFile",
         "tokenPath",
         "issuerJwk",
+        "plaintextMember",
         "d1PrivateJwkFile",
     }
     assert set(sandbox["d1"]["issuerJwk"]) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
