@@ -80,7 +80,7 @@ def _not_as_root(directory: Path) -> tuple[str, ...]:
 
 def _answers(url: str) -> bool:
     try:
-        psycopg.connect(url, connect_timeout=2).close()
+        psycopg.connect(url, connect_timeout=HANG_SECONDS).close()
     except psycopg.OperationalError:
         return False
     return True

@@ -251,6 +251,7 @@ def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, fir
     sandbox = tree.sandbox()
     assert set(sandbox) == {*("baseUrl", "ca", "d1", "hosted", "issuers", "pincontrol", "seccos")}
     assert set(sandbox["d1"]) == {
+        "issuerId",
         "clientCert",
         "clientKey",
         "clientId",
@@ -258,11 +259,14 @@ def test_the_sandbox_file_has_the_published_members_and_no_other(tree: Tree, fir
         "tokenPath",
         "issuerJwk",
         "d1PrivateJwkFile",
+        "type",
+        "plaintextMember",
     }
     assert set(sandbox["d1"]["issuerJwk"]) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
     assert len({issuer["issuerId"] for issuer in sandbox["issuers"]}) >= 2
     for issuer in sandbox["issuers"]:
-        assert set(issuer) == {"issuerId", "cards"}
+        assert set(issuer) == {"issuerId", "cards", "d1"}
+        assert set(issuer["d1"]) == set(sandbox["d1"])
         assert len(issuer["issuerId"]) == 10
         assert len(issuer["cards"]) >= 2
         assert all(set(card) == {"cardId", "pan"} for card in issuer["cards"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cms.sandbox import HANG_SECONDS
 from tests.cms.operator.operator_at_work import ROOT, Operator
 from tests.issuer_records import SampleIssuer, run_sql
 
@@ -188,7 +189,7 @@ def into_a_closed_pipe(*words: str) -> tuple[int, str]:
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
     os.close(write)
     return done.returncode, done.stderr

@@ -60,7 +60,9 @@ def running(directory: Path) -> Iterator[Pair]:
             admin.add_issuer(database, ISSUER, "A bank")
         backup = [postgres._binary("pg_basebackup"), "-R", "--checkpoint=fast", "-d", primary.url()]
         copy = directory / "standby"
-        subprocess.run([*backup, "-D", str(copy)], check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            [*backup, "-D", str(copy)], check=True, capture_output=True, timeout=HANG_SECONDS
+        )
         with Postgres(copy) as standby:
             yield Pair(primary, standby)
 
