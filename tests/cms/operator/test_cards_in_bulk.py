@@ -13,9 +13,12 @@ from hsm.port import ConfigKind
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator, run_module
 from tests.cms.services.d1.pin_service import PinService
-from tests.issuer_records import SampleIssuer, config, run_sql
+from tests.issuer_records import SampleIssuer, config, open_issuer, run_sql
 
 PAN_IN_NAME = "the card id, the plastic id or the cardholder contains the PAN"
+
+
+UNKNOWN_TYPE = "line 1: unknown type of PIN block\n"
 
 
 @pytest.fixture
@@ -276,6 +279,29 @@ def test_a_long_import_shows_its_progress_and_commits_on_the_way(
     answer = load(*(row(sample_issuer, f"new-{number}") for number in range(7)))
     assert answer == Answer(0, "7 cards stored, 0 lines refused\n", "2 lines\r4 lines\r6 lines\r")
     assert len(cards_and_audit(database_url)[0]) == 4 + 7
+
+
+def test_a_pin_without_a_type_has_the_first_of_the_issuers_own_literals(
+    operator: Operator, vault: Vault, tmp_path: Path, database_url: str
+) -> None:
+    named = open_issuer(database_url, vault, "namedbank1", wire={"put_pin": {"iso0": ["Block 0"]}})
+    named.pans["new-1"] = NEW_PAN
+    pin = named.pin_jwe(PIN, "new-1")
+    holder = "h" * 255
+    file = tmp_path / "cards.jsonl"
+    for given, answer in (
+        ({"type": ""}, Answer(2, "0 cards stored, 1 lines refused\n", UNKNOWN_TYPE)),
+        ({"type": "ISO0"}, Answer(2, "0 cards stored, 1 lines refused\n", UNKNOWN_TYPE)),
+        ({}, Answer(0, "1 cards stored, 0 lines refused\n", "")),
+    ):
+        members = {"encryptedPinBlock": pin, "cardholder": holder, **given}
+        file.write_text(json.dumps(row(named, **members)) + "\n")
+        assert operator("cards", "import", named.issuer_id, file) == answer
+    assert run_sql(
+        database_url,
+        "SELECT cardholder_id, pin_type FROM cards WHERE issuer_id = 'namedbank1'"
+        " AND card_id = 'new-1'",
+    ) == [(holder, "ISO0")]
 
 
 def test_an_import_that_breaks_off_keeps_what_it_committed_and_can_be_repeated(
