@@ -73,6 +73,7 @@ class Client:
     show_button: bool = True
     hide_seconds: int = 30
     view_style: Mapping[str, object] = field(default_factory=dict)
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from cms.faces.cardholder.page.messages import LANGUAGES
 from cms.operator import client_values
 from cms.operator.command_line import OK, Refused, open_database
 
@@ -22,6 +23,7 @@ OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "button": frozenset({"basic"}),
     "hide_seconds": frozenset({"basic"}),
     "style": frozenset({"basic"}),
+    "language": frozenset({"public", "basic"}),
     "new_secret_file": frozenset({"oauth", "basic"}),
 }
 OLD_SECRET_MINUTES: Final = 60
@@ -61,6 +63,9 @@ def add_arguments(update: ArgumentParser) -> None:
     )
     update.add_argument(
         "--style", type=Path, metavar="FILE", help="a server's: JSON, of its view page"
+    )
+    update.add_argument(
+        "--language", choices=(*LANGUAGES, ""), help="of its pages; empty: as the browser asks"
     )
     update.add_argument(
         "--sandbox", action="store_true", help="allow http://localhost:PORT as an origin"
@@ -148,6 +153,8 @@ def _columns(arguments: Namespace, client: Mapping[str, Any]) -> dict[str, objec
             columns[column] = getattr(arguments, option)
     if arguments.style is not None:
         columns["view_style"] = client_values.view_style(arguments.style)
+    if arguments.language is not None:
+        columns["language"] = arguments.language or None
     return columns
 
 

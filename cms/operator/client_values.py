@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from cms.domain.origins import is_app_scheme, is_web_origin
+from cms.domain.origins import is_app_origin, is_app_scheme, is_web_origin
 from cms.operator.command_line import Refused
 
 #: No colon: it ends a user name (RFC 7617, section 2). Nor anything that a form writes differently
@@ -89,10 +89,11 @@ def web_origins(origins: Sequence[str], *, sandbox: bool) -> Sequence[str]:
     """
     if list(origins) == [""]:
         return []
-    if not all(is_web_origin(origin, sandbox=sandbox) for origin in origins):
+    if not all(is_web_origin(text, sandbox=sandbox) or is_app_origin(text) for text in origins):
         raise Refused(
             "an origin is written as a browser does: https://host or https://host:port, no path;"
-            " http://localhost:port with --sandbox; an app's scheme, for redirects, as com.example:"
+            " http://localhost:port with --sandbox; that of an app's webview, as"
+            " capacitor://localhost; an app's scheme, for redirects, as com.example:"
         )
     return origins
 

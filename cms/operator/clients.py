@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
+from cms.faces.cardholder.page.messages import LANGUAGES
 from cms.operator import client_update, client_values
 from cms.operator.command_line import (
     OK,
@@ -69,6 +70,7 @@ def _add_to_add_app(add: ArgumentParser) -> None:
         default=410,
         help="the status of an image that shows no PIN; 410 unless said",
     )
+    add.add_argument("--language", choices=LANGUAGES, help="of its pages")
     add.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
 
 
@@ -93,6 +95,7 @@ def _add_to_add_backend(add: ArgumentParser) -> None:
         help="how long a PIN is shown; 30 unless said",
     )
     add.add_argument("--style", type=Path, metavar="FILE", help="JSON, of the view page")
+    add.add_argument("--language", choices=LANGUAGES, help="of its pages")
     add.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
 
 
@@ -129,6 +132,7 @@ def add_app(arguments: Namespace) -> int:
             redirect_origins=redirect_origins,
             embed_origins=embed_origins,
             failure_image_status=arguments.failure_image_status,
+            language=arguments.language,
         )
     return OK
 
@@ -151,6 +155,7 @@ def add_backend(arguments: Namespace) -> int:
             show_button=not arguments.no_button,
             hide_seconds=arguments.hide_seconds,
             view_style=client_values.view_style(arguments.style),
+            language=arguments.language,
         )
         database.commit()
         undo.pop_all()

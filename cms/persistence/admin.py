@@ -398,6 +398,7 @@ def add_app(
     redirect_origins: Sequence[str],
     embed_origins: Sequence[str],
     failure_image_status: int,
+    language: str | None = None,
 ) -> None:
     """Register an app: a client with a public key and no secret, for cardholders' faces only.
 
@@ -414,6 +415,7 @@ def add_app(
         redirect_origins=list(redirect_origins),
         embed_origins=list(embed_origins),
         failure_image_status=failure_image_status,
+        language=language,
     )
     _audit(database, issuer_id, "client.added", reason=client_id)
 
@@ -429,6 +431,7 @@ def add_backend(
     show_button: bool,
     hide_seconds: int,
     view_style: Mapping[str, object],
+    language: str | None = None,
 ) -> None:
     """Register an issuer's own server: a client of the pincontrol face, with a password.
 
@@ -448,6 +451,7 @@ def add_backend(
         show_button=show_button,
         hide_seconds=hide_seconds,
         view_style=dict(view_style),
+        language=language,
     )
     _audit(database, issuer_id, "client.added", reason=client_id)
 

@@ -181,6 +181,7 @@ clients = Table(
     Column("show_button", Boolean, nullable=False, server_default="true"),
     Column("hide_seconds", SmallInteger, nullable=False, server_default="30"),
     Column("view_style", JSONB, nullable=False, server_default="{}"),
+    Column("language", String(8), comment="of its pages; none: as the browser asks"),
     CheckConstraint("auth IN ('oauth', 'certificate', 'public', 'basic')", name="auth"),
     CheckConstraint("(auth IN ('oauth', 'basic')) = (secret_hash IS NOT NULL)", name="secret"),
     CheckConstraint("length(secret_hash) = 32", name="secret_hash"),

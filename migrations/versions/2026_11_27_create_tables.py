@@ -114,6 +114,7 @@ def upgrade() -> None:
         sa.Column("show_button", sa.Boolean(), server_default="true", nullable=False),
         sa.Column("hide_seconds", sa.SmallInteger(), server_default="30", nullable=False),
         sa.Column("view_style", postgresql.JSONB(), server_default="{}", nullable=False),
+        sa.Column("language", sa.String(8), comment="of its pages; none: as the browser asks"),
         sa.CheckConstraint("auth IN ('oauth', 'certificate', 'public', 'basic')", name="auth"),
         sa.CheckConstraint(
             "(auth IN ('oauth', 'basic')) = (secret_hash IS NOT NULL)", name="secret"

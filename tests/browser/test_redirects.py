@@ -7,7 +7,10 @@ from playwright.sync_api import Page
 
 from cms.faces.cardholder.hosted.origins import leads_to
 
-ORIGINS = ("https://app.example", "https://app.example:8443", "com.example.app:")
+ORIGINS = (
+    *("https://app.example", "https://app.example:8443", "com.example.app:"),
+    "capacitor://localhost",
+)
 SEEDS = (
     *(f"{origin}/a/b?c=d&e=https://evil.example/#f" for origin in ORIGINS),
     *ORIGINS,
@@ -33,7 +36,8 @@ PIECES = (
 )
 READ = """urls => urls.map(url => {
   const read = new URL(url, "https://cards.test/pin-direct/set");
-  return ["https:", "http:"].includes(read.protocol) ? read.origin : read.protocol;
+  if (["https:", "http:"].includes(read.protocol)) return read.origin;
+  return read.protocol === "capacitor:" ? read.protocol + "//" + read.host : read.protocol;
 })"""
 
 

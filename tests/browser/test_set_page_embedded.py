@@ -44,6 +44,20 @@ def test_on_cancel_the_app_is_told_at_once_and_nothing_else_is_said(
     assert [message["data"] for message in received(page)] == [ABORT]
 
 
+def test_an_app_is_told_also_when_another_has_an_origin_that_this_browser_does_not_know(
+    page: Page, site: PinSite
+) -> None:
+    origins = ["capacitor://localhost", site.origin(APP)]
+    site.embed_origins = origins
+    site.opening = {"embedded": True, "targetOrigins": origins}
+    page.goto(site.origin(APP))
+    frame = embed(page, site.url)
+    frame.get_by_role("button", name="Cancel").click()
+    expect(frame.get_by_role("heading", name="Cancelled")).to_be_visible()
+    page.wait_for_function("received.length")
+    assert [message["data"] for message in received(page)] == [ABORT]
+
+
 def test_a_page_that_ran_out_of_time_can_still_close_its_frame(
     page: Page, embedded: FrameLocator
 ) -> None:

@@ -47,6 +47,7 @@ READ_CLIENTS: Final = compiled(
         clients.c.show_button,
         clients.c.hide_seconds,
         clients.c.view_style,
+        clients.c.language,
     ).where(matches(clients.c.issuer_id, "issuer_id"), _IN_SERVICE)
 )
 """A row for each client in service, in the order of :class:`cms.domain.records.Client`."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cms.domain.origins import is_app_scheme, is_web_origin
+from cms.domain.origins import is_app_origin, is_app_scheme, is_web_origin
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,41 @@ def test_plain_http_is_for_localhost_in_a_sandbox() -> None:
     assert not is_web_origin("http://localhost:3000", sandbox=False)
     for text in ("http://localhost", "http://localhost:80", "http://localhost.evil.example:3000"):
         assert not is_web_origin(text, sandbox=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("capacitor://localhost", "ionic://localhost", "tauri://localhost"),
+        *("capacitor://app.example", "com.example.app://localhost", "a+b-c.d://x-y.example"),
+    ],
+)
+def test_the_pages_of_an_app_have_an_origin_of_its_framework(text: str) -> None:
+    assert is_app_origin(text)
+    assert not is_web_origin(text, sandbox=True)
+    assert not is_app_scheme(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "*", "null", "capacitor:", "capacitor://", "capacitor:localhost", "://localhost"),
+        *("capacitor://localhost/", "capacitor://localhost/a", "capacitor://localhost?a"),
+        *("capacitor://localhost#a", "capacitor://localhost:3000", "capacitor://user@localhost"),
+        *("capacitor://*", "capacitor://*.example", "capacitor://a..b", "capacitor://-a"),
+        *("Capacitor://localhost", "capacitor://LOCALHOST", "1capacitor://localhost"),
+        *("capacitor://localhost ionic://localhost", "capacitor://localhost;", "a_b://localhost"),
+        *("capacitor://localhost\n", " capacitor://localhost", "capacitor://local,host"),
+        *("http://localhost", "https://localhost", "ws://localhost", "wss://localhost"),
+        *("ftp://localhost", "file://localhost", "javascript://localhost", "data://localhost"),
+        *("blob://localhost", "about://blank", "chrome://settings", "content://localhost"),
+        *("chrome-extension://abcdef", "moz-extension://abcdef", "intent://localhost"),
+        *("view-source://localhost", "filesystem://localhost", "null://localhost"),
+        "capacitor://" + ".".join(["a" * 60] * 5),
+    ],
+)
+def test_anything_else_is_no_origin_of_an_app(text: str) -> None:
+    assert not is_app_origin(text)
 
 
 def test_an_app_has_a_scheme_in_reverse_domain_notation() -> None:

@@ -221,6 +221,19 @@ def test_a_servers_settings_change(operator: Operator, database_url: str, tmp_pa
 
 
 @pytest.mark.usefixtures("app", "server")
+@pytest.mark.parametrize("client", [APP, SERVER])
+def test_the_language_of_a_clients_pages_changes_and_goes(
+    operator: Operator, database_url: str, client: tuple[str, str]
+) -> None:
+    before = stored(database_url, client[1])
+    for given, language in (("sv", "sv"), ("fi", "fi"), ("", None)):
+        operator.must("clients", "update", *client, "--language", given)
+        now = stored(database_url, client[1])
+        assert now["language"] == language
+        assert changed(before, now).keys() <= {"language"}
+
+
+@pytest.mark.usefixtures("app", "server")
 @pytest.mark.parametrize(
     ("client", "words", "refusal"),
     [
@@ -228,6 +241,7 @@ def test_a_servers_settings_change(operator: Operator, database_url: str, tmp_pa
         (D1, ("--sandbox", "--old-secret-valid-minutes", "5"), "nothing to change: see --help"),
         (D1, ("--redirect-origin", "https://b.example"), "--redirect-origin is not for a client"),
         (D1, ("--hide-seconds", "9"), "--hide-seconds is not for a client of this kind"),
+        (D1, ("--language", "fi"), "--language is not for a client of this kind"),
         (APP, ("--new-secret-file", "none"), "--new-secret-file is not for a client of this kind"),
         (APP, ("--subject", "CN=d1"), "--subject is not for a client of this kind"),
         (APP, ("--frame-origin", "https://b.example"), "--frame-origin is not for a client"),

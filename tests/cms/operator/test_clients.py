@@ -160,6 +160,33 @@ def test_an_app_is_registered_with_its_origins_and_without_a_secret(
     assert "event=client.added" in operator.must("audit", "list", "testbank01")
 
 
+@pytest.mark.parametrize(
+    "origin", ["capacitor://localhost", "ionic://localhost", "capacitor://app.example"]
+)
+def test_an_app_whose_pages_have_a_scheme_of_their_own_is_registered(
+    operator: Operator, sample_issuer: SampleIssuer, tmp_path: Path, origin: str
+) -> None:
+    app, server = ("testbank01", "testbank01-app"), ("testbank01", "testbank01-server")
+    operator.must("clients", "add-app", *app, "--redirect-origin", origin, "--embed-origin", origin)
+    shown = operator.must("clients", "show", *app)
+    for kind in ("redirect", "embed"):
+        assert re.search(rf"{kind}_origins +\['{origin}'\]\n", shown)
+    password = ("--password-file", tmp_path / "password")
+    operator.must("clients", "add-backend", *server, *password, "--frame-origin", origin)
+    assert f"['{origin}']" in operator.must("clients", "show", *server)
+
+
+def test_the_pages_of_a_client_may_have_a_language(
+    operator: Operator, sample_issuer: SampleIssuer, tmp_path: Path
+) -> None:
+    app, server = ("testbank01", "testbank01-app"), ("testbank01", "testbank01-server")
+    operator.must("clients", "add-app", *app, "--language", "fi")
+    password = ("--password-file", tmp_path / "password")
+    operator.must("clients", "add-backend", *server, *password, "--language", "sv")
+    for client, language in ((app, "fi"), (server, "sv")):
+        assert re.search(rf"language +{language}\n", operator.must("clients", "show", *client))
+
+
 def test_an_apps_failure_images_may_come_with_200(
     operator: Operator, sample_issuer: SampleIssuer
 ) -> None:
@@ -187,6 +214,8 @@ KEY_REFUSED = "a client key is up to 40 letters, digits, '-', '_' and '.'"
         ("testbank01-app", ("--redirect-origin", "http://localhost:3000"), ORIGIN_REFUSED),
         ("testbank01-app", ("--embed-origin", "com.example.app:"), ORIGIN_REFUSED),
         ("testbank01-app", ("--embed-origin", "*"), ORIGIN_REFUSED),
+        ("testbank01-app", ("--embed-origin", "capacitor://"), ORIGIN_REFUSED),
+        ("testbank01-app", ("--embed-origin", "file://localhost"), ORIGIN_REFUSED),
     ],
 )
 def test_an_app_that_is_refused_leaves_no_row(

@@ -11,7 +11,10 @@ from typing import Final
 URL_CHARS_MAX: Final = 2048
 #: Of path, query and fragment (RFC 3986, appendix A).
 _REST: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*"
-_WEB: Final = re.compile(rf"(https?://[a-z0-9.-]+(?::[0-9]+)?)(?:[/?]{_REST})?(?:#{_REST})?")
+#: Of the web, or of an app's pages in a webview.
+_PAGE: Final = re.compile(
+    rf"([a-z][a-z0-9+.-]*://[a-z0-9.-]+(?::[0-9]+)?)(?:[/?]{_REST})?(?:#{_REST})?"
+)
 _APP: Final = re.compile(rf"([a-z][a-z0-9.-]*:)/{_REST}(?:#{_REST})?")
 
 
@@ -19,5 +22,5 @@ def leads_to(url: str, origins: Collection[str]) -> bool:
     """Tell whether *url* leads to one of *origins*; both as a browser writes them."""
     if len(url) > URL_CHARS_MAX:
         return False
-    found = _WEB.fullmatch(url) or _APP.fullmatch(url)
-    return found is not None and found[1] in origins
+    found = (pattern.fullmatch(url) for pattern in (_PAGE, _APP))
+    return any(match is not None and match[1] in origins for match in found)

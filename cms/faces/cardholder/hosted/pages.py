@@ -10,8 +10,7 @@ from starlette.responses import JSONResponse, Response
 from cms.domain.control import Grant, Purpose
 from cms.domain.errors import ControlEnded, ServiceUnavailable, TooManyFailures
 from cms.faces.cardholder.hosted.schemas import page_style
-from cms.faces.cardholder.page.answers import NO_STORE, ended
-from cms.faces.cardholder.page.messages import negotiate
+from cms.faces.cardholder.page.answers import NO_STORE, ended, page_language
 from cms.faces.cardholder.page.posts import opening_members
 from cms.faces.cardholder.page.render import page_headers, set_page
 from cms.faces.request import address, only
@@ -37,7 +36,7 @@ class Pages:
             grant, app = await self._read_live(only(request, "token"), request)
         except (ControlEnded, TooManyFailures, ServiceUnavailable) as error:
             return ended(request, error)
-        language = negotiate(request.headers.get("accept-language"))
+        language = page_language(request, app.client.language)
         nonce = secrets.token_urlsafe(NONCE_BYTES)
         parents = app.client.embed_origins if grant.embedded else ()
         headers = {**page_headers(nonce, parents, language), "Vary": "Accept-Language"}

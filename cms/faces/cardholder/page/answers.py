@@ -1,4 +1,4 @@
-"""The answers that cardholders' faces have in common: a page that says why there is none."""
+"""What the answers of cardholders' faces have in common: a language, and why there is no page."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,8 +14,9 @@ from cms.domain.errors import (
     StoredValueBroken,
     TooManyFailures,
 )
-from cms.faces.cardholder.page.messages import negotiate
+from cms.faces.cardholder.page.messages import choose
 from cms.faces.cardholder.page.render import ended_headers, ended_page
+from cms.faces.request import only
 
 NO_STORE: Final = {
     "Cache-Control": "no-store",
@@ -23,7 +24,7 @@ NO_STORE: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 #: What keeps a page from being made: its status, and the name of what is said.
-ENDS: Final[Mapping[type[DomainError], tuple[int, str]]] = {
+ENDS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     ControlEnded: (410, "ended"),
     TooManyFailures: (429, "limited"),
     ServiceUnavailable: (503, "away"),
@@ -38,9 +39,15 @@ RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
 def ended(request: Request, error: DomainError) -> Response:
     """Answer with the static page of an error of :data:`ENDS`: it tells nothing else."""
     status, state = ENDS[type(error)]
-    language = negotiate(request.headers.get("accept-language"))
+    language = page_language(request)
     headers = {**ended_headers(language), **retry_after(error), "Vary": "Accept-Language"}
     return Response(ended_page(language, state), status, headers)
+
+
+def page_language(request: Request, registered: str | None = None) -> str:
+    """Return the language of a page: its address names one, or the client has *registered* one."""
+    accept_language = request.headers.get("accept-language")
+    return choose(only(request, "lang"), registered, accept_language)
 
 
 def retry_after(error: Exception) -> dict[str, str]:

@@ -22,6 +22,22 @@ MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
+def choose(asked: str, registered: str | None, accept_language: str | None) -> str:
+    """Choose the language of a page; never fail.
+
+    Args:
+        asked: what the request names, as ``de``, ``de-CH`` or ``de_CH``; goes first if it is ours.
+        registered: the language of the client; None: it has none.
+        accept_language: the header; goes last.
+    """
+    subtag = asked.replace("_", "-").partition("-")[0].lower()
+    if subtag in LANGUAGES:
+        return subtag
+    if registered in LANGUAGES:
+        return registered
+    return negotiate(accept_language)
+
+
 def negotiate(accept_language: str | None) -> str:
     """Choose the language that ``Accept-Language`` (RFC 9110, 12.5.4) prefers; never fail.
 

@@ -15,7 +15,8 @@ SELECT
   clients.frame_key,
   clients.show_button,
   clients.hide_seconds,
-  clients.view_style
+  clients.view_style,
+  clients.language
 FROM clients
 WHERE
   clients.issuer_id = %(issuer_id)s::VARCHAR

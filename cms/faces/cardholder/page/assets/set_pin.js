@@ -22,7 +22,11 @@
     const leave = () => {
       if (framed()) {
         for (const origin of app.targetOrigins) {
-          window.parent.postMessage({ type: "abort" }, origin);
+          try {
+            window.parent.postMessage({ type: "abort" }, origin);
+          } catch {
+            // An app's own scheme, which only its own webview knows as an origin.
+          }
         }
       } else if (app.redirectUrl) {
         location.replace(app.redirectUrl);

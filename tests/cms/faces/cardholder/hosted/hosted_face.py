@@ -39,6 +39,8 @@ KEY = "testbank01-app"
 OTHER_KEY = "testbank01-other"
 ORIGIN, FRAME, PORTED = "https://app.example", "https://frame.example", "https://app.example:8443"
 APP_SCHEME = "com.example.app:"
+APP_FRAME = "capacitor://localhost"
+"""The origin of an app's pages in a webview."""
 US_URL = "https://us.test"
 CONTROL_TOKEN_KEY = Secret(b"k" * 32)
 _numbers = itertools.count(1)
@@ -205,7 +207,7 @@ def add_apps(d1_face: D1Face) -> None:
             database,
             *("testbank01", KEY),
             redirect_origins=[ORIGIN, PORTED, APP_SCHEME],
-            embed_origins=[FRAME],
+            embed_origins=[FRAME, APP_FRAME],
             failure_image_status=410,
         )
         admin.add_app(

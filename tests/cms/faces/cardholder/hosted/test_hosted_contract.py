@@ -11,6 +11,7 @@ import pytest
 from cms.faces.cardholder.hosted import relay
 from cms.faces.cardholder.hosted.app import hosted_app
 from tests.cms.faces.cardholder.hosted.hosted_face import (
+    APP_FRAME,
     FRAME,
     KEY,
     ORIGIN,
@@ -253,7 +254,7 @@ async def test_a_second_deployment_that_answers_without_end_is_unavailable(
 
 async def test_only_registered_origins_read_answers(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
-    for origin in (ORIGIN, FRAME):
+    for origin in (ORIGIN, FRAME, APP_FRAME):
         for answer in (
             await hosted_face.ask("pin", holder, origin=origin),
             await hosted_face.ask("pin", holder, b"bad", origin=origin),
@@ -264,7 +265,8 @@ async def test_only_registered_origins_read_answers(hosted_face: HostedFace) -> 
             assert answer.headers["access-control-allow-origin"] == origin
             assert answer.headers["vary"] == "Origin"
             assert "access-control-allow-credentials" not in answer.headers
-    for origin in ("https://evil.example", "null", f"{ORIGIN}.evil.example"):
+    evil = ("https://evil.example", "null", f"{ORIGIN}.evil.example", "ionic://localhost")
+    for origin in evil:
         for answer in (
             await hosted_face.ask("pin", holder, origin=origin),
             await hosted_face.http.options("/v1/card/pin/token", headers={"origin": origin}),

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from cms.domain.cards import CardState
+from cms.services import directory
 from tests.cms.faces.cardholder.hosted.hosted_face import (
+    APP_FRAME,
     FRAME,
+    KEY,
     ORIGIN,
     OTHER_KEY,
     PUBLIC_URL,
@@ -82,11 +85,38 @@ async def test_an_embedded_page_names_its_parents_and_leads_nowhere(
     body = {"isEmbedded": True, "redirectUrl": "https://evil.example/"}
     control_token = await hosted_face.control_token("set-pin", holder, body)
     page = await hosted_face.page(control_token)
-    assert f"frame-ancestors {FRAME};" in page.headers["content-security-policy"]
+    assert f"frame-ancestors {FRAME} {APP_FRAME};" in page.headers["content-security-policy"]
     opened = (await hosted_face.post("session", token=control_token)).json()
     assert opened["embedded"] is True
-    assert opened["targetOrigins"] == [FRAME]
+    assert opened["targetOrigins"] == [FRAME, APP_FRAME]
     assert opened["redirectUrl"] is None
+
+
+async def test_a_page_speaks_the_language_of_its_address_else_of_the_app_else_of_the_browser(
+    hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
+    _, holder = await hosted_face.holder()
+    control_token = await hosted_face.control_token("set-pin", holder)
+
+    async def languages(**query: str) -> list[str]:
+        german = {"accept-language": "de"}
+        pages = [
+            await hosted_face.http.get("/pin-direct/set", params=params, headers=german)
+            for params in ({"token": control_token, **query}, query)
+        ]
+        assert [page.status_code for page in pages] == [200, 410]
+        return [page.headers["content-language"] for page in pages]
+
+    set_language = "UPDATE clients SET language = %s WHERE client_id = %s"
+    assert await languages() == ["de", "de"]
+    run_sql(hosted_face.d1_face.url, set_language, "sv", KEY)
+    try:
+        assert await languages() == ["sv", "de"]
+        assert await languages(lang="fi") == ["fi", "fi"]
+        assert await languages(lang="tlh") == ["sv", "de"]
+    finally:
+        run_sql(hosted_face.d1_face.url, set_language, None, KEY)
 
 
 async def test_50_requests_at_once_show_one_image(hosted_face: HostedFace) -> None:

@@ -7,7 +7,10 @@ import pytest
 
 from cms.faces.cardholder.hosted.origins import leads_to
 
-ORIGINS = ("https://app.example", "https://app.example:8443", "com.example.app:")
+ORIGINS = (
+    *("https://app.example", "https://app.example:8443", "com.example.app:"),
+    "capacitor://localhost",
+)
 GOOD = (
     "https://app.example",
     "https://app.example/",
@@ -19,6 +22,8 @@ GOOD = (
     "https://app.example:8443/a",
     "com.example.app:/done",
     "com.example.app://done?x=1",
+    "capacitor://localhost",
+    "capacitor://localhost/index.html?a#b",
 )
 HOSTS = (
     "evil.example",
@@ -51,6 +56,8 @@ STARTS = ("https://", "https:", "https:/", "https:///", "//", "\\\\", "/\\", "ht
 SCHEMES = (
     *("javascript:", "JavaScript:", "java\tscript:", "data:", "file:", "blob:", "vbscript:"),
     *("ftp:", "about:", "intent:", "wss:"),
+    *("capacitor:", "capacitor://evil.example", "ionic://localhost", "capacitor://localhost:"),
+    *("capacitor://localhost.evil", "capacitor://x@localhost", "Capacitor://localhost"),
     *("com.example.other:", "com.example.app.evil:", "com.example.app"),
 )
 TAILS = ("", "/", "/a", "?a", "#a", "/https://app.example")
@@ -74,7 +81,7 @@ def test_there_are_a_thousand_ways_to_try() -> None:
 @pytest.mark.parametrize("url", GOOD)
 def test_a_url_at_a_registered_origin_is_followed(url: str) -> None:
     assert leads_to(url, ORIGINS)
-    assert urlsplit(url).scheme in ("https", "com.example.app")
+    assert urlsplit(url).scheme in ("https", "com.example.app", "capacitor")
 
 
 def test_nothing_else_is() -> None:

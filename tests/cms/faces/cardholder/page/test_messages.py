@@ -3,7 +3,7 @@ import re
 import pytest
 
 from cms.faces.cardholder.page.assets import SCRIPTS
-from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES, negotiate
+from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES, choose, negotiate
 from cms.faces.cardholder.page.render import ControlPage, control_page, set_page
 from cms.faces.cardholder.page.style import PageStyle, ViewStyle
 
@@ -20,6 +20,7 @@ STATES = (
     "hidden",
     "unshown",
     "unopened",
+    "malformed",
 )
 NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
 
@@ -41,6 +42,25 @@ NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
 )
 def test_the_language_is_the_one_that_the_browser_prefers(header: str, language: str) -> None:
     assert negotiate(header) == language
+
+
+@pytest.mark.parametrize(
+    ("asked", "registered", "header", "language"),
+    [
+        ("fi", "sv", "de", "fi"),
+        ("fi-FI", "sv", "de", "fi"),
+        ("FI_fi", None, None, "fi"),
+        ("", "sv", "de", "sv"),
+        ("tlh", "sv", "de", "sv"),
+        ("", None, "de", "de"),
+        ("", "tlh", "de", "de"),
+        ("x" * 100_000, None, None, "en"),
+    ],
+)
+def test_the_request_goes_before_the_client_and_the_client_before_the_browser(
+    asked: str, registered: str | None, header: str | None, language: str
+) -> None:
+    assert choose(asked, registered, header) == language
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
