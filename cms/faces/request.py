@@ -52,13 +52,28 @@ async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     return bytes(body)
 
 
+def media_type(request: Request) -> str:
+    """Return the media type of the body, in lower case, without parameters; empty: it has none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def read_form(request: Request, body: bytes) -> dict[str, str]:
     """Read a form; a parameter that stands twice is refused (RFC 6749, 3.2).
 
     Raises:
         BadRequest: it is no such form.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type(request) != FORM:
+        raise BadRequest(Field.BODY)
+    return form_fields(body)
+
+
+def form_fields(body: bytes) -> dict[str, str]:
+    """Read the fields of a form, whatever its type is said to be; none may stand twice.
+
+    Raises:
+        BadRequest: it is no such form.
+    """
     try:
         pairs = parse_qsl(
             body.decode("ascii"), keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX
@@ -66,7 +81,7 @@ def read_form(request: Request, body: bytes) -> dict[str, str]:
     except ValueError:
         raise BadRequest(Field.BODY) from None
     form = dict(pairs)
-    if content_type != FORM or len(form) != len(pairs):
+    if len(form) != len(pairs):
         raise BadRequest(Field.BODY)
     return form
 

@@ -21,6 +21,7 @@ from cms.faces.cardholder.page.render import (
     control_page,
     ended_headers,
     ended_page,
+    ended_webview_page,
     page_headers,
 )
 from cms.faces.cardholder.page.style import ViewStyle
@@ -83,7 +84,7 @@ class ControlSite(PinSite):
     has_text: bool = False
     """Whether the issuer allows the digits as text."""
     failed: str | None = None
-    """Why the page for a webview cannot be made: ``away`` or ``limited``."""
+    """Why the page for a webview cannot be made: ``away``, ``limited`` or ``malformed``."""
     digits_for: str | None = None
     """The session that the digits are for; None: the one that asks."""
 
@@ -108,11 +109,14 @@ class ControlSite(PinSite):
         self.requests.append(request)
         (control_id,) = parse_qs(await request.body()).get(b"controlId", [b""])
         used = {members.get("controlId") for _, members in self.posts}
-        if control_id.decode() in {"", *used}:
+        if request.method == "GET":
             return self._ended(request)
+        state = "ended" if control_id.decode() in {"", *used} else self.failed
+        if state is not None:
+            language = negotiate(request.headers.get("accept-language"))
+            page = ended_webview_page(language, state, NONCE)
+            return Response(page, 410, ended_headers(language, NONCE))
         start = {"flow": "webview", "purpose": self.purpose, "controlId": control_id.decode()}
-        if self.failed is not None:
-            start = {"flow": "webview", "failed": self.failed}
         return self._control(request, start, [])
 
     async def _frame(self, request: Request) -> Response:

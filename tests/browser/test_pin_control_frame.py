@@ -1,5 +1,8 @@
 """The pincontrol page in a frame of an app's site: whom it hears, whom it tells, and what."""
 
+import json
+
+import pytest
 from playwright.sync_api import FrameLocator, Page, expect
 
 from tests.browser.chromium import stop_clock
@@ -11,6 +14,7 @@ PIN = "8253"
 VIEW = {"operation": "view-pin", "controlId": CONTROL_ID}
 SET = {"operation": "set-pin", "controlId": CONTROL_ID}
 SUBMIT = {"operation": "set-pin-set"}
+VIEW_ERROR, SET_ERROR = {"event": "view_pin_error"}, {"event": "set_pin_error"}
 ASKED = {"controlId": CONTROL_ID, "key": FRAME_KEY}
 
 
@@ -76,17 +80,21 @@ def test_a_pin_is_set_with_the_apps_button_and_no_native_handler_is_called(
     assert page.frames[1].evaluate("calls") == []
 
 
-def test_after_success_further_ids_are_ignored(page: Page, control: ControlSite) -> None:
+def test_after_success_further_ids_are_an_error_and_change_nothing(
+    page: Page, control: ControlSite
+) -> None:
     frame = host(page, control)
     post(page, VIEW)
     expect(frame.locator("#image-box img")).to_be_visible()
     frame.get_by_role("button", name="Hide PIN").click()
     post(page, VIEW, SET, SUBMIT)
-    assert told(page) == [{"event": "view_pin_success"}]
+    assert told(page) == [{"event": "view_pin_success"}, VIEW_ERROR, SET_ERROR]
     assert [verb for verb, _ in control.posts] == ["view"]
 
 
-def test_while_one_id_is_used_another_is_ignored(page: Page, control: ControlSite) -> None:
+def test_while_one_id_is_used_another_is_an_error_and_changes_nothing(
+    page: Page, control: ControlSite
+) -> None:
     control.held = "session"
     control.hold.clear()
     frame = host(page, control)
@@ -96,7 +104,7 @@ def test_while_one_id_is_used_another_is_ignored(page: Page, control: ControlSit
     control.hold.set()
     expect(frame.locator("#first-pin")).to_be_visible()
     post(page, {**VIEW, "controlId": "third"})
-    assert told(page) == []
+    assert told(page) == [SET_ERROR, VIEW_ERROR, VIEW_ERROR]
     assert control.posts == [("session", ASKED)]
 
 
@@ -147,7 +155,7 @@ def test_a_message_that_comes_before_the_rest_has_loaded_is_kept(
     frame = host(page, control)
     expect(frame.locator("#first-pin")).to_be_visible()
     post(page, VIEW)
-    assert told(page) == []
+    assert told(page) == [VIEW_ERROR, VIEW_ERROR]
     assert control.posts == [("session", ASKED)]
 
 
@@ -165,6 +173,63 @@ def test_a_frame_that_is_loaded_again_waits_for_another_id(
     post(page, {**VIEW, "controlId": "second"})
     expect(frame.locator("#image-box img")).to_be_visible()
     assert control.sent("view") == [{**ASKED, "controlId": "second"}]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"operation": "change-pin", "controlId": CONTROL_ID},
+        {"operation": "toString", "controlId": CONTROL_ID},
+        {"operation": ["view-pin"], "controlId": CONTROL_ID},
+        {"controlId": CONTROL_ID},
+        {},
+        [VIEW],
+        "view-pin",
+        json.dumps(VIEW),
+        7,
+        None,
+    ],
+)
+def test_a_message_that_asks_for_nothing_known_is_either_error(
+    page: Page, control: ControlSite, sent: object
+) -> None:
+    frame = host(page, control)
+    post(page, sent)
+    assert told(page) == [VIEW_ERROR, SET_ERROR]
+    # Nothing is used up.
+    post(page, VIEW)
+    expect(frame.locator("#image-box img")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {},
+        {"controlId": None},
+        {"controlId": 1},
+        {"controlId": [CONTROL_ID]},
+        {"controlId": CONTROL_ID.ljust(65, "x")},
+        {"controlId": CONTROL_ID, "pinControlId": "another"},
+        {"controlid": CONTROL_ID},
+    ],
+)
+@pytest.mark.parametrize(("operation", "error"), [("view-pin", VIEW_ERROR), ("set-pin", SET_ERROR)])
+def test_a_request_without_one_id_is_its_error(
+    page: Page, control: ControlSite, operation: str, error: object, ids: dict[str, object]
+) -> None:
+    host(page, control)
+    post(page, {"operation": operation, **ids})
+    assert told(page) == [error]
+    assert control.posts == []
+
+
+@pytest.mark.parametrize("names", [["pinControlId"], ["controlId", "pinControlId"]])
+def test_an_id_may_have_its_newer_name(page: Page, control: ControlSite, names: list[str]) -> None:
+    frame = host(page, control)
+    post(page, {"operation": "set-pin", **dict.fromkeys(names, CONTROL_ID)})
+    expect(frame.locator("#first-pin")).to_be_visible()
+    assert told(page) == []
+    assert control.sent("session") == [ASKED]
 
 
 def test_without_webcrypto_each_request_fails(page: Page, control: ControlSite) -> None:
@@ -191,15 +256,20 @@ def test_before_its_first_message_every_registered_origin_is_told_and_then_that_
     }"""
     refused = "set_pin_validation_error"
     assert page.frames[1].evaluate(addressed) == [[refused, origin] for origin in origins]
+    # One that is not understood comes from somewhere, too.
+    post(page, "?")
+    assert told(page) == [VIEW_ERROR, SET_ERROR]
+    assert page.frames[1].evaluate(addressed) == [[refused, control.origin(APP)]]
     post(page, SET)
     expect(frame.locator("#first-pin")).to_be_visible()
     assert page.frames[1].evaluate(addressed) == [[refused, control.origin(APP)]]
 
 
+@pytest.mark.parametrize("blocked", ["pin_control.js", "parts.js", "*"])
 def test_a_page_that_did_not_load_whole_says_so_and_again_to_whoever_asks(
-    page: Page, control: ControlSite
+    page: Page, control: ControlSite, blocked: str
 ) -> None:
-    page.route("**/pin_control.js", lambda route: route.abort())
+    page.route(f"**/pin-assets/*/{blocked}", lambda route: route.abort())
     host(page, control)
     post(page, SUBMIT, VIEW)
     assert told(page) == [{"event": "set_pin_error"}, {"event": "view_pin_error"}]
@@ -212,7 +282,7 @@ def test_a_parent_that_is_not_registered_is_neither_heard_nor_told(
     control.ancestors = [control.origin(EVIL)]
     page.route("**/show_pin.js", lambda route: route.abort())
     host(page, control, EVIL)
-    post(page, VIEW, SET, SUBMIT)
+    post(page, VIEW, SET, SUBMIT, "?")
     assert told(page) == []
     assert control.posts == []
 
@@ -332,7 +402,11 @@ def test_ten_thousand_wrong_messages_change_nothing_and_a_right_one_counts(
     enter(frame)
     frame.locator("#confirm").click()
     expect(frame.get_by_role("heading", name="Your new PIN is set")).to_be_visible()
-    assert told(page) == [valid(False), valid(True), {"event": "set_pin_success"}]
+    heard = told(page)
+    wrong = [message for message in heard if message in (VIEW_ERROR, SET_ERROR)]
+    assert len(wrong) > 11_000
+    rest = [message for message in heard if message not in (VIEW_ERROR, SET_ERROR)]
+    assert rest == [valid(False), valid(True), {"event": "set_pin_success"}]
     assert [verb for verb, _ in control.posts] == ["session", "submit"]
 
 

@@ -1,10 +1,16 @@
 """The pincontrol page in a webview, setting a PIN: what the app is told, and when."""
 
+import base64
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from cms.faces.cardholder.page import render
+from cms.faces.cardholder.page.assets import ASSETS, Asset
 from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, ControlSite, browse, calls, event
 
@@ -300,6 +306,104 @@ def test_a_script_that_was_tampered_with_does_not_run_and_the_app_is_told(
     assert calls(page) == FAILED
     assert any("integrity" in complaint for complaint in complaints)
     assert control.posts == []
+
+
+def blocked(route: Route) -> None:
+    route.abort()
+
+
+def missing(route: Route) -> None:
+    route.fulfill(status=404)
+
+
+@pytest.mark.parametrize("files", ["*", "*.js", "set_flow.js", "jwe.js", "pin_control.js"])
+@pytest.mark.parametrize("how", [blocked, missing])
+def test_where_the_page_cannot_be_had_whole_the_app_is_told(
+    new_page: Callable[..., Page], control: ControlSite, files: str, how: Callable[[Route], None]
+) -> None:
+    page = new_page(locale="en-GB")
+    page.add_init_script(APPS)
+    page.route(f"**/pin-assets/*/{files}", how)
+    browse(page, control)
+    assert calls(page) == FAILED
+    page.evaluate("set_pin()")
+    assert calls(page) == FAILED
+    assert control.posts == []
+
+
+@pytest.mark.parametrize(
+    "name", ["PARTS", "JWE", "PIN_ENTRY", "SET_FLOW", "SHOW_PIN", "PIN_CONTROL"]
+)
+def test_where_a_script_is_too_new_for_the_webview_the_app_is_told(
+    new_page: Callable[..., Page],
+    control: ControlSite,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asset = getattr(render, name)
+    body = b"a script of the future {"
+    integrity = f"sha384-{base64.b64encode(hashlib.sha384(body).digest()).decode()}"
+    newer = replace(asset, body=body, integrity=integrity)
+    monkeypatch.setattr(render, name, newer)
+    monkeypatch.setitem(cast("dict[str, Asset]", ASSETS), asset.path, newer)
+    page = new_page(locale="en-GB")
+    page.add_init_script(APPS)
+    browse(page, control)
+    assert calls(page) == FAILED
+    assert control.posts == []
+
+
+# What webviews of 2015 do not have; back before the test's own scripts need it.
+OLD = """
+const taken = [[Array.prototype, "includes"], [Array.prototype, "find"], [Array, "from"],
+               [Element.prototype, "remove"], [Object, "assign"], [Object, "entries"],
+               [window, "Map"], [window, "Promise"], [window, "fetch"]];
+for (const each of taken) {
+  each.push(each[0][each[1]]);
+  delete each[0][each[1]];
+}
+addEventListener("load", () => { for (const [of, name, value] of taken) of[name] = value; });
+"""
+
+
+def test_an_old_webview_is_told(new_page: Callable[..., Page], control: ControlSite) -> None:
+    page = new_page(locale="en-GB")
+    page.add_init_script(APPS + OLD)
+    page.route("**/pin-assets/*/*.js", lambda route: route.abort())
+    browse(page, control)
+    assert calls(page) == FAILED
+
+
+@pytest.mark.parametrize(
+    ("state", "title"),
+    [
+        ("ended", "This page is no longer valid"),
+        ("away", "The service cannot be reached"),
+        ("limited", "Too many attempts"),
+        ("malformed", "This page was opened in the wrong way"),
+    ],
+)
+@pytest.mark.parametrize("files", ["no-file", "*"])
+def test_the_page_of_an_id_that_is_not_live_calls_back_both_errors_once(
+    page: Page, control: ControlSite, state: str, title: str, files: str
+) -> None:
+    control.failed = state
+    page.add_init_script(APPS)
+    page.route(f"**/pin-assets/*/{files}", blocked)
+    browse(page, control)
+    expect(page.get_by_role("heading", name=title)).to_be_visible()
+    page.evaluate("set_pin()")
+    assert calls(page) == event("view_pin_error") + FAILED
+    assert control.posts == []
+
+
+def test_the_ended_page_is_what_it_is_whatever_the_handlers_do(
+    page: Page, control: ControlSite
+) -> None:
+    control.failed = "ended"
+    page.add_init_script(APPS + THROWING)
+    browse(page, control)
+    expect(page.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
 
 
 def test_a_reload_shows_the_ended_page(page: Page, control: ControlSite) -> None:

@@ -162,19 +162,24 @@ def test_an_image_that_comes_when_nobody_looks_any_more_is_not_shown(
     assert page.locator("img").count() == 0
 
 
-@pytest.mark.parametrize(
-    ("failed", "title"),
-    [("away", "The service cannot be reached"), ("limited", "Too many attempts")],
-)
-def test_where_the_id_cannot_be_looked_at_the_app_is_told_of_either_error(
-    page: Page, control: ControlSite, failed: str, title: str
+def test_where_the_browser_lacks_what_shows_the_image_the_app_is_told(
+    page: Page, control: ControlSite
 ) -> None:
-    control.failed = failed
-    page.add_init_script(APPS)
+    page.add_init_script(APPS + "delete Element.prototype.append;")
     browse(page, control)
-    expect(page.get_by_role("heading", name=title)).to_be_visible()
-    page.evaluate("window.set_pin()")
-    assert calls(page) == event("view_pin_error") + event("set_pin_error")
+    expect(page.get_by_role("heading", name="Your PIN cannot be shown")).to_be_visible()
+    assert calls(page) == FAILED
+
+
+@pytest.mark.parametrize("blocked", ["*", "show_pin.js"])
+def test_where_the_page_cannot_be_had_whole_the_app_is_told(
+    new_page: Callable[..., Page], control: ControlSite, blocked: str
+) -> None:
+    page = new_page(locale="en-GB")
+    page.add_init_script(APPS)
+    page.route(f"**/pin-assets/*/{blocked}", lambda route: route.abort())
+    browse(page, control)
+    assert calls(page) == FAILED
     assert control.posts == []
 
 

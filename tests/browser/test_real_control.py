@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Page, Playwright, Request, Route, expect
@@ -371,8 +372,8 @@ def test_a_form_that_is_posted_again_shows_the_end(page: Page, real: RealSite) -
     shown(page)
     page.goto(SHOP)
     post_form(page, control_id)
-    ended(page)
-    assert calls(page) == []
+    notice(page, "This page is no longer valid")
+    assert calls(page) == NOT_SHOWN + NOT_SET
 
 
 def test_a_reload_posts_nothing_ends_the_session_and_shows_the_end(
@@ -393,9 +394,15 @@ def test_after_30_seconds_an_id_is_over(page: Page, real: RealSite, scope: str) 
     control_id = real.control_id(scope)
     real.age_newest(SPARE_SECONDS + 30)
     browse(page, control_id)
-    ended(page)
-    assert calls(page) == []
+    notice(page, "This page is no longer valid")
+    assert calls(page) == NOT_SHOWN + NOT_SET
     assert real.newest() == (False, None)
+
+
+def test_an_id_that_never_was_is_told(page: Page, real: RealSite) -> None:
+    browse(page, str(uuid4()))
+    notice(page, "This page is no longer valid")
+    assert calls(page) == NOT_SHOWN + NOT_SET
 
 
 @pytest.mark.parametrize("scope", [VIEW, SET])

@@ -7,6 +7,7 @@ from playwright.sync_api import Browser, FrameLocator, Page, Route, expect
 
 from tests.browser.chromium import stop_clock
 from tests.browser.real_site import (
+    BLANK,
     EVIL,
     PINS,
     SECOND_SHOP,
@@ -16,6 +17,7 @@ from tests.browser.real_site import (
     enter,
 )
 
+HTML = "text/html"
 ABORT = {"data": {"type": "abort"}, "origin": PINS, "framed": True}
 REFUSED = "frame-ancestors"
 HOSTILE = {
@@ -195,11 +197,13 @@ def test_an_isolated_app_can_embed_the_page(page: Page, real: RealSite) -> None:
     expect(frame.locator("#first-pin")).to_be_visible()
 
 
+@pytest.mark.parametrize("parent", [EVIL, "http://localhost:3000"])
 def test_the_ended_page_may_be_framed_by_anybody_and_says_nothing(
-    new_page: Callable[..., Page], real: RealSite
+    new_page: Callable[..., Page], real: RealSite, parent: str
 ) -> None:
     page = new_page(locale="en-GB")
-    page.goto(EVIL)
+    page.route("http://localhost:3000/", lambda route: route.fulfill(content_type=HTML, body=BLANK))
+    page.goto(parent)
     frame = embed(page, f"{PINS}/pin-direct/set")
     expect(frame.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
     assert received(page) == []

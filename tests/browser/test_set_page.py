@@ -1,5 +1,6 @@
 """The set page in a real browser: entry, encryption, and every way to its end."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -420,6 +421,37 @@ def test_no_digit_of_the_pin_is_announced(page: Page, site: PinSite) -> None:
     heard = " ".join(page.evaluate("heard"))
     assert "Both PINs match." in heard
     assert [digit for digit in PIN if digit in heard] == []
+
+
+def test_a_screen_reader_is_not_told_the_digits(page: Page, site: PinSite) -> None:
+    open_page(page, site)
+    enter(page, PIN)
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")
+    fields = [node for node in tree["nodes"] if node.get("role", {}).get("value") == "textbox"]
+    assert [field["value"]["value"] for field in fields] == ["••••"] * 2
+    assert PIN not in json.dumps(tree)
+
+
+GECKO = """
+const supports = CSS.supports;
+CSS.supports = (...given) => given[0] === "-moz-appearance" || supports.apply(CSS, given);
+"""
+
+
+@pytest.mark.parametrize("blocked", ["no-file", "page.css"])
+def test_where_a_field_must_not_be_a_password_it_is_text_that_is_masked(
+    new_page: Callable[..., Page], site: PinSite, blocked: str
+) -> None:
+    page = new_page(locale="en-GB")
+    page.add_init_script(GECKO)
+    page.route(f"**/{blocked}", lambda route: route.abort())
+    open_page(page, site)
+    masked = "(fields) => fields.map((f) => [f.type, getComputedStyle(f).webkitTextSecurity])"
+    assert page.locator("input").evaluate_all(masked) == [["text", "disc"]] * 2
+    enter(page, PIN)
+    set_pin(page)
+    notice(page, "Your new PIN is set")
+    assert site.submitted().pin == PIN
 
 
 def test_without_webcrypto_the_token_is_kept_and_the_page_says_what_to_do(

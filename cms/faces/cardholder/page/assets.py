@@ -55,14 +55,20 @@ def _asset(file: Path) -> Asset:
     )
 
 
+def _text(name: str) -> str:
+    return (_HERE / "assets" / name).read_text(encoding="utf-8")
+
+
 def _script(name: str) -> Asset:
     return _asset(_HERE / "assets" / f"{name}.js")
 
 
 PARTS, JWE, PIN_ENTRY, SET_FLOW = map(_script, ("parts", "jwe", "pin_entry", "set_flow"))
 SET_PIN: Final = _script("set_pin")
-APP_LINK, PIN_CONTROL, SHOW_PIN = map(_script, ("app_link", "pin_control", "show_pin"))
-SCRIPTS: Final = (PARTS, JWE, PIN_ENTRY, SET_FLOW, SET_PIN, APP_LINK, PIN_CONTROL, SHOW_PIN)
+PIN_CONTROL, SHOW_PIN = map(_script, ("pin_control", "show_pin"))
+SCRIPTS: Final = (PARTS, JWE, PIN_ENTRY, SET_FLOW, SET_PIN, PIN_CONTROL, SHOW_PIN)
+APP_LINK: Final = _text("app_link.js")
+"""Part of a page, not loaded by it: what tells an app that a page did not load must be there."""
 STYLESHEET: Final = _asset(_HERE / "assets" / "page.css")
 TEXTS: Final = {name: _asset(_HERE / "messages" / f"{name}.json") for name in LANGUAGES}
 

@@ -12,7 +12,7 @@ from cms.domain.control import WARN_SECONDS
 from cms.domain.errors import BadRequest, Field
 from cms.faces.cardholder.page.answers import NO_STORE
 from cms.faces.cardholder.page.assets import ASSETS
-from cms.faces.request import read_body
+from cms.faces.request import media_type, read_body
 from cms.faces.routes import Handler
 from cms.services.cardholder.set_page import Opening, SetPage
 from crypto.errors import JoseError
@@ -90,8 +90,7 @@ async def posted_members(request: Request) -> dict[str, object]:
     """
     if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise HTTPException(403)
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type(request) != "application/json":
         raise HTTPException(415)
     try:
         return json_object.parse(await read_body(request))

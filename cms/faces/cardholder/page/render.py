@@ -1,8 +1,9 @@
 """The HTML of the pages and the headers they are sent with.
 
 Three pages: the set page of the hosted face and the page of the pincontrol face, whose scripts do
-everything, and the ended page, which is static. What varies in a page with script is typed colours
-and numbers, our own texts, the nonce, and JSON that only the script reads.
+everything, and the ended page, which is static; in a webview it has the script that tells the app.
+What varies in a page with script is typed colours and numbers, our own texts, the nonce, and JSON
+that only the script reads.
 """
 
 import json
@@ -32,7 +33,9 @@ from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
 from cms.faces.cardholder.page.style import PageStyle, ViewStyle
 
 _NONCE: Final = re.compile("[A-Za-z0-9+/_-]{22,}={0,2}")
-_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+")
+#: Any page over TLS, a developer's own machine, and the apps whose pages have no network scheme.
+_ANY_APP: Final = "https: http://localhost:* capacitor: ionic:"
 
 _SET_PAGE: Final = Template(templates.HEAD + templates.BEFORE + templates.ENTRY + templates.NOTICE)
 _CONTROL_PAGE: Final = Template(
@@ -59,8 +62,8 @@ class ControlPage:
 def set_page(style: PageStyle, language: str, nonce: str) -> str:
     """Write the page on which a PIN is set; *nonce* is the one of :func:`page_headers`."""
     return _SET_PAGE.substitute(
-        _shared(language, nonce, SET_PIN, (JWE, PIN_ENTRY, SET_FLOW, PARTS)),
-        start="",
+        _shared(language, nonce, (JWE, PIN_ENTRY, SET_FLOW, PARTS)),
+        first_script=_script(SET_PIN, nonce),
         page_title=escape(MESSAGES[language]["title"]),
         variables=_properties(set_page_variables(style)),
         buttons_hidden="",
@@ -74,9 +77,8 @@ def control_page(page: ControlPage, language: str, nonce: str) -> str:
     title = "title" if page.start.get("purpose") == "set" else "view_title"
     scripts = (JWE, PIN_ENTRY, SET_FLOW, PARTS, SHOW_PIN, PIN_CONTROL)
     return _CONTROL_PAGE.substitute(
-        _shared(language, nonce, APP_LINK, scripts),
-        # Before the first script: it hears messages from the moment on that it has run.
-        start=_json("page-start", start),
+        _shared(language, nonce, scripts),
+        first_script=_app_link(start, nonce),
         page_title=escape(MESSAGES[language][title]),
         variables=_properties(_view_variables(page.style)),
         buttons_hidden="" if page.show_button else " hidden",
@@ -88,17 +90,30 @@ def control_page(page: ControlPage, language: str, nonce: str) -> str:
 def ended_page(language: str, state: str = "ended") -> bytes:
     """Return the page of a control token that is unknown, consumed or expired: all look alike.
 
-    With *state* ``away`` or ``limited``, of one that could not be looked at.
+    With *state* ``away`` or ``limited``, of one that could not be looked at; ``malformed``, where
+    none was sent.
     """
+    return _ended(language, state, "").encode()
+
+
+def ended_webview_page(language: str, state: str, nonce: str) -> str:
+    """Write the ended page that tells the app around it that there is no PIN to see or to set.
+
+    *nonce* is the one of :func:`ended_headers`.
+    """
+    return _ended(language, state, _app_link({"flow": "webview", "failed": True}, nonce))
+
+
+def _ended(language: str, state: str, first_script: str) -> str:
     texts = _texts(language)
-    page = _ENDED_PAGE.substitute(
+    return _ENDED_PAGE.substitute(
         texts,
+        first_script=first_script,
         end_title=texts[f"{state}_title"],
         end_text=texts[f"{state}_text"],
         stylesheet=STYLESHEET.path,
         stylesheet_integrity=STYLESHEET.integrity,
     )
-    return page.encode()
 
 
 def page_headers(nonce: str, frame_ancestors: Sequence[str], language: str) -> dict[str, str]:
@@ -127,17 +142,19 @@ def page_headers(nonce: str, frame_ancestors: Sequence[str], language: str) -> d
     return _headers(policy, language, resource_policy)
 
 
-def ended_headers(language: str) -> dict[str, str]:
-    """Return the headers of the ended page, which any https page may frame.
+def ended_headers(language: str, nonce: str | None = None) -> dict[str, str]:
+    """Return the headers of the ended page, which any app may frame; *nonce* is its script's.
 
-    An app waits in its own frame for the end; a frame that is refused would leave it waiting.
+    An app waits in its own frame for the end; a frame that is refused would leave it waiting. The
+    same for all: whose token is dead is not to be told.
     """
     policy = {
         "default-src": "'none'",
+        **({} if nonce is None else {"script-src": f"'nonce-{_checked_nonce(nonce)}'"}),
         "style-src": "'self'",
         "form-action": "'none'",
         "base-uri": "'none'",
-        "frame-ancestors": "https:",
+        "frame-ancestors": _ANY_APP,
     }
     return _headers(policy, language, "cross-origin")
 
@@ -173,7 +190,7 @@ def _headers(policy: Mapping[str, str], language: str, resource_policy: str) -> 
     }
 
 
-def _shared(language: str, nonce: str, first: Asset, scripts: Sequence[Asset]) -> dict[str, str]:
+def _shared(language: str, nonce: str, scripts: Sequence[Asset]) -> dict[str, str]:
     data = {
         "language": language,
         "messages": MESSAGES[language],
@@ -184,11 +201,11 @@ def _shared(language: str, nonce: str, first: Asset, scripts: Sequence[Asset]) -
     return {
         **_texts(language),
         "nonce": _checked_nonce(nonce),
-        "first_script": first.path,
-        "first_integrity": first.integrity,
+        "mask": templates.MASK,
+        "unsaved": templates.UNSAVED,
         "stylesheet": STYLESHEET.path,
         "stylesheet_integrity": STYLESHEET.integrity,
-        "scripts": "\n".join(_deferred(asset, nonce) for asset in scripts),
+        "scripts": "\n".join(_script(asset, nonce, "defer ") for asset in scripts),
         "languages": "\n".join(_option(name, name == language) for name in LANGUAGES),
         "label_language": escape(MESSAGES[language]["language"]),
         "data": _json("page-data", data),
@@ -212,10 +229,18 @@ def _checked_nonce(nonce: str) -> str:
     return nonce
 
 
-def _deferred(asset: Asset, nonce: str) -> str:
-    return (
-        f'<script defer nonce="{nonce}" src="{asset.path}" integrity="{asset.integrity}"></script>'
-    )
+def _app_link(start: Mapping[str, object], nonce: str) -> str:
+    """Write the script that knows the app, behind what it starts with.
+
+    It hears messages from the moment on that it has run, so it is the first of the page.
+    """
+    script = f'<script nonce="{_checked_nonce(nonce)}">{APP_LINK}</script>'
+    return _json("page-start", start) + script
+
+
+def _script(asset: Asset, nonce: str, when: str = "") -> str:
+    integrity = f'integrity="{asset.integrity}"'
+    return f'<script {when}nonce="{nonce}" src="{asset.path}" {integrity}></script>'
 
 
 def _option(language: str, chosen: bool) -> str:

@@ -7,12 +7,11 @@ HEAD: Final = """\
 <html lang="$language" dir="$direction">
 <head>
 <meta charset="utf-8">
-$start
-<script nonce="$nonce" src="$first_script" integrity="$first_integrity"></script>
+$first_script
 <title>$page_title</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" nonce="$nonce" href="$stylesheet" integrity="$stylesheet_integrity">
-<style nonce="$nonce">:root{$variables}</style>
+<style nonce="$nonce">:root{$variables}$mask</style>
 $scripts
 $data
 </head>
@@ -25,6 +24,19 @@ $languages
 </header>
 <main>
 """
+
+#: In the page itself: without its stylesheet it must not show digits either. A browser that has no
+#: mask draws none of them; the hint counts them.
+MASK: Final = (
+    ".field input{-webkit-text-security:disc}"
+    "@supports not (-webkit-text-security:disc){"
+    ".field input,.field input::selection{color:transparent;forced-color-adjust:none}}"
+)
+#: Of a field for a PIN: what browsers, and the password managers that people add, heed.
+UNSAVED: Final = (
+    'autocomplete="one-time-code" autocapitalize="off" data-1p-ignore data-bwignore'
+    ' data-form-type="other" data-lpignore="true"'
+)
 
 BEFORE: Final = """\
 <section id="before">
@@ -41,14 +53,14 @@ ENTRY: Final = """\
 <p id="entry-intro"></p>
 <div class="field">
 <label for="first-pin" data-text="first_label">$first_label</label>
-<input id="first-pin" type="password" inputmode="numeric" autocomplete="off" autocapitalize="off" \
-spellcheck="false" enterkeyhint="next" dir="ltr" required aria-describedby="first-hint">
+<input id="first-pin" type="text" inputmode="numeric" $unsaved spellcheck="false" \
+enterkeyhint="next" dir="ltr" required aria-describedby="first-hint">
 <p id="first-hint" class="hint"></p>
 </div>
 <div class="field">
 <label for="second-pin" data-text="second_label">$second_label</label>
-<input id="second-pin" type="password" inputmode="numeric" autocomplete="off" autocapitalize="off" \
-spellcheck="false" enterkeyhint="done" dir="ltr" required disabled aria-describedby="second-hint">
+<input id="second-pin" type="text" inputmode="numeric" $unsaved spellcheck="false" \
+enterkeyhint="done" dir="ltr" required disabled aria-describedby="second-hint">
 <p id="second-hint" class="hint"></p>
 </div>
 </div>
@@ -101,6 +113,7 @@ ENDED: Final = """\
 <html lang="$language" dir="$direction">
 <head>
 <meta charset="utf-8">
+$first_script
 <title>$end_title</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="$stylesheet" integrity="$stylesheet_integrity">

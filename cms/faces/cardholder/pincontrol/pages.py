@@ -7,7 +7,6 @@ script sends the control id once it runs, and that consumes it.
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 from starlette.requests import Request
@@ -17,21 +16,23 @@ from cms.domain.control import Grant, Purpose
 from cms.domain.errors import (
     BadRequest,
     ControlEnded,
+    DomainError,
     Field,
     ServiceUnavailable,
-    TooManyFailures,
 )
 from cms.domain.records import Actor, Client
-from cms.faces.cardholder.page.answers import ENDS, NO_STORE, ended, retry_after
-from cms.faces.cardholder.page.messages import negotiate
+from cms.faces.cardholder.page.answers import ENDS, NO_STORE, ended, page_language, retry_after
 from cms.faces.cardholder.page.posts import opening_members, posted_members, text_of
 from cms.faces.cardholder.page.render import (
     ControlPage,
     control_page,
+    ended_headers,
+    ended_webview_page,
     page_headers,
 )
 from cms.faces.cardholder.page.style import ViewStyle, parse_view
-from cms.faces.request import address, only, read_body, read_form
+from cms.faces.cardholder.pincontrol.control_id import posted_control_id
+from cms.faces.request import address, only
 from cms.faces.routes import Handler
 from cms.services.cardholder.apps import App, Apps
 from cms.services.cardholder.pin_view import PinView
@@ -41,8 +42,14 @@ from crypto.pin_image import ImageStyle
 
 PIN_PATH: Final = "/pincontrol/pin"
 FRAME_PATH: Final = "/pincontrol/frame"
-FORM_BYTES_MAX: Final = 1024
 NONCE_BYTES: Final = 18
+#: What keeps the page of a webview from being made: its status, and the name of what is said. What
+#: was posted in another way than the contract's is for the app's developers to see.
+WEBVIEW_ENDS: Final[Mapping[type[Exception], tuple[int, str]]] = {
+    **ENDS,
+    BadRequest: (400, "malformed"),
+}
+INTERNAL: Final = (500, "away")
 IMAGE_HEADERS: Final = {
     **NO_STORE,
     # Every image has one length: compressed, it would tell of its digits.
@@ -83,25 +90,20 @@ class Pages:
         return handler
 
     async def webview(self, request: Request) -> Response:
-        """Answer the form that an app posts with the page; the control id stays as it is.
+        """Answer what an app posts with the page; the control id stays as it is.
 
-        Whoever only opens the address gets the ended page.
+        Whoever only opens the address gets the ended page; so does a reload, which may follow
+        success, so that no app is told of an error.
         """
         if request.method != "POST":
             return ended(request, ControlEnded())
         try:
-            control_id = await _control_id(request)
+            control_id = await posted_control_id(request)
             grant, app = await self._read_live(control_id, None, request)
-        except ControlEnded as error:
-            return ended(request, error)
-        except (TooManyFailures, ServiceUnavailable) as error:
-            # The app waits for its callbacks: only a page with script can call them.
-            status, state = ENDS[type(error)]
-            start = {"flow": "webview", "failed": state}
-            page = ControlPage(ViewStyle(), show_button=True, hide_seconds=0, start=start)
-            return _answer(request, page, (), status, retry_after(error))
+        except DomainError as error:
+            return ended_webview(request, error)
         start = {"flow": "webview", "purpose": grant.purpose.value, "controlId": control_id}
-        return _answer(request, _page(app.client, start), ())
+        return _answer(request, app.client, start, ())
 
     async def frame(self, request: Request) -> Response:
         """Answer with the page that waits for a message of the client's own pages."""
@@ -112,7 +114,7 @@ class Pages:
             return ended(request, error)
         origins = app.client.embed_origins
         start = {"flow": "frame", "key": key, "targetOrigins": list(origins)}
-        return _answer(request, _page(app.client, start), origins)
+        return _answer(request, app.client, start, origins)
 
     async def session(
         self, control_id: str, _grant: Grant, app: App, _request: Request
@@ -170,30 +172,23 @@ def view_style(members: Mapping[str, object]) -> ViewStyle:
     return style if isinstance(style, ViewStyle) else ViewStyle()
 
 
-async def _control_id(request: Request) -> str:
-    try:
-        form = read_form(request, await read_body(request, FORM_BYTES_MAX))
-        return form["controlId"]
-    except (BadRequest, KeyError):
-        raise ControlEnded from None
-
-
-def _page(client: Client, start: Mapping[str, object]) -> ControlPage:
-    style = view_style(client.view_style)
-    return ControlPage(style, client.show_button, client.hide_seconds, start)
+def ended_webview(request: Request, error: Exception) -> Response:
+    """Answer a webview with the page of an error, which tells the app: it waits for a callback."""
+    status, state = WEBVIEW_ENDS.get(type(error), INTERNAL)
+    language, nonce = page_language(request), secrets.token_urlsafe(NONCE_BYTES)
+    headers = {**ended_headers(language, nonce), **retry_after(error), "Vary": "Accept-Language"}
+    return Response(ended_webview_page(language, state, nonce), status, headers)
 
 
 def _answer(
-    request: Request,
-    page: ControlPage,
-    parents: Sequence[str],
-    status: int = 200,
-    headers: Mapping[str, str] = MappingProxyType({}),
+    request: Request, client: Client, start: Mapping[str, object], parents: Sequence[str]
 ) -> Response:
-    language = negotiate(request.headers.get("accept-language"))
+    style = view_style(client.view_style)
+    page = ControlPage(style, client.show_button, client.hide_seconds, start)
+    language = page_language(request, client.language)
     nonce = secrets.token_urlsafe(NONCE_BYTES)
-    headers = {**page_headers(nonce, parents, language), "Vary": "Accept-Language", **headers}
-    return Response(control_page(page, language, nonce), status, headers)
+    headers = {**page_headers(nonce, parents, language), "Vary": "Accept-Language"}
+    return Response(control_page(page, language, nonce), headers=headers)
 
 
 def _ids(request: Request) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms import logs
@@ -29,6 +30,7 @@ from cms.domain.errors import (
     ValueNotPossible,
 )
 from cms.faces.cardholder.page.answers import NO_STORE, retry_after
+from cms.faces.cardholder.pincontrol.pages import PIN_PATH, ended_webview
 
 STATIC: Final = "STATIC_VALIDATION_ERROR"
 DYNAMIC: Final = "DYNAMIC_VALIDATION_ERROR"
@@ -135,8 +137,10 @@ async def _on_routing_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, wire, wire.reason, headers)
 
 
-async def _on_unknown_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_unknown_error(request: Request, error: Exception) -> Response:
     log.error("internal", exc_info=error)
+    if request.url.path == PIN_PATH:
+        return ended_webview(request, error)
     return _answer(request, INTERNAL, INTERNAL.reason, {})
 
 

@@ -1,86 +1,146 @@
-"use strict";
-
 /*
  * The app around the page, a native one or a parent window: what it asks for, from the moment on
  * that this script has run, and what it is told. Nobody else is heard, nobody else is told.
+ *
+ * ECMAScript 5, and part of the page: it runs where the page's other scripts cannot be had, or are
+ * too new for the webview, and tells the app that they did not.
  */
-(() => {
-  const ID_CHARS_MAX = 64;
-  const PURPOSES = new Map([["view-pin", "view"], ["set-pin", "set"]]);
+(function () {
+  "use strict";
 
-  const element = document.getElementById("page-start");
-  const start = JSON.parse(element.textContent);
-  element.remove();
-  const framed = start.flow === "frame";
-  let parentOrigin = null;
+  var ID_CHARS_MAX = 64;
+  var PURPOSES = { "view-pin": "view", "set-pin": "set" };
+
+  var element = document.getElementById("page-start");
+  var start = JSON.parse(element.textContent);
+  element.parentNode.removeChild(element);
+  var framed = start.flow === "frame";
+  var parentOrigin = null;
   // Of several ids the first counts, so no other is kept.
-  let waiting = framed || start.failed ? null : [start.purpose, start.controlId];
+  var waiting = start.controlId ? [start.purpose, start.controlId] : null;
 
-  const attempt = (call) => {
+  function attempt(call) {
     try {
       call();
-    } catch {
+    } catch (error) {
       // Whatever the app does, the page goes on.
     }
-  };
+  }
 
   /* Tell the app of an event; pin_valid alone has a value. */
-  const tell = (event, ...valid) => {
-    const message = valid.length ? { event, pin_valid: valid[0] } : { event };
+  function tell(event, valid) {
+    var hasValue = arguments.length > 1;
+    var message = hasValue ? { event: event, pin_valid: valid } : { event: event };
     if (framed) {
-      const origins = parentOrigin === null ? start.targetOrigins : [parentOrigin];
       if (window.parent === window) return;
-      for (const origin of origins) attempt(() => window.parent.postMessage(message, origin));
+      (parentOrigin === null ? start.targetOrigins : [parentOrigin]).forEach(function (origin) {
+        attempt(function () {
+          window.parent.postMessage(message, origin);
+        });
+      });
       return;
     }
     // Looked up each time: an app may add its handlers late, and take them away.
-    attempt(() => window.android_handler?.[event]?.(...valid));
-    attempt(() => window.webkit?.messageHandlers?.ios_handler?.postMessage(message));
-  };
+    attempt(function () {
+      var handler = window.android_handler;
+      if (!handler || !handler[event]) return;
+      if (hasValue) handler[event](valid);
+      else handler[event]();
+    });
+    attempt(function () {
+      window.webkit.messageHandlers.ios_handler.postMessage(message);
+    });
+  }
 
-  let page = {
-    open: (...asked) => {
-      waiting ??= asked;
+  function tellError(purpose) {
+    tell(purpose + "_pin_error");
+  }
+
+  /* Of what is for nothing that is known, either may be waited for. */
+  function tellBothErrors() {
+    tellError("view");
+    tellError("set");
+  }
+
+  /* Until the rest has loaded. */
+  var page = {
+    open: function (purpose, controlId) {
+      if (waiting) return false;
+      waiting = [purpose, controlId];
+      return true;
     },
-    setPin: () => {
-      if (waiting?.[0] !== "view") tell("set_pin_validation_error");
+    setPin: function () {
+      if (!waiting || waiting[0] !== "view") tell("set_pin_validation_error");
+    }
+  };
+  var broken = {
+    open: function (purpose) {
+      tellError(purpose);
+      return true;
     },
-  };
-  const broken = {
-    open: (purpose) => tell(purpose + "_pin_error"),
-    setPin: () => {},
+    setPin: function () {}
   };
 
-  const isPlain = (data) =>
-    typeof data === "object" && data !== null && Object.getPrototypeOf(data) === Object.prototype;
-
-  const hear = ({ data, origin, source }) => {
-    if (!framed || window.parent === window || source !== window.parent) return;
-    if (!start.targetOrigins.includes(origin) || !isPlain(data)) return;
-    const { operation, controlId } = data;
-    const submits = operation === "set-pin-set";
-    const opens =
-      PURPOSES.has(operation) &&
-      typeof controlId === "string" && controlId.length <= ID_CHARS_MAX;
-    if (submits || opens) parentOrigin = origin;
-    if (submits) page.setPin();
-    if (opens) page.open(PURPOSES.get(operation), controlId);
-  };
-
-  // What a browser would post again, and keep on disk for that, is the form with the id.
-  if (!framed) attempt(() => history.replaceState(null, ""));
-  addEventListener("message", hear);
-  window.set_pin = () => {
-    page.setPin();
-  };
-  addEventListener("DOMContentLoaded", () => {
+  function begin() {
+    if (start.failed) {
+      page = broken;
+      tellBothErrors();
+      return;
+    }
     try {
       page = pinControl(start, tell);
-    } catch {
-      // A part did not load: the page's own text says what to do.
+      if (waiting) page.open(waiting[0], waiting[1]);
+    } catch (error) {
+      // A part did not load, or needs what is not here: the page's own text says what to do.
       page = broken;
-      waiting ??= ["set"];
+      tellError(waiting ? waiting[0] : "set");
     }
-    if (waiting) page.open(...waiting);
-  });
+  }
+
+  function isPlain(data) {
+    return typeof data === "object" && data !== null &&
+      Object.getPrototypeOf(data) === Object.prototype;
+  }
+
+  /* The id in a message, by either of its names; null where there is none, or two. */
+  function idIn(data) {
+    var ids = [data.controlId, data.pinControlId].filter(function (id) {
+      return id !== undefined;
+    });
+    var fits = ids.length > 0 && ids[0] === ids[ids.length - 1] &&
+      typeof ids[0] === "string" && ids[0].length <= ID_CHARS_MAX;
+    return fits ? ids[0] : null;
+  }
+
+  function hear(message) {
+    if (!framed || window.parent === window || message.source !== window.parent) return;
+    if (start.targetOrigins.indexOf(message.origin) === -1) return;
+    parentOrigin = message.origin;
+    var data = message.data;
+    var operation = isPlain(data) ? data.operation : null;
+    if (operation === "set-pin-set") {
+      page.setPin();
+    } else if (typeof operation !== "string" || !PURPOSES.hasOwnProperty(operation)) {
+      tellBothErrors();
+    } else {
+      var id = idIn(data);
+      var taken = false;
+      attempt(function () {
+        taken = id !== null && page.open(PURPOSES[operation], id);
+      });
+      if (!taken) tellError(PURPOSES[operation]);
+    }
+  }
+
+  // What a browser would post again, and keep on disk for that, is the form with the id.
+  if (!framed) {
+    attempt(function () {
+      history.replaceState(null, "");
+    });
+  }
+  window.addEventListener("message", hear);
+  window.set_pin = function () {
+    page.setPin();
+  };
+  document.addEventListener("DOMContentLoaded", begin);
 })();

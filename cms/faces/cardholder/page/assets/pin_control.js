@@ -42,10 +42,15 @@ const pinControl = (start, tell) => {
 
   const openSet = async (body) => {
     const mine = run;
-    const { status, members } = await parts.post(path("session"), body);
-    if (run !== mine) return;
-    if (status === 200 && members.session) set.begin(members);
-    else fail(status === 410 ? "ended" : "unopened");
+    try {
+      const { status, members } = await parts.post(path("session"), body);
+      if (run !== mine) return;
+      if (status === 200 && members.session) set.begin(members);
+      else fail(status === 410 ? "ended" : "unopened");
+    } catch {
+      // A browser that lacks something: the app must not wait for ever.
+      if (run === mine) fail("unopened");
+    }
   };
 
   addEventListener("pageshow", (event) => {
@@ -55,25 +60,21 @@ const pinControl = (start, tell) => {
     else parts.showNotice("ended");
   });
 
-  // The server could not look at the id: there is nothing to use, and nobody knows for what.
-  if (start.failed) {
-    done = true;
-    parts.showNotice(start.failed);
-    tell("view_pin_error");
-    tell("set_pin_error");
-  }
-
   return {
-    /* Use an id that the app has got, unless another is in use or has been used. */
+    /* Use an id that the app has got. Returns false where another is in use or has been used. */
     open(asked, controlId) {
-      if (run !== null || done) return;
+      if (run !== null || done) return false;
       run = {};
       purpose = asked;
-      if (!supported) return fail("insecure");
+      if (!supported) {
+        fail("insecure");
+        return true;
+      }
       parts.showNotice("loading");
       const body = { controlId, key: start.key ?? null };
       if (purpose === "view") view.open(body);
       else openSet(body);
+      return true;
     },
 
     /* Submit, as the app's own button asks for it. */

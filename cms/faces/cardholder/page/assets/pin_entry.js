@@ -6,6 +6,13 @@
  */
 class PinEntry {
   /*
+   * A password field keeps its digits from screen readers, and "one-time-code" keeps it from
+   * password managers; not from Firefox's, which offers to save whatever ever was a password.
+   * There the digits are text, masked by the page's style.
+   */
+  static #TYPE = CSS.supports("-moz-appearance", "none") ? "text" : "password";
+
+  /*
    * first, second: {input, hint}. parts: texts and announcements. changed(usable) is called
    * whenever there is another entry.
    */
@@ -15,6 +22,7 @@ class PinEntry {
     this.parts = parts;
     this.changed = changed;
     for (const field of [first, second]) {
+      field.input.type = PinEntry.#TYPE;
       field.input.addEventListener("beforeinput", (event) => this.#refuse(event, field));
       field.input.addEventListener("input", () => this.#edited(field));
       field.input.addEventListener("blur", () => this.#left(field));

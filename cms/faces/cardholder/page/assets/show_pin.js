@@ -55,7 +55,13 @@ class PinView {
     image.alt = this.parts.text("image_alt");
     image.draggable = false;
     image.addEventListener("load", () => {
-      if (this.#image === image) this.#show();
+      if (this.#image !== image) return;
+      try {
+        this.#show();
+      } catch {
+        // A browser that lacks something: the app must not wait for ever.
+        this.#fail();
+      }
     });
     image.addEventListener("error", () => {
       if (this.#image === image) this.#fail();
@@ -78,7 +84,7 @@ class PinView {
 
   #show() {
     const { byId, show } = this.parts;
-    byId("image-box").replaceChildren(this.#image);
+    byId("image-box").append(this.#image);
     this.reveal.hidden = this.#session === null;
     this.#setTime();
     this.#ticking = setInterval(() => this.#tick(), PinView.#TICK_MS);
@@ -94,7 +100,7 @@ class PinView {
     this.#image.removeAttribute("src");
     this.#image.remove();
     this.#image = null;
-    this.parts.byId("digits-box").replaceChildren();
+    this.parts.byId("digits-box").textContent = "";
     this.reveal.hidden = this.speak.hidden = this.hint.hidden = true;
     if (this.#session === null) return;
     this.parts.post(this.path("cancel"), { session: this.#session }, { keepalive: true });
@@ -164,7 +170,7 @@ class PinView {
     line.dir = "ltr";
     // Apart, so that they are read as digits and not as one number.
     line.textContent = [...digits].join(" ");
-    this.parts.byId("digits-box").replaceChildren(heading, line);
+    this.parts.byId("digits-box").append(heading, line);
     this.#setTime();
     this.#offerVoice();
     heading.focus();

@@ -5,14 +5,17 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from calmjs.parse import es5
+from calmjs.parse.exceptions import ECMASyntaxError
 
-from cms.faces.cardholder.page.assets import APP_LINK, ASSETS, STYLESHEET, TEXTS
+from cms.faces.cardholder.page.assets import APP_LINK, ASSETS, SCRIPTS, STYLESHEET, TEXTS
 from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
 from cms.faces.cardholder.page.render import (
     ControlPage,
     control_page,
     ended_headers,
     ended_page,
+    ended_webview_page,
     page_headers,
     set_page,
 )
@@ -23,7 +26,8 @@ NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
 WEBVIEW = ControlPage(
     ViewStyle(), True, 30, {"flow": "webview", "purpose": "view", "controlId": "</script><b>$1"}
 )
-PAGES = [(set_page(PageStyle(), "en", NONCE), 6), (control_page(WEBVIEW, "en", NONCE), 8)]
+PAGES = [(set_page(PageStyle(), "en", NONCE), 6), (control_page(WEBVIEW, "en", NONCE), 7)]
+ENDED = ended_webview_page("en", "ended", NONCE)
 
 
 class Elements(HTMLParser):
@@ -51,11 +55,12 @@ def test_every_script_and_style_has_the_nonce_and_every_file_its_integrity(
     page: str, files: int
 ) -> None:
     elements = Elements(page)
-    loaded = [e for e in elements.named("script", "link") if "type" not in e]
+    own = [e for e in elements.named("script", "link") if "type" not in e]
+    assert all(element["nonce"] == NONCE for element in own)
+    loaded = [e for e in own if "src" in e or "href" in e]
     assert len(loaded) == files
     for element in loaded:
         asset = ASSETS[str(element.get("src") or element.get("href"))]
-        assert element["nonce"] == NONCE
         assert element["integrity"] == asset.integrity
     assert [e["nonce"] for e in elements.named("style")] == [NONCE]
 
@@ -72,8 +77,12 @@ def test_the_fields_have_no_name_and_the_form_no_address(page: str) -> None:
     elements = Elements(page)
     fields, (form,) = elements.named("input"), elements.named("form")
     assert [(f["type"], f["inputmode"], f["autocomplete"]) for f in fields] == [
-        ("password", "numeric", "off")
+        ("text", "numeric", "one-time-code")
     ] * 2
+    # Password managers that people add: 1Password, Bitwarden, Dashlane, LastPass.
+    asked = {"data-1p-ignore", "data-bwignore", "data-form-type", "data-lpignore"}
+    assert all(asked <= f.keys() for f in fields)
+    assert form["autocomplete"] == "off"
     assert not [f for f in fields if "name" in f]
     assert "action" not in form
 
@@ -121,10 +130,25 @@ def test_what_the_script_starts_with_is_before_the_first_script_and_cannot_end_i
     found = re.search(r'<script type="application/json" id="page-start">(.*?)</script>', page)
     assert found is not None
     assert json.loads(found[1]) == {**WEBVIEW.start, "hideSeconds": 30}
-    first = next(e for tag, e in Elements(page).found if tag == "script" and "src" in e)
-    assert first["src"] == APP_LINK.path
-    assert "defer" not in first
-    assert found.end() < page.index(APP_LINK.path)
+    scripts = re.findall("<script(.*?)>(.*?)</script>", page, re.DOTALL)
+    assert scripts[1] == (f' nonce="{NONCE}"', APP_LINK)
+    assert all("defer" in attributes for attributes, _ in scripts[2:] if "src" in attributes)
+
+
+@pytest.mark.parametrize("page", [PAGES[1][0], ENDED])
+def test_the_script_that_knows_the_app_is_part_of_the_page_and_cannot_end_its_place(
+    page: str,
+) -> None:
+    assert page.count(APP_LINK) == 1
+    # HTML standard, 13.1.3: the restrictions for the contents of a script element.
+    assert not re.search("<!--|<script|</script", APP_LINK, re.IGNORECASE)
+
+
+def test_the_script_that_knows_the_app_is_read_by_webviews_that_read_none_of_the_others() -> None:
+    es5(APP_LINK)
+    for asset in SCRIPTS:
+        with pytest.raises(ECMASyntaxError):
+            es5(asset.body.decode())
 
 
 @pytest.mark.parametrize(
@@ -164,6 +188,10 @@ def test_a_nonce_that_could_end_its_place_is_refused(nonce: str) -> None:
         control_page(WEBVIEW, "en", nonce)
     with pytest.raises(ValueError, match="nonce"):
         page_headers(nonce, [], "en")
+    with pytest.raises(ValueError, match="nonce"):
+        ended_webview_page("en", "ended", nonce)
+    with pytest.raises(ValueError, match="nonce"):
+        ended_headers("en", nonce)
 
 
 def test_the_policy_of_a_page_allows_its_own_script_and_nothing_unsafe() -> None:
@@ -183,13 +211,14 @@ def test_the_policy_of_a_page_allows_its_own_script_and_nothing_unsafe() -> None
 
 
 def test_registered_origins_may_frame_a_page() -> None:
-    headers = page_headers(NONCE, ["https://a.test", "https://b.test:8443"], "en")
-    assert directives(headers)["frame-ancestors"] == "https://a.test https://b.test:8443"
+    origins = ["https://a.test", "https://b.test:8443", "capacitor://localhost"]
+    headers = page_headers(NONCE, origins, "en")
+    assert directives(headers)["frame-ancestors"] == " ".join(origins)
     assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"
 
 
 @pytest.mark.parametrize(
-    "origin", ["*", "https://a.test; script-src *", "https://a.test/x", "https:"]
+    "origin", ["*", "https://a.test; script-src *", "https://a.test/x", "https:", "capacitor:"]
 )
 def test_an_origin_that_could_say_more_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="origin"):
@@ -213,14 +242,31 @@ def test_no_rule_of_the_stylesheet_has_a_colour_of_its_own() -> None:
     assert not re.search(r"#[0-9a-f]{3,8}\b|rgb|hsl|url\(|@import", rules)
 
 
-def test_the_ended_page_has_no_script_and_no_control_and_any_https_page_may_frame_it() -> None:
+def test_the_ended_page_has_no_script_and_no_control_and_any_app_may_frame_it() -> None:
     page = ended_page("en").decode()
     tags = {tag for tag, _ in Elements(page).found}
     assert tags == {"html", "head", "meta", "title", "link", "body", "main", "h1", "p"}
     assert "Go back to the app and start again" in page
     policy = directives(ended_headers("en"))
-    assert policy["frame-ancestors"] == "https:"
+    assert policy["frame-ancestors"] == "https: http://localhost:* capacitor: ionic:"
     assert "script-src" not in policy
+
+
+@pytest.mark.parametrize("state", ["ended", "limited", "away", "malformed"])
+def test_in_a_webview_the_ended_page_has_one_script_and_differs_in_nothing_else(state: str) -> None:
+    page = ended_webview_page("en", state, NONCE)
+    without = re.sub("<script.*</script>", "", page, flags=re.DOTALL)
+    assert without.encode() == ended_page("en", state)
+    policy, plain = directives(ended_headers("en", NONCE)), directives(ended_headers("en"))
+    assert policy == {**plain, "script-src": f"'nonce-{NONCE}'"}
+
+
+def test_a_field_is_masked_by_the_page_itself_also_where_no_browser_masks_text() -> None:
+    for page, _ in PAGES:
+        style = re.search(f'<style nonce="{NONCE}">(.*?)</style>', page)
+        assert style is not None
+        assert ".field input{-webkit-text-security:disc}" in style[1]
+        assert "@supports not (-webkit-text-security:disc)" in style[1]
 
 
 def test_the_ended_page_is_the_same_each_time_and_one_for_each_language() -> None:

@@ -208,6 +208,21 @@ def is_ended(answer: httpx.Response, status: int = 410) -> bool:
     )
 
 
+def tells_app(answer: httpx.Response, status: int = 410) -> bool:
+    """Tell whether an answer is the ended page of a webview, whose script calls back the app."""
+    policy = answer.headers.get("content-security-policy", "")
+    nonce = re.search("script-src 'nonce-([^']+)'", policy)
+    return (
+        answer.status_code == status
+        and answer.headers["content-type"].startswith("text/html")
+        and answer.headers["cache-control"] == "no-store"
+        and "frame-ancestors https:" in policy
+        and nonce is not None
+        and answer.text.count(f'<script nonce="{nonce[1]}">') == 1
+        and '{"flow": "webview", "failed": true}' in answer.text
+    )
+
+
 def add_backends(d1_face: D1Face) -> None:
     """Register two servers with frames of their own."""
     with admin.transaction(d1_face.url) as database:

@@ -21,6 +21,7 @@ from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     failure,
     is_ended,
     opened,
+    tells_app,
 )
 from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import SECRET
@@ -173,9 +174,25 @@ async def test_any_plaintext_in_a_live_session(target: Target, plaintext: dict[s
 @given(body=st.binary(max_size=60) | texts.map(lambda text: f"controlId={quote(text)}".encode()))
 async def test_any_form(target: Target, body: bytes) -> None:
     headers = {**target.headers, "content-type": "application/x-www-form-urlencoded"}
-    assert is_ended(
-        await target.pincontrol_face.http.post("/pincontrol/pin", content=body, headers=headers)
-    )
+    http = target.pincontrol_face.http
+    answer = await http.post("/pincontrol/pin", content=body, headers=headers)
+    assert tells_app(answer, 400) or tells_app(answer)
+
+
+@untimed
+@given(
+    body=st.binary(max_size=60)
+    | st.dictionaries(st.sampled_from(["controlId", "pinControlId"]) | texts, texts | st.integers())
+    .map(json.dumps)
+    .map(str.encode),
+    content_type=st.sampled_from(["application/json", "application/JSON; charset=utf-8", ""])
+    | texts.map(quote),
+)
+async def test_any_body_of_any_type(target: Target, body: bytes, content_type: str) -> None:
+    headers = {**target.headers, "content-type": content_type}
+    http = target.pincontrol_face.http
+    answer = await http.post("/pincontrol/pin", content=body, headers=headers)
+    assert tells_app(answer, 400) or tells_app(answer)
 
 
 @untimed

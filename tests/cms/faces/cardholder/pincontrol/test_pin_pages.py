@@ -1,5 +1,7 @@
 """The page in a webview and in a frame: who gets it, and that asking for it consumes nothing."""
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -21,19 +23,23 @@ from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     failure,
     is_ended,
     opened,
+    tells_app,
 )
 from tests.cms.faces.d1_face import PIN, D1Face
 from tests.issuer_records import PAN
 
 pytestmark = pytest.mark.anyio
 FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+NONCE = re.compile('(?<=nonce-)[^\']+|(?<=nonce=")[^"]+')
 
 
 async def post_form(
-    pincontrol_face: PinControlFace, body: bytes, content_type: str = FORM, **headers: str
+    pincontrol_face: PinControlFace, body: bytes, content_type: str | None = FORM, **headers: str
 ) -> httpx.Response:
+    named = {} if content_type is None else {"content-type": content_type}
     return await pincontrol_face.http.post(
-        "/pincontrol/pin", content=body, headers={"content-type": content_type, **headers}
+        "/pincontrol/pin", content=body, headers={**named, **headers}
     )
 
 
@@ -48,12 +54,15 @@ def frame_ancestors(answer: httpx.Response) -> str:
 
 
 def same_for_all(answers: list[httpx.Response]) -> bool:
-    """Tell whether nobody can tell these ended pages apart."""
+    """Tell whether nobody can tell these ended pages apart, but by their nonces."""
     told = [
-        (answer.content, {k: v for k, v in answer.headers.items() if k != "x-correlation-id"})
+        (
+            NONCE.sub("", answer.text),
+            {k: NONCE.sub("", v) for k, v in answer.headers.items() if k != "x-correlation-id"},
+        )
         for answer in answers
     ]
-    return all(map(is_ended, answers)) and all(each == told[0] for each in told)
+    return all(each == told[0] for each in told)
 
 
 @pytest.mark.parametrize("scope", ["VIEW_PIN", "SET_PIN"])
@@ -96,45 +105,83 @@ async def test_the_page_has_the_id_and_nothing_of_the_card(pincontrol_face: PinC
 
 
 @pytest.mark.parametrize(
-    "content_type", [FORM.upper(), f"{FORM}; charset=UTF-8", f"{FORM};charset=utf-8"]
+    "content_type", [FORM.upper(), f"{FORM}; charset=UTF-8", f"{FORM};charset=utf-8", "", None]
 )
-async def test_the_content_type_may_be_written_otherwise(
-    pincontrol_face: PinControlFace, content_type: str
+async def test_the_content_type_may_be_written_otherwise_or_not_at_all(
+    pincontrol_face: PinControlFace, content_type: str | None
 ) -> None:
     _, plastic_id = await pincontrol_face.plastic()
     body = form(await pincontrol_face.control_id(plastic_id))
     assert (await post_form(pincontrol_face, body, content_type)).status_code == 200
-    assert (await post_form(pincontrol_face, b"other=1&" + body)).status_code == 200
+    body = b"other=1&" + body
+    assert (await post_form(pincontrol_face, body, content_type)).status_code == 200
 
 
-async def test_any_other_form_gets_the_ended_page(pincontrol_face: PinControlFace) -> None:
+@pytest.mark.parametrize(
+    "names", [("controlId",), ("pinControlId",), ("controlId", "pinControlId")]
+)
+@pytest.mark.parametrize("content_type", [FORM, JSON, f"{JSON}; charset=utf-8", JSON.upper()])
+async def test_an_id_may_have_either_name_in_a_form_or_in_json(
+    pincontrol_face: PinControlFace, names: tuple[str, ...], content_type: str
+) -> None:
+    _, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
+    members = dict.fromkeys(names, control_id)
+    body = urlencode(members) if content_type == FORM else json.dumps({**members, "other": 1})
+    page = await post_form(pincontrol_face, body.encode(), content_type)
+    assert page.status_code == 200
+    assert control_id in page.text
+
+
+async def test_what_is_not_such_a_body_is_told_to_the_app_and_its_developers(
+    pincontrol_face: PinControlFace,
+) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     control_id = await pincontrol_face.control_id(plastic_id)
     good = form(control_id)
+    part = b'--x\r\nContent-Disposition: form-data; name="controlId"\r\n\r\n%b\r\n--x--\r\n'
     answers = [
         await post_form(pincontrol_face, body, content_type)
         for body, content_type in (
             (good, "multipart/form-data"),
-            (good, "application/json"),
+            (part % control_id.encode(), "multipart/form-data; boundary=x"),
+            (good, JSON),
             (good, "text/plain"),
-            (good, ""),
+            (good, "application/octet-stream"),
             (b"", FORM),
-            (b"controlId=", FORM),
+            (b"", None),
+            (b"", JSON),
             (b"controlid=" + control_id.encode(), FORM),
             (good + b"&" + good, FORM),
-            (good + b"%00", FORM),
-            (b"controlId=%FF%FE", FORM),
+            (good + b"&pinControlId=other", FORM),
             (b"\xff" + good, FORM),
             (good.upper(), FORM),
             (good + b"&x=" + b"x" * 1024, FORM),
             (good + b"".join(b"&p%d=" % n for n in range(16)), FORM),
-            (b'{"controlId": "%b"}' % control_id.encode(), "application/json"),
+            (b'{"controlId": "%b"}' % control_id.encode(), FORM),
+            (b'{"controlId": "%b"}' % control_id.encode(), None),
+            (b'{"controlId": ["%b"]}' % control_id.encode(), JSON),
+            (b'["%b"]' % control_id.encode(), JSON),
+            (b'{"controlId": "x", "controlId": "%b"}' % control_id.encode(), JSON),
+            (b'{"controlId": "x", "pinControlId": "%b"}' % control_id.encode(), JSON),
+            (b'{"controlId": 1}', JSON),
+            (b"{", JSON),
         )
     ]
+    assert all(tells_app(answer, 400) for answer in answers)
     assert same_for_all(answers)
     answer = await pincontrol_face.http.post("/pincontrol/pin", params={"controlId": control_id})
-    assert is_ended(answer)
+    assert tells_app(answer, 400)
     assert pincontrol_face.controls(card_id) == [(False, None)]
+
+
+async def test_an_id_that_cannot_be_one_is_as_a_dead_one(pincontrol_face: PinControlFace) -> None:
+    _, plastic_id = await pincontrol_face.plastic()
+    good = form(await pincontrol_face.control_id(plastic_id))
+    bodies = (b"controlId=", good + b"%00", b"controlId=%FF%FE", b"controlId=1")
+    answers = [await post_form(pincontrol_face, body) for body in bodies]
+    assert all(map(tells_app, answers))
+    assert same_for_all(answers)
 
 
 async def test_an_id_may_be_in_capitals_with_blanks_around_it(
@@ -152,7 +199,7 @@ async def test_a_form_has_at_most_1_kb(pincontrol_face: PinControlFace) -> None:
     _, plastic_id = await pincontrol_face.plastic()
     body = form(await pincontrol_face.control_id(plastic_id)) + b"&x="
     assert (await post_form(pincontrol_face, body.ljust(1024, b"x"))).status_code == 200
-    assert is_ended(await post_form(pincontrol_face, body.ljust(1025, b"x")))
+    assert tells_app(await post_form(pincontrol_face, body.ljust(1025, b"x")), 400)
 
 
 async def test_who_opens_the_address_of_the_form_gets_the_ended_page(
@@ -184,10 +231,45 @@ async def test_unknown_consumed_expired_and_foreign_ids_look_alike(
     changed = await pincontrol_face.control_id(changed_plastic)
     await pincontrol_face.d1_face.put_pin("8317", changed_card)
     ids = (consumed, consumed_set, expired, changed, str(uuid4()), "", "x" * 900)
-    assert same_for_all([await pincontrol_face.webview(control_id) for control_id in ids])
-    assert same_for_all(
-        [await pincontrol_face.frame(key) for key in ("", "nobody0001-key", consumed)]
-    )
+    answers = [await pincontrol_face.webview(control_id) for control_id in ids]
+    assert all(map(tells_app, answers))
+    assert same_for_all(answers)
+    frames = [await pincontrol_face.frame(key) for key in ("", "nobody0001-key", consumed)]
+    assert all(map(is_ended, frames))
+    assert same_for_all(frames)
+
+
+async def test_a_page_speaks_the_language_of_its_address_else_of_the_client_else_of_the_browser(
+    pincontrol_face: PinControlFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
+    _, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
+
+    async def languages(query: str) -> list[str]:
+        http, german = pincontrol_face.http, {"accept-language": "de"}
+        pin = f"/pincontrol/pin?{query}"
+        frame = f"/pincontrol/frame?key={OTHER_FRAME_KEY}&{query}"
+        live = await http.post(pin, data={"controlId": control_id}, headers=german)
+        framed = await http.get(frame, headers=german)
+        dead = await http.post(pin, headers=german)
+        assert (live.status_code, framed.status_code, dead.status_code) == (200, 200, 400)
+        return [answer.headers["content-language"] for answer in (live, framed, dead)]
+
+    set_language = "UPDATE clients SET language = %s WHERE client_id = %s"
+    assert await languages("") == ["de", "de", "de"]
+    pincontrol_face.sql(set_language, "sv", OTHER_USER)
+    try:
+        # The ended page does not tell whose it was.
+        assert await languages("") == ["sv", "sv", "de"]
+        for written in ("fi", "fi-FI", "FI", "fi_FI"):
+            assert await languages(f"lang={written}") == ["fi", "fi", "fi"]
+        for unknown in ("tlh", "", "fi&lang=fr", "f", "fi;q=1", "%00"):
+            assert await languages(f"lang={unknown}") == ["sv", "sv", "de"]
+        pincontrol_face.sql(set_language, "tlh", OTHER_USER)
+        assert await languages("") == ["de", "de", "de"]
+    finally:
+        pincontrol_face.sql(set_language, None, OTHER_USER)
 
 
 async def test_the_ended_page_speaks_the_holders_language(pincontrol_face: PinControlFace) -> None:
@@ -246,7 +328,7 @@ async def test_the_frame_of_a_disabled_server_is_ended(
     pincontrol_face.sql(state, "disabled", OTHER_USER)
     try:
         assert is_ended(await pincontrol_face.frame(OTHER_FRAME_KEY))
-        assert is_ended(await pincontrol_face.webview(view))
+        assert tells_app(await pincontrol_face.webview(view))
         assert (await pincontrol_face.view(view, OTHER_FRAME_KEY)).status_code == 410
         assert (await pincontrol_face.open(set_, OTHER_FRAME_KEY)).status_code == 410
     finally:
@@ -293,7 +375,7 @@ async def test_a_hosted_control_token_is_worth_nothing_here(
             await hosted_face.control_token("set-pin", holder),
         )
         for control_token in (view, set_):
-            assert is_ended(await pincontrol_face.webview(control_token))
+            assert tells_app(await pincontrol_face.webview(control_token))
             assert (await pincontrol_face.view(control_token)).status_code == 410
             assert (await pincontrol_face.open(control_token)).status_code == 410
         assert hosted_face.controls(card_id) == [(False, None), (False, None)]
@@ -341,14 +423,15 @@ async def test_after_ten_dead_ids_an_address_waits_and_a_live_id_does_not(
         makers: tuple[Callable[[], str], ...] = (lambda: consumed, lambda: str(uuid4()))
         for dead in makers:
             for _ in range(5):
-                assert is_ended(await pincontrol_face.webview(dead()))
+                assert tells_app(await pincontrol_face.webview(dead()))
                 assert (await pincontrol_face.view(dead())).status_code == 410
             waits = await pincontrol_face.webview(dead())
-            assert (waits.status_code, waits.headers["retry-after"]) == (429, "60")
+            assert tells_app(waits, 429)
+            assert waits.headers["retry-after"] == "60"
             for answer in (await pincontrol_face.view(dead()), await pincontrol_face.open(dead())):
                 assert (failure(answer)[0], answer.headers["retry-after"]) == (429, "60")
             elsewhere = {"x-forwarded-for": "192.0.2.9"}
-            assert is_ended(await pincontrol_face.webview(dead(), **elsewhere))
+            assert tells_app(await pincontrol_face.webview(dead(), **elsewhere))
         # Whoever has a live id at that address does not wait for others.
         assert (await pincontrol_face.webview(view)).status_code == 200
         assert (await pincontrol_face.view(view)).status_code == 200

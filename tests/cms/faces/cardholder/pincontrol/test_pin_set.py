@@ -20,7 +20,7 @@ from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     PinControlFace,
     add_text_issuer,
     failure,
-    is_ended,
+    tells_app,
 )
 from tests.cms.faces.d1_face import D1Face
 
@@ -179,7 +179,7 @@ async def test_a_change_by_d1_ends_ids_and_sessions(pincontrol_face: PinControlF
     control_id = await pincontrol_face.control_id(plastic_id, "SET_PIN")
     await pincontrol_face.d1_face.put_pin("8317", card_id)
     assert failure(await pincontrol_face.submit(opened, "5938")) == ENDED
-    assert is_ended(await pincontrol_face.webview(control_id))
+    assert tells_app(await pincontrol_face.webview(control_id))
     assert await pincontrol_face.d1_face.d1.pin(card_id) == "8317"
 
 
