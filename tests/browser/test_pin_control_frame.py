@@ -123,6 +123,7 @@ def test_after_each_failure_a_new_id_starts_the_page_again(
     frame.locator("#confirm").click()
     expect(frame.get_by_role("heading", name="Your PIN may not have been saved")).to_be_visible()
     post(page, SET)
+    expect(frame.locator("#first-pin")).to_be_visible()
     expect(frame.locator("#first-pin")).to_have_value("")
     page.clock.fast_forward(601_000)
     expect(frame.get_by_role("heading", name="Your time is up")).to_be_visible()
