@@ -40,8 +40,8 @@ from cms.services.credentials import hash_secret
 from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
 from crypto.secret import Secret
-from hsm.config.body import canonical_body
 from hsm.local import vault_over
+from hsm.manifest.body import canonical_body
 from hsm.pkcs11 import ceremony, shared_keys
 from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey

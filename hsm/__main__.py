@@ -23,7 +23,7 @@ from hsm.pkcs11.keys import BLOCK_ROLES, ISSUER_ID_PATTERN, KeyKind, KeyRole
 from hsm.port import PublicKeyRole
 
 if TYPE_CHECKING:
-    from hsm.config.wire import WireProfile
+    from hsm.manifest.wire import WireProfile
     from hsm.pkcs11.ceremony import KeyReport
     from hsm.pkcs11.shared_keys import ClearKey
     from hsm.pkcs11.token import Pkcs11Token
@@ -200,8 +200,8 @@ def check_keys(arguments: Namespace) -> int:
 
 def print_jwks(arguments: Namespace) -> int:
     """Print the public keys of an EC role: what a partner needs to encrypt to us."""
-    from hsm.config.wire import WireProfile
     from hsm.local import open_vault
+    from hsm.manifest.wire import WireProfile
 
     wire = WireProfile() if arguments.wire is None else _read_wire(arguments.wire)
     role = PublicKeyRole(arguments.role)
@@ -211,8 +211,8 @@ def print_jwks(arguments: Namespace) -> int:
 
 def seal_config(arguments: Namespace) -> int:
     """Check a configuration file, seal it under the HSM token's key and print the result."""
-    from hsm.config.json_file import to_json
     from hsm.local import open_vault
+    from hsm.manifest.json_file import to_json
 
     print(to_json(open_vault().seal_config(_read_config(arguments.file))))
     return OK
@@ -224,8 +224,8 @@ def _read_config(path: Path) -> SealedConfig:
     Raises:
         ConfigRefused: it cannot be read, or is not a configuration.
     """
-    from hsm.config.json_file import from_json
     from hsm.errors import ConfigRefused
+    from hsm.manifest.json_file import from_json
 
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
@@ -240,9 +240,9 @@ def _read_wire(path: Path) -> WireProfile:
     Raises:
         ConfigRefused: the file cannot be read, or is not a wire configuration.
     """
-    from hsm.config.kinds import parse_body
-    from hsm.config.wire import WireProfile
     from hsm.errors import ConfigRefused
+    from hsm.manifest.kinds import parse_body
+    from hsm.manifest.wire import WireProfile
 
     config = _read_config(path)
     body = parse_body(config.kind, config.body)

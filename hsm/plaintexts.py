@@ -19,7 +19,7 @@ from crypto.errors import PinBlockError
 from crypto.jose import json_object
 from crypto.secret import Secret
 from crypto.types import PIN_DIGITS_MAX, Pan, Pin
-from hsm.config.wire import Iso0Wire
+from hsm.manifest.wire import Iso0Wire
 from hsm.port import CardRef, ValueKind
 from hsm.sealed import VALUE_FIELD_BYTES
 from hsm.verification import Value

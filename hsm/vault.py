@@ -22,12 +22,6 @@ from crypto.translation import permit
 from crypto.types import Pan, Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
-from hsm.config.kinds import parse_body
-from hsm.config.policy import PolicyBody
-from hsm.config.recipient import RecipientBody
-from hsm.config.sealing import ConfigReader, with_cmac
-from hsm.config.verification import VerificationBody
-from hsm.config.wire import WireProfile
 from hsm.errors import (
     CardIdHoldsPan,
     ConfigRefused,
@@ -42,6 +36,12 @@ from hsm.errors import (
     WrongPinData,
 )
 from hsm.jose_keys import NO_KIDS, JoseKeys
+from hsm.manifest.kinds import parse_body
+from hsm.manifest.policy import PolicyBody
+from hsm.manifest.recipient import RecipientBody
+from hsm.manifest.sealing import ConfigReader, with_cmac
+from hsm.manifest.verification import VerificationBody
+from hsm.manifest.wire import WireProfile
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyRole

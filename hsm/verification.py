@@ -23,8 +23,8 @@ from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
 from crypto.types import Pan, Pin
 from crypto.verification import ibm3624, pvv
-from hsm.config.verification import OffsetBody, PvvBody, VerificationBody
 from hsm.errors import ConfigRefused, CounterExhausted, ValueNotPossible
+from hsm.manifest.verification import OffsetBody, PvvBody, VerificationBody
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyKind, KeyRole

@@ -18,7 +18,7 @@ from crypto.translation import permit
 from crypto.types import PIN_BLOCK_BYTES, Pan, Pin, PinBlock
 from crypto.weak_pins import PinPolicy, check_length
 from hsm import plaintexts
-from hsm.config.wire import Iso0Wire
+from hsm.manifest.wire import Iso0Wire
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyLabel, KeyRole

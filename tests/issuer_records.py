@@ -20,7 +20,7 @@ from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.credentials import hash_secret
 from crypto.jose import base64url
-from hsm.config.body import canonical_body
+from hsm.manifest.body import canonical_body
 from hsm.port import CardRef, ConfigKind, PublicKeyRole, SealedConfig
 from hsm.vault import Vault
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from cms.domain.cards import CardState
 from cms.domain.control import Grant
-from hsm.config.policy import PolicyBody
+from hsm.manifest.policy import PolicyBody
 from hsm.port import CardFacts, ConfigKind, PinBlockType, SealedConfig, SealedPan, SealedPin
 
 

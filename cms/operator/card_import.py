@@ -28,8 +28,6 @@ from cms.operator.command_line import Refused
 from cms.persistence.admin import AdminError, Database, add_card
 from crypto.errors import JoseError
 from crypto.jose import json_object
-from hsm.config.kinds import parse_body
-from hsm.config.wire import WireProfile
 from hsm.errors import (
     CardIdHoldsPan,
     ConfigRefused,
@@ -42,6 +40,8 @@ from hsm.errors import (
     WeakPinRefused,
     WrongPinData,
 )
+from hsm.manifest.kinds import parse_body
+from hsm.manifest.wire import WireProfile
 from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, PinVault, VaultConfig
 
 COMMIT_EVERY_ROWS: Final = 200

@@ -82,9 +82,9 @@ def add_card(arguments: Namespace) -> int:
     """Add one card; its PAN is typed at a prompt or read from a file as a JWE."""
     from cms.operator.card_import import CardImport, new_card
     from cms.persistence import admin
-    from hsm.config.wire import WireProfile
     from hsm.intake import prompt_pan
     from hsm.local import open_vault
+    from hsm.manifest.wire import WireProfile
     from hsm.port import PublicKeyRole
 
     vault = open_vault()

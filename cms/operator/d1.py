@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from cms.operator.command_line import OK, REFUSED, Commands, add_command, add_noun, open_database
 
 if TYPE_CHECKING:
-    from hsm.config.wire import WireProfile
+    from hsm.manifest.wire import WireProfile
 
 Line: TypeAlias = tuple[bool, str]
 """Whether something is as it must be, and what it is."""

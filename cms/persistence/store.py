@@ -18,7 +18,7 @@ from cms.persistence.connection import Row
 from cms.persistence.pool import Pool
 from cms.persistence.statements import Statement, d1, directory, refusals
 from cms.persistence.tables import sealed_columns
-from hsm.config.policy import PolicyBody
+from hsm.manifest.policy import PolicyBody
 from hsm.port import (
     CardFacts,
     CardRef,

@@ -15,11 +15,11 @@ from cms.domain.records import Client, IssuerRecord
 from cms.persistence.store import Store
 from cms.services.cache import TtlCache
 from crypto.seccos.profile import SeccosProfile
-from hsm.config.kinds import parse_body
-from hsm.config.policy import PolicyBody
-from hsm.config.verification import VerificationBody
-from hsm.config.wire import WireProfile
 from hsm.errors import ConfigRefused
+from hsm.manifest.kinds import parse_body
+from hsm.manifest.policy import PolicyBody
+from hsm.manifest.verification import VerificationBody
+from hsm.manifest.wire import WireProfile
 from hsm.port import ISSUER_ID_CHARS, ConfigKind, VaultConfig
 
 TTL_SECONDS: Final = 5.0

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from cms.settings import Settings
 from crypto.seccos.profile import SeccosProfile
-from hsm.config.verification import VerificationBody
-from hsm.config.wire import WireProfile
+from hsm.manifest.verification import VerificationBody
+from hsm.manifest.wire import WireProfile
 from hsm.settings import HsmTokenSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -27,7 +27,7 @@ from cms.domain.errors import (
     ValueNotPossible,
 )
 from cms.domain.limits import CLIENT_WINDOW_SECONDS
-from hsm.config.wire import ErrorWire
+from hsm.manifest.wire import ErrorWire
 
 INTERNAL: Final = (500, "INTERNAL_ERROR", "Internal error")
 #: Error class -> status, errorCode, error. Codes are D1's own where it publishes one.

@@ -12,7 +12,7 @@ from cms.services.d1 import jwe_report
 from cms.services.d1.pins import PinEnvelope
 from crypto.errors import JoseError
 from crypto.jose import json_object, jwe
-from hsm.config.wire import WireProfile
+from hsm.manifest.wire import WireProfile
 
 CARD_PATH: Final[list[dict[str, Any]]] = [
     {

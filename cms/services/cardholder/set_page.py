@@ -28,7 +28,7 @@ from cms.services.cardholder.control_tokens import new_session, sid
 from cms.services.vault import in_vault
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
-from hsm.config.policy import PolicyBody
+from hsm.manifest.policy import PolicyBody
 from hsm.port import CardRef, PublicKeyRole
 from hsm.worker_thread import WorkerThread
 

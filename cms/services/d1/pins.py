@@ -22,7 +22,7 @@ from cms.persistence.store import Store
 from cms.services.audit import Audit
 from cms.services.directory import Issuer
 from cms.services.vault import in_vault, readable
-from hsm.config.policy import PolicyBody
+from hsm.manifest.policy import PolicyBody
 from hsm.port import CardRef, PinBlockType, SealedChange
 from hsm.worker_thread import WorkerThread
 

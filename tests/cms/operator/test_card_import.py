@@ -11,8 +11,8 @@ from cms.domain.cards import CardState
 from cms.domain.control import CardType
 from cms.operator import card_import
 from cms.operator.card_import import MEMBERS, CardImport, LineResult, NewCard, RowRefused, read_line
-from hsm.config.wire import WireProfile
 from hsm.errors import VaultUnavailable
+from hsm.manifest.wire import WireProfile
 from hsm.port import CardFacts, CardRef, SealedCard, SealedPan
 from hsm.vault import Vault
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cms.operator import card_import, cards
-from hsm.config.json_file import to_json
 from hsm.errors import VaultUnavailable
+from hsm.manifest.json_file import to_json
 from hsm.port import ConfigKind
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator, run_module

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cms.domain.errors import ServiceUnavailable
-from hsm.config.json_file import to_json
+from hsm.manifest.json_file import to_json
 from hsm.port import ConfigKind, SealedConfig
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import Operator

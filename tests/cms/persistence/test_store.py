@@ -21,7 +21,7 @@ from cms.persistence.causes import Cause
 from cms.persistence.store import Store
 from cms.persistence.tables import VALUE_COLUMNS
 from cms.sandbox.machine.postgres import Postgres
-from hsm.config.policy import PolicyBody
+from hsm.manifest.policy import PolicyBody
 from hsm.port import (
     CardFacts,
     CardRef,

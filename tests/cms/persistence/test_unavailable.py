@@ -25,7 +25,7 @@ from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.services.health import DatabaseUnfit
-from hsm.config.policy import PolicyBody
+from hsm.manifest.policy import PolicyBody
 from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
 from hsm.vault import Vault
 from tests.deployment import in_sql_ascii, stopped

@@ -7,9 +7,9 @@ from cms.domain.records import Client, IssuerRecord
 from cms.services import cache
 from cms.services.directory import Directory
 from crypto.seccos.profile import SeccosProfile
-from hsm.config.policy import PolicyBody
-from hsm.config.verification import VerificationBody
-from hsm.config.wire import WireProfile
+from hsm.manifest.policy import PolicyBody
+from hsm.manifest.verification import VerificationBody
+from hsm.manifest.wire import WireProfile
 from hsm.port import ConfigKind
 from tests.issuer_records import config
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from hsm.config.kinds import parse_body
-from hsm.config.wire import WireProfile
 from hsm.errors import ConfigRefused
+from hsm.manifest.kinds import parse_body
+from hsm.manifest.wire import WireProfile
 from hsm.port import ConfigKind, PinBlockType
 
 SECRET_LOOKING = "4111111111111111"

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ValidationError
 from crypto.errors import JoseError
 from crypto.jose import json_object
 from crypto.seccos.profile import SeccosProfile
-from hsm.config.policy import PolicyBody
-from hsm.config.recipient import RecipientBody
-from hsm.config.verification import VerificationBody
-from hsm.config.wire import WireProfile
 from hsm.errors import ConfigRefused
+from hsm.manifest.policy import PolicyBody
+from hsm.manifest.recipient import RecipientBody
+from hsm.manifest.verification import VerificationBody
+from hsm.manifest.wire import WireProfile
 from hsm.port import ConfigKind
 
 BODIES: Final[Mapping[ConfigKind, type[BaseModel]]] = {

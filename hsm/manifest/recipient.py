@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from crypto.errors import JoseError
 from crypto.jose.jwk import EcPublicKey, parse_public
-from hsm.config.body import Body
+from hsm.manifest.body import Body
 
 
 class RecipientBody(Body):

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from hsm.config.body import canonical_body
-from hsm.config.kinds import parse_body
 from hsm.errors import CeremonyError, ConfigRefused
+from hsm.manifest.body import canonical_body
+from hsm.manifest.kinds import parse_body
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import ConfigKind, SealedConfig, VaultConfig
 from hsm.sealed import length_prefixed

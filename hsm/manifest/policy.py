@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from crypto.weak_pins import PinPolicy
-from hsm.config.body import Body
+from hsm.manifest.body import Body
 
 
 class PolicyBody(Body):

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from crypto.errors import VerificationError
 from crypto.verification.ibm3624 import DecimalisationTable, ValidationTemplate
 from crypto.verification.pvv import KeyIndex
-from hsm.config.body import Body
+from hsm.manifest.body import Body
 
 Generation = Annotated[int, Field(ge=1, le=999_999)]
 

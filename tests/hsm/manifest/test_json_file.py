@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given, strategies
 
-from hsm.config.json_file import from_json, to_json
 from hsm.errors import ConfigRefused
+from hsm.manifest.json_file import from_json, to_json
 from hsm.port import ConfigKind, SealedConfig
 from tests.issuer_records import config
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from crypto.errors import JoseError
 from crypto.jose import json_object
-from hsm.config.body import canonical_body
 from hsm.errors import ConfigRefused
+from hsm.manifest.body import canonical_body
 from hsm.port import ConfigKind, SealedConfig
 
 BYTE_ORDER_MARK: Final = "\N{BYTE ORDER MARK}"

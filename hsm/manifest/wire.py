@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from crypto.jose import jwe
-from hsm.config.body import Body
+from hsm.manifest.body import Body
 from hsm.port import PinBlockType
 
 Member = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from jwcrypto.jwk import JWK
 
-from hsm.config.kinds import parse_body
-from hsm.config.policy import PolicyBody
-from hsm.config.sealing import ConfigReader, with_cmac
 from hsm.errors import ConfigRefused
+from hsm.manifest.kinds import parse_body
+from hsm.manifest.policy import PolicyBody
+from hsm.manifest.sealing import ConfigReader, with_cmac
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import ConfigKind, SealedConfig
 from tests.contracts.software_token import SoftwareToken
