@@ -26,11 +26,13 @@ from benchmarks.deployment import CARDS, FACTS, ISSUER, Issuer
 from cms.domain.control import LIVE_MAX, Face, Purpose
 from cms.persistence import admin
 from cms.persistence.statements import Statement, control_token, d1
+from cms.persistence.store import failure_limits
 from cms.persistence.tables import control_tokens, sealed_columns
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.pin_image import ImageStyle, render
 from crypto.types import Pin
+from hsm.config.policy import PolicyBody
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import PinBlockType, SealedChange, SealedPin
@@ -227,6 +229,7 @@ async def _commits_of_one(
             "card_id": f"card-{card:04}",
             "request_key": os.urandom(32),
             "client_id": ISSUER,
+            **failure_limits(PolicyBody(), of_client=True),
         }
         read = await _row(connection, d1.READ_FOR_SET, key)
         change = {

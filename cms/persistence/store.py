@@ -92,7 +92,7 @@ class Store:
             card_id=card.card_id,
             request_key=request_key,
             client_id=actor.client_id,
-            **_limits(policy, of_client=True),
+            **failure_limits(policy, of_client=True),
         )
         if row is None:
             return None
@@ -135,7 +135,7 @@ class Store:
                 actor=actor.client_id,
                 correlation_id=actor.correlation_id,
                 **sealed_columns(change),
-                **_limits(read.policy),
+                **failure_limits(read.policy),
             )
         except UniqueViolation:
             return False
@@ -236,7 +236,7 @@ class Store:
             raise ServiceUnavailable from None
 
 
-def _limits(policy: PolicyBody, *, of_client: bool = False) -> dict[str, int]:
+def failure_limits(policy: PolicyBody, *, of_client: bool = False) -> dict[str, int]:
     """Name the parameters that say how many failures are too many."""
     limits = {
         "failures_card_max": policy.failures_card_max,
