@@ -23,11 +23,9 @@ from hsm.pkcs11.keys import BLOCK_ROLES, ISSUER_ID_PATTERN, KeyKind, KeyRole
 from hsm.port import PublicKeyRole
 
 if TYPE_CHECKING:
-    from hsm.manifest.wire import WireProfile
     from hsm.pkcs11.ceremony import KeyReport
     from hsm.pkcs11.shared_keys import ClearKey
     from hsm.pkcs11.token import Pkcs11Token
-    from hsm.port import SealedConfig
 
 OK: Final = 0
 REFUSED: Final = 2
@@ -88,12 +86,8 @@ def program_parser() -> ArgumentParser:
     roles = [role.value for role in PublicKeyRole]
     jwks.add_argument("role", choices=roles, help="what the keys are for")
     jwks.add_argument(
-        "--wire", type=Path, metavar="FILE", help="a wire configuration whose jwe.our_kids count"
+        "--manifest", type=Path, metavar="FILE", help="a manifest whose wire.jwe.our_kids count"
     )
-    config = commands.add_parser("config", help="vault configuration")
-    config_commands = config.add_subparsers(required=True, metavar="COMMAND")
-    seal = _add_command(config_commands, "seal", seal_config, "check a configuration and seal it")
-    seal.add_argument("file", type=Path, help="a JSON file, or - for standard input")
     return parser
 
 
@@ -203,52 +197,10 @@ def print_jwks(arguments: Namespace) -> int:
     from hsm.local import open_vault
     from hsm.manifest.wire import WireProfile
 
-    wire = WireProfile() if arguments.wire is None else _read_wire(arguments.wire)
+    wire = WireProfile() if arguments.manifest is None else _read_wire(arguments.manifest)
     role = PublicKeyRole(arguments.role)
     print(json.dumps(open_vault().public_jwks(role, wire.jwe.own_kids), indent=2))
     return OK
-
-
-def seal_config(arguments: Namespace) -> int:
-    """Check a configuration file, seal it under the HSM token's key and print the result."""
-    from hsm.local import open_vault
-    from hsm.manifest.json_file import to_json
-
-    print(to_json(open_vault().seal_config(_read_config(arguments.file))))
-    return OK
-
-
-def _read_config(path: Path) -> SealedConfig:
-    """Read a configuration file, sealed or not.
-
-    Raises:
-        ConfigRefused: it cannot be read, or is not a configuration.
-    """
-    from hsm.errors import ConfigRefused
-    from hsm.manifest.json_file import from_json
-
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigRefused("the file cannot be read") from None
-    return from_json(text)
-
-
-def _read_wire(path: Path) -> WireProfile:
-    """Read the wire profile in a configuration file, sealed or not.
-
-    Raises:
-        ConfigRefused: the file cannot be read, or is not a wire configuration.
-    """
-    from hsm.errors import ConfigRefused
-    from hsm.manifest.kinds import parse_body
-    from hsm.manifest.wire import WireProfile
-
-    config = _read_config(path)
-    body = parse_body(config.kind, config.body)
-    if not isinstance(body, WireProfile):
-        raise ConfigRefused("not a wire configuration")
-    return body
 
 
 def _open_hsm_token(*, writable: bool = False, production: bool = False) -> Pkcs11Token:

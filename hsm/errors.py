@@ -16,7 +16,7 @@
     │   ├── LuhnInvalid    the PAN's check digit is wrong
     │   └── CardIdHoldsPan the card id contains the PAN
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
-    ├── ConfigRefused      a configuration is not sealed, not valid now, or not well-formed
+    ├── ManifestRefused    a manifest, list of floors or trust file cannot be used
     ├── NotForProduction   the HSM token or its user PIN is for development only
     ├── CeremonyError      a role file, a key block or a key on the HSM token is not as it must be
     └── VaultUnavailable   the HSM token is unavailable, busy or without a key; nothing was changed
@@ -82,8 +82,8 @@ class SealBroken(HsmError):
     """The sealed value was not sealed for this card, this counter and this key."""
 
 
-class ConfigRefused(HsmError):
-    """The configuration was not sealed with this HSM token, is not valid now, or is malformed."""
+class ManifestRefused(HsmError):
+    """A manifest, list of floors or trust file cannot be used; the message says why."""
 
 
 class NotForProduction(HsmError):

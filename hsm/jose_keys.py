@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from crypto.errors import JweError
 from crypto.jose import json_object, jwe, jws
 from crypto.jose.jwk import EcPublicKey, Point, thumbprint
-from hsm.errors import ConfigRefused
+from hsm.errors import ManifestRefused
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 
@@ -70,15 +70,15 @@ class JoseKeys:
         """Check what an issuer wants to have our keys of *role* called.
 
         Raises:
-            ConfigRefused: one of these keys is not on the HSM token, or its ``kid`` is the
+            ManifestRefused: one of these keys is not on the HSM token, or its ``kid`` is the
                 thumbprint of another.
         """
         for kid, generation in own_kids.items():
             label = KeyLabel(role, generation)
             if label not in self._public:
-                raise ConfigRefused("refused members: jwe.our_kids names a key that is not there")
+                raise ManifestRefused("refused members: jwe.our_kids names a key that is not there")
             if self._by_kid.get(kid, label) != label:
-                raise ConfigRefused("refused members: jwe.our_kids has another key's thumbprint")
+                raise ManifestRefused("refused members: jwe.our_kids has another key's thumbprint")
 
     def open_jwe(
         self,

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.settings import HsmTokenSettings
+from hsm.settings import VaultSettings
 from hsm.vault import Vault
 
 
@@ -14,9 +14,12 @@ def open_vault() -> Vault:
         LoginRefused: the HSM token refused the PIN. Do not try again.
         VaultUnavailable: the HSM token is unavailable or lacks a key.
     """
-    return vault_over(Pkcs11Token.open(HsmTokenSettings()))
+    settings = VaultSettings()
+    return vault_over(Pkcs11Token.open(settings), settings)
 
 
-def vault_over(hsm_token: Pkcs11Token) -> Vault:
+def vault_over(hsm_token: Pkcs11Token, settings: VaultSettings) -> Vault:
     """Make a vault over an open HSM token; this machine's clock gives the time."""
-    return Vault(hsm_token, lambda: datetime.now(UTC))
+    return Vault(
+        hsm_token, settings.state_directory, settings.trust_file, lambda: datetime.now(UTC)
+    )

@@ -9,12 +9,14 @@ of another counter does not open.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from typing import Final, NewType, Protocol
+from typing import TYPE_CHECKING, Final, NewType, Protocol
 
 from crypto.pin_image import ImageStyle
 from crypto.types import PSN_MAX
+
+if TYPE_CHECKING:
+    from hsm.manifest.model import Manifest
 
 ISSUER_ID_CHARS: Final = 10
 EXPIRY_PATTERN: Final = re.compile("(?:0[1-9]|1[0-2])[0-9]{2}")
@@ -80,38 +82,6 @@ class ValueKind(StrEnum):
     """The enciphered block and the MAC of a SECCOS payload, for the card itself."""
 
 
-class ConfigKind(StrEnum):
-    """The kinds of vault configuration."""
-
-    WIRE = "wire"
-    POLICY = "policy"
-    RECIPIENT = "recipient"
-    SECCOS = "seccos"
-    VERIFICATION = "verification"
-    VERIFICATION_HOST = "verification-host"
-
-
-@dataclass(frozen=True, slots=True)
-class SealedConfig:
-    """A configuration as stored: *body* is JSON, *cmac* covers every other field.
-
-    It is valid from *valid_from* until just before *valid_until*, both UTC.
-    """
-
-    issuer_id: str
-    kind: ConfigKind
-    version: int
-    valid_from: datetime
-    valid_until: datetime
-    key_label: str
-    body: bytes
-    cmac: bytes
-
-
-VaultConfig = Mapping[ConfigKind, SealedConfig]
-"""The configurations of one issuer that are valid now, at most one of each kind."""
-
-
 @dataclass(frozen=True, slots=True)
 class SealedCard:
     """A sealed PAN and its last four digits."""
@@ -152,8 +122,9 @@ class PinVault(Protocol):
     """The vault. Every verb is synchronous and raises errors of :mod:`hsm.errors` only.
 
     Any verb may raise ``VaultUnavailable``: nothing was changed and the call may be repeated.
-    Verbs that take configuration raise ``ConfigRefused`` when its CMAC or dates are wrong; verbs
-    that take sealed values raise ``SealBroken`` when those are not of this card and counter.
+    What an issuer decides is in its manifest, which the vault keeps: verbs that need it raise
+    ``ManifestRefused`` when there is none, or none that is in force. Verbs that take sealed values
+    raise ``SealBroken`` when those are not of this card and counter.
     """
 
     def seal_pan(self, jwe: str, card: CardRef, other_ids: Sequence[str] = ()) -> SealedCard:
@@ -175,7 +146,6 @@ class PinVault(Protocol):
         self,
         jwe: str,
         block_type: PinBlockType,
-        config: VaultConfig,
         card: CardRef,
         sealed_pan: SealedPan,
         counter: int,
@@ -188,7 +158,7 @@ class PinVault(Protocol):
                 ``NotGenuine`` and ``WrongPinData`` say what was guessed at, so that it can be
                 counted.
             WeakPinRefused: the issuer's policy forbids the PIN: its length, or one easy to guess.
-            TypeNotOffered: the issuer's configuration does not take this block type.
+            TypeNotOffered: the issuer does not take this block type.
             ValueNotPossible: it asks for a PIN verification value that cannot be made of this PIN.
             CounterExhausted: the SECCOS profile does not count that far.
         """
@@ -198,7 +168,6 @@ class PinVault(Protocol):
         self,
         jwe: str,
         sid: str,
-        config: VaultConfig,
         card: CardRef,
         sealed_pan: SealedPan,
         counter: int,
@@ -213,7 +182,7 @@ class PinVault(Protocol):
         Raises:
             PinRejected: the JWE, the session hash, the block or the PIN cannot be used.
             WeakPinRefused: the issuer's policy forbids the PIN on a page.
-            ValueNotPossible: the configuration asks for a PIN verification value that cannot be
+            ValueNotPossible: the issuer asks for a PIN verification value that cannot be
                 made of this PIN.
             CounterExhausted: the SECCOS profile does not count that far.
         """
@@ -223,7 +192,6 @@ class PinVault(Protocol):
         self,
         sealed_pin: SealedPin,
         sealed_pan: SealedPan,
-        config: VaultConfig,
         card: CardRef,
         counter: int,
     ) -> str:
@@ -251,7 +219,6 @@ class PinVault(Protocol):
         sealed_pan: SealedPan,
         sid: str,
         key: Mapping[str, object],
-        config: VaultConfig,
         card: CardRef,
         counter: int,
     ) -> str:
@@ -272,7 +239,6 @@ class PinVault(Protocol):
     def export_values(
         self,
         values: Mapping[ValueKind, SealedValue],
-        config: VaultConfig,
         card: CardRef,
         counter: int,
     ) -> str:
@@ -283,12 +249,31 @@ class PinVault(Protocol):
         """
         ...
 
-    def seal_config(self, config: SealedConfig) -> SealedConfig:
-        """Check *config* and return it with the active key label and its CMAC filled in.
+    def load_manifest(self, text: str) -> int:
+        """Take a manifest as operators signed it; return its version. The newest may come again.
 
         Raises:
-            ConfigRefused: the body is not of its kind, or names one of our own keys as recipient.
+            ManifestRefused: too few operators who count signed it, it is older than the newest, not
+                in force now or malformed, it names one of our own keys as a recipient, or this host
+                has no floors.
         """
+        ...
+
+    def load_floors(self, text: str) -> None:
+        """Take a list of floors as operators signed it, on a host that has none.
+
+        Raises:
+            ManifestRefused: too few operators who count signed it, it is not good now or malformed,
+                or this host has one.
+        """
+        ...
+
+    def manifest_version(self, issuer_id: str) -> int:
+        """Return the version of the newest manifest, in force or not; 0 if there is none."""
+        ...
+
+    def read_manifest(self, issuer_id: str) -> "Manifest":
+        """Return the manifest that is in force. All of it is public."""
         ...
 
     def sign_access_token(self, claims: Mapping[str, object]) -> str:

@@ -18,3 +18,12 @@ class HsmTokenSettings(BaseSettings):
     """The label of the HSM token; that library must know exactly one of this label."""
     pin_file: Path
     """A file with the user PIN of the HSM token; a line end behind the PIN is ignored."""
+
+
+class VaultSettings(HsmTokenSettings):
+    """What the vault needs beside its HSM token."""
+
+    state_directory: Path
+    """Where this host keeps its manifests. Only the vault's user may read or write there."""
+    trust_file: Path
+    """Whose signatures of manifests count: :mod:`hsm.manifest.trust`. Only root may write it."""

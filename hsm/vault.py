@@ -4,10 +4,10 @@ A verb opens what it needs, works, and seals the result; nothing clear is stored
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
+from pathlib import Path
 from typing import Final
 
 from crypto import pin_image
@@ -17,15 +17,14 @@ from crypto.pan_text import holds_this_pan
 from crypto.pin_image import ImageStyle
 from crypto.pinblock import PinBlockFormat, iso1
 from crypto.seccos.card import CardData
-from crypto.seccos.profile import SeccosProfile
 from crypto.translation import permit
 from crypto.types import Pan, Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.errors import (
     CardIdHoldsPan,
-    ConfigRefused,
     LuhnInvalid,
+    ManifestRefused,
     PageKeyRejected,
     PanRejected,
     PinRejected,
@@ -36,11 +35,8 @@ from hsm.errors import (
     WrongPinData,
 )
 from hsm.jose_keys import NO_KIDS, JoseKeys
-from hsm.manifest.kinds import parse_body
-from hsm.manifest.policy import PolicyBody
-from hsm.manifest.recipient import RecipientBody
-from hsm.manifest.sealing import ConfigReader, with_cmac
-from hsm.manifest.verification import VerificationBody
+from hsm.manifest.model import Manifest
+from hsm.manifest.store import Manifests
 from hsm.manifest.wire import WireProfile
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
@@ -48,17 +44,14 @@ from hsm.pkcs11.keys import KeyRole
 from hsm.port import (
     CardFacts,
     CardRef,
-    ConfigKind,
     PinBlockType,
     PublicKeyRole,
     SealedCard,
     SealedChange,
-    SealedConfig,
     SealedPan,
     SealedPin,
     SealedValue,
     ValueKind,
-    VaultConfig,
 )
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
@@ -77,19 +70,29 @@ class Vault:
 
     Args:
         hsm_token: the HSM token; its keys are found once, at construction.
-        now: the time, UTC, by which configurations are valid or not.
+        state_directory: where this host keeps its manifests; nobody else may write there.
+        trust_file: whose signatures count (:mod:`hsm.manifest.trust`).
+        now: the time, UTC, by which manifests are in force or not.
 
     Raises:
         VaultUnavailable: at construction, when a role has no key on the HSM token.
     """
 
-    def __init__(self, hsm_token: HsmToken, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        hsm_token: HsmToken,
+        state_directory: Path,
+        trust_file: Path,
+        now: Callable[[], datetime],
+    ) -> None:
         self._hsm_token = hsm_token
         self._keyring = Keyring(hsm_token)
         self._active = self._keyring.active
         self._jose_keys = JoseKeys(hsm_token, self._active[KeyRole.TOKEN_SIGN])
         self._seals = Seals(hsm_token, self._keyring)
-        self._configs = ConfigReader(hsm_token.mac, now)
+        self._manifests = Manifests(
+            *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
+        )
 
     def seal_pan(self, jwe: str, card: CardRef, other_ids: Sequence[str] = ()) -> SealedCard:
         """Take in a PAN: a JWE to our intake key."""
@@ -108,53 +111,51 @@ class Vault:
         self,
         jwe: str,
         block_type: PinBlockType,
-        config: VaultConfig,
         card: CardRef,
         sealed_pan: SealedPan,
         counter: int,
         facts: CardFacts,
     ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*."""
-        rules = self._rules(config, card.issuer_id)
-        reader = None if block_type is PinBlockType.ISO0 else self._reader(rules, card.issuer_id)
+        manifest = self._manifests.read(card.issuer_id)
+        reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
         data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
         try:
             members = self._jose_keys.open_jwe(
-                jwe, KeyRole.D1, rules.wire.jwe.extra, rules.wire.jwe.own_kids
+                jwe, KeyRole.D1, manifest.wire.jwe.extra, manifest.wire.jwe.own_kids
             )
         except CryptoError:
             raise PinRejected from None
         try:
             if reader is None:
-                blocks, policy = self._blocks(rules.wire, card), rules.policy.for_d1
+                blocks, policy = self._blocks(manifest.wire, card), manifest.policy.for_d1
                 taken = Accepted(blocks.read(members, data.pan, policy), {})
             else:
                 taken = reader.read(members, data, _changes_before(counter))
             if taken.pin is not None:
-                check(taken.pin, rules.policy.for_d1)
+                check(taken.pin, manifest.policy.for_d1)
         except CryptoError as error:
             if reader is None:
                 # What no PIN of this card can get is said of a wrong block too: said of right ones
                 # only, it would tell that the PAN was guessed.
-                self._value_maker(rules, card).complete({}, ANY_PIN, data, _changes_before(counter))
+                self._value_maker(manifest).complete({}, ANY_PIN, data, _changes_before(counter))
             if isinstance(error, POLICY_ERRORS):
                 raise WeakPinRefused from None
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, rules, data, card, counter, keep_pin=reader is None)
+        return self._change(taken, manifest, data, card, counter, keep_pin=reader is None)
 
     def set_pin_from_page(
         self,
         jwe: str,
         sid: str,
-        config: VaultConfig,
         card: CardRef,
         sealed_pan: SealedPan,
         counter: int,
         facts: CardFacts,
     ) -> SealedChange:
         """Take in the PIN of *card* from a page's JWE and seal it for change *counter*."""
-        rules = self._rules(config, card.issuer_id)
+        manifest = self._manifests.read(card.issuer_id)
         data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
         permit(PinBlockFormat.ISO1, PinBlockFormat.ISO4, same_pan=False)
         try:
@@ -163,28 +164,28 @@ class Vault:
             if not compare_digest(plaintexts.text_member(members, "sid").encode(), sid.encode()):
                 raise PinRejected
             pin = iso1.decode(block)
-            check(pin, rules.policy.for_pages)
+            check(pin, manifest.policy.for_pages)
         except POLICY_ERRORS:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
-        return self._change(Accepted(pin, {}), rules, data, card, counter, keep_pin=True)
+        return self._change(Accepted(pin, {}), manifest, data, card, counter, keep_pin=True)
 
     def export_jwe(
         self,
         sealed_pin: SealedPin,
         sealed_pan: SealedPan,
-        config: VaultConfig,
         card: CardRef,
         counter: int,
     ) -> str:
         """Hand out the PIN as an ISO-0 block in a JWE to the configured recipient."""
-        wire = self._configs.read(ConfigKind.WIRE, WireProfile, config, card.issuer_id)
-        recipient = self._configs.read(ConfigKind.RECIPIENT, RecipientBody, config, card.issuer_id)
+        manifest = self._manifests.read(card.issuer_id)
+        if manifest.recipient is None:
+            raise ManifestRefused("the manifest names no recipient")
         pan = self._seals.open_pan(sealed_pan, card)
         pin = self._seals.open_pin(sealed_pin, pan, card, counter)
-        plaintext = self._blocks(wire, card).write(pin, pan)
-        return self._jose_keys.encrypt(plaintext, recipient.key)
+        plaintext = self._blocks(manifest.wire, card).write(pin, pan)
+        return self._jose_keys.encrypt(plaintext, manifest.recipient.key)
 
     def render_image(
         self,
@@ -205,13 +206,11 @@ class Vault:
         sealed_pan: SealedPan,
         sid: str,
         key: Mapping[str, object],
-        config: VaultConfig,
         card: CardRef,
         counter: int,
     ) -> str:
         """Hand out the digits in a JWE to a page that asked for text."""
-        policy = self._configs.read(ConfigKind.POLICY, PolicyBody, config, card.issuer_id)
-        if not policy.text_reveal:
+        if not self._manifests.read(card.issuer_id).policy.text_reveal:
             raise TextNotOffered
         page_key = self._page_key(key)
         pan = self._seals.open_pan(sealed_pan, card)
@@ -221,28 +220,40 @@ class Vault:
     def export_values(
         self,
         values: Mapping[ValueKind, SealedValue],
-        config: VaultConfig,
         card: CardRef,
         counter: int,
     ) -> str:
         """Hand out PIN verification values in a JWE to the configured authorisation host."""
-        kind = ConfigKind.VERIFICATION_HOST
-        host = self._configs.read(kind, RecipientBody, config, card.issuer_id)
+        host = self._manifests.read(card.issuer_id).verification_host
+        if host is None:
+            raise ManifestRefused("the manifest names no authorisation host")
         opened = {
             kind: self._seals.open_value(sealed, kind, card, counter)
             for kind, sealed in values.items()
         }
         return self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
 
-    def seal_config(self, config: SealedConfig) -> SealedConfig:
-        """Check *config* and return it with the active key label and its CMAC."""
-        sealed = with_cmac(config, self._active[KeyRole.CONFIG_MAC], self._hsm_token.mac)
-        body = parse_body(sealed.kind, sealed.body)
-        if isinstance(body, RecipientBody) and self._jose_keys.has(body.key):
-            raise ConfigRefused("refused members: jwk is one of our own keys")
-        if isinstance(body, WireProfile):
-            self._jose_keys.check_own_kids(KeyRole.D1, body.jwe.own_kids)
-        return sealed
+    def load_manifest(self, text: str) -> int:
+        """Take a manifest as operators signed it; return its version."""
+        manifest = self._manifests.verified(text)
+        for body in (manifest.recipient, manifest.verification_host):
+            if body is not None and self._jose_keys.has(body.key):
+                raise ManifestRefused("a recipient is one of our own keys")
+        self._jose_keys.check_own_kids(KeyRole.D1, manifest.wire.jwe.own_kids)
+        self._manifests.keep(text, manifest)
+        return manifest.version
+
+    def load_floors(self, text: str) -> None:
+        """Take a list of floors as operators signed it, on a host that has none."""
+        self._manifests.begin(text)
+
+    def manifest_version(self, issuer_id: str) -> int:
+        """Return the version of the newest manifest, in force or not; 0 if there is none."""
+        return self._manifests.version(issuer_id)
+
+    def read_manifest(self, issuer_id: str) -> Manifest:
+        """Return the manifest that is in force."""
+        return self._manifests.read(issuer_id)
 
     def sign_access_token(self, claims: Mapping[str, object]) -> str:
         """Sign *claims* as an ES256 JWT of type ``at+jwt``."""
@@ -265,7 +276,7 @@ class Vault:
     def _change(
         self,
         taken: Accepted,
-        rules: "_Rules",
+        manifest: Manifest,
         data: CardData,
         card: CardRef,
         counter: int,
@@ -273,7 +284,7 @@ class Vault:
         keep_pin: bool,
     ) -> SealedChange:
         """Make the PIN verification values and seal everything for change *counter*."""
-        value_maker = self._value_maker(rules, card)
+        value_maker = self._value_maker(manifest)
         values = value_maker.complete(taken.values, taken.pin, data, _changes_before(counter))
         sealed_pin = None
         if keep_pin and taken.pin is not None:
@@ -296,33 +307,19 @@ class Vault:
         # A kid of the page's choice would show in the length of the JWE.
         return EcPublicKey(thumbprint(key.x, key.y), key.x, key.y)
 
-    def _rules(self, config: VaultConfig, issuer_id: str) -> "_Rules":
-        read, find = self._configs.read, self._configs.find
-        asked = find(ConfigKind.VERIFICATION, VerificationBody, config, issuer_id)
-        return _Rules(
-            read(ConfigKind.WIRE, WireProfile, config, issuer_id),
-            read(ConfigKind.POLICY, PolicyBody, config, issuer_id),
-            find(ConfigKind.SECCOS, SeccosProfile, config, issuer_id),
-            asked or VerificationBody(),
+    def _value_maker(self, manifest: Manifest) -> ValueMaker:
+        return ValueMaker(
+            self._hsm_token,
+            self._keyring,
+            manifest.issuer_id,
+            manifest.verification,
+            manifest.seccos,
         )
 
-    def _value_maker(self, rules: "_Rules", card: CardRef) -> ValueMaker:
-        return ValueMaker(self._hsm_token, self._keyring, card.issuer_id, rules.asked, rules.seccos)
-
-    def _reader(self, rules: "_Rules", issuer_id: str) -> SeccosReader:
-        if rules.seccos is None:
+    def _reader(self, manifest: Manifest) -> SeccosReader:
+        if manifest.seccos is None:
             raise TypeNotOffered
-        return SeccosReader(self._hsm_token, self._keyring, issuer_id, rules.seccos)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """What an issuer's configuration says of setting a PIN."""
-
-    wire: WireProfile
-    policy: PolicyBody
-    seccos: SeccosProfile | None
-    asked: VerificationBody
+        return SeccosReader(self._hsm_token, self._keyring, manifest.issuer_id, manifest.seccos)
 
 
 def _changes_before(counter: int) -> int:

@@ -23,7 +23,7 @@ from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
 from crypto.types import Pan, Pin
 from crypto.verification import ibm3624, pvv
-from hsm.errors import ConfigRefused, CounterExhausted, ValueNotPossible
+from hsm.errors import CounterExhausted, ManifestRefused, ValueNotPossible
 from hsm.manifest.verification import OffsetBody, PvvBody, VerificationBody
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
@@ -77,9 +77,9 @@ class ValueMaker:
         Raises:
             ValueNotPossible: a value cannot be made of this PIN, this PAN, or by the issuer.
             CounterExhausted: the SECCOS profile does not count that far.
-            KeyMissing: a key that the configuration names is not on the HSM token.
-            ConfigRefused: such a key is of another kind, or a PRW needs a SECCOS profile and there
-                is none.
+            KeyMissing: a key that the manifest names is not on the HSM token.
+            ManifestRefused: such a key is of another kind, or a PRW needs a SECCOS profile and
+                there is none.
         """
         asked, values = self._asked, dict(sent)
         ours = ValueKind.SCRIPT in sent and self._issuer_makes_prw()
@@ -106,7 +106,7 @@ class ValueMaker:
         """Make the issuer's own PRW: laid out as the profile says, always an AES-CMAC."""
         profile, generation = self._seccos, self._asked.prw_key_generation
         if profile is None:
-            raise ConfigRefused("a PRW is asked for and there is no SECCOS profile")
+            raise ManifestRefused("a PRW is asked for and there is no SECCOS profile")
         if profile.prw_source == "d1":
             raise ValueNotPossible
         try:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from cms.domain.origins import is_app_origin, is_app_scheme, is_web_origin
+from hsm.manifest.origins import is_app_origin, is_app_scheme, is_web_origin
 from cms.operator.command_line import Refused
 
 #: No colon: it ends a user name (RFC 7617, section 2). Nor anything that a form writes differently
@@ -35,15 +35,15 @@ def certificate_names(names: Sequence[str], certificates: Sequence[Path]) -> Seq
     """Return the names by which a client's certificates are known, as they are stored.
 
     Args:
-        names: as :func:`cms.domain.certificate_names.parse_name` reads them.
+        names: as :func:`hsm.manifest.certificate_names.parse_name` reads them.
         certificates: PEM files. Of each its subject counts; where it has none, the names of its
             SAN; where it has none of these, its SHA-256.
 
     Raises:
         Refused: there is none, or one of them is none.
     """
-    from cms.domain.certificate_names import parse_name
-    from cms.domain.distinguished_name import NameRefused
+    from hsm.manifest.certificate_names import parse_name
+    from hsm.manifest.distinguished_name import NameRefused
 
     try:
         found = [parse_name(name) for name in names]

@@ -168,7 +168,7 @@ clients = Table(
         "certificate_subjects",
         ARRAY(Text),
         nullable=False,
-        comment="as cms.domain.certificate_names writes them",
+        comment="as hsm.manifest.certificate_names writes them",
     ),
     Column("state", String(10), nullable=False, server_default="active"),
     _failures(Tally.ISO0),

@@ -87,15 +87,21 @@ def verify_bytes(text: str, keys: Mapping[str, EcPublicKey], typ: str | None) ->
         key = _signer(json_object.parse(header), keys, typ)
     except (JoseError, ValueError):
         raise JwsError from None
-    if len(signature) != SIGNATURE_BYTES:
+    if not is_signed(text.rpartition(".")[0].encode("ascii"), signature, key):
         raise JwsError
-    signed = text.rpartition(".")[0].encode("ascii")
+    return payload
+
+
+def is_signed(signed: bytes, signature: bytes, key: EcPublicKey) -> bool:
+    """Tell whether *signature* (r ‖ s, 64 bytes) is that of *key* over *signed* (ES256)."""
+    if len(signature) != SIGNATURE_BYTES:
+        return False
     r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
     try:
         key.point.public_key().verify(encode_dss_signature(r, s), signed, ec.ECDSA(SHA256()))
     except InvalidSignature:
-        raise JwsError from None
-    return payload
+        return False
+    return True
 
 
 def _signer(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from hsm.errors import ConfigRefused, KeyMissing, VaultUnavailable
+from hsm.errors import KeyMissing, ManifestRefused, VaultUnavailable
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
 
@@ -31,13 +31,13 @@ class Keyring:
 
         Raises:
             KeyMissing: it was not imported.
-            ConfigRefused: it is not of *kind*, so that the profile cannot mean this key.
+            ManifestRefused: it is not of *kind*, so that the profile cannot mean this key.
         """
         label = KeyLabel(role, generation, issuer_id)
         if label not in self._shared:
             raise KeyMissing("a shared key is not on the token")
         if self._shared[label] is not kind:
-            raise ConfigRefused("a shared key is not of the kind that the profile needs")
+            raise ManifestRefused("a shared key is not of the kind that the profile needs")
         return label
 
 

@@ -57,8 +57,8 @@ class KeyRole(StrEnum):
     """AES-GCM: a sealed PIN verification value."""
     VALUES_MAC = "values-mac"
     """AES-CMAC over a sealed PIN verification value and what it belongs to."""
-    CONFIG_MAC = "config-mac"
-    """AES-CMAC over vault configuration."""
+    MANIFEST_MAC = "manifest-mac"
+    """AES-CMAC over what a host has taken: manifests, and its list of floors."""
     D1 = "d1"
     """ECDH: the key that Thales D1 encrypts PIN blocks to."""
     PAGE = "page"
@@ -124,7 +124,7 @@ _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.PAN_MAC: Usage.MAC,
     KeyRole.VALUES: Usage.ENCRYPT,
     KeyRole.VALUES_MAC: Usage.MAC,
-    KeyRole.CONFIG_MAC: Usage.MAC,
+    KeyRole.MANIFEST_MAC: Usage.MAC,
     KeyRole.D1: Usage.AGREE,
     KeyRole.PAGE: Usage.AGREE,
     KeyRole.INTAKE: Usage.AGREE,

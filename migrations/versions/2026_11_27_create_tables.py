@@ -101,7 +101,7 @@ def upgrade() -> None:
             "certificate_subjects",
             postgresql.ARRAY(sa.Text()),
             nullable=False,
-            comment="as cms.domain.certificate_names writes them",
+            comment="as hsm.manifest.certificate_names writes them",
         ),
         sa.Column("state", sa.String(10), server_default="active", nullable=False),
         _failures("iso0_failed_at"),

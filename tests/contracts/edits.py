@@ -45,7 +45,7 @@ EDITS: Mapping[str, Edit] = {
         sealed, valid_until=sealed.valid_until + timedelta(days=365)
     ),
     "key of another role": lambda _, sealed: replace(sealed, key_label="pin-mac.g1"),
-    "not a label": lambda _, sealed: replace(sealed, key_label="config-mac"),
+    "not a label": lambda _, sealed: replace(sealed, key_label="manifest-mac"),
     "no label": lambda _, sealed: replace(sealed, key_label=""),
     "flipped CMAC": lambda _, sealed: replace(sealed, cmac=flip(sealed.cmac, 0, 1)),
     "cut CMAC": lambda _, sealed: replace(sealed, cmac=sealed.cmac[:8]),

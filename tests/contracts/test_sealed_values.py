@@ -96,7 +96,7 @@ def test_a_sealed_value_under_a_key_that_the_hsm_token_lacks_is_a_missing_key(
 ) -> None:
     # Another process may have sealed it under a generation that this one has not seen yet.
     policy = issuer.config[ConfigKind.POLICY]
-    later_policy = replace(policy, key_label="config-mac.g7")
+    later_policy = replace(policy, key_label="manifest-mac.g7")
     with pytest.raises(VaultUnavailable):
         issuer.export(SealedPin(sealed_pin.replace(b"g1", b"g7")), sealed_pan, counter=5)
     with pytest.raises(VaultUnavailable):

@@ -514,7 +514,7 @@ def test_a_sealed_configuration_is_printed_and_can_be_sealed_again(
     done = operator.run("config", "seal", str(file))
     assert (done.returncode, done.stderr) == (0, "")
     sealed = json.loads(done.stdout)
-    assert sealed["key_label"] == "config-mac.g1"
+    assert sealed["key_label"] == "manifest-mac.g1"
     assert len(bytes.fromhex(sealed["cmac"])) == 16
     assert sealed["body"] == {
         "length_min": 4,

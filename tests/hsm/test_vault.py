@@ -71,7 +71,7 @@ def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_o
     new_pin = after.set_pin(PIN, new_pan)
     assert b"pan.g10" in bytes(new_pan)
     assert b"pin.g10" in bytes(new_pin)
-    assert {config.key_label for config in after.config.values()} == {"config-mac.g10"}
+    assert {config.key_label for config in after.config.values()} == {"manifest-mac.g10"}
     assert after.pin(old_pin, old_pan) == PIN
     assert after.pin(new_pin, new_pan) == PIN
     # What was configured and encrypted before still counts.

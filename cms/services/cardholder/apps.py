@@ -11,7 +11,7 @@ from typing import Final
 
 from cms.domain.control import Face, Grant
 from cms.domain.errors import ClientKeyInvalid, ClientKeyMissing, ControlEnded, ServiceUnavailable
-from cms.domain.origins import ORIGIN_CHARS_MAX
+from hsm.manifest.origins import ORIGIN_CHARS_MAX
 from cms.domain.records import Client
 from cms.persistence.control_store import ControlStore
 from cms.services.cache import TtlCache

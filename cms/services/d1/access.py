@@ -14,7 +14,7 @@ from typing import Final
 
 from cryptography import x509
 
-from cms.domain import certificate_names, distinguished_name
+from hsm.manifest import certificate_names, distinguished_name
 from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
 from cms.domain.records import Client
 from cms.services.cache import TtlCache
@@ -42,7 +42,7 @@ UNREADABLE: Final = (
 class ClientCertificate:
     """A certificate whose chain was verified.
 
-    Its names are those by which :mod:`cms.domain.certificate_names` knows it.
+    Its names are those by which :mod:`hsm.manifest.certificate_names` knows it.
     """
 
     thumbprint: str

@@ -59,7 +59,7 @@ SECRETS = {
     "pan-mac": MAY_MAC,
     "values": MAY_ENCRYPT,
     "values-mac": MAY_MAC,
-    "config-mac": MAY_MAC,
+    "manifest-mac": MAY_MAC,
     "d1": MAY_AGREE,
     "page": MAY_AGREE,
     "intake": MAY_AGREE,

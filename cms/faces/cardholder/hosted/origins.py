@@ -1,4 +1,4 @@
-"""Where a page may lead: a URL at one of its client's origins, as :mod:`cms.domain.origins`.
+"""Where a page may lead: a URL at one of its client's origins, as :mod:`hsm.manifest.origins`.
 
 A URL is read by the characters that RFC 3986 allows, and in the one way in which every browser
 reads it: what one could read as another host or scheme is no URL here.

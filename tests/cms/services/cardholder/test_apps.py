@@ -4,7 +4,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from cms.domain.origins import ORIGIN_CHARS_MAX
+from hsm.manifest.origins import ORIGIN_CHARS_MAX
 from cms.services.cardholder.apps import Apps
 
 pytestmark = pytest.mark.anyio

@@ -2,7 +2,7 @@
 
 Each is text that stands in the database as it is compared::
 
-    CN=d1,O=Example,C=DE     the subject, as cms.domain.distinguished_name writes it
+    CN=d1,O=Example,C=DE     the subject, as hsm.manifest.distinguished_name writes it
     dns:d1.example           a DNS name: lower case, each label as DNS has it (A-label)
     uri:spiffe://bank/d1     a URI: scheme and host in lower case, the rest as it is
     sha256:0123…             of the whole certificate, 64 hexadecimal digits in lower case
@@ -14,7 +14,7 @@ from typing import Final
 
 import idna
 
-from cms.domain.distinguished_name import NameRefused, parse
+from hsm.manifest.distinguished_name import NameRefused, parse
 
 _KIND: Final = re.compile("(dns|uri|sha256):(.*)", re.IGNORECASE | re.DOTALL)
 _DNS: Final = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_-]{1,63}")

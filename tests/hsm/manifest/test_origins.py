@@ -2,7 +2,7 @@
 
 import pytest
 
-from cms.domain.origins import is_app_origin, is_app_scheme, is_web_origin
+from hsm.manifest.origins import is_app_origin, is_app_scheme, is_web_origin
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
-from cms.domain.distinguished_name import NameRefused, canonical, parse
+from hsm.manifest.distinguished_name import NameRefused, canonical, parse
 from cms.services.d1.access import read_certificate
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cms.domain import certificate_names
-from cms.domain.certificate_names import parse_name
-from cms.domain.distinguished_name import NameRefused
+from hsm.manifest import certificate_names
+from hsm.manifest.certificate_names import parse_name
+from hsm.manifest.distinguished_name import NameRefused
 
 DIGEST = bytes(range(32))
 HEX = DIGEST.hex()
