@@ -115,8 +115,9 @@ def test_a_manifest_counts_only_as_the_vault_stored_it(
     sealed_pin: SealedPin,
     edit: Callable[[Issuer, dict[str, str]], object],
 ) -> None:
-    open_issuer(complete.host, OTHER_ISSUER_ID)
     host = complete.host
+    open_issuer(host, OTHER_ISSUER_ID)
+    assert complete.vault.manifest_version(ISSUER_ID) == 1
     file = stored(host, ISSUER_ID)
     store(host, ISSUER_ID, edit(complete, file))
     for there in (complete, replace(complete, host=host.reopened())):
