@@ -545,8 +545,7 @@ def test_floors_are_for_new_hosts_of_their_days(bare: Host) -> None:
     bare.worker().begin(text)
     # Those of a host go on when the list has ended.
     bare.now = VALID_UNTIL + SECOND
-    days = {"valid_until": "2060-01-01T00:00:00Z"}
-    assert take(bare, **days) == 1
+    assert take(bare, valid_until="2060-01-01T00:00:00Z") == 1
 
 
 @pytest.mark.parametrize(
