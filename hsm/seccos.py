@@ -1,6 +1,6 @@
 """SECCOS payloads, read with the keys of the HSM token that D1 has too.
 
-NOT PUBLIC: OUR DESIGN. What a payload looks like is a profile of the issuer's configuration
+NOT PUBLIC: OUR DESIGN. What a payload looks like is a profile in the issuer's manifest
 (:mod:`crypto.seccos.profile`).
 """
 
@@ -63,7 +63,7 @@ class SeccosReader:
             WrongPinData: the MAC is right, and block or PRW are wrong.
             SeccosError: *members* are not laid out as the profile says.
             KeyMissing: a key that the payload or the profile names is not on the HSM token.
-            ConfigRefused: such a key is not of the kind that the profile needs.
+            ManifestRefused: such a key is not of the kind that the profile needs.
         """
         profile = self._profile
         try:
