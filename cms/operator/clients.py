@@ -1,41 +1,40 @@
-"""``python -m cms clients``: register a client, show it, change it, disable it.
+"""``python -m cms clients``: register a client in a draft, show it, change it, remove it.
 
-Secrets are made here.
+Secrets are made here; a draft holds their hashes.
 """
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from cms.faces.cardholder.page.messages import LANGUAGES
-from cms.operator import client_update, client_values
+from cms.operator import client_update, client_values, drafts
 from cms.operator.command_line import (
     OK,
     Commands,
     add_command,
-    add_list,
+    add_json,
     add_noun,
-    add_show,
-    open_database,
+    print_row,
+    print_rows,
 )
 
 
 def add_to(commands: Commands) -> None:
     """Add the noun and its commands to the program."""
-    clients = add_noun(commands, "clients", "clients of an issuer")
-    _add_to_add(add_command(clients, "add", add_client, "register a client", "issuer", "client"))
+    clients = add_noun(commands, "clients", "clients of an issuer, in a draft of its manifest")
+    _add_to_add(add_command(clients, "add", add_client, "register a client", "draft", "client"))
     text = "register an app, by a public key"
-    _add_to_add_app(add_command(clients, "add-app", add_app, text, "issuer", "client_key"))
+    _add_to_add_app(add_command(clients, "add-app", add_app, text, "draft", "client_key"))
     text = "register a server for pincontrol"
-    _add_to_add_backend(add_command(clients, "add-backend", add_backend, text, "issuer", "user"))
+    _add_to_add_backend(add_command(clients, "add-backend", add_backend, text, "draft", "user"))
     text = "change what a client is registered with, or its secret"
-    update = add_command(clients, "update", client_update.update_client, text, "issuer", "client")
+    update = add_command(clients, "update", client_update.update_client, text, "draft", "client")
     client_update.add_arguments(update)
-    add_list(clients, "clients", "issuer")
-    add_show(clients, "clients", {"issuer_id": "issuer", "client_id": "client"})
-    for name, state in (("disable", "disabled"), ("enable", "active")):
-        move = add_command(clients, name, set_state, f"make it {state}", "issuer", "client")
-        move.set_defaults(state=state)
+    add_command(clients, "remove", remove_client, "remove a client", "draft", "client")
+    add_json(add_command(clients, "list", list_clients, "list them", "draft"))
+    add_json(add_command(clients, "show", show_client, "show one", "draft", "client"))
 
 
 def _add_to_add(add: ArgumentParser) -> None:
@@ -71,7 +70,6 @@ def _add_to_add_app(add: ArgumentParser) -> None:
         help="the status of an image that shows no PIN; 410 unless said",
     )
     add.add_argument("--language", choices=LANGUAGES, help="of its pages")
-    add.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
 
 
 def _add_to_add_backend(add: ArgumentParser) -> None:
@@ -96,78 +94,95 @@ def _add_to_add_backend(add: ArgumentParser) -> None:
     )
     add.add_argument("--style", type=Path, metavar="FILE", help="JSON, of the view page")
     add.add_argument("--language", choices=LANGUAGES, help="of its pages")
-    add.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
 
 
 def add_client(arguments: Namespace) -> int:
     """Register a client; its secret is made here and written to a new file of mode 0600."""
-    from cms.persistence import admin
-
-    client_values.require_id(arguments.issuer, arguments.client, "client id")
+    draft = drafts.read(arguments.draft)
+    client_values.require_id(draft.issuer_id, arguments.client, "client id")
     names = client_values.certificate_names(arguments.subject, arguments.certificate)
-    with ExitStack() as undo, open_database() as database:
-        secret_hash = None
+    with ExitStack() as undo:
+        secrets = []
         if arguments.secret_file is not None:
-            secret_hash = client_values.new_secret(arguments.secret_file, undo)
-        admin.add_client(database, arguments.issuer, arguments.client, secret_hash, names)
-        database.commit()
+            secrets.append(client_values.new_secret(arguments.secret_file, undo))
+        client = {
+            "kind": "d1",
+            "client_id": arguments.client,
+            "certificates": names,
+            "secrets": secrets,
+        }
+        drafts.add(arguments.draft, draft, client)
         undo.pop_all()
     return OK
 
 
 def add_app(arguments: Namespace) -> int:
     """Register an app by its public key, with the origins that its pages may lead to or be in."""
-    from cms.persistence import admin
-
-    client_values.require_id(arguments.issuer, arguments.client_key, "client key")
-    redirect_origins = client_values.redirect_origins(
-        arguments.redirect_origin, sandbox=arguments.sandbox
-    )
-    embed_origins = client_values.web_origins(arguments.embed_origin, sandbox=arguments.sandbox)
-    with open_database() as database:
-        admin.add_app(
-            database,
-            arguments.issuer,
-            arguments.client_key,
-            redirect_origins=redirect_origins,
-            embed_origins=embed_origins,
-            failure_image_status=arguments.failure_image_status,
-            language=arguments.language,
-        )
+    draft = drafts.read(arguments.draft)
+    client_values.require_id(draft.issuer_id, arguments.client_key, "client key")
+    client = {
+        "kind": "app",
+        "client_id": arguments.client_key,
+        "redirect_origins": client_values.redirect_origins(
+            arguments.redirect_origin, sandbox=draft.sandbox
+        ),
+        "embed_origins": client_values.web_origins(arguments.embed_origin, sandbox=draft.sandbox),
+        "failure_image_status": arguments.failure_image_status,
+        "language": arguments.language,
+    }
+    drafts.add(arguments.draft, draft, client)
     return OK
 
 
 def add_backend(arguments: Namespace) -> int:
     """Register an issuer's own server for the pincontrol face; print the key of its frames."""
-    from cms.persistence import admin
-
-    client_values.require_id(arguments.issuer, arguments.user, "user name")
-    origins = client_values.web_origins(arguments.frame_origin, sandbox=arguments.sandbox)
-    frame_key = client_values.frame_key(arguments.issuer, arguments.frame_key, origins)
-    with ExitStack() as undo, open_database() as database:
-        admin.add_backend(
-            database,
-            arguments.issuer,
-            arguments.user,
-            client_values.new_secret(arguments.password_file, undo),
-            frame_key=frame_key,
-            embed_origins=origins,
-            show_button=not arguments.no_button,
-            hide_seconds=arguments.hide_seconds,
-            view_style=client_values.view_style(arguments.style),
-            language=arguments.language,
-        )
-        database.commit()
+    draft = drafts.read(arguments.draft)
+    client_values.require_id(draft.issuer_id, arguments.user, "user name")
+    origins = client_values.web_origins(arguments.frame_origin, sandbox=draft.sandbox)
+    frame_key = client_values.frame_key(draft.issuer_id, arguments.frame_key, origins)
+    with ExitStack() as undo:
+        client = {
+            "kind": "server",
+            "client_id": arguments.user,
+            "secrets": [client_values.new_secret(arguments.password_file, undo)],
+            "frame_key": frame_key,
+            "frame_origins": origins,
+            "show_button": not arguments.no_button,
+            "hide_seconds": arguments.hide_seconds,
+            "view_style": client_values.view_style(arguments.style),
+            "language": arguments.language,
+        }
+        drafts.add(arguments.draft, draft, client)
         undo.pop_all()
     if frame_key is not None:
         print(frame_key)
     return OK
 
 
-def set_state(arguments: Namespace) -> int:
-    """Disable a client or bring it back."""
-    from cms.persistence import admin
-
-    with open_database() as database:
-        admin.set_client_state(database, arguments.issuer, arguments.client, arguments.state)
+def remove_client(arguments: Namespace) -> int:
+    """Remove a client: with the manifest that is made of the draft, it may not call any more."""
+    drafts.remove(arguments.draft, drafts.read(arguments.draft), arguments.client)
     return OK
+
+
+def list_clients(arguments: Namespace) -> int:
+    """Print every client of a draft, without the hashes of its secrets."""
+    clients = drafts.clients_of(drafts.read(arguments.draft))
+    print_rows(map(_without_hashes, clients), as_json=arguments.json)
+    return OK
+
+
+def show_client(arguments: Namespace) -> int:
+    """Print one client of a draft, without the hashes of its secrets."""
+    client = drafts.client_of(drafts.read(arguments.draft), arguments.client)
+    print_row(_without_hashes(client), as_json=arguments.json)
+    return OK
+
+
+def _without_hashes(client: Mapping[str, object]) -> dict[str, object]:
+    """Show of each secret only until when it is valid."""
+    shown = dict(client)
+    secrets = shown.get("secrets")
+    if isinstance(secrets, list):
+        shown["secrets"] = [{"valid_until": secret["valid_until"]} for secret in secrets]
+    return shown
