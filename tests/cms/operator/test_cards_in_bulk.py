@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from hsm.manifest.json_file import to_json
 
 from cms.operator import card_import, cards
 from hsm.errors import VaultUnavailable
-from hsm.manifest.json_file import to_json
 from hsm.port import ConfigKind
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator, run_module
