@@ -174,8 +174,6 @@ async def _consumes_of_one(
 ) -> int:
     done = 0
     for token_hash in hashes:
-        if time.monotonic() >= ends_at:
-            break
         key = {
             "token_hash": token_hash,
             "purpose": Purpose.VIEW.value,
@@ -187,6 +185,8 @@ async def _consumes_of_one(
         await _row(connection, control_token.READ_ISSUED_CONTROL_TOKEN, key)
         await _row(connection, control_token.CONSUME_CONTROL_TOKEN, key)
         done += 1
+        if time.monotonic() >= ends_at:
+            break
     return done
 
 
@@ -222,8 +222,6 @@ async def _commits_of_one(
 ) -> int:
     done = 0
     for card in cycle(cards):
-        if time.monotonic() >= ends_at:
-            break
         key = {
             "issuer_id": ISSUER,
             "card_id": f"card-{card:04}",
@@ -242,6 +240,8 @@ async def _commits_of_one(
         }
         await _row(connection, d1.CHANGE_PIN, key | change)
         done += 1
+        if time.monotonic() >= ends_at:
+            break
     return done
 
 
