@@ -51,9 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             print(end="", flush=True)
     except BrokenPipeError:
-        # Python writes what is left when it ends: to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return PIPE_CLOSED
+    except OSError as error:
+        _write_no_more()
+        print(f"standard output: {error.strerror}", file=sys.stderr)
+        return REFUSED
+
+
+def _write_no_more() -> None:
+    """Send to nowhere what Python still writes when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Namespace) -> int:
@@ -64,6 +72,11 @@ def _run(arguments: Namespace) -> int:
     command: Callable[[Namespace], int] = arguments.run
     try:
         return command(arguments)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        text = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+        print(text, file=sys.stderr)
     except ValidationError as error:
         names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
         print("set " + ", ".join(names), file=sys.stderr)
@@ -87,9 +100,8 @@ def program_parser() -> ArgumentParser:
     jwks = _add_command(commands, "jwks", print_jwks, "print public keys")
     roles = [role.value for role in PublicKeyRole]
     jwks.add_argument("role", choices=roles, help="what the keys are for")
-    jwks.add_argument(
-        "--wire", type=Path, metavar="FILE", help="a wire configuration whose jwe.our_kids count"
-    )
+    text = "for d1: a wire configuration whose jwe.our_kids count"
+    jwks.add_argument("--wire", type=Path, metavar="FILE", help=text)
     config = commands.add_parser("config", help="vault configuration")
     config_commands = config.add_subparsers(required=True, metavar="COMMAND")
     seal = _add_command(config_commands, "seal", seal_config, "check a configuration and seal it")
@@ -161,7 +173,7 @@ def import_block(arguments: Namespace) -> int:
     from hsm.pkcs11 import shared_keys
 
     try:
-        text = arguments.file.read_text("ascii").rstrip("\r\n")
+        text = arguments.file.read_text("utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError):
         raise CeremonyError("the file cannot be read") from None
     hsm_token = _open_hsm_token(writable=True)
@@ -201,10 +213,13 @@ def check_keys(arguments: Namespace) -> int:
 def print_jwks(arguments: Namespace) -> int:
     """Print the public keys of an EC role: what a partner needs to encrypt to us."""
     from hsm.config.wire import WireProfile
+    from hsm.errors import ConfigRefused
     from hsm.local import open_vault
 
-    wire = WireProfile() if arguments.wire is None else _read_wire(arguments.wire)
     role = PublicKeyRole(arguments.role)
+    if arguments.wire is not None and role is not PublicKeyRole.D1:
+        raise ConfigRefused("--wire names keys of role d1 only")
+    wire = WireProfile() if arguments.wire is None else _read_wire(arguments.wire)
     print(json.dumps(open_vault().public_jwks(role, wire.jwe.own_kids), indent=2))
     return OK
 

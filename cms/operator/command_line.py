@@ -116,9 +116,17 @@ def run(parser: ArgumentParser, words: Sequence[str] | None) -> int:
         finally:
             print(end="", flush=True)
     except BrokenPipeError:
-        # Python writes what is left when it ends: to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return PIPE_CLOSED
+    except OSError as error:
+        _write_no_more()
+        complain(f"standard output: {error.strerror}")
+        return REFUSED
+
+
+def _write_no_more() -> None:
+    """Send to nowhere what Python still writes when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Namespace) -> int:

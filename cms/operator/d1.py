@@ -54,14 +54,15 @@ def explain_body(data: bytes, wire: WireProfile, roles: Mapping[str, str]) -> It
     """Look at the body of a PUT, or at a JWE alone.
 
     Args:
-        data: either of them; white space around it does not count.
+        data: either of them; white space around it does not count, nor a byte-order mark.
         wire: the issuer's wire profile.
         roles: the thumbprint of each of our public keys, and its role.
     """
+    from cms.operator.card_import import BYTE_ORDER_MARK
     from crypto.errors import JoseError
     from crypto.jose import json_object
 
-    text = data.strip()
+    text = data.removeprefix(BYTE_ORDER_MARK).strip()
     if not text.startswith(b"{"):
         yield from explain_jwe(text.decode("ascii", errors="replace"), wire, roles)
         return

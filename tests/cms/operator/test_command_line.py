@@ -18,7 +18,7 @@ from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.partners import d1_command
 from tests.cms.operator.operator_at_work import ROOT, Operator
-from tests.issuer_records import SampleIssuer
+from tests.issuer_records import SampleIssuer, run_sql
 
 
 def test_a_command_without_settings_says_which(
@@ -62,12 +62,33 @@ def test_a_database_without_tables_is_said_so(
     )
 
 
+def test_tables_of_an_earlier_version_are_said_so(
+    operator: Operator, sample_issuer: SampleIssuer, database_url: str
+) -> None:
+    run_sql(database_url, "ALTER TABLE clients DROP COLUMN language")
+    assert operator.refused("clients", "list", sample_issuer.issuer_id) == (
+        "the tables are of another version: run alembic upgrade head"
+    )
+
+
+def test_a_role_that_may_not_do_it_is_said_so(
+    operator: Operator, sample_issuer: SampleIssuer, database_url: str, tmp_path: Path
+) -> None:
+    url = f"{database_url}&options=-c%20role%3Dpg_read_all_data"
+    (tmp_path / "database-url").write_text(url)
+    assert operator.must("issuers", "list")
+    assert operator.refused("issuers", "suspend", sample_issuer.issuer_id) == (
+        "this role of the database may not do that: its owner's may"
+    )
+
+
 def test_the_database_url_may_be_any_that_postgres_reads(
     operator: Operator, sample_issuer: SampleIssuer, database_url: str, tmp_path: Path
 ) -> None:
     for text in (
         database_url.replace("postgresql://", "postgres://"),
         psycopg.conninfo.make_conninfo(database_url),
+        f"\N{BYTE ORDER MARK}{database_url}\n",
     ):
         (tmp_path / "database-url").write_text(text)
         assert sample_issuer.issuer_id in operator.must("issuers", "list")

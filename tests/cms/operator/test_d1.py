@@ -134,6 +134,15 @@ def test_the_wire_profile_of_the_issuer_counts(
     assert operator.must("d1", "explain", named.issuer_id, "-") == said
 
 
+@pytest.mark.parametrize("form", ["%s", BODY])
+def test_a_byte_order_mark_is_no_part_of_it(
+    explain: Explain, sample_issuer: SampleIssuer, form: str
+) -> None:
+    text = form % sample_issuer.pin_jwe(PIN, "new-1")
+    assert explain(f"\N{BYTE ORDER MARK}{text}") == explain(text)
+    assert explain(text).code == 0
+
+
 def test_an_issuer_that_is_not_there_is_refused(operator: Operator, tmp_path: Path) -> None:
     file = tmp_path / "put.json"
     file.write_text("{}")

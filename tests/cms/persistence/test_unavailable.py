@@ -5,6 +5,7 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import LiteralString
 from urllib.parse import quote
@@ -165,6 +166,26 @@ async def test_a_server_that_stands_still_is_waited_for_once(
         ("database.unavailable", Cause.NO_ANSWER),
         ("database.available", Cause.NO_ANSWER),
     ]
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["first statement", "commit"])
+async def test_a_command_is_not_held_up_by_a_server_that_stands_still(
+    server: Server, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    engine = admin.connect(server.url, statement_seconds_max=0.1)
+    monkeypatch.setattr(admin, "connect", lambda *_: engine)
+
+    async def command() -> None:
+        with admin.transaction(server.url) as database:
+            add = partial(admin.add_issuer, database, "stillbank1", "A bank")
+            if begun:
+                add()
+            with stopped(server.postgres):
+                async with asyncio.timeout(HANG_SECONDS):
+                    await asyncio.to_thread(database.commit if begun else add)
+
+    with pytest.raises(admin.DatabaseUnavailable):
+        await command()
 
 
 async def test_a_change_that_the_server_took_and_did_not_answer_is_there_once(
