@@ -46,6 +46,11 @@ CORRELATION_CHARS_MAX: Final = 128
 VISIBLE: Final = re.compile("[ -~]+")
 HASH_HEX_DIGITS: Final = 32
 SHOWN_CHARS_MAX: Final = 128
+#: A clear PIN block of ISO 9564-1, formats 0 to 3, and the first half of format 4: control nibble,
+#: length of the PIN, digits and fill.
+PIN_BLOCK: Final = re.compile(
+    "(?<![0-9A-F])(?:[0-3][4-9A-C][0-9A-F]{14}|4[4-9A-C][0-9A-F]{30})(?![0-9A-F])", re.IGNORECASE
+)
 log = logging.getLogger("cms.request")
 
 #: How often this process refused a caller, by kind; shown by the ops listener.
@@ -145,10 +150,12 @@ def correlation_id(headers: Headers) -> str:
 
 
 def shown(value: object) -> str:
-    r"""Return what a log may show of something that a caller sent: printable, bounded, no PAN.
+    r"""Return what a log may show of what a caller sent: printable, bounded, no PAN or PIN.
 
     >>> shown("bank-2026"), shown(4), shown("4111 1111-1111 1111"), shown("a\nb")
     ('bank-2026', '(no text)', '(like a PAN)', '(not printable)')
+    >>> shown("241234FFFFFFFFFF")
+    '(like a PIN block)'
     """
     if not isinstance(value, str):
         return "(no text)"
@@ -156,6 +163,8 @@ def shown(value: object) -> str:
         return "(not printable)"
     if holds_pan(value):
         return "(like a PAN)"
+    if PIN_BLOCK.search(value):
+        return "(like a PIN block)"
     return value if len(value) <= SHOWN_CHARS_MAX else value[:SHOWN_CHARS_MAX] + "..."
 
 

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from getpass import getpass
 from pathlib import Path
@@ -173,7 +174,7 @@ def import_block(arguments: Namespace) -> int:
     from hsm.pkcs11 import shared_keys
 
     try:
-        text = arguments.file.read_text("utf-8-sig").rstrip("\r\n")
+        text = arguments.file.read_bytes().removeprefix(BOM_UTF8).decode("ascii").rstrip("\r\n")
     except (OSError, UnicodeDecodeError):
         raise CeremonyError("the file cannot be read") from None
     hsm_token = _open_hsm_token(writable=True)

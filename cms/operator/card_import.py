@@ -206,6 +206,8 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
         known = ", ".join(MEMBERS)
         shown = f": {name}" if MEMBER_PATTERN.fullmatch(name) else ""
         raise RowRefused(f"unknown member{shown} (known are {known})")
+    if members.get("type") is not None and "encryptedPinBlock" not in members:
+        raise _missing("encryptedPinBlock")
     psn = members.get("psn", 0)
     if type(psn) is not int:
         raise _refused("psn")
@@ -288,10 +290,14 @@ def _refused(name: str) -> RowRefused:
     return RowRefused(f"refused member: {name} ({MEMBERS[name]})")
 
 
+def _missing(name: str) -> RowRefused:
+    return RowRefused(f"missing member: {name} ({MEMBERS[name]})")
+
+
 def _text(members: Mapping[str, object], name: str, default: str | None = None) -> str:
     value = members.get(name, default)
     if value is None and default is None:
-        raise RowRefused(f"missing member: {name} ({MEMBERS[name]})")
+        raise _missing(name)
     if not isinstance(value, str):
         raise _refused(name)
     return value

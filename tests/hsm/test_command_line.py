@@ -208,7 +208,7 @@ def block(tmp_path: Path) -> Path:
 def written(directory: Path, usage: str) -> Path:
     header = psec.tr31.Header("D", usage, "T", "G", "00", "N")
     path = directory / "block"
-    path.write_text(psec.tr31.wrap(KBPK, header, PVK) + "\n")
+    path.write_text(psec.tr31.wrap(KBPK, header, PVK) + "\n", "utf-8-sig")
     return path
 
 
@@ -240,9 +240,9 @@ def test_a_block_that_cannot_be_used_is_refused_in_one_line(
     banker: Operator, tmp_path: Path
 ) -> None:
     before = banker.run("list").stdout
-    text = written(tmp_path, "V2").read_text()
+    text = written(tmp_path, "V2").read_text("utf-8-sig")
     files = {
-        "wrong usage": (written(tmp_path, "V1").read_text(), "not for this role"),
+        "wrong usage": (written(tmp_path, "V1").read_text("utf-8-sig"), "not for this role"),
         "changed": (text.replace("V2TG", "V2TC"), "not a genuine key block"),
         "cut": (text[:-3], "not a genuine key block"),
         "version A": ("A" + text[1:], "versions A and C"),
@@ -461,6 +461,10 @@ def test_jwks_prints_the_kid_that_a_wire_configuration_gives_our_key(
     file.write_text(json.dumps(CONFIG))
     done = operator.run("jwks", "d1", "--wire", str(file))
     assert (done.returncode, done.stderr) == (2, "not a wire configuration\n")
+    for role in ("intake", "page", "token-sign"):
+        done = operator.run("jwks", role, "--wire", str(file))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "--wire names keys of role d1 only\n"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block
 from hsm.jose_keys import JoseKeys
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator
@@ -93,6 +94,17 @@ def test_nothing_is_opened(
                 "member iat: not allowed",
                 "kid: no key of ours; see python -m hsm jwks d1, and jwe.our_kids",
             ],
+        ),
+        (
+            json.dumps(dict.fromkeys(("type", "encryptedPinBlock"), iso0_block(PIN, NEW_PAN))),
+            [
+                "type: (like a PIN block), no literal of the wire profile's put_pin",
+                "parts: 1, not 5: no compact JWE",
+            ],
+        ),
+        (
+            forge(header(kid=f"2{len(PIN)}{PIN}ffffff")),
+            ["kid: no key of ours; see python -m hsm jwks d1, and jwe.our_kids"],
         ),
         (
             forge(header(kid=NEW_PAN)),

@@ -111,6 +111,8 @@ TABLE = "0123456701234567"
                 ("validation_data", ""),
                 ("validation_data", "{left:0:12}"),
                 ("validation_data", "0123456789012345"),
+                ("validation_data", "{left:8:12}FFFF"),
+                ("validation_data", "{right:16:4}FFFFFFFFFFFF"),
                 ("validation_data", ["{left:0:16}"]),
                 # Members of an older version, which validation_data replaces.
                 ("start", 0),
