@@ -20,7 +20,7 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from crypto.pan_text import holds_pan
+from crypto.pan_text import holds_long_number, holds_pan
 
 FIELDS: Final = (
     "listener",
@@ -51,6 +51,7 @@ SHOWN_CHARS_MAX: Final = 128
 PIN_BLOCK: Final = re.compile(
     "(?<![0-9A-F])(?:[0-3][4-9A-C][0-9A-F]{14}|4[4-9A-C][0-9A-F]{30})(?![0-9A-F])", re.IGNORECASE
 )
+PAN_SOUGHT_CHARS_MAX: Final = 128
 log = logging.getLogger("cms.request")
 
 #: How often this process refused a caller, by kind; shown by the ops listener.
@@ -138,15 +139,17 @@ def correlation_id(headers: Headers) -> str:
 
     Returns:
         The caller's correlation id, if it has 1 to 128 visible characters of ASCII. Of any other,
-        ``sha256:`` and the first 32 hexadecimal digits of its SHA-256, so that the caller can find
-        it. One of our own, a UUID, if there is none, or if the id could hold a PAN: there are too
-        few PANs for a hash to hide one.
+        ``sha256:`` and the first 32 hexadecimal digits of the SHA-256 of its bytes, so that the
+        caller can find it. One of our own, a UUID, if there is none, or if the id could hold a PAN:
+        there are too few PANs for a hash to hide one.
     """
-    given = headers.get(CORRELATION_HEADER, "").strip()
-    if len(given) > CORRELATION_CHARS_MAX or not VISIBLE.fullmatch(given):
-        digest = hashlib.sha256(given.encode()).hexdigest()
-        return f"sha256:{digest[:HASH_HEX_DIGITS]}" if given else str(uuid.uuid4())
-    return str(uuid.uuid4()) if holds_pan(given, across_letters=False) else given
+    sent = headers.get(CORRELATION_HEADER, "").strip(" \t").encode("latin-1")
+    given = sent.decode(errors="replace")
+    if not given or _could_hold_pan(given):
+        return str(uuid.uuid4())
+    if len(given) <= CORRELATION_CHARS_MAX and VISIBLE.fullmatch(given):
+        return given
+    return f"sha256:{hashlib.sha256(sent).hexdigest()[:HASH_HEX_DIGITS]}"
 
 
 def shown(value: object) -> str:
@@ -161,11 +164,18 @@ def shown(value: object) -> str:
         return "(no text)"
     if not (value.isascii() and value.isprintable()):
         return "(not printable)"
-    if holds_pan(value):
+    if _could_hold_pan(value):
         return "(like a PAN)"
     if PIN_BLOCK.search(value):
         return "(like a PIN block)"
     return value if len(value) <= SHOWN_CHARS_MAX else value[:SHOWN_CHARS_MAX] + "..."
+
+
+def _could_hold_pan(text: str) -> bool:
+    """Tell whether *text* is not to be logged; of a long one this is told at little cost."""
+    if len(text) > PAN_SOUGHT_CHARS_MAX:
+        return holds_long_number(text)
+    return holds_pan(text, across_letters=False)
 
 
 def _event(message: object) -> str:

@@ -20,6 +20,8 @@ from cms import logs
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Of request line and headers. What is in them may be kept for a while by those who read it."""
+HEADERS_MAX: Final = 128
+"""Of one request. Who reads one may look through all of them, again and again."""
 CHUNKING_BYTES_MAX: Final = 16 * 1024
 """Of all that is sent with a body and is not body: sizes and extensions of chunks, trailers."""
 PIECE_BYTES: Final = 16 * 1024
@@ -31,7 +33,10 @@ WRITE_SECONDS: Final = 30
 """How long a caller may leave an answer unread when no more of it can be sent."""
 LINGER_SECONDS: Final = 0.005
 """Between a refusal and the end of the connection: TLS alone would read on for 30 s."""
-END_OF_HEAD: Final = b"\r\n\r\n"
+LINE_END: Final = b"\r\n"
+END_OF_HEAD: Final = 2 * LINE_END
+LINES_BESIDE: Final = 2
+"""Lines of a head that are no headers: the first and the empty one."""
 BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 METHOD_BEGINS: Final = re.compile(rb"[A-Z]")
 ORIGIN_FORM: Final = re.compile(rb"/[^#]*")
@@ -223,6 +228,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._searched = max(1, len(self._unread) - len(END_OF_HEAD) + 1)
             return False
         head = bytes(self._unread[:end])
+        if head.count(LINE_END) > HEADERS_MAX + LINES_BESIDE:
+            raise Malformed("The request has too many headers.")
         del self._unread[:end]
         self._searched = 0
         self._begin(head)

@@ -69,6 +69,7 @@ from hsm.port import (
 )
 
 OPERATOR: Final = "operator"
+EXPORT: Final = "verification.export"
 ROWS_AT_ONCE: Final = 1000
 STATEMENT_SECONDS_MAX: Final = 60.0
 """How long a command waits for a statement, by our own clock: a stopped server has none."""
@@ -409,7 +410,12 @@ def cards_with_values(
 
 def audit_export(database: Database, card: CardRef, counter: int) -> None:
     """Record that a card's verification values are handed out."""
-    _audit(database, card.issuer_id, "verification.export", card.card_id, counter=counter)
+    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter)
+
+
+def audit_failed_export(database: Database, card: CardRef, reason: str) -> None:
+    """Record why a card's verification values cannot be handed out."""
+    _audit(database, card.issuer_id, f"{EXPORT}.failed", card.card_id, reason=reason)
 
 
 def add_client(

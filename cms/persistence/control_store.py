@@ -39,7 +39,7 @@ from cms.persistence.statements.page_session import (
     EXTEND_SESSION,
     READ_SESSION,
 )
-from cms.persistence.store import Store
+from cms.persistence.store import Store, require_next_counter
 from cms.persistence.tables import sealed_columns
 from crypto.keyed_hash import keyed_hash
 from crypto.secret import Secret
@@ -229,6 +229,9 @@ class ControlStore:
         Returns:
             False, and nothing is changed, when the card is no longer as *read*, the session is not
             live, or the JWE was accepted before.
+
+        Raises:
+            StoredValueBroken: the history of the card has its next counter already.
         """
         try:
             row = await self._store.one(
@@ -245,7 +248,8 @@ class ControlStore:
                 correlation_id=actor.correlation_id,
                 **sealed_columns(change),
             )
-        except UniqueViolation:
+        except UniqueViolation as error:
+            require_next_counter(error)
             return False
         return row is not None
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from psycopg.errors import UniqueViolation
 
 from cms.domain.cards import CardState
-from cms.domain.errors import ServiceUnavailable
+from cms.domain.errors import ServiceUnavailable, StoredValueBroken
 from cms.domain.limits import Tally
 from cms.domain.records import Actor, CardToChange, CardToRead, Client, IssuerRecord
 from cms.persistence.address import Tls, connection_string
@@ -17,7 +17,7 @@ from cms.persistence.causes import DatabaseFailed
 from cms.persistence.connection import Row
 from cms.persistence.pool import Pool
 from cms.persistence.statements import Statement, d1, directory, refusals
-from cms.persistence.tables import sealed_columns
+from cms.persistence.tables import pin_changes, sealed_columns
 from hsm.config.policy import PolicyBody
 from hsm.port import (
     CardFacts,
@@ -29,6 +29,7 @@ from hsm.port import (
 )
 
 DEFAULT_POLICY: Final = PolicyBody()
+HISTORY_KEY: Final = f"{pin_changes.name}_pkey"
 
 
 class Store:
@@ -122,6 +123,9 @@ class Store:
         Returns:
             False, and nothing is changed, when the card is no longer as *read*, or takes no PIN
             in this form any more.
+
+        Raises:
+            StoredValueBroken: the history of the card has its next counter already.
         """
         try:
             row = await self.one(
@@ -137,7 +141,8 @@ class Store:
                 **sealed_columns(change),
                 **failure_limits(read.policy),
             )
-        except UniqueViolation:
+        except UniqueViolation as error:
+            require_next_counter(error)
             return False
         return row is not None
 
@@ -234,6 +239,18 @@ class Store:
             return await self.pool.rows(statement, parameters, fetch=fetch)
         except DatabaseFailed:
             raise ServiceUnavailable from None
+
+
+def require_next_counter(error: UniqueViolation) -> None:
+    """Tell a JWE that was accepted meanwhile from a card whose counter was put back.
+
+    Both are of one statement, so that the counter of a card is that of its history.
+
+    Raises:
+        StoredValueBroken: the counter was put back.
+    """
+    if error.diag.constraint_name == HISTORY_KEY:
+        raise StoredValueBroken from None
 
 
 def failure_limits(policy: PolicyBody, *, of_client: bool = False) -> dict[str, int]:

@@ -277,6 +277,27 @@ def test_a_page_that_did_not_load_whole_says_so_and_again_to_whoever_asks(
     assert control.posts == []
 
 
+def test_a_page_that_does_not_load_says_so_when_the_id_that_it_was_given_is_over(
+    page: Page, control: ControlSite
+) -> None:
+    stop_clock(page)
+    page.route("**/pin-assets/*/jwe.js", lambda _: None)
+    control.embed_origins = [control.origin(APP)]
+    page.goto(control.origin(APP))
+    expect(embed(page, control.frame_url).locator("#status")).to_be_attached()
+    page.clock.run_for(60_000)
+    post(page, SUBMIT, VIEW)
+    page.wait_for_function("received.length === 1")
+    page.clock.run_for(29_000)
+    post(page, SUBMIT, SET)
+    page.wait_for_function("received.length === 2")
+    page.clock.run_for(1_000)
+    page.wait_for_function("received.length === 3")
+    post(page, VIEW)
+    assert told(page) == [{"event": "set_pin_validation_error"}, SET_ERROR, VIEW_ERROR, VIEW_ERROR]
+    assert control.posts == []
+
+
 def test_a_parent_that_is_not_registered_is_neither_heard_nor_told(
     page: Page, control: ControlSite
 ) -> None:

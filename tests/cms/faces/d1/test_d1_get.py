@@ -150,6 +150,19 @@ async def test_a_pin_set_over_a_tampered_pan_is_an_alarm_and_stores_nothing(
     assert alarms(caplog) == [(card, "pin.set")]
 
 
+async def test_a_pin_set_where_the_counter_was_put_back_is_an_alarm_and_stores_nothing(
+    d1_face: D1Face, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = await d1_face.add_card(pin=PIN)
+    change(d1_face, "UPDATE cards SET counter = 0 WHERE card_id = %s", card)
+    answer = await d1_face.put_pin("9382", card)
+    assert refusal(answer) == INTERNAL
+    client_id = d1_face.sample_issuer.client_id
+    assert d1_face.audit(answer) == [("pin.set.failed", card, client_id, "SEAL_BROKEN", None)]
+    assert alarms(caplog) == [(card, "pin.set")]
+    assert d1_face.counter(card) == 0
+
+
 async def test_without_the_vault_the_attempt_is_recorded_as_failed(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,9 @@ async def test_leading_zeros_name_the_same_number(pincontrol_face: PinControlFac
         ("auditUser=4539578763621486", None),
         ("auditUser=desk-4539578763621486-b", None),
         ("auditUser=4539578763621487", "4539578763621487"),
+        ("auditUser=4539-5787.6362%2F1486", None),
+        ("auditUser=550e8400-e29b-41d4-a716-446655440000", "550e8400-e29b-41d4-a716-446655440000"),
+        ("auditUser=auth0%7C5f7c8ec71111070071234567", "auth0|5f7c8ec71111070071234567"),
     ],
 )
 async def test_who_asks_is_1_to_128_printable_characters_once(
