@@ -378,16 +378,14 @@ def add_client(
     Raises:
         AdminError: the issuer is unknown, or has a client with this id.
     """
-    _insert(
+    _add_client(
         database,
-        clients,
-        issuer_id=issuer_id,
-        client_id=client_id,
+        issuer_id,
+        client_id,
         auth="certificate" if secret_hash is None else "oauth",
         secret_hash=secret_hash,
         certificate_subjects=list(certificate_subjects),
     )
-    _audit(database, issuer_id, "client.added", reason=client_id)
 
 
 def add_app(
@@ -395,9 +393,9 @@ def add_app(
     issuer_id: str,
     client_id: str,
     *,
-    redirect_origins: Sequence[str],
-    embed_origins: Sequence[str],
-    failure_image_status: int,
+    redirect_origins: Sequence[str] = (),
+    embed_origins: Sequence[str] = (),
+    failure_image_status: int = 410,
     language: str | None = None,
 ) -> None:
     """Register an app: a client with a public key and no secret, for cardholders' faces only.
@@ -405,11 +403,10 @@ def add_app(
     Raises:
         AdminError: the issuer is unknown, or has a client with this id.
     """
-    _insert(
+    _add_client(
         database,
-        clients,
-        issuer_id=issuer_id,
-        client_id=client_id,
+        issuer_id,
+        client_id,
         auth="public",
         certificate_subjects=[],
         redirect_origins=list(redirect_origins),
@@ -417,7 +414,6 @@ def add_app(
         failure_image_status=failure_image_status,
         language=language,
     )
-    _audit(database, issuer_id, "client.added", reason=client_id)
 
 
 def add_backend(
@@ -438,11 +434,10 @@ def add_backend(
     Raises:
         AdminError: the issuer is unknown, or a client of it has this id or this frame key.
     """
-    _insert(
+    _add_client(
         database,
-        clients,
-        issuer_id=issuer_id,
-        client_id=client_id,
+        issuer_id,
+        client_id,
         auth="basic",
         secret_hash=secret_hash,
         certificate_subjects=[],
@@ -453,6 +448,10 @@ def add_backend(
         view_style=dict(view_style),
         language=language,
     )
+
+
+def _add_client(database: Database, issuer_id: str, client_id: str, **columns: object) -> None:
+    _insert(database, clients, issuer_id=issuer_id, client_id=client_id, **columns)
     _audit(database, issuer_id, "client.added", reason=client_id)
 
 
