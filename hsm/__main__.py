@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from codecs import BOM_UTF8
@@ -20,6 +19,7 @@ from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from hsm.command_line import OK, REFUSED, exit_code
 from hsm.pkcs11.keys import BLOCK_ROLES, ISSUER_ID_PATTERN, KeyKind, KeyRole
 from hsm.port import PublicKeyRole
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from hsm.pkcs11.token import Pkcs11Token
     from hsm.port import SealedConfig
 
-OK: Final = 0
-REFUSED: Final = 2
-PIPE_CLOSED: Final = 141
 ISSUER_HELP: Final = "id of the issuer, 10 characters"
 #: What is said of each component that is asked for, by its number.
 COMPONENT_NOTES: Final = {
@@ -46,23 +43,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    try:
-        try:
-            return _run(program_parser().parse_args(argv))
-        finally:
-            print(end="", flush=True)
-    except BrokenPipeError:
-        _write_no_more()
-        return PIPE_CLOSED
-    except OSError as error:
-        _write_no_more()
-        print(f"standard output: {error.strerror}", file=sys.stderr)
-        return REFUSED
-
-
-def _write_no_more() -> None:
-    """Send to nowhere what Python still writes when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_code(lambda: _run(program_parser().parse_args(argv)))
 
 
 def _run(arguments: Namespace) -> int:

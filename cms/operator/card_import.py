@@ -105,16 +105,14 @@ class LineResult:
     refused: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class CardImport:
     """Takes cards of one issuer into the database."""
 
-    def __init__(
-        self, database: Database, vault: PinVault, config: VaultConfig, wire: WireProfile
-    ) -> None:
-        self._database = database
-        self._vault = vault
-        self._config = config
-        self._wire = wire
+    database: Database
+    vault: PinVault
+    config: VaultConfig
+    wire: WireProfile
 
     def run(self, issuer_id: str, lines: Iterable[bytes]) -> Iterator[LineResult]:
         """Take each line in; a bad one stores nothing and does not stop the others."""
@@ -129,8 +127,8 @@ class CardImport:
             else:
                 yield LineResult(number, None)
             if number % COMMIT_EVERY_ROWS == 0:
-                self._database.commit()
-        self._database.commit()
+                self.database.commit()
+        self.database.commit()
 
     def add(self, new: NewCard) -> None:
         """Seal and store one card.
@@ -141,28 +139,28 @@ class CardImport:
         """
         try:
             other_ids = [name for name in (new.plastic_id, new.cardholder_id) if name is not None]
-            sealed = self._vault.seal_pan(new.pan_jwe, new.card, other_ids)
+            sealed = self.vault.seal_pan(new.pan_jwe, new.card, other_ids)
             change = None
             if new.pin_jwe is not None:
-                first = self._wire.put_pin.iso0[0]
+                first = self.wire.put_pin.iso0[0]
                 literal = first if new.pin_literal is None else new.pin_literal
-                block_type = self._wire.block_type(literal)
+                block_type = self.wire.block_type(literal)
                 if block_type is None:
                     raise RowRefused("unknown type of PIN block")
                 if block_type is not PinBlockType.ISO0:
                     # A SECCOS PIN is made for one change of the card, and this is none.
                     raise RowRefused(REASONS[TypeNotOffered])
-                change = self._vault.set_pin_from_jwe(
+                change = self.vault.set_pin_from_jwe(
                     new.pin_jwe,
                     block_type,
-                    self._config,
+                    self.config,
                     new.card,
                     sealed.sealed_pan,
                     0,
                     new.facts,
                 )
             add_card(
-                self._database,
+                self.database,
                 new.card,
                 sealed_pan=sealed.sealed_pan,
                 last_four=sealed.last_four,

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from cms.faces.cardholder.page.messages import LANGUAGES
 from cms.operator import client_values
-from cms.operator.command_line import OK, Refused, open_database
+from cms.operator.command_line import Refused, open_database
+from hsm.command_line import OK
 
 #: What can be changed, and how the clients prove who they are of which it can.
 OPTIONS: Final[Mapping[str, frozenset[str]]] = {

@@ -430,16 +430,14 @@ def add_client(
     Raises:
         AdminError: the issuer is unknown, or has a client with this id.
     """
-    _insert(
+    _add_client(
         database,
-        clients,
-        issuer_id=issuer_id,
-        client_id=client_id,
+        issuer_id,
+        client_id,
         auth="certificate" if secret_hash is None else "oauth",
         secret_hash=secret_hash,
         certificate_subjects=list(certificate_subjects),
     )
-    _audit(database, issuer_id, "client.added", reason=client_id)
 
 
 def add_app(
@@ -447,9 +445,9 @@ def add_app(
     issuer_id: str,
     client_id: str,
     *,
-    redirect_origins: Sequence[str],
-    embed_origins: Sequence[str],
-    failure_image_status: int,
+    redirect_origins: Sequence[str] = (),
+    embed_origins: Sequence[str] = (),
+    failure_image_status: int = 410,
     language: str | None = None,
 ) -> None:
     """Register an app: a client with a public key and no secret, for cardholders' faces only.
@@ -457,11 +455,10 @@ def add_app(
     Raises:
         AdminError: the issuer is unknown, or has a client with this id.
     """
-    _insert(
+    _add_client(
         database,
-        clients,
-        issuer_id=issuer_id,
-        client_id=client_id,
+        issuer_id,
+        client_id,
         auth="public",
         certificate_subjects=[],
         redirect_origins=list(redirect_origins),
@@ -469,7 +466,6 @@ def add_app(
         failure_image_status=failure_image_status,
         language=language,
     )
-    _audit(database, issuer_id, "client.added", reason=client_id)
 
 
 def add_backend(
@@ -490,11 +486,10 @@ def add_backend(
     Raises:
         AdminError: the issuer is unknown, or a client of it has this id or this frame key.
     """
-    _insert(
+    _add_client(
         database,
-        clients,
-        issuer_id=issuer_id,
-        client_id=client_id,
+        issuer_id,
+        client_id,
         auth="basic",
         secret_hash=secret_hash,
         certificate_subjects=[],
@@ -505,6 +500,10 @@ def add_backend(
         view_style=dict(view_style),
         language=language,
     )
+
+
+def _add_client(database: Database, issuer_id: str, client_id: str, **columns: object) -> None:
+    _insert(database, clients, issuer_id=issuer_id, client_id=client_id, **columns)
     _audit(database, issuer_id, "client.added", reason=client_id)
 
 

@@ -89,8 +89,7 @@ class Store:
         """
         row = await self.one(
             d1.READ_FOR_SET,
-            issuer_id=card.issuer_id,
-            card_id=card.card_id,
+            **card_key(card),
             request_key=request_key,
             client_id=actor.client_id,
             **failure_limits(policy, of_client=True),
@@ -130,14 +129,12 @@ class Store:
         try:
             row = await self.one(
                 d1.CHANGE_PIN,
-                issuer_id=card.issuer_id,
-                card_id=card.card_id,
+                **card_key(card),
+                **asked_by(actor),
                 counter_read=read.counter,
                 state_read=read.state.value,
                 pin_type=pin_type.value,
                 request_key=request_key,
-                actor=actor.client_id,
-                correlation_id=actor.correlation_id,
                 **sealed_columns(change),
                 **failure_limits(read.policy),
             )
@@ -149,10 +146,7 @@ class Store:
     async def count_card_failure(self, card: CardRef, tally: Tally, failures_max: int) -> bool:
         """Count a failure of *card*; tell whether it has the card refused from now on."""
         row = await self.one(
-            d1.COUNT_CARD_FAILURE[tally],
-            issuer_id=card.issuer_id,
-            card_id=card.card_id,
-            failures_max=failures_max,
+            d1.COUNT_CARD_FAILURE[tally], **card_key(card), failures_max=failures_max
         )
         return row == (True,)
 
@@ -170,13 +164,7 @@ class Store:
 
     async def read_for_get(self, card: CardRef, actor: Actor) -> CardToRead | None:
         """Read a sealed PIN; one that may be handed out is audited in the same commit."""
-        row = await self.one(
-            d1.GET_PIN,
-            issuer_id=card.issuer_id,
-            card_id=card.card_id,
-            actor=actor.client_id,
-            correlation_id=actor.correlation_id,
-        )
+        row = await self.one(d1.GET_PIN, **card_key(card), **asked_by(actor))
         if row is None:
             return None
         pin_type = None if row[1] is None else PinBlockType(row[1])
@@ -184,18 +172,12 @@ class Store:
 
     async def read_counter(self, card: CardRef) -> tuple[CardState, int] | None:
         """Read state and change counter."""
-        row = await self.one(d1.READ_COUNTER, issuer_id=card.issuer_id, card_id=card.card_id)
+        row = await self.one(d1.READ_COUNTER, **card_key(card))
         return None if row is None else (CardState(row[0]), int(str(row[1])))
 
     async def activate(self, card: CardRef, actor: Actor) -> CardState | None:
         """Make an inactive card active and return the state before."""
-        row = await self.one(
-            d1.ACTIVATE,
-            issuer_id=card.issuer_id,
-            card_id=card.card_id,
-            actor=actor.client_id,
-            correlation_id=actor.correlation_id,
-        )
+        row = await self.one(d1.ACTIVATE, **card_key(card), **asked_by(actor))
         return None if row is None else CardState(row[0])
 
     async def refuse(
@@ -251,6 +233,16 @@ def require_next_counter(error: UniqueViolation) -> None:
     """
     if error.diag.constraint_name == HISTORY_KEY:
         raise StoredValueBroken from None
+
+
+def card_key(card: CardRef) -> dict[str, str]:
+    """Name the parameters that say which card."""
+    return {"issuer_id": card.issuer_id, "card_id": card.card_id}
+
+
+def asked_by(actor: Actor) -> dict[str, str | None]:
+    """Name the parameters that say who asks, and in which request."""
+    return {"actor": actor.client_id, "correlation_id": actor.correlation_id}
 
 
 def failure_limits(policy: PolicyBody, *, of_client: bool = False) -> dict[str, int]:

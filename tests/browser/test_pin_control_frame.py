@@ -7,7 +7,8 @@ from playwright.sync_api import FrameLocator, Page, expect
 
 from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, FRAME_KEY, ControlSite
-from tests.browser.pin_site import APP, PINS, embed, received
+from tests.browser.frames import embed, received
+from tests.browser.pin_site import APP, PINS
 
 OTHER, EVIL = "other.shop.test", "evil.test"
 PIN = "8253"
@@ -327,15 +328,7 @@ def test_an_app_two_frames_up_is_not_heard(page: Page, control: ControlSite) -> 
     control.embed_origins = [control.origin(APP)]
     page.goto(control.origin(APP))
     embed(page, control.origin(APP)).get_by_role("heading", name="app").wait_for()
-    page.frames[1].evaluate(
-        """(url) => {
-            const frame = document.createElement("iframe");
-            frame.src = url;
-            document.body.append(frame);
-        }""",
-        control.frame_url,
-    )
-    inner = page.frame_locator("iframe").frame_locator("iframe")
+    inner = embed(page.frames[1], control.frame_url)
     expect(inner.locator("#status")).to_be_attached()
     page.frames[2].wait_for_load_state("domcontentloaded")
     page.evaluate("(sent) => frames[0].frames[0].postMessage(sent, '*')", VIEW)

@@ -13,6 +13,7 @@ from cms.faces.cardholder.page import render
 from cms.faces.cardholder.page.assets import ASSETS, Asset
 from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, ControlSite, browse, calls, event
+from tests.browser.pin_site import leave_and_return
 
 PIN = "8253"
 VALID = event("pin_valid", True)
@@ -449,10 +450,7 @@ def test_a_page_that_the_browser_kept_is_ended_and_the_app_is_told(
     page: Page, control: ControlSite
 ) -> None:
     open_page(page, control)
-    page.evaluate("""() => {
-        dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
-        dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
-    }""")
+    leave_and_return(page)
     notice(page, "This page is no longer valid")
     assert calls(page) == FAILED
 

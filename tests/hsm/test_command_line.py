@@ -18,8 +18,10 @@ from cms.sandbox.machine.softhsm import SoftHsm
 from crypto import kcv
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11.token import Pkcs11Token
+from tests.config_defaults import DEFAULTS
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm.own_process import FIRST, ROOT, environment
+from tests.processes import loaded_by
 
 ROLES = str(ROOT / "hsm" / "roles.toml")
 LABELS = sorted(map(str, FIRST))
@@ -308,6 +310,16 @@ def test_components_that_are_not_the_key_are_refused(
     assert nobody.run("list").stdout == ""
 
 
+def assert_usage(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Find that these words are no command: the usage is printed."""
+    from hsm.__main__ import main
+
+    with pytest.raises(SystemExit) as refusal:
+        main(arguments)
+    assert refusal.value.code == 2
+    assert "usage: python -m hsm" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -326,12 +338,7 @@ def test_components_that_are_not_the_key_are_refused(
 def test_an_import_of_what_is_never_imported_is_refused(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hsm.__main__ import main
-
-    with pytest.raises(SystemExit) as refusal:
-        main(arguments)
-    assert refusal.value.code == 2
-    assert "usage: python -m hsm" in capsys.readouterr().err
+    assert_usage(arguments, capsys)
 
 
 class Terminal:
@@ -475,27 +482,12 @@ def test_jwks_prints_the_kid_that_a_wire_configuration_gives_our_key(
 def test_a_command_that_does_not_exist_is_refused(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hsm.__main__ import main
-
-    with pytest.raises(SystemExit) as refusal:
-        main(arguments)
-    assert refusal.value.code == 2
-    assert "usage: python -m hsm" in capsys.readouterr().err
+    assert_usage(arguments, capsys)
 
 
 @pytest.mark.parametrize("words", ["--help", "import-block --help", "jwks pin", "erase"])
 def test_help_and_a_refused_word_load_no_library(words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "hsm", *words.split()],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-    imports = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
-    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in imports}
+    loaded = {module.partition(".")[0] for module in loaded_by("hsm", *words.split())}
     assert {"argparse", "hsm"} <= loaded
     assert loaded & {"asyncio", "cryptography", "pkcs11", "pydantic"} == set()
 
@@ -520,17 +512,7 @@ def test_a_sealed_configuration_is_printed_and_can_be_sealed_again(
     sealed = json.loads(done.stdout)
     assert sealed["key_label"] == "config-mac.g1"
     assert len(bytes.fromhex(sealed["cmac"])) == 16
-    assert sealed["body"] == {
-        "length_min": 4,
-        "length_max": 6,
-        "page_length_max": 4,
-        "refuse_repeated": True,
-        "refuse_runs": True,
-        "text_reveal": False,
-        "failures_card_max": 5,
-        "refusals_card_max": 20,
-        "failures_client_max": 60,
-    }
+    assert sealed["body"] == {**DEFAULTS["policy"], "length_max": 6}
     again = operator.run("config", "seal", "-", typed=done.stdout)
     assert (again.returncode, again.stdout) == (0, done.stdout)
 

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,28 @@ class D1Face:
     async def in_vault(self, verb: Any) -> Any:  # noqa: ANN401 - whatever the verb returns
         """Run *verb* where the service does: the HSM token's session is for one thread."""
         return await self.application.health.worker_thread.call(verb)
+
+    async def open_issuer(self, issuer_id: str, **given: Any) -> SampleIssuer:  # noqa: ANN401 - open_issuer's
+        """Add another issuer."""
+        opened: SampleIssuer = await self.in_vault(
+            lambda vault: open_issuer(self.url, vault, issuer_id, **given)
+        )
+        return opened
+
+    @asynccontextmanager
+    async def d1_of(self, issuer_id: str, **given: Any) -> AsyncIterator[D1]:  # noqa: ANN401 - open_issuer's
+        """Add another issuer, and play D1 to it."""
+        async with d1(self.application, await self.open_issuer(issuer_id, **given)) as caller:
+            yield caller
+
+    def register_certificates(self, issuer_id: str, names: Sequence[str]) -> None:
+        """Have an issuer's clients known by these names of certificates."""
+        run_sql(
+            self.url,
+            "UPDATE clients SET certificate_subjects = %s WHERE issuer_id = %s",
+            list(names),
+            issuer_id,
+        )
 
     async def put_pin(self, pin: str, card_id: str) -> httpx.Response:
         return await self.put(put_body(self.sample_issuer.pin_jwe(pin, card_id)), card_id)

@@ -1,10 +1,7 @@
 """``python -m cms``: what all commands share."""
 
 import argparse
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,11 +11,11 @@ import pytest
 import cms.sandbox.__main__
 import hsm.__main__
 from cms.__main__ import program_parser
-from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.partners import d1_command
-from tests.cms.operator.operator_at_work import ROOT, Operator
+from tests.cms.operator.operator_at_work import Operator
 from tests.issuer_records import SampleIssuer, run_sql
+from tests.processes import loaded_by
 
 
 def test_a_command_without_settings_says_which(
@@ -173,18 +170,3 @@ def test_help_and_a_refused_word_load_neither_libraries_nor_the_vault(words: str
 def test_what_a_command_works_with_is_seen_to_be_loaded() -> None:
     loaded = loaded_by("cms", "issuers", "list")
     assert {"hsm", "psycopg", "pydantic", "sqlalchemy"} <= loaded
-
-
-def loaded_by(*words: str) -> set[str]:
-    """Run a module without any setting, and name all that it imports."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", *words],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=HANG_SECONDS,
-    )
-    imports = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
-    return {line.rpartition("|")[2].strip() for line in imports}

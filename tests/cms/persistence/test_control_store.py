@@ -336,29 +336,27 @@ async def test_a_change_from_a_page_ends_the_cards_control_tokens_and_sessions(
     await no_session(stored, second.session)
 
 
+async def in_this_order(stored: StoredTokens, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Make calls that wait for the same card, the first of them first."""
+    tasks = []
+    with psycopg.connect(stored.url) as other:
+        other.execute("SELECT FROM cards FOR UPDATE")
+        for call in calls:
+            tasks.append(asyncio.create_task(call))
+            await waiting(stored, len(tasks))
+    return await asyncio.gather(*tasks)
+
+
 async def test_a_change_that_waited_for_an_issue_revokes_what_was_issued(
     stored: StoredTokens,
 ) -> None:
-    with psycopg.connect(stored.url) as other:
-        other.execute("SELECT FROM cards FOR UPDATE")
-        issue = asyncio.create_task(stored.control_token())
-        await waiting(stored, 1)
-        change = asyncio.create_task(stored.change_by_d1())
-        await waiting(stored, 2)
-    control_token = await issue
-    await change
+    control_token, _ = await in_this_order(stored, stored.control_token(), stored.change_by_d1())
     assert not await stored.is_live(control_token)
 
 
 async def test_a_control_token_that_waited_for_a_change_is_live(stored: StoredTokens) -> None:
-    with psycopg.connect(stored.url) as other:
-        other.execute("SELECT FROM cards FOR UPDATE")
-        change = asyncio.create_task(stored.change_by_d1())
-        await waiting(stored, 1)
-        issue = asyncio.create_task(stored.control_token())
-        await waiting(stored, 2)
-    await change
-    assert await stored.is_live(await issue)
+    _, control_token = await in_this_order(stored, stored.change_by_d1(), stored.control_token())
+    assert await stored.is_live(control_token)
 
 
 # Sessions

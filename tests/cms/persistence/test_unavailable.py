@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from cms.services.health import DatabaseUnfit
 from hsm.config.policy import PolicyBody
 from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
 from hsm.vault import Vault
+from tests.cms.persistence.patience import finds, until
 from tests.deployment import in_sql_ascii, stopped
 from tests.issuer_records import run_sql
 from tests.service import running
@@ -81,22 +82,6 @@ async def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await store.pool._connections.wait(HANG_SECONDS)
     yield store
     await store.close()
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again and again."""
-    async with asyncio.timeout(HANG_SECONDS):
-        while not await holds():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.05)
-
-
-async def finds(store: Store, cause: Cause | None) -> None:
-    """Ask for what is wrong until it is this."""
-
-    async def found() -> bool:
-        return await store.pool.fault() is cause
-
-    await until(found)
 
 
 async def every_call_works(store: Store) -> None:

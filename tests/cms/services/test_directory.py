@@ -11,6 +11,7 @@ from hsm.config.policy import PolicyBody
 from hsm.config.verification import VerificationBody
 from hsm.config.wire import WireProfile
 from hsm.port import ConfigKind
+from tests.cms.services.clock import Clock
 from tests.issuer_records import config
 
 pytestmark = pytest.mark.anyio
@@ -35,21 +36,6 @@ class Issuers:
 @pytest.fixture
 def issuers() -> Issuers:
     return Issuers(testbank01=IssuerRecord([CLIENT], {}))
-
-
-class Clock:
-    """Seconds since some moment, as the test says."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

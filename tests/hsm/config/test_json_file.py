@@ -88,12 +88,10 @@ def test_a_configuration_is_written_by_hand_without_label_and_cmac() -> None:
         '{"issuer_id": "a", "issuer_id": "b"}',
         "[" * 100_000,
         "\ud800",
-        text_with(issuer_id="gone"),
-        text_with(kind="gone"),
-        text_with(version="gone"),
-        text_with(valid_from="gone"),
-        text_with(valid_until="gone"),
-        text_with(body="gone"),
+        *(
+            text_with(**{member: "gone"})
+            for member in ("issuer_id", "kind", "version", "valid_from", "valid_until", "body")
+        ),
         text_with(kind="policies"),
         text_with(version="one"),
         text_with(version=1.5),

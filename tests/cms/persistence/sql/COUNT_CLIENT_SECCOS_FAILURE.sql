@@ -5,14 +5,9 @@ SET
       array_prepend(clock_timestamp(), clients.seccos_failed_at)
     )[1::INTEGER:%(failures_max)s::INTEGER + 1::INTEGER]
   )
-WHERE
-  clients.issuer_id = %(issuer_id)s::VARCHAR
-  AND clients.client_id = %(client_id)s::VARCHAR
+WHERE clients.issuer_id = %(issuer_id)s::VARCHAR AND clients.client_id = %(client_id)s::VARCHAR
 RETURNING
-  coalesce(
-    clients.seccos_failed_at[%(failures_max)s::INTEGER] > now() - '0:01:00'::interval,
-    false
-  )
+  coalesce(clients.seccos_failed_at[%(failures_max)s::INTEGER] > now() - '0:01:00'::interval, false)
   AND NOT coalesce(
     clients.seccos_failed_at[(
       %(failures_max)s::INTEGER + 1::INTEGER

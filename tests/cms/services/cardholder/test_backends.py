@@ -16,6 +16,7 @@ from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.credentials import hash_secret
 from cms.services.directory import Directory
 from crypto.secret import Secret
+from tests.cms.persistence.opened_store import opened_store
 from tests.issuer_records import SECRET, run_sql
 
 pytestmark = pytest.mark.anyio
@@ -61,10 +62,8 @@ async def calls(database_url: str) -> AsyncIterator[PasswordCalls]:
                 view_style={},
             )
         admin.add_client(database, ISSUER_ID, "testbank01-d1", hash_secret(SECRET), [])
-    store = Store.connect(database_url)
-    await store.open()
-    yield PasswordCalls(database_url, store)
-    await store.close()
+    async with opened_store(Store.connect(database_url)) as store:
+        yield PasswordCalls(database_url, store)
 
 
 async def test_who_is_no_server_in_service_is_refused(calls: PasswordCalls) -> None:

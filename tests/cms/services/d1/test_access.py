@@ -14,27 +14,13 @@ from cms.services.d1.access import Access, ClientCertificate, read_certificate
 from cms.services.directory import Directory
 from hsm.errors import VaultUnavailable
 from hsm.vault import Vault
+from tests.cms.services.clock import Clock
 from tests.cms.services.d1.pin_service import PinService, worker_thread_over
 from tests.issuer_records import SECRET, certificate
 
 pytestmark = pytest.mark.anyio
 URL = "https://pins.test"
 UNIQUE_IDENTIFIER, COMMON_NAME = bytes.fromhex("0603 55042d"), bytes.fromhex("0603 550403")
-
-
-class Clock:
-    """Seconds since 1970, as the test says."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -11,16 +11,12 @@ from cms.domain.cards import CardState
 from cms.persistence import admin
 from cms.services import directory
 from hsm.port import ConfigKind
+from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     AUDIT_USER,
-    DYNAMIC,
-    OTHER_USER,
     PUBLIC_URL,
-    STATIC,
-    USER,
     PinControlFace,
     basic,
-    failure,
     opened,
 )
 from tests.cms.faces.d1_face import D1Face
@@ -28,16 +24,16 @@ from tests.issuer_records import SECRET, config, open_issuer
 
 pytestmark = pytest.mark.anyio
 UNAUTHORIZED = (401, "UNAUTHORIZED", "SECURITY_ERROR")
-INVALID = (400, "INVALID_REQUEST", STATIC)
-NOT_FOUND = (404, "CARD_NOT_FOUND", DYNAMIC)
-FORBIDDEN = (403, "CARD_STATE_FORBIDDEN", DYNAMIC)
-NO_PIN = (403, "PIN_NOT_AVAILABLE", DYNAMIC)
-NOT_OFFERED = (403, "PIN_CHANGE_NOT_OFFERED", DYNAMIC)
+INVALID = (400, "INVALID_REQUEST", outcomes.STATIC)
+NOT_FOUND = (404, "CARD_NOT_FOUND", outcomes.DYNAMIC)
+FORBIDDEN = (403, "CARD_STATE_FORBIDDEN", outcomes.DYNAMIC)
+NO_PIN = (403, "PIN_NOT_AVAILABLE", outcomes.DYNAMIC)
+NOT_OFFERED = (403, "PIN_CHANGE_NOT_OFFERED", outcomes.DYNAMIC)
 STATES = [state.value for state in CardState]
 
 
 def told(answer: httpx.Response) -> tuple[int, str, str] | int:
-    return 201 if answer.status_code == 201 else failure(answer)
+    return 201 if answer.status_code == 201 else outcomes.failure(answer)
 
 
 async def test_a_server_gets_an_id_and_both_addresses(pincontrol_face: PinControlFace) -> None:
@@ -52,7 +48,7 @@ async def test_a_server_gets_an_id_and_both_addresses(pincontrol_face: PinContro
         "pinURL": f"{PUBLIC_URL}/pincontrol/pin",
         "pinFrameURL": f"{PUBLIC_URL}/pincontrol/frame",
     }
-    issued = ("control.issued", card_id, USER, "pincontrol view", AUDIT_USER, None)
+    issued = ("control.issued", card_id, backends.USER, "pincontrol view", AUDIT_USER, None)
     assert pincontrol_face.audit(answer) == [issued]
 
 
@@ -77,8 +73,8 @@ async def test_an_id_lives_30_seconds_by_the_databases_clock(
         "Basic",
         "Basic !",
         "Bearer a.b.c",
-        basic(USER, "wrong")["authorization"],
-        basic(USER, "")["authorization"],
+        basic(backends.USER, "wrong")["authorization"],
+        basic(backends.USER, "")["authorization"],
         basic("testbank01-nobody", SECRET)["authorization"],
         basic("nobody0001-server", SECRET)["authorization"],
         basic("testbank01", SECRET)["authorization"],  # D1's client
@@ -96,7 +92,7 @@ async def test_who_is_not_a_server_of_an_issuer_is_unauthorized(
         json={"scope": "VIEW_PIN"},
         headers=headers,
     )
-    assert failure(answer) == UNAUTHORIZED
+    assert outcomes.failure(answer) == UNAUTHORIZED
     assert answer.headers["www-authenticate"] == 'Basic realm="pincontrol", charset="UTF-8"'
     assert pincontrol_face.audit(answer) == []
 
@@ -106,14 +102,17 @@ async def test_a_server_that_was_disabled_is_unauthorized(
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     _, plastic_id = await pincontrol_face.plastic()
-    await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
+    await pincontrol_face.control_id(plastic_id, user=backends.OTHER_USER)
     state = "UPDATE clients SET state = %s WHERE client_id = %s"
-    pincontrol_face.sql(state, "disabled", OTHER_USER)
+    pincontrol_face.sql(state, "disabled", backends.OTHER_USER)
     try:
-        assert failure(await pincontrol_face.ask(plastic_id, user=OTHER_USER)) == UNAUTHORIZED
+        assert (
+            outcomes.failure(await pincontrol_face.ask(plastic_id, user=backends.OTHER_USER))
+            == UNAUTHORIZED
+        )
     finally:
-        pincontrol_face.sql(state, "active", OTHER_USER)
-    assert (await pincontrol_face.ask(plastic_id, user=OTHER_USER)).status_code == 201
+        pincontrol_face.sql(state, "active", backends.OTHER_USER)
+    assert (await pincontrol_face.ask(plastic_id, user=backends.OTHER_USER)).status_code == 201
 
 
 async def test_of_two_things_that_are_wrong_the_first_is_told(
@@ -125,7 +124,7 @@ async def test_of_two_things_that_are_wrong_the_first_is_told(
         for scope, scope_told in (("PIN", INVALID), ("VIEW_PIN", None)):
             for plastic, plastic_told in (("123", NOT_FOUND), (plastic_id, FORBIDDEN)):
                 answer = await pincontrol_face.ask(plastic, scope, password=password)
-                assert failure(answer) == (password_told or scope_told or plastic_told)
+                assert outcomes.failure(answer) == (password_told or scope_told or plastic_told)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +135,10 @@ async def test_a_plastic_id_is_a_number_of_1_to_38_digits(
     pincontrol_face: PinControlFace, plastic_id: str
 ) -> None:
     answer = await pincontrol_face.ask(plastic_id)
-    assert failure(answer) == INVALID
+    assert outcomes.failure(answer) == INVALID
     assert "plasticId" in answer.json()["errorReason"]
     refused = (
-        *("control.refused", None, USER, "REQUEST_INVALID", AUDIT_USER),
+        *("control.refused", None, backends.USER, "REQUEST_INVALID", AUDIT_USER),
         answer.json()["id"],
     )
     assert pincontrol_face.audit(answer) == [refused]
@@ -149,8 +148,8 @@ async def test_leading_zeros_name_the_same_number(pincontrol_face: PinControlFac
     _, plastic_id = await pincontrol_face.plastic()
     for written in (plastic_id, f"0{plastic_id}", plastic_id.rjust(38, "0")):
         assert (await pincontrol_face.ask(written)).status_code == 201
-    assert failure(await pincontrol_face.ask("0" * 38)) == NOT_FOUND
-    assert failure(await pincontrol_face.ask("9" * 38)) == NOT_FOUND
+    assert outcomes.failure(await pincontrol_face.ask("0" * 38)) == NOT_FOUND
+    assert outcomes.failure(await pincontrol_face.ask("9" * 38)) == NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -192,11 +191,25 @@ async def test_who_asks_is_1_to_128_printable_characters_once(
     (row,) = pincontrol_face.audit(answer)
     if audit_user is not None:
         assert answer.status_code == 201, answer.text
-        assert row == ("control.issued", card_id, USER, "pincontrol view", audit_user, None)
+        assert row == (
+            "control.issued",
+            card_id,
+            backends.USER,
+            "pincontrol view",
+            audit_user,
+            None,
+        )
     else:
-        assert failure(answer) == INVALID
+        assert outcomes.failure(answer) == INVALID
         assert "auditUser" in answer.json()["errorReason"]
-        assert row == ("control.refused", None, USER, "REQUEST_INVALID", None, answer.json()["id"])
+        assert row == (
+            "control.refused",
+            None,
+            backends.USER,
+            "REQUEST_INVALID",
+            None,
+            answer.json()["id"],
+        )
         assert pincontrol_face.controls(card_id) == []
 
 
@@ -233,8 +246,15 @@ async def test_a_body_is_an_object_with_a_scope_as_enumerated(
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     answer = await pincontrol_face.ask(plastic_id, body=body)
-    assert failure(answer) == INVALID
-    refused = ("control.refused", None, USER, "REQUEST_INVALID", AUDIT_USER, answer.json()["id"])
+    assert outcomes.failure(answer) == INVALID
+    refused = (
+        "control.refused",
+        None,
+        backends.USER,
+        "REQUEST_INVALID",
+        AUDIT_USER,
+        answer.json()["id"],
+    )
     assert pincontrol_face.audit(answer) == [refused]
     assert pincontrol_face.controls(card_id) == []
 
@@ -265,7 +285,14 @@ async def test_what_a_plastic_allows(
         assert told(answer) == expected
         if expected != 201:
             reason = answer.json()["errorCode"]
-            refused = (f"{verb}.refused", card_id, USER, reason, AUDIT_USER, answer.json()["id"])
+            refused = (
+                f"{verb}.refused",
+                card_id,
+                backends.USER,
+                reason,
+                AUDIT_USER,
+                answer.json()["id"],
+            )
             assert pincontrol_face.audit(answer) == [refused]
     assert len(pincontrol_face.controls(card_id)) == [view, set_].count(201)
 
@@ -273,7 +300,7 @@ async def test_what_a_plastic_allows(
 async def test_a_pin_that_came_as_seccos_only_is_not_shown(pincontrol_face: PinControlFace) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     pincontrol_face.sql("UPDATE cards SET pin_type = 'SECCOS' WHERE card_id = %s", card_id)
-    assert failure(await pincontrol_face.ask(plastic_id)) == NO_PIN
+    assert outcomes.failure(await pincontrol_face.ask(plastic_id)) == NO_PIN
     assert (await pincontrol_face.ask(plastic_id, "SET_PIN")).status_code == 201
 
 
@@ -288,7 +315,7 @@ async def test_where_only_d1_makes_the_prw_no_pin_is_set(pincontrol_face: PinCon
             with admin.transaction(d1_face.url) as database:
                 admin.load_config(database, sealed)
         answer = await pincontrol_face.ask(plastic_id, "SET_PIN")
-        assert failure(answer) == NOT_OFFERED
+        assert outcomes.failure(answer) == NOT_OFFERED
         ((event, card, *_, error_id),) = pincontrol_face.audit(answer)
         assert (event, card, error_id) == ("pin.set.refused", card_id, answer.json()["id"])
         assert (await pincontrol_face.ask(plastic_id)).status_code == 201
@@ -309,9 +336,9 @@ async def test_another_issuers_plastic_of_the_same_number_is_another(
             *(
                 "secondbank",
                 "secondbank-x",
-                pincontrol_face.sql("SELECT secret_hash FROM clients WHERE client_id = %s", USER)[
-                    0
-                ][0],
+                pincontrol_face.sql(
+                    "SELECT secret_hash FROM clients WHERE client_id = %s", backends.USER
+                )[0][0],
             ),
             frame_key=None,
             embed_origins=[],
@@ -320,7 +347,7 @@ async def test_another_issuers_plastic_of_the_same_number_is_another(
             view_style={},
         )
     answer = await pincontrol_face.ask(plastic_id, "SET_PIN", "secondbank-x")
-    assert failure(answer) == NOT_FOUND
+    assert outcomes.failure(answer) == NOT_FOUND
     refused = (
         *("pin.set.refused", None, "secondbank-x", "CARD_NOT_FOUND", AUDIT_USER),
         answer.json()["id"],
@@ -335,7 +362,7 @@ async def test_three_ids_of_a_card_purpose_and_client_are_live(
     views = [await pincontrol_face.control_id(plastic_id) for _ in range(4)]
     others = [
         await pincontrol_face.control_id(plastic_id, "SET_PIN"),
-        await pincontrol_face.control_id(plastic_id, user=OTHER_USER),
+        await pincontrol_face.control_id(plastic_id, user=backends.OTHER_USER),
     ]
     statuses = [
         (await pincontrol_face.webview(control_id)).status_code for control_id in views + others
@@ -354,26 +381,30 @@ async def test_of_ids_asked_for_at_once_three_are_live(pincontrol_face: PinContr
 @pytest.mark.parametrize(
     ("method", "path", "told"),
     [
-        ("GET", "/pincontrol/v2/plastic/1?auditUser=x", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("PUT", "/pincontrol/v2/plastic/1", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("OPTIONS", "/pincontrol/v2/plastic/1", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("DELETE", "/pincontrol/pin", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("POST", "/pincontrol/frame", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("GET", "/pincontrol/page/session", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("POST", "/pincontrol/v2/plastic/", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("POST", "/pincontrol/v2/plastic/1/", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("POST", "/pincontrol/v1/plastic/1", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("GET", "/pincontrol/", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("GET", "/pincontrol/docs", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("GET", "/pincontrol/openapi.json", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("POST", "/pincontrol/page/", (404, "NO_SUCH_RESOURCE", STATIC)),
+        (
+            "GET",
+            "/pincontrol/v2/plastic/1?auditUser=x",
+            (405, "METHOD_NOT_ALLOWED", outcomes.STATIC),
+        ),
+        ("PUT", "/pincontrol/v2/plastic/1", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("OPTIONS", "/pincontrol/v2/plastic/1", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("DELETE", "/pincontrol/pin", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("POST", "/pincontrol/frame", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("GET", "/pincontrol/page/session", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("POST", "/pincontrol/v2/plastic/", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("POST", "/pincontrol/v2/plastic/1/", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("POST", "/pincontrol/v1/plastic/1", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("GET", "/pincontrol/", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("GET", "/pincontrol/docs", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("GET", "/pincontrol/openapi.json", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("POST", "/pincontrol/page/", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
     ],
 )
 async def test_what_is_not_there_is_told_in_the_same_words(
     pincontrol_face: PinControlFace, method: str, path: str, told: tuple[int, str, str]
 ) -> None:
-    answer = await pincontrol_face.http.request(method, path, headers=basic(USER, SECRET))
-    assert failure(answer) == told
+    answer = await pincontrol_face.http.request(method, path, headers=basic(backends.USER, SECRET))
+    assert outcomes.failure(answer) == told
 
 
 async def test_a_method_that_is_not_taken_is_answered_with_those_that_are(
@@ -389,7 +420,7 @@ async def test_nobody_else_says_who_calls(with_backends: D1Face) -> None:
         _, plastic_id = await pincontrol_face.plastic()
         for n in range(11):
             answer = await pincontrol_face.ask(plastic_id, x_forwarded_for=f"192.0.2.{n}")
-            assert failure(answer) == (400, "INVALID_REQUEST", "STATIC_VALIDATION_ERROR")
+            assert outcomes.failure(answer) == (400, "INVALID_REQUEST", "STATIC_VALIDATION_ERROR")
         assert (await pincontrol_face.ask(plastic_id)).status_code == 201
 
 
@@ -399,13 +430,15 @@ async def test_ten_wrong_passwords_from_an_address_make_it_wait(with_backends: D
         await pincontrol_face.control_id(plastic_id)
         for n in range(10):
             answer = await pincontrol_face.ask(plastic_id, password=f"guess {n}")
-            assert failure(answer) == UNAUTHORIZED
+            assert outcomes.failure(answer) == UNAUTHORIZED
         answer = await pincontrol_face.ask(plastic_id, password="guess 10")
-        assert failure(answer) == (429, "TOO_MANY_FAILURES", "SECURITY_ERROR")
+        assert outcomes.failure(answer) == (429, "TOO_MANY_FAILURES", "SECURITY_ERROR")
         assert answer.headers["retry-after"] == "60"
         # The server itself, at the same address, and others elsewhere go on.
         assert (await pincontrol_face.ask(plastic_id)).status_code == 201
-        answer = await pincontrol_face.ask(plastic_id, user=OTHER_USER, x_forwarded_for="192.0.2.9")
+        answer = await pincontrol_face.ask(
+            plastic_id, user=backends.OTHER_USER, x_forwarded_for="192.0.2.9"
+        )
         assert answer.status_code == 201
         # Cardholders are not shut out by them.
         assert (
