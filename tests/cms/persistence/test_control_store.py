@@ -22,7 +22,7 @@ from cms.domain.control import (
     Face,
     Purpose,
 )
-from cms.domain.errors import CardNotFound, ControlEnded
+from cms.domain.errors import CardNotFound, ControlEnded, StoredValueBroken
 from cms.domain.records import CardToRead, ConsumedToken
 from cms.persistence.control_store import ControlStore
 from cms.sandbox import HANG_SECONDS
@@ -526,6 +526,18 @@ async def test_a_submit_that_lost_a_race_changes_nothing(
     assert not await stored.control_store.change_pin(
         CARD, found, CHANGE, b"a request", session, ACTOR
     )
+    assert stored.dump() == before
+
+
+async def test_a_submit_over_a_counter_that_was_put_back_changes_nothing_and_says_so(
+    stored: StoredTokens,
+) -> None:
+    await stored.change_by_d1()
+    run_sql(stored.url, "UPDATE cards SET counter = 0")
+    session = (await stored.session()).session
+    before = stored.dump()
+    with pytest.raises(StoredValueBroken):
+        await stored.finish(session)
     assert stored.dump() == before
 
 
