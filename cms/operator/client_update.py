@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from cms.faces.cardholder.page.messages import LANGUAGES
 from cms.operator import client_values, drafts
-from cms.operator.command_line import OK, Refused
+from cms.operator.command_line import Refused
+from hsm.command_line import OK
 
 #: What can be changed, and the kinds of clients of which it can.
 OPTIONS: Final[Mapping[str, frozenset[str]]] = {
@@ -74,7 +75,6 @@ def add_arguments(update: ArgumentParser) -> None:
     update.add_argument(
         "--old-secret-valid-minutes",
         type=_minutes,
-        default=OLD_SECRET_MINUTES,
         metavar="N",
         help=f"from now, how long the old one is valid too; {OLD_SECRET_MINUTES} unless said",
     )
@@ -101,7 +101,8 @@ def update_client(arguments: Namespace) -> int:
     with ExitStack() as undo:
         if arguments.new_secret_file is not None:
             made = client_values.new_secret(arguments.new_secret_file, undo)
-            stays = timedelta(minutes=arguments.old_secret_valid_minutes)
+            minutes = arguments.old_secret_valid_minutes
+            stays = timedelta(minutes=OLD_SECRET_MINUTES if minutes is None else minutes)
             changed["secrets"] = [made, *_old_secret(client["secrets"], stays)]
         drafts.replace(arguments.draft, draft, changed)
         undo.pop_all()
@@ -115,6 +116,8 @@ def _require_for(client: drafts.Client, arguments: Namespace) -> None:
     given = [option for option in OPTIONS if getattr(arguments, option) is not None]
     if not given:
         raise Refused("nothing to change: see --help")
+    if arguments.old_secret_valid_minutes is not None and arguments.new_secret_file is None:
+        raise Refused("--old-secret-valid-minutes goes with --new-secret-file")
     for option in given:
         # Whom its certificate alone names asks for no access token.
         has_none = option == "new_secret_file" and not client.get("secrets")

@@ -6,35 +6,31 @@ Secrets are made here; a draft holds their hashes.
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from cms.faces.cardholder.page.messages import LANGUAGES
-from cms.operator import client_update, client_values, drafts
-from cms.operator.command_line import (
-    OK,
-    Commands,
-    add_command,
-    add_json,
-    add_noun,
-    print_row,
-    print_rows,
-)
+from cms.operator import client_update, client_values, command_line, drafts
+from hsm.command_line import OK
 
 
-def add_to(commands: Commands) -> None:
+def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
-    clients = add_noun(commands, "clients", "clients of an issuer, in a draft of its manifest")
-    _add_to_add(add_command(clients, "add", add_client, "register a client", "draft", "client"))
-    text = "register an app, by a public key"
-    _add_to_add_app(add_command(clients, "add-app", add_app, text, "draft", "client_key"))
+    text = "clients of an issuer, in a draft of its manifest"
+    clients = command_line.add_noun(commands, "clients", text)
+    add = partial(command_line.add_command, clients)
+    _add_to_add(add("add", add_client, "register a client", "draft", "client"))
+    _add_to_add_app(
+        add("add-app", add_app, "register an app, by a public key", "draft", "client_key")
+    )
     text = "register a server for pincontrol"
-    _add_to_add_backend(add_command(clients, "add-backend", add_backend, text, "draft", "user"))
+    _add_to_add_backend(add("add-backend", add_backend, text, "draft", "user"))
     text = "change what a client is registered with, or its secret"
-    update = add_command(clients, "update", client_update.update_client, text, "draft", "client")
+    update = add("update", client_update.update_client, text, "draft", "client")
     client_update.add_arguments(update)
-    add_command(clients, "remove", remove_client, "remove a client", "draft", "client")
-    add_json(add_command(clients, "list", list_clients, "list them", "draft"))
-    add_json(add_command(clients, "show", show_client, "show one", "draft", "client"))
+    add("remove", remove_client, "remove a client", "draft", "client")
+    command_line.add_json(add("list", list_clients, "list them", "draft"))
+    command_line.add_json(add("show", show_client, "show one", "draft", "client"))
 
 
 def _add_to_add(add: ArgumentParser) -> None:
@@ -168,14 +164,14 @@ def remove_client(arguments: Namespace) -> int:
 def list_clients(arguments: Namespace) -> int:
     """Print every client of a draft, without the hashes of its secrets."""
     clients = drafts.clients_of(drafts.read(arguments.draft))
-    print_rows(map(_without_hashes, clients), as_json=arguments.json)
+    command_line.print_rows(map(_without_hashes, clients), as_json=arguments.json)
     return OK
 
 
 def show_client(arguments: Namespace) -> int:
     """Print one client of a draft, without the hashes of its secrets."""
     client = drafts.client_of(drafts.read(arguments.draft), arguments.client)
-    print_row(_without_hashes(client), as_json=arguments.json)
+    command_line.print_row(_without_hashes(client), as_json=arguments.json)
     return OK
 
 

@@ -11,16 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cms.operator.command_line import (
-    OK,
-    Commands,
-    Refused,
-    add_command,
-    add_json,
-    add_noun,
-    open_database,
-    print_rows,
-)
+from cms.operator import command_line
+from hsm.command_line import OK
 
 if TYPE_CHECKING:
     from crypto.jose.jws_json import SignedText
@@ -31,10 +23,13 @@ WAIT_SECONDS: Final = 60
 WAIT_SECONDS_MAX: Final = 24 * 60 * 60
 
 
-def add_to(commands: Commands) -> None:
+def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
-    manifest = add_noun(commands, "manifest", "what issuers decide, as operators signed it")
-    load = add_command(manifest, "load", load_manifest, "store a manifest for the hosts to take")
+    manifest = command_line.add_noun(
+        commands, "manifest", "what issuers decide, as operators signed it"
+    )
+    text = "store a manifest for the hosts to take"
+    load = command_line.add_command(manifest, "load", load_manifest, text)
     load.add_argument("file", type=Path, help="a signed manifest, or -")
     load.add_argument(
         "--host",
@@ -51,10 +46,12 @@ def add_to(commands: Commands) -> None:
         metavar="N",
         help=f"how long to wait for hosts; {WAIT_SECONDS} unless said",
     )
-    show = add_command(manifest, "show", show_manifest, "print what the newest one says", "issuer")
+    text = "print what the newest one says"
+    show = command_line.add_command(manifest, "show", show_manifest, text, "issuer")
     show.add_argument("--signed", action="store_true", help="print it as it was signed")
     show.add_argument("--version", type=int, metavar="N", help="this one, not the newest")
-    add_json(add_command(manifest, "list", list_manifests, "list versions, and who has which"))
+    text = "list versions, and who has which"
+    command_line.add_json(command_line.add_command(manifest, "list", list_manifests, text))
 
 
 def load_manifest(arguments: Namespace) -> int:
@@ -64,7 +61,7 @@ def load_manifest(arguments: Namespace) -> int:
     given = str(arguments.file)
     text = sys.stdin.read() if given == "-" else arguments.file.read_text("utf-8-sig")
     signed, manifest = _verified(text)
-    with open_database() as database:
+    with command_line.open_database() as database:
         admin.load_manifest(database, manifest.issuer_id, manifest.version, str(signed))
     _await_hosts(manifest, arguments.host, arguments.wait_seconds)
     return OK
@@ -76,7 +73,7 @@ def show_manifest(arguments: Namespace) -> int:
     from hsm.manifest.body import indented
     from hsm.manifest.signed import parse
 
-    with open_database() as database:
+    with command_line.open_database() as database:
         text = admin.manifest_text(database, arguments.issuer, arguments.version)
     print(text if arguments.signed else indented(parse(text).payload), end="")
     return OK
@@ -86,9 +83,9 @@ def list_manifests(arguments: Namespace) -> int:
     """Print every version of every issuer, with each host that answered of it last, and what."""
     from cms.persistence import admin
 
-    with open_database() as database:
+    with command_line.open_database() as database:
         rows = admin.manifest_rows(database)
-    print_rows(rows, as_json=arguments.json)
+    command_line.print_rows(rows, as_json=arguments.json)
     return OK
 
 
@@ -108,7 +105,7 @@ def _verified(text: str) -> tuple[SignedText, Manifest]:
     if trust_file:
         read_trust(Path(trust_file)).accept_manifest(document)
     if manifest.valid_until <= datetime.now(UTC):
-        raise Refused("the manifest has ended")
+        raise command_line.Refused("the manifest has ended")
     return document, manifest
 
 
@@ -121,7 +118,7 @@ def _await_hosts(manifest: Manifest, hosts: Sequence[str], seconds: float) -> No
     deadline = time.monotonic() + seconds
     while left := _without_it(manifest, hosts):
         if time.monotonic() >= deadline:
-            raise Refused(f"stored; no answer yet of {', '.join(left)}")
+            raise command_line.Refused(f"stored; no answer yet of {', '.join(left)}")
         time.sleep(POLL_SECONDS)
 
 
@@ -136,7 +133,7 @@ def _without_it(manifest: Manifest, hosts: Sequence[str]) -> list[str]:
 
     if not hosts:
         return []
-    with open_database() as database:
+    with command_line.open_database() as database:
         answers = admin.manifest_answers(database, manifest.issuer_id)
     left = []
     for host in hosts:
@@ -144,7 +141,7 @@ def _without_it(manifest: Manifest, hosts: Sequence[str]) -> list[str]:
         if answer is None or answer.version < manifest.version:
             left.append(host)
         elif answer.outcome != TAKEN:
-            raise Refused(f"stored; {host} refused it: {answer.outcome}")
+            raise command_line.Refused(f"stored; {host} refused it: {answer.outcome}")
     return left
 
 

@@ -1,6 +1,5 @@
 """The cardholder listener of a real service: TLS without a client certificate, its routes only."""
 
-import os
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,18 +22,17 @@ from cms.sandbox.partners.jwe import encrypt
 from crypto.jose import base64url
 from hsm.vault import Vault
 from tests.deployment import (
+    AUDIENCE,
     CrashingPostgres,
     Deployment,
     Enrolled,
     deployment,
-    free_ports,
     new_database,
     patiently,
     wait_for,
 )
 from tests.issuer_records import run_sql
 
-AUDIENCE = "pins"
 APP = "firstbank1-app"
 CARD, HOLDER = "card-1", "holder-1"
 D1_ROUTES = [
@@ -79,9 +77,6 @@ def open_desk(
             database,
             "firstbank1",
             APP,
-            redirect_origins=[],
-            embed_origins=[],
-            failure_image_status=410,
         )
     run_sql(
         prepared.database_url,
@@ -102,22 +97,9 @@ def open_desk(
 def serving(
     directory: Path, database_url: str, softhsm: SoftHsm, vault: Vault
 ) -> Iterator[PinService]:
-    key = directory / "control-token.key"
-    key.write_bytes(os.urandom(32))
-    (port,) = free_ports(1)
     with IdentityProvider(directory / "identity", AUDIENCE) as provider:
-        prepared = deployment(
-            directory,
-            database_url,
-            softhsm,
-            cardholder_url=f"https://localhost:{port}",
-            cardholder_port=port,
-            cardholder_certificate_file=directory / "pki" / "server.pem",
-            cardholder_key_file=directory / "pki" / "server.key",
-            control_token_key_file=key,
-            identity_issuer=identity_provider.ISSUER,
-            identity_audience=AUDIENCE,
-            identity_jwks_url=provider.jwks_url,
+        prepared = deployment(directory, database_url, softhsm).for_cardholders(
+            identity_provider.ISSUER, provider.jwks_url
         )
         with open_desk(prepared, vault, provider) as opened:
             yield opened

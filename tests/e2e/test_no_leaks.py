@@ -45,7 +45,6 @@ from cms.services.credentials import hash_secret
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
 from hsm.vault import Vault
-from tests.deployment import command_line, family
 from tests.issuer_records import (
     PANS,
     SECRET,
@@ -54,6 +53,7 @@ from tests.issuer_records import (
     open_issuer,
     run_sql,
 )
+from tests.processes import command_line, family
 from tests.service import PUBLIC_URL, d1, running, with_certificate
 
 pytestmark = pytest.mark.anyio
@@ -211,8 +211,6 @@ def open_app(url: str) -> None:
             database,
             *("testbank01", APP),
             redirect_origins=["https://app.example"],
-            embed_origins=[],
-            failure_image_status=410,
         )
     run_sql(url, "UPDATE cards SET cardholder_id = %s WHERE card_id = %s", HOLDER, CARD)
 

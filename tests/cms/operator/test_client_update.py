@@ -239,6 +239,11 @@ def test_the_language_of_a_clients_pages_changes_and_goes(
         (ISSUER, ("--old-secret-valid-minutes", "5"), "nothing to change: see --help"),
         (
             ISSUER,
+            ("--subject", "CN=b", "--old-secret-valid-minutes", "0"),
+            "--old-secret-valid-minutes goes with --new-secret-file",
+        ),
+        (
+            ISSUER,
             ("--redirect-origin", "https://b.example"),
             "--redirect-origin is not for a client",
         ),

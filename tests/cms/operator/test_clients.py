@@ -145,6 +145,13 @@ def test_a_file_that_is_no_draft_is_refused_and_left_as_it_is(
         assert draft.read_text() == content
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add", "testbank01", "testbank01-x", "--subject", "CN=d1", "--secret-file"),
+        ("add-backend", "testbank01", "testbank01-x", "--password-file"),
+    ],
+)
 def test_a_secret_file_is_never_overwritten(
     operator: Operator, draft: Path, tmp_path: Path
 ) -> None:
