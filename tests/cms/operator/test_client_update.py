@@ -214,7 +214,7 @@ def test_a_servers_settings_change(operator: Operator, draft: Path, tmp_path: Pa
     assert (now["frame_key"], now["show_button"]) == ("testbank01.own", True)
     # Whose pages nobody may frame has no key.
     assert operator.must("clients", "update", draft, SERVER, "--frame-origin", "") == ""
-    gone = {"frame_origins": [], "frame_key": None}
+    gone: dict[str, object] = {"frame_origins": [], "frame_key": None}
     assert changed(now, stored(draft, SERVER)) == gone
 
 

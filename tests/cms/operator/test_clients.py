@@ -146,21 +146,20 @@ def test_a_file_that_is_no_draft_is_refused_and_left_as_it_is(
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("verb", "words"),
     [
-        ("add", "testbank01", "testbank01-x", "--subject", "CN=d1", "--secret-file"),
-        ("add-backend", "testbank01", "testbank01-x", "--password-file"),
+        ("add", ("--subject", "CN=d1", "--secret-file")),
+        ("add-backend", ("--password-file",)),
     ],
 )
 def test_a_secret_file_is_never_overwritten(
-    operator: Operator, draft: Path, tmp_path: Path
+    operator: Operator, draft: Path, tmp_path: Path, verb: str, words: tuple[str, ...]
 ) -> None:
-    file = tmp_path / "secret"
+    file, client = tmp_path / "secret", (draft, "testbank01-x")
     file.write_text("of somebody else")
-    adding = ("clients", "add", draft, "testbank01-d1", "--subject", "CN=d1")
-    assert operator.refused(*adding, "--secret-file", file) == f"{file}: File exists"
+    assert operator.refused("clients", verb, *client, *words, file) == f"{file}: File exists"
     assert file.read_text() == "of somebody else"
-    assert operator.refused("clients", "show", draft, "testbank01-d1") == "no such client"
+    assert operator.refused("clients", "show", *client) == "no such client"
 
 
 def test_a_file_that_is_no_certificate_is_refused(
@@ -394,14 +393,3 @@ def test_a_frame_key_is_one_servers(operator: Operator, draft: Path, tmp_path: P
     adding = ("clients", "add-backend", draft, "testbank01-y", "--password-file", file)
     assert "frame" in operator.refused(*adding, *key)
     assert not file.exists()
-
-
-def test_a_password_file_is_never_overwritten(
-    operator: Operator, draft: Path, tmp_path: Path
-) -> None:
-    file = tmp_path / "password"
-    file.write_text("of somebody else")
-    adding = ("clients", "add-backend", draft, "testbank01-x", "--password-file", file)
-    assert operator.refused(*adding) == f"{file}: File exists"
-    assert file.read_text() == "of somebody else"
-    assert operator.refused("clients", "show", draft, "testbank01-x") == "no such client"

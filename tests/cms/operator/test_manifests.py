@@ -11,10 +11,10 @@ import pytest
 from cms.operator import manifests
 from cms.persistence import admin
 from cms.sandbox import HANG_SECONDS
+from hsm.manifest.signed import FLOORS_TYPE
 from tests.cms.operator.operator_at_work import Operator
 from tests.issuer_records import run_sql
 from tests.operators import (
-    FLOORS_TYPE,
     OPERATORS,
     OperatorKey,
     floors,
@@ -202,7 +202,7 @@ def test_a_host_that_refuses_ends_it_with_its_reason(
     def refuse(_: float) -> None:
         answer(database_url, "b", 2, "this host has no floors")
 
-    monkeypatch.setattr(manifests.time, "sleep", refuse)
+    monkeypatch.setattr("time.sleep", refuse)
     answer(database_url, "a", 2)
     file = put(signed(manifest(ISSUER, 2)))
     refusal = operator.refused("manifest", "load", file, "--host", "a", "--host", "b")
@@ -219,7 +219,7 @@ def test_a_refusal_of_before_is_not_taken_for_one_of_now(
     def take(_: float) -> None:
         answer(database_url, "a", 2)
 
-    monkeypatch.setattr(manifests.time, "sleep", take)
+    monkeypatch.setattr("time.sleep", take)
     operator.must("manifest", "load", file, "--host", "a")
 
 
