@@ -34,7 +34,7 @@ class DecimalisationTable:
     """The digit that replaces each nibble 0 to F: 16 digits, at least 8 of them different.
 
     With few different digits most natural PINs are alike. A caller who may choose the table can
-    find out a PIN (Bond and Zielinski, 2003), so it is part of the vault's configuration.
+    find out a PIN (Bond and Zielinski, 2003), so it stands in the issuer's manifest.
 
     Raises:
         VerificationError: the text is not 16 digits, or fewer than 8 of them are different.

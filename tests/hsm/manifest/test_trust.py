@@ -159,7 +159,7 @@ def private_jwk() -> dict[str, Any]:
             "operators.0 (jwk is not a public",
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_what_is_no_trust_file_is_refused_with_the_reason(
     tmp_path: Path, members: Mapping[str, object], message: str
