@@ -63,7 +63,7 @@ def _run(*, once: bool) -> int:
         if is_new or not is_set_up(postgres):
             if not is_new:
                 # Of a set-up that was interrupted, or is older; imported once more, a key would be
-                # the second generation, and the configuration names the first.
+                # the second generation, and the manifest names the first.
                 softhsm.remove()
                 softhsm.ensure()
             set_up(postgres)
@@ -115,6 +115,7 @@ and what the issuer's operator types, here with the demo's settings:
 
   python -m cms.sandbox cms audit list demobank01
                                                what happened
+  python -m cms.sandbox cms manifest list      what the issuers decided, and which host has it
   python -m cms.sandbox cms cards state demobank01 card-0002 blocked
   python -m cms.sandbox cms cards show demobank01 {PERSONALISED_CARD}
                                                it is personalised: pincontrol only shows its PIN
