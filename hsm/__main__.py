@@ -1,7 +1,8 @@
 """The vault's command line: ``python -m hsm COMMAND``.
 
-The commands are ``ceremony|import-components|import-block|list|check|jwks|config``. What a command
-works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads none of it.
+The commands are ``ceremony|import-components|import-block|list|check|jwks|manifest``. What a
+command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads none of
+it.
 
 The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``. Exit code 0 is
 success, 2 a refusal, 141 an output that nobody reads on.
@@ -9,36 +10,34 @@ success, 2 a refusal, 141 an output that nobody reads on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from hsm.pkcs11.keys import BLOCK_ROLES, ISSUER_ID_PATTERN, KeyKind, KeyRole
+from hsm.command_line import ISSUER_HELP, OK, REFUSED, Commands, add_command, ask, issuer_id
+from hsm.manifest import commands as manifest_commands
+from hsm.pkcs11.keys import BLOCK_ROLES, KeyKind, KeyRole
 from hsm.port import PublicKeyRole
 
 if TYPE_CHECKING:
+    from hsm.jose_keys import JoseKeys
     from hsm.pkcs11.ceremony import KeyReport
+    from hsm.pkcs11.keyring import Keyring
     from hsm.pkcs11.shared_keys import ClearKey
     from hsm.pkcs11.token import Pkcs11Token
 
-OK: Final = 0
-REFUSED: Final = 2
 PIPE_CLOSED: Final = 141
-ISSUER_HELP: Final = "id of the issuer, 10 characters"
 #: What is said of each component that is asked for, by its number.
 COMPONENT_NOTES: Final = {
     1: "not shown",
     2: "not shown",
     3: "not shown; empty if there is none",
 }
-
-Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001 - no public name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,34 +71,37 @@ def _run(arguments: Namespace) -> int:
 
 def program_parser() -> ArgumentParser:
     """Build the parser of every command."""
-    parser = ArgumentParser(prog="python -m hsm", description="Keys of the PIN vault.")
+    parser = ArgumentParser(
+        prog="python -m hsm", description="Keys and manifests of the PIN vault."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    ceremony = _add_command(commands, "ceremony", run_ceremony, "make the keys of a role file")
+    ceremony = add_command(commands, "ceremony", run_ceremony, "make the keys of a role file")
     ceremony.add_argument("file", type=Path, help="a TOML file of roles, as hsm/roles.toml")
     _add_imports(commands)
-    keys = _add_command(commands, "list", list_keys, "show the keys")
+    keys = add_command(commands, "list", list_keys, "show the keys")
     keys.add_argument("--json", action="store_true", help="print a JSON array of objects")
-    check = _add_command(commands, "check", check_keys, "test the keys")
+    check = add_command(commands, "check", check_keys, "test the keys")
     text = "accept an HSM token in software, for trials only"
     check.add_argument("--sandbox", action="store_true", help=text)
-    jwks = _add_command(commands, "jwks", print_jwks, "print public keys")
+    jwks = add_command(commands, "jwks", print_jwks, "print public keys")
     roles = [role.value for role in PublicKeyRole]
     jwks.add_argument("role", choices=roles, help="what the keys are for")
     jwks.add_argument(
-        "--manifest", type=Path, metavar="FILE", help="a manifest whose wire.jwe.our_kids count"
+        "--manifest", type=Path, metavar="FILE", help="a manifest, for what D1 calls our keys"
     )
+    manifest_commands.add_to(commands)
     return parser
 
 
 def _add_imports(commands: Commands) -> None:
     text = "import a key from typed components"
-    components = _add_command(commands, "import-components", import_components, text)
+    components = add_command(commands, "import-components", import_components, text)
     _add_role(components, [KeyRole.BLOCK_PROTECTION])
-    components.add_argument("issuer", type=_issuer_id, help=ISSUER_HELP)
+    components.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
     text = "import a key from a TR-31 key block"
-    block = _add_command(commands, "import-block", import_block, text)
+    block = add_command(commands, "import-block", import_block, text)
     _add_role(block, BLOCK_ROLES)
-    block.add_argument("issuer", type=_issuer_id, help=ISSUER_HELP)
+    block.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
     block.add_argument("file", type=Path, help="a file that holds the key block, as text")
 
 
@@ -107,20 +109,6 @@ def _add_role(parser: ArgumentParser, roles: Sequence[KeyRole]) -> None:
     # As text: argparse would write an enum's members as Python does.
     choices = [role.value for role in roles]
     parser.add_argument("role", choices=choices, help="what the key is for")
-
-
-def _add_command(
-    commands: Commands, name: str, run: Callable[[Namespace], int], text: str
-) -> ArgumentParser:
-    parser = commands.add_parser(name, help=text)
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _issuer_id(text: str) -> str:
-    if not ISSUER_ID_PATTERN.fullmatch(text):
-        raise argparse.ArgumentTypeError("not 10 characters, none of them @")
-    return text
 
 
 def run_ceremony(arguments: Namespace) -> int:
@@ -139,7 +127,7 @@ def import_components(arguments: Namespace) -> int:
 
     components = []
     for number, note in COMPONENT_NOTES.items():
-        text = _ask(getpass, f"component {number} ({note}): ")
+        text = ask(getpass, f"component {number} ({note}): ")
         if not text and number > shared_keys.COMPONENTS_MIN:
             break
         component = shared_keys.read_component(Secret(text))
@@ -178,7 +166,7 @@ def check_keys(arguments: Namespace) -> int:
 
     Without ``--sandbox`` an HSM token that is for development only is refused before the login.
     """
-    from hsm.local import vault_over
+    from hsm import health
     from hsm.pkcs11 import ceremony
 
     hsm_token = _open_hsm_token(production=not arguments.sandbox)
@@ -187,20 +175,38 @@ def check_keys(arguments: Namespace) -> int:
         print(f"missing: {role}", file=sys.stderr)
         code = REFUSED
     if code == OK:
-        vault_over(hsm_token).health()
+        keyring, jose_keys = _open_keys(hsm_token)
+        health.check(hsm_token, jose_keys, keyring.active.values())
         print("all keys answer")
     return code
 
 
 def print_jwks(arguments: Namespace) -> int:
     """Print the public keys of an EC role: what a partner needs to encrypt to us."""
-    from hsm.local import open_vault
-    from hsm.manifest.wire import WireProfile
+    from hsm.manifest import documents
 
-    wire = WireProfile() if arguments.manifest is None else _read_wire(arguments.manifest)
-    role = PublicKeyRole(arguments.role)
-    print(json.dumps(open_vault().public_jwks(role, wire.jwe.own_kids), indent=2))
+    own_kids: Mapping[str, int] = {}
+    if arguments.manifest is not None:
+        own_kids = documents.read_manifest(arguments.manifest).wire.jwe.own_kids
+    role = KeyRole(arguments.role)
+    _, jose_keys = _open_keys(_open_hsm_token())
+    # A manifest says what D1 calls its keys, and nothing of the others.
+    kids = own_kids if role is KeyRole.D1 else {}
+    print(json.dumps(jose_keys.public_jwks(role, kids), indent=2))
     return OK
+
+
+def _open_keys(hsm_token: Pkcs11Token) -> tuple[Keyring, JoseKeys]:
+    """Find the keys that a vault needs, without its state.
+
+    Raises:
+        VaultUnavailable: a role has no key.
+    """
+    from hsm.jose_keys import JoseKeys
+    from hsm.pkcs11.keyring import Keyring
+
+    keyring = Keyring(hsm_token)
+    return keyring, JoseKeys(hsm_token, keyring.active[KeyRole.TOKEN_SIGN])
 
 
 def _open_hsm_token(*, writable: bool = False, production: bool = False) -> Pkcs11Token:
@@ -240,25 +246,8 @@ def _confirm(key: ClearKey, name: str, prompt: str) -> None:
     from hsm.errors import CeremonyError
 
     print(name, key.kcv, flush=True)  # whoever pipes the answer in reads this first
-    if _ask(input, prompt).strip().upper() != key.kcv:
+    if ask(input, prompt).strip().upper() != key.kcv:
         raise CeremonyError("that is not the KCV that was shown: nothing was imported")
-
-
-def _ask(how: Callable[[str], str], prompt: str) -> str:
-    """Ask at the terminal with *how*; what is piped in is read line by line, without a prompt.
-
-    Raises:
-        CeremonyError: what is typed is not text.
-    """
-    from hsm.errors import CeremonyError
-
-    try:
-        # Not left to getpass: it reads the terminal even where standard input is a pipe.
-        return how(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
-    except EOFError:
-        return ""
-    except UnicodeDecodeError:
-        raise CeremonyError("what was typed is not text: nothing was imported") from None
 
 
 def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:

@@ -7,7 +7,7 @@
     │   ├── NotGenuine     MAC or counter of a SECCOS payload are wrong: a guess without its keys
     │   └── WrongPinData   block or PRW are wrong: a guess at the PAN or, with keys, at the PIN
     ├── WeakPinRefused     a well-formed PIN that the issuer's policy forbids
-    ├── TypeNotOffered     a PIN-block type that the issuer's configuration does not take
+    ├── TypeNotOffered     a PIN-block type that the issuer's manifest does not take
     ├── TextNotOffered     the issuer's policy does not show a PIN as text
     ├── PageKeyRejected    the key to which a page wants that text is not a public P-256 key
     ├── ValueNotPossible   a PIN verification value that is asked for cannot be made
@@ -16,7 +16,7 @@
     │   ├── LuhnInvalid    the PAN's check digit is wrong
     │   └── CardIdHoldsPan the card id contains the PAN
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
-    ├── ManifestRefused    a manifest, list of floors or trust file cannot be used
+    ├── ManifestRefused    a manifest, or what it is signed with or trusted by, cannot be used
     ├── NotForProduction   the HSM token or its user PIN is for development only
     ├── CeremonyError      a role file, a key block or a key on the HSM token is not as it must be
     └── VaultUnavailable   the HSM token is unavailable, busy or without a key; nothing was changed
@@ -47,7 +47,7 @@ class WeakPinRefused(HsmError):
 
 
 class TypeNotOffered(HsmError):
-    """The issuer's configuration does not take this PIN-block type."""
+    """The issuer's manifest does not take this PIN-block type."""
 
 
 class TextNotOffered(HsmError):
@@ -83,7 +83,7 @@ class SealBroken(HsmError):
 
 
 class ManifestRefused(HsmError):
-    """A manifest, list of floors or trust file cannot be used; the message says why."""
+    """A manifest, list of floors, trust file or operator's key cannot be used; it says why."""
 
 
 class NotForProduction(HsmError):

@@ -3,10 +3,12 @@
 A key that is there and computes something else is as bad as one that is missing.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from crypto.errors import JoseError
 from crypto.jose import json_object, jws
+from hsm.errors import VaultUnavailable
 from hsm.jose_keys import ACCESS_TOKEN_TYPE, JoseKeys
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyLabel, Usage
@@ -14,12 +16,18 @@ from hsm.pkcs11.keys import KeyLabel, Usage
 SAMPLE_BYTES: Final = 16
 
 
-def answers(hsm_token: HsmToken, jose_keys: JoseKeys, label: KeyLabel) -> bool:
-    """Use the key *label* once, and say whether what comes back is right.
+def check(hsm_token: HsmToken, jose_keys: JoseKeys, labels: Iterable[KeyLabel]) -> None:
+    """Use every key of *labels* once and compare what comes back.
 
     Raises:
-        VaultUnavailable: the HSM token or the key does not answer.
+        VaultUnavailable: the HSM token or a key does not answer, or an answer is wrong.
     """
+    if not all(_answers(hsm_token, jose_keys, label) for label in labels):
+        raise VaultUnavailable("the token's answer is wrong")
+
+
+def _answers(hsm_token: HsmToken, jose_keys: JoseKeys, label: KeyLabel) -> bool:
+    """Use the key *label* once, and say whether what comes back is right."""
     sample = hsm_token.random(SAMPLE_BYTES)
     match label.role.usage:
         case Usage.MAC:

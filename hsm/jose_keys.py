@@ -1,7 +1,7 @@
 """JWEs and JWTs with the EC keys of the HSM token."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from crypto.errors import JweError
 from crypto.jose import json_object, jwe, jws
-from crypto.jose.jwk import EcPublicKey, Point, thumbprint
+from crypto.jose.jwk import EcPublicKey, Point, public_jwk, thumbprint
 from hsm.errors import ManifestRefused
 from hsm.pkcs11.hsm_token import HsmToken
-from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole, Usage
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a password
 
@@ -46,21 +46,23 @@ class JoseKeys:
         """Return the public half of a key."""
         return self._public[label]
 
-    def newest_first(
+    def public_jwks(
         self, role: KeyRole, own_kids: Mapping[str, int] = NO_KIDS
-    ) -> Sequence[EcPublicKey]:
-        """List the public keys of *role*, the highest generation first.
+    ) -> Mapping[str, list[dict[str, str]]]:
+        """List the public keys of *role* as a JWK set (RFC 7517, 5), newest generation first.
 
         Each has the first ``kid`` that *own_kids* has for its generation, or else its thumbprint.
         """
+        use = "sig" if role.usage is Usage.SIGN else "enc"
         labels = (label for label in self._public if label.role is role)
         newest_first = sorted(labels, key=lambda label: label.generation, reverse=True)
         # The first one that is listed: whoever renames a key puts its new name there.
         kids = {generation: kid for kid, generation in reversed([*own_kids.items()])}
         keys = [(label.generation, self._public[label]) for label in newest_first]
-        return [
+        named = [
             EcPublicKey(kids.get(generation, key.kid), key.x, key.y) for generation, key in keys
         ]
+        return {"keys": [public_jwk(key, use) for key in named]}
 
     def has(self, key: EcPublicKey) -> bool:
         """Say whether *key* is one of our own, whatever its ``kid`` is."""
@@ -76,9 +78,13 @@ class JoseKeys:
         for kid, generation in own_kids.items():
             label = KeyLabel(role, generation)
             if label not in self._public:
-                raise ManifestRefused("refused members: jwe.our_kids names a key that is not there")
+                raise ManifestRefused(
+                    "refused members: wire.jwe.our_kids names a key that is not there"
+                )
             if self._by_kid.get(kid, label) != label:
-                raise ManifestRefused("refused members: jwe.our_kids has another key's thumbprint")
+                raise ManifestRefused(
+                    "refused members: wire.jwe.our_kids has another key's thumbprint"
+                )
 
     def open_jwe(
         self,

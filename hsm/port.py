@@ -195,7 +195,7 @@ class PinVault(Protocol):
         card: CardRef,
         counter: int,
     ) -> str:
-        """Hand out the PIN as an ISO-0 block in a compact JWE to the configured recipient.
+        """Hand out the PIN as an ISO-0 block in a compact JWE to the manifest's recipient.
 
         The plaintext is a JSON object of one member, named by the wire profile. Where the profile
         says so, the block is also under the issuer's zone PIN key (:mod:`hsm.zone_blocks`).

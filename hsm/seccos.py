@@ -1,6 +1,6 @@
 """SECCOS payloads, read with the keys of the HSM token that D1 has too.
 
-NOT PUBLIC: OUR DESIGN. What a payload looks like is a profile of the issuer's configuration
+NOT PUBLIC: OUR DESIGN. What a payload looks like is a profile in the issuer's manifest
 (:mod:`crypto.seccos.profile`).
 """
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
-from crypto.jose.jwk import EcPublicKey, parse_public, public_jwk, thumbprint
+from crypto.jose.jwk import EcPublicKey, parse_public, thumbprint
 from crypto.pan_text import holds_this_pan
 from crypto.pin_image import ImageStyle
 from crypto.pinblock import PinBlockFormat, iso1
@@ -30,7 +30,6 @@ from hsm.errors import (
     PinRejected,
     TextNotOffered,
     TypeNotOffered,
-    VaultUnavailable,
     WeakPinRefused,
     WrongPinData,
 )
@@ -178,7 +177,7 @@ class Vault:
         card: CardRef,
         counter: int,
     ) -> str:
-        """Hand out the PIN as an ISO-0 block in a JWE to the configured recipient."""
+        """Hand out the PIN as an ISO-0 block in a JWE to the manifest's recipient."""
         manifest = self._manifests.read(card.issuer_id)
         if manifest.recipient is None:
             raise ManifestRefused("the manifest names no recipient")
@@ -223,7 +222,7 @@ class Vault:
         card: CardRef,
         counter: int,
     ) -> str:
-        """Hand out PIN verification values in a JWE to the configured authorisation host."""
+        """Hand out PIN verification values in a JWE to the manifest's authorisation host."""
         host = self._manifests.read(card.issuer_id).verification_host
         if host is None:
             raise ManifestRefused("the manifest names no authorisation host")
@@ -263,15 +262,11 @@ class Vault:
         self, role: PublicKeyRole, own_kids: Mapping[str, int] = NO_KIDS
     ) -> Mapping[str, list[dict[str, str]]]:
         """List the public keys of *role*, newest generation first."""
-        use = "sig" if role is PublicKeyRole.TOKEN_SIGN else "enc"
-        keys = self._jose_keys.newest_first(KeyRole(role), own_kids)
-        return {"keys": [public_jwk(key, use) for key in keys]}
+        return self._jose_keys.public_jwks(KeyRole(role), own_kids)
 
     def health(self) -> None:
         """Use every active key once and compare what comes back."""
-        for label in self._active.values():
-            if not health.answers(self._hsm_token, self._jose_keys, label):
-                raise VaultUnavailable("the token's answer is wrong")
+        health.check(self._hsm_token, self._jose_keys, self._active.values())
 
     def _change(
         self,

@@ -1,4 +1,4 @@
-"""Operators who sign for tests, and the trust file and state directory of a host that knows them."""
+"""Operators who sign for tests, and a host that knows them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from crypto.jose.jwk import EcPublicKey, Point, point_jwk, thumbprint
 from crypto.jose.jws_json import Signature, SignedText
 from hsm.manifest.body import canonical_body
 from hsm.manifest.model import parse
-from hsm.manifest.trust import FLOORS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.vault import Vault
 

@@ -29,10 +29,13 @@ class Signature:
     signature: bytes
 
     @property
-    def kid(self) -> str:
-        """The key id that the header names, or an empty text."""
-        kid = json_object.parse(base64url.decode(self.protected)).get("kid")
-        return kid if isinstance(kid, str) else ""
+    def header(self) -> Mapping[str, object]:
+        """The protected header, parsed.
+
+        Raises:
+            JoseError: it is not base64url of a JSON object; that of :func:`parse` always is.
+        """
+        return json_object.parse(base64url.decode(self.protected))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class SignedText:
 
 def protected_header(kid: str, typ: str) -> str:
     """Return the protected header of a signature, as base64url."""
-    return base64url.encode(json_object.serialize({"alg": jws.ALG, "kid": kid, "typ": typ}))
+    return base64url.encode(json_object.serialize(_header(kid, typ)))
 
 
 def signing_input(protected: str, payload: bytes) -> bytes:
@@ -95,9 +98,14 @@ def signers(signed: SignedText, keys: Mapping[str, EcPublicKey], typ: str) -> fr
         kid
         for kid, key in keys.items()
         for one in signed.signatures
-        if one.protected == protected_header(kid, typ)
+        # The whole header is compared, so that no other member can be in it.
+        if one.header == _header(kid, typ)
         and jws.is_signed(signing_input(one.protected, signed.payload), one.signature, key)
     )
+
+
+def _header(kid: str, typ: str) -> dict[str, object]:
+    return {"alg": jws.ALG, "kid": kid, "typ": typ}
 
 
 def _signature(members: object) -> Signature:
@@ -109,5 +117,5 @@ def _signature(members: object) -> Signature:
     if len(signature) != jws.SIGNATURE_BYTES:
         raise JwsError
     one = Signature(protected, signature)
-    _ = one.kid
+    _ = one.header
     return one

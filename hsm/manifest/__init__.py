@@ -1,6 +1,8 @@
-"""Configuration: what an issuer decides, in JSON that only an operator can change.
+"""The manifest: what an issuer decides, in JSON that operators sign.
 
-One module for each kind of configuration says which members its body has (SECCOS has its own,
-:mod:`crypto.seccos.profile`). ``kinds`` reads a body of any kind, ``sealing`` makes and checks the
-CMAC, ``json_file`` writes a configuration to a file and reads it back.
+``model`` is the whole document; ``wire``, ``policy``, ``recipient``, ``verification`` and
+``clients`` are its parts (SECCOS has its own, :mod:`crypto.seccos.profile`). ``signed`` reads what
+was signed, ``trust`` says whose signatures count, ``floors`` from which version on a host takes a
+manifest, and ``store`` is what a host has taken. ``commands`` and what it works with
+(``documents``, ``members``, ``operator_key``) are for operators, on machines that serve nobody.
 """

@@ -6,31 +6,32 @@ A file an issuer, and one for the list of floors with which the host began::
     floors.json                                    the same
 
 The CMAC (16 bytes) is by a key of role ``manifest-mac`` over what the file is, its key label and
-its JWS (:func:`hsm.sealed.length_prefixed`). What is in the directory is the floor: no older
-version of a manifest is taken. Workers of a host share the directory; each looks at a file again
-when another one has replaced it.
+SHA-256 of its JWS (:func:`hsm.sealed.length_prefixed`). What is in the directory is the floor: no
+older version of a manifest is taken. Workers of a host share the directory; each looks at a file
+again when another one has replaced it.
 """
 
 import fcntl
+import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from hmac import compare_digest
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from crypto.errors import JoseError
-from crypto.jose import json_object, jws_json
-from crypto.jose.jws_json import SignedText
-from hsm.errors import CeremonyError, ManifestRefused
-from hsm.manifest import floors, model
-from hsm.manifest.body import canonical_body
-from hsm.manifest.floors import Floors
+from crypto.jose import json_object
+from hsm.errors import CeremonyError, ManifestRefused, VaultUnavailable
+from hsm.manifest import floors, model, signed
 from hsm.manifest.model import Manifest
-from hsm.manifest.trust import FLOORS_TYPE, MANIFEST_TYPE, read_trust
-from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.manifest.trust import read_trust
+from hsm.pkcs11.keys import ISSUER_ID_PATTERN, KeyLabel, KeyRole
 from hsm.sealed import length_prefixed
 
 FLOORS: Final = "floors"
@@ -39,8 +40,30 @@ _Seen: TypeAlias = tuple[int, int, int]
 """By what a file that was replaced is told from the one before: inode, size, time in ns."""
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A manifest that this host has taken, as it was signed."""
+
+    seen: _Seen
+    payload: bytes
+
+    @cached_property
+    def version(self) -> int:
+        # Not of the whole manifest: an older version of this program may have taken one that this
+        # one refuses, and a newer manifest must be able to replace it.
+        version = json_object.parse(self.payload)["version"]
+        return version if isinstance(version, int) else 0
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return model.parse(self.payload)
+
+
 class Manifests:
     """The manifests of this host.
+
+    Every method raises ``VaultUnavailable`` when the directory cannot be read or written, or the
+    HSM token does not answer.
 
     Args:
         directory: where they are; only the vault's user may write there.
@@ -63,7 +86,7 @@ class Manifests:
         self._mac = mac
         self._label = label
         self._now = now
-        self._read: dict[str, tuple[_Seen, Manifest]] = {}
+        self._read: dict[str, _Stored] = {}
 
     def read(self, issuer_id: str) -> Manifest:
         """Return the newest manifest of an issuer.
@@ -72,12 +95,12 @@ class Manifests:
             ManifestRefused: there is none, it is not in force now, or its file was changed by
                 others.
         """
-        manifest = self._newest(issuer_id)
-        if manifest is None:
+        stored = self._stored(issuer_id)
+        if stored is None:
             raise ManifestRefused("this host has no manifest of the issuer")
-        if not manifest.is_valid_at(self._now()):
+        if not stored.manifest.is_valid_at(self._now()):
             raise ManifestRefused("the manifest is not in force now")
-        return manifest
+        return stored.manifest
 
     def version(self, issuer_id: str) -> int:
         """Return the version of the newest manifest, in force or not; 0: there is none.
@@ -85,8 +108,8 @@ class Manifests:
         Raises:
             ManifestRefused: its file was changed by others.
         """
-        manifest = self._newest(issuer_id)
-        return 0 if manifest is None else manifest.version
+        stored = self._stored(issuer_id)
+        return 0 if stored is None else stored.version
 
     def verified(self, text: str) -> Manifest:
         """Read a signed manifest that comes; nothing is stored.
@@ -95,12 +118,7 @@ class Manifests:
             ManifestRefused: it is not signed by enough operators, not in canonical form, not a
                 manifest, not in force now, or for trials where the trust file is not.
         """
-        signed = _parse(text)
-        manifest = model.parse(signed.payload)
-        trust = read_trust(self._trust_file)
-        trust.require_signed(signed, MANIFEST_TYPE, manifest.issuer_id)
-        if manifest.sandbox and not trust.sandbox:
-            raise ManifestRefused("a manifest for trials")
+        manifest = read_trust(self._trust_file).accept_manifest(signed.parse(text))
         if not manifest.is_valid_at(self._now()):
             raise ManifestRefused("the manifest is not in force now")
         return manifest
@@ -113,11 +131,13 @@ class Manifests:
                 floor, or no floors at all.
         """
         with self._alone():
-            floor, newest = self._floor(manifest.issuer_id), self._newest(manifest.issuer_id)
-            if newest is not None and newest.canonical() == manifest.canonical():
-                return
-            if manifest.version < floor or (newest and manifest.version <= newest.version):
-                raise ManifestRefused("an older version than this host has")
+            floor, stored = self._floor(manifest.issuer_id), self._stored(manifest.issuer_id)
+            if stored is not None and manifest.version == stored.version:
+                if signed.parse(text).payload == stored.payload:
+                    return
+                raise ManifestRefused("this host has another manifest of this version")
+            if manifest.version < max(floor, 0 if stored is None else stored.version):
+                raise ManifestRefused("an older version than this host takes")
             self._write(_file_name(manifest.issuer_id), text)
 
     def begin(self, text: str) -> None:
@@ -127,9 +147,7 @@ class Manifests:
             ManifestRefused: the list is not signed by enough operators who may sign for every
                 issuer, not in canonical form, or not good now; or this host has one already.
         """
-        signed = _parse(text)
-        listed = floors.parse(signed.payload)
-        read_trust(self._trust_file).require_signed(signed, FLOORS_TYPE, None)
+        listed = read_trust(self._trust_file).accept_floors(signed.parse(text))
         if not listed.is_valid_at(self._now()):
             raise ManifestRefused("the list of floors is not good now")
         with self._alone():
@@ -140,27 +158,25 @@ class Manifests:
     def _floor(self, issuer_id: str) -> int:
         if not self._path(FLOORS).exists():
             raise ManifestRefused("this host has no floors: load a list of floors first")
-        listed: Floors = floors.parse(_parse(self._open(FLOORS)).payload)
-        return listed.floors.get(issuer_id, 1)
+        return floors.parse(self._open(FLOORS)).floors.get(issuer_id, 1)
 
-    def _newest(self, issuer_id: str) -> Manifest | None:
-        name = _file_name(issuer_id)
-        try:
-            status = self._path(name).stat()
-        except FileNotFoundError:
+    def _stored(self, issuer_id: str) -> _Stored | None:
+        if not ISSUER_ID_PATTERN.fullmatch(issuer_id):
             return None
-        seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-        read = self._read.get(issuer_id)
-        if read is not None and read[0] == seen:
-            return read[1]
-        manifest = model.parse(_parse(self._open(name)).payload)
-        if manifest.issuer_id != issuer_id:
-            raise ManifestRefused("a file of this host was changed by others")
-        self._read[issuer_id] = (seen, manifest)
-        return manifest
+        name = _file_name(issuer_id)
+        with _files():
+            try:
+                status = self._path(name).stat()
+            except FileNotFoundError:
+                return None
+            seen = (status.st_ino, status.st_size, status.st_mtime_ns)
+            stored = self._read.get(issuer_id)
+            if stored is None or stored.seen != seen:
+                stored = self._read[issuer_id] = _Stored(seen, self._open(name))
+            return stored
 
-    def _open(self, name: str) -> str:
-        """Read a file of ours.
+    def _open(self, name: str) -> bytes:
+        """Read a file of ours and return the payload of its JWS.
 
         Raises:
             ManifestRefused: its CMAC is wrong.
@@ -176,7 +192,7 @@ class Manifests:
             is_ours = False
         if not is_ours:
             raise ManifestRefused("a file of this host was changed by others")
-        return text
+        return signed.parse(text).payload
 
     def _write(self, name: str, text: str) -> None:
         """Replace a file, so that a crash leaves the old one or the new one."""
@@ -200,31 +216,33 @@ class Manifests:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep the other workers of this host from storing anything."""
-        with (self._directory / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        """Keep the other workers of this host from storing anything.
+
+        Raises:
+            ManifestRefused: anybody may write in the directory: what is there is no floor.
+        """
+        with _files():
+            if self._directory.stat().st_mode & stat.S_IWOTH:
+                raise ManifestRefused("anybody may write in HSM_STATE_DIRECTORY")
+            with (self._directory / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
 
 
-def _parse(text: str) -> SignedText:
-    """Read a signed text whose payload is in canonical form.
-
-    Raises:
-        ManifestRefused: it is none.
-    """
+@contextmanager
+def _files() -> Iterator[None]:
+    """Say of a directory that cannot be used that the vault is unavailable."""
     try:
-        signed = jws_json.parse(text)
-        is_canonical = canonical_body(json_object.parse(signed.payload)) == signed.payload
-    except JoseError:
-        is_canonical = False
-    if not is_canonical:
-        raise ManifestRefused("not a signed text in canonical form")
-    return signed
+        yield
+    except OSError:
+        raise VaultUnavailable("HSM_STATE_DIRECTORY cannot be used") from None
 
 
 def _file_name(issuer_id: str) -> str:
-    return issuer_id.encode().hex()
+    return issuer_id.encode("utf-8", "surrogatepass").hex()
 
 
 def _mac_input(name: str, label: KeyLabel, text: str) -> bytes:
-    return length_prefixed(b"manifest", name.encode(), str(label).encode(), text.encode())
+    # Of the text its hash: it may be longer than what a device takes at once.
+    digest = hashlib.sha256(text.encode()).digest()
+    return length_prefixed(b"manifest", name.encode(), str(label).encode(), digest)

@@ -10,31 +10,34 @@ An operator's key is named by its thumbprint (RFC 7638). With ``"sandbox": true`
 be enough, and manifests for trials are taken; only ``serve --sandbox`` serves with such a file.
 """
 
-import json
+import os
+import stat
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from crypto.errors import JoseError
-from crypto.jose import json_object, jws_json
+from crypto.jose import jws_json
 from crypto.jose.jwk import EcPublicKey, parse_public, thumbprint
 from crypto.jose.jws_json import SignedText
 from hsm.errors import ManifestRefused
-from hsm.manifest.body import Body
-from hsm.manifest.model import IssuerId
+from hsm.manifest import floors, model
+from hsm.manifest.body import Body, parse_body
+from hsm.manifest.floors import Floors
+from hsm.manifest.model import IssuerId, Manifest
+from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
 
-MANIFEST_TYPE: Final = "manifest+jws"
-FLOORS_TYPE: Final = "floors+jws"
 OPERATORS_NEEDED: Final = 2
+NAME_CHARS_MAX: Final = 64
 
 
 class Operator(Body):
     """Somebody who may sign: a name for people, a public key, and for which issuers."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(min_length=1, max_length=NAME_CHARS_MAX)]
     jwk: dict[str, Any]
     issuers: Literal["all"] | tuple[IssuerId, ...]
 
@@ -68,12 +71,41 @@ class Trust(Body):
     def _needs_two(self) -> Self:
         if self.threshold < OPERATORS_NEEDED and not self.sandbox:
             raise ValueError("one signature is enough in a sandbox only")
-        if len({operator.key.kid for operator in self.operators}) != len(self.operators):
-            raise ValueError("two operators of one key")
+        for distinct in (
+            {operator.key.kid for operator in self.operators},
+            {operator.name for operator in self.operators},
+        ):
+            if len(distinct) != len(self.operators):
+                raise ValueError("two operators of one key, or of one name")
+        if self.threshold > len(self.operators):
+            raise ValueError("more signatures are needed than there are operators")
         return self
 
-    def signers(self, signed: SignedText, typ: str, issuer_id: str | None) -> list[str]:
-        """Name the operators whose signatures count.
+    def accept_manifest(self, signed: SignedText) -> Manifest:
+        """Read a manifest that enough operators signed; whether it is in force is not checked.
+
+        Raises:
+            ManifestRefused: it is none, too few operators who may sign for its issuer signed it,
+                or it is for trials and this trust file is not.
+        """
+        manifest = model.parse(signed.payload)
+        self.require_signed(signed, MANIFEST_TYPE, manifest.issuer_id)
+        if manifest.sandbox and not self.sandbox:
+            raise ManifestRefused("a manifest for trials")
+        return manifest
+
+    def accept_floors(self, signed: SignedText) -> Floors:
+        """Read a list of floors that enough operators signed; its dates are not checked.
+
+        Raises:
+            ManifestRefused: it is none, or too few operators who may sign for every issuer did.
+        """
+        listed = floors.parse(signed.payload)
+        self.require_signed(signed, FLOORS_TYPE, None)
+        return listed
+
+    def signers(self, signed: SignedText, typ: str, issuer_id: str | None) -> list[Operator]:
+        """List the operators whose signatures count.
 
         Args:
             signed: what they signed.
@@ -86,7 +118,7 @@ class Trust(Body):
             if operator.may_sign_for(issuer_id)
         }
         kids = jws_json.signers(signed, keys, typ)
-        return [operator.name for operator in self.operators if operator.key.kid in kids]
+        return [operator for operator in self.operators if operator.key.kid in kids]
 
     def require_signed(self, signed: SignedText, typ: str, issuer_id: str | None) -> None:
         """Let what enough operators signed pass.
@@ -102,9 +134,16 @@ def read_trust(path: Path) -> Trust:
     """Read a trust file.
 
     Raises:
-        ManifestRefused: it cannot be read, or is not a trust file.
+        ManifestRefused: it cannot be read, is not a trust file, or anybody may write it.
     """
     try:
-        return Trust.model_validate_json(json.dumps(json_object.parse(path.read_bytes())))
-    except (OSError, JoseError, ValidationError):
-        raise ManifestRefused("HSM_TRUST_FILE names no trust file") from None
+        with path.open("rb") as file:
+            mode, text = os.fstat(file.fileno()).st_mode, file.read()
+    except OSError:
+        raise ManifestRefused("the trust file cannot be read") from None
+    if mode & stat.S_IWOTH:
+        raise ManifestRefused("anybody may write the trust file")
+    try:
+        return parse_body(Trust, text)
+    except ManifestRefused as error:
+        raise ManifestRefused("the trust file: " + str(error)) from None

@@ -1,0 +1,319 @@
+"""``python -m hsm manifest``: what operators do with manifests, away from the machines that serve.
+
+All but ``begin`` work with files only: no HSM token, no database. A FILE is a draft or signed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from getpass import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hsm.command_line import ISSUER_HELP, OK, Commands, add_command, ask, issuer_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from crypto.jose.jws_json import SignedText
+    from crypto.secret import Secret
+    from hsm.manifest.operator_key import OperatorKey
+
+MANIFEST_DAYS: Final = 365
+FLOORS_DAYS: Final = 7
+
+
+def add_to(commands: Commands) -> None:
+    """Add the noun and its commands to the program."""
+    noun = commands.add_parser("manifest", help="what issuers decide, and who signs it")
+    manifests = noun.add_subparsers(required=True, metavar="COMMAND")
+    _add_key(manifests)
+    new = add_command(manifests, "new", print_new, "print a draft with every default")
+    new.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
+    new.add_argument("--sandbox", action="store_true", help="for trials only")
+    show = add_command(manifests, "show", print_body, "print what it says")
+    show.add_argument("file", type=Path, metavar="FILE")
+    diff = add_command(manifests, "diff", print_differences, "compare two, member by member")
+    diff.add_argument("old", type=Path, metavar="OLD")
+    diff.add_argument("new", type=Path, metavar="NEW")
+    _add_change(manifests)
+    sign = add_command(manifests, "sign", add_signatures, "show what is signed, and sign it")
+    sign.add_argument("file", type=Path, metavar="FILE")
+    _add_keys(sign, required=True)
+    sign.add_argument("--out", type=Path, metavar="FILE", help="where to; in place unless said")
+    verify = add_command(manifests, "verify", print_signers, "say who signed, and if enough did")
+    verify.add_argument("file", type=Path, metavar="FILE")
+    text = "the trust file of a host"
+    verify.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
+    _add_floors(manifests)
+    begin = add_command(manifests, "begin", begin_host, "give a new host its signed floors")
+    begin.add_argument("file", type=Path, metavar="FILE")
+
+
+def _add_key(commands: Commands) -> None:
+    key = add_command(commands, "key", make_key, "make a key; print its entry of a trust file")
+    key.add_argument("file", type=Path, metavar="FILE", help="a new file")
+    key.add_argument("--name", required=True, help="whose it is")
+    key.add_argument(
+        "--issuer",
+        action="extend",
+        nargs="+",
+        type=issuer_id,
+        metavar="ID",
+        help="an issuer for which it may sign; every issuer unless said",
+    )
+    text = "do not encipher the file"
+    key.add_argument("--no-passphrase", action="store_true", help=text)
+
+
+def _add_change(commands: Commands) -> None:
+    text = "make the next version: show what differs, ask, and sign"
+    change = add_command(commands, "change", change_members, text)
+    change.add_argument("file", type=Path, metavar="FILE")
+    change.add_argument(
+        "members",
+        nargs="+",
+        type=_member,
+        metavar="PATH=JSON",
+        help="as policy.length_max=6 or clients[demobank01-app].language='\"de\"'",
+    )
+    change.add_argument("--out", type=Path, required=True, metavar="NEW", help="where to")
+    _add_keys(change, required=False)
+
+
+def _add_floors(commands: Commands) -> None:
+    text = "make a list of floors, good for 7 days, to be signed"
+    floors = add_command(commands, "floors", make_floors, text)
+    floors.add_argument(
+        "floors", nargs="*", type=_floor, metavar="ISSUER=VERSION", help="of every issuer ever"
+    )
+    floors.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to")
+
+
+def _add_keys(parser: ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--key",
+        action="extend",
+        nargs="+",
+        default=[],
+        type=Path,
+        required=required,
+        metavar="KEY",
+        help="the file of an operator's key",
+    )
+
+
+def _member(text: str) -> tuple[str, object]:
+    path, is_given, value = text.partition("=")
+    try:
+        if is_given:
+            return path, json.loads(value)
+    except (ValueError, RecursionError):
+        pass
+    raise argparse.ArgumentTypeError("not PATH=JSON; a text is JSON in double quotes")
+
+
+def _floor(text: str) -> tuple[str, int]:
+    issuer, _, version = text.rpartition("=")
+    if not (version.isascii() and version.isdigit()):
+        raise argparse.ArgumentTypeError("not ISSUER=VERSION")
+    return issuer_id(issuer), int(version)
+
+
+def make_key(arguments: Namespace) -> int:
+    """Make an operator's private key in a new file; print its entry of a trust file."""
+    from crypto.secret import Secret
+    from hsm.errors import ManifestRefused
+    from hsm.manifest.operator_key import OperatorKey
+    from hsm.manifest.trust import NAME_CHARS_MAX
+
+    if not 0 < len(arguments.name) <= NAME_CHARS_MAX:
+        raise ManifestRefused("a name has 1 to 64 characters")
+    passphrase = None
+    if not arguments.no_passphrase:
+        passphrase = Secret(ask(getpass, "passphrase (not shown): "))
+        if not passphrase.reveal():
+            raise ManifestRefused("an empty passphrase: say --no-passphrase to have none")
+        if ask(getpass, "again (not shown): ") != passphrase.reveal():
+            raise ManifestRefused("two different passphrases were typed")
+    key = OperatorKey.create(arguments.file, passphrase)
+    print(json.dumps(key.entry(arguments.name, arguments.issuer or "all"), indent=2))
+    return OK
+
+
+def print_new(arguments: Namespace) -> int:
+    """Print a draft of an issuer's first manifest: every default, in force for a year from now."""
+    from datetime import timedelta
+
+    from hsm.manifest.model import Manifest
+
+    now = _now()
+    manifest = Manifest(
+        issuer_id=arguments.issuer,
+        version=1,
+        valid_from=now,
+        valid_until=now + timedelta(days=MANIFEST_DAYS),
+        sandbox=arguments.sandbox,
+    )
+    print(manifest.indented(), end="")
+    return OK
+
+
+def print_body(arguments: Namespace) -> int:
+    """Print what a file says, as it would be signed or was."""
+    from hsm.manifest import documents
+    from hsm.manifest.body import indented
+
+    print(indented(documents.read(arguments.file).payload), end="")
+    return OK
+
+
+def print_differences(arguments: Namespace) -> int:
+    """Compare two manifests, member by member."""
+    from hsm.manifest import documents
+    from hsm.manifest.members import differences
+
+    for path in (arguments.old, arguments.new):
+        documents.read_manifest(path)
+    old, new = (documents.read(path).payload for path in (arguments.old, arguments.new))
+    print(*differences(old, new), sep="\n")
+    return OK
+
+
+def change_members(arguments: Namespace) -> int:
+    """Make the next version of a manifest, and sign it with the keys that are given."""
+    from crypto.jose.jws_json import SignedText
+    from hsm.errors import ManifestRefused
+    from hsm.manifest import documents, members, model
+
+    version = documents.read_manifest(arguments.file).version
+    old = documents.read(arguments.file).payload
+    new = members.with_member(old, "version", version + 1)
+    for path, value in arguments.members:
+        new = members.with_member(new, path, value)
+    document = SignedText(model.parse(new).canonical(), ())
+    print(*members.differences(old, document.payload), sep="\n", flush=True)
+    if arguments.key:
+        if ask(input, "Sign? [y/N] ").strip().lower() not in {"y", "yes"}:
+            raise ManifestRefused("not signed: nothing was written")
+        document = documents.with_signatures(document, _keys(arguments.key))
+    documents.write(arguments.out, document)
+    return OK
+
+
+def add_signatures(arguments: Namespace) -> int:
+    """Show what is signed, and add the signatures of the keys that are given."""
+    from hsm.manifest import documents
+
+    document = documents.read(arguments.file)
+    _print_summary(document)
+    document = documents.with_signatures(document, _keys(arguments.key))
+    documents.write(arguments.out or arguments.file, document)
+    print(f"signatures: {len(document.signatures)}")
+    return OK
+
+
+def print_signers(arguments: Namespace) -> int:
+    """Say who signed, and whether a host with that trust file would take it."""
+    from hsm.manifest import documents
+    from hsm.manifest.floors import Floors
+    from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
+    from hsm.manifest.trust import read_trust
+
+    document, trust = documents.read(arguments.file), read_trust(arguments.trust)
+    body = documents.content(document)
+    _print_summary(document)
+    if isinstance(body, Floors):
+        signers = trust.signers(document, FLOORS_TYPE, None)
+    else:
+        signers = trust.signers(document, MANIFEST_TYPE, body.issuer_id)
+    for operator in signers:
+        print(f"signed by {operator.name!a}")
+    known = {operator.key.kid for operator in signers}
+    for kid in (one.header.get("kid") for one in document.signatures):
+        if kid not in known:
+            print(f"does not count: the signature of {kid!a}")
+    print(f"{len(signers)} of {trust.threshold} signatures", flush=True)
+    if isinstance(body, Floors):
+        trust.accept_floors(document)
+    else:
+        trust.accept_manifest(document)
+    return OK
+
+
+def make_floors(arguments: Namespace) -> int:
+    """Make a list of floors, to be signed and given to new hosts."""
+    from datetime import timedelta
+
+    from crypto.jose.jws_json import SignedText
+    from hsm.manifest import documents, floors
+    from hsm.manifest.body import canonical_body
+
+    now = _now()
+    body = {
+        "valid_from": now.isoformat(),
+        "valid_until": (now + timedelta(days=FLOORS_DAYS)).isoformat(),
+        "floors": dict(arguments.floors),
+    }
+    listed = floors.parse(canonical_body(body))
+    documents.write(arguments.out, SignedText(listed.canonical(), ()))
+    return OK
+
+
+def begin_host(arguments: Namespace) -> int:
+    """Give this host, which has none, the floors that operators signed."""
+    from hsm.errors import ManifestRefused
+    from hsm.local import open_vault
+    from hsm.manifest import documents
+    from hsm.settings import VaultSettings
+
+    text = documents.read_text(arguments.file)
+    directory = VaultSettings().state_directory
+    if not directory.is_dir():
+        raise ManifestRefused("HSM_STATE_DIRECTORY is no directory")
+    # What root writes there the vault could not read.
+    if os.geteuid() == 0 != directory.stat().st_uid:
+        raise ManifestRefused("run this as the user to whom HSM_STATE_DIRECTORY belongs")
+    open_vault().load_floors(text)
+    return OK
+
+
+def _print_summary(document: SignedText) -> None:
+    import hashlib
+
+    from hsm.manifest import documents
+    from hsm.manifest.floors import Floors
+
+    body = documents.content(document)
+    if isinstance(body, Floors):
+        print("list of floors")
+        for issuer, version in body.floors.items():
+            print(f"  {issuer!a} from version {version}")
+    else:
+        trials = ", for trials" if body.sandbox else ""
+        print(f"manifest of {body.issuer_id!a}, version {body.version}{trials}")
+    print(f"in force from {body.valid_from} until {body.valid_until}")
+    print(f"SHA-256 {hashlib.sha256(document.payload).hexdigest()}", flush=True)
+
+
+def _keys(paths: Sequence[Path]) -> list[OperatorKey]:
+    from hsm.manifest.operator_key import OperatorKey
+
+    return [OperatorKey.read(path, partial(_passphrase, path)) for path in paths]
+
+
+def _passphrase(path: Path) -> Secret[str]:
+    from crypto.secret import Secret
+
+    return Secret(ask(getpass, f"passphrase of {path.name} (not shown): "))
+
+
+def _now() -> datetime:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).replace(microsecond=0)

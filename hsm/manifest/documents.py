@@ -1,0 +1,112 @@
+"""Files of operators: drafts and signed texts, of manifests and of lists of floors.
+
+A draft is JSON without signatures, and may leave out what has a default. Every default is written
+into what is signed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from crypto.errors import JoseError
+from crypto.jose import json_object
+from crypto.jose.jws_json import SignedText
+from hsm.errors import ManifestRefused
+from hsm.manifest import floors, model, signed
+from hsm.manifest.body import indented
+from hsm.manifest.floors import Floors
+from hsm.manifest.model import Manifest
+from hsm.manifest.operator_key import OperatorKey
+from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
+
+BYTE_ORDER_MARK: Final = "\N{BYTE ORDER MARK}"
+"""What some editors put before the text of a file."""
+
+
+def read_text(path: Path) -> str:
+    """Read a file.
+
+    Raises:
+        ManifestRefused: it cannot be read, or is not text.
+    """
+    try:
+        return path.read_text("utf-8").removeprefix(BYTE_ORDER_MARK)
+    except (OSError, UnicodeDecodeError):
+        raise ManifestRefused("the file cannot be read") from None
+
+
+def read(path: Path) -> SignedText:
+    """Read a draft or a signed text; no signature is checked, and a draft has none.
+
+    Raises:
+        ManifestRefused: the file cannot be read, or is neither.
+    """
+    text = read_text(path)
+    members = _object(text.encode())
+    if "signatures" in members:
+        document = signed.parse(text)
+        content(document)
+        return document
+    body = floors.parse(text.encode()) if "floors" in members else model.parse(text.encode())
+    return SignedText(body.canonical(), ())
+
+
+def content(document: SignedText) -> Manifest | Floors:
+    """Read the payload.
+
+    Raises:
+        ManifestRefused: it is neither a manifest nor a list of floors.
+    """
+    if "floors" in _object(document.payload):
+        return floors.parse(document.payload)
+    return model.parse(document.payload)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a draft of a manifest, or a signed one whose signatures are not checked.
+
+    Raises:
+        ManifestRefused: the file cannot be read, or is neither.
+    """
+    body = content(read(path))
+    if not isinstance(body, Manifest):
+        raise ManifestRefused("not a manifest")
+    return body
+
+
+def with_signatures(document: SignedText, keys: Sequence[OperatorKey]) -> SignedText:
+    """Add a signature of each of *keys*; one that a key has made before is replaced.
+
+    Raises:
+        ManifestRefused: a default is not written into the payload.
+    """
+    body = content(document)
+    if body.canonical() != document.payload:
+        raise ManifestRefused("not every member is written out: sign a draft of it")
+    typ = MANIFEST_TYPE if isinstance(body, Manifest) else FLOORS_TYPE
+    ours = {key.public.kid for key in keys}
+    others = [one for one in document.signatures if one.header.get("kid") not in ours]
+    made = [key.sign(document.payload, typ) for key in keys]
+    return SignedText(document.payload, (*others, *made))
+
+
+def write(path: Path, document: SignedText) -> None:
+    """Write a signed text, or a draft where it has no signature, over what is there.
+
+    Raises:
+        ManifestRefused: the file cannot be written.
+    """
+    text = f"{document}\n" if document.signatures else indented(document.payload)
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_text(text, "ascii")
+        new.replace(path)
+    except OSError:
+        raise ManifestRefused("the file cannot be written") from None
+
+
+def _object(text: bytes) -> dict[str, object]:
+    try:
+        return json_object.parse(text)
+    except JoseError:
+        raise ManifestRefused("not a JSON object") from None
