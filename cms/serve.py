@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import httpx
 import uvicorn
+from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -34,6 +35,9 @@ from cms.services.outbound import http_client
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.keyed_hash import keyed_hash
+from hsm.errors import ManifestRefused
+from hsm.manifest.trust import Trust, read_trust
+from hsm.settings import VaultSettings
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
@@ -70,8 +74,9 @@ def run(settings: Settings, *, sandbox: bool) -> int:
     logs.set_up()
     try:
         _check_files(settings)
+        trust = _trust()
         if not sandbox:
-            _check_production(settings)
+            _check_production(settings, trust)
         _check_hsm_token(sandbox=sandbox)
         bound = _d1_socket(settings)
     except CannotStart as error:
@@ -280,9 +285,25 @@ def _check_cardholder_listener(settings: Settings) -> None:
         raise CannotStart(reason) from None
 
 
-def _check_production(settings: Settings) -> None:
+def _trust() -> Trust:
+    """Read the trust file of this host; check that the vault can store what it takes."""
     try:
-        development.refuse(settings)
+        vault = VaultSettings()
+        trust = read_trust(vault.trust_file)
+    except ValidationError as error:
+        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
+        raise CannotStart("set " + ", ".join(names)) from None
+    except ManifestRefused as error:
+        raise CannotStart(f"HSM_TRUST_FILE: {error}") from None
+    directory = vault.state_directory
+    if not (directory.is_dir() and os.access(directory, os.R_OK | os.W_OK | os.X_OK)):
+        raise CannotStart("HSM_STATE_DIRECTORY is no directory that the service may write to")
+    return trust
+
+
+def _check_production(settings: Settings, trust: Trust) -> None:
+    try:
+        development.refuse(settings, trust)
     except development.DevelopmentSetting as error:
         raise CannotStart(f"{error}, or try it with serve --sandbox") from None
 

@@ -77,7 +77,7 @@ def _add_change(commands: Commands) -> None:
     change.add_argument("file", type=Path, metavar="FILE")
     change.add_argument(
         "members",
-        nargs="+",
+        nargs="*",
         type=_member,
         metavar="PATH=JSON",
         help="as policy.length_max=6 or clients[demobank01-app].language='\"de\"'",

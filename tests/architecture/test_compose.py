@@ -89,7 +89,9 @@ def test_the_service_starts_with_the_settings_of_the_file(monkeypatch: pytest.Mo
 
 
 def test_whoever_opens_the_vault_has_its_trust_file_and_the_state_that_outlives_it() -> None:
-    opening = [each for each in SERVICES.values() if "HSM_TRUST_FILE" in each.get("environment", {})]
+    opening = [
+        each for each in SERVICES.values() if "HSM_TRUST_FILE" in each.get("environment", {})
+    ]
     assert len(opening) == 3
     for service in opening:
         settings = service["environment"]
