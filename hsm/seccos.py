@@ -63,7 +63,7 @@ class SeccosReader:
             WrongPinData: the MAC is right, and block or PRW are wrong.
             SeccosError: *members* are not laid out as the profile says.
             KeyMissing: a key that the payload or the profile names is not on the HSM token.
-            ConfigRefused: such a key is not of the kind that the profile needs.
+            ManifestRefused: such a key is not of the kind that the profile needs.
         """
         profile = self._profile
         try:

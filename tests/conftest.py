@@ -14,11 +14,11 @@ from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.services.cardholder import jwks
-from hsm.local import vault_over
 from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
+from tests.operators import open_vault
 from tests.softoken import make_softoken
 
 # No test asserts a time, and an example that is slow is no failure.
@@ -110,9 +110,9 @@ def second_hsm_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pkcs1
 
 
 @pytest.fixture(scope="session")
-def vault(hsm_token: Pkcs11Token) -> Vault:
-    """The vault over that HSM token."""
-    return vault_over(hsm_token)
+def vault(hsm_token: Pkcs11Token, tmp_path_factory: pytest.TempPathFactory) -> Vault:
+    """The vault over that HSM token, on a host for trials."""
+    return open_vault(hsm_token, tmp_path_factory.mktemp("host"))
 
 
 @pytest.fixture(scope="session")

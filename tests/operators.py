@@ -1,7 +1,7 @@
 """Operators who sign for tests, and a host that knows them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.vault import Vault
 
+TRUST_FILE = "trust.json"
 VALID_FROM = datetime(2020, 1, 1, tzinfo=UTC)
 VALID_UNTIL = datetime(2050, 1, 1, tzinfo=UTC)
 
@@ -94,14 +95,26 @@ def prepare_host(directory: Path, operators: Sequence[OperatorKey] = OPERATORS) 
             operator.entry(f"operator {number}") for number, operator in enumerate(operators, 1)
         ],
     }
-    file = directory / "trust.json"
+    file = directory / TRUST_FILE
     file.write_text(json.dumps(trust))
     return file
 
 
 def open_vault(hsm_token: HsmToken, directory: Path) -> Vault:
     """Open a vault over *hsm_token* on a host whose state is in *directory*, with no floors set."""
-    trust_file = prepare_host(directory)
-    vault = Vault(hsm_token, directory, trust_file, lambda: datetime.now(UTC))
+    prepare_host(directory)
+    vault = reopen_vault(hsm_token, directory)
     vault.load_floors(signed(floors({}), FLOORS_TYPE))
     return vault
+
+
+def now() -> datetime:
+    """Tell the time."""
+    return datetime.now(UTC)
+
+
+def reopen_vault(
+    hsm_token: HsmToken, directory: Path, clock: Callable[[], datetime] = now
+) -> Vault:
+    """Open another vault on a host that :func:`prepare_host` prepared."""
+    return Vault(hsm_token, directory, directory / TRUST_FILE, clock)

@@ -1,40 +1,48 @@
-"""A vault over an HSM token of each kind, and issuers that share keys with D1."""
+"""A host over an HSM token of each kind, and issuers that share keys with D1."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from hsm.local import vault_over
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import PinVault, SealedPan, SealedPin
-from hsm.vault import Vault
-from tests.contracts.issuer import PIN, Issuer, open_issuer
+from tests.contracts.issuer import PIN, Host, Issuer, open_host, open_issuer
 from tests.contracts.partner import (
     ISSUER_ID,
     MAC_ONLY_ID,
     Partner,
     open_partner,
     share_keys,
-    vault_with,
 )
 from tests.contracts.software_token import SoftwareToken
 
 
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where hosts have their state directories."""
+    return tmp_path_factory.mktemp("hosts")
+
+
 @pytest.fixture(params=["SoftHSM2", "NSS softoken", "software token"], scope="session")
-def vault(request: pytest.FixtureRequest) -> PinVault:
+def host(request: pytest.FixtureRequest, hosts: Path) -> Host:
     """Each implementation, with a key of every role of our own. A new one is one more row."""
     if request.param == "software token":
-        return Vault(SoftwareToken(), lambda: datetime.now(UTC))
+        return open_host(SoftwareToken(), hosts)
     name = "hsm_token" if request.param == "SoftHSM2" else "second_hsm_token"
-    return vault_over(request.getfixturevalue(name))
+    return open_host(request.getfixturevalue(name), hosts)
 
 
 @pytest.fixture(scope="session")
-def issuer(vault: PinVault) -> Issuer:
-    return open_issuer(vault)
+def issuer(host: Host) -> Issuer:
+    return open_issuer(host)
+
+
+@pytest.fixture(scope="session")
+def vault(issuer: Issuer) -> PinVault:
+    return issuer.vault
 
 
 @pytest.fixture(scope="session")
@@ -62,14 +70,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[HsmToken]:
         hsm_token._keys.pop(label).destroy()
 
 
-Shared = tuple[Vault, Mapping[KeyLabel, bytes]]
+Shared = tuple[Host, Mapping[KeyLabel, bytes]]
 
 
 @pytest.fixture(scope="module")
-def shared(device: HsmToken) -> Shared:
-    """A vault, and the shared keys that its HSM token got before the vault was made."""
+def shared(device: HsmToken, hosts: Path) -> Shared:
+    """A host, and the shared keys that its HSM token got before the vault was made."""
     keys = share_keys(device)
-    return vault_with(device), keys
+    return open_host(device, hosts), keys
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,10 @@
-"""What somebody who can write the database could do to a sealed value or a configuration."""
+"""What somebody who can write where values and manifests are stored could do to them."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from hsm.port import SealedConfig
-from tests.contracts.issuer import Issuer
-
-Edit = Callable[[Issuer, SealedConfig], SealedConfig]
+from tests.contracts.issuer import OTHER_ISSUER_ID, Host, Issuer
 
 
 def flip(data: bytes, position: int, mask: int) -> bytes:
@@ -20,47 +17,42 @@ def every_change(sealed: bytes) -> list[bytes]:
     return [*flipped, *(sealed[:end] for end in range(len(sealed))), sealed + b"\0"]
 
 
-EDITS: Mapping[str, Edit] = {
-    "of another issuer": lambda issuer, sealed: issuer.vault.seal_config(
-        replace(sealed, issuer_id="testbank02")
+#: Each makes another file of the members of a manifest's: what the vault wrote is ``jws``,
+#: ``key_label`` and ``cmac``.
+EDITS: Mapping[str, Callable[[Issuer, dict[str, str]], object]] = {
+    "of another issuer": lambda issuer, _: stored(issuer.host, OTHER_ISSUER_ID),
+    "the list of floors": lambda issuer, _: json.loads(
+        (issuer.host.directory / "floors.json").read_bytes()
     ),
-    "renamed to this issuer": lambda issuer, sealed: replace(
-        issuer.vault.seal_config(replace(sealed, issuer_id="testbank02")),
-        issuer_id=issuer.issuer_id,
-    ),
-    "of another kind": lambda issuer, sealed: next(
-        other for kind, other in issuer.config.items() if kind is not sealed.kind
-    ),
-    "of another kind, renamed": lambda issuer, sealed: replace(
-        next(other for kind, other in issuer.config.items() if kind is not sealed.kind),
-        kind=sealed.kind,
-    ),
-    "edited body": lambda _, sealed: replace(sealed, body=sealed.body.replace(b'":', b'" :', 1)),
-    "body that is not JSON": lambda _, sealed: replace(sealed, body=b"{"),
-    "edited version": lambda _, sealed: replace(sealed, version=2),
-    "edited start": lambda _, sealed: replace(
-        sealed, valid_from=sealed.valid_from + timedelta(seconds=1)
-    ),
-    "edited end": lambda _, sealed: replace(
-        sealed, valid_until=sealed.valid_until + timedelta(days=365)
-    ),
-    "key of another role": lambda _, sealed: replace(sealed, key_label="pin-mac.g1"),
-    "not a label": lambda _, sealed: replace(sealed, key_label="manifest-mac"),
-    "no label": lambda _, sealed: replace(sealed, key_label=""),
-    "flipped CMAC": lambda _, sealed: replace(sealed, cmac=flip(sealed.cmac, 0, 1)),
-    "cut CMAC": lambda _, sealed: replace(sealed, cmac=sealed.cmac[:8]),
-    "no CMAC": lambda _, sealed: replace(sealed, cmac=b""),
-    "never sealed": lambda _, sealed: replace(sealed, key_label="", cmac=b""),
-    "expired": lambda issuer, sealed: issuer.vault.seal_config(
-        replace(sealed, valid_until=datetime.now(UTC) - timedelta(seconds=1))
-    ),
-    "expired, end edited": lambda issuer, sealed: replace(
-        issuer.vault.seal_config(
-            replace(sealed, valid_until=datetime.now(UTC) - timedelta(seconds=1))
-        ),
-        valid_until=sealed.valid_until,
-    ),
-    "not yet valid": lambda issuer, sealed: issuer.vault.seal_config(
-        replace(sealed, valid_from=datetime.now(UTC) + timedelta(hours=1))
-    ),
+    "another manifest": lambda issuer, file: {**file, "jws": issuer.signed(2)},
+    "another text of the same": lambda _, file: {**file, "jws": file["jws"] + " "},
+    "key of another role": lambda _, file: {**file, "key_label": "pin-mac.g1"},
+    "not a label": lambda _, file: {**file, "key_label": "manifest-mac"},
+    "no label": lambda _, file: {**file, "key_label": ""},
+    "flipped CMAC": lambda _, file: {**file, "cmac": flip(bytes.fromhex(file["cmac"]), 0, 1).hex()},
+    "cut CMAC": lambda _, file: {**file, "cmac": file["cmac"][:16]},
+    "no CMAC": lambda _, file: {**file, "cmac": ""},
+    "CMAC that is not hexadecimal": lambda _, file: {**file, "cmac": "CMAC"},
+    "without its CMAC": lambda _, file: {name: file[name] for name in ("jws", "key_label")},
+    "only what was signed": lambda _, file: json.loads(file["jws"]),
+    "a list": lambda _, file: [*file.values()],
+    "nothing": lambda *_: None,
 }
+
+
+def manifest_file(host: Host, issuer_id: str) -> Path:
+    """Where a host stores the manifest of an issuer."""
+    return host.directory / f"{issuer_id.encode().hex()}.json"
+
+
+def stored(host: Host, issuer_id: str) -> dict[str, str]:
+    """What is stored of a manifest."""
+    members: dict[str, str] = json.loads(manifest_file(host, issuer_id).read_bytes())
+    return members
+
+
+def store(host: Host, issuer_id: str, content: object) -> None:
+    """Put another file in the place of a manifest's, as the vault does when it replaces one."""
+    new = host.directory / "new"
+    new.write_text("" if content is None else json.dumps(content))
+    new.rename(manifest_file(host, issuer_id))

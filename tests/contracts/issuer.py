@@ -1,8 +1,11 @@
-"""An issuer at a vault, with D1's side of it and without a database."""
+"""An issuer whose manifest is in force at a vault, with D1's side of it and without a database."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from jwcrypto.jwe import JWE
@@ -10,22 +13,22 @@ from jwcrypto.jwk import JWK
 
 from cms.sandbox.partners.jwe import decrypt
 from cms.sandbox.partners.pin_blocks import iso0_pin
+from hsm.pkcs11.hsm_token import HsmToken
 from hsm.port import (
     CardFacts,
     CardRef,
-    ConfigKind,
     PinBlockType,
     PinVault,
     PublicKeyRole,
     SealedChange,
-    SealedConfig,
     SealedPan,
     SealedPin,
-    VaultConfig,
 )
-from tests.issuer_records import PAN, config
+from tests.operators import manifest, now, open_vault, reopen_vault, signed
+from tests.pans import PAN
 
 ISSUER_ID = "testbank01"
+OTHER_ISSUER_ID = "testbank02"
 CARD = CardRef(ISSUER_ID, "card-1")
 FACTS = CardFacts(1, "1229")
 PIN = "4071"
@@ -34,13 +37,50 @@ LONG_PINS: Mapping[str, object] = {"length_max": 12, "page_length_max": 12}
 
 
 @dataclass(frozen=True)
-class Issuer:
-    """What the service holds of an issuer, the vault that sealed it, and D1's private key."""
+class Host:
+    """A vault over an HSM token, which hosts may share, and a state directory of its own."""
 
+    hsm_token: HsmToken
+    directory: Path
     vault: PinVault
-    config: VaultConfig
+
+    def another(self) -> "Host":
+        """Open a new host over the same HSM token."""
+        return open_host(self.hsm_token, self.directory.parent)
+
+    def reopened(self, clock: Callable[[], datetime] = now) -> "Host":
+        """Start another process on this host."""
+        return replace(self, vault=reopen_vault(self.hsm_token, self.directory, clock))
+
+
+def open_host(hsm_token: HsmToken, hosts: Path) -> Host:
+    """Open a new host over *hsm_token*, whose state is in a new directory in *hosts*."""
+    directory = Path(mkdtemp(dir=hosts))
+    return Host(hsm_token, directory, open_vault(hsm_token, directory))
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """An issuer at a host, what its manifest there says, and D1's private key."""
+
+    host: Host
+    members: Mapping[str, object]
     d1_key: JWK
     issuer_id: str = ISSUER_ID
+
+    @property
+    def vault(self) -> PinVault:
+        return self.host.vault
+
+    def signed(self, version: int = 1, **members: object) -> str:
+        """What operators sign for it; *members* take the place of those that it has."""
+        return signed(manifest(self.issuer_id, version, **{**self.members, **members}))
+
+    def with_members(self, **members: object) -> "Issuer":
+        """Take it to a host of its own, where *members* of its manifest are others."""
+        there = replace(self, host=self.host.another(), members={**self.members, **members})
+        there.vault.load_manifest(there.signed())
+        return there
 
     @property
     def d1_jwk(self) -> dict[str, str]:
@@ -70,9 +110,7 @@ class Issuer:
         counter: int = 1,
         facts: CardFacts = FACTS,
     ) -> SealedChange:
-        return self.vault.set_pin_from_jwe(
-            jwe, block_type, self.config, card, sealed_pan, counter, facts
-        )
+        return self.vault.set_pin_from_jwe(jwe, block_type, card, sealed_pan, counter, facts)
 
     def set_jwe(
         self, jwe: str, sealed_pan: SealedPan, card: CardRef = CARD, counter: int = 1
@@ -99,7 +137,7 @@ class Issuer:
         card: CardRef = CARD,
         counter: int = 1,
     ) -> str:
-        return self.vault.export_jwe(sealed_pin, sealed_pan, self.config, card, counter)
+        return self.vault.export_jwe(sealed_pin, sealed_pan, card, counter)
 
     def digits(
         self,
@@ -110,7 +148,7 @@ class Issuer:
         card: CardRef = CARD,
         counter: int = 1,
     ) -> str:
-        return self.vault.digits_jwe(sealed_pin, sealed_pan, sid, key, self.config, card, counter)
+        return self.vault.digits_jwe(sealed_pin, sealed_pan, sid, key, card, counter)
 
     def pin(
         self,
@@ -125,26 +163,13 @@ class Issuer:
         (text,) = content.values()
         return iso0_pin(text, pan)
 
-    def with_config(self, kind: ConfigKind, sealed: SealedConfig | None) -> "Issuer":
-        """Put another configuration in the place of one, or take it away."""
-        others = {key: value for key, value in self.config.items() if key is not kind}
-        return replace(self, config=others if sealed is None else {**others, kind: sealed})
 
-    def configured(self, kind: ConfigKind, body: Mapping[str, object]) -> "Issuer":
-        """Seal another configuration and use it."""
-        return self.with_config(kind, self.vault.seal_config(config(self.issuer_id, kind, body)))
-
-
-def open_issuer(vault: PinVault, issuer_id: str = ISSUER_ID) -> Issuer:
-    """Seal an issuer's configuration: all defaults, and a new recipient key of D1."""
+def open_issuer(host: Host, issuer_id: str = ISSUER_ID, **members: object) -> Issuer:
+    """Have a manifest taken at *host*: defaults, a new recipient key of D1, and *members*."""
     d1_key = JWK.generate(kty="EC", crv="P-256", kid="d1-2026")
-    issuer = Issuer(vault, {}, d1_key, issuer_id)
-    for kind, body in (
-        (ConfigKind.WIRE, {}),
-        (ConfigKind.POLICY, {}),
-        (ConfigKind.RECIPIENT, {"jwk": json.loads(d1_key.export_public())}),
-    ):
-        issuer = issuer.configured(kind, body)
+    recipient = {"jwk": json.loads(d1_key.export_public())}
+    issuer = Issuer(host, {"recipient": recipient, **members}, d1_key, issuer_id)
+    issuer.vault.load_manifest(issuer.signed())
     return issuer
 
 

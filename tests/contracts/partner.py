@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, Self
 
 import pytest
@@ -19,12 +19,10 @@ from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KEY_BYTES, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
-from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, SealedChange
-from hsm.vault import Vault
-from tests.contracts.issuer import PIN, Issuer, block, open_issuer
+from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange
+from tests.contracts.issuer import PIN, Host, Issuer, block, open_issuer
 from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
-from tests.crypto.seccos.profiles import profile
-from tests.issuer_records import PAN
+from tests.pans import PAN
 
 ISSUER_ID: Final = "sharesbank"
 MAC_ONLY_ID: Final = "maconlybnk"
@@ -84,7 +82,11 @@ class Partner:
     issuer: Issuer
     keys: Mapping[KeyLabel, bytes]
     host_key: JWK = field(repr=False)
-    profile: SeccosProfile
+
+    @cached_property
+    def profile(self) -> SeccosProfile:
+        """The SECCOS profile of its manifest, which it has."""
+        return SeccosProfile.model_validate_json(json.dumps(self.issuer.members["seccos"]))
 
     @property
     def card(self) -> CardRef:
@@ -93,16 +95,17 @@ class Partner:
     def key(self, role: KeyRole, generation: int = 1) -> bytes:
         return self.keys[KeyLabel(role, generation, self.issuer.issuer_id)]
 
-    def configured(self, kind: ConfigKind, body: Mapping[str, object]) -> Self:
-        return replace(self, issuer=self.issuer.configured(kind, body))
+    def with_members(self, **members: object) -> Self:
+        """Take it to a host of its own, where *members* of its manifest are others."""
+        return replace(self, issuer=self.issuer.with_members(**members))
 
     def with_profile(self, body: Mapping[str, Any]) -> Self:
-        configured = self.configured(ConfigKind.SECCOS, body)
-        return replace(configured, profile=profile(dict(body)))
+        """Have D1 send PINs by another SECCOS profile."""
+        return self.with_members(seccos=body)
 
     def asking(self, **body: object) -> Self:
         """Ask for PIN verification values."""
-        return self.configured(ConfigKind.VERIFICATION, body)
+        return self.with_members(verification=body)
 
     def writer(
         self, changes: int = CHANGES, card: Card = CARD, generation: int | None = None
@@ -164,7 +167,7 @@ class Partner:
 
     def exported(self, change: SealedChange, counter: int = CHANGES + 1) -> dict[str, Any]:
         """Export the values and open them as the authorisation host does."""
-        jwe = self.issuer.vault.export_values(change.values, self.issuer.config, self.card, counter)
+        jwe = self.issuer.vault.export_values(change.values, self.card, counter)
         content: dict[str, Any] = decrypt(jwe, self.host_key)
         return content
 
@@ -181,15 +184,12 @@ def share_keys(hsm_token: HsmToken) -> Mapping[KeyLabel, bytes]:
     return shared
 
 
-def open_partner(vault: Vault, keys: Mapping[KeyLabel, bytes], issuer_id: str) -> Partner:
-    """Seal an issuer's configuration: all defaults, SECCOS and a host for the values."""
+def open_partner(host: Host, keys: Mapping[KeyLabel, bytes], issuer_id: str) -> Partner:
+    """Have a manifest taken at *host*: all defaults, SECCOS and a host for the values.
+
+    The HSM token of *host* had the *keys* before its vault was opened.
+    """
     host_key = JWK.generate(kty="EC", crv="P-256", kid="host-2026")
-    issuer = open_issuer(vault, issuer_id).configured(
-        ConfigKind.VERIFICATION_HOST, {"jwk": json.loads(host_key.export_public())}
-    )
-    return Partner(issuer, keys, host_key, profile({})).with_profile({})
-
-
-def vault_with(hsm_token: HsmToken) -> Vault:
-    """Make a vault over an HSM token to which the keys were brought before."""
-    return Vault(hsm_token, lambda: datetime.now(UTC))
+    verification_host = {"jwk": json.loads(host_key.export_public())}
+    issuer = open_issuer(host, issuer_id, verification_host=verification_host, seccos={})
+    return Partner(issuer, keys, host_key)

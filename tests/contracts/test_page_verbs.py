@@ -24,7 +24,6 @@ from hsm.errors import (
 from hsm.port import (
     CardFacts,
     CardRef,
-    ConfigKind,
     PinBlockType,
     PublicKeyRole,
     SealedChange,
@@ -35,7 +34,7 @@ from hsm.port import (
 from tests.contracts.edits import every_change
 from tests.contracts.issuer import CARD, LONG_PINS, PIN, SID, block, jwe_to, page_key
 from tests.contracts.partner import Partner
-from tests.issuer_records import PAN, PANS
+from tests.pans import PAN, PANS
 
 FACTS = CardFacts(1, "1230")
 NOTHING: Mapping[str, object] = {}
@@ -62,10 +61,10 @@ class Page:
         jwe = jwe_to(key, {"sid": SID, "block": clear, **members})
         card = self.partner.card
         pan = issuer.seal_pan(PAN, card)
-        return issuer.vault.set_pin_from_page(jwe, sid, issuer.config, card, pan, 1, FACTS)
+        return issuer.vault.set_pin_from_page(jwe, sid, card, pan, 1, FACTS)
 
     def with_policy(self, **policy: object) -> "Page":
-        return Page(self.partner.configured(ConfigKind.POLICY, policy))
+        return Page(self.partner.with_members(policy=policy))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hsm.errors import CardIdHoldsPan, LuhnInvalid, PanRejected
 from hsm.port import CardRef
 from tests.contracts.hostile_jwes import flip_first_of_tag
 from tests.contracts.issuer import CARD, ISSUER_ID, Issuer, jwe_to
-from tests.issuer_records import PAN
+from tests.pans import PAN
 
 
 def test_a_sealed_pan_comes_with_its_last_four_digits_and_hides_the_others(issuer: Issuer) -> None:

@@ -8,16 +8,16 @@ from cms.sandbox.partners.jwe import decrypt
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from crypto.jose import base64url
 from hsm.errors import PinRejected, TypeNotOffered, WeakPinRefused
-from hsm.port import ConfigKind, PinBlockType, SealedPan, SealedPin
+from hsm.port import PinBlockType, SealedPan, SealedPin
 from tests.contracts.hostile_jwes import forged
 from tests.contracts.issuer import LONG_PINS, PIN, Issuer, block, jwe_to
-from tests.issuer_records import PAN
+from tests.pans import PAN
 
 
 @pytest.mark.parametrize("digits", range(4, 13))
 @pytest.mark.parametrize("pan", [PAN, "79927398713", "6304000000000000000"])
 def test_a_pin_comes_out_as_it_went_in(issuer: Issuer, digits: int, pan: str) -> None:
-    issuer = issuer.configured(ConfigKind.POLICY, LONG_PINS)
+    issuer = issuer.with_members(policy=LONG_PINS)
     sealed_pan = issuer.seal_pan(pan)
     pin = "407190283655"[:digits]
     sealed_pin = issuer.set_pin(pin, sealed_pan, pan)
@@ -55,7 +55,7 @@ def test_an_export_holds_the_block_and_nothing_else(
 def test_the_wire_profile_names_the_member_and_the_case_of_the_block(
     issuer: Issuer, sealed_pan: SealedPan, sealed_pin: SealedPin
 ) -> None:
-    issuer = issuer.configured(ConfigKind.WIRE, {"iso0": {"field": "data", "hex_case": "lower"}})
+    issuer = issuer.with_members(wire={"iso0": {"field": "data", "hex_case": "lower"}})
     export = issuer.export(sealed_pin, sealed_pan, counter=5)
     assert decrypt(export, issuer.d1_key) == {"data": block(PIN).lower()}
     assert issuer.set_jwe(issuer.pin_jwe({"data": block(PIN)}), sealed_pan)
@@ -74,7 +74,7 @@ def test_the_block_may_come_under_each_alias_and_in_either_case(
 def test_a_profile_may_choose_an_alias_as_its_member(
     issuer: Issuer, sealed_pan: SealedPan, member: str
 ) -> None:
-    issuer = issuer.configured(ConfigKind.WIRE, {"iso0": {"field": member}})
+    issuer = issuer.with_members(wire={"iso0": {"field": member}})
     sealed_pin = issuer.set_jwe(issuer.pin_jwe({member: block(PIN)}), sealed_pan)
     assert issuer.pin(sealed_pin, sealed_pan) == PIN
 
@@ -105,7 +105,7 @@ def test_a_header_member_that_the_profile_names_is_ignored(
     jwe = jwe_to(issuer.d1_jwk, {"pinBlock": block(PIN)}, iat="1764000000")
     with pytest.raises(PinRejected):
         issuer.set_jwe(jwe, sealed_pan)
-    lenient = issuer.configured(ConfigKind.WIRE, {"jwe": {"extra_header_members": ["iat"]}})
+    lenient = issuer.with_members(wire={"jwe": {"extra_header_members": ["iat"]}})
     assert lenient.pin(lenient.set_jwe(jwe, sealed_pan), sealed_pan) == PIN
     another = jwe_to(issuer.d1_jwk, {"pinBlock": block(PIN)}, exp="1764000000")
     with pytest.raises(PinRejected):
@@ -128,7 +128,7 @@ def test_a_weak_pin_is_refused_unless_the_policy_allows_it(
     with pytest.raises(WeakPinRefused) as refusal:
         issuer.set_pin(pin, sealed_pan)
     assert refusal.value.args == ()
-    lax = issuer.configured(ConfigKind.POLICY, {"refuse_repeated": False, "refuse_runs": False})
+    lax = issuer.with_members(policy={"refuse_repeated": False, "refuse_runs": False})
     assert lax.pin(lax.set_pin(pin, sealed_pan), sealed_pan) == pin
 
 

@@ -13,10 +13,10 @@ from hsm.errors import (
     WeakPinRefused,
     WrongPinData,
 )
-from hsm.port import ConfigKind, PublicKeyRole, SealedPan
+from hsm.port import PublicKeyRole, SealedPan
 from tests.contracts.hostile_jwes import flip_first_of_tag, forged
 from tests.contracts.issuer import PIN, Issuer, block, jwe_to
-from tests.issuer_records import PAN, PANS
+from tests.pans import PAN, PANS
 
 OTHER_PAN = PANS[1]
 
@@ -125,7 +125,7 @@ def test_a_jwe_that_cannot_be_used_is_refused_in_the_same_words(
 def test_a_length_that_the_policy_does_not_take_is_refused_as_a_weak_pin_is(
     issuer: Issuer, sealed_pan: SealedPan, pin: str
 ) -> None:
-    strict = issuer.configured(ConfigKind.POLICY, {"length_min": 6})
+    strict = issuer.with_members(policy={"length_min": 6})
     with pytest.raises(WeakPinRefused):
         strict.set_pin(pin, sealed_pan)
     assert strict.set_pin("407190", sealed_pan)
@@ -154,7 +154,7 @@ def test_what_no_pin_of_a_card_can_get_is_said_of_every_block(
     asked: Mapping[str, object],
     refusal: type[HsmError],
 ) -> None:
-    asking = issuer.configured(ConfigKind.SECCOS, {}).configured(ConfigKind.VERIFICATION, asked)
+    asking = issuer.with_members(seccos={}).with_members(verification=asked)
     for pin, pan in ((PIN, PAN), (PIN, OTHER_PAN), ("1111", PAN), ("1111", OTHER_PAN)):
         with pytest.raises(refusal):
             asking.set_jwe(asking.pin_jwe({"pinBlock": block(pin, pan)}), sealed_pan)

@@ -1,15 +1,21 @@
 """Sealed values belong to one card and one change."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 
 from hsm.errors import SealBroken, VaultUnavailable
-from hsm.port import CardRef, ConfigKind, PinVault, SealedPan, SealedPin
+from hsm.port import CardRef, SealedPan, SealedPin
 from tests.contracts.edits import every_change, flip
-from tests.contracts.issuer import CARD, ISSUER_ID, PIN, Issuer
-from tests.issuer_records import PAN, PANS
+from tests.contracts.issuer import (
+    CARD,
+    ISSUER_ID,
+    OTHER_ISSUER_ID,
+    PIN,
+    Issuer,
+    open_issuer,
+)
+from tests.pans import PAN, PANS
 
 OTHER_PAN = PANS[1]
 
@@ -39,16 +45,10 @@ def test_sealed_values_do_not_open_for_another_card(
 
 
 def test_sealed_values_do_not_open_for_another_issuer(
-    vault: PinVault, issuer: Issuer, sealed_pan: SealedPan, sealed_pin: SealedPin
+    issuer: Issuer, sealed_pan: SealedPan, sealed_pin: SealedPin
 ) -> None:
-    card = CardRef("testbank02", CARD.card_id)
-    theirs = replace(
-        issuer,
-        config={
-            kind: vault.seal_config(replace(sealed, issuer_id=card.issuer_id))
-            for kind, sealed in issuer.config.items()
-        },
-    )
+    theirs = open_issuer(issuer.host.another(), OTHER_ISSUER_ID)
+    card = CardRef(OTHER_ISSUER_ID, CARD.card_id)
     their_pan = theirs.seal_pan(PAN, card)
     assert theirs.pin(theirs.set_pin(PIN, their_pan, card=card), their_pan, card=card) == PIN
     for pan in (sealed_pan, their_pan):
@@ -58,9 +58,7 @@ def test_sealed_values_do_not_open_for_another_issuer(
         theirs.set_pin(PIN, sealed_pan, card=card)
 
 
-def test_card_and_issuer_cannot_borrow_characters_from_each_other(
-    vault: PinVault, issuer: Issuer
-) -> None:
+def test_card_and_issuer_cannot_borrow_characters_from_each_other(issuer: Issuer) -> None:
     # "testbank01" + "23" and "testbank012" + "3" would read the same without their lengths;
     # the port refuses an issuer of 11 characters, so only the card ids can be tried.
     first, second = CardRef(ISSUER_ID, "23"), CardRef(ISSUER_ID, "3")
@@ -95,14 +93,10 @@ def test_a_sealed_value_under_a_key_that_the_hsm_token_lacks_is_a_missing_key(
     issuer: Issuer, sealed_pan: SealedPan, sealed_pin: SealedPin
 ) -> None:
     # Another process may have sealed it under a generation that this one has not seen yet.
-    policy = issuer.config[ConfigKind.POLICY]
-    later_policy = replace(policy, key_label="manifest-mac.g7")
     with pytest.raises(VaultUnavailable):
         issuer.export(SealedPin(sealed_pin.replace(b"g1", b"g7")), sealed_pan, counter=5)
     with pytest.raises(VaultUnavailable):
         issuer.export(sealed_pin, SealedPan(sealed_pan.replace(b"g1", b"g7")), counter=5)
-    with pytest.raises(VaultUnavailable):
-        issuer.with_config(ConfigKind.POLICY, later_policy).set_pin(PIN, sealed_pan)
 
 
 def test_sealed_values_cannot_take_each_others_place(

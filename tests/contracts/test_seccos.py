@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings, strategies
 
 from hsm.errors import (
-    ConfigRefused,
     CounterExhausted,
     KeyMissing,
+    ManifestRefused,
     NotGenuine,
     PinRejected,
     SealBroken,
@@ -19,10 +20,8 @@ from hsm.errors import (
     WrongPinData,
 )
 from hsm.pkcs11.keys import KeyLabel, KeyRole
-from hsm.port import CardRef, ConfigKind, PinBlockType, ValueKind
-from tests.contracts.conftest import Shared
-from tests.contracts.edits import EDITS, Edit
-from tests.contracts.issuer import LONG_PINS, PIN
+from hsm.port import CardRef, PinBlockType, ValueKind
+from tests.contracts.issuer import LONG_PINS, PIN, open_host
 from tests.contracts.partner import (
     CARD,
     CHANGES,
@@ -33,14 +32,14 @@ from tests.contracts.partner import (
     cards,
     open_partner,
     share_keys,
-    vault_with,
 )
 from tests.contracts.software_token import SoftwareToken
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.d1_side import Card, Writer
 from tests.crypto.seccos.profiles import Body, bodies
 from tests.crypto.strategies import pins
-from tests.issuer_records import PANS
+from tests.operators import VALID_UNTIL
+from tests.pans import PANS
 
 pytestmark = takes_tdes_the_old_way
 
@@ -70,7 +69,7 @@ def flipped(members: Mapping[str, object], name: str, bit: int = 0) -> dict[str,
 
 @pytest.mark.parametrize("digits", range(4, 13))
 def test_what_d1_builds_is_taken_and_no_pin_is_kept(partner: Partner, digits: int) -> None:
-    lenient = partner.configured(ConfigKind.POLICY, LONG_PINS)
+    lenient = partner.with_members(policy=LONG_PINS)
     change = lenient.set_seccos("407190283655"[:digits])
     assert change.sealed_pin is None
     assert change.values.keys() == {ValueKind.PRW, ValueKind.SCRIPT}
@@ -268,7 +267,7 @@ def test_a_weak_pin_is_refused_and_only_d1_learns_so(partner: Partner, pin: str)
 def test_a_pin_of_a_length_that_the_policy_forbids_counts_against_nobody(partner: Partner) -> None:
     with pytest.raises(WeakPinRefused):
         partner.send(partner.writer().payload("407190283"))
-    strict = partner.configured(ConfigKind.POLICY, {"length_min": 6})
+    strict = partner.with_members(policy={"length_min": 6})
     with pytest.raises(WeakPinRefused):
         strict.send(strict.writer().payload(PIN))
 
@@ -350,7 +349,7 @@ def test_a_payload_of_the_wrong_form_counts_against_nobody(
 
 def test_a_payload_of_one_type_is_no_payload_of_the_other(partner: Partner) -> None:
     # Read as ISO-0 an enciphered block may by chance have a length; this policy takes all of them.
-    partner = partner.configured(ConfigKind.POLICY, LONG_PINS)
+    partner = partner.with_members(policy=LONG_PINS)
     seccos = partner.writer().payload(PIN)
     assert partner.refusal(seccos, block_type=PinBlockType.ISO0) is WrongPinData
     iso0 = {"pinBlock": "044071EEEEEEEEEE"}
@@ -405,29 +404,25 @@ def test_a_key_of_another_kind_than_the_profile_needs_is_refused(
     partner: Partner, body: Body
 ) -> None:
     profiled = partner.with_profile(body)
-    with pytest.raises(ConfigRefused, match="not of the kind"):
+    with pytest.raises(ManifestRefused, match="not of the kind"):
         profiled.set_seccos()
 
 
 def test_without_a_profile_the_jwe_is_not_looked_at(partner: Partner) -> None:
-    issuer = partner.issuer.with_config(ConfigKind.SECCOS, None)
+    issuer = partner.issuer.with_members(seccos=None)
     sealed_pan = issuer.seal_pan(card=partner.card)
     for jwe in ("", partner.issuer.pin_jwe({})):
         with pytest.raises(TypeNotOffered):
             issuer.change(jwe, sealed_pan, PinBlockType.SECCOS, partner.card)
 
 
-@on_two_hsm_tokens
-@pytest.mark.parametrize("kind", [ConfigKind.SECCOS, ConfigKind.VERIFICATION])
-@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
-def test_a_configuration_that_was_not_sealed_for_this_issuer_and_day_is_refused(
-    partner: Partner, kind: ConfigKind, edit: Edit
-) -> None:
-    issuer = partner.asking(prw=False).issuer
-    edited = replace(partner, issuer=issuer.with_config(kind, edit(issuer, issuer.config[kind])))
-    for send in (edited.set_seccos, edited.set_iso0):
-        with pytest.raises(ConfigRefused):
-            send()
+def test_without_a_manifest_in_force_no_pin_is_taken(partner: Partner) -> None:
+    here = partner.issuer.host
+    for host in (here.another(), here.reopened(lambda: VALID_UNTIL)):
+        there = replace(partner, issuer=replace(partner.issuer, host=host))
+        for send in (there.set_seccos, there.set_iso0):
+            with pytest.raises(ManifestRefused):
+                send()
 
 
 def test_a_payload_with_the_keys_of_another_issuer_is_not_genuine(
@@ -510,10 +505,10 @@ class NotingToken(SoftwareToken):
 
 
 @pytest.mark.parametrize("body", [{}, MAC_OVER_CARD, {"pin_block": {"selfenc": "append"}}], ids=str)
-def test_every_wrong_payload_costs_the_hsm_token_the_same(body: Body) -> None:
+def test_every_wrong_payload_costs_the_hsm_token_the_same(body: Body, hosts: Path) -> None:
     hsm_token = NotingToken()
     keys = share_keys(hsm_token)
-    partner = open_partner(vault_with(hsm_token), keys, ISSUER_ID).with_profile(body)
+    partner = open_partner(open_host(hsm_token, hosts), keys, ISSUER_ID).with_profile(body)
     writer = partner.writer()
     sent = writer.payload(PIN)
     junk = "00" * (len(str(sent[BLOCK])) // 2)
@@ -566,10 +561,11 @@ def sendings(draw: strategies.DrawFn) -> tuple[Body, int, Card]:
 
 
 @pytest.fixture(scope="module")
-def lenient(shared: Shared) -> Partner:
+def lenient(partner: Partner) -> Partner:
     """An issuer that takes every PIN."""
-    policy = {**LONG_PINS, "refuse_repeated": False, "refuse_runs": False}
-    return open_partner(*shared, ISSUER_ID).configured(ConfigKind.POLICY, policy)
+    return partner.with_members(
+        policy={**LONG_PINS, "refuse_repeated": False, "refuse_runs": False}
+    )
 
 
 def assert_d1_is_understood_and_nobody_else(

@@ -10,28 +10,26 @@ import pytest
 from hypothesis import given, strategies
 
 from cms.sandbox.partners.jwe import decrypt
-from hsm.errors import ConfigRefused, CounterExhausted, KeyMissing, SealBroken, ValueNotPossible
+from hsm.errors import CounterExhausted, KeyMissing, ManifestRefused, SealBroken, ValueNotPossible
+from hsm.manifest.model import Manifest
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import (
     CardRef,
-    ConfigKind,
     PinVault,
-    PublicKeyRole,
     SealedChange,
     SealedValue,
     ValueKind,
 )
 from hsm.vault import Vault
-from tests.contracts.conftest import Shared
-from tests.contracts.edits import EDITS, Edit, every_change
+from tests.contracts.edits import every_change
 from tests.contracts.issuer import LONG_PINS, PIN
-from tests.contracts.partner import CARD, CHANGES, ISSUER_ID, Partner, cards, open_partner
+from tests.contracts.partner import CARD, CHANGES, ISSUER_ID, Partner, cards
 from tests.crypto.ciphers import triple
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.d1_side import Card
 from tests.crypto.seccos.profiles import Body
 from tests.crypto.strategies import pins
-from tests.issuer_records import PAN
+from tests.pans import PAN
 
 pytestmark = takes_tdes_the_old_way
 
@@ -58,8 +56,7 @@ every_setter = pytest.mark.parametrize("set_pin", SETTERS.values(), ids=SETTERS)
 @pytest.fixture(scope="module")
 def makes_all(partner: Partner) -> Partner:
     """An issuer that asks for all values and makes them itself."""
-    lenient = partner.configured(ConfigKind.POLICY, LONG_PINS)
-    return lenient.with_profile(ISSUERS_PRW).asking(**ALL)
+    return partner.with_members(policy=LONG_PINS, seccos=ISSUERS_PRW, verification=ALL)
 
 
 def psec_pvv(partner: Partner, pin: str, card: Card, index: int = 1, generation: int = 1) -> str:
@@ -132,9 +129,8 @@ def test_what_is_not_asked_for_is_not_made(makes_all: Partner, asked: tuple[str,
     assert asking.set_seccos().values.keys() == expected | {ValueKind.SCRIPT, ValueKind.PRW}
 
 
-def test_without_a_verification_profile_nothing_is_made(makes_all: Partner) -> None:
-    issuer = makes_all.issuer.with_config(ConfigKind.VERIFICATION, None)
-    assert replace(makes_all, issuer=issuer).set_iso0().values == {}
+def test_without_a_verification_profile_nothing_is_made(partner: Partner) -> None:
+    assert partner.set_iso0().values == {}
 
 
 def test_the_pin_itself_is_kept_only_where_it_did_not_come_as_seccos(makes_all: Partner) -> None:
@@ -228,7 +224,7 @@ tables = strategies.tuples(
     changes=strategies.integers(0, 0xFFFF),
 )
 def test_other_implementations_agree(
-    shared: Shared,
+    partner: Partner,
     set_pin: Callable[..., SealedChange],
     pin: str,
     card: Card,
@@ -236,11 +232,9 @@ def test_other_implementations_agree(
     index: int,
     changes: int,
 ) -> None:
-    partner = open_partner(*shared, ISSUER_ID).configured(ConfigKind.POLICY, NO_CHECKS)
     offset = {"table": table, "validation_data": "{right:1:7}FFFFFFFFF"}
-    asking = partner.with_profile(ISSUERS_PRW).asking(
-        pvv={"key_index": index}, offset_3624=offset, prw=True
-    )
+    asked = {"pvv": {"key_index": index}, "offset_3624": offset, "prw": True}
+    asking = partner.with_members(policy=NO_CHECKS, seccos=ISSUERS_PRW, verification=asked)
     content = asking.exported(set_pin(asking, pin, card, changes), changes + 1)
     assert content["pvv"]["pvv"] == psec_pvv(asking, pin, card, index)
     expected = psec_offset(asking, pin, card, table, card.pan[-8:-1])
@@ -291,9 +285,9 @@ def test_a_pan_that_is_too_short_for_a_value_is_refused(
 
 
 def test_a_prw_needs_a_seccos_profile(partner: Partner) -> None:
-    issuer = partner.asking(prw=True).issuer.with_config(ConfigKind.SECCOS, None)
-    with pytest.raises(ConfigRefused, match="no SECCOS profile"):
-        replace(partner, issuer=issuer).set_iso0()
+    asking = partner.asking(prw=True).with_members(seccos=None)
+    with pytest.raises(ManifestRefused, match="no SECCOS profile"):
+        asking.set_iso0()
 
 
 def test_a_prw_needs_a_counter_that_the_profile_counts(partner: Partner) -> None:
@@ -344,7 +338,7 @@ def opened(
     counter: int = CHANGES + 1,
 ) -> Mapping[str, Any]:
     issuer = partner.issuer
-    jwe = issuer.vault.export_values(values, issuer.config, card or partner.card, counter)
+    jwe = issuer.vault.export_values(values, card or partner.card, counter)
     content: Mapping[str, Any] = decrypt(jwe, partner.host_key)
     return content
 
@@ -446,7 +440,7 @@ def test_the_size_of_a_sealed_value_tells_nothing(makes_all: Partner) -> None:
 def test_the_size_of_an_export_tells_nothing_of_the_pin(makes_all: Partner) -> None:
     issuer, card = makes_all.issuer, makes_all.card
     sizes = {
-        len(issuer.vault.export_values(change.values, issuer.config, card, CHANGES + 1))
+        len(issuer.vault.export_values(change.values, card, CHANGES + 1))
         for digits in range(4, 13)
         for change in (makes_all.set_iso0("407190283655"[:digits]),)
     }
@@ -473,67 +467,50 @@ def test_a_sealed_value_does_not_show_what_is_in_it(
 # The authorisation host
 
 
-@pytest.mark.parametrize("device", ["software token", "SoftHSM2"], indirect=True)
-@pytest.mark.parametrize("edit", [lambda *_: None, *EDITS.values()], ids=["missing", *EDITS])
-def test_values_leave_for_a_sealed_host_key_only(
-    makes_all: Partner,
-    values: Mapping[ValueKind, SealedValue],
-    edit: Edit | Callable[..., None],
+def test_values_leave_for_the_host_that_the_manifest_names_and_no_other(
+    makes_all: Partner, values: Mapping[ValueKind, SealedValue]
 ) -> None:
-    issuer, kind = makes_all.issuer, ConfigKind.VERIFICATION_HOST
-    edited = issuer.with_config(kind, edit(issuer, issuer.config[kind]))
-    with pytest.raises(ConfigRefused):
-        opened(replace(makes_all, issuer=edited), values)
-
-
-@pytest.mark.parametrize("role", PublicKeyRole)
-def test_none_of_our_own_keys_can_be_the_hosts(partner: Partner, role: PublicKeyRole) -> None:
-    ours = partner.issuer.vault.public_jwks(role)["keys"][0]
-    jwk = {member: ours[member] for member in ("kty", "crv", "x", "y")}
-    with pytest.raises(ConfigRefused, match="our own keys"):
-        partner.configured(ConfigKind.VERIFICATION_HOST, {"jwk": jwk})
+    with pytest.raises(ManifestRefused, match="no authorisation host"):
+        opened(makes_all.with_members(verification_host=None), values)
+    assert opened(makes_all, values)
 
 
 def test_values_do_not_leave_for_the_key_that_pins_leave_for(
     makes_all: Partner, values: Mapping[ValueKind, SealedValue]
 ) -> None:
     issuer = makes_all.issuer
-    jwe = issuer.vault.export_values(values, issuer.config, makes_all.card, CHANGES + 1)
+    jwe = issuer.vault.export_values(values, makes_all.card, CHANGES + 1)
     with pytest.raises(ValueError, match="for another key"):
         decrypt(jwe, issuer.d1_key)
 
 
-# What is refused before it is sealed
+# What is refused before it is signed
 
 
 @pytest.mark.parametrize("device", ["software token"], indirect=True)
 @pytest.mark.parametrize(
-    ("kind", "body", "path"),
+    ("member", "body", "path"),
     [
-        (
-            ConfigKind.SECCOS,
-            {"pin_block": {"session_key": "emv_csk_arqc"}},
-            "pin_block.session_key",
-        ),
-        (ConfigKind.SECCOS, {"mac": {"session_key": "visa_xor"}}, "mac.session_key"),
-        (ConfigKind.SECCOS, {"verify": "opaque"}, "verify"),
-        (ConfigKind.SECCOS, {"pin_block": {"selfenc": "replace"}}, "verify"),
-        (ConfigKind.SECCOS, {"prw": {"template": ["4111111111111111"]}}, "prw.template.0"),
-        (ConfigKind.VERIFICATION, {"offset_3624": {"table": "0" * 16}}, "offset_3624.table"),
-        (ConfigKind.VERIFICATION, {"offset_3624": {"table": TABLE[:15]}}, "offset_3624.table"),
-        (ConfigKind.VERIFICATION, {"pvv": {"key_index": 7}}, "pvv.key_index"),
-        (ConfigKind.VERIFICATION, {"pvv": {"key_index": True}}, "pvv.key_index"),
-        (ConfigKind.VERIFICATION, {"cvv": {"key_index": 1}}, "cvv"),
-        (ConfigKind.VERIFICATION_HOST, {"jwk": "4111111111111111"}, "jwk"),
+        ("seccos", {"pin_block": {"session_key": "emv_csk_arqc"}}, "pin_block.session_key"),
+        ("seccos", {"mac": {"session_key": "visa_xor"}}, "mac.session_key"),
+        ("seccos", {"verify": "opaque"}, "verify"),
+        ("seccos", {"pin_block": {"selfenc": "replace"}}, "verify"),
+        ("seccos", {"prw": {"template": ["4111111111111111"]}}, "prw.template.0"),
+        ("verification", {"offset_3624": {"table": "0" * 16}}, "offset_3624.table"),
+        ("verification", {"offset_3624": {"table": TABLE[:15]}}, "offset_3624.table"),
+        ("verification", {"pvv": {"key_index": 7}}, "pvv.key_index"),
+        ("verification", {"pvv": {"key_index": True}}, "pvv.key_index"),
+        ("verification", {"cvv": {"key_index": 1}}, "cvv"),
+        ("verification_host", {"jwk": "4111111111111111"}, "jwk"),
     ],
     ids=str,
 )
 def test_a_body_that_could_not_work_is_refused_by_the_path_of_its_member(
-    partner: Partner, kind: ConfigKind, body: Body, path: str
+    partner: Partner, member: str, body: Body, path: str
 ) -> None:
-    with pytest.raises(ConfigRefused) as refusal:
-        partner.issuer.configured(kind, body)
-    assert str(refusal.value) == f"refused members: {path}"
+    with pytest.raises(ManifestRefused) as refusal:
+        partner.with_members(**{member: body})
+    assert str(refusal.value) == f"refused members: {member}.{path}"
     assert refusal.value.__suppress_context__
 
 
@@ -547,7 +524,10 @@ VERBS: Final = {
     "digits_jwe",
     "export_jwe",
     "export_values",
-    "seal_config",
+    "load_manifest",
+    "load_floors",
+    "manifest_version",
+    "read_manifest",
     "sign_access_token",
     "public_jwks",
     "health",
@@ -565,5 +545,6 @@ def test_the_vault_has_the_verbs_of_the_design_and_no_other() -> None:
 
 @pytest.mark.parametrize("verb", sorted(verbs_of(PinVault)))
 def test_no_verb_answers_whether_a_pin_is_right(verb: str) -> None:
-    assert get_type_hints(getattr(PinVault, verb))["return"] is not bool
+    hints = get_type_hints(getattr(PinVault, verb), localns={"Manifest": Manifest})
+    assert hints["return"] is not bool
     assert not {"verify", "check", "compare", "match", "translate"} & {*verb.split("_")}

@@ -9,12 +9,12 @@ import pytest
 from cms.sandbox.partners.jwe import decrypt
 from hsm.errors import KeyMissing
 from hsm.pkcs11.keys import KeyRole
-from hsm.port import ConfigKind, PinBlockType, SealedChange
+from hsm.port import PinBlockType, SealedChange
 from tests.contracts.issuer import LONG_PINS, PIN, block
 from tests.contracts.partner import CARD, CHANGES, MAC_ONLY_ID, Partner
 from tests.crypto.ciphers import tdes_ecb, tdes_ecb_decrypt
 from tests.crypto.oracles import takes_tdes_the_old_way
-from tests.issuer_records import PAN
+from tests.pans import PAN
 
 pytestmark = takes_tdes_the_old_way
 
@@ -25,7 +25,7 @@ every_protection = pytest.mark.parametrize("protection", ROLES)
 
 def under_zpk(partner: Partner, protection: str, generation: int = 1) -> Partner:
     wire = {"iso0": {"protection": protection, "key_generation": generation}}
-    return partner.configured(ConfigKind.WIRE, wire)
+    return partner.with_members(wire=wire)
 
 
 def enciphered(
@@ -78,7 +78,7 @@ def test_a_block_under_aes_is_another_each_time(partner: Partner) -> None:
 @every_protection
 def test_a_block_that_is_not_under_that_zpk_is_refused(partner: Partner, protection: str) -> None:
     # Under another key a block may by chance have a length, and this policy takes all of them.
-    partner = under_zpk(partner.configured(ConfigKind.POLICY, LONG_PINS), protection)
+    partner = under_zpk(partner.with_members(policy=LONG_PINS), protection)
     good = enciphered(partner, protection)
     for text in (
         block(PIN),
@@ -96,7 +96,7 @@ def test_a_block_that_is_not_under_that_zpk_is_refused(partner: Partner, protect
 
 
 def test_without_protection_an_enciphered_block_is_refused(partner: Partner) -> None:
-    partner = partner.configured(ConfigKind.POLICY, LONG_PINS)
+    partner = partner.with_members(policy=LONG_PINS)
     for protection in ROLES:
         text = enciphered(partner, protection)
         partner.refusal({"pinBlock": text}, block_type=PinBlockType.ISO0)
