@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -23,7 +23,7 @@ from cms.logs import RequestLog
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
 from cms.services.audit import Audit
-from cms.services.cardholder.apps import Apps
+from cms.services.cardholder.apps import Apps, Servers
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.hosted import HostedCards
@@ -37,6 +37,7 @@ from cms.services.d1.calls import CardCalls
 from cms.services.d1.pins import Pins
 from cms.services.directory import Directory
 from cms.services.health import Health
+from cms.services.manifests import ManifestFerry
 from cms.services.outbound import http_client
 from cms.settings import Settings
 from crypto import pin_image
@@ -57,25 +58,22 @@ class Application:
     listeners: Mapping[str, ASGIApp]
     d1: FastAPI
     health: Health
+    manifests: ManifestFerry
     http: httpx.AsyncClient
     """The way to the identity provider and to a second deployment."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open vault and database, keep asking for their health, and close them."""
+        """Open vault and database, keep asking for their health, carry manifests, and close."""
         health = self.health
         await health.store.open()
         try:
             if "cardholder" in self.listeners:
                 await asyncio.to_thread(pin_image.warm)
             await health.check()
-            heartbeat = asyncio.create_task(health.beat())
-            try:
+            await self.manifests.carry()
+            async with _running(health.beat()), _running(self.manifests.beat()):
                 yield
-            finally:
-                heartbeat.cancel()
-                with suppress(asyncio.CancelledError):
-                    await heartbeat
         finally:
             # Also when the first check failed: a pool left open keeps the process from ending.
             health.worker_thread.close()
@@ -101,15 +99,16 @@ def create_app(
         on_stuck=_replace_process,
     )
     store = Store.connect(settings.database_url(), settings.database_tls)
-    directory = Directory(store)
+    directory = Directory(store, worker_thread)
+    manifests = ManifestFerry(store, worker_thread, settings.host_name)
     d1 = _d1(settings, store, directory, worker_thread)
     health = Health(worker_thread, store)
     http = http_client(settings.identity_ca_file)
     listeners = {"d1": RequestLog(d1, "d1"), "ops": RequestLog(ops_app(health), "ops")}
     if settings.cardholder_url is not None:
-        cardholder = _cardholder(settings, store, directory, worker_thread, http)
+        cardholder = _cardholder(settings, store, directory, manifests, worker_thread, http)
         listeners["cardholder"] = RequestLog(cardholder, "cardholder")
-    return Application(listeners, d1, health, http)
+    return Application(listeners, d1, health, manifests, http)
 
 
 def _d1(
@@ -142,6 +141,7 @@ def _cardholder(
     settings: Settings,
     store: Store,
     directory: Directory,
+    manifests: ManifestFerry,
     worker_thread: WorkerThread,
     http: httpx.AsyncClient,
 ) -> ByPath:
@@ -155,7 +155,7 @@ def _cardholder(
         http,
     )
     hosted, pincontrol = cardholder_services(
-        store, directory, settings.control_token_key(), identity, worker_thread
+        *(store, directory, manifests, settings.control_token_key(), identity, worker_thread)
     )
     url, proxy_peers = str(settings.cardholder_url), settings.cardholder_proxy_peers
     relay = None if settings.us_base_url is None else Relay(settings.us_base_url, http)
@@ -167,6 +167,7 @@ def _cardholder(
 def cardholder_services(
     store: Store,
     directory: Directory,
+    manifests: ManifestFerry,
     control_token_key: Secret[bytes],
     identity: IdentityProvider,
     worker_thread: WorkerThread,
@@ -175,41 +176,53 @@ def cardholder_services(
 
     Args:
         store: the database.
-        directory: issuers and their apps.
+        directory: issuers and their clients.
+        manifests: knows the origins of all apps.
         control_token_key: hashes control tokens and page sessions; at least 32 bytes.
         identity: names cardholders.
         worker_thread: the way to the vault.
     """
     audit, control_store = Audit(store), ControlStore(store, control_token_key)
-    apps, rate_limiter = Apps(directory, control_store), RateLimiter()
+    apps, servers, rate_limiter = Apps(directory), Servers(directory), RateLimiter()
 
-    def tokens_of(face: Face) -> ControlTokens:
-        return ControlTokens(face, control_store, apps, rate_limiter)
+    def view_of(face: Face, clients: Apps | Servers) -> PinView:
+        return PinView(face, control_store, clients, worker_thread, audit)
 
-    def view_of(face: Face) -> PinView:
-        return PinView(face, control_store, apps, worker_thread, audit)
+    def page_of(face: Face, clients: Apps | Servers) -> SetPage:
+        return SetPage(face, control_store, store, clients, worker_thread, audit)
 
-    def page_of(face: Face) -> SetPage:
-        return SetPage(face, control_store, store, apps, worker_thread, audit)
-
-    control_tokens = tokens_of(Face.HOSTED)
+    control_tokens = ControlTokens(Face.HOSTED, control_store, apps, rate_limiter)
     hosted = HostedServices(
         apps,
         identity,
         HostedCards(control_tokens, control_store, audit),
         control_tokens,
-        view_of(Face.HOSTED),
-        page_of(Face.HOSTED),
+        view_of(Face.HOSTED, apps),
+        page_of(Face.HOSTED, apps),
+        manifests,
     )
+    control_ids = ControlTokens(Face.PINCONTROL, control_store, servers, rate_limiter)
     pincontrol = PinControlServices(
-        apps,
+        servers,
         # Passwords have a limit of their own: who guesses them must not shut out cardholders.
-        Backends(apps, RateLimiter()),
-        ControlIds(tokens_of(Face.PINCONTROL), control_store, audit),
-        view_of(Face.PINCONTROL),
-        page_of(Face.PINCONTROL),
+        Backends(servers, RateLimiter()),
+        ControlIds(control_ids, control_store, audit),
+        view_of(Face.PINCONTROL, servers),
+        page_of(Face.PINCONTROL, servers),
     )
     return hosted, pincontrol
+
+
+@asynccontextmanager
+async def _running(beat: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run what never ends until the block does."""
+    task = asyncio.create_task(beat)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def _replace_process() -> None:

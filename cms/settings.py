@@ -1,5 +1,6 @@
 """Settings of the service, from the environment. Every secret is the path of a file."""
 
+import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -33,6 +34,8 @@ class Settings(DatabaseSettings):
     public_url: str
     """The address under which D1 reaches us: issuer and audience of our access tokens."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
+    host_name: str = Field(default_factory=socket.gethostname, min_length=1)
+    """By what operators know this host; ``manifest load`` tells which hosts have a manifest."""
 
     d1_host: str = "127.0.0.1"
     d1_port: Port = 8443

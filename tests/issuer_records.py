@@ -1,9 +1,9 @@
-"""A sample issuer for tests: configuration, a client, cards, and the keys of D1's side."""
+"""A sample issuer for tests: its manifest, cards, and the keys of D1's side."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any, LiteralString
 
@@ -20,12 +20,10 @@ from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.credentials import hash_secret
 from crypto.jose import base64url
-from hsm.manifest.body import canonical_body
-from hsm.port import CardRef, ConfigKind, PublicKeyRole, SealedConfig
+from hsm.port import CardRef, PublicKeyRole
 from hsm.vault import Vault
+from tests.operators import VALID_FROM, VALID_UNTIL, manifest, signed
 
-VALID_FROM = datetime(2020, 1, 1, tzinfo=UTC)
-VALID_UNTIL = datetime(2050, 1, 1, tzinfo=UTC)
 SECRET = "correct horse battery staple"
 PAN = "4111111111111111"
 PANS = (PAN, "5555555555554444", "4012888888881881", "5105105105105100")
@@ -104,18 +102,16 @@ def open_issuer(
     issuer_id: str = "testbank01",
     *,
     auth: str = "oauth",
-    wire: dict[str, object] | None = None,
-    policy: dict[str, object] | None = None,
+    **members: object,
 ) -> SampleIssuer:
-    """Add an issuer with its configuration, its client, and cards ``card-1`` to ``card-4``."""
+    """Add an issuer with its manifest, its client, and cards ``card-1`` to ``card-4``.
+
+    With *auth* ``certificate`` the client's certificate alone names it. Other *members* are those
+    of the manifest.
+    """
     d1_key = JWK.generate(kty="EC", crv="P-256", use="enc")
     recipient = json.loads(d1_key.export_public())
     recipient["kid"] = d1_key.thumbprint()
-    bodies = {
-        ConfigKind.WIRE: wire or {},
-        ConfigKind.POLICY: policy or {},
-        ConfigKind.RECIPIENT: {"jwk": recipient},
-    }
     sample_issuer = SampleIssuer(
         issuer_id,
         certificate(f"d1-{issuer_id}"),
@@ -123,20 +119,83 @@ def open_issuer(
         vault.public_jwks(PublicKeyRole.D1)["keys"][0],
         vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0],
     )
+    client = d1_client(
+        sample_issuer.client_id,
+        sample_issuer.certificate.subject,
+        secret=SECRET if auth == "oauth" else None,
+    )
+    load_manifest(vault, issuer_id, recipient={"jwk": recipient}, clients=[client], **members)
     with admin.connect(url).begin() as connection:
         admin.add_issuer(connection, issuer_id, "A test bank")
-        admin.add_client(
-            connection,
-            issuer_id,
-            sample_issuer.client_id,
-            hash_secret(SECRET) if auth == "oauth" else None,
-            [sample_issuer.certificate.subject],
-        )
-        for kind, body in bodies.items():
-            admin.load_config(connection, vault.seal_config(config(issuer_id, kind, body)))
     for number, pan in enumerate(PANS, start=1):
         add_card(url, vault, sample_issuer, f"card-{number}", pan)
     return sample_issuer
+
+
+def d1_client(client_id: str, *certificates: str, secret: str | None = None) -> dict[str, object]:
+    """D1 as a manifest has it; without a secret its certificate alone names it."""
+    secrets = [] if secret is None else [secret_hash(secret)]
+    return {
+        "kind": "d1",
+        "client_id": client_id,
+        "certificates": list(certificates),
+        "secrets": secrets,
+    }
+
+
+def app_client(client_id: str, **members: object) -> dict[str, object]:
+    """An app as a manifest has it."""
+    return {"kind": "app", "client_id": client_id, **members}
+
+
+def server_client(client_id: str, secret: str = SECRET, **members: object) -> dict[str, object]:
+    """An issuer's own server as a manifest has it."""
+    secrets = [secret_hash(secret)]
+    return {"kind": "server", "client_id": client_id, "secrets": secrets, **members}
+
+
+def secret_hash(secret: str, **members: object) -> dict[str, object]:
+    """A secret as a manifest has it."""
+    return {"sha256": hash_secret(secret), **members}
+
+
+def load_manifest(vault: Vault, issuer_id: str, **members: object) -> None:
+    """Have the vault take a manifest that has these members, and defaults for the others."""
+    version = vault.manifest_version(issuer_id) + 1
+    vault.load_manifest(signed(manifest(issuer_id, version, **members)))
+
+
+def change_manifest(vault: Vault, issuer_id: str, **members: object) -> None:
+    """Have the vault take a manifest that differs from the one in force in these members."""
+    body = vault.read_manifest(issuer_id).model_dump(mode="json")
+    del body["issuer_id"], body["version"]
+    load_manifest(vault, issuer_id, **{**body, **members})
+
+
+def add_clients(vault: Vault, issuer_id: str, *clients: Mapping[str, object]) -> None:
+    """Register clients."""
+    change_manifest(vault, issuer_id, clients=[*_clients(vault, issuer_id), *clients])
+
+
+def change_client(vault: Vault, issuer_id: str, client_id: str, **members: object) -> None:
+    """Register a client anew, with other members."""
+    clients = [
+        {**client, **members} if client["client_id"] == client_id else client
+        for client in _clients(vault, issuer_id)
+    ]
+    change_manifest(vault, issuer_id, clients=clients)
+
+
+def remove_client(vault: Vault, issuer_id: str, client_id: str) -> None:
+    """Take a client out of service."""
+    clients = _clients(vault, issuer_id)
+    others = [client for client in clients if client["client_id"] != client_id]
+    change_manifest(vault, issuer_id, clients=others)
+
+
+def _clients(vault: Vault, issuer_id: str) -> list[dict[str, object]]:
+    clients = vault.read_manifest(issuer_id).clients
+    return [client.model_dump(mode="json") for client in clients]
 
 
 def add_card(
@@ -162,20 +221,6 @@ def add_card(
         )
     sample_issuer.pans[card_id] = pan
     return card
-
-
-def config(
-    issuer_id: str,
-    kind: ConfigKind,
-    body: object,
-    version: int = 1,
-    valid_from: datetime = VALID_FROM,
-    valid_until: datetime = VALID_UNTIL,
-) -> SealedConfig:
-    """A configuration that is not sealed yet."""
-    return SealedConfig(
-        issuer_id, kind, version, valid_from, valid_until, "", canonical_body(body), b""
-    )
 
 
 def run_sql(url: str, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:

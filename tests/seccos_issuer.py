@@ -4,28 +4,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from jwcrypto.jwk import JWK
 
-from cms.persistence import admin
 from cms.sandbox.partners.d1_seccos import MEMBERS, Card, Keys, Seccos
 from cms.sandbox.partners.jwe import encrypt
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
-from hsm.port import (
-    CardFacts,
-    CardRef,
-    ConfigKind,
-    PinBlockType,
-    SealedChange,
-    SealedPan,
-    VaultConfig,
-)
+from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
 from hsm.vault import Vault
 from tests.contracts.software_token import SoftwareToken
-from tests.issuer_records import SampleIssuer, config, open_issuer
+from tests.issuer_records import SampleIssuer, open_issuer
+from tests.operators import FLOORS_TYPE, floors, prepare_host, signed
 
 #: As many as tests need: each takes one, so that its failures count against nobody else.
 ISSUER_IDS: Final = tuple(f"girobank{number:02}" for number in range(60))
@@ -56,24 +49,28 @@ class Watched(Vault):
         self,
         jwe: str,
         block_type: PinBlockType,
-        config: VaultConfig,
         card: CardRef,
         sealed_pan: SealedPan,
         counter: int,
         facts: CardFacts,
     ) -> SealedChange:
         self.asked += 1
-        return super().set_pin_from_jwe(jwe, block_type, config, card, sealed_pan, counter, facts)
+        return super().set_pin_from_jwe(jwe, block_type, card, sealed_pan, counter, facts)
 
 
-def watched_vault() -> Watched:
-    """Open a vault over a software token that has the shared keys of every issuer here."""
+def watched_vault(directory: Path) -> Watched:
+    """Open a vault over a software token that has the shared keys of every issuer here.
+
+    Its state is in *directory*.
+    """
     hsm_token = SoftwareToken()
     for issuer_id in ISSUER_IDS:
         for keys, kind in ((TDES_KEYS, KeyKind.TDES_2KEY), (AES_KEYS, KeyKind.AES_256)):
             for role, key in keys.items():
                 hsm_token.import_key(KeyLabel(role, 1, issuer_id), kind, Secret(key))
-    return Watched(hsm_token, lambda: datetime.now(UTC))
+    vault = Watched(hsm_token, directory, prepare_host(directory), lambda: datetime.now(UTC))
+    vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    return vault
 
 
 @dataclass(frozen=True)
@@ -115,32 +112,17 @@ def open_girobank(
     verification: Mapping[str, object] | None = None,
 ) -> SeccosIssuer:
     """Add an issuer with cards; *profile* None is an issuer without SECCOS."""
-    sample_issuer = open_issuer(url, vault, issuer_id, auth="certificate")
     host_key = JWK.generate(kty="EC", crv="P-256", kid="host-2026")
-    bodies = {
-        ConfigKind.SECCOS: profile,
-        ConfigKind.VERIFICATION: verification,
-        ConfigKind.VERIFICATION_HOST: {"jwk": json.loads(host_key.export_public())},
-    }
-    for kind, body in bodies.items():
-        if body is not None:
-            load(url, vault, issuer_id, kind, body)
+    sample_issuer = open_issuer(
+        url,
+        vault,
+        issuer_id,
+        auth="certificate",
+        seccos=profile,
+        verification=verification or {},
+        verification_host={"jwk": json.loads(host_key.export_public())},
+    )
     return SeccosIssuer(sample_issuer, host_key)
-
-
-def load(
-    url: str,
-    vault: Vault,
-    issuer_id: str,
-    kind: ConfigKind,
-    body: Mapping[str, object],
-    version: int = 1,
-    **validity: datetime,
-) -> None:
-    """Seal and store one configuration."""
-    sealed = vault.seal_config(config(issuer_id, kind, body, version, **validity))
-    with admin.transaction(url) as database:
-        admin.load_config(database, sealed)
 
 
 def flipped(payload: Mapping[str, object], name: str, bit: int = 0) -> dict[str, object]:

@@ -1,13 +1,15 @@
-"""Records that cross layers: who asks, and what the database knows of a card or a client."""
+"""Records that cross layers: who asks, and what the database knows of a card or a manifest."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass
+from typing import Final, Self
 
 from cms.domain.cards import CardState
 from cms.domain.control import Grant
 from hsm.manifest.policy import PolicyBody
-from hsm.port import CardFacts, ConfigKind, PinBlockType, SealedConfig, SealedPan, SealedPin
+from hsm.port import CardFacts, PinBlockType, SealedPan, SealedPin
+
+TAKEN: Final = "taken"
+"""What a host answers of a manifest that its vault has taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +60,12 @@ class CardToRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """A client that may call, as registered."""
+class ManifestAnswer:
+    """What a host answered of a version of an issuer's manifest."""
 
-    client_id: str
-    auth: str
-    secret_hashes: Sequence[bytes]
-    """SHA-256 of each secret that is valid now: one, or two while one takes over from another."""
-    certificate_subjects: Sequence[str]
-    redirect_origins: Sequence[str] = ()
-    embed_origins: Sequence[str] = ()
-    failure_image_status: int = 410
-    frame_key: str | None = None
-    show_button: bool = True
-    hide_seconds: int = 30
-    view_style: Mapping[str, object] = field(default_factory=dict)
-    language: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IssuerRecord:
-    """An issuer in service, its clients, and its configuration, one of each kind."""
-
-    clients: Sequence[Client]
-    config: Mapping[ConfigKind, SealedConfig]
+    version: int
+    outcome: str
+    """:data:`TAKEN`, or why its vault refused it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from hsm.manifest.kinds import parse_body
+
 from cms.domain.cards import CardState, parse_plastic_id
 from cms.domain.control import CardType
 from cms.operator.command_line import Refused
@@ -40,7 +42,6 @@ from hsm.errors import (
     WeakPinRefused,
     WrongPinData,
 )
-from hsm.manifest.kinds import parse_body
 from hsm.manifest.wire import WireProfile
 from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, PinVault, VaultConfig
 

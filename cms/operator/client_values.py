@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from hsm.manifest.origins import is_app_origin, is_app_scheme, is_web_origin
 from cms.operator.command_line import Refused
+from hsm.manifest.origins import is_app_origin, is_app_scheme, is_web_origin
 
 #: No colon: it ends a user name (RFC 7617, section 2). Nor anything that a form writes differently
 #: (RFC 6749, section 2.3.1). 40 characters is what the column holds.

@@ -28,9 +28,10 @@ def add_to(commands: Commands) -> None:
 
 def load_config(arguments: Namespace) -> int:
     """Store what ``python -m hsm config seal`` printed; its seal is the vault's to check."""
-    from cms.persistence import admin
     from hsm.manifest.json_file import from_json
     from hsm.manifest.kinds import parse_body
+
+    from cms.persistence import admin
 
     given = str(arguments.file)
     text = sys.stdin.read() if given == "-" else arguments.file.read_text("utf-8")

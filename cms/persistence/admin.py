@@ -1,4 +1,4 @@
-"""What an operator does to the database: issuers, cards, clients, configuration, audit.
+"""What an operator does to the database: issuers, cards, manifests, audit.
 
 Not a request path: a synchronous engine, and transactions of more than one statement. Every change
 leaves an audit row in the same transaction.
@@ -7,7 +7,7 @@ leaves an audit row in the same transaction.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -16,14 +16,13 @@ from psycopg.errors import UndefinedTable
 from sqlalchemy import (
     Connection,
     Engine,
-    Interval,
     Select,
     Table,
     and_,
     create_engine,
+    delete,
     func,
     insert,
-    literal,
     or_,
     select,
     update,
@@ -34,36 +33,25 @@ from sqlalchemy.pool import NullPool
 from cms.domain.cards import NEXT_STATES, CardState
 from cms.domain.control import EndReason
 from cms.domain.limits import Tally
+from cms.domain.records import TAKEN, ManifestAnswer
 from cms.persistence.address import AddressRefused, Tls, connection_string
 from cms.persistence.causes import Cause, cause_of
 from cms.persistence.connection import ENCODING
-from cms.persistence.statements.directory import CONFIG_NOW
 from cms.persistence.tables import (
     NEWEST_COUNTER,
     VALUE_COLUMNS,
     audit_events,
     cards,
-    clients,
     control_tokens,
     issuers,
+    manifest_hosts,
+    manifests,
     sealed_columns,
-    vault_config,
 )
-from hsm.port import (
-    CardRef,
-    ConfigKind,
-    PinBlockType,
-    SealedChange,
-    SealedConfig,
-    SealedValue,
-    ValueKind,
-    VaultConfig,
-)
+from hsm.port import CardRef, PinBlockType, SealedChange, SealedValue, ValueKind
 
 OPERATOR: Final = "operator"
 ROWS_AT_ONCE: Final = 1000
-#: What a row is called, where it is not the table's name without its s.
-NOUNS: Final[Mapping[str, str]] = {"vault_config": "configuration"}
 
 Database = Connection
 """An open transaction of an operator."""
@@ -212,7 +200,9 @@ def locked_row(database: Database, table: Table, **key: object) -> Mapping[str, 
     Raises:
         AdminError: there is none.
     """
-    return _one(database, table, select(table).filter_by(**key).with_for_update())
+    # Not so much that new rows that refer to it would have to wait.
+    locked = select(table).filter_by(**key).with_for_update(key_share=True)
+    return _one(database, table, locked)
 
 
 def add_issuer(database: Database, issuer_id: str, name: str) -> None:
@@ -366,171 +356,79 @@ def audit_export(database: Database, card: CardRef, counter: int) -> None:
     _audit(database, card.issuer_id, "verification.export", card.card_id, counter=counter)
 
 
-def add_client(
-    database: Database,
-    issuer_id: str,
-    client_id: str,
-    secret_hash: bytes | None,
-    certificate_subjects: Sequence[str],
-) -> None:
-    """Register a client; without a secret its certificate alone names it.
+def load_manifest(database: Database, issuer_id: str, version: int, text: str) -> None:
+    """Store the text of a manifest for the hosts to take; what they refused until now is forgotten.
+
+    A version whose text no host has taken can be stored anew, with other signatures.
 
     Raises:
-        AdminError: the issuer is unknown, or has a client with this id.
+        AdminError: the issuer is unknown, has a newer manifest, or a host has taken another text
+            of this version.
     """
-    _insert(
-        database,
-        clients,
-        issuer_id=issuer_id,
-        client_id=client_id,
-        auth="certificate" if secret_hash is None else "oauth",
-        secret_hash=secret_hash,
-        certificate_subjects=list(certificate_subjects),
+    locked_row(database, issuers, issuer_id=issuer_id)
+    key = {"issuer_id": issuer_id, "version": version}
+    newest = database.scalar(select(func.max(manifests.c.version)).filter_by(issuer_id=issuer_id))
+    if newest is not None and newest > version:
+        raise AdminError("the issuer has a newer manifest")
+    refused = delete(manifest_hosts).filter_by(issuer_id=issuer_id)
+    database.execute(refused.where(manifest_hosts.c.outcome != TAKEN))
+    stored = database.scalar(select(manifests.c.text).filter_by(**key))
+    if stored == text:
+        return
+    if stored is None:
+        _insert(database, manifests, **key, text=text)
+    else:
+        answers = manifest_answers(database, issuer_id)
+        if ManifestAnswer(version, TAKEN) in answers.values():
+            raise AdminError("a host has taken another manifest of this version")
+        _update(database, manifests, key, text=text, loaded_at=func.now())
+    _audit(database, issuer_id, "manifest.loaded", reason=str(version))
+
+
+def manifest_text(database: Database, issuer_id: str, version: int | None) -> str:
+    """Read the text of a manifest; of the newest one where *version* is None.
+
+    Raises:
+        AdminError: the issuer is unknown, or has no such manifest.
+    """
+    row(database, issuers, issuer_id=issuer_id)
+    statement = select(manifests).filter_by(issuer_id=issuer_id)
+    if version is not None:
+        statement = statement.filter_by(version=version)
+    newest = statement.order_by(manifests.c.version.desc()).limit(1)
+    return str(_one(database, manifests, newest)["text"])
+
+
+def manifest_answers(database: Database, issuer_id: str) -> Mapping[str, ManifestAnswer]:
+    """Read what each host answered last of an issuer's manifest, by the host's name."""
+    statement = select(
+        manifest_hosts.c.host, manifest_hosts.c.version, manifest_hosts.c.outcome
+    ).filter_by(issuer_id=issuer_id)
+    return {host: ManifestAnswer(*answer) for host, *answer in database.execute(statement)}
+
+
+def manifest_rows(database: Database) -> Sequence[Any]:
+    """List the manifests and, with each, the hosts whose last answer was of that version."""
+    is_of = and_(
+        manifests.c.issuer_id == manifest_hosts.c.issuer_id,
+        manifests.c.version == manifest_hosts.c.version,
     )
-    _audit(database, issuer_id, "client.added", reason=client_id)
-
-
-def add_app(
-    database: Database,
-    issuer_id: str,
-    client_id: str,
-    *,
-    redirect_origins: Sequence[str],
-    embed_origins: Sequence[str],
-    failure_image_status: int,
-    language: str | None = None,
-) -> None:
-    """Register an app: a client with a public key and no secret, for cardholders' faces only.
-
-    Raises:
-        AdminError: the issuer is unknown, or has a client with this id.
-    """
-    _insert(
-        database,
-        clients,
-        issuer_id=issuer_id,
-        client_id=client_id,
-        auth="public",
-        certificate_subjects=[],
-        redirect_origins=list(redirect_origins),
-        embed_origins=list(embed_origins),
-        failure_image_status=failure_image_status,
-        language=language,
+    # A host may have one that is not here: the database may be an older copy.
+    issuer_id = func.coalesce(manifests.c.issuer_id, manifest_hosts.c.issuer_id)
+    version = func.coalesce(manifests.c.version, manifest_hosts.c.version)
+    statement = (
+        select(
+            issuer_id.label("issuer_id"),
+            version.label("version"),
+            manifests.c.loaded_at,
+            manifest_hosts.c.host,
+            manifest_hosts.c.outcome,
+            manifest_hosts.c.at,
+        )
+        .select_from(manifests.join(manifest_hosts, is_of, full=True))
+        .order_by(issuer_id, version, manifest_hosts.c.host)
     )
-    _audit(database, issuer_id, "client.added", reason=client_id)
-
-
-def add_backend(
-    database: Database,
-    issuer_id: str,
-    client_id: str,
-    secret_hash: bytes,
-    *,
-    frame_key: str | None,
-    embed_origins: Sequence[str],
-    show_button: bool,
-    hide_seconds: int,
-    view_style: Mapping[str, object],
-    language: str | None = None,
-) -> None:
-    """Register an issuer's own server: a client of the pincontrol face, with a password.
-
-    Raises:
-        AdminError: the issuer is unknown, or a client of it has this id or this frame key.
-    """
-    _insert(
-        database,
-        clients,
-        issuer_id=issuer_id,
-        client_id=client_id,
-        auth="basic",
-        secret_hash=secret_hash,
-        certificate_subjects=[],
-        frame_key=frame_key,
-        embed_origins=list(embed_origins),
-        show_button=show_button,
-        hide_seconds=hide_seconds,
-        view_style=dict(view_style),
-        language=language,
-    )
-    _audit(database, issuer_id, "client.added", reason=client_id)
-
-
-def update_client(database: Database, issuer_id: str, client_id: str, **columns: object) -> None:
-    """Change what a client is registered with; each column leaves an audit row of its own.
-
-    Raises:
-        AdminError: there is no such client, or another of its issuer has this frame key.
-    """
-    key = {"issuer_id": issuer_id, "client_id": client_id}
-    _update(database, clients, key, **columns)
-    for name in sorted(columns):
-        _audit(database, issuer_id, f"client.updated.{name}", reason=client_id)
-
-
-def replace_secret(
-    database: Database,
-    issuer_id: str,
-    client_id: str,
-    secret_hash: bytes,
-    old_valid_for: timedelta,
-) -> None:
-    """Give a client a new secret; the one until now is valid for a while beside it.
-
-    One that was valid beside that one no longer is.
-
-    Raises:
-        AdminError: there is no such client.
-    """
-    key = {"issuer_id": issuer_id, "client_id": client_id}
-    stays = old_valid_for > timedelta(0)
-    _update(
-        database,
-        clients,
-        key,
-        secret_hash=secret_hash,
-        previous_secret_hash=clients.c.secret_hash if stays else None,
-        previous_secret_until=func.now() + literal(old_valid_for, Interval) if stays else None,
-    )
-    _audit(database, issuer_id, "client.updated.secret", reason=client_id)
-
-
-def set_client_state(database: Database, issuer_id: str, client_id: str, state: str) -> None:
-    """Disable a client, or bring it back.
-
-    Raises:
-        AdminError: there is no such client.
-    """
-    _update(database, clients, {"issuer_id": issuer_id, "client_id": client_id}, state=state)
-    _audit(database, issuer_id, f"client.{state}", reason=client_id)
-
-
-def load_config(database: Database, config: SealedConfig) -> None:
-    """Store a sealed configuration; a version is never replaced.
-
-    Raises:
-        AdminError: the issuer is unknown, or has this version of this kind.
-    """
-    _insert(
-        database,
-        vault_config,
-        issuer_id=config.issuer_id,
-        kind=config.kind.value,
-        version=config.version,
-        valid_from=config.valid_from,
-        valid_until=config.valid_until,
-        key_label=config.key_label,
-        body=config.body,
-        cmac=config.cmac,
-    )
-    _audit(database, config.issuer_id, "config.loaded", reason=f"{config.kind} {config.version}")
-
-
-def config_now(database: Database, issuer_id: str) -> VaultConfig:
-    """Choose the configuration of each kind as the service does."""
-    found = database.execute(CONFIG_NOW, {"issuer_id": issuer_id})
-    configs = [SealedConfig(issuer, ConfigKind(kind), *rest) for issuer, kind, *rest in found]
-    return {config.kind: config for config in configs}
+    return database.execute(statement).mappings().all()
 
 
 def _one(database: Database, table: Table, statement: Select[Any]) -> Mapping[str, Any]:
@@ -570,7 +468,7 @@ def _rules(database: Database, table: Table) -> Iterator[None]:
 
 
 def _noun(table: Table) -> str:
-    return NOUNS.get(table.name, table.name.rstrip("s"))
+    return table.name.rstrip("s")
 
 
 def _audit(

@@ -30,7 +30,6 @@ from cms.persistence.statements.control_token import (
     READ_ISSUED_CONTROL_TOKEN,
     READ_LIVE_CONTROL_TOKEN,
 )
-from cms.persistence.statements.directory import IS_ORIGIN
 from cms.persistence.statements.page_session import (
     CHANGE_PIN_IN_SESSION,
     COUNT_SESSION_TRY,
@@ -99,10 +98,6 @@ class ControlStore:
             READ_ISSUED_CONTROL_TOKEN, token_hash=self._token_hash(control_token)
         )
         return None if row is None else _grant(row)
-
-    async def is_origin(self, origin: str) -> bool:
-        """Tell whether an app in service registered this origin."""
-        return await self._store.one(IS_ORIGIN, origin=origin) == (True,)
 
     async def consume(
         self,

@@ -3,30 +3,24 @@
 No transaction is held between two calls, and none while the vault works.
 """
 
+from collections.abc import Mapping
 from itertools import compress
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from psycopg.errors import UniqueViolation
 
 from cms.domain.cards import CardState
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.limits import Tally
-from cms.domain.records import Actor, CardToChange, CardToRead, Client, IssuerRecord
+from cms.domain.records import Actor, CardToChange, CardToRead, ManifestAnswer
 from cms.persistence.address import Tls, connection_string
 from cms.persistence.causes import DatabaseFailed
 from cms.persistence.connection import Row
 from cms.persistence.pool import Pool
-from cms.persistence.statements import Statement, d1, directory, refusals
+from cms.persistence.statements import Statement, d1, directory, manifests, refusals
 from cms.persistence.tables import sealed_columns
 from hsm.manifest.policy import PolicyBody
-from hsm.port import (
-    CardFacts,
-    CardRef,
-    ConfigKind,
-    PinBlockType,
-    SealedChange,
-    SealedConfig,
-)
+from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange
 
 DEFAULT_POLICY: Final = PolicyBody()
 
@@ -58,17 +52,33 @@ class Store:
         """Close every connection."""
         await self.pool.close()
 
-    async def read_issuer(self, issuer_id: str) -> IssuerRecord | None:
-        """Read an issuer with its clients and configuration; None when unknown or suspended."""
-        state = await self.one(directory.READ_ISSUER, issuer_id=issuer_id)
-        if state != ("active",):
-            return None
-        clients = await self._all(directory.READ_CLIENTS, issuer_id=issuer_id)
-        configs = await self._all(directory.READ_CONFIG, issuer_id=issuer_id)
-        sealed = [_sealed_config(*row) for row in configs]
-        return IssuerRecord(
-            [Client(*row) for row in clients],
-            {config.kind: config for config in sealed},
+    async def is_in_service(self, issuer_id: str) -> bool:
+        """Tell whether an issuer is known and not suspended."""
+        return await self.one(directory.READ_ISSUER, issuer_id=issuer_id) == ("active",)
+
+    async def newest_manifests(self) -> Mapping[str, int]:
+        """Read the version of each issuer's newest manifest; 0 where it has none."""
+        rows = await self._all(manifests.READ_NEWEST_MANIFESTS)
+        return dict(rows)
+
+    async def manifest_answers(self, host: str) -> Mapping[str, ManifestAnswer]:
+        """Read what a host answered last of the manifest of each issuer."""
+        rows = await self._all(manifests.READ_HOST_ANSWERS, host=host)
+        return {issuer_id: ManifestAnswer(*answer) for issuer_id, *answer in rows}
+
+    async def read_manifest(self, issuer_id: str, version: int) -> str | None:
+        """Read the text of a manifest; None where there is no such version any more."""
+        row = await self.one(manifests.READ_MANIFEST, issuer_id=issuer_id, version=version)
+        return None if row is None else row[0]
+
+    async def answer_manifest(self, issuer_id: str, host: str, answer: ManifestAnswer) -> None:
+        """Store what a host answers of a manifest, in place of its last answer."""
+        await self.run(
+            manifests.ANSWER_MANIFEST,
+            issuer_id=issuer_id,
+            host=host,
+            version=answer.version,
+            outcome=answer.outcome,
         )
 
     async def read_for_set(
@@ -243,8 +253,3 @@ def failure_limits(policy: PolicyBody, *, of_client: bool = False) -> dict[str, 
         "refusals_card_max": policy.refusals_card_max,
     }
     return limits | ({"failures_client_max": policy.failures_client_max} if of_client else {})
-
-
-def _sealed_config(issuer_id: Any, kind: str, *rest: Any) -> SealedConfig:  # noqa: ANN401 - a row
-    """Build a configuration from a row of READ_CONFIG, whose columns are in its fields' order."""
-    return SealedConfig(issuer_id, ConfigKind(kind), *rest)

@@ -73,18 +73,25 @@ issuers = Table(
     CheckConstraint("state IN ('active', 'suspended')", name="state"),
 )
 
-vault_config = Table(
-    "vault_config",
+manifests = Table(
+    "manifests",
     metadata,
     _issuer_id(),
-    Column("kind", String(20), primary_key=True),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
-    Column("valid_from", DateTime(timezone=True), nullable=False),
-    Column("valid_until", DateTime(timezone=True), nullable=False),
-    Column("key_label", String(40), nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Column("cmac", LargeBinary, nullable=False),
+    Column("text", Text, nullable=False, comment="as operators signed it; the vault verifies it"),
     _now("loaded_at"),
+    CheckConstraint("version >= 1", name="version"),
+    ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
+)
+
+manifest_hosts = Table(
+    "manifest_hosts",
+    metadata,
+    _issuer_id(),
+    Column("host", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False, comment="of which the host answered last"),
+    Column("outcome", Text, nullable=False, comment="taken, or why the host refused it"),
+    _now("at"),
     ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
 )
 
@@ -155,46 +162,13 @@ NEWEST_COUNTER: Final = (
     .scalar_subquery()
 )
 
-clients = Table(
-    "clients",
+client_failures = Table(
+    "client_failures",
     metadata,
     _issuer_id(),
     Column("client_id", String(40), primary_key=True, comment="starts with the issuer id"),
-    Column("auth", String(12), nullable=False),
-    Column("secret_hash", LargeBinary, comment="SHA-256; none where the certificate is enough"),
-    Column("previous_secret_hash", LargeBinary, comment="of the secret before it"),
-    Column("previous_secret_until", DateTime(timezone=True), comment="when that one ends"),
-    Column(
-        "certificate_subjects",
-        ARRAY(Text),
-        nullable=False,
-        comment="as hsm.manifest.certificate_names writes them",
-    ),
-    Column("state", String(10), nullable=False, server_default="active"),
     _failures(Tally.ISO0),
     _failures(Tally.SECCOS),
-    _now("created_at"),
-    Column("redirect_origins", ARRAY(Text), nullable=False, server_default="{}"),
-    Column("embed_origins", ARRAY(Text), nullable=False, server_default="{}"),
-    Column("failure_image_status", SmallInteger, nullable=False, server_default="410"),
-    Column("frame_key", String(64), comment="starts with the issuer id"),
-    Column("show_button", Boolean, nullable=False, server_default="true"),
-    Column("hide_seconds", SmallInteger, nullable=False, server_default="30"),
-    Column("view_style", JSONB, nullable=False, server_default="{}"),
-    Column("language", String(8), comment="of its pages; none: as the browser asks"),
-    CheckConstraint("auth IN ('oauth', 'certificate', 'public', 'basic')", name="auth"),
-    CheckConstraint("(auth IN ('oauth', 'basic')) = (secret_hash IS NOT NULL)", name="secret"),
-    CheckConstraint("length(secret_hash) = 32", name="secret_hash"),
-    CheckConstraint(
-        "(previous_secret_hash IS NULL) = (previous_secret_until IS NULL)"
-        " AND (previous_secret_hash IS NULL OR secret_hash IS NOT NULL)",
-        name="previous_secret",
-    ),
-    CheckConstraint("'' <> ALL (certificate_subjects)", name="certificate_subjects"),
-    CheckConstraint("state IN ('active', 'disabled')", name="state"),
-    CheckConstraint("failure_image_status IN (200, 410)", name="failure_image_status"),
-    CheckConstraint("hide_seconds BETWEEN 5 AND 120", name="hide_seconds"),
-    UniqueConstraint("issuer_id", "frame_key"),
     ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
 )
 
@@ -251,6 +225,5 @@ control_tokens = Table(
         name="end_reason",
     ),
     ForeignKeyConstraint(["issuer_id", "card_id"], ["cards.issuer_id", "cards.card_id"]),
-    ForeignKeyConstraint(["issuer_id", "client_id"], ["clients.issuer_id", "clients.client_id"]),
     Index(None, "issuer_id", "card_id", "expires_at"),
 )

@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
+from hsm.manifest.clients import SecretHash
+
 SECRET_BYTES: Final = 32
 
 
@@ -18,13 +20,24 @@ def new_secret() -> str:
     return secrets.token_urlsafe(SECRET_BYTES)
 
 
-def hash_secret(secret: str) -> bytes:
-    """Return what is stored of a secret: SHA-256 over its text, 32 bytes."""
-    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+def hash_secret(secret: str) -> str:
+    """Return what a manifest holds of a secret: SHA-256 over its text, in hexadecimal."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
-def is_secret(secret: str, hashes: Sequence[bytes]) -> bool:
-    """Compare a secret with each of *hashes*, in constant time; with none it is wrong."""
+def is_secret(secret: str, registered: Sequence[SecretHash], now: float) -> bool:
+    """Compare a secret with each that is valid now, in constant time; without any it is wrong.
+
+    Args:
+        secret: what was presented.
+        registered: those of the client.
+        now: seconds since 1970.
+    """
     presented = hash_secret(secret)
-    matches = [hmac.compare_digest(presented, stored) for stored in hashes]
+    valid = (
+        one.sha256
+        for one in registered
+        if one.valid_until is None or now < one.valid_until.timestamp()
+    )
+    matches = [hmac.compare_digest(presented, sha256) for sha256 in valid]
     return any(matches)

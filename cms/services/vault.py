@@ -20,6 +20,7 @@ from cms.domain.errors import (
     ValueNotPossible,
 )
 from cms.domain.records import CardToRead
+from hsm.manifest.model import Manifest
 from hsm.port import PinBlockType, PinVault, SealedPin
 from hsm.worker_thread import WorkerThread
 
@@ -53,12 +54,21 @@ async def in_vault(worker_thread: WorkerThread, verb: Callable[[PinVault], T]) -
         raise meaning() from None
     except hsm.errors.SealBroken:
         raise StoredValueBroken from None
-    except hsm.errors.ConfigRefused as error:
-        log.error("config.refused", extra={"reason": str(error)})  # noqa: TRY400 - no traceback
+    except hsm.errors.ManifestRefused as error:
+        log.error("manifest.refused", extra={"reason": str(error)})  # noqa: TRY400 - no traceback
         raise ServiceUnavailable from None
     except hsm.errors.VaultUnavailable as error:
         log.warning("vault.unavailable", extra={"reason": str(error)})
         raise ServiceUnavailable from None
+
+
+def manifest_of(vault: PinVault, issuer_id: str) -> Manifest | None:
+    """Return the manifest of an issuer; None: this host never had one.
+
+    Raises:
+        ManifestRefused: it is not in force now.
+    """
+    return vault.read_manifest(issuer_id) if vault.manifest_version(issuer_id) else None
 
 
 def readable(read: CardToRead) -> SealedPin:

@@ -10,8 +10,8 @@ branch_labels = None
 depends_on = None
 
 TABLES = (
-    *("issuers", "vault_config", "cards", "pin_changes"),
-    *("clients", "audit_events", "control_tokens"),
+    *("issuers", "manifests", "manifest_hosts", "cards", "pin_changes"),
+    *("client_failures", "audit_events", "control_tokens"),
 )
 APPEND_ONLY = ("pin_changes", "audit_events")
 
@@ -26,16 +26,30 @@ def upgrade() -> None:
         sa.CheckConstraint("state IN ('active', 'suspended')", name="state"),
     )
     op.create_table(
-        "vault_config",
+        "manifests",
         _issuer_id(),
-        sa.Column("kind", sa.String(20), primary_key=True),
         sa.Column("version", sa.BigInteger(), primary_key=True, autoincrement=False),
-        _moment("valid_from", nullable=False),
-        _moment("valid_until", nullable=False),
-        sa.Column("key_label", sa.String(40), nullable=False),
-        sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.Column("cmac", sa.LargeBinary(), nullable=False),
+        sa.Column(
+            "text",
+            sa.Text(),
+            nullable=False,
+            comment="as operators signed it; the vault verifies it",
+        ),
         _now("loaded_at"),
+        sa.CheckConstraint("version >= 1", name="version"),
+        _of_issuer(),
+    )
+    op.create_table(
+        "manifest_hosts",
+        _issuer_id(),
+        sa.Column("host", sa.Text(), primary_key=True),
+        sa.Column(
+            "version", sa.BigInteger(), nullable=False, comment="of which the host answered last"
+        ),
+        sa.Column(
+            "outcome", sa.Text(), nullable=False, comment="taken, or why the host refused it"
+        ),
+        _now("at"),
         _of_issuer(),
     )
     op.create_table(
@@ -82,54 +96,13 @@ def upgrade() -> None:
         _of_card(),
     )
     op.create_table(
-        "clients",
+        "client_failures",
         _issuer_id(),
         sa.Column(
             "client_id", sa.String(40), primary_key=True, comment="starts with the issuer id"
         ),
-        sa.Column("auth", sa.String(12), nullable=False),
-        sa.Column(
-            "secret_hash",
-            sa.LargeBinary(),
-            comment="SHA-256; none where the certificate is enough",
-        ),
-        sa.Column("previous_secret_hash", sa.LargeBinary(), comment="of the secret before it"),
-        sa.Column(
-            "previous_secret_until", sa.DateTime(timezone=True), comment="when that one ends"
-        ),
-        sa.Column(
-            "certificate_subjects",
-            postgresql.ARRAY(sa.Text()),
-            nullable=False,
-            comment="as hsm.manifest.certificate_names writes them",
-        ),
-        sa.Column("state", sa.String(10), server_default="active", nullable=False),
         _failures("iso0_failed_at"),
         _failures("seccos_failed_at"),
-        _now("created_at"),
-        _origins("redirect_origins"),
-        _origins("embed_origins"),
-        sa.Column("failure_image_status", sa.SmallInteger(), server_default="410", nullable=False),
-        sa.Column("frame_key", sa.String(64), comment="starts with the issuer id"),
-        sa.Column("show_button", sa.Boolean(), server_default="true", nullable=False),
-        sa.Column("hide_seconds", sa.SmallInteger(), server_default="30", nullable=False),
-        sa.Column("view_style", postgresql.JSONB(), server_default="{}", nullable=False),
-        sa.Column("language", sa.String(8), comment="of its pages; none: as the browser asks"),
-        sa.CheckConstraint("auth IN ('oauth', 'certificate', 'public', 'basic')", name="auth"),
-        sa.CheckConstraint(
-            "(auth IN ('oauth', 'basic')) = (secret_hash IS NOT NULL)", name="secret"
-        ),
-        sa.CheckConstraint("length(secret_hash) = 32", name="secret_hash"),
-        sa.CheckConstraint(
-            "(previous_secret_hash IS NULL) = (previous_secret_until IS NULL)"
-            " AND (previous_secret_hash IS NULL OR secret_hash IS NOT NULL)",
-            name="previous_secret",
-        ),
-        sa.CheckConstraint("'' <> ALL (certificate_subjects)", name="certificate_subjects"),
-        sa.CheckConstraint("state IN ('active', 'disabled')", name="state"),
-        sa.CheckConstraint("failure_image_status IN (200, 410)", name="failure_image_status"),
-        sa.CheckConstraint("hide_seconds BETWEEN 5 AND 120", name="hide_seconds"),
-        sa.UniqueConstraint("issuer_id", "frame_key"),
         _of_issuer(),
     )
     op.create_table(
@@ -182,9 +155,6 @@ def upgrade() -> None:
             name="end_reason",
         ),
         _of_card(),
-        sa.ForeignKeyConstraint(
-            ["issuer_id", "client_id"], ["clients.issuer_id", "clients.client_id"]
-        ),
     )
     op.create_index(None, "control_tokens", ["issuer_id", "card_id", "expires_at"])
     _refuse_changes()
@@ -212,10 +182,6 @@ def _failures(name: str) -> sa.Column[object]:
         nullable=False,
         comment="newest first",
     )
-
-
-def _origins(name: str) -> sa.Column[object]:
-    return sa.Column(name, postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False)
 
 
 def _of_issuer() -> sa.ForeignKeyConstraint:

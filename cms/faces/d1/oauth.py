@@ -101,7 +101,7 @@ class TokenEndpoint:
             return _refuse(request, "invalid_client", {"WWW-Authenticate": "Basic"})
         except ServiceUnavailable:
             return _refuse(request, "temporarily_unavailable", {"Retry-After": "1"})
-        request.scope["log"]["issuer_id"] = issued.issuer.issuer_id
+        request.scope["log"]["issuer_id"] = issued.manifest.issuer_id
         request.scope["log"]["client_id"] = client_id
         return JSONResponse(_answer(issued), headers=HEADERS)
 
@@ -114,7 +114,7 @@ def _grant_type(request: Request, body: bytes) -> str:
 
 
 def _answer(issued: IssuedAccessToken) -> dict[str, object]:
-    wire = issued.issuer.wire.token
+    wire = issued.manifest.wire.token
     seconds: object = str(wire.ttl_seconds) if wire.expires_in_as_string else wire.ttl_seconds
     answer: dict[str, object] = {
         "access_token": issued.access_token,

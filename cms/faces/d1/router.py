@@ -118,14 +118,14 @@ class CardRoutes:
 
     async def get_pin(self, caller: Caller, card: CardRef, actor: Actor, *_: object) -> Response:
         """Hand out the PIN, encrypted to D1."""
-        encrypted = await self.pins.get_pin(caller.issuer, card, actor)
-        return JSONResponse(pin_answer(encrypted, caller.issuer.wire), headers=NO_STORE)
+        encrypted = await self.pins.get_pin(card, actor)
+        return JSONResponse(pin_answer(encrypted, caller.manifest.wire), headers=NO_STORE)
 
     async def set_pin(
         self, caller: Caller, card: CardRef, actor: Actor, request: Request
     ) -> Response:
         """Replace the PIN by the one in the body."""
-        wire, body = caller.issuer.wire, b""
+        wire, body = caller.manifest.wire, b""
         envelope: PinEnvelope | BadRequest
         # What is wrong with the body is answered in its turn, after card and state.
         try:
@@ -134,7 +134,7 @@ class CardRoutes:
         except BadRequest as error:
             envelope = error
         try:
-            await self.pins.set_pin(caller.issuer, card, envelope, actor)
+            await self.pins.set_pin(caller.manifest.policy, card, envelope, actor)
         except (BadRequest, PinRefused) as refused:
             request.scope["log"] |= {"reason": reason_of(refused), **loggable(body, wire)}
             raise
@@ -143,7 +143,7 @@ class CardRoutes:
     async def change_counter(self, caller: Caller, card: CardRef, *_: object) -> Response:
         """Count the changes of the PIN."""
         counter = await self.pins.change_counter(card)
-        return JSONResponse(counter_answer(counter, caller.issuer.wire), headers=NO_STORE)
+        return JSONResponse(counter_answer(counter, caller.manifest.wire), headers=NO_STORE)
 
     async def activate(self, _: Caller, card: CardRef, actor: Actor, *__: object) -> Response:
         """Make the card active; a body is ignored."""

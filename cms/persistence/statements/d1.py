@@ -19,7 +19,7 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, array, insert
 
 from cms.domain.cards import ALLOWED_STATES, GET_PIN_ATTEMPTED, CardState, Verb
 from cms.domain.limits import CARD_WINDOW_SECONDS, CLIENT_WINDOW_SECONDS, Tally
@@ -34,7 +34,7 @@ from cms.persistence.statements.parts import (
     matches,
     seconds,
 )
-from cms.persistence.tables import NEWEST_COUNTER, cards, clients, pin_changes
+from cms.persistence.tables import NEWEST_COUNTER, cards, client_failures, pin_changes
 from hsm.port import PinBlockType
 
 
@@ -44,7 +44,7 @@ def _max(parameter: str) -> BindParameter[int]:
 
 _FAILURES_MAX: Final = _max("failures_max")
 """How many failures are too many; that, and each other such number, is the issuer's policy."""
-_WINDOW_SECONDS: Final = {cards: CARD_WINDOW_SECONDS, clients: CLIENT_WINDOW_SECONDS}
+_WINDOW_SECONDS: Final = {cards: CARD_WINDOW_SECONDS, client_failures: CLIENT_WINDOW_SECONDS}
 
 
 def _reached(table: Table, tally: Tally, place: ColumnElement[int]) -> ColumnElement[bool]:
@@ -53,26 +53,50 @@ def _reached(table: Table, tally: Tally, place: ColumnElement[int]) -> ColumnEle
     return func.coalesce(oldest > func.now() - seconds(_WINDOW_SECONDS[table]), False)
 
 
-def _count_failure(table: Table, this: ColumnElement[bool], tally: Tally) -> Statement:
-    """Note a failure now.
+def _one_more(table: Table, tally: Tally) -> ColumnElement[list[datetime]]:
+    """Put a failure now before the others.
 
     One more than the limit is kept: so the statement knows whether it is the one that reached it,
     and of failures at the same time just one says so.
     """
-    failed_at, beyond = table.c[tally], _FAILURES_MAX + 1
     # Not now(), the start of the transaction: those that wait for one row would be out of order.
-    newer = func.array_prepend(func.clock_timestamp(), failed_at, type_=ARRAY(DateTime(True)))
+    newer = func.array_prepend(func.clock_timestamp(), table.c[tally], type_=ARRAY(DateTime(True)))
+    return newer[1 : _FAILURES_MAX + 1]
+
+
+def _has_reached(table: Table, tally: Tally) -> ColumnElement[bool]:
+    """Tell whether the failure that was put before the others is the one that reached the limit."""
+    beyond = _FAILURES_MAX + 1
     is_reached = and_(_reached(table, tally, _FAILURES_MAX), not_(_reached(table, tally, beyond)))
+    return is_reached.label("has_reached")
+
+
+def _count_card_failure(tally: Tally) -> Statement:
     return compiled(
-        table.update()
-        .where(this)
-        .values({failed_at: newer[1:beyond]})
-        .returning(is_reached.label("has_reached"))
+        cards.update()
+        .where(THIS_CARD)
+        .values({cards.c[tally]: _one_more(cards, tally)})
+        .returning(_has_reached(cards, tally))
+    )
+
+
+def _count_client_failure(tally: Tally) -> Statement:
+    first = insert(client_failures).values(
+        issuer_id=bindparam("issuer_id", type_=String),
+        client_id=bindparam("client_id", type_=String),
+        **{tally: array([func.clock_timestamp()])},
+    )
+    return compiled(
+        first.on_conflict_do_update(
+            index_elements=[client_failures.c.issuer_id, client_failures.c.client_id],
+            set_={tally: _one_more(client_failures, tally)},
+        ).returning(_has_reached(client_failures, tally))
     )
 
 
 _THIS_CLIENT: Final = and_(
-    matches(clients.c.issuer_id, "issuer_id"), matches(clients.c.client_id, "client_id")
+    matches(client_failures.c.issuer_id, "issuer_id"),
+    matches(client_failures.c.client_id, "client_id"),
 )
 _IS_KNOWN: Final = exists().where(
     pin_changes.c.issuer_id == cards.c.issuer_id,
@@ -90,8 +114,8 @@ _TAKES_NO: Final = {
 
 
 def _is_limited(tally: Tally) -> ColumnElement[bool]:
-    """Tell whether the client has failed too often; one that is not there has not."""
-    is_reached = _reached(clients, tally, _max("failures_client_max"))
+    """Tell whether the client has failed too often; one without a row has not failed yet."""
+    is_reached = _reached(client_failures, tally, _max("failures_client_max"))
     limited = select(is_reached.label("is_limited")).where(_THIS_CLIENT)
     return func.coalesce(limited.scalar_subquery(), False)
 
@@ -129,9 +153,9 @@ CHANGE_PIN: Final = compiled(select(_changed.c.counter).add_cte(_history, _set_a
 Nor does a card take a PIN in a form in which it has failed too often by now.
 """
 
-COUNT_CARD_ISO0_FAILURE: Final = _count_failure(cards, THIS_CARD, Tally.ISO0)
-COUNT_CARD_POLICY_REFUSAL: Final = _count_failure(cards, THIS_CARD, Tally.POLICY)
-COUNT_CARD_SECCOS_FAILURE: Final = _count_failure(cards, THIS_CARD, Tally.SECCOS)
+COUNT_CARD_ISO0_FAILURE: Final = _count_card_failure(Tally.ISO0)
+COUNT_CARD_POLICY_REFUSAL: Final = _count_card_failure(Tally.POLICY)
+COUNT_CARD_SECCOS_FAILURE: Final = _count_card_failure(Tally.SECCOS)
 COUNT_CARD_FAILURE: Final = {
     Tally.ISO0: COUNT_CARD_ISO0_FAILURE,
     Tally.POLICY: COUNT_CARD_POLICY_REFUSAL,
@@ -139,8 +163,8 @@ COUNT_CARD_FAILURE: Final = {
 }
 """One row: whether this was the failure that has the card refused."""
 
-COUNT_CLIENT_ISO0_FAILURE: Final = _count_failure(clients, _THIS_CLIENT, Tally.ISO0)
-COUNT_CLIENT_SECCOS_FAILURE: Final = _count_failure(clients, _THIS_CLIENT, Tally.SECCOS)
+COUNT_CLIENT_ISO0_FAILURE: Final = _count_client_failure(Tally.ISO0)
+COUNT_CLIENT_SECCOS_FAILURE: Final = _count_client_failure(Tally.SECCOS)
 COUNT_CLIENT_FAILURE: Final = {
     Tally.ISO0: COUNT_CLIENT_ISO0_FAILURE,
     Tally.SECCOS: COUNT_CLIENT_SECCOS_FAILURE,

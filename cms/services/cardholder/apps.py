@@ -1,115 +1,109 @@
-"""Apps: the clients through which cardholders come.
+"""Apps and servers: the clients through which cardholders come.
 
-At the hosted face a public client, known by its client key. At the pincontrol face an issuer's own
-server, known by a password, and its pages by their frame key.
+At the hosted face an app, a public client that is known by its client key. At the pincontrol face
+an issuer's own server, known by a password, and its pages by their frame key.
 """
 
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Generic, TypeAlias, TypeVar
 
-from cms.domain.control import Face, Grant
-from cms.domain.errors import ClientKeyInvalid, ClientKeyMissing, ControlEnded, ServiceUnavailable
-from hsm.manifest.origins import ORIGIN_CHARS_MAX
-from cms.domain.records import Client
-from cms.persistence.control_store import ControlStore
-from cms.services.cache import TtlCache
-from cms.services.directory import Directory, Issuer
+from cms.domain.control import Grant
+from cms.domain.errors import ClientKeyInvalid, ClientKeyMissing, ControlEnded
+from cms.services.directory import Directory
+from hsm.manifest.clients import AppClient, ServerClient
+from hsm.manifest.model import Manifest
 from hsm.port import ISSUER_ID_CHARS
 
-#: How the clients of each face prove who they are.
-AUTH: Final[Mapping[Face, str]] = {Face.HOSTED: "public", Face.PINCONTROL: "basic"}
-ORIGIN_SECONDS: Final = 5.0
+C = TypeVar("C", bound=AppClient | ServerClient)
+C_co = TypeVar("C_co", bound=AppClient | ServerClient, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class App:
-    """An app in service, and its issuer."""
+class App(Generic[C_co]):
+    """A client in service, and the manifest of its issuer."""
 
-    issuer: Issuer
-    client: Client
-
-    @property
-    def origins(self) -> frozenset[str]:
-        """Every origin that it registered."""
-        return frozenset((*self.client.redirect_origins, *self.client.embed_origins))
+    manifest: Manifest
+    client: C_co
 
 
-class Apps:
-    """The apps of this service."""
+HostedApp: TypeAlias = App[AppClient]
+ServerApp: TypeAlias = App[ServerClient]
+AnyApp: TypeAlias = App[AppClient | ServerClient]
 
-    def __init__(self, directory: Directory, store: ControlStore) -> None:
-        self._directory = directory
-        self._store = store
-        self._origins = TtlCache[str, bool](time.monotonic)
 
-    async def by_key(self, client_key: str | None) -> App:
-        """Return the app whose client key this is; it starts with the id of the issuer.
+class Clients(Generic[C]):
+    """The clients of one kind."""
 
-        Raises:
-            ClientKeyMissing: *client_key* is None or empty.
-            ClientKeyInvalid: no app in service has it.
-            ServiceUnavailable: the database is unavailable.
-        """
-        if not client_key:
-            raise ClientKeyMissing
-        app = await self._find(client_key[:ISSUER_ID_CHARS], client_key, Face.HOSTED)
-        if app is None:
-            raise ClientKeyInvalid
-        return app
+    def __init__(self, directory: Directory, kind: type[C]) -> None:
+        self.directory = directory
+        self._kind = kind
 
-    async def by_user(self, user: str) -> App | None:
-        """Return the server with this user name; it starts with the id of the issuer.
+    async def find(self, client_id: str) -> App[C] | None:
+        """Return the client of this id, which starts with the id of its issuer.
 
         Raises:
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
         """
-        return await self._find(user[:ISSUER_ID_CHARS], user, Face.PINCONTROL)
+        return await self._find(client_id[:ISSUER_ID_CHARS], client_id)
 
-    async def by_frame_key(self, frame_key: str) -> App:
-        """Return the server whose pages have this frame key; it starts with the issuer's id.
-
-        Raises:
-            ControlEnded: there is none in service.
-            ServiceUnavailable: the database is unavailable.
-        """
-        issuer = await self._directory.issuer(frame_key[:ISSUER_ID_CHARS])
-        if issuer is not None:
-            for client in issuer.clients.values():
-                if client.frame_key == frame_key:
-                    return App(issuer, client)
-        raise ControlEnded
-
-    async def of(self, grant: Grant) -> App:
-        """Return the app that a control token was issued to.
+    async def of(self, grant: Grant) -> App[C]:
+        """Return the client that a control token was issued to.
 
         Raises:
             ControlEnded: it is out of service, or its issuer is.
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
         """
-        app = await self._find(grant.issuer_id, grant.client_id, grant.face)
+        app = await self._find(grant.issuer_id, grant.client_id)
         if app is None:
             raise ControlEnded
         return app
 
-    async def is_origin(self, origin: str) -> bool:
-        """Tell whether any app registered *origin*; no when the database is unavailable."""
-        if len(origin) > ORIGIN_CHARS_MAX:
-            return False
-        cached = self._origins.get(origin)
-        if cached is not None:
-            return cached
-        try:
-            found = await self._store.is_origin(origin)
-        except ServiceUnavailable:
-            return False
-        self._origins.put(origin, found, time.monotonic() + ORIGIN_SECONDS)
-        return found
-
-    async def _find(self, issuer_id: str, client_id: str, face: Face) -> App | None:
-        issuer = await self._directory.issuer(issuer_id)
-        client = issuer.clients.get(client_id) if issuer is not None else None
-        if issuer is None or client is None or client.auth != AUTH[face]:
+    async def _find(self, issuer_id: str, client_id: str) -> App[C] | None:
+        manifest = await self.directory.manifest(issuer_id)
+        client = None if manifest is None else manifest.by_client_id.get(client_id)
+        if manifest is None or not isinstance(client, self._kind):
             return None
-        return App(issuer, client)
+        return App(manifest, client)
+
+
+class Apps(Clients[AppClient]):
+    """The apps of this service."""
+
+    def __init__(self, directory: Directory) -> None:
+        super().__init__(directory, AppClient)
+
+    async def by_key(self, client_key: str | None) -> HostedApp:
+        """Return the app whose client key this is.
+
+        Raises:
+            ClientKeyMissing: *client_key* is None or empty.
+            ClientKeyInvalid: no app in service has it.
+            ServiceUnavailable: database or vault are unavailable.
+        """
+        if not client_key:
+            raise ClientKeyMissing
+        app = await self.find(client_key)
+        if app is None:
+            raise ClientKeyInvalid
+        return app
+
+
+class Servers(Clients[ServerClient]):
+    """The issuers' own servers."""
+
+    def __init__(self, directory: Directory) -> None:
+        super().__init__(directory, ServerClient)
+
+    async def by_frame_key(self, frame_key: str) -> ServerApp:
+        """Return the server whose pages have this frame key; it starts with the issuer's id.
+
+        Raises:
+            ControlEnded: there is none in service.
+            ServiceUnavailable: database or vault are unavailable.
+        """
+        manifest = await self.directory.manifest(frame_key[:ISSUER_ID_CHARS])
+        if manifest is not None:
+            for server in manifest.servers:
+                if server.frame_key == frame_key:
+                    return App(manifest, server)
+        raise ControlEnded

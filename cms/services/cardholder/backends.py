@@ -1,7 +1,10 @@
 """Who calls the pincontrol face: an issuer's own server, by user name and password (RFC 7617)."""
 
+import time
+from collections.abc import Callable
+
 from cms.domain.errors import Unauthorized
-from cms.services.cardholder.apps import App, Apps
+from cms.services.cardholder.apps import ServerApp, Servers
 from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.credentials import is_secret
 
@@ -13,20 +16,23 @@ class Backends:
     shut out the others.
     """
 
-    def __init__(self, apps: Apps, rate_limiter: RateLimiter) -> None:
-        self._apps = apps
+    def __init__(
+        self, servers: Servers, rate_limiter: RateLimiter, now: Callable[[], float] = time.time
+    ) -> None:
+        self._servers = servers
         self._rate_limiter = rate_limiter
+        self._now = now
 
-    async def caller(self, user: str, password: str, address: str) -> App:
+    async def caller(self, user: str, password: str, address: str) -> ServerApp:
         """Return the server that has this password.
 
         Raises:
             Unauthorized: there is no such server, or the password is wrong.
             TooManyFailures: too many passwords from this address, for this server, were wrong.
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
         """
-        app = await self._apps.by_user(user)
-        if app is None or not is_secret(password, app.client.secret_hashes):
+        app = await self._servers.find(user)
+        if app is None or not is_secret(password, app.client.secrets, self._now()):
             self._rate_limiter.failed(address, "" if app is None else app.client.client_id)
             raise Unauthorized
         return app

@@ -8,14 +8,14 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, Generic
 from uuid import uuid4
 
 from cms.domain.control import Face, Grant
 from cms.domain.errors import ControlEnded
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
-from cms.services.cardholder.apps import App, Apps
+from cms.services.cardholder.apps import App, C, Clients
 from cms.services.cardholder.rate_limit import RateLimiter
 from crypto.jose import base64url
 
@@ -30,15 +30,15 @@ class IssuedToken:
     expires_at: datetime
 
 
-class ControlTokens:
+class ControlTokens(Generic[C]):
     """The control tokens of one face."""
 
     def __init__(
-        self, face: Face, store: ControlStore, apps: Apps, rate_limiter: RateLimiter
+        self, face: Face, store: ControlStore, clients: Clients[C], rate_limiter: RateLimiter
     ) -> None:
         self._face = face
         self._store = store
-        self._apps = apps
+        self._clients = clients
         self._rate_limiter = rate_limiter
 
     async def issue(self, grant: Grant, actor: Actor) -> IssuedToken:
@@ -52,7 +52,7 @@ class ControlTokens:
         expires_at = await self._store.issue(control_token, grant, actor)
         return IssuedToken(control_token, expires_at)
 
-    async def read_live(self, control_token: str, address: str) -> tuple[Grant, App]:
+    async def read_live(self, control_token: str, address: str) -> tuple[Grant, App[C]]:
         """Read what a live control token of this face is good for.
 
         Raises:
@@ -68,7 +68,7 @@ class ControlTokens:
             raise ControlEnded
         return await self._of_this_face(grant)
 
-    async def read_issued(self, control_token: str, address: str) -> tuple[Grant, App]:
+    async def read_issued(self, control_token: str, address: str) -> tuple[Grant, App[C]]:
         """Read what a control token of this face was issued for, whatever became of it.
 
         Raises:
@@ -82,10 +82,10 @@ class ControlTokens:
             raise ControlEnded
         return await self._of_this_face(grant)
 
-    async def _of_this_face(self, grant: Grant) -> tuple[Grant, App]:
+    async def _of_this_face(self, grant: Grant) -> tuple[Grant, App[C]]:
         if grant.face is not self._face:
             raise ControlEnded
-        return grant, await self._apps.of(grant)
+        return grant, await self._clients.of(grant)
 
 
 def new_session() -> str:

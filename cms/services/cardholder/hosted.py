@@ -9,9 +9,10 @@ from cms.domain.errors import CardForbids, PinUnavailable, ValueNotPossible
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
-from cms.services.cardholder.apps import App
+from cms.services.cardholder.apps import HostedApp
 from cms.services.cardholder.control_tokens import ControlTokens, IssuedToken
 from cms.services.cardholder.permission import require_token_allowed
+from hsm.manifest.clients import AppClient
 
 FACE: Final = Face.HOSTED
 
@@ -28,22 +29,24 @@ class Wish:
 class HostedCards:
     """What an app may ask for its cardholder."""
 
-    def __init__(self, control_tokens: ControlTokens, store: ControlStore, audit: Audit) -> None:
+    def __init__(
+        self, control_tokens: ControlTokens[AppClient], store: ControlStore, audit: Audit
+    ) -> None:
         self._control_tokens = control_tokens
         self._store = store
         self._audit = audit
 
-    async def card(self, app: App, cardholder_id: str) -> CardOfHolder:
+    async def card(self, app: HostedApp, cardholder_id: str) -> CardOfHolder:
         """Choose the cardholder's card.
 
         Raises:
             CardNotFound: the cardholder has no card of this issuer.
             ServiceUnavailable: the database is unavailable.
         """
-        return await self._store.card_of(app.issuer.issuer_id, cardholder_id)
+        return await self._store.card_of(app.manifest.issuer_id, cardholder_id)
 
     async def require_token_allowed(
-        self, app: App, card: CardOfHolder, purpose: Purpose, actor: Actor
+        self, app: HostedApp, card: CardOfHolder, purpose: Purpose, actor: Actor
     ) -> None:
         """Let a control token be issued for a card; a refusal is audited.
 
@@ -55,7 +58,7 @@ class HostedCards:
         """
         try:
             require_token_allowed(
-                *(app.issuer, FACE, purpose, card.state, card.pin_type), personalised=True
+                *(app.manifest, FACE, purpose, card.state, card.pin_type), personalised=True
             )
         except (CardForbids, PinUnavailable, ValueNotPossible) as error:
             event = VERBS[purpose]

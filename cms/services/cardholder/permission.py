@@ -3,12 +3,12 @@
 from cms.domain.cards import CardState
 from cms.domain.control import Face, Purpose, require_cardholder_may
 from cms.domain.errors import PinUnavailable, ValueNotPossible
-from cms.services.directory import Issuer
+from hsm.manifest.model import Manifest
 from hsm.port import PinBlockType
 
 
 def require_token_allowed(
-    issuer: Issuer,
+    manifest: Manifest,
     face: Face,
     purpose: Purpose,
     state: CardState,
@@ -19,7 +19,7 @@ def require_token_allowed(
     """Let a control token be issued.
 
     Args:
-        issuer: the card's.
+        manifest: that of the card's issuer.
         face: where the control token is asked for.
         purpose: what for.
         state: the card's.
@@ -34,7 +34,7 @@ def require_token_allowed(
     require_cardholder_may(face, purpose, state, personalised=personalised)
     if purpose is Purpose.VIEW and not can_be_shown(pin_type):
         raise PinUnavailable
-    if purpose is Purpose.SET and not takes_pins(issuer):
+    if purpose is Purpose.SET and not takes_pins(manifest):
         raise ValueNotPossible
 
 
@@ -43,11 +43,10 @@ def can_be_shown(pin_type: str | None) -> bool:
     return pin_type == PinBlockType.ISO0
 
 
-def takes_pins(issuer: Issuer) -> bool:
+def takes_pins(manifest: Manifest) -> bool:
     """Tell whether the issuer can make every verification value of a PIN that is not from D1.
 
     The vault decides when the PIN comes; a cardholder should not have to enter one first.
     """
-    wants_prw = issuer.verification is not None and issuer.verification.prw
-    only_d1_makes_it = issuer.seccos is not None and issuer.seccos.prw_source == "d1"
-    return not (wants_prw and only_d1_makes_it)
+    only_d1_makes_prws = manifest.seccos is not None and manifest.seccos.prw_source == "d1"
+    return not (manifest.verification.prw and only_d1_makes_prws)

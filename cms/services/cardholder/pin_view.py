@@ -17,7 +17,7 @@ from cms.domain.errors import (
 from cms.domain.records import Actor, ConsumedToken
 from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
-from cms.services.cardholder.apps import App, Apps
+from cms.services.cardholder.apps import AnyApp, Apps, Servers
 from cms.services.cardholder.control_tokens import new_session, sid
 from cms.services.vault import in_vault, readable
 from crypto.errors import JoseError
@@ -44,13 +44,13 @@ class PinView:
         self,
         face: Face,
         store: ControlStore,
-        apps: Apps,
+        clients: Apps | Servers,
         worker_thread: WorkerThread,
         audit: Audit,
     ) -> None:
         self._face = face
         self._store = store
-        self._apps = apps
+        self._clients = clients
         self._worker_thread = worker_thread
         self._audit = audit
 
@@ -67,7 +67,7 @@ class PinView:
         return await self._draw(consumed, style, actor)
 
     async def page_image(
-        self, control_token: str, app: App, style: ImageStyle, actor: Actor
+        self, control_token: str, app: AnyApp, style: ImageStyle, actor: Actor
     ) -> Shown:
         """Do as :meth:`image` for a page of *app*; where text is allowed, begin its session.
 
@@ -77,8 +77,7 @@ class PinView:
             ServiceUnavailable: database or vault are unavailable.
             StoredValueBroken: what is stored is not what was stored.
         """
-        policy = app.issuer.policy
-        session = new_session() if policy is not None and policy.text_reveal else None
+        session = new_session() if app.manifest.policy.text_reveal else None
         consumed = await self._store.consume(
             control_token, Purpose.VIEW, self._face, actor, session
         )
@@ -101,7 +100,7 @@ class PinView:
         """
         _require_public_key(key)
         grant = await self._store.read_session(session, Purpose.VIEW)
-        app = await self._apps.of(grant)
+        await self._clients.of(grant)
         actor = Actor.of_grant(grant, correlation_id, error_id)
         consumed = await self._store.end_with_text(session, self._face, actor)
         read, card = consumed.card, _card(consumed.grant)
@@ -109,8 +108,7 @@ class PinView:
             consumed,
             actor,
             lambda vault, sealed_pin: vault.digits_jwe(
-                *(sealed_pin, read.sealed_pan, sid(session), key),
-                *(app.issuer.config, card, read.counter),
+                *(sealed_pin, read.sealed_pan, sid(session), key, card, read.counter)
             ),
         )
 

@@ -21,9 +21,10 @@ from cms.domain.errors import (
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
-from cms.services.cardholder.apps import App
+from cms.services.cardholder.apps import ServerApp
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.permission import require_token_allowed
+from hsm.manifest.clients import ServerClient
 
 FACE: Final = Face.PINCONTROL
 CONTROL: Final = "control"
@@ -42,13 +43,15 @@ class ControlRequest:
 class ControlIds:
     """What an issuer's server and a page may ask for."""
 
-    def __init__(self, control_tokens: ControlTokens, store: ControlStore, audit: Audit) -> None:
+    def __init__(
+        self, control_tokens: ControlTokens[ServerClient], store: ControlStore, audit: Audit
+    ) -> None:
         self._control_tokens = control_tokens
         self._store = store
         self._audit = audit
 
     async def issue(
-        self, app: App, asked: ControlRequest | Invalid | BadRequest, actor: Actor
+        self, app: ServerApp, asked: ControlRequest | Invalid | BadRequest, actor: Actor
     ) -> str:
         """Issue a control id for a plastic; a refusal is audited.
 
@@ -65,7 +68,7 @@ class ControlIds:
             ValueNotPossible: the issuer takes PINs from D1 only.
             ServiceUnavailable: the database is unavailable.
         """
-        issuer_id, card_id = app.issuer.issuer_id, None
+        issuer_id, card_id = app.manifest.issuer_id, None
         if not isinstance(asked, ControlRequest):
             await self._audit.refused(issuer_id, card_id, CONTROL, asked, actor)
             raise asked
@@ -73,7 +76,7 @@ class ControlIds:
             plastic = await self._store.plastic(issuer_id, asked.plastic_id)
             card_id = plastic.card_id
             require_token_allowed(
-                *(app.issuer, FACE, asked.purpose, plastic.state, plastic.pin_type),
+                *(app.manifest, FACE, asked.purpose, plastic.state, plastic.pin_type),
                 personalised=plastic.personalised,
             )
         except (CardNotFound, CardForbids, PinUnavailable, ValueNotPossible) as error:
@@ -88,7 +91,7 @@ class ControlIds:
 
     async def read_live(
         self, control_id: str, frame_key: str | None, address: str
-    ) -> tuple[Grant, App]:
+    ) -> tuple[Grant, ServerApp]:
         """Read what a live control id is good for, in a frame of the client that has *frame_key*.
 
         Args:

@@ -23,7 +23,7 @@ from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
 from cms.services.audit import Audit, Reason
-from cms.services.cardholder.apps import App, Apps
+from cms.services.cardholder.apps import AnyApp, Apps, Servers
 from cms.services.cardholder.control_tokens import new_session, sid
 from cms.services.vault import in_vault
 from crypto.errors import JoseError
@@ -52,36 +52,33 @@ class SetPage:
         face: Face,
         control_store: ControlStore,
         store: Store,
-        apps: Apps,
+        clients: Apps | Servers,
         worker_thread: WorkerThread,
         audit: Audit,
     ) -> None:
         self._face = face
         self._control_store = control_store
         self._store = store
-        self._apps = apps
+        self._clients = clients
         self._worker_thread = worker_thread
         self._audit = audit
 
-    async def open(self, control_token: str, app: App) -> Opening:
+    async def open(self, control_token: str, app: AnyApp) -> Opening:
         """Consume a control token of *app* for a page session.
 
         That comes last, when all else that the page needs was found.
 
         Raises:
             ControlEnded: it is not a live control token for this page.
-            ServiceUnavailable: database or vault are unavailable, or the issuer has no PIN policy,
-                without which the vault takes no PIN; the control token is not consumed.
+            ServiceUnavailable: database or vault are unavailable; the control token is not
+                consumed.
         """
-        policy = app.issuer.policy
-        if policy is None:
-            raise ServiceUnavailable
         keys = await in_vault(
             self._worker_thread, lambda vault: vault.public_jwks(PublicKeyRole.PAGE)
         )
         session = new_session()
         seconds, _ = await self._control_store.open(control_token, session, Purpose.SET, self._face)
-        return Opening(session, seconds, policy, keys["keys"][0])
+        return Opening(session, seconds, app.manifest.policy, keys["keys"][0])
 
     async def extend(self, session: str) -> int:
         """Give a session its full time again; tell how many seconds it has.
@@ -152,7 +149,7 @@ class SetPage:
 
     async def _store_pin(self, session: str, jwe: str, grant: Grant, actor: Actor) -> None:
         card = CardRef(grant.issuer_id, grant.card_id)
-        app = await self._apps.of(grant)
+        await self._clients.of(grant)
         request_key = _digest(jwe)
         for _ in range(CHANGE_TRIES_MAX):
             read = await self._store.read_for_set(card, request_key, actor)
@@ -167,7 +164,6 @@ class SetPage:
                 lambda vault: vault.set_pin_from_page(
                     jwe,
                     sid(session),
-                    app.issuer.config,
                     card,
                     sealed_pan,  # noqa: B023 - the call ends before the next turn
                     counter,  # noqa: B023

@@ -14,16 +14,17 @@ from typing import Final
 
 from cryptography import x509
 
-from hsm.manifest import certificate_names, distinguished_name
 from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
-from cms.domain.records import Client
 from cms.services.cache import TtlCache
 from cms.services.credentials import is_secret
-from cms.services.directory import Directory, Issuer
+from cms.services.directory import Directory
 from cms.services.vault import in_vault
 from crypto.errors import JoseError
 from crypto.jose import base64url, jws
 from crypto.jose.jwk import EcPublicKey, parse_public
+from hsm.manifest import certificate_names, distinguished_name
+from hsm.manifest.clients import D1Client
+from hsm.manifest.model import Manifest
 from hsm.port import ISSUER_ID_CHARS, CardRef, PublicKeyRole
 from hsm.worker_thread import WorkerThread
 
@@ -69,7 +70,8 @@ class ClientCertificate:
 class Caller:
     """A client that proved who it is."""
 
-    issuer: Issuer
+    manifest: Manifest
+    """That of its issuer."""
     client_id: str
 
     def card(self, issuer_id: str, card_id: str) -> CardRef:
@@ -79,7 +81,7 @@ class Caller:
             IssuerNotFound: *issuer_id* is another issuer's, or nobody's.
             BadRequest: *card_id* is not as published.
         """
-        if issuer_id != self.issuer.issuer_id:
+        if issuer_id != self.manifest.issuer_id:
             raise IssuerNotFound
         try:
             return CardRef(issuer_id, card_id)
@@ -93,7 +95,8 @@ class IssuedAccessToken:
 
     access_token: str
     expires_at: float
-    issuer: Issuer
+    manifest: Manifest
+    """That of the client's issuer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,22 +155,19 @@ class Access:
                 registered for it.
             ServiceUnavailable: vault or database is unavailable.
         """
-        issuer = await self._directory.issuer(client_id[:ISSUER_ID_CHARS])
-        client = issuer.clients.get(client_id) if issuer else None
-        if issuer is None or client is None:
-            raise Unauthorized
+        manifest, client = await self._client(client_id[:ISSUER_ID_CHARS], client_id)
         _require_registered(client, certificate)
-        if not is_secret(secret, client.secret_hashes):
+        if not is_secret(secret, client.secrets, self._now()):
             raise Unauthorized
         now = int(self._now())
-        expires_at = now + issuer.wire.token.ttl_seconds
+        expires_at = now + manifest.wire.token.ttl_seconds
         claims = {
             "iss": self._public_url,
             "aud": self._public_url,
             "sub": client_id,
             "client_id": client_id,
-            "issuerId": issuer.issuer_id,
-            "scope": issuer.wire.token.scope,
+            "issuerId": manifest.issuer_id,
+            "scope": manifest.wire.token.scope,
             "iat": now,
             "exp": expires_at,
             "jti": secrets.token_urlsafe(16),
@@ -177,7 +177,7 @@ class Access:
         access_token = await in_vault(
             self._worker_thread, lambda vault: vault.sign_access_token(claims)
         )
-        return IssuedAccessToken(access_token, expires_at, issuer)
+        return IssuedAccessToken(access_token, expires_at, manifest)
 
     async def caller(
         self, bearer: str | None, certificate: ClientCertificate, issuer_id: str
@@ -194,20 +194,34 @@ class Access:
         if bearer is None:
             return await self._certificate_caller(certificate, issuer_id)
         verified = await self._verified(bearer)
-        issuer = await self._directory.issuer(verified.issuer_id)
-        client = issuer.clients.get(verified.client_id) if issuer else None
-        if issuer is None or client is None or client.auth != "oauth":
+        manifest, client = await self._client(verified.issuer_id, verified.client_id)
+        if not client.secrets:
             raise Unauthorized
         _require_registered(client, certificate)
-        _require_bound(issuer, verified, certificate)
-        return Caller(issuer, verified.client_id)
+        _require_bound(manifest, verified, certificate)
+        return Caller(manifest, client.client_id)
 
     async def _certificate_caller(self, certificate: ClientCertificate, issuer_id: str) -> Caller:
-        issuer = await self._directory.issuer(issuer_id)
-        for client in issuer.clients.values() if issuer else ():
-            if client.auth == "certificate" and certificate.names & {*client.certificate_subjects}:
-                return Caller(issuer, client.client_id)  # type: ignore[arg-type] # has a client
+        manifest = await self._directory.manifest(issuer_id)
+        if manifest is not None:
+            for client in manifest.clients:
+                if not isinstance(client, D1Client) or client.secrets:
+                    continue
+                if certificate.names & {*client.certificates}:
+                    return Caller(manifest, client.client_id)
         raise Unauthorized
+
+    async def _client(self, issuer_id: str, client_id: str) -> tuple[Manifest, D1Client]:
+        """Return a client at this face, and the manifest of its issuer.
+
+        Raises:
+            Unauthorized: there is none.
+        """
+        manifest = await self._directory.manifest(issuer_id)
+        client = None if manifest is None else manifest.by_client_id.get(client_id)
+        if manifest is None or not isinstance(client, D1Client):
+            raise Unauthorized
+        return manifest, client
 
     async def _verified(self, bearer: str) -> _AccessToken:
         key = hashlib.sha256(bearer.encode(errors="surrogatepass")).digest()
@@ -248,14 +262,16 @@ class Access:
         return self._keys
 
 
-def _require_registered(client: Client, certificate: ClientCertificate) -> None:
+def _require_registered(client: D1Client, certificate: ClientCertificate) -> None:
     # Other issuers have certificates of the same CA: the chain alone proves little.
-    if not certificate.names & {*client.certificate_subjects}:
+    if not certificate.names & {*client.certificates}:
         raise Unauthorized
 
 
-def _require_bound(issuer: Issuer, verified: _AccessToken, certificate: ClientCertificate) -> None:
-    binding = issuer.wire.token.bearer_binding
+def _require_bound(
+    manifest: Manifest, verified: _AccessToken, certificate: ClientCertificate
+) -> None:
+    binding = manifest.wire.token.bearer_binding
     is_bound = verified.thumbprint == certificate.thumbprint
     if binding == "subject" and certificate.subject:
         is_bound = verified.subject == certificate.subject

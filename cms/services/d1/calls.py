@@ -42,5 +42,5 @@ class CardCalls:
             raise
         except DomainError as error:
             own_card_id = None if card is None else card.card_id
-            await self._audit.refused(caller.issuer.issuer_id, own_card_id, verb, error, actor)
+            await self._audit.refused(caller.manifest.issuer_id, own_card_id, verb, error, actor)
             raise

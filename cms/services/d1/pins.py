@@ -20,7 +20,6 @@ from cms.domain.limits import CHANGE_TRIES_MAX, Tally
 from cms.domain.records import Actor, CardToChange
 from cms.persistence.store import Store
 from cms.services.audit import Audit
-from cms.services.directory import Issuer
 from cms.services.vault import in_vault, readable
 from hsm.manifest.policy import PolicyBody
 from hsm.port import CardRef, PinBlockType, SealedChange
@@ -61,12 +60,12 @@ class Pins:
         self._turns = WeakValueDictionary[CardRef, asyncio.Lock]()
 
     async def set_pin(
-        self, issuer: Issuer, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
+        self, policy: PolicyBody, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
     ) -> None:
         """Replace the card's PIN; an envelope that was accepted before changes nothing.
 
         Args:
-            issuer: the caller's issuer.
+            policy: that of the caller's issuer: how many failures are too many.
             card: the card.
             envelope: what arrived. One that could not be read is refused only after the card
                 was checked, so that the order of answers holds.
@@ -88,24 +87,24 @@ class Pins:
             StoredValueBroken: the stored PAN is not the one stored.
         """
         if isinstance(envelope, BadRequest):
-            return await self._set_pin(issuer, card, envelope, actor)
+            return await self._set_pin(policy, card, envelope, actor)
         # Each of these may be a guess at PAN or PIN, and a guess counts once it failed. Guesses
         # that are sent at once must not all be made before the first is counted: a process makes
         # one of a card at a time, so there are at most as many beyond the limit as there are other
         # processes.
         async with self._turns.setdefault(card, asyncio.Lock()):
             try:
-                await self._set_pin(issuer, card, envelope, actor)
+                await self._set_pin(policy, card, envelope, actor)
             except (PinRefused, PinForbidden) as error:
-                await self._count(error, envelope.block_type, issuer.failure_limits, card, actor)
+                await self._count(error, envelope.block_type, policy, card, actor)
                 raise
 
     async def _set_pin(
-        self, issuer: Issuer, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
+        self, policy: PolicyBody, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
     ) -> None:
         key = envelope.request_key if isinstance(envelope, PinEnvelope) else None
         for _ in range(CHANGE_TRIES_MAX):
-            read = await self._store.read_for_set(card, key, actor, issuer.failure_limits)
+            read = await self._store.read_for_set(card, key, actor, policy)
             if read is None:
                 raise CardNotFound
             require_state_allows(Verb.SET_PIN, read.state)
@@ -114,14 +113,14 @@ class Pins:
             if read.request_known:
                 return
             _require_trust(envelope.block_type, read)
-            change = await self._seal(issuer, card, envelope, read)
+            change = await self._seal(card, envelope, read)
             if await self._store.change_pin(
                 card, read, change, envelope.block_type, envelope.request_key, actor
             ):
                 return
         raise ServiceUnavailable
 
-    async def get_pin(self, issuer: Issuer, card: CardRef, actor: Actor) -> str:
+    async def get_pin(self, card: CardRef, actor: Actor) -> str:
         """Hand out the card's PIN as a compact JWE to D1.
 
         Raises:
@@ -139,9 +138,7 @@ class Pins:
         try:
             return await in_vault(
                 self._worker_thread,
-                lambda vault: vault.export_jwe(
-                    sealed_pin, read.sealed_pan, issuer.config, card, read.counter
-                ),
+                lambda vault: vault.export_jwe(sealed_pin, read.sealed_pan, card, read.counter),
             )
         except ServiceUnavailable as error:
             await self._audit.failed(card, Verb.GET_PIN, error, actor)
@@ -175,15 +172,12 @@ class Pins:
             raise CardNotFound
         require_state_allows(Verb.ACTIVATE, state)
 
-    async def _seal(
-        self, issuer: Issuer, card: CardRef, envelope: PinEnvelope, read: CardToChange
-    ) -> SealedChange:
+    async def _seal(self, card: CardRef, envelope: PinEnvelope, read: CardToChange) -> SealedChange:
         return await in_vault(
             self._worker_thread,
             lambda vault: vault.set_pin_from_jwe(
                 envelope.jwe,
                 envelope.block_type,
-                issuer.config,
                 card,
                 read.sealed_pan,
                 read.counter + 1,

@@ -20,6 +20,8 @@ from cms.services.cardholder.hosted import HostedCards
 from cms.services.cardholder.identity import IdentityProvider
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.set_page import SetPage
+from cms.services.manifests import ManifestFerry
+from hsm.manifest.clients import AppClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +31,10 @@ class HostedServices:
     apps: Apps
     identity: IdentityProvider
     cards: HostedCards
-    control_tokens: ControlTokens
+    control_tokens: ControlTokens[AppClient]
     pin_view: PinView
     set_page: SetPage
+    manifests: ManifestFerry
 
 
 def hosted_app(
@@ -54,7 +57,7 @@ def hosted_app(
     if not public_url.startswith("https://"):
         raise ValueError("the cardholder URL is not https")
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    cors = Cors(services.apps)
+    cors = Cors(services.manifests)
     auth = HostedAuth(services.apps, services.identity)
     table = routes(
         Cards(public_url.rstrip("/"), auth, services.cards, relay, cors),

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from cms.domain.errors import Invalid
 from cms.faces.request import bearer
-from cms.services.cardholder.apps import App, Apps
+from cms.services.cardholder.apps import Apps, HostedApp
 from cms.services.cardholder.identity import IdentityProvider, Subject
 
 
@@ -17,17 +17,17 @@ class HostedAuth:
     apps: Apps
     identity: IdentityProvider
 
-    async def app(self, request: Request) -> App:
+    async def app(self, request: Request) -> HostedApp:
         """Return the app, and note it for the log and for CORS.
 
         Raises:
             ClientKeyMissing: there is no client key.
             ClientKeyInvalid: no app in service has this client key.
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
         """
         app = await self.apps.by_key(request.headers.get("x-client-key"))
         request.state.app = app
-        request.scope["log"]["issuer_id"] = app.issuer.issuer_id
+        request.scope["log"]["issuer_id"] = app.manifest.issuer_id
         request.scope["log"]["client_id"] = app.client.client_id
         return app
 

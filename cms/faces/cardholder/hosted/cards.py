@@ -21,10 +21,10 @@ from cms.faces.cardholder.hosted.schemas import card_answer, read_wish, rfc3339
 from cms.faces.cardholder.page.answers import NO_STORE
 from cms.faces.request import read_body
 from cms.faces.routes import Handler
-from cms.services.cardholder.apps import App
+from cms.services.cardholder.apps import HostedApp
 from cms.services.cardholder.hosted import HostedCards
 
-CardHandler = Callable[[App, CardOfHolder, Request], Awaitable[Response]]
+CardHandler = Callable[[HostedApp, CardOfHolder, Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +54,29 @@ class Cards:
 
         return handler
 
-    async def view_token(self, app: App, card: CardOfHolder, request: Request) -> Response:
+    async def view_token(self, app: HostedApp, card: CardOfHolder, request: Request) -> Response:
         """Issue a control token for an image."""
         url = self.public_url + IMAGE_PATH
         return await self._issued(app, card, request, Purpose.VIEW, "imageUrl", url)
 
-    async def set_token(self, app: App, card: CardOfHolder, request: Request) -> Response:
+    async def set_token(self, app: HostedApp, card: CardOfHolder, request: Request) -> Response:
         """Issue a control token for the set page."""
         url = self.public_url + PAGE_PATH
         return await self._issued(app, card, request, Purpose.SET, "hostedPageUrl", url)
 
-    async def status(self, app: App, card: CardOfHolder, request: Request) -> Response:
+    async def status(self, app: HostedApp, card: CardOfHolder, request: Request) -> Response:
         """Tell of the cardholder's card."""
         _require_here(request)
-        headers = {**NO_STORE, **await self.cors.headers(request)}
-        return JSONResponse(card_answer(card, app.issuer), headers=headers)
+        headers = {**NO_STORE, **self.cors.headers(request)}
+        return JSONResponse(card_answer(card, app.manifest), headers=headers)
 
     async def preflight(self, request: Request) -> Response:
         """Answer a browser that asks before it sends."""
-        return Response(status_code=204, headers={**await self.cors.preflight(request)})
+        return Response(status_code=204, headers={**self.cors.preflight(request)})
 
     async def _issued(
         self,
-        app: App,
+        app: HostedApp,
         card: CardOfHolder,
         request: Request,
         purpose: Purpose,
@@ -90,7 +90,7 @@ class Cards:
         issued = await self.cards.issue(card, purpose, wish, actor)
         headers = {
             **NO_STORE,
-            **await self.cors.headers(request),
+            **self.cors.headers(request),
             "X-Expires-At": rfc3339(issued.expires_at),
         }
         members = {
@@ -102,7 +102,7 @@ class Cards:
     async def _relayed(self, relay: Relay, request: Request) -> Response:
         """Send a request on; an app that is not known here sends none."""
         answer = await relay.send(request, await _body(request))
-        answer.headers.update({**NO_STORE, **await self.cors.headers(request)})
+        answer.headers.update({**NO_STORE, **self.cors.headers(request)})
         return answer
 
 

@@ -9,7 +9,8 @@ from typing import Final
 
 from starlette.requests import Request
 
-from cms.services.cardholder.apps import App, Apps
+from cms.services.cardholder.apps import HostedApp
+from cms.services.manifests import ManifestFerry
 
 PATH: Final = "/v1/card/"
 MAX_AGE_SECONDS: Final = 600
@@ -27,26 +28,26 @@ _PREFLIGHT: Final = {
 class Cors:
     """Adds what browsers ask for (Fetch standard, CORS protocol)."""
 
-    apps: Apps
+    manifests: ManifestFerry
 
-    async def headers(self, request: Request) -> dict[str, str]:
+    def headers(self, request: Request) -> dict[str, str]:
         """Return the headers of an answer; none outside of ``/v1/card/``."""
         if not request.url.path.startswith(PATH):
             return {}
         headers = {"Vary": "Origin"}
         origin = request.headers.get("origin")
-        if origin is not None and await self._may_read(origin, request):
+        if origin is not None and self._may_read(origin, request):
             headers["Access-Control-Allow-Origin"] = origin
             headers["Access-Control-Expose-Headers"] = _EXPOSED
         return headers
 
-    async def preflight(self, request: Request) -> Mapping[str, str]:
+    def preflight(self, request: Request) -> Mapping[str, str]:
         """Return the headers of the answer to a preflight."""
-        headers = await self.headers(request)
+        headers = self.headers(request)
         return headers | _PREFLIGHT if "Access-Control-Allow-Origin" in headers else headers
 
-    async def _may_read(self, origin: str, request: Request) -> bool:
-        app: App | None = getattr(request.state, "app", None)
+    def _may_read(self, origin: str, request: Request) -> bool:
+        app: HostedApp | None = getattr(request.state, "app", None)
         if app is not None:
-            return origin in app.origins
-        return await self.apps.is_origin(origin)
+            return origin in app.client.origins
+        return self.manifests.is_origin(origin)

@@ -23,6 +23,7 @@ from cms.faces.request import address, only
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.pin_view import PinView
 from crypto.pin_image import ImageStyle, MessageKind
+from hsm.manifest.clients import AppClient
 
 IMAGE_PATH: Final = "/details-image"
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
@@ -59,7 +60,7 @@ class Image:
     """Answers with a PIN, or with the reason why there is none."""
 
     pin_view: PinView
-    control_tokens: ControlTokens
+    control_tokens: ControlTokens[AppClient]
     proxy_peers: frozenset[str]
     failures: FailureImages = field(default_factory=FailureImages)
 

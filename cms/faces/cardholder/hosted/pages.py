@@ -14,9 +14,10 @@ from cms.faces.cardholder.page.answers import NO_STORE, ended, page_language
 from cms.faces.cardholder.page.posts import opening_members
 from cms.faces.cardholder.page.render import page_headers, set_page
 from cms.faces.request import address, only
-from cms.services.cardholder.apps import App
+from cms.services.cardholder.apps import HostedApp
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.set_page import SetPage
+from hsm.manifest.clients import AppClient
 
 PAGE_PATH: Final = "/pin-direct/set"
 NONCE_BYTES: Final = 18
@@ -27,7 +28,7 @@ class Pages:
     """Answers the set page, and its script's first request."""
 
     set_page: SetPage
-    control_tokens: ControlTokens
+    control_tokens: ControlTokens[AppClient]
     proxy_peers: frozenset[str]
 
     async def page(self, request: Request) -> Response:
@@ -54,7 +55,7 @@ class Pages:
         }
         return JSONResponse(answer, headers=NO_STORE)
 
-    async def _read_live(self, control_token: str, request: Request) -> tuple[Grant, App]:
+    async def _read_live(self, control_token: str, request: Request) -> tuple[Grant, HostedApp]:
         """Read what a live control token for a set page is good for.
 
         A page that is reloaded has no control token, and does not guess at one.

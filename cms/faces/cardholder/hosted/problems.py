@@ -64,7 +64,7 @@ def install(app: FastAPI, cors: Cors) -> None:
     async def answer(
         request: Request, status: int, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> JSONResponse:
-        headers = {**NO_STORE, **await cors.headers(request), **headers}
+        headers = {**NO_STORE, **cors.headers(request), **headers}
         return JSONResponse(dict(body), status, headers)
 
     async def on_domain_error(request: Request, error: Exception) -> JSONResponse:

@@ -11,7 +11,6 @@ from typing import Final
 from cms.domain.cards import CardState
 from cms.domain.control import CardOfHolder, Face, Purpose, require_cardholder_may
 from cms.domain.errors import CardForbids, Invalid
-from cms.domain.records import Client
 from cms.faces.cardholder.hosted.origins import leads_to
 from cms.faces.cardholder.page.style import (
     PageStyle,
@@ -22,10 +21,11 @@ from cms.faces.cardholder.page.style import (
 )
 from cms.services.cardholder.hosted import Wish
 from cms.services.cardholder.permission import can_be_shown, takes_pins
-from cms.services.directory import Issuer
 from crypto.errors import JoseError
 from crypto.jose import json_object
 from crypto.pin_image import ImageStyle
+from hsm.manifest.clients import AppClient
+from hsm.manifest.model import Manifest
 
 STATUS: Final[Mapping[CardState, str]] = {
     CardState.INACTIVE: "INACTIVE",
@@ -36,7 +36,7 @@ STATUS: Final[Mapping[CardState, str]] = {
 }
 
 
-def read_wish(body: bytes, purpose: Purpose, client: Client) -> Wish:
+def read_wish(body: bytes, purpose: Purpose, client: AppClient) -> Wish:
     """Read the body of a request for a control token; there need not be one.
 
     Raises:
@@ -92,7 +92,7 @@ def page_style(members: Mapping[str, object]) -> PageStyle:
     return style if isinstance(style, PageStyle) else PageStyle()
 
 
-def card_answer(card: CardOfHolder, issuer: Issuer) -> dict[str, object]:
+def card_answer(card: CardOfHolder, manifest: Manifest) -> dict[str, object]:
     """Build the answer to card status."""
     return {
         "id": card.card_id,
@@ -106,7 +106,7 @@ def card_answer(card: CardOfHolder, issuer: Issuer) -> dict[str, object]:
             "isSet": card.pin_is_set,
             "changedAt": None if card.pin_changed_at is None else rfc3339(card.pin_changed_at),
             "canView": _allowed(Purpose.VIEW, card.state) and can_be_shown(card.pin_type),
-            "canSet": _allowed(Purpose.SET, card.state) and takes_pins(issuer),
+            "canSet": _allowed(Purpose.SET, card.state) and takes_pins(manifest),
         },
     }
 

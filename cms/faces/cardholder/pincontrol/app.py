@@ -10,7 +10,7 @@ from cms.faces.cardholder.pincontrol.pages import Pages
 from cms.faces.cardholder.pincontrol.router import routes
 from cms.faces.cardholder.pincontrol.server import Server
 from cms.faces.routes import add_routes
-from cms.services.cardholder.apps import Apps
+from cms.services.cardholder.apps import Servers
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
@@ -21,7 +21,7 @@ from cms.services.cardholder.set_page import SetPage
 class PinControlServices:
     """The services of this face."""
 
-    apps: Apps
+    servers: Servers
     backends: Backends
     control_ids: ControlIds
     pin_view: PinView
@@ -42,7 +42,7 @@ def pincontrol_app(
     control_ids, set_page = services.control_ids, services.set_page
     table = routes(
         Server(public_url.rstrip("/"), services.backends, control_ids, proxy_peers),
-        Pages(services.apps, control_ids, services.pin_view, set_page, proxy_peers),
+        Pages(services.servers, control_ids, services.pin_view, set_page, proxy_peers),
         SetPosts(set_page),
     )
     add_routes(app, table)

@@ -20,7 +20,7 @@ from cms.domain.errors import (
     Field,
     ServiceUnavailable,
 )
-from cms.domain.records import Actor, Client
+from cms.domain.records import Actor
 from cms.faces.cardholder.page.answers import ENDS, NO_STORE, ended, page_language, retry_after
 from cms.faces.cardholder.page.posts import opening_members, posted_members, text_of
 from cms.faces.cardholder.page.render import (
@@ -34,11 +34,12 @@ from cms.faces.cardholder.page.style import ViewStyle, parse_view
 from cms.faces.cardholder.pincontrol.control_id import posted_control_id
 from cms.faces.request import address, only
 from cms.faces.routes import Handler
-from cms.services.cardholder.apps import App, Apps
+from cms.services.cardholder.apps import ServerApp, Servers
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.cardholder.set_page import SetPage
 from crypto.pin_image import ImageStyle
+from hsm.manifest.clients import ServerClient
 
 PIN_PATH: Final = "/pincontrol/pin"
 FRAME_PATH: Final = "/pincontrol/frame"
@@ -58,14 +59,14 @@ IMAGE_HEADERS: Final = {
 }
 
 
-ControlHandler = Callable[[str, Grant, App, Request], Awaitable[Response]]
+ControlHandler = Callable[[str, Grant, ServerApp, Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
     """Answers the pages and their script."""
 
-    apps: Apps
+    servers: Servers
     control_ids: ControlIds
     pin_view: PinView
     set_page: SetPage
@@ -109,21 +110,23 @@ class Pages:
         """Answer with the page that waits for a message of the client's own pages."""
         key = only(request, "key")
         try:
-            app = await self.apps.by_frame_key(key)
+            app = await self.servers.by_frame_key(key)
         except (ControlEnded, ServiceUnavailable) as error:
             return ended(request, error)
-        origins = app.client.embed_origins
+        origins = app.client.frame_origins
         start = {"flow": "frame", "key": key, "targetOrigins": list(origins)}
         return _answer(request, app.client, start, origins)
 
     async def session(
-        self, control_id: str, _grant: Grant, app: App, _request: Request
+        self, control_id: str, _grant: Grant, app: ServerApp, _request: Request
     ) -> Response:
         """Consume a control id for a page session to set the PIN."""
         opening = await self.set_page.open(control_id, app)
         return JSONResponse(opening_members(opening), headers=NO_STORE)
 
-    async def view(self, control_id: str, grant: Grant, app: App, request: Request) -> Response:
+    async def view(
+        self, control_id: str, grant: Grant, app: ServerApp, request: Request
+    ) -> Response:
         """Consume a control id for the PIN as an image."""
         style = view_style(app.client.view_style)
         shown = await self.pin_view.page_image(
@@ -152,7 +155,7 @@ class Pages:
 
     async def _read_live(
         self, control_id: str, frame_key: str | None, request: Request
-    ) -> tuple[Grant, App]:
+    ) -> tuple[Grant, ServerApp]:
         """Read a live control id as :meth:`ControlIds.read_live`, and note it for the log."""
         found = await self.control_ids.read_live(
             control_id, frame_key, address(request, self.proxy_peers)
@@ -181,7 +184,7 @@ def ended_webview(request: Request, error: Exception) -> Response:
 
 
 def _answer(
-    request: Request, client: Client, start: Mapping[str, object], parents: Sequence[str]
+    request: Request, client: ServerClient, start: Mapping[str, object], parents: Sequence[str]
 ) -> Response:
     style = view_style(client.view_style)
     page = ControlPage(style, client.show_button, client.hide_seconds, start)

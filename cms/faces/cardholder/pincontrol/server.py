@@ -16,7 +16,7 @@ from cms.faces.cardholder.pincontrol.pages import FRAME_PATH, PIN_PATH
 from cms.faces.cardholder.pincontrol.schemas import read_audit_user, read_control_request
 from cms.faces.request import address, basic_credentials, read_body
 from cms.faces.routes import Handler
-from cms.services.cardholder.apps import App
+from cms.services.cardholder.apps import ServerApp
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.pincontrol import ControlIds, ControlRequest
 
@@ -30,21 +30,21 @@ class Server:
     control_ids: ControlIds
     proxy_peers: frozenset[str]
 
-    def by_password(self, answer: Callable[[App, Request], Awaitable[Response]]) -> Handler:
+    def by_password(self, answer: Callable[[ServerApp, Request], Awaitable[Response]]) -> Handler:
         """Let an issuer's server call *answer*, and note it for the log."""
 
         async def handler(request: Request) -> Response:
             user, password = basic_credentials(request)  # 401
             app = await self.backends.caller(user, password, address(request, self.proxy_peers))
             request.scope["log"] |= {
-                "issuer_id": app.issuer.issuer_id,
+                "issuer_id": app.manifest.issuer_id,
                 "client_id": app.client.client_id,
             }
             return await answer(app, request)  # 400, 404, 403
 
         return handler
 
-    async def issue(self, app: App, request: Request) -> Response:
+    async def issue(self, app: ServerApp, request: Request) -> Response:
         """Issue a control id."""
         audit_user = read_audit_user(request)
         correlation_id = request.scope["log"]["correlation_id"]

@@ -1,20 +1,22 @@
-UPDATE clients
+INSERT INTO client_failures (issuer_id, client_id, iso0_failed_at) VALUES (
+  %(issuer_id)s::VARCHAR,
+  %(client_id)s::VARCHAR,
+  ARRAY[clock_timestamp()]
+) ON CONFLICT (issuer_id, client_id) DO
+UPDATE
 SET
-  iso0_failed_at=(
+  iso0_failed_at = (
     (
-      array_prepend(clock_timestamp(), clients.iso0_failed_at)
+      array_prepend(clock_timestamp(), client_failures.iso0_failed_at)
     )[1::INTEGER:%(failures_max)s::INTEGER + 1::INTEGER]
   )
-WHERE
-  clients.issuer_id = %(issuer_id)s::VARCHAR
-  AND clients.client_id = %(client_id)s::VARCHAR
 RETURNING
   coalesce(
-    clients.iso0_failed_at[%(failures_max)s::INTEGER] > now() - '0:01:00'::interval,
+    client_failures.iso0_failed_at[%(failures_max)s::INTEGER] > now() - '0:01:00'::interval,
     false
   )
   AND NOT coalesce(
-    clients.iso0_failed_at[(
+    client_failures.iso0_failed_at[(
       %(failures_max)s::INTEGER + 1::INTEGER
     )] > now() - '0:01:00'::interval,
     false

@@ -32,13 +32,15 @@ SELECT
     (
       SELECT
         coalesce(
-          clients.iso0_failed_at[%(failures_client_max)s::INTEGER] > now() - '0:01:00'::interval,
+          client_failures.iso0_failed_at[%(failures_client_max)s::INTEGER] > now(
+            
+          ) - '0:01:00'::interval,
           false
         ) AS is_limited
-      FROM clients
+      FROM client_failures
       WHERE
-        clients.issuer_id = %(issuer_id)s::VARCHAR
-        AND clients.client_id = %(client_id)s::VARCHAR
+        client_failures.issuer_id = %(issuer_id)s::VARCHAR
+        AND client_failures.client_id = %(client_id)s::VARCHAR
     ),
     false
   ) AS is_iso0_limited,
@@ -46,15 +48,15 @@ SELECT
     (
       SELECT
         coalesce(
-          clients.seccos_failed_at[%(failures_client_max)s::INTEGER] > now(
+          client_failures.seccos_failed_at[%(failures_client_max)s::INTEGER] > now(
             
           ) - '0:01:00'::interval,
           false
         ) AS is_limited
-      FROM clients
+      FROM client_failures
       WHERE
-        clients.issuer_id = %(issuer_id)s::VARCHAR
-        AND clients.client_id = %(client_id)s::VARCHAR
+        client_failures.issuer_id = %(issuer_id)s::VARCHAR
+        AND client_failures.client_id = %(client_id)s::VARCHAR
     ),
     false
   ) AS is_seccos_limited,

@@ -1,0 +1,138 @@
+"""Manifests on their way from the database to the vault of this host, and what is known of them.
+
+The vault verifies what it is offered; of what it refuses, the one before stays in force. Each
+answer is stored, so that whoever loads a manifest knows which hosts have it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Final
+
+from cms.domain.errors import ServiceUnavailable
+from cms.domain.records import TAKEN, ManifestAnswer
+from cms.persistence.store import Store
+from cms.services.vault import manifest_of
+from hsm.errors import ManifestRefused, VaultUnavailable
+from hsm.manifest.clients import AppClient
+from hsm.manifest.model import Manifest
+from hsm.port import PinVault
+from hsm.worker_thread import WorkerThread
+
+PAUSE_SECONDS: Final = 2.0
+WARN_BEFORE: Final = timedelta(days=30)
+WARN_EVERY: Final = timedelta(days=1)
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+log = logging.getLogger(__name__)
+
+
+class ManifestFerry:
+    """Offers the vault each manifest that is newer than its own.
+
+    Args:
+        store: the database.
+        worker_thread: the way to the vault.
+        host: by what this host is known to operators.
+        now: the time, UTC.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        worker_thread: WorkerThread,
+        host: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._worker_thread = worker_thread
+        self._host = host
+        self._now = now
+        self._origins: frozenset[str] = frozenset()
+        self._refused: dict[str, int] = {}
+        self._warned: dict[str, datetime] = {}
+
+    def is_origin(self, origin: str) -> bool:
+        """Tell whether an app of any issuer registered this origin, as far as is known here."""
+        return origin in self._origins
+
+    async def beat(self) -> None:
+        """Keep carrying."""
+        while True:
+            await asyncio.sleep(PAUSE_SECONDS)
+            try:
+                await self.carry()
+            except Exception:
+                # Whatever it is, a defect or a full disk: the next manifest must not wait for ever.
+                log.exception("internal")
+
+    async def carry(self) -> None:
+        """Offer the vault what is new; what cannot be done now is left for the next time."""
+        with suppress(ServiceUnavailable, VaultUnavailable):
+            newest = await self._store.newest_manifests()
+            answers = await self._store.manifest_answers(self._host)
+            manifests = []
+            for issuer_id, version in newest.items():
+                answer = await self._offer(issuer_id, version)
+                if answer is not None and answer != answers.get(issuer_id):
+                    await self._store.answer_manifest(issuer_id, self._host, answer)
+                manifest = await self._in_force(issuer_id)
+                if manifest is not None:
+                    self._warn_of_end(manifest)
+                    manifests.append(manifest)
+            self._origins = frozenset(chain.from_iterable(map(_origins, manifests)))
+
+    async def _offer(self, issuer_id: str, version: int) -> ManifestAnswer | None:
+        """Let the vault take a version, if it is newer than its own; None: there is nothing."""
+        try:
+            taken = await self._worker_thread.call(lambda vault: vault.manifest_version(issuer_id))
+            if taken < version:
+                text = await self._store.read_manifest(issuer_id, version)
+                if text is None:
+                    return None
+                await self._worker_thread.call(lambda vault: _take(vault, issuer_id, version, text))
+                taken = version
+        except ManifestRefused as refused:
+            self._report(issuer_id, version, refused)
+            return ManifestAnswer(version, str(refused))
+        return ManifestAnswer(taken, TAKEN) if taken else None
+
+    async def _in_force(self, issuer_id: str) -> Manifest | None:
+        with suppress(ManifestRefused):
+            return await self._worker_thread.call(lambda vault: manifest_of(vault, issuer_id))
+        return None
+
+    def _report(self, issuer_id: str, version: int, refused: ManifestRefused) -> None:
+        """Log a refusal, once for each version."""
+        if self._refused.get(issuer_id) != version:
+            self._refused[issuer_id] = version
+            reason = f"version {version}: {refused}"
+            log.error("manifest.refused", extra={"issuer_id": issuer_id, "reason": reason})
+
+    def _warn_of_end(self, manifest: Manifest) -> None:
+        """Log that a manifest ends soon, once a day."""
+        issuer_id, now = manifest.issuer_id, self._now()
+        ends_soon = manifest.valid_until - now < WARN_BEFORE
+        if ends_soon and now - self._warned.get(issuer_id, LONG_AGO) >= WARN_EVERY:
+            self._warned[issuer_id] = now
+            reason = f"version {manifest.version} ends at {manifest.valid_until:%Y-%m-%d %H:%M %Z}"
+            log.warning("manifest.ends", extra={"issuer_id": issuer_id, "reason": reason})
+
+
+def _take(vault: PinVault, issuer_id: str, version: int, text: str) -> None:
+    """Load the text that stands in the database for this version of an issuer's manifest.
+
+    Raises:
+        ManifestRefused: the vault refuses it, or it is another one, even if the vault takes that.
+    """
+    vault.load_manifest(text)
+    if vault.manifest_version(issuer_id) < version:
+        raise ManifestRefused("it is of another issuer, or of another version")
+
+
+def _origins(manifest: Manifest) -> Iterator[str]:
+    for client in manifest.clients:
+        if isinstance(client, AppClient):
+            yield from client.origins
