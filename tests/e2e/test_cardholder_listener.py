@@ -13,7 +13,6 @@ import httpx
 import psycopg
 import pytest
 
-from cms.persistence import admin
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
@@ -21,7 +20,7 @@ from cms.sandbox.partners import identity_provider
 from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.sandbox.partners.jwe import encrypt
 from crypto.jose import base64url
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     CrashingPostgres,
     Deployment,
@@ -32,7 +31,7 @@ from tests.deployment import (
     patiently,
     wait_for,
 )
-from tests.issuer_records import run_sql
+from tests.issuer_records import add_clients, app_client, run_sql
 
 AUDIENCE = "pins"
 APP = "firstbank1-app"
@@ -71,18 +70,10 @@ class PinService:
 
 @contextmanager
 def open_desk(
-    prepared: Deployment, vault: Vault, provider: IdentityProvider
+    prepared: Deployment, hsm_token: Pkcs11Token, provider: IdentityProvider
 ) -> Iterator[PinService]:
-    d1 = prepared.enrol(vault, "firstbank1")
-    with admin.connect(prepared.database_url).begin() as database:
-        admin.add_app(
-            database,
-            "firstbank1",
-            APP,
-            redirect_origins=[],
-            embed_origins=[],
-            failure_image_status=410,
-        )
+    d1 = prepared.enrol(hsm_token, "firstbank1")
+    add_clients(prepared.vault(hsm_token), "firstbank1", app_client(APP))
     run_sql(
         prepared.database_url,
         "UPDATE cards SET cardholder_id = %s WHERE card_id = %s",
@@ -100,7 +91,7 @@ def open_desk(
 
 @contextmanager
 def serving(
-    directory: Path, database_url: str, softhsm: SoftHsm, vault: Vault
+    directory: Path, database_url: str, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> Iterator[PinService]:
     key = directory / "control-token.key"
     key.write_bytes(os.urandom(32))
@@ -119,16 +110,19 @@ def serving(
             identity_audience=AUDIENCE,
             identity_jwks_url=provider.jwks_url,
         )
-        with open_desk(prepared, vault, provider) as opened:
+        with open_desk(prepared, hsm_token, provider) as opened:
             yield opened
 
 
 @pytest.fixture(scope="module")
 def pin_service(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    softhsm: SoftHsm,
+    hsm_token: Pkcs11Token,
 ) -> Iterator[PinService]:
     directory = tmp_path_factory.mktemp("cardholder")
-    with serving(directory, new_database(postgres), softhsm, vault) as pin_service:
+    with serving(directory, new_database(postgres), softhsm, hsm_token) as pin_service:
         yield pin_service
 
 
@@ -153,10 +147,10 @@ def test_a_pin_set_on_the_page_is_read_by_d1(pin_service: PinService) -> None:
 
 
 def test_a_database_that_is_lost_in_the_middle_shows_nothing_and_stores_nothing(
-    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     url = new_database(own_postgres)
-    with serving(tmp_path, url, softhsm, vault) as pin_service, ThreadPoolExecutor() as pool:
+    with serving(tmp_path, url, softhsm, hsm_token) as pin_service, ThreadPoolExecutor() as pool:
         pan = pin_service.d1.sample_issuer.pans[CARD]
         with pin_service.d1.client() as d1:
             d1.set_pin(CARD, "4071", pan)

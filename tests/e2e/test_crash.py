@@ -14,7 +14,7 @@ import pytest
 
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     CrashingPostgres,
     Enrolled,
@@ -85,13 +85,13 @@ def test_workers_may_be_killed_at_any_moment(
     tmp_path: Path,
     postgres: Postgres,
     softhsm: SoftHsm,
-    vault: Vault,
+    hsm_token: Pkcs11Token,
     chance: tuple[random.Random, int],
 ) -> None:
     draw, seed = chance
     url = new_database(postgres)
     prepared = deployment(tmp_path, url, softhsm, workers=2)
-    enrolled = prepared.enrol(vault, "crashbank1")
+    enrolled = prepared.enrol(hsm_token, "crashbank1")
     load = Load(enrolled, CARDS, seed)
     killed: list[int] = []
     token = token_file(softhsm).read_bytes()
@@ -115,13 +115,13 @@ def test_postgres_may_be_killed_at_any_moment(
     tmp_path: Path,
     own_postgres: CrashingPostgres,
     softhsm: SoftHsm,
-    vault: Vault,
+    hsm_token: Pkcs11Token,
     chance: tuple[random.Random, int],
 ) -> None:
     draw, seed = chance
     url = new_database(own_postgres)
     prepared = deployment(tmp_path, url, softhsm, workers=2)
-    enrolled = prepared.enrol(vault, "crashbank2")
+    enrolled = prepared.enrol(hsm_token, "crashbank2")
     load = Load(enrolled, CARDS, seed)
     with prepared.serving() as service:
         workers = service.workers()

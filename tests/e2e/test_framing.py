@@ -14,7 +14,7 @@ from cms.faces.d1.oauth import TOKEN_PATH
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import Enrolled, Service, Shared, deployment, free_ports, new_database
 from tests.e2e.test_listeners import client_cert_header
 from tests.framings import Streams, seen_by_h11
@@ -33,7 +33,10 @@ Connect = Callable[[str], socket.socket]
 
 @pytest.fixture(scope="module")
 def proxied(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    softhsm: SoftHsm,
+    hsm_token: Pkcs11Token,
 ) -> Iterator[tuple[Service, Enrolled]]:
     """A service behind proxies: D1's calls it on a unix socket, the cardholders' on loopback."""
     directory = tmp_path_factory.mktemp("framing")
@@ -55,7 +58,7 @@ def proxied(
         identity_audience="pins",
         identity_jwks_url="https://identity.test/jwks",
     ).given(d1_certificate_file=None, d1_key_file=None, d1_client_ca_file=None)
-    enrolled = prepared.enrol(vault, "proxybank1")
+    enrolled = prepared.enrol(hsm_token, "proxybank1")
     with prepared.serving() as service:
         yield service, enrolled
 

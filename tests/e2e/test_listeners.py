@@ -18,7 +18,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     Enrolled,
     Service,
@@ -117,7 +117,10 @@ def test_each_issuer_has_its_own_client_and_its_own_cards(shared: Shared) -> Non
 
 @pytest.fixture(scope="module")
 def proxied(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    softhsm: SoftHsm,
+    hsm_token: Pkcs11Token,
 ) -> Iterator[tuple[Service, Enrolled]]:
     """A service whose mutual TLS ends in a proxy, which calls it on a unix socket."""
     directory = tmp_path_factory.mktemp("proxied")
@@ -129,7 +132,7 @@ def proxied(
         d1_mtls_ends="proxy",
         d1_proxy_peers='["unix"]',
     ).given(d1_certificate_file=None, d1_key_file=None, d1_client_ca_file=None)
-    enrolled = prepared.enrol(vault, "proxybank1")
+    enrolled = prepared.enrol(hsm_token, "proxybank1")
     with prepared.serving() as service:
         yield service, enrolled
 
@@ -194,7 +197,7 @@ def test_other_users_cannot_play_the_proxy(proxied: tuple[Service, Enrolled]) ->
 
 
 def test_a_service_that_was_killed_starts_again_on_its_socket(
-    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(
         tmp_path,

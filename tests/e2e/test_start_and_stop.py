@@ -21,7 +21,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.transcript import transcript
 from hsm.development import SECRET_MARK
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     ROOT,
     Deployment,
@@ -38,7 +38,9 @@ from tests.e2e.load import read_stored
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault) -> Deployment:
+def prepared(
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
+) -> Deployment:
     return deployment(tmp_path, new_database(postgres), softhsm)
 
 
@@ -127,9 +129,9 @@ def put_request(enrolled: Enrolled, bearer: str, body: bytes) -> bytes:
 
 
 def test_sigterm_lets_a_request_finish_and_leaves_no_process(
-    prepared: Deployment, vault: Vault
+    prepared: Deployment, hsm_token: Pkcs11Token
 ) -> None:
-    enrolled = prepared.enrol(vault, "stopbank01")
+    enrolled = prepared.enrol(hsm_token, "stopbank01")
     jwe = enrolled.sample_issuer.pin_jwe("4071", "card-4")
     body = json.dumps({"type": "ISO0", "encryptedPinBlock": jwe}).encode()
     with prepared.serving() as service:
@@ -149,9 +151,9 @@ def test_sigterm_lets_a_request_finish_and_leaves_no_process(
 
 
 def test_sighup_replaces_the_workers_while_the_service_answers(
-    prepared: Deployment, vault: Vault
+    prepared: Deployment, hsm_token: Pkcs11Token
 ) -> None:
-    enrolled = prepared.given(workers=2).enrol(vault, "huppbank01")
+    enrolled = prepared.given(workers=2).enrol(hsm_token, "huppbank01")
     with prepared.given(workers=2).serving() as service:
         old = {*service.workers()}
         with enrolled.client() as client:

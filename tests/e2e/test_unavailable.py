@@ -15,7 +15,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     ROOT,
     CrashingPostgres,
@@ -42,11 +42,11 @@ def statuses(client: D1Client, change: str) -> Sequence[int]:
 
 
 def test_a_token_that_was_taken_unavailable_and_brought_back(
-    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     token = own_token(softhsm, tmp_path / "softhsm")
     prepared = deployment(tmp_path, new_database(postgres), token)
-    enrolled = prepared.enrol(vault, "awaybank01")
+    enrolled = prepared.enrol(hsm_token, "awaybank01")
     change = enrolled.sample_issuer.pin_jwe
     tokens, elsewhere = token.directory / "tokens", tmp_path / "elsewhere"
     with prepared.serving() as service, enrolled.client() as client:
@@ -67,10 +67,10 @@ def test_a_token_that_was_taken_unavailable_and_brought_back(
 
 
 def test_a_database_that_is_unavailable_when_the_service_starts(
-    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(tmp_path, new_database(own_postgres), softhsm)
-    enrolled = prepared.enrol(vault, "awaybank02")
+    enrolled = prepared.enrol(hsm_token, "awaybank02")
     own_postgres.crash()
     with prepared.serving(wait=False) as service, enrolled.client() as client:
         service.wait_until_answering()
@@ -86,10 +86,10 @@ def test_a_database_that_is_unavailable_when_the_service_starts(
 
 
 def test_a_database_that_stands_still(
-    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(tmp_path, new_database(own_postgres), softhsm)
-    enrolled = prepared.enrol(vault, "awaybank03")
+    enrolled = prepared.enrol(hsm_token, "awaybank03")
     change = enrolled.sample_issuer.pin_jwe
     with prepared.serving() as service, enrolled.client() as client:
         assert statuses(client, change("4071")) == [204, 200]
@@ -109,10 +109,10 @@ def test_a_database_that_stands_still(
 
 
 def test_a_database_that_became_read_only(
-    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(tmp_path, new_database(own_postgres), softhsm)
-    enrolled = prepared.enrol(vault, "awaybank04")
+    enrolled = prepared.enrol(hsm_token, "awaybank04")
     change = enrolled.sample_issuer.pin_jwe
     with prepared.serving() as service, enrolled.client() as client:
         assert statuses(client, change("4071")) == [204, 200]
@@ -129,10 +129,10 @@ def test_a_database_that_became_read_only(
 
 
 def test_a_migration_while_the_service_runs(
-    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(tmp_path, new_database(postgres), softhsm)
-    enrolled = prepared.enrol(vault, "awaybank05")
+    enrolled = prepared.enrol(hsm_token, "awaybank05")
     change = enrolled.sample_issuer.pin_jwe
     with prepared.serving() as service, enrolled.client() as client:
         for pin in ("4071", "2580"):
@@ -180,10 +180,10 @@ def set_server(server: Postgres, setting: LiteralString) -> None:
 
 
 def test_a_token_device_that_hangs_costs_the_process(
-    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(tmp_path, new_database(postgres), softhsm, vault_deadline_seconds=0.3)
-    prepared.enrol(vault, "hungbank01")
+    prepared.enrol(hsm_token, "hungbank01")
     ended = subprocess.run(
         [sys.executable, "-m", "tests.e2e.hung_vault", "hungbank01"],
         cwd=ROOT,
