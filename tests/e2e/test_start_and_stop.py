@@ -238,7 +238,17 @@ def in_earnest(prepared: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyP
         identity_audience="pins",
         identity_jwks_url="https://identity.example.com/jwks",
     )
-    return replace(given, environment={**given.environment, "HSM_PIN_FILE": str(pin)})
+    trust = json.loads(Path(prepared.environment["HSM_TRUST_FILE"]).read_text())
+    (tmp_path / "own-trust").write_text(json.dumps({**trust, "sandbox": False}))
+    return with_hsm(given, pin_file=pin, trust_file=tmp_path / "own-trust")
+
+
+def with_hsm(prepared: Deployment, **settings: object) -> Deployment:
+    """The same with other settings of the vault; None takes one away."""
+    names = {f"HSM_{name.upper()}": value for name, value in settings.items()}
+    kept = {name: value for name, value in prepared.environment.items() if name not in names}
+    added = {name: str(value) for name, value in names.items() if value is not None}
+    return replace(prepared, environment={**kept, **added})
 
 
 def why_not_in_earnest(deployment: Deployment) -> str:
@@ -279,9 +289,34 @@ def test_a_token_pin_that_the_sandbox_made_is_not_even_tried(
     in_earnest: Deployment, prepared: Deployment
 ) -> None:
     pin_file = prepared.environment["HSM_PIN_FILE"]
-    environment = {**in_earnest.environment, "HSM_PIN_FILE": pin_file, "HSM_MODULE": "/no/module"}
-    reason = why_not_in_earnest(replace(in_earnest, environment=environment))
+    reason = why_not_in_earnest(with_hsm(in_earnest, pin_file=pin_file, module="/no/module"))
     assert reason.startswith("HSM_PIN_FILE holds a PIN that the sandbox made")
+
+
+def test_a_trust_file_for_trials_serves_no_real_cards(
+    in_earnest: Deployment, prepared: Deployment
+) -> None:
+    trust_file = prepared.environment["HSM_TRUST_FILE"]
+    reason = why_not_in_earnest(with_hsm(in_earnest, trust_file=trust_file))
+    assert reason.startswith("HSM_TRUST_FILE is for trials")
+    assert reason.endswith("serve --sandbox")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("trust_file", None, "set HSM_TRUST_FILE"),
+        ("trust_file", "pki/ca.pem", "HSM_TRUST_FILE: the trust file: not a JSON object"),
+        ("trust_file", "nowhere", "HSM_TRUST_FILE: the trust file cannot be read"),
+        ("state_directory", None, "set HSM_STATE_DIRECTORY"),
+        ("state_directory", "nowhere", "HSM_STATE_DIRECTORY is no directory"),
+    ],
+)
+def test_what_the_vault_needs_for_manifests_is_missed_before_anything_listens(
+    prepared: Deployment, tmp_path: Path, setting: str, value: str | None, said: str
+) -> None:
+    given = None if value is None else tmp_path / value
+    assert why_not(with_hsm(prepared, **{setting: given})).startswith(said)
 
 
 def test_a_trial_is_served_with_one_warning(prepared: Deployment) -> None:
