@@ -111,8 +111,8 @@ def second_hsm_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pkcs1
 
 @pytest.fixture(scope="session")
 def vault(hsm_token: Pkcs11Token, tmp_path_factory: pytest.TempPathFactory) -> Vault:
-    """The vault over that HSM token, on a host for trials."""
-    return open_vault(hsm_token, tmp_path_factory.mktemp("host"))
+    """The vault over that HSM token, on a host for trials that has no manifest yet."""
+    return open_vault(hsm_token, tmp_path_factory.mktemp("vault"))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """By what a client's certificate is known: its subject, a name of its SAN, or its SHA-256.
 
-Each is text that stands in the database as it is compared::
+Each is text that stands in a manifest as it is compared::
 
     CN=d1,O=Example,C=DE     the subject, as hsm.manifest.distinguished_name writes it
     dns:d1.example           a DNS name: lower case, each label as DNS has it (A-label)
@@ -14,7 +14,8 @@ from typing import Final
 
 import idna
 
-from hsm.manifest.distinguished_name import NameRefused, parse
+from hsm.manifest import distinguished_name
+from hsm.manifest.distinguished_name import NameRefused
 
 _KIND: Final = re.compile("(dns|uri|sha256):(.*)", re.IGNORECASE | re.DOTALL)
 _DNS: Final = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_-]{1,63}")
@@ -56,11 +57,21 @@ def parse_name(text: str) -> str:
     """
     found = _KIND.fullmatch(text)
     if found is None:
-        return parse(text)
+        return distinguished_name.parse(text)
     kind, name = found[1].lower(), found[2]
     if kind == "sha256":
         return sha256(_digest(name))
     return dns(_host(name)) if kind == "dns" else uri(_with_ascii_host(name))
+
+
+def is_canonical(text: str) -> bool:
+    """Tell whether *text* is the name of a certificate as it is compared."""
+    if _KIND.fullmatch(text) is None:
+        return distinguished_name.is_canonical(text)
+    try:
+        return parse_name(text) == text
+    except NameRefused:
+        return False
 
 
 def _host(name: str) -> str:

@@ -18,7 +18,6 @@ from hsm.command_line import ISSUER_HELP, OK, Commands, add_command, ask, issuer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from crypto.jose.jws_json import SignedText
     from crypto.secret import Secret
@@ -148,19 +147,16 @@ def make_key(arguments: Namespace) -> int:
 
 def print_new(arguments: Namespace) -> int:
     """Print a draft of an issuer's first manifest: every default, in force for a year from now."""
-    from datetime import timedelta
+    from hsm.manifest import model
+    from hsm.manifest.body import canonical_body
 
-    from hsm.manifest.model import Manifest
-
-    now = _now()
-    manifest = Manifest(
-        issuer_id=arguments.issuer,
-        version=1,
-        valid_from=now,
-        valid_until=now + timedelta(days=MANIFEST_DAYS),
-        sandbox=arguments.sandbox,
-    )
-    print(manifest.indented(), end="")
+    body = {
+        **_dates(MANIFEST_DAYS),
+        "issuer_id": arguments.issuer,
+        "version": 1,
+        "sandbox": arguments.sandbox,
+    }
+    print(model.parse(canonical_body(body)).indented(), end="")
     return OK
 
 
@@ -181,7 +177,8 @@ def print_differences(arguments: Namespace) -> int:
     for path in (arguments.old, arguments.new):
         documents.read_manifest(path)
     old, new = (documents.read(path).payload for path in (arguments.old, arguments.new))
-    print(*differences(old, new), sep="\n")
+    for difference in differences(old, new):
+        print(difference)
     return OK
 
 
@@ -197,7 +194,8 @@ def change_members(arguments: Namespace) -> int:
     for path, value in arguments.members:
         new = members.with_member(new, path, value)
     document = SignedText(model.parse(new).canonical(), ())
-    print(*members.differences(old, document.payload), sep="\n", flush=True)
+    for difference in members.differences(old, document.payload):
+        print(difference, flush=True)
     if arguments.key:
         if ask(input, "Sign? [y/N] ").strip().lower() not in {"y", "yes"}:
             raise ManifestRefused("not signed: nothing was written")
@@ -248,19 +246,15 @@ def print_signers(arguments: Namespace) -> int:
 
 def make_floors(arguments: Namespace) -> int:
     """Make a list of floors, to be signed and given to new hosts."""
-    from datetime import timedelta
-
     from crypto.jose.jws_json import SignedText
+    from hsm.errors import ManifestRefused
     from hsm.manifest import documents, floors
     from hsm.manifest.body import canonical_body
 
-    now = _now()
-    body = {
-        "valid_from": now.isoformat(),
-        "valid_until": (now + timedelta(days=FLOORS_DAYS)).isoformat(),
-        "floors": dict(arguments.floors),
-    }
-    listed = floors.parse(canonical_body(body))
+    versions = dict(arguments.floors)
+    if len(versions) != len(arguments.floors):
+        raise ManifestRefused("an issuer stands there twice")
+    listed = floors.parse(canonical_body({**_dates(FLOORS_DAYS), "floors": versions}))
     documents.write(arguments.out, SignedText(listed.canonical(), ()))
     return OK
 
@@ -313,7 +307,10 @@ def _passphrase(path: Path) -> Secret[str]:
     return Secret(ask(getpass, f"passphrase of {path.name} (not shown): "))
 
 
-def _now() -> datetime:
-    from datetime import UTC, datetime
+def _dates(days: int) -> dict[str, str]:
+    """Return the dates of what is in force from now on."""
+    from datetime import UTC, datetime, timedelta
 
-    return datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC).replace(microsecond=0)
+    until = now + timedelta(days=days)
+    return {"valid_from": now.isoformat(), "valid_until": until.isoformat()}

@@ -137,6 +137,14 @@ def canonical(rdns: Sequence[Rdn]) -> str:
     return ",".join("+".join(sorted(map(_attribute, rdn))) for rdn in reversed(rdns))
 
 
+def is_canonical(text: str) -> bool:
+    """Tell whether *text* is what :func:`canonical` makes of a name: then its order is certain."""
+    try:
+        return canonical([*reversed(_read(text).rdns)]) == text
+    except NameRefused:
+        return False
+
+
 def parse(text: str) -> str:
     """Read a name that somebody wrote, and return its canonical text.
 
@@ -155,6 +163,11 @@ def parse(text: str) -> str:
         raise NameRefused(f"a subject is one line: {FORMS}")
     written = _read(bare)
     rdns = list(written.rdns)
+    for value in (value for rdn in rdns for _, value in rdn):
+        if not value:
+            raise NameRefused("an attribute of the subject is empty")
+        if isinstance(value, str) and _SHOWN_TYPE.match(value):
+            raise NameRefused(f"the subject shows the types of its values: {FORMS}")
     if _is_reversed(written):
         rdns.reverse()
     return canonical(rdns)
@@ -209,10 +222,6 @@ def _read_value(text: str, at: int) -> tuple[str | bytes, int]:
         value = _unescape(found[1] if found.re is _QUOTED else found[0])
     else:
         raise NameRefused(f"not a subject: {FORMS}")
-    if not value:
-        raise NameRefused("an attribute of the subject is empty")
-    if isinstance(value, str) and _SHOWN_TYPE.match(value):
-        raise NameRefused(f"the subject shows the types of its values: {FORMS}")
     return value, found.end()
 
 

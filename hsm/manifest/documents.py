@@ -97,10 +97,8 @@ def write(path: Path, document: SignedText) -> None:
         ManifestRefused: the file cannot be written.
     """
     text = f"{document}\n" if document.signatures else indented(document.payload)
-    new = path.with_name(f".{path.name}.new")
     try:
-        new.write_text(text, "ascii")
-        new.replace(path)
+        path.write_text(text, "ascii")
     except OSError:
         raise ManifestRefused("the file cannot be written") from None
 

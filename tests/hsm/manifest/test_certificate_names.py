@@ -3,7 +3,7 @@
 import pytest
 
 from hsm.manifest import certificate_names
-from hsm.manifest.certificate_names import parse_name
+from hsm.manifest.certificate_names import is_canonical, parse_name
 from hsm.manifest.distinguished_name import NameRefused
 
 DIGEST = bytes(range(32))
@@ -36,6 +36,8 @@ HEX = DIGEST.hex()
 def test_a_name_is_stored_as_it_is_compared(written: str, stored: str) -> None:
     assert parse_name(written) == stored
     assert parse_name(stored) == stored
+    assert is_canonical(stored)
+    assert is_canonical(written) == (written == stored)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,7 @@ def test_a_name_is_stored_as_it_is_compared(written: str, stored: str) -> None:
 def test_what_no_certificate_can_match_is_refused(written: str) -> None:
     with pytest.raises(NameRefused):
         parse_name(written)
+    assert not is_canonical(written)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
-from hsm.manifest.distinguished_name import NameRefused, canonical, parse
 from cms.services.d1.access import read_certificate
+from hsm.manifest.distinguished_name import NameRefused, canonical, is_canonical, parse
 
 
 def name(*rdns: Sequence[x509.NameAttribute[str | bytes]]) -> x509.Name:
@@ -147,6 +147,7 @@ def test_what_openssl_prints_is_that_subject_or_refused(
 )
 def test_forms_of_one_subject(text: str) -> None:
     assert parse(text) == "CN=d1,O=Example,C=DE"
+    assert is_canonical(text) == (text == "CN=d1,O=Example,C=DE")
 
 
 @pytest.mark.parametrize(
@@ -215,8 +216,14 @@ def test_the_order_of_the_attributes_of_an_rdn_does_not_count() -> None:
 def test_a_canonical_text_is_read_as_itself() -> None:
     for each in NAMES.values():
         text = canonical([[(a.oid.dotted_string, a.value) for a in rdn] for rdn in each.rdns])
+        assert is_canonical(text)
         if each is not NAMES["the particular first"]:
             assert parse(text) == text
+
+
+def test_a_certificates_own_subject_is_canonical_whatever_is_in_it() -> None:
+    for value in ("", " ", "#0c", "UTF8STRING:d1", "a\0b", "ä", 'a,"+;<>=\\', b"\0", b""):
+        assert is_canonical(canonical([[("2.5.4.3", value)], [("1.2.3", "x"), ("2.5.4.6", "DE")]]))
 
 
 def test_a_value_of_a_bit_string_is_not_the_text_that_looks_like_it() -> None:
