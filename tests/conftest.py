@@ -111,8 +111,15 @@ def second_hsm_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pkcs1
 
 @pytest.fixture(scope="session")
 def vault(hsm_token: Pkcs11Token, tmp_path_factory: pytest.TempPathFactory) -> Vault:
-    """The vault over that HSM token, on a host for trials that has no manifest yet."""
-    return open_vault(hsm_token, tmp_path_factory.mktemp("vault"))
+    """The vault over that HSM token, on a host for trials that has no manifest yet.
+
+    The environment of this process names the host's state, so that other processes have it too.
+    """
+    directory = tmp_path_factory.mktemp("vault")
+    vault = open_vault(hsm_token, directory)
+    os.environ["HSM_STATE_DIRECTORY"] = str(directory)
+    os.environ["HSM_TRUST_FILE"] = str(directory / "trust.json")
+    return vault
 
 
 @pytest.fixture(scope="session")

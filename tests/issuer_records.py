@@ -177,7 +177,7 @@ def add_clients(vault: Vault, issuer_id: str, *clients: Mapping[str, object]) ->
     change_manifest(vault, issuer_id, clients=[*_clients(vault, issuer_id), *clients])
 
 
-def change_client(vault: Vault, issuer_id: str, client_id: str, **members: object) -> None:
+def change_client(vault: Vault, issuer_id: str, client_id: str, /, **members: object) -> None:
     """Register a client anew, with other members."""
     clients = [
         {**client, **members} if client["client_id"] == client_id else client

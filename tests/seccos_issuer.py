@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -41,9 +41,10 @@ EXPIRY_YYMM: Final = "3012"
 
 
 class Watched(Vault):
-    """A vault that counts how often it is asked to take a PIN."""
+    """A vault that counts how often it is asked to take a PIN, and whose clock a test can set."""
 
     asked = 0
+    ahead = timedelta(0)
 
     def set_pin_from_jwe(
         self,
@@ -68,7 +69,9 @@ def watched_vault(directory: Path) -> Watched:
         for keys, kind in ((TDES_KEYS, KeyKind.TDES_2KEY), (AES_KEYS, KeyKind.AES_256)):
             for role, key in keys.items():
                 hsm_token.import_key(KeyLabel(role, 1, issuer_id), kind, Secret(key))
-    vault = Watched(hsm_token, directory, prepare_host(directory), lambda: datetime.now(UTC))
+    vault = Watched(
+        hsm_token, directory, prepare_host(directory), lambda: datetime.now(UTC) + vault.ahead
+    )
     vault.load_floors(signed(floors({}), FLOORS_TYPE))
     return vault
 

@@ -108,7 +108,7 @@ class D1Face:
     def forget_failures(self) -> None:
         """Let the tests of a file fail as often as they like."""
         run_sql(self.url, "UPDATE cards SET iso0_failed_at = '{}', policy_refused_at = '{}'")
-        run_sql(self.url, "UPDATE clients SET iso0_failed_at = '{}'")
+        run_sql(self.url, "DELETE FROM client_failures")
 
     def state(self, card_id: str) -> str:
         ((state,),) = run_sql(self.url, "SELECT state FROM cards WHERE card_id = %s", card_id)

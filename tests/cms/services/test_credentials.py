@@ -2,10 +2,18 @@
 
 import base64
 import hashlib
+from datetime import UTC, datetime
 
 import pytest
 
 from cms.services.credentials import hash_secret, is_secret, new_secret
+from hsm.manifest.clients import SecretHash
+
+NOW = 1_700_000_000
+
+
+def registered(*secrets: str) -> list[SecretHash]:
+    return [SecretHash(sha256=hash_secret(secret)) for secret in secrets]
 
 
 def test_a_secret_has_256_random_bits() -> None:
@@ -15,32 +23,39 @@ def test_a_secret_has_256_random_bits() -> None:
 
 
 def test_what_is_stored_of_a_secret_is_its_sha_256() -> None:
-    assert hash_secret("abc") == hashlib.sha256(b"abc").digest()
+    assert hash_secret("abc") == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_a_secret_fits_any_of_the_hashes_that_are_valid() -> None:
     old, new = new_secret(), new_secret()
-    hashes = [hash_secret(old), hash_secret(new)]
-    assert is_secret(old, hashes)
-    assert is_secret(new, hashes)
-    assert is_secret(new, hashes[1:])
+    hashes = registered(old, new)
+    assert is_secret(old, hashes, NOW)
+    assert is_secret(new, hashes, NOW)
+    assert is_secret(new, hashes[1:], NOW)
+
+
+def test_a_secret_that_has_an_end_is_wrong_from_then_on() -> None:
+    end = datetime.fromtimestamp(NOW, UTC)
+    hashes = [SecretHash(sha256=hash_secret("abc"), valid_until=end)]
+    assert is_secret("abc", hashes, NOW - 1)
+    assert not is_secret("abc", hashes, NOW)
 
 
 @pytest.mark.parametrize("presented", ["", "wrong", "\udcff", "x" * 100_000])
 def test_another_text_fits_none(presented: str) -> None:
-    assert not is_secret(presented, [hash_secret(new_secret())])
-    assert not is_secret(presented, [])
+    assert not is_secret(presented, registered(new_secret()), NOW)
+    assert not is_secret(presented, [], NOW)
 
 
 def test_each_hash_is_compared_so_that_the_time_tells_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    compared: list[bytes] = []
+    compared: list[str] = []
 
-    def compare(_: bytes, stored: bytes) -> bool:
+    def compare(_: str, stored: str) -> bool:
         compared.append(stored)
         return True
 
     monkeypatch.setattr("hmac.compare_digest", compare)
-    assert is_secret("x", [b"first", b"second"])
-    assert compared == [b"first", b"second"]
+    assert is_secret("x", registered("first", "second"), NOW)
+    assert compared == [hash_secret("first"), hash_secret("second")]

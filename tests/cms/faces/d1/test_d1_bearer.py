@@ -21,7 +21,13 @@ from hsm.port import PublicKeyRole
 from hsm.vault import Vault
 from tests.cms.faces.d1.access_tokens import access_token, claims
 from tests.cms.faces.d1_face import D1Face, refusal
-from tests.issuer_records import Certificate, SampleIssuer, certificate, open_issuer, run_sql
+from tests.issuer_records import (
+    Certificate,
+    SampleIssuer,
+    certificate,
+    change_client,
+    open_issuer,
+)
 from tests.service import PUBLIC_URL, d1
 
 pytestmark = pytest.mark.anyio
@@ -247,11 +253,8 @@ async def test_what_a_token_is_bound_to_is_the_issuers_choice(
     issuer_id = f"bound-{binding}"[:10].ljust(10, "0")
     subjects = [f"CN=d1-{issuer_id}", "CN=d1-renamed"]
     bound = await sample_issuer(d1_face, issuer_id, wire={"token": {"bearer_binding": binding}})
-    run_sql(
-        d1_face.url,
-        "UPDATE clients SET certificate_subjects = %s WHERE issuer_id = %s",
-        subjects,
-        issuer_id,
+    await d1_face.in_vault(
+        lambda vault: change_client(vault, issuer_id, issuer_id, certificates=subjects)
     )
     async with d1(d1_face.application, bound) as caller:
         bearer = await caller.bearer()
@@ -268,10 +271,8 @@ async def test_an_empty_subject_binds_a_token_to_nobody_elses_certificate(d1_fac
     wire = {"token": {"bearer_binding": "subject"}}
     bound = await sample_issuer(d1_face, "boundempty", wire=wire)
     names = ["dns:d1.example", "dns:other.example"]
-    run_sql(
-        d1_face.url,
-        "UPDATE clients SET certificate_subjects = %s WHERE issuer_id = 'boundempty'",
-        names,
+    await d1_face.in_vault(
+        lambda vault: change_client(vault, "boundempty", "boundempty", certificates=names)
     )
     own, other = (certificate("", x509.DNSName(name.removeprefix("dns:"))) for name in names)
     async with d1(d1_face.application, bound, own) as caller:
@@ -308,7 +309,8 @@ async def test_a_client_with_a_secret_needs_its_bearer(d1_face: D1Face) -> None:
 async def test_a_token_that_was_verified_is_refused_once_it_expires(d1_face: D1Face) -> None:
     now = [time.time()]
     health = d1_face.application.health
-    access = Access(Directory(health.store), health.worker_thread, PUBLIC_URL, lambda: now[0])
+    directory = Directory(health.store, health.worker_thread)
+    access = Access(directory, health.worker_thread, PUBLIC_URL, lambda: now[0])
     presented = read_certificate(d1_face.sample_issuer.certificate.der)
     issuer_id = d1_face.sample_issuer.issuer_id
     issued = await access.issue(

@@ -10,14 +10,12 @@ import pytest
 from jwcrypto.jwe import JWE
 
 from cms.domain.errors import ServiceUnavailable
-from cms.persistence import admin
 from cms.sandbox.partners.jwe import decrypt, encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services import directory
 from cms.services.d1 import pins
-from hsm.port import ConfigKind, SealedConfig
 from tests.cms.faces.d1_face import PIN, D1Face, refusal
-from tests.issuer_records import PAN, PANS, config, open_issuer, run_sql
+from tests.issuer_records import PAN, PANS, change_manifest, open_issuer, run_sql
 from tests.service import D1, d1
 
 pytestmark = pytest.mark.anyio
@@ -200,47 +198,17 @@ def change(d1_face: D1Face, statement: LiteralString, *parameters: object) -> No
     run_sql(d1_face.url, statement, *parameters)
 
 
-CONFIG_FAULTS: dict[str, LiteralString] = {
-    "missing": "DELETE FROM vault_config WHERE issuer_id = %s AND kind = %s",
-    "over": "UPDATE vault_config SET valid_until = now() WHERE issuer_id = %s AND kind = %s",
-    "not yet valid": (
-        "UPDATE vault_config SET valid_from = now() + interval '1 day'"
-        " WHERE issuer_id = %s AND kind = %s"
-    ),
-    "made longer": (
-        "UPDATE vault_config SET valid_until = valid_until + interval '1 day'"
-        " WHERE issuer_id = %s AND kind = %s"
-    ),
-    "of a newer version": (
-        "UPDATE vault_config SET version = version + 1 WHERE issuer_id = %s AND kind = %s"
-    ),
-    "altered": (
-        r"UPDATE vault_config SET body = body || '\x20'::bytea WHERE issuer_id = %s AND kind = %s"
-    ),
-    "of another issuer": (
-        "UPDATE vault_config SET body = other.body, cmac = other.cmac FROM vault_config other"
-        " WHERE vault_config.issuer_id = %s AND vault_config.kind = %s"
-        " AND other.issuer_id = 'testbank01' AND other.kind = vault_config.kind"
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", CONFIG_FAULTS)
-async def test_without_a_sealed_and_valid_configuration_nothing_moves(
-    d1_face: D1Face, fault: str, monkeypatch: pytest.MonkeyPatch
+async def test_without_a_recipient_a_pin_is_set_and_not_handed_out(
+    d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
-    issuer_id = f"config{list(CONFIG_FAULTS).index(fault):04}"
-    async with sample_issuer(d1_face, issuer_id) as caller:
+    async with sample_issuer(d1_face, "unaddressd") as caller:
         assert (await caller.put_pin(PIN)).status_code == 204
-        change(d1_face, CONFIG_FAULTS[fault], issuer_id, "recipient")
+        await d1_face.in_vault(lambda vault: change_manifest(vault, "unaddressd", recipient=None))
         answer = await caller.get()
         assert refusal(answer) == TRY_LATER
         assert answer.headers["retry-after"] == "1"
-        # Setting needs no recipient, but a policy.
         assert (await caller.put_pin("9382")).status_code == 204
-        change(d1_face, CONFIG_FAULTS[fault], issuer_id, "policy")
-        assert refusal(await caller.put_pin("5917")) == TRY_LATER
         assert await caller.counter() == 2
 
 
@@ -252,17 +220,11 @@ async def test_a_renewed_recipient_gets_the_pin(
         assert (await caller.put_pin(PIN)).status_code == 204
         key = type(caller.sample_issuer.d1_key).generate(kty="EC", crv="P-256", kid="chosen by D1")
         body = {"jwk": json.loads(key.export_public())}
-        renewed = config("renewbank1", ConfigKind.RECIPIENT, body, version=2)
-        await d1_face.in_vault(lambda vault: load(d1_face.url, vault.seal_config(renewed)))
+        await d1_face.in_vault(lambda vault: change_manifest(vault, "renewbank1", recipient=body))
         answer = await caller.get()
         assert decrypt(answer.json()["encryptedPinBlock"], key) == {
             "pinBlock": iso0_block(PIN, PAN)
         }
-
-
-def load(url: str, sealed: SealedConfig) -> None:
-    with admin.connect(url).begin() as connection:
-        admin.load_config(connection, sealed)
 
 
 async def test_the_wire_profile_names_every_member_that_is_not_published(d1_face: D1Face) -> None:

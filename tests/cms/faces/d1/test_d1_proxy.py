@@ -12,7 +12,7 @@ from cms.app import Application
 from cms.faces.d1.oauth import TOKEN_PATH
 from hsm.vault import Vault
 from tests.cms.faces.d1_face import D1Face, refusal
-from tests.issuer_records import SampleIssuer, certificate, open_issuer, run_sql
+from tests.issuer_records import SampleIssuer, certificate, change_client, open_issuer
 from tests.service import D1, PUBLIC_URL, running, with_certificate
 
 pytestmark = pytest.mark.anyio
@@ -88,10 +88,8 @@ async def test_a_certificate_without_a_subject_is_known_by_its_other_names(
     registered = opened.certificate
     bare, other = certificate.__wrapped__(""), certificate.__wrapped__("")
     names = [registered.subject, f"sha256:{hashlib.sha256(bare.der).hexdigest()}"]
-    run_sql(
-        d1_face.url,
-        "UPDATE clients SET certificate_subjects = %s WHERE client_id = 'proxiedbnk'",
-        names,
+    await d1_face.in_vault(
+        lambda vault: change_client(vault, "proxiedbnk", "proxiedbnk", certificates=names)
     )
     for presented, status in ((registered, 200), (bare, 200), (other, 401)):
         answer = await call(behind_proxy, opened, client_cert(presented.der))

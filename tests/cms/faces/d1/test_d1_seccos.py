@@ -1,12 +1,14 @@
 """PUT pin with a SECCOS payload: counter, MAC, block, PRW, and who is stopped after failures."""
 
 import asyncio
+import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import LiteralString
 
 import httpx
@@ -17,10 +19,11 @@ from cms.persistence import admin
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.partners.d1_seccos import mac
 from cms.services import directory
-from hsm.port import ConfigKind, ValueKind
+from crypto.jose import jws_json
+from hsm.port import ValueKind
 from tests.cms.faces.d1_face import put_body, refusal
 from tests.conftest import TEMPLATE
-from tests.issuer_records import run_sql
+from tests.issuer_records import change_manifest, run_sql
 from tests.seccos_issuer import (
     ISSUER_IDS,
     KEYS,
@@ -28,7 +31,6 @@ from tests.seccos_issuer import (
     SeccosIssuer,
     Watched,
     flipped,
-    load,
     open_girobank,
     watched_vault,
 )
@@ -141,6 +143,7 @@ class Stage:
     url: str
     application: Application
     vault: Watched
+    state_directory: Path
     closing: AsyncExitStack
     issuer_ids: Iterator[str]
 
@@ -168,10 +171,10 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     name = f"stage_{secrets.token_hex(6)}"
     postgres.create_database(name, template=TEMPLATE)
-    url, vault = postgres.url(name), watched_vault()
-    files = tmp_path_factory.mktemp(name)
+    files, state = tmp_path_factory.mktemp(name), tmp_path_factory.mktemp("vault")
+    url, vault = postgres.url(name), watched_vault(state)
     async with running(url, files, vault) as application, AsyncExitStack() as closing:
-        yield Stage(url, application, vault, closing, iter(ISSUER_IDS))
+        yield Stage(url, application, vault, state, closing, iter(ISSUER_IDS))
     postgres.drop_database(name)
 
 
@@ -457,7 +460,7 @@ async def test_the_60th_that_is_not_genuine_within_a_minute_stops_seccos_of_the_
     assert (await giro.get()).status_code == 200
     assert await giro.counter() == 1
     assert (await other.put_seccos(0)).status_code == 204
-    giro.age("clients", "1 minute")
+    giro.age("client_failures", "1 minute")
     assert (await giro.put_seccos(1)).status_code == 204
 
 
@@ -481,7 +484,7 @@ async def test_a_value_that_is_no_longer_asked_for_is_cleared_by_the_next_change
     giro = await stage.open({}, PVV_AND_OFFSET)
     assert (await giro.put_iso0()).status_code == 204
     assert giro.kinds() == {"pin", "pvv", "offset-3624"}
-    load(giro.url, giro.vault, giro.issuer_id, ConfigKind.VERIFICATION, {}, 2)
+    change_manifest(giro.vault, giro.issuer_id, verification={})
     assert giro.kinds() == {"pin", "pvv", "offset-3624"}
     assert (await giro.put_iso0(OTHER_PIN)).status_code == 204
     assert giro.kinds() == {"pin"}
@@ -500,57 +503,53 @@ async def test_where_only_d1_makes_a_prw_a_pin_comes_as_seccos_or_not_at_all(
     assert giro.stored() == before
 
 
-# Configuration that the vault refuses
-
-EDITS: Mapping[str, LiteralString] = {
-    "a profile that checks less": "body = convert_to(replace(convert_from(body, 'UTF8'),"
-    ' \'"verify":"full"\', \'"verify":"mac_only"\'), \'UTF8\')',
-    "a profile valid for longer": "valid_until = valid_until + interval '1 year'",
-    "another version": "version = 2",
-    "another CMAC": "cmac = substr(cmac, 1, 8)",
-}
+# A manifest that the vault refuses
 
 
-@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
-async def test_a_profile_that_was_edited_in_the_database_stores_nothing(
-    stage: Stage, edit: LiteralString
+def state_file(stage: Stage, issuer_id: str) -> Path:
+    return stage.state_directory / f"{issuer_id.encode().hex()}.json"
+
+
+def edited(payload: bytes) -> bytes:
+    return payload.replace(b'"verify":"full"', b'"verify":"mac_only"')
+
+
+async def test_a_profile_that_was_edited_in_the_vaults_own_files_stores_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     giro = await stage.open({})
-    where = (giro.issuer_id, "seccos")
-    ((before,),) = run_sql(giro.url, CONFIG, *where)
-    run_sql(giro.url, f"UPDATE vault_config SET {edit} WHERE issuer_id = %s AND kind = %s", *where)
-    assert run_sql(giro.url, CONFIG, *where) != [(before,)]
+    file = state_file(stage, giro.issuer_id)
+    stored = json.loads(file.read_text())
+    signed = jws_json.parse(stored["jws"])
+    forged = str(replace(signed, payload=edited(signed.payload)))
+    assert forged != str(signed)
+    file.write_text(json.dumps({**stored, "jws": forged}))
+    await refused_for_now(giro)
+    file.write_text(json.dumps({**stored, "cmac": stored["cmac"][:16]}))
     await refused_for_now(giro)
 
 
-async def test_the_profile_of_another_issuer_stores_nothing(stage: Stage, giro: Giro) -> None:
+async def test_the_manifest_of_another_issuer_stores_nothing(
+    stage: Stage, giro: Giro, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     victim = await stage.open(None)
-    run_sql(
-        giro.url,
-        "INSERT INTO vault_config SELECT %s, kind, version, valid_from, valid_until, key_label,"
-        " body, cmac FROM vault_config WHERE issuer_id = %s AND kind = 'seccos'",
-        *(victim.issuer_id, giro.issuer_id),
-    )
+    file = state_file(stage, giro.issuer_id)
+    state_file(stage, victim.issuer_id).write_text(file.read_text())
     await refused_for_now(victim)
 
 
-@pytest.mark.parametrize("kind", [ConfigKind.VERIFICATION, ConfigKind.SECCOS])
-async def test_a_configuration_that_lapsed_is_not_one_that_the_issuer_never_had(
-    stage: Stage, kind: ConfigKind
+async def test_a_manifest_that_ended_is_not_one_that_the_issuer_never_had(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lapsed: Mapping[ConfigKind, Mapping[str, object]] = {
-        ConfigKind.VERIFICATION: PVV_AND_OFFSET,
-        ConfigKind.SECCOS: ISSUERS_OWN_PRW,
-    }
-    giro = await stage.open({} if kind is ConfigKind.VERIFICATION else None)
-    ended = datetime.now(UTC) - timedelta(seconds=1)
-    load(giro.url, giro.vault, giro.issuer_id, kind, lapsed[kind], valid_until=ended)
+    monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
+    giro = await stage.open({}, PVV_AND_OFFSET)
+    end = datetime.now(UTC) + timedelta(hours=1)
+    change_manifest(giro.vault, giro.issuer_id, valid_until=end.isoformat())
+    assert (await giro.put_seccos(0)).status_code == 204
+    monkeypatch.setattr(giro.vault, "ahead", timedelta(hours=1))
     await refused_for_now(giro)
-
-
-CONFIG: LiteralString = (
-    "SELECT vault_config::text FROM vault_config WHERE issuer_id = %s AND kind = %s"
-)
 
 
 async def refused_for_now(giro: Giro) -> None:

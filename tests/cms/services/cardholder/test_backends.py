@@ -3,20 +3,30 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
 from cms.domain.errors import TooManyFailures, Unauthorized
 from cms.persistence import admin
-from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
-from cms.services.cardholder.apps import Apps
+from cms.services.cardholder.apps import Servers
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.rate_limit import RateLimiter
-from cms.services.credentials import hash_secret
 from cms.services.directory import Directory
-from crypto.secret import Secret
-from tests.issuer_records import SECRET, run_sql
+from hsm.vault import Vault
+from hsm.worker_thread import WorkerThread
+from tests.cms.services.d1.pin_service import worker_thread_over
+from tests.issuer_records import (
+    SECRET,
+    change_client,
+    d1_client,
+    load_manifest,
+    remove_client,
+    run_sql,
+    secret_hash,
+    server_client,
+)
 
 pytestmark = pytest.mark.anyio
 ISSUER_ID, USER, OTHER = "testbank01", "testbank01-server", "testbank01-second"
@@ -29,12 +39,17 @@ class PasswordCalls:
 
     url: str
     store: Store
+    worker_thread: WorkerThread
     now: float = 1_700_000_000.0
     backends: Backends = field(init=False)
 
     def __post_init__(self) -> None:
-        apps = Apps(Directory(self.store), ControlStore(self.store, Secret(b"k" * 32)))
-        self.backends = Backends(apps, RateLimiter(lambda: self.now))
+        servers = Servers(Directory(self.store, self.worker_thread))
+        self.backends = Backends(servers, RateLimiter(lambda: self.now), lambda: self.now)
+
+    def anew(self) -> "PasswordCalls":
+        """Return the same calls, with nothing in a cache."""
+        return PasswordCalls(self.url, self.store, self.worker_thread, self.now)
 
     async def refused(self, password: str = "wrong", user: str = USER, address: str = HERE) -> None:
         with pytest.raises(Unauthorized):
@@ -42,28 +57,20 @@ class PasswordCalls:
 
     async def passes(self, user: str = USER, address: str = HERE, password: str = SECRET) -> bool:
         app = await self.backends.caller(user, password, address)
-        return (app.client.client_id, app.issuer.issuer_id) == (user, ISSUER_ID)
+        return (app.client.client_id, app.manifest.issuer_id) == (user, ISSUER_ID)
 
 
 @pytest.fixture
-async def calls(database_url: str) -> AsyncIterator[PasswordCalls]:
+async def calls(database_url: str, vault: Vault) -> AsyncIterator[PasswordCalls]:
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, ISSUER_ID, "An issuer")
-        for user in (USER, OTHER):
-            admin.add_backend(
-                database,
-                *(ISSUER_ID, user),
-                hash_secret(SECRET),
-                frame_key=f"{user}-key",
-                embed_origins=[],
-                show_button=True,
-                hide_seconds=30,
-                view_style={},
-            )
-        admin.add_client(database, ISSUER_ID, "testbank01-d1", hash_secret(SECRET), [])
-    store = Store.connect(database_url)
+    servers = [server_client(user) for user in (USER, OTHER)]
+    d1 = d1_client("testbank01-d1", "CN=d1", secret=SECRET)
+    load_manifest(vault, ISSUER_ID, clients=[*servers, d1])
+    store, worker_thread = Store.connect(database_url), worker_thread_over(vault)
     await store.open()
-    yield PasswordCalls(database_url, store)
+    yield PasswordCalls(database_url, store, worker_thread)
+    worker_thread.close()
     await store.close()
 
 
@@ -72,36 +79,27 @@ async def test_who_is_no_server_in_service_is_refused(calls: PasswordCalls) -> N
         await calls.refused(SECRET, user)
 
 
-async def test_a_disabled_server_and_one_of_a_suspended_issuer_are_refused(
-    calls: PasswordCalls,
+async def test_a_server_that_is_removed_and_one_of_a_suspended_issuer_are_refused(
+    calls: PasswordCalls, vault: Vault
 ) -> None:
-    for statement in (
-        "UPDATE clients SET state = 'disabled'",
-        "UPDATE clients SET state = 'active'",
-        "UPDATE issuers SET state = 'suspended'",
-    ):
-        run_sql(calls.url, statement)
-        fresh = PasswordCalls(calls.url, calls.store)
-        if statement.endswith("'active'"):
-            assert await fresh.passes()
-        else:
-            await fresh.refused(SECRET)
+    remove_client(vault, ISSUER_ID, OTHER)
+    await calls.anew().refused(SECRET, OTHER)
+    assert await calls.anew().passes()
+    run_sql(calls.url, "UPDATE issuers SET state = 'suspended'")
+    await calls.anew().refused(SECRET)
 
 
-async def test_a_secret_that_was_replaced_is_valid_until_its_time(calls: PasswordCalls) -> None:
-    for valid, until in ((True, "now() + interval '1 hour'"), (False, "now()")):
-        run_sql(
-            calls.url,
-            "UPDATE clients SET previous_secret_hash = %s, secret_hash = %s,"
-            f" previous_secret_until = {until} WHERE auth = 'basic'",
-            *(hash_secret(SECRET), hash_secret("the new one")),
-        )
-        fresh = PasswordCalls(calls.url, calls.store)
-        assert await fresh.passes(password="the new one")
-        if valid:
-            assert await fresh.passes(password=SECRET)
-        else:
-            await fresh.refused(SECRET)
+async def test_a_secret_that_was_replaced_is_valid_until_its_time(
+    calls: PasswordCalls, vault: Vault
+) -> None:
+    end = datetime.fromtimestamp(calls.now + 60, UTC).isoformat()
+    secrets = [secret_hash("the new one"), secret_hash(SECRET, valid_until=end)]
+    change_client(vault, ISSUER_ID, USER, secrets=secrets)
+    assert await calls.passes(password="the new one")
+    assert await calls.passes(password=SECRET)
+    calls.now += 60
+    assert await calls.passes(password="the new one")
+    await calls.refused(SECRET)
 
 
 async def test_after_ten_failures_at_a_server_more_of_an_address_wait_a_minute(

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -12,10 +11,9 @@ from jwcrypto.jwk import JWK
 from cms.domain.control import Face, Grant, Purpose
 from cms.domain.errors import ControlEnded
 from cms.domain.records import Actor
-from cms.persistence import admin
 from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
-from cms.services.cardholder.apps import App, Apps
+from cms.services.cardholder.apps import Apps, ServerApp, Servers
 from cms.services.cardholder.control_tokens import new_session, sid
 from cms.services.cardholder.pin_view import PinView
 from cms.services.directory import Directory
@@ -23,7 +21,7 @@ from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm.vault import Vault
 from tests.cms.services.d1.pin_service import PinService
-from tests.issuer_records import open_issuer, run_sql
+from tests.issuer_records import add_clients, open_issuer, remove_client, run_sql, server_client
 
 pytestmark = pytest.mark.anyio
 USER, AUDIT_USER, PIN = "testbank01-server", "clerk 7", "5938"
@@ -43,8 +41,9 @@ class PinViews:
 
     def at(self, face: Face) -> PinView:
         store, worker_thread = self.pin_service.store, self.pin_service.worker_thread
-        apps = Apps(Directory(store), self.control_store)
-        return PinView(face, self.control_store, apps, worker_thread, Audit(store))
+        directory = Directory(store, worker_thread)
+        clients = Servers(directory) if face is Face.PINCONTROL else Apps(directory)
+        return PinView(face, self.control_store, clients, worker_thread, Audit(store))
 
     async def control_token(self, purpose: Purpose = VIEW) -> str:
         grant = Grant(
@@ -61,10 +60,13 @@ class PinViews:
 
     async def session(self) -> str | None:
         reveal, control_token = self.at(Face.PINCONTROL), await self.control_token()
-        return (await reveal.page_image(control_token, self.app(), STYLE, ACTOR)).session
+        return (await reveal.page_image(control_token, await self.app(), STYLE, ACTOR)).session
 
-    def app(self) -> App:
-        return App(self.pin_service.issuer, self.pin_service.issuer.clients[USER])
+    async def app(self) -> ServerApp:
+        directory = Directory(self.pin_service.store, self.pin_service.worker_thread)
+        app = await Servers(directory).find(USER)
+        assert app is not None
+        return app
 
     async def text(self, session: str, face: Face = Face.PINCONTROL) -> str:
         return await self.at(face).text(session, self.public, ACTOR.correlation_id)
@@ -90,17 +92,7 @@ async def pin_views(
     """An issuer that allows text unless the test's parameter says otherwise."""
     policy = getattr(request, "param", {"text_reveal": True})
     sample_issuer = open_issuer(database_url, vault, policy=policy)
-    with admin.transaction(database_url) as database:
-        admin.add_backend(
-            database,
-            *("testbank01", USER),
-            b"h" * 32,
-            frame_key=None,
-            embed_origins=[],
-            show_button=True,
-            hide_seconds=30,
-            view_style={},
-        )
+    add_clients(vault, "testbank01", server_client(USER))
     async with PinService.over(sample_issuer, database_url, vault) as pin_service:
         await pin_service.put(sample_issuer.pin_jwe(PIN))
         yield PinViews(pin_service)
@@ -178,21 +170,9 @@ async def test_closing_ends_a_session_for_text_and_no_other(pin_views: PinViews)
 async def test_a_client_out_of_service_gets_no_text(pin_views: PinViews) -> None:
     session = await pin_views.session()
     assert session is not None
-    run_sql(
-        pin_views.pin_service.url,
-        "UPDATE clients SET state = 'disabled' WHERE client_id = %s",
-        USER,
+    await pin_views.pin_service.worker_thread.call(
+        lambda vault: remove_client(vault, "testbank01", USER)
     )
     with pytest.raises(ControlEnded):
         await pin_views.text(session)
     assert pin_views.ends() == [(None,)]
-
-
-async def test_without_a_policy_there_is_an_image_and_no_text(pin_views: PinViews) -> None:
-    reveal, control_token = pin_views.at(Face.PINCONTROL), await pin_views.control_token()
-    app = pin_views.app()
-    bare = App(replace(app.issuer, policy=None), app.client)
-    shown = await reveal.page_image(control_token, bare, STYLE, ACTOR)
-    assert shown.png.startswith(b"\x89PNG")
-    assert shown.session is None
-    assert pin_views.ends() == [("shown",)]

@@ -14,8 +14,8 @@ from cms.sandbox import HANG_SECONDS
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.services.audit import Audit
 from cms.services.d1.pins import PinEnvelope, Pins
-from cms.services.directory import Directory, Issuer
 from crypto.jose import jwe
+from hsm.manifest.policy import PolicyBody
 from hsm.port import PinBlockType, PinVault
 from hsm.vault import Vault
 from hsm.worker_thread import WorkerThread
@@ -47,7 +47,7 @@ class PinService:
     sample_issuer: SampleIssuer
     store: Store
     worker_thread: WorkerThread
-    issuer: Issuer
+    policy: PolicyBody
 
     @classmethod
     @asynccontextmanager
@@ -63,11 +63,10 @@ class PinService:
         """Open the use cases of a bank that is there."""
         store = Store.connect(url)
         await store.open()
-        issuer = await Directory(store).issuer(sample_issuer.issuer_id)
-        assert issuer is not None
+        policy = vault.read_manifest(sample_issuer.issuer_id).policy
         worker_thread = worker_thread_over(vault)
         try:
-            yield cls(url, sample_issuer, store, worker_thread, issuer)
+            yield cls(url, sample_issuer, store, worker_thread, policy)
         finally:
             worker_thread.close()
             await store.close()
@@ -83,7 +82,7 @@ class PinService:
     async def put(self, text: str, card_id: str = "card-1") -> None:
         """Set a PIN, once."""
         await self.pins.set_pin(
-            self.issuer, self.sample_issuer.card(card_id), envelope(text), ACTOR
+            self.policy, self.sample_issuer.card(card_id), envelope(text), ACTOR
         )
 
     async def put_until_done(self, text: str) -> None:
@@ -95,7 +94,7 @@ class PinService:
 
     async def pin(self, card_id: str = "card-1") -> str:
         """Read the PIN back as D1 does."""
-        answer = await self.pins.get_pin(self.issuer, self.sample_issuer.card(card_id), ACTOR)
+        answer = await self.pins.get_pin(self.sample_issuer.card(card_id), ACTOR)
         return self.decrypt(answer, card_id)
 
     def decrypt(self, answer: str, card_id: str = "card-1") -> str:

@@ -34,7 +34,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def access(pin_service: PinService, clock: Clock) -> Access:
-    return Access(Directory(pin_service.store), pin_service.worker_thread, URL, clock)
+    return Access(directory(pin_service), pin_service.worker_thread, URL, clock)
+
+
+def directory(pin_service: PinService) -> Directory:
+    return Directory(pin_service.store, pin_service.worker_thread)
 
 
 def presented(pin_service: PinService) -> ClientCertificate:
@@ -45,7 +49,7 @@ def without_hsm_token(pin_service: PinService) -> Access:
     unavailable = create_autospec(Vault, instance=True)
     error = VaultUnavailable("the HSM token is gone")
     unavailable.sign_access_token.side_effect = unavailable.public_jwks.side_effect = error
-    return Access(Directory(pin_service.store), worker_thread_over(unavailable), URL)
+    return Access(directory(pin_service), worker_thread_over(unavailable), URL)
 
 
 async def test_an_access_token_names_its_caller_until_it_expires(
@@ -57,7 +61,7 @@ async def test_an_access_token_names_its_caller_until_it_expires(
         clock.now = issued.expires_at - 900 + age
         caller = await access.caller(issued.access_token, presented(pin_service), "anything01")
         assert caller.client_id == pin_service.sample_issuer.client_id
-        assert caller.issuer.issuer_id == pin_service.sample_issuer.issuer_id
+        assert caller.manifest.issuer_id == pin_service.sample_issuer.issuer_id
     clock.now = issued.expires_at
     with pytest.raises(Unauthorized):
         await access.caller(issued.access_token, presented(pin_service), "anything01")
@@ -68,12 +72,12 @@ async def test_a_token_is_good_in_every_process_of_the_service_and_in_no_other(
 ) -> None:
     issued = await access.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
     access_token, certificate = issued.access_token, presented(pin_service)
-    sister = Access(Directory(pin_service.store), pin_service.worker_thread, URL, clock)
+    sister = Access(directory(pin_service), pin_service.worker_thread, URL, clock)
     assert (
         await sister.caller(access_token, certificate, "x")
     ).client_id == pin_service.sample_issuer.client_id
     stranger = Access(
-        Directory(pin_service.store), pin_service.worker_thread, "https://other.test", clock
+        directory(pin_service), pin_service.worker_thread, "https://other.test", clock
     )
     with pytest.raises(Unauthorized):
         await stranger.caller(access_token, certificate, "x")

@@ -12,16 +12,16 @@ from cms.domain.errors import (
     IssuerNotFound,
     ServiceUnavailable,
 )
-from cms.domain.records import IssuerRecord
 from cms.services.audit import Audit
 from cms.services.d1.access import Caller
 from cms.services.d1.calls import CardCalls
-from cms.services.directory import Issuer
+from hsm.manifest.model import parse
 from hsm.port import CardRef
 from tests.cms.services.d1.pin_service import ACTOR
+from tests.operators import manifest
 
 pytestmark = pytest.mark.anyio
-CALLER = Caller(Issuer.from_record("testbank01", IssuerRecord([], {})), "testbank01-d1")
+CALLER = Caller(parse(manifest("testbank01")), "testbank01-d1")
 
 
 async def call(

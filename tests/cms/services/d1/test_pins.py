@@ -40,7 +40,7 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.ValueNotPossible: ValueNotPossible,
     hsm.errors.CounterExhausted: CounterExhausted,
     hsm.errors.SealBroken: StoredValueBroken,
-    hsm.errors.ConfigRefused: ServiceUnavailable,
+    hsm.errors.ManifestRefused: ServiceUnavailable,
     hsm.errors.VaultBusy: ServiceUnavailable,
     hsm.errors.VaultUnavailable: ServiceUnavailable,
     hsm.errors.LoginRefused: ServiceUnavailable,
@@ -119,10 +119,10 @@ async def test_a_failing_vault_stores_nothing_and_its_error_becomes_ours(
         envelope(pin_service.sample_issuer.pin_jwe("9382")),
     )
     with pytest.raises(MEANINGS[error]) as setting:
-        await with_vault(pin_service, error()).set_pin(pin_service.issuer, card, new, ACTOR)
+        await with_vault(pin_service, error()).set_pin(pin_service.policy, card, new, ACTOR)
     assert pin_service.rows() == before
     with pytest.raises(MEANINGS[error]) as getting:
-        await with_vault(pin_service, error()).get_pin(pin_service.issuer, card, ACTOR)
+        await with_vault(pin_service, error()).get_pin(card, ACTOR)
     for raised in (setting.value, getting.value):
         assert type(raised) is MEANINGS[error]
         assert raised.__suppress_context__  # what the vault said stays there
@@ -137,13 +137,13 @@ async def test_why_the_vault_could_not_work_is_logged(
         envelope(pin_service.sample_issuer.pin_jwe("9382")),
     )
     for error in (
-        hsm.errors.ConfigRefused("a configuration is missing"),
+        hsm.errors.ManifestRefused("the manifest is not in force now"),
         hsm.errors.VaultUnavailable("away"),
     ):
         with caplog.at_level(logging.WARNING, pins.__name__), pytest.raises(ServiceUnavailable):
-            await with_vault(pin_service, error).set_pin(pin_service.issuer, card, new, ACTOR)
+            await with_vault(pin_service, error).set_pin(pin_service.policy, card, new, ACTOR)
     assert [(r.getMessage(), r.__dict__["reason"]) for r in caplog.records] == [
-        ("config.refused", "a configuration is missing"),
+        ("manifest.refused", "the manifest is not in force now"),
         ("vault.unavailable", "away"),
     ]
 
@@ -159,7 +159,7 @@ async def test_a_card_is_checked_before_what_was_sent_to_it(pin_service: PinServ
     for card_id, error in expected.items():
         with pytest.raises(error):
             await pin_service.pins.set_pin(
-                pin_service.issuer, pin_service.sample_issuer.card(card_id), unreadable, ACTOR
+                pin_service.policy, pin_service.sample_issuer.card(card_id), unreadable, ACTOR
             )
 
 
@@ -167,8 +167,8 @@ async def test_a_card_that_is_not_there_is_not_found_by_any_verb(pin_service: Pi
     unknown = pin_service.sample_issuer.card("unknown")
     new = envelope(pin_service.sample_issuer.pin_jwe("9382"))
     for call in (
-        pin_service.pins.set_pin(pin_service.issuer, unknown, new, ACTOR),
-        pin_service.pins.get_pin(pin_service.issuer, unknown, ACTOR),
+        pin_service.pins.set_pin(pin_service.policy, unknown, new, ACTOR),
+        pin_service.pins.get_pin(unknown, ACTOR),
         pin_service.pins.change_counter(unknown),
         pin_service.pins.activate(unknown, ACTOR),
     ):

@@ -251,7 +251,6 @@ KILLED = """
 import asyncio, os, signal, sys
 from cms.persistence.store import Store
 from cms.services.audit import Audit
-from cms.services.directory import Directory
 from cms.services.d1.pins import Pins
 from hsm.local import open_vault
 from hsm.port import CardRef
@@ -265,9 +264,10 @@ class Killed(Store):
 async def main(url, issuer_id, jwe):
     store = Killed.connect(url)
     await store.open()
-    issuer = await Directory(store).issuer(issuer_id)
-    pins = Pins(store, worker_thread_over(open_vault()), Audit(store))
-    await pins.set_pin(issuer, CardRef(issuer_id, "card-1"), envelope(jwe), ACTOR)
+    vault = open_vault()
+    pins = Pins(store, worker_thread_over(vault), Audit(store))
+    policy = vault.read_manifest(issuer_id).policy
+    await pins.set_pin(policy, CardRef(issuer_id, "card-1"), envelope(jwe), ACTOR)
 
 asyncio.run(main(*sys.argv[1:]))
 """

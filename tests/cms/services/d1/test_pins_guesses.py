@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
@@ -80,7 +81,7 @@ async def test_a_refused_card_takes_pins_again_a_day_later_or_once_an_operator_s
         "UPDATE cards SET iso0_failed_at = ARRAY(SELECT t - interval '1 day'"
         " FROM unnest(iso0_failed_at) t)",
     )
-    run_sql(strict.url, "UPDATE clients SET iso0_failed_at = '{}'")
+    run_sql(strict.url, "DELETE FROM client_failures")
     await send(strict, PIN)
     for _ in range(2):
         await guess(strict)
@@ -104,7 +105,7 @@ async def test_blocks_for_many_cards_stop_the_client_and_are_an_alarm(
     other = replace(ACTOR, client_id="testbank01-b")
     jwe = strict.sample_issuer.pin_jwe(PIN, "card-2")
     await strict.pins.set_pin(
-        strict.issuer, strict.sample_issuer.card("card-2"), envelope(jwe), other
+        strict.policy, strict.sample_issuer.card("card-2"), envelope(jwe), other
     )
 
 
@@ -115,15 +116,15 @@ async def test_pins_that_the_policy_refuses_do_not_stop_the_client(strict: PinSe
     await send(strict, PIN)
 
 
-async def test_of_20_guesses_at_once_5_reach_the_vault(database_url: str) -> None:
-    vault: Watched = watched_vault()
+async def test_of_20_guesses_at_once_5_reach_the_vault(database_url: str, tmp_path: Path) -> None:
+    vault: Watched = watched_vault(tmp_path)
     sample_issuer = open_issuer(database_url, vault)
     async with PinService.over(sample_issuer, database_url, vault) as pin_service:
         pins: Pins = pin_service.pins
         await asyncio.gather(
             *(
                 pins.set_pin(
-                    pin_service.issuer,
+                    pin_service.policy,
                     sample_issuer.card(),
                     envelope(sample_issuer.pin_jwe(PIN, "card-1", OTHER_PAN)),
                     ACTOR,

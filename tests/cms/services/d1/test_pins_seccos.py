@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import LiteralString
 from unittest.mock import AsyncMock
 
@@ -34,7 +35,10 @@ pytestmark = pytest.mark.anyio
 
 PIN, OTHER_PIN = "4071", "9382"
 CARDS: LiteralString = "UPDATE cards SET seccos_failed_at = array_fill(now(), ARRAY[5])"
-CLIENTS: LiteralString = "UPDATE clients SET seccos_failed_at = array_fill(now(), ARRAY[60])"
+CLIENTS: LiteralString = (
+    "INSERT INTO client_failures (issuer_id, client_id, seccos_failed_at)"
+    " SELECT issuer_id, issuer_id, array_fill(now(), ARRAY[60]) FROM issuers"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Giro:
             self.pin_service.sample_issuer.card(card_id),
             Actor(self.pin_service.sample_issuer.client_id, "call-1"),
         )
-        await (pins or self.pin_service.pins).set_pin(self.pin_service.issuer, card, sent, actor)
+        await (pins or self.pin_service.pins).set_pin(self.pin_service.policy, card, sent, actor)
 
     def failures(self) -> tuple[int, int]:
         """Count those of all cards and those of all clients."""
@@ -68,14 +72,15 @@ class Giro:
             self.pin_service.url, "SELECT sum(cardinality(seccos_failed_at)) FROM cards"
         )
         clients = run_sql(
-            self.pin_service.url, "SELECT sum(cardinality(seccos_failed_at)) FROM clients"
+            self.pin_service.url,
+            "SELECT coalesce(sum(cardinality(seccos_failed_at)), 0) FROM client_failures",
         )
         return int(cards[0][0]), int(clients[0][0])
 
 
 @pytest.fixture
-async def giro(database_url: str) -> AsyncIterator[Giro]:
-    vault = watched_vault()
+async def giro(database_url: str, tmp_path: Path) -> AsyncIterator[Giro]:
+    vault = watched_vault(tmp_path)
     seccos_issuer = open_girobank(database_url, vault, profile={})
     async with PinService.over(seccos_issuer.sample_issuer, database_url, vault) as pin_service:
         yield Giro(pin_service, vault, seccos_issuer)
@@ -100,7 +105,7 @@ async def test_of_several_reasons_to_refuse_the_first_one_is_answered(giro: Giro
     assert type(await refused(BadRequest(Field.BODY))) is BadRequest
     await giro.put(accepted)
     assert type(await refused(new)) is TooManyFailures
-    run_sql(giro.pin_service.url, "UPDATE clients SET seccos_failed_at = '{}'")
+    run_sql(giro.pin_service.url, "DELETE FROM client_failures")
     last = await refused(new)
     assert isinstance(last, PinRefused)
     assert last.refusal is Refusal.CARD_REFUSED

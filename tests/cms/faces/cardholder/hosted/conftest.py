@@ -9,8 +9,8 @@ from tests.cms.faces.d1_face import D1Face
 
 
 @pytest.fixture(scope="module")
-def with_apps(d1_face: D1Face) -> D1Face:
-    add_apps(d1_face)
+async def with_apps(d1_face: D1Face) -> D1Face:
+    await add_apps(d1_face)
     return d1_face
 
 

@@ -18,10 +18,10 @@ from cms.domain.cards import CardState
 from cms.faces.cardholder.hosted.app import hosted_app
 from cms.faces.cardholder.hosted.relay import Relay
 from cms.logs import RequestLog
-from cms.persistence import admin
 from cms.persistence.store import Store
 from cms.services.cardholder.identity import IdentityProvider
 from cms.services.directory import Directory
+from cms.services.manifests import ManifestFerry
 from crypto.secret import Secret
 from hsm.worker_thread import WorkerThread
 from tests.cms.faces.d1_face import PIN, D1Face
@@ -32,7 +32,7 @@ from tests.cms.services.cardholder.provider import (
     public,
     with_claims,
 )
-from tests.issuer_records import run_sql
+from tests.issuer_records import add_clients, app_client, run_sql
 
 PUBLIC_URL = "https://cards.test"
 KEY = "testbank01-app"
@@ -178,7 +178,10 @@ async def opened(
     store: Store | None = None,
     provider: Provider | None = None,
 ) -> AsyncIterator[HostedFace]:
-    """Serve the face over the store and vault of *d1_face*, with a rate limit of its own."""
+    """Serve the face over the store and vault of *d1_face*, with a rate limit of its own.
+
+    Who may call is read from that vault also where *worker_thread* leads to another one.
+    """
     health = d1_face.application.health
     store, worker_thread = store or health.store, worker_thread or health.worker_thread
     provider = provider or Provider(public(ec_key()))
@@ -189,8 +192,11 @@ async def opened(
         return await faces[0].us_env(request)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(us_env)) as outward:
+        manifests = ManifestFerry(store, health.worker_thread, "here")
+        await manifests.carry()
+        directory = Directory(store, health.worker_thread)
         services, _ = cardholder_services(
-            store, Directory(store), CONTROL_TOKEN_KEY, identity, worker_thread
+            store, directory, manifests, CONTROL_TOKEN_KEY, identity, worker_thread
         )
         relay = Relay(US_URL, outward) if us else None
         app = hosted_app(services, PUBLIC_URL, relay, proxy_peers)
@@ -200,20 +206,10 @@ async def opened(
             yield faces[0]
 
 
-def add_apps(d1_face: D1Face) -> None:
+async def add_apps(d1_face: D1Face) -> None:
     """Register one app with origins, and one without that wants failures with status 200."""
-    with admin.transaction(d1_face.url) as database:
-        admin.add_app(
-            database,
-            *("testbank01", KEY),
-            redirect_origins=[ORIGIN, PORTED, APP_SCHEME],
-            embed_origins=[FRAME, APP_FRAME],
-            failure_image_status=410,
-        )
-        admin.add_app(
-            database,
-            *("testbank01", OTHER_KEY),
-            redirect_origins=[],
-            embed_origins=[],
-            failure_image_status=200,
-        )
+    app = app_client(
+        KEY, redirect_origins=[ORIGIN, PORTED, APP_SCHEME], embed_origins=[FRAME, APP_FRAME]
+    )
+    other = app_client(OTHER_KEY, failure_image_status=200)
+    await d1_face.in_vault(lambda vault: add_clients(vault, "testbank01", app, other))

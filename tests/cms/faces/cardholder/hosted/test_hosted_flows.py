@@ -20,7 +20,7 @@ from tests.cms.faces.cardholder.hosted.hosted_face import (
     encrypt,
     page_jwe,
 )
-from tests.issuer_records import run_sql
+from tests.issuer_records import change_client, run_sql
 
 pytestmark = pytest.mark.anyio
 
@@ -108,15 +108,19 @@ async def test_a_page_speaks_the_language_of_its_address_else_of_the_app_else_of
         assert [page.status_code for page in pages] == [200, 410]
         return [page.headers["content-language"] for page in pages]
 
-    set_language = "UPDATE clients SET language = %s WHERE client_id = %s"
+    async def set_language(language: str | None) -> None:
+        await hosted_face.d1_face.in_vault(
+            lambda vault: change_client(vault, "testbank01", KEY, language=language)
+        )
+
     assert await languages() == ["de", "de"]
-    run_sql(hosted_face.d1_face.url, set_language, "sv", KEY)
+    await set_language("sv")
     try:
         assert await languages() == ["sv", "de"]
         assert await languages(lang="fi") == ["fi", "fi"]
         assert await languages(lang="tlh") == ["sv", "de"]
     finally:
-        run_sql(hosted_face.d1_face.url, set_language, None, KEY)
+        await set_language(None)
 
 
 async def test_50_requests_at_once_show_one_image(hosted_face: HostedFace) -> None:

@@ -20,9 +20,11 @@ from tests.cms.faces.cardholder.hosted.hosted_face import (
 )
 from tests.cms.faces.d1_face import D1Face, put_body
 from tests.cms.services.cardholder.provider import with_claims
-from tests.issuer_records import run_sql
+from tests.issuer_records import change_client, run_sql
 
 pytestmark = pytest.mark.anyio
+#: What an app is called while it is out of service.
+GONE = "testbank01-gone"
 
 
 async def test_50_requests_at_once_open_one_page(hosted_face: HostedFace) -> None:
@@ -126,8 +128,7 @@ async def test_an_app_that_was_taken_out_of_service_shows_and_sets_nothing(
         await hosted_face.control_token("set-pin", holder),
     )
     opened_before, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
-    state = "UPDATE clients SET state = %s WHERE client_id = %s"
-    run_sql(with_apps.url, state, "disabled", KEY)
+    await with_apps.in_vault(lambda vault: change_client(vault, "testbank01", KEY, client_id=GONE))
     try:
         async with opened(with_apps) as later:
             assert (await later.ask("pin", holder)).status_code == 498
@@ -138,7 +139,9 @@ async def test_an_app_that_was_taken_out_of_service_shows_and_sets_nothing(
             sent = await later.post("submit", session=opened_before["session"], jwe=jwe)
             assert sent.status_code == 410
     finally:
-        run_sql(with_apps.url, state, "active", KEY)
+        await with_apps.in_vault(
+            lambda vault: change_client(vault, "testbank01", GONE, client_id=KEY)
+        )
     assert hosted_face.d1_face.stored(card_id) == before
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from cms.domain.control import Purpose
 from cms.domain.errors import Invalid
-from cms.domain.records import Client
 from cms.faces.cardholder.hosted.schemas import read_wish
 from cms.services.cardholder.hosted import Wish
+from hsm.manifest.clients import AppClient
 from tests.cms.faces.cardholder.hosted.hosted_face import FRAME, ORIGIN, PORTED
 
 COLOUR = re.compile("#[0-9a-f]{6}")
@@ -21,7 +21,9 @@ RADII = {"buttonBorderRadius", "pinBorderRadius"}
 KNOWN = {"body", "customCss", "isEmbedded", "redirectUrl"} | {
     f"customCss.{member}" for member in COLOURS | RADII
 }
-APP = Client("app", "public", (), (), (ORIGIN, PORTED), (FRAME,), 410)
+APP = AppClient(
+    kind="app", client_id="app", redirect_origins=(ORIGIN, PORTED), embed_origins=(FRAME,)
+)
 
 css_texts = st.sampled_from(
     ["#fff", "#000000", "#FFF;}", "red", "url(//evil.example)", "8px", "-1", "</style>"]

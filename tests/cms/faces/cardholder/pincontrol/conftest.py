@@ -13,8 +13,8 @@ from tests.cms.faces.d1_face import D1Face
 
 
 @pytest.fixture(scope="module")
-def with_backends(d1_face: D1Face) -> D1Face:
-    add_backends(d1_face)
+async def with_backends(d1_face: D1Face) -> D1Face:
+    await add_backends(d1_face)
     return d1_face
 
 

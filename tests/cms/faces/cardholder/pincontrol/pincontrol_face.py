@@ -17,10 +17,10 @@ from cms.app import cardholder_services
 from cms.domain.cards import CardState
 from cms.faces.cardholder.pincontrol.app import pincontrol_app
 from cms.logs import RequestLog
-from cms.persistence import admin
 from cms.persistence.store import Store
-from cms.services.credentials import hash_secret
 from cms.services.directory import Directory
+from cms.services.manifests import ManifestFerry
+from hsm.vault import Vault
 from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY, page_jwe
 from tests.cms.faces.d1_face import PIN, D1Face
@@ -30,13 +30,18 @@ from tests.issuer_records import (
     SECRET,
     SampleIssuer,
     add_card,
+    add_clients,
+    change_client,
     open_issuer,
     run_sql,
+    server_client,
 )
 
 PUBLIC_URL = "https://cards.test"
 USER, FRAME_KEY, FRAME = "testbank01-server", "testbank01-frame", "https://desk.example"
 OTHER_USER, OTHER_FRAME_KEY = "testbank01-second", "testbank01-frame2"
+#: What a server is called while it is out of service.
+GONE = "testbank01-gone"
 OTHER_FRAMES = ["https://other.example", "https://other.example:8443"]
 #: An issuer that allows a PIN as text, with one server.
 TEXT_ISSUER_ID, TEXT_USER = "textbank01", "textbank01-server"
@@ -146,6 +151,12 @@ class PinControlFace:
         assert (await self.submit(opened, pin)).status_code == 204
         return card_id, plastic_id
 
+    async def change(self, user: str, **members: object) -> None:
+        """Register a server anew, with other members."""
+        await self.d1_face.in_vault(
+            lambda vault: change_client(vault, "testbank01", user, **members)
+        )
+
     def controls(self, card_id: str) -> list[tuple[Any, ...]]:
         """Tell of each control id of a card whether it was consumed, and how it ended."""
         return self.sql(
@@ -223,38 +234,26 @@ def tells_app(answer: httpx.Response, status: int = 410) -> bool:
     )
 
 
-def add_backends(d1_face: D1Face) -> None:
+async def add_backends(d1_face: D1Face) -> None:
     """Register two servers with frames of their own."""
-    with admin.transaction(d1_face.url) as database:
-        for user, key, origins in (
-            (USER, FRAME_KEY, [FRAME]),
-            (OTHER_USER, OTHER_FRAME_KEY, OTHER_FRAMES),
-        ):
-            _add_backend(database, "testbank01", user, key, origins)
+    servers = (
+        server_client(USER, frame_key=FRAME_KEY, frame_origins=[FRAME]),
+        server_client(OTHER_USER, frame_key=OTHER_FRAME_KEY, frame_origins=OTHER_FRAMES),
+    )
+    await d1_face.in_vault(lambda vault: add_clients(vault, "testbank01", *servers))
 
 
 async def add_text_issuer(d1_face: D1Face) -> SampleIssuer:
     """Add an issuer that allows a PIN as text, with one server."""
-    sample_issuer: SampleIssuer = await d1_face.in_vault(
-        lambda vault: open_issuer(d1_face.url, vault, TEXT_ISSUER_ID, policy={"text_reveal": True})
-    )
-    with admin.transaction(d1_face.url) as database:
-        _add_backend(database, TEXT_ISSUER_ID, TEXT_USER, TEXT_FRAME_KEY, [FRAME])
+    server = server_client(TEXT_USER, frame_key=TEXT_FRAME_KEY, frame_origins=[FRAME])
+
+    def add(vault: Vault) -> SampleIssuer:
+        opened = open_issuer(d1_face.url, vault, TEXT_ISSUER_ID, policy={"text_reveal": True})
+        add_clients(vault, TEXT_ISSUER_ID, server)
+        return opened
+
+    sample_issuer: SampleIssuer = await d1_face.in_vault(add)
     return sample_issuer
-
-
-def _add_backend(
-    database: admin.Database, issuer_id: str, user: str, key: str, origins: list[str]
-) -> None:
-    admin.add_backend(
-        database,
-        *(issuer_id, user, hash_secret(SECRET)),
-        frame_key=key,
-        embed_origins=origins,
-        show_button=True,
-        hide_seconds=30,
-        view_style={},
-    )
 
 
 @asynccontextmanager
@@ -265,13 +264,18 @@ async def opened(
     store: Store | None = None,
     proxy_peers: frozenset[str] = frozenset(),
 ) -> AsyncIterator[PinControlFace]:
-    """Serve the face over the store and vault of *d1_face*, with rate limits of its own."""
+    """Serve the face over the store and vault of *d1_face*, with rate limits of its own.
+
+    Who may call is read from that vault also where *worker_thread* leads to another one.
+    """
     health = d1_face.application.health
     store = store or health.store
     worker_thread = worker_thread or health.worker_thread
     identity = Provider(public(ec_key())).known_at(Clock(), None)
+    directory = Directory(store, health.worker_thread)
+    manifests = ManifestFerry(store, health.worker_thread, "here")
     _, services = cardholder_services(
-        store, Directory(store), CONTROL_TOKEN_KEY, identity, worker_thread
+        store, directory, manifests, CONTROL_TOKEN_KEY, identity, worker_thread
     )
     app = pincontrol_app(services, f"{PUBLIC_URL}/", proxy_peers)
     transport = httpx.ASGITransport(RequestLog(app, "cardholder"), raise_app_exceptions=False)

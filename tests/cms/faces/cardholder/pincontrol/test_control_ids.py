@@ -8,12 +8,11 @@ import httpx
 import pytest
 
 from cms.domain.cards import CardState
-from cms.persistence import admin
 from cms.services import directory
-from hsm.port import ConfigKind
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     AUDIT_USER,
     DYNAMIC,
+    GONE,
     OTHER_USER,
     PUBLIC_URL,
     STATIC,
@@ -24,7 +23,13 @@ from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     opened,
 )
 from tests.cms.faces.d1_face import D1Face
-from tests.issuer_records import SECRET, config, open_issuer
+from tests.issuer_records import (
+    SECRET,
+    add_clients,
+    change_manifest,
+    open_issuer,
+    server_client,
+)
 
 pytestmark = pytest.mark.anyio
 UNAUTHORIZED = (401, "UNAUTHORIZED", "SECURITY_ERROR")
@@ -101,18 +106,17 @@ async def test_who_is_not_a_server_of_an_issuer_is_unauthorized(
     assert pincontrol_face.audit(answer) == []
 
 
-async def test_a_server_that_was_disabled_is_unauthorized(
+async def test_a_server_that_was_removed_is_unauthorized(
     pincontrol_face: PinControlFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     _, plastic_id = await pincontrol_face.plastic()
     await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
-    state = "UPDATE clients SET state = %s WHERE client_id = %s"
-    pincontrol_face.sql(state, "disabled", OTHER_USER)
+    await pincontrol_face.change(OTHER_USER, client_id=GONE)
     try:
         assert failure(await pincontrol_face.ask(plastic_id, user=OTHER_USER)) == UNAUTHORIZED
     finally:
-        pincontrol_face.sql(state, "active", OTHER_USER)
+        await pincontrol_face.change(GONE, client_id=OTHER_USER)
     assert (await pincontrol_face.ask(plastic_id, user=OTHER_USER)).status_code == 201
 
 
@@ -276,22 +280,18 @@ async def test_a_pin_that_came_as_seccos_only_is_not_shown(pincontrol_face: PinC
 
 async def test_where_only_d1_makes_the_prw_no_pin_is_set(pincontrol_face: PinControlFace) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    d1_face = pincontrol_face.d1_face
-    bodies = {ConfigKind.SECCOS: {}, ConfigKind.VERIFICATION: {"prw": True}}
+    in_vault = pincontrol_face.d1_face.in_vault
+    asked = {"seccos": {}, "verification": {"prw": True}}
+    not_asked = {"seccos": None, "verification": {}}
     try:
-        for kind, body in bodies.items():
-            draft = config("testbank01", kind, body)
-            sealed = await d1_face.in_vault(lambda vault, draft=draft: vault.seal_config(draft))
-            with admin.transaction(d1_face.url) as database:
-                admin.load_config(database, sealed)
+        await in_vault(lambda vault: change_manifest(vault, "testbank01", **asked))
         answer = await pincontrol_face.ask(plastic_id, "SET_PIN")
         assert failure(answer) == NOT_OFFERED
         ((event, card, *_, error_id),) = pincontrol_face.audit(answer)
         assert (event, card, error_id) == ("pin.set.refused", card_id, answer.json()["id"])
         assert (await pincontrol_face.ask(plastic_id)).status_code == 201
     finally:
-        for kind in bodies:
-            pincontrol_face.sql("DELETE FROM vault_config WHERE kind = %s", kind.value)
+        await in_vault(lambda vault: change_manifest(vault, "testbank01", **not_asked))
 
 
 async def test_another_issuers_plastic_of_the_same_number_is_another(
@@ -300,22 +300,8 @@ async def test_another_issuers_plastic_of_the_same_number_is_another(
     _, plastic_id = await pincontrol_face.plastic()
     d1_face = pincontrol_face.d1_face
     await d1_face.in_vault(lambda vault: open_issuer(d1_face.url, vault, "secondbank"))
-    with admin.transaction(d1_face.url) as database:
-        admin.add_backend(
-            database,
-            *(
-                "secondbank",
-                "secondbank-x",
-                pincontrol_face.sql("SELECT secret_hash FROM clients WHERE client_id = %s", USER)[
-                    0
-                ][0],
-            ),
-            frame_key=None,
-            embed_origins=[],
-            show_button=True,
-            hide_seconds=30,
-            view_style={},
-        )
+    server = server_client("secondbank-x")
+    await d1_face.in_vault(lambda vault: add_clients(vault, "secondbank", server))
     answer = await pincontrol_face.ask(plastic_id, "SET_PIN", "secondbank-x")
     assert failure(answer) == NOT_FOUND
     refused = (

@@ -14,6 +14,7 @@ from tests.cms.faces.cardholder.hosted import hosted_face as hosted
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     FRAME,
     FRAME_KEY,
+    GONE,
     OTHER_FRAME_KEY,
     OTHER_FRAMES,
     OTHER_USER,
@@ -256,9 +257,8 @@ async def test_a_page_speaks_the_language_of_its_address_else_of_the_client_else
         assert (live.status_code, framed.status_code, dead.status_code) == (200, 200, 400)
         return [answer.headers["content-language"] for answer in (live, framed, dead)]
 
-    set_language = "UPDATE clients SET language = %s WHERE client_id = %s"
     assert await languages("") == ["de", "de", "de"]
-    pincontrol_face.sql(set_language, "sv", OTHER_USER)
+    await pincontrol_face.change(OTHER_USER, language="sv")
     try:
         # The ended page does not tell whose it was.
         assert await languages("") == ["sv", "sv", "de"]
@@ -266,10 +266,10 @@ async def test_a_page_speaks_the_language_of_its_address_else_of_the_client_else
             assert await languages(f"lang={written}") == ["fi", "fi", "fi"]
         for unknown in ("tlh", "", "fi&lang=fr", "f", "fi;q=1", "%00"):
             assert await languages(f"lang={unknown}") == ["sv", "sv", "de"]
-        pincontrol_face.sql(set_language, "tlh", OTHER_USER)
+        await pincontrol_face.change(OTHER_USER, language="tlh")
         assert await languages("") == ["de", "de", "de"]
     finally:
-        pincontrol_face.sql(set_language, None, OTHER_USER)
+        await pincontrol_face.change(OTHER_USER, language=None)
 
 
 async def test_the_ended_page_speaks_the_holders_language(pincontrol_face: PinControlFace) -> None:
@@ -317,22 +317,21 @@ async def test_without_a_key_that_is_known_there_is_no_frame(
     assert is_ended(await pincontrol_face.http.get(f"/pincontrol/frame?{query}"))
 
 
-async def test_the_frame_of_a_disabled_server_is_ended(
+async def test_the_frame_of_a_server_that_was_removed_is_ended(
     pincontrol_face: PinControlFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     card_id, plastic_id = await pincontrol_face.plastic()
     view = await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
     set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN", OTHER_USER)
-    state = "UPDATE clients SET state = %s WHERE client_id = %s"
-    pincontrol_face.sql(state, "disabled", OTHER_USER)
+    await pincontrol_face.change(OTHER_USER, client_id=GONE, frame_key=GONE)
     try:
         assert is_ended(await pincontrol_face.frame(OTHER_FRAME_KEY))
         assert tells_app(await pincontrol_face.webview(view))
         assert (await pincontrol_face.view(view, OTHER_FRAME_KEY)).status_code == 410
         assert (await pincontrol_face.open(set_, OTHER_FRAME_KEY)).status_code == 410
     finally:
-        pincontrol_face.sql(state, "active", OTHER_USER)
+        await pincontrol_face.change(GONE, client_id=OTHER_USER, frame_key=OTHER_FRAME_KEY)
     assert pincontrol_face.controls(card_id) == [(False, None), (False, None)]
     assert (await pincontrol_face.frame(OTHER_FRAME_KEY)).status_code == 200
 
@@ -345,11 +344,8 @@ async def test_what_a_server_registered_shows_in_its_page(
     plain = (
         await pincontrol_face.webview(await pincontrol_face.control_id(plastic_id, user=OTHER_USER))
     ).text
-    change = (
-        "UPDATE clients SET show_button = %s, hide_seconds = %s, view_style = %s::jsonb"
-        " WHERE client_id = %s"
-    )
-    pincontrol_face.sql(change, False, 77, '{"digitColor": "#123abc"}', OTHER_USER)
+    style = {"digitColor": "#123abc"}
+    await pincontrol_face.change(OTHER_USER, show_button=False, hide_seconds=77, view_style=style)
     try:
         styled = (
             await pincontrol_face.webview(
@@ -357,7 +353,7 @@ async def test_what_a_server_registered_shows_in_its_page(
             )
         ).text
     finally:
-        pincontrol_face.sql(change, True, 30, "{}", OTHER_USER)
+        await pincontrol_face.change(OTHER_USER, show_button=True, hide_seconds=30, view_style={})
     for text in ("#123abc", '"hideSeconds":77', " hidden"):
         assert styled.replace(": ", ":").count(text.replace(": ", ":")) > plain.replace(
             ": ", ":"
@@ -367,7 +363,7 @@ async def test_what_a_server_registered_shows_in_its_page(
 async def test_a_hosted_control_token_is_worth_nothing_here(
     with_backends: D1Face, pincontrol_face: PinControlFace
 ) -> None:
-    hosted.add_apps(with_backends)
+    await hosted.add_apps(with_backends)
     async with hosted.opened(with_backends) as hosted_face:
         card_id, holder = await hosted_face.holder()
         view, set_ = (
