@@ -56,7 +56,6 @@ from benchmarks.measure import (
 )
 from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
 from cms.domain.control import EndReason
-from cms.persistence import admin
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
@@ -300,7 +299,8 @@ def main() -> int:
         directory = Path(name)
         ports = free_ports(4)
         hsm_token = open_hsm_token(directory)
-        issuer = make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}", CARDS)
+        app = {"kind": "app", "client_id": APP}
+        issuer = make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}", CARDS, [app])
         pins = set_pins(hsm_token, issuer)
         first_pin = next(iter(pins.values())).sealed_pin
         assert first_pin is not None, "they came as ISO-0"
@@ -309,7 +309,6 @@ def main() -> int:
             IdentityProvider(directory / "identity", AUDIENCE) as provider,
             database(directory, issuer, pins) as (url, copy_url),
         ):
-            _add_app(url)
             settings = cardholder_settings(directory, ports[2], provider.jwks_url, AUDIENCE)
             with (
                 serving(directory, ports, url, WORKERS, settings) as service,
@@ -337,18 +336,6 @@ def main() -> int:
     print(f"token calls of an image: {calls.total()} ({listed})")
     print_parts("image", median(figures.rates["image"]), figures.seconds)
     return _verdict(figures, found)
-
-
-def _add_app(url: str) -> None:
-    with admin.connect(url).begin() as connection:
-        admin.add_app(
-            connection,
-            ISSUER,
-            APP,
-            redirect_origins=[],
-            embed_origins=[],
-            failure_image_status=410,
-        )
 
 
 def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: Issuer, pin: SealedPin) -> Counter[str]:

@@ -57,7 +57,6 @@ from benchmarks.load import Crew, Plan, answer_jobs
 from benchmarks.measure import heading, machine, percentile, report_agreement
 from cms.domain.cards import GET_PIN_ATTEMPTED
 from cms.domain.control import EndReason
-from cms.persistence import admin
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
@@ -269,8 +268,10 @@ def main() -> int:
         directory = Path(name)
         ports = free_ports(4)
         hsm_token = open_hsm_token(directory)
-        issuer = make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}", CARDS)
         password = secrets.token_urlsafe()
+        backend = _server(password, f"https://127.0.0.1:{ports[3]}")
+        base_url = f"https://localhost:{ports[0]}"
+        issuer = make_issuer(directory, hsm_token, base_url, CARDS, [backend])
         pins = set_pins(hsm_token, issuer)
         key, certificate = (directory / "pki" / f"server.{kind}" for kind in ("key", "pem"))
         bare = ("-m", "uvicorn", "benchmarks.pincontrol:floor", "--port", str(ports[3]))
@@ -279,7 +280,6 @@ def main() -> int:
             IdentityProvider(directory / "identity", AUDIENCE) as provider,
             database(directory, issuer, pins) as (url, _),
         ):
-            _add_backend(url, password, f"https://127.0.0.1:{ports[3]}")
             settings = cardholder_settings(directory, ports[2], provider.jwks_url, AUDIENCE)
             with (
                 serving(directory, ports, url, WORKERS, settings),
@@ -320,19 +320,15 @@ def _trusting(certificate: Path) -> str:
     return f"--ignore-certificate-errors-spki-list={digest}"
 
 
-def _add_backend(url: str, password: str, parent: str) -> None:
-    with admin.connect(url).begin() as connection:
-        admin.add_backend(
-            connection,
-            ISSUER,
-            USER,
-            hash_secret(password),
-            frame_key=FRAME_KEY,
-            embed_origins=[parent],
-            show_button=True,
-            hide_seconds=30,
-            view_style={},
-        )
+def _server(password: str, parent: str) -> dict[str, object]:
+    """Write the issuer's own server as a manifest has it."""
+    return {
+        "kind": "server",
+        "client_id": USER,
+        "secrets": [{"sha256": hash_secret(password)}],
+        "frame_key": FRAME_KEY,
+        "frame_origins": [parent],
+    }
 
 
 def _print(figures: Figures) -> None:
