@@ -43,23 +43,25 @@ def with_member(manifest: bytes, path: str, value: object) -> bytes:
     if not _PATH.fullmatch(path):
         raise ManifestRefused("not the path of a member, as policy.length_max")
     *parents, name = (match[1] or match[2] for match in _STEP.finditer(path))
-    body = _by_client_id(json.loads(manifest))
-    inner: Any = body
+    body = inner = json.loads(manifest)
     for parent in parents:
-        inner = inner.get(parent) if isinstance(inner, dict) else None
+        inner = _inside(inner, parent)
     if not isinstance(inner, dict):
         raise ManifestRefused("what that member would be in is not there")
     inner[name] = value
-    if isinstance(body.get("clients"), dict):
-        body["clients"] = [*body["clients"].values()]
     return json.dumps(body).encode()
 
 
+def _inside(value: object, name: str) -> object:
+    """Return the member *name* of an object, or of a list the client of that id; else None."""
+    if isinstance(value, list):
+        clients = (one for one in value if isinstance(one, dict) and one.get("client_id") == name)
+        return next(clients, None)
+    return value.get(name) if isinstance(value, dict) else None
+
+
 def _by_client_id(body: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return {**body, "clients": {client["client_id"]: client for client in body["clients"]}}
-    except (KeyError, TypeError):  # not the clients of a manifest: it is refused later
-        return body
+    return {**body, "clients": {client["client_id"]: client for client in body.get("clients", ())}}
 
 
 def _differences(old: object, new: object, path: Sequence[str]) -> Iterator[Difference]:

@@ -27,7 +27,7 @@ from typing import Final, TypeAlias
 
 from crypto.errors import JoseError
 from crypto.jose import json_object
-from hsm.errors import CeremonyError, ManifestRefused, VaultUnavailable
+from hsm.errors import CeremonyError, ManifestRefused
 from hsm.manifest import floors, model, signed
 from hsm.manifest.model import Manifest
 from hsm.manifest.trust import read_trust
@@ -62,8 +62,8 @@ class _Stored:
 class Manifests:
     """The manifests of this host.
 
-    Every method raises ``VaultUnavailable`` when the directory cannot be read or written, or the
-    HSM token does not answer.
+    Every method raises ``VaultUnavailable`` when the HSM token does not answer, or lacks the key,
+    and ``ManifestRefused`` when the directory cannot be read or written.
 
     Args:
         directory: where they are; only the vault's user may write there.
@@ -231,11 +231,12 @@ class Manifests:
 
 @contextmanager
 def _files() -> Iterator[None]:
-    """Say of a directory that cannot be used that the vault is unavailable."""
+    """Say so of a directory that cannot be used."""
     try:
         yield
     except OSError:
-        raise VaultUnavailable("HSM_STATE_DIRECTORY cannot be used") from None
+        # Not VaultUnavailable: opening the HSM token anew would not help.
+        raise ManifestRefused("HSM_STATE_DIRECTORY cannot be read or written") from None
 
 
 def _file_name(issuer_id: str) -> str:

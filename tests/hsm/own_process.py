@@ -21,10 +21,12 @@ from pkcs11.attributes import AttributeMapper
 
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.softhsm import SoftHsm
+from hsm import health
 from hsm.errors import HsmError
-from hsm.local import vault_over
+from hsm.jose_keys import JoseKeys
 from hsm.pkcs11 import ceremony
-from hsm.pkcs11.keys import OWN_ROLES, KeyLabel
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 
@@ -142,7 +144,9 @@ def open_in_rounds() -> None:
     for _ in sys.stdin:
         try:
             hsm_token = Pkcs11Token.open(HsmTokenSettings())
-            vault_over(hsm_token).health()
+            active = Keyring(hsm_token).active
+            jose_keys = JoseKeys(hsm_token, active[KeyRole.TOKEN_SIGN])
+            health.check(hsm_token, jose_keys, active.values())
             hsm_token.close()
         except Exception as error:  # noqa: BLE001 - the test wants to know any
             show(repr(error))
@@ -189,11 +193,12 @@ def attempt(call: Callable[[], object]) -> str:
 def generations() -> dict[str, Any]:
     """Seal, hold a second ceremony, and open the HSM token again."""
     # Not at the top: it loads half of the service, which the other functions need not wait for.
-    from tests.contracts.issuer import PIN, open_issuer
+    from tests.contracts.issuer import PIN, open_host, open_issuer
 
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
     list(ceremony.create(hsm_token, FIRST))
-    before = open_issuer(vault_over(hsm_token))
+    hosts = HsmTokenSettings().pin_file.parent
+    before = open_issuer(open_host(hsm_token, hosts))
     old_pan = before.seal_pan()
     old_pin = before.set_pin(PIN, old_pan)
     reports = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]
@@ -201,7 +206,7 @@ def generations() -> dict[str, Any]:
     hsm_token.close()
 
     hsm_token = Pkcs11Token.open(HsmTokenSettings())
-    after = open_issuer(vault_over(hsm_token))
+    after = open_issuer(open_host(hsm_token, hosts))
     new_pan = after.seal_pan()
     new_pin = after.set_pin(PIN, new_pan)
     first = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]

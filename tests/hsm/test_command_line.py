@@ -16,13 +16,16 @@ from jwcrypto.jwk import JWK
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.softhsm import SoftHsm
 from crypto import kcv
+from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11.token import Pkcs11Token
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm.own_process import FIRST, ROOT, environment
+from tests.operators import OPERATORS, floors, manifest, prepare_host, signed
 
 ROLES = str(ROOT / "hsm" / "roles.toml")
 LABELS = sorted(map(str, FIRST))
+STATE = ("HSM_STATE_DIRECTORY", "HSM_TRUST_FILE")
 Done = subprocess.CompletedProcess[str]
 
 
@@ -38,7 +41,8 @@ class Operator:
 
     def run(self, *arguments: str, typed: str = "", **settings: str) -> Done:
         """Run a command; a setting that is empty is left out."""
-        given = {**environment(self.softhsm), **settings}
+        # Keys need no state of a host.
+        given = {**environment(self.softhsm), **dict.fromkeys(STATE, ""), **settings}
         done = subprocess.run(
             [sys.executable, "-m", "hsm", *arguments],
             cwd=ROOT,
@@ -430,14 +434,12 @@ def test_a_component_that_is_not_text_is_refused_and_not_shown(nobody: Operator)
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == b"what was typed is not text: nothing was imported\n"
+    assert done.stderr == b"what was typed is not text: nothing was done\n"
 
 
-def test_nothing_is_published_or_sealed_while_a_role_has_no_key(nobody: Operator) -> None:
-    for arguments in (("jwks", "d1"), ("config", "seal", "-")):
-        done = nobody.run(*arguments, typed=json.dumps(CONFIG))
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == "a key is not on the token\n"
+def test_nothing_is_published_while_a_role_has_no_key(nobody: Operator) -> None:
+    done = nobody.run("jwks", "d1")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "a key is not on the token\n")
 
 
 def test_jwks_prints_the_key_that_the_ceremony_named(ceremony: tuple[Operator, Done]) -> None:
@@ -449,23 +451,38 @@ def test_jwks_prints_the_key_that_the_ceremony_named(ceremony: tuple[Operator, D
     assert "d" not in key
 
 
-def test_jwks_prints_the_kid_that_a_wire_configuration_gives_our_key(
+def test_jwks_prints_the_kid_that_a_manifest_gives_our_key(
     operator: Operator, tmp_path: Path
 ) -> None:
-    body = {"jwe": {"our_kids": [{"kid": "bank-2026", "generation": 1}]}}
-    file = tmp_path / "wire.json"
-    file.write_text(json.dumps({**CONFIG, "kind": "wire", "body": body}))
-    for text in (file, "-"):
-        done = operator.run("jwks", "d1", "--wire", str(text), typed=file.read_text())
+    wire = {"jwe": {"our_kids": [{"kid": "bank-2026", "generation": 1}]}}
+    draft, signed_file = tmp_path / "draft.json", tmp_path / "signed.json"
+    draft.write_bytes(manifest(ISSUER, wire=wire))
+    signed_file.write_text(signed(manifest(ISSUER, wire=wire)))
+    for file in (draft, signed_file):
+        done = operator.run("jwks", "d1", "--manifest", str(file))
         assert [key["kid"] for key in json.loads(done.stdout)["keys"]] == ["bank-2026"]
-    file.write_text(json.dumps(CONFIG))
-    done = operator.run("jwks", "d1", "--wire", str(file))
-    assert (done.returncode, done.stderr) == (2, "not a wire configuration\n")
+    # It says what D1 calls its own keys.
+    page = operator.run("jwks", "page", "--manifest", str(draft))
+    (key,) = json.loads(page.stdout)["keys"]
+    assert key["kid"] == JWK(**key).thumbprint()
+    draft.write_text("{}")
+    done = operator.run("jwks", "d1", "--manifest", str(draft))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("refused members: issuer_id")
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("jwks",), ("jwks", "pin"), ("jwks", "zpk"), ("config",), ("ceremony",), ("erase",)],
+    [
+        (),
+        ("jwks",),
+        ("jwks", "pin"),
+        ("jwks", "zpk"),
+        ("config",),
+        ("manifest",),
+        ("ceremony",),
+        ("erase",),
+    ],
     ids=str,
 )
 def test_a_command_that_does_not_exist_is_refused(
@@ -479,7 +496,9 @@ def test_a_command_that_does_not_exist_is_refused(
     assert "usage: python -m hsm" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", ["--help", "import-block --help", "jwks pin", "erase"])
+@pytest.mark.parametrize(
+    "words", ["--help", "import-block --help", "manifest sign --help", "jwks pin", "erase"]
+)
 def test_help_and_a_refused_word_load_no_library(words: str) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "hsm", *words.split()],
@@ -496,65 +515,94 @@ def test_help_and_a_refused_word_load_no_library(words: str) -> None:
     assert loaded & {"asyncio", "cryptography", "pkcs11", "pydantic"} == set()
 
 
-CONFIG = {
-    "issuer_id": "testbank01",
-    "kind": "policy",
-    "version": 3,
-    "valid_from": "2026-01-01T00:00:00Z",
-    "valid_until": "2027-01-01T00:00:00Z",
-    "body": {"length_max": 6},
-}
+# Floors: the one command of manifests that opens the vault
 
 
-def test_a_sealed_configuration_is_printed_and_can_be_sealed_again(
-    operator: Operator, tmp_path: Path
-) -> None:
-    file = tmp_path / "policy.json"
-    file.write_text(json.dumps(CONFIG))
-    done = operator.run("config", "seal", str(file))
-    assert (done.returncode, done.stderr) == (0, "")
-    sealed = json.loads(done.stdout)
-    assert sealed["key_label"] == "manifest-mac.g1"
-    assert len(bytes.fromhex(sealed["cmac"])) == 16
-    assert sealed["body"] == {
-        "length_min": 4,
-        "length_max": 6,
-        "page_length_max": 4,
-        "refuse_repeated": True,
-        "refuse_runs": True,
-        "text_reveal": False,
-        "failures_card_max": 5,
-        "refusals_card_max": 20,
-        "failures_client_max": 60,
+@pytest.fixture
+def host(tmp_path: Path) -> dict[str, str]:
+    """The settings of a host for trials that has not begun."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    return {
+        "HSM_STATE_DIRECTORY": str(directory),
+        "HSM_TRUST_FILE": str(prepare_host(tmp_path)),
     }
-    again = operator.run("config", "seal", "-", typed=done.stdout)
-    assert (again.returncode, again.stdout) == (0, done.stdout)
+
+
+def test_a_host_begins_with_the_floors_that_operators_signed(
+    operator: Operator, host: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "floors.json"
+    for text, message in (
+        (floors({}).decode(), "not a signed text in canonical form\n"),
+        (signed(floors({}), FLOORS_TYPE, OPERATORS[:1]), "too few signatures of operators who"),
+    ):
+        file.write_text(text)
+        done = operator.run("manifest", "begin", str(file), **host)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(message)
+    file.write_text(signed(floors({ISSUER: 7}), FLOORS_TYPE))
+    done = operator.run("manifest", "begin", str(file), **host)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (Path(host["HSM_STATE_DIRECTORY"]) / "floors.json").exists()
+    again = operator.run("manifest", "begin", str(file), **host)
+    assert (again.returncode, again.stderr) == (2, "this host has floors already\n")
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("settings", "message"),
     [
-        ("4111111111111111", "not a configuration"),
-        (json.dumps({**CONFIG, "kind": "4111111111111111"}), "not a configuration"),
-        (json.dumps({**CONFIG, "body": {"length_max": "4111111111111111"}}), "length_max"),
-        (json.dumps({**CONFIG, "valid_until": CONFIG["valid_from"]}), "valid_until"),
+        ({"HSM_STATE_DIRECTORY": ""}, "set HSM_STATE_DIRECTORY\n"),
+        (
+            {"HSM_STATE_DIRECTORY": "", "HSM_TRUST_FILE": ""},
+            "set HSM_STATE_DIRECTORY, HSM_TRUST_FILE\n",
+        ),
+        ({"HSM_STATE_DIRECTORY": "/none"}, "HSM_STATE_DIRECTORY is no directory\n"),
+        ({"HSM_TRUST_FILE": "/none"}, "the trust file cannot be read\n"),
     ],
+    ids=str,
 )
-def test_a_configuration_is_refused_without_a_value(
-    operator: Operator, text: str, message: str
+def test_a_host_without_a_place_of_its_own_does_not_begin(
+    operator: Operator,
+    host: dict[str, str],
+    tmp_path: Path,
+    settings: dict[str, str],
+    message: str,
 ) -> None:
-    done = operator.run("config", "seal", "-", typed=text)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert "4111" not in done.stderr
+    file = tmp_path / "floors.json"
+    file.write_text(signed(floors({}), FLOORS_TYPE))
+    done = operator.run("manifest", "begin", str(file), **{**host, **settings})
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+def test_root_does_not_begin_for_another_user_who_could_not_read_it(
+    monkeypatch: pytest.MonkeyPatch,
+    host: dict[str, str],
+    softhsm: SoftHsm,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    from hsm.__main__ import main
+
+    for name, value in host.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "floors.json"
+    file.write_text(signed(floors({}), FLOORS_TYPE))
+    owner = Path(host["HSM_STATE_DIRECTORY"]).stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    if owner == 0:
+        os.chown(host["HSM_STATE_DIRECTORY"], 1, -1)
+    assert main(["manifest", "begin", str(file)]) == 2
+    message = "run this as the user to whom HSM_STATE_DIRECTORY belongs\n"
+    assert capsys.readouterr().err == message
 
 
 def test_files_that_cannot_be_read_are_refused(operator: Operator, tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
     for path in (binary, tmp_path, tmp_path / "none"):
-        sealed = operator.run("config", "seal", str(path))
-        assert (sealed.returncode, sealed.stderr) == (2, "the file cannot be read\n")
+        listed = operator.run("jwks", "d1", "--manifest", str(path))
+        assert (listed.returncode, listed.stderr) == (2, "the file cannot be read\n")
     made = operator.run("ceremony", str(binary))
     assert (made.returncode, made.stderr) == (2, "not a role file\n")
 

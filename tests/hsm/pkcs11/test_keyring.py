@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from crypto.secret import Secret
-from hsm.errors import ConfigRefused, KeyMissing, VaultUnavailable
+from hsm.errors import KeyMissing, ManifestRefused, VaultUnavailable
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
 from tests.contracts.software_token import SoftwareToken
@@ -84,7 +84,7 @@ def test_a_shared_key_is_of_the_kind_that_is_needed(kind: KeyKind, needed: KeyKi
     if kind is needed:
         assert keyring.shared(KeyRole.SECCOS_PRW, ISSUER_ID, 1, needed) == label
         return
-    with pytest.raises(ConfigRefused, match="not of the kind"):
+    with pytest.raises(ManifestRefused, match="not of the kind"):
         keyring.shared(KeyRole.SECCOS_PRW, ISSUER_ID, 1, needed)
 
 

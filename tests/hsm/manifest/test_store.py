@@ -1,0 +1,573 @@
+"""What a vault host has taken: never older, never changed by others, never half written."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from hsm.errors import HsmError, ManifestRefused, VaultUnavailable
+from hsm.manifest.body import canonical_body
+from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.store import Mac, Manifests
+from hsm.pkcs11.keys import KeyLabel, KeyRole
+from tests.contracts.software_token import SoftwareToken
+from tests.operators import (
+    OPERATORS,
+    VALID_FROM,
+    VALID_UNTIL,
+    OperatorKey,
+    floors,
+    manifest,
+    prepare_host,
+    signed,
+)
+
+ISSUER_ID, OTHER_ISSUER_ID = "testbank01", "testbank02"
+FILE, OTHER_FILE = (
+    f"{issuer_id.encode().hex()}.json" for issuer_id in (ISSUER_ID, OTHER_ISSUER_ID)
+)
+LABEL = KeyLabel(KeyRole.MANIFEST_MAC, 1)
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+@dataclass
+class Host:
+    """A host: its directory, its trust file and its HSM token."""
+
+    directory: Path
+    hsm_token: SoftwareToken = field(default_factory=SoftwareToken)
+    now: datetime = NOW
+
+    def worker(self, mac: Mac | None = None, label: KeyLabel = LABEL) -> Manifests:
+        """Start a worker, which knows nothing yet of what others have taken."""
+        trust_file = self.directory.parent / "trust.json"
+        return Manifests(
+            *(self.directory, trust_file, mac or self.hsm_token.mac, label), lambda: self.now
+        )
+
+    def file(self, name: str = FILE) -> Path:
+        return self.directory / name
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Host:
+    """A host without floors."""
+    prepare_host(tmp_path)
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    return Host(directory)
+
+
+@pytest.fixture
+def host(bare: Host) -> Host:
+    bare.worker().begin(signed(floors({OTHER_ISSUER_ID: 5}), FLOORS_TYPE))
+    return bare
+
+
+def load(worker: Manifests, text: str) -> int:
+    """Do what the vault does with a manifest that comes."""
+    taken = worker.verified(text)
+    worker.keep(text, taken)
+    return taken.version
+
+
+def take(host: Host, version: int = 1, issuer_id: str = ISSUER_ID, **members: object) -> int:
+    return load(host.worker(), signed(manifest(issuer_id, version, **members)))
+
+
+def refusal(call: Callable[..., object], *arguments: object, **members: object) -> str:
+    with pytest.raises(ManifestRefused) as refused:
+        call(*arguments, **members)
+    return str(refused.value)
+
+
+# What is taken
+
+
+def test_what_is_taken_is_read_and_the_newest_counts(host: Host) -> None:
+    worker = host.worker()
+    assert worker.version(ISSUER_ID) == 0
+    for version in (3, 4, 9):
+        take(host, version)
+        assert worker.version(ISSUER_ID) == worker.read(ISSUER_ID).version == version
+    assert host.worker().read(ISSUER_ID) == worker.read(ISSUER_ID)
+    assert worker.version(OTHER_ISSUER_ID) == 0
+    assert refusal(worker.read, OTHER_ISSUER_ID) == ("this host has no manifest of the issuer")
+
+
+def test_an_older_version_is_refused(host: Host) -> None:
+    take(host, 3)
+    for version in (1, 2):
+        assert refusal(take, host, version) == "an older version than this host takes"
+    assert host.worker().version(ISSUER_ID) == 3
+
+
+def test_of_a_version_only_the_same_bytes_may_come_again(host: Host) -> None:
+    take(host, 3)
+    before = host.file().read_bytes()
+    assert take(host, 3) == 3
+    # Others signed the same bytes: that is nothing new, and the file is not written again.
+    assert host.file().read_bytes() == before
+    assert refusal(take, host, 3, policy={"length_max": 6}) == (
+        "this host has another manifest of this version"
+    )
+    assert host.worker().read(ISSUER_ID).policy.length_max == 8
+
+
+def test_a_manifest_is_taken_and_read_while_it_is_in_force_only(host: Host) -> None:
+    text = "the manifest is not in force now"
+    for moment in (VALID_FROM - SECOND, VALID_UNTIL):
+        host.now = moment
+        assert refusal(take, host) == text
+    host.now = NOW
+    take(host)
+    worker = host.worker()
+    for moment in (VALID_FROM - SECOND, VALID_UNTIL, VALID_UNTIL + SECOND):
+        host.now = moment
+        assert refusal(worker.read, ISSUER_ID) == text
+        assert worker.version(ISSUER_ID) == 1
+    for moment in (VALID_FROM, VALID_UNTIL - SECOND):
+        host.now = moment
+        assert worker.read(ISSUER_ID).version == 1
+
+
+def changed_bytes() -> str:
+    members = json.loads(signed(manifest(ISSUER_ID)))
+    return json.dumps({**members, "payload": json.loads(signed(manifest(ISSUER_ID, 2)))["payload"]})
+
+
+def not_canonical() -> Iterator[bytes]:
+    body = json.loads(manifest(ISSUER_ID))
+    yield json.dumps(body, indent=1).encode()
+    yield json.dumps(body, sort_keys=True).encode()
+    yield json.dumps(dict(reversed(body.items())), separators=(",", ":")).encode()
+    yield manifest(ISSUER_ID) + b"\n"
+    yield manifest(ISSUER_ID).replace(b'"testbank01"', b'"\\u0074estbank01"')
+    yield manifest(ISSUER_ID).replace(b'"version":1', b'"version":1,"version":1')
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (signed(manifest(ISSUER_ID), operators=OPERATORS[:1]), "too few signatures"),
+        (signed(manifest(ISSUER_ID), operators=OPERATORS[:1] * 2), "too few signatures"),
+        (
+            signed(manifest(ISSUER_ID), operators=[OPERATORS[0], OperatorKey()]),
+            "too few signatures",
+        ),
+        (signed(manifest(ISSUER_ID), FLOORS_TYPE), "too few signatures"),
+        (changed_bytes(), "too few signatures"),
+        (manifest(ISSUER_ID).decode(), "not a signed text"),
+        ("", "not a signed text"),
+        *((signed(payload), "not a signed text in canonical form") for payload in not_canonical()),
+        (signed(b"[]"), "not a signed text"),
+        (signed(b"{}"), "refused members: issuer_id"),
+        (signed(floors({})), "refused members: floors"),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_what_operators_did_not_sign_as_it_comes_is_refused(
+    host: Host, text: str, message: str
+) -> None:
+    take(host, policy={"length_max": 6})
+    assert message in refusal(load, host.worker(), text)
+    assert host.worker().read(ISSUER_ID).policy.length_max == 6
+
+
+def test_who_signed_is_judged_by_the_trust_file_of_the_moment(host: Host) -> None:
+    worker = host.worker()
+    take(host)
+    prepare_host(host.directory.parent, [OPERATORS[0], OperatorKey()])
+    text = signed(manifest(ISSUER_ID, 2))
+    assert "too few signatures" in refusal(load, worker, text)
+    # What was taken before stays in force.
+    assert worker.read(ISSUER_ID).version == host.worker().read(ISSUER_ID).version == 1
+    prepare_host(host.directory.parent)
+    assert load(worker, text) == 2
+
+
+@pytest.mark.parametrize(
+    "issuer_id",
+    ["", "testbank0", "testbank011", "../bank001", "\udcff" * 10, "\0" * 10, "x" * 5000],
+    ids=lambda text: ascii(text)[:16],
+)
+def test_of_what_is_no_issuer_there_is_no_manifest(host: Host, issuer_id: str) -> None:
+    take(host)
+    assert host.worker().version(issuer_id) == 0
+    assert "no manifest" in refusal(host.worker().read, issuer_id)
+
+
+# Workers of a host
+
+
+def test_a_worker_sees_what_another_one_takes(host: Host) -> None:
+    one, other = host.worker(), host.worker()
+    for version in range(1, 5):
+        load(one, signed(manifest(ISSUER_ID, version)))
+        assert other.read(ISSUER_ID).version == version
+        one, other = other, one
+
+
+def test_a_manifest_is_checked_once_by_each_worker(host: Host) -> None:
+    take(host)
+    checked = []
+
+    def mac(label: KeyLabel, data: bytes) -> bytes:
+        checked.append(label)
+        return host.hsm_token.mac(label, data)
+
+    worker = host.worker(mac)
+    first = worker.read(ISSUER_ID)
+    assert all(worker.read(ISSUER_ID) is first for _ in range(10))
+    assert checked == [LABEL]
+    take(host, 2)
+    assert worker.read(ISSUER_ID).version == worker.read(ISSUER_ID).version == 2
+    assert checked == [LABEL] * 2
+
+
+@pytest.mark.parametrize(("second", "outcome"), [(2, "older"), (3, "another"), (4, "taken")])
+def test_workers_that_take_one_at_once_take_one_after_the_other(
+    host: Host, second: int, outcome: str
+) -> None:
+    take(host)
+    inside, may_write, entered = Event(), Event(), Event()
+    told = []
+
+    def slow(label: KeyLabel, data: bytes) -> bytes:
+        inside.set()
+        assert may_write.wait(60)
+        return host.hsm_token.mac(label, data)
+
+    def noticed(label: KeyLabel, data: bytes) -> bytes:
+        entered.set()
+        return host.hsm_token.mac(label, data)
+
+    def run(worker: Manifests, text: str) -> None:
+        try:
+            load(worker, text)
+        except HsmError as error:
+            told.append(str(error))
+        else:
+            told.append("taken")
+
+    first = Thread(target=run, args=(host.worker(slow), signed(manifest(ISSUER_ID, 3))))
+    first.start()
+    assert inside.wait(60)
+    text = signed(manifest(ISSUER_ID, second, policy={"length_max": 6}))
+    other = Thread(target=run, args=(host.worker(noticed), text))
+    other.start()
+    assert not entered.wait(0.2)
+    may_write.set()
+    for thread in (first, other):
+        thread.join(60)
+    assert told[0] == "taken"
+    assert outcome in told[1]
+    assert host.worker().version(ISSUER_ID) == max(3, second)
+
+
+# Files
+
+
+class PowerCut(BaseException):
+    """What no code of ours handles."""
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_crash_leaves_the_manifest_of_before(
+    host: Host, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise PowerCut
+
+    take(host)
+    with monkeypatch.context() as patch:
+        patch.setattr(os if call == "fsync" else Path, call, cut)
+        with pytest.raises(PowerCut):
+            take(host, 2)
+    assert host.worker().read(ISSUER_ID).version == 1
+    # What it left lies in nobody's way.
+    (left,) = host.directory.glob(".*.new")
+    left.write_text("half of a fi")
+    assert take(host, 2) == host.worker().read(ISSUER_ID).version == 2
+
+
+def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    fsync, rename = os.fsync, Path.rename
+
+    def noted_fsync(file: int) -> None:
+        calls.append("directory" if Path(f"/proc/self/fd/{file}").is_dir() else "file")
+        fsync(file)
+
+    def noted_rename(path: Path, target: Path) -> Path:
+        calls.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    take(host)
+    assert calls == ["file", "rename", "directory"]
+
+
+def test_a_full_disk_keeps_the_manifest_of_before(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    take(host)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert refusal(take, host, 2) == "HSM_STATE_DIRECTORY cannot be read or written"
+    assert host.worker().read(ISSUER_ID).version == 1
+
+
+def test_a_directory_that_is_not_there_holds_nothing_and_takes_nothing(bare: Host) -> None:
+    bare.directory.rmdir()
+    assert bare.worker().version(ISSUER_ID) == 0
+    assert "no manifest" in refusal(bare.worker().read, ISSUER_ID)
+    message = "HSM_STATE_DIRECTORY cannot be read or written"
+    assert refusal(take, bare) == message
+    assert refusal(bare.worker().begin, signed(floors({}), FLOORS_TYPE)) == message
+    bare.directory.write_text("a file")
+    assert refusal(bare.worker().version, ISSUER_ID) == message
+    assert refusal(take, bare) == message
+
+
+def test_only_the_user_of_the_vault_reads_its_files(host: Host) -> None:
+    take(host)
+    for file in host.directory.glob("*.json"):
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_where_anybody_may_write_nothing_is_taken(bare: Host) -> None:
+    bare.directory.chmod(0o777)
+    begin = signed(floors({}), FLOORS_TYPE)
+    text = "anybody may write in HSM_STATE_DIRECTORY"
+    assert refusal(bare.worker().begin, begin) == text
+    bare.directory.chmod(0o770)
+    bare.worker().begin(begin)
+    bare.directory.chmod(0o772)
+    assert refusal(take, bare) == text
+
+
+def edits() -> Iterator[tuple[str, Callable[[dict[str, str]], object]]]:
+    def with_member(name: str, value: object) -> Callable[[dict[str, str]], object]:
+        return lambda members: {**members, name: value}
+
+    def without(name: str) -> Callable[[dict[str, str]], object]:
+        return lambda members: {key: value for key, value in members.items() if key != name}
+
+    yield "another JWS", with_member("jws", signed(manifest(ISSUER_ID, 9)))
+    yield "a space in the JWS", lambda members: {**members, "jws": members["jws"] + " "}
+    yield "no CMAC", with_member("cmac", "")
+    yield "a CMAC of zeros", with_member("cmac", "00" * 16)
+    yield "half of the CMAC", lambda members: {**members, "cmac": members["cmac"][:16]}
+    yield "a CMAC that is none", with_member("cmac", "x" * 32)
+    yield "a CMAC that is a number", with_member("cmac", 0)
+    yield "another role", with_member("key_label", "pin-mac.g1")
+    yield "a label that is none", with_member("key_label", "manifest-mac")
+    yield "another generation", with_member("key_label", "manifest-mac.g2")
+    for name in ("jws", "key_label", "cmac"):
+        yield f"without {name}", without(name)
+    yield "a list", lambda members: [members]
+
+
+@pytest.mark.parametrize("edit", [pytest.param(edit, id=name) for name, edit in edits()])
+@pytest.mark.parametrize("name", [FILE, "floors.json"])
+def test_an_edited_file_is_refused(
+    host: Host, name: str, edit: Callable[[dict[str, str]], object]
+) -> None:
+    take(host)
+    host.hsm_token.generate(KeyLabel(KeyRole.MANIFEST_MAC, 2))
+    worker = host.worker()
+    assert worker.read(ISSUER_ID).version == 1
+    before = host.file(name).read_bytes()
+    host.file(name).write_text(json.dumps(edit(json.loads(before))))
+    refuses_file(host, worker, name)
+    host.file(name).write_bytes(before)
+    assert take(host, 2) == worker.read(ISSUER_ID).version == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"null", b'{"jws":', b"[" * 100_000], ids=str)
+def test_a_file_that_is_not_json_is_refused(host: Host, content: bytes) -> None:
+    take(host)
+    host.file().write_bytes(content)
+    refuses_file(host, host.worker(), FILE)
+
+
+def refuses_file(host: Host, worker: Manifests, name: str) -> None:
+    message = "a file of this host was changed by others"
+    if name == FILE:
+        for one in (worker, host.worker()):
+            assert refusal(one.read, ISSUER_ID) == message
+            assert refusal(one.version, ISSUER_ID) == message
+    assert refusal(take, host, 2) == message
+
+
+def test_a_file_is_of_one_issuer_and_of_one_thing_only(host: Host) -> None:
+    take(host)
+    take(host, 5, OTHER_ISSUER_ID)
+    message = "a file of this host was changed by others"
+    for source, target in ((OTHER_FILE, FILE), (FILE, OTHER_FILE), ("floors.json", FILE)):
+        before = host.file(target).read_bytes()
+        host.file(target).write_bytes(host.file(source).read_bytes())
+        issuer_id = ISSUER_ID if target == FILE else OTHER_ISSUER_ID
+        assert refusal(host.worker().read, issuer_id) == message
+        host.file(target).write_bytes(before)
+    host.file("floors.json").write_bytes(host.file().read_bytes())
+    assert refusal(take, host, 2) == message
+
+
+def test_a_file_of_another_hsm_is_refused(host: Host) -> None:
+    take(host)
+    moved = replace(host, hsm_token=SoftwareToken())
+    message = "a file of this host was changed by others"
+    assert refusal(moved.worker().read, ISSUER_ID) == message
+    assert refusal(take, moved, 2) == message
+    # Its floors are of the other HSM too.
+    moved.file().unlink()
+    assert refusal(take, moved, 2) == message
+
+
+def test_a_file_that_is_removed_leaves_the_floors(host: Host) -> None:
+    take(host, 7, OTHER_ISSUER_ID)
+    worker = host.worker()
+    assert worker.version(OTHER_ISSUER_ID) == 7
+    host.file(OTHER_FILE).unlink()
+    assert worker.version(OTHER_ISSUER_ID) == 0
+    assert "no manifest" in refusal(worker.read, OTHER_ISSUER_ID)
+    assert "older version" in refusal(take, host, 4, OTHER_ISSUER_ID)
+    assert take(host, 5, OTHER_ISSUER_ID) == 5
+
+
+def test_a_manifest_that_this_program_refuses_is_replaced_by_a_newer_one(host: Host) -> None:
+    body = {**json.loads(manifest(ISSUER_ID, 6)), "of_another_version_of_this_program": True}
+    host.worker()._write(FILE.removesuffix(".json"), signed(canonical_body(body)))
+    worker = host.worker()
+    assert worker.version(ISSUER_ID) == 6
+    assert "of_another_version" in refusal(worker.read, ISSUER_ID)
+    assert "older version" in refusal(take, host, 5)
+    assert "another manifest" in refusal(take, host, 6)
+    assert take(host, 7) == worker.read(ISSUER_ID).version == 7
+
+
+# Keys
+
+
+def test_a_file_is_under_the_key_of_the_moment_and_older_ones_are_read(host: Host) -> None:
+    take(host)
+    second = KeyLabel(KeyRole.MANIFEST_MAC, 2)
+    host.hsm_token.generate(second)
+    worker = host.worker(label=second)
+    assert worker.read(ISSUER_ID).version == 1
+    load(worker, signed(manifest(ISSUER_ID, 2)))
+    assert json.loads(host.file().read_text())["key_label"] == "manifest-mac.g2"
+    assert host.worker().read(ISSUER_ID).version == 2
+
+
+def test_a_key_that_is_gone_makes_the_vault_unavailable(host: Host) -> None:
+    take(host)
+    del host.hsm_token.secrets[LABEL]
+    worker = host.worker()
+    for call in (
+        lambda: worker.read(ISSUER_ID),
+        lambda: worker.version(ISSUER_ID),
+        lambda: take(host, 2),
+    ):
+        with pytest.raises(VaultUnavailable):
+            call()
+
+
+def test_a_manifest_may_be_larger_than_what_a_device_takes_at_once(host: Host) -> None:
+    sizes = []
+
+    def mac(label: KeyLabel, data: bytes) -> bytes:
+        sizes.append(len(data))
+        return host.hsm_token.mac(label, data)
+
+    apps = [{"kind": "app", "client_id": f"{ISSUER_ID}-{number}"} for number in range(500)]
+    load(host.worker(mac), signed(manifest(ISSUER_ID, clients=apps)))
+    assert len(host.worker(mac).read(ISSUER_ID).clients) == 500
+    assert max(sizes) < 256
+
+
+# Floors
+
+
+def test_a_host_without_floors_takes_no_manifest(bare: Host) -> None:
+    assert refusal(take, bare) == "this host has no floors: load a list of floors first"
+    assert bare.worker().version(ISSUER_ID) == 0
+    bare.worker().begin(signed(floors({}), FLOORS_TYPE))
+    assert take(bare) == 1
+
+
+def test_floors_that_are_removed_stop_what_comes_and_not_what_is_there(host: Host) -> None:
+    take(host)
+    host.file("floors.json").unlink()
+    assert "no floors" in refusal(take, host, 2)
+    assert host.worker().read(ISSUER_ID).version == 1
+
+
+def test_nothing_below_a_floor_is_taken(host: Host) -> None:
+    for version in (1, 4):
+        assert "older version" in refusal(take, host, version, OTHER_ISSUER_ID)
+    assert take(host, 5, OTHER_ISSUER_ID) == 5
+    # Who is not listed may begin with any version.
+    assert take(host, 1) == 1
+
+
+def test_a_host_begins_once(host: Host) -> None:
+    assert refusal(host.worker().begin, signed(floors({}), FLOORS_TYPE)) == (
+        "this host has floors already"
+    )
+    assert "older version" in refusal(take, host, 4, OTHER_ISSUER_ID)
+
+
+def test_floors_are_for_new_hosts_of_their_days(bare: Host) -> None:
+    text = signed(floors({}), FLOORS_TYPE)
+    for moment in (VALID_FROM - SECOND, VALID_UNTIL):
+        bare.now = moment
+        assert refusal(bare.worker().begin, text) == "the list of floors is not good now"
+    bare.now = NOW
+    bare.worker().begin(text)
+    # Those of a host go on when the list has ended.
+    bare.now = VALID_UNTIL + SECOND
+    assert take(bare, valid_until="2060-01-01T00:00:00Z") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (floors({}).decode(), "not a signed text"),
+        (signed(floors({}), FLOORS_TYPE, ()), "too few signatures"),
+        (signed(floors({}), FLOORS_TYPE, OPERATORS[:1]), "too few signatures"),
+        (signed(floors({}), FLOORS_TYPE, OPERATORS[:1] * 2), "too few signatures"),
+        (signed(floors({})), "too few signatures"),
+        (signed(floors({}).replace(b":", b": "), FLOORS_TYPE), "not a signed text"),
+        (signed(manifest(ISSUER_ID), FLOORS_TYPE), "refused members: "),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_what_operators_did_not_sign_as_floors_is_refused(
+    bare: Host, text: str, message: str
+) -> None:
+    assert message in refusal(bare.worker().begin, text)
+    assert "no floors" in refusal(take, bare)
+
+
+def test_an_operator_of_one_issuer_signs_no_floors(bare: Host) -> None:
+    file = bare.directory.parent / "trust.json"
+    trust = json.loads(file.read_text())
+    trust["operators"][1]["issuers"] = [ISSUER_ID]
+    file.write_text(json.dumps(trust))
+    text = signed(floors({ISSUER_ID: 1}), FLOORS_TYPE)
+    assert "too few signatures" in refusal(bare.worker().begin, text)
