@@ -18,7 +18,7 @@ from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
-from tests.operators import open_vault
+from tests.operators import TRUST_FILE, open_vault
 from tests.softoken import make_softoken
 
 # No test asserts a time, and an example that is slow is no failure.
@@ -118,7 +118,7 @@ def vault(hsm_token: Pkcs11Token, tmp_path_factory: pytest.TempPathFactory) -> V
     directory = tmp_path_factory.mktemp("vault")
     vault = open_vault(hsm_token, directory)
     os.environ["HSM_STATE_DIRECTORY"] = str(directory)
-    os.environ["HSM_TRUST_FILE"] = str(directory / "trust.json")
+    os.environ["HSM_TRUST_FILE"] = str(directory / TRUST_FILE)
     return vault
 
 

@@ -3,7 +3,8 @@
 A reference to a table is *bound* when its ``issuer_id`` has to equal the parameter of that name. A
 condition that has to hold, of WHERE or of an inner join, says so: it is an equality with the
 parameter, or with the ``issuer_id`` of another reference that is bound, in the same query or around
-it, or of a CTE that returns a bound one. An INSERT is bound when what it writes there is.
+it, or of a CTE that returns a bound one. An INSERT is bound when what it writes there is; the row
+that it meets and updates instead is bound when the two are of the same ``issuer_id``.
 
 Whatever else a statement does to name its issuer is not understood, and counts as if it did not.
 """
@@ -93,12 +94,34 @@ class _Check:
     def _insert(self, insert: exp.Insert, ctes: Bound) -> list[tuple[str, bool]]:
         target = insert.this.find(exp.Table)
         names = [column.name for column in insert.this.expressions]
-        values = [bound for _, bound in self.query(insert.expression, ctes, {})]
-        written = dict(zip(names, values, strict=False))
-        is_bound = written.get(ISSUER_ID, False) and not insert.args.get("conflict")
+        written = dict(zip(names, self._written(insert.expression, ctes), strict=False))
+        is_bound = written.get(ISSUER_ID, False) and _meets_its_own(insert.args.get("conflict"))
         if not is_bound:
             self.unbound.append(f"INSERT INTO {target.name}")
-        return _columns(insert, {target.name: is_bound})
+        scope = {target.name: is_bound}
+        for nested in _level(insert, *QUERIES):
+            if nested is not insert.expression:
+                self.query(nested, ctes, scope)
+        return _columns(insert, scope)
+
+    def _written(self, source: exp.Expr, ctes: Bound) -> list[bool]:
+        """Tell of each column that an INSERT writes whether it is a bound ``issuer_id``."""
+        if not isinstance(source, exp.Values):
+            return [bound for _, bound in self.query(source, ctes, {})]
+        rows = [
+            [_is_issuer(_bare(value), {}) for value in row.expressions]
+            for row in source.expressions
+        ]
+        return [all(column) for column in zip(*rows, strict=True)]
+
+
+def _meets_its_own(conflict: exp.OnConflict | None) -> bool:
+    """Tell whether the row that an INSERT may meet is of the same issuer, and stays so."""
+    if conflict is None:
+        return True
+    keys = {key.name for key in conflict.args.get("conflict_keys") or ()}
+    changed = {setting.this.name for setting in conflict.expressions}
+    return ISSUER_ID in keys and ISSUER_ID not in changed
 
 
 def _level(query: exp.Expr, *kinds: type[Node]) -> Iterator[Node]:

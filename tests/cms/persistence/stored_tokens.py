@@ -191,14 +191,6 @@ def add_card(
 async def opened(url: str) -> AsyncIterator[StoredTokens]:
     with admin.transaction(url) as database:
         admin.add_issuer(database, ISSUER_ID, "An issuer")
-        for client_id in (APP, OTHER_APP):
-            admin.add_app(
-                database,
-                *(ISSUER_ID, client_id),
-                redirect_origins=["https://app.example"],
-                embed_origins=[],
-                failure_image_status=410,
-            )
     for card in (CARD, OTHER_CARD):
         add_card(url, card)
     store = Counting.connect(url)

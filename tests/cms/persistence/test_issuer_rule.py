@@ -21,7 +21,7 @@ MINE = "cards.issuer_id = %(issuer_id)s::VARCHAR"
             id="one by the other",
         ),
         pytest.param(
-            "SELECT cards.state FROM cards, clients AS c, issuers AS i WHERE"
+            "SELECT cards.state FROM cards, manifests AS c, issuers AS i WHERE"
             f" i.issuer_id = c.issuer_id AND (c.issuer_id = cards.issuer_id AND {MINE})",
             id="by a chain",
         ),
@@ -40,6 +40,11 @@ MINE = "cards.issuer_id = %(issuer_id)s::VARCHAR"
         pytest.param(
             "INSERT INTO audit_events (issuer_id) SELECT %(issuer_id)s::VARCHAR AS issuer_id",
             id="an insert",
+        ),
+        pytest.param(
+            "INSERT INTO manifest_hosts (issuer_id, host) VALUES (%(issuer_id)s, %(host)s)"
+            " ON CONFLICT (issuer_id, host) DO UPDATE SET host = %(host)s",
+            id="an insert that meets a row of the same issuer",
         ),
         pytest.param("SELECT current_setting('fsync')", id="no table"),
     ],
@@ -69,8 +74,8 @@ def test_a_statement_about_one_issuer_passes(sql: str) -> None:
             id="forgotten in a join",
         ),
         pytest.param(
-            f"SELECT cards.state FROM cards, clients WHERE {MINE}",
-            ["clients"],
+            f"SELECT cards.state FROM cards, manifests WHERE {MINE}",
+            ["manifests"],
             id="forgotten in a product",
         ),
         pytest.param(
@@ -91,13 +96,13 @@ def test_a_statement_about_one_issuer_passes(sql: str) -> None:
             id="equal to itself",
         ),
         pytest.param(
-            "SELECT cards.state FROM cards JOIN clients ON clients.issuer_id = cards.issuer_id",
-            ["cards", "clients"],
+            "SELECT cards.state FROM cards JOIN manifests ON manifests.issuer_id = cards.issuer_id",
+            ["cards", "manifests"],
             id="one by the other, and none by the parameter",
         ),
         pytest.param(
-            "SELECT cards.state FROM cards WHERE EXISTS (SELECT * FROM clients WHERE"
-            " clients.issuer_id = cards.issuer_id AND clients.issuer_id = %(issuer_id)s)",
+            "SELECT cards.state FROM cards WHERE EXISTS (SELECT * FROM manifests WHERE"
+            " manifests.issuer_id = cards.issuer_id AND manifests.issuer_id = %(issuer_id)s)",
             ["cards"],
             id="only a subquery says it",
         ),
@@ -133,14 +138,15 @@ def test_a_statement_about_one_issuer_passes(sql: str) -> None:
             id="a column of whichever table",
         ),
         pytest.param(
-            f"SELECT cards.state FROM cards LEFT JOIN clients ON {MINE}"
-            " AND clients.issuer_id = cards.issuer_id",
+            f"SELECT cards.state FROM cards LEFT JOIN manifests ON {MINE}"
+            " AND manifests.issuer_id = cards.issuer_id",
             ["LEFT JOIN"],
             id="an outer join shows what it does not match",
         ),
         pytest.param(
-            f"SELECT cards.state FROM cards WHERE {MINE} UNION SELECT clients.state FROM clients",
-            ["clients"],
+            f"SELECT cards.state FROM cards WHERE {MINE}"
+            " UNION SELECT manifests.text FROM manifests",
+            ["manifests"],
             id="forgotten in a union",
         ),
         pytest.param(
@@ -169,9 +175,32 @@ def test_a_statement_about_one_issuer_passes(sql: str) -> None:
             id="inserted in the wrong place",
         ),
         pytest.param(
+            "INSERT INTO audit_events (issuer_id, card_id) VALUES"
+            " (%(issuer_id)s, (SELECT max(cards.card_id) FROM cards))",
+            ["cards"],
+            id="forgotten in what is inserted",
+        ),
+        pytest.param(
+            "INSERT INTO audit_events (issuer_id) VALUES (%(issuer_id)s), ('another')",
+            ["INSERT INTO audit_events"],
+            id="inserted for another beside it",
+        ),
+        pytest.param(
             "INSERT INTO audit_events SELECT %(issuer_id)s",
             ["INSERT INTO audit_events"],
             id="inserted without naming columns",
+        ),
+        pytest.param(
+            "INSERT INTO manifest_hosts (issuer_id, host) VALUES (%(issuer_id)s, %(host)s)"
+            " ON CONFLICT (host) DO UPDATE SET host = %(host)s",
+            ["INSERT INTO manifest_hosts"],
+            id="inserted where it may meet another's",
+        ),
+        pytest.param(
+            "INSERT INTO manifest_hosts (issuer_id, host) VALUES (%(issuer_id)s, %(host)s)"
+            " ON CONFLICT (issuer_id, host) DO UPDATE SET issuer_id = %(other)s",
+            ["INSERT INTO manifest_hosts"],
+            id="inserted, or given to another",
         ),
         pytest.param(
             f"UPDATE cards SET issuer_id = %(other)s WHERE {MINE}",

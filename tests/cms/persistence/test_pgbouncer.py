@@ -58,7 +58,7 @@ async def test_every_call_works(store: Store, database_url: str) -> None:
     for _ in range(5):
         await asyncio.gather(
             *(store.read_counter(CARD) for _ in range(16)),
-            *(store.read_issuer(CARD.issuer_id) for _ in range(16)),
+            *(store.is_in_service(CARD.issuer_id) for _ in range(16)),
             *(store.count_card_failure(CARD, Tally.SECCOS, 5) for _ in range(2)),
         )
     for counter in range(3):
@@ -72,7 +72,7 @@ async def test_every_call_works(store: Store, database_url: str) -> None:
 
 
 async def test_a_session_is_left_as_it_was_found(store: Store, pooled_url: str) -> None:
-    await asyncio.gather(*(store.read_issuer(CARD.issuer_id) for _ in range(16)))
+    await asyncio.gather(*(store.is_in_service(CARD.issuer_id) for _ in range(16)))
     with psycopg.connect(pooled_url, autocommit=True) as other:
         assert other.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
         assert other.execute("SHOW statement_timeout").fetchall() == [("0",)]

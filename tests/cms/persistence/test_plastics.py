@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from psycopg.errors import CheckViolation, UniqueViolation
+from psycopg.errors import UniqueViolation
 
 from cms.domain.cards import CardState, Verb
 from cms.domain.control import Face, Plastic, Purpose
@@ -14,11 +14,9 @@ from cms.domain.records import Actor
 from cms.services.cardholder.control_tokens import new_session
 from hsm.port import CardRef
 from tests.cms.persistence.stored_tokens import (
-    APP,
     CARD,
     CHANGE,
     ISSUER_ID,
-    OTHER_APP,
     OTHER_CARD,
     OpenSession,
     StoredTokens,
@@ -102,18 +100,6 @@ async def test_a_number_names_one_plastic_of_an_issuer(stored: StoredTokens) -> 
         " psn, plastic_id)"
         " VALUES ('testbank02', 'card-1', 'active', '', '1111', '1230', 0, '12')",
     )
-
-
-async def test_a_frame_key_names_one_client_and_hiding_has_bounds(
-    stored: StoredTokens,
-) -> None:
-    keyed = "UPDATE clients SET frame_key = 'testbank01-f' WHERE client_id = %s"
-    run_sql(stored.url, keyed, APP)
-    with pytest.raises(UniqueViolation):
-        run_sql(stored.url, keyed, OTHER_APP)
-    for seconds in (4, 121):
-        with pytest.raises(CheckViolation):
-            run_sql(stored.url, "UPDATE clients SET hide_seconds = %s", seconds)
 
 
 async def test_who_asked_is_recorded_at_issue_when_seen_and_when_set(

@@ -43,16 +43,6 @@ CARD = (
 )
 
 
-def client(auth: str, **columns: str) -> str:
-    """Insert a client with these columns, each an SQL expression."""
-    names = "".join(f", {name}" for name in columns)
-    values = "".join(f", {value}" for value in columns.values())
-    return (
-        f"INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects{names})"
-        f" VALUES ('testbank01', 'c', '{auth}', '{{}}'{values})"
-    )
-
-
 CHANGE = (
     "INSERT INTO pin_changes (issuer_id, card_id, counter, actor, request_key)"
     " VALUES ('testbank01', 'card-1', %s, 'somebody', %s)"
@@ -178,49 +168,16 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
         ("UPDATE issuers SET state = 'closed'", CheckViolation),
         ("UPDATE issuers SET issuer_id = 'testbank001'", StringDataRightTruncation),
         (CARD, UniqueViolation),
-        (client("oauth"), CheckViolation),
-        (client("certificate", secret_hash="sha256('x')"), CheckViolation),
-        (client("none"), CheckViolation),
-        (client("oauth", secret_hash="'too short'"), CheckViolation),
-        (client("oauth", secret_hash="sha256('x')", state="'x'"), CheckViolation),
-        (
-            client("oauth", secret_hash="sha256('x')", previous_secret_hash="sha256('y')"),
-            CheckViolation,
-        ),
-        (
-            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects)"
-            " VALUES ('testbank01', 'c', 'certificate', '{CN=d1,\"\"}')",
-            CheckViolation,
-        ),
         ("UPDATE cards SET seccos_failed_at = NULL", NotNullViolation),
         ("UPDATE cards SET card_type = 'PLASTIC'", CheckViolation),
         ("UPDATE cards SET card_type = NULL", NotNullViolation),
-        (
-            "INSERT INTO clients (issuer_id, client_id, auth, secret_hash, certificate_subjects)"
-            " VALUES ('testbank01', 'c', 'public', sha256('x'), '{}')",
-            CheckViolation,
-        ),
-        (
-            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects)"
-            " VALUES ('testbank01', 'c', 'basic', '{}')",
-            CheckViolation,
-        ),
         ("UPDATE cards SET personalised = NULL", NotNullViolation),
         ("UPDATE cards SET plastic_id = repeat('1', 39)", StringDataRightTruncation),
-        (
-            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects,"
-            " failure_image_status) VALUES ('testbank01', 'c', 'public', '{}', 404)",
-            CheckViolation,
-        ),
-        (
-            "INSERT INTO clients (issuer_id, client_id, auth, certificate_subjects,"
-            " seccos_failed_at) VALUES ('testbank01', 'c', 'certificate', '{}', NULL)",
-            NotNullViolation,
-        ),
-        (
-            client("oauth", secret_hash="sha256('x')").replace("bank01", "bank02"),
-            ForeignKeyViolation,
-        ),
+        ("INSERT INTO manifests VALUES ('testbank01', 0, '')", CheckViolation),
+        ("INSERT INTO manifests VALUES ('testbank02', 1, '')", ForeignKeyViolation),
+        ("INSERT INTO manifest_hosts VALUES ('testbank02', 'h', 1, '')", ForeignKeyViolation),
+        ("INSERT INTO client_failures VALUES ('testbank01', 'c', NULL, '{}')", NotNullViolation),
+        ("INSERT INTO client_failures VALUES ('testbank02', 'c')", ForeignKeyViolation),
     ],
 )
 def test_the_database_refuses(

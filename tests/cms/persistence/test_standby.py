@@ -144,7 +144,7 @@ async def test_the_primary_is_found_and_after_it_the_next(pair: Pair) -> None:
         await until(lambda: can_write(either))
         await finds(standby, Cause.READ_ONLY)
         with pytest.raises(ServiceUnavailable):
-            await standby.read_issuer(ISSUER)
+            await standby.is_in_service(ISSUER)
         with (
             pytest.raises(DatabaseUnavailable, match="read-only"),
             admin.transaction(standby_url) as database,

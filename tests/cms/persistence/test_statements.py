@@ -34,10 +34,11 @@ FOUND_BY_HASH: Final = {
 }
 #: What is not about one issuer: the tables it reads, and why.
 OF_NO_ISSUER: Final[Mapping[str, tuple[list[str], str]]] = {
-    "IS_ORIGIN": (
-        ["clients"],
-        "A browser's preflight names no client. The answer is whether some app has the origin.",
+    "READ_NEWEST_MANIFESTS": (
+        ["issuers", "manifests"],
+        "The manifests of all issuers are on their way to the vault.",
     ),
+    "READ_HOST_ANSWERS": (["manifest_hosts"], "What this host answered of them."),
     "READ_CONNECTION": ([], "What a connection leads to."),
     "LIMIT_CONNECTION": (["pg_settings"], "A setting of the connection."),
     "READ_FITNESS": (
@@ -82,4 +83,4 @@ def test_a_statement_that_forgot_one_comparison_would_be_found(name: str) -> Non
 def test_what_is_of_no_issuer_reads_what_it_has_to(name: str) -> None:
     tables, _reason = OF_NO_ISSUER[name]
     assert unbound(STATEMENTS[name].sql) == tables
-    assert "issuer_id" not in STATEMENTS[name].sql
+    assert "%(issuer_id)s" not in STATEMENTS[name].sql

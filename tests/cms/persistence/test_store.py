@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError
 
 from cms.domain.cards import CardState, Verb
 from cms.domain.limits import Tally
-from cms.domain.records import Actor, CardToChange, CardToRead
+from cms.domain.records import TAKEN, Actor, CardToChange, CardToRead, ManifestAnswer
 from cms.persistence import admin, pool
 from cms.persistence.causes import Cause
 from cms.persistence.store import Store
@@ -54,7 +54,6 @@ async def store(database_url: str) -> AsyncIterator[Store]:
     """A store with one active card."""
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
-        admin.add_client(database, CARD.issuer_id, CARD.issuer_id, None, ["CN=d1"])
         admin.add_card(
             database,
             CARD,
@@ -117,7 +116,14 @@ CALLS: dict[str, tuple[int, Callable[[Store], Awaitable[object]]]] = {
         lambda store: store.count_client_failure(*CLIENT, Tally.SECCOS, 60),
     ),
     "fault": (1, lambda store: store.pool.fault()),
-    "read_issuer": (3, lambda store: store.read_issuer(CARD.issuer_id)),
+    "is_in_service": (1, lambda store: store.is_in_service(CARD.issuer_id)),
+    "newest_manifests": (1, lambda store: store.newest_manifests()),
+    "manifest_answers": (1, lambda store: store.manifest_answers("host")),
+    "read_manifest": (1, lambda store: store.read_manifest(CARD.issuer_id, 1)),
+    "answer_manifest": (
+        1,
+        lambda store: store.answer_manifest(CARD.issuer_id, "host", ManifestAnswer(1, TAKEN)),
+    ),
 }
 
 
@@ -307,7 +313,7 @@ async def test_the_60th_failure_within_a_minute_has_a_client_limited_for_all_its
     other = await store.read_for_set(CARD, KEY, Actor("testbank01-other", "call-1"))
     assert other is not None
     assert not other.limited
-    age(database_url, "clients", tally, "1 minute")
+    age(database_url, "client_failures", tally, "1 minute")
     assert not (await read(store)).limited
     assert await fail_client(store, 60, tally) == [*[False] * 59, True]
 
@@ -323,7 +329,7 @@ async def test_of_failures_at_once_none_is_lost_and_one_reaches_the_limit(
         *(store.count_client_failure(*CLIENT, Tally.ISO0, 60) for _ in range(64))
     )
     assert sorted(clients) == [*[False] * 63, True]
-    for table, failures_max in (("cards", 5), ("clients", 60)):
+    for table, failures_max in (("cards", 5), ("client_failures", 60)):
         ((failed_at,),) = run_sql(database_url, f"SELECT iso0_failed_at FROM {table}")
         assert failed_at == sorted(failed_at, reverse=True)
         assert len(failed_at) == failures_max + 1
@@ -425,50 +431,44 @@ async def test_the_audit_of_a_refusal_keeps_no_card_id_that_the_issuer_does_not_
     ]
 
 
-async def test_an_issuers_newest_valid_configuration_of_each_kind_is_read_or_one_that_lapsed(
+async def test_an_issuer_that_is_unknown_or_suspended_is_not_in_service(
     store: Store, database_url: str
 ) -> None:
-    run_sql(
-        database_url,
-        "INSERT INTO vault_config SELECT 'testbank01', kind, version, now() + began, now() + ends,"
-        " 'label', '{}', '' FROM (VALUES"
-        " ('wire', 1, '-2 days'::interval, '1 day'::interval),"
-        " ('wire', 2, '-1 day', '1 day'),"
-        " ('wire', 3, '1 hour', '1 day'),"
-        " ('wire', 4, '-1 day', '-1 hour'),"
-        " ('policy', 8, '-1 day', '1 day'),"
-        " ('policy', 9, '-3 days', '1 day'),"
-        " ('verification', 1, '-2 days', '-1 hour'),"
-        " ('verification', 2, '-2 days', '-1 hour'),"
-        " ('verification', 3, '-3 days', '-1 hour'),"
-        " ('verification', 4, '1 hour', '1 day'),"
-        " ('seccos', 1, '1 hour', '1 day')) AS v (kind, version, began, ends)",
-    )
-    found = await store.read_issuer("testbank01")
-    assert found is not None
-    assert {kind: config.version for kind, config in found.config.items()} == {
-        "wire": 2,
-        "policy": 9,
-        "verification": 2,
-    }
-    with admin.transaction(database_url) as database:
-        assert admin.config_now(database, "testbank01") == found.config
-        assert admin.config_now(database, "testbank02") == {}
-
-
-async def test_clients_that_are_disabled_and_issuers_that_are_suspended_are_not_read(
-    store: Store, database_url: str
-) -> None:
-    found = await store.read_issuer("testbank01")
-    assert found is not None
-    assert [client.client_id for client in found.clients] == ["testbank01"]
-    run_sql(database_url, "UPDATE clients SET state = 'disabled'")
-    found = await store.read_issuer("testbank01")
-    assert found is not None
-    assert found.clients == []
+    assert await store.is_in_service("testbank01")
+    assert not await store.is_in_service("testbank02")
     run_sql(database_url, "UPDATE issuers SET state = 'suspended'")
-    assert await store.read_issuer("testbank01") is None
-    assert await store.read_issuer("testbank02") is None
+    assert not await store.is_in_service("testbank01")
+
+
+async def test_of_each_issuer_the_newest_manifest_is_known_suspended_or_not(
+    store: Store, database_url: str
+) -> None:
+    run_sql(database_url, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank02', 'B')")
+    assert await store.newest_manifests() == {"testbank01": 0, "testbank02": 0}
+    for version in (9, 10):
+        with admin.transaction(database_url) as database:
+            admin.load_manifest(database, "testbank01", version, f"text {version}")
+    run_sql(database_url, "UPDATE issuers SET state = 'suspended'")
+    assert await store.newest_manifests() == {"testbank01": 10, "testbank02": 0}
+    assert await store.read_manifest("testbank01", 9) == "text 9"
+    assert await store.read_manifest("testbank01", 11) is None
+
+
+async def test_of_each_host_the_last_answer_is_known(store: Store, database_url: str) -> None:
+    for host, answer in (
+        ("a", ManifestAnswer(1, TAKEN)),
+        ("b", ManifestAnswer(1, "no")),
+        ("a", ManifestAnswer(2, "not yet")),
+    ):
+        await store.answer_manifest("testbank01", host, answer)
+    assert await store.manifest_answers("a") == {"testbank01": ManifestAnswer(2, "not yet")}
+    assert await store.manifest_answers("b") == {"testbank01": ManifestAnswer(1, "no")}
+    assert await store.manifest_answers("c") == {}
+    with admin.transaction(database_url) as database:
+        assert admin.manifest_answers(database, "testbank01") == {
+            "a": ManifestAnswer(2, "not yet"),
+            "b": ManifestAnswer(1, "no"),
+        }
 
 
 # What can be lost, and what must not be shown

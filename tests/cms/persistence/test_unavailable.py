@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from cms.domain.cards import CardState, Verb
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.limits import Tally
-from cms.domain.records import Actor, CardToChange
+from cms.domain.records import TAKEN, Actor, CardToChange, ManifestAnswer
 from cms.persistence import admin, connection, pool
 from cms.persistence.admin import AdminError
 from cms.persistence.causes import Cause
@@ -123,7 +123,11 @@ async def test_every_call_says_try_later_while_the_database_is_unavailable(
         policy=PolicyBody(),
     )
     for call in (
-        store.read_issuer("testbank01"),
+        store.is_in_service("testbank01"),
+        store.newest_manifests(),
+        store.manifest_answers("host"),
+        store.read_manifest("testbank01", 1),
+        store.answer_manifest("testbank01", "host", ManifestAnswer(1, TAKEN)),
         store.read_for_set(CARD, b"key", ACTOR),
         store.change_pin(CARD, found, SealedChange(None, {}), PinBlockType.ISO0, b"key", ACTOR),
         store.count_card_failure(CARD, Tally.ISO0, 5),
