@@ -85,7 +85,11 @@ SHOWN_SECONDS_MAX: Final = 10
 WAYS: Final = ("webview", "iframe", "floor")
 VISITS: Final = ("first", "again")
 SUCCESS: Final = "view_pin_success"
-CHROMIUM_ARGUMENTS: Final = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+PARENT_HOST: Final = "app.test"
+CHROMIUM_ARGUMENTS: Final = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    f"--host-resolver-rules=MAP {PARENT_HOST} 127.0.0.1",
+)
 
 #: The app's side of both ways. It notes the time itself: what hears it may be late.
 HANDLERS: Final = """
@@ -269,9 +273,9 @@ def main() -> int:
         ports = free_ports(4)
         hsm_token = open_hsm_token(directory)
         password = secrets.token_urlsafe()
-        backend = _server(password, f"https://127.0.0.1:{ports[3]}")
+        parent = f"https://{PARENT_HOST}:{ports[3]}"
         base_url = f"https://localhost:{ports[0]}"
-        issuer = make_issuer(directory, hsm_token, base_url, CARDS, [backend])
+        issuer = make_issuer(directory, hsm_token, base_url, CARDS, [_server(password, parent)])
         pins = set_pins(hsm_token, issuer)
         key, certificate = (directory / "pki" / f"server.{kind}" for kind in ("key", "pem"))
         bare = ("-m", "uvicorn", "benchmarks.pincontrol:floor", "--port", str(ports[3]))
@@ -303,7 +307,7 @@ def main() -> int:
                         server,
                         f"https://localhost:{ports[2]}",
                         f"https://localhost:{ports[3]}",
-                        f"https://127.0.0.1:{ports[3]}/",
+                        f"{parent}/",
                         figures,
                     ).visit_all()
             found = stored(url)
