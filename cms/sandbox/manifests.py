@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from cms.sandbox import files, keys, operators
+from cms.sandbox import files, keys, operators, settings
 from cms.sandbox.cards import ISSUERS
 from cms.sandbox.operator_commands import printed_by, run
 
@@ -16,7 +16,7 @@ VERIFICATION: Final = {"pvv": {"key_index": 1}, "offset_3624": {"table": "012345
 
 @contextmanager
 def first(issuer: str) -> Iterator[Path]:
-    """Draft the first manifest of an issuer; the block adds its clients, then it is loaded."""
+    """Draft the first manifest of an issuer; the block adds its clients, then the host gets it."""
     draft = _draft(issuer)
     files.write(draft, run("hsm", "manifest", "new", issuer, "--sandbox", quiet=True))
     _change(draft, draft, _members(issuer))
@@ -26,7 +26,7 @@ def first(issuer: str) -> Iterator[Path]:
 
 @contextmanager
 def following(issuer: str) -> Iterator[Path]:
-    """Draft the next manifest of an issuer; the block changes its clients, then it is loaded."""
+    """Draft the next manifest of an issuer; the block changes clients, then the host gets it."""
     current, draft = files.CONFIG / f"{issuer}-current.json", _draft(issuer)
     files.write(current, run("cms", "manifest", "show", issuer, "--signed", quiet=True))
     _change(current, draft, {})
@@ -59,7 +59,7 @@ def _members(issuer: str) -> Mapping[str, object]:
 
 def _sign_and_load(draft: Path) -> None:
     operators.sign(draft)
-    run("cms", "manifest", "load", files.relative(draft))
+    run("cms", "manifest", "load", files.relative(draft), "--host", settings.HOST_NAME)
 
 
 def _draft(issuer: str) -> Path:

@@ -1,6 +1,7 @@
 """The demo's first run: keys, database, operators, issuers, manifests and cards, under ``var/``.
 
-It uses the commands that an operator uses, and shows them.
+It uses the commands that an operator uses, and shows them. The service starts between its two parts,
+for a manifest is in force when a host has taken it.
 """
 
 import hashlib
@@ -29,8 +30,8 @@ def kind() -> str:
     return f"{NUMBER} {digest.hexdigest()}\n"
 
 
-def set_up(postgres: Postgres) -> None:
-    """Make everything, as an operator does.
+def prepare(postgres: Postgres) -> None:
+    """Make what the service needs, as an operator does.
 
     The HSM token is new. What an earlier set-up left in the database goes.
     """
@@ -44,6 +45,10 @@ def set_up(postgres: Postgres) -> None:
     keys.make()
     keys.share(ISSUERS[0])
     operators.make()
+
+
+def add_issuers() -> None:
+    """Add issuers, manifests and cards to the service that runs, as an operator does."""
     for issuer in ISSUERS:
         run("cms", "issuers", "add", issuer, "--name", f"Demo issuer {issuer[-1]}")
         with manifests.first(issuer) as draft:

@@ -223,7 +223,7 @@ def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
         "cms clients add var/config/demobank02.json demobank02 --certificate ",
         "hsm manifest sign var/config/demobank02.json --key var/operators/ann.pem",
         "hsm manifest sign var/config/demobank02.json --key var/operators/bob.pem",
-        "cms manifest load var/config/demobank02.json",
+        "cms manifest load var/config/demobank02.json --host demo",
         "cms cards import demobank02",
         "cms cards personalised demobank01 card-0002",
         "cms clients add-app var/config/demobank01.json demobank01-app-",
