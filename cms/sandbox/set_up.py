@@ -1,7 +1,7 @@
 """The demo's first run: keys, database, operators, issuers, manifests and cards, under ``var/``.
 
-It uses the commands that an operator uses, and shows them. The service starts between its two parts,
-for a manifest is in force when a host has taken it.
+It uses the commands that an operator uses, and shows them. The service starts between its parts:
+a manifest is in force when a host has taken it.
 """
 
 import hashlib
