@@ -7,10 +7,10 @@ listens beyond this machine, and everything ends and goes when the block ends.
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +35,7 @@ from cms.sandbox.partners import d1_seccos, identity_provider
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
+from cms.sandbox.service import stop
 from cms.services.credentials import hash_secret
 from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
@@ -59,6 +60,9 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 ISSUER: Final = "benchbank1"
 ORGANISATION: Final = "Benchmark"
 PAN: Final = "4111111111111111"
+WORKERS: Final = 2
+AUDIENCE: Final = "pins"
+"""Of the access tokens that name a cardholder."""
 CARDS: Final = 200
 """Whose PINs come as ISO-0; as many others take them as SECCOS."""
 FACTS: Final = CardFacts(0, "1230")
@@ -66,7 +70,6 @@ SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
 START_SECONDS_MAX: Final = 30.0
-STOP_SECONDS_MAX: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,17 @@ def open_hsm_token(directory: Path) -> Pkcs11Token:
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
     list(ceremony.create(hsm_token, ceremony.read_roles(ROOT / "hsm" / "roles.toml")))
     return hsm_token
+
+
+@contextmanager
+def directory_and_hsm_token() -> Iterator[tuple[Path, Pkcs11Token]]:
+    """Make both, and take them away again."""
+    with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
+        hsm_token = open_hsm_token(Path(name))
+        try:
+            yield Path(name), hsm_token
+        finally:
+            hsm_token.close()
 
 
 def make_issuer(
@@ -267,11 +281,7 @@ def running(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[by
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process)
 
 
 def pin_jwe(jwk: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 import psycopg
 import uvicorn
 import uvloop
+from hsm.config.policy import PolicyBody
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.deployment import CARDS, FACTS, ISSUER, Issuer
@@ -173,8 +174,6 @@ async def _consumes_of_one(
 ) -> int:
     done = 0
     for token_hash in hashes:
-        if time.monotonic() >= ends_at:
-            break
         key = {
             "token_hash": token_hash,
             "purpose": Purpose.VIEW.value,
@@ -186,6 +185,8 @@ async def _consumes_of_one(
         await _row(connection, control_token.READ_ISSUED_CONTROL_TOKEN, key)
         await _row(connection, control_token.CONSUME_CONTROL_TOKEN, key)
         done += 1
+        if time.monotonic() >= ends_at:
+            break
     return done
 
 
@@ -221,8 +222,6 @@ async def _commits_of_one(
 ) -> int:
     done = 0
     for card in cycle(cards):
-        if time.monotonic() >= ends_at:
-            break
         key = {
             "issuer_id": ISSUER,
             "card_id": f"card-{card:04}",
@@ -241,6 +240,8 @@ async def _commits_of_one(
         }
         await _row(connection, d1.CHANGE_PIN, key | change)
         done += 1
+        if time.monotonic() >= ends_at:
+            break
     return done
 
 

@@ -16,9 +16,8 @@ The ratio at the end compares the image rate with a service whose own code costs
 import json
 import secrets
 import sys
-import tempfile
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -28,32 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from benchmarks import floors, load
-from benchmarks.deployment import (
-    ISSUER,
-    Issuer,
-    cardholder_settings,
-    database,
-    encrypt_json,
-    free_ports,
-    make_issuer,
-    open_hsm_token,
-    random_pin,
-    resident_mib,
-    running,
-    serving,
-    set_pins,
-    stored,
-)
-from benchmarks.load import Crew, Outcome, Plan, answer_jobs
-from benchmarks.measure import (
-    capacity,
-    heading,
-    machine,
-    percentile,
-    print_parts,
-    report_agreement,
-)
+from benchmarks import deployment, floors, load, measure
 from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
 from cms.domain.control import EndReason
 from cms.persistence.statements.control_token import ISSUED
@@ -64,14 +38,9 @@ from crypto.pin_image import ImageStyle
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import SealedPin
 
-WORKERS: Final = 2
-PROCESSES: Final = 2
-CONNECTIONS: Final = 12
-"""Of each process that makes load."""
 CARDS: Final = 1600
 """A PIN that is set ends all else of its card: so many pages can be submitted in one round."""
-APP: Final = f"{ISSUER}-app"
-AUDIENCE: Final = "pins"
+APP: Final = f"{deployment.ISSUER}-app"
 ROUNDS: Final = 3
 ROUND_SECONDS: Final = 2.0
 HALF_SECONDS: Final = 4.0
@@ -103,8 +72,8 @@ class Generator:
 
     def __init__(self, target: Target, part: int) -> None:
         self._target = target
-        self._provider = IdentityProvider(target.identity, AUDIENCE)
-        self._cards = range(part, CARDS, PROCESSES)
+        self._provider = IdentityProvider(target.identity, deployment.AUDIENCE)
+        self._cards = range(part, CARDS, load.PROCESSES)
         self._issued = 0
         # The newest, of which no card has more than may be live.
         self._tokens = deque[str](maxlen=2 * len(self._cards))
@@ -113,7 +82,7 @@ class Generator:
         self._kind = ""
         self._requests: Iterator[bytes] = iter(())
 
-    def prepare(self, kind: str, count: int) -> Sequence[tuple[str, Outcome]]:
+    def prepare(self, kind: str, count: int) -> Sequence[tuple[str, load.Outcome]]:
         """Make *count* requests, or as many as cards allow; return what had to be asked first."""
         asked = []
         if kind == "image":
@@ -134,7 +103,7 @@ class Generator:
         self._kind = "bare"
         self._requests = repeat(load.request("GET", "/"))
 
-    def run(self, plan: Plan) -> Outcome:
+    def run(self, plan: load.Plan) -> load.Outcome:
         """Send what was prepared, in its order."""
         takers = {
             "token": lambda answer: self._tokens.append(_json(answer)["token"]),
@@ -145,10 +114,10 @@ class Generator:
         self._issued += outcome.statuses.total() if self._kind == "token" else 0
         return outcome
 
-    def _ask(self, kind: str, count: int) -> tuple[str, Outcome]:
+    def _ask(self, kind: str, count: int) -> tuple[str, load.Outcome]:
         """Have the service make what other requests need; the time it takes does not count."""
         self._make(kind, count)
-        plan = Plan(self._target.port, CONNECTIONS, time.monotonic(), STOCK_SECONDS_MAX)
+        plan = load.Plan(self._target.port, load.CONNECTIONS, time.monotonic(), STOCK_SECONDS_MAX)
         return kind, self.run(plan)
 
     def _make(self, kind: str, count: int) -> None:
@@ -171,8 +140,8 @@ class Generator:
         opened = self._sessions.pop()
         session: str = opened["session"]
         sid = base64url.encode(sha256(session.encode()).digest())
-        block = f"14{random_pin()}{secrets.token_hex(5).upper()}"
-        jwe = encrypt_json({"sid": sid, "block": block}, opened["key"])
+        block = f"14{deployment.random_pin()}{secrets.token_hex(5).upper()}"
+        jwe = deployment.encrypt_json({"sid": sid, "block": block}, opened["key"])
         return _post("/pin-direct/submit", session=session, jwe=jwe)
 
 
@@ -192,7 +161,7 @@ def _json(answer: bytearray) -> dict[str, Any]:
 def _work(
     pipe: "Connection[Any, Any]",
     target: Target,
-    issuer: Issuer,
+    issuer: deployment.Issuer,
     pin: SealedPin,
     copy_url: str,
     part: int,
@@ -201,10 +170,10 @@ def _work(
     copied: list[bytes] = []
 
     def stock() -> None:
-        cards = [_card_id(number) for number in range(part, CARDS, PROCESSES)]
+        cards = [_card_id(number) for number in range(part, CARDS, load.PROCESSES)]
         copied[:] = floors.stock_tokens(copy_url, cards)
 
-    answer_jobs(
+    load.answer_jobs(
         pipe,
         {
             "prepare": generator.prepare,
@@ -219,13 +188,9 @@ def _work(
 
 
 @dataclass
-class Figures:
+class Figures(measure.Figures):
     """What the rounds measured."""
 
-    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Of the machine, for each part of one image."""
-    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     """By kind and status, whether they were measured or not."""
     pin_results: Counter[str] = field(default_factory=Counter)
@@ -234,7 +199,7 @@ class Figures:
 class Bench:
     """The measurements of one deployment."""
 
-    def __init__(self, crew: Crew, port: int, bare_port: int) -> None:
+    def __init__(self, crew: load.Crew, port: int, bare_port: int) -> None:
         self._crew = crew
         self._port = port
         self._bare_port = bare_port
@@ -243,48 +208,50 @@ class Bench:
     def warm_up(self, kind: str) -> None:
         """Send a few; they are checked as all others are."""
         self._prepare(kind, 100)
-        self._run(kind, Plan(self._port, CONNECTIONS, 0.0, ROUND_SECONDS))
+        self._run(kind, load.Plan(self._port, load.CONNECTIONS, 0.0, ROUND_SECONDS))
 
     def saturate(self, kind: str) -> None:
         """Send as many requests as are answered."""
         rates = self.figures.rates[kind]
         rate = 1.5 * max(rates) if rates else RATE_FIRST[kind]
-        self._prepare(kind, int(rate * ROUND_SECONDS / PROCESSES))
-        outcome = self._run(kind, Plan(self._port, CONNECTIONS, 0.0, ROUND_SECONDS))
+        self._prepare(kind, int(rate * ROUND_SECONDS / load.PROCESSES))
+        outcome = self._run(kind, load.Plan(self._port, load.CONNECTIONS, 0.0, ROUND_SECONDS))
         rates.append(outcome.per_second)
         self.figures.latencies_ms[kind] += outcome.latencies_ms
 
     def halve(self, kind: str) -> None:
         """Send requests at half the rate of saturation."""
-        rate = median(self.figures.rates[kind]) / 2 / PROCESSES
+        rate = median(self.figures.rates[kind]) / 2 / load.PROCESSES
         self._prepare(kind, int(rate * HALF_SECONDS * 1.3))
-        plan = Plan(self._port, CONNECTIONS, 0.0, HALF_SECONDS, rate)
+        plan = load.Plan(self._port, load.CONNECTIONS, 0.0, HALF_SECONDS, rate)
         self.figures.latencies_ms[f"{kind} at half"] += self._run(kind, plan).latencies_ms
 
     def measure_floors(self) -> None:
         """Measure each part of an image alone."""
         seconds = self.figures.seconds
         hsm_token, drawing = zip(*self._crew.do("image", FLOOR_SECONDS), strict=True)
-        seconds["token calls"].append(capacity(hsm_token))
-        seconds["drawing"].append(capacity(drawing))
+        seconds["token calls"].append(measure.capacity(hsm_token))
+        seconds["drawing"].append(measure.capacity(drawing))
         self._crew.do("stock")
         consume = self._crew.do("burn", FLOOR_SECONDS)
-        seconds["two statements, one commit"].append(capacity(consume))
+        seconds["two statements, one commit"].append(measure.capacity(consume))
         self._crew.do("prepare one")
-        outcome = self._run("bare", Plan(self._bare_port, CONNECTIONS, 0.0, FLOOR_SECONDS))
+        outcome = self._run(
+            "bare", load.Plan(self._bare_port, load.CONNECTIONS, 0.0, FLOOR_SECONDS)
+        )
         seconds["server, TLS and load generator"].append(1 / outcome.per_second)
 
     def _prepare(self, kind: str, count: int) -> None:
         for asked, outcome in chain(*self._crew.do("prepare", kind, count)):
             self._note(asked, outcome)
 
-    def _run(self, kind: str, plan: Plan) -> Outcome:
+    def _run(self, kind: str, plan: load.Plan) -> load.Outcome:
         plan = replace(plan, starts_at=time.monotonic() + START_SECONDS)
         outcome = load.merge(self._crew.do("run", plan))
         self._note(kind, outcome)
         return outcome
 
-    def _note(self, kind: str, outcome: Outcome) -> None:
+    def _note(self, kind: str, outcome: load.Outcome) -> None:
         if kind == "bare":
             return
         for status, count in outcome.statuses.items():
@@ -294,28 +261,32 @@ class Bench:
 
 def main() -> int:
     """Measure and print."""
-    heading(f"Hosted face · {machine()}")
-    with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
-        directory = Path(name)
-        ports = free_ports(4)
-        hsm_token = open_hsm_token(directory)
+    measure.heading(f"Hosted face · {measure.machine()}")
+    with deployment.directory_and_hsm_token() as (directory, hsm_token):
+        ports = deployment.free_ports(4)
         app = {"kind": "app", "client_id": APP}
-        issuer = make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}", CARDS, [app])
-        pins = set_pins(hsm_token, issuer)
+        issuer = deployment.make_issuer(
+            directory, hsm_token, f"https://localhost:{ports[0]}", CARDS, [app]
+        )
+        pins = deployment.set_pins(hsm_token, issuer)
         first_pin = next(iter(pins.values())).sealed_pin
         assert first_pin is not None, "they came as ISO-0"
         calls = _hsm_token_calls(hsm_token, issuer, first_pin)
         with (
-            IdentityProvider(directory / "identity", AUDIENCE) as provider,
-            database(directory, issuer, pins) as (url, copy_url),
+            IdentityProvider(directory / "identity", deployment.AUDIENCE) as provider,
+            deployment.database(directory, issuer, pins) as (url, copy_url),
         ):
-            settings = cardholder_settings(directory, ports[2], provider.jwks_url, AUDIENCE)
+            settings = deployment.cardholder_settings(
+                directory, ports[2], provider.jwks_url, deployment.AUDIENCE
+            )
             with (
-                serving(directory, ports, url, WORKERS, settings) as service,
-                running(("-m", "benchmarks.floors", str(ports[3])), directory / "floor.log"),
+                deployment.serving(directory, ports, url, deployment.WORKERS, settings) as service,
+                deployment.running(
+                    ("-m", "benchmarks.floors", str(ports[3])), directory / "floor.log"
+                ),
             ):
                 target = Target(issuer.d1, directory / "identity", ports[2])
-                crew = Crew(PROCESSES, _work, target, issuer, first_pin, copy_url)
+                crew = load.Crew(load.PROCESSES, _work, target, issuer, first_pin, copy_url)
                 bench = Bench(crew, ports[2], ports[3])
                 for kind in KINDS:
                     bench.warm_up(kind)
@@ -326,19 +297,19 @@ def main() -> int:
                 for kind in KINDS:
                     bench.halve(kind)
                 crew.dismiss()
-                memory = resident_mib(service.pid)
-            found = stored(url)
-    hsm_token.close()
+                memory = deployment.resident_mib(service.pid)
+            found = deployment.stored(url)
     figures = bench.figures
     _print_requests(figures)
-    print("\nresident memory of each worker, MiB: " + ", ".join(f"{mib:.0f}" for mib in memory))
-    listed = ", ".join(f"{name} {count}" for name, count in sorted(calls.items()))
-    print(f"token calls of an image: {calls.total()} ({listed})")
-    print_parts("image", median(figures.rates["image"]), figures.seconds)
+    measure.print_memory(memory)
+    measure.print_calls("an image", calls)
+    measure.print_parts("image", median(figures.rates["image"]), figures.seconds)
     return _verdict(figures, found)
 
 
-def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: Issuer, pin: SealedPin) -> Counter[str]:
+def _hsm_token_calls(
+    hsm_token: Pkcs11Token, issuer: deployment.Issuer, pin: SealedPin
+) -> Counter[str]:
     """Count the HSM token calls of one image."""
     counting = floors.CountingHsmToken(hsm_token)
     vault = floors.counted_vault(counting)
@@ -357,10 +328,8 @@ def _print_requests(figures: Figures) -> None:
         rounds = " ".join(f"{rate:.0f}" for rate in rates)
         goal, goal_ms = (GOAL, GOAL_P99_MS) if kind == "image" else ("", "")
         line = f"{NAMES[kind]:<14}{goal:>7}{median(rates):>10.0f}   {rounds:<18}"
-        for name, width in ((kind, 8), (f"{kind} at half", 14)):
-            latencies = figures.latencies_ms[name]
-            line += f"{percentile(latencies, 0.5):>{width}.1f}"
-            line += f"{percentile(latencies, 0.99):>{width - (width == 14)}.1f}"
+        line += measure.p50_and_p99(figures.latencies_ms[kind], 8, 8)
+        line += measure.p50_and_p99(figures.latencies_ms[f"{kind} at half"], 14, 13)
         print(f"{line}{goal_ms:>7}")
 
 
@@ -382,7 +351,7 @@ def _verdict(figures: Figures, found: Mapping[str, int]) -> int:
             *(found[f"tokens {EndReason.SET}"], found[f"audit {Verb.SET_PIN}"]),
         ),
     }
-    return report_agreement(agree) or int(bool(wrong))
+    return measure.report_agreement(agree) or int(bool(wrong))
 
 
 if __name__ == "__main__":

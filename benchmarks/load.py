@@ -27,6 +27,9 @@ from cms.sandbox.partners.d1_seccos import Keys
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 PIN_RESULT: Final = re.compile(rb"\r\nx-pin-result: *([a-z]+)", re.IGNORECASE)
 HEADER_END: Final = b"\r\n\r\n"
+PROCESSES: Final = 2
+CONNECTIONS: Final = 12
+"""Of each process that makes load."""
 PATH: Final = f"/cms/api/v1/issuers/{ISSUER}/cards/card-%04d/pin"
 #: A connection that is not answered for so long ends the measurement with an error.
 ANSWER_SECONDS_MAX: Final = 10.0

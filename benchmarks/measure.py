@@ -9,13 +9,25 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 ROUNDS: Final = 5
 ROUND_SECONDS: Final = 0.1
+
+
+@dataclass
+class Figures:
+    """What rounds of load measured, by the kind of request."""
+
+    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Of the machine, by the part of one request that no service can leave out."""
+    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
 def machine() -> str:
@@ -60,6 +72,23 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which *share* of the values lie; 0 when there are none."""
     ordered = sorted(values)
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
+
+
+def p50_and_p99(values: Sequence[float], width: int, p99_width: int) -> str:
+    """Format both percentiles for a table, each right-aligned to so many columns."""
+    return f"{percentile(values, 0.5):>{width}.1f}{percentile(values, 0.99):>{p99_width}.1f}"
+
+
+def print_memory(mib_of_each: Sequence[float]) -> None:
+    """Print what each worker takes."""
+    listed = ", ".join(f"{mib:.0f}" for mib in mib_of_each)
+    print(f"\nresident memory of each worker, MiB: {listed}")
+
+
+def print_calls(what: str, calls: Counter[str]) -> None:
+    """Print how often *what* calls the HSM token, and by which of its operations."""
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(calls.items()))
+    print(f"token calls of {what}: {calls.total()} ({listed})")
 
 
 def capacity(seconds: Sequence[float]) -> float:

@@ -21,7 +21,6 @@ import json
 import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -39,22 +38,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from starlette.types import Receive, Scope, Send
 
-from benchmarks import load
-from benchmarks.deployment import (
-    ISSUER,
-    cardholder_settings,
-    database,
-    free_ports,
-    make_issuer,
-    open_hsm_token,
-    running,
-    serving,
-    set_pins,
-    stored,
-)
+from benchmarks import deployment, load, measure
 from benchmarks.floors import PNG
-from benchmarks.load import Crew, Plan, answer_jobs
-from benchmarks.measure import heading, machine, percentile, report_agreement
 from cms.domain.cards import GET_PIN_ATTEMPTED
 from cms.domain.control import EndReason
 from cms.persistence.statements.control_token import ISSUED
@@ -62,14 +47,9 @@ from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.services.credentials import hash_secret
 
-WORKERS: Final = 2
-PROCESSES: Final = 2
-CONNECTIONS: Final = 12
-"""Of each process that makes load."""
 CARDS: Final = 1600
-USER: Final = f"{ISSUER}-server"
-FRAME_KEY: Final = f"{ISSUER}-frame"
-AUDIENCE: Final = "pins"
+USER: Final = f"{deployment.ISSUER}-server"
+FRAME_KEY: Final = f"{deployment.ISSUER}-frame"
 PATH: Final = "/pincontrol/v2/plastic/%d"
 QUERY: Final = "?auditUser=benchmark"
 BODY: Final = {"scope": "VIEW_PIN"}
@@ -135,15 +115,15 @@ def _work(pipe: "Connection[Any, Any]", d1: D1Config, password: str, port: int, 
     body = json.dumps(BODY)
     basic = base64.b64encode(f"{USER}:{password}".encode()).decode()
     headers = (f"Authorization: Basic {basic}", "Content-Type: application/json")
-    plastics = range(part, CARDS, PROCESSES)
+    plastics = range(part, CARDS, load.PROCESSES)
     posts = cycle(
         [load.request("POST", PATH % each + QUERY, *headers, body=body) for each in plastics]
     )
 
     def run(starts_at: float, seconds: float, rate: float | None) -> load.Outcome:
-        return load.send(Plan(port, CONNECTIONS, starts_at, seconds, rate), posts, d1)
+        return load.send(load.Plan(port, load.CONNECTIONS, starts_at, seconds, rate), posts, d1)
 
-    answer_jobs(pipe, {"run": run})
+    load.answer_jobs(pipe, {"run": run})
 
 
 @dataclass
@@ -163,7 +143,7 @@ class Figures:
     """By way, and first or again."""
 
 
-def _issue(crew: Crew, figures: Figures) -> None:
+def _issue(crew: load.Crew, figures: Figures) -> None:
     """Ask for ids, as many as are answered and then at half that rate."""
 
     def run(seconds: float, rate: float | None = None) -> load.Outcome:
@@ -177,7 +157,7 @@ def _issue(crew: Crew, figures: Figures) -> None:
         outcome = run(ROUND_SECONDS)
         figures.rates.append(outcome.per_second)
         figures.latencies_ms += outcome.latencies_ms
-    rate = median(figures.rates) / 2 / PROCESSES
+    rate = median(figures.rates) / 2 / load.PROCESSES
     figures.half_latencies_ms += run(HALF_SECONDS, rate).latencies_ms
 
 
@@ -266,30 +246,32 @@ def main() -> int:
     if chromium is None:
         print("pincontrol: Chromium is missing; make packages", file=sys.stderr)
         return 1
-    heading(f"Pincontrol face · {machine()}")
+    measure.heading(f"Pincontrol face · {measure.machine()}")
     figures = Figures()
-    with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
-        directory = Path(name)
-        ports = free_ports(4)
-        hsm_token = open_hsm_token(directory)
+    with deployment.directory_and_hsm_token() as (directory, hsm_token):
+        ports = deployment.free_ports(4)
         password = secrets.token_urlsafe()
         parent = f"https://{PARENT_HOST}:{ports[3]}"
-        base_url = f"https://localhost:{ports[0]}"
-        issuer = make_issuer(directory, hsm_token, base_url, CARDS, [_server(password, parent)])
-        pins = set_pins(hsm_token, issuer)
+        server_client = _server(password, parent)
+        issuer = deployment.make_issuer(
+            directory, hsm_token, f"https://localhost:{ports[0]}", CARDS, [server_client]
+        )
+        pins = deployment.set_pins(hsm_token, issuer)
         key, certificate = (directory / "pki" / f"server.{kind}" for kind in ("key", "pem"))
         bare = ("-m", "uvicorn", "benchmarks.pincontrol:floor", "--port", str(ports[3]))
         tls = ("--ssl-keyfile", str(key), "--ssl-certfile", str(certificate), "--lifespan", "off")
         with (
-            IdentityProvider(directory / "identity", AUDIENCE) as provider,
-            database(directory, issuer, pins) as (url, _),
+            IdentityProvider(directory / "identity", deployment.AUDIENCE) as provider,
+            deployment.database(directory, issuer, pins) as (url, _),
         ):
-            settings = cardholder_settings(directory, ports[2], provider.jwks_url, AUDIENCE)
+            settings = deployment.cardholder_settings(
+                directory, ports[2], provider.jwks_url, deployment.AUDIENCE
+            )
             with (
-                serving(directory, ports, url, WORKERS, settings),
-                running((*bare, *tls, "--no-access-log"), directory / "floor.log"),
+                deployment.serving(directory, ports, url, deployment.WORKERS, settings),
+                deployment.running((*bare, *tls, "--no-access-log"), directory / "floor.log"),
             ):
-                crew = Crew(PROCESSES, _work, issuer.d1, password, ports[2])
+                crew = load.Crew(load.PROCESSES, _work, issuer.d1, password, ports[2])
                 _issue(crew, figures)
                 crew.dismiss()
                 with (
@@ -310,8 +292,7 @@ def main() -> int:
                         f"{parent}/",
                         figures,
                     ).visit_all()
-            found = stored(url)
-    hsm_token.close()
+            found = deployment.stored(url)
     _print(figures)
     return _verdict(figures, found)
 
@@ -340,16 +321,15 @@ def _print(figures: Figures) -> None:
     print(f"{'':<14}{'median/s':>10}   {'rounds':<18}{'p50 ms':>8}{'p99 ms':>8}", end="")
     print(f"{'p50 at half':>14}{'p99 at half':>13}")
     print(f"{'id issue':<14}{median(figures.rates):>10.0f}   {rounds:<18}", end="")
-    for latencies, width in ((figures.latencies_ms, 8), (figures.half_latencies_ms, 14)):
-        print(f"{percentile(latencies, 0.5):>{width}.1f}", end="")
-        print(f"{percentile(latencies, 0.99):>{width - (width == 14)}.1f}", end="")
-    heading(f"\nFrom asking for an id to {SUCCESS} in Chromium, milliseconds")
+    print(measure.p50_and_p99(figures.latencies_ms, 8, 8), end="")
+    print(measure.p50_and_p99(figures.half_latencies_ms, 14, 13), end="")
+    measure.heading(f"\nFrom asking for an id to {SUCCESS} in Chromium, milliseconds")
     print(f"{'':<18}{'visits':>8}{'p50':>8}{'p99':>8}{'p50/floor':>12}")
     for visit in VISITS:
-        bare = percentile(figures.shown_ms["floor", visit], 0.5)
+        bare = measure.percentile(figures.shown_ms["floor", visit], 0.5)
         for way in WAYS:
             taken = figures.shown_ms[way, visit]
-            p50, p99 = percentile(taken, 0.5), percentile(taken, 0.99)
+            p50, p99 = measure.percentile(taken, 0.5), measure.percentile(taken, 0.99)
             line = f"{f'{way}, {visit}':<18}{len(taken):>8}{p50:>8.0f}{p99:>8.0f}"
             print(line + (f"{p50 / bare:>12.1f}" if way != "floor" else ""))
     print(f"\nof which until the app's server has the id, p50: {median(figures.id_ms):.0f}")
@@ -372,7 +352,7 @@ def _verdict(figures: Figures, found: Mapping[str, int]) -> int:
             found[f"audit {GET_PIN_ATTEMPTED}"],
         ),
     }
-    return report_agreement(agree) or int(bool(wrong))
+    return measure.report_agreement(agree) or int(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -19,40 +19,20 @@ frameworks, and waiting.
 """
 
 import sys
-import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from benchmarks import floors, load
-from benchmarks.deployment import (
-    CARDS,
-    ISSUER,
-    Issuer,
-    database,
-    free_ports,
-    make_issuer,
-    open_hsm_token,
-    resident_mib,
-    running,
-    serving,
-)
-from benchmarks.load import Crew, Outcome, Plan, Target, answer_jobs
-from benchmarks.measure import capacity, heading, machine, percentile, print_parts
+from benchmarks import deployment, floors, load, measure
 from cms.persistence import admin, tables
 from cms.sandbox.partners.d1 import D1Client
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import PinBlockType
 
-WORKERS: Final = 2
-PROCESSES: Final = 2
-CONNECTIONS: Final = 12
-"""Of each process that makes load."""
 ROUNDS: Final = 3
 ROUND_SECONDS: Final = 5.0
 HALF_SECONDS: Final = 8.0
@@ -72,28 +52,28 @@ PUTS: Final = ("put", "seccos")
 
 
 def _work(
-    pipe: "Connection[Any, Any]", target: Target, issuer: Issuer, copy_url: str, part: int
+    pipe: "Connection[Any, Any]",
+    target: load.Target,
+    issuer: deployment.Issuer,
+    copy_url: str,
+    part: int,
 ) -> None:
-    generator = load.Generator(target, part, PROCESSES)
+    generator = load.Generator(target, part, load.PROCESSES)
     jobs: dict[str, Callable[..., object]] = {
         "prepare": generator.prepare,
         "prepare one": generator.prepare_one,
         "run": generator.run,
         "token": lambda seconds: floors.token_seconds(issuer, seconds),
-        "commit": lambda seconds: floors.commit_seconds(copy_url, part, PROCESSES, seconds),
+        "commit": lambda seconds: floors.commit_seconds(copy_url, part, load.PROCESSES, seconds),
     }
-    answer_jobs(pipe, jobs)
+    load.answer_jobs(pipe, jobs)
     floors.close_hsm_token()
 
 
 @dataclass
-class Figures:
+class Figures(measure.Figures):
     """What the rounds measured."""
 
-    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Of the machine, for each part of one PUT."""
-    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     wrong: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Answers that should not have come: kind and status."""
     puts: int = 0
@@ -102,7 +82,7 @@ class Figures:
 class Bench:
     """The measurements of one deployment."""
 
-    def __init__(self, crew: Crew, port: int, tls_port: int) -> None:
+    def __init__(self, crew: load.Crew, port: int, tls_port: int) -> None:
         self._crew = crew
         self._port = port
         self._tls_port = tls_port
@@ -110,35 +90,35 @@ class Bench:
 
     def give_every_card_a_pin(self) -> None:
         """Set each PIN once; warms everything up too."""
-        self._crew.do("prepare", "put", CARDS // PROCESSES)
-        self._run("put", Plan(self._port, CONNECTIONS, 0.0, 1.0))
+        self._crew.do("prepare", "put", deployment.CARDS // load.PROCESSES)
+        self._run("put", load.Plan(self._port, load.CONNECTIONS, 0.0, 1.0))
 
     def saturate(self, kind: str) -> None:
         """Send as many requests as are answered."""
-        self._crew.do("prepare", kind, int(RATE_MAX[kind] * ROUND_SECONDS / PROCESSES))
-        outcome = self._run(kind, Plan(self._port, CONNECTIONS, 0.0, ROUND_SECONDS))
+        self._crew.do("prepare", kind, int(RATE_MAX[kind] * ROUND_SECONDS / load.PROCESSES))
+        outcome = self._run(kind, load.Plan(self._port, load.CONNECTIONS, 0.0, ROUND_SECONDS))
         self.figures.rates[kind].append(outcome.per_second)
         self.figures.latencies_ms[kind] += outcome.latencies_ms
 
     def halve(self, kind: str) -> None:
         """Send requests at half the rate of saturation."""
-        rate = median(self.figures.rates[kind]) / 2 / PROCESSES
+        rate = median(self.figures.rates[kind]) / 2 / load.PROCESSES
         self._crew.do("prepare", kind, int(rate * HALF_SECONDS * 1.5))
-        plan = Plan(self._port, CONNECTIONS, 0.0, HALF_SECONDS, rate)
+        plan = load.Plan(self._port, load.CONNECTIONS, 0.0, HALF_SECONDS, rate)
         self.figures.latencies_ms[f"{kind} at half"] += self._run(kind, plan).latencies_ms
 
     def measure_floors(self) -> None:
         """Measure each part of a PUT alone."""
         seconds = self.figures.seconds
-        seconds["token calls"].append(capacity(self._crew.do("token", FLOOR_SECONDS)))
+        seconds["token calls"].append(measure.capacity(self._crew.do("token", FLOOR_SECONDS)))
         seconds["two statements, one commit"].append(
-            capacity(self._crew.do("commit", FLOOR_SECONDS))
+            measure.capacity(self._crew.do("commit", FLOOR_SECONDS))
         )
         self._crew.do("prepare one")
-        outcome = self._run("tls", Plan(self._tls_port, CONNECTIONS, 0.0, FLOOR_SECONDS))
+        outcome = self._run("tls", load.Plan(self._tls_port, load.CONNECTIONS, 0.0, FLOOR_SECONDS))
         seconds["server, TLS and load generator"].append(1 / outcome.per_second)
 
-    def _run(self, kind: str, plan: Plan) -> Outcome:
+    def _run(self, kind: str, plan: load.Plan) -> load.Outcome:
         plan = replace(plan, starts_at=time.monotonic() + START_SECONDS)
         outcome = load.merge(self._crew.do("run", plan))
         self.figures.puts += outcome.statuses[204] if kind in PUTS else 0
@@ -150,23 +130,21 @@ class Bench:
 
 def main() -> int:
     """Measure and print."""
-    heading(f"D1 requests · {machine()}")
-    with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
-        directory = Path(name)
-        ports = free_ports(3)
-        hsm_token = open_hsm_token(directory)
-        issuer = make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}")
+    measure.heading(f"D1 requests · {measure.machine()}")
+    with deployment.directory_and_hsm_token() as (directory, hsm_token):
+        ports = deployment.free_ports(3)
+        issuer = deployment.make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}")
         calls = {
             verb: _hsm_token_calls(hsm_token, issuer, verb) for verb in ("put", "seccos", "get")
         }
         with (
-            database(directory, issuer) as (url, copy_url),
-            serving(directory, ports, url, WORKERS) as service,
-            running(("-m", "benchmarks.floors", str(ports[2])), directory / "floor.log"),
+            deployment.database(directory, issuer) as (url, copy_url),
+            deployment.serving(directory, ports, url, deployment.WORKERS) as service,
+            deployment.running(("-m", "benchmarks.floors", str(ports[2])), directory / "floor.log"),
         ):
             with D1Client(issuer.d1) as client:
-                target = Target(issuer.d1, client.new_access_token(), issuer.seccos_keys)
-            crew = Crew(PROCESSES, _work, target, issuer, copy_url)
+                target = load.Target(issuer.d1, client.new_access_token(), issuer.seccos_keys)
+            crew = load.Crew(load.PROCESSES, _work, target, issuer, copy_url)
             bench = Bench(crew, ports[0], ports[2])
             bench.give_every_card_a_pin()
             for _ in range(ROUNDS):
@@ -176,13 +154,14 @@ def main() -> int:
             for kind in GOALS:
                 bench.halve(kind)
             crew.dismiss()
-            memory = resident_mib(service.pid)
+            memory = deployment.resident_mib(service.pid)
             moved = _changes(url)
-    hsm_token.close()
     figures = bench.figures
     _print_requests(figures)
-    _print_service(memory, calls)
-    print_parts("PUT", median(figures.rates["put"]), figures.seconds)
+    measure.print_memory(memory)
+    for kind, counts in calls.items():
+        measure.print_calls(f"a {NAMES[kind]}", counts)
+    measure.print_parts("PUT", median(figures.rates["put"]), figures.seconds)
     return _verdict(figures, moved)
 
 
@@ -195,21 +174,10 @@ def _print_requests(figures: Figures) -> None:
         rates = figures.rates[kind]
         rounds = " ".join(f"{rate:.0f}" for rate in rates)
         line = f"{NAMES[kind]:<16}{goal:>7}{median(rates):>10.0f}   {rounds:<18}"
-        for name, width in ((kind, 8), (f"{kind} at half", 14)):
-            latencies = figures.latencies_ms[name]
-            line += (
-                f"{percentile(latencies, 0.5):>{width}.1f}{percentile(latencies, 0.99):>{width}.1f}"
-            )
-        print(line)
+        line += measure.p50_and_p99(figures.latencies_ms[kind], 8, 8)
+        print(line + measure.p50_and_p99(figures.latencies_ms[f"{kind} at half"], 14, 13))
     ratio = median(figures.rates["seccos"]) / median(figures.rates["put"])
     print(f"\nSECCOS PUTs a second for each ISO-0 PUT, medians: {ratio:.2f} (goal 0.60)")
-
-
-def _print_service(memory: Sequence[float], calls: Mapping[str, Counter[str]]) -> None:
-    print("\nresident memory of each worker, MiB: " + ", ".join(f"{mib:.0f}" for mib in memory))
-    for kind, counts in calls.items():
-        listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        print(f"token calls of a {NAMES[kind]}: {counts.total()} ({listed})")
 
 
 def _verdict(figures: Figures, moved: int) -> int:
@@ -221,7 +189,7 @@ def _verdict(figures: Figures, moved: int) -> int:
     return 1 if figures.wrong or moved != figures.puts else 0
 
 
-def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: Issuer, verb: str) -> Counter[str]:
+def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: deployment.Issuer, verb: str) -> Counter[str]:
     """Count the HSM token calls of one request, with the manifest already verified."""
     counting = floors.CountingHsmToken(hsm_token)
     vault = floors.counted_vault(counting)
@@ -242,7 +210,9 @@ def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: Issuer, verb: str) -> Count
 def _changes(url: str) -> int:
     """Add up the change counters of all cards."""
     with admin.connect(url).begin() as connection:
-        return sum(card["counter"] for card in admin.rows(connection, tables.cards, ISSUER))
+        return sum(
+            card["counter"] for card in admin.rows(connection, tables.cards, deployment.ISSUER)
+        )
 
 
 if __name__ == "__main__":

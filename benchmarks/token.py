@@ -12,10 +12,8 @@ A seal's AES-GCM and the CMAC cover what they do in the vault: 20 and about 100 
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from statistics import median
 from typing import Final
 
@@ -29,7 +27,7 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
-from benchmarks.deployment import PAN, Issuer, make_issuer, open_hsm_token
+from benchmarks.deployment import PAN, Issuer, directory_and_hsm_token, make_issuer
 from benchmarks.floors import CountingHsmToken, counted_vault, set_one_pin
 from benchmarks.measure import ROUNDS, heading, interleaved, machine, rate
 from cms.sandbox.partners.jwe import encrypt
@@ -141,12 +139,9 @@ def openssl_speed(*arguments: str) -> float:
 def main() -> int:
     """Measure and print."""
     heading(f"Token operations · {machine()}")
-    with tempfile.TemporaryDirectory(prefix="pin-bench-") as name:
-        directory = Path(name)
-        hsm_token = open_hsm_token(directory)
+    with directory_and_hsm_token() as (directory, hsm_token):
         _print_operations(hsm_token)
         _print_verbs(hsm_token, make_issuer(directory, hsm_token, "https://localhost"))
-        hsm_token.close()
     return 0
 
 

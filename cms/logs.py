@@ -20,7 +20,7 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from crypto.pan_text import holds_pan
+from crypto.pan_text import holds_long_number, holds_pan
 
 FIELDS: Final = (
     "listener",
@@ -46,6 +46,12 @@ CORRELATION_CHARS_MAX: Final = 128
 VISIBLE: Final = re.compile("[ -~]+")
 HASH_HEX_DIGITS: Final = 32
 SHOWN_CHARS_MAX: Final = 128
+#: A clear PIN block of ISO 9564-1, formats 0 to 3, and the first half of format 4: control nibble,
+#: length of the PIN, digits and fill.
+PIN_BLOCK: Final = re.compile(
+    "(?<![0-9A-F])(?:[0-3][4-9A-C][0-9A-F]{14}|4[4-9A-C][0-9A-F]{30})(?![0-9A-F])", re.IGNORECASE
+)
+PAN_SOUGHT_CHARS_MAX: Final = 128
 log = logging.getLogger("cms.request")
 
 #: How often this process refused a caller, by kind; shown by the ops listener.
@@ -133,30 +139,43 @@ def correlation_id(headers: Headers) -> str:
 
     Returns:
         The caller's correlation id, if it has 1 to 128 visible characters of ASCII. Of any other,
-        ``sha256:`` and the first 32 hexadecimal digits of its SHA-256, so that the caller can find
-        it. One of our own, a UUID, if there is none, or if the id could hold a PAN: there are too
-        few PANs for a hash to hide one.
+        ``sha256:`` and the first 32 hexadecimal digits of the SHA-256 of its bytes, so that the
+        caller can find it. One of our own, a UUID, if there is none, or if the id could hold a PAN:
+        there are too few PANs for a hash to hide one.
     """
-    given = headers.get(CORRELATION_HEADER, "").strip()
-    if len(given) > CORRELATION_CHARS_MAX or not VISIBLE.fullmatch(given):
-        digest = hashlib.sha256(given.encode()).hexdigest()
-        return f"sha256:{digest[:HASH_HEX_DIGITS]}" if given else str(uuid.uuid4())
-    return str(uuid.uuid4()) if holds_pan(given, across_letters=False) else given
+    sent = headers.get(CORRELATION_HEADER, "").strip(" \t").encode("latin-1")
+    given = sent.decode(errors="replace")
+    if not given or _could_hold_pan(given):
+        return str(uuid.uuid4())
+    if len(given) <= CORRELATION_CHARS_MAX and VISIBLE.fullmatch(given):
+        return given
+    return f"sha256:{hashlib.sha256(sent).hexdigest()[:HASH_HEX_DIGITS]}"
 
 
 def shown(value: object) -> str:
-    r"""Return what a log may show of something that a caller sent: printable, bounded, no PAN.
+    r"""Return what a log may show of what a caller sent: printable, bounded, no PAN or PIN.
 
     >>> shown("bank-2026"), shown(4), shown("4111 1111-1111 1111"), shown("a\nb")
     ('bank-2026', '(no text)', '(like a PAN)', '(not printable)')
+    >>> shown("241234FFFFFFFFFF")
+    '(like a PIN block)'
     """
     if not isinstance(value, str):
         return "(no text)"
     if not (value.isascii() and value.isprintable()):
         return "(not printable)"
-    if holds_pan(value):
+    if _could_hold_pan(value):
         return "(like a PAN)"
+    if PIN_BLOCK.search(value):
+        return "(like a PIN block)"
     return value if len(value) <= SHOWN_CHARS_MAX else value[:SHOWN_CHARS_MAX] + "..."
+
+
+def _could_hold_pan(text: str) -> bool:
+    """Tell whether *text* is not to be logged; of a long one this is told at little cost."""
+    if len(text) > PAN_SOUGHT_CHARS_MAX:
+        return holds_long_number(text)
+    return holds_pan(text, across_letters=False)
 
 
 def _event(message: object) -> str:

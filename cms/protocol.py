@@ -1,6 +1,6 @@
 """HTTP/1.1 as every listener reads it: what a request is, is decided here and nowhere else.
 
-A head is read by httptools and a body by h11, one request at a time: the next one waits until
+A head is read by httptools, chunks by h11, one request at a time: the next one waits until
 this one is answered. The headers of a request are those of its head, so trailers are dropped;
 an offer of another protocol is ignored. What has more than one reading is answered with 400, who
 is too slow with 408, and the connection is closed.
@@ -8,9 +8,9 @@ is too slow with 408, and the connection is closed.
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import h11
 import httptools
@@ -20,6 +20,8 @@ from cms import logs
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Of request line and headers. What is in them may be kept for a while by those who read it."""
+HEADERS_MAX: Final = 128
+"""Of one request. Who reads one may look through all of them, again and again."""
 CHUNKING_BYTES_MAX: Final = 16 * 1024
 """Of all that is sent with a body and is not body: sizes and extensions of chunks, trailers."""
 PIECE_BYTES: Final = 16 * 1024
@@ -31,34 +33,60 @@ WRITE_SECONDS: Final = 30
 """How long a caller may leave an answer unread when no more of it can be sent."""
 LINGER_SECONDS: Final = 0.005
 """Between a refusal and the end of the connection: TLS alone would read on for 30 s."""
-END_OF_HEAD: Final = b"\r\n\r\n"
+LINE_END: Final = b"\r\n"
+END_OF_HEAD: Final = 2 * LINE_END
+LINES_BESIDE: Final = 2
+"""Lines of a head that are no headers: the first and the empty one."""
 BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 METHOD_BEGINS: Final = re.compile(rb"[A-Z]")
 ORIGIN_FORM: Final = re.compile(rb"/[^#]*")
 """RFC 9112, 3.2.1. Only a proxy is sent another form."""
 REFUSAL: Final = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-FRAMING: Final = (b"content-length", b"transfer-encoding")
+LENGTH: Final = re.compile(rb"[0-9]{1,15}")
 
 
 class Malformed(Exception):
     """Bytes that are no request, or one that others may read differently, or too many of them."""
 
 
-class Body:
-    """The body of one request (RFC 9112, 6 and 7)."""
+class SizedBody:
+    """A body of so many bytes as ``Content-Length`` says (RFC 9112, 6.2)."""
 
-    def __init__(self, name: bytes, value: bytes) -> None:
-        """Begin with the header that frames it.
+    def __init__(self, length: bytes) -> None:
+        """Begin with the value of the header.
 
         Raises:
-            h11.RemoteProtocolError: it is no length, or another coding than ``chunked``.
+            Malformed: it is no length.
+        """
+        if not LENGTH.fullmatch(length):
+            raise Malformed("The length of the body is no number.")
+        self._left = int(length)
+
+    def read(self, received: bytes) -> tuple[bytes, bytes | None]:
+        """Read on.
+
+        Returns:
+            What of *received* is body; and what follows it, or None while it is not complete.
+        """
+        data = received[: self._left]
+        self._left -= len(data)
+        return data, None if self._left else received[len(data) :]
+
+
+class ChunkedBody:
+    """A body in chunks, perhaps with trailers behind it (RFC 9112, 7.1)."""
+
+    def __init__(self, coding: bytes) -> None:
+        """Begin with the value of ``Transfer-Encoding``.
+
+        Raises:
+            h11.RemoteProtocolError: it is another coding than ``chunked``.
         """
         self._connection = h11.Connection(h11.SERVER)
         self._connection.receive_data(
-            b"POST / HTTP/1.1\r\nhost: -\r\n%b: %b\r\n\r\n" % (name, value)
+            b"POST / HTTP/1.1\r\nhost: -\r\ntransfer-encoding: %b\r\n\r\n" % coding
         )
         self._connection.next_event()
-        self._ends_with = END_OF_HEAD if name == b"transfer-encoding" else b""
         self._last = b""
         self._chunking_bytes = 0
 
@@ -83,9 +111,17 @@ class Body:
         self._chunking_bytes += len(read) - len(data)
         if self._chunking_bytes > CHUNKING_BYTES_MAX:
             raise Malformed("Too much of the body is chunking.")
-        if rest is not None and not self._last.endswith(self._ends_with):
+        if rest is not None and self._last != END_OF_HEAD:
             raise Malformed("The body does not end with an empty line.")
         return bytes(data), rest
+
+
+Body: TypeAlias = SizedBody | ChunkedBody
+BODIES: Final[Mapping[bytes, Callable[[bytes], Body]]] = {
+    b"content-length": SizedBody,
+    b"transfer-encoding": ChunkedBody,
+}
+"""By the header that says that a body follows."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -192,6 +228,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._searched = max(1, len(self._unread) - len(END_OF_HEAD) + 1)
             return False
         head = bytes(self._unread[:end])
+        if head.count(LINE_END) > HEADERS_MAX + LINES_BESIDE:
+            raise Malformed("The request has too many headers.")
         del self._unread[:end]
         self._searched = 0
         self._begin(head)
@@ -221,7 +259,7 @@ class BoundedProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version.encode())
         names = [name for name, _ in self.headers]
-        framing = [header for header in self.headers if header[0] in FRAMING]
+        framing = [header for header in self.headers if header[0] in BODIES]
         hosts = names.count(b"host")
         if version == "1.1":
             well_formed = hosts == 1
@@ -235,7 +273,7 @@ class BoundedProtocol(HttpToolsProtocol):
             and len(framing) <= 1
         ):
             raise Malformed("The request can be read in more than one way.")
-        return Body(*framing[0]) if framing else None
+        return next((BODIES[name](value) for name, value in framing), None)
 
     def _read_body(self, body: Body) -> None:
         piece = bytes(self._unread[:PIECE_BYTES])

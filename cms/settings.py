@@ -25,7 +25,7 @@ class DatabaseSettings(BaseSettings):
 
     def database_url(self) -> str:
         """Read the URI; call it where it is used and keep it nowhere."""
-        return self.database_url_file.read_text(encoding="utf-8").strip()
+        return self.database_url_file.read_text(encoding="utf-8-sig").strip()
 
 
 class Settings(DatabaseSettings):

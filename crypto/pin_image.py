@@ -159,24 +159,31 @@ def render(pin: Pin, style: ImageStyle, random: Random) -> bytes:
         style: colours and corner radius.
         random: chooses and moves the digits; it is asked for 3 bytes for each digit.
     """
-    return _png(_write(tuple(pin.reveal()), style, random), style, compression=0)
+    rows = _write(tuple(pin.reveal()), style.corner_radius_css_px, random)
+    return _png(zlib.compress(rows, level=0), style)
 
 
 def render_message(kind: MessageKind, style: ImageStyle) -> bytes:
     """Return the reason why there is no PIN, as a PNG of about 4 kB, always drawn in the same way.
 
-    It is compressed: there are no digits on which its length could depend.
+    It is compressed: there are no digits on which its length could depend. It is drawn and
+    compressed once: another style has other colours only, which stand apart in the palette.
 
     Args:
         kind: the reason.
         style: as for :func:`render`.
     """
-    return _png(_write(_SIGNS[kind], style, bytes), style, compression=9)
+    return _png(_message_data(kind, style.corner_radius_css_px), style)
 
 
-def _write(symbols: tuple[str, ...], style: ImageStyle, random: Random) -> bytes:
+@cache
+def _message_data(kind: MessageKind, radius_css_px: int) -> bytes:
+    return zlib.compress(_write(_SIGNS[kind], radius_css_px, bytes), level=9)
+
+
+def _write(symbols: tuple[str, ...], radius_css_px: int, random: Random) -> bytes:
     """Return the packed rows of the image, with *symbols* side by side; each starts at a byte."""
-    rows = bytearray(_background(style.corner_radius_css_px))
+    rows = bytearray(_background(radius_css_px))
     pitch_px = _pitch_px(len(symbols))
     height_px = _height_px(pitch_px)
     shift_px = height_px // 24
@@ -245,7 +252,7 @@ def _inset(radius: int, y: float) -> int:
     return round(radius - sqrt(radius**2 - (radius - y) ** 2))
 
 
-def _png(rows: bytes, style: ImageStyle, *, compression: int) -> bytes:
+def _png(data: bytes, style: ImageStyle) -> bytes:
     header = struct.pack(">IIBBBBB", WIDTH_PX, HEIGHT_PX, 4, 3, 0, 0, 0)
     return b"".join(
         [
@@ -253,7 +260,7 @@ def _png(rows: bytes, style: ImageStyle, *, compression: int) -> bytes:
             _chunk(b"IHDR", header),
             _chunk(b"PLTE", _palette(style)),
             _chunk(b"tRNS", bytes(255 * step // _EDGE for step in range(_EDGE))),
-            _chunk(b"IDAT", zlib.compress(rows, level=compression)),
+            _chunk(b"IDAT", data),
             _chunk(b"IEND", b""),
         ]
     )

@@ -11,15 +11,24 @@ success, 2 a refusal, 141 an output that nobody reads on.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import ArgumentParser, Namespace
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hsm.command_line import ISSUER_HELP, OK, REFUSED, Commands, add_command, ask, issuer_id
+from hsm.command_line import (
+    ISSUER_HELP,
+    OK,
+    REFUSED,
+    Commands,
+    add_command,
+    ask,
+    exit_code,
+    issuer_id,
+)
 from hsm.manifest import commands as manifest_commands
 from hsm.pkcs11.keys import BLOCK_ROLES, KeyKind, KeyRole
 from hsm.port import PublicKeyRole
@@ -31,7 +40,6 @@ if TYPE_CHECKING:
     from hsm.pkcs11.shared_keys import ClearKey
     from hsm.pkcs11.token import Pkcs11Token
 
-PIPE_CLOSED: Final = 141
 #: What is said of each component that is asked for, by its number.
 COMPONENT_NOTES: Final = {
     1: "not shown",
@@ -42,15 +50,7 @@ COMPONENT_NOTES: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    try:
-        try:
-            return _run(program_parser().parse_args(argv))
-        finally:
-            print(end="", flush=True)
-    except BrokenPipeError:
-        # Python writes what is left when it ends: to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+    return exit_code(lambda: _run(program_parser().parse_args(argv)))
 
 
 def _run(arguments: Namespace) -> int:
@@ -61,6 +61,11 @@ def _run(arguments: Namespace) -> int:
     command: Callable[[Namespace], int] = arguments.run
     try:
         return command(arguments)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        text = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+        print(text, file=sys.stderr)
     except ValidationError as error:
         names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
         print("set " + ", ".join(names), file=sys.stderr)
@@ -143,7 +148,7 @@ def import_block(arguments: Namespace) -> int:
     from hsm.pkcs11 import shared_keys
 
     try:
-        text = arguments.file.read_text("ascii").rstrip("\r\n")
+        text = arguments.file.read_bytes().removeprefix(BOM_UTF8).decode("ascii").rstrip("\r\n")
     except (OSError, UnicodeDecodeError):
         raise CeremonyError("the file cannot be read") from None
     hsm_token = _open_hsm_token(writable=True)
@@ -183,16 +188,17 @@ def check_keys(arguments: Namespace) -> int:
 
 def print_jwks(arguments: Namespace) -> int:
     """Print the public keys of an EC role: what a partner needs to encrypt to us."""
+    from hsm.errors import ManifestRefused
     from hsm.manifest import documents
 
+    role = KeyRole(arguments.role)
     own_kids: Mapping[str, int] = {}
     if arguments.manifest is not None:
+        if role is not KeyRole.D1:
+            raise ManifestRefused("--manifest names keys of role d1 only")
         own_kids = documents.read_manifest(arguments.manifest).wire.jwe.own_kids
-    role = KeyRole(arguments.role)
     _, jose_keys = _open_keys(_open_hsm_token())
-    # A manifest says what D1 calls its keys, and nothing of the others.
-    kids = own_kids if role is KeyRole.D1 else {}
-    print(json.dumps(jose_keys.public_jwks(role, kids), indent=2))
+    print(json.dumps(jose_keys.public_jwks(role, own_kids), indent=2))
     return OK
 
 

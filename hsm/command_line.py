@@ -1,4 +1,4 @@
-"""What the vault's commands share: adding one, words that are checked, questions at the terminal.
+"""What commands share: adding one, words that are checked, questions, exit codes, closed outputs.
 
 What a command works with it imports when it runs: building the parser, and so ``--help``, loads
 none of it.
@@ -7,6 +7,7 @@ none of it.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from hsm.pkcs11.keys import ISSUER_ID_PATTERN
 
 OK: Final = 0
 REFUSED: Final = 2
+PIPE_CLOSED: Final = 141
+"""What a shell shows for a program whose output nobody reads on."""
 ISSUER_HELP: Final = "id of the issuer, 10 characters"
 
 Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001 - no public name
@@ -55,3 +58,24 @@ def ask(how: Callable[[str], str], prompt: str) -> str:
         return ""
     except UnicodeDecodeError:
         raise CeremonyError("what was typed is not text: nothing was done") from None
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Run a command, print all it has printed, and return its exit code."""
+    try:
+        try:
+            return command()
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        _write_no_more()
+        return PIPE_CLOSED
+    except OSError as error:
+        _write_no_more()
+        print(f"standard output: {error.strerror}", file=sys.stderr)
+        return REFUSED
+
+
+def _write_no_more() -> None:
+    """Send to nowhere what Python still writes when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

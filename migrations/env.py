@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from cms.persistence.admin import connect
+from cms.persistence.migrate import migrating
 from cms.persistence.tables import metadata
 from cms.settings import DatabaseSettings
 
@@ -19,5 +19,5 @@ if given is not None:
     migrate(given)
 else:
     settings = DatabaseSettings()
-    with connect(settings.database_url(), settings.database_tls).begin() as own:
+    with migrating(settings.database_url(), settings.database_tls) as own:
         migrate(own)

@@ -36,11 +36,14 @@ from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
 from tests.issuer_records import SampleIssuer, add_clients, d1_client, open_issuer
 from tests.operators import open_vault, prepare_host, reopen_vault
+from tests.processes import children, command_line, family, runs, started_for
 
 T = TypeVar("T")
 ROOT: Final = Path(__file__).resolve().parents[1]
 SPARE_SECONDS: Final = 3600
 ORGANISATION: Final = "Thales D1 (played by a test)"
+AUDIENCE: Final = "pins"
+"""Of the access tokens that name a cardholder."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,10 @@ class Deployment:
         return int(self.environment["CMS_D1_PORT"])
 
     @property
+    def cardholder_port(self) -> int:
+        return int(self.environment["CMS_CARDHOLDER_PORT"])
+
+    @property
     def ops_url(self) -> str:
         return f"http://127.0.0.1:{self.environment['CMS_OPS_PORT']}"
 
@@ -78,6 +85,33 @@ class Deployment:
         cached = {name: value for name, value in self.environment.items() if name not in names}
         added = {name: str(value) for name, value in names.items() if value is not None}
         return replace(self, environment={**cached, **added})
+
+    def behind_proxy(self) -> "Deployment":
+        """The same with D1's mutual TLS ending in a proxy, which calls on a unix socket."""
+        return self.given(
+            d1_socket=self.directory / "d1.sock",
+            d1_mtls_ends="proxy",
+            d1_proxy_peers='["unix"]',
+            d1_certificate_file=None,
+            d1_key_file=None,
+            d1_client_ca_file=None,
+        )
+
+    def for_cardholders(self, identity_issuer: str, jwks_url: str) -> "Deployment":
+        """The same with a cardholder listener, on a port that is free now."""
+        key = self.directory / "control-token.key"
+        key.write_bytes(os.urandom(32))
+        (port,) = free_ports(1)
+        return self.given(
+            cardholder_url=f"https://localhost:{port}",
+            cardholder_port=port,
+            cardholder_certificate_file=self.pki / "server.pem",
+            cardholder_key_file=self.pki / "server.key",
+            control_token_key_file=key,
+            identity_issuer=identity_issuer,
+            identity_audience=AUDIENCE,
+            identity_jwks_url=jwks_url,
+        )
 
     def vault(self, hsm_token: Pkcs11Token) -> Vault:
         """Open the vault of its host in this process, as each of its workers does in its own."""
@@ -380,43 +414,3 @@ def stop(process: subprocess.Popen[bytes], directory: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
-
-
-def started_for(directory: Path) -> list[int]:
-    """Every process that has a file of *directory* among its settings."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if f"={directory}/".encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-    return found
-
-
-def family(pid: int) -> list[int]:
-    """Everything below a process."""
-    below = children(pid)
-    return below + [pid for child in below for pid in family(child)]
-
-
-def children(pid: int) -> list[int]:
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(word) for each in threads for word in (each / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def runs(pid: int) -> bool:
-    """Whether it is there and no zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"

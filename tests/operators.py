@@ -2,18 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
 
-from crypto.jose import jws_json
-from crypto.jose.jwk import EcPublicKey, Point, point_jwk, thumbprint
 from crypto.jose.jws_json import Signature, SignedText
+from hsm.manifest import operator_key
 from hsm.manifest.body import canonical_body
 from hsm.manifest.model import parse
 from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
@@ -25,30 +20,14 @@ VALID_FROM = datetime(2020, 1, 1, tzinfo=UTC)
 VALID_UNTIL = datetime(2050, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class OperatorKey:
-    """The private key of an operator, and the name of its public half."""
+class OperatorKey(operator_key.OperatorKey):
+    """A new key, as an operator makes one, without a file."""
 
-    private: ec.EllipticCurvePrivateKey = field(
-        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
-    )
-
-    @property
-    def public(self) -> EcPublicKey:
-        numbers = self.private.public_key().public_numbers()
-        x, y = numbers.x.to_bytes(32), numbers.y.to_bytes(32)
-        return EcPublicKey(thumbprint(x, y), x, y)
-
-    def entry(self, name: str, issuers: Sequence[str] | str = "all") -> dict[str, Any]:
-        """Its entry in a trust file."""
-        jwk = point_jwk(Point(self.public.x, self.public.y))
-        return {"name": name, "jwk": jwk, "issuers": issuers}
+    def __init__(self) -> None:
+        super().__init__(ec.generate_private_key(ec.SECP256R1()))
 
     def sign(self, payload: bytes, typ: str = MANIFEST_TYPE) -> Signature:
-        protected = jws_json.protected_header(self.public.kid, typ)
-        signed = jws_json.signing_input(protected, payload)
-        r, s = decode_dss_signature(self.private.sign(signed, ec.ECDSA(SHA256())))
-        return Signature(protected, r.to_bytes(32) + s.to_bytes(32))
+        return super().sign(payload, typ)
 
 
 #: They may sign for every issuer of the tests.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from jwcrypto.jwk import JWK
 
@@ -13,12 +13,13 @@ from cms.sandbox.partners.d1_seccos import MEMBERS, Card, Keys, Seccos
 from cms.sandbox.partners.jwe import encrypt
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
+from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
-from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
+from hsm.port import SealedChange
 from hsm.vault import Vault
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import SampleIssuer, open_issuer
-from tests.operators import FLOORS_TYPE, floors, prepare_host, signed
+from tests.operators import floors, prepare_host, signed
 
 #: As many as tests need: each takes one, so that its failures count against nobody else.
 ISSUER_IDS: Final = tuple(f"girobank{number:02}" for number in range(60))
@@ -46,17 +47,9 @@ class Watched(Vault):
     asked = 0
     ahead = timedelta(0)
 
-    def set_pin_from_jwe(
-        self,
-        jwe: str,
-        block_type: PinBlockType,
-        card: CardRef,
-        sealed_pan: SealedPan,
-        counter: int,
-        facts: CardFacts,
-    ) -> SealedChange:
+    def set_pin_from_jwe(self, *given: Any, **named: Any) -> SealedChange:  # noqa: ANN401 - passed on
         self.asked += 1
-        return super().set_pin_from_jwe(jwe, block_type, card, sealed_pan, counter, facts)
+        return super().set_pin_from_jwe(*given, **named)
 
 
 def watched_vault(directory: Path) -> Watched:

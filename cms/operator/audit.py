@@ -3,25 +3,16 @@
 from argparse import ArgumentTypeError, Namespace
 from typing import Final
 
-from cms.operator.command_line import (
-    OK,
-    Commands,
-    add_command,
-    add_json,
-    add_noun,
-    complain,
-    moment,
-    open_database,
-    print_rows,
-)
+from cms.operator import command_line
+from hsm.command_line import OK
 
 EVENTS_MAX: Final = 100_000
 
 
-def add_to(commands: Commands) -> None:
+def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its command to the program."""
-    audit = add_noun(commands, "audit", "what happened")
-    show = add_command(audit, "list", list_events, "list the newest events", "issuer")
+    audit = command_line.add_noun(commands, "audit", "what happened")
+    show = command_line.add_command(audit, "list", list_events, "list the newest events", "issuer")
     show.add_argument("--card", metavar="ID", help="only those of this card")
     show.add_argument("--event", metavar="NAME", help="only those of this name, as pin.set")
     show.add_argument("--correlation-id", metavar="ID", help="only those of this request")
@@ -35,27 +26,29 @@ def add_to(commands: Commands) -> None:
         metavar="N",
         help="the newest so many; 1000 unless said",
     )
-    add_json(show)
+    command_line.add_json(show)
 
 
 def list_events(arguments: Namespace) -> int:
     """Print audit events, a line each; say so when there are more than that."""
     from cms.persistence import admin
 
-    with open_database() as database:
+    with command_line.open_database() as database:
         found = admin.audit_rows(
             database,
             arguments.issuer,
             count_max=arguments.limit + 1,
-            since=moment(arguments.since),
-            until=moment(arguments.until),
+            since=command_line.moment(arguments.since),
+            until=command_line.moment(arguments.until),
             card_id=arguments.card,
             event=arguments.event,
             correlation_id=arguments.correlation_id,
         )
-    print_rows(found[-arguments.limit :], as_json=arguments.json)
+    command_line.print_rows(found[-arguments.limit :], as_json=arguments.json)
     if len(found) > arguments.limit:
-        complain(f"there are older events than these {arguments.limit}: see --limit and --until")
+        command_line.complain(
+            f"there are older events than these {arguments.limit}: see --limit and --until"
+        )
     return OK
 
 

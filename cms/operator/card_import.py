@@ -106,16 +106,14 @@ class LineResult:
     refused: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class CardImport:
     """Takes cards of one issuer into the database."""
 
-    def __init__(
-        self, database: Database, vault: PinVault, config: VaultConfig, wire: WireProfile
-    ) -> None:
-        self._database = database
-        self._vault = vault
-        self._config = config
-        self._wire = wire
+    database: Database
+    vault: PinVault
+    config: VaultConfig
+    wire: WireProfile
 
     def run(self, issuer_id: str, lines: Iterable[bytes]) -> Iterator[LineResult]:
         """Take each line in; a bad one stores nothing and does not stop the others."""
@@ -130,8 +128,8 @@ class CardImport:
             else:
                 yield LineResult(number, None)
             if number % COMMIT_EVERY_ROWS == 0:
-                self._database.commit()
-        self._database.commit()
+                self.database.commit()
+        self.database.commit()
 
     def add(self, new: NewCard) -> None:
         """Seal and store one card.
@@ -142,28 +140,28 @@ class CardImport:
         """
         try:
             other_ids = [name for name in (new.plastic_id, new.cardholder_id) if name is not None]
-            sealed = self._vault.seal_pan(new.pan_jwe, new.card, other_ids)
+            sealed = self.vault.seal_pan(new.pan_jwe, new.card, other_ids)
             change = None
             if new.pin_jwe is not None:
-                first = self._wire.put_pin.iso0[0]
+                first = self.wire.put_pin.iso0[0]
                 literal = first if new.pin_literal is None else new.pin_literal
-                block_type = self._wire.block_type(literal)
+                block_type = self.wire.block_type(literal)
                 if block_type is None:
                     raise RowRefused("unknown type of PIN block")
                 if block_type is not PinBlockType.ISO0:
                     # A SECCOS PIN is made for one change of the card, and this is none.
                     raise RowRefused(REASONS[TypeNotOffered])
-                change = self._vault.set_pin_from_jwe(
+                change = self.vault.set_pin_from_jwe(
                     new.pin_jwe,
                     block_type,
-                    self._config,
+                    self.config,
                     new.card,
                     sealed.sealed_pan,
                     0,
                     new.facts,
                 )
             add_card(
-                self._database,
+                self.database,
                 new.card,
                 sealed_pan=sealed.sealed_pan,
                 last_four=sealed.last_four,
@@ -207,6 +205,8 @@ def read_line(issuer_id: str, line: bytes) -> NewCard:
         known = ", ".join(MEMBERS)
         shown = f": {name}" if MEMBER_PATTERN.fullmatch(name) else ""
         raise RowRefused(f"unknown member{shown} (known are {known})")
+    if members.get("type") is not None and "encryptedPinBlock" not in members:
+        raise _missing("encryptedPinBlock")
     psn = members.get("psn", 0)
     if type(psn) is not int:
         raise _refused("psn")
@@ -289,10 +289,14 @@ def _refused(name: str) -> RowRefused:
     return RowRefused(f"refused member: {name} ({MEMBERS[name]})")
 
 
+def _missing(name: str) -> RowRefused:
+    return RowRefused(f"missing member: {name} ({MEMBERS[name]})")
+
+
 def _text(members: Mapping[str, object], name: str, default: str | None = None) -> str:
     value = members.get(name, default)
     if value is None and default is None:
-        raise RowRefused(f"missing member: {name} ({MEMBERS[name]})")
+        raise _missing(name)
     if not isinstance(value, str):
         raise _refused(name)
     return value

@@ -7,43 +7,37 @@ from typing import Final
 
 from cms.domain.cards import CardState
 from cms.domain.control import CardType
-from cms.operator.command_line import (
-    OK,
-    REFUSED,
-    Commands,
-    add_command,
-    add_list,
-    add_noun,
-    add_show,
-    card_of,
-    complain,
-    open_database,
-)
+from cms.operator import command_line
+from hsm.command_line import OK, REFUSED
 
 PROGRESS_EVERY_ROWS: Final = 100
 
 
-def add_to(commands: Commands) -> None:
+def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
-    cards = add_noun(commands, "cards", "cards of an issuer")
+    cards = command_line.add_noun(commands, "cards", "cards of an issuer")
     _add_to_add(cards)
-    bulk = add_command(cards, "import", import_cards, "add cards from JSON lines", "issuer")
+    bulk = command_line.add_command(
+        cards, "import", import_cards, "add cards from JSON lines", "issuer"
+    )
     bulk.add_argument("file", type=Path, help="a JSON object a line")
-    add_list(cards, "cards", "issuer")
-    add_show(cards, "cards", {"issuer_id": "issuer", "card_id": "card"})
-    move = add_command(cards, "state", set_state, "move a card to another state", "issuer", "card")
+    command_line.add_list(cards, "cards", "issuer")
+    command_line.add_show(cards, "cards", {"issuer_id": "issuer", "card_id": "card"})
+    move = command_line.add_command(
+        cards, "state", set_state, "move a card to another state", "issuer", "card"
+    )
     states = [state.value for state in CardState]
     move.add_argument("state", choices=states, help="where it goes; closed is the end")
     _add_to_update(cards)
-    add_command(
+    command_line.add_command(
         cards, "personalised", mark_personalised, "note that it is personalised", "issuer", "card"
     )
-    add_command(cards, "unblock", unblock, "forget failed PINs", "issuer", "card")
+    command_line.add_command(cards, "unblock", unblock, "forget failed PINs", "issuer", "card")
 
 
-def _add_to_add(cards: Commands) -> None:
+def _add_to_add(cards: command_line.Commands) -> None:
     text = "add a card; the PAN is asked for"
-    add = add_command(cards, "add", add_card, text, "issuer", "card")
+    add = command_line.add_command(cards, "add", add_card, text, "issuer", "card")
     add.add_argument("--expiry", required=True, metavar="MMYY", help="its last month")
     add.add_argument("--psn", type=int, default=0, metavar="N", help="PAN sequence number, or 0")
     add.add_argument(
@@ -63,9 +57,9 @@ def _add_to_add(cards: Commands) -> None:
     add.add_argument("--pan-jwe", type=Path, metavar="FILE", help="the PAN as a JWE")
 
 
-def _add_to_update(cards: Commands) -> None:
+def _add_to_update(cards: command_line.Commands) -> None:
     text = "set its holder, plastic id, expiry or PSN"
-    update = add_command(cards, "update", update_card, text, "issuer", "card")
+    update = command_line.add_command(cards, "update", update_card, text, "issuer", "card")
     update.add_argument(
         "--cardholder",
         metavar="SUBJECT",
@@ -92,7 +86,7 @@ def add_card(arguments: Namespace) -> int:
         pan_jwe = arguments.pan_jwe.read_text("utf-8-sig", errors="replace").strip()
     else:
         pan_jwe = prompt_pan(vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
-    with open_database() as database:
+    with command_line.open_database() as database:
         new = new_card(
             arguments.issuer,
             arguments.card,
@@ -118,7 +112,7 @@ def import_cards(arguments: Namespace) -> int:
 
     stored, refused = 0, 0
     vault = open_vault()
-    with open_database() as database, arguments.file.open("rb") as lines:
+    with command_line.open_database() as database, arguments.file.open("rb") as lines:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
         config = admin.config_now(database, arguments.issuer)
         importing = CardImport(database, vault, config, wire_profile(config))
@@ -127,7 +121,7 @@ def import_cards(arguments: Namespace) -> int:
                 stored += 1
             else:
                 refused += 1
-                complain(f"line {result.line}: {result.refused}")
+                command_line.complain(f"line {result.line}: {result.refused}")
             if result.line % PROGRESS_EVERY_ROWS == 0:
                 # The next line that is shown overwrites this one.
                 print(f"{result.line} lines", end="\r", file=sys.stderr, flush=True)
@@ -139,8 +133,8 @@ def set_state(arguments: Namespace) -> int:
     """Move a card to another state."""
     from cms.persistence import admin
 
-    card = card_of(arguments)
-    with open_database() as database:
+    card = command_line.card_of(arguments)
+    with command_line.open_database() as database:
         admin.set_card_state(database, card, CardState(arguments.state))
     return OK
 
@@ -150,8 +144,8 @@ def update_card(arguments: Namespace) -> int:
     from cms.operator.card_update import changes
     from cms.persistence import admin, tables
 
-    card = card_of(arguments)
-    with open_database() as database:
+    card = command_line.card_of(arguments)
+    with command_line.open_database() as database:
         key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
         columns = changes(
             admin.row(database, tables.cards, **key)["last_four"],
@@ -168,8 +162,8 @@ def mark_personalised(arguments: Namespace) -> int:
     """Note that a card is personalised: from now on the pincontrol face sets no PIN of it."""
     from cms.persistence import admin
 
-    card = card_of(arguments)
-    with open_database() as database:
+    card = command_line.card_of(arguments)
+    with command_line.open_database() as database:
         admin.mark_personalised(database, card)
     return OK
 
@@ -178,7 +172,7 @@ def unblock(arguments: Namespace) -> int:
     """Let a card take PINs again that takes none from D1 after too many failures."""
     from cms.persistence import admin
 
-    card = card_of(arguments)
-    with open_database() as database:
+    card = command_line.card_of(arguments)
+    with command_line.open_database() as database:
         admin.unblock_card(database, card)
     return OK

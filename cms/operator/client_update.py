@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from cms.faces.cardholder.page.messages import LANGUAGES
 from cms.operator import client_values
-from cms.operator.command_line import OK, Refused, open_database
+from cms.operator.command_line import Refused, open_database
+from hsm.command_line import OK
 
 #: What can be changed, and how the clients prove who they are of which it can.
 OPTIONS: Final[Mapping[str, frozenset[str]]] = {
@@ -76,7 +77,6 @@ def add_arguments(update: ArgumentParser) -> None:
     update.add_argument(
         "--old-secret-valid-minutes",
         type=_minutes,
-        default=OLD_SECRET_MINUTES,
         metavar="N",
         help=f"how long the old one is valid beside it; {OLD_SECRET_MINUTES} unless said",
     )
@@ -108,7 +108,8 @@ def update_client(arguments: Namespace) -> int:
             admin.update_client(database, issuer_id, client_id, **columns)
         if arguments.new_secret_file is not None:
             secret_hash = client_values.new_secret(arguments.new_secret_file, undo)
-            stays = timedelta(minutes=arguments.old_secret_valid_minutes)
+            minutes = arguments.old_secret_valid_minutes
+            stays = timedelta(minutes=OLD_SECRET_MINUTES if minutes is None else minutes)
             admin.replace_secret(database, issuer_id, client_id, secret_hash, stays)
         database.commit()
         undo.pop_all()
@@ -121,6 +122,8 @@ def _require_for(auth: str, arguments: Namespace) -> None:
     given = [option for option in OPTIONS if getattr(arguments, option) is not None]
     if not given:
         raise Refused("nothing to change: see --help")
+    if arguments.old_secret_valid_minutes is not None and arguments.new_secret_file is None:
+        raise Refused("--old-secret-valid-minutes goes with --new-secret-file")
     for option in given:
         if auth not in OPTIONS[option]:
             raise Refused(f"--{option.replace('_', '-')} is not for a client of this kind")

@@ -8,33 +8,37 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cms.faces.cardholder.page.messages import LANGUAGES
-from cms.operator import client_update, client_values
-from cms.operator.command_line import (
-    OK,
-    Commands,
-    add_command,
-    add_list,
-    add_noun,
-    add_show,
-    open_database,
-)
+from cms.operator import client_update, client_values, command_line
+from hsm.command_line import OK
 
 
-def add_to(commands: Commands) -> None:
+def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
-    clients = add_noun(commands, "clients", "clients of an issuer")
-    _add_to_add(add_command(clients, "add", add_client, "register a client", "issuer", "client"))
+    clients = command_line.add_noun(commands, "clients", "clients of an issuer")
+    _add_to_add(
+        command_line.add_command(
+            clients, "add", add_client, "register a client", "issuer", "client"
+        )
+    )
     text = "register an app, by a public key"
-    _add_to_add_app(add_command(clients, "add-app", add_app, text, "issuer", "client_key"))
+    _add_to_add_app(
+        command_line.add_command(clients, "add-app", add_app, text, "issuer", "client_key")
+    )
     text = "register a server for pincontrol"
-    _add_to_add_backend(add_command(clients, "add-backend", add_backend, text, "issuer", "user"))
+    _add_to_add_backend(
+        command_line.add_command(clients, "add-backend", add_backend, text, "issuer", "user")
+    )
     text = "change what a client is registered with, or its secret"
-    update = add_command(clients, "update", client_update.update_client, text, "issuer", "client")
+    update = command_line.add_command(
+        clients, "update", client_update.update_client, text, "issuer", "client"
+    )
     client_update.add_arguments(update)
-    add_list(clients, "clients", "issuer")
-    add_show(clients, "clients", {"issuer_id": "issuer", "client_id": "client"})
+    command_line.add_list(clients, "clients", "issuer")
+    command_line.add_show(clients, "clients", {"issuer_id": "issuer", "client_id": "client"})
     for name, state in (("disable", "disabled"), ("enable", "active")):
-        move = add_command(clients, name, set_state, f"make it {state}", "issuer", "client")
+        move = command_line.add_command(
+            clients, name, set_state, f"make it {state}", "issuer", "client"
+        )
         move.set_defaults(state=state)
 
 
@@ -105,7 +109,7 @@ def add_client(arguments: Namespace) -> int:
 
     client_values.require_id(arguments.issuer, arguments.client, "client id")
     names = client_values.certificate_names(arguments.subject, arguments.certificate)
-    with ExitStack() as undo, open_database() as database:
+    with ExitStack() as undo, command_line.open_database() as database:
         secret_hash = None
         if arguments.secret_file is not None:
             secret_hash = client_values.new_secret(arguments.secret_file, undo)
@@ -124,7 +128,7 @@ def add_app(arguments: Namespace) -> int:
         arguments.redirect_origin, sandbox=arguments.sandbox
     )
     embed_origins = client_values.web_origins(arguments.embed_origin, sandbox=arguments.sandbox)
-    with open_database() as database:
+    with command_line.open_database() as database:
         admin.add_app(
             database,
             arguments.issuer,
@@ -144,7 +148,7 @@ def add_backend(arguments: Namespace) -> int:
     client_values.require_id(arguments.issuer, arguments.user, "user name")
     origins = client_values.web_origins(arguments.frame_origin, sandbox=arguments.sandbox)
     frame_key = client_values.frame_key(arguments.issuer, arguments.frame_key, origins)
-    with ExitStack() as undo, open_database() as database:
+    with ExitStack() as undo, command_line.open_database() as database:
         admin.add_backend(
             database,
             arguments.issuer,
@@ -168,6 +172,6 @@ def set_state(arguments: Namespace) -> int:
     """Disable a client or bring it back."""
     from cms.persistence import admin
 
-    with open_database() as database:
+    with command_line.open_database() as database:
         admin.set_client_state(database, arguments.issuer, arguments.client, arguments.state)
     return OK

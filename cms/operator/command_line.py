@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,15 +19,14 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from hsm.command_line import OK, REFUSED, exit_code
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from cms.persistence.admin import Database
     from hsm.port import CardRef
 
-OK: Final = 0
-REFUSED: Final = 2
-PIPE_CLOSED: Final = 141
 #: Columns that are never printed, beside those whose name starts with ``sealed_``.
 HIDDEN_COLUMNS: Final = frozenset({"secret_hash", "previous_secret_hash", "cmac", "body"})
 
@@ -110,15 +108,7 @@ def add_show(commands: Commands, table: str, key: Mapping[str, str]) -> None:
 
 def run(parser: ArgumentParser, words: Sequence[str] | None) -> int:
     """Run the command that is typed and return its exit code; a refusal is one line."""
-    try:
-        try:
-            return _run(parser.parse_args(words))
-        finally:
-            print(end="", flush=True)
-    except BrokenPipeError:
-        # Python writes what is left when it ends: to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+    return exit_code(lambda: _run(parser.parse_args(words)))
 
 
 def _run(arguments: Namespace) -> int:

@@ -4,26 +4,18 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from cms.operator.command_line import (
-    OK,
-    Commands,
-    Refused,
-    add_command,
-    add_list,
-    add_noun,
-    add_show,
-    open_database,
-)
+from cms.operator import command_line
+from hsm.command_line import OK
 
 
-def add_to(commands: Commands) -> None:
+def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
-    config = add_noun(commands, "config", "sealed vault configuration")
-    load = add_command(config, "load", load_config, "store a sealed configuration")
+    config = command_line.add_noun(commands, "config", "sealed vault configuration")
+    load = command_line.add_command(config, "load", load_config, "store a sealed configuration")
     load.add_argument("file", type=Path, help="what config seal printed, or -")
-    add_list(config, "vault_config", "issuer")
+    command_line.add_list(config, "vault_config", "issuer")
     key = {"issuer_id": "issuer", "kind": "kind", "version": "version"}
-    add_show(config, "vault_config", key)
+    command_line.add_show(config, "vault_config", key)
 
 
 def load_config(arguments: Namespace) -> int:
@@ -37,8 +29,8 @@ def load_config(arguments: Namespace) -> int:
     text = sys.stdin.read() if given == "-" else arguments.file.read_text("utf-8")
     config = from_json(text)
     if not config.cmac:
-        raise Refused("not sealed: use python -m hsm config seal first")
+        raise command_line.Refused("not sealed: use python -m hsm config seal first")
     parse_body(config.kind, config.body)
-    with open_database() as database:
+    with command_line.open_database() as database:
         admin.load_config(database, config)
     return OK

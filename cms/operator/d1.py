@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from cms.operator.command_line import OK, REFUSED, Commands, add_command, add_noun, open_database
+from cms.operator import command_line
+from hsm.command_line import OK, REFUSED
 
 if TYPE_CHECKING:
     from hsm.manifest.wire import WireProfile
@@ -17,11 +18,11 @@ Line: TypeAlias = tuple[bool, str]
 """Whether something is as it must be, and what it is."""
 
 
-def add_to(commands: Commands) -> None:
+def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
-    d1 = add_noun(commands, "d1", "what Thales D1 sends")
+    d1 = command_line.add_noun(commands, "d1", "what Thales D1 sends")
     text = "say why the form of a PUT is refused; no key is used"
-    explain = add_command(d1, "explain", explain_put, text, "issuer")
+    explain = command_line.add_command(d1, "explain", explain_put, text, "issuer")
     explain.add_argument("file", type=Path, help="the body of a PUT, or the JWE in it; or -")
 
 
@@ -34,7 +35,7 @@ def explain_put(arguments: Namespace) -> int:
 
     given = str(arguments.file)
     data = sys.stdin.buffer.read() if given == "-" else arguments.file.read_bytes()
-    with open_database() as database:
+    with command_line.open_database() as database:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
         wire = wire_profile(admin.config_now(database, arguments.issuer))
     vault = open_vault()
@@ -54,14 +55,15 @@ def explain_body(data: bytes, wire: WireProfile, roles: Mapping[str, str]) -> It
     """Look at the body of a PUT, or at a JWE alone.
 
     Args:
-        data: either of them; white space around it does not count.
+        data: either of them; white space around it does not count, nor a byte-order mark.
         wire: the issuer's wire profile.
         roles: the thumbprint of each of our public keys, and its role.
     """
+    from cms.operator.card_import import BYTE_ORDER_MARK
     from crypto.errors import JoseError
     from crypto.jose import json_object
 
-    text = data.strip()
+    text = data.removeprefix(BYTE_ORDER_MARK).strip()
     if not text.startswith(b"{"):
         yield from explain_jwe(text.decode("ascii", errors="replace"), wire, roles)
         return

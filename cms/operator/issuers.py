@@ -2,27 +2,19 @@
 
 from argparse import Namespace
 
-from cms.operator.command_line import (
-    OK,
-    Commands,
-    Refused,
-    add_command,
-    add_list,
-    add_noun,
-    add_show,
-    open_database,
-)
+from cms.operator import command_line
+from hsm.command_line import OK
 
 
-def add_to(commands: Commands) -> None:
+def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
-    issuers = add_noun(commands, "issuers", "issuers of this service")
-    add = add_command(issuers, "add", add_issuer, "add an issuer", "issuer")
+    issuers = command_line.add_noun(commands, "issuers", "issuers of this service")
+    add = command_line.add_command(issuers, "add", add_issuer, "add an issuer", "issuer")
     add.add_argument("--name", required=True, help="what people call it")
-    add_list(issuers, "issuers")
-    add_show(issuers, "issuers", {"issuer_id": "issuer"})
+    command_line.add_list(issuers, "issuers")
+    command_line.add_show(issuers, "issuers", {"issuer_id": "issuer"})
     for name, state in (("suspend", "suspended"), ("resume", "active")):
-        move = add_command(issuers, name, set_state, f"make it {state}", "issuer")
+        move = command_line.add_command(issuers, name, set_state, f"make it {state}", "issuer")
         move.set_defaults(state=state)
 
 
@@ -33,11 +25,11 @@ def add_issuer(arguments: Namespace) -> int:
     from hsm.port import ISSUER_ID_CHARS
 
     if len(arguments.issuer) != ISSUER_ID_CHARS:
-        raise Refused("an issuer id has exactly 10 characters")
+        raise command_line.Refused("an issuer id has exactly 10 characters")
     if not ID_PATTERN.fullmatch(arguments.issuer):
         # It stands in paths, and every client id starts with it.
-        raise Refused("an issuer id is letters, digits, '-', '_' and '.'")
-    with open_database() as database:
+        raise command_line.Refused("an issuer id is letters, digits, '-', '_' and '.'")
+    with command_line.open_database() as database:
         admin.add_issuer(database, arguments.issuer, arguments.name)
     return OK
 
@@ -46,6 +38,6 @@ def set_state(arguments: Namespace) -> int:
     """Suspend an issuer or bring it back."""
     from cms.persistence import admin
 
-    with open_database() as database:
+    with command_line.open_database() as database:
         admin.set_issuer_state(database, arguments.issuer, arguments.state)
     return OK

@@ -13,6 +13,7 @@ from typing import Final
 
 from cms.persistence import admin
 from cms.persistence.admin import CardWithValues, Database
+from cms.services.audit import Reason
 from hsm.errors import SealBroken
 from hsm.port import PinVault, VaultConfig
 
@@ -61,11 +62,11 @@ def _result(
 ) -> CardResult:
     card_id = found.card.card_id
     if found.counter != found.newest:
-        return CardResult(card_id, refused="its counter is not the newest of its history")
+        return _broken(database, found, "its counter is not the newest of its history")
     try:
         jwe = vault.export_values(found.values, config, found.card, found.counter)
     except SealBroken as error:
-        return CardResult(card_id, refused=str(error) or error.__doc__)
+        return _broken(database, found, str(error) or str(error.__doc__))
     admin.audit_export(database, found.card, found.counter)
     line = {
         "issuerId": found.card.issuer_id,
@@ -74,3 +75,8 @@ def _result(
         "jwe": jwe,
     }
     return CardResult(card_id, json.dumps(line))
+
+
+def _broken(database: Database, found: CardWithValues, why: str) -> CardResult:
+    admin.audit_failed_export(database, found.card, Reason.SEAL_BROKEN)
+    return CardResult(found.card.card_id, refused=why)

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from cms.operator.command_line import (
-    OK,
-    REFUSED,
-    Commands,
-    add_command,
-    add_noun,
-    complain,
-    moment,
-    open_database,
-)
+from cms.operator import command_line
+from hsm.command_line import OK, REFUSED
 
 
-def add_to(commands: Commands) -> None:
+def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its command to the program."""
-    verification = add_noun(commands, "verification", "verification values of PINs")
+    verification = command_line.add_noun(commands, "verification", "verification values of PINs")
     text = "print them for the authorisation host"
-    export = add_command(verification, "export", export_values, text, "issuer")
+    export = command_line.add_command(verification, "export", export_values, text, "issuer")
     export.add_argument(
         "--since",
         metavar="ISO8601",
@@ -37,15 +29,15 @@ def export_values(arguments: Namespace) -> int:
     from cms.persistence import admin, tables
     from hsm.local import open_vault
 
-    since = moment(arguments.since)
+    since = command_line.moment(arguments.since)
     vault = open_vault()
     code = OK
-    with open_database() as database:
+    with command_line.open_database() as database:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
         for result in export(database, vault, arguments.issuer, since):
             if result.line is None:
                 code = REFUSED
-                complain(f"card {result.card_id}: {result.refused}")
+                command_line.complain(f"card {result.card_id}: {result.refused}")
             else:
                 print(result.line)
     return code

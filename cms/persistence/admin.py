@@ -12,7 +12,9 @@ from functools import partial
 from typing import Any, Final
 
 import psycopg
-from psycopg.errors import UndefinedTable
+from psycopg.abc import RV, PQGen
+from psycopg.errors import InsufficientPrivilege, UndefinedColumn, UndefinedTable
+from psycopg.pq import TransactionStatus
 from sqlalchemy import (
     Connection,
     Engine,
@@ -27,7 +29,13 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
 from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
@@ -51,7 +59,18 @@ from cms.persistence.tables import (
 from hsm.port import CardRef, PinBlockType, SealedChange, SealedValue, ValueKind
 
 OPERATOR: Final = "operator"
+EXPORT: Final = "verification.export"
 ROWS_AT_ONCE: Final = 1000
+STATEMENT_SECONDS_MAX: Final = 60.0
+"""How long a command waits for a statement, by our own clock: a stopped server has none."""
+WAKE_SECONDS: Final = 0.1
+"""How often such a wait looks whether somebody interrupted it."""
+#: What Postgres refuses because of how it was set up, and what an operator does about it.
+REFUSALS: Final[Mapping[type[psycopg.Error], str]] = {
+    UndefinedTable: "the database has no tables: run alembic upgrade head",
+    UndefinedColumn: "the tables are of another version: run alembic upgrade head",
+    InsufficientPrivilege: "this role of the database may not do that: its owner's may",
+}
 
 Database = Connection
 """An open transaction of an operator."""
@@ -81,7 +100,8 @@ def transaction(url: str, tls: Tls = "verify") -> Iterator[Database]:
 
     Raises:
         DatabaseUnavailable: the database cannot be reached or changed, or the connection was lost.
-        AdminError: it has no tables yet, or it cannot hold a value.
+        AdminError: it has no tables yet or older ones, its role may not do this, or it cannot
+            hold a value.
     """
     try:
         with connect(url, tls).connect() as database:
@@ -94,10 +114,18 @@ def transaction(url: str, tls: Tls = "verify") -> Iterator[Database]:
         raise refusal from None
 
 
-def connect(url: str, tls: Tls = "verify") -> Engine:
+def connect(
+    url: str, tls: Tls = "verify", statement_seconds_max: float = STATEMENT_SECONDS_MAX
+) -> Engine:
     """Make an engine on a libpq URI. Errors of its statements show no parameters.
 
     Opening a connection raises AdminError where the database's encoding is not UTF-8.
+
+    Args:
+        url: where the database is.
+        tls: as :func:`cms.persistence.address.connection_string` takes it.
+        statement_seconds_max: after which the connection is closed; the statement fails then as
+            of a database that is unavailable.
 
     Raises:
         AdminError: it is no such URI, or TLS must be verified and would not be.
@@ -108,15 +136,33 @@ def connect(url: str, tls: Tls = "verify") -> Engine:
         raise AdminError(str(error)) from None
     return create_engine(
         "postgresql+psycopg://",
-        creator=partial(_connected, address),
+        creator=partial(_connected, address, statement_seconds_max),
         poolclass=NullPool,
         hide_parameters=True,
     )
 
 
-def _connected(address: str) -> psycopg.Connection:
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection on which no wait for the server is longer than that for a statement."""
+
+    statement_seconds_max = STATEMENT_SECONDS_MAX
+
+    def wait(
+        self, gen: PQGen[RV], interval: float = WAKE_SECONDS, timeout: float | None = None
+    ) -> RV:
+        """Wait for the server; the connection is lost if that takes too long."""
+        try:
+            return super().wait(gen, interval, timeout or self.statement_seconds_max)
+        except psycopg.OperationalError:
+            if self.info.transaction_status is TransactionStatus.ACTIVE:
+                self.close()  # a rollback would wait as long again
+            raise
+
+
+def _connected(address: str, statement_seconds_max: float) -> psycopg.Connection:
     # Unprepared: behind a pooler of connections what one command prepares would meet the next one.
-    connection = psycopg.connect(address, prepare_threshold=None)
+    connection = _Connection.connect(address, prepare_threshold=None)
+    connection.statement_seconds_max = statement_seconds_max
     if connection.info.parameter_status("server_encoding") != ENCODING:
         connection.close()
         raise AdminError("the encoding of the database is not UTF8: make one that has it")
@@ -127,12 +173,13 @@ def _refusal(error: DBAPIError) -> AdminError | None:
     """Say in one line why the database did not do it; None where only a traceback can tell."""
     if isinstance(error, DataError):
         return AdminError("a value does not fit its column")
-    if isinstance(error.orig, UndefinedTable):
-        return AdminError("the database has no tables: run alembic upgrade head")
+    for kind, text in REFUSALS.items():
+        if isinstance(error.orig, kind):
+            return AdminError(text)
     cause = cause_of(error.orig) if isinstance(error.orig, psycopg.Error) else None
     if cause is Cause.READ_ONLY:
         return DatabaseUnavailable("the database is read-only: it is not the primary")
-    if isinstance(error, OperationalError):
+    if isinstance(error, OperationalError | InterfaceError):
         return DatabaseUnavailable("the database is unavailable")
     return None
 
@@ -353,7 +400,12 @@ def cards_with_values(
 
 def audit_export(database: Database, card: CardRef, counter: int) -> None:
     """Record that a card's verification values are handed out."""
-    _audit(database, card.issuer_id, "verification.export", card.card_id, counter=counter)
+    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter)
+
+
+def audit_failed_export(database: Database, card: CardRef, reason: str) -> None:
+    """Record why a card's verification values cannot be handed out."""
+    _audit(database, card.issuer_id, f"{EXPORT}.failed", card.card_id, reason=reason)
 
 
 def load_manifest(database: Database, issuer_id: str, version: int, text: str) -> None:

@@ -38,7 +38,7 @@ from cms.persistence.statements.page_session import (
     EXTEND_SESSION,
     READ_SESSION,
 )
-from cms.persistence.store import Store
+from cms.persistence.store import Store, asked_by, card_key, require_next_counter
 from cms.persistence.tables import sealed_columns
 from crypto.keyed_hash import keyed_hash
 from crypto.secret import Secret
@@ -76,8 +76,7 @@ class ControlStore:
             redirect_url=grant.redirect_url,
             embedded=grant.embedded,
             audit_user=grant.audit_user,
-            actor=actor.client_id,
-            correlation_id=actor.correlation_id,
+            **asked_by(actor),
         )
         expires_at: datetime = _card(row)[0]
         return expires_at
@@ -121,8 +120,7 @@ class ControlStore:
             session_hash=None if session is None else self._session_hash(session),
             purpose=purpose.value,
             face=face.value,
-            actor=actor.client_id,
-            correlation_id=actor.correlation_id,
+            **asked_by(actor),
         )
         return _consumed(_live(row))
 
@@ -136,8 +134,7 @@ class ControlStore:
             END_SESSION_WITH_TEXT,
             session_hash=self._session_hash(session),
             face=face.value,
-            actor=actor.client_id,
-            correlation_id=actor.correlation_id,
+            **asked_by(actor),
         )
         return _consumed(_live(row))
 
@@ -224,23 +221,25 @@ class ControlStore:
         Returns:
             False, and nothing is changed, when the card is no longer as *read*, the session is not
             live, or the JWE was accepted before.
+
+        Raises:
+            StoredValueBroken: the history of the card has its next counter already.
         """
         try:
             row = await self._store.one(
                 CHANGE_PIN_IN_SESSION,
-                issuer_id=card.issuer_id,
-                card_id=card.card_id,
+                **card_key(card),
                 counter_read=read.counter,
                 state_read=read.state.value,
                 # As D1's clear PINs: sealed, and fit to be handed out.
                 pin_type=PinBlockType.ISO0.value,
                 request_key=request_key,
                 session_hash=self._session_hash(session),
-                actor=actor.client_id,
-                correlation_id=actor.correlation_id,
+                **asked_by(actor),
                 **sealed_columns(change),
             )
-        except UniqueViolation:
+        except UniqueViolation as error:
+            require_next_counter(error)
             return False
         return row is not None
 

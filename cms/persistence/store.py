@@ -10,7 +10,7 @@ from typing import Final, Self
 from psycopg.errors import UniqueViolation
 
 from cms.domain.cards import CardState
-from cms.domain.errors import ServiceUnavailable
+from cms.domain.errors import ServiceUnavailable, StoredValueBroken
 from cms.domain.limits import Tally
 from cms.domain.records import Actor, CardToChange, CardToRead, ManifestAnswer
 from cms.persistence.address import Tls, connection_string
@@ -18,11 +18,12 @@ from cms.persistence.causes import DatabaseFailed
 from cms.persistence.connection import Row
 from cms.persistence.pool import Pool
 from cms.persistence.statements import Statement, d1, directory, manifests, refusals
-from cms.persistence.tables import sealed_columns
+from cms.persistence.tables import pin_changes, sealed_columns
 from hsm.manifest.policy import PolicyBody
 from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange
 
 DEFAULT_POLICY: Final = PolicyBody()
+HISTORY_KEY: Final = f"{pin_changes.name}_pkey"
 
 
 class Store:
@@ -98,8 +99,7 @@ class Store:
         """
         row = await self.one(
             d1.READ_FOR_SET,
-            issuer_id=card.issuer_id,
-            card_id=card.card_id,
+            **card_key(card),
             request_key=request_key,
             client_id=actor.client_id,
             **failure_limits(policy, of_client=True),
@@ -132,32 +132,31 @@ class Store:
         Returns:
             False, and nothing is changed, when the card is no longer as *read*, or takes no PIN
             in this form any more.
+
+        Raises:
+            StoredValueBroken: the history of the card has its next counter already.
         """
         try:
             row = await self.one(
                 d1.CHANGE_PIN,
-                issuer_id=card.issuer_id,
-                card_id=card.card_id,
+                **card_key(card),
+                **asked_by(actor),
                 counter_read=read.counter,
                 state_read=read.state.value,
                 pin_type=pin_type.value,
                 request_key=request_key,
-                actor=actor.client_id,
-                correlation_id=actor.correlation_id,
                 **sealed_columns(change),
                 **failure_limits(read.policy),
             )
-        except UniqueViolation:
+        except UniqueViolation as error:
+            require_next_counter(error)
             return False
         return row is not None
 
     async def count_card_failure(self, card: CardRef, tally: Tally, failures_max: int) -> bool:
         """Count a failure of *card*; tell whether it has the card refused from now on."""
         row = await self.one(
-            d1.COUNT_CARD_FAILURE[tally],
-            issuer_id=card.issuer_id,
-            card_id=card.card_id,
-            failures_max=failures_max,
+            d1.COUNT_CARD_FAILURE[tally], **card_key(card), failures_max=failures_max
         )
         return row == (True,)
 
@@ -175,13 +174,7 @@ class Store:
 
     async def read_for_get(self, card: CardRef, actor: Actor) -> CardToRead | None:
         """Read a sealed PIN; one that may be handed out is audited in the same commit."""
-        row = await self.one(
-            d1.GET_PIN,
-            issuer_id=card.issuer_id,
-            card_id=card.card_id,
-            actor=actor.client_id,
-            correlation_id=actor.correlation_id,
-        )
+        row = await self.one(d1.GET_PIN, **card_key(card), **asked_by(actor))
         if row is None:
             return None
         pin_type = None if row[1] is None else PinBlockType(row[1])
@@ -189,18 +182,12 @@ class Store:
 
     async def read_counter(self, card: CardRef) -> tuple[CardState, int] | None:
         """Read state and change counter."""
-        row = await self.one(d1.READ_COUNTER, issuer_id=card.issuer_id, card_id=card.card_id)
+        row = await self.one(d1.READ_COUNTER, **card_key(card))
         return None if row is None else (CardState(row[0]), int(str(row[1])))
 
     async def activate(self, card: CardRef, actor: Actor) -> CardState | None:
         """Make an inactive card active and return the state before."""
-        row = await self.one(
-            d1.ACTIVATE,
-            issuer_id=card.issuer_id,
-            card_id=card.card_id,
-            actor=actor.client_id,
-            correlation_id=actor.correlation_id,
-        )
+        row = await self.one(d1.ACTIVATE, **card_key(card), **asked_by(actor))
         return None if row is None else CardState(row[0])
 
     async def refuse(
@@ -244,6 +231,28 @@ class Store:
             return await self.pool.rows(statement, parameters, fetch=fetch)
         except DatabaseFailed:
             raise ServiceUnavailable from None
+
+
+def require_next_counter(error: UniqueViolation) -> None:
+    """Tell a JWE that was accepted meanwhile from a card whose counter was put back.
+
+    Both are of one statement, so that the counter of a card is that of its history.
+
+    Raises:
+        StoredValueBroken: the counter was put back.
+    """
+    if error.diag.constraint_name == HISTORY_KEY:
+        raise StoredValueBroken from None
+
+
+def card_key(card: CardRef) -> dict[str, str]:
+    """Name the parameters that say which card."""
+    return {"issuer_id": card.issuer_id, "card_id": card.card_id}
+
+
+def asked_by(actor: Actor) -> dict[str, str | None]:
+    """Name the parameters that say who asks, and in which request."""
+    return {"actor": actor.client_id, "correlation_id": actor.correlation_id}
 
 
 def failure_limits(policy: PolicyBody, *, of_client: bool = False) -> dict[str, int]:

@@ -35,11 +35,16 @@ def running() -> Iterator[subprocess.Popen[bytes]]:
         _wait_until_ready(process)
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(HANG_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end; kill one that does not."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(HANG_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:

@@ -27,6 +27,7 @@ class Health:
         self.worker_thread = worker_thread
         self.store = store
         self._database_answered = False
+        self._unfit: Cause | None = None
 
     @property
     def vault(self) -> bool:
@@ -51,8 +52,10 @@ class Health:
         """
         await self.worker_thread.check()
         cause = await self.ask_database()
-        if cause in UNFIT:
-            log.critical("database.unfit", extra={"reason": cause})
+        known, self._unfit = self._unfit, cause if cause in UNFIT else None
+        if self._unfit is not None:
+            if self._unfit is not known:
+                log.critical("database.unfit", extra={"reason": cause})
             raise DatabaseUnfit
 
     async def ask_database(self) -> Cause | None:

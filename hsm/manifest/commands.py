@@ -217,7 +217,7 @@ def add_signatures(arguments: Namespace) -> int:
 
 
 def print_signers(arguments: Namespace) -> int:
-    """Say who signed, and whether a host with that trust file would take it."""
+    """Say who signed, and whether that is enough for hosts with that trust file."""
     from hsm.manifest import documents
     from hsm.manifest.floors import Floors
     from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE

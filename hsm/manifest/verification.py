@@ -1,16 +1,19 @@
 """PIN verification values: which of them an issuer wants of every PIN, and with which keys."""
 
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
-from crypto.errors import VerificationError
+from crypto.errors import PanError, VerificationError
+from crypto.types import PAN_DIGITS_MAX, Pan
 from crypto.verification.ibm3624 import DecimalisationTable, ValidationTemplate
 from crypto.verification.pvv import KeyIndex
 from hsm.manifest.body import Body
 
 Generation = Annotated[int, Field(ge=1, le=999_999)]
+#: A template for which it is too short would have every PIN of every card refused.
+LONGEST_PAN: Final = Pan("0" * PAN_DIGITS_MAX)
 
 
 class PvvBody(Body):
@@ -49,9 +52,11 @@ class OffsetBody(Body):
     @classmethod
     def _is_a_template(cls, text: str) -> str:
         try:
-            ValidationTemplate(text)
+            ValidationTemplate(text).apply(LONGEST_PAN)
         except VerificationError:
             raise ValueError("not a template of 16 digits") from None
+        except PanError:
+            raise ValueError("no PAN has so many digits") from None
         return text
 
     @cached_property

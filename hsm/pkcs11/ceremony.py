@@ -38,7 +38,7 @@ def read_roles(path: Path) -> Sequence[KeyLabel]:
             does not exist or is of shared keys.
     """
     try:
-        keys = tomllib.loads(path.read_text(encoding="utf-8"))["keys"]
+        keys = tomllib.loads(path.read_text(encoding="utf-8-sig"))["keys"]
         labels = [KeyLabel.parse(f"{role}.g{generation}") for role, generation in keys.items()]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, AttributeError):
         raise CeremonyError("not a role file") from None

@@ -157,7 +157,7 @@ def one_at_a_time(settings: HsmTokenSettings) -> Iterator[Secret[str]]:
     """
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(settings.pin_file.open(encoding="utf-8"))
+            file = stack.enter_context(settings.pin_file.open(encoding="utf-8-sig"))
             fcntl.flock(file, fcntl.LOCK_EX)
             pin = Secret(file.read().rstrip("\r\n"))
         except (OSError, UnicodeDecodeError):

@@ -19,7 +19,7 @@ import anyio.to_thread
 import uvicorn
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
-from playwright.sync_api import FrameLocator, Page
+from playwright.sync_api import Page
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -54,25 +54,12 @@ def sid_of(session: str) -> str:
     return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def embed(page: Page, url: str, sandbox: str | None = None) -> FrameLocator:
-    """Append a frame to the page of somebody else's site."""
-    page.evaluate(
-        """([url, sandbox]) => {
-            const frame = document.createElement("iframe");
-            if (sandbox !== null) frame.sandbox = sandbox;
-            frame.src = url;
-            document.body.append(frame);
-        }""",
-        [url, sandbox],
-    )
-    return page.frame_locator("iframe").last
-
-
-def received(page: Page) -> list[dict[str, object]]:
-    """Return what the parent heard until now, its own last word excepted."""
-    page.frames[1].evaluate("parent.postMessage('that was all', '*')")
-    page.wait_for_function("received.at(-1)?.data === 'that was all'")
-    return page.evaluate("received.slice(0, -1)")  # type: ignore[no-any-return]
+def leave_and_return(page: Page) -> None:
+    """Have a page left, and shown again as the browser kept it."""
+    page.evaluate("""() => {
+        dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
+        dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+    }""")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ is told where that is on this machine. It trusts no certificate but those with t
 """
 
 import base64
-import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -35,12 +34,12 @@ from crypto.pin_image import ImageStyle, MessageKind, render_message
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
 from tests.deployment import (
+    AUDIENCE,
     ROOT,
     Deployment,
     Enrolled,
     Service,
     deployment,
-    free_ports,
     lengthen_control_tokens,
     patiently,
     wait_for,
@@ -75,7 +74,6 @@ SERVER, FRAME_KEY = "firstbank1-server", "firstbank1-frame"
 OTHER_SERVER, OTHER_FRAME_KEY = "firstbank1-other", "firstbank1-frame2"
 """Another server of the same bank, with pages at the same origins."""
 LONG_SERVER = "longbank01-server"
-AUDIENCE = "pins"
 
 BLANK = """<!DOCTYPE html><html lang="en"><link rel="icon" href="data:,"><title>app</title>
 <h1>app</h1>
@@ -171,7 +169,7 @@ class RealSite:
         return httpx.get(url, headers=headers, verify=False, timeout=HANG_SECONDS)
 
     def _address(self, path: str) -> str:
-        port = self.service.deployment.environment["CMS_CARDHOLDER_PORT"]
+        port = self.service.deployment.cardholder_port
         return f"https://127.0.0.1:{port}{path}"
 
     def control_id(self, scope: str, plastic_id: str = PLASTIC, user: str = SERVER) -> str:
@@ -250,20 +248,6 @@ class RealSite:
     def embedded(self, page: Page) -> str:
         """Ask for a page that the app embeds; return its address."""
         return self.ask(page, "set-pin", {"isEmbedded": True})["hostedPageUrl"]
-
-
-def embed(page: Page, url: str, sandbox: str | None = None) -> FrameLocator:
-    """Add a frame to the page that is open."""
-    page.evaluate(
-        """([url, sandbox]) => {
-            const frame = document.createElement("iframe");
-            if (sandbox !== null) frame.sandbox = sandbox;
-            frame.src = url;
-            document.body.append(frame);
-        }""",
-        [url, sandbox],
-    )
-    return page.frame_locator("iframe").last
 
 
 def enter(page: Page | FrameLocator, pin: str) -> None:
@@ -362,23 +346,17 @@ def real_site(
     """Run the service and the sites until the block ends."""
     hosts = ("pins.issuer.test", "*.shop.test", "shop.test", "*.test")
     server = pki.create(directory / "sites", hosts=hosts).server
-    key = directory / "control-token.key"
-    key.write_bytes(os.urandom(32))
-    (port,) = free_ports(1)
     with IdentityProvider(directory / "identity", AUDIENCE) as provider:
-        prepared = deployment(
-            directory,
-            database_url,
-            softhsm,
-            cardholder_url=PINS,
-            cardholder_port=port,
-            cardholder_certificate_file=server.certificate,
-            cardholder_key_file=server.key,
-            control_token_key_file=key,
-            identity_issuer=identity_provider.ISSUER,
-            identity_audience=AUDIENCE,
-            identity_jwks_url=provider.jwks_url,
+        prepared = (
+            deployment(directory, database_url, softhsm)
+            .for_cardholders(identity_provider.ISSUER, provider.jwks_url)
+            .given(
+                cardholder_url=PINS,
+                cardholder_certificate_file=server.certificate,
+                cardholder_key_file=server.key,
+            )
         )
+        port = prepared.cardholder_port
         d1, vault = prepared.enrol(hsm_token, BANK), prepared.vault(hsm_token)
         open_issuer(
             *(database_url, vault, LONG_BANK),

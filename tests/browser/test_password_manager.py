@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import FrameLocator, Page, Playwright, Route, expect
 
 from tests.browser.chromium import open_profile
-from tests.browser.real_site import FRAME_KEY, FRAME_URL, PIN_URL, SHOP, RealSite, embed
+from tests.browser.frames import embed
+from tests.browser.real_site import FRAME_KEY, FRAME_URL, PIN_URL, SHOP, RealSite
 from tests.browser.test_set_page import GECKO
 
 PIN = "5820"

@@ -7,7 +7,8 @@ from playwright.sync_api import FrameLocator, Page, expect
 
 from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, FRAME_KEY, ControlSite
-from tests.browser.pin_site import APP, PINS, embed, received
+from tests.browser.frames import embed, received
+from tests.browser.pin_site import APP, PINS
 
 OTHER, EVIL = "other.shop.test", "evil.test"
 PIN = "8253"
@@ -277,6 +278,27 @@ def test_a_page_that_did_not_load_whole_says_so_and_again_to_whoever_asks(
     assert control.posts == []
 
 
+def test_a_page_that_does_not_load_says_so_when_the_id_that_it_was_given_is_over(
+    page: Page, control: ControlSite
+) -> None:
+    stop_clock(page)
+    page.route("**/pin-assets/*/jwe.js", lambda _: None)
+    control.embed_origins = [control.origin(APP)]
+    page.goto(control.origin(APP))
+    expect(embed(page, control.frame_url).locator("#status")).to_be_attached()
+    page.clock.run_for(60_000)
+    post(page, SUBMIT, VIEW)
+    page.wait_for_function("received.length === 1")
+    page.clock.run_for(29_000)
+    post(page, SUBMIT, SET)
+    page.wait_for_function("received.length === 2")
+    page.clock.run_for(1_000)
+    page.wait_for_function("received.length === 3")
+    post(page, VIEW)
+    assert told(page) == [{"event": "set_pin_validation_error"}, SET_ERROR, VIEW_ERROR, VIEW_ERROR]
+    assert control.posts == []
+
+
 def test_a_parent_that_is_not_registered_is_neither_heard_nor_told(
     page: Page, control: ControlSite
 ) -> None:
@@ -306,15 +328,7 @@ def test_an_app_two_frames_up_is_not_heard(page: Page, control: ControlSite) -> 
     control.embed_origins = [control.origin(APP)]
     page.goto(control.origin(APP))
     embed(page, control.origin(APP)).get_by_role("heading", name="app").wait_for()
-    page.frames[1].evaluate(
-        """(url) => {
-            const frame = document.createElement("iframe");
-            frame.src = url;
-            document.body.append(frame);
-        }""",
-        control.frame_url,
-    )
-    inner = page.frame_locator("iframe").frame_locator("iframe")
+    inner = embed(page.frames[1], control.frame_url)
     expect(inner.locator("#status")).to_be_attached()
     page.frames[2].wait_for_load_state("domcontentloaded")
     page.evaluate("(sent) => frames[0].frames[0].postMessage(sent, '*')", VIEW)

@@ -9,7 +9,7 @@ from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
 from cms.faces.cardholder.page.style import ViewStyle
 from crypto.pin_image import Colour
 from tests.browser.control_site import ControlSite, browse
-from tests.browser.test_set_page_looks import findings, shoot, too_wide
+from tests.browser.test_set_page_looks import assert_fits, findings, shoot, too_wide
 
 VIEWPORTS: list[ViewportSize] = [{"width": 320, "height": 568}, {"width": 1024, "height": 768}]
 # As a browser for people has it: one voice of the device.
@@ -18,6 +18,11 @@ Object.defineProperty(window, "speechSynthesis", { value: Object.assign(new Even
   getVoices: () => [{ name: "own", lang: "en-GB", localService: true }], cancel() {},
 }) });
 """
+
+
+def press(page: Page, button: str, shown: str) -> None:
+    page.locator(button).click()
+    expect(page.locator(shown)).to_be_visible()
 
 
 def view(page: Page, control: ControlSite) -> None:
@@ -29,21 +34,18 @@ def view(page: Page, control: ControlSite) -> None:
 
 def text(page: Page, control: ControlSite) -> None:
     view(page, control)
-    page.locator("#reveal").click()
-    expect(page.locator("#digits")).to_be_visible()
+    press(page, "#reveal", "#digits")
 
 
 def no_text(page: Page, control: ControlSite) -> None:
     control.answers["digits"] = [(503, {})]
     view(page, control)
-    page.locator("#reveal").click()
-    expect(page.locator("#view-hint")).to_be_visible()
+    press(page, "#reveal", "#view-hint")
 
 
 def hidden(page: Page, control: ControlSite) -> None:
     view(page, control)
-    page.locator("#hide").click()
-    expect(page.locator("#notice-title")).to_be_visible()
+    press(page, "#hide", "#notice-title")
 
 
 def unshown(page: Page, control: ControlSite) -> None:
@@ -86,10 +88,7 @@ def test_every_state_fits_two_widths_and_axe_finds_nothing(
     page: Page, control: ControlSite, state: str
 ) -> None:
     STATES[state](page, control)
-    for viewport in VIEWPORTS:
-        page.set_viewport_size(viewport)
-        assert not too_wide(page)
-        shoot(page, f"control-{state}-{viewport['width']}")
+    assert_fits(page, f"control-{state}", VIEWPORTS)
     assert findings(page) == set()
 
 
@@ -98,10 +97,7 @@ def test_in_a_clients_colours_axe_finds_nothing(page: Page, control: ControlSite
         Colour.parse("#f9fafb"), Colour.parse("#1f2937"), Colour.parse("#60a5fa"), 700
     )
     text(page, control)
-    for viewport in VIEWPORTS:
-        page.set_viewport_size(viewport)
-        assert not too_wide(page)
-        shoot(page, f"control-theme-{viewport['width']}")
+    assert_fits(page, "control-theme", VIEWPORTS)
     assert findings(page) == set()
 
 

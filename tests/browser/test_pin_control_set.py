@@ -13,6 +13,7 @@ from cms.faces.cardholder.page import render
 from cms.faces.cardholder.page.assets import ASSETS, Asset
 from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, ControlSite, browse, calls, event
+from tests.browser.pin_site import leave_and_return
 
 PIN = "8253"
 VALID = event("pin_valid", True)
@@ -331,6 +332,36 @@ def test_where_the_page_cannot_be_had_whole_the_app_is_told(
     assert control.posts == []
 
 
+def test_where_a_part_of_the_page_does_not_come_the_app_is_told_when_its_id_is_over(
+    new_page: Callable[..., Page], control: ControlSite
+) -> None:
+    page = new_page(locale="en-GB")
+    stop_clock(page)
+    page.add_init_script(APPS)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/pin-assets/*/jwe.js", hold)
+    page.set_content(
+        f'<form method="post" action="{control.pin_url}">'
+        f'<input name="controlId" value="{CONTROL_ID}"></form>'
+    )
+    with page.expect_navigation(wait_until="commit"):
+        page.locator("input").press("Enter")
+    expect(page.locator("#status")).to_be_attached()
+    page.clock.run_for(29_000)
+    assert calls(page) == []
+    page.clock.run_for(1_000)
+    assert calls(page) == FAILED
+    held[0].continue_()
+    page.wait_for_load_state()
+    page.clock.run_for(1_000)
+    assert calls(page) == FAILED
+    assert control.posts == []
+
+
 @pytest.mark.parametrize(
     "name", ["PARTS", "JWE", "PIN_ENTRY", "SET_FLOW", "SHOW_PIN", "PIN_CONTROL"]
 )
@@ -419,10 +450,7 @@ def test_a_page_that_the_browser_kept_is_ended_and_the_app_is_told(
     page: Page, control: ControlSite
 ) -> None:
     open_page(page, control)
-    page.evaluate("""() => {
-        dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
-        dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
-    }""")
+    leave_and_return(page)
     notice(page, "This page is no longer valid")
     assert calls(page) == FAILED
 

@@ -9,6 +9,7 @@ from cms.faces.cardholder.page.style import ViewStyle
 from crypto.pin_image import Colour
 from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, ControlSite, browse, calls, event
+from tests.browser.pin_site import leave_and_return
 
 SHOWN = event("view_pin_success")
 FAILED = event("view_pin_error")
@@ -185,8 +186,7 @@ def test_where_the_page_cannot_be_had_whole_the_app_is_told(
 
 def test_a_page_that_the_browser_kept_is_ended(page: Page, control: ControlSite) -> None:
     open_page(page, control)
-    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
-    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    leave_and_return(page)
     expect(page.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
     assert calls(page) == SHOWN
 

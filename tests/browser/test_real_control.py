@@ -1,7 +1,6 @@
 """The pincontrol page of the real service, in a webview and in a frame."""
 
 import json
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +10,7 @@ from playwright.sync_api import Browser, FrameLocator, Page, Playwright, Request
 
 from tests.browser.chromium import open_profile
 from tests.browser.control_site import APPS, calls, event
+from tests.browser.frames import embed, received
 from tests.browser.real_site import (
     EVIL,
     FRAME_KEY,
@@ -24,12 +24,11 @@ from tests.browser.real_site import (
     SECOND_SHOP,
     SHOP,
     RealSite,
-    embed,
     enter,
 )
-from tests.browser.test_real_frames import received, refused
+from tests.browser.test_real_frames import refused
 from tests.browser.test_real_page import history
-from tests.browser.test_real_profile import PNG, holding, written
+from tests.browser.test_real_profile import PNG, holding, leave_marker, written
 from tests.browser.test_set_page_looks import findings
 from tests.deployment import SPARE_SECONDS
 from tests.issuer_records import run_sql
@@ -495,12 +494,10 @@ KEEP = """
 def test_nothing_of_a_pin_is_left_in_the_profile(
     playwright: Playwright, real: RealSite, tmp_path: Path
 ) -> None:
-    # What the app leaves: a search that found nothing at all would prove nothing.
-    marker = secrets.token_hex(16)
     context = open_profile(playwright, tmp_path, *real.arguments)
     page = context.pages[0]
     page.add_init_script(KEEP)
-    page.goto(f"{SHOP}/?{marker}")
+    marker = leave_marker(page)
     page.evaluate(
         "(url) => Object.assign(new Image(), { src: url }).decode()", f"{SHOP}/marker.png"
     )

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, FrameLocator, Page, Route, expect
 
 from tests.browser.chromium import stop_clock
+from tests.browser.frames import embed, received
 from tests.browser.real_site import (
     BLANK,
     EVIL,
@@ -13,7 +14,6 @@ from tests.browser.real_site import (
     SECOND_SHOP,
     SHOP,
     RealSite,
-    embed,
     enter,
 )
 
@@ -59,24 +59,16 @@ def frame(page: Page, url: str) -> FrameLocator:
     return frame
 
 
-def received(page: Page) -> list[dict[str, object]]:
-    """What the parent heard until now, its own last word excepted."""
-    page.frames[1].evaluate("parent.postMessage('that was all', '*')")
-    page.wait_for_function("received.at(-1)?.data === 'that was all'")
-    return page.evaluate("received.slice(0, -1)")  # type: ignore[no-any-return]
+def asked_by_the_app(new_page: Callable[..., Page], real: RealSite) -> tuple[Page, str]:
+    """Open the app, and ask there for a page to embed; return its address too."""
+    page = new_page()
+    page.goto(SHOP)
+    return page, real.embedded(page)
 
 
 def nest(page: Page, url: str) -> None:
     """Add a frame to the innermost one."""
-    page.frames[-1].evaluate(
-        """(url) => {
-            const frame = document.createElement("iframe");
-            frame.src = url;
-            document.body.append(frame);
-            return new Promise((resolve) => frame.addEventListener("load", () => resolve()));
-        }""",
-        url,
-    )
+    embed(page.frames[-1], url)
 
 
 def succeed(page: Page, frame: FrameLocator, pin: str) -> None:
@@ -116,9 +108,7 @@ def test_a_cancelled_page_says_the_same_at_once(
 def test_a_hostile_origin_cannot_frame_the_page(
     new_page: Callable[..., Page], real: RealSite, origin: str
 ) -> None:
-    page = new_page()
-    page.goto(SHOP)
-    url = real.embedded(page)
+    page, url = asked_by_the_app(new_page, real)
     page.goto(origin)
     refused(page, lambda: embed(page, url))
     assert real.newest() == (False, None)
@@ -130,9 +120,7 @@ def test_a_hostile_origin_cannot_frame_the_page(
 def test_one_hostile_ancestor_is_enough(
     new_page: Callable[..., Page], real: RealSite, chain: tuple[str, ...]
 ) -> None:
-    page = new_page()
-    page.goto(SHOP)
-    url = real.embedded(page)
+    page, url = asked_by_the_app(new_page, real)
     page.goto(chain[0])
     for origin in chain[1:]:
         nest(page, origin)
@@ -154,9 +142,7 @@ def test_two_registered_ancestors_may_frame_the_page(page: Page, real: RealSite,
 def test_a_parent_without_an_origin_cannot_frame_the_page(
     new_page: Callable[..., Page], real: RealSite, document: str
 ) -> None:
-    page = new_page()
-    page.goto(SHOP)
-    url = real.embedded(page)
+    page, url = asked_by_the_app(new_page, real)
     if document == "sandboxed":
         embed(page, SHOP, sandbox="allow-scripts").get_by_role("heading", name="app").wait_for()
         assert page.frames[-1].evaluate("origin") == "null"

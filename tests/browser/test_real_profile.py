@@ -3,13 +3,20 @@
 import secrets
 from pathlib import Path
 
-from playwright.sync_api import Playwright, expect
+from playwright.sync_api import Page, Playwright, expect
 
 from tests.browser.chromium import open_profile, stop_clock
 from tests.browser.real_site import LONG_APP, PINS, SHOP, RealSite, enter
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PIN = "825380146729"
+
+
+def leave_marker(page: Page) -> str:
+    """Leave what is the app's: a search that found nothing at all would prove nothing."""
+    marker = secrets.token_hex(16)
+    page.goto(f"{SHOP}/?{marker}")
+    return marker
 
 
 def written(profile: Path) -> dict[Path, bytes]:
@@ -26,11 +33,9 @@ def holding(files: dict[Path, bytes], wanted: str | bytes) -> list[str]:
 def test_nothing_of_a_pin_is_left_in_the_profile(
     playwright: Playwright, real: RealSite, tmp_path: Path
 ) -> None:
-    # What the app leaves: a search that found nothing at all would prove nothing.
-    marker = secrets.token_hex(16)
     context = open_profile(playwright, tmp_path, *real.arguments)
     page = context.pages[0]
-    page.goto(f"{SHOP}/?{marker}")
+    marker = leave_marker(page)
     asked = real.ask(page, "set-pin", {"redirectUrl": f"{SHOP}/done"}, LONG_APP)
     with page.expect_response(f"{PINS}/pin-direct/session") as opening:
         page.evaluate("(url) => { location = url; }", asked["hostedPageUrl"])

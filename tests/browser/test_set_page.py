@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import stop_clock
-from tests.browser.pin_site import APP, PINS, TOKEN, PinSite
+from tests.browser.pin_site import APP, PINS, TOKEN, PinSite, leave_and_return
 
 PIN = "8253"
 
@@ -378,10 +378,7 @@ def test_a_page_that_the_browser_kept_is_ended_when_it_is_shown_again(
 ) -> None:
     open_page(page, site)
     enter(page, PIN)
-    page.evaluate("""() => {
-        dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
-        dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
-    }""")
+    leave_and_return(page)
     notice(page, "This page is no longer valid")
 
 

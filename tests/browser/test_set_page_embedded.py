@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import FrameLocator, Page, expect
 
 from tests.browser.chromium import stop_clock
-from tests.browser.pin_site import APP, PINS, PinSite, embed, received
+from tests.browser.frames import embed, received
+from tests.browser.pin_site import APP, PINS, PinSite
 
 ABORT = {"type": "abort"}
 
@@ -137,14 +138,7 @@ def test_every_ancestor_must_be_registered(new_page: Callable[..., Page], site: 
     page.goto(site.origin("evil.test"))
     embed(page, site.origin(APP)).get_by_role("heading", name="app").wait_for()
     with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
-        page.frames[1].evaluate(
-            """(url) => {
-                const frame = document.createElement("iframe");
-                frame.src = url;
-                document.body.append(frame);
-            }""",
-            site.url,
-        )
+        embed(page.frames[1], site.url)
     assert site.posts == []
 
 

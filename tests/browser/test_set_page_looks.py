@@ -3,7 +3,7 @@
 The screenshots are in ``var/artefacts/browser``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -193,15 +193,20 @@ def too_wide(page: Page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > innerWidth")  # type: ignore[no-any-return]
 
 
+def assert_fits(page: Page, name: str, viewports: Iterable[ViewportSize]) -> None:
+    """Find that the page fits each width, and take a picture."""
+    for viewport in viewports:
+        page.set_viewport_size(viewport)
+        assert not too_wide(page)
+        shoot(page, f"{name}-{viewport['width']}")
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_fits_three_widths_and_axe_finds_nothing(
     page: Page, site: PinSite, state: str
 ) -> None:
     STATES[state](page, site)
-    for viewport in VIEWPORTS:
-        page.set_viewport_size(viewport)
-        assert not too_wide(page)
-        shoot(page, f"{state}-{viewport['width']}")
+    assert_fits(page, state, VIEWPORTS)
     assert findings(page) == set()
     dress(page, BRAND)
     shoot(page, f"{state}-brand")

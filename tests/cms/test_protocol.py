@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from cms.protocol import CHUNKING_BYTES_MAX, HEAD_BYTES_MAX, BoundedProtocol
+from cms.protocol import CHUNKING_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, BoundedProtocol
 from cms.sandbox import HANG_SECONDS
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +95,13 @@ async def test_a_head_without_end_is_cut_off(first: bytes) -> None:
     answer = await answers(first, *pieces)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"too long" in answer
+
+
+async def test_more_headers_than_anybody_sends_are_refused() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    most = head + b"a:\r\n" * (HEADERS_MAX - 2)
+    assert (await answers(most + b"\r\n")).startswith(b"HTTP/1.1 200 ")
+    assert b"too many headers" in await answers(most + b"a:\r\n\r\n")
 
 
 async def test_a_long_body_and_a_second_request_are_read() -> None:
@@ -190,6 +197,10 @@ REFUSED = {
     "absolute form": b"GET http://x/ HTTP/1.1\r\n" + HOST,
     "asterisk form": b"OPTIONS * HTTP/1.1\r\n" + HOST,
     "a fragment": b"GET /#a HTTP/1.1\r\n" + HOST,
+    "a tab in the target": b"GET /\tHTTP/1.0 HTTP/1.1\r\n" + HOST,
+    "a form feed in the target": b"GET /?\f HTTP/1.1\r\n" + HOST,
+    "a path that is not ASCII": "GET /é HTTP/1.1\r\n".encode() + HOST,
+    "a query that is not ASCII": "GET /?é HTTP/1.1\r\n".encode() + HOST,
     "no version": b"GET /\r\n",
     "HTTP/0.9": b"GET / HTTP/0.9\r\n" + HOST,
     "HTTP/1.2": b"GET / HTTP/1.2\r\n" + HOST,

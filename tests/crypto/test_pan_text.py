@@ -6,7 +6,7 @@ import uuid
 import pytest
 from hypothesis import given, strategies
 
-from crypto.pan_text import holds_pan, holds_pan_ending, holds_this_pan
+from crypto.pan_text import holds_long_number, holds_pan, holds_pan_ending, holds_this_pan
 from crypto.types import Pan
 
 PAN = "4111111111111111"
@@ -46,6 +46,13 @@ def test_any_pan_is_found_with_any_separators_in_any_digits(
         assert holds_this_pan(around, Pan(digits))
 
 
+@given(strategies.from_regex("[0-9]{0,24}", fullmatch=True))
+def test_a_number_holds_a_pan_if_13_to_19_digits_in_it_have_a_valid_check_digit(run: str) -> None:
+    parts = (run[start:end] for start in range(len(run)) for end in range(start + 13, start + 20))
+    whole = [part for part in parts if 13 <= len(part) <= 19 and part[0] != "0"]
+    assert holds_pan(run) is any(Pan(part).luhn_valid for part in whole)
+
+
 @pytest.mark.parametrize(
     "text", ["", "demo clerk", "4111-1111 1111.1113", "411111111111", "2026-11-27", "\u0663" * 12]
 )
@@ -60,10 +67,32 @@ def test_letters_separate_numbers_only_where_they_may() -> None:
     assert holds_pan("4111 1111-1111_1111", across_letters=False)
 
 
-def test_hardly_any_random_uuid_looks_like_a_pan() -> None:
+def test_no_random_uuid_looks_like_a_pan() -> None:
     chance = random.Random(7)
-    made = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(10_000)]
-    assert sum(holds_pan(text, across_letters=False) for text in made) < 100
+    for _ in range(10_000):
+        made = str(uuid.UUID(int=chance.getrandbits(128), version=4))
+        assert not holds_pan(f"call {made}", across_letters=False)
+
+
+def test_what_is_only_written_like_a_uuid_may_be_a_pan() -> None:
+    for text in ("41111111-1111-1111-0000-000000000000", f"{PAN}-1111-4111-8111-111111111111"):
+        assert holds_pan(text, across_letters=False)
+
+
+@given(pans, strategies.data())
+def test_a_number_as_long_as_a_pan_is_found_in_long_text(
+    digits: str, data: strategies.DataObject
+) -> None:
+    writing = data.draw(strategies.sampled_from(WRITINGS))
+    gaps = strategies.sampled_from([gap for gap in SEPARATORS if gap != "x"])
+    separators = data.draw(strategies.lists(gaps, min_size=19))
+    text = "".join(writing[int(d)] + gap for d, gap in zip(digits, separators, strict=False))
+    assert holds_long_number(f"{'a' * 1000}{text}")
+
+
+@pytest.mark.parametrize("text", ["", "1" * 12, "123456 a 7890123"])
+def test_a_shorter_number_is_not(text: str) -> None:
+    assert not holds_long_number(text)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,14 @@ def messages(style: ImageStyle) -> list[bytes]:
     return [render_message(kind, style) for kind in MessageKind]
 
 
+def test_a_message_in_other_colours_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = decode(messages(LIGHT)[0])
+    monkeypatch.setattr("crypto.pin_image._write", None)
+    again = decode(messages(DARK)[0])
+    assert again.rows == first.rows
+    assert again.palette != first.palette
+
+
 @pytest.mark.slow
 def test_10_000_pins_have_one_length() -> None:
     chance = random.Random(20)

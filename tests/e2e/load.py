@@ -95,7 +95,7 @@ class Load:
         """Answers that no caller should ever see."""
         self.answers: list[int] = []
         """Every status in turn, or BROKEN."""
-        self._enrolled = enrolled
+        self.enrolled = enrolled
         self._seed = seed
         self._over = threading.Event()
 
@@ -119,7 +119,7 @@ class Load:
 
     def replay(self) -> None:
         """Send again what may be there, as D1 does, until each is acknowledged."""
-        with self._enrolled.client() as client:
+        with self.enrolled.client() as client:
             for card, sent in self.sent.items():
                 for change in sent.in_doubt:
                     again = partial(client.put, card, change.jwe)
@@ -130,10 +130,10 @@ class Load:
     def _call(self, number: int) -> None:
         chance = random.Random(self._seed * 100 + number)
         seen = dict.fromkeys(self.sent, 0)
-        with self._enrolled.client() as client:
+        with self.enrolled.client() as client:
             bearer = client.access_token(), client._access_token_until_s
         while not self._over.is_set():
-            with self._enrolled.client() as client:
+            with self.enrolled.client() as client:
                 client._access_token, client._access_token_until_s = bearer
                 for _ in range(CALLS_A_CONNECTION):
                     card = chance.choice(list(self.sent))
@@ -143,13 +143,13 @@ class Load:
                         self._set(client, card, chance)
 
     def _set(self, client: D1Client, card: str, chance: random.Random) -> None:
-        change = new_change(self._enrolled.sample_issuer, card, chance)
+        change = new_change(self.enrolled.sample_issuer, card, chance)
         answer = self._answer(lambda: client.put(card, change.jwe), expected=204)
         sent = self.sent[card]
         (sent.in_doubt if answer is None else sent.acked).append(change)
 
     def _count(self, client: D1Client, card: str, seen: int) -> int:
-        issuer_id = self._enrolled.sample_issuer.issuer_id
+        issuer_id = self.enrolled.sample_issuer.issuer_id
         path = f"/cms/api/v1/issuers/{issuer_id}/cards/{card}/pin/changeCounter"
         answer = self._answer(lambda: client.request("GET", path), expected=200)
         if answer is None:

@@ -1,6 +1,5 @@
 """The cardholder listener of a real service: TLS without a client certificate, its routes only."""
 
-import os
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,18 +21,17 @@ from cms.sandbox.partners.jwe import encrypt
 from crypto.jose import base64url
 from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
+    AUDIENCE,
     CrashingPostgres,
     Deployment,
     Enrolled,
     deployment,
-    free_ports,
     new_database,
     patiently,
     wait_for,
 )
 from tests.issuer_records import add_clients, app_client, run_sql
 
-AUDIENCE = "pins"
 APP = "firstbank1-app"
 CARD, HOLDER = "card-1", "holder-1"
 D1_ROUTES = [
@@ -93,22 +91,9 @@ def open_desk(
 def serving(
     directory: Path, database_url: str, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> Iterator[PinService]:
-    key = directory / "control-token.key"
-    key.write_bytes(os.urandom(32))
-    (port,) = free_ports(1)
     with IdentityProvider(directory / "identity", AUDIENCE) as provider:
-        prepared = deployment(
-            directory,
-            database_url,
-            softhsm,
-            cardholder_url=f"https://localhost:{port}",
-            cardholder_port=port,
-            cardholder_certificate_file=directory / "pki" / "server.pem",
-            cardholder_key_file=directory / "pki" / "server.key",
-            control_token_key_file=key,
-            identity_issuer=identity_provider.ISSUER,
-            identity_audience=AUDIENCE,
-            identity_jwks_url=provider.jwks_url,
+        prepared = deployment(directory, database_url, softhsm).for_cardholders(
+            identity_provider.ISSUER, provider.jwks_url
         )
         with open_desk(prepared, hsm_token, provider) as opened:
             yield opened

@@ -6,6 +6,7 @@ import random
 import secrets
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     CrashingPostgres,
-    Enrolled,
+    Deployment,
     deployment,
     new_database,
     patiently,
@@ -39,12 +40,30 @@ WORKER_KILLS: Final = 12
 POSTGRES_KILLS: Final = 3
 FIRST, SECOND, THIRD = (Change(name, "", "") for name in (b"first", b"second", b"third"))
 
+Prepare = Callable[[Postgres, str], tuple[Deployment, Load]]
+
 
 @pytest.fixture
-def chance() -> tuple[random.Random, int]:
+def seed() -> int:
     seed = secrets.randbelow(10**6)
     logging.getLogger(__name__).warning("seed %d", seed)
-    return random.Random(seed), seed
+    return seed
+
+
+@pytest.fixture
+def draw(seed: int) -> random.Random:
+    return random.Random(seed)
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, softhsm: SoftHsm, hsm_token: Pkcs11Token, seed: int) -> Prepare:
+    """Makes a deployment of two workers, and the callers of an issuer that is enrolled there."""
+
+    def prepared(postgres: Postgres, issuer_id: str) -> tuple[Deployment, Load]:
+        made = deployment(tmp_path, new_database(postgres), softhsm, workers=2)
+        return made, Load(made.enrol(hsm_token, issuer_id), CARDS, seed)
+
+    return prepared
 
 
 def mend(softhsm: SoftHsm, token: bytes) -> None:
@@ -63,10 +82,10 @@ def token_file(softhsm: SoftHsm) -> Path:
     return file
 
 
-def verify(load: Load, enrolled: Enrolled, database_url: str) -> None:
+def verify(load: Load, database_url: str) -> None:
     """Compare what callers know with what is stored, before and after they send again."""
     assert load.wrong == []
-    issuer_id = enrolled.sample_issuer.issuer_id
+    issuer_id = load.enrolled.sample_issuer.issuer_id
     for card, sent in load.sent.items():
         assert violations(sent, read_stored(database_url, issuer_id, card)) == []
     load.replay()
@@ -75,24 +94,16 @@ def verify(load: Load, enrolled: Enrolled, database_url: str) -> None:
         assert violations(sent, stored) == []
         assert stored.counter == len(sent.acked)
         pins = {change.key: change.pin for change in sent.acked}
-        with enrolled.client() as client:
+        with load.enrolled.client() as client:
             assert patiently(partial(client.counter, card)) == stored.counter
-            read = partial(client.get_pin, card, enrolled.sample_issuer.pans[card])
+            read = partial(client.get_pin, card, load.enrolled.sample_issuer.pans[card])
             assert patiently(read) == pins[stored.history[-1][1]]
 
 
 def test_workers_may_be_killed_at_any_moment(
-    tmp_path: Path,
-    postgres: Postgres,
-    softhsm: SoftHsm,
-    hsm_token: Pkcs11Token,
-    chance: tuple[random.Random, int],
+    postgres: Postgres, softhsm: SoftHsm, prepare: Prepare, draw: random.Random
 ) -> None:
-    draw, seed = chance
-    url = new_database(postgres)
-    prepared = deployment(tmp_path, url, softhsm, workers=2)
-    enrolled = prepared.enrol(hsm_token, "crashbank1")
-    load = Load(enrolled, CARDS, seed)
+    prepared, load = prepare(postgres, "crashbank1")
     killed: list[int] = []
     token = token_file(softhsm).read_bytes()
     with prepared.serving() as service:
@@ -108,21 +119,13 @@ def test_workers_may_be_killed_at_any_moment(
         wait_for(lambda: len(service.workers()) == 2 and not {*killed} & {*service.workers()})
         service.wait_until_ready()
         assert load.answers.count(BROKEN) > 0
-        verify(load, enrolled, url)
+        verify(load, prepared.database_url)
 
 
 def test_postgres_may_be_killed_at_any_moment(
-    tmp_path: Path,
-    own_postgres: CrashingPostgres,
-    softhsm: SoftHsm,
-    hsm_token: Pkcs11Token,
-    chance: tuple[random.Random, int],
+    tmp_path: Path, own_postgres: CrashingPostgres, prepare: Prepare, draw: random.Random
 ) -> None:
-    draw, seed = chance
-    url = new_database(own_postgres)
-    prepared = deployment(tmp_path, url, softhsm, workers=2)
-    enrolled = prepared.enrol(hsm_token, "crashbank2")
-    load = Load(enrolled, CARDS, seed)
+    prepared, load = prepare(own_postgres, "crashbank2")
     with prepared.serving() as service:
         workers = service.workers()
         with load.running(CALLERS):
@@ -135,7 +138,7 @@ def test_postgres_may_be_killed_at_any_moment(
         service.wait_until_ready()
         assert service.workers() == workers
         assert BROKEN not in load.answers
-        verify(load, enrolled, url)
+        verify(load, prepared.database_url)
 
 
 TWO: Final = Stored(2, [(1, b"first"), (2, b"second")], [1, 2])

@@ -36,14 +36,13 @@ from tests.browser.chromium import launch, new_context
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.deployment import (
     ROOT,
-    family,
     lengthen_control_tokens,
     patiently,
-    runs,
     stop,
     wait_for,
     without_settings,
 )
+from tests.processes import family, runs
 
 PARTS = ("cms", "crypto", "hsm", "migrations")
 ROW = re.compile(r"  (\S.{35})(\d{3}) +\d+\.\d   (.+)")

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import socket
 import ssl
@@ -15,7 +14,7 @@ from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.pkcs11.token import Pkcs11Token
-from tests.deployment import Enrolled, Service, Shared, deployment, free_ports, new_database
+from tests.deployment import Enrolled, Service, Shared, deployment, new_database
 from tests.e2e.test_listeners import client_cert_header
 from tests.framings import Streams, seen_by_h11
 
@@ -40,24 +39,17 @@ def proxied(
 ) -> Iterator[tuple[Service, Enrolled]]:
     """A service behind proxies: D1's calls it on a unix socket, the cardholders' on loopback."""
     directory = tmp_path_factory.mktemp("framing")
-    key = directory / "control-token.key"
-    key.write_bytes(os.urandom(32))
-    (port,) = free_ports(1)
-    prepared = deployment(
-        directory,
-        new_database(postgres),
-        softhsm,
-        d1_socket=directory / "d1.sock",
-        d1_mtls_ends="proxy",
-        d1_proxy_peers='["unix"]',
-        cardholder_url="https://pins.test",
-        cardholder_port=port,
-        cardholder_proxy_peers='["127.0.0.1"]',
-        control_token_key_file=key,
-        identity_issuer="https://identity.test",
-        identity_audience="pins",
-        identity_jwks_url="https://identity.test/jwks",
-    ).given(d1_certificate_file=None, d1_key_file=None, d1_client_ca_file=None)
+    prepared = (
+        deployment(directory, new_database(postgres), softhsm)
+        .behind_proxy()
+        .for_cardholders("https://identity.test", "https://identity.test/jwks")
+        .given(
+            cardholder_url="https://pins.test",
+            cardholder_proxy_peers='["127.0.0.1"]',
+            cardholder_certificate_file=None,
+            cardholder_key_file=None,
+        )
+    )
     enrolled = prepared.enrol(hsm_token, "proxybank1")
     with prepared.serving() as service:
         yield service, enrolled

@@ -19,16 +19,8 @@ from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
 from hsm.pkcs11.token import Pkcs11Token
-from tests.deployment import (
-    Enrolled,
-    Service,
-    Shared,
-    deployment,
-    family,
-    new_database,
-    runs,
-    wait_for,
-)
+from tests.deployment import Enrolled, Service, Shared, deployment, new_database, wait_for
+from tests.processes import family, runs
 
 LISTENING = "0A"
 
@@ -124,14 +116,7 @@ def proxied(
 ) -> Iterator[tuple[Service, Enrolled]]:
     """A service whose mutual TLS ends in a proxy, which calls it on a unix socket."""
     directory = tmp_path_factory.mktemp("proxied")
-    prepared = deployment(
-        directory,
-        new_database(postgres),
-        softhsm,
-        d1_socket=directory / "d1.sock",
-        d1_mtls_ends="proxy",
-        d1_proxy_peers='["unix"]',
-    ).given(d1_certificate_file=None, d1_key_file=None, d1_client_ca_file=None)
+    prepared = deployment(directory, new_database(postgres), softhsm).behind_proxy()
     enrolled = prepared.enrol(hsm_token, "proxybank1")
     with prepared.serving() as service:
         yield service, enrolled
@@ -199,14 +184,7 @@ def test_other_users_cannot_play_the_proxy(proxied: tuple[Service, Enrolled]) ->
 def test_a_service_that_was_killed_starts_again_on_its_socket(
     tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
-    prepared = deployment(
-        tmp_path,
-        new_database(postgres),
-        softhsm,
-        d1_socket=tmp_path / "d1.sock",
-        d1_mtls_ends="proxy",
-        d1_proxy_peers='["unix"]',
-    )
+    prepared = deployment(tmp_path, new_database(postgres), softhsm).behind_proxy()
     with prepared.serving() as service:
         below = family(service.process.pid)
         service.process.kill()

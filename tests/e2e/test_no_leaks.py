@@ -43,7 +43,6 @@ from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
 from hsm.vault import Vault
-from tests.deployment import command_line, family
 from tests.issuer_records import (
     PANS,
     SECRET,
@@ -55,6 +54,7 @@ from tests.issuer_records import (
     run_sql,
     server_client,
 )
+from tests.processes import command_line, family
 from tests.service import PUBLIC_URL, d1, running, with_certificate
 
 pytestmark = pytest.mark.anyio

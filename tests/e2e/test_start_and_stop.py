@@ -28,13 +28,12 @@ from tests.deployment import (
     Enrolled,
     Shared,
     deployment,
-    family,
     new_database,
-    runs,
     wait_for,
     without_settings,
 )
 from tests.e2e.load import read_stored
+from tests.processes import family, runs
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import LiteralString
@@ -19,6 +20,9 @@ from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     ROOT,
     CrashingPostgres,
+    Deployment,
+    Enrolled,
+    Service,
     deployment,
     in_sql_ascii,
     new_database,
@@ -41,6 +45,25 @@ def statuses(client: D1Client, change: str) -> Sequence[int]:
     return [answer.status_code for answer in answers]
 
 
+@pytest.fixture
+def prepared(tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm) -> Deployment:
+    """On a database server that is this test's alone."""
+    return deployment(tmp_path, new_database(own_postgres), softhsm)
+
+
+@pytest.fixture
+def enrolled(prepared: Deployment, hsm_token: Pkcs11Token) -> Enrolled:
+    return prepared.enrol(hsm_token, "awaybank02")
+
+
+@contextmanager
+def serving_pins(prepared: Deployment, enrolled: Enrolled) -> Iterator[tuple[Service, D1Client]]:
+    """Serve, and set and read a first PIN: 4071."""
+    with prepared.serving() as service, enrolled.client() as client:
+        assert statuses(client, enrolled.sample_issuer.pin_jwe("4071")) == [204, 200]
+        yield service, client
+
+
 def test_a_token_that_was_taken_unavailable_and_brought_back(
     tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
@@ -49,8 +72,7 @@ def test_a_token_that_was_taken_unavailable_and_brought_back(
     enrolled = prepared.enrol(hsm_token, "awaybank01")
     change = enrolled.sample_issuer.pin_jwe
     tokens, elsewhere = token.directory / "tokens", tmp_path / "elsewhere"
-    with prepared.serving() as service, enrolled.client() as client:
-        assert statuses(client, change("4071")) == [204, 200]
+    with serving_pins(prepared, enrolled) as (service, client):
         tokens.rename(elsewhere)
         for pin in ("2580", "3691", "1470"):
             assert statuses(client, change(pin)) == [503, 503]
@@ -67,10 +89,8 @@ def test_a_token_that_was_taken_unavailable_and_brought_back(
 
 
 def test_a_database_that_is_unavailable_when_the_service_starts(
-    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
+    tmp_path: Path, own_postgres: CrashingPostgres, prepared: Deployment, enrolled: Enrolled
 ) -> None:
-    prepared = deployment(tmp_path, new_database(own_postgres), softhsm)
-    enrolled = prepared.enrol(hsm_token, "awaybank02")
     own_postgres.crash()
     with prepared.serving(wait=False) as service, enrolled.client() as client:
         service.wait_until_answering()
@@ -86,13 +106,10 @@ def test_a_database_that_is_unavailable_when_the_service_starts(
 
 
 def test_a_database_that_stands_still(
-    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
+    own_postgres: CrashingPostgres, prepared: Deployment, enrolled: Enrolled
 ) -> None:
-    prepared = deployment(tmp_path, new_database(own_postgres), softhsm)
-    enrolled = prepared.enrol(hsm_token, "awaybank03")
     change = enrolled.sample_issuer.pin_jwe
-    with prepared.serving() as service, enrolled.client() as client:
-        assert statuses(client, change("4071")) == [204, 200]
+    with serving_pins(prepared, enrolled) as (service, client):
         with stopped(own_postgres):
             assert statuses(client, change("2580")) == [503, 503]
             assert service.ops("/readyz").json() == {
@@ -109,13 +126,10 @@ def test_a_database_that_stands_still(
 
 
 def test_a_database_that_became_read_only(
-    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
+    own_postgres: CrashingPostgres, prepared: Deployment, enrolled: Enrolled
 ) -> None:
-    prepared = deployment(tmp_path, new_database(own_postgres), softhsm)
-    enrolled = prepared.enrol(hsm_token, "awaybank04")
     change = enrolled.sample_issuer.pin_jwe
-    with prepared.serving() as service, enrolled.client() as client:
-        assert statuses(client, change("4071")) == [204, 200]
+    with serving_pins(prepared, enrolled) as (service, client):
         set_server(own_postgres, "default_transaction_read_only = on")
         wait_for(lambda: not service.ready())
         for pin in ("2580", "3691"):

@@ -81,7 +81,7 @@ def login_and_files() -> dict[str, str]:
         "binary": b"\xff\xfe\xff\xfe",
         "empty": b"",
         "another": b"00000000\n",
-        "windows": good.pin_file.read_bytes().rstrip() + b"\r\n",
+        "windows": b"\xef\xbb\xbf" + good.pin_file.read_bytes().rstrip() + b"\r\n",
     }
     for name, content in files.items():
         (directory / name).write_bytes(content)
@@ -95,7 +95,7 @@ def login_and_files() -> dict[str, str]:
         "PIN file is not text": {"pin_file": directory / "binary"},
         "empty PIN": {"pin_file": directory / "empty"},
         "wrong PIN": {"pin_file": directory / "another"},
-        "line end of Windows": {"pin_file": directory / "windows"},
+        "as Windows writes it": {"pin_file": directory / "windows"},
         "nothing wrong": {},
     }
     return {name: outcome(good.model_copy(update=change)) for name, change in wrong.items()}

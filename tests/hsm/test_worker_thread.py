@@ -89,6 +89,14 @@ def fails(error: Exception) -> Callable[[object], None]:
     return verb
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The worker thread's clock."""
+    now = [1000.0]
+    monkeypatch.setattr("hsm.worker_thread.time.monotonic", lambda: now[0])
+    return now
+
+
 async def test_a_verb_gets_the_vault_and_its_answer_comes_back() -> None:
     async with watched_worker_thread() as watched:
         assert await watched.worker_thread.call(id) == id(watched.vault)
@@ -268,10 +276,8 @@ async def test_a_vault_that_is_unavailable_is_opened_again_for_the_next_verb() -
 
 
 async def test_a_missing_key_is_looked_for_now_and_then_and_costs_nobody_else(
-    monkeypatch: pytest.MonkeyPatch,
+    now: list[float],
 ) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("hsm.worker_thread.time.monotonic", lambda: now[0])
     async with watched_worker_thread() as watched:
         await watched.worker_thread.check()
         for _ in range(5):
@@ -287,11 +293,7 @@ async def test_a_missing_key_is_looked_for_now_and_then_and_costs_nobody_else(
         assert len(watched.openings) == 3
 
 
-async def test_a_failed_opening_is_not_repeated_before_its_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("hsm.worker_thread.time.monotonic", lambda: now[0])
+async def test_a_failed_opening_is_not_repeated_before_its_time(now: list[float]) -> None:
     async with watched_worker_thread(reopen=5.0) as watched:
         watched.opening_error = VaultUnavailable("NoSuchToken")
         with pytest.raises(VaultUnavailable, match="NoSuchToken"):

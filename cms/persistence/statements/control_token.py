@@ -22,7 +22,6 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
-    exists,
     func,
     literal,
     null,
@@ -45,6 +44,7 @@ from cms.domain.control import (
 )
 from cms.persistence.statements import Statement, compiled
 from cms.persistence.statements.parts import (
+    CARD_TO_READ,
     HAS_PIN_TO_SHOW,
     THIS_CARD,
     audit,
@@ -53,7 +53,7 @@ from cms.persistence.statements.parts import (
     matches,
     seconds,
 )
-from cms.persistence.tables import NEWEST_COUNTER, cards, control_tokens
+from cms.persistence.tables import cards, control_tokens
 
 ISSUED: Final = "control.issued"
 """The audit event; its reason is face and purpose."""
@@ -71,10 +71,14 @@ GRANT: Final = (
 )
 """In the order of :class:`cms.domain.control.Grant`."""
 
-HAS_CARD_UNCHANGED: Final = exists().where(
-    cards.c.issuer_id == control_tokens.c.issuer_id,
-    cards.c.card_id == control_tokens.c.card_id,
-    cards.c.counter == control_tokens.c.counter,
+HAS_CARD_UNCHANGED: Final = (
+    control_tokens.c.counter
+    == select(cards.c.counter)
+    .where(
+        cards.c.issuer_id == control_tokens.c.issuer_id,
+        cards.c.card_id == control_tokens.c.card_id,
+    )
+    .scalar_subquery()
 )
 """The card's PIN was not changed since the token was issued."""
 
@@ -235,12 +239,7 @@ def show(consumed: CTE, reason: str = "") -> Statement:
     shown = (
         select(
             *consumed.c,
-            cards.c.state,
-            cards.c.pin_type,
-            cards.c.counter,
-            NEWEST_COUNTER.label("newest"),
-            cards.c.sealed_pan,
-            cards.c.sealed_pin,
+            *CARD_TO_READ,
             and_(HAS_PIN_TO_SHOW, or_(*allowed)).label("is_readable"),
         )
         .join(

@@ -25,6 +25,7 @@ from cms.domain.cards import ALLOWED_STATES, GET_PIN_ATTEMPTED, CardState, Verb
 from cms.domain.limits import CARD_WINDOW_SECONDS, CLIENT_WINDOW_SECONDS, Tally
 from cms.persistence.statements import Statement, compiled
 from cms.persistence.statements.parts import (
+    CARD_TO_READ,
     HAS_PIN_TO_SHOW,
     REQUEST_KEY,
     THIS_CARD,
@@ -34,7 +35,7 @@ from cms.persistence.statements.parts import (
     matches,
     seconds,
 )
-from cms.persistence.tables import NEWEST_COUNTER, cards, client_failures, pin_changes
+from cms.persistence.tables import cards, client_failures, pin_changes
 from hsm.port import PinBlockType
 
 
@@ -175,26 +176,16 @@ _card = (
     select(
         cards.c.issuer_id,
         cards.c.card_id,
-        cards.c.state,
-        cards.c.pin_type,
-        cards.c.counter,
-        NEWEST_COUNTER.label("newest"),
-        cards.c.sealed_pan,
-        cards.c.sealed_pin,
+        *CARD_TO_READ,
         and_(in_state(ALLOWED_STATES[Verb.GET_PIN]), HAS_PIN_TO_SHOW).label("is_readable"),
     )
     .where(THIS_CARD)
     .cte("card")
 )
 GET_PIN: Final = compiled(
-    select(
-        _card.c.state,
-        _card.c.pin_type,
-        _card.c.counter,
-        _card.c.newest,
-        _card.c.sealed_pan,
-        _card.c.sealed_pin,
-    ).add_cte(audit(GET_PIN_ATTEMPTED, _card, _card.c.is_readable, counter=_card.c.counter))
+    select(*(_card.c[column.name] for column in CARD_TO_READ)).add_cte(
+        audit(GET_PIN_ATTEMPTED, _card, _card.c.is_readable, counter=_card.c.counter)
+    )
 )
 """One row; the audit row is written only for a PIN that may be handed out."""
 

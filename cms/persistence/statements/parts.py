@@ -53,6 +53,16 @@ HAS_PIN_TO_SHOW: Final = and_(
     cards.c.counter == NEWEST_COUNTER,
 )
 
+CARD_TO_READ: Final = (
+    cards.c.state,
+    cards.c.pin_type,
+    cards.c.counter,
+    NEWEST_COUNTER.label("newest"),
+    cards.c.sealed_pan,
+    cards.c.sealed_pin,
+)
+"""In the order of :class:`cms.domain.records.CardToRead`."""
+
 
 def in_state(states: Iterable[CardState]) -> ColumnElement[bool]:
     """Compare the state of a card with each of *states*."""

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
-from types import TracebackType
 from typing import Final, Self
 
 import httpx
@@ -99,12 +98,7 @@ class HostPage:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()

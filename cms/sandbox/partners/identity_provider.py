@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingTCPServer
 from threading import Thread
-from types import TracebackType
 from typing import Any, Final, Self
 
 from jwcrypto.jwk import JWK
@@ -58,12 +57,7 @@ class IdentityProvider:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

@@ -36,6 +36,7 @@ UNREADABLE: Final = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
+    TypeError,  # a BIT STRING where it expects text
 )
 
 

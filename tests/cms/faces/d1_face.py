@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import httpx
 from cms.app import Application
 from cms.domain.cards import CardState
 from hsm.vault import Vault
-from tests.issuer_records import PAN, SampleIssuer, add_card, open_issuer, run_sql
+from tests.issuer_records import PAN, SampleIssuer, add_card, change_client, open_issuer, run_sql
 from tests.service import D1, d1, running
 
 PIN = "4071"
@@ -63,6 +63,25 @@ class D1Face:
     async def in_vault(self, verb: Any) -> Any:  # noqa: ANN401 - whatever the verb returns
         """Run *verb* where the service does: the HSM token's session is for one thread."""
         return await self.application.health.worker_thread.call(verb)
+
+    async def open_issuer(self, issuer_id: str, **given: Any) -> SampleIssuer:  # noqa: ANN401 - open_issuer's
+        """Add another issuer."""
+        opened: SampleIssuer = await self.in_vault(
+            lambda vault: open_issuer(self.url, vault, issuer_id, **given)
+        )
+        return opened
+
+    @asynccontextmanager
+    async def d1_of(self, issuer_id: str, **given: Any) -> AsyncIterator[D1]:  # noqa: ANN401 - open_issuer's
+        """Add another issuer, and play D1 to it."""
+        async with d1(self.application, await self.open_issuer(issuer_id, **given)) as caller:
+            yield caller
+
+    async def register_certificates(self, issuer_id: str, names: Sequence[str]) -> None:
+        """Have an issuer's D1 known by these names of certificates."""
+        await self.in_vault(
+            lambda vault: change_client(vault, issuer_id, issuer_id, certificates=list(names))
+        )
 
     async def put_pin(self, pin: str, card_id: str) -> httpx.Response:
         return await self.put(put_body(self.sample_issuer.pin_jwe(pin, card_id)), card_id)

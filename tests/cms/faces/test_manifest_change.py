@@ -11,6 +11,7 @@ from cms.persistence import admin
 from cms.sandbox import HANG_SECONDS
 from cms.services import directory, manifests
 from hsm.vault import Vault
+from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted import hosted_face as hosted
 from tests.cms.faces.d1_face import PIN, D1Face
 from tests.operators import manifest, signed
@@ -56,7 +57,7 @@ async def test_no_call_fails_while_the_manifest_changes(
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     monkeypatch.setattr(manifests, "PAUSE_SECONDS", 0.0)
-    await hosted.add_apps(d1_face)
+    await apps.add_apps(d1_face)
     statuses: list[int] = []
     over = asyncio.Event()
 

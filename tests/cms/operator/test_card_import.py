@@ -119,6 +119,14 @@ def test_a_member_that_is_missing_is_named_with_what_it_holds(name: str, wanted:
             read_line("testbank01", line(missing))
 
 
+def test_a_type_without_the_pin_block_that_it_is_of_is_refused() -> None:
+    with pytest.raises(RowRefused, match=r"^missing member: encryptedPinBlock \("):
+        read_line("testbank01", line(ROW, type="ISO0"))
+    # A column that is empty says that there is no PIN.
+    without = read_line("testbank01", line(ROW, type="ISO0", encryptedPinBlock=None))
+    assert without.pin_jwe is None
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [

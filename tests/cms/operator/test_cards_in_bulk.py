@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from hsm.manifest.json_file import to_json
 
 from cms.operator import card_import, cards
 from hsm.errors import VaultUnavailable
-from hsm.manifest.json_file import to_json
 from hsm.port import ConfigKind
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator, run_module
@@ -68,12 +68,12 @@ def test_cards_are_taken_in_from_json_lines(
     ]
 
 
+NO_PAN = "panJwe does not hold a PAN encrypted to the intake key"
+CARD_ID = "refused member: cardId (1 to 48 letters, digits, '-' and '_')"
+STATE = "refused member: state (inactive, active, blocked, closed)"
 BAD_ROWS: Mapping[str, tuple[Callable[[SampleIssuer], object], str]] = {
     "Luhn": (lambda b: row(b, pan="6011111111111118"), "the PAN's check digit is wrong"),
-    "PAN short": (
-        lambda b: row(b, pan="1234567"),
-        "panJwe does not hold a PAN encrypted to the intake key",
-    ),
+    "PAN short": (lambda b: row(b, pan="1234567"), NO_PAN),
     "PAN in card id": (
         lambda b: row(b, f"c-{NEW_PAN}"),
         PAN_IN_NAME,
@@ -96,35 +96,17 @@ BAD_ROWS: Mapping[str, tuple[Callable[[SampleIssuer], object], str]] = {
         "refused member: personalised (true or false)",
     ),
     "duplicate": (lambda b: row(b, "card-1"), "duplicate card"),
-    "card id with a blank": (
-        lambda b: row(b, "card 1"),
-        "refused member: cardId (1 to 48 letters, digits, '-' and '_')",
-    ),
+    "card id with a blank": (lambda b: row(b, "card 1"), CARD_ID),
     "card id missing": (
         lambda _: {"expiry": "0131"},
         "missing member: cardId (1 to 48 letters, digits, '-' and '_')",
     ),
-    "card id a number": (
-        lambda b: row(b, cardId=7),
-        "refused member: cardId (1 to 48 letters, digits, '-' and '_')",
-    ),
-    "card id long": (
-        lambda b: row(b, "c" * 49),
-        "refused member: cardId (1 to 48 letters, digits, '-' and '_')",
-    ),
+    "card id a number": (lambda b: row(b, cardId=7), CARD_ID),
+    "card id long": (lambda b: row(b, "c" * 49), CARD_ID),
     "JWE missing": (lambda b: row(b, panJwe=None), "missing member: panJwe (a compact JWE)"),
-    "JWE junk": (
-        lambda b: row(b, panJwe="a.b.c.d.e"),
-        "panJwe does not hold a PAN encrypted to the intake key",
-    ),
-    "clear PAN": (
-        lambda b: row(b, panJwe=NEW_PAN),
-        "panJwe does not hold a PAN encrypted to the intake key",
-    ),
-    "PAN to D1's key": (
-        lambda b: row(b, panJwe=b.pin_jwe(PIN, "new-1")),
-        "panJwe does not hold a PAN encrypted to the intake key",
-    ),
+    "JWE junk": (lambda b: row(b, panJwe="a.b.c.d.e"), NO_PAN),
+    "clear PAN": (lambda b: row(b, panJwe=NEW_PAN), NO_PAN),
+    "PAN to D1's key": (lambda b: row(b, panJwe=b.pin_jwe(PIN, "new-1")), NO_PAN),
     "expiry month": (lambda b: row(b, expiry="1331"), "refused member: expiry (MMYY)"),
     "expiry digits": (lambda b: row(b, expiry="01/31"), "refused member: expiry (MMYY)"),
     "expiry number": (lambda b: row(b, expiry=131), "refused member: expiry (MMYY)"),
@@ -132,14 +114,8 @@ BAD_ROWS: Mapping[str, tuple[Callable[[SampleIssuer], object], str]] = {
     "PSN below 0": (lambda b: row(b, psn=-1), "refused member: psn (a number from 0 to 99)"),
     "PSN as text": (lambda b: row(b, psn="1"), "refused member: psn (a number from 0 to 99)"),
     "PSN true": (lambda b: row(b, psn=True), "refused member: psn (a number from 0 to 99)"),
-    "state unknown": (
-        lambda b: row(b, state="new"),
-        "refused member: state (inactive, active, blocked, closed)",
-    ),
-    "state null": (
-        lambda b: row(b, state=None),
-        "refused member: state (inactive, active, blocked, closed)",
-    ),
+    "state unknown": (lambda b: row(b, state="new"), STATE),
+    "state null": (lambda b: row(b, state=None), STATE),
     "not JSON": (lambda _: "{", "not a JSON object"),
     "JSON text": (lambda _: '"card"', "not a JSON object"),
     "JSON list": (lambda _: "[]", "not a JSON object"),

@@ -239,6 +239,11 @@ def test_the_language_of_a_clients_pages_changes_and_goes(
     [
         (D1, (), "nothing to change: see --help"),
         (D1, ("--sandbox", "--old-secret-valid-minutes", "5"), "nothing to change: see --help"),
+        (
+            D1,
+            ("--subject", "CN=b", "--old-secret-valid-minutes", "0"),
+            "--old-secret-valid-minutes goes with --new-secret-file",
+        ),
         (D1, ("--redirect-origin", "https://b.example"), "--redirect-origin is not for a client"),
         (D1, ("--hide-seconds", "9"), "--hide-seconds is not for a client of this kind"),
         (D1, ("--language", "fi"), "--language is not for a client of this kind"),

@@ -109,15 +109,21 @@ def test_a_client_of_an_unknown_issuer_is_refused(operator: Operator, tmp_path: 
     assert not file.exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add", "testbank01", "testbank01-x", "--subject", "CN=d1", "--secret-file"),
+        ("add-backend", "testbank01", "testbank01-x", "--password-file"),
+    ],
+)
 def test_a_secret_file_is_never_overwritten(
-    operator: Operator, sample_issuer: SampleIssuer, tmp_path: Path
+    operator: Operator, sample_issuer: SampleIssuer, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     file = tmp_path / "secret"
     file.write_text("of somebody else")
-    adding = ("clients", "add", "testbank01", "testbank01-d1", "--subject", "CN=d1")
-    assert operator.refused(*adding, "--secret-file", file) == f"{file}: File exists"
+    assert operator.refused("clients", *words, file) == f"{file}: File exists"
     assert file.read_text() == "of somebody else"
-    assert operator.refused("clients", "show", "testbank01", "testbank01-d1") == "no such client"
+    assert operator.refused("clients", "show", "testbank01", "testbank01-x") == "no such client"
 
 
 def test_a_file_that_is_no_certificate_is_refused(
@@ -347,14 +353,3 @@ def test_a_frame_key_is_one_servers(
     adding = ("clients", "add-backend", "testbank01", "testbank01-y", "--password-file", file)
     assert "frame" in operator.refused(*adding, *key)
     assert not file.exists()
-
-
-def test_a_password_file_is_never_overwritten(
-    operator: Operator, sample_issuer: SampleIssuer, tmp_path: Path
-) -> None:
-    file = tmp_path / "password"
-    file.write_text("of somebody else")
-    adding = ("clients", "add-backend", "testbank01", "testbank01-x", "--password-file", file)
-    assert operator.refused(*adding) == f"{file}: File exists"
-    assert file.read_text() == "of somebody else"
-    assert operator.refused("clients", "show", "testbank01", "testbank01-x") == "no such client"

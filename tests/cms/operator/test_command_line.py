@@ -1,10 +1,7 @@
 """``python -m cms``: what all commands share."""
 
 import argparse
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,11 +11,11 @@ import pytest
 import cms.sandbox.__main__
 import hsm.__main__
 from cms.__main__ import program_parser
-from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.partners import d1_command
-from tests.cms.operator.operator_at_work import ROOT, Operator
-from tests.issuer_records import SampleIssuer
+from tests.cms.operator.operator_at_work import Operator
+from tests.issuer_records import SampleIssuer, run_sql
+from tests.processes import loaded_by
 
 
 def test_a_command_without_settings_says_which(
@@ -62,12 +59,33 @@ def test_a_database_without_tables_is_said_so(
     )
 
 
+def test_tables_of_an_earlier_version_are_said_so(
+    operator: Operator, sample_issuer: SampleIssuer, database_url: str
+) -> None:
+    run_sql(database_url, "ALTER TABLE clients DROP COLUMN language")
+    assert operator.refused("clients", "list", sample_issuer.issuer_id) == (
+        "the tables are of another version: run alembic upgrade head"
+    )
+
+
+def test_a_role_that_may_not_do_it_is_said_so(
+    operator: Operator, sample_issuer: SampleIssuer, database_url: str, tmp_path: Path
+) -> None:
+    url = f"{database_url}&options=-c%20role%3Dpg_read_all_data"
+    (tmp_path / "database-url").write_text(url)
+    assert operator.must("issuers", "list")
+    assert operator.refused("issuers", "suspend", sample_issuer.issuer_id) == (
+        "this role of the database may not do that: its owner's may"
+    )
+
+
 def test_the_database_url_may_be_any_that_postgres_reads(
     operator: Operator, sample_issuer: SampleIssuer, database_url: str, tmp_path: Path
 ) -> None:
     for text in (
         database_url.replace("postgresql://", "postgres://"),
         psycopg.conninfo.make_conninfo(database_url),
+        f"\N{BYTE ORDER MARK}{database_url}\n",
     ):
         (tmp_path / "database-url").write_text(text)
         assert sample_issuer.issuer_id in operator.must("issuers", "list")
@@ -137,6 +155,8 @@ HEAVY = {
     *("pkcs11", "psycopg", "pydantic", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"),
     *("crypto", "hsm"),
 }
+#: What both programs end with: the standard library only.
+SHARED = {"hsm", "hsm.command_line"}
 
 
 @pytest.mark.parametrize(
@@ -146,24 +166,9 @@ HEAVY = {
 def test_help_and_a_refused_word_load_neither_libraries_nor_the_vault(words: str) -> None:
     loaded = loaded_by("cms", *words.split())
     assert "argparse" in loaded
-    assert {module.partition(".")[0] for module in loaded} & HEAVY == set()
+    assert {module.partition(".")[0] for module in loaded - SHARED} & HEAVY == set()
 
 
 def test_what_a_command_works_with_is_seen_to_be_loaded() -> None:
     loaded = loaded_by("cms", "issuers", "list")
     assert {"hsm", "psycopg", "pydantic", "sqlalchemy"} <= loaded
-
-
-def loaded_by(*words: str) -> set[str]:
-    """Run a module without any setting, and name all that it imports."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", *words],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=HANG_SECONDS,
-    )
-    imports = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
-    return {line.rpartition("|")[2].strip() for line in imports}

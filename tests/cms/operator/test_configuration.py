@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hsm.manifest.json_file import to_json
 
 from cms.domain.errors import ServiceUnavailable
-from hsm.manifest.json_file import to_json
 from hsm.port import ConfigKind, SealedConfig
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import Operator

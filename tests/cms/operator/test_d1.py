@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cms.sandbox.partners.jwe import encrypt
+from cms.sandbox.partners.pin_blocks import iso0_block
 from hsm.jose_keys import JoseKeys
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator
@@ -95,6 +96,17 @@ def test_nothing_is_opened(
             ],
         ),
         (
+            json.dumps(dict.fromkeys(("type", "encryptedPinBlock"), iso0_block(PIN, NEW_PAN))),
+            [
+                "type: (like a PIN block), no literal of the wire profile's put_pin",
+                "parts: 1, not 5: no compact JWE",
+            ],
+        ),
+        (
+            forge(header(kid=f"2{len(PIN)}{PIN}ffffff")),
+            ["kid: no key of ours; see python -m hsm jwks d1, and jwe.our_kids"],
+        ),
+        (
             forge(header(kid=NEW_PAN)),
             ["kid: no key of ours; see python -m hsm jwks d1, and jwe.our_kids"],
         ),
@@ -132,6 +144,15 @@ def test_the_wire_profile_of_the_issuer_counts(
     assert "member iat: allowed by the wire profile" in said
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
     assert operator.must("d1", "explain", named.issuer_id, "-") == said
+
+
+@pytest.mark.parametrize("form", ["%s", BODY])
+def test_a_byte_order_mark_is_no_part_of_it(
+    explain: Explain, sample_issuer: SampleIssuer, form: str
+) -> None:
+    text = form % sample_issuer.pin_jwe(PIN, "new-1")
+    assert explain(f"\N{BYTE ORDER MARK}{text}") == explain(text)
+    assert explain(text).code == 0
 
 
 def test_an_issuer_that_is_not_there_is_refused(operator: Operator, tmp_path: Path) -> None:

@@ -177,19 +177,30 @@ def test_a_pipe_that_nobody_reads_ends_a_command_without_a_word(
     assert into_a_closed_pipe(*words) == (141, "")
 
 
+@pytest.mark.usefixtures("operator", "sample_issuer")
+@pytest.mark.parametrize("words", [("cms", "cards", "list", ISSUER), ("hsm", "list")], ids=" ".join)
+def test_a_disk_that_is_full_is_said_in_one_line(words: Sequence[str]) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    assert into(full, *words) == (2, "standard output: No space left on device\n")
+
+
 def into_a_closed_pipe(*words: str) -> tuple[int, str]:
-    """Run a module, and return its exit code and what it says on standard error."""
     read, write = os.pipe()
     os.close(read)
+    return into(write, *words)
+
+
+def into(output: int, *words: str) -> tuple[int, str]:
+    """Run a module, and return its exit code and what it says on standard error."""
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-        stdout=write,
+        stdout=output,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
         timeout=HANG_SECONDS,
     )
-    os.close(write)
+    os.close(output)
     return done.returncode, done.stderr

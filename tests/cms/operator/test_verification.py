@@ -157,6 +157,12 @@ async def test_a_card_whose_values_are_not_as_they_were_stored_is_named_and_left
     assert answer.err.startswith(f"card card-1: {complaint}")
     assert exported(giro, answer.out).keys() == {"card-2"}
     assert audited(database_url) == [("card-2", "operator", 1)]
+    failed = run_sql(
+        database_url,
+        "SELECT card_id, actor, reason FROM audit_events"
+        " WHERE event = 'verification.export.failed'",
+    )
+    assert failed == [("card-1", "operator", "SEAL_BROKEN")]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
-"""A store that waits: for tests of what does not depend on time, on a machine that is busy."""
+"""Waiting, on a machine that is busy: a store that does, and tests until something holds."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from cms.persistence import address, connection, pool
+from cms.persistence.causes import Cause
+from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 
 
@@ -14,3 +19,19 @@ def without_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", HANG_SECONDS)
     monkeypatch.setattr(connection, "SERVER_STATEMENT_MS_MAX", HANG_SECONDS * 1000)
     monkeypatch.setattr(address, "CONNECT_SECONDS", HANG_SECONDS)
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again."""
+    async with asyncio.timeout(HANG_SECONDS):
+        while not await holds():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
+
+
+async def finds(store: Store, cause: Cause | None) -> None:
+    """Ask for what is wrong until it is this."""
+
+    async def found() -> bool:
+        return await store.pool.fault() is cause
+
+    await until(found)

@@ -1,24 +1,24 @@
 """Lay SQL out for a reader: only white space changes.
 
-A clause starts a line; a list and conditions that do not fit one line have a line each; what is in
-parentheses is two columns further in::
+Clauses, the items of a list and conditions fill lines, as words do. What fits no line has lines of
+its own, with what is in its parentheses two columns further in::
 
-    UPDATE cards
-    SET counter=(cards.counter + 1)
-    WHERE
-      cards.issuer_id = %(issuer_id)s
-      AND EXISTS (
-        SELECT *
-        FROM session
+    UPDATE cards SET counter=(cards.counter + 1)
+    WHERE cards.issuer_id = %(issuer_id)s AND cards.card_id = %(card_id)s
+      AND cards.counter = (
+        SELECT max(pin_changes.counter) AS newest FROM pin_changes
+        WHERE pin_changes.issuer_id = cards.issuer_id AND pin_changes.card_id = cards.card_id
       )
+    RETURNING cards.issuer_id, cards.card_id, cards.state, cards.counter, cards.pin_type,
+      cards.sealed_pan, cards.sealed_pin
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-LINE_CHARS_MAX: Final = 88  # and its indentation
+LINE_CHARS_MAX: Final = 100
 INDENT: Final = "  "
 CLAUSES: Final = (
     *("WITH", "SELECT", "FROM", "JOIN", "WHERE", "ORDER BY", "LIMIT"),
@@ -63,7 +63,7 @@ Items = Sequence[Word | Group]
 
 def laid_out(sql: str) -> str:
     """Lay a statement out; it ends with a line feed."""
-    return "\n".join(_statement(_parse(sql))) + "\n"
+    return "\n".join(_statement(_parse(sql), LINE_CHARS_MAX)) + "\n"
 
 
 def _parse(sql: str) -> Items:
@@ -95,14 +95,23 @@ def _flat(items: Items) -> str:
     )
 
 
+def _has_word(items: Items, *words: str) -> bool:
+    return any(isinstance(item, Word) and item.text in words for item in items)
+
+
 def _is_statement(items: Items) -> bool:
-    return isinstance(items[0], Word) and items[0].text in CLAUSES if items else False
+    return _has_word(items[:1], *CLAUSES)
 
 
-def _fits(items: Items) -> bool:
+def _fits(items: Items, room: int) -> bool:
+    """Tell whether this can be one line: it is short, and no statement in it has conditions."""
     groups = [item for item in items if isinstance(item, Group)]
-    has_statement = any(_is_statement(group.items) or not _fits(group.items) for group in groups)
-    return not has_statement and len(_flat(items)) < LINE_CHARS_MAX
+    has_conditions = any(
+        (_is_statement(group.items) and _has_word(group.items, "WHERE"))
+        or not _fits(group.items, room)
+        for group in groups
+    )
+    return not has_conditions and len(_flat(items).strip()) <= room
 
 
 def _split(items: Items, *words: str) -> Iterator[Items]:
@@ -116,48 +125,76 @@ def _split(items: Items, *words: str) -> Iterator[Items]:
     yield part
 
 
-def _indented(lines: Iterator[str]) -> Iterator[str]:
+def _indented(lines: Iterable[str]) -> Iterator[str]:
     return (INDENT + line for line in lines)
 
 
-def _statement(items: Items) -> Iterator[str]:
-    for clause, *rest in _split(items, *CLAUSES):
-        assert isinstance(clause, Word)
-        conditions = list(_split(rest, "AND", "OR"))
-        if _fits([clause, *rest]) and not (clause.text == "WHERE" and len(conditions) > 1):
-            yield _flat([clause, *rest]).strip()
-        elif clause.text in {"INSERT INTO", "JOIN", "FROM", "USING"}:
-            yield from _expression([clause, *rest])
+def _filled(parts: Iterable[Iterable[str]], room: int) -> Iterator[str]:
+    """Join parts that have one line each, as many as fit."""
+    filled = ""
+    for part in parts:
+        first, *others = part
+        if filled and (others or len(filled) + 1 + len(first) > room):
+            yield filled
+            filled = ""
+        if others:
+            yield from (first, *others)
         else:
-            yield clause.text
-            yield from _indented(_list(rest))
+            filled = f"{filled} {first}".strip()
+    if filled:
+        yield filled
 
 
-def _list(items: Items) -> Iterator[str]:
+def _statement(items: Items, room: int) -> Iterator[str]:
+    return _filled((_clause(clause, room) for clause in _split(items, *CLAUSES)), room)
+
+
+def _clause(items: Items, room: int) -> Iterator[str]:
+    clause, *rest = items
+    assert isinstance(clause, Word)
+    if _fits(items, room):
+        yield _flat(items).strip()
+    elif clause.text in {"INSERT INTO", "JOIN", "FROM", "USING"}:
+        yield from _expression(items, room)
+    elif clause.text != "WITH" and _fits(next(_split(items, ",", "AND", "OR")), room):
+        first, *others = _list(items, room - len(INDENT))
+        yield from (first, *_indented(others))
+    else:
+        yield clause.text
+        yield from _indented(_list(rest, room - len(INDENT)))
+
+
+def _list(items: Items, room: int) -> Iterator[str]:
     first, *others = _split(items, ",")
     parts = [first, *(part[1:] for part in others)]
-    for part in parts[:-1]:
-        *lines, last = _conditions(part)
-        yield from (*lines, last + ",")
-    yield from _conditions(parts[-1])
+    return _filled((_item(part, "," * (part is not parts[-1]), room) for part in parts), room)
 
 
-def _conditions(items: Items) -> Iterator[str]:
-    for part in _split(items, "AND", "OR", "WHEN", "ELSE"):
-        yield from _expression(part)
+def _item(items: Items, comma: str, room: int) -> Iterator[str]:
+    room -= len(comma)
+    if _fits(items, room):
+        yield _flat(items).strip() + comma
+    else:
+        *lines, last = _conditions(items, room)
+        yield from (*lines, last + comma)
 
 
-def _expression(items: Items) -> Iterator[str]:
-    groups = [item for item in items if isinstance(item, Group)]
-    too_long = [group for group in groups if not _fits([group])]
-    if groups and not too_long and not _fits(items):
+def _conditions(items: Items, room: int) -> Iterator[str]:
+    parts = _split(items, "AND", "OR", "WHEN", "ELSE")
+    return _filled((_expression(part, room) for part in parts), room)
+
+
+def _expression(items: Items, room: int) -> Iterator[str]:
+    groups = [item for item in items if isinstance(item, Group) and item.items]
+    too_long = [group for group in groups if not _fits([group], room)]
+    if groups and not too_long and not _fits(items, room):
         too_long = [max(groups, key=lambda group: len(_flat([group])))]
     line = ""
     for item in items:
         if isinstance(item, Group) and item in too_long:
             yield (line + item.opened.space + item.opened.text).strip()
             inner = _statement if _is_statement(item.items) else _list
-            yield from _indented(inner(item.items))
+            yield from _indented(inner(item.items, room - len(INDENT)))
             line = item.closed.text
         else:
             line += _flat([item])

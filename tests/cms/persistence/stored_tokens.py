@@ -18,6 +18,7 @@ from cms.persistence.tables import metadata
 from cms.services.cardholder.control_tokens import new_session
 from crypto.secret import Secret
 from hsm.port import CardRef, PinBlockType, SealedChange, SealedPin
+from tests.cms.persistence.opened_store import opened_store
 from tests.issuer_records import run_sql
 
 ISSUER_ID = "testbank01"
@@ -193,7 +194,5 @@ async def opened(url: str) -> AsyncIterator[StoredTokens]:
         admin.add_issuer(database, ISSUER_ID, "An issuer")
     for card in (CARD, OTHER_CARD):
         add_card(url, card)
-    store = Counting.connect(url)
-    await store.open()
-    yield StoredTokens(url, store, ControlStore(store, KEY))
-    await store.close()
+    async with opened_store(Counting.connect(url)) as store:
+        yield StoredTokens(url, store, ControlStore(store, KEY))

@@ -22,7 +22,7 @@ from cms.domain.control import (
     Face,
     Purpose,
 )
-from cms.domain.errors import CardNotFound, ControlEnded
+from cms.domain.errors import CardNotFound, ControlEnded, StoredValueBroken
 from cms.domain.records import CardToRead, ConsumedToken
 from cms.persistence.control_store import ControlStore
 from cms.sandbox import HANG_SECONDS
@@ -336,29 +336,27 @@ async def test_a_change_from_a_page_ends_the_cards_control_tokens_and_sessions(
     await no_session(stored, second.session)
 
 
+async def in_this_order(stored: StoredTokens, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Make calls that wait for the same card, the first of them first."""
+    tasks = []
+    with psycopg.connect(stored.url) as other:
+        other.execute("SELECT FROM cards FOR UPDATE")
+        for call in calls:
+            tasks.append(asyncio.create_task(call))
+            await waiting(stored, len(tasks))
+    return await asyncio.gather(*tasks)
+
+
 async def test_a_change_that_waited_for_an_issue_revokes_what_was_issued(
     stored: StoredTokens,
 ) -> None:
-    with psycopg.connect(stored.url) as other:
-        other.execute("SELECT FROM cards FOR UPDATE")
-        issue = asyncio.create_task(stored.control_token())
-        await waiting(stored, 1)
-        change = asyncio.create_task(stored.change_by_d1())
-        await waiting(stored, 2)
-    control_token = await issue
-    await change
+    control_token, _ = await in_this_order(stored, stored.control_token(), stored.change_by_d1())
     assert not await stored.is_live(control_token)
 
 
 async def test_a_control_token_that_waited_for_a_change_is_live(stored: StoredTokens) -> None:
-    with psycopg.connect(stored.url) as other:
-        other.execute("SELECT FROM cards FOR UPDATE")
-        change = asyncio.create_task(stored.change_by_d1())
-        await waiting(stored, 1)
-        issue = asyncio.create_task(stored.control_token())
-        await waiting(stored, 2)
-    await change
-    assert await stored.is_live(await issue)
+    _, control_token = await in_this_order(stored, stored.change_by_d1(), stored.control_token())
+    assert await stored.is_live(control_token)
 
 
 # Sessions
@@ -528,6 +526,18 @@ async def test_a_submit_that_lost_a_race_changes_nothing(
     assert not await stored.control_store.change_pin(
         CARD, found, CHANGE, b"a request", session, ACTOR
     )
+    assert stored.dump() == before
+
+
+async def test_a_submit_over_a_counter_that_was_put_back_changes_nothing_and_says_so(
+    stored: StoredTokens,
+) -> None:
+    await stored.change_by_d1()
+    run_sql(stored.url, "UPDATE cards SET counter = 0")
+    session = (await stored.session()).session
+    before = stored.dump()
+    with pytest.raises(StoredValueBroken):
+        await stored.finish(session)
     assert stored.dump() == before
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString
@@ -23,6 +23,8 @@ from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import postgres
 from cms.sandbox.machine.postgres import Postgres
 from hsm.port import CardRef
+from tests.cms.persistence.opened_store import opened_store
+from tests.cms.persistence.patience import finds, until
 from tests.issuer_records import run_sql
 
 pytestmark = pytest.mark.anyio
@@ -83,31 +85,6 @@ def synchronous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         yield pair
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Store]:
-    store = Store.connect(url)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(HANG_SECONDS):
-        while not await holds():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.05)
-
-
-async def finds(store: Store, cause: Cause | None) -> None:
-    """Ask for what is wrong until it is this."""
-
-    async def found() -> bool:
-        return await store.pool.fault() is cause
-
-    await until(found)
-
-
 async def write(store: Store) -> None:
     await store.refuse(ISSUER, None, Verb.GET_PIN, "REASON", ACTOR)
 
@@ -138,8 +115,8 @@ def waiting(server: Postgres) -> int:
 async def test_the_primary_is_found_and_after_it_the_next(pair: Pair) -> None:
     standby_url = pair.url(pair.standby)
     async with (
-        opened(pair.url(pair.standby, pair.primary)) as either,
-        opened(standby_url) as standby,
+        opened_store(Store.connect(pair.url(pair.standby, pair.primary))) as either,
+        opened_store(Store.connect(standby_url)) as standby,
     ):
         await until(lambda: can_write(either))
         await finds(standby, Cause.READ_ONLY)
@@ -163,7 +140,7 @@ async def test_commits_that_wait_for_a_standby_that_is_gone_are_not_ready(
     synchronous: Pair,
 ) -> None:
     primary = synchronous.primary
-    async with opened(synchronous.url(primary)) as store:
+    async with opened_store(Store.connect(synchronous.url(primary))) as store:
         await until(lambda: can_write(store))
         before = refusals(primary)
         synchronous.standby.stop()
@@ -186,7 +163,7 @@ async def test_a_standby_that_confirms_nothing_is_seen_by_the_commits_that_wait(
 ) -> None:
     primary, standby = synchronous.primary, synchronous.standby
     run_sql(primary.url(), "ALTER DATABASE cms SET synchronous_commit = remote_apply")
-    async with opened(synchronous.url(primary)) as store:
+    async with opened_store(Store.connect(synchronous.url(primary))) as store:
         await until(lambda: can_write(store))
         run_sql(standby.url(), "SELECT pg_wal_replay_pause()")
         await finds(store, None)  # it is connected
@@ -203,7 +180,7 @@ async def test_a_commit_whose_wait_somebody_cancelled_is_not_reported_as_done(
 ) -> None:
     primary = synchronous.primary
     before = refusals(primary)
-    async with opened(synchronous.url(primary)) as store:
+    async with opened_store(Store.connect(synchronous.url(primary))) as store:
         await store.pool._connections.wait(HANG_SECONDS)
         synchronous.standby.stop()
         writing = asyncio.create_task(write(store))

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import LiteralString
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from cms.services.health import DatabaseUnfit
 from hsm.manifest.policy import PolicyBody
 from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
 from hsm.vault import Vault
+from tests.cms.persistence.patience import finds, until
 from tests.deployment import in_sql_ascii, stopped
 from tests.issuer_records import run_sql
 from tests.service import running
@@ -80,22 +82,6 @@ async def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await store.pool._connections.wait(HANG_SECONDS)
     yield store
     await store.close()
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again and again."""
-    async with asyncio.timeout(HANG_SECONDS):
-        while not await holds():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.05)
-
-
-async def finds(store: Store, cause: Cause | None) -> None:
-    """Ask for what is wrong until it is this."""
-
-    async def found() -> bool:
-        return await store.pool.fault() is cause
-
-    await until(found)
 
 
 async def every_call_works(store: Store) -> None:
@@ -169,6 +155,26 @@ async def test_a_server_that_stands_still_is_waited_for_once(
         ("database.unavailable", Cause.NO_ANSWER),
         ("database.available", Cause.NO_ANSWER),
     ]
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["first statement", "commit"])
+async def test_a_command_is_not_held_up_by_a_server_that_stands_still(
+    server: Server, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    engine = admin.connect(server.url, statement_seconds_max=0.1)
+    monkeypatch.setattr(admin, "connect", lambda *_: engine)
+
+    async def command() -> None:
+        with admin.transaction(server.url) as database:
+            add = partial(admin.add_issuer, database, "stillbank1", "A bank")
+            if begun:
+                add()
+            with stopped(server.postgres):
+                async with asyncio.timeout(HANG_SECONDS):
+                    await asyncio.to_thread(database.commit if begun else add)
+
+    with pytest.raises(admin.DatabaseUnavailable):
+        await command()
 
 
 async def test_a_change_that_the_server_took_and_did_not_answer_is_there_once(

@@ -10,6 +10,7 @@ from cms.services import cache
 from cms.services.directory import Directory
 from hsm.errors import ManifestRefused
 from hsm.manifest.model import Manifest, parse
+from tests.cms.services.clock import Clock
 from tests.operators import manifest
 
 pytestmark = pytest.mark.anyio
@@ -47,21 +48,6 @@ class Issuers:
 @pytest.fixture
 def issuers() -> Issuers:
     return Issuers(parse(manifest("testbank01")))
-
-
-class Clock:
-    """Seconds since some moment, as the test says."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

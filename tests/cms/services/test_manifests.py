@@ -16,13 +16,13 @@ from cms.persistence.store import Store
 from cms.services import manifests
 from cms.services.manifests import ManifestFerry
 from hsm.errors import VaultUnavailable
+from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
 from hsm.worker_thread import WorkerThread
 from tests.cms.services.d1.pin_service import worker_thread_over
 from tests.issuer_records import app_client, run_sql
 from tests.operators import (
-    FLOORS_TYPE,
     OPERATORS,
     VALID_UNTIL,
     OperatorKey,

@@ -12,32 +12,15 @@ from crypto.errors import EmvError
 from crypto.secret import Secret
 from crypto.types import Pan
 from tests.crypto.ciphers import tdes_ecb
+from tests.crypto.emv.emv_rows import card_key, each, given_bytes, text
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.strategies import pans
-from tests.crypto.vectors import Row, rows
+from tests.crypto.vectors import Row
 
-FILE = "emv.json"
 KEY = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
 
 keys = st.binary(min_size=16, max_size=16)
 psns = st.integers(0, 99)
-
-
-def each(*kinds: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("row", rows(FILE, *kinds))
-
-
-def given_bytes(row: Row, name: str) -> bytes:
-    return bytes.fromhex(row["inputs"][name])
-
-
-def card_key(row: Row, issuer_key: str) -> bytes:
-    data = key_derivation.card_key_a(Pan(row["inputs"]["pan"]), int(row["inputs"]["psn"]))
-    return key_derivation.derive(data.key, tdes_ecb(given_bytes(row, issuer_key))).reveal()
-
-
-def text(value: bytes) -> str:
-    return value.hex().upper()
 
 
 @each("emv_mk_option_a")

@@ -7,48 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from crypto.errors import CounterExhaustedError
 from crypto.seccos.profile import CounterProfile, SeccosProfile
+from tests.config_defaults import DEFAULTS
 from tests.crypto.seccos.profiles import Body, bodies, profile
-
-# The example of the design, with every member that it has.
-WRITTEN_OUT: Body = {
-    "version": "design-default",
-    "pin_block": {
-        "clear_format": "iso2",
-        "selfenc": "none",
-        "cipher": "tdes-ecb",
-        "iv": "0000000000000000",
-        "padding": "none",
-        "session_key": "none",
-        "key_label": "d1.spe",
-    },
-    "prw": {
-        "alg": "aes-cmac",
-        "encoding": "lv",
-        "pan": "full",
-        "cdp": "{psn:u16}",
-        "cdt": "{expiry:yymm}",
-        "counter_binding": "cdt_suffix",
-        "random": "payload",
-        "key_label": "d1.prw.ver",
-    },
-    "mac": {
-        "alg": "iso9797-alg3-pad2",
-        "length": 8,
-        "input": ["hex:8424000210", "counter:u16be", "pinBlock"],
-        "session_key": "none",
-        "key_label": "d1.smi",
-    },
-    "counter": {
-        "width": 2,
-        "rule": "current",
-        "start": 0,
-        "max": 65535,
-        "increment": "on_success",
-    },
-    "verify": "full",
-    "prw_source": "d1",
-    "errors": {"conflict": 400},
-}
 
 
 def paths(body: Body) -> set[str]:
@@ -59,7 +19,7 @@ def paths(body: Body) -> set[str]:
 
 
 def test_the_example_of_the_design_is_the_default() -> None:
-    assert profile(WRITTEN_OUT) == profile({}) == SeccosProfile()
+    assert profile(DEFAULTS["seccos"]) == profile({}) == SeccosProfile()
 
 
 @given(bodies())

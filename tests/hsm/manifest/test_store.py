@@ -1,5 +1,6 @@
 """What a vault host has taken: never older, never changed by others, never half written."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -461,6 +462,35 @@ def test_a_manifest_that_this_program_refuses_is_replaced_by_a_newer_one(host: H
 
 
 # Keys
+
+
+def test_the_cmac_covers_what_the_file_is_its_key_label_and_the_hash_of_the_jws(
+    host: Host,
+) -> None:
+    macs = []
+
+    def mac(label: KeyLabel, data: bytes) -> bytes:
+        macs.append((str(label), data))
+        return host.hsm_token.mac(label, data)
+
+    text = signed(manifest(ISSUER_ID))
+    load(host.worker(mac), text)
+    digest = hashlib.sha256(text.encode()).digest()
+    # These bytes stand behind files that are there already: none of them may move.
+    assert macs[-1] == (
+        "manifest-mac.g1",
+        b"\0\0\0\x08manifest\0\0\0\x14"
+        + ISSUER_ID.encode().hex().encode()
+        + b"\0\0\0\x0fmanifest-mac.g1\0\0\0\x20"
+        + digest,
+    )
+
+
+def test_no_other_key_makes_the_cmac_of_a_file(host: Host) -> None:
+    other = KeyLabel(KeyRole.PIN_MAC, 1)
+    load(host.worker(label=other), signed(manifest(ISSUER_ID)))
+    message = "a file of this host was changed by others"
+    assert refusal(host.worker(label=other).read, ISSUER_ID) == message
 
 
 def test_a_file_is_under_the_key_of_the_moment_and_older_ones_are_read(host: Host) -> None:

@@ -22,6 +22,16 @@ INFO = other_info("A256GCM", b"Alice", b"Bob", 256)
 KEY_FUNCTION_NOT_PERMITTED = "0x68"
 ACTION_PROHIBITED = "0x1b"
 
+NEVER_LEAVES = {
+    "TOKEN": True,
+    "PRIVATE": True,
+    "SENSITIVE": True,
+    "EXTRACTABLE": False,
+    "MODIFIABLE": False,
+    "COPYABLE": False,
+}
+"""Attributes of every key: nobody reads, copies or changes it."""
+
 
 def label_of(role: KeyRole) -> KeyLabel:
     return KeyLabel(role, 1)

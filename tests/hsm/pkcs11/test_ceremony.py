@@ -27,7 +27,9 @@ def test_the_role_file_of_the_project_names_every_role_once() -> None:
 
 
 def test_a_role_file_is_read_in_its_order(tmp_path: Path) -> None:
-    path = role_file(tmp_path, "[keys]\npin = 2\nd1 = 10 # rotated\npin-mac = 2\n")
+    path = role_file(
+        tmp_path, "\N{BYTE ORDER MARK}[keys]\npin = 2\nd1 = 10 # rotated\npin-mac = 2\n"
+    )
     assert list(map(str, ceremony.read_roles(path))) == ["pin.g2", "d1.g10", "pin-mac.g2"]
 
 

@@ -13,6 +13,7 @@ from tests.hsm.pkcs11.sample_keys import (
     ENCRYPT_ROLES,
     KEY_FUNCTION_NOT_PERMITTED,
     MAC_ROLES,
+    NEVER_LEAVES,
     binding,
     forced,
     label_of,
@@ -20,12 +21,7 @@ from tests.hsm.pkcs11.sample_keys import (
 )
 
 PROTECTED = {
-    "TOKEN": True,
-    "PRIVATE": True,
-    "SENSITIVE": True,
-    "EXTRACTABLE": False,
-    "MODIFIABLE": False,
-    "COPYABLE": False,
+    **NEVER_LEAVES,
     "LOCAL": True,
     "ALWAYS_SENSITIVE": True,
     "NEVER_EXTRACTABLE": True,

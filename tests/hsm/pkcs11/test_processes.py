@@ -44,7 +44,7 @@ def test_a_wrong_setting_is_told_from_a_wrong_pin(own_softhsm: SoftHsm) -> None:
         "PIN file is not text": "VaultUnavailable",
         "empty PIN": "LoginRefused",
         "wrong PIN": "LoginRefused",
-        "line end of Windows": "open",
+        "as Windows writes it": "open",
         "nothing wrong": "open",
     }
 

@@ -15,6 +15,7 @@ from hsm.pkcs11.token import Pkcs11Token
 from tests.hsm.own_process import FIRST
 from tests.hsm.pkcs11.sample_keys import (
     ACTION_PROHIBITED,
+    NEVER_LEAVES,
     binding,
     forced,
     read_back,
@@ -23,12 +24,7 @@ from tests.hsm.pkcs11.sample_keys import (
 )
 
 IMPORTED = {
-    "TOKEN": True,
-    "PRIVATE": True,
-    "SENSITIVE": True,
-    "EXTRACTABLE": False,
-    "MODIFIABLE": False,
-    "COPYABLE": False,
+    **NEVER_LEAVES,
     "LOCAL": False,
     "ALWAYS_SENSITIVE": False,
     "NEVER_EXTRACTABLE": False,

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import httpx
 import pytest
@@ -19,20 +18,13 @@ from crypto.jose import base64url
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PublicKeyRole
 from hsm.vault import Vault
+from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1.access_tokens import access_token, claims
 from tests.cms.faces.d1_face import D1Face, refusal
-from tests.issuer_records import (
-    Certificate,
-    SampleIssuer,
-    certificate,
-    change_client,
-    open_issuer,
-)
+from tests.issuer_records import Certificate, certificate
 from tests.service import PUBLIC_URL, d1
 
 pytestmark = pytest.mark.anyio
-
-UNAUTHORIZED = (401, "AUTHORIZER_UNAUTHORIZED", "Unauthorized")
 
 
 async def counter_with(d1_face: D1Face, authorization: str) -> httpx.Response:
@@ -81,7 +73,7 @@ WRONG_CLAIMS: Mapping[str, Mapping[str, object]] = {
 @pytest.mark.parametrize("name", WRONG_CLAIMS)
 async def test_a_token_of_ours_with_a_wrong_claim_is_refused(d1_face: D1Face, name: str) -> None:
     bearer = await access_token(d1_face, **WRONG_CLAIMS[name])
-    assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
+    assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == refusals.UNAUTHORIZED
 
 
 async def test_a_token_of_another_type_is_refused(d1_face: D1Face) -> None:
@@ -90,7 +82,7 @@ async def test_a_token_of_another_type_is_refused(d1_face: D1Face) -> None:
     others = ({"typ": "JWT"}, {"typ": None}, {"typ": "at+JWT"}, {"crit": ["exp"]}, {"b64": False})
     for changed in others:
         bearer = await resigned_by_us(d1_face, {**header, **changed})
-        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == refusals.UNAUTHORIZED
     bearer = await resigned_by_us(d1_face, header)
     assert (await counter_with(d1_face, f"Bearer {bearer}")).status_code == 200
 
@@ -116,7 +108,7 @@ async def test_an_unsigned_token_is_refused(d1_face: D1Face, alg: str, signature
     header, payload, _ = (await access_token(d1_face)).split(".")
     unsigned = base64url.encode(json.dumps(parsed(header) | {"alg": alg}).encode())
     for bearer in (f"{unsigned}.{payload}.{signature}", f"{unsigned}.{payload}"):
-        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == refusals.UNAUTHORIZED
 
 
 async def test_a_token_that_was_signed_again_is_refused(d1_face: D1Face) -> None:
@@ -136,11 +128,11 @@ async def test_a_token_that_was_signed_again_is_refused(d1_face: D1Face) -> None
     ]
     for head in headers:
         bearer = signed(f"{head}.{payload}", key)
-        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == refusals.UNAUTHORIZED
     zero, other = base64url.encode(bytes(64)), signature[::-1]
     for wrong in (zero, other, "", signature[:-2], signature + "AA"):
         bearer = f"{header}.{payload}.{wrong}"
-        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == refusals.UNAUTHORIZED
 
 
 async def test_a_token_made_with_the_public_key_as_hmac_secret_is_refused(d1_face: D1Face) -> None:
@@ -159,14 +151,14 @@ async def test_a_token_made_with_the_public_key_as_hmac_secret_is_refused(d1_fac
         mac = hmac.HMAC(secret, hashes.SHA256())
         mac.update(f"{head}.{payload}".encode())
         bearer = f"{head}.{payload}.{base64url.encode(mac.finalize())}"
-        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
+        assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == refusals.UNAUTHORIZED
 
 
 async def test_an_altered_payload_is_refused(d1_face: D1Face) -> None:
     header, payload, signature = (await access_token(d1_face)).split(".")
     longer = encoded(parsed(payload) | {"exp": 4_000_000_000})
     bearer = f"{header}.{longer}.{signature}"
-    assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == UNAUTHORIZED
+    assert refusal(await counter_with(d1_face, f"Bearer {bearer}")) == refusals.UNAUTHORIZED
 
 
 @pytest.mark.parametrize(
@@ -189,21 +181,21 @@ async def test_junk_is_refused(d1_face: D1Face, authorization: str) -> None:
     path = d1_face.d1.path("active", "/pin/changeCounter")
     headers = [(b"authorization", authorization.encode("latin-1"))]
     answer = await d1_face.d1.http.get(path, headers=headers)
-    assert refusal(answer) == UNAUTHORIZED
+    assert refusal(answer) == refusals.UNAUTHORIZED
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
 async def test_two_authorization_headers_are_refused(d1_face: D1Face) -> None:
     good = ("authorization", d1_face.bearer["Authorization"])
     path = d1_face.d1.path("active", "/pin/changeCounter")
-    assert refusal(await d1_face.d1.http.get(path, headers=[good, good])) == UNAUTHORIZED
+    assert refusal(await d1_face.d1.http.get(path, headers=[good, good])) == refusals.UNAUTHORIZED
 
 
 async def test_a_good_token_over_another_certificate_is_refused(d1_face: D1Face) -> None:
     for name in ("d1-otherbank1", "d1-testbank01 "):
         async with d1(d1_face.application, d1_face.sample_issuer, certificate(name)) as thief:
             answer = await thief.http.get(thief.path("active"), headers=d1_face.bearer)
-            assert refusal(answer) == UNAUTHORIZED
+            assert refusal(answer) == refusals.UNAUTHORIZED
 
 
 NAMED = certificate("d1-testbank01", x509.DNSName("d1")).der
@@ -222,19 +214,12 @@ async def test_a_certificate_that_cannot_be_read_is_nobodys(d1_face: D1Face, nam
     presented = Certificate(UNREADABLE[name], "CN=d1-testbank01")
     async with d1(d1_face.application, d1_face.sample_issuer, presented) as caller:
         answer = await caller.http.get(caller.path("active"), headers=d1_face.bearer)
-        assert refusal(answer) == UNAUTHORIZED
+        assert refusal(answer) == refusals.UNAUTHORIZED
         assert (await caller.ask_token()).status_code == 401
 
 
-async def sample_issuer(d1_face: D1Face, issuer_id: str, **given: Any) -> SampleIssuer:  # noqa: ANN401 - open_bank's
-    opened: SampleIssuer = await d1_face.in_vault(
-        lambda vault: open_issuer(d1_face.url, vault, issuer_id, **given)
-    )
-    return opened
-
-
 async def test_another_issuers_token_is_good_at_its_own_path_only(d1_face: D1Face) -> None:
-    other = await sample_issuer(d1_face, "otherbank1")
+    other = await d1_face.open_issuer("otherbank1")
     async with d1(d1_face.application, other) as caller:
         bearer = await caller.bearer()
         assert await caller.counter("card-1") == 0
@@ -252,10 +237,8 @@ async def test_what_a_token_is_bound_to_is_the_issuers_choice(
 ) -> None:
     issuer_id = f"bound-{binding}"[:10].ljust(10, "0")
     subjects = [f"CN=d1-{issuer_id}", "CN=d1-renamed"]
-    bound = await sample_issuer(d1_face, issuer_id, wire={"token": {"bearer_binding": binding}})
-    await d1_face.in_vault(
-        lambda vault: change_client(vault, issuer_id, issuer_id, certificates=subjects)
-    )
+    bound = await d1_face.open_issuer(issuer_id, wire={"token": {"bearer_binding": binding}})
+    await d1_face.register_certificates(issuer_id, subjects)
     async with d1(d1_face.application, bound) as caller:
         bearer = await caller.bearer()
     certificates = (certificate.__wrapped__(f"d1-{issuer_id}"), certificate("d1-renamed"))
@@ -269,11 +252,9 @@ async def test_what_a_token_is_bound_to_is_the_issuers_choice(
 
 async def test_an_empty_subject_binds_a_token_to_nobody_elses_certificate(d1_face: D1Face) -> None:
     wire = {"token": {"bearer_binding": "subject"}}
-    bound = await sample_issuer(d1_face, "boundempty", wire=wire)
+    bound = await d1_face.open_issuer("boundempty", wire=wire)
     names = ["dns:d1.example", "dns:other.example"]
-    await d1_face.in_vault(
-        lambda vault: change_client(vault, "boundempty", "boundempty", certificates=names)
-    )
+    await d1_face.register_certificates("boundempty", names)
     own, other = (certificate("", x509.DNSName(name.removeprefix("dns:"))) for name in names)
     async with d1(d1_face.application, bound, own) as caller:
         bearer = await caller.bearer()
@@ -284,26 +265,26 @@ async def test_an_empty_subject_binds_a_token_to_nobody_elses_certificate(d1_fac
 
 
 async def test_a_client_without_secret_is_named_by_its_certificate(d1_face: D1Face) -> None:
-    bare = await sample_issuer(d1_face, "barebank01", auth="certificate")
+    bare = await d1_face.open_issuer("barebank01", auth="certificate")
     async with d1(d1_face.application, bare) as caller:
         path = caller.path("card-1", "/pin/changeCounter")
         assert (await caller.http.get(path)).json() == {"changeCounter": 0}
         foreign = d1_face.d1.path("active", "/pin/changeCounter")
-        assert refusal(await caller.http.get(foreign)) == UNAUTHORIZED
+        assert refusal(await caller.http.get(foreign)) == refusals.UNAUTHORIZED
         # A bearer is never ignored: here nobody could have got one.
         own = {"sub": bare.client_id, "issuerId": bare.issuer_id}
         certain = {"cnf": {"x5t#S256": bare.certificate.thumbprint}}
         bearer = await access_token(d1_face, **own, **certain)
         for headers in (d1_face.bearer, {"Authorization": f"Bearer {bearer}"}):
-            assert refusal(await caller.http.get(path, headers=headers)) == UNAUTHORIZED
+            assert refusal(await caller.http.get(path, headers=headers)) == refusals.UNAUTHORIZED
         assert (await caller.ask_token()).status_code == 401
     async with d1(d1_face.application, bare, certificate("d1-another")) as caller:
-        assert refusal(await caller.http.get(path)) == UNAUTHORIZED
+        assert refusal(await caller.http.get(path)) == refusals.UNAUTHORIZED
 
 
 async def test_a_client_with_a_secret_needs_its_bearer(d1_face: D1Face) -> None:
     path = d1_face.d1.path("active", "/pin/changeCounter")
-    assert refusal(await d1_face.d1.http.get(path)) == UNAUTHORIZED
+    assert refusal(await d1_face.d1.http.get(path)) == refusals.UNAUTHORIZED
 
 
 async def test_a_token_that_was_verified_is_refused_once_it_expires(d1_face: D1Face) -> None:

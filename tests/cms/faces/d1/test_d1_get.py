@@ -2,8 +2,6 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 import pytest
@@ -14,24 +12,11 @@ from cms.sandbox.partners.jwe import decrypt, encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services import directory
 from cms.services.d1 import pins
+from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import PIN, D1Face, refusal
-from tests.issuer_records import PAN, PANS, change_manifest, open_issuer, run_sql
-from tests.service import D1, d1
+from tests.issuer_records import PAN, PANS, change_manifest, run_sql
 
 pytestmark = pytest.mark.anyio
-
-NOT_AVAILABLE = (403, "PIN_NOT_AVAILABLE", "The card has no PIN that can be displayed")
-INTERNAL = (500, "INTERNAL_ERROR", "Internal error")
-TRY_LATER = (503, "SERVICE_UNAVAILABLE", "Try again later")
-
-
-@asynccontextmanager
-async def sample_issuer(d1_face: D1Face, issuer_id: str, **given: Any) -> AsyncIterator[D1]:  # noqa: ANN401 - open_bank's
-    opened = await d1_face.in_vault(
-        lambda vault: open_issuer(d1_face.url, vault, issuer_id, **given)
-    )
-    async with d1(d1_face.application, opened) as caller:
-        yield caller
 
 
 async def test_the_answer_is_a_jwe_to_d1s_key_that_only_holds_the_block(d1_face: D1Face) -> None:
@@ -79,7 +64,7 @@ async def test_reading_changes_nothing(d1_face: D1Face) -> None:
 
 async def test_a_card_without_pin_has_none_to_hand_out(d1_face: D1Face) -> None:
     answer = await d1_face.send("GET", d1_face.d1.path("empty"))
-    assert refusal(answer) == NOT_AVAILABLE
+    assert refusal(answer) == refusals.NOT_AVAILABLE
     row = ("pin.get.refused", "empty", d1_face.sample_issuer.client_id, "PIN_NOT_AVAILABLE", None)
     assert d1_face.audit(answer) == [row]
 
@@ -87,7 +72,7 @@ async def test_a_card_without_pin_has_none_to_hand_out(d1_face: D1Face) -> None:
 async def test_a_pin_that_came_as_seccos_is_not_handed_out(d1_face: D1Face) -> None:
     card = await d1_face.add_card(pin=PIN)
     run_sql(d1_face.url, "UPDATE cards SET pin_type = 'SECCOS' WHERE card_id = %s", card)
-    assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == NOT_AVAILABLE
+    assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == refusals.NOT_AVAILABLE
     answer = await d1_face.send("GET", d1_face.d1.path(card, "/pin/changeCounter"))
     assert answer.json() == {"changeCounter": 1}
 
@@ -110,7 +95,7 @@ async def test_an_old_card_row_put_back_is_an_alarm_and_hands_out_nothing(
 
     with caplog.at_level(logging.INFO):
         answer = await d1_face.send("GET", d1_face.d1.path(card))
-    assert refusal(answer) == INTERNAL
+    assert refusal(answer) == refusals.INTERNAL
     client_id = d1_face.sample_issuer.client_id
     assert d1_face.audit(answer) == [("pin.get.failed", card, client_id, "SEAL_BROKEN", None)]
     assert alarms(caplog) == [(card, "pin.get")]
@@ -122,7 +107,7 @@ async def test_an_old_sealed_pin_alone_put_back_does_not_open(d1_face: D1Face) -
     assert (await d1_face.put_pin("9382", card)).status_code == 204
     change(d1_face, "UPDATE cards SET sealed_pin = %s WHERE card_id = %s", old, card)
     answer = await d1_face.send("GET", d1_face.d1.path(card))
-    assert refusal(answer) == INTERNAL
+    assert refusal(answer) == refusals.INTERNAL
     # That it was tried, and that nothing was handed out, are two facts.
     client_id = d1_face.sample_issuer.client_id
     assert d1_face.audit(answer) == [
@@ -142,10 +127,23 @@ async def test_a_pin_set_over_a_tampered_pan_is_an_alarm_and_stores_nothing(
         *(card, other),
     )
     answer = await d1_face.put_pin("9382", card)
-    assert refusal(answer) == INTERNAL
+    assert refusal(answer) == refusals.INTERNAL
     client_id = d1_face.sample_issuer.client_id
     assert d1_face.audit(answer) == [("pin.set.failed", card, client_id, "SEAL_BROKEN", None)]
     assert alarms(caplog) == [(card, "pin.set")]
+
+
+async def test_a_pin_set_where_the_counter_was_put_back_is_an_alarm_and_stores_nothing(
+    d1_face: D1Face, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = await d1_face.add_card(pin=PIN)
+    change(d1_face, "UPDATE cards SET counter = 0 WHERE card_id = %s", card)
+    answer = await d1_face.put_pin("9382", card)
+    assert refusal(answer) == refusals.INTERNAL
+    client_id = d1_face.sample_issuer.client_id
+    assert d1_face.audit(answer) == [("pin.set.failed", card, client_id, "SEAL_BROKEN", None)]
+    assert alarms(caplog) == [(card, "pin.set")]
+    assert d1_face.counter(card) == 0
 
 
 async def test_without_the_vault_the_attempt_is_recorded_as_failed(
@@ -173,7 +171,7 @@ async def test_the_sealed_value_of_another_card_does_not_open(d1_face: D1Face, c
         else "UPDATE cards SET sealed_pan = other.sealed_pan FROM cards other"
     )
     change(d1_face, statement + " WHERE cards.card_id = %s AND other.card_id = %s", card, other)
-    assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == INTERNAL
+    assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == refusals.INTERNAL
     assert await d1_face.d1.pin(other) == PIN
 
 
@@ -184,13 +182,13 @@ async def test_an_altered_sealed_pin_does_not_open(d1_face: D1Face, at: int) -> 
     altered = bytearray(sealed)
     altered[at] ^= 1
     change(d1_face, "UPDATE cards SET sealed_pin = %s WHERE card_id = %s", bytes(altered), card)
-    assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == INTERNAL
+    assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == refusals.INTERNAL
 
 
 async def test_a_counter_that_the_history_does_not_know_is_an_alarm(d1_face: D1Face) -> None:
     card = await d1_face.add_card(pin=PIN)
     change(d1_face, "UPDATE cards SET counter = 7 WHERE card_id = %s", card)
-    assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == INTERNAL
+    assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == refusals.INTERNAL
 
 
 def change(d1_face: D1Face, statement: LiteralString, *parameters: object) -> None:
@@ -202,11 +200,11 @@ async def test_without_a_recipient_a_pin_is_set_and_not_handed_out(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
-    async with sample_issuer(d1_face, "unaddressd") as caller:
+    async with d1_face.d1_of("unaddressd") as caller:
         assert (await caller.put_pin(PIN)).status_code == 204
         await d1_face.in_vault(lambda vault: change_manifest(vault, "unaddressd", recipient=None))
         answer = await caller.get()
-        assert refusal(answer) == TRY_LATER
+        assert refusal(answer) == refusals.TRY_LATER
         assert answer.headers["retry-after"] == "1"
         assert (await caller.put_pin("9382")).status_code == 204
         assert await caller.counter() == 2
@@ -216,7 +214,7 @@ async def test_a_renewed_recipient_gets_the_pin(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
-    async with sample_issuer(d1_face, "renewbank1") as caller:
+    async with d1_face.d1_of("renewbank1") as caller:
         assert (await caller.put_pin(PIN)).status_code == 204
         key = type(caller.sample_issuer.d1_key).generate(kty="EC", crv="P-256", kid="chosen by D1")
         body = {"jwk": json.loads(key.export_public())}
@@ -235,7 +233,7 @@ async def test_the_wire_profile_names_every_member_that_is_not_published(d1_face
         "counter": {"field": "pinChangeCounter", "as_string": True},
         "errors": {"code_field": "code", "error_field": "message"},
     }
-    async with sample_issuer(d1_face, "wirebank01", wire=wire) as caller:
+    async with d1_face.d1_of("wirebank01", wire=wire) as caller:
         block = iso0_block(PIN, PAN)
         jwe = encrypt({"cb": block, "p": PAN, "pan": "not the PAN"}, caller.sample_issuer.d1_jwk)
         assert (await caller.put(jwe, type_="clear-0")).status_code == 204
@@ -261,9 +259,7 @@ async def test_the_wire_profile_names_every_member_that_is_not_published(d1_face
 
 
 async def test_the_type_can_be_left_out_of_the_answer(d1_face: D1Face) -> None:
-    async with sample_issuer(
-        d1_face, "typelessbk", wire={"get_pin": {"include_type": False}}
-    ) as caller:
+    async with d1_face.d1_of("typelessbk", wire={"get_pin": {"include_type": False}}) as caller:
         assert (await caller.put_pin(PIN)).status_code == 204
         assert (await caller.get()).json().keys() == {"encryptedPinBlock"}
         assert await caller.pin() == PIN
@@ -271,7 +267,7 @@ async def test_the_type_can_be_left_out_of_the_answer(d1_face: D1Face) -> None:
 
 async def test_the_policy_is_the_issuers(d1_face: D1Face) -> None:
     policy = {"length_min": 5, "length_max": 12, "refuse_repeated": False, "refuse_runs": False}
-    async with sample_issuer(d1_face, "policybank", policy=policy) as caller:
+    async with d1_face.d1_of("policybank", policy=policy) as caller:
         for pin, status in {"4071": 403, "11111": 204, "12345": 204, "407193825061": 204}.items():
             assert (await caller.put_pin(pin)).status_code == status, pin
         assert await caller.pin() == "407193825061"

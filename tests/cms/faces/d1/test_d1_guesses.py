@@ -10,14 +10,13 @@ from cms.persistence.store import Store
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from crypto.types import Pan
+from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import PIN, D1Face, put_body, refusal
 
 pytestmark = pytest.mark.anyio
 
 BIN, LAST_FOUR = "41111111", "0043"
 WEAK = "1111"
-BLOCK = (400, "FIELD_INVALID_VALUE", "encryptedPinBlock")
-POLICY = (403, "PIN_CHANGE_FORBIDDEN", "The PIN policy does not allow this PIN")
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ async def test_a_pin_that_is_too_long_tells_no_digit_of_the_pan(d1_face: D1Face,
     """Under 12 digits of a PIN, ten of the PAN: those that fit would be one answer, others not."""
     pans = [BIN + str(digit) * 4 + LAST_FOUR for digit in range(10)]
     answers = [await guess(d1_face, card, pan, "987698769876") for pan in pans]
-    assert {refusal(answer) for answer in answers} == {POLICY}
+    assert {refusal(answer) for answer in answers} == {refusals.POLICY}
 
 
 async def test_after_5_wrong_blocks_every_pin_in_a_block_has_one_answer(
@@ -78,7 +77,7 @@ async def test_after_5_wrong_blocks_every_pin_in_a_block_has_one_answer(
     for pan, pin in itertools.product((victims_pan(), wrong[9]), pins):
         answers.append(await guess(d1_face, card, pan, pin))
         assert d1_face.audit(answers[-1])[0][3] == "CARD_REFUSED"
-    assert {refusal(answer) for answer in answers} == {BLOCK}
+    assert {refusal(answer) for answer in answers} == {refusals.BLOCK}
     assert len({tuple(seen(answer)) for answer in answers}) == 1
     assert d1_face.counter(card) == 0
 
@@ -86,9 +85,9 @@ async def test_after_5_wrong_blocks_every_pin_in_a_block_has_one_answer(
 async def test_after_20_pins_that_the_policy_refuses_too(d1_face: D1Face, card: str) -> None:
     pins = [digit * 4 for digit in "0123456789"] * 2
     answers = [await guess(d1_face, card, victims_pan(), pin) for pin in pins]
-    assert {refusal(answer) for answer in answers} == {POLICY}
+    assert {refusal(answer) for answer in answers} == {refusals.POLICY}
     for pan, pin in itertools.product((victims_pan(), possible_pans()[9]), (PIN, WEAK)):
-        assert refusal(await guess(d1_face, card, pan, pin)) == BLOCK
+        assert refusal(await guess(d1_face, card, pan, pin)) == refusals.BLOCK
 
 
 async def test_a_pan_that_is_named_beside_a_block_is_a_guess_as_well(
@@ -97,15 +96,15 @@ async def test_a_pan_that_is_named_beside_a_block_is_a_guess_as_well(
     block = {"pinBlock": iso0_block(PIN, victims_pan())}
     for pan in possible_pans()[:5]:
         jwe = encrypt({**block, "pan": pan}, d1_face.sample_issuer.d1_jwk)
-        assert refusal(await d1_face.put(put_body(jwe), card)) == BLOCK
-    assert refusal(await guess(d1_face, card, victims_pan(), PIN)) == BLOCK
+        assert refusal(await d1_face.put(put_body(jwe), card)) == refusals.BLOCK
+    assert refusal(await guess(d1_face, card, victims_pan(), PIN)) == refusals.BLOCK
 
 
 async def test_who_tries_weak_pins_first_may_then_set_a_good_one(
     d1_face: D1Face, card: str
 ) -> None:
     for _ in range(19):
-        assert refusal(await guess(d1_face, card, victims_pan())) == POLICY
+        assert refusal(await guess(d1_face, card, victims_pan())) == refusals.POLICY
     assert (await guess(d1_face, card, victims_pan(), PIN)).status_code == 204
     assert (await d1_face.d1.pin(card)) == PIN
 
@@ -116,7 +115,7 @@ async def test_a_jwe_that_does_not_open_is_no_guess(d1_face: D1Face, card: str) 
     spoilt = f"{head}.{'B' if tag[0] == 'A' else 'A'}{tag[1:]}"
     for _ in range(20):
         answer = await d1_face.put(put_body(spoilt), card)
-        assert refusal(answer) == BLOCK
+        assert refusal(answer) == refusals.BLOCK
         assert d1_face.audit(answer)[0][3] == "PIN_REFUSED"
     assert (await d1_face.put(put_body(good), card)).status_code == 204
 
@@ -128,7 +127,7 @@ async def test_what_was_accepted_before_is_accepted_again_and_never_counts(
     for _ in range(30):
         assert (await d1_face.put(accepted, card)).status_code == 204
     for pan in possible_pans()[:5]:
-        assert refusal(await guess(d1_face, card, pan)) == BLOCK
+        assert refusal(await guess(d1_face, card, pan)) == refusals.BLOCK
     assert (await d1_face.put(accepted, card)).status_code == 204
     assert d1_face.counter(card) == 1
 

@@ -123,6 +123,8 @@ async def test_a_jwe_to_a_key_that_is_not_ours_shows_its_kid(d1_face: D1Face, lo
         (PAN, "(like a PAN)"),
         (f"{PAN[:4]} {PAN[4:8]}-{PAN[8:12]}.{PAN[12:]}", "(like a PAN)"),
         (f"card/{PAN}", "(like a PAN)"),
+        (f"{'k' * 120}/{PAN}", "(like a PAN)"),
+        ("550e8400-e29b-41d4-a716-446655440000", "550e8400-e29b-41d4-a716-446655440000"),
         ("a\nb", "(not printable)"),
         ("\u0664" * 16, "(not printable)"),
         (4, "(no text)"),

@@ -8,25 +8,13 @@ import httpx
 import pytest
 from _pytest.mark import ParameterSet
 
+from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1.access_tokens import access_token
 from tests.cms.faces.d1_face import D1Face, put_body, refusal
-from tests.issuer_records import PAN, certificate, open_issuer
+from tests.issuer_records import PAN, certificate
 from tests.service import PUBLIC_URL, with_certificate
 
 pytestmark = pytest.mark.anyio
-
-UNAUTHORIZED = (401, "AUTHORIZER_UNAUTHORIZED", "Unauthorized")
-FOREIGN = (404, "ISSUER_NOT_FOUND", "Unknown issuer")
-CARD_ID = (400, "FIELD_INVALID_FORMAT", "cardId")
-UNKNOWN = (404, "CARD_NOT_FOUND", "Unknown card")
-STATE = (403, "CARD_STATE_FORBIDDEN", "The state of the card does not allow this")
-NOT_READABLE = (403, "PIN_NOT_AVAILABLE", "The card has no PIN that can be displayed")
-BODY = (400, "FIELD_INVALID_FORMAT", "body")
-TYPE = (400, "FIELD_INVALID_FORMAT", "type")
-FORM = (400, "FIELD_INVALID_FORMAT", "encryptedPinBlock")
-BLOCK = (400, "FIELD_INVALID_VALUE", "encryptedPinBlock")
-POLICY = (403, "PIN_CHANGE_FORBIDDEN", "The PIN policy does not allow this PIN")
-NOT_OFFERED = (403, "PIN_CHANGE_FORBIDDEN", "This type of PIN block is not offered")
 
 
 @dataclass(frozen=True)
@@ -44,27 +32,27 @@ PUT = frozenset({"put"})
 
 #: In the order of answers. Two faults of one part cannot be sent at once.
 FAULTS = (
-    Fault("no-certificate", "certificate", UNAUTHORIZED),
-    Fault("foreign-certificate", "certificate", UNAUTHORIZED),
-    Fault("no-bearer", "bearer", UNAUTHORIZED),
-    Fault("junk-bearer", "bearer", UNAUTHORIZED),
-    Fault("expired-bearer", "bearer", UNAUTHORIZED),
-    Fault("foreign-issuer", "issuer", FOREIGN),
-    Fault("unknown-issuer", "issuer", FOREIGN),
-    Fault("card-id-too-long", "card", CARD_ID),
-    Fault("card-id-with-a-dot", "card", CARD_ID),
-    Fault("unknown-card", "card", UNKNOWN),
-    Fault("blocked", "card", STATE, CHANGES),
-    Fault("closed", "card", STATE),
-    Fault("inactive", "card", STATE, CHANGES - {"activate"}),
-    Fault("empty", "card", NOT_READABLE, READS),
-    Fault("body-too-long", "body", BODY, PUT),
-    Fault("body-not-json", "body", BODY, PUT),
-    Fault("body-without-type", "body", TYPE, PUT),
-    Fault("junk-jwe", "body", FORM, PUT),
-    Fault("jwe-for-another-key", "body", BLOCK, PUT),
-    Fault("seccos", "body", NOT_OFFERED, PUT),
-    Fault("weak-pin", "body", POLICY, PUT),
+    Fault("no-certificate", "certificate", refusals.UNAUTHORIZED),
+    Fault("foreign-certificate", "certificate", refusals.UNAUTHORIZED),
+    Fault("no-bearer", "bearer", refusals.UNAUTHORIZED),
+    Fault("junk-bearer", "bearer", refusals.UNAUTHORIZED),
+    Fault("expired-bearer", "bearer", refusals.UNAUTHORIZED),
+    Fault("foreign-issuer", "issuer", refusals.FOREIGN_ISSUER),
+    Fault("unknown-issuer", "issuer", refusals.FOREIGN_ISSUER),
+    Fault("card-id-too-long", "card", refusals.CARD_ID),
+    Fault("card-id-with-a-dot", "card", refusals.CARD_ID),
+    Fault("unknown-card", "card", refusals.UNKNOWN_CARD),
+    Fault("blocked", "card", refusals.STATE, CHANGES),
+    Fault("closed", "card", refusals.STATE),
+    Fault("inactive", "card", refusals.STATE, CHANGES - {"activate"}),
+    Fault("empty", "card", refusals.NOT_AVAILABLE, READS),
+    Fault("body-too-long", "body", refusals.BODY, PUT),
+    Fault("body-not-json", "body", refusals.BODY, PUT),
+    Fault("body-without-type", "body", refusals.TYPE, PUT),
+    Fault("junk-jwe", "body", refusals.FORM, PUT),
+    Fault("jwe-for-another-key", "body", refusals.BLOCK, PUT),
+    Fault("seccos", "body", refusals.NOT_OFFERED, PUT),
+    Fault("weak-pin", "body", refusals.POLICY, PUT),
 )
 VERBS = ("put", "get", "counter", "activate")
 
@@ -80,7 +68,7 @@ def _combinations(count: int) -> list[ParameterSet]:
 
 @pytest.fixture(scope="module")
 async def request_of(d1_face: D1Face) -> "Request":
-    open_other = await d1_face.in_vault(lambda vault: open_issuer(d1_face.url, vault, "otherbank1"))
+    open_other = await d1_face.open_issuer("otherbank1")
     good = d1_face.sample_issuer.pin_jwe("9382", "active")
     return Request(
         d1_face,

@@ -11,14 +11,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cms.app import Application
 from cms.faces.d1.oauth import TOKEN_PATH
 from hsm.vault import Vault
+from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import D1Face, refusal
-from tests.issuer_records import SampleIssuer, certificate, change_client, open_issuer
+from tests.issuer_records import SampleIssuer, certificate, change_client
 from tests.service import D1, PUBLIC_URL, running, with_certificate
 
 pytestmark = pytest.mark.anyio
 
 PEER = "10.0.0.1"
-UNAUTHORIZED = (401, "AUTHORIZER_UNAUTHORIZED", "Unauthorized")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ async def test_the_certificate_in_the_header_is_compared_like_any_other(
 async def test_a_certificate_without_a_subject_is_known_by_its_other_names(
     d1_face: D1Face, behind_proxy: Application
 ) -> None:
-    opened = await d1_face.in_vault(lambda vault: open_issuer(d1_face.url, vault, "proxiedbnk"))
+    opened = await d1_face.open_issuer("proxiedbnk")
     registered = opened.certificate
     bare, other = certificate.__wrapped__(""), certificate.__wrapped__("")
     names = [registered.subject, f"sha256:{hashlib.sha256(bare.der).hexdigest()}"]
@@ -154,7 +154,9 @@ async def test_the_tls_layer_does_not_count_behind_a_proxy(
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
         caller = D1(http, d1_face.sample_issuer)
         assert (await caller.ask_token()).status_code == 401
-        assert refusal(await http.get(caller.path(), headers=d1_face.bearer)) == UNAUTHORIZED
+        assert (
+            refusal(await http.get(caller.path(), headers=d1_face.bearer)) == refusals.UNAUTHORIZED
+        )
 
 
 async def test_the_header_never_counts_where_tls_ends_in_the_service(d1_face: D1Face) -> None:
@@ -168,7 +170,7 @@ async def test_the_header_never_counts_where_tls_ends_in_the_service(d1_face: D1
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
         headers = [*((k.encode(), v.encode()) for k, v in d1_face.bearer.items()), header]
         answer = await http.get(d1_face.d1.path("active"), headers=headers)
-        assert refusal(answer) == UNAUTHORIZED
+        assert refusal(answer) == refusals.UNAUTHORIZED
 
 
 async def test_the_pin_calls_read_the_header_too(
@@ -181,7 +183,7 @@ async def test_the_pin_calls_read_the_header_too(
         assert await D1(http, d1_face.sample_issuer).counter("active") == 1
         http.headers[name.decode()] = client_cert(certificate("d1-renewed").der)[1].decode()
         answer = await http.get(d1_face.d1.path("active"), headers=d1_face.bearer)
-        assert refusal(answer) == UNAUTHORIZED
+        assert refusal(answer) == refusals.UNAUTHORIZED
 
 
 async def test_where_mutual_tls_ends_here_nobody_vouches_for_a_certificate(
@@ -195,4 +197,4 @@ async def test_where_mutual_tls_ends_here_nobody_vouches_for_a_certificate(
         path = D1(http, d1_face.sample_issuer).path("active", "/pin/changeCounter")
         assert (await http.get(path, headers=d1_face.bearer)).status_code == 200
         answer = await http.get(path, headers={**d1_face.bearer, "Client-Cert": value.decode()})
-        assert refusal(answer) == UNAUTHORIZED
+        assert refusal(answer) == refusals.UNAUTHORIZED

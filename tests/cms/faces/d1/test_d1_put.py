@@ -11,26 +11,21 @@ from cms.domain.errors import JweFault
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from crypto.jose import base64url
+from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import PIN, D1Face, put_body, refusal
-from tests.issuer_records import PAN, PANS, SampleIssuer, open_issuer
+from tests.issuer_records import PAN, PANS, SampleIssuer
 
 pytestmark = pytest.mark.anyio
 
 CARD = "active"
-BODY = (400, "FIELD_INVALID_FORMAT", "body")
-TYPE = (400, "FIELD_INVALID_FORMAT", "type")
-FORM = (400, "FIELD_INVALID_FORMAT", "encryptedPinBlock")
-BLOCK = (400, "FIELD_INVALID_VALUE", "encryptedPinBlock")
-POLICY = (403, "PIN_CHANGE_FORBIDDEN", "The PIN policy does not allow this PIN")
-NOT_OFFERED = (403, "PIN_CHANGE_FORBIDDEN", "This type of PIN block is not offered")
 #: What the audit says of each.
 REASONS = {
-    BODY: "REQUEST_INVALID",
-    TYPE: "REQUEST_INVALID",
-    FORM: "REQUEST_INVALID",
-    BLOCK: "WRONG_PIN_DATA",
-    POLICY: "PIN_CHANGE_FORBIDDEN",
-    NOT_OFFERED: "TYPE_NOT_OFFERED",
+    refusals.BODY: "REQUEST_INVALID",
+    refusals.TYPE: "REQUEST_INVALID",
+    refusals.FORM: "REQUEST_INVALID",
+    refusals.BLOCK: "WRONG_PIN_DATA",
+    refusals.POLICY: "PIN_CHANGE_FORBIDDEN",
+    refusals.NOT_OFFERED: "TYPE_NOT_OFFERED",
 }
 BODY_BYTES_MAX = 16 * 1024
 JWE_CHARS_MAX = 8192
@@ -95,18 +90,18 @@ NOT_A_JWE_STRING: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("name", NOT_A_JSON_OBJECT)
 async def test_a_body_that_is_not_one_json_object_is_refused(d1_face: D1Face, name: str) -> None:
-    await refused(d1_face, NOT_A_JSON_OBJECT[name], BODY)
+    await refused(d1_face, NOT_A_JSON_OBJECT[name], refusals.BODY)
 
 
 @pytest.mark.parametrize("name", WRONG_TYPES)
 async def test_a_type_that_is_not_one_of_ours_is_refused(d1_face: D1Face, name: str) -> None:
-    await refused(d1_face, json.dumps(WRONG_TYPES[name]).encode(), TYPE)
+    await refused(d1_face, json.dumps(WRONG_TYPES[name]).encode(), refusals.TYPE)
 
 
 @pytest.mark.parametrize("name", NOT_A_JWE_STRING)
 async def test_an_encrypted_pin_block_that_is_no_jwe_is_refused(d1_face: D1Face, name: str) -> None:
     body = {"type": "ISO0", **NOT_A_JWE_STRING[name]}
-    await refused(d1_face, json.dumps(body).encode(), FORM)
+    await refused(d1_face, json.dumps(body).encode(), refusals.FORM)
 
 
 def ill_formed_jwes(sample_issuer: SampleIssuer) -> Iterator[tuple[str, str]]:
@@ -148,7 +143,7 @@ def ill_formed_jwes(sample_issuer: SampleIssuer) -> Iterator[tuple[str, str]]:
 
 async def test_a_jwe_of_another_form_is_refused(d1_face: D1Face) -> None:
     for name, jwe in ill_formed_jwes(d1_face.sample_issuer):
-        await refused(d1_face, put_body(jwe), FORM, name)
+        await refused(d1_face, put_body(jwe), refusals.FORM, name)
 
 
 def unusable_jwes(sample_issuer: SampleIssuer) -> Iterator[tuple[str, str]]:
@@ -210,9 +205,9 @@ def unusable_blocks(sample_issuer: SampleIssuer) -> Iterator[tuple[str, str]]:
 
 async def test_every_unusable_jwe_has_the_one_answer(d1_face: D1Face) -> None:
     for name, jwe in unusable_jwes(d1_face.sample_issuer):
-        await refused(d1_face, put_body(jwe), BLOCK, name, "PIN_REFUSED")
+        await refused(d1_face, put_body(jwe), refusals.BLOCK, name, "PIN_REFUSED")
     for name, jwe in unusable_blocks(d1_face.sample_issuer):
-        await refused(d1_face, put_body(jwe), BLOCK, name)
+        await refused(d1_face, put_body(jwe), refusals.BLOCK, name)
 
 
 async def test_a_spoilt_jwe_does_not_spoil_the_good_one(d1_face: D1Face) -> None:
@@ -220,7 +215,7 @@ async def test_a_spoilt_jwe_does_not_spoil_the_good_one(d1_face: D1Face) -> None
     good = d1_face.sample_issuer.pin_jwe("9382", card)
     *head, _ = good.split(".")
     spoilt = ".".join((*head, base64url.encode(bytes(16))))
-    assert refusal(await d1_face.put(put_body(spoilt), card)) == BLOCK
+    assert refusal(await d1_face.put(put_body(spoilt), card)) == refusals.BLOCK
     assert (await d1_face.put(put_body(good), card)).status_code == 204
     assert d1_face.counter(card) == 2
 
@@ -229,12 +224,12 @@ async def test_a_spoilt_jwe_does_not_spoil_the_good_one(d1_face: D1Face) -> None
     "pin", ["0000", "1111", "9999999", "1234", "4321", "0123", "9876", "01234567", "87654321"]
 )
 async def test_a_weak_pin_is_refused_by_policy(d1_face: D1Face, pin: str) -> None:
-    await refused(d1_face, put_body(d1_face.sample_issuer.pin_jwe(pin, CARD)), POLICY)
+    await refused(d1_face, put_body(d1_face.sample_issuer.pin_jwe(pin, CARD)), refusals.POLICY)
 
 
 @pytest.mark.parametrize("pin", ["407193825", "407193825061", "1" * 9])
 async def test_a_length_outside_the_policy_is_refused_by_policy(d1_face: D1Face, pin: str) -> None:
-    await refused(d1_face, put_body(d1_face.sample_issuer.pin_jwe(pin, CARD)), POLICY)
+    await refused(d1_face, put_body(d1_face.sample_issuer.pin_jwe(pin, CARD)), refusals.POLICY)
 
 
 @pytest.mark.parametrize("pin", ["4071", "40719382", "1112", "7890", "1235", "0000001"])
@@ -256,7 +251,9 @@ async def test_a_pin_of_4_to_8_digits_is_taken(d1_face: D1Face, pin: str) -> Non
     ],
 )
 async def test_seccos_is_not_offered(d1_face: D1Face, literal: str) -> None:
-    await refused(d1_face, put_body(d1_face.sample_issuer.pin_jwe(PIN, CARD), literal), NOT_OFFERED)
+    await refused(
+        d1_face, put_body(d1_face.sample_issuer.pin_jwe(PIN, CARD), literal), refusals.NOT_OFFERED
+    )
 
 
 @pytest.mark.parametrize(
@@ -327,14 +324,14 @@ async def test_a_body_in_chunks_is_taken_and_its_length_is_bounded(d1_face: D1Fa
     card = await d1_face.add_card()
     body = put_body(d1_face.sample_issuer.pin_jwe(PIN, card))
     assert (await d1_face.put(chunks(body, 7), card)).status_code == 204
-    await refused(d1_face, chunks(body.ljust(BODY_BYTES_MAX + 1), 1024), BODY)
+    await refused(d1_face, chunks(body.ljust(BODY_BYTES_MAX + 1), 1024), refusals.BODY)
 
 
 async def test_a_body_of_16_kib_is_taken_and_one_byte_more_is_not(d1_face: D1Face) -> None:
     card = await d1_face.add_card()
     body = put_body(d1_face.sample_issuer.pin_jwe(PIN, card))
     assert (await d1_face.put(body.ljust(BODY_BYTES_MAX), card)).status_code == 204
-    await refused(d1_face, body.ljust(BODY_BYTES_MAX + 1), BODY)
+    await refused(d1_face, body.ljust(BODY_BYTES_MAX + 1), refusals.BODY)
 
 
 async def test_a_jwe_of_8192_characters_is_taken_and_a_longer_one_is_not(d1_face: D1Face) -> None:
@@ -344,7 +341,7 @@ async def test_a_jwe_of_8192_characters_is_taken_and_a_longer_one_is_not(d1_face
     )
     assert (await d1_face.put(put_body(longest), card)).status_code == 204
     assert await d1_face.d1.pin(card) == PIN
-    await refused(d1_face, put_body(longer), FORM)
+    await refused(d1_face, put_body(longer), refusals.FORM)
 
 
 async def test_an_unknown_card_id_is_never_stored(d1_face: D1Face) -> None:
@@ -356,7 +353,7 @@ async def test_an_unknown_card_id_is_never_stored(d1_face: D1Face) -> None:
 
 
 async def test_a_refusal_at_another_issuers_path_is_audited_at_the_callers(d1_face: D1Face) -> None:
-    other = await d1_face.in_vault(lambda vault: open_issuer(d1_face.url, vault, "otherbank1"))
+    other = await d1_face.open_issuer("otherbank1")
     path = f"/cms/api/v1/issuers/{other.issuer_id}/cards/card-1/pin"
     answer = await d1_face.send("PUT", path, put_body(other.pin_jwe(PIN)))
     assert refusal(answer) == (404, "ISSUER_NOT_FOUND", "Unknown issuer")
@@ -388,7 +385,10 @@ async def refused(
     assert (name, *row, counter) == (name, "pin.set.refused", CARD, actor, None)
     # What is wrong with the form of a JWE, the audit says more exactly.
     wanted = expected_reason or REASONS[expected]
-    assert reason == wanted or (expected == FORM and reason in set(JweFault)), (name, reason)
+    assert reason == wanted or (expected == refusals.FORM and reason in set(JweFault)), (
+        name,
+        reason,
+    )
 
 
 async def chunks(body: bytes, size: int) -> AsyncIterator[bytes]:

@@ -158,8 +158,8 @@ FIT = [
     "<script>/{}",
 ]
 #: Too long, or not visible ASCII.
-HASHED = ["x" * 129, "a\tb", "ä", "a\xa0b", PAN * 9]
-#: None, or one that could hold a PAN.
+HASHED = ["x" * 129, "a\tb", "ä", "a\xa0b", "à", "123456789012/" + "x" * 128]
+#: None, or one that could hold a PAN: those that a hash would stand for could be tried one by one.
 REPLACED = [
     "",
     " ",
@@ -168,6 +168,11 @@ REPLACED = [
     "4111-1111-1111-1111",
     "4111_1111.1111 1111",
     f"{PAN} 12/30",
+    PAN * 9,
+    f"{PAN}ä",
+    f"{PAN[:8]}\t{PAN[8:]}",
+    f"{'x' * 128}{PAN[:8]}-{PAN[8:]}",
+    "".join(chr(0xFF10 + int(digit)) for digit in PAN),
 ]
 
 
@@ -178,7 +183,7 @@ async def test_a_fit_correlation_id_is_echoed(d1_face: D1Face, given: str) -> No
 
 
 async def echoed(d1_face: D1Face, given: str) -> str:
-    headers = [(b"x-correlation-id", given.encode("latin-1"))]
+    headers = [(b"x-correlation-id", given.encode())]
     path = d1_face.d1.path("active", "/pin/changeCounter")
     authorization = (b"authorization", d1_face.bearer["Authorization"].encode())
     answer = await d1_face.d1.http.get(path, headers=[*headers, authorization])

@@ -21,6 +21,7 @@ from cms.sandbox.partners.d1_seccos import mac
 from cms.services import directory
 from crypto.jose import jws_json
 from hsm.port import ValueKind
+from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import put_body, refusal
 from tests.conftest import TEMPLATE
 from tests.issuer_records import change_manifest, run_sql
@@ -39,13 +40,6 @@ from tests.service import d1, running
 pytestmark = pytest.mark.anyio
 
 PIN, OTHER_PIN = "4071", "9382"
-REFUSED = (400, "FIELD_INVALID_VALUE", "encryptedPinBlock")
-NOT_AVAILABLE = (403, "PIN_NOT_AVAILABLE", "The card has no PIN that can be displayed")
-NOT_OFFERED = (403, "PIN_CHANGE_FORBIDDEN", "This type of PIN block is not offered")
-NOT_IN_THIS_FORM = (403, "PIN_CHANGE_FORBIDDEN", "The card does not take a PIN in this form")
-NO_FURTHER_CHANGE = (403, "PIN_CHANGE_FORBIDDEN", "The card takes no further PIN change")
-POLICY = (403, "PIN_CHANGE_FORBIDDEN", "The PIN policy does not allow this PIN")
-TRY_LATER = (503, "SERVICE_UNAVAILABLE", "Try again later")
 ISSUERS_OWN_PRW = {"prw_source": "issuer"}
 KINDS = (ValueKind.PVV, ValueKind.OFFSET_3624, ValueKind.PRW, ValueKind.SCRIPT)
 
@@ -89,13 +83,13 @@ class Giro:
         """Guess until the card takes no SECCOS."""
         for _ in range(5):
             answer = await self.put(self.seccos_issuer.wrong_prw(0, card_id), card_id)
-            assert refusal(answer) == REFUSED
+            assert refusal(answer) == refusals.BLOCK
 
     async def have_limited(self, card_id: str = "card-1") -> None:
         """Send what is not genuine until the client has to wait."""
         jwe = self.seccos_issuer.wrong_mac(0, card_id)
         for _ in range(60):
-            assert refusal(await self.put(jwe, card_id)) == REFUSED
+            assert refusal(await self.put(jwe, card_id)) == refusals.BLOCK
 
     def reason(self, answer: httpx.Response) -> str | None:
         """Return what the audit says of the one request."""
@@ -201,7 +195,7 @@ async def test_a_counter_that_is_not_the_cards_is_refused(giro: Giro, stale: int
     assert (await giro.put_seccos(0)).status_code == 204
     before = giro.stored()
     answer = await giro.put_seccos(stale)
-    assert refusal(answer) == REFUSED
+    assert refusal(answer) == refusals.BLOCK
     assert giro.reason(answer) == "NOT_GENUINE"
     assert giro.stored() == before
 
@@ -239,23 +233,23 @@ async def test_a_pin_that_came_as_seccos_is_not_handed_out_and_iso0_takes_its_pl
 ) -> None:
     assert (await giro.put_seccos(0)).status_code == 204
     assert giro.kinds() == {"prw", "script"}
-    assert refusal(await giro.get()) == NOT_AVAILABLE
+    assert refusal(await giro.get()) == refusals.NOT_AVAILABLE
     assert (await giro.put_iso0()).status_code == 204
     assert (await giro.get()).status_code == 200
     assert giro.kinds() == {"pin"}
     assert await giro.counter() == 2
     assert (await giro.put_seccos(2)).status_code == 204
-    assert refusal(await giro.get()) == NOT_AVAILABLE
+    assert refusal(await giro.get()) == refusals.NOT_AVAILABLE
 
 
 async def test_a_weak_pin_is_refused_by_policy(giro: Giro) -> None:
-    assert refusal(await giro.put(giro.seccos_issuer.seccos("1234", 0))) == POLICY
+    assert refusal(await giro.put(giro.seccos_issuer.seccos("1234", 0))) == refusals.POLICY
     assert await giro.counter() == 0
 
 
 async def test_a_card_whose_changes_cannot_be_counted_further_is_refused(giro: Giro) -> None:
     run_sql(giro.url, "UPDATE cards SET counter = 65536 WHERE issuer_id = %s", giro.issuer_id)
-    assert refusal(await giro.put_seccos(0)) == NO_FURTHER_CHANGE
+    assert refusal(await giro.put_seccos(0)) == refusals.NO_FURTHER_CHANGE
 
 
 # One answer
@@ -347,7 +341,7 @@ async def test_every_failure_has_the_same_answer_stores_no_pin_and_is_audited_as
     assert {name: wire(answer) for name, answer in answers.items()} == dict.fromkeys(
         answers, wire(answers["MAC"])
     )
-    assert refusal(answers["MAC"]) == REFUSED
+    assert refusal(answers["MAC"]) == refusals.BLOCK
     assert [await giro.counter(f"card-{n}") for n in (1, 2, 3)] == [0, 0, 0]
     assert (await giro.put_seccos(0)).status_code == 204
 
@@ -355,13 +349,13 @@ async def test_every_failure_has_the_same_answer_stores_no_pin_and_is_audited_as
 async def test_a_seccos_body_with_the_type_of_iso0_is_refused(giro: Giro) -> None:
     answer = await giro.put(giro.seccos_issuer.seccos(PIN, 0), type_="ISO0")
     # An enciphered block may look like one of a length that no policy takes.
-    assert refusal(answer) in (REFUSED, POLICY)
+    assert refusal(answer) in (refusals.BLOCK, refusals.POLICY)
     assert await giro.counter() == 0
 
 
 async def test_an_issuer_without_a_profile_takes_no_seccos(stage: Stage) -> None:
     giro = await stage.open(None)
-    assert refusal(await giro.put_seccos(0)) == NOT_OFFERED
+    assert refusal(await giro.put_seccos(0)) == refusals.NOT_OFFERED
     assert (await giro.put_iso0()).status_code == 204
 
 
@@ -373,12 +367,12 @@ async def test_after_5_guesses_the_right_pin_is_refused_unseen_and_all_else_goes
 ) -> None:
     assert (await giro.put_iso0()).status_code == 204
     for _ in range(4):
-        assert refusal(await giro.put(giro.seccos_issuer.wrong_prw(1))) == REFUSED
+        assert refusal(await giro.put(giro.seccos_issuer.wrong_prw(1))) == refusals.BLOCK
     assert (await giro.put_seccos(1)).status_code == 204  # 4 are not too many, and stay counted
-    assert refusal(await giro.put(giro.seccos_issuer.wrong_prw(2))) == REFUSED
+    assert refusal(await giro.put(giro.seccos_issuer.wrong_prw(2))) == refusals.BLOCK
     asked, right = giro.vault.asked, giro.seccos_issuer.seccos(PIN, 2)
     answer = await giro.put(right)
-    assert refusal(answer) == REFUSED
+    assert refusal(answer) == refusals.BLOCK
     assert giro.reason(answer) == "CARD_REFUSED"
     assert giro.vault.asked == asked
     assert await giro.counter() == 2
@@ -391,7 +385,7 @@ async def test_after_5_guesses_the_right_pin_is_refused_unseen_and_all_else_goes
 async def test_a_refused_card_takes_seccos_again_24_hours_later(giro: Giro) -> None:
     await giro.have_refused()
     giro.age("cards", "23 hours 59 minutes")
-    assert refusal(await giro.put_seccos(0)) == REFUSED
+    assert refusal(await giro.put_seccos(0)) == refusals.BLOCK
     giro.age("cards", "2 minutes")
     assert (await giro.put_seccos(0)).status_code == 204
 
@@ -399,7 +393,7 @@ async def test_a_refused_card_takes_seccos_again_24_hours_later(giro: Giro) -> N
 async def test_a_refused_card_takes_seccos_again_once_an_operator_says_so(giro: Giro) -> None:
     await giro.have_refused()
     right = giro.seccos_issuer.seccos(PIN, 0)
-    assert refusal(await giro.put(right)) == REFUSED
+    assert refusal(await giro.put(right)) == refusals.BLOCK
     with admin.transaction(giro.url) as database:
         admin.unblock_card(database, giro.seccos_issuer.sample_issuer.card())
     assert (await giro.put(right)).status_code == 204
@@ -420,7 +414,7 @@ async def test_of_20_guesses_at_once_5_reach_the_vault(giro: Giro) -> None:
     jwes = [giro.seccos_issuer.wrong_prw(0) for _ in range(20)]
     asked = giro.vault.asked
     answers = await asyncio.gather(*map(giro.put, jwes))
-    assert {refusal(answer) for answer in answers} == {REFUSED}
+    assert {refusal(answer) for answer in answers} == {refusals.BLOCK}
     assert giro.vault.asked - asked == 5
 
 
@@ -429,14 +423,14 @@ async def test_of_20_guesses_at_once_5_reach_the_vault(giro: Giro) -> None:
 
 async def test_what_is_not_genuine_never_has_a_card_refused(giro: Giro) -> None:
     for jwe in [giro.seccos_issuer.wrong_mac(0), giro.seccos_issuer.seccos(PIN, 7)] * 10:
-        assert refusal(await giro.put(jwe)) == REFUSED
+        assert refusal(await giro.put(jwe)) == refusals.BLOCK
     assert (await giro.put_seccos(0)).status_code == 204
 
 
 async def test_what_is_malformed_counts_against_nobody(giro: Giro) -> None:
     jwe = changed(mac=None)(giro.seccos_issuer)
     for _ in range(61):
-        assert refusal(await giro.put(jwe)) == REFUSED
+        assert refusal(await giro.put(jwe)) == refusals.BLOCK
     assert (await giro.put_seccos(0)).status_code == 204
 
 
@@ -494,12 +488,12 @@ async def test_where_only_d1_makes_a_prw_a_pin_comes_as_seccos_or_not_at_all(
     stage: Stage,
 ) -> None:
     giro = await stage.open({}, {"prw": True})
-    assert refusal(await giro.put_iso0()) == NOT_IN_THIS_FORM
+    assert refusal(await giro.put_iso0()) == refusals.NOT_IN_THIS_FORM
     assert giro.kinds() == set()
     assert (await giro.put_seccos(0)).status_code == 204
     assert giro.kinds() == {"prw", "script"}
     before = giro.stored()
-    assert refusal(await giro.put_iso0()) == NOT_IN_THIS_FORM
+    assert refusal(await giro.put_iso0()) == refusals.NOT_IN_THIS_FORM
     assert giro.stored() == before
 
 
@@ -556,6 +550,6 @@ async def refused_for_now(giro: Giro) -> None:
     """Send a good PIN in each form: both must be answered 503 and store nothing."""
     before = giro.stored()
     for answer in (await giro.put_seccos(0), await giro.put_iso0()):
-        assert refusal(answer) == TRY_LATER
+        assert refusal(answer) == refusals.TRY_LATER
         assert answer.headers["retry-after"] == "1"
     assert giro.stored() == before

@@ -3,12 +3,12 @@
 import pytest
 
 from cms.domain.cards import CardState
+from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import PIN, D1Face, put_body, refusal
 from tests.issuer_records import run_sql
 
 pytestmark = pytest.mark.anyio
 
-STATE_FORBIDS = (403, "CARD_STATE_FORBIDDEN", "The state of the card does not allow this")
 EVENTS = {"put": "pin.set", "get": "pin.get", "counter": "pin.counter", "activate": "card.activate"}
 #: What a hand-out is called, before the vault is asked for it.
 DONE = {"get": "pin.get.attempted"}
@@ -54,7 +54,7 @@ async def test_a_cell_of_the_table(
     assert (d1_face.stored(card) == before) == ((state, verb) not in CHANGES)
     actor = d1_face.sample_issuer.client_id
     if status == 403:
-        assert refusal(answer) == STATE_FORBIDS
+        assert refusal(answer) == refusals.STATE
         event, code = f"{EVENTS[verb]}.refused", "CARD_STATE_FORBIDDEN"
         assert d1_face.audit(answer) == [(event, card, actor, code, None)]
     else:
@@ -86,7 +86,7 @@ async def test_a_repeated_put_is_refused_once_the_card_is_blocked(d1_face: D1Fac
     repeated = put_body(d1_face.sample_issuer.pin_jwe("9382", card))
     assert (await d1_face.put(repeated, card)).status_code == 204
     block(d1_face, card)
-    assert refusal(await d1_face.put(repeated, card)) == STATE_FORBIDS
+    assert refusal(await d1_face.put(repeated, card)) == refusals.STATE
 
 
 async def test_a_card_that_is_unblocked_has_its_pin_again(d1_face: D1Face) -> None:

@@ -10,11 +10,10 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from cms.services import directory
 from hsm.errors import LoginRefused, VaultUnavailable
 from hsm.worker_thread import WorkerThread
+from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import D1Face, put_body, refusal
 
 pytestmark = pytest.mark.anyio
-
-TRY_LATER = (503, "SERVICE_UNAVAILABLE", "Try again later")
 
 
 def vault_is_unavailable(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -33,7 +32,7 @@ def database_is_unavailable(monkeypatch: pytest.MonkeyPatch, error: Exception) -
 
 
 def assert_try_later(answer: httpx.Response) -> None:
-    assert refusal(answer) == TRY_LATER
+    assert refusal(answer) == refusals.TRY_LATER
     assert answer.headers["retry-after"] == "1"
 
 

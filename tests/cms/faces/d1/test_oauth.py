@@ -4,10 +4,8 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote, quote_plus
 
 import httpx
@@ -20,7 +18,7 @@ from cms.services import directory
 from cms.services.d1 import access
 from crypto.jose import base64url
 from tests.cms.faces.d1_face import D1Face
-from tests.issuer_records import SECRET, certificate, change_client, open_issuer, secret_hash
+from tests.issuer_records import SECRET, Certificate, certificate, change_client, secret_hash
 from tests.service import D1, PUBLIC_URL, d1
 
 pytestmark = pytest.mark.anyio
@@ -59,31 +57,16 @@ def refused(answer: httpx.Response) -> tuple[int, dict[str, str]]:
 
 async def test_the_scope_is_the_issuers_in_the_answer_and_in_the_claims(d1_face: D1Face) -> None:
     wire = {"token": {"scope": "pin:read pin:write"}}
-    async with sample_issuer(d1_face, "scopebank1", wire=wire) as caller:
+    async with d1_face.d1_of("scopebank1", wire=wire) as caller:
         body = (await ask(caller, GRANT + b"&scope=everything")).json()
     assert body["scope"] == "pin:read pin:write"
     claims = json.loads(base64url.decode(body["access_token"].split(".")[1]))
     assert claims["scope"] == "pin:read pin:write"
 
 
-@asynccontextmanager
-async def sample_issuer(d1_face: D1Face, issuer_id: str, **given: Any) -> AsyncIterator[D1]:  # noqa: ANN401 - open_bank's
-    opened = await d1_face.in_vault(
-        lambda vault: open_issuer(d1_face.url, vault, issuer_id, **given)
-    )
-    async with d1(d1_face.application, opened) as caller:
-        yield caller
-
-
 async def change_secret(d1_face: D1Face, issuer_id: str, secret: str) -> None:
     await d1_face.in_vault(
         lambda vault: change_client(vault, issuer_id, issuer_id, secrets=[secret_hash(secret)])
-    )
-
-
-async def change_names(d1_face: D1Face, issuer_id: str, names: list[str]) -> None:
-    await d1_face.in_vault(
-        lambda vault: change_client(vault, issuer_id, issuer_id, certificates=names)
     )
 
 
@@ -127,7 +110,7 @@ async def test_no_two_access_tokens_are_the_same(d1_face: D1Face) -> None:
 
 async def test_the_profile_chooses_number_life_and_members(d1_face: D1Face) -> None:
     profile = {"ttl_seconds": 60, "expires_in_as_string": False, "emit_expires_at": False}
-    async with sample_issuer(d1_face, "numberbank", wire={"token": profile}) as caller:
+    async with d1_face.d1_of("numberbank", wire={"token": profile}) as caller:
         body = (await ask(caller)).json()
     assert body.keys() == {"access_token", "token_type", "expires_in", "scope"}
     assert body["expires_in"] == 60
@@ -139,7 +122,7 @@ STRANGE = "é:ÿ?~ÿÿ>>ü€💳x"
 
 
 async def test_credentials_are_taken_in_either_base64_padded_or_not(d1_face: D1Face) -> None:
-    async with sample_issuer(d1_face, "strangebk1") as caller:
+    async with d1_face.d1_of("strangebk1") as caller:
         await change_secret(d1_face, "strangebk1", STRANGE)
         credentials = f"strangebk1:{STRANGE}".encode()
         standard, url_safe = base64.b64encode(credentials), base64.urlsafe_b64encode(credentials)
@@ -311,8 +294,8 @@ async def test_a_client_may_be_registered_by_an_alternative_name(
     presented = certificate(
         "d1-san", x509.DNSName("d1.example"), x509.UniformResourceIdentifier("spiffe://d1/client")
     )
-    async with sample_issuer(d1_face, issuer_id) as registered:
-        await change_names(d1_face, issuer_id, names)
+    async with d1_face.d1_of(issuer_id) as registered:
+        await d1_face.register_certificates(issuer_id, names)
     async with d1(d1_face.application, registered.sample_issuer, presented) as caller:
         assert await caller.counter() == 0
     # What stands in a subject, or in another kind of name, is not that name.
@@ -322,12 +305,18 @@ async def test_a_client_may_be_registered_by_an_alternative_name(
             assert refused(await ask(caller)) == INVALID_CLIENT
 
 
+async def status_with(d1_face: D1Face, registered: D1, presented: Certificate) -> int:
+    """Ask with another certificate."""
+    async with d1(d1_face.application, registered.sample_issuer, presented) as caller:
+        return (await ask(caller)).status_code
+
+
 async def test_a_name_of_a_host_is_compared_whatever_its_case_and_one_of_a_path_is_not(
     d1_face: D1Face,
 ) -> None:
     names = ["dns:d1.example", "uri:spiffe://bank.example/D1"]
-    async with sample_issuer(d1_face, "sancasebnk") as registered:
-        await change_names(d1_face, "sancasebnk", names)
+    async with d1_face.d1_of("sancasebnk") as registered:
+        await d1_face.register_certificates("sancasebnk", names)
     for name, status in (
         (x509.DNSName("D1.Example"), 200),
         (x509.UniformResourceIdentifier("SPIFFE://Bank.Example/D1"), 200),
@@ -335,8 +324,7 @@ async def test_a_name_of_a_host_is_compared_whatever_its_case_and_one_of_a_path_
         (x509.DNSName("d1.example.com"), 401),
     ):
         presented = certificate("d1-san", name)
-        async with d1(d1_face.application, registered.sample_issuer, presented) as caller:
-            assert (await ask(caller)).status_code == status
+        assert await status_with(d1_face, registered, presented) == status
 
 
 async def test_a_certificate_without_a_subject_is_known_by_its_other_names_only(
@@ -345,7 +333,7 @@ async def test_a_certificate_without_a_subject_is_known_by_its_other_names_only(
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     bare = certificate("")
     named = certificate("", x509.DNSName("d1.example"))
-    async with sample_issuer(d1_face, "nosubjbank") as registered:
+    async with d1_face.d1_of("nosubjbank") as registered:
         pass
     digest = hashlib.sha256(bare.der).hexdigest()
     for names, statuses in (
@@ -353,17 +341,16 @@ async def test_a_certificate_without_a_subject_is_known_by_its_other_names_only(
         (["dns:d1.example"], (401, 200)),
         (["CN=d1"], (401, 401)),
     ):
-        await change_names(d1_face, "nosubjbank", names)
+        await d1_face.register_certificates("nosubjbank", names)
         for presented, status in zip((bare, named), statuses, strict=True):
-            async with d1(d1_face.application, registered.sample_issuer, presented) as caller:
-                assert (await ask(caller)).status_code == status
+            assert await status_with(d1_face, registered, presented) == status
 
 
 async def test_a_removed_client_and_a_suspended_issuer_are_refused_at_once_when_read_again(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
-    async with sample_issuer(d1_face, "statesbank") as caller:
+    async with d1_face.d1_of("statesbank") as caller:
         bearer = await caller.bearer()
         path = caller.path("card-1", "/pin/changeCounter")
 
@@ -396,7 +383,7 @@ async def test_a_wrong_secret_over_a_foreign_certificate_is_not_even_compared(
 ) -> None:
     compared: list[str] = []
     monkeypatch.setattr(access, "is_secret", lambda secret, *_: compared.append(secret))
-    async with sample_issuer(d1_face, "victimbank") as caller:
+    async with d1_face.d1_of("victimbank") as caller:
         assert (await d1_face.d1.ask_token("victimbank:wrong")).status_code == 401
         assert compared == []
         assert (await caller.ask_token("victimbank:wrong")).status_code == 401
@@ -407,7 +394,7 @@ async def test_a_changed_secret_is_asked_again(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
-    async with sample_issuer(d1_face, "changedbk1") as caller:
+    async with d1_face.d1_of("changedbk1") as caller:
         assert (await ask(caller)).status_code == 200
         await change_secret(d1_face, "changedbk1", "another")
         assert (await ask(caller)).status_code == 401

@@ -1,33 +1,21 @@
 WITH
   changed AS (
     UPDATE cards
-    SET
-      sealed_pin=%(sealed_pin)s,
-      sealed_pvv=%(sealed_pvv)s,
-      sealed_offset_3624=%(sealed_offset_3624)s,
-      sealed_prw=%(sealed_prw)s,
-      sealed_script=%(sealed_script)s,
-      pin_type=%(pin_type)s::VARCHAR,
-      pin_changed_at=now(),
+    SET sealed_pin=%(sealed_pin)s, sealed_pvv=%(sealed_pvv)s,
+      sealed_offset_3624=%(sealed_offset_3624)s, sealed_prw=%(sealed_prw)s,
+      sealed_script=%(sealed_script)s, pin_type=%(pin_type)s::VARCHAR, pin_changed_at=now(),
       counter=(cards.counter + 1::BIGINT)
-    WHERE
-      cards.issuer_id = %(issuer_id)s::VARCHAR
-      AND cards.card_id = %(card_id)s::VARCHAR
-      AND cards.counter = %(counter_read)s::BIGINT
-      AND cards.state = %(state_read)s::VARCHAR
+    WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
+      AND cards.counter = %(counter_read)s::BIGINT AND cards.state = %(state_read)s::VARCHAR
       AND (
         'ISO0'::VARCHAR != %(pin_type)s::VARCHAR
         OR NOT (
           coalesce(
-            cards.iso0_failed_at[%(failures_card_max)s::INTEGER] > now(
-              
-            ) - '1 day 0:00:00'::interval,
+            cards.iso0_failed_at[%(failures_card_max)s::INTEGER] > now() - '1 day 0:00:00'::interval,
             false
           )
           OR coalesce(
-            cards.policy_refused_at[%(refusals_card_max)s::INTEGER] > now(
-              
-            ) - '1 day 0:00:00'::interval,
+            cards.policy_refused_at[%(refusals_card_max)s::INTEGER] > now() - '1 day 0:00:00'::interval,
             false
           )
         )
@@ -35,9 +23,7 @@ WITH
       AND (
         'SECCOS'::VARCHAR != %(pin_type)s::VARCHAR
         OR NOT coalesce(
-          cards.seccos_failed_at[%(failures_card_max)s::INTEGER] > now(
-            
-          ) - '1 day 0:00:00'::interval,
+          cards.seccos_failed_at[%(failures_card_max)s::INTEGER] > now() - '1 day 0:00:00'::interval,
           false
         )
       )
@@ -45,24 +31,15 @@ WITH
   ),
   history AS (
     INSERT INTO pin_changes (issuer_id, card_id, counter, actor, request_key)
-    SELECT
-      changed.issuer_id AS issuer_id,
-      changed.card_id AS card_id,
-      changed.counter AS counter,
-      %(actor)s::VARCHAR AS actor,
-      %(request_key)s AS request_key
+    SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id,
+      changed.counter AS counter, %(actor)s::VARCHAR AS actor, %(request_key)s AS request_key
     FROM changed
   ),
   audit AS (
     INSERT INTO audit_events (issuer_id, card_id, event, actor, correlation_id, counter)
-    SELECT
-      changed.issuer_id AS issuer_id,
-      changed.card_id AS card_id,
-      'pin.set'::VARCHAR AS event,
-      %(actor)s::VARCHAR AS actor,
-      %(correlation_id)s::VARCHAR AS correlation_id,
-      changed.counter AS counter
+    SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id,
+      'pin.set'::VARCHAR AS event, %(actor)s::VARCHAR AS actor,
+      %(correlation_id)s::VARCHAR AS correlation_id, changed.counter AS counter
     FROM changed
   )
-SELECT changed.counter
-FROM changed
+SELECT changed.counter FROM changed

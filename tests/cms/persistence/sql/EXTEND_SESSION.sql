@@ -8,19 +8,11 @@ SET
     END,
     control_tokens.session_ends_at
   )
-WHERE
-  control_tokens.session_hash = %(session_hash)s
-  AND control_tokens.ended_at IS NULL
+WHERE control_tokens.session_hash = %(session_hash)s AND control_tokens.ended_at IS NULL
   AND control_tokens.session_expires_at > now()
-  AND (
-    EXISTS (
-      SELECT *
-      FROM cards
-      WHERE
-        cards.issuer_id = control_tokens.issuer_id
-        AND cards.card_id = control_tokens.card_id
-        AND cards.counter = control_tokens.counter
-    )
+  AND control_tokens.counter = (
+    SELECT cards.counter FROM cards
+    WHERE cards.issuer_id = control_tokens.issuer_id AND cards.card_id = control_tokens.card_id
   )
 RETURNING
   CAST(

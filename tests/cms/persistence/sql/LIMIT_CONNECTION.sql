@@ -3,11 +3,9 @@ SELECT
     pg_settings.name,
     CAST(
       least(
-        nullif(CAST(pg_settings.setting AS INTEGER), 0::INTEGER),
-        %(statement_ms)s::INTEGER
+        nullif(CAST(pg_settings.setting AS INTEGER), 0::INTEGER), %(statement_ms)s::INTEGER
       ) AS VARCHAR
     ),
     false
   ) AS statement_timeout
-FROM pg_settings
-WHERE pg_settings.name = 'statement_timeout'::VARCHAR
+FROM pg_settings WHERE pg_settings.name = 'statement_timeout'::VARCHAR

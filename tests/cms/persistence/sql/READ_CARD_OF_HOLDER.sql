@@ -1,20 +1,7 @@
-SELECT
-  cards.issuer_id,
-  cards.card_id,
-  cards.state,
-  cards.last_four,
-  cards.expiry,
-  cards.card_type,
-  cards.created_at,
-  cards.pin_type,
-  cards.pin_changed_at
+SELECT cards.issuer_id, cards.card_id, cards.state, cards.last_four, cards.expiry,
+  cards.card_type, cards.created_at, cards.pin_type, cards.pin_changed_at
 FROM cards
-WHERE
-  cards.issuer_id = %(issuer_id)s::VARCHAR
-  AND cards.cardholder_id = %(cardholder_id)s::VARCHAR
-ORDER BY
-  cards.state != 'active'::VARCHAR,
-  cards.state = 'closed'::VARCHAR,
-  cards.created_at DESC,
+WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.cardholder_id = %(cardholder_id)s::VARCHAR
+ORDER BY cards.state != 'active'::VARCHAR, cards.state = 'closed'::VARCHAR, cards.created_at DESC,
   cards.card_id
 LIMIT 1::INTEGER

@@ -1,5 +1,4 @@
-SELECT
-  current_setting('server_encoding'::VARCHAR) AS server_encoding,
+SELECT current_setting('server_encoding'::VARCHAR) AS server_encoding,
   current_setting('fsync'::VARCHAR) = 'on'::VARCHAR
   AND current_setting('full_page_writes'::VARCHAR) = 'on'::VARCHAR
   AND current_setting('synchronous_commit'::VARCHAR) != 'off'::VARCHAR
@@ -10,19 +9,15 @@ SELECT
   AND (
     (
       EXISTS (
-        SELECT *
-        FROM pg_stat_activity
-        WHERE
-          pg_stat_activity.wait_event = 'SyncRep'::VARCHAR
+        SELECT * FROM pg_stat_activity
+        WHERE pg_stat_activity.wait_event = 'SyncRep'::VARCHAR
           AND pg_stat_activity.query_start < now() - '0:00:02'::interval
       )
     )
     OR NOT (
       EXISTS (
-        SELECT *
-        FROM pg_stat_replication
-        WHERE
-          pg_stat_replication.sync_state IS NULL
+        SELECT * FROM pg_stat_replication
+        WHERE pg_stat_replication.sync_state IS NULL
           OR pg_stat_replication.sync_state = 'sync'::VARCHAR
           OR pg_stat_replication.sync_state = 'quorum'::VARCHAR
       )

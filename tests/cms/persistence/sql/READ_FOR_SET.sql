@@ -1,31 +1,18 @@
-SELECT
-  cards.state,
-  cards.counter,
-  cards.sealed_pan,
+SELECT cards.state, cards.counter, cards.sealed_pan,
   EXISTS (
-    SELECT *
-    FROM pin_changes
-    WHERE
-      pin_changes.issuer_id = cards.issuer_id
-      AND pin_changes.card_id = cards.card_id
+    SELECT * FROM pin_changes
+    WHERE pin_changes.issuer_id = cards.issuer_id AND pin_changes.card_id = cards.card_id
       AND pin_changes.request_key = %(request_key)s
   ) AS is_known,
   coalesce(
-    cards.iso0_failed_at[%(failures_card_max)s::INTEGER] > now(
-      
-    ) - '1 day 0:00:00'::interval,
-    false
+    cards.iso0_failed_at[%(failures_card_max)s::INTEGER] > now() - '1 day 0:00:00'::interval, false
   )
   OR coalesce(
-    cards.policy_refused_at[%(refusals_card_max)s::INTEGER] > now(
-      
-    ) - '1 day 0:00:00'::interval,
+    cards.policy_refused_at[%(refusals_card_max)s::INTEGER] > now() - '1 day 0:00:00'::interval,
     false
   ) AS takes_no_iso0,
   coalesce(
-    cards.seccos_failed_at[%(failures_card_max)s::INTEGER] > now(
-      
-    ) - '1 day 0:00:00'::interval,
+    cards.seccos_failed_at[%(failures_card_max)s::INTEGER] > now() - '1 day 0:00:00'::interval,
     false
   ) AS takes_no_seccos,
   coalesce(
@@ -60,10 +47,5 @@ SELECT
     ),
     false
   ) AS is_seccos_limited,
-  cards.personalised,
-  cards.psn,
-  cards.expiry
-FROM cards
-WHERE
-  cards.issuer_id = %(issuer_id)s::VARCHAR
-  AND cards.card_id = %(card_id)s::VARCHAR
+  cards.personalised, cards.psn, cards.expiry
+FROM cards WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR

@@ -1,3 +1,1 @@
-SELECT issuers.state
-FROM issuers
-WHERE issuers.issuer_id = %(issuer_id)s::VARCHAR
+SELECT issuers.state FROM issuers WHERE issuers.issuer_id = %(issuer_id)s::VARCHAR

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import postgres
 from cms.sandbox.machine.postgres import Postgres, PostgresError
+from tests.processes import runs
 
 ROOT = Path(__file__).parents[4]
 NOBODY = 65534
@@ -74,14 +75,6 @@ def socket_of(url: str) -> Path:
 
 def postmaster(data: Path) -> int:
     return int((data / "postmaster.pid").read_text().split()[0])
-
-
-def runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def await_end(pid: int) -> None:

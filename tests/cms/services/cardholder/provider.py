@@ -13,11 +13,11 @@ from jwcrypto.jwk import JWK
 from jwcrypto.jws import JWS
 
 from cms.services.cardholder.identity import IdentityProvider
+from tests.cms.services.clock import START, Clock
 
 ISSUER = "https://identity.test"
 AUDIENCE = "pins"
 JWKS_URL = "https://identity.test/jwks"
-START = 1_700_000_000
 ES256 = {"alg": "ES256", "kid": "ec", "typ": "at+jwt"}
 CLAIMS: Mapping[str, object] = {
     "iss": ISSUER,
@@ -31,16 +31,6 @@ CLAIMS: Mapping[str, object] = {
 }
 
 Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
-
-
-class Clock:
-    """Seconds since 1970, as the test says."""
-
-    def __init__(self) -> None:
-        self.now = float(START)
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @cache

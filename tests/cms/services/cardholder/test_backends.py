@@ -16,6 +16,7 @@ from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.directory import Directory
 from hsm.vault import Vault
 from hsm.worker_thread import WorkerThread
+from tests.cms.persistence.opened_store import opened_store
 from tests.cms.services.d1.pin_service import worker_thread_over
 from tests.issuer_records import (
     SECRET,
@@ -67,11 +68,10 @@ async def calls(database_url: str, vault: Vault) -> AsyncIterator[PasswordCalls]
     servers = [server_client(user) for user in (USER, OTHER)]
     d1 = d1_client("testbank01-d1", "CN=d1", secret=SECRET)
     load_manifest(vault, ISSUER_ID, clients=[*servers, d1])
-    store, worker_thread = Store.connect(database_url), worker_thread_over(vault)
-    await store.open()
-    yield PasswordCalls(database_url, store, worker_thread)
+    worker_thread = worker_thread_over(vault)
+    async with opened_store(Store.connect(database_url)) as store:
+        yield PasswordCalls(database_url, store, worker_thread)
     worker_thread.close()
-    await store.close()
 
 
 async def test_who_is_no_server_in_service_is_refused(calls: PasswordCalls) -> None:

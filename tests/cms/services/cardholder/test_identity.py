@@ -12,8 +12,6 @@ from cms.services.cardholder.identity import IdentityProvider, Subject
 from tests.cms.services.cardholder.provider import (
     CLAIMS,
     ES256,
-    START,
-    Clock,
     Provider,
     access_token,
     ec_key,
@@ -26,15 +24,11 @@ from tests.cms.services.cardholder.provider import (
     with_claims,
     with_header,
 )
+from tests.cms.services.clock import START, Clock
 
 pytestmark = pytest.mark.anyio
 HOLDER = Subject("holder-1", "strong", START)
 HUGE = 10**400
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

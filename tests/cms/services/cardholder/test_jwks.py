@@ -18,7 +18,6 @@ from tests.cms.services.cardholder.provider import (
     ISSUER,
     JWKS_URL,
     Answer,
-    Clock,
     Pieces,
     Provider,
     access_token,
@@ -30,15 +29,11 @@ from tests.cms.services.cardholder.provider import (
     rsa_key,
     signed,
 )
+from tests.cms.services.clock import Clock
 
 pytestmark = pytest.mark.anyio
 GOOD = public(ec_key())
 NEW = ec_key("new")
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -1,35 +1,26 @@
 """What is remembered of a caller, and what an absent HSM token means for it."""
 
+from datetime import UTC, datetime, timedelta
 from unittest.mock import create_autospec
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.name import _ASN1Type
 
 from cms.domain.errors import ServiceUnavailable, Unauthorized
 from cms.services.d1.access import Access, ClientCertificate, read_certificate
 from cms.services.directory import Directory
 from hsm.errors import VaultUnavailable
 from hsm.vault import Vault
+from tests.cms.services.clock import Clock
 from tests.cms.services.d1.pin_service import PinService, worker_thread_over
 from tests.issuer_records import SECRET, certificate
 
 pytestmark = pytest.mark.anyio
 URL = "https://pins.test"
-
-
-class Clock:
-    """Seconds since 1970, as the test says."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+UNIQUE_IDENTIFIER, COMMON_NAME = bytes.fromhex("0603 55042d"), bytes.fromhex("0603 550403")
 
 
 @pytest.fixture
@@ -50,6 +41,26 @@ def without_hsm_token(pin_service: PinService) -> Access:
     error = VaultUnavailable("the HSM token is gone")
     unavailable.sign_access_token.side_effect = unavailable.public_jwks.side_effect = error
     return Access(directory(pin_service), worker_thread_over(unavailable), URL)
+
+
+def test_a_certificate_that_can_be_read_in_part_only_is_nobodys() -> None:
+    """OpenSSL takes a BIT STRING as a common name."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    bits = x509.NameAttribute(x509.NameOID.X500_UNIQUE_IDENTIFIER, b"d1", _type=_ASN1Type.BitString)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([bits]))
+        .issuer_name(x509.Name([bits]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.DER)
+    )
+    assert read_certificate(made).subject
+    with pytest.raises(Unauthorized):
+        read_certificate(made.replace(UNIQUE_IDENTIFIER, COMMON_NAME))
 
 
 async def test_an_access_token_names_its_caller_until_it_expires(

@@ -187,21 +187,25 @@ async def test_a_pin_that_never_came_or_came_as_seccos_cannot_be_handed_out(
         await pin_service.pin()
 
 
-async def test_an_old_pin_that_was_put_back_with_its_counter_is_an_alarm(
-    pin_service: PinService,
-) -> None:
+async def replaced_pin(pin_service: PinService) -> bytes:
+    """Set a PIN, then another; return the first as it was stored."""
     await pin_service.put(pin_service.sample_issuer.pin_jwe("4071"))
     ((old,),) = run_sql(pin_service.url, "SELECT sealed_pin FROM cards WHERE card_id = 'card-1'")
     await pin_service.put(pin_service.sample_issuer.pin_jwe("9382"))
+    return bytes(old)
+
+
+async def test_an_old_pin_that_was_put_back_with_its_counter_is_an_alarm(
+    pin_service: PinService,
+) -> None:
+    old = await replaced_pin(pin_service)
     run_sql(pin_service.url, "UPDATE cards SET sealed_pin = %s, counter = 1", old)
     with pytest.raises(StoredValueBroken):
         await pin_service.pin()
 
 
 async def test_an_old_pin_under_the_newest_counter_is_an_alarm(pin_service: PinService) -> None:
-    await pin_service.put(pin_service.sample_issuer.pin_jwe("4071"))
-    ((old,),) = run_sql(pin_service.url, "SELECT sealed_pin FROM cards WHERE card_id = 'card-1'")
-    await pin_service.put(pin_service.sample_issuer.pin_jwe("9382"))
+    old = await replaced_pin(pin_service)
     run_sql(pin_service.url, "UPDATE cards SET sealed_pin = %s WHERE card_id = 'card-1'", old)
     with pytest.raises(StoredValueBroken):
         await pin_service.pin()

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -32,18 +33,25 @@ class Between(Store):
     def __init__(self, store: Store, change: Callable[[Change], Awaitable[bool]]) -> None:
         super().__init__(store.pool)
         self._change = change
+        self.tries = 0
 
-    async def change_pin(
-        self,
-        card: CardRef,
-        read: CardToChange,
-        change: SealedChange,
-        pin_type: PinBlockType,
-        request_key: bytes,
-        actor: Actor,
-    ) -> bool:
+    async def change_pin(self, *given: Any, **named: Any) -> bool:  # noqa: ANN401 - passed on
+        self.tries += 1
         go = super().change_pin
-        return await self._change(lambda: go(card, read, change, pin_type, request_key, actor))
+        return await self._change(lambda: go(*given, **named))
+
+
+class Meeting(Between):
+    """A store whose first two changes wait for one another."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, self._meet)
+        self._both_sealed = asyncio.Barrier(2)
+
+    async def _meet(self, change: Change) -> bool:
+        if self.tries <= 2:
+            await self._both_sealed.wait()
+        return await change()
 
 
 class WithoutTheCondition(Store):
@@ -107,19 +115,9 @@ async def test_the_check_of_the_books_finds_a_store_that_loses_changes(
 async def test_two_writers_that_read_the_same_counter_are_two_changes(
     pin_service: PinService,
 ) -> None:
-    both_sealed = asyncio.Barrier(2)
-    tries = 0
-
-    async def meet(change: Change) -> bool:
-        nonlocal tries
-        tries += 1
-        if tries <= 2:
-            await both_sealed.wait()
-        return await change()
-
-    accepted = different_pins(pin_service, 2)
-    await asyncio.gather(*map(pin_service.through(Between(pin_service.store, meet)).put, accepted))
-    assert tries == 3  # one of them had to start again
+    accepted, store = different_pins(pin_service, 2), Meeting(pin_service.store)
+    await asyncio.gather(*map(pin_service.through(store).put, accepted))
+    assert store.tries == 3  # one of them had to start again
     assert await pin_service.faults(accepted) == []
 
 
@@ -132,19 +130,10 @@ async def test_8_identical_puts_at_once_all_succeed_and_count_once(pin_service: 
 async def test_identical_puts_that_both_found_the_request_unknown_count_once(
     pin_service: PinService,
 ) -> None:
-    both_sealed = asyncio.Barrier(2)
-    tries = 0
-
-    async def meet(change: Change) -> bool:
-        nonlocal tries
-        tries += 1
-        await both_sealed.wait()
-        return await change()
-
-    jwe = pin_service.sample_issuer.pin_jwe("4071")
-    twin = pin_service.through(Between(pin_service.store, meet))
+    jwe, store = pin_service.sample_issuer.pin_jwe("4071"), Meeting(pin_service.store)
+    twin = pin_service.through(store)
     await asyncio.gather(twin.put(jwe), twin.put(jwe))
-    assert tries == 2
+    assert store.tries == 2
     assert await pin_service.faults({jwe: "4071"}) == []
 
 
@@ -153,16 +142,10 @@ async def test_writers_on_different_cards_do_not_make_each_other_try_again(
 ) -> None:
     cards = [f"card-{number}" for number in range(1, 5)]
     jwes = {card: pin_service.sample_issuer.pin_jwe("4071", card) for card in cards}
-    tries = 0
-
-    async def count(change: Change) -> bool:
-        nonlocal tries
-        tries += 1
-        return await change()
-
-    counting = pin_service.through(Between(pin_service.store, count))
+    store = Between(pin_service.store, lambda change: change())
+    counting = pin_service.through(store)
     await asyncio.gather(*(counting.put(jwe, card) for card, jwe in jwes.items()))
-    assert tries == len(cards)
+    assert store.tries == len(cards)
     for card, jwe in jwes.items():
         assert await pin_service.faults({jwe: "4071"}, card) == []
 
@@ -170,19 +153,13 @@ async def test_writers_on_different_cards_do_not_make_each_other_try_again(
 async def test_a_card_that_is_never_as_it_was_read_is_tried_three_times(
     pin_service: PinService,
 ) -> None:
-    tries = 0
-
     async def somebody_else_was_first(_: Change) -> bool:
-        nonlocal tries
-        tries += 1
         return False
 
-    before = pin_service.rows()
+    before, store = pin_service.rows(), Between(pin_service.store, somebody_else_was_first)
     with pytest.raises(ServiceUnavailable):
-        await pin_service.through(Between(pin_service.store, somebody_else_was_first)).put(
-            pin_service.sample_issuer.pin_jwe("4071")
-        )
-    assert tries == 3
+        await pin_service.through(store).put(pin_service.sample_issuer.pin_jwe("4071"))
+    assert store.tries == 3
     assert pin_service.rows() == before
 
 
@@ -207,29 +184,19 @@ async def test_a_card_that_is_blocked_while_the_vault_works_keeps_its_pin(
 async def test_a_change_whose_connection_breaks_before_its_commit_leaves_nothing(
     pin_service: PinService,
 ) -> None:
-    jwe = pin_service.sample_issuer.pin_jwe("4071")
-    before = pin_service.rows()
-    async with waiting_for_its_row(pin_service, jwe) as (change, backend):
+    async with undone_change(pin_service) as (change, backend):
         run_sql(pin_service.url, "SELECT pg_terminate_backend(%s)", backend)
         with pytest.raises(ServiceUnavailable):
             await change
-    assert pin_service.rows() == before
-    await pin_service.put_until_done(jwe)
-    assert await pin_service.faults({jwe: "4071"}) == []
 
 
 async def test_a_change_that_is_cancelled_before_its_commit_leaves_nothing(
     pin_service: PinService,
 ) -> None:
-    jwe = pin_service.sample_issuer.pin_jwe("4071")
-    before = pin_service.rows()
-    async with waiting_for_its_row(pin_service, jwe) as (change, _):
+    async with undone_change(pin_service) as (change, _):
         change.cancel()
         with suppress(asyncio.CancelledError):
             await change
-    assert pin_service.rows() == before
-    await pin_service.put_until_done(jwe)
-    assert await pin_service.faults({jwe: "4071"}) == []
 
 
 async def test_a_process_that_is_killed_between_vault_and_commit_leaves_nothing(
@@ -274,14 +241,17 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @asynccontextmanager
-async def waiting_for_its_row(
-    pin_service: PinService, jwe: str
+async def undone_change(
+    pin_service: PinService,
 ) -> AsyncIterator[tuple[asyncio.Task[None], int]]:
-    """Hold the card's row, so that a change has begun in the database and cannot end.
+    """Begin a change that cannot end, since its card's row is held, and that the block undoes.
+
+    Afterwards nothing of it is there, and the same change succeeds.
 
     Yields:
         The change, and the process id of its database connection.
     """
+    jwe, before = pin_service.sample_issuer.pin_jwe("4071"), pin_service.rows()
     with psycopg.connect(pin_service.url) as other:
         other.execute("SELECT FROM cards WHERE card_id = 'card-1' FOR UPDATE")
         change = asyncio.create_task(pin_service.put(jwe))
@@ -295,3 +265,6 @@ async def waiting_for_its_row(
                 " AND datname = current_database()",
             )
         yield change, waiting[0][0]
+    assert pin_service.rows() == before
+    await pin_service.put_until_done(jwe)
+    assert await pin_service.faults({jwe: "4071"}) == []

@@ -115,19 +115,16 @@ async def test_of_several_reasons_to_refuse_the_first_one_is_answered(giro: Giro
 async def test_a_pin_whose_counter_was_taken_meanwhile_is_stale_and_counts_for_the_client(
     giro: Giro,
 ) -> None:
-    tries = 0
-
     async def another_is_first(change: Change) -> bool:
-        nonlocal tries
-        tries += 1
         await giro.put(giro.seccos_issuer.seccos(OTHER_PIN, 0))
         return await change()
 
-    slow = giro.pin_service.through(Between(giro.pin_service.store, another_is_first)).pins
+    store = Between(giro.pin_service.store, another_is_first)
+    slow = giro.pin_service.through(store).pins
     with pytest.raises(PinRefused) as refused:
         await giro.put(giro.seccos_issuer.seccos(PIN, 0), slow)
     assert refused.value.refusal is Refusal.NOT_GENUINE
-    assert tries == 1  # the second time the vault has seen the new counter
+    assert store.tries == 1  # the second time the vault has seen the new counter
     assert await giro.pin_service.counter() == 1
     assert giro.failures() == (0, 1)
 

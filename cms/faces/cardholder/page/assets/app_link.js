@@ -9,6 +9,8 @@
   "use strict";
 
   var ID_CHARS_MAX = 64;
+  // An id lives so long: what has not loaded by then can use none.
+  var LOADING_MS_MAX = 30000;
   var PURPOSES = { "view-pin": "view", "set-pin": "set" };
 
   var element = document.getElementById("page-start");
@@ -17,7 +19,8 @@
   var framed = start.flow === "frame";
   var parentOrigin = null;
   // Of several ids the first counts, so no other is kept.
-  var waiting = start.controlId ? [start.purpose, start.controlId] : null;
+  var waiting = null;
+  var givingUp = null;
 
   function attempt(call) {
     try {
@@ -67,6 +70,7 @@
     open: function (purpose, controlId) {
       if (waiting) return false;
       waiting = [purpose, controlId];
+      givingUp = setTimeout(giveUp, LOADING_MS_MAX);
       return true;
     },
     setPin: function () {
@@ -81,7 +85,15 @@
     setPin: function () {}
   };
 
+  function giveUp() {
+    page = broken;
+    tellError(waiting[0]);
+  }
+
   function begin() {
+    // Too late: the app was told, and may have asked for another page.
+    if (page === broken) return;
+    clearTimeout(givingUp);
     if (start.failed) {
       page = broken;
       tellBothErrors();
@@ -138,6 +150,7 @@
       history.replaceState(null, "");
     });
   }
+  if (start.controlId) page.open(start.purpose, start.controlId);
   window.addEventListener("message", hear);
   window.set_pin = function () {
     page.setPin();

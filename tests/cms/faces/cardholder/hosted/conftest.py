@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace, add_apps, opened
+from tests.cms.faces.cardholder.hosted import apps
+from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace, opened
 from tests.cms.faces.d1_face import D1Face
 
 
 @pytest.fixture(scope="module")
 async def with_apps(d1_face: D1Face) -> D1Face:
-    await add_apps(d1_face)
+    await apps.add_apps(d1_face)
     return d1_face
 
 

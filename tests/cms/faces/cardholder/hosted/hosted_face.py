@@ -1,17 +1,13 @@
 """The hosted face over an issuer with one app: real vault, real database, an identity provider."""
 
-import hashlib
 import itertools
 import json
-from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from jwcrypto.jwe import JWE
-from jwcrypto.jwk import JWK
 
 from cms.app import cardholder_services
 from cms.domain.cards import CardState
@@ -24,23 +20,19 @@ from cms.services.directory import Directory
 from cms.services.manifests import ManifestFerry
 from crypto.secret import Secret
 from hsm.worker_thread import WorkerThread
+from tests.cms.faces.cardholder.hosted import apps
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe
 from tests.cms.faces.d1_face import PIN, D1Face
 from tests.cms.services.cardholder.provider import (
-    Clock,
     Provider,
     ec_key,
     public,
     with_claims,
 )
-from tests.issuer_records import add_clients, app_client, run_sql
+from tests.cms.services.clock import Clock
+from tests.issuer_records import run_sql
 
 PUBLIC_URL = "https://cards.test"
-KEY = "testbank01-app"
-OTHER_KEY = "testbank01-other"
-ORIGIN, FRAME, PORTED = "https://app.example", "https://frame.example", "https://app.example:8443"
-APP_SCHEME = "com.example.app:"
-APP_FRAME = "capacitor://localhost"
-"""The origin of an app's pages in a webview."""
 US_URL = "https://us.test"
 CONTROL_TOKEN_KEY = Secret(b"k" * 32)
 _numbers = itertools.count(1)
@@ -71,7 +63,7 @@ class HostedFace:
 
     def headers(self, holder: str, **changed: str | None) -> dict[str, str]:
         given = {
-            "x-client-key": KEY,
+            "x-client-key": apps.KEY,
             "authorization": f"Bearer {with_claims(sub=holder)}",
             **{name.replace("_", "-"): value for name, value in changed.items()},
         }
@@ -115,6 +107,17 @@ class HostedFace:
         opened: dict[str, Any] = answer.json()
         return opened
 
+    async def control_tokens(self, holder: str) -> tuple[str, str]:
+        """Ask for one to see the PIN, and for one to set it."""
+        return (
+            await self.control_token("pin", holder),
+            await self.control_token("set-pin", holder),
+        )
+
+    async def submit(self, opened: dict[str, Any], pin: str) -> httpx.Response:
+        """Send a PIN as the page does."""
+        return await self.post("submit", session=opened["session"], jwe=page_jwe(opened, pin))
+
     def controls(self, card_id: str) -> list[tuple[Any, ...]]:
         return run_sql(
             self.d1_face.url,
@@ -142,29 +145,6 @@ class HostedFace:
             raise self.us_answer
         assert self.us_answer is not None
         return self.us_answer
-
-
-def sid(session: str) -> str:
-    digest = hashlib.sha256(session.encode()).digest()
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def iso1(pin: str) -> str:
-    """A format-1 block; its filler is as good as random."""
-    return f"1{len(pin):X}{pin}".ljust(16, "7")
-
-
-def page_jwe(opened: dict[str, Any], pin: str, **changed: object) -> str:
-    """What the page's script sends for *pin*."""
-    plaintext = {"sid": sid(opened["session"]), "block": iso1(pin), **changed}
-    return encrypt(plaintext, opened["key"])
-
-
-def encrypt(plaintext: object, jwk: dict[str, Any]) -> str:
-    header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": jwk["kid"]}
-    made = JWE(json.dumps(plaintext).encode(), json.dumps(header))
-    made.add_recipient(JWK(**jwk))
-    return str(made.serialize(compact=True))
 
 
 @asynccontextmanager
@@ -204,12 +184,3 @@ async def opened(
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
             faces.append(HostedFace(d1_face, http))
             yield faces[0]
-
-
-async def add_apps(d1_face: D1Face) -> None:
-    """Register one app with origins, and one without that wants failures with status 200."""
-    app = app_client(
-        KEY, redirect_origins=[ORIGIN, PORTED, APP_SCHEME], embed_origins=[FRAME, APP_FRAME]
-    )
-    other = app_client(OTHER_KEY, failure_image_status=200)
-    await d1_face.in_vault(lambda vault: add_clients(vault, "testbank01", app, other))

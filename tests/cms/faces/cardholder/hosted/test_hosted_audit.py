@@ -4,7 +4,9 @@ import httpx
 import pytest
 
 from cms.domain.cards import CardState
-from tests.cms.faces.cardholder.hosted.hosted_face import KEY, OTHER_KEY, HostedFace, page_jwe
+from tests.cms.faces.cardholder.hosted import apps
+from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe
 from tests.cms.faces.d1_face import PIN
 from tests.issuer_records import PAN, run_sql
 
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.anyio
 def audit(hosted_face: HostedFace, answer: httpx.Response) -> list[tuple[object, ...]]:
     """What is recorded of a call by the app: event, card, reason, counter."""
     rows = hosted_face.d1_face.audit(answer)
-    assert {row[2] for row in rows} <= {KEY}
+    assert {row[2] for row in rows} <= {apps.KEY}
     return [(event, card_id, reason, count) for event, card_id, _, reason, count in rows]
 
 
@@ -31,17 +33,17 @@ async def test_a_pin_that_is_shown_or_set_is_recorded_with_its_counter(
     session = await hosted_face.post("session", token=asked.json()["token"])
     assert audit(hosted_face, session) == []
     opened = session.json()
-    sent = await hosted_face.post("submit", session=opened["session"], jwe=page_jwe(opened, "5938"))
+    sent = await hosted_face.submit(opened, "5938")
     assert audit(hosted_face, sent) == [("pin.set", card_id, "hosted", 2)]
 
 
 async def test_the_callers_correlation_id_and_client_are_recorded(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder()
-    headers = {"x_correlation_id": f"call of {card_id}", "x_client_key": OTHER_KEY}
+    headers = {"x_correlation_id": f"call of {card_id}", "x_client_key": apps.OTHER_KEY}
     answer = await hosted_face.ask("pin", holder, **headers)
     assert answer.headers["x-correlation-id"] == f"call of {card_id}"
     assert hosted_face.d1_face.audit(answer) == [
-        ("control.issued", card_id, OTHER_KEY, "hosted view", 1)
+        ("control.issued", card_id, apps.OTHER_KEY, "hosted view", 1)
     ]
 
 
@@ -85,7 +87,7 @@ async def test_what_becomes_of_a_card_meanwhile_is_recorded(hosted_face: HostedF
     )
     shown = await hosted_face.image(control_token)
     assert audit(hosted_face, shown) == [("pin.get.refused", card_id, "CARD_STATE_FORBIDDEN", None)]
-    sent = await hosted_face.post("submit", session=opened["session"], jwe=page_jwe(opened, "5938"))
+    sent = await hosted_face.submit(opened, "5938")
     assert audit(hosted_face, sent) == [("pin.set.refused", card_id, "CARD_STATE_FORBIDDEN", None)]
 
 

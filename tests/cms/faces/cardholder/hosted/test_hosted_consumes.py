@@ -15,7 +15,9 @@ from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
-from tests.cms.faces.cardholder.hosted.hosted_face import OTHER_KEY, HostedFace, opened, page_jwe
+from tests.cms.faces.cardholder.hosted import apps
+from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace, opened
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe
 from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import run_sql
 
@@ -89,10 +91,7 @@ async def test_unknown_consumed_and_expired_look_alike(hosted_face: HostedFace) 
     await hosted_face.image(consumed)
     consumed_page = await hosted_face.control_token("set-pin", holder)
     await hosted_face.post("session", token=consumed_page)
-    expired, expired_page = (
-        await hosted_face.control_token("pin", holder),
-        await hosted_face.control_token("set-pin", holder),
-    )
+    expired, expired_page = await hosted_face.control_tokens(holder)
     hosted_face.age(card_id, 600)
     images = [
         await hosted_face.image(control_token)
@@ -126,7 +125,7 @@ async def test_a_control_token_lives_600_seconds(hosted_face: HostedFace) -> Non
 
 async def test_an_app_may_have_failures_with_status_200(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
-    control_token = await hosted_face.control_token("pin", holder, x_client_key=OTHER_KEY)
+    control_token = await hosted_face.control_token("pin", holder, x_client_key=apps.OTHER_KEY)
     assert result(await hosted_face.image(control_token)) == (200, "shown")
     assert result(await hosted_face.image(control_token)) == (200, "ended")
 
@@ -135,10 +134,7 @@ async def test_after_ten_rate_limiter_an_address_waits_unless_it_has_a_control_t
     hosted_face: HostedFace,
 ) -> None:
     _, holder = await hosted_face.holder()
-    good, page = (
-        await hosted_face.control_token("pin", holder),
-        await hosted_face.control_token("set-pin", holder),
-    )
+    good, page = await hosted_face.control_tokens(holder)
     for _ in range(5):
         assert (await hosted_face.image(str(uuid4()))).status_code == 410
         assert (await hosted_face.post("session", token=str(uuid4()))).status_code == 410
@@ -199,10 +195,7 @@ async def test_nobody_else_says_who_calls_and_a_proxy_says_it_once(with_apps: D1
 
 async def test_every_answer_has_its_headers(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
-    control_token, set_token = (
-        await hosted_face.control_token("pin", holder),
-        await hosted_face.control_token("set-pin", holder),
-    )
+    control_token, set_token = await hosted_face.control_tokens(holder)
     page = await hosted_face.page(set_token)
     ended = await hosted_face.page("")
     images = [await hosted_face.image(control_token), await hosted_face.image(control_token)]
@@ -263,10 +256,7 @@ async def test_no_control_token_and_no_session_is_logged(
     caplog.set_level(logging.DEBUG)
     _, holder = await hosted_face.holder()
     caplog.clear()
-    control_token, set_token = (
-        await hosted_face.control_token("pin", holder),
-        await hosted_face.control_token("set-pin", holder),
-    )
+    control_token, set_token = await hosted_face.control_tokens(holder)
     await hosted_face.image(control_token)
     await hosted_face.image(control_token)
     await hosted_face.page(set_token)
@@ -329,10 +319,7 @@ async def test_without_a_database_nothing_is_consumed(
     with_apps: D1Face, hosted_face: HostedFace
 ) -> None:
     card_id, holder = await hosted_face.holder()
-    control_token, set_token = (
-        await hosted_face.control_token("pin", holder),
-        await hosted_face.control_token("set-pin", holder),
-    )
+    control_token, set_token = await hosted_face.control_tokens(holder)
     before = hosted_face.controls(card_id)
     store = Store.connect("postgresql://nobody@127.0.0.1:1/none")
     await store.open()

@@ -10,17 +10,8 @@ import pytest
 
 from cms.faces.cardholder.hosted import relay
 from cms.faces.cardholder.hosted.app import hosted_app
-from tests.cms.faces.cardholder.hosted.hosted_face import (
-    APP_FRAME,
-    FRAME,
-    KEY,
-    ORIGIN,
-    OTHER_KEY,
-    PUBLIC_URL,
-    US_URL,
-    HostedFace,
-    opened,
-)
+from tests.cms.faces.cardholder.hosted import apps
+from tests.cms.faces.cardholder.hosted.hosted_face import PUBLIC_URL, US_URL, HostedFace, opened
 from tests.cms.faces.d1_face import D1Face
 
 pytestmark = pytest.mark.anyio
@@ -141,9 +132,9 @@ async def test_an_app_without_origins_has_no_embedding_and_no_redirect(
     hosted_face: HostedFace, purpose: str
 ) -> None:
     _, holder = await hosted_face.holder()
-    wishes: dict[str, object] = {"isEmbedded": True, "redirectUrl": ORIGIN}
+    wishes: dict[str, object] = {"isEmbedded": True, "redirectUrl": apps.ORIGIN}
     for name, value in wishes.items():
-        answer = await hosted_face.ask(purpose, holder, {name: value}, x_client_key=OTHER_KEY)
+        answer = await hosted_face.ask(purpose, holder, {name: value}, x_client_key=apps.OTHER_KEY)
         assert fields(answer) == [name]
 
 
@@ -169,7 +160,7 @@ async def test_a_wallet_that_sends_short_colours_and_false_as_text(
 async def test_a_wallet_that_reads_messages_and_sends_any_case(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
     css = {"backgroundColor": "#AbCdEf", "textColor": "#000", "pinBorderRadius": 500}
-    body = {"redirectUrl": f"{ORIGIN}/x", "isEmbedded": True, "customCss": css}
+    body = {"redirectUrl": f"{apps.ORIGIN}/x", "isEmbedded": True, "customCss": css}
     answer = await hosted_face.ask("set-pin", holder, body, content_type="application/json")
     assert answer.json()["hostedPageUrl"].startswith("https://")
     page = await hosted_face.page(answer.json()["token"])
@@ -208,16 +199,16 @@ async def test_the_second_deployment_gets_the_request_and_its_answer_is_handed_b
                 status, json={"of": "us"}, headers={"X-Expires-At": "then", "Set-Cookie": "a=b"}
             )
             answer = await hosted_face.ask(
-                "pin", "anybody", {"a": 1}, x_us_env="True", origin=ORIGIN
+                "pin", "anybody", {"a": 1}, x_us_env="True", origin=apps.ORIGIN
             )
             assert (answer.status_code, answer.json()) == (status, {"of": "us"})
             assert answer.headers["x-expires-at"] == "then"
-            assert answer.headers["access-control-allow-origin"] == ORIGIN
+            assert answer.headers["access-control-allow-origin"] == apps.ORIGIN
             assert "set-cookie" not in answer.headers
             sent = hosted_face.us.pop()
             assert str(sent.url) == f"{US_URL}/v1/card/pin/token"
             assert json.loads(sent.content) == {"a": 1}
-            assert sent.headers["x-client-key"] == KEY
+            assert sent.headers["x-client-key"] == apps.KEY
             assert sent.headers["authorization"].startswith("Bearer ")
             assert "x-us-env" not in sent.headers
         assert (
@@ -254,7 +245,7 @@ async def test_a_second_deployment_that_answers_without_end_is_unavailable(
 
 async def test_only_registered_origins_read_answers(hosted_face: HostedFace) -> None:
     _, holder = await hosted_face.holder()
-    for origin in (ORIGIN, FRAME, APP_FRAME):
+    for origin in (apps.ORIGIN, apps.FRAME, apps.APP_FRAME):
         for answer in (
             await hosted_face.ask("pin", holder, origin=origin),
             await hosted_face.ask("pin", holder, b"bad", origin=origin),
@@ -265,19 +256,19 @@ async def test_only_registered_origins_read_answers(hosted_face: HostedFace) -> 
             assert answer.headers["access-control-allow-origin"] == origin
             assert answer.headers["vary"] == "Origin"
             assert "access-control-allow-credentials" not in answer.headers
-    evil = ("https://evil.example", "null", f"{ORIGIN}.evil.example", "ionic://localhost")
+    evil = ("https://evil.example", "null", f"{apps.ORIGIN}.evil.example", "ionic://localhost")
     for origin in evil:
         for answer in (
             await hosted_face.ask("pin", holder, origin=origin),
             await hosted_face.http.options("/v1/card/pin/token", headers={"origin": origin}),
         ):
             assert "access-control-allow-origin" not in answer.headers
-    other = await hosted_face.ask("pin", holder, origin=ORIGIN, x_client_key=OTHER_KEY)
+    other = await hosted_face.ask("pin", holder, origin=apps.ORIGIN, x_client_key=apps.OTHER_KEY)
     assert "access-control-allow-origin" not in other.headers
 
 
 async def test_a_preflight_allows_what_the_contract_sends(hosted_face: HostedFace) -> None:
-    answer = await hosted_face.http.options("/v1/card/pin/token", headers={"origin": ORIGIN})
+    answer = await hosted_face.http.options("/v1/card/pin/token", headers={"origin": apps.ORIGIN})
     assert answer.status_code == 204
     allowed = answer.headers["access-control-allow-headers"].lower().split(", ")
     assert {"authorization", "content-type", "x-client-key", "x-us-env"} <= set(allowed)

@@ -1,25 +1,15 @@
 """A cardholder sees its PIN, and sets one on the page, without the app ever holding it."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import pytest
 
 from cms.domain.cards import CardState
 from cms.services import directory
-from tests.cms.faces.cardholder.hosted.hosted_face import (
-    APP_FRAME,
-    FRAME,
-    KEY,
-    ORIGIN,
-    OTHER_KEY,
-    PUBLIC_URL,
-    HostedFace,
-    encrypt,
-    page_jwe,
-)
+from tests.cms.faces.cardholder.hosted import apps
+from tests.cms.faces.cardholder.hosted.hosted_face import PUBLIC_URL, HostedFace
+from tests.cms.faces.cardholder.hosted.jwes import MakeJwe, encrypt, hostile_jwes, page_jwe
 from tests.issuer_records import change_client, run_sql
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +34,7 @@ async def test_a_control_token_shows_the_pin_once(hosted_face: HostedFace) -> No
 
 async def test_a_pin_set_on_the_page_is_what_d1_reads(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder(pin=None)
-    body = {"redirectUrl": f"{ORIGIN}/done?a=1#b"}
+    body = {"redirectUrl": f"{apps.ORIGIN}/done?a=1#b"}
     asked = (await hosted_face.ask("set-pin", holder, body)).json()
     assert asked["hostedPageUrl"] == f"{PUBLIC_URL}/pin-direct/set?token={asked['token']}"
     page = await hosted_face.page(asked["token"])
@@ -68,12 +58,10 @@ async def test_a_pin_set_on_the_page_is_what_d1_reads(hosted_face: HostedFace) -
     assert (await hosted_face.page(asked["token"])).status_code == 410
 
     opened = await hosted_face.session(holder)
-    sent = await hosted_face.post("submit", session=opened["session"], jwe=page_jwe(opened, "5938"))
+    sent = await hosted_face.submit(opened, "5938")
     assert sent.status_code == 204, sent.text
     assert await hosted_face.d1_face.d1.pin(card_id) == "5938"
-    once_more = await hosted_face.post(
-        "submit", session=opened["session"], jwe=page_jwe(opened, "7261")
-    )
+    once_more = await hosted_face.submit(opened, "7261")
     assert once_more.status_code == 410
     assert await hosted_face.d1_face.d1.pin(card_id) == "5938"
 
@@ -85,10 +73,12 @@ async def test_an_embedded_page_names_its_parents_and_leads_nowhere(
     body = {"isEmbedded": True, "redirectUrl": "https://evil.example/"}
     control_token = await hosted_face.control_token("set-pin", holder, body)
     page = await hosted_face.page(control_token)
-    assert f"frame-ancestors {FRAME} {APP_FRAME};" in page.headers["content-security-policy"]
+    assert (
+        f"frame-ancestors {apps.FRAME} {apps.APP_FRAME};" in page.headers["content-security-policy"]
+    )
     opened = (await hosted_face.post("session", token=control_token)).json()
     assert opened["embedded"] is True
-    assert opened["targetOrigins"] == [FRAME, APP_FRAME]
+    assert opened["targetOrigins"] == [apps.FRAME, apps.APP_FRAME]
     assert opened["redirectUrl"] is None
 
 
@@ -110,7 +100,7 @@ async def test_a_page_speaks_the_language_of_its_address_else_of_the_app_else_of
 
     async def set_language(language: str | None) -> None:
         await hosted_face.d1_face.in_vault(
-            lambda vault: change_client(vault, "testbank01", KEY, language=language)
+            lambda vault: change_client(vault, "testbank01", apps.KEY, language=language)
         )
 
     assert await languages() == ["de", "de"]
@@ -136,12 +126,7 @@ async def test_of_two_pins_sent_at_once_one_is_stored(hosted_face: HostedFace) -
     card_id, holder = await hosted_face.holder()
     opened = await hosted_face.session(holder)
     before = hosted_face.d1_face.counter(card_id)
-    answers = await asyncio.gather(
-        *(
-            hosted_face.post("submit", session=opened["session"], jwe=page_jwe(opened, pin))
-            for pin in ("5938", "7261")
-        )
-    )
+    answers = await asyncio.gather(*(hosted_face.submit(opened, pin) for pin in ("5938", "7261")))
     assert sorted(answer.status_code for answer in answers) == [204, 410]
     assert hosted_face.d1_face.counter(card_id) == before + 1
 
@@ -150,10 +135,7 @@ async def test_a_view_control_token_opens_no_page_and_a_set_control_token_no_ima
     hosted_face: HostedFace,
 ) -> None:
     card_id, holder = await hosted_face.holder()
-    view, set_ = (
-        await hosted_face.control_token("pin", holder),
-        await hosted_face.control_token("set-pin", holder),
-    )
+    view, set_ = await hosted_face.control_tokens(holder)
     assert (await hosted_face.page(view)).status_code == 410
     assert (await hosted_face.post("session", token=view)).status_code == 410
     assert (await hosted_face.image(set_)).status_code == 410
@@ -165,7 +147,7 @@ async def test_a_committed_change_ends_what_was_issued_before(hosted_face: Hoste
     view, opened = await hosted_face.control_token("pin", holder), await hosted_face.session(holder)
     await hosted_face.d1_face.put_pin("8317", card_id)
     assert (await hosted_face.image(view)).status_code == 410
-    sent = await hosted_face.post("submit", session=opened["session"], jwe=page_jwe(opened, "5938"))
+    sent = await hosted_face.submit(opened, "5938")
     assert sent.status_code == 410
     assert await hosted_face.d1_face.d1.pin(card_id) == "8317"
 
@@ -181,7 +163,7 @@ async def test_a_card_that_was_blocked_meanwhile_shows_and_takes_nothing(
     before = hosted_face.d1_face.stored(card_id)
     shown = await hosted_face.image(view)
     assert (shown.status_code, shown.headers["x-pin-result"]) == (410, "ended")
-    sent = await hosted_face.post("submit", session=opened["session"], jwe=page_jwe(opened, "5938"))
+    sent = await hosted_face.submit(opened, "5938")
     assert sent.status_code == 403
     assert hosted_face.d1_face.stored(card_id) == before
     assert hosted_face.controls(card_id) == [(True, "shown"), (True, "failed")]
@@ -192,14 +174,10 @@ async def test_a_weak_pin_may_be_replaced_five_times(hosted_face: HostedFace) ->
     opened = await hosted_face.session(holder)
     before = hosted_face.d1_face.stored(card_id)
     for _ in range(4):
-        sent = await hosted_face.post(
-            "submit", session=opened["session"], jwe=page_jwe(opened, "1111")
-        )
+        sent = await hosted_face.submit(opened, "1111")
         assert (sent.status_code, sent.json()) == (422, {"reason": "weak"})
     for pin in ("1111", "5938"):
-        sent = await hosted_face.post(
-            "submit", session=opened["session"], jwe=page_jwe(opened, pin)
-        )
+        sent = await hosted_face.submit(opened, pin)
         assert sent.status_code == 410
     assert hosted_face.d1_face.stored(card_id) == before
 
@@ -221,7 +199,7 @@ async def test_a_submit_after_the_session_expired_stores_nothing(hosted_face: Ho
     card_id, holder = await hosted_face.holder()
     opened, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
     hosted_face.age(card_id, 600)
-    sent = await hosted_face.post("submit", session=opened["session"], jwe=page_jwe(opened, "5938"))
+    sent = await hosted_face.submit(opened, "5938")
     assert sent.status_code == 410
     assert hosted_face.d1_face.stored(card_id) == before
 
@@ -231,31 +209,24 @@ async def test_a_hostile_jwe_ends_the_session_and_stores_nothing(hosted_face: Ho
     before = hosted_face.d1_face.stored(card_id)
     other = await hosted_face.session((await hosted_face.holder())[1])
     d1_key = hosted_face.d1_face.sample_issuer.d1_jwk
-    makers: tuple[Callable[[dict[str, Any]], str], ...] = (
-        lambda _: page_jwe(other, "5938"),
+    makers: tuple[MakeJwe, ...] = (
+        *hostile_jwes(hosted_face.d1_face, card_id, other),
         lambda opened: page_jwe(opened | {"key": d1_key}, "5938"),
-        lambda _: hosted_face.d1_face.sample_issuer.pin_jwe("5938", card_id),
         lambda opened: encrypt({"block": "1459387777777777"}, opened["key"]),
-        lambda opened: page_jwe(opened, "593"),
         lambda opened: page_jwe(opened, "5938593859385"),
         lambda opened: page_jwe(opened, "5938", block="14ABCD7777777777"),
         lambda opened: page_jwe(opened, "5938", block=1459387777777777),
-        lambda opened: page_jwe(opened, "5938")[:-2] + "AA",
-        lambda _: "a.b.c.d.e",
-        lambda _: "",
     )
     for make in makers:
         opened = await hosted_face.session(holder)
         sent = await hosted_face.post("submit", session=opened["session"], jwe=make(opened))
         assert sent.status_code == 410
-        good = await hosted_face.post(
-            "submit", session=opened["session"], jwe=page_jwe(opened, "5938")
-        )
+        good = await hosted_face.submit(opened, "5938")
         assert good.status_code == 410
         assert hosted_face.d1_face.stored(card_id) == before
 
 
-@pytest.mark.parametrize("key", [None, OTHER_KEY])
+@pytest.mark.parametrize("key", [None, apps.OTHER_KEY])
 async def test_a_card_status_says_what_may_be_done(
     hosted_face: HostedFace, key: str | None
 ) -> None:

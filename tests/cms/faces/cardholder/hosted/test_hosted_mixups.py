@@ -11,13 +11,9 @@ from cms.domain.control import Face, Grant, Purpose
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
 from cms.services.cardholder.control_tokens import new_session
-from tests.cms.faces.cardholder.hosted.hosted_face import (
-    CONTROL_TOKEN_KEY,
-    KEY,
-    HostedFace,
-    opened,
-    page_jwe,
-)
+from tests.cms.faces.cardholder.hosted import apps
+from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY, HostedFace, opened
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe
 from tests.cms.faces.d1_face import D1Face, put_body
 from tests.cms.services.cardholder.provider import with_claims
 from tests.issuer_records import change_client, run_sql
@@ -45,10 +41,10 @@ async def test_what_another_face_issued_is_worth_nothing_here(hosted_face: Hoste
     issued = {}
     for purpose in Purpose:
         grant = Grant(
-            *("testbank01", card_id, KEY, Face.PINCONTROL, purpose), {}, None, embedded=False
+            *("testbank01", card_id, apps.KEY, Face.PINCONTROL, purpose), {}, None, embedded=False
         )
         issued[purpose] = str(uuid4())
-        await control_store.issue(issued[purpose], grant, Actor(KEY, "call"))
+        await control_store.issue(issued[purpose], grant, Actor(apps.KEY, "call"))
         for answer in (
             await hosted_face.image(issued[purpose]),
             await hosted_face.page(issued[purpose]),
@@ -109,10 +105,8 @@ async def test_a_session_is_no_control_token_and_a_control_token_no_session(
     hosted_face: HostedFace,
 ) -> None:
     _, holder = await hosted_face.holder()
-    control_token, session = (
-        await hosted_face.control_token("set-pin", holder),
-        await hosted_face.session(holder),
-    )
+    control_token = await hosted_face.control_token("set-pin", holder)
+    session = await hosted_face.session(holder)
     assert (await hosted_face.post("session", token=session["session"])).status_code == 410
     assert (await hosted_face.post("extend", session=control_token)).status_code == 410
     sent = await hosted_face.post("submit", session=control_token, jwe=page_jwe(session, "5938"))
@@ -123,12 +117,11 @@ async def test_an_app_that_was_taken_out_of_service_shows_and_sets_nothing(
     with_apps: D1Face, hosted_face: HostedFace
 ) -> None:
     card_id, holder = await hosted_face.holder()
-    view, set_ = (
-        await hosted_face.control_token("pin", holder),
-        await hosted_face.control_token("set-pin", holder),
-    )
+    view, set_ = await hosted_face.control_tokens(holder)
     opened_before, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
-    await with_apps.in_vault(lambda vault: change_client(vault, "testbank01", KEY, client_id=GONE))
+    await with_apps.in_vault(
+        lambda vault: change_client(vault, "testbank01", apps.KEY, client_id=GONE)
+    )
     try:
         async with opened(with_apps) as later:
             assert (await later.ask("pin", holder)).status_code == 498
@@ -140,14 +133,14 @@ async def test_an_app_that_was_taken_out_of_service_shows_and_sets_nothing(
             assert sent.status_code == 410
     finally:
         await with_apps.in_vault(
-            lambda vault: change_client(vault, "testbank01", GONE, client_id=KEY)
+            lambda vault: change_client(vault, "testbank01", GONE, client_id=apps.KEY)
         )
     assert hosted_face.d1_face.stored(card_id) == before
 
 
 # The published order: of two things that are wrong, the first is told.
 
-KEYS = {None: 499, "nobody-app": 498, KEY: 0}
+KEYS = {None: 499, "nobody-app": 498, apps.KEY: 0}
 STEPS = {"none": 401, "weak": 403, "strong": 0}
 CARDS = {"nobody": 404, "blocked": 403, "good": 0}
 BODIES = {b"[]": 422, b"{}": 0}

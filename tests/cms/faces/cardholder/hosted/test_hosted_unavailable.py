@@ -8,50 +8,27 @@ from typing import Any
 import httpx
 import pytest
 
-from cms.domain.errors import ServiceUnavailable
-from cms.persistence.connection import Row
-from cms.persistence.statements import Statement
-from cms.persistence.store import Store
 from hsm.errors import VaultUnavailable
 from hsm.port import PinVault
 from hsm.worker_thread import WorkerThread
-from tests.cms.faces.cardholder.hosted.hosted_face import ORIGIN, HostedFace, opened, page_jwe
+from tests.cms.faces.cardholder.hosted import apps
+from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace, opened
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe
 from tests.cms.faces.d1_face import D1Face
+from tests.cms.faces.losing import Losing
+from tests.cms.persistence.opened_store import opened_store
 from tests.cms.services.cardholder.provider import Provider, bytes_answer, ec_key, public
 
 pytestmark = pytest.mark.anyio
 
 
-class Losing(Store):
-    """A store that loses one statement, or with *late* only the answer to it."""
-
-    turn = 0
-    late = False
-
-    def lose(self, turn: int, *, late: bool) -> None:
-        self.turn, self.late = turn, late
-
-    async def run(
-        self, statement: Statement, *, fetch: bool = False, **parameters: object
-    ) -> list[Row]:
-        self.turn -= 1
-        rows = []
-        if self.turn != 0 or self.late:
-            rows = await super().run(statement, fetch=fetch, **parameters)
-        if self.turn == 0:
-            raise ServiceUnavailable
-        return rows
-
-
 @asynccontextmanager
 async def losing(d1_face: D1Face) -> AsyncIterator[tuple[HostedFace, Losing]]:
-    store = Losing.connect(d1_face.url)
-    await store.open()
-    try:
-        async with opened(d1_face, store=store) as hosted_face:
-            yield hosted_face, store
-    finally:
-        await store.close()
+    async with (
+        opened_store(Losing.connect(d1_face.url)) as store,
+        opened(d1_face, store=store) as hosted_face,
+    ):
+        yield hosted_face, store
 
 
 def is_later(answer: httpx.Response) -> bool:
@@ -66,7 +43,6 @@ def is_later(answer: httpx.Response) -> bool:
     return True
 
 
-@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("purpose", ["pin", "set-pin"])
 async def test_a_control_token_is_issued_or_it_is_503(
     with_apps: D1Face, purpose: str, late: bool
@@ -81,10 +57,8 @@ async def test_a_control_token_is_issued_or_it_is_503(
         assert (await hosted_face.ask(purpose, holder)).status_code == 200
 
 
-@pytest.mark.parametrize("late", [False, True])
 async def test_an_image_is_shown_at_most_once_whatever_is_lost(
-    with_apps: D1Face,
-    late: bool,
+    with_apps: D1Face, late: bool
 ) -> None:
     async with losing(with_apps) as (hosted_face, store):
         card_id, holder = await hosted_face.holder()
@@ -103,10 +77,8 @@ async def test_an_image_is_shown_at_most_once_whatever_is_lost(
         assert shown.headers["x-pin-result"] == "shown"
 
 
-@pytest.mark.parametrize("late", [False, True])
 async def test_a_session_is_opened_at_most_once_whatever_is_lost(
-    with_apps: D1Face,
-    late: bool,
+    with_apps: D1Face, late: bool
 ) -> None:
     async with losing(with_apps) as (hosted_face, store):
         _, holder = await hosted_face.holder()
@@ -131,7 +103,6 @@ def wrong(opened: dict[str, Any]) -> str:
     return page_jwe(opened, "5938", sid="of another session")
 
 
-@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(
     ("make", "steps", "status"), [(good, 3, 204), (weak, 4, 422), (wrong, 3, 410)]
 )
@@ -257,6 +228,6 @@ async def test_while_the_identity_provider_is_unavailable_it_is_503(with_apps: D
     provider.answer = bytes_answer(b"", status=500)
     async with opened(with_apps, provider=provider) as hosted_face:
         for purpose in ("pin", "set-pin"):
-            unavailable = await hosted_face.ask(purpose, "anybody", origin=ORIGIN)
+            unavailable = await hosted_face.ask(purpose, "anybody", origin=apps.ORIGIN)
             assert is_later(unavailable)
-            assert unavailable.headers["access-control-allow-origin"] == ORIGIN
+            assert unavailable.headers["access-control-allow-origin"] == apps.ORIGIN

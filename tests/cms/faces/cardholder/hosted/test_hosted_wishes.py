@@ -12,7 +12,7 @@ from cms.domain.errors import Invalid
 from cms.faces.cardholder.hosted.schemas import read_wish
 from cms.services.cardholder.hosted import Wish
 from hsm.manifest.clients import AppClient
-from tests.cms.faces.cardholder.hosted.hosted_face import FRAME, ORIGIN, PORTED
+from tests.cms.faces.cardholder.hosted import apps
 
 COLOUR = re.compile("#[0-9a-f]{6}")
 IMAGE = {"backgroundColor", "textColor"}
@@ -22,7 +22,10 @@ KNOWN = {"body", "customCss", "isEmbedded", "redirectUrl"} | {
     f"customCss.{member}" for member in COLOURS | RADII
 }
 APP = AppClient(
-    kind="app", client_id="app", redirect_origins=(ORIGIN, PORTED), embed_origins=(FRAME,)
+    kind="app",
+    client_id="app",
+    redirect_origins=(apps.ORIGIN, apps.PORTED),
+    embed_origins=(apps.FRAME,),
 )
 
 css_texts = st.sampled_from(
@@ -43,8 +46,8 @@ good_styles = st.fixed_dictionaries(
 styles = good_styles | st.dictionaries(st.sampled_from(sorted(COLOURS | RADII)), json_values)
 urls = st.lists(
     st.sampled_from(
-        [ORIGIN, PORTED, "https:", "//", "/", "\\", "@", "evil.example", ".", ":", "#", "?", "%2e",
-         "%00", "\t", "\n", "javascript:", "\u3002", "a"]
+        [apps.ORIGIN, apps.PORTED, "https:", "//", "/", "\\", "@", "evil.example", ".", ":", "#",
+         "?", "%2e", "%00", "\t", "\n", "javascript:", "\u3002", "a"]
     ),
     max_size=5,
 ).map("".join)  # fmt: skip
@@ -86,7 +89,7 @@ def test_what_is_taken_is_typed_and_what_is_not_is_named(body: object, purpose: 
     assert type(wish.embedded) is bool
     if wish.redirect_url is not None:
         url = urlsplit(wish.redirect_url)
-        assert f"{url.scheme}://{url.netloc}" in (ORIGIN, PORTED)
+        assert f"{url.scheme}://{url.netloc}" in (apps.ORIGIN, apps.PORTED)
         assert wish.redirect_url.isascii()
         assert wish.redirect_url.isprintable()
         assert not wish.embedded

@@ -8,26 +8,21 @@ import pytest
 from calmjs.parse import es5
 from calmjs.parse.exceptions import ECMASyntaxError
 
+from cms.faces.cardholder.page import render
 from cms.faces.cardholder.page.assets import APP_LINK, ASSETS, SCRIPTS, STYLESHEET, TEXTS
 from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
-from cms.faces.cardholder.page.render import (
-    ControlPage,
-    control_page,
-    ended_headers,
-    ended_page,
-    ended_webview_page,
-    page_headers,
-    set_page,
-)
 from cms.faces.cardholder.page.style import PageStyle, ViewStyle
 from crypto.pin_image import Colour
 
 NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
-WEBVIEW = ControlPage(
+WEBVIEW = render.ControlPage(
     ViewStyle(), True, 30, {"flow": "webview", "purpose": "view", "controlId": "</script><b>$1"}
 )
-PAGES = [(set_page(PageStyle(), "en", NONCE), 6), (control_page(WEBVIEW, "en", NONCE), 7)]
-ENDED = ended_webview_page("en", "ended", NONCE)
+PAGES = [
+    (render.set_page(PageStyle(), "en", NONCE), 6),
+    (render.control_page(WEBVIEW, "en", NONCE), 7),
+]
+ENDED = render.ended_webview_page("en", "ended", NONCE)
 
 
 class Elements(HTMLParser):
@@ -89,18 +84,18 @@ def test_the_fields_have_no_name_and_the_form_no_address(page: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_page_is_written_in_its_language_and_direction(language: str) -> None:
-    (html,) = Elements(set_page(PageStyle(), language, NONCE)).named("html")
+    (html,) = Elements(render.set_page(PageStyle(), language, NONCE)).named("html")
     assert html == {"lang": language, "dir": "rtl" if language == "ar" else "ltr"}
     (chosen,) = [
         e
-        for e in Elements(set_page(PageStyle(), language, NONCE)).named("option")
+        for e in Elements(render.set_page(PageStyle(), language, NONCE)).named("option")
         if "selected" in e
     ]
     assert chosen["value"] == language
 
 
 def test_the_texts_in_the_page_are_those_of_the_language() -> None:
-    page = set_page(PageStyle(), "fr", NONCE)
+    page = render.set_page(PageStyle(), "fr", NONCE)
     found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', page)
     assert found is not None
     data = json.loads(found[1])
@@ -112,7 +107,7 @@ def test_the_texts_in_the_page_are_those_of_the_language() -> None:
 
 def test_a_style_becomes_properties() -> None:
     style = PageStyle(background=Colour.parse("#1F2937"), button_radius_px=2.5)
-    page = set_page(style, "en", NONCE)
+    page = render.set_page(style, "en", NONCE)
     assert "--background:#1f2937;" in page
     assert "--button-radius:2.50px;" in page
 
@@ -120,13 +115,13 @@ def test_a_style_becomes_properties() -> None:
 def test_boxes_in_the_colour_of_the_page_have_an_edge_that_is_seen() -> None:
     grey, green = Colour.parse("#efefef"), Colour.parse("#10B981")
     style = PageStyle(background_primary=grey, text_primary=green, pin_border=grey)
-    page = set_page(style, "en", NONCE)
+    page = render.set_page(style, "en", NONCE)
     assert "--button-edge:#10b981;" in page
     assert "--pin-edge:#10b981;" in page
 
 
 def test_what_the_script_starts_with_is_before_the_first_script_and_cannot_end_its_place() -> None:
-    page = control_page(WEBVIEW, "en", NONCE)
+    page = render.control_page(WEBVIEW, "en", NONCE)
     found = re.search(r'<script type="application/json" id="page-start">(.*?)</script>', page)
     assert found is not None
     assert json.loads(found[1]) == {**WEBVIEW.start, "hideSeconds": 30}
@@ -160,13 +155,13 @@ def test_the_script_that_knows_the_app_is_read_by_webviews_that_read_none_of_the
     ],
 )
 def test_a_control_page_has_the_title_of_its_purpose(start: dict[str, object], title: str) -> None:
-    page = control_page(ControlPage(ViewStyle(), True, 30, start), "en", NONCE)
+    page = render.control_page(render.ControlPage(ViewStyle(), True, 30, start), "en", NONCE)
     assert f"<title>{title}</title>" in page
 
 
 def test_a_control_page_has_no_cancel_button_and_a_confirm_button_if_the_client_wants_it() -> None:
     for wanted in (True, False):
-        page = control_page(ControlPage(ViewStyle(), wanted, 30, {}), "en", NONCE)
+        page = render.control_page(render.ControlPage(ViewStyle(), wanted, 30, {}), "en", NONCE)
         assert 'id="cancel"' not in page
         assert ('<div class="buttons" hidden>\n<button id="confirm"' in page) is not wanted
 
@@ -175,7 +170,7 @@ def test_the_style_of_a_view_becomes_properties() -> None:
     style = ViewStyle(
         Colour.parse("#102030"), Colour.parse("#f0f8ff"), Colour.parse("#ff8800"), 600
     )
-    page = control_page(ControlPage(style, True, 30, {}), "en", NONCE)
+    page = render.control_page(render.ControlPage(style, True, 30, {}), "en", NONCE)
     for written in ("text:#102030", "background:#f0f8ff", "view-edge:#ff8800", "view-width:600px"):
         assert f"--{written};" in page
 
@@ -183,19 +178,19 @@ def test_the_style_of_a_view_becomes_properties() -> None:
 @pytest.mark.parametrize("nonce", ["", "short", f"{NONCE}' *", f'{NONCE}"><script>'])
 def test_a_nonce_that_could_end_its_place_is_refused(nonce: str) -> None:
     with pytest.raises(ValueError, match="nonce"):
-        set_page(PageStyle(), "en", nonce)
+        render.set_page(PageStyle(), "en", nonce)
     with pytest.raises(ValueError, match="nonce"):
-        control_page(WEBVIEW, "en", nonce)
+        render.control_page(WEBVIEW, "en", nonce)
     with pytest.raises(ValueError, match="nonce"):
-        page_headers(nonce, [], "en")
+        render.page_headers(nonce, [], "en")
     with pytest.raises(ValueError, match="nonce"):
-        ended_webview_page("en", "ended", nonce)
+        render.ended_webview_page("en", "ended", nonce)
     with pytest.raises(ValueError, match="nonce"):
-        ended_headers("en", nonce)
+        render.ended_headers("en", nonce)
 
 
 def test_the_policy_of_a_page_allows_its_own_script_and_nothing_unsafe() -> None:
-    policy = directives(page_headers(NONCE, [], "en"))
+    policy = directives(render.page_headers(NONCE, [], "en"))
     assert policy == {
         "default-src": "'none'",
         "script-src": f"'nonce-{NONCE}'",
@@ -212,7 +207,7 @@ def test_the_policy_of_a_page_allows_its_own_script_and_nothing_unsafe() -> None
 
 def test_registered_origins_may_frame_a_page() -> None:
     origins = ["https://a.test", "https://b.test:8443", "capacitor://localhost"]
-    headers = page_headers(NONCE, origins, "en")
+    headers = render.page_headers(NONCE, origins, "en")
     assert directives(headers)["frame-ancestors"] == " ".join(origins)
     assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"
 
@@ -222,10 +217,12 @@ def test_registered_origins_may_frame_a_page() -> None:
 )
 def test_an_origin_that_could_say_more_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="origin"):
-        page_headers(NONCE, [origin], "en")
+        render.page_headers(NONCE, [origin], "en")
 
 
-@pytest.mark.parametrize("headers", [page_headers(NONCE, [], "en"), ended_headers("en")])
+@pytest.mark.parametrize(
+    "headers", [render.page_headers(NONCE, [], "en"), render.ended_headers("en")]
+)
 def test_no_page_is_stored_or_told_to_others(headers: dict[str, str]) -> None:
     assert headers["Cache-Control"] == "no-store"
     assert headers["Referrer-Policy"] == "no-referrer"
@@ -243,21 +240,24 @@ def test_no_rule_of_the_stylesheet_has_a_colour_of_its_own() -> None:
 
 
 def test_the_ended_page_has_no_script_and_no_control_and_any_app_may_frame_it() -> None:
-    page = ended_page("en").decode()
+    page = render.ended_page("en").decode()
     tags = {tag for tag, _ in Elements(page).found}
     assert tags == {"html", "head", "meta", "title", "link", "body", "main", "h1", "p"}
     assert "Go back to the app and start again" in page
-    policy = directives(ended_headers("en"))
+    policy = directives(render.ended_headers("en"))
     assert policy["frame-ancestors"] == "https: http://localhost:* capacitor: ionic:"
     assert "script-src" not in policy
 
 
 @pytest.mark.parametrize("state", ["ended", "limited", "away", "malformed"])
 def test_in_a_webview_the_ended_page_has_one_script_and_differs_in_nothing_else(state: str) -> None:
-    page = ended_webview_page("en", state, NONCE)
+    page = render.ended_webview_page("en", state, NONCE)
     without = re.sub("<script.*</script>", "", page, flags=re.DOTALL)
-    assert without.encode() == ended_page("en", state)
-    policy, plain = directives(ended_headers("en", NONCE)), directives(ended_headers("en"))
+    assert without.encode() == render.ended_page("en", state)
+    policy, plain = (
+        directives(render.ended_headers("en", NONCE)),
+        directives(render.ended_headers("en")),
+    )
     assert policy == {**plain, "script-src": f"'nonce-{NONCE}'"}
 
 
@@ -270,8 +270,8 @@ def test_a_field_is_masked_by_the_page_itself_also_where_no_browser_masks_text()
 
 
 def test_the_ended_page_is_the_same_each_time_and_one_for_each_language() -> None:
-    assert ended_page("de") == ended_page("de")
-    assert len({ended_page(language) for language in LANGUAGES}) == len(LANGUAGES)
+    assert render.ended_page("de") == render.ended_page("de")
+    assert len({render.ended_page(language) for language in LANGUAGES}) == len(LANGUAGES)
 
 
 def test_a_file_is_served_for_ever_under_the_hash_of_its_bytes() -> None:

@@ -4,17 +4,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
-    PinControlFace,
-    add_backends,
-    opened,
-)
+from tests.cms.faces.cardholder.pincontrol import backends
+from tests.cms.faces.cardholder.pincontrol.pincontrol_face import PinControlFace, opened
 from tests.cms.faces.d1_face import D1Face
 
 
 @pytest.fixture(scope="module")
 async def with_backends(d1_face: D1Face) -> D1Face:
-    await add_backends(d1_face)
+    await backends.add_backends(d1_face)
     return d1_face
 
 

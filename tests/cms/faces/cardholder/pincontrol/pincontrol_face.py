@@ -3,13 +3,10 @@
 import base64
 import itertools
 import json
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import httpx
 
@@ -20,39 +17,24 @@ from cms.logs import RequestLog
 from cms.persistence.store import Store
 from cms.services.directory import Directory
 from cms.services.manifests import ManifestFerry
-from hsm.vault import Vault
 from hsm.worker_thread import WorkerThread
-from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY, page_jwe
+from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.pincontrol import backends
 from tests.cms.faces.d1_face import PIN, D1Face
-from tests.cms.services.cardholder.provider import Clock, Provider, ec_key, public
+from tests.cms.services.cardholder.provider import Provider, ec_key, public
+from tests.cms.services.clock import Clock
 from tests.issuer_records import (
     PAN,
     SECRET,
     SampleIssuer,
     add_card,
-    add_clients,
     change_client,
-    open_issuer,
     run_sql,
-    server_client,
 )
 
 PUBLIC_URL = "https://cards.test"
-USER, FRAME_KEY, FRAME = "testbank01-server", "testbank01-frame", "https://desk.example"
-OTHER_USER, OTHER_FRAME_KEY = "testbank01-second", "testbank01-frame2"
-#: What a server is called while it is out of service.
-GONE = "testbank01-gone"
-OTHER_FRAMES = ["https://other.example", "https://other.example:8443"]
-#: An issuer that allows a PIN as text, with one server.
-TEXT_ISSUER_ID, TEXT_USER = "textbank01", "textbank01-server"
-TEXT_FRAME_KEY = "textbank01-frame"
 AUDIT_USER = "clerk 7"
-MEMBERS = {"code", "message", "id", "errorCode", "errorType", "errorReason", "timestamp"}
-TYPES = {
-    *("STATIC_VALIDATION_ERROR", "DYNAMIC_VALIDATION_ERROR", "INTEGRATION_ERROR"),
-    *("SECURITY_ERROR", "UNEXPECTED_ERROR"),
-}
-STATIC, DYNAMIC = "STATIC_VALIDATION_ERROR", "DYNAMIC_VALIDATION_ERROR"
 _numbers = itertools.count(1)
 
 
@@ -91,7 +73,7 @@ class PinControlFace:
         self,
         plastic_id: str,
         scope: str = "VIEW_PIN",
-        user: str = USER,
+        user: str = backends.USER,
         *,
         password: str = SECRET,
         query: str = "auditUser=clerk%207",
@@ -106,10 +88,19 @@ class PinControlFace:
             headers={**basic(user, password), **named},
         )
 
-    async def control_id(self, plastic_id: str, scope: str = "VIEW_PIN", user: str = USER) -> str:
+    async def control_id(
+        self, plastic_id: str, scope: str = "VIEW_PIN", user: str = backends.USER
+    ) -> str:
         answer = await self.ask(plastic_id, scope, user)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
+
+    async def control_ids(self, plastic_id: str, user: str = backends.USER) -> tuple[str, str]:
+        """Ask for one to see the PIN, and for one to set it."""
+        return (
+            await self.control_id(plastic_id, user=user),
+            await self.control_id(plastic_id, "SET_PIN", user),
+        )
 
     async def webview(self, control_id: str, **headers: str) -> httpx.Response:
         return await self.http.post(
@@ -128,7 +119,7 @@ class PinControlFace:
     async def open(self, control_id: str, key: str | None = None) -> httpx.Response:
         return await self.post("session", controlId=control_id, key=key)
 
-    async def session(self, plastic_id: str, user: str = USER) -> dict[str, Any]:
+    async def session(self, plastic_id: str, user: str = backends.USER) -> dict[str, Any]:
         """Open the session of a page that sets the PIN."""
         answer = await self.open(await self.control_id(plastic_id, "SET_PIN", user))
         assert answer.status_code == 200, answer.text
@@ -147,7 +138,7 @@ class PinControlFace:
             lambda vault: add_card(self.d1_face.url, vault, sample_issuer, card_id, PAN)
         )
         self.sql("UPDATE cards SET plastic_id = %s WHERE card_id = %s", plastic_id, card_id)
-        opened = await self.session(plastic_id, TEXT_USER)
+        opened = await self.session(plastic_id, backends.TEXT_USER)
         assert (await self.submit(opened, pin)).status_code == 204
         return card_id, plastic_id
 
@@ -187,73 +178,6 @@ class PinControlFace:
 def basic(user: str, password: str) -> dict[str, str]:
     credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
     return {"authorization": f"Basic {credentials}"}
-
-
-def failure(answer: httpx.Response) -> tuple[int, str, str]:
-    """Return status, error code and error type of an answer that is the documented object."""
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["cache-control"] == "no-store"
-    body = answer.json()
-    assert body.keys() == MEMBERS, body
-    assert all(isinstance(value, str) and value for value in body.values()), body
-    assert body["code"] == str(answer.status_code)
-    assert str(UUID(body["id"])) == body["id"]
-    assert body["errorType"] in TYPES
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", body["timestamp"])
-    age = datetime.now(UTC) - datetime.fromisoformat(body["timestamp"])
-    assert abs(age.total_seconds()) < 60
-    assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
-    assert ("retry-after" in answer.headers) == (answer.status_code in (429, 503))
-    return answer.status_code, body["errorCode"], body["errorType"]
-
-
-def is_ended(answer: httpx.Response, status: int = 410) -> bool:
-    """Tell whether an answer is the ended page, as anybody gets it."""
-    policy = answer.headers.get("content-security-policy", "")
-    return (
-        answer.status_code == status
-        and answer.headers["content-type"].startswith("text/html")
-        and answer.headers["cache-control"] == "no-store"
-        and "frame-ancestors https:" in policy
-        and "script-src" not in policy
-    )
-
-
-def tells_app(answer: httpx.Response, status: int = 410) -> bool:
-    """Tell whether an answer is the ended page of a webview, whose script calls back the app."""
-    policy = answer.headers.get("content-security-policy", "")
-    nonce = re.search("script-src 'nonce-([^']+)'", policy)
-    return (
-        answer.status_code == status
-        and answer.headers["content-type"].startswith("text/html")
-        and answer.headers["cache-control"] == "no-store"
-        and "frame-ancestors https:" in policy
-        and nonce is not None
-        and answer.text.count(f'<script nonce="{nonce[1]}">') == 1
-        and '{"flow": "webview", "failed": true}' in answer.text
-    )
-
-
-async def add_backends(d1_face: D1Face) -> None:
-    """Register two servers with frames of their own."""
-    servers = (
-        server_client(USER, frame_key=FRAME_KEY, frame_origins=[FRAME]),
-        server_client(OTHER_USER, frame_key=OTHER_FRAME_KEY, frame_origins=OTHER_FRAMES),
-    )
-    await d1_face.in_vault(lambda vault: add_clients(vault, "testbank01", *servers))
-
-
-async def add_text_issuer(d1_face: D1Face) -> SampleIssuer:
-    """Add an issuer that allows a PIN as text, with one server."""
-    server = server_client(TEXT_USER, frame_key=TEXT_FRAME_KEY, frame_origins=[FRAME])
-
-    def add(vault: Vault) -> SampleIssuer:
-        opened = open_issuer(d1_face.url, vault, TEXT_ISSUER_ID, policy={"text_reveal": True})
-        add_clients(vault, TEXT_ISSUER_ID, server)
-        return opened
-
-    sample_issuer: SampleIssuer = await d1_face.in_vault(add)
-    return sample_issuer
 
 
 @asynccontextmanager

@@ -9,17 +9,12 @@ import pytest
 
 from cms.domain.cards import CardState
 from cms.services import directory
+from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
     AUDIT_USER,
-    DYNAMIC,
-    GONE,
-    OTHER_USER,
     PUBLIC_URL,
-    STATIC,
-    USER,
     PinControlFace,
     basic,
-    failure,
     opened,
 )
 from tests.cms.faces.d1_face import D1Face
@@ -33,16 +28,16 @@ from tests.issuer_records import (
 
 pytestmark = pytest.mark.anyio
 UNAUTHORIZED = (401, "UNAUTHORIZED", "SECURITY_ERROR")
-INVALID = (400, "INVALID_REQUEST", STATIC)
-NOT_FOUND = (404, "CARD_NOT_FOUND", DYNAMIC)
-FORBIDDEN = (403, "CARD_STATE_FORBIDDEN", DYNAMIC)
-NO_PIN = (403, "PIN_NOT_AVAILABLE", DYNAMIC)
-NOT_OFFERED = (403, "PIN_CHANGE_NOT_OFFERED", DYNAMIC)
+INVALID = (400, "INVALID_REQUEST", outcomes.STATIC)
+NOT_FOUND = (404, "CARD_NOT_FOUND", outcomes.DYNAMIC)
+FORBIDDEN = (403, "CARD_STATE_FORBIDDEN", outcomes.DYNAMIC)
+NO_PIN = (403, "PIN_NOT_AVAILABLE", outcomes.DYNAMIC)
+NOT_OFFERED = (403, "PIN_CHANGE_NOT_OFFERED", outcomes.DYNAMIC)
 STATES = [state.value for state in CardState]
 
 
 def told(answer: httpx.Response) -> tuple[int, str, str] | int:
-    return 201 if answer.status_code == 201 else failure(answer)
+    return 201 if answer.status_code == 201 else outcomes.failure(answer)
 
 
 async def test_a_server_gets_an_id_and_both_addresses(pincontrol_face: PinControlFace) -> None:
@@ -57,7 +52,7 @@ async def test_a_server_gets_an_id_and_both_addresses(pincontrol_face: PinContro
         "pinURL": f"{PUBLIC_URL}/pincontrol/pin",
         "pinFrameURL": f"{PUBLIC_URL}/pincontrol/frame",
     }
-    issued = ("control.issued", card_id, USER, "pincontrol view", AUDIT_USER, None)
+    issued = ("control.issued", card_id, backends.USER, "pincontrol view", AUDIT_USER, None)
     assert pincontrol_face.audit(answer) == [issued]
 
 
@@ -82,8 +77,8 @@ async def test_an_id_lives_30_seconds_by_the_databases_clock(
         "Basic",
         "Basic !",
         "Bearer a.b.c",
-        basic(USER, "wrong")["authorization"],
-        basic(USER, "")["authorization"],
+        basic(backends.USER, "wrong")["authorization"],
+        basic(backends.USER, "")["authorization"],
         basic("testbank01-nobody", SECRET)["authorization"],
         basic("nobody0001-server", SECRET)["authorization"],
         basic("testbank01", SECRET)["authorization"],  # D1's client
@@ -101,7 +96,7 @@ async def test_who_is_not_a_server_of_an_issuer_is_unauthorized(
         json={"scope": "VIEW_PIN"},
         headers=headers,
     )
-    assert failure(answer) == UNAUTHORIZED
+    assert outcomes.failure(answer) == UNAUTHORIZED
     assert answer.headers["www-authenticate"] == 'Basic realm="pincontrol", charset="UTF-8"'
     assert pincontrol_face.audit(answer) == []
 
@@ -111,13 +106,16 @@ async def test_a_server_that_was_removed_is_unauthorized(
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     _, plastic_id = await pincontrol_face.plastic()
-    await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
-    await pincontrol_face.change(OTHER_USER, client_id=GONE)
+    await pincontrol_face.control_id(plastic_id, user=backends.OTHER_USER)
+    await pincontrol_face.change(backends.OTHER_USER, client_id=backends.GONE)
     try:
-        assert failure(await pincontrol_face.ask(plastic_id, user=OTHER_USER)) == UNAUTHORIZED
+        assert (
+            outcomes.failure(await pincontrol_face.ask(plastic_id, user=backends.OTHER_USER))
+            == UNAUTHORIZED
+        )
     finally:
-        await pincontrol_face.change(GONE, client_id=OTHER_USER)
-    assert (await pincontrol_face.ask(plastic_id, user=OTHER_USER)).status_code == 201
+        await pincontrol_face.change(backends.GONE, client_id=backends.OTHER_USER)
+    assert (await pincontrol_face.ask(plastic_id, user=backends.OTHER_USER)).status_code == 201
 
 
 async def test_of_two_things_that_are_wrong_the_first_is_told(
@@ -129,7 +127,7 @@ async def test_of_two_things_that_are_wrong_the_first_is_told(
         for scope, scope_told in (("PIN", INVALID), ("VIEW_PIN", None)):
             for plastic, plastic_told in (("123", NOT_FOUND), (plastic_id, FORBIDDEN)):
                 answer = await pincontrol_face.ask(plastic, scope, password=password)
-                assert failure(answer) == (password_told or scope_told or plastic_told)
+                assert outcomes.failure(answer) == (password_told or scope_told or plastic_told)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +138,10 @@ async def test_a_plastic_id_is_a_number_of_1_to_38_digits(
     pincontrol_face: PinControlFace, plastic_id: str
 ) -> None:
     answer = await pincontrol_face.ask(plastic_id)
-    assert failure(answer) == INVALID
+    assert outcomes.failure(answer) == INVALID
     assert "plasticId" in answer.json()["errorReason"]
     refused = (
-        *("control.refused", None, USER, "REQUEST_INVALID", AUDIT_USER),
+        *("control.refused", None, backends.USER, "REQUEST_INVALID", AUDIT_USER),
         answer.json()["id"],
     )
     assert pincontrol_face.audit(answer) == [refused]
@@ -153,8 +151,8 @@ async def test_leading_zeros_name_the_same_number(pincontrol_face: PinControlFac
     _, plastic_id = await pincontrol_face.plastic()
     for written in (plastic_id, f"0{plastic_id}", plastic_id.rjust(38, "0")):
         assert (await pincontrol_face.ask(written)).status_code == 201
-    assert failure(await pincontrol_face.ask("0" * 38)) == NOT_FOUND
-    assert failure(await pincontrol_face.ask("9" * 38)) == NOT_FOUND
+    assert outcomes.failure(await pincontrol_face.ask("0" * 38)) == NOT_FOUND
+    assert outcomes.failure(await pincontrol_face.ask("9" * 38)) == NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -183,6 +181,9 @@ async def test_leading_zeros_name_the_same_number(pincontrol_face: PinControlFac
         ("auditUser=4539578763621486", None),
         ("auditUser=desk-4539578763621486-b", None),
         ("auditUser=4539578763621487", "4539578763621487"),
+        ("auditUser=4539-5787.6362%2F1486", None),
+        ("auditUser=550e8400-e29b-41d4-a716-446655440000", "550e8400-e29b-41d4-a716-446655440000"),
+        ("auditUser=auth0%7C5f7c8ec71111070071234567", "auth0|5f7c8ec71111070071234567"),
     ],
 )
 async def test_who_asks_is_1_to_128_printable_characters_once(
@@ -193,11 +194,25 @@ async def test_who_asks_is_1_to_128_printable_characters_once(
     (row,) = pincontrol_face.audit(answer)
     if audit_user is not None:
         assert answer.status_code == 201, answer.text
-        assert row == ("control.issued", card_id, USER, "pincontrol view", audit_user, None)
+        assert row == (
+            "control.issued",
+            card_id,
+            backends.USER,
+            "pincontrol view",
+            audit_user,
+            None,
+        )
     else:
-        assert failure(answer) == INVALID
+        assert outcomes.failure(answer) == INVALID
         assert "auditUser" in answer.json()["errorReason"]
-        assert row == ("control.refused", None, USER, "REQUEST_INVALID", None, answer.json()["id"])
+        assert row == (
+            "control.refused",
+            None,
+            backends.USER,
+            "REQUEST_INVALID",
+            None,
+            answer.json()["id"],
+        )
         assert pincontrol_face.controls(card_id) == []
 
 
@@ -234,8 +249,15 @@ async def test_a_body_is_an_object_with_a_scope_as_enumerated(
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     answer = await pincontrol_face.ask(plastic_id, body=body)
-    assert failure(answer) == INVALID
-    refused = ("control.refused", None, USER, "REQUEST_INVALID", AUDIT_USER, answer.json()["id"])
+    assert outcomes.failure(answer) == INVALID
+    refused = (
+        "control.refused",
+        None,
+        backends.USER,
+        "REQUEST_INVALID",
+        AUDIT_USER,
+        answer.json()["id"],
+    )
     assert pincontrol_face.audit(answer) == [refused]
     assert pincontrol_face.controls(card_id) == []
 
@@ -266,7 +288,14 @@ async def test_what_a_plastic_allows(
         assert told(answer) == expected
         if expected != 201:
             reason = answer.json()["errorCode"]
-            refused = (f"{verb}.refused", card_id, USER, reason, AUDIT_USER, answer.json()["id"])
+            refused = (
+                f"{verb}.refused",
+                card_id,
+                backends.USER,
+                reason,
+                AUDIT_USER,
+                answer.json()["id"],
+            )
             assert pincontrol_face.audit(answer) == [refused]
     assert len(pincontrol_face.controls(card_id)) == [view, set_].count(201)
 
@@ -274,7 +303,7 @@ async def test_what_a_plastic_allows(
 async def test_a_pin_that_came_as_seccos_only_is_not_shown(pincontrol_face: PinControlFace) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     pincontrol_face.sql("UPDATE cards SET pin_type = 'SECCOS' WHERE card_id = %s", card_id)
-    assert failure(await pincontrol_face.ask(plastic_id)) == NO_PIN
+    assert outcomes.failure(await pincontrol_face.ask(plastic_id)) == NO_PIN
     assert (await pincontrol_face.ask(plastic_id, "SET_PIN")).status_code == 201
 
 
@@ -282,11 +311,11 @@ async def test_where_only_d1_makes_the_prw_no_pin_is_set(pincontrol_face: PinCon
     card_id, plastic_id = await pincontrol_face.plastic()
     in_vault = pincontrol_face.d1_face.in_vault
     asked = {"seccos": {}, "verification": {"prw": True}}
-    not_asked = {"seccos": None, "verification": {}}
+    not_asked: dict[str, object] = {"seccos": None, "verification": {}}
     try:
         await in_vault(lambda vault: change_manifest(vault, "testbank01", **asked))
         answer = await pincontrol_face.ask(plastic_id, "SET_PIN")
-        assert failure(answer) == NOT_OFFERED
+        assert outcomes.failure(answer) == NOT_OFFERED
         ((event, card, *_, error_id),) = pincontrol_face.audit(answer)
         assert (event, card, error_id) == ("pin.set.refused", card_id, answer.json()["id"])
         assert (await pincontrol_face.ask(plastic_id)).status_code == 201
@@ -303,7 +332,7 @@ async def test_another_issuers_plastic_of_the_same_number_is_another(
     server = server_client("secondbank-x")
     await d1_face.in_vault(lambda vault: add_clients(vault, "secondbank", server))
     answer = await pincontrol_face.ask(plastic_id, "SET_PIN", "secondbank-x")
-    assert failure(answer) == NOT_FOUND
+    assert outcomes.failure(answer) == NOT_FOUND
     refused = (
         *("pin.set.refused", None, "secondbank-x", "CARD_NOT_FOUND", AUDIT_USER),
         answer.json()["id"],
@@ -318,7 +347,7 @@ async def test_three_ids_of_a_card_purpose_and_client_are_live(
     views = [await pincontrol_face.control_id(plastic_id) for _ in range(4)]
     others = [
         await pincontrol_face.control_id(plastic_id, "SET_PIN"),
-        await pincontrol_face.control_id(plastic_id, user=OTHER_USER),
+        await pincontrol_face.control_id(plastic_id, user=backends.OTHER_USER),
     ]
     statuses = [
         (await pincontrol_face.webview(control_id)).status_code for control_id in views + others
@@ -337,26 +366,30 @@ async def test_of_ids_asked_for_at_once_three_are_live(pincontrol_face: PinContr
 @pytest.mark.parametrize(
     ("method", "path", "told"),
     [
-        ("GET", "/pincontrol/v2/plastic/1?auditUser=x", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("PUT", "/pincontrol/v2/plastic/1", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("OPTIONS", "/pincontrol/v2/plastic/1", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("DELETE", "/pincontrol/pin", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("POST", "/pincontrol/frame", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("GET", "/pincontrol/page/session", (405, "METHOD_NOT_ALLOWED", STATIC)),
-        ("POST", "/pincontrol/v2/plastic/", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("POST", "/pincontrol/v2/plastic/1/", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("POST", "/pincontrol/v1/plastic/1", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("GET", "/pincontrol/", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("GET", "/pincontrol/docs", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("GET", "/pincontrol/openapi.json", (404, "NO_SUCH_RESOURCE", STATIC)),
-        ("POST", "/pincontrol/page/", (404, "NO_SUCH_RESOURCE", STATIC)),
+        (
+            "GET",
+            "/pincontrol/v2/plastic/1?auditUser=x",
+            (405, "METHOD_NOT_ALLOWED", outcomes.STATIC),
+        ),
+        ("PUT", "/pincontrol/v2/plastic/1", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("OPTIONS", "/pincontrol/v2/plastic/1", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("DELETE", "/pincontrol/pin", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("POST", "/pincontrol/frame", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("GET", "/pincontrol/page/session", (405, "METHOD_NOT_ALLOWED", outcomes.STATIC)),
+        ("POST", "/pincontrol/v2/plastic/", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("POST", "/pincontrol/v2/plastic/1/", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("POST", "/pincontrol/v1/plastic/1", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("GET", "/pincontrol/", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("GET", "/pincontrol/docs", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("GET", "/pincontrol/openapi.json", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
+        ("POST", "/pincontrol/page/", (404, "NO_SUCH_RESOURCE", outcomes.STATIC)),
     ],
 )
 async def test_what_is_not_there_is_told_in_the_same_words(
     pincontrol_face: PinControlFace, method: str, path: str, told: tuple[int, str, str]
 ) -> None:
-    answer = await pincontrol_face.http.request(method, path, headers=basic(USER, SECRET))
-    assert failure(answer) == told
+    answer = await pincontrol_face.http.request(method, path, headers=basic(backends.USER, SECRET))
+    assert outcomes.failure(answer) == told
 
 
 async def test_a_method_that_is_not_taken_is_answered_with_those_that_are(
@@ -372,7 +405,7 @@ async def test_nobody_else_says_who_calls(with_backends: D1Face) -> None:
         _, plastic_id = await pincontrol_face.plastic()
         for n in range(11):
             answer = await pincontrol_face.ask(plastic_id, x_forwarded_for=f"192.0.2.{n}")
-            assert failure(answer) == (400, "INVALID_REQUEST", "STATIC_VALIDATION_ERROR")
+            assert outcomes.failure(answer) == (400, "INVALID_REQUEST", "STATIC_VALIDATION_ERROR")
         assert (await pincontrol_face.ask(plastic_id)).status_code == 201
 
 
@@ -382,13 +415,15 @@ async def test_ten_wrong_passwords_from_an_address_make_it_wait(with_backends: D
         await pincontrol_face.control_id(plastic_id)
         for n in range(10):
             answer = await pincontrol_face.ask(plastic_id, password=f"guess {n}")
-            assert failure(answer) == UNAUTHORIZED
+            assert outcomes.failure(answer) == UNAUTHORIZED
         answer = await pincontrol_face.ask(plastic_id, password="guess 10")
-        assert failure(answer) == (429, "TOO_MANY_FAILURES", "SECURITY_ERROR")
+        assert outcomes.failure(answer) == (429, "TOO_MANY_FAILURES", "SECURITY_ERROR")
         assert answer.headers["retry-after"] == "60"
         # The server itself, at the same address, and others elsewhere go on.
         assert (await pincontrol_face.ask(plastic_id)).status_code == 201
-        answer = await pincontrol_face.ask(plastic_id, user=OTHER_USER, x_forwarded_for="192.0.2.9")
+        answer = await pincontrol_face.ask(
+            plastic_id, user=backends.OTHER_USER, x_forwarded_for="192.0.2.9"
+        )
         assert answer.status_code == 201
         # Cardholders are not shut out by them.
         assert (

@@ -11,18 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cms.faces.cardholder.hosted.hosted_face import page_jwe
-from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
-    FRAME_KEY,
-    OTHER_FRAME_KEY,
-    USER,
-    PinControlFace,
-    basic,
-    failure,
-    is_ended,
-    opened,
-    tells_app,
-)
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.pincontrol import backends, outcomes
+from tests.cms.faces.cardholder.pincontrol.pincontrol_face import PinControlFace, basic, opened
 from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import SECRET
 
@@ -36,7 +27,18 @@ untimed = settings(
 )
 
 texts = st.text(max_size=60) | st.sampled_from(
-    ["", "\0", "' OR 1=1 --", "../..", "%00", "<script>", FRAME_KEY, USER, "9" * 5000, "\u202e"]
+    [
+        "",
+        "\0",
+        "' OR 1=1 --",
+        "../..",
+        "%00",
+        "<script>",
+        backends.FRAME_KEY,
+        backends.USER,
+        "9" * 5000,
+        "\u202e",
+    ]
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
@@ -101,7 +103,7 @@ async def target(with_backends: D1Face) -> AsyncIterator[Target]:
 
 
 def refused(answer: httpx.Response) -> bool:
-    status, *_ = failure(answer)
+    status, *_ = outcomes.failure(answer)
     return 400 <= status < 500
 
 
@@ -123,11 +125,11 @@ async def test_any_id_and_any_key(
 ) -> None:
     members: dict[str, object] = {"controlId": control_id, "key": key}
     if good == "key":
-        members["key"] = FRAME_KEY
+        members["key"] = backends.FRAME_KEY
     elif good == "controlId":
         members["controlId"] = target.ids["VIEW_PIN" if verb == "view" else "SET_PIN"]
-        if key in (None, FRAME_KEY):
-            members["key"] = OTHER_FRAME_KEY
+        if key in (None, backends.FRAME_KEY):
+            members["key"] = backends.OTHER_FRAME_KEY
     assert refused(await target.post(verb, json.dumps(members).encode()))
 
 
@@ -176,7 +178,7 @@ async def test_any_form(target: Target, body: bytes) -> None:
     headers = {**target.headers, "content-type": "application/x-www-form-urlencoded"}
     http = target.pincontrol_face.http
     answer = await http.post("/pincontrol/pin", content=body, headers=headers)
-    assert tells_app(answer, 400) or tells_app(answer)
+    assert outcomes.tells_app(answer, 400) or outcomes.tells_app(answer)
 
 
 @untimed
@@ -192,13 +194,13 @@ async def test_any_body_of_any_type(target: Target, body: bytes, content_type: s
     headers = {**target.headers, "content-type": content_type}
     http = target.pincontrol_face.http
     answer = await http.post("/pincontrol/pin", content=body, headers=headers)
-    assert tells_app(answer, 400) or tells_app(answer)
+    assert outcomes.tells_app(answer, 400) or outcomes.tells_app(answer)
 
 
 @untimed
-@given(key=texts.filter(lambda text: text not in (FRAME_KEY, OTHER_FRAME_KEY)))
+@given(key=texts.filter(lambda text: text not in (backends.FRAME_KEY, backends.OTHER_FRAME_KEY)))
 async def test_any_frame_key(target: Target, key: str) -> None:
-    assert is_ended(await target.pincontrol_face.frame(key))
+    assert outcomes.is_ended(await target.pincontrol_face.frame(key))
 
 
 @untimed
@@ -213,7 +215,7 @@ async def test_any_request_for_an_id(
     answer = await target.pincontrol_face.http.post(
         f"/pincontrol/v2/plastic/{quote(path, safe='')}?auditUser={quote(query)}",
         content=content,
-        headers={**basic(USER, SECRET), **target.headers},
+        headers={**basic(backends.USER, SECRET), **target.headers},
     )
     if answer.status_code == 201:  # somebody with a printable name
         assert good & 5 == 5
@@ -223,11 +225,11 @@ async def test_any_request_for_an_id(
 
 
 @untimed
-@given(user=texts.filter(lambda text: text != USER), password=texts)
+@given(user=texts.filter(lambda text: text != backends.USER), password=texts)
 async def test_any_user_and_password(target: Target, user: str, password: str) -> None:
     answer = await target.pincontrol_face.http.post(
         f"/pincontrol/v2/plastic/{target.plastic_id}?auditUser=x",
         content=b'{"scope": "VIEW_PIN"}',
         headers={**basic(user, password), **target.headers},
     )
-    assert failure(answer)[0] == 401
+    assert outcomes.failure(answer)[0] == 401

@@ -10,22 +10,11 @@ import httpx
 import pytest
 
 from cms.services import directory
+from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted import hosted_face as hosted
-from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
-    FRAME,
-    FRAME_KEY,
-    GONE,
-    OTHER_FRAME_KEY,
-    OTHER_FRAMES,
-    OTHER_USER,
-    PUBLIC_URL,
-    USER,
-    PinControlFace,
-    failure,
-    is_ended,
-    opened,
-    tells_app,
-)
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.pincontrol import backends, outcomes
+from tests.cms.faces.cardholder.pincontrol.pincontrol_face import PUBLIC_URL, PinControlFace, opened
 from tests.cms.faces.d1_face import PIN, D1Face
 from tests.issuer_records import PAN
 
@@ -100,7 +89,16 @@ async def test_the_page_has_the_id_and_nothing_of_the_card(pincontrol_face: PinC
         text = (
             await pincontrol_face.webview(await pincontrol_face.control_id(plastic_id, scope))
         ).text
-        for of_card in (card_id, plastic_id, PAN, PAN[-4:], "1230", "12/30", USER, "testbank01"):
+        for of_card in (
+            card_id,
+            plastic_id,
+            PAN,
+            PAN[-4:],
+            "1230",
+            "12/30",
+            backends.USER,
+            "testbank01",
+        ):
             assert of_card not in text
         assert f'"{PIN}"' not in text
 
@@ -169,10 +167,10 @@ async def test_what_is_not_such_a_body_is_told_to_the_app_and_its_developers(
             (b"{", JSON),
         )
     ]
-    assert all(tells_app(answer, 400) for answer in answers)
+    assert all(outcomes.tells_app(answer, 400) for answer in answers)
     assert same_for_all(answers)
     answer = await pincontrol_face.http.post("/pincontrol/pin", params={"controlId": control_id})
-    assert tells_app(answer, 400)
+    assert outcomes.tells_app(answer, 400)
     assert pincontrol_face.controls(card_id) == [(False, None)]
 
 
@@ -181,7 +179,7 @@ async def test_an_id_that_cannot_be_one_is_as_a_dead_one(pincontrol_face: PinCon
     good = form(await pincontrol_face.control_id(plastic_id))
     bodies = (b"controlId=", good + b"%00", b"controlId=%FF%FE", b"controlId=1")
     answers = [await post_form(pincontrol_face, body) for body in bodies]
-    assert all(map(tells_app, answers))
+    assert all(map(outcomes.tells_app, answers))
     assert same_for_all(answers)
 
 
@@ -193,14 +191,14 @@ async def test_an_id_may_be_in_capitals_with_blanks_around_it(
     for written in (control_id.upper(), f" {control_id}\r\n"):
         assert (await pincontrol_face.webview(written)).status_code == 200
     assert (await pincontrol_face.view(control_id.upper())).status_code == 200
-    assert failure(await pincontrol_face.view(control_id))[0] == 410
+    assert outcomes.failure(await pincontrol_face.view(control_id))[0] == 410
 
 
 async def test_a_form_has_at_most_1_kb(pincontrol_face: PinControlFace) -> None:
     _, plastic_id = await pincontrol_face.plastic()
     body = form(await pincontrol_face.control_id(plastic_id)) + b"&x="
     assert (await post_form(pincontrol_face, body.ljust(1024, b"x"))).status_code == 200
-    assert tells_app(await post_form(pincontrol_face, body.ljust(1025, b"x")), 400)
+    assert outcomes.tells_app(await post_form(pincontrol_face, body.ljust(1025, b"x")), 400)
 
 
 async def test_who_opens_the_address_of_the_form_gets_the_ended_page(
@@ -208,10 +206,10 @@ async def test_who_opens_the_address_of_the_form_gets_the_ended_page(
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     control_id = await pincontrol_face.control_id(plastic_id)
-    for params in ({}, {"controlId": control_id}, {"key": FRAME_KEY}):
+    for params in ({}, {"controlId": control_id}, {"key": backends.FRAME_KEY}):
         get = await pincontrol_face.http.get("/pincontrol/pin", params=params)
         head = await pincontrol_face.http.head("/pincontrol/pin", params=params)
-        assert is_ended(get)
+        assert outcomes.is_ended(get)
         assert (head.status_code, head.content) == (410, b"")
     assert pincontrol_face.controls(card_id) == [(False, None)]
 
@@ -220,10 +218,7 @@ async def test_unknown_consumed_expired_and_foreign_ids_look_alike(
     pincontrol_face: PinControlFace,
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    consumed, consumed_set = (
-        await pincontrol_face.control_id(plastic_id),
-        await pincontrol_face.control_id(plastic_id, "SET_PIN"),
-    )
+    consumed, consumed_set = await pincontrol_face.control_ids(plastic_id)
     assert (await pincontrol_face.view(consumed)).status_code == 200
     assert (await pincontrol_face.open(consumed_set)).status_code == 200
     expired = await pincontrol_face.control_id(plastic_id)
@@ -233,10 +228,10 @@ async def test_unknown_consumed_expired_and_foreign_ids_look_alike(
     await pincontrol_face.d1_face.put_pin("8317", changed_card)
     ids = (consumed, consumed_set, expired, changed, str(uuid4()), "", "x" * 900)
     answers = [await pincontrol_face.webview(control_id) for control_id in ids]
-    assert all(map(tells_app, answers))
+    assert all(map(outcomes.tells_app, answers))
     assert same_for_all(answers)
     frames = [await pincontrol_face.frame(key) for key in ("", "nobody0001-key", consumed)]
-    assert all(map(is_ended, frames))
+    assert all(map(outcomes.is_ended, frames))
     assert same_for_all(frames)
 
 
@@ -245,12 +240,12 @@ async def test_a_page_speaks_the_language_of_its_address_else_of_the_client_else
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     _, plastic_id = await pincontrol_face.plastic()
-    control_id = await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
+    control_id = await pincontrol_face.control_id(plastic_id, user=backends.OTHER_USER)
 
     async def languages(query: str) -> list[str]:
         http, german = pincontrol_face.http, {"accept-language": "de"}
         pin = f"/pincontrol/pin?{query}"
-        frame = f"/pincontrol/frame?key={OTHER_FRAME_KEY}&{query}"
+        frame = f"/pincontrol/frame?key={backends.OTHER_FRAME_KEY}&{query}"
         live = await http.post(pin, data={"controlId": control_id}, headers=german)
         framed = await http.get(frame, headers=german)
         dead = await http.post(pin, headers=german)
@@ -258,7 +253,7 @@ async def test_a_page_speaks_the_language_of_its_address_else_of_the_client_else
         return [answer.headers["content-language"] for answer in (live, framed, dead)]
 
     assert await languages("") == ["de", "de", "de"]
-    await pincontrol_face.change(OTHER_USER, language="sv")
+    await pincontrol_face.change(backends.OTHER_USER, language="sv")
     try:
         # The ended page does not tell whose it was.
         assert await languages("") == ["sv", "sv", "de"]
@@ -266,10 +261,10 @@ async def test_a_page_speaks_the_language_of_its_address_else_of_the_client_else
             assert await languages(f"lang={written}") == ["fi", "fi", "fi"]
         for unknown in ("tlh", "", "fi&lang=fr", "f", "fi;q=1", "%00"):
             assert await languages(f"lang={unknown}") == ["sv", "sv", "de"]
-        await pincontrol_face.change(OTHER_USER, language="tlh")
+        await pincontrol_face.change(backends.OTHER_USER, language="tlh")
         assert await languages("") == ["de", "de", "de"]
     finally:
-        await pincontrol_face.change(OTHER_USER, language=None)
+        await pincontrol_face.change(backends.OTHER_USER, language=None)
 
 
 async def test_the_ended_page_speaks_the_holders_language(pincontrol_face: PinControlFace) -> None:
@@ -281,7 +276,8 @@ async def test_the_ended_page_speaks_the_holders_language(pincontrol_face: PinCo
 
 
 @pytest.mark.parametrize(
-    ("key", "origins"), [(FRAME_KEY, [FRAME]), (OTHER_FRAME_KEY, OTHER_FRAMES)]
+    ("key", "origins"),
+    [(backends.FRAME_KEY, [backends.FRAME]), (backends.OTHER_FRAME_KEY, backends.OTHER_FRAMES)],
 )
 async def test_a_frames_key_says_who_may_frame_it(
     pincontrol_face: PinControlFace, key: str, origins: list[str]
@@ -290,7 +286,7 @@ async def test_a_frames_key_says_who_may_frame_it(
     assert page.status_code == 200
     assert frame_ancestors(page) == " ".join(origins)
     assert all(origin in page.text for origin in origins)
-    others = {FRAME, *OTHER_FRAMES} - {*origins}
+    others = {backends.FRAME, *backends.OTHER_FRAMES} - {*origins}
     assert not any(f'"{other}"' in page.text for other in others)
     assert "set-cookie" not in page.headers
 
@@ -300,11 +296,11 @@ async def test_a_frames_key_says_who_may_frame_it(
     [
         "",
         "key=",
-        f"key={FRAME_KEY}x",
-        f"key={FRAME_KEY.upper()}",
-        f"key={FRAME_KEY}&key={FRAME_KEY}",
-        f"KEY={FRAME_KEY}",
-        f"key={USER}",
+        f"key={backends.FRAME_KEY}x",
+        f"key={backends.FRAME_KEY.upper()}",
+        f"key={backends.FRAME_KEY}&key={backends.FRAME_KEY}",
+        f"KEY={backends.FRAME_KEY}",
+        f"key={backends.USER}",
         "key=testbank01",
         "key=testbank0%00-frame",
         "key=%FF",
@@ -314,7 +310,7 @@ async def test_a_frames_key_says_who_may_frame_it(
 async def test_without_a_key_that_is_known_there_is_no_frame(
     pincontrol_face: PinControlFace, query: str
 ) -> None:
-    assert is_ended(await pincontrol_face.http.get(f"/pincontrol/frame?{query}"))
+    assert outcomes.is_ended(await pincontrol_face.http.get(f"/pincontrol/frame?{query}"))
 
 
 async def test_the_frame_of_a_server_that_was_removed_is_ended(
@@ -322,18 +318,21 @@ async def test_the_frame_of_a_server_that_was_removed_is_ended(
 ) -> None:
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     card_id, plastic_id = await pincontrol_face.plastic()
-    view = await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
-    set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN", OTHER_USER)
-    await pincontrol_face.change(OTHER_USER, client_id=GONE, frame_key=GONE)
+    view, set_ = await pincontrol_face.control_ids(plastic_id, backends.OTHER_USER)
+    await pincontrol_face.change(
+        backends.OTHER_USER, client_id=backends.GONE, frame_key=backends.GONE
+    )
     try:
-        assert is_ended(await pincontrol_face.frame(OTHER_FRAME_KEY))
-        assert tells_app(await pincontrol_face.webview(view))
-        assert (await pincontrol_face.view(view, OTHER_FRAME_KEY)).status_code == 410
-        assert (await pincontrol_face.open(set_, OTHER_FRAME_KEY)).status_code == 410
+        assert outcomes.is_ended(await pincontrol_face.frame(backends.OTHER_FRAME_KEY))
+        assert outcomes.tells_app(await pincontrol_face.webview(view))
+        assert (await pincontrol_face.view(view, backends.OTHER_FRAME_KEY)).status_code == 410
+        assert (await pincontrol_face.open(set_, backends.OTHER_FRAME_KEY)).status_code == 410
     finally:
-        await pincontrol_face.change(GONE, client_id=OTHER_USER, frame_key=OTHER_FRAME_KEY)
+        await pincontrol_face.change(
+            backends.GONE, client_id=backends.OTHER_USER, frame_key=backends.OTHER_FRAME_KEY
+        )
     assert pincontrol_face.controls(card_id) == [(False, None), (False, None)]
-    assert (await pincontrol_face.frame(OTHER_FRAME_KEY)).status_code == 200
+    assert (await pincontrol_face.frame(backends.OTHER_FRAME_KEY)).status_code == 200
 
 
 async def test_what_a_server_registered_shows_in_its_page(
@@ -342,18 +341,24 @@ async def test_what_a_server_registered_shows_in_its_page(
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     _, plastic_id = await pincontrol_face.plastic()
     plain = (
-        await pincontrol_face.webview(await pincontrol_face.control_id(plastic_id, user=OTHER_USER))
+        await pincontrol_face.webview(
+            await pincontrol_face.control_id(plastic_id, user=backends.OTHER_USER)
+        )
     ).text
     style = {"digitColor": "#123abc"}
-    await pincontrol_face.change(OTHER_USER, show_button=False, hide_seconds=77, view_style=style)
+    await pincontrol_face.change(
+        backends.OTHER_USER, show_button=False, hide_seconds=77, view_style=style
+    )
     try:
         styled = (
             await pincontrol_face.webview(
-                await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
+                await pincontrol_face.control_id(plastic_id, user=backends.OTHER_USER)
             )
         ).text
     finally:
-        await pincontrol_face.change(OTHER_USER, show_button=True, hide_seconds=30, view_style={})
+        await pincontrol_face.change(
+            backends.OTHER_USER, show_button=True, hide_seconds=30, view_style={}
+        )
     for text in ("#123abc", '"hideSeconds":77', " hidden"):
         assert styled.replace(": ", ":").count(text.replace(": ", ":")) > plain.replace(
             ": ", ":"
@@ -363,15 +368,12 @@ async def test_what_a_server_registered_shows_in_its_page(
 async def test_a_hosted_control_token_is_worth_nothing_here(
     with_backends: D1Face, pincontrol_face: PinControlFace
 ) -> None:
-    await hosted.add_apps(with_backends)
+    await apps.add_apps(with_backends)
     async with hosted.opened(with_backends) as hosted_face:
         card_id, holder = await hosted_face.holder()
-        view, set_ = (
-            await hosted_face.control_token("pin", holder),
-            await hosted_face.control_token("set-pin", holder),
-        )
+        view, set_ = await hosted_face.control_tokens(holder)
         for control_token in (view, set_):
-            assert tells_app(await pincontrol_face.webview(control_token))
+            assert outcomes.tells_app(await pincontrol_face.webview(control_token))
             assert (await pincontrol_face.view(control_token)).status_code == 410
             assert (await pincontrol_face.open(control_token)).status_code == 410
         assert hosted_face.controls(card_id) == [(False, None), (False, None)]
@@ -380,7 +382,7 @@ async def test_a_hosted_control_token_is_worth_nothing_here(
         assert (await pincontrol_face.post("extend", session=session["session"])).status_code == 410
         assert (await pincontrol_face.post("cancel", session=session["session"])).status_code == 204
         # None of which ended it.
-        jwe = hosted.page_jwe(session, "5938")
+        jwe = page_jwe(session, "5938")
         sent = await hosted_face.post("submit", session=session["session"], jwe=jwe)
         assert sent.status_code == 204
 
@@ -389,10 +391,7 @@ async def test_a_control_id_is_worth_nothing_at_the_hosted_face(
     with_backends: D1Face, pincontrol_face: PinControlFace
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    view, set_ = (
-        await pincontrol_face.control_id(plastic_id),
-        await pincontrol_face.control_id(plastic_id, "SET_PIN"),
-    )
+    view, set_ = await pincontrol_face.control_ids(plastic_id)
     async with hosted.opened(with_backends) as hosted_face:
         for control_id in (view, set_):
             assert (await hosted_face.image(control_id)).status_code == 410
@@ -400,7 +399,7 @@ async def test_a_control_id_is_worth_nothing_at_the_hosted_face(
             assert (await hosted_face.post("session", token=control_id)).status_code == 410
         assert pincontrol_face.controls(card_id) == [(False, None), (False, None)]
         session = (await pincontrol_face.open(set_)).json()
-        jwe = hosted.page_jwe(session, "5938")
+        jwe = page_jwe(session, "5938")
         sent = await hosted_face.post("submit", session=session["session"], jwe=jwe)
         assert sent.status_code == 410
     assert (await pincontrol_face.submit(session, "5938")).status_code == 204
@@ -419,15 +418,15 @@ async def test_after_ten_dead_ids_an_address_waits_and_a_live_id_does_not(
         makers: tuple[Callable[[], str], ...] = (lambda: consumed, lambda: str(uuid4()))
         for dead in makers:
             for _ in range(5):
-                assert tells_app(await pincontrol_face.webview(dead()))
+                assert outcomes.tells_app(await pincontrol_face.webview(dead()))
                 assert (await pincontrol_face.view(dead())).status_code == 410
             waits = await pincontrol_face.webview(dead())
-            assert tells_app(waits, 429)
+            assert outcomes.tells_app(waits, 429)
             assert waits.headers["retry-after"] == "60"
             for answer in (await pincontrol_face.view(dead()), await pincontrol_face.open(dead())):
-                assert (failure(answer)[0], answer.headers["retry-after"]) == (429, "60")
+                assert (outcomes.failure(answer)[0], answer.headers["retry-after"]) == (429, "60")
             elsewhere = {"x-forwarded-for": "192.0.2.9"}
-            assert tells_app(await pincontrol_face.webview(dead(), **elsewhere))
+            assert outcomes.tells_app(await pincontrol_face.webview(dead(), **elsewhere))
         # Whoever has a live id at that address does not wait for others.
         assert (await pincontrol_face.webview(view)).status_code == 200
         assert (await pincontrol_face.view(view)).status_code == 200

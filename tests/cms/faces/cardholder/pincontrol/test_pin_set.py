@@ -9,34 +9,24 @@ import httpx
 import pytest
 
 from cms.domain.cards import CardState
-from tests.cms.faces.cardholder.hosted.hosted_face import page_jwe
-from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
-    AUDIT_USER,
-    DYNAMIC,
-    FRAME_KEY,
-    STATIC,
-    TEXT_USER,
-    USER,
-    PinControlFace,
-    add_text_issuer,
-    failure,
-    tells_app,
-)
+from tests.cms.faces.cardholder.hosted.jwes import hostile_jwes, page_jwe
+from tests.cms.faces.cardholder.pincontrol import backends, outcomes
+from tests.cms.faces.cardholder.pincontrol.pincontrol_face import AUDIT_USER, PinControlFace
 from tests.cms.faces.d1_face import D1Face
 
 pytestmark = pytest.mark.anyio
-ENDED = (410, "CONTROL_ENDED", DYNAMIC)
-WEAK = (422, "PIN_FORBIDDEN", DYNAMIC)
-FORBIDDEN = (403, "CARD_STATE_FORBIDDEN", DYNAMIC)
+ENDED = (410, "CONTROL_ENDED", outcomes.DYNAMIC)
+WEAK = (422, "PIN_FORBIDDEN", outcomes.DYNAMIC)
+FORBIDDEN = (403, "CARD_STATE_FORBIDDEN", outcomes.DYNAMIC)
 
 
 @pytest.mark.parametrize("state", ["inactive", "active"])
-@pytest.mark.parametrize("key", [None, FRAME_KEY])
+@pytest.mark.parametrize("key", [None, backends.FRAME_KEY])
 async def test_a_pin_set_on_the_page_is_what_d1_reads_and_can_be_seen(
     pincontrol_face: PinControlFace, key: str | None, state: str
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic(CardState(state), pin=None)
-    assert failure(await pincontrol_face.ask(plastic_id))[1] == "PIN_NOT_AVAILABLE"
+    assert outcomes.failure(await pincontrol_face.ask(plastic_id))[1] == "PIN_NOT_AVAILABLE"
     opening = await pincontrol_face.open(
         await pincontrol_face.control_id(plastic_id, "SET_PIN"), key
     )
@@ -52,7 +42,7 @@ async def test_a_pin_set_on_the_page_is_what_d1_reads_and_can_be_seen(
     sent = await pincontrol_face.submit(opened, "5938")
     assert (sent.status_code, sent.content) == (204, b"")
     assert pincontrol_face.audit(sent) == [
-        ("pin.set", card_id, USER, "pincontrol", AUDIT_USER, None)
+        ("pin.set", card_id, backends.USER, "pincontrol", AUDIT_USER, None)
     ]
     assert pincontrol_face.controls(card_id) == [(True, "set")]
     assert (
@@ -63,7 +53,7 @@ async def test_a_pin_set_on_the_page_is_what_d1_reads_and_can_be_seen(
         await pincontrol_face.submit(await pincontrol_face.session(plastic_id), "7261")
     ).status_code == 204
     pincontrol_face.produce(card_id)
-    assert failure(await pincontrol_face.ask(plastic_id, "SET_PIN")) == FORBIDDEN
+    assert outcomes.failure(await pincontrol_face.ask(plastic_id, "SET_PIN")) == FORBIDDEN
     pincontrol_face.sql("UPDATE cards SET state = 'active' WHERE card_id = %s", card_id)
     assert await pincontrol_face.d1_face.d1.pin(card_id) == "7261"
 
@@ -77,20 +67,22 @@ async def test_a_session_takes_one_pin(pincontrol_face: PinControlFace) -> None:
     ).status_code == 204
     before = pincontrol_face.d1_face.stored(card_id)
     assert (
-        failure(await pincontrol_face.post("submit", session=opened["session"], jwe=jwe)) == ENDED
+        outcomes.failure(await pincontrol_face.post("submit", session=opened["session"], jwe=jwe))
+        == ENDED
     )
-    assert failure(await pincontrol_face.submit(opened, "7261")) == ENDED
+    assert outcomes.failure(await pincontrol_face.submit(opened, "7261")) == ENDED
     again = await pincontrol_face.session(plastic_id)
-    assert failure(await pincontrol_face.post("submit", session=again["session"], jwe=jwe)) == ENDED
+    assert (
+        outcomes.failure(await pincontrol_face.post("submit", session=again["session"], jwe=jwe))
+        == ENDED
+    )
     assert pincontrol_face.d1_face.stored(card_id) == before
 
 
 async def test_of_two_pins_sent_at_once_one_is_stored(pincontrol_face: PinControlFace) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    opened, before = (
-        await pincontrol_face.session(plastic_id),
-        pincontrol_face.d1_face.counter(card_id),
-    )
+    opened = await pincontrol_face.session(plastic_id)
+    before = pincontrol_face.d1_face.counter(card_id)
     answers = await asyncio.gather(
         *(pincontrol_face.submit(opened, pin) for pin in ("5938", "7261"))
     )
@@ -108,17 +100,15 @@ async def test_50_requests_at_once_open_one_session(pincontrol_face: PinControlF
 
 async def test_a_weak_pin_may_be_replaced_five_times(pincontrol_face: PinControlFace) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    opened, before = (
-        await pincontrol_face.session(plastic_id),
-        pincontrol_face.d1_face.stored(card_id),
-    )
+    opened = await pincontrol_face.session(plastic_id)
+    before = pincontrol_face.d1_face.stored(card_id)
     for _ in range(4):
         answer = await pincontrol_face.submit(opened, "1111")
-        assert failure(answer) == WEAK
-        refused = ("pin.set.refused", card_id, USER, "PIN_CHANGE_FORBIDDEN", AUDIT_USER)
+        assert outcomes.failure(answer) == WEAK
+        refused = ("pin.set.refused", card_id, backends.USER, "PIN_CHANGE_FORBIDDEN", AUDIT_USER)
         assert pincontrol_face.audit(answer) == [(*refused, answer.json()["id"])]
     for pin in ("1111", "5938"):
-        assert failure(await pincontrol_face.submit(opened, pin)) == ENDED
+        assert outcomes.failure(await pincontrol_face.submit(opened, pin)) == ENDED
     assert pincontrol_face.d1_face.stored(card_id) == before
     assert pincontrol_face.controls(card_id) == [(True, "tries")]
 
@@ -126,7 +116,7 @@ async def test_a_weak_pin_may_be_replaced_five_times(pincontrol_face: PinControl
 async def test_after_a_weak_pin_a_good_one_is_stored(pincontrol_face: PinControlFace) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     opened = await pincontrol_face.session(plastic_id)
-    assert failure(await pincontrol_face.submit(opened, "1111")) == WEAK
+    assert outcomes.failure(await pincontrol_face.submit(opened, "1111")) == WEAK
     assert (await pincontrol_face.submit(opened, "5938")).status_code == 204
     assert await pincontrol_face.d1_face.d1.pin(card_id) == "5938"
 
@@ -143,11 +133,11 @@ async def test_a_card_that_takes_no_pin_any_more_is_found_at_submit(
         pincontrol_face.sql("UPDATE cards SET state = %s WHERE card_id = %s", meanwhile, card_id)
     before = pincontrol_face.d1_face.stored(card_id)
     answer = await pincontrol_face.submit(opened, "5938")
-    assert failure(answer) == FORBIDDEN
-    refused = ("pin.set.refused", card_id, USER, "CARD_STATE_FORBIDDEN", AUDIT_USER)
+    assert outcomes.failure(answer) == FORBIDDEN
+    refused = ("pin.set.refused", card_id, backends.USER, "CARD_STATE_FORBIDDEN", AUDIT_USER)
     assert pincontrol_face.audit(answer) == [(*refused, answer.json()["id"])]
     assert pincontrol_face.controls(card_id) == [(True, "failed")]
-    assert failure(await pincontrol_face.submit(opened, "5938")) == ENDED
+    assert outcomes.failure(await pincontrol_face.submit(opened, "5938")) == ENDED
     assert pincontrol_face.d1_face.stored(card_id) == before
 
 
@@ -155,10 +145,8 @@ async def test_a_card_that_is_personalised_while_the_vault_works_keeps_its_pin(
     pincontrol_face: PinControlFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    opened, worker_thread = (
-        await pincontrol_face.session(plastic_id),
-        pincontrol_face.d1_face.application.health.worker_thread,
-    )
+    opened = await pincontrol_face.session(plastic_id)
+    worker_thread = pincontrol_face.d1_face.application.health.worker_thread
     call = worker_thread.call
 
     async def personalised_meanwhile(verb: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - the verb's
@@ -168,7 +156,7 @@ async def test_a_card_that_is_personalised_while_the_vault_works_keeps_its_pin(
 
     monkeypatch.setattr(worker_thread, "call", personalised_meanwhile)
     counter = pincontrol_face.d1_face.counter(card_id)
-    assert failure(await pincontrol_face.submit(opened, "5938")) == FORBIDDEN
+    assert outcomes.failure(await pincontrol_face.submit(opened, "5938")) == FORBIDDEN
     assert pincontrol_face.d1_face.counter(card_id) == counter
     assert pincontrol_face.controls(card_id) == [(True, "failed")]
 
@@ -178,8 +166,8 @@ async def test_a_change_by_d1_ends_ids_and_sessions(pincontrol_face: PinControlF
     opened = await pincontrol_face.session(plastic_id)
     control_id = await pincontrol_face.control_id(plastic_id, "SET_PIN")
     await pincontrol_face.d1_face.put_pin("8317", card_id)
-    assert failure(await pincontrol_face.submit(opened, "5938")) == ENDED
-    assert tells_app(await pincontrol_face.webview(control_id))
+    assert outcomes.failure(await pincontrol_face.submit(opened, "5938")) == ENDED
+    assert outcomes.tells_app(await pincontrol_face.webview(control_id))
     assert await pincontrol_face.d1_face.d1.pin(card_id) == "8317"
 
 
@@ -194,21 +182,23 @@ async def test_a_session_is_extended_cancelled_and_then_over(
     assert 295 < extended.json()["expiresInSeconds"] <= 300
     for _ in range(2):
         assert (await pincontrol_face.post("cancel", session=opened["session"])).status_code == 204
-    assert failure(await pincontrol_face.post("extend", session=opened["session"])) == ENDED
-    assert failure(await pincontrol_face.submit(opened, "5938")) == ENDED
+    assert (
+        outcomes.failure(await pincontrol_face.post("extend", session=opened["session"])) == ENDED
+    )
+    assert outcomes.failure(await pincontrol_face.submit(opened, "5938")) == ENDED
     assert pincontrol_face.controls(card_id) == [(True, "cancelled")]
     assert (await pincontrol_face.post("cancel", session="unknown")).status_code == 204
 
 
 async def test_a_session_lasts_300_seconds(pincontrol_face: PinControlFace) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    opened, before = (
-        await pincontrol_face.session(plastic_id),
-        pincontrol_face.d1_face.stored(card_id),
-    )
+    opened = await pincontrol_face.session(plastic_id)
+    before = pincontrol_face.d1_face.stored(card_id)
     pincontrol_face.age(card_id, 300)
-    assert failure(await pincontrol_face.post("extend", session=opened["session"])) == ENDED
-    assert failure(await pincontrol_face.submit(opened, "5938")) == ENDED
+    assert (
+        outcomes.failure(await pincontrol_face.post("extend", session=opened["session"])) == ENDED
+    )
+    assert outcomes.failure(await pincontrol_face.submit(opened, "5938")) == ENDED
     assert pincontrol_face.d1_face.stored(card_id) == before
 
 
@@ -216,25 +206,15 @@ async def test_a_hostile_jwe_ends_the_session_and_stores_nothing(
     pincontrol_face: PinControlFace,
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    before, other = (
-        pincontrol_face.d1_face.stored(card_id),
-        await pincontrol_face.session(plastic_id),
-    )
-    makers: tuple[Callable[[dict[str, Any]], str], ...] = (
-        lambda _: page_jwe(other, "5938"),
-        lambda _: pincontrol_face.d1_face.sample_issuer.pin_jwe("5938", card_id),
-        lambda opened: page_jwe(opened, "593"),
-        lambda opened: page_jwe(opened, "5938")[:-2] + "AA",
-        lambda _: "a.b.c.d.e",
-        lambda _: "",
-    )
-    for make in makers:
+    before = pincontrol_face.d1_face.stored(card_id)
+    other = await pincontrol_face.session(plastic_id)
+    for make in hostile_jwes(pincontrol_face.d1_face, card_id, other):
         opened = await pincontrol_face.session(plastic_id)
         sent = await pincontrol_face.post("submit", session=opened["session"], jwe=make(opened))
-        assert failure(sent) == ENDED
-        refused = ("pin.set.refused", card_id, USER, "PIN_REFUSED", AUDIT_USER)
+        assert outcomes.failure(sent) == ENDED
+        refused = ("pin.set.refused", card_id, backends.USER, "PIN_REFUSED", AUDIT_USER)
         assert pincontrol_face.audit(sent) == [(*refused, sent.json()["id"])]
-        assert failure(await pincontrol_face.submit(opened, "5938")) == ENDED
+        assert outcomes.failure(await pincontrol_face.submit(opened, "5938")) == ENDED
     assert pincontrol_face.d1_face.stored(card_id) == before
 
 
@@ -242,10 +222,8 @@ async def test_pages_of_other_sites_and_other_media_types_are_turned_away(
     pincontrol_face: PinControlFace,
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    control_id, opened = (
-        await pincontrol_face.control_id(plastic_id),
-        await pincontrol_face.session(plastic_id),
-    )
+    control_id = await pincontrol_face.control_id(plastic_id)
+    opened = await pincontrol_face.session(plastic_id)
     before = pincontrol_face.d1_face.stored(card_id)
     bodies = {
         "view": {"controlId": control_id, "key": None},
@@ -265,10 +243,10 @@ async def test_pages_of_other_sites_and_other_media_types_are_turned_away(
     for verb in bodies:
         for site in ("cross-site", "same-site", "none"):
             answer = await post(verb, sec_fetch_site=site)
-            assert failure(answer) == (403, "FOREIGN_PAGE", "SECURITY_ERROR")
+            assert outcomes.failure(answer) == (403, "FOREIGN_PAGE", "SECURITY_ERROR")
         for media_type in ("text/plain", "application/x-www-form-urlencoded", ""):
             answer = await post(verb, content_type=media_type)
-            assert failure(answer) == (415, "MEDIA_TYPE", STATIC)
+            assert outcomes.failure(answer) == (415, "MEDIA_TYPE", outcomes.STATIC)
     assert pincontrol_face.controls(card_id) == [(False, None), (True, None)]
     assert pincontrol_face.d1_face.stored(card_id) == before
     assert (await post("submit", sec_fetch_site="same-origin")).status_code == 204
@@ -277,22 +255,20 @@ async def test_pages_of_other_sites_and_other_media_types_are_turned_away(
 async def test_the_rules_of_an_issuer_are_told_and_kept(
     with_backends: D1Face, pincontrol_face: PinControlFace
 ) -> None:
-    sample_issuer = await add_text_issuer(with_backends)
+    sample_issuer = await backends.add_text_issuer(with_backends)
     _, plastic_id = await pincontrol_face.text_plastic(sample_issuer, "5938")
-    opened = await pincontrol_face.session(plastic_id, TEXT_USER)
+    opened = await pincontrol_face.session(plastic_id, backends.TEXT_USER)
     assert (opened["digitsMin"], opened["digitsMax"]) == (4, 4)
     assert (opened["refuseRepeated"], opened["refuseRuns"]) == (True, True)
-    assert failure(await pincontrol_face.submit(opened, "1234")) == WEAK
+    assert outcomes.failure(await pincontrol_face.submit(opened, "1234")) == WEAK
 
 
 async def test_what_happens_at_once_with_a_submit_leaves_one_outcome(
     pincontrol_face: PinControlFace,
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
-    opened, before = (
-        await pincontrol_face.session(plastic_id),
-        pincontrol_face.d1_face.counter(card_id),
-    )
+    opened = await pincontrol_face.session(plastic_id)
+    before = pincontrol_face.d1_face.counter(card_id)
     calls: list[Awaitable[httpx.Response]] = [
         pincontrol_face.submit(opened, "5938"),
         pincontrol_face.post("cancel", session=opened["session"]),

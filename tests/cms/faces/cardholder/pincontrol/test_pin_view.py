@@ -14,33 +14,21 @@ from jwcrypto.jwk import JWK
 from cms.sandbox import HANG_SECONDS
 from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
-from tests.cms.faces.cardholder.hosted.hosted_face import sid
-from tests.cms.faces.cardholder.pincontrol.pincontrol_face import (
-    AUDIT_USER,
-    DYNAMIC,
-    FRAME_KEY,
-    OTHER_FRAME_KEY,
-    OTHER_USER,
-    TEXT_FRAME_KEY,
-    TEXT_USER,
-    USER,
-    PinControlFace,
-    add_text_issuer,
-    failure,
-    opened,
-)
+from tests.cms.faces.cardholder.hosted.jwes import sid
+from tests.cms.faces.cardholder.pincontrol import backends, outcomes
+from tests.cms.faces.cardholder.pincontrol.pincontrol_face import AUDIT_USER, PinControlFace, opened
 from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import SampleIssuer
 
 pytestmark = pytest.mark.anyio
-ENDED = (410, "CONTROL_ENDED", DYNAMIC)
+ENDED = (410, "CONTROL_ENDED", outcomes.DYNAMIC)
 PNG = b"\x89PNG"
 CONSUMED = -1
 
 
 @pytest.fixture(scope="module")
 async def text_issuer(with_backends: D1Face) -> SampleIssuer:
-    return await add_text_issuer(with_backends)
+    return await backends.add_text_issuer(with_backends)
 
 
 def page_key() -> tuple[JWK, dict[str, Any]]:
@@ -49,7 +37,7 @@ def page_key() -> tuple[JWK, dict[str, Any]]:
     return key, key.export_public(as_dict=True)
 
 
-@pytest.mark.parametrize("key", [None, FRAME_KEY])
+@pytest.mark.parametrize("key", [None, backends.FRAME_KEY])
 async def test_an_id_shows_the_pin_once(pincontrol_face: PinControlFace, key: str | None) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     control_id = await pincontrol_face.control_id(plastic_id)
@@ -63,12 +51,12 @@ async def test_an_id_shows_the_pin_once(pincontrol_face: PinControlFace, key: st
     assert "x-pin-session" not in shown.headers
     assert "access-control-allow-origin" not in shown.headers
     assert pincontrol_face.audit(shown) == [
-        ("pin.get.attempted", card_id, USER, "pincontrol", AUDIT_USER, None)
+        ("pin.get.attempted", card_id, backends.USER, "pincontrol", AUDIT_USER, None)
     ]
     assert pincontrol_face.controls(card_id) == [(True, "shown")]
     again = await pincontrol_face.view(control_id, key)
-    assert failure(again) == ENDED
-    refused = ("pin.get.refused", card_id, USER, "CONTROL_ENDED", AUDIT_USER)
+    assert outcomes.failure(again) == ENDED
+    refused = ("pin.get.refused", card_id, backends.USER, "CONTROL_ENDED", AUDIT_USER)
     assert pincontrol_face.audit(again) == [(*refused, again.json()["id"])]
     assert pincontrol_face.audit(await pincontrol_face.view(str(uuid4()))) == []
 
@@ -99,37 +87,37 @@ async def test_an_id_is_good_for_its_client_its_scope_and_its_time(
     view = await pincontrol_face.control_id(plastic_id)
     set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN")
     for answer in (
-        await pincontrol_face.view(view, OTHER_FRAME_KEY),
+        await pincontrol_face.view(view, backends.OTHER_FRAME_KEY),
         await pincontrol_face.view(view, "nobody"),
         await pincontrol_face.view(view, ""),
         await pincontrol_face.open(view),
-        await pincontrol_face.open(view, FRAME_KEY),
+        await pincontrol_face.open(view, backends.FRAME_KEY),
         await pincontrol_face.view(set_),
-        await pincontrol_face.open(set_, OTHER_FRAME_KEY),
+        await pincontrol_face.open(set_, backends.OTHER_FRAME_KEY),
         await pincontrol_face.view(str(uuid4())),
         await pincontrol_face.view(view[:-1]),
         await pincontrol_face.view(view.replace("-", "")),
     ):
-        assert failure(answer) == ENDED
+        assert outcomes.failure(answer) == ENDED
     assert pincontrol_face.controls(card_id) == [(False, None), (False, None)]
     pincontrol_face.age(card_id, 31)
-    assert failure(await pincontrol_face.view(view)) == ENDED
-    other = await pincontrol_face.control_id(plastic_id, user=OTHER_USER)
-    assert failure(await pincontrol_face.view(other, FRAME_KEY)) == ENDED
-    assert (await pincontrol_face.view(other, OTHER_FRAME_KEY)).status_code == 200
+    assert outcomes.failure(await pincontrol_face.view(view)) == ENDED
+    other = await pincontrol_face.control_id(plastic_id, user=backends.OTHER_USER)
+    assert outcomes.failure(await pincontrol_face.view(other, backends.FRAME_KEY)) == ENDED
+    assert (await pincontrol_face.view(other, backends.OTHER_FRAME_KEY)).status_code == 200
 
 
 async def test_an_id_that_was_used_in_one_way_is_good_in_no_other(
     pincontrol_face: PinControlFace,
 ) -> None:
     _, plastic_id = await pincontrol_face.plastic()
-    for first, second in ((None, FRAME_KEY), (FRAME_KEY, None)):
+    for first, second in ((None, backends.FRAME_KEY), (backends.FRAME_KEY, None)):
         view = await pincontrol_face.control_id(plastic_id)
         assert (await pincontrol_face.view(view, first)).status_code == 200
-        assert failure(await pincontrol_face.view(view, second)) == ENDED
+        assert outcomes.failure(await pincontrol_face.view(view, second)) == ENDED
         set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN")
         assert (await pincontrol_face.open(set_, first)).status_code == 200
-        assert failure(await pincontrol_face.open(set_, second)) == ENDED
+        assert outcomes.failure(await pincontrol_face.open(set_, second)) == ENDED
 
 
 async def test_a_card_that_was_blocked_meanwhile_shows_nothing(
@@ -139,8 +127,8 @@ async def test_a_card_that_was_blocked_meanwhile_shows_nothing(
     control_id = await pincontrol_face.control_id(plastic_id)
     pincontrol_face.block(card_id)
     answer = await pincontrol_face.view(control_id)
-    assert failure(answer) == ENDED
-    refused = ("pin.get.refused", card_id, USER, "CARD_STATE_FORBIDDEN", AUDIT_USER)
+    assert outcomes.failure(answer) == ENDED
+    refused = ("pin.get.refused", card_id, backends.USER, "CARD_STATE_FORBIDDEN", AUDIT_USER)
     assert pincontrol_face.audit(answer) == [(*refused, answer.json()["id"])]
 
 
@@ -150,7 +138,7 @@ async def test_a_pin_that_was_changed_meanwhile_is_not_shown(
     card_id, plastic_id = await pincontrol_face.plastic()
     control_id = await pincontrol_face.control_id(plastic_id)
     await pincontrol_face.d1_face.put_pin("8317", card_id)
-    assert failure(await pincontrol_face.view(control_id)) == ENDED
+    assert outcomes.failure(await pincontrol_face.view(control_id)) == ENDED
 
 
 async def test_with_the_vault_unavailable_nothing_is_shown_and_the_id_is_consumed(
@@ -172,15 +160,15 @@ async def test_with_the_vault_unavailable_nothing_is_shown_and_the_id_is_consume
     try:
         async with opened(with_backends, worker_thread=worker_thread) as without:
             answer = await without.view(control_id)
-            assert failure(answer) == (503, "TRY_LATER", "INTEGRATION_ERROR")
+            assert outcomes.failure(answer) == (503, "TRY_LATER", "INTEGRATION_ERROR")
             assert PNG not in answer.content
             assert pincontrol_face.controls(card_id) == [(True, "shown")]
             set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN")
-            assert failure(await without.open(set_))[0] == 503
+            assert outcomes.failure(await without.open(set_))[0] == 503
             assert pincontrol_face.controls(card_id)[1] == (False, None)
     finally:
         worker_thread.close()
-    assert failure(await pincontrol_face.view(control_id)) == ENDED
+    assert outcomes.failure(await pincontrol_face.view(control_id)) == ENDED
     assert (await pincontrol_face.open(set_)).status_code == 200
 
 
@@ -191,13 +179,13 @@ async def shown_session(
     pincontrol_face: PinControlFace, plastic_id: str, key: str | None = None
 ) -> str:
     shown = await pincontrol_face.view(
-        await pincontrol_face.control_id(plastic_id, user=TEXT_USER), key
+        await pincontrol_face.control_id(plastic_id, user=backends.TEXT_USER), key
     )
     assert shown.status_code == 200, shown.text
     return shown.headers["x-pin-session"]
 
 
-@pytest.mark.parametrize("key", [None, TEXT_FRAME_KEY])
+@pytest.mark.parametrize("key", [None, backends.TEXT_FRAME_KEY])
 @pytest.mark.parametrize("pin", ["5938", "9038"])
 async def test_the_page_gets_the_digits_once_enciphered_to_its_key(
     pincontrol_face: PinControlFace, text_issuer: SampleIssuer, pin: str, key: str | None
@@ -212,9 +200,18 @@ async def test_the_page_gets_the_digits_once_enciphered_to_its_key(
     read = JWE(algs=["ECDH-ES", "A256GCM"])
     read.deserialize(answer.json()["jwe"], private)
     assert json.loads(read.payload) == {"sid": sid(session), "digits": pin}
-    recorded = ("pin.get.attempted", card_id, TEXT_USER, "pincontrol text", AUDIT_USER, None)
+    recorded = (
+        "pin.get.attempted",
+        card_id,
+        backends.TEXT_USER,
+        "pincontrol text",
+        AUDIT_USER,
+        None,
+    )
     assert pincontrol_face.audit(answer) == [recorded]
-    assert failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
+    assert (
+        outcomes.failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
+    )
 
 
 async def test_of_50_requests_at_once_one_gets_the_digits(
@@ -252,7 +249,7 @@ async def test_a_key_that_is_no_pages_key_gets_no_digits(
     ):
         session = await shown_session(pincontrol_face, plastic_id)
         answer = await send(pincontrol_face, {"session": session, "key": key})
-        assert failure(answer)[0] == (410 if status is CONSUMED else status), key
+        assert outcomes.failure(answer)[0] == (410 if status is CONSUMED else status), key
         again = await pincontrol_face.post("digits", session=session, key=good)
         assert again.status_code == (410 if status is CONSUMED else 200)
 
@@ -273,7 +270,10 @@ async def test_without_text_there_is_no_session_and_no_digits(
     control_id = await pincontrol_face.control_id(plastic_id)
     opened = await pincontrol_face.session(plastic_id)
     for session in (control_id, opened["session"], str(uuid4()), ""):
-        assert failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
+        assert (
+            outcomes.failure(await pincontrol_face.post("digits", session=session, key=public))
+            == ENDED
+        )
     assert pincontrol_face.controls(card_id) == [(False, None), (True, None)]
     assert "x-pin-session" not in (await pincontrol_face.view(control_id)).headers
 
@@ -287,8 +287,10 @@ async def test_a_session_for_text_is_good_for_nothing_else(
         ("extend", {}),
         ("submit", {"jwe": "a.b.c.d.e"}),
     ):
-        assert failure(await pincontrol_face.post(verb, session=session, **members)) == ENDED
-    assert failure(await pincontrol_face.view(session)) == ENDED
+        assert (
+            outcomes.failure(await pincontrol_face.post(verb, session=session, **members)) == ENDED
+        )
+    assert outcomes.failure(await pincontrol_face.view(session)) == ENDED
     _, public = page_key()
     assert (await pincontrol_face.post("digits", session=session, key=public)).status_code == 200
     assert pincontrol_face.controls(card_id)[-1] == (True, "shown")
@@ -303,7 +305,9 @@ async def test_a_session_for_text_that_the_page_hides_is_over(
     for _ in range(2):
         assert (await pincontrol_face.post("cancel", session=session)).status_code == 204
     assert pincontrol_face.controls(card_id)[-1] == (True, "shown")
-    assert failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
+    assert (
+        outcomes.failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
+    )
 
 
 @pytest.mark.parametrize("meanwhile", ["expired", "changed", "blocked", "personalised"])
@@ -315,7 +319,7 @@ async def test_what_happened_since_the_image_counts_for_the_text(
     if meanwhile == "expired":
         pincontrol_face.age(card_id, 300)
     elif meanwhile == "changed":
-        changed = await pincontrol_face.session(plastic_id, TEXT_USER)
+        changed = await pincontrol_face.session(plastic_id, backends.TEXT_USER)
         assert (await pincontrol_face.submit(changed, "7261")).status_code == 204
     elif meanwhile == "blocked":
         pincontrol_face.block(card_id)

@@ -1,0 +1,50 @@
+"""What the scripts of the pages send, and what nobody may."""
+
+import hashlib
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from typing import Any
+
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
+
+from tests.cms.faces.d1_face import D1Face
+
+MakeJwe = Callable[[dict[str, Any]], str]
+"""Makes what is sent in a session that was opened."""
+
+
+def sid(session: str) -> str:
+    digest = hashlib.sha256(session.encode()).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def iso1(pin: str) -> str:
+    """A format-1 block; its filler is as good as random."""
+    return f"1{len(pin):X}{pin}".ljust(16, "7")
+
+
+def page_jwe(opened: dict[str, Any], pin: str, **changed: object) -> str:
+    """What the page's script sends for *pin*."""
+    plaintext = {"sid": sid(opened["session"]), "block": iso1(pin), **changed}
+    return encrypt(plaintext, opened["key"])
+
+
+def hostile_jwes(d1_face: D1Face, card_id: str, other: dict[str, Any]) -> tuple[MakeJwe, ...]:
+    """Make what no page sends in its session; *other* is another session."""
+    return (
+        lambda _: page_jwe(other, "5938"),
+        lambda _: d1_face.sample_issuer.pin_jwe("5938", card_id),
+        lambda opened: page_jwe(opened, "593"),
+        lambda opened: page_jwe(opened, "5938")[:-2] + "AA",
+        lambda _: "a.b.c.d.e",
+        lambda _: "",
+    )
+
+
+def encrypt(plaintext: object, jwk: dict[str, Any]) -> str:
+    header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": jwk["kid"]}
+    made = JWE(json.dumps(plaintext).encode(), json.dumps(header))
+    made.add_recipient(JWK(**jwk))
+    return str(made.serialize(compact=True))

@@ -1,0 +1,18 @@
+"""What D1 is told when a request is refused, as documented: status, code, text."""
+
+BODY = (400, "FIELD_INVALID_FORMAT", "body")
+TYPE = (400, "FIELD_INVALID_FORMAT", "type")
+FORM = (400, "FIELD_INVALID_FORMAT", "encryptedPinBlock")
+CARD_ID = (400, "FIELD_INVALID_FORMAT", "cardId")
+BLOCK = (400, "FIELD_INVALID_VALUE", "encryptedPinBlock")
+UNAUTHORIZED = (401, "AUTHORIZER_UNAUTHORIZED", "Unauthorized")
+STATE = (403, "CARD_STATE_FORBIDDEN", "The state of the card does not allow this")
+NOT_AVAILABLE = (403, "PIN_NOT_AVAILABLE", "The card has no PIN that can be displayed")
+POLICY = (403, "PIN_CHANGE_FORBIDDEN", "The PIN policy does not allow this PIN")
+NOT_OFFERED = (403, "PIN_CHANGE_FORBIDDEN", "This type of PIN block is not offered")
+NOT_IN_THIS_FORM = (403, "PIN_CHANGE_FORBIDDEN", "The card does not take a PIN in this form")
+NO_FURTHER_CHANGE = (403, "PIN_CHANGE_FORBIDDEN", "The card takes no further PIN change")
+FOREIGN_ISSUER = (404, "ISSUER_NOT_FOUND", "Unknown issuer")
+UNKNOWN_CARD = (404, "CARD_NOT_FOUND", "Unknown card")
+INTERNAL = (500, "INTERNAL_ERROR", "Internal error")
+TRY_LATER = (503, "SERVICE_UNAVAILABLE", "Try again later")
