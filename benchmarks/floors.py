@@ -20,7 +20,6 @@ from typing import Any, Final, cast
 import psycopg
 import uvicorn
 import uvloop
-from hsm.config.policy import PolicyBody
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.deployment import CARDS, FACTS, ISSUER, Issuer

@@ -1,4 +1,4 @@
-"""What marks certificates, secrets and trust files for trials: they never serve in earnest."""
+"""What marks the certificates and secrets of the sandbox, so that they never serve in earnest."""
 
 import base64
 import binascii
@@ -9,7 +9,6 @@ from typing import Final
 
 from cms.settings import Settings
 from hsm.development import SECRET_MARK
-from hsm.manifest.trust import Trust
 
 CA_NAME: Final = "Development CA, not for production"
 """Common name of the sandbox's certificate authority, in each certificate that it issues."""
@@ -26,20 +25,16 @@ SECRET_FILES: Final = ("database_url_file", "control_token_key_file")
 
 
 class DevelopmentSetting(Exception):
-    """A setting names what is for trials; the message names the setting."""
+    """A setting names what the sandbox made; the message names the setting."""
 
 
-def refuse(settings: Settings, trust: Trust) -> None:
-    """Refuse a trust file for trials, and settings that name what the sandbox made.
+def refuse(settings: Settings) -> None:
+    """Refuse settings that name a certificate or a secret of the sandbox.
 
     Raises:
-        DevelopmentSetting: it is for trials, or one does.
+        DevelopmentSetting: one does.
         OSError: a file cannot be read.
     """
-    if trust.sandbox:
-        raise DevelopmentSetting(
-            "HSM_TRUST_FILE is for trials, where one signature may do: name one without sandbox"
-        )
     for name in CERTIFICATE_FILES:
         path: Path | None = getattr(settings, name)
         if path is not None and any(CA_NAME.encode() in der for der in _certificates(path)):

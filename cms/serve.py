@@ -36,7 +36,7 @@ from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.keyed_hash import keyed_hash
 from hsm.errors import ManifestRefused
-from hsm.manifest.trust import Trust, read_trust
+from hsm.manifest.trust import read_trust
 from hsm.settings import VaultSettings
 
 BACKLOG: Final = 2048
@@ -74,9 +74,9 @@ def run(settings: Settings, *, sandbox: bool) -> int:
     logs.set_up()
     try:
         _check_files(settings)
-        trust = _trust()
         if not sandbox:
-            _check_production(settings, trust)
+            _check_production(settings)
+        _check_host(sandbox=sandbox)
         _check_hsm_token(sandbox=sandbox)
         bound = _d1_socket(settings)
     except CannotStart as error:
@@ -285,27 +285,31 @@ def _check_cardholder_listener(settings: Settings) -> None:
         raise CannotStart(reason) from None
 
 
-def _trust() -> Trust:
-    """Read the trust file of this host; check that the vault can store what it takes."""
+def _check_production(settings: Settings) -> None:
     try:
-        vault = VaultSettings()
-        trust = read_trust(vault.trust_file)
+        development.refuse(settings)
+    except development.DevelopmentSetting as error:
+        raise CannotStart(f"{error}, or try it with serve --sandbox") from None
+
+
+def _check_host(*, sandbox: bool) -> None:
+    """Look at what the vault of each worker has beside its HSM token."""
+    try:
+        settings = VaultSettings()
+        trust = read_trust(settings.trust_file)
     except ValidationError as error:
         names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
         raise CannotStart("set " + ", ".join(names)) from None
     except ManifestRefused as error:
         raise CannotStart(f"HSM_TRUST_FILE: {error}") from None
-    directory = vault.state_directory
-    if not (directory.is_dir() and os.access(directory, os.R_OK | os.W_OK | os.X_OK)):
-        raise CannotStart("HSM_STATE_DIRECTORY is no directory that the service may write to")
-    return trust
-
-
-def _check_production(settings: Settings, trust: Trust) -> None:
-    try:
-        development.refuse(settings, trust)
-    except development.DevelopmentSetting as error:
-        raise CannotStart(f"{error}, or try it with serve --sandbox") from None
+    if trust.sandbox and not sandbox:
+        raise CannotStart(
+            "HSM_TRUST_FILE is for trials: name one in which two operators have to sign, or try it"
+            " with serve --sandbox"
+        )
+    directory = settings.state_directory
+    if not directory.is_dir() or not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise CannotStart("HSM_STATE_DIRECTORY: no directory that can be read and written")
 
 
 def _check_hsm_token(*, sandbox: bool) -> None:

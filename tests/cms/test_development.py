@@ -9,16 +9,6 @@ from cms.development import DevelopmentSetting
 from cms.sandbox.machine import pki
 from cms.settings import Settings
 from hsm.development import SECRET_MARK
-from hsm.manifest.body import canonical_body, parse_body
-from hsm.manifest.trust import Trust
-from tests.operators import OPERATORS
-
-IN_EARNEST = parse_body(
-    Trust,
-    canonical_body(
-        {"threshold": 2, "operators": [OPERATORS[0].entry("Ann"), OPERATORS[1].entry("Bob")]}
-    ),
-)
 
 
 @pytest.fixture
@@ -47,7 +37,7 @@ def settings(tmp_path: Path, own: pki.Pki, **changed: Path) -> Settings:
 
 
 def test_settings_of_ones_own_are_accepted(tmp_path: Path, own: pki.Pki) -> None:
-    development.refuse(settings(tmp_path, own), IN_EARNEST)
+    development.refuse(settings(tmp_path, own))
 
 
 @pytest.mark.parametrize("kind", ["CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE"])
@@ -59,28 +49,19 @@ def test_a_development_certificate_among_others_is_found(
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(f"{own.ca.certificate.read_text()}# others\n{development_ca}")
     with pytest.raises(DevelopmentSetting, match=f"^CMS_{name.upper()} holds"):
-        development.refuse(settings(tmp_path, own, **{name: bundle}), IN_EARNEST)
+        development.refuse(settings(tmp_path, own, **{name: bundle}))
 
 
 def test_a_server_certificate_is_known_without_its_ca(
     tmp_path: Path, made: pki.Pki, own: pki.Pki
 ) -> None:
-    changed = settings(tmp_path, own, d1_certificate_file=made.server.certificate)
     with pytest.raises(DevelopmentSetting, match="CMS_D1_CERTIFICATE_FILE"):
-        development.refuse(changed, IN_EARNEST)
+        development.refuse(settings(tmp_path, own, d1_certificate_file=made.server.certificate))
 
 
 def test_a_secret_with_the_mark_is_refused_and_not_shown(tmp_path: Path, own: pki.Pki) -> None:
     url = tmp_path / "copied"
     url.write_text(f"postgresql://cms:{SECRET_MARK}@/cms?host=hidden\n")
     with pytest.raises(DevelopmentSetting, match=r"^CMS_DATABASE_URL_FILE holds") as refusal:
-        development.refuse(settings(tmp_path, own, database_url_file=url), IN_EARNEST)
+        development.refuse(settings(tmp_path, own, database_url_file=url))
     assert "hidden" not in str(refusal.value)
-
-
-def test_a_trust_file_for_trials_is_refused_though_two_must_sign(
-    tmp_path: Path, own: pki.Pki
-) -> None:
-    trust = IN_EARNEST.model_copy(update={"sandbox": True})
-    with pytest.raises(DevelopmentSetting, match=r"^HSM_TRUST_FILE is for trials"):
-        development.refuse(settings(tmp_path, own), trust)

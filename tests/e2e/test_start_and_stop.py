@@ -308,7 +308,7 @@ def test_a_trust_file_for_trials_serves_no_real_cards(
         ("trust_file", "pki/ca.pem", "HSM_TRUST_FILE: the trust file: not a JSON object"),
         ("trust_file", "nowhere", "HSM_TRUST_FILE: the trust file cannot be read"),
         ("state_directory", None, "set HSM_STATE_DIRECTORY"),
-        ("state_directory", "nowhere", "HSM_STATE_DIRECTORY is no directory"),
+        ("state_directory", "nowhere", "HSM_STATE_DIRECTORY: no directory"),
     ],
 )
 def test_what_the_vault_needs_for_manifests_is_missed_before_anything_listens(
