@@ -13,7 +13,7 @@ from cms.faces.d1.oauth import TOKEN_PATH
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import Enrolled, Service, Shared, deployment, new_database
 from tests.e2e.test_listeners import client_cert_header
 from tests.framings import Streams, seen_by_h11
@@ -32,7 +32,10 @@ Connect = Callable[[str], socket.socket]
 
 @pytest.fixture(scope="module")
 def proxied(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    softhsm: SoftHsm,
+    hsm_token: Pkcs11Token,
 ) -> Iterator[tuple[Service, Enrolled]]:
     """A service behind proxies: D1's calls it on a unix socket, the cardholders' on loopback."""
     directory = tmp_path_factory.mktemp("framing")
@@ -47,7 +50,7 @@ def proxied(
             cardholder_key_file=None,
         )
     )
-    enrolled = prepared.enrol(vault, "proxybank1")
+    enrolled = prepared.enrol(hsm_token, "proxybank1")
     with prepared.serving() as service:
         yield service, enrolled
 
