@@ -19,8 +19,16 @@ from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hsm.command_line import OK, REFUSED, exit_code
-from hsm.commands import ISSUER_HELP, Commands, add_command, ask, issuer_id
+from hsm.command_line import (
+    ISSUER_HELP,
+    OK,
+    REFUSED,
+    Commands,
+    add_command,
+    ask,
+    exit_code,
+    issuer_id,
+)
 from hsm.manifest import commands as manifest_commands
 from hsm.pkcs11.keys import BLOCK_ROLES, KeyKind, KeyRole
 from hsm.port import PublicKeyRole
