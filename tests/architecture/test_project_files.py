@@ -11,9 +11,10 @@ from pydantic import BaseModel
 
 from cms.settings import Settings
 from crypto.seccos.profile import SeccosProfile
+from hsm.manifest.policy import PolicyBody
 from hsm.manifest.verification import VerificationBody
 from hsm.manifest.wire import WireProfile
-from hsm.settings import HsmTokenSettings
+from hsm.settings import VaultSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -60,7 +61,7 @@ def test_both_locks_hold_the_same_versions() -> None:
 @pytest.mark.parametrize(
     "variable",
     [f"CMS_{name.upper()}" for name in Settings.model_fields]
-    + [f"HSM_{name.upper()}" for name in HsmTokenSettings.model_fields],
+    + [f"HSM_{name.upper()}" for name in VaultSettings.model_fields],
 )
 def test_every_setting_has_its_row(variable: str) -> None:
     assert f"`{variable}`" in (ROOT / "docs" / "settings.md").read_text()
@@ -119,6 +120,7 @@ def members_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         (SeccosProfile, "seccos.md"),
         (VerificationBody, "seccos.md"),
         (WireProfile, "d1-face.md"),
+        (PolicyBody, "onboarding.md"),
     ],
 )
 def test_every_member_of_the_configuration_is_on_its_page(
