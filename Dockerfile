@@ -21,6 +21,6 @@ COPY cms cms
 # A number, not only a name: files and volumes of the host belong to it.
 RUN groupadd --gid 10001 pins \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin pins \
-    && install -d -o pins -g pins -m 0700 /token
+    && install -d -o pins -g pins -m 0700 /token /vault
 USER 10001:10001
 CMD ["python", "-m", "cms", "serve"]

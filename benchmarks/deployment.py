@@ -16,16 +16,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 from urllib.request import urlopen
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwcrypto.jwk import JWK
 
+from benchmarks.operators import Operators
 from cms.domain.cards import CardState
 from cms.persistence import admin, tables
 from cms.persistence.migrate import upgrade
@@ -42,7 +41,6 @@ from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
 from crypto.secret import Secret
 from hsm.local import vault_over
-from hsm.manifest.body import canonical_body
 from hsm.pkcs11 import ceremony, shared_keys
 from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
@@ -50,19 +48,17 @@ from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import (
     CardFacts,
     CardRef,
-    ConfigKind,
     PinBlockType,
     PublicKeyRole,
     SealedCard,
     SealedChange,
-    SealedConfig,
-    VaultConfig,
 )
-from hsm.settings import HsmTokenSettings
+from hsm.settings import HsmTokenSettings, VaultSettings
 from hsm.vault import Vault
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 ISSUER: Final = "benchbank1"
+ORGANISATION: Final = "Benchmark"
 PAN: Final = "4111111111111111"
 WORKERS: Final = 2
 AUDIENCE: Final = "pins"
@@ -73,8 +69,6 @@ FACTS: Final = CardFacts(0, "1230")
 SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
-VALID_FROM: Final = datetime(2020, 1, 1, tzinfo=UTC)
-VALID_UNTIL: Final = datetime(2050, 1, 1, tzinfo=UTC)
 START_SECONDS_MAX: Final = 30.0
 
 
@@ -85,7 +79,6 @@ class Issuer:
     The first :data:`CARDS` of them take their PIN as ISO-0, and as many more as SECCOS.
     """
 
-    vault_config: VaultConfig
     sealed: Mapping[CardRef, SealedCard]
     d1: D1Config
     pin_jwe: str
@@ -118,28 +111,40 @@ def directory_and_hsm_token() -> Iterator[tuple[Path, Pkcs11Token]]:
 
 
 def make_issuer(
-    directory: Path, hsm_token: Pkcs11Token, base_url: str, cards: int = 2 * CARDS
+    directory: Path,
+    hsm_token: Pkcs11Token,
+    base_url: str,
+    cards: int = 2 * CARDS,
+    clients: Sequence[Mapping[str, object]] = (),
 ) -> Issuer:
-    """Make keys, configuration and sealed cards; nothing is stored yet."""
+    """Make a host whose vault has the issuer's manifest, keys and sealed cards.
+
+    The environment of this process then names the host; the database has nothing yet. Other
+    *clients* stand in the manifest beside D1.
+    """
     seccos_keys = d1_seccos.Keys(*map(secrets.token_bytes, (16, 32, 16)))
     _import_seccos_keys(hsm_token, seccos_keys)
-    vault = vault_over(hsm_token)
+    operators = Operators()
+    vault = operators.begin(directory, hsm_token)
     key = JWK.generate(kty="EC", crv="P-256", use="enc")
     members = {**key.export_private(as_dict=True), "kid": key.thumbprint()}
     (directory / "private.jwk").write_text(json.dumps(members))
     (directory / "client.secret").write_text(secrets.token_urlsafe())
     pki.create(directory / "pki")
-    client = pki.issue_client(directory / "pki", "d1", "d1", "Benchmark")
+    client = pki.issue_client(directory / "pki", "d1", "d1", ORGANISATION)
     recipient = {name: value for name, value in members.items() if name != "d"}
-    bodies: dict[ConfigKind, object] = {
-        ConfigKind.WIRE: {},
-        ConfigKind.POLICY: {},
-        ConfigKind.RECIPIENT: {"jwk": recipient},
-        ConfigKind.SECCOS: {},
+    d1 = {
+        "kind": "d1",
+        "client_id": ISSUER,
+        "certificates": [f"CN=d1,O={ORGANISATION}"],
+        "secrets": [{"sha256": hash_secret((directory / "client.secret").read_text())}],
     }
+    manifest = operators.manifest(
+        ISSUER, recipient={"jwk": recipient}, seccos={}, clients=[d1, *clients]
+    )
+    vault.load_manifest(manifest)
     d1_jwk = vault.public_jwks(PublicKeyRole.D1)["keys"][0]
     return Issuer(
-        {kind: _sealed_config(vault, kind, body) for kind, body in bodies.items()},
         dict(_sealed_cards(vault, cards)),
         D1Config(
             base_url=base_url,
@@ -161,12 +166,11 @@ def make_issuer(
 
 def set_pins(hsm_token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChange]:
     """Give every card the same PIN, as if it had been imported with it."""
-    vault = Vault(hsm_token, lambda: datetime.now(UTC))
+    vault = vault_over(hsm_token, VaultSettings())
     return {
         card: vault.set_pin_from_jwe(
             issuer.pin_jwe,
             PinBlockType.ISO0,
-            issuer.vault_config,
             card,
             sealed.sealed_pan,
             0,
@@ -187,16 +191,10 @@ def database(
         issuer: what is stored.
         pins: what cards already have; their counters are 0.
     """
-    certificate = x509.load_pem_x509_certificate(issuer.d1.client_cert.read_bytes())
-    subject = certificate.subject.rfc4514_string()
-    secret_hash = hash_secret(issuer.d1.client_secret_file.read_text())
     with Postgres(directory / "postgres") as postgres:
         upgrade(postgres.url())
         with admin.connect(postgres.url()).begin() as connection:
             admin.add_issuer(connection, ISSUER, "Benchmark bank")
-            admin.add_client(connection, ISSUER, ISSUER, secret_hash, [subject])
-            for config in issuer.vault_config.values():
-                admin.load_config(connection, config)
             for number, (card, sealed) in enumerate(issuer.sealed.items()):
                 admin.add_card(
                     connection,
@@ -356,12 +354,6 @@ def _import_seccos_keys(hsm_token: Pkcs11Token, keys: d1_seccos.Keys) -> None:
         (KeyRole.SECCOS_MAC, KeyKind.TDES_2KEY, keys.mac),
     ):
         shared_keys.store(hsm_token, role, ISSUER, ClearKey(kind, Secret(value)))
-
-
-def _sealed_config(vault: Vault, kind: ConfigKind, body: object) -> SealedConfig:
-    return vault.seal_config(
-        SealedConfig(ISSUER, kind, 1, VALID_FROM, VALID_UNTIL, "", canonical_body(body), b"")
-    )
 
 
 def _sealed_cards(vault: Vault, count: int) -> Iterator[tuple[CardRef, SealedCard]]:

@@ -20,7 +20,6 @@ from typing import Any, Final, cast
 import psycopg
 import uvicorn
 import uvloop
-from hsm.config.policy import PolicyBody
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.deployment import CARDS, FACTS, ISSUER, Issuer
@@ -33,10 +32,12 @@ from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.pin_image import ImageStyle, render
 from crypto.types import Pin
+from hsm.local import vault_over
+from hsm.manifest.policy import PolicyBody
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import PinBlockType, SealedChange, SealedPin
-from hsm.settings import HsmTokenSettings
+from hsm.settings import HsmTokenSettings, VaultSettings
 from hsm.vault import Vault
 
 CONNECTIONS: Final = 8
@@ -95,7 +96,7 @@ def close_hsm_token() -> None:
 
 def counted_vault(hsm_token: CountingHsmToken) -> Vault:
     """Make a vault over a counting HSM token."""
-    return Vault(cast("HsmToken", hsm_token), lambda: datetime.now(UTC))
+    return vault_over(cast("Pkcs11Token", hsm_token), VaultSettings())
 
 
 def set_one_pin(
@@ -104,9 +105,7 @@ def set_one_pin(
     """Set the PIN of the first card; the vault does not mind that it saw the JWE before."""
     card, sealed = next(iter(issuer.sealed.items()))
     jwe = issuer.pin_jwe if block_type is PinBlockType.ISO0 else issuer.seccos_jwe
-    return vault.set_pin_from_jwe(
-        jwe, block_type, issuer.vault_config, card, sealed.sealed_pan, 1, FACTS
-    ).sealed_pin
+    return vault.set_pin_from_jwe(jwe, block_type, card, sealed.sealed_pan, 1, FACTS).sealed_pin
 
 
 def image_seconds(

@@ -30,7 +30,6 @@ from typing import Any, Final
 from benchmarks import deployment, floors, load, measure
 from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
 from cms.domain.control import EndReason
-from cms.persistence import admin
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
@@ -265,8 +264,9 @@ def main() -> int:
     measure.heading(f"Hosted face · {measure.machine()}")
     with deployment.directory_and_hsm_token() as (directory, hsm_token):
         ports = deployment.free_ports(4)
+        app = {"kind": "app", "client_id": APP}
         issuer = deployment.make_issuer(
-            directory, hsm_token, f"https://localhost:{ports[0]}", CARDS
+            directory, hsm_token, f"https://localhost:{ports[0]}", CARDS, [app]
         )
         pins = deployment.set_pins(hsm_token, issuer)
         first_pin = next(iter(pins.values())).sealed_pin
@@ -276,7 +276,6 @@ def main() -> int:
             IdentityProvider(directory / "identity", deployment.AUDIENCE) as provider,
             deployment.database(directory, issuer, pins) as (url, copy_url),
         ):
-            _add_app(url)
             settings = deployment.cardholder_settings(
                 directory, ports[2], provider.jwks_url, deployment.AUDIENCE
             )
@@ -306,15 +305,6 @@ def main() -> int:
     measure.print_calls("an image", calls)
     measure.print_parts("image", median(figures.rates["image"]), figures.seconds)
     return _verdict(figures, found)
-
-
-def _add_app(url: str) -> None:
-    with admin.connect(url).begin() as connection:
-        admin.add_app(
-            connection,
-            deployment.ISSUER,
-            APP,
-        )
 
 
 def _hsm_token_calls(

@@ -42,7 +42,6 @@ from benchmarks import deployment, load, measure
 from benchmarks.floors import PNG
 from cms.domain.cards import GET_PIN_ATTEMPTED
 from cms.domain.control import EndReason
-from cms.persistence import admin
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
@@ -66,7 +65,11 @@ SHOWN_SECONDS_MAX: Final = 10
 WAYS: Final = ("webview", "iframe", "floor")
 VISITS: Final = ("first", "again")
 SUCCESS: Final = "view_pin_success"
-CHROMIUM_ARGUMENTS: Final = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+PARENT_HOST: Final = "app.test"
+CHROMIUM_ARGUMENTS: Final = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    f"--host-resolver-rules=MAP {PARENT_HOST} 127.0.0.1",
+)
 
 #: The app's side of both ways. It notes the time itself: what hears it may be late.
 HANDLERS: Final = """
@@ -247,10 +250,12 @@ def main() -> int:
     figures = Figures()
     with deployment.directory_and_hsm_token() as (directory, hsm_token):
         ports = deployment.free_ports(4)
-        issuer = deployment.make_issuer(
-            directory, hsm_token, f"https://localhost:{ports[0]}", CARDS
-        )
         password = secrets.token_urlsafe()
+        parent = f"https://{PARENT_HOST}:{ports[3]}"
+        server_client = _server(password, parent)
+        issuer = deployment.make_issuer(
+            directory, hsm_token, f"https://localhost:{ports[0]}", CARDS, [server_client]
+        )
         pins = deployment.set_pins(hsm_token, issuer)
         key, certificate = (directory / "pki" / f"server.{kind}" for kind in ("key", "pem"))
         bare = ("-m", "uvicorn", "benchmarks.pincontrol:floor", "--port", str(ports[3]))
@@ -259,7 +264,6 @@ def main() -> int:
             IdentityProvider(directory / "identity", deployment.AUDIENCE) as provider,
             deployment.database(directory, issuer, pins) as (url, _),
         ):
-            _add_backend(url, password, f"https://127.0.0.1:{ports[3]}")
             settings = deployment.cardholder_settings(
                 directory, ports[2], provider.jwks_url, deployment.AUDIENCE
             )
@@ -285,7 +289,7 @@ def main() -> int:
                         server,
                         f"https://localhost:{ports[2]}",
                         f"https://localhost:{ports[3]}",
-                        f"https://127.0.0.1:{ports[3]}/",
+                        f"{parent}/",
                         figures,
                     ).visit_all()
             found = deployment.stored(url)
@@ -301,19 +305,15 @@ def _trusting(certificate: Path) -> str:
     return f"--ignore-certificate-errors-spki-list={digest}"
 
 
-def _add_backend(url: str, password: str, parent: str) -> None:
-    with admin.connect(url).begin() as connection:
-        admin.add_backend(
-            connection,
-            deployment.ISSUER,
-            USER,
-            hash_secret(password),
-            frame_key=FRAME_KEY,
-            embed_origins=[parent],
-            show_button=True,
-            hide_seconds=30,
-            view_style={},
-        )
+def _server(password: str, parent: str) -> dict[str, object]:
+    """Write the issuer's own server as a manifest has it."""
+    return {
+        "kind": "server",
+        "client_id": USER,
+        "secrets": [{"sha256": hash_secret(password)}],
+        "frame_key": FRAME_KEY,
+        "frame_origins": [parent],
+    }
 
 
 def _print(figures: Figures) -> None:

@@ -190,7 +190,7 @@ def _verdict(figures: Figures, moved: int) -> int:
 
 
 def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: deployment.Issuer, verb: str) -> Counter[str]:
-    """Count the HSM token calls of one request, with the configuration already verified."""
+    """Count the HSM token calls of one request, with the manifest already verified."""
     counting = floors.CountingHsmToken(hsm_token)
     vault = floors.counted_vault(counting)
     card, sealed = next(iter(issuer.sealed.items()))
@@ -199,9 +199,7 @@ def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: deployment.Issuer, verb: st
     requests: dict[str, Callable[[], object]] = {
         "put": lambda: floors.set_one_pin(vault, issuer),
         "seccos": lambda: floors.set_one_pin(vault, issuer, PinBlockType.SECCOS),
-        "get": lambda: vault.export_jwe(
-            sealed_pin, sealed.sealed_pan, issuer.vault_config, card, 1
-        ),
+        "get": lambda: vault.export_jwe(sealed_pin, sealed.sealed_pan, card, 1),
     }
     requests[verb]()
     counting.calls.clear()

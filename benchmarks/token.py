@@ -114,13 +114,13 @@ def operations(hsm_token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
 def verbs(vault: Vault, issuer: Issuer) -> Mapping[str, Operation]:
     """List the verbs of the vault that requests need, each for one card."""
     card, sealed = next(iter(issuer.sealed.items()))
-    pan, config = sealed.sealed_pan, issuer.vault_config
+    pan = sealed.sealed_pan
     pan_jwe = encrypt({"pan": PAN}, vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
     pin = set_one_pin(vault, issuer)
     assert pin is not None, "it came as ISO-0"
     return {
         "set_pin_from_jwe": lambda: set_one_pin(vault, issuer),
-        "export_jwe": lambda: vault.export_jwe(pin, pan, config, card, 1),
+        "export_jwe": lambda: vault.export_jwe(pin, pan, card, 1),
         "seal_pan": lambda: vault.seal_pan(pan_jwe, card),
         "sign_access_token": lambda: vault.sign_access_token(CLAIMS),
     }

@@ -13,9 +13,9 @@ from cms.operator import (
     cards,
     clients,
     command_line,
-    configuration,
     d1,
     issuers,
+    manifests,
     verification,
 )
 
@@ -29,7 +29,7 @@ def program_parser() -> argparse.ArgumentParser:
     """Build the parser of every command."""
     parser = argparse.ArgumentParser(prog="python -m cms", description="The issuer PIN service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for noun in (issuers, cards, clients, configuration, verification, audit, d1):
+    for noun in (issuers, cards, clients, manifests, verification, audit, d1):
         noun.add_to(commands)
     serve = command_line.add_command(commands, "serve", _serve, "run the service")
     text = "accept certificates, secrets and an HSM token for development: for trials only"

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import httpx
 import uvicorn
+from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -34,6 +35,9 @@ from cms.services.outbound import http_client
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.keyed_hash import keyed_hash
+from hsm.errors import ManifestRefused
+from hsm.manifest.trust import read_trust
+from hsm.settings import VaultSettings
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
@@ -72,6 +76,7 @@ def run(settings: Settings, *, sandbox: bool) -> int:
         _check_files(settings)
         if not sandbox:
             _check_production(settings)
+        _check_host(sandbox=sandbox)
         _check_hsm_token(sandbox=sandbox)
         bound = _d1_socket(settings)
     except CannotStart as error:
@@ -285,6 +290,26 @@ def _check_production(settings: Settings) -> None:
         development.refuse(settings)
     except development.DevelopmentSetting as error:
         raise CannotStart(f"{error}, or try it with serve --sandbox") from None
+
+
+def _check_host(*, sandbox: bool) -> None:
+    """Look at what the vault of each worker has beside its HSM token."""
+    try:
+        settings = VaultSettings()
+        trust = read_trust(settings.trust_file)
+    except ValidationError as error:
+        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
+        raise CannotStart("set " + ", ".join(names)) from None
+    except ManifestRefused as error:
+        raise CannotStart(f"HSM_TRUST_FILE: {error}") from None
+    if trust.sandbox and not sandbox:
+        raise CannotStart(
+            "HSM_TRUST_FILE is for trials: name one in which two operators have to sign, or try it"
+            " with serve --sandbox"
+        )
+    directory = settings.state_directory
+    if not directory.is_dir() or not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise CannotStart("HSM_STATE_DIRECTORY: no directory that can be read and written")
 
 
 def _check_hsm_token(*, sandbox: bool) -> None:

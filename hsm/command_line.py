@@ -13,9 +13,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from hsm.errors import CeremonyError
-from hsm.pkcs11.keys import ISSUER_ID_PATTERN
-
 OK: Final = 0
 REFUSED: Final = 2
 PIPE_CLOSED: Final = 141
@@ -40,6 +37,8 @@ def issuer_id(text: str) -> str:
     Raises:
         ArgumentTypeError: it is none.
     """
+    from hsm.pkcs11.keys import ISSUER_ID_PATTERN
+
     if not ISSUER_ID_PATTERN.fullmatch(text):
         raise argparse.ArgumentTypeError("not 10 characters, none of them @")
     return text
@@ -51,6 +50,8 @@ def ask(how: Callable[[str], str], prompt: str) -> str:
     Raises:
         CeremonyError: what is typed is not text.
     """
+    from hsm.errors import CeremonyError
+
     try:
         # Not left to getpass: it reads the terminal even where standard input is a pipe.
         return how(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")

@@ -26,16 +26,16 @@ import psycopg
 from psycopg import sql
 
 from cms.faces.d1.oauth import TOKEN_PATH
-from cms.persistence import admin
 from cms.persistence.migrate import upgrade
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import pki
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import CONFIGURATION, SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Config, D1Error
-from cms.services.credentials import hash_secret
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
-from tests.issuer_records import SampleIssuer, open_issuer
+from tests.issuer_records import SampleIssuer, add_clients, d1_client, open_issuer
+from tests.operators import open_vault, prepare_host, reopen_vault
 from tests.processes import children, command_line, family, runs, started_for
 
 T = TypeVar("T")
@@ -57,6 +57,11 @@ class Deployment:
     @property
     def pki(self) -> Path:
         return self.directory / "pki"
+
+    @property
+    def host(self) -> Path:
+        """The trust file of its host, and what the vault there has taken."""
+        return self.directory / "host"
 
     @property
     def base_url(self) -> str:
@@ -108,16 +113,21 @@ class Deployment:
             identity_jwks_url=jwks_url,
         )
 
-    def enrol(self, vault: Vault, issuer_id: str) -> "Enrolled":
+    def vault(self, hsm_token: Pkcs11Token) -> Vault:
+        """Open the vault of its host in this process, as each of its workers does in its own."""
+        if (self.host / "floors.json").exists():
+            return reopen_vault(hsm_token, self.host)
+        return open_vault(hsm_token, self.host)
+
+    def enrol(self, hsm_token: Pkcs11Token, issuer_id: str) -> "Enrolled":
         """Add an issuer, and a D1 client that has a certificate of this deployment's CA."""
+        vault = self.vault(hsm_token)
         sample_issuer = open_issuer(self.database_url, vault, issuer_id)
         certificate = pki.issue_client(self.pki, issuer_id, f"tls-{issuer_id}", ORGANISATION)
         client_id = f"{issuer_id}-tls"
         subject = f"CN=tls-{issuer_id},O={ORGANISATION}"
-        with admin.connect(self.database_url).begin() as connection:
-            admin.add_client(
-                connection, issuer_id, client_id, hash_secret(sample_issuer.secret), [subject]
-            )
+        client = d1_client(client_id, subject, secret=sample_issuer.secret)
+        add_clients(vault, issuer_id, client)
         secret, private = (
             self.directory / f"{issuer_id}.secret",
             self.directory / f"{issuer_id}.jwk",
@@ -292,7 +302,13 @@ def deployment(
     url_file = directory / "database-url"
     url_file.write_text(database_url)
     d1_port, ops_port = free_ports(2)
+    host = directory / "host"
+    host.mkdir()
     environment = without_settings() | softhsm.environment
+    environment |= {
+        "HSM_STATE_DIRECTORY": str(host),
+        "HSM_TRUST_FILE": str(prepare_host(host)),
+    }
     return (
         Deployment(directory, environment, database_url)
         .given(

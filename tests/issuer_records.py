@@ -20,7 +20,7 @@ from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.credentials import hash_secret
 from crypto.jose import base64url
-from hsm.port import CardRef, PublicKeyRole
+from hsm.port import CardRef, PinVault, PublicKeyRole
 from hsm.vault import Vault
 from tests.operators import VALID_FROM, VALID_UNTIL, manifest, signed
 
@@ -159,25 +159,25 @@ def secret_hash(secret: str, **members: object) -> dict[str, object]:
     return {"sha256": hash_secret(secret), **members}
 
 
-def load_manifest(vault: Vault, issuer_id: str, **members: object) -> None:
+def load_manifest(vault: PinVault, issuer_id: str, **members: object) -> None:
     """Have the vault take a manifest that has these members, and defaults for the others."""
     version = vault.manifest_version(issuer_id) + 1
     vault.load_manifest(signed(manifest(issuer_id, version, **members)))
 
 
-def change_manifest(vault: Vault, issuer_id: str, **members: object) -> None:
+def change_manifest(vault: PinVault, issuer_id: str, **members: object) -> None:
     """Have the vault take a manifest that differs from the one in force in these members."""
     body = vault.read_manifest(issuer_id).model_dump(mode="json")
     del body["issuer_id"], body["version"]
     load_manifest(vault, issuer_id, **{**body, **members})
 
 
-def add_clients(vault: Vault, issuer_id: str, *clients: Mapping[str, object]) -> None:
+def add_clients(vault: PinVault, issuer_id: str, *clients: Mapping[str, object]) -> None:
     """Register clients."""
     change_manifest(vault, issuer_id, clients=[*_clients(vault, issuer_id), *clients])
 
 
-def change_client(vault: Vault, issuer_id: str, client_id: str, /, **members: object) -> None:
+def change_client(vault: PinVault, issuer_id: str, client_id: str, /, **members: object) -> None:
     """Register a client anew, with other members."""
     clients = [
         {**client, **members} if client["client_id"] == client_id else client
@@ -186,14 +186,14 @@ def change_client(vault: Vault, issuer_id: str, client_id: str, /, **members: ob
     change_manifest(vault, issuer_id, clients=clients)
 
 
-def remove_client(vault: Vault, issuer_id: str, client_id: str) -> None:
+def remove_client(vault: PinVault, issuer_id: str, client_id: str) -> None:
     """Take a client out of service."""
     clients = _clients(vault, issuer_id)
     others = [client for client in clients if client["client_id"] != client_id]
     change_manifest(vault, issuer_id, clients=others)
 
 
-def _clients(vault: Vault, issuer_id: str) -> list[dict[str, object]]:
+def _clients(vault: PinVault, issuer_id: str) -> list[dict[str, object]]:
     clients = vault.read_manifest(issuer_id).clients
     return [client.model_dump(mode="json") for client in clients]
 

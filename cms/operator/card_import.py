@@ -22,8 +22,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hsm.manifest.kinds import parse_body
-
 from cms.domain.cards import CardState, parse_plastic_id
 from cms.domain.control import CardType
 from cms.operator.command_line import Refused
@@ -32,9 +30,9 @@ from crypto.errors import JoseError
 from crypto.jose import json_object
 from hsm.errors import (
     CardIdHoldsPan,
-    ConfigRefused,
     HsmError,
     LuhnInvalid,
+    ManifestRefused,
     PanRejected,
     PinRejected,
     TypeNotOffered,
@@ -43,7 +41,7 @@ from hsm.errors import (
     WrongPinData,
 )
 from hsm.manifest.wire import WireProfile
-from hsm.port import CardFacts, CardRef, ConfigKind, PinBlockType, PinVault, VaultConfig
+from hsm.port import CardFacts, CardRef, PinBlockType, PinVault
 
 COMMIT_EVERY_ROWS: Final = 200
 CARDHOLDER_CHARS_MAX: Final = 255
@@ -74,7 +72,7 @@ REASONS: Final[Mapping[type[HsmError], str]] = {
     WeakPinRefused: "the PIN policy forbids this PIN",
     TypeNotOffered: "this type of PIN block is not offered",
     ValueNotPossible: "a card of this issuer does not take a PIN in this form",
-    ConfigRefused: "a PIN needs the issuer's configuration, sealed and valid now",
+    ManifestRefused: "a PIN needs a manifest of the issuer that is in force on this host",
 }
 
 
@@ -108,11 +106,10 @@ class LineResult:
 
 @dataclass(frozen=True, slots=True)
 class CardImport:
-    """Takes cards of one issuer into the database."""
+    """Takes cards of one issuer, whose wire profile is *wire*, into the database."""
 
     database: Database
     vault: PinVault
-    config: VaultConfig
     wire: WireProfile
 
     def run(self, issuer_id: str, lines: Iterable[bytes]) -> Iterator[LineResult]:
@@ -154,7 +151,6 @@ class CardImport:
                 change = self.vault.set_pin_from_jwe(
                     new.pin_jwe,
                     block_type,
-                    self.config,
                     new.card,
                     sealed.sealed_pan,
                     0,
@@ -180,15 +176,12 @@ class CardImport:
             raise RowRefused(REASONS[type(error)]) from None
 
 
-def wire_profile(config: VaultConfig) -> WireProfile:
-    """Return the issuer's wire profile, or the defaults if it has none.
-
-    Raises:
-        ConfigRefused: it is not a wire profile.
-    """
-    sealed = config.get(ConfigKind.WIRE)
-    body = parse_body(ConfigKind.WIRE, sealed.body) if sealed else WireProfile()
-    return body if isinstance(body, WireProfile) else WireProfile()
+def wire_profile(vault: PinVault, issuer_id: str) -> WireProfile:
+    """Return the issuer's wire profile; without a manifest the defaults, as only PINs need one."""
+    try:
+        return vault.read_manifest(issuer_id).wire
+    except ManifestRefused:
+        return WireProfile()
 
 
 def read_line(issuer_id: str, line: bytes) -> NewCard:

@@ -75,7 +75,6 @@ def _add_to_update(cards: command_line.Commands) -> None:
 def add_card(arguments: Namespace) -> int:
     """Add one card; its PAN is typed at a prompt or read from a file as a JWE."""
     from cms.operator.card_import import CardImport, new_card
-    from cms.persistence import admin
     from hsm.intake import prompt_pan
     from hsm.local import open_vault
     from hsm.manifest.wire import WireProfile
@@ -99,8 +98,7 @@ def add_card(arguments: Namespace) -> int:
             plastic_id=arguments.plastic_id,
             personalised=arguments.personalised,
         )
-        config = admin.config_now(database, arguments.issuer)
-        CardImport(database, vault, config, WireProfile()).add(new)
+        CardImport(database, vault, WireProfile()).add(new)
     return OK
 
 
@@ -114,8 +112,7 @@ def import_cards(arguments: Namespace) -> int:
     vault = open_vault()
     with command_line.open_database() as database, arguments.file.open("rb") as lines:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
-        config = admin.config_now(database, arguments.issuer)
-        importing = CardImport(database, vault, config, wire_profile(config))
+        importing = CardImport(database, vault, wire_profile(vault, arguments.issuer))
         for result in importing.run(arguments.issuer, lines):
             if result.refused is None:
                 stored += 1

@@ -1,33 +1,34 @@
 """``python -m cms clients update``: change what a client is registered with, or its secret."""
 
 from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from cms.faces.cardholder.page.messages import LANGUAGES
-from cms.operator import client_values
-from cms.operator.command_line import Refused, open_database
+from cms.operator import client_values, drafts
+from cms.operator.command_line import Refused
 from hsm.command_line import OK
 
-#: What can be changed, and how the clients prove who they are of which it can.
+#: What can be changed, and the kinds of clients of which it can.
 OPTIONS: Final[Mapping[str, frozenset[str]]] = {
-    "subject": frozenset({"oauth", "certificate"}),
-    "certificate": frozenset({"oauth", "certificate"}),
-    "redirect_origin": frozenset({"public"}),
-    "embed_origin": frozenset({"public"}),
-    "failure_image_status": frozenset({"public"}),
-    "frame_origin": frozenset({"basic"}),
-    "frame_key": frozenset({"basic"}),
-    "button": frozenset({"basic"}),
-    "hide_seconds": frozenset({"basic"}),
-    "style": frozenset({"basic"}),
-    "language": frozenset({"public", "basic"}),
-    "new_secret_file": frozenset({"oauth", "basic"}),
+    "subject": frozenset({"d1"}),
+    "certificate": frozenset({"d1"}),
+    "redirect_origin": frozenset({"app"}),
+    "embed_origin": frozenset({"app"}),
+    "failure_image_status": frozenset({"app"}),
+    "frame_origin": frozenset({"server"}),
+    "frame_key": frozenset({"server"}),
+    "button": frozenset({"server"}),
+    "hide_seconds": frozenset({"server"}),
+    "style": frozenset({"server"}),
+    "language": frozenset({"app", "server"}),
+    "new_secret_file": frozenset({"d1", "server"}),
 }
-OLD_SECRET_MINUTES: Final = 60
+OLD_SECRET_MINUTES: Final = 7 * 24 * 60
+"""Until the manifest is signed and every host has it, the new secret is not taken."""
 OLD_SECRET_MINUTES_MAX: Final = 30 * 24 * 60
 
 
@@ -69,16 +70,13 @@ def add_arguments(update: ArgumentParser) -> None:
         "--language", choices=(*LANGUAGES, ""), help="of its pages; empty: as the browser asks"
     )
     update.add_argument(
-        "--sandbox", action="store_true", help="allow http://localhost:PORT as an origin"
-    )
-    update.add_argument(
         "--new-secret-file", type=Path, metavar="FILE", help="make a new secret, or password, in it"
     )
     update.add_argument(
         "--old-secret-valid-minutes",
         type=_minutes,
         metavar="N",
-        help=f"how long the old one is valid beside it; {OLD_SECRET_MINUTES} unless said",
+        help=f"from now, how long the old one is valid too; {OLD_SECRET_MINUTES} unless said",
     )
 
 
@@ -96,69 +94,91 @@ def _add_names(update: ArgumentParser, text: str) -> None:
 
 def update_client(arguments: Namespace) -> int:
     """Change a client; print the key of a server's frames when one is made."""
-    from cms.persistence import admin, tables
-
-    issuer_id, client_id = arguments.issuer, arguments.client
-    with ExitStack() as undo, open_database() as database:
-        key = {"issuer_id": issuer_id, "client_id": client_id}
-        client = admin.locked_row(database, tables.clients, **key)
-        _require_for(client["auth"], arguments)
-        columns = _columns(arguments, client)
-        if columns:
-            admin.update_client(database, issuer_id, client_id, **columns)
+    draft = drafts.read(arguments.draft)
+    client = drafts.client_of(draft, arguments.client)
+    _require_for(client, arguments)
+    changed = client | _members(arguments, client, draft.issuer_id, sandbox=draft.sandbox)
+    with ExitStack() as undo:
         if arguments.new_secret_file is not None:
-            secret_hash = client_values.new_secret(arguments.new_secret_file, undo)
+            made = client_values.new_secret(arguments.new_secret_file, undo)
             minutes = arguments.old_secret_valid_minutes
             stays = timedelta(minutes=OLD_SECRET_MINUTES if minutes is None else minutes)
-            admin.replace_secret(database, issuer_id, client_id, secret_hash, stays)
-        database.commit()
+            changed["secrets"] = [made, *_old_secret(client["secrets"], stays)]
+        drafts.replace(arguments.draft, draft, changed)
         undo.pop_all()
-    if "frame_key" in columns and arguments.frame_key is None:
-        print(columns["frame_key"])
+    made_here = changed.get("frame_key") not in (client.get("frame_key"), arguments.frame_key)
+    if made_here and changed["frame_key"] is not None:
+        print(changed["frame_key"])
     return OK
 
 
-def _require_for(auth: str, arguments: Namespace) -> None:
+def _require_for(client: drafts.Client, arguments: Namespace) -> None:
     given = [option for option in OPTIONS if getattr(arguments, option) is not None]
     if not given:
         raise Refused("nothing to change: see --help")
     if arguments.old_secret_valid_minutes is not None and arguments.new_secret_file is None:
         raise Refused("--old-secret-valid-minutes goes with --new-secret-file")
     for option in given:
-        if auth not in OPTIONS[option]:
+        # Whom its certificate alone names asks for no access token.
+        has_none = option == "new_secret_file" and not client.get("secrets")
+        if client["kind"] not in OPTIONS[option] or has_none:
             raise Refused(f"--{option.replace('_', '-')} is not for a client of this kind")
 
 
-def _columns(arguments: Namespace, client: Mapping[str, Any]) -> dict[str, object]:
-    columns: dict[str, object] = {}
+def _members(
+    arguments: Namespace, client: drafts.Client, issuer_id: str, *, sandbox: bool
+) -> dict[str, Any]:
+    members: dict[str, Any] = {}
     if arguments.subject is not None or arguments.certificate is not None:
-        columns["certificate_subjects"] = client_values.certificate_names(
+        members["certificates"] = client_values.certificate_names(
             arguments.subject or [], arguments.certificate or []
         )
     if arguments.redirect_origin is not None:
-        columns["redirect_origins"] = client_values.redirect_origins(
-            arguments.redirect_origin, sandbox=arguments.sandbox
+        members["redirect_origins"] = client_values.redirect_origins(
+            arguments.redirect_origin, sandbox=sandbox
         )
-    framing = arguments.embed_origin if client["auth"] == "public" else arguments.frame_origin
-    if framing is not None:
-        columns["embed_origins"] = client_values.web_origins(framing, sandbox=arguments.sandbox)
-    if arguments.frame_key is not None or (arguments.frame_origin and client["frame_key"] is None):
-        origins: Sequence[str] = columns.get("embed_origins", client["embed_origins"])  # type: ignore[assignment] # as stored
-        made = client_values.frame_key(client["issuer_id"], arguments.frame_key, origins)
-        if made is not None:
-            columns["frame_key"] = made
-    for option, column in (
+    if arguments.embed_origin is not None:
+        members["embed_origins"] = client_values.web_origins(
+            arguments.embed_origin, sandbox=sandbox
+        )
+    if arguments.frame_origin is not None or arguments.frame_key is not None:
+        members |= _frames(arguments, client, issuer_id, sandbox=sandbox)
+    for option, member in (
         ("failure_image_status", "failure_image_status"),
         ("button", "show_button"),
         ("hide_seconds", "hide_seconds"),
     ):
         if getattr(arguments, option) is not None:
-            columns[column] = getattr(arguments, option)
+            members[member] = getattr(arguments, option)
     if arguments.style is not None:
-        columns["view_style"] = client_values.view_style(arguments.style)
+        members["view_style"] = client_values.view_style(arguments.style)
     if arguments.language is not None:
-        columns["language"] = arguments.language or None
-    return columns
+        members["language"] = arguments.language or None
+    return members
+
+
+def _frames(
+    arguments: Namespace, client: drafts.Client, issuer_id: str, *, sandbox: bool
+) -> dict[str, Any]:
+    """Say who may frame a server's pages, and by which key; a key goes with the last origin."""
+    origins = client["frame_origins"]
+    if arguments.frame_origin is not None:
+        origins = client_values.web_origins(arguments.frame_origin, sandbox=sandbox)
+    kept = client["frame_key"] if origins else None
+    key = arguments.frame_key or kept
+    return {
+        "frame_origins": origins,
+        "frame_key": client_values.frame_key(issuer_id, key, origins),
+    }
+
+
+def _old_secret(secrets: list[drafts.Client], stays: timedelta) -> list[drafts.Client]:
+    """Return the newest secret until now, for a while; one before it is valid no longer."""
+    if stays <= timedelta(0):
+        return []
+    newest = secrets[0]
+    ends = [(datetime.now(UTC) + stays).isoformat(timespec="seconds"), newest["valid_until"]]
+    return [{**newest, "valid_until": min(filter(None, ends), key=datetime.fromisoformat)}]
 
 
 def _minutes(text: str) -> int:

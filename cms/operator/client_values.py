@@ -1,4 +1,4 @@
-"""What an operator says of a client, read before it is stored: ids, names, origins, secrets."""
+"""What an operator says of a client, read before it is written: ids, names, origins, secrets."""
 
 import os
 import re
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from cms.operator.command_line import Refused
-from hsm.manifest.origins import is_app_origin, is_app_scheme, is_web_origin
 
 #: No colon: it ends a user name (RFC 7617, section 2). Nor anything that a form writes differently
 #: (RFC 6749, section 2.3.1). 40 characters is what the column holds.
@@ -76,6 +75,8 @@ def redirect_origins(origins: Sequence[str], *, sandbox: bool) -> Sequence[str]:
     Raises:
         Refused: one is neither an origin nor the scheme of an app.
     """
+    from hsm.manifest.origins import is_app_scheme
+
     own = [origin for origin in origins if is_app_scheme(origin)]
     web_origins([origin for origin in origins if origin not in own], sandbox=sandbox)
     return [] if list(origins) == [""] else origins
@@ -87,12 +88,14 @@ def web_origins(origins: Sequence[str], *, sandbox: bool) -> Sequence[str]:
     Raises:
         Refused: one is no origin.
     """
+    from hsm.manifest.origins import is_app_origin, is_web_origin
+
     if list(origins) == [""]:
         return []
     if not all(is_web_origin(text, sandbox=sandbox) or is_app_origin(text) for text in origins):
         raise Refused(
             "an origin is written as a browser does: https://host or https://host:port, no path;"
-            " http://localhost:port with --sandbox; that of an app's webview, as"
+            " http://localhost:port in a draft for trials; that of an app's webview, as"
             " capacitor://localhost; an app's scheme, for redirects, as com.example:"
         )
     return origins
@@ -139,8 +142,8 @@ def view_style(file: Path | None) -> Mapping[str, object]:
     return style.members()
 
 
-def new_secret(file: Path, undo: ExitStack) -> bytes:
-    """Make a secret, write it to a new file of mode 0600, and return its hash.
+def new_secret(file: Path, undo: ExitStack) -> dict[str, object]:
+    """Make a secret, write it to a new file of mode 0600, and return it as a manifest has it.
 
     *undo* removes the file.
     """
@@ -151,4 +154,4 @@ def new_secret(file: Path, undo: ExitStack) -> bytes:
     undo.callback(file.unlink)
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         opened.write(secret + "\n")
-    return credentials.hash_secret(secret)
+    return {"sha256": credentials.hash_secret(secret), "valid_until": None}

@@ -1,45 +1,36 @@
-"""``python -m cms clients``: register a client, show it, change it, disable it.
+"""``python -m cms clients``: register a client in a draft, show it, change it, remove it.
 
-Secrets are made here.
+Secrets are made here; a draft holds their hashes.
 """
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from cms.faces.cardholder.page.messages import LANGUAGES
-from cms.operator import client_update, client_values, command_line
+from cms.operator import client_update, client_values, command_line, drafts
 from hsm.command_line import OK
 
 
 def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
-    clients = command_line.add_noun(commands, "clients", "clients of an issuer")
-    _add_to_add(
-        command_line.add_command(
-            clients, "add", add_client, "register a client", "issuer", "client"
-        )
-    )
-    text = "register an app, by a public key"
+    text = "clients of an issuer, in a draft of its manifest"
+    clients = command_line.add_noun(commands, "clients", text)
+    add = partial(command_line.add_command, clients)
+    _add_to_add(add("add", add_client, "register a client", "draft", "client"))
     _add_to_add_app(
-        command_line.add_command(clients, "add-app", add_app, text, "issuer", "client_key")
+        add("add-app", add_app, "register an app, by a public key", "draft", "client_key")
     )
     text = "register a server for pincontrol"
-    _add_to_add_backend(
-        command_line.add_command(clients, "add-backend", add_backend, text, "issuer", "user")
-    )
+    _add_to_add_backend(add("add-backend", add_backend, text, "draft", "user"))
     text = "change what a client is registered with, or its secret"
-    update = command_line.add_command(
-        clients, "update", client_update.update_client, text, "issuer", "client"
-    )
+    update = add("update", client_update.update_client, text, "draft", "client")
     client_update.add_arguments(update)
-    command_line.add_list(clients, "clients", "issuer")
-    command_line.add_show(clients, "clients", {"issuer_id": "issuer", "client_id": "client"})
-    for name, state in (("disable", "disabled"), ("enable", "active")):
-        move = command_line.add_command(
-            clients, name, set_state, f"make it {state}", "issuer", "client"
-        )
-        move.set_defaults(state=state)
+    add("remove", remove_client, "remove a client", "draft", "client")
+    command_line.add_json(add("list", list_clients, "list them", "draft"))
+    command_line.add_json(add("show", show_client, "show one", "draft", "client"))
 
 
 def _add_to_add(add: ArgumentParser) -> None:
@@ -75,7 +66,6 @@ def _add_to_add_app(add: ArgumentParser) -> None:
         help="the status of an image that shows no PIN; 410 unless said",
     )
     add.add_argument("--language", choices=LANGUAGES, help="of its pages")
-    add.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
 
 
 def _add_to_add_backend(add: ArgumentParser) -> None:
@@ -100,78 +90,95 @@ def _add_to_add_backend(add: ArgumentParser) -> None:
     )
     add.add_argument("--style", type=Path, metavar="FILE", help="JSON, of the view page")
     add.add_argument("--language", choices=LANGUAGES, help="of its pages")
-    add.add_argument("--sandbox", action="store_true", help="allow http://localhost:PORT")
 
 
 def add_client(arguments: Namespace) -> int:
     """Register a client; its secret is made here and written to a new file of mode 0600."""
-    from cms.persistence import admin
-
-    client_values.require_id(arguments.issuer, arguments.client, "client id")
+    draft = drafts.read(arguments.draft)
+    client_values.require_id(draft.issuer_id, arguments.client, "client id")
     names = client_values.certificate_names(arguments.subject, arguments.certificate)
-    with ExitStack() as undo, command_line.open_database() as database:
-        secret_hash = None
+    with ExitStack() as undo:
+        secrets = []
         if arguments.secret_file is not None:
-            secret_hash = client_values.new_secret(arguments.secret_file, undo)
-        admin.add_client(database, arguments.issuer, arguments.client, secret_hash, names)
-        database.commit()
+            secrets.append(client_values.new_secret(arguments.secret_file, undo))
+        client = {
+            "kind": "d1",
+            "client_id": arguments.client,
+            "certificates": names,
+            "secrets": secrets,
+        }
+        drafts.add(arguments.draft, draft, client)
         undo.pop_all()
     return OK
 
 
 def add_app(arguments: Namespace) -> int:
     """Register an app by its public key, with the origins that its pages may lead to or be in."""
-    from cms.persistence import admin
-
-    client_values.require_id(arguments.issuer, arguments.client_key, "client key")
-    redirect_origins = client_values.redirect_origins(
-        arguments.redirect_origin, sandbox=arguments.sandbox
-    )
-    embed_origins = client_values.web_origins(arguments.embed_origin, sandbox=arguments.sandbox)
-    with command_line.open_database() as database:
-        admin.add_app(
-            database,
-            arguments.issuer,
-            arguments.client_key,
-            redirect_origins=redirect_origins,
-            embed_origins=embed_origins,
-            failure_image_status=arguments.failure_image_status,
-            language=arguments.language,
-        )
+    draft = drafts.read(arguments.draft)
+    client_values.require_id(draft.issuer_id, arguments.client_key, "client key")
+    client = {
+        "kind": "app",
+        "client_id": arguments.client_key,
+        "redirect_origins": client_values.redirect_origins(
+            arguments.redirect_origin, sandbox=draft.sandbox
+        ),
+        "embed_origins": client_values.web_origins(arguments.embed_origin, sandbox=draft.sandbox),
+        "failure_image_status": arguments.failure_image_status,
+        "language": arguments.language,
+    }
+    drafts.add(arguments.draft, draft, client)
     return OK
 
 
 def add_backend(arguments: Namespace) -> int:
     """Register an issuer's own server for the pincontrol face; print the key of its frames."""
-    from cms.persistence import admin
-
-    client_values.require_id(arguments.issuer, arguments.user, "user name")
-    origins = client_values.web_origins(arguments.frame_origin, sandbox=arguments.sandbox)
-    frame_key = client_values.frame_key(arguments.issuer, arguments.frame_key, origins)
-    with ExitStack() as undo, command_line.open_database() as database:
-        admin.add_backend(
-            database,
-            arguments.issuer,
-            arguments.user,
-            client_values.new_secret(arguments.password_file, undo),
-            frame_key=frame_key,
-            embed_origins=origins,
-            show_button=not arguments.no_button,
-            hide_seconds=arguments.hide_seconds,
-            view_style=client_values.view_style(arguments.style),
-            language=arguments.language,
-        )
-        database.commit()
+    draft = drafts.read(arguments.draft)
+    client_values.require_id(draft.issuer_id, arguments.user, "user name")
+    origins = client_values.web_origins(arguments.frame_origin, sandbox=draft.sandbox)
+    frame_key = client_values.frame_key(draft.issuer_id, arguments.frame_key, origins)
+    with ExitStack() as undo:
+        client = {
+            "kind": "server",
+            "client_id": arguments.user,
+            "secrets": [client_values.new_secret(arguments.password_file, undo)],
+            "frame_key": frame_key,
+            "frame_origins": origins,
+            "show_button": not arguments.no_button,
+            "hide_seconds": arguments.hide_seconds,
+            "view_style": client_values.view_style(arguments.style),
+            "language": arguments.language,
+        }
+        drafts.add(arguments.draft, draft, client)
         undo.pop_all()
     if frame_key is not None:
         print(frame_key)
     return OK
 
 
-def set_state(arguments: Namespace) -> int:
-    """Disable a client or bring it back."""
-    from cms.persistence import admin
-
-    with command_line.open_database() as database:
-        admin.set_client_state(database, arguments.issuer, arguments.client, arguments.state)
+def remove_client(arguments: Namespace) -> int:
+    """Remove a client: with the manifest that is made of the draft, it may not call any more."""
+    drafts.remove(arguments.draft, drafts.read(arguments.draft), arguments.client)
     return OK
+
+
+def list_clients(arguments: Namespace) -> int:
+    """Print every client of a draft, without the hashes of its secrets."""
+    clients = drafts.clients_of(drafts.read(arguments.draft))
+    command_line.print_rows(map(_without_hashes, clients), as_json=arguments.json)
+    return OK
+
+
+def show_client(arguments: Namespace) -> int:
+    """Print one client of a draft, without the hashes of its secrets."""
+    client = drafts.client_of(drafts.read(arguments.draft), arguments.client)
+    command_line.print_row(_without_hashes(client), as_json=arguments.json)
+    return OK
+
+
+def _without_hashes(client: Mapping[str, object]) -> dict[str, object]:
+    """Show of each secret only until when it is valid."""
+    shown = dict(client)
+    secrets = shown.get("secrets")
+    if isinstance(secrets, list):
+        shown["secrets"] = [{"valid_until": secret["valid_until"]} for secret in secrets]
+    return shown

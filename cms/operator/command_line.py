@@ -17,6 +17,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hsm.command_line import OK, REFUSED, exit_code
@@ -27,18 +28,16 @@ if TYPE_CHECKING:
     from cms.persistence.admin import Database
     from hsm.port import CardRef
 
-#: Columns that are never printed, beside those whose name starts with ``sealed_``.
-HIDDEN_COLUMNS: Final = frozenset({"secret_hash", "previous_secret_hash", "cmac", "body"})
-
-#: What is taken as text, by its name: every command says the same of it.
+HSM_SETTINGS: Final = frozenset({"HsmTokenSettings", "VaultSettings"})
+"""The classes of settings whose names begin with ``HSM_``."""
+#: What is typed without an option, by its name: every command says the same of it.
 POSITIONALS: Final[Mapping[str, str]] = {
     "issuer": "id of the issuer, 10 characters",
     "card": "id of the card",
+    "draft": "file with a draft of the manifest, which is changed in place",
     "client": "id of the client; it starts with the id of the issuer",
     "client_key": "public key of the app; it starts with the id of the issuer",
     "user": "user name of the server; it starts with the id of the issuer",
-    "kind": "kind of the configuration, as wire or policy",
-    "version": "version of the configuration, a whole number",
 }
 
 Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001 - no public name
@@ -65,7 +64,8 @@ def add_command(
         name: the word that is typed.
         run: called with the parsed arguments; returns the exit code.
         text: its line in ``--help``.
-        positionals: names of arguments that are taken as text, all in :data:`POSITIONALS`.
+        positionals: names of arguments, all in :data:`POSITIONALS`. ``draft`` is the path of a
+            file, every other is taken as text.
 
     Returns:
         Its parser, for further arguments.
@@ -73,7 +73,8 @@ def add_command(
     parser = commands.add_parser(name, help=text)
     parser.set_defaults(run=run)
     for positional in positionals:
-        parser.add_argument(positional, help=POSITIONALS[positional])
+        kind = Path if positional == "draft" else str
+        parser.add_argument(positional, type=kind, help=POSITIONALS[positional])
     return parser
 
 
@@ -95,13 +96,9 @@ def add_show(commands: Commands, table: str, key: Mapping[str, str]) -> None:
     Args:
         commands: those of the noun.
         table: whose row.
-        key: for each column of the key, the positional that gives its value; ``version`` is a
-            whole number, every other is text.
+        key: for each column of the key, the positional that gives its value.
     """
-    parser = add_command(commands, "show", _show_row, "show one")
-    for positional in key.values():
-        kind = int if positional == "version" else str
-        parser.add_argument(positional, type=kind, help=POSITIONALS[positional])
+    parser = add_command(commands, "show", _show_row, "show one", *key.values())
     parser.set_defaults(table=table, key=key)
     add_json(parser)
 
@@ -188,7 +185,7 @@ def moment(text: str | None) -> datetime | None:
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Print rows, a line each, or as a JSON array; without sealed values and hashes."""
+    """Print rows, a line each, or as a JSON array; without sealed values."""
     if not as_json:
         for row in rows:
             print("  ".join(f"{name}={_shown(value)}" for name, value in _visible(row)))
@@ -196,22 +193,30 @@ def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
     separator = "["
     for row in rows:
         members = {name: _for_json(value) for name, value in _visible(row)}
-        if "body" in row:
-            members["body"] = json.loads(row["body"])
         print(separator, json.dumps(members, ensure_ascii=False), sep="\n", end="")
         separator = ","
     print("[]" if separator == "[" else "\n]")
 
 
+def print_row(row: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one row, a line for each column, or as a JSON array of one object."""
+    if as_json:
+        print_rows([row], as_json=True)
+        return
+    for name, value in _visible(row):
+        print(f"{name:<22}{_shown(value)}")
+
+
 def _faults(error: ValidationError) -> str:
+    prefix = "HSM_" if error.title in HSM_SETTINGS else "CMS_"
     return ", ".join(
-        "CMS_" + str(item["loc"][0]).upper() if item["loc"] else item["msg"]
+        prefix + str(item["loc"][0]).upper() if item["loc"] else item["msg"]
         for item in error.errors()
     )
 
 
 def _list_rows(arguments: Namespace) -> int:
-    """Print the rows of a table, a line each, without sealed values and hashes."""
+    """Print the rows of a table."""
     from cms.persistence import admin, tables
 
     table = tables.metadata.tables[arguments.table]
@@ -222,26 +227,20 @@ def _list_rows(arguments: Namespace) -> int:
 
 
 def _show_row(arguments: Namespace) -> int:
-    """Print one row of a table, a line for each column."""
+    """Print one row of a table."""
     from cms.persistence import admin, tables
 
     table = tables.metadata.tables[arguments.table]
     key = {column: getattr(arguments, name) for column, name in arguments.key.items()}
     with open_database() as database:
         row = admin.row(database, table, **key)
-    if arguments.json:
-        print_rows([row], as_json=True)
-        return OK
-    for name, value in _visible(row):
-        print(f"{name:<22}{_shown(value)}")
-    if "body" in row:
-        print(row["body"].decode())
+    print_row(row, as_json=arguments.json)
     return OK
 
 
 def _visible(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
-        if name not in HIDDEN_COLUMNS and not name.startswith("sealed_"):
+        if not name.startswith("sealed_"):
             yield name, value
 
 

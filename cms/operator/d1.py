@@ -28,7 +28,6 @@ def add_to(commands: command_line.Commands) -> None:
 
 def explain_put(arguments: Namespace) -> int:
     """Print what is right and what is wrong with a PUT, a line each. Nothing is decrypted."""
-    from cms.operator.card_import import wire_profile
     from cms.persistence import admin, tables
     from hsm.local import open_vault
     from hsm.port import PublicKeyRole
@@ -37,8 +36,8 @@ def explain_put(arguments: Namespace) -> int:
     data = sys.stdin.buffer.read() if given == "-" else arguments.file.read_bytes()
     with command_line.open_database() as database:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
-        wire = wire_profile(admin.config_now(database, arguments.issuer))
     vault = open_vault()
+    wire = vault.read_manifest(arguments.issuer).wire
     roles = {
         key["kid"]: str(role) for role in PublicKeyRole for key in vault.public_jwks(role)["keys"]
     }

@@ -15,7 +15,7 @@ from cms.persistence import admin
 from cms.persistence.admin import CardWithValues, Database
 from cms.services.audit import Reason
 from hsm.errors import SealBroken
-from hsm.port import PinVault, VaultConfig
+from hsm.port import PinVault
 
 CARDS_AT_ONCE: Final = 200
 
@@ -41,30 +41,27 @@ def export(
         since: only cards whose PIN changed then or later.
 
     Raises:
-        ConfigRefused: the issuer has no authorisation host that the vault trusts now.
+        ManifestRefused: the issuer's manifest names no authorisation host, or is not in force.
         VaultUnavailable: the HSM token is unavailable.
     """
-    config = admin.config_now(database, issuer_id)
     after: str | None = ""
     while after is not None:
         cards = admin.cards_with_values(
             database, issuer_id, after=after, since=since, count_max=CARDS_AT_ONCE
         )
-        results = [_result(database, vault, config, found) for found in cards]
+        results = [_result(database, vault, found) for found in cards]
         # First the audit, for good: nothing is handed out of which there is no record.
         database.commit()
         yield from results
         after = cards[-1].card.card_id if cards else None
 
 
-def _result(
-    database: Database, vault: PinVault, config: VaultConfig, found: CardWithValues
-) -> CardResult:
+def _result(database: Database, vault: PinVault, found: CardWithValues) -> CardResult:
     card_id = found.card.card_id
     if found.counter != found.newest:
         return _broken(database, found, "its counter is not the newest of its history")
     try:
-        jwe = vault.export_values(found.values, config, found.card, found.counter)
+        jwe = vault.export_values(found.values, found.card, found.counter)
     except SealBroken as error:
         return _broken(database, found, str(error) or str(error.__doc__))
     admin.audit_export(database, found.card, found.counter)

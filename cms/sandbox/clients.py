@@ -4,23 +4,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cms.sandbox import files
+from cms.sandbox import files, manifests
 from cms.sandbox.cards import ISSUERS
 from cms.sandbox.machine import pki
-from cms.sandbox.operator_commands import run, succeeds
+from cms.sandbox.operator_commands import run
 from cms.sandbox.partners import host_page
 
 APP_SCHEME: Final = "com.example.demo:"
 
 
-def add_d1(issuer: str) -> None:
-    """Register D1 with an issuer: a certificate of the shared CA, a secret of its own."""
+def add_d1(issuer: str, draft: Path) -> None:
+    """Add D1 to the draft of a manifest: a certificate of the shared CA, a secret of its own."""
     name = f"d1-{issuer}"
     certificate = pki.issue_client(files.PKI, name, name, "Thales D1 (played by the demo)")
     secret = d1_secret_file(issuer)
     secret.unlink(missing_ok=True)
     run(
-        *("cms", "clients", "add", issuer, issuer),
+        *("cms", "clients", "add", files.relative(draft), issuer),
         *("--certificate", files.relative(certificate.certificate)),
         *("--secret-file", files.relative(secret)),
     )
@@ -61,24 +61,21 @@ class PageClients:
         return f"{ISSUERS[0]}-frame-{self.page_port}"
 
     def register(self) -> None:
-        """Register both, unless they were."""
-        page = host_page.origin(self.page_port)
-        if not _is_client(self.app_key):
+        """Have both in the issuer's manifest: sign and load the next one, unless they are."""
+        known = {client["client_id"] for client in manifests.newest(ISSUERS[0])["clients"]}
+        if {self.app_key, self.server_user} <= known:
+            return
+        page, password = host_page.origin(self.page_port), self.server_password_file
+        password.parent.mkdir(mode=0o700, exist_ok=True)
+        password.unlink(missing_ok=True)
+        with manifests.following(ISSUERS[0]) as draft:
             run(
-                *("cms", "clients", "add-app", ISSUERS[0], self.app_key),
+                *("cms", "clients", "add-app", files.relative(draft), self.app_key),
                 *("--redirect-origin", page, "--redirect-origin", APP_SCHEME),
                 *("--embed-origin", page),
             )
-        if not _is_client(self.server_user):
-            password = self.server_password_file
-            password.parent.mkdir(mode=0o700, exist_ok=True)
-            password.unlink(missing_ok=True)
             run(
-                *("cms", "clients", "add-backend", ISSUERS[0], self.server_user),
+                *("cms", "clients", "add-backend", files.relative(draft), self.server_user),
                 *("--password-file", files.relative(password)),
                 *("--frame-key", self.frame_key, "--frame-origin", page),
             )
-
-
-def _is_client(client_id: str) -> bool:
-    return succeeds("clients", "show", ISSUERS[0], client_id)

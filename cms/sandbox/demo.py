@@ -25,7 +25,7 @@ from cms.sandbox.partners.hosted_app import HostedError
 from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.sandbox.partners.pincontrol_server import PinControlError
 from cms.sandbox.partners.transcript import TranscriptError
-from cms.sandbox.set_up import is_set_up, set_up
+from cms.sandbox.set_up import add_issuers, is_set_up, prepare
 
 PAGE_PORT: Final = 8445
 ERRORS: Final = (
@@ -60,31 +60,35 @@ def _run(*, once: bool) -> int:
         IdentityProvider(files.IDENTITY, settings.AUDIENCE) as identity,
     ):
         settings.make(postgres.url(), identity_provider.ISSUER, identity.jwks_url)
-        if is_new or not is_set_up(postgres):
+        is_first = is_new or not is_set_up(postgres)
+        if is_first:
             if not is_new:
                 # Of a set-up that was interrupted, or is older; imported once more, a key would be
-                # the second generation, and the configuration names the first.
+                # the second generation, and the manifest names the first.
                 softhsm.remove()
                 softhsm.ensure()
-            set_up(postgres)
-        clients = PageClients(free_port(PAGE_PORT))
-        clients.register()
-        files.ACCESS_TOKEN.parent.mkdir(mode=0o700, exist_ok=True)
-        identity.write_access_token(files.ACCESS_TOKEN, CARDHOLDER)
-        sandbox_file.write(clients)
-        with service.running() as serving, _host_page(clients.page_port) as page:
-            print(
-                f"\nServing D1 on {settings.d1_url()} and cardholders on "
-                f"{settings.cardholder_url()} after {time.monotonic() - started:.1f} s.\n"
-            )
-            conversations.hold()
-            _say_what_next(page.url)
-            if once:
-                print("This run ends here. Without --once the demo keeps serving.\n")
-                return 0
-            serving.wait()
-            print("The service ended; its log is var/service.log", file=sys.stderr)
-            return 1
+            prepare(postgres)
+        with service.running() as serving:
+            if is_first:
+                add_issuers()
+            clients = PageClients(free_port(PAGE_PORT))
+            clients.register()
+            files.ACCESS_TOKEN.parent.mkdir(mode=0o700, exist_ok=True)
+            identity.write_access_token(files.ACCESS_TOKEN, CARDHOLDER)
+            sandbox_file.write(clients)
+            with _host_page(clients.page_port) as page:
+                print(
+                    f"\nServing D1 on {settings.d1_url()} and cardholders on "
+                    f"{settings.cardholder_url()} after {time.monotonic() - started:.1f} s.\n"
+                )
+                conversations.hold()
+                _say_what_next(page.url)
+                if once:
+                    print("This run ends here. Without --once the demo keeps serving.\n")
+                    return 0
+                serving.wait()
+                print("The service ended; its log is var/service.log", file=sys.stderr)
+                return 1
 
 
 def _host_page(port: int) -> HostPage:
@@ -115,6 +119,7 @@ and what the issuer's operator types, here with the demo's settings:
 
   python -m cms.sandbox cms audit list demobank01
                                                what happened
+  python -m cms.sandbox cms manifest list      what the issuers decided, and which host has it
   python -m cms.sandbox cms cards state demobank01 card-0002 blocked
   python -m cms.sandbox cms cards show demobank01 {PERSONALISED_CARD}
                                                it is personalised: pincontrol only shows its PIN

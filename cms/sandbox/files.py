@@ -11,10 +11,15 @@ POSTGRES: Final = VAR / "postgres"
 DATABASE_URL: Final = VAR / "database-url"
 PKI: Final = VAR / "pki"
 SERVICE_LOG: Final = VAR / "service.log"
-#: Configurations, key blocks and card lists, as the operator's commands take them.
+#: Manifests, key blocks and card lists, as the operator's commands take them.
 CONFIG: Final = VAR / "config"
 #: What PANs are encrypted to when cards are imported.
 INTAKE_JWKS: Final = CONFIG / "intake.jwks"
+#: The keys with which operators sign.
+OPERATORS: Final = VAR / "operators"
+TRUST: Final = VAR / "trust.json"
+#: What the vault has taken.
+VAULT_STATE: Final = VAR / "vault"
 CONTROL_TOKEN_KEY: Final = VAR / "control-token.key"
 
 IDENTITY: Final = VAR / "identity"

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 
 import cms.__main__
 import hsm.__main__
@@ -28,11 +28,18 @@ def run(package: str, *words: str, quiet: bool = False) -> str:
         CommandError: its exit code is not 0.
     """
     print(_line(package, words))
-    main = cms.__main__.main if package == "cms" else hsm.__main__.main
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        code = main(words)
-    return _checked(code, printed.getvalue(), quiet=quiet)
+    code, printed = _run(package, words)
+    return _checked(code, printed, quiet=quiet)
+
+
+def printed_by(package: str, *words: str) -> str:
+    """Do as :func:`run` does, and show nothing.
+
+    Raises:
+        CommandError: its exit code is not 0.
+    """
+    code, printed = _run(package, words)
+    return _checked(code, printed, quiet=True)
 
 
 def run_apart(package: str, *words: str, typed: Sequence[str] = (), quiet: bool = False) -> str:
@@ -53,10 +60,13 @@ def run_apart(package: str, *words: str, typed: Sequence[str] = (), quiet: bool 
     return _checked(done.returncode, done.stdout, quiet=quiet)
 
 
-def succeeds(*words: str) -> bool:
-    """Run ``python -m cms WORDS`` in silence and tell whether it was not refused."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        return cms.__main__.main(words) == 0
+def _run(package: str, words: Sequence[str]) -> tuple[int, str]:
+    """Run a command inside this process; return its exit code and what it printed."""
+    main = cms.__main__.main if package == "cms" else hsm.__main__.main
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        code = main(words)
+    return code, printed.getvalue()
 
 
 def _line(package: str, words: Sequence[str]) -> str:

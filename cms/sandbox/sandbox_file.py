@@ -7,7 +7,7 @@ at the repository's root. It is written at each start, for the ports may differ.
 import json
 from typing import Final
 
-from cms.sandbox import configuration, files, keys, settings
+from cms.sandbox import files, keys, manifests, settings
 from cms.sandbox.cards import (
     CARDHOLDER_CARD,
     EXPIRY_MONTH,
@@ -40,7 +40,7 @@ def write(clients: PageClients) -> None:
 
 
 def _d1(issuer: str) -> dict[str, object]:
-    wire = configuration.sealed_body(issuer, "wire")
+    wire = manifests.newest(issuer)["wire"]
     return {
         "issuerId": issuer,
         "clientCert": files.relative(files.PKI / f"d1-{issuer}.pem"),
@@ -88,13 +88,14 @@ def _pincontrol(clients: PageClients) -> dict[str, object]:
 def _seccos() -> dict[str, object]:
     issuer = ISSUERS[0]
     (card,) = (card for card in cards_of(issuer) if card.card_id == SECCOS_CARD)
+    manifest = manifests.newest(issuer)
     return {
         "issuerId": issuer,
         "cardId": card.card_id,
         "pan": card.pan,
         "psn": card.psn,
         "expiry": EXPIRY_YEAR + EXPIRY_MONTH,
-        "profile": configuration.sealed_body(issuer, "seccos"),
+        "profile": manifest["seccos"],
         "keysFile": files.relative(files.SECCOS_KEYS),
-        "type": configuration.sealed_body(issuer, "wire")["put_pin"]["seccos"][0],
+        "type": manifest["wire"]["put_pin"]["seccos"][0],
     }

@@ -1,12 +1,13 @@
-"""The demo's first run: keys, database, issuers, clients, configuration and cards, under ``var/``.
+"""The demo's first run: keys, database, operators, issuers, manifests and cards, under ``var/``.
 
-It uses the commands that an operator uses, and shows them.
+It uses the commands that an operator uses, and shows them. The service starts between its parts:
+a manifest is in force when a host has taken it.
 """
 
 import hashlib
 from typing import Final
 
-from cms.sandbox import cards, clients, configuration, files, keys
+from cms.sandbox import cards, clients, files, keys, manifests, operators
 from cms.sandbox.cards import ISSUERS, PERSONALISED_CARD
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.operator_commands import run
@@ -14,7 +15,7 @@ from cms.sandbox.operator_commands import run
 #: Written last: what the set-up made.
 KIND_FILE: Final = files.VAR / "set-up"
 #: A set-up that makes more than the one before it has a higher number.
-NUMBER: Final = 4
+NUMBER: Final = 5
 
 
 def is_set_up(postgres: Postgres) -> bool:
@@ -29,8 +30,8 @@ def kind() -> str:
     return f"{NUMBER} {digest.hexdigest()}\n"
 
 
-def set_up(postgres: Postgres) -> None:
-    """Make everything, as an operator does.
+def prepare(postgres: Postgres) -> None:
+    """Make what the service needs, as an operator does.
 
     The HSM token is new. What an earlier set-up left in the database goes.
     """
@@ -43,10 +44,15 @@ def set_up(postgres: Postgres) -> None:
     upgrade(postgres.url())
     keys.make()
     keys.share(ISSUERS[0])
+    operators.make()
+
+
+def add_issuers() -> None:
+    """Add issuers, manifests and cards to the service that runs, as an operator does."""
     for issuer in ISSUERS:
         run("cms", "issuers", "add", issuer, "--name", f"Demo issuer {issuer[-1]}")
-        clients.add_d1(issuer)
-        configuration.load(issuer)
+        with manifests.first(issuer) as draft:
+            clients.add_d1(issuer, draft)
         cards.import_cards(issuer)
     run("cms", "cards", "personalised", ISSUERS[0], PERSONALISED_CARD)
     files.write(KIND_FILE, kind())

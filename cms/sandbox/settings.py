@@ -22,6 +22,7 @@ FILE: Final = files.VAR / "demo.env"
 PREFIXES: Final = ("CMS_", "HSM_", "SOFTHSM2_")
 AUDIENCE: Final = "issuer-pin-service"
 CONTROL_TOKEN_KEY_BYTES: Final = 32
+HOST_NAME: Final = "demo"
 
 
 def make(database_url: str, identity_issuer: str, jwks_url: str) -> None:
@@ -37,6 +38,9 @@ def make(database_url: str, identity_issuer: str, jwks_url: str) -> None:
     certificate, certificate_key = str(files.PKI / "server.pem"), str(files.PKI / "server.key")
     settings = {
         **SoftHsm(files.SOFTHSM).environment,
+        "HSM_STATE_DIRECTORY": str(files.VAULT_STATE),
+        "HSM_TRUST_FILE": str(files.TRUST),
+        "CMS_HOST_NAME": HOST_NAME,
         "CMS_DATABASE_URL_FILE": str(files.DATABASE_URL),
         "CMS_D1_PORT": str(d1_port),
         "CMS_PUBLIC_URL": f"https://localhost:{d1_port}",

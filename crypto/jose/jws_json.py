@@ -56,7 +56,11 @@ class SignedText:
 
 
 def protected_header(kid: str, typ: str) -> str:
-    """Return the protected header of a signature, as base64url."""
+    """Return the protected header of a signature, as base64url.
+
+    >>> base64url.decode(protected_header("ann", "manifest+jws"))
+    b'{"alg":"ES256","kid":"ann","typ":"manifest+jws"}'
+    """
     return base64url.encode(json_object.serialize(_header(kid, typ)))
 
 

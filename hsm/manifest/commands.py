@@ -36,22 +36,26 @@ def add_to(commands: Commands) -> None:
     new.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
     new.add_argument("--sandbox", action="store_true", help="for trials only")
     show = add_command(manifests, "show", print_body, "print what it says")
-    show.add_argument("file", type=Path, metavar="FILE")
+    show.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed")
     diff = add_command(manifests, "diff", print_differences, "compare two, member by member")
-    diff.add_argument("old", type=Path, metavar="OLD")
-    diff.add_argument("new", type=Path, metavar="NEW")
+    diff.add_argument("old", type=Path, metavar="OLD", help="the one before")
+    diff.add_argument("new", type=Path, metavar="NEW", help="the one after it")
     _add_change(manifests)
     sign = add_command(manifests, "sign", add_signatures, "show what is signed, and sign it")
-    sign.add_argument("file", type=Path, metavar="FILE")
+    sign.add_argument(
+        "file", type=Path, metavar="FILE", help="a draft, or signed already"
+    )
     _add_keys(sign, required=True)
     sign.add_argument("--out", type=Path, metavar="FILE", help="where to; in place unless said")
     verify = add_command(manifests, "verify", print_signers, "say who signed, and if enough did")
-    verify.add_argument("file", type=Path, metavar="FILE")
+    verify.add_argument(
+        "file", type=Path, metavar="FILE", help="signed: a manifest, or floors"
+    )
     text = "the trust file of a host"
     verify.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
     _add_floors(manifests)
     begin = add_command(manifests, "begin", begin_host, "give a new host its signed floors")
-    begin.add_argument("file", type=Path, metavar="FILE")
+    begin.add_argument("file", type=Path, metavar="FILE", help="a signed list")
 
 
 def _add_key(commands: Commands) -> None:
@@ -73,7 +77,7 @@ def _add_key(commands: Commands) -> None:
 def _add_change(commands: Commands) -> None:
     text = "make the next version: show what differs, ask, and sign"
     change = add_command(commands, "change", change_members, text)
-    change.add_argument("file", type=Path, metavar="FILE")
+    change.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed")
     change.add_argument(
         "members",
         nargs="*",

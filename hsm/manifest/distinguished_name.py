@@ -158,16 +158,16 @@ def parse(text: str) -> str:
     bare = _END.sub("", _PREFIX.sub("", text.lstrip(" "), count=1))
     if bare.startswith("/"):
         # Nothing sets a slash inside a value apart from one between two.
-        raise NameRefused(f"a subject written with slashes can be read in two ways: {FORMS}")
+        raise NameRefused("a subject written with slashes can be read in two ways: " + FORMS)
     if not bare.isprintable():
-        raise NameRefused(f"a subject is one line: {FORMS}")
+        raise NameRefused("a subject is one line: " + FORMS)
     written = _read(bare)
     rdns = list(written.rdns)
     for value in (value for rdn in rdns for _, value in rdn):
         if not value:
             raise NameRefused("an attribute of the subject is empty")
         if isinstance(value, str) and _SHOWN_TYPE.match(value):
-            raise NameRefused(f"the subject shows the types of its values: {FORMS}")
+            raise NameRefused("the subject shows the types of its values: " + FORMS)
     if _is_reversed(written):
         rdns.reverse()
     return canonical(rdns)
@@ -183,7 +183,7 @@ def _is_reversed(written: _Written) -> bool:
     # With spaces after commas only it is OpenSSL's, or RFC 4514 with spaces, as Java writes it.
     is_sure = looks < 0 or written.spaces_around_equals or not written.spaces_after_commas
     if not is_sure or (looks > 0 and not says_reversed) or (looks < 0 and says_reversed):
-        raise NameRefused(f"the order of the subject's attributes is not certain: {FORMS}")
+        raise NameRefused("the order of the subject's attributes is not certain: " + FORMS)
     return says_reversed
 
 
@@ -193,10 +193,10 @@ def _read(text: str) -> _Written:
     while True:
         found = _TYPE.match(text, at)
         if found is None:
-            raise NameRefused(f"not a subject: {FORMS}")
+            raise NameRefused("not a subject: " + FORMS)
         oid = _OIDS.get(found[1].lower(), found[1])
         if not oid[0].isdigit():
-            raise NameRefused(f"the subject has an attribute of an unknown type: {FORMS}")
+            raise NameRefused("the subject has an attribute of an unknown type: " + FORMS)
         value, at = _read_value(text, found.end())
         rdns[-1].append((oid, value))
         equals.append(found[2])
@@ -204,7 +204,7 @@ def _read(text: str) -> _Written:
             break
         separator = _SEPARATOR.match(text, at)
         if separator is None:
-            raise NameRefused(f"not a subject: {FORMS}")
+            raise NameRefused("not a subject: " + FORMS)
         at = separator.end()
         if "," in separator[0]:
             commas.append(separator[0])
@@ -221,7 +221,7 @@ def _read_value(text: str, at: int) -> tuple[str | bytes, int]:
     elif found := _QUOTED.match(text, at) or _PLAIN.match(text, at):
         value = _unescape(found[1] if found.re is _QUOTED else found[0])
     else:
-        raise NameRefused(f"not a subject: {FORMS}")
+        raise NameRefused("not a subject: " + FORMS)
     return value, found.end()
 
 

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from cms.settings import Settings
-from hsm.settings import HsmTokenSettings
+from hsm.settings import VaultSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
@@ -49,19 +49,22 @@ def test_every_file_is_one_of_the_secrets_that_its_service_gets() -> None:
 def test_secrets_are_kept_out_of_the_repository() -> None:
     folders = {Path(secret["file"]).parent for secret in COMPOSE["secrets"].values()}
     assert folders == {Path("deploy/secrets")}
-    assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
-    assert all((ROOT / config["file"]).exists() for config in COMPOSE["configs"].values())
+    made = {"deploy/secrets/", "deploy/manifests/"}
+    assert made <= {*(ROOT / ".gitignore").read_text().splitlines()}
+    others = (ROOT / config["file"] for config in COMPOSE["configs"].values())
+    assert all(file.exists() for file in others if file.parent.name != "manifests")
 
 
 def test_only_the_first_ceremony_gets_the_officers_pin() -> None:
     assert COMPOSE["secrets"]["hsm-pin"] != COMPOSE["secrets"]["hsm-so-pin"]
-    assert [name for name in SERVICES if "hsm-so-pin" in SERVICES[name]["secrets"]] == ["hsm-init"]
+    assert getting("hsm-so-pin") == {"hsm-init"}
+
+
+def getting(secret: str) -> set[str]:
+    return {name for name in SERVICES if secret in SERVICES[name].get("secrets", ())}
 
 
 def test_only_jobs_get_the_superuser_and_the_service_is_not_the_owner() -> None:
-    def getting(secret: str) -> set[str]:
-        return {name for name in SERVICES if secret in SERVICES[name]["secrets"]}
-
     assert getting("database-password") == {"db", "roles", "grants"}
     assert getting("database-owner-url") == {"roles", "migrate", "operator"}
     assert SERVICES["cms"]["environment"]["CMS_DATABASE_URL_FILE"] == "/run/secrets/database-url"
@@ -77,12 +80,33 @@ def test_the_service_starts_with_the_settings_of_the_file(monkeypatch: pytest.Mo
     for name, value in SERVICES["cms"]["environment"].items():
         monkeypatch.setenv(name, value)
     settings = Settings()
-    assert HsmTokenSettings().token_label in script("hsm-init")
+    assert VaultSettings().token_label in script("hsm-init")
     assert settings.cardholder_url is not None
     hosts = (settings.d1_host, settings.cardholder_host, settings.ops_host)
     assert hosts == ("0.0.0.0", "0.0.0.0", "127.0.0.1")
     published = [f"{port}:{port}" for port in (settings.d1_port, settings.cardholder_port)]
     assert SERVICES["cms"]["ports"] == published
+
+
+def test_whoever_opens_the_vault_has_its_trust_file_and_the_state_that_outlives_it() -> None:
+    opening = [
+        each for each in SERVICES.values() if "HSM_TRUST_FILE" in each.get("environment", {})
+    ]
+    assert len(opening) == 3
+    for service in opening:
+        settings = service["environment"]
+        assert f"vault:{settings['HSM_STATE_DIRECTORY']}" in service["volumes"]
+        assert settings["HSM_TRUST_FILE"].removeprefix("/") in service["configs"]
+    assert "vault" in COMPOSE["volumes"]
+    # A new volume gets the owner that the directory has in the image.
+    assert re.search(r"install -d -o pins -g pins -m 0700 .*/vault\b", DOCKERFILE)
+
+
+def test_where_operators_sign_is_neither_a_network_nor_a_secret_nor_a_key_of_the_service() -> None:
+    offline = SERVICES["manifest"]
+    assert offline["network_mode"] == "none"
+    assert offline["volumes"] == ["./deploy/manifests:/manifests"]
+    assert {"environment", "secrets", "configs"}.isdisjoint(offline)
 
 
 def test_whoever_uses_the_database_is_told_that_it_has_no_certificate() -> None:

@@ -20,7 +20,6 @@ def url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(floors, "CONNECTIONS", len(CARDS))
     with admin.connect(database_url).begin() as connection:
         admin.add_issuer(connection, ISSUER, "Benchmark bank")
-        admin.add_client(connection, ISSUER, ISSUER, None, ["CN=d1"])
         for card_id in CARDS:
             admin.add_card(
                 connection,

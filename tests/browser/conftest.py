@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_
 
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.browser.chromium import launch, new_context
 from tests.browser.control_site import ControlSite
 from tests.browser.pin_site import PinSite, serving
@@ -33,11 +33,14 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def real(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    softhsm: SoftHsm,
+    hsm_token: Pkcs11Token,
 ) -> Iterator[RealSite]:
     """The real service."""
     directory = tmp_path_factory.mktemp("real")
-    with real_site(directory, new_database(postgres), softhsm, vault) as site:
+    with real_site(directory, new_database(postgres), softhsm, hsm_token) as site:
         yield site
 
 

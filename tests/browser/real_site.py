@@ -30,9 +30,8 @@ from cms.sandbox.machine import pki
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners import identity_provider
 from cms.sandbox.partners.identity_provider import IdentityProvider
-from cms.services.credentials import hash_secret
 from crypto.pin_image import ImageStyle, MessageKind, render_message
-from hsm.port import ConfigKind
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
 from tests.deployment import (
     AUDIENCE,
@@ -45,7 +44,15 @@ from tests.deployment import (
     patiently,
     wait_for,
 )
-from tests.issuer_records import SECRET, config, open_issuer, run_sql
+from tests.issuer_records import (
+    SECRET,
+    add_clients,
+    app_client,
+    change_manifest,
+    open_issuer,
+    run_sql,
+    server_client,
+)
 
 PINS = "https://pins.issuer.test"
 PIN_URL, FRAME_URL = f"{PINS}/pincontrol/pin", f"{PINS}/pincontrol/frame"
@@ -250,20 +257,19 @@ def enter(page: Page | FrameLocator, pin: str) -> None:
     page.locator("#confirm").click()
 
 
-def add_apps(prepared: Deployment) -> None:
-    with admin.transaction(prepared.database_url) as database:
-        for issuer, client, status in (
-            (BANK, APP, 410),
-            (BANK, APP_OF_IMAGES, 200),
-            (LONG_BANK, LONG_APP, 410),
-        ):
-            admin.add_app(
-                database,
-                *(issuer, client),
-                redirect_origins=[SHOP],
-                embed_origins=[SHOP, SECOND_SHOP],
-                failure_image_status=status,
-            )
+def add_apps(prepared: Deployment, vault: Vault) -> None:
+    for issuer, client, status in (
+        (BANK, APP, 410),
+        (BANK, APP_OF_IMAGES, 200),
+        (LONG_BANK, LONG_APP, 410),
+    ):
+        app = app_client(
+            client,
+            redirect_origins=[SHOP],
+            embed_origins=[SHOP, SECOND_SHOP],
+            failure_image_status=status,
+        )
+        add_clients(vault, issuer, app)
     run_sql(
         prepared.database_url,
         "UPDATE cards SET cardholder_id = 'holder-of-' || issuer_id WHERE card_id = %s",
@@ -273,23 +279,19 @@ def add_apps(prepared: Deployment) -> None:
 
 def add_backends(prepared: Deployment, vault: Vault) -> None:
     """Add the banks' own servers, and let the first bank's PINs be had as text."""
-    policy = vault.seal_config(config(BANK, ConfigKind.POLICY, {"text_reveal": True}, version=2))
-    with admin.transaction(prepared.database_url) as database:
-        admin.load_config(database, policy)
-        for issuer, client, key in (
-            (BANK, SERVER, FRAME_KEY),
-            (BANK, OTHER_SERVER, OTHER_FRAME_KEY),
-            (LONG_BANK, LONG_SERVER, None),
-        ):
-            admin.add_backend(
-                database,
-                *(issuer, client, hash_secret(SECRET)),
-                frame_key=key,
-                embed_origins=[] if key is None else [SHOP, SECOND_SHOP],
-                show_button=True,
-                hide_seconds=120,
-                view_style={},
-            )
+    change_manifest(vault, BANK, policy={"text_reveal": True})
+    for issuer, client, key in (
+        (BANK, SERVER, FRAME_KEY),
+        (BANK, OTHER_SERVER, OTHER_FRAME_KEY),
+        (LONG_BANK, LONG_SERVER, None),
+    ):
+        server = server_client(
+            client,
+            frame_key=key,
+            frame_origins=[] if key is None else [SHOP, SECOND_SHOP],
+            hide_seconds=120,
+        )
+        add_clients(vault, issuer, server)
     for card_id, plastic_id in ((CARD, PLASTIC), (SECOND_CARD, SECOND_PLASTIC)):
         run_sql(
             prepared.database_url,
@@ -339,7 +341,7 @@ def trusted(certificate: Path) -> str:
 
 @contextmanager
 def real_site(
-    directory: Path, database_url: str, softhsm: SoftHsm, vault: Vault
+    directory: Path, database_url: str, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> Iterator[RealSite]:
     """Run the service and the sites until the block ends."""
     hosts = ("pins.issuer.test", "*.shop.test", "shop.test", "*.test")
@@ -355,12 +357,12 @@ def real_site(
             )
         )
         port = prepared.cardholder_port
-        d1 = prepared.enrol(vault, BANK)
+        d1, vault = prepared.enrol(hsm_token, BANK), prepared.vault(hsm_token)
         open_issuer(
             *(database_url, vault, LONG_BANK),
             policy={"length_min": 12, "length_max": 12, "text_reveal": True},
         )
-        add_apps(prepared)
+        add_apps(prepared, vault)
         add_backends(prepared, vault)
         lengthen_control_tokens(database_url)
         apps = Apps(host_page(provider.issue(f"holder-of-{BANK}")))

@@ -7,17 +7,20 @@ import pytest
 
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import CrashingPostgres, Shared, deployment, new_database
 
 
 @pytest.fixture(scope="session")
 def shared(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    softhsm: SoftHsm,
+    hsm_token: Pkcs11Token,
 ) -> Iterator[Shared]:
     """The service with one worker, so that its counters can be read."""
     prepared = deployment(tmp_path_factory.mktemp("shared"), new_database(postgres), softhsm)
-    first, second = (prepared.enrol(vault, issuer) for issuer in ("firstbank1", "secondbnk2"))
+    first, second = (prepared.enrol(hsm_token, issuer) for issuer in ("firstbank1", "secondbnk2"))
     with prepared.serving() as service:
         yield Shared(service, first, second)
 

@@ -8,7 +8,6 @@ import json
 import sys
 import threading
 from collections.abc import Mapping
-from typing import cast
 
 import httpx
 
@@ -16,24 +15,30 @@ from cms.app import create_app
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.sandbox import HANG_SECONDS
 from cms.settings import Settings
-from hsm.port import PinVault
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import VaultSettings
+from hsm.vault import Vault
 from tests.issuer_records import SECRET, certificate
+from tests.operators import now
 from tests.service import with_certificate
 
 
-class HungVault:
+class HungVault(Vault):
     """Well until it is asked to sign."""
 
-    def health(self) -> None:
-        pass
-
-    def sign_access_token(self, _: Mapping[str, object]) -> str:
+    def sign_access_token(self, claims: Mapping[str, object]) -> str:
         threading.Event().wait()
-        raise AssertionError
+        raise AssertionError(claims)
+
+
+def open_hung_vault() -> Vault:
+    settings = VaultSettings()
+    hsm_token = Pkcs11Token.open(settings)
+    return HungVault(hsm_token, settings.state_directory, settings.trust_file, now)
 
 
 async def main(issuer_id: str) -> None:
-    application = create_app(Settings(), lambda: cast("PinVault", HungVault()))
+    application = create_app(Settings(), open_hung_vault)
     worker_thread = application.health.worker_thread
     deadline_seconds, worker_thread._deadline_seconds = (
         worker_thread._deadline_seconds,

@@ -12,7 +12,6 @@ import httpx
 import psycopg
 import pytest
 
-from cms.persistence import admin
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
@@ -20,7 +19,7 @@ from cms.sandbox.partners import identity_provider
 from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.sandbox.partners.jwe import encrypt
 from crypto.jose import base64url
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     AUDIENCE,
     CrashingPostgres,
@@ -31,7 +30,7 @@ from tests.deployment import (
     patiently,
     wait_for,
 )
-from tests.issuer_records import run_sql
+from tests.issuer_records import add_clients, app_client, run_sql
 
 APP = "firstbank1-app"
 CARD, HOLDER = "card-1", "holder-1"
@@ -69,15 +68,10 @@ class PinService:
 
 @contextmanager
 def open_desk(
-    prepared: Deployment, vault: Vault, provider: IdentityProvider
+    prepared: Deployment, hsm_token: Pkcs11Token, provider: IdentityProvider
 ) -> Iterator[PinService]:
-    d1 = prepared.enrol(vault, "firstbank1")
-    with admin.connect(prepared.database_url).begin() as database:
-        admin.add_app(
-            database,
-            "firstbank1",
-            APP,
-        )
+    d1 = prepared.enrol(hsm_token, "firstbank1")
+    add_clients(prepared.vault(hsm_token), "firstbank1", app_client(APP))
     run_sql(
         prepared.database_url,
         "UPDATE cards SET cardholder_id = %s WHERE card_id = %s",
@@ -95,22 +89,25 @@ def open_desk(
 
 @contextmanager
 def serving(
-    directory: Path, database_url: str, softhsm: SoftHsm, vault: Vault
+    directory: Path, database_url: str, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> Iterator[PinService]:
     with IdentityProvider(directory / "identity", AUDIENCE) as provider:
         prepared = deployment(directory, database_url, softhsm).for_cardholders(
             identity_provider.ISSUER, provider.jwks_url
         )
-        with open_desk(prepared, vault, provider) as opened:
+        with open_desk(prepared, hsm_token, provider) as opened:
             yield opened
 
 
 @pytest.fixture(scope="module")
 def pin_service(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    softhsm: SoftHsm,
+    hsm_token: Pkcs11Token,
 ) -> Iterator[PinService]:
     directory = tmp_path_factory.mktemp("cardholder")
-    with serving(directory, new_database(postgres), softhsm, vault) as pin_service:
+    with serving(directory, new_database(postgres), softhsm, hsm_token) as pin_service:
         yield pin_service
 
 
@@ -135,10 +132,10 @@ def test_a_pin_set_on_the_page_is_read_by_d1(pin_service: PinService) -> None:
 
 
 def test_a_database_that_is_lost_in_the_middle_shows_nothing_and_stores_nothing(
-    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     url = new_database(own_postgres)
-    with serving(tmp_path, url, softhsm, vault) as pin_service, ThreadPoolExecutor() as pool:
+    with serving(tmp_path, url, softhsm, hsm_token) as pin_service, ThreadPoolExecutor() as pool:
         pan = pin_service.d1.sample_issuer.pans[CARD]
         with pin_service.d1.client() as d1:
             d1.set_pin(CARD, "4071", pan)

@@ -15,7 +15,7 @@ import pytest
 
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     CrashingPostgres,
     Deployment,
@@ -56,12 +56,12 @@ def draw(seed: int) -> random.Random:
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, softhsm: SoftHsm, vault: Vault, seed: int) -> Prepare:
+def prepare(tmp_path: Path, softhsm: SoftHsm, hsm_token: Pkcs11Token, seed: int) -> Prepare:
     """Makes a deployment of two workers, and the callers of an issuer that is enrolled there."""
 
     def prepared(postgres: Postgres, issuer_id: str) -> tuple[Deployment, Load]:
         made = deployment(tmp_path, new_database(postgres), softhsm, workers=2)
-        return made, Load(made.enrol(vault, issuer_id), CARDS, seed)
+        return made, Load(made.enrol(hsm_token, issuer_id), CARDS, seed)
 
     return prepared
 

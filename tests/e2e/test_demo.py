@@ -213,18 +213,29 @@ def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
         "hsm ceremony hsm/roles.toml",
         "hsm import-components block-protection demobank01",
         "hsm import-block seccos-pin demobank01 var/config/demobank01-seccos-pin.tr31",
+        "hsm manifest key var/operators/ann.pem --name Ann --no-passphrase",
+        "hsm manifest sign var/config/floors.json --key var/operators/bob.pem",
+        "hsm manifest begin var/config/floors.json",
         "cms issuers add demobank01",
+        "hsm manifest new demobank02 --sandbox",
+        "hsm manifest change var/config/demobank02.json 'recipient={",
+        "cms clients add var/config/demobank02.json demobank02 --certificate ",
+        "hsm manifest sign var/config/demobank02.json --key var/operators/ann.pem",
+        "hsm manifest sign var/config/demobank02.json --key var/operators/bob.pem",
+        "cms manifest load var/config/demobank02.json --host demo",
         "cms cards import demobank02",
         "cms cards personalised demobank01 card-0002",
-        "cms clients add-app demobank01 demobank01-app-",
-        "cms clients add-backend demobank01 demobank01-server-",
+        "cms clients add-app var/config/demobank01.json demobank01-app-",
+        "cms clients add-backend var/config/demobank01.json demobank01-server-",
     ):
         assert f"$ python -m {command}" in first
 
 
 def test_no_key_is_shown(first: str) -> None:
     assert re.search(r"KCV [0-9A-F]{6}\n", first)
-    assert not re.search("[0-9A-Fa-f]{32}", first)
+    # Of what is signed the digest is shown.
+    assert not re.search("[0-9A-Fa-f]{32}", re.sub("  SHA-256 [0-9a-f]{64}\n", "", first))
+    assert "PRIVATE" not in first
 
 
 def test_the_authorisation_host_gets_the_verification_values(first: str) -> None:
@@ -326,6 +337,7 @@ def test_a_second_run_shows_app_and_server_once_more(running: Tree) -> None:
     again = HOSTED_TRANSCRIPT + PINCONTROL_TRANSCRIPT
     assert transcript(printed)[-len(again) :] == again
     assert "$ python -m cms clients" not in printed
+    assert "$ python -m hsm manifest" not in printed
 
 
 def test_everything_listens_on_this_machine_only(running: Tree) -> None:
@@ -343,6 +355,26 @@ def test_d1_and_the_operator_play_against_the_demo(running: Tree) -> None:
     assert running.printed("cms.sandbox", "d1", "get-pin", "card-0001") == "4071\n"
     assert int(running.printed("cms.sandbox", "d1", "counter", "card-0001")) == before + 1
     assert "event=pin.set" in running.printed("cms.sandbox", "cms", "audit", "list", "demobank01")
+
+
+def test_two_operators_change_a_policy_while_the_demo_serves(running: Tree) -> None:
+    issuer, card = "demobank02", "card-0001"
+    current, draft = (running.var / name for name in ("current.json", "next.json"))
+    cms, hsm = ("cms.sandbox", "cms", "manifest"), ("cms.sandbox", "hsm", "manifest")
+    set_pin = ("cms.sandbox", "d1", "set-pin", card, "--issuer", issuer)
+    running.printed(*set_pin, typed="4071852\n")
+    current.write_text(running.printed(*cms, "show", issuer, "--signed"))
+    changed = running.printed(
+        *hsm, "change", str(current), "policy.length_max=6", "--out", str(draft)
+    )
+    assert "policy.length_max: 8 -> 6" in changed
+    sign, load = (*hsm, "sign", str(draft), "--key"), (*cms, "load", str(draft), "--host", "demo")
+    running.printed(*sign, "var/operators/ann.pem")
+    assert "too few signatures" in running.run(*load).stderr
+    running.printed(*sign, "var/operators/bob.pem")
+    running.printed(*load)
+    wait_for(lambda: running.run(*set_pin, typed="4071852\n").returncode != 0)
+    running.printed(*set_pin, typed="407185\n")
 
 
 def test_a_pin_is_set_by_hand_as_seccos(running: Tree) -> None:
@@ -783,7 +815,7 @@ def processes_in(root: Path) -> list[int]:
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """A tree whose first demo was killed half-way."""
     tree = Tree(tmp_path_factory.mktemp("interrupted") / "tree")
-    with tree.demo(until="$ python -m cms clients add demobank02") as process:
+    with tree.demo(until="$ python -m cms clients add var/config/demobank02") as process:
         below = family(process.pid)
         process.kill()
         wait_for(lambda: not any(map(runs, below)))

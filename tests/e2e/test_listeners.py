@@ -18,7 +18,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import Enrolled, Service, Shared, deployment, new_database, wait_for
 from tests.processes import family, runs
 
@@ -109,12 +109,15 @@ def test_each_issuer_has_its_own_client_and_its_own_cards(shared: Shared) -> Non
 
 @pytest.fixture(scope="module")
 def proxied(
-    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    softhsm: SoftHsm,
+    hsm_token: Pkcs11Token,
 ) -> Iterator[tuple[Service, Enrolled]]:
     """A service whose mutual TLS ends in a proxy, which calls it on a unix socket."""
     directory = tmp_path_factory.mktemp("proxied")
     prepared = deployment(directory, new_database(postgres), softhsm).behind_proxy()
-    enrolled = prepared.enrol(vault, "proxybank1")
+    enrolled = prepared.enrol(hsm_token, "proxybank1")
     with prepared.serving() as service:
         yield service, enrolled
 
@@ -179,7 +182,7 @@ def test_other_users_cannot_play_the_proxy(proxied: tuple[Service, Enrolled]) ->
 
 
 def test_a_service_that_was_killed_starts_again_on_its_socket(
-    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(tmp_path, new_database(postgres), softhsm).behind_proxy()
     with prepared.serving() as service:

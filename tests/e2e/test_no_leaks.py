@@ -32,7 +32,6 @@ from starlette.routing import Route
 from cms.app import Application, ByPath
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.logs import JsonLines, RequestLog
-from cms.persistence import admin
 from cms.sandbox.machine.postgres import Postgres, _binary
 from cms.sandbox.partners import identity_provider
 from cms.sandbox.partners.identity_provider import IdentityProvider
@@ -41,7 +40,6 @@ from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.cardholder import set_page
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
-from cms.services.credentials import hash_secret
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
 from hsm.vault import Vault
@@ -50,8 +48,11 @@ from tests.issuer_records import (
     SECRET,
     SampleIssuer,
     add_card,
+    add_clients,
+    app_client,
     open_issuer,
     run_sql,
+    server_client,
 )
 from tests.processes import command_line, family
 from tests.service import PUBLIC_URL, d1, running, with_certificate
@@ -175,8 +176,8 @@ async def house(
     try:
         sample_issuer = open_issuer(database_url, vault, policy=POLICY)
         add_card(database_url, vault, sample_issuer, CARD, PAN)
-        open_app(database_url)
-        open_server(database_url)
+        open_app(database_url, vault)
+        open_server(database_url, vault)
         with IdentityProvider(tmp_path / "identity", AUDIENCE) as provider:
             async with (
                 running(
@@ -204,29 +205,19 @@ async def house(
         root.setLevel(level)
 
 
-def open_app(url: str) -> None:
+def open_app(url: str, vault: Vault) -> None:
     """Register an app, and give the card a cardholder."""
-    with admin.transaction(url) as database:
-        admin.add_app(
-            database,
-            *("testbank01", APP),
-            redirect_origins=["https://app.example"],
-        )
+    app = app_client(APP, redirect_origins=["https://app.example"])
+    add_clients(vault, "testbank01", app)
     run_sql(url, "UPDATE cards SET cardholder_id = %s WHERE card_id = %s", HOLDER, CARD)
 
 
-def open_server(url: str) -> None:
+def open_server(url: str, vault: Vault) -> None:
     """Register a server, and give the card a plastic id."""
-    with admin.transaction(url) as database:
-        admin.add_backend(
-            database,
-            *("testbank01", SERVER, hash_secret(SECRET)),
-            frame_key="testbank01-frame",
-            embed_origins=[],
-            show_button=True,
-            hide_seconds=30,
-            view_style={},
-        )
+    server = server_client(
+        SERVER, frame_key="testbank01-frame", frame_origins=["https://app.example"]
+    )
+    add_clients(vault, "testbank01", server)
     run_sql(url, "UPDATE cards SET plastic_id = %s WHERE card_id = %s", PLASTIC, CARD)
 
 

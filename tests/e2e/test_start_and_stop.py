@@ -21,7 +21,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.transcript import transcript
 from hsm.development import SECRET_MARK
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     ROOT,
     Deployment,
@@ -37,7 +37,9 @@ from tests.processes import family, runs
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault) -> Deployment:
+def prepared(
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
+) -> Deployment:
     return deployment(tmp_path, new_database(postgres), softhsm)
 
 
@@ -126,9 +128,9 @@ def put_request(enrolled: Enrolled, bearer: str, body: bytes) -> bytes:
 
 
 def test_sigterm_lets_a_request_finish_and_leaves_no_process(
-    prepared: Deployment, vault: Vault
+    prepared: Deployment, hsm_token: Pkcs11Token
 ) -> None:
-    enrolled = prepared.enrol(vault, "stopbank01")
+    enrolled = prepared.enrol(hsm_token, "stopbank01")
     jwe = enrolled.sample_issuer.pin_jwe("4071", "card-4")
     body = json.dumps({"type": "ISO0", "encryptedPinBlock": jwe}).encode()
     with prepared.serving() as service:
@@ -148,9 +150,9 @@ def test_sigterm_lets_a_request_finish_and_leaves_no_process(
 
 
 def test_sighup_replaces_the_workers_while_the_service_answers(
-    prepared: Deployment, vault: Vault
+    prepared: Deployment, hsm_token: Pkcs11Token
 ) -> None:
-    enrolled = prepared.given(workers=2).enrol(vault, "huppbank01")
+    enrolled = prepared.given(workers=2).enrol(hsm_token, "huppbank01")
     with prepared.given(workers=2).serving() as service:
         old = {*service.workers()}
         with enrolled.client() as client:
@@ -235,7 +237,17 @@ def in_earnest(prepared: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyP
         identity_audience="pins",
         identity_jwks_url="https://identity.example.com/jwks",
     )
-    return replace(given, environment={**given.environment, "HSM_PIN_FILE": str(pin)})
+    trust = json.loads(Path(prepared.environment["HSM_TRUST_FILE"]).read_text())
+    (tmp_path / "own-trust").write_text(json.dumps({**trust, "sandbox": False}))
+    return with_hsm(given, pin_file=pin, trust_file=tmp_path / "own-trust")
+
+
+def with_hsm(prepared: Deployment, **settings: object) -> Deployment:
+    """The same with other settings of the vault; None takes one away."""
+    names = {f"HSM_{name.upper()}": value for name, value in settings.items()}
+    kept = {name: value for name, value in prepared.environment.items() if name not in names}
+    added = {name: str(value) for name, value in names.items() if value is not None}
+    return replace(prepared, environment={**kept, **added})
 
 
 def why_not_in_earnest(deployment: Deployment) -> str:
@@ -276,9 +288,34 @@ def test_a_token_pin_that_the_sandbox_made_is_not_even_tried(
     in_earnest: Deployment, prepared: Deployment
 ) -> None:
     pin_file = prepared.environment["HSM_PIN_FILE"]
-    environment = {**in_earnest.environment, "HSM_PIN_FILE": pin_file, "HSM_MODULE": "/no/module"}
-    reason = why_not_in_earnest(replace(in_earnest, environment=environment))
+    reason = why_not_in_earnest(with_hsm(in_earnest, pin_file=pin_file, module="/no/module"))
     assert reason.startswith("HSM_PIN_FILE holds a PIN that the sandbox made")
+
+
+def test_a_trust_file_for_trials_serves_no_real_cards(
+    in_earnest: Deployment, prepared: Deployment
+) -> None:
+    trust_file = prepared.environment["HSM_TRUST_FILE"]
+    reason = why_not_in_earnest(with_hsm(in_earnest, trust_file=trust_file))
+    assert reason.startswith("HSM_TRUST_FILE is for trials")
+    assert reason.endswith("serve --sandbox")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("trust_file", None, "set HSM_TRUST_FILE"),
+        ("trust_file", "pki/ca.pem", "HSM_TRUST_FILE: the trust file: not a JSON object"),
+        ("trust_file", "nowhere", "HSM_TRUST_FILE: the trust file cannot be read"),
+        ("state_directory", None, "set HSM_STATE_DIRECTORY"),
+        ("state_directory", "nowhere", "HSM_STATE_DIRECTORY: no directory"),
+    ],
+)
+def test_what_the_vault_needs_for_manifests_is_missed_before_anything_listens(
+    prepared: Deployment, tmp_path: Path, setting: str, value: str | None, said: str
+) -> None:
+    given = None if value is None else tmp_path / value
+    assert why_not(with_hsm(prepared, **{setting: given})).startswith(said)
 
 
 def test_a_trial_is_served_with_one_warning(prepared: Deployment) -> None:

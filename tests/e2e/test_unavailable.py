@@ -16,7 +16,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
-from hsm.vault import Vault
+from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
     ROOT,
     CrashingPostgres,
@@ -52,8 +52,8 @@ def prepared(tmp_path: Path, own_postgres: CrashingPostgres, softhsm: SoftHsm) -
 
 
 @pytest.fixture
-def enrolled(prepared: Deployment, vault: Vault) -> Enrolled:
-    return prepared.enrol(vault, "awaybank02")
+def enrolled(prepared: Deployment, hsm_token: Pkcs11Token) -> Enrolled:
+    return prepared.enrol(hsm_token, "awaybank02")
 
 
 @contextmanager
@@ -65,11 +65,11 @@ def serving_pins(prepared: Deployment, enrolled: Enrolled) -> Iterator[tuple[Ser
 
 
 def test_a_token_that_was_taken_unavailable_and_brought_back(
-    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     token = own_token(softhsm, tmp_path / "softhsm")
     prepared = deployment(tmp_path, new_database(postgres), token)
-    enrolled = prepared.enrol(vault, "awaybank01")
+    enrolled = prepared.enrol(hsm_token, "awaybank01")
     change = enrolled.sample_issuer.pin_jwe
     tokens, elsewhere = token.directory / "tokens", tmp_path / "elsewhere"
     with serving_pins(prepared, enrolled) as (service, client):
@@ -143,10 +143,10 @@ def test_a_database_that_became_read_only(
 
 
 def test_a_migration_while_the_service_runs(
-    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(tmp_path, new_database(postgres), softhsm)
-    enrolled = prepared.enrol(vault, "awaybank05")
+    enrolled = prepared.enrol(hsm_token, "awaybank05")
     change = enrolled.sample_issuer.pin_jwe
     with prepared.serving() as service, enrolled.client() as client:
         for pin in ("4071", "2580"):
@@ -194,10 +194,10 @@ def set_server(server: Postgres, setting: LiteralString) -> None:
 
 
 def test_a_token_device_that_hangs_costs_the_process(
-    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, vault: Vault
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(tmp_path, new_database(postgres), softhsm, vault_deadline_seconds=0.3)
-    prepared.enrol(vault, "hungbank01")
+    prepared.enrol(hsm_token, "hungbank01")
     ended = subprocess.run(
         [sys.executable, "-m", "tests.e2e.hung_vault", "hungbank01"],
         cwd=ROOT,

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from cms.sandbox.partners.pin_blocks import iso0_block
+from hsm.manifest.model import parse
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Operator
-from tests.issuer_records import PANS, SampleIssuer, open_issuer
+from tests.issuer_records import PANS, SECRET, SampleIssuer, d1_client, open_issuer
+from tests.operators import manifest
 
 
 @pytest.fixture
@@ -37,3 +39,12 @@ def sample_issuer(database_url: str, vault: Vault) -> SampleIssuer:
     sample_issuer = open_issuer(database_url, vault)
     sample_issuer.pans["new-1"] = NEW_PAN
     return sample_issuer
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> Path:
+    """A draft of an issuer's manifest for trials, with D1 as its only client."""
+    file = tmp_path / "draft.json"
+    client = d1_client("testbank01", "CN=d1", secret=SECRET)
+    file.write_text(parse(manifest("testbank01", 7, clients=[client])).indented())
+    return file

@@ -204,7 +204,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def importing(vault: MagicMock, stored: list[str]) -> CardImport:
     database = MagicMock()
     database.commit.side_effect = lambda: stored.append("commit")
-    return CardImport(database, vault, {}, WireProfile())
+    return CardImport(database, vault, WireProfile())
 
 
 def test_every_200th_line_and_the_end_commit(vault: MagicMock, stored: list[str]) -> None:

@@ -98,7 +98,6 @@ async def test_another_holder_needs_another_pin(
     async with PinService.over(sample_issuer, database_url, vault) as pin_service:
         await pin_service.put(sample_issuer.pin_jwe(PIN, "card-1"), "card-1")
     run_sql(database_url, "UPDATE cards SET cardholder_id = %s WHERE card_id = 'card-1'", before)
-    operator.must("clients", "add-app", "testbank01", "testbank01-app")
     begin_on_a_page(database_url)
     operator.must("cards", "update", *CARD, "--cardholder", after)
     ended = run_sql(database_url, "SELECT end_reason FROM control_tokens ORDER BY token_hash")

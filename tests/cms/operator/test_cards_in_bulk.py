@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from hsm.manifest.json_file import to_json
 
 from cms.operator import card_import, cards
+from cms.services.manifests import ManifestFerry
 from hsm.errors import VaultUnavailable
-from hsm.port import ConfigKind
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator, run_module
 from tests.cms.services.d1.pin_service import PinService
-from tests.issuer_records import SampleIssuer, config, open_issuer, run_sql
+from tests.issuer_records import SampleIssuer, open_issuer, run_sql
+from tests.operators import manifest, signed
 
 PAN_IN_NAME = "the card id, the plastic id or the cardholder contains the PAN"
 
@@ -198,10 +198,10 @@ async def test_a_card_comes_with_its_pin(
         assert await pin_service.pin("new-1") == "40719382"
 
 
-def test_a_pin_needs_the_issuers_configuration(
+def test_a_pin_needs_the_issuers_manifest(
     operator: Operator, sample_issuer: SampleIssuer, tmp_path: Path
 ) -> None:
-    operator.must("issuers", "add", "testbank02", "--name", "No configuration yet")
+    operator.must("issuers", "add", "testbank02", "--name", "No manifest yet")
     file = tmp_path / "cards.jsonl"
     rows = [
         row(sample_issuer, "new-1", encryptedPinBlock=sample_issuer.pin_jwe(PIN, "new-1")),
@@ -212,7 +212,7 @@ def test_a_pin_needs_the_issuers_configuration(
     assert answer == Answer(
         2,
         "1 cards stored, 1 lines refused\n",
-        "line 1: a PIN needs the issuer's configuration, sealed and valid now\n",
+        "line 1: a PIN needs a manifest of the issuer that is in force on this host\n",
     )
 
 
@@ -289,7 +289,7 @@ def test_an_import_that_breaks_off_keeps_what_it_committed_and_can_be_repeated(
 ) -> None:
     monkeypatch.setattr(card_import, "COMMIT_EVERY_ROWS", 2)
     rows = [row(sample_issuer, f"new-{number}") for number in range(5)]
-    monkeypatch.setattr("hsm.local.open_vault", lambda: OutOfBreath(vault, verbs=3))
+    monkeypatch.setattr("hsm.local.open_vault", lambda: OutOfBreath(vault, verbs=4))
     assert load(*rows) == Answer(2, "", "the token is away\n")
     assert len(cards_and_audit(database_url)[0]) == 4 + 2
     monkeypatch.setattr("hsm.local.open_vault", lambda: vault)
@@ -311,17 +311,17 @@ class OutOfBreath:
 
 
 @pytest.mark.anyio
-async def test_sealing_loading_and_importing_are_commands(
+async def test_loading_a_manifest_and_importing_cards_are_commands(
     operator: Operator, sample_issuer: SampleIssuer, vault: Vault, tmp_path: Path, database_url: str
 ) -> None:
-    draft, sealed, lines = (tmp_path / name for name in ("draft", "sealed", "lines"))
-    draft.write_text(
-        to_json(config(sample_issuer.issuer_id, ConfigKind.POLICY, {"length_min": 6}, 2))
-    )
-    answer = run_module("hsm", "config", "seal", draft)
-    assert (answer.code, answer.err) == (0, "")
-    sealed.write_text(answer.out)
-    assert run_module("cms", "config", "load", sealed) == Answer(0, "", "")
+    file, lines = tmp_path / "manifest", tmp_path / "lines"
+    body = vault.read_manifest(sample_issuer.issuer_id).model_dump(mode="json")
+    issuer_id, version = body.pop("issuer_id"), body.pop("version") + 1
+    body["policy"] = {"length_min": 6}
+    file.write_text(signed(manifest(issuer_id, version, **body)))
+    assert run_module("cms", "manifest", "load", file) == Answer(0, "", "")
+    async with PinService.over(sample_issuer, database_url, vault) as pin_service:
+        await ManifestFerry(pin_service.store, pin_service.worker_thread, "here").carry()
     rows = [
         row(sample_issuer, state="active", encryptedPinBlock=sample_issuer.pin_jwe(PIN, "new-1")),
         row(sample_issuer, "new-2", encryptedPinBlock=sample_issuer.pin_jwe("40719", "new-1")),

@@ -62,8 +62,8 @@ def test_a_database_without_tables_is_said_so(
 def test_tables_of_an_earlier_version_are_said_so(
     operator: Operator, sample_issuer: SampleIssuer, database_url: str
 ) -> None:
-    run_sql(database_url, "ALTER TABLE clients DROP COLUMN language")
-    assert operator.refused("clients", "list", sample_issuer.issuer_id) == (
+    run_sql(database_url, "ALTER TABLE cards DROP COLUMN personalised")
+    assert operator.refused("cards", "list", sample_issuer.issuer_id) == (
         "the tables are of another version: run alembic upgrade head"
     )
 

@@ -14,7 +14,7 @@ from tests.cms.operator.operator_at_work import ROOT, Operator
 from tests.issuer_records import SampleIssuer, run_sql
 
 ISSUER = "testbank01"
-#: The stable names. What is sealed, a hash or a MAC is not among them.
+#: The stable names. What is sealed is not among them.
 MEMBERS: Mapping[Sequence[str], Sequence[str]] = {
     ("issuers", "list"): ["issuer_id", "name", "state", "created_at"],
     ("issuers", "show", ISSUER): ["issuer_id", "name", "state", "created_at"],
@@ -26,21 +26,6 @@ MEMBERS: Mapping[Sequence[str], Sequence[str]] = {
         ]
     ),
     ("cards", "show", ISSUER, "card-1"): cards,
-    ("clients", "list", ISSUER): (
-        clients := [
-            *("issuer_id", "client_id", "auth", "previous_secret_until", "certificate_subjects"),
-            *("state", "seccos_failed_at", "created_at", "redirect_origins", "embed_origins"),
-            *("failure_image_status", "frame_key", "show_button", "hide_seconds", "view_style"),
-        ]
-    ),
-    ("clients", "show", ISSUER, ISSUER): clients,
-    ("config", "list", ISSUER): (
-        config := [
-            *("issuer_id", "kind", "version", "valid_from", "valid_until", "key_label"),
-            *("loaded_at", "body"),
-        ]
-    ),
-    ("config", "show", ISSUER, "wire", "1"): config,
     ("audit", "list", ISSUER): [
         *("issuer_id", "event_id", "at", "event", "card_id", "actor", "correlation_id"),
         *("counter", "reason", "audit_user", "error_id"),
@@ -58,7 +43,6 @@ def test_every_list_and_show_is_an_array_of_objects_too(
         assert {*MEMBERS[command]} <= row.keys()
         assert not [name for name in row if name.startswith("sealed") or "hash" in name]
         assert row["issuer_id"] == ISSUER
-        assert "cmac" not in row
     lines = operator.must(*command).splitlines()
     if command[1] == "list":
         assert len(lines) == len(printed)
@@ -69,18 +53,16 @@ def test_values_of_json_are_of_their_kind(operator: Operator, sample_issuer: Sam
     assert (card["psn"], card["cardholder_id"], card["personalised"]) == (0, None, False)
     assert card["seccos_failed_at"] == []
     assert card["created_at"].endswith("+00:00")
-    (wire,) = json.loads(operator.must("config", "show", ISSUER, "wire", "1", "--json"))
-    assert wire["body"]["put_pin"]["iso0"][0] == "ISO0"
 
 
 def test_a_list_of_nothing_is_an_empty_array(operator: Operator, database_url: str) -> None:
     assert json.loads(operator.must("issuers", "list", "--json")) == []
     operator.must("issuers", "add", ISSUER, "--name", "Nothing yet")
-    for noun in ("cards", "clients", "config"):
-        assert json.loads(operator.must(noun, "list", ISSUER, "--json")) == []
+    assert json.loads(operator.must("cards", "list", ISSUER, "--json")) == []
+    assert json.loads(operator.must("manifest", "list", "--json")) == []
 
 
-@pytest.mark.parametrize("noun", ["cards", "clients", "config", "audit"])
+@pytest.mark.parametrize("noun", ["cards", "audit"])
 def test_an_issuer_that_there_is_not_has_no_list(
     operator: Operator, sample_issuer: SampleIssuer, noun: str
 ) -> None:

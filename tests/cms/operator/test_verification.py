@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psec
@@ -18,7 +18,7 @@ from hsm.port import PinBlockType
 from tests.cms.operator.operator_at_work import Operator
 from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope
 from tests.crypto.oracles import takes_tdes_the_old_way
-from tests.issuer_records import run_sql
+from tests.issuer_records import change_manifest, run_sql
 from tests.seccos_issuer import (
     PVV_AND_OFFSET,
     TABLE,
@@ -36,9 +36,9 @@ OWN_PRW = {"prw_source": "issuer"}
 
 
 @pytest.fixture(scope="module")
-def vault() -> Watched:
+def vault(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """One that has shared keys, in place of the session's."""
-    return watched_vault()
+    return watched_vault(tmp_path_factory.mktemp("vault"))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def giro(database_url: str, vault: Watched) -> SeccosIssuer:
         text = giro.seccos(PINS["card-2"], 0, "card-2")
         sent = envelope(text, PinBlockType.SECCOS)
         await pin_service.pins.set_pin(
-            pin_service.issuer, giro.sample_issuer.card("card-2"), sent, ACTOR
+            pin_service.policy, giro.sample_issuer.card("card-2"), sent, ACTOR
         )
     return giro
 
@@ -165,23 +165,26 @@ async def test_a_card_whose_values_are_not_as_they_were_stored_is_named_and_left
     assert failed == [("card-1", "operator", "SEAL_BROKEN")]
 
 
-@pytest.mark.parametrize(
-    ("statement", "complaint"),
-    [
-        ("DELETE FROM vault_config WHERE kind = 'verification-host'", "is missing"),
-        (
-            "UPDATE vault_config SET valid_until = now() WHERE kind = 'verification-host'",
-            "is not valid now",
-        ),
-        ("UPDATE vault_config SET version = 2 WHERE kind = 'verification-host'", "is not sealed"),
-    ],
-)
-async def test_without_a_host_that_the_vault_trusts_nothing_is_exported(
-    operator: Operator, giro: SeccosIssuer, database_url: str, statement: str, complaint: str
+async def test_without_a_host_that_operators_signed_nothing_is_exported(
+    operator: Operator,
+    giro: SeccosIssuer,
+    vault: Watched,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run_sql(database_url, statement)
-    refusal = operator.refused("verification", "export", giro.sample_issuer.issuer_id)
-    assert refusal == f"a configuration {complaint}"
+    issuer_id = giro.sample_issuer.issuer_id
+    host = vault.read_manifest(issuer_id).verification_host
+    change_manifest(vault, issuer_id, verification_host=None)
+    refusal = operator.refused("verification", "export", issuer_id)
+    assert refusal == "the manifest names no authorisation host"
+    assert host is not None
+    end = datetime.now(UTC) + timedelta(hours=1)
+    change_manifest(
+        vault, issuer_id, verification_host=host.model_dump(), valid_until=end.isoformat()
+    )
+    monkeypatch.setattr(vault, "ahead", timedelta(hours=1))
+    refusal = operator.refused("verification", "export", issuer_id)
+    assert refusal == "the manifest is not in force now"
     assert audited(database_url) == []
 
 
@@ -227,11 +230,7 @@ async def test_lists_show_neither_sealed_values_nor_what_they_are(
     operator: Operator, giro: SeccosIssuer
 ) -> None:
     issuer = giro.sample_issuer.issuer_id
-    for words in (
-        ("cards", "list", issuer),
-        ("cards", "show", issuer, "card-2"),
-        ("clients", "list", issuer),
-    ):
+    for words in (("cards", "list", issuer), ("cards", "show", issuer, "card-2")):
         shown = operator.must(*words)
         assert "seccos_failed_at" in shown
         assert not re.search("sealed|pvv|offset|prw|script", shown)

@@ -12,6 +12,7 @@ from cms.domain.records import Actor
 from cms.services.cardholder.control_tokens import ControlTokens, new_session, sid
 from cms.services.cardholder.rate_limit import RateLimiter
 from crypto.jose import base64url
+from hsm.manifest.clients import AppClient, ServerClient
 
 pytestmark = pytest.mark.anyio
 ADDRESS = "192.0.2.1"
@@ -24,12 +25,12 @@ def store() -> AsyncMock:
 
 
 @pytest.fixture
-def control_tokens(store: AsyncMock) -> ControlTokens:
+def control_tokens(store: AsyncMock) -> ControlTokens[AppClient]:
     return ControlTokens(Face.HOSTED, store, AsyncMock(), RateLimiter())
 
 
 async def test_a_control_token_is_a_random_uuid_that_no_repr_shows(
-    control_tokens: ControlTokens,
+    control_tokens: ControlTokens[AppClient],
 ) -> None:
     actor = Actor("testbank01-app", "call-1")
     first, second = [await control_tokens.issue(GRANT, actor) for _ in range(2)]
@@ -46,7 +47,7 @@ def test_a_page_session_is_256_random_bits_that_the_vault_knows_by_their_hash() 
 
 
 async def test_one_that_never_was_is_counted_against_the_address_and_live_ones_pass(
-    control_tokens: ControlTokens, store: AsyncMock
+    control_tokens: ControlTokens[AppClient], store: AsyncMock
 ) -> None:
     store.read_live.return_value = store.read_issued.return_value = None
     for _ in range(FAILURES_BY_ADDRESS.failures_max):
@@ -60,7 +61,7 @@ async def test_one_that_never_was_is_counted_against_the_address_and_live_ones_p
 
 
 async def test_one_that_is_over_is_counted_for_its_client_alone(
-    control_tokens: ControlTokens, store: AsyncMock
+    control_tokens: ControlTokens[AppClient], store: AsyncMock
 ) -> None:
     store.read_live.return_value, store.read_issued.return_value = None, GRANT
     for _ in range(FAILURES_BY_ADDRESS.failures_max):
@@ -75,7 +76,7 @@ async def test_one_that_is_over_is_counted_for_its_client_alone(
 
 
 async def test_one_of_another_face_is_none(store: AsyncMock) -> None:
-    elsewhere = ControlTokens(Face.PINCONTROL, store, AsyncMock(), RateLimiter())
+    elsewhere = ControlTokens[ServerClient](Face.PINCONTROL, store, AsyncMock(), RateLimiter())
     store.read_live.return_value = store.read_issued.return_value = GRANT
     for read in (elsewhere.read_live, elsewhere.read_issued):
         with pytest.raises(ControlEnded):

@@ -17,7 +17,7 @@ BOTH: dict[str, object] = {"seccos": {}, "verification": {"prw": True}}
 
 
 def decided(members: Mapping[str, object]) -> Manifest:
-    return parse(manifest("testbank01", **members))
+    return parse(manifest("testbank01", 1, **members))
 
 
 @pytest.mark.parametrize(

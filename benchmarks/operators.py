@@ -1,0 +1,49 @@
+"""Two operators, and the host whose vault takes what they sign."""
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from crypto.jose.jws_json import SignedText
+from hsm.local import vault_over
+from hsm.manifest import floors, model
+from hsm.manifest.body import canonical_body
+from hsm.manifest.operator_key import OperatorKey
+from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import VaultSettings
+from hsm.vault import Vault
+
+NAMES: Final = ("Ann", "Bob")
+DATES: Final = {"valid_from": "2020-01-01T00:00:00Z", "valid_until": "2050-01-01T00:00:00Z"}
+
+
+class Operators:
+    """The keys of two operators."""
+
+    def __init__(self) -> None:
+        self._keys = [OperatorKey(ec.generate_private_key(ec.SECP256R1())) for _ in NAMES]
+
+    def begin(self, directory: Path, hsm_token: Pkcs11Token) -> Vault:
+        """Begin a host in *directory*, which the environment of this process then names."""
+        entries = [key.entry(name) for key, name in zip(self._keys, NAMES, strict=True)]
+        trust = {"threshold": len(NAMES), "sandbox": True, "operators": entries}
+        (directory / "trust.json").write_text(json.dumps(trust))
+        (directory / "vault").mkdir()
+        os.environ["HSM_TRUST_FILE"] = str(directory / "trust.json")
+        os.environ["HSM_STATE_DIRECTORY"] = str(directory / "vault")
+        vault = vault_over(hsm_token, VaultSettings())
+        listed = floors.parse(canonical_body({**DATES, "floors": {}}))
+        vault.load_floors(self._sign(listed.canonical(), FLOORS_TYPE))
+        return vault
+
+    def manifest(self, issuer_id: str, **members: object) -> str:
+        """Sign the first manifest of an issuer, which has these members."""
+        body = {"issuer_id": issuer_id, "version": 1, **DATES, "sandbox": True, **members}
+        return self._sign(model.parse(canonical_body(body)).canonical(), MANIFEST_TYPE)
+
+    def _sign(self, payload: bytes, typ: str) -> str:
+        return str(SignedText(payload, [key.sign(payload, typ) for key in self._keys]))

@@ -1,0 +1,49 @@
+"""The demo's two operators: their keys, the trust file that names them, and what they sign.
+
+In earnest the two keys are on two machines, neither of which serves, and each has a passphrase.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Final
+
+from cms.sandbox import files
+from cms.sandbox.operator_commands import run
+
+NAMES: Final = ("Ann", "Bob")
+FLOORS: Final = files.CONFIG / "floors.json"
+
+
+def make() -> None:
+    """Make a key for each operator, the trust file of this host, and its list of floors.
+
+    What an earlier set-up signed, or stored for the vault, counts for nothing and goes.
+    """
+    for directory in (files.OPERATORS, files.VAULT_STATE):
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700)
+    made = [_make_key(name) for name in NAMES]
+    trust = {"threshold": len(NAMES), "sandbox": True, "operators": made}
+    files.write(files.TRUST, json.dumps(trust, indent=2) + "\n")
+    run("hsm", "manifest", "floors", "--out", files.relative(FLOORS))
+    sign(FLOORS)
+    run("hsm", "manifest", "begin", files.relative(FLOORS))
+
+
+def sign(file: Path) -> None:
+    """Have both operators sign a file."""
+    for name in NAMES:
+        words = ("manifest", "sign", files.relative(file), "--key", files.relative(_key(name)))
+        run("hsm", *words)
+
+
+def _make_key(name: str) -> dict[str, object]:
+    """Make a key and return its entry for the trust file."""
+    words = ("manifest", "key", files.relative(_key(name)), "--name", name, "--no-passphrase")
+    entry: dict[str, object] = json.loads(run("hsm", *words))
+    return entry
+
+
+def _key(name: str) -> Path:
+    return files.OPERATORS / f"{name.lower()}.pem"
