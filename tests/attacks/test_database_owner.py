@@ -284,6 +284,19 @@ async def test_it_can_still_name_another_cardholder_for_a_card_until_card_record
     assert await d1_face.d1.pin(card_id) == OWN_PIN
 
 
+async def test_it_can_still_point_its_own_control_token_at_another_card_until_the_vault_grants(
+    d1_face: D1Face, hosted_face: HostedFace
+) -> None:
+    victim, _ = await hosted_face.holder(pin=PIN)
+    own, holder = await hosted_face.holder(pin=OWN_PIN)
+    session = await hosted_face.session(holder)
+    point: LiteralString = "UPDATE control_tokens SET card_id = %s WHERE card_id = %s"
+    run_sql(d1_face.url, point, victim, own)
+    assert (await hosted_face.submit(session, NEW_PIN)).status_code == 204
+    assert await d1_face.d1.pin(victim) == NEW_PIN
+    assert await d1_face.d1.pin(own) == OWN_PIN
+
+
 async def test_it_can_still_hold_back_the_next_manifest(owner: DatabaseOwner) -> None:
     next_version = IN_FORCE + 1
     owner.store(FORGED, "")
