@@ -42,15 +42,11 @@ def add_to(commands: Commands) -> None:
     diff.add_argument("new", type=Path, metavar="NEW", help="the one after it")
     _add_change(manifests)
     sign = add_command(manifests, "sign", add_signatures, "show what is signed, and sign it")
-    sign.add_argument(
-        "file", type=Path, metavar="FILE", help="a draft, or signed already"
-    )
+    sign.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed already")
     _add_keys(sign, required=True)
     sign.add_argument("--out", type=Path, metavar="FILE", help="where to; in place unless said")
     verify = add_command(manifests, "verify", print_signers, "say who signed, and if enough did")
-    verify.add_argument(
-        "file", type=Path, metavar="FILE", help="signed: a manifest, or floors"
-    )
+    verify.add_argument("file", type=Path, metavar="FILE", help="signed: a manifest, or floors")
     text = "the trust file of a host"
     verify.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
     _add_floors(manifests)
