@@ -1,7 +1,5 @@
 INSERT INTO client_failures (issuer_id, client_id, seccos_failed_at) VALUES (
-  %(issuer_id)s::VARCHAR,
-  %(client_id)s::VARCHAR,
-  ARRAY[clock_timestamp()]
+  %(issuer_id)s::VARCHAR, %(client_id)s::VARCHAR, ARRAY[clock_timestamp()]
 ) ON CONFLICT (issuer_id, client_id) DO
 UPDATE
 SET
@@ -12,10 +10,7 @@ SET
   )
 RETURNING
   coalesce(
-    client_failures.seccos_failed_at[%(failures_max)s::INTEGER] > now(
-      
-    ) - '0:01:00'::interval,
-    false
+    client_failures.seccos_failed_at[%(failures_max)s::INTEGER] > now() - '0:01:00'::interval, false
   )
   AND NOT coalesce(
     client_failures.seccos_failed_at[(

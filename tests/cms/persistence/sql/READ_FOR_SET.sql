@@ -19,14 +19,11 @@ SELECT cards.state, cards.counter, cards.sealed_pan,
     (
       SELECT
         coalesce(
-          client_failures.iso0_failed_at[%(failures_client_max)s::INTEGER] > now(
-            
-          ) - '0:01:00'::interval,
+          client_failures.iso0_failed_at[%(failures_client_max)s::INTEGER] > now() - '0:01:00'::interval,
           false
         ) AS is_limited
       FROM client_failures
-      WHERE
-        client_failures.issuer_id = %(issuer_id)s::VARCHAR
+      WHERE client_failures.issuer_id = %(issuer_id)s::VARCHAR
         AND client_failures.client_id = %(client_id)s::VARCHAR
     ),
     false
@@ -35,14 +32,11 @@ SELECT cards.state, cards.counter, cards.sealed_pan,
     (
       SELECT
         coalesce(
-          client_failures.seccos_failed_at[%(failures_client_max)s::INTEGER] > now(
-            
-          ) - '0:01:00'::interval,
+          client_failures.seccos_failed_at[%(failures_client_max)s::INTEGER] > now() - '0:01:00'::interval,
           false
         ) AS is_limited
       FROM client_failures
-      WHERE
-        client_failures.issuer_id = %(issuer_id)s::VARCHAR
+      WHERE client_failures.issuer_id = %(issuer_id)s::VARCHAR
         AND client_failures.client_id = %(client_id)s::VARCHAR
     ),
     false

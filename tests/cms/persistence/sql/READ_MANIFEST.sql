@@ -1,5 +1,2 @@
-SELECT manifests.text
-FROM manifests
-WHERE
-  manifests.issuer_id = %(issuer_id)s::VARCHAR
-  AND manifests.version = %(version)s::BIGINT
+SELECT manifests.text FROM manifests
+WHERE manifests.issuer_id = %(issuer_id)s::VARCHAR AND manifests.version = %(version)s::BIGINT

@@ -1,9 +1,7 @@
-SELECT
-  issuers.issuer_id,
+SELECT issuers.issuer_id,
   coalesce(
     (
-      SELECT max(manifests.version) AS max_1
-      FROM manifests
+      SELECT max(manifests.version) AS max_1 FROM manifests
       WHERE manifests.issuer_id = issuers.issuer_id
     ),
     0::INTEGER
