@@ -22,7 +22,8 @@ from hsm.vault import Vault
 from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1.access_tokens import access_token, claims
 from tests.cms.faces.d1_face import D1Face, refusal
-from tests.issuer_records import Certificate, certificate
+from tests.issuer_records import SECRET, Certificate, certificate, change_client, secret_hash
+from tests.operators import VALID_FROM
 from tests.service import PUBLIC_URL, d1
 
 pytestmark = pytest.mark.anyio
@@ -286,6 +287,20 @@ async def test_a_client_without_secret_is_named_by_its_certificate(d1_face: D1Fa
 async def test_a_client_with_a_secret_needs_its_bearer(d1_face: D1Face) -> None:
     path = d1_face.d1.path("active", "/pin/changeCounter")
     assert refusal(await d1_face.d1.http.get(path)) == refusals.UNAUTHORIZED
+
+
+async def test_a_client_whose_secrets_ended_is_not_named_by_its_certificate(
+    d1_face: D1Face,
+) -> None:
+    ended = [secret_hash(SECRET, valid_until=VALID_FROM.isoformat())]
+    over = await d1_face.open_issuer("endedbank1")
+    await d1_face.in_vault(
+        lambda vault: change_client(vault, "endedbank1", "endedbank1", secrets=ended)
+    )
+    async with d1(d1_face.application, over) as caller:
+        path = caller.path("card-1", "/pin/changeCounter")
+        assert refusal(await caller.http.get(path)) == refusals.UNAUTHORIZED
+        assert (await caller.ask_token()).status_code == 401
 
 
 async def test_a_token_that_was_verified_is_refused_once_it_expires(d1_face: D1Face) -> None:
