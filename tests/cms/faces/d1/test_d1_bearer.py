@@ -15,6 +15,7 @@ from cms.domain.errors import Unauthorized
 from cms.services.d1.access import Access, read_certificate
 from cms.services.directory import Directory
 from crypto.jose import base64url
+from crypto.secret import Secret
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PublicKeyRole
 from hsm.vault import Vault
@@ -309,8 +310,8 @@ async def test_a_token_that_was_verified_is_refused_once_it_expires(d1_face: D1F
     access = Access(directory, health.worker_thread, PUBLIC_URL, lambda: now[0])
     presented = read_certificate(d1_face.sample_issuer.certificate.der)
     issuer_id = d1_face.sample_issuer.issuer_id
-    issued = await access.issue(
-        d1_face.sample_issuer.client_id, d1_face.sample_issuer.secret, presented
+    _, issued = await access.issue(
+        d1_face.sample_issuer.client_id, Secret(d1_face.sample_issuer.secret), presented
     )
 
     await access.caller(issued.access_token, presented, issuer_id)
