@@ -13,6 +13,7 @@ Every claim is written here, from the manifest, the certificate and the clock::
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -30,30 +31,20 @@ from hsm.port import ACCESS_TOKEN_TYPE, CertificateFacts, IssuedAccessToken
 JTI_BYTES: Final = 16
 
 
+@dataclass(frozen=True, slots=True)
 class AccessTokens:
-    """Issues access tokens.
+    """Issues access tokens."""
 
-    Args:
-        hsm_token: has the signing key, and makes random bytes.
-        jose_keys: its EC keys.
-        signing: the key that signs.
-        token_issuer: issuer and audience of every access token; None: none are issued.
-        now: the time, UTC.
-    """
-
-    def __init__(
-        self,
-        hsm_token: HsmToken,
-        jose_keys: JoseKeys,
-        signing: KeyLabel,
-        token_issuer: str | None,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._hsm_token = hsm_token
-        self._jose_keys = jose_keys
-        self._signing = signing
-        self._token_issuer = token_issuer
-        self._now = now
+    hsm_token: HsmToken
+    """Makes random bytes."""
+    jose_keys: JoseKeys
+    """Sign with the keys of that HSM token."""
+    signing: KeyLabel
+    """The key that signs."""
+    token_issuer: str | None
+    """Issuer and audience of every access token; None: none are issued."""
+    now: Callable[[], datetime]
+    """The time, UTC."""
 
     def issue(
         self,
@@ -69,25 +60,25 @@ class AccessTokens:
                 registered for it, the secret is wrong or past its end, or none are issued here.
             VaultUnavailable: the HSM token does not answer.
         """
-        now = int(self._now().timestamp())
+        now = int(self.now().timestamp())
         client = manifest.by_client_id.get(client_id)
         if not isinstance(client, D1Client) or not client.is_registered(certificate.names):
             raise CallerRefused
-        if self._token_issuer is None or not is_secret(secret, client.secrets, now):
+        if self.token_issuer is None or not is_secret(secret, client.secrets, now):
             raise CallerRefused
         expires_at = now + manifest.wire.token.ttl_seconds
         claims = {
-            "iss": self._token_issuer,
-            "aud": self._token_issuer,
+            "iss": self.token_issuer,
+            "aud": self.token_issuer,
             "sub": client.client_id,
             "client_id": client.client_id,
             "issuerId": manifest.issuer_id,
             "scope": manifest.wire.token.scope,
             "iat": now,
             "exp": expires_at,
-            "jti": base64url.encode(self._hsm_token.random(JTI_BYTES)),
+            "jti": base64url.encode(self.hsm_token.random(JTI_BYTES)),
             "cnf": {"x5t#S256": certificate.thumbprint},
             "certificate_subject": certificate.subject,
         }
-        access_token = self._jose_keys.sign(claims, self._signing, ACCESS_TOKEN_TYPE)
+        access_token = self.jose_keys.sign(claims, self.signing, ACCESS_TOKEN_TYPE)
         return IssuedAccessToken(access_token, expires_at)
