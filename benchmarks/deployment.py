@@ -36,11 +36,11 @@ from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.sandbox.service import stop
-from cms.services.credentials import hash_secret
 from crypto.jose import jwe
 from crypto.jose.jwk import parse_public
 from crypto.secret import Secret
 from hsm.local import vault_over
+from hsm.manifest.client_secrets import hash_secret
 from hsm.pkcs11 import ceremony, shared_keys
 from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey

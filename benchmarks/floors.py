@@ -95,8 +95,8 @@ def close_hsm_token() -> None:
 
 
 def counted_vault(hsm_token: CountingHsmToken) -> Vault:
-    """Make a vault over a counting HSM token."""
-    return vault_over(cast("Pkcs11Token", hsm_token), VaultSettings())
+    """Make a vault over a counting HSM token; it issues access tokens."""
+    return vault_over(cast("Pkcs11Token", hsm_token), VaultSettings(), "https://localhost")
 
 
 def set_one_pin(

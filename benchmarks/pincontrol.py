@@ -45,7 +45,7 @@ from cms.domain.control import EndReason
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
-from cms.services.credentials import hash_secret
+from hsm.manifest.client_secrets import hash_secret
 
 CARDS: Final = 1600
 USER: Final = f"{deployment.ISSUER}-server"

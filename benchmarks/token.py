@@ -27,14 +27,15 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
-from benchmarks.deployment import PAN, Issuer, directory_and_hsm_token, make_issuer
+from benchmarks.deployment import ORGANISATION, PAN, Issuer, directory_and_hsm_token, make_issuer
 from benchmarks.floors import CountingHsmToken, counted_vault, set_one_pin
 from benchmarks.measure import ROUNDS, heading, interleaved, machine, rate
 from cms.sandbox.partners.jwe import encrypt
 from crypto.jose import jwe
+from crypto.secret import Secret
 from hsm.pkcs11.keys import KeyRole
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.port import PublicKeyRole
+from hsm.port import CertificateFacts, PublicKeyRole
 from hsm.vault import Vault
 
 BLOCK: Final = bytes(range(16))
@@ -45,7 +46,6 @@ DIGEST: Final = bytes(32)
 KEY: Final = bytes(range(32))
 OTHER_INFO: Final = jwe.other_info(jwe.ENC, b"", b"", jwe.KEY_BITS)
 
-CLAIMS: Final = {"sub": "client", "exp": 2_000_000_000}
 VERB_SECONDS: Final = 0.3
 
 TOKEN: Final = "token"
@@ -118,11 +118,15 @@ def verbs(vault: Vault, issuer: Issuer) -> Mapping[str, Operation]:
     pan_jwe = encrypt({"pan": PAN}, vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
     pin = set_one_pin(vault, issuer)
     assert pin is not None, "it came as ISO-0"
+    d1 = issuer.d1
+    secret = Secret(d1.client_secret_file.read_text())
+    subject = f"CN=d1,O={ORGANISATION}"
+    certificate = CertificateFacts("thumbprint", subject, frozenset({subject}))
     return {
         "set_pin_from_jwe": lambda: set_one_pin(vault, issuer),
         "export_jwe": lambda: vault.export_jwe(pin, pan, card, 1),
         "seal_pan": lambda: vault.seal_pan(pan_jwe, card),
-        "sign_access_token": lambda: vault.sign_access_token(CLAIMS),
+        "issue_token": lambda: vault.issue_token(d1.client_id, secret, certificate),
     }
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import httpx
@@ -82,17 +83,17 @@ class Application:
 
 
 def create_app(
-    settings: Settings, open_vault: Callable[[], PinVault] = local.open_vault
+    settings: Settings, open_vault: Callable[[str], PinVault] = local.open_vault
 ) -> Application:
     """Wire the service; nothing is opened before :meth:`Application.running`.
 
     Args:
         settings: the service's settings.
-        open_vault: opens the vault on its own thread; by default, over the HSM token that the
-            environment names.
+        open_vault: opens the vault on its own thread, given the issuer of access tokens; by
+            default, over the HSM token that the environment names.
     """
     worker_thread = WorkerThread(
-        open_vault,
+        partial(open_vault, settings.public_url),
         deadline_seconds=settings.vault_deadline_seconds,
         wait_seconds_max=settings.vault_wait_seconds_max,
         reopen_seconds=REOPEN_SECONDS,

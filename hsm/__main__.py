@@ -212,7 +212,7 @@ def _open_keys(hsm_token: Pkcs11Token) -> tuple[Keyring, JoseKeys]:
     from hsm.pkcs11.keyring import Keyring
 
     keyring = Keyring(hsm_token)
-    return keyring, JoseKeys(hsm_token, keyring.active[KeyRole.TOKEN_SIGN])
+    return keyring, JoseKeys(hsm_token)
 
 
 def _open_hsm_token(*, writable: bool = False, production: bool = False) -> Pkcs11Token:

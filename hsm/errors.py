@@ -15,6 +15,7 @@
     ├── PanRejected        the JWE or the PAN in it cannot be used
     │   ├── LuhnInvalid    the PAN's check digit is wrong
     │   └── CardIdHoldsPan the card id contains the PAN
+    ├── CallerRefused      a client, its secret or its certificate is not registered: one answer
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
     ├── ManifestRefused    a manifest, or what it is signed with or trusted by, cannot be used
     ├── NotForProduction   the HSM token or its user PIN is for development only
@@ -76,6 +77,10 @@ class LuhnInvalid(PanRejected):
 
 class CardIdHoldsPan(PanRejected):
     """A card id must not contain the PAN."""
+
+
+class CallerRefused(HsmError):
+    """A client, its secret or its certificate is not registered. It never says which."""
 
 
 class SealBroken(HsmError):

@@ -9,11 +9,13 @@ from typing import Final
 from crypto.errors import JoseError
 from crypto.jose import json_object, jws
 from hsm.errors import VaultUnavailable
-from hsm.jose_keys import ACCESS_TOKEN_TYPE, JoseKeys
+from hsm.jose_keys import JoseKeys
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyLabel, Usage
 
 SAMPLE_BYTES: Final = 16
+SAMPLE_TYPE: Final = "health"
+"""Of the JWT that is signed: not the type of an access token."""
 
 
 def check(hsm_token: HsmToken, jose_keys: JoseKeys, labels: Iterable[KeyLabel]) -> None:
@@ -55,7 +57,7 @@ def _opens_a_jwe(jose_keys: JoseKeys, label: KeyLabel, sample: bytes) -> bool:
 def _signs(jose_keys: JoseKeys, label: KeyLabel) -> bool:
     key = jose_keys.public_key(label)
     try:
-        jws.verify(jose_keys.sign_access_token({}), {key.kid: key}, ACCESS_TOKEN_TYPE)
+        jws.verify(jose_keys.sign({}, label, SAMPLE_TYPE), {key.kid: key}, SAMPLE_TYPE)
     except JoseError:
         return False
     return True

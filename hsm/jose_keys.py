@@ -14,8 +14,6 @@ from hsm.errors import ManifestRefused
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole, Usage
 
-ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a password
-
 NO_KIDS: Final[Mapping[str, int]] = {}
 
 
@@ -26,15 +24,13 @@ class JoseKeys:
 
     Args:
         hsm_token: the HSM token that has the private keys.
-        signing: the key that signs access tokens.
 
     Raises:
         VaultUnavailable: at construction, when the HSM token does not answer.
     """
 
-    def __init__(self, hsm_token: HsmToken, signing: KeyLabel) -> None:
+    def __init__(self, hsm_token: HsmToken) -> None:
         self._hsm_token = hsm_token
-        self._signing = signing
         self._public = {
             label: _named_by_thumbprint(hsm_token.public_point(label))
             for label in hsm_token.labels()
@@ -114,12 +110,11 @@ class JoseKeys:
         ephemeral = ec.generate_private_key(ec.SECP256R1())
         return jwe.encrypt(plaintext, recipient, ephemeral=ephemeral, random=self._hsm_token.random)
 
-    def sign_access_token(self, claims: Mapping[str, object]) -> str:
-        """Sign *claims* as an ES256 JWT of type ``at+jwt`` (RFC 9068)."""
-        kid = self._public[self._signing].kid
-        signing_input = jws.signing_input(claims, kid, ACCESS_TOKEN_TYPE)
+    def sign(self, claims: Mapping[str, object], label: KeyLabel, typ: str) -> str:
+        """Sign *claims* as an ES256 JWT of type *typ* with the key of a label."""
+        signing_input = jws.signing_input(claims, self._public[label].kid, typ)
         digest = hashlib.sha256(signing_input).digest()
-        return jws.attach(signing_input, self._hsm_token.sign(self._signing, digest))
+        return jws.attach(signing_input, self._hsm_token.sign(label, digest))
 
     def _agree(
         self,

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NewType, Protocol
 
 from crypto.pin_image import ImageStyle
+from crypto.secret import Secret
 from crypto.types import PSN_MAX
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 ISSUER_ID_CHARS: Final = 10
 EXPIRY_PATTERN: Final = re.compile("(?:0[1-9]|1[0-2])[0-9]{2}")
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
+ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
 
 SealedPin = NewType("SealedPin", bytes)
 """Version, key label, format-4 block under an AES key of the HSM token, AES-CMAC."""
@@ -116,6 +118,26 @@ class SealedChange:
     sealed_pin: SealedPin | None
     """None when the PIN came as SECCOS: then only :attr:`values` are stored."""
     values: Mapping[ValueKind, SealedValue]
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What the web tier vouches for of a client certificate whose chain it verified."""
+
+    thumbprint: str
+    """SHA-256 as base64url (RFC 8705, section 3.1)."""
+    subject: str
+    """Empty: it has none."""
+    names: frozenset[str]
+    """All by which it may be registered, as :mod:`hsm.manifest.certificate_names` writes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedAccessToken:
+    """An access token and when it expires, in seconds since 1970."""
+
+    access_token: str
+    expires_at: int
 
 
 class PinVault(Protocol):
@@ -276,8 +298,18 @@ class PinVault(Protocol):
         """Return the manifest that is in force. All of it is public."""
         ...
 
-    def sign_access_token(self, claims: Mapping[str, object]) -> str:
-        """Sign *claims* as an ES256 JWT of type ``at+jwt`` (RFC 9068)."""
+    def issue_token(
+        self, client_id: str, secret: Secret[str], certificate: CertificateFacts
+    ) -> IssuedAccessToken:
+        """Issue an access token of D1 (RFC 9068) to a client that gave its secret.
+
+        The manifest is that of the issuer with whose id *client_id* begins. The vault writes every
+        claim (:mod:`hsm.access_tokens`).
+
+        Raises:
+            CallerRefused: there is no such client at D1's face, *certificate* is not registered for
+                it, or *secret* is wrong or past its end; one answer for all causes.
+        """
         ...
 
     def public_jwks(

@@ -17,10 +17,12 @@ from crypto.pan_text import holds_this_pan
 from crypto.pin_image import ImageStyle
 from crypto.pinblock import PinBlockFormat, iso1
 from crypto.seccos.card import CardData
+from crypto.secret import Secret
 from crypto.translation import permit
 from crypto.types import Pan, Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
+from hsm.access_tokens import AccessTokens
 from hsm.errors import (
     CardIdHoldsPan,
     LuhnInvalid,
@@ -41,8 +43,11 @@ from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import (
+    ISSUER_ID_CHARS,
     CardFacts,
     CardRef,
+    CertificateFacts,
+    IssuedAccessToken,
     PinBlockType,
     PublicKeyRole,
     SealedCard,
@@ -71,7 +76,10 @@ class Vault:
         hsm_token: the HSM token; its keys are found once, at construction.
         state_directory: where this host keeps its manifests; nobody else may write there.
         trust_file: whose signatures count (:mod:`hsm.manifest.trust`).
-        now: the time, UTC, by which manifests are in force or not.
+        now: the time, UTC, by which manifests and secrets are in force or not.
+        token_issuer: issuer and audience of access tokens, which is the service's public URL; None:
+            this vault issues none. Whoever opens it in the service's own process passes it; a vault
+            in a program of its own will have it in its settings.
 
     Raises:
         VaultUnavailable: at construction, when a role has no key on the HSM token.
@@ -83,11 +91,15 @@ class Vault:
         state_directory: Path,
         trust_file: Path,
         now: Callable[[], datetime],
+        token_issuer: str | None = None,
     ) -> None:
         self._hsm_token = hsm_token
         self._keyring = Keyring(hsm_token)
         self._active = self._keyring.active
-        self._jose_keys = JoseKeys(hsm_token, self._active[KeyRole.TOKEN_SIGN])
+        self._jose_keys = JoseKeys(hsm_token)
+        self._access_tokens = AccessTokens(
+            *(hsm_token, self._jose_keys, self._active[KeyRole.TOKEN_SIGN]), token_issuer, now
+        )
         self._seals = Seals(hsm_token, self._keyring)
         self._manifests = Manifests(
             *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
@@ -254,9 +266,12 @@ class Vault:
         """Return the manifest that is in force."""
         return self._manifests.read(issuer_id)
 
-    def sign_access_token(self, claims: Mapping[str, object]) -> str:
-        """Sign *claims* as an ES256 JWT of type ``at+jwt``."""
-        return self._jose_keys.sign_access_token(claims)
+    def issue_token(
+        self, client_id: str, secret: Secret[str], certificate: CertificateFacts
+    ) -> IssuedAccessToken:
+        """Issue an access token of D1 to a client that gave its secret."""
+        manifest = self._manifests.read(client_id[:ISSUER_ID_CHARS])
+        return self._access_tokens.issue(manifest, client_id, secret, certificate)
 
     def public_jwks(
         self, role: PublicKeyRole, own_kids: Mapping[str, int] = NO_KIDS

@@ -18,8 +18,8 @@ from cms.domain.cards import CardState
 from cms.persistence import admin
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
-from cms.services.credentials import hash_secret
 from crypto.jose import base64url
+from hsm.manifest.client_secrets import hash_secret
 from hsm.port import CardRef, PinVault, PublicKeyRole
 from hsm.vault import Vault
 from tests.operators import VALID_FROM, VALID_UNTIL, manifest, signed

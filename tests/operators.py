@@ -16,6 +16,8 @@ from hsm.pkcs11.hsm_token import HsmToken
 from hsm.vault import Vault
 
 TRUST_FILE = "trust.json"
+#: Issuer and audience of access tokens: the public URL of the services of tests.
+TOKEN_ISSUER = "https://pins.test"
 VALID_FROM = datetime(2020, 1, 1, tzinfo=UTC)
 VALID_UNTIL = datetime(2050, 1, 1, tzinfo=UTC)
 
@@ -96,4 +98,4 @@ def reopen_vault(
     hsm_token: HsmToken, directory: Path, clock: Callable[[], datetime] = now
 ) -> Vault:
     """Open another vault on a host that :func:`prepare_host` prepared."""
-    return Vault(hsm_token, directory, directory / TRUST_FILE, clock)
+    return Vault(hsm_token, directory, directory / TRUST_FILE, clock, TOKEN_ISSUER)

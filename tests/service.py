@@ -18,8 +18,9 @@ from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.settings import Settings
 from hsm.vault import Vault
 from tests.issuer_records import Certificate, SampleIssuer
+from tests.operators import TOKEN_ISSUER
 
-PUBLIC_URL = "https://pins.test"
+PUBLIC_URL = TOKEN_ISSUER
 
 
 def settings(database_url: str, directory: Path, **given: object) -> Settings:
@@ -42,7 +43,7 @@ async def running(
     database_url: str, directory: Path, vault: Vault, **given: object
 ) -> AsyncIterator[Application]:
     """Run the service over *vault* until the block ends."""
-    application = create_app(settings(database_url, directory, **given), lambda: vault)
+    application = create_app(settings(database_url, directory, **given), lambda _: vault)
     async with application.running():
         yield application
 

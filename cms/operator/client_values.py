@@ -147,11 +147,11 @@ def new_secret(file: Path, undo: ExitStack) -> dict[str, object]:
 
     *undo* removes the file.
     """
-    from cms.services import credentials
+    from hsm.manifest import client_secrets
 
-    secret = credentials.new_secret()
+    secret = client_secrets.new_secret()
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     undo.callback(file.unlink)
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         opened.write(secret + "\n")
-    return {"sha256": credentials.hash_secret(secret), "valid_until": None}
+    return {"sha256": client_secrets.hash_secret(secret), "valid_until": None}

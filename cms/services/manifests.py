@@ -62,27 +62,31 @@ class ManifestFerry:
         """Keep carrying."""
         while True:
             await asyncio.sleep(PAUSE_SECONDS)
-            try:
-                await self.carry()
-            except Exception:
-                # Whatever it is, a defect or a full disk: the next manifest must not wait for ever.
-                log.exception("internal")
+            await self.carry()
 
     async def carry(self) -> None:
         """Offer the vault what is new; what cannot be done now is left for the next time."""
-        with suppress(ServiceUnavailable, VaultUnavailable):
-            newest = await self._store.newest_manifests()
-            answers = await self._store.manifest_answers(self._host)
-            manifests = []
-            for issuer_id, version in newest.items():
-                answer = await self._offer(issuer_id, version)
-                if answer is not None and answer != answers.get(issuer_id):
-                    await self._store.answer_manifest(issuer_id, self._host, answer)
-                manifest = await self._in_force(issuer_id)
-                if manifest is not None:
-                    self._warn_of_end(manifest)
-                    manifests.append(manifest)
-            self._origins = frozenset(chain.from_iterable(map(_origins, manifests)))
+        try:
+            await self._carry()
+        except (ServiceUnavailable, VaultUnavailable):
+            pass  # whoever asks for their health says so
+        except Exception:
+            # Whatever defect it is: the next manifest must not wait for ever.
+            log.exception("internal")
+
+    async def _carry(self) -> None:
+        newest = await self._store.newest_manifests()
+        answers = await self._store.manifest_answers(self._host)
+        manifests = []
+        for issuer_id, version in newest.items():
+            answer = await self._offer(issuer_id, version)
+            if answer is not None and answer != answers.get(issuer_id):
+                await self._store.answer_manifest(issuer_id, self._host, answer)
+            manifest = await self._in_force(issuer_id)
+            if manifest is not None:
+                self._warn_of_end(manifest)
+                manifests.append(manifest)
+        self._origins = frozenset(chain.from_iterable(map(_origins, manifests)))
 
     async def _offer(self, issuer_id: str, version: int) -> ManifestAnswer | None:
         """Let the vault take a version, if it is newer than its own; None: there is nothing."""

@@ -17,6 +17,7 @@ from cms.domain.errors import (
     ServiceUnavailable,
     StoredValueBroken,
     TypeNotOffered,
+    Unauthorized,
     ValueNotPossible,
 )
 from cms.domain.records import CardToRead
@@ -33,6 +34,7 @@ MEANINGS: Final[Mapping[type[hsm.errors.HsmError], Callable[[], DomainError]]] =
     hsm.errors.TypeNotOffered: TypeNotOffered,
     hsm.errors.ValueNotPossible: ValueNotPossible,
     hsm.errors.CounterExhausted: CounterExhausted,
+    hsm.errors.CallerRefused: Unauthorized,
     hsm.errors.TextNotOffered: ControlEnded,
     hsm.errors.PageKeyRejected: ControlEnded,
 }

@@ -9,7 +9,7 @@
 Of a secret, which is 256 random bits that we made, a manifest holds SHA-256 only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AwareDatetime, Field, field_validator, model_validator
@@ -46,6 +46,13 @@ class D1Client(Body):
     certificates: Annotated[tuple[str, ...], Field(min_length=1)]
     """By what its certificates are known, as :mod:`hsm.manifest.certificate_names` writes them."""
     secrets: Secrets = ()
+
+    def is_registered(self, names: Set[str]) -> bool:
+        """Tell whether a certificate that has these names is one of its own.
+
+        Other issuers have certificates of the same CA: the chain alone proves little.
+        """
+        return not names.isdisjoint(self.certificates)
 
     @field_validator("certificates")
     @classmethod

@@ -18,7 +18,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from hmac import compare_digest
@@ -59,34 +59,25 @@ class _Stored:
         return model.parse(self.payload)
 
 
+@dataclass(frozen=True, slots=True)
 class Manifests:
     """The manifests of this host.
 
     Every method raises ``VaultUnavailable`` when the HSM token does not answer, or lacks the key,
     and ``ManifestRefused`` when the directory cannot be read or written.
-
-    Args:
-        directory: where they are; only the vault's user may write there.
-        trust_file: whose signatures count; read anew for each manifest that comes.
-        mac: makes an AES-CMAC with the key of a label.
-        label: the active key of role ``manifest-mac``.
-        now: the time, UTC.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        trust_file: Path,
-        mac: Mac,
-        label: KeyLabel,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._directory = directory
-        self._trust_file = trust_file
-        self._mac = mac
-        self._label = label
-        self._now = now
-        self._read: dict[str, _Stored] = {}
+    directory: Path
+    """Where they are; only the vault's user may write there."""
+    trust_file: Path
+    """Whose signatures count; read anew for each manifest that comes."""
+    mac: Mac
+    """Makes an AES-CMAC with the key of a label."""
+    label: KeyLabel
+    """The active key of role ``manifest-mac``."""
+    now: Callable[[], datetime]
+    """The time, UTC."""
+    _read: dict[str, _Stored] = field(default_factory=dict, init=False)
 
     def read(self, issuer_id: str) -> Manifest:
         """Return the newest manifest of an issuer.
@@ -98,7 +89,7 @@ class Manifests:
         stored = self._stored(issuer_id)
         if stored is None:
             raise ManifestRefused("this host has no manifest of the issuer")
-        if not stored.manifest.is_valid_at(self._now()):
+        if not stored.manifest.is_valid_at(self.now()):
             raise ManifestRefused("the manifest is not in force now")
         return stored.manifest
 
@@ -118,8 +109,8 @@ class Manifests:
             ManifestRefused: it is not signed by enough operators, not in canonical form, not a
                 manifest, not in force now, or for trials where the trust file is not.
         """
-        manifest = read_trust(self._trust_file).accept_manifest(signed.parse(text))
-        if not manifest.is_valid_at(self._now()):
+        manifest = read_trust(self.trust_file).accept_manifest(signed.parse(text))
+        if not manifest.is_valid_at(self.now()):
             raise ManifestRefused("the manifest is not in force now")
         return manifest
 
@@ -147,8 +138,8 @@ class Manifests:
             ManifestRefused: the list is not signed by enough operators who may sign for every
                 issuer, not in canonical form, or not good now; or this host has one already.
         """
-        listed = read_trust(self._trust_file).accept_floors(signed.parse(text))
-        if not listed.is_valid_at(self._now()):
+        listed = read_trust(self.trust_file).accept_floors(signed.parse(text))
+        if not listed.is_valid_at(self.now()):
             raise ManifestRefused("the list of floors is not good now")
         with self._alone():
             if self._path(FLOORS).exists():
@@ -186,7 +177,7 @@ class Manifests:
             text = str(members["jws"])
             label, cmac = KeyLabel.parse(str(members["key_label"])), str(members["cmac"])
             is_ours = label.role is KeyRole.MANIFEST_MAC and compare_digest(
-                self._mac(label, _mac_input(name, label, text)), bytes.fromhex(cmac)
+                self.mac(label, _mac_input(name, label, text)), bytes.fromhex(cmac)
             )
         except (JoseError, CeremonyError, KeyError, ValueError):
             is_ours = False
@@ -196,23 +187,23 @@ class Manifests:
 
     def _write(self, name: str, text: str) -> None:
         """Replace a file, so that a crash leaves the old one or the new one."""
-        cmac = self._mac(self._label, _mac_input(name, self._label, text))
-        members = {"jws": text, "key_label": str(self._label), "cmac": cmac.hex()}
-        new = self._directory / f".{name}.new"
+        cmac = self.mac(self.label, _mac_input(name, self.label, text))
+        members = {"jws": text, "key_label": str(self.label), "cmac": cmac.hex()}
+        new = self.directory / f".{name}.new"
         with new.open("w", encoding="ascii") as file:
             os.fchmod(file.fileno(), 0o600)
             json.dump(members, file)
             file.flush()
             os.fsync(file.fileno())
         new.rename(self._path(name))
-        directory = os.open(self._directory, os.O_RDONLY)
+        directory = os.open(self.directory, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
 
     def _path(self, name: str) -> Path:
-        return self._directory / f"{name}.json"
+        return self.directory / f"{name}.json"
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -222,9 +213,9 @@ class Manifests:
             ManifestRefused: anybody may write in the directory: what is there is no floor.
         """
         with _files():
-            if self._directory.stat().st_mode & stat.S_IWOTH:
+            if self.directory.stat().st_mode & stat.S_IWOTH:
                 raise ManifestRefused("anybody may write in HSM_STATE_DIRECTORY")
-            with (self._directory / ".lock").open("w") as lock:
+            with (self.directory / ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
 

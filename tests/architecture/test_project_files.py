@@ -164,6 +164,12 @@ def test_a_link_to_a_file_leads_to_one(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def test_security_names_the_tests_that_attack_and_no_others() -> None:
+    named = re.findall(r"`(tests/attacks/\w+\.py)`", (ROOT / "SECURITY.md").read_text())
+    there = (ROOT / "tests" / "attacks").glob("test_*.py")
+    assert sorted(named) == sorted(str(path.relative_to(ROOT)) for path in there)
+
+
 def test_the_readme_can_be_read_in_five_minutes() -> None:
     words = " ".join(prose(ROOT / "README.md")).split()
     assert len(words) <= WORDS_IN_FIVE_MINUTES

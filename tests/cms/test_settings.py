@@ -1,5 +1,6 @@
 """Settings that do not go together are refused at start."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_mutual_tls_ends_in_the_service_unless_said() -> None:
     assert read.d1_mtls_ends == "service"
     assert read.d1_proxy_peers == frozenset()
     assert read.d1_host == read.ops_host == "127.0.0.1"
+
+
+def test_a_host_has_the_name_of_its_machine_unless_said() -> None:
+    assert settings(**TLS).host_name == socket.gethostname()
+    assert settings(**TLS, host_name="pins-1").host_name == "pins-1"
+    with pytest.raises(ValidationError, match="host_name"):
+        settings(**TLS, host_name="")
 
 
 @pytest.mark.parametrize("missing", TLS)

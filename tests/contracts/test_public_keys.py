@@ -1,22 +1,9 @@
-"""What every PinVault promises of public keys, access tokens and health."""
-
-import json
+"""What every PinVault promises of public keys and health."""
 
 import pytest
 from jwcrypto.jwk import JWK
-from jwcrypto.jws import JWS
 
 from hsm.port import PinVault, PublicKeyRole
-
-
-def test_an_access_token_verifies_with_the_published_key(vault: PinVault) -> None:
-    claims = {"iss": "https://pins.test", "exp": 2**31, "cnf": {"x5t#S256": "abc"}}
-    jwks = vault.public_jwks(PublicKeyRole.TOKEN_SIGN)["keys"]
-    access_token = JWS.from_jose_token(vault.sign_access_token(claims))
-    access_token.allowed_algs = ["ES256"]
-    access_token.verify(JWK(**jwks[0]))
-    assert json.loads(access_token.payload) == claims
-    assert access_token.jose_header == {"alg": "ES256", "typ": "at+jwt", "kid": jwks[0]["kid"]}
 
 
 @pytest.mark.parametrize("role", PublicKeyRole)

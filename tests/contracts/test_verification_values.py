@@ -530,7 +530,7 @@ VERBS: Final = {
     "load_floors",
     "manifest_version",
     "read_manifest",
-    "sign_access_token",
+    "issue_token",
     "public_jwks",
     "health",
 }

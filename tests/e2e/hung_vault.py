@@ -7,7 +7,6 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Mapping
 
 import httpx
 
@@ -15,7 +14,9 @@ from cms.app import create_app
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.sandbox import HANG_SECONDS
 from cms.settings import Settings
+from crypto.secret import Secret
 from hsm.pkcs11.token import Pkcs11Token
+from hsm.port import CertificateFacts, IssuedAccessToken
 from hsm.settings import VaultSettings
 from hsm.vault import Vault
 from tests.issuer_records import SECRET, certificate
@@ -24,17 +25,19 @@ from tests.service import with_certificate
 
 
 class HungVault(Vault):
-    """Well until it is asked to sign."""
+    """Well until it is asked for an access token."""
 
-    def sign_access_token(self, claims: Mapping[str, object]) -> str:
+    def issue_token(
+        self, client_id: str, secret: Secret[str], certificate: CertificateFacts
+    ) -> IssuedAccessToken:
         threading.Event().wait()
-        raise AssertionError(claims)
+        raise AssertionError(client_id, secret, certificate)
 
 
-def open_hung_vault() -> Vault:
+def open_hung_vault(token_issuer: str) -> Vault:
     settings = VaultSettings()
     hsm_token = Pkcs11Token.open(settings)
-    return HungVault(hsm_token, settings.state_directory, settings.trust_file, now)
+    return HungVault(hsm_token, settings.state_directory, settings.trust_file, now, token_issuer)
 
 
 async def main(issuer_id: str) -> None:

@@ -26,7 +26,7 @@ from hsm.errors import HsmError
 from hsm.jose_keys import JoseKeys
 from hsm.pkcs11 import ceremony
 from hsm.pkcs11.keyring import Keyring
-from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 
@@ -145,7 +145,7 @@ def open_in_rounds() -> None:
         try:
             hsm_token = Pkcs11Token.open(HsmTokenSettings())
             active = Keyring(hsm_token).active
-            jose_keys = JoseKeys(hsm_token, active[KeyRole.TOKEN_SIGN])
+            jose_keys = JoseKeys(hsm_token)
             health.check(hsm_token, jose_keys, active.values())
             hsm_token.close()
         except Exception as error:  # noqa: BLE001 - the test wants to know any

@@ -18,7 +18,10 @@ from cms.domain.errors import BadRequest, Field, ServiceUnavailable, Unauthorize
 from cms.faces.d1.certificates import CertificateReader
 from cms.faces.request import FORM, basic_credentials, read_body, read_form
 from cms.faces.routes import Route
-from cms.services.d1.access import Access, IssuedAccessToken
+from cms.services.d1.access import Access
+from crypto.secret import Secret
+from hsm.manifest.model import Manifest
+from hsm.port import IssuedAccessToken
 
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"  # noqa: S105 - a path
 HEADERS: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -93,7 +96,9 @@ class TokenEndpoint:
             grant_type = _grant_type(request, await read_body(request))  # 400
             if grant_type != "client_credentials":
                 return _refuse(request, "unsupported_grant_type")
-            issued = await self.access.issue(client_id, secret, certificate)  # 401
+            manifest, issued = await self.access.issue(
+                client_id, Secret(secret), certificate
+            )  # 401
         except BadRequest:
             return _refuse(request, "invalid_request")
         except Unauthorized:
@@ -101,9 +106,9 @@ class TokenEndpoint:
             return _refuse(request, "invalid_client", {"WWW-Authenticate": "Basic"})
         except ServiceUnavailable:
             return _refuse(request, "temporarily_unavailable", {"Retry-After": "1"})
-        request.scope["log"]["issuer_id"] = issued.manifest.issuer_id
+        request.scope["log"]["issuer_id"] = manifest.issuer_id
         request.scope["log"]["client_id"] = client_id
-        return JSONResponse(_answer(issued), headers=HEADERS)
+        return JSONResponse(_answer(manifest, issued), headers=HEADERS)
 
 
 def _grant_type(request: Request, body: bytes) -> str:
@@ -113,8 +118,8 @@ def _grant_type(request: Request, body: bytes) -> str:
     return form["grant_type"]
 
 
-def _answer(issued: IssuedAccessToken) -> dict[str, object]:
-    wire = issued.manifest.wire.token
+def _answer(manifest: Manifest, issued: IssuedAccessToken) -> dict[str, object]:
+    wire = manifest.wire.token
     seconds: object = str(wire.ttl_seconds) if wire.expires_in_as_string else wire.ttl_seconds
     answer: dict[str, object] = {
         "access_token": issued.access_token,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from cms.domain.errors import Unauthorized
 from cms.services.cardholder.apps import ServerApp, Servers
 from cms.services.cardholder.rate_limit import RateLimiter
-from cms.services.credentials import is_secret
+from crypto.secret import Secret
+from hsm.manifest.client_secrets import is_secret
 
 
 class Backends:
@@ -32,7 +33,7 @@ class Backends:
             ServiceUnavailable: database or vault are unavailable.
         """
         app = await self._servers.find(user)
-        if app is None or not is_secret(password, app.client.secrets, self._now()):
+        if app is None or not is_secret(Secret(password), app.client.secrets, self._now()):
             self._rate_limiter.failed(address, "" if app is None else app.client.client_id)
             raise Unauthorized
         return app

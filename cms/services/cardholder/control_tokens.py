@@ -59,7 +59,7 @@ class ControlTokens(Generic[C]):
             ControlEnded: it is not live, or its client is out of service.
             TooManyFailures: it is not live, like too many before from this address: of those that
                 never were, or of those of the same client.
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
         """
         grant = await self._store.read_live(control_token)
         if grant is None:
@@ -74,7 +74,7 @@ class ControlTokens(Generic[C]):
         Raises:
             ControlEnded: it never was one of this face, or its client is out of service.
             TooManyFailures: it never was one, like too many before from this address.
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
         """
         grant = await self._store.read_issued(control_token)
         if grant is None:

@@ -102,7 +102,7 @@ class ControlIds:
         Raises:
             ControlEnded: it is not live, or of another client than the frame.
             TooManyFailures: too many were not live, as :meth:`ControlTokens.read_live` counts.
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
         """
         grant, app = await self._control_tokens.read_live(control_id, address)
         if frame_key not in (None, app.client.frame_key):

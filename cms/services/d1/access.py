@@ -1,11 +1,10 @@
 """Who a caller is: a client certificate, a client secret, an access token.
 
-An access token is an ES256 JWT signed in the HSM token (RFC 9068), bound to the client certificate
-(RFC 8705). It is verified once and cached by its hash until it expires.
+An access token is an ES256 JWT of the vault (RFC 9068), bound to the client certificate (RFC 8705).
+It is verified once and cached by its hash until it expires.
 """
 
 import hashlib
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +15,25 @@ from cryptography import x509
 
 from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
 from cms.services.cache import TtlCache
-from cms.services.credentials import is_secret
 from cms.services.directory import Directory
 from cms.services.vault import in_vault
 from crypto.errors import JoseError
 from crypto.jose import base64url, jws
 from crypto.jose.jwk import EcPublicKey, parse_public
+from crypto.secret import Secret
 from hsm.manifest import certificate_names, distinguished_name
+from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import D1Client
 from hsm.manifest.model import Manifest
-from hsm.port import ISSUER_ID_CHARS, CardRef, PublicKeyRole
+from hsm.port import (
+    ACCESS_TOKEN_TYPE,
+    ISSUER_ID_CHARS,
+    CardRef,
+    CertificateFacts,
+    IssuedAccessToken,
+    PublicKeyRole,
+)
 from hsm.worker_thread import WorkerThread
-
-ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ
 
 #: What `cryptography` raises for a certificate that it cannot read, or only in part.
 UNREADABLE: Final = (
@@ -62,6 +67,11 @@ class ClientCertificate:
         return frozenset({*subjects, *self.alternatives, self.sha256})
 
     @property
+    def facts(self) -> CertificateFacts:
+        """What the vault is told of it."""
+        return CertificateFacts(self.thumbprint, self.subject, self.names)
+
+    @property
     def lasting_names(self) -> Sequence[str]:
         """What it is registered by, and shares with the one that will replace it where it can."""
         return [self.subject] if self.subject else self.alternatives or [self.sha256]
@@ -88,16 +98,6 @@ class Caller:
             return CardRef(issuer_id, card_id)
         except ValueError:
             raise BadRequest(Field.CARD_ID) from None
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedAccessToken:
-    """An access token and the time, in seconds since 1970, when it expires."""
-
-    access_token: str
-    expires_at: float
-    manifest: Manifest
-    """That of the client's issuer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def read_certificate(der: bytes) -> ClientCertificate:
 
 
 class Access:
-    """Issues and verifies access tokens; *public_url* is their issuer and audience."""
+    """Has access tokens issued, and verifies them; *public_url* is their issuer and audience."""
 
     def __init__(
         self,
@@ -147,9 +147,15 @@ class Access:
         self._access_tokens = TtlCache[bytes, _AccessToken](now)
 
     async def issue(
-        self, client_id: str, secret: str, certificate: ClientCertificate
-    ) -> IssuedAccessToken:
-        """Issue an access token for a client secret that came over the client's own certificate.
+        self, client_id: str, secret: Secret[str], certificate: ClientCertificate
+    ) -> tuple[Manifest, IssuedAccessToken]:
+        """Have an access token issued for a client secret that came over its own certificate.
+
+        The vault decides. What it would refuse is refused here first, so that whoever guesses at
+        secrets neither costs it anything nor learns whether it answers.
+
+        Returns:
+            The manifest of the client's issuer, and the access token.
 
         Raises:
             Unauthorized: the client is unknown, its secret is wrong, or the certificate is not
@@ -160,25 +166,11 @@ class Access:
         _require_registered(client, certificate)
         if not is_secret(secret, client.secrets, self._now()):
             raise Unauthorized
-        now = int(self._now())
-        expires_at = now + manifest.wire.token.ttl_seconds
-        claims = {
-            "iss": self._public_url,
-            "aud": self._public_url,
-            "sub": client_id,
-            "client_id": client_id,
-            "issuerId": manifest.issuer_id,
-            "scope": manifest.wire.token.scope,
-            "iat": now,
-            "exp": expires_at,
-            "jti": secrets.token_urlsafe(16),
-            "cnf": {"x5t#S256": certificate.thumbprint},
-            "certificate_subject": certificate.subject,
-        }
-        access_token = await in_vault(
-            self._worker_thread, lambda vault: vault.sign_access_token(claims)
+        issued = await in_vault(
+            self._worker_thread,
+            lambda vault: vault.issue_token(client_id, secret, certificate.facts),
         )
-        return IssuedAccessToken(access_token, expires_at, manifest)
+        return manifest, issued
 
     async def caller(
         self, bearer: str | None, certificate: ClientCertificate, issuer_id: str
@@ -208,7 +200,7 @@ class Access:
             for client in manifest.clients:
                 if not isinstance(client, D1Client) or client.secrets:
                     continue
-                if certificate.names & {*client.certificates}:
+                if client.is_registered(certificate.names):
                     return Caller(manifest, client.client_id)
         raise Unauthorized
 
@@ -264,8 +256,7 @@ class Access:
 
 
 def _require_registered(client: D1Client, certificate: ClientCertificate) -> None:
-    # Other issuers have certificates of the same CA: the chain alone proves little.
-    if not certificate.names & {*client.certificates}:
+    if not client.is_registered(certificate.names):
         raise Unauthorized
 
 

@@ -10,7 +10,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from cms.services.credentials import hash_secret, is_secret
+from crypto.secret import Secret
+from hsm.manifest.client_secrets import hash_secret, is_secret
 from hsm.manifest.clients import AppClient
 from hsm.manifest.model import parse
 from tests.cms.operator.operator_at_work import Operator
@@ -122,7 +123,7 @@ def taken(draft: Path, files: list[Path], at: datetime) -> list[bool]:
     server = parse(draft.read_bytes()).by_client_id[SERVER]
     assert not isinstance(server, AppClient)
     secrets = [file.read_text().strip() for file in files]
-    return [is_secret(secret, server.secrets, at.timestamp()) for secret in secrets]
+    return [is_secret(Secret(secret), server.secrets, at.timestamp()) for secret in secrets]
 
 
 def test_an_old_secret_is_valid_beside_the_new_one_for_a_while(

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from cms.services.credentials import hash_secret
+from hsm.manifest.client_secrets import hash_secret
 from hsm.manifest.model import parse
 from tests.cms.operator.operator_at_work import Operator
 from tests.issuer_records import certificate

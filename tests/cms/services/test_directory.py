@@ -8,7 +8,7 @@ import pytest
 from cms.domain.errors import ServiceUnavailable
 from cms.services import cache
 from cms.services.directory import Directory
-from hsm.errors import ManifestRefused
+from hsm.errors import ManifestRefused, VaultUnavailable
 from hsm.manifest.model import Manifest, parse
 from tests.cms.services.clock import Clock
 from tests.operators import manifest
@@ -26,6 +26,7 @@ class Issuers:
         self.ended: set[str] = set()
         self.asked: list[str] = []
         self.unavailable = False
+        self.without_vault = False
 
     async def is_in_service(self, issuer_id: str) -> bool:
         self.asked.append(issuer_id)
@@ -34,6 +35,8 @@ class Issuers:
         return issuer_id not in self.suspended
 
     async def call(self, verb: Callable[["Issuers"], T]) -> T:
+        if self.without_vault:
+            raise VaultUnavailable("the HSM token is gone")
         return verb(self)
 
     def manifest_version(self, issuer_id: str) -> int:
@@ -119,7 +122,10 @@ async def test_a_failure_is_not_cached(issuers: Issuers, known: Directory) -> No
     issuers.unavailable = True
     with pytest.raises(ServiceUnavailable):
         await known.manifest("testbank01")
-    issuers.unavailable = False
+    issuers.unavailable, issuers.without_vault = False, True
+    with pytest.raises(ServiceUnavailable):
+        await known.manifest("testbank01")
+    issuers.without_vault = False
     assert await known.manifest("testbank01") is not None
 
 

@@ -231,9 +231,10 @@ async def test_a_defect_is_logged_and_the_next_manifest_carried(
     class Ended(BaseException):
         """The test is over."""
 
-    carry = AsyncMock(side_effect=[RuntimeError("a defect"), None, Ended])
-    monkeypatch.setattr(host.ferry, "carry", carry)
+    store = AsyncMock()
+    store.newest_manifests.side_effect = [RuntimeError("a defect"), {}, Ended]
+    host.ferry._store = store
     with caplog.at_level(logging.ERROR), pytest.raises(Ended):
         await host.ferry.beat()
-    assert carry.await_count == 3
+    assert store.newest_manifests.await_count == 3
     assert [record.getMessage() for record in caplog.records] == ["internal"]

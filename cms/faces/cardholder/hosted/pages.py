@@ -63,7 +63,7 @@ class Pages:
         Raises:
             ControlEnded: it is not live, or for something else.
             TooManyFailures: too many were not live, as :meth:`ControlTokens.read_live` counts.
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
         """
         if not control_token:
             raise ControlEnded

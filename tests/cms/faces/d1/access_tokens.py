@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.port import ACCESS_TOKEN_TYPE
 from tests.cms.faces.d1_face import D1Face
 from tests.service import PUBLIC_URL
 
@@ -25,7 +27,10 @@ def claims(d1_face: D1Face, **changed: object) -> dict[str, object]:
 
 
 async def access_token(d1_face: D1Face, **changed: Any) -> str:  # noqa: ANN401 - JSON
-    """Sign such claims with the key of the service."""
+    """Sign such claims with the key of the service, which no verb of the vault does."""
+    signing, given = KeyLabel(KeyRole.TOKEN_SIGN, 1), claims(d1_face, **changed)
     return str(
-        await d1_face.in_vault(lambda vault: vault.sign_access_token(claims(d1_face, **changed)))
+        await d1_face.in_vault(
+            lambda vault: vault._jose_keys.sign(given, signing, ACCESS_TOKEN_TYPE)
+        )
     )

@@ -15,13 +15,15 @@ from cms.domain.errors import Unauthorized
 from cms.services.d1.access import Access, read_certificate
 from cms.services.directory import Directory
 from crypto.jose import base64url
+from crypto.secret import Secret
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PublicKeyRole
 from hsm.vault import Vault
 from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1.access_tokens import access_token, claims
 from tests.cms.faces.d1_face import D1Face, refusal
-from tests.issuer_records import Certificate, certificate
+from tests.issuer_records import SECRET, Certificate, certificate, change_client, secret_hash
+from tests.operators import VALID_FROM
 from tests.service import PUBLIC_URL, d1
 
 pytestmark = pytest.mark.anyio
@@ -287,6 +289,20 @@ async def test_a_client_with_a_secret_needs_its_bearer(d1_face: D1Face) -> None:
     assert refusal(await d1_face.d1.http.get(path)) == refusals.UNAUTHORIZED
 
 
+async def test_a_client_whose_secrets_ended_is_not_named_by_its_certificate(
+    d1_face: D1Face,
+) -> None:
+    ended = [secret_hash(SECRET, valid_until=VALID_FROM.isoformat())]
+    over = await d1_face.open_issuer("endedbank1")
+    await d1_face.in_vault(
+        lambda vault: change_client(vault, "endedbank1", "endedbank1", secrets=ended)
+    )
+    async with d1(d1_face.application, over) as caller:
+        path = caller.path("card-1", "/pin/changeCounter")
+        assert refusal(await caller.http.get(path)) == refusals.UNAUTHORIZED
+        assert (await caller.ask_token()).status_code == 401
+
+
 async def test_a_token_that_was_verified_is_refused_once_it_expires(d1_face: D1Face) -> None:
     now = [time.time()]
     health = d1_face.application.health
@@ -294,8 +310,8 @@ async def test_a_token_that_was_verified_is_refused_once_it_expires(d1_face: D1F
     access = Access(directory, health.worker_thread, PUBLIC_URL, lambda: now[0])
     presented = read_certificate(d1_face.sample_issuer.certificate.der)
     issuer_id = d1_face.sample_issuer.issuer_id
-    issued = await access.issue(
-        d1_face.sample_issuer.client_id, d1_face.sample_issuer.secret, presented
+    _, issued = await access.issue(
+        d1_face.sample_issuer.client_id, Secret(d1_face.sample_issuer.secret), presented
     )
 
     await access.caller(issued.access_token, presented, issuer_id)

@@ -382,7 +382,7 @@ async def test_a_wrong_secret_over_a_foreign_certificate_is_not_even_compared(
     d1_face: D1Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[str] = []
-    monkeypatch.setattr(access, "is_secret", lambda secret, *_: compared.append(secret))
+    monkeypatch.setattr(access, "is_secret", lambda secret, *_: compared.append(secret.reveal()))
     async with d1_face.d1_of("victimbank") as caller:
         assert (await d1_face.d1.ask_token("victimbank:wrong")).status_code == 401
         assert compared == []

@@ -12,14 +12,17 @@ from cryptography.x509.name import _ASN1Type
 from cms.domain.errors import ServiceUnavailable, Unauthorized
 from cms.services.d1.access import Access, ClientCertificate, read_certificate
 from cms.services.directory import Directory
+from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
+from hsm.port import IssuedAccessToken, PinVault
 from hsm.vault import Vault
 from tests.cms.services.clock import Clock
 from tests.cms.services.d1.pin_service import PinService, worker_thread_over
-from tests.issuer_records import SECRET, certificate
+from tests.issuer_records import SECRET, certificate, change_client, secret_hash
+from tests.operators import TOKEN_ISSUER
 
 pytestmark = pytest.mark.anyio
-URL = "https://pins.test"
+URL = TOKEN_ISSUER
 UNIQUE_IDENTIFIER, COMMON_NAME = bytes.fromhex("0603 55042d"), bytes.fromhex("0603 550403")
 
 
@@ -36,10 +39,17 @@ def presented(pin_service: PinService) -> ClientCertificate:
     return read_certificate(pin_service.sample_issuer.certificate.der)
 
 
+async def issue(pin_service: PinService, access: Access, secret: str = SECRET) -> IssuedAccessToken:
+    """Have an access token issued to the bank's client."""
+    client_id = pin_service.sample_issuer.client_id
+    _, issued = await access.issue(client_id, Secret(secret), presented(pin_service))
+    return issued
+
+
 def without_hsm_token(pin_service: PinService) -> Access:
     unavailable = create_autospec(Vault, instance=True)
     error = VaultUnavailable("the HSM token is gone")
-    unavailable.sign_access_token.side_effect = unavailable.public_jwks.side_effect = error
+    unavailable.issue_token.side_effect = unavailable.public_jwks.side_effect = error
     return Access(directory(pin_service), worker_thread_over(unavailable), URL)
 
 
@@ -66,8 +76,7 @@ def test_a_certificate_that_can_be_read_in_part_only_is_nobodys() -> None:
 async def test_an_access_token_names_its_caller_until_it_expires(
     pin_service: PinService, access: Access, clock: Clock
 ) -> None:
-    issued = await access.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
-    assert issued.expires_at == clock.now + 900
+    issued = await issue(pin_service, access)
     for age in (0, 899):
         clock.now = issued.expires_at - 900 + age
         caller = await access.caller(issued.access_token, presented(pin_service), "anything01")
@@ -81,7 +90,7 @@ async def test_an_access_token_names_its_caller_until_it_expires(
 async def test_a_token_is_good_in_every_process_of_the_service_and_in_no_other(
     pin_service: PinService, access: Access, clock: Clock
 ) -> None:
-    issued = await access.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
+    issued = await issue(pin_service, access)
     access_token, certificate = issued.access_token, presented(pin_service)
     sister = Access(directory(pin_service), pin_service.worker_thread, URL, clock)
     assert (
@@ -99,17 +108,34 @@ async def test_without_the_hsm_token_nobody_new_is_let_in_or_turned_away(
 ) -> None:
     locked = without_hsm_token(pin_service)
     with pytest.raises(ServiceUnavailable):
-        await locked.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
+        await issue(pin_service, locked)
     with pytest.raises(ServiceUnavailable):
         await locked.caller("a.b.c", presented(pin_service), pin_service.sample_issuer.issuer_id)
     with pytest.raises(Unauthorized):
-        await locked.issue(pin_service.sample_issuer.client_id, "wrong", presented(pin_service))
+        await issue(pin_service, locked, "wrong")
+
+
+async def test_a_secret_ends_by_the_clock_of_the_vault(
+    pin_service: PinService, access: Access, clock: Clock
+) -> None:
+    issuer_id, client_id = pin_service.sample_issuer.issuer_id, pin_service.sample_issuer.client_id
+    assert await issue(pin_service, access)
+    end = datetime.fromtimestamp(clock.now, UTC) + timedelta(days=1)
+
+    def end_secret(vault: PinVault) -> None:
+        secrets = [secret_hash(SECRET, valid_until=end.isoformat())]
+        change_client(vault, issuer_id, client_id, secrets=secrets)
+
+    await pin_service.worker_thread.call(end_secret)
+    behind = Access(directory(pin_service), pin_service.worker_thread, URL, clock)
+    with pytest.raises(Unauthorized):
+        await issue(pin_service, behind)
 
 
 async def test_a_bearer_that_was_verified_needs_no_vault(
     pin_service: PinService, access: Access
 ) -> None:
-    issued = await access.issue(pin_service.sample_issuer.client_id, SECRET, presented(pin_service))
+    issued = await issue(pin_service, access)
     await access.caller(issued.access_token, presented(pin_service), "x")
     access._worker_thread = without_hsm_token(pin_service)._worker_thread
     caller = await access.caller(issued.access_token, presented(pin_service), "x")

@@ -48,6 +48,7 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
 }
 #: Errors of verbs that handle no PIN, and of one that no face calls yet.
 ELSEWHERE = {
+    hsm.errors.CallerRefused,
     hsm.errors.TextNotOffered,
     hsm.errors.PageKeyRejected,
     hsm.errors.PanRejected,

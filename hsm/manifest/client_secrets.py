@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
+from crypto.secret import Secret
 from hsm.manifest.clients import SecretHash
 
 SECRET_BYTES: Final = 32
@@ -25,7 +26,7 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
-def is_secret(secret: str, registered: Sequence[SecretHash], now: float) -> bool:
+def is_secret(secret: Secret[str], registered: Sequence[SecretHash], now: float) -> bool:
     """Compare a secret with each that is valid now, in constant time; without any it is wrong.
 
     Args:
@@ -33,7 +34,7 @@ def is_secret(secret: str, registered: Sequence[SecretHash], now: float) -> bool
         registered: those of the client.
         now: seconds since 1970.
     """
-    presented = hash_secret(secret)
+    presented = hash_secret(secret.reveal())
     valid = (
         one.sha256
         for one in registered

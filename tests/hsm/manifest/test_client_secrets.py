@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cms.services.credentials import hash_secret, is_secret, new_secret
+from crypto.secret import Secret
+from hsm.manifest.client_secrets import hash_secret, is_secret, new_secret
 from hsm.manifest.clients import SecretHash
 
 NOW = 1_700_000_000
@@ -29,22 +30,22 @@ def test_what_is_stored_of_a_secret_is_its_sha_256() -> None:
 def test_a_secret_fits_any_of_the_hashes_that_are_valid() -> None:
     old, new = new_secret(), new_secret()
     hashes = registered(old, new)
-    assert is_secret(old, hashes, NOW)
-    assert is_secret(new, hashes, NOW)
-    assert is_secret(new, hashes[1:], NOW)
+    assert is_secret(Secret(old), hashes, NOW)
+    assert is_secret(Secret(new), hashes, NOW)
+    assert is_secret(Secret(new), hashes[1:], NOW)
 
 
 def test_a_secret_that_has_an_end_is_wrong_from_then_on() -> None:
     end = datetime.fromtimestamp(NOW, UTC)
     hashes = [SecretHash(sha256=hash_secret("abc"), valid_until=end)]
-    assert is_secret("abc", hashes, NOW - 1)
-    assert not is_secret("abc", hashes, NOW)
+    assert is_secret(Secret("abc"), hashes, NOW - 1)
+    assert not is_secret(Secret("abc"), hashes, NOW)
 
 
 @pytest.mark.parametrize("presented", ["", "wrong", "\udcff", "x" * 100_000])
 def test_another_text_fits_none(presented: str) -> None:
-    assert not is_secret(presented, registered(new_secret()), NOW)
-    assert not is_secret(presented, [], NOW)
+    assert not is_secret(Secret(presented), registered(new_secret()), NOW)
+    assert not is_secret(Secret(presented), [], NOW)
 
 
 def test_each_hash_is_compared_so_that_the_time_tells_nothing(
@@ -57,5 +58,5 @@ def test_each_hash_is_compared_so_that_the_time_tells_nothing(
         return True
 
     monkeypatch.setattr("hmac.compare_digest", compare)
-    assert is_secret("x", registered("first", "second"), NOW)
+    assert is_secret(Secret("x"), registered("first", "second"), NOW)
     assert compared == [hash_secret("first"), hash_secret("second")]
