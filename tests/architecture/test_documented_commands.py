@@ -54,4 +54,4 @@ def test_a_documented_command_is_taken(page: Path) -> None:
 def test_the_pages_show_commands_and_one_that_there_is_not_is_found() -> None:
     onboarding = (ROOT / "docs" / "onboarding.md").read_text()
     assert len([*commands(onboarding)]) > 15
-    assert not is_taken(["hsm", "config", "seal", "wire.json"])
+    assert not is_taken(["hsm", "manifest", "load", "draft.json"])

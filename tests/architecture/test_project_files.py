@@ -123,9 +123,7 @@ def members_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         (PolicyBody, "onboarding.md"),
     ],
 )
-def test_every_member_of_the_configuration_is_on_its_page(
-    model: type[BaseModel], name: str
-) -> None:
+def test_every_member_of_a_manifest_is_on_its_page(model: type[BaseModel], name: str) -> None:
     page = (ROOT / "docs" / name).read_text()
     assert [name for name in members_of(model) if f"`{name}`" not in page] == []
 
@@ -158,10 +156,24 @@ def test_a_line_of_prose_has_at_most_120_columns(page: Path) -> None:
     assert [line for line in prose(page) if len(line) > PROSE_COLUMNS_MAX] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def leads_nowhere(page: Path, target: str) -> bool:
+    name, _, anchor = target.partition("#")
+    file = page.parent / name if name else page
+    if not file.exists():
+        return True
+    return bool(anchor) and anchor not in anchors(file)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_link_to_a_file_leads_to_one(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", "\n".join(prose(page)))
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+def test_a_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) -> None:
+    targets = re.findall(r"\]\(([^):]+)\)", page.read_text())
+    assert [target for target in targets if leads_nowhere(page, target)] == []
 
 
 def test_security_names_the_tests_that_attack_and_no_others() -> None:
