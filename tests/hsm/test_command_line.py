@@ -484,7 +484,6 @@ def test_jwks_prints_the_kid_that_a_manifest_gives_our_key(
         ("jwks",),
         ("jwks", "pin"),
         ("jwks", "zpk"),
-        ("config",),
         ("manifest",),
         ("ceremony",),
         ("erase",),

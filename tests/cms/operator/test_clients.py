@@ -123,7 +123,7 @@ def test_a_client_that_is_refused_leaves_the_draft_and_no_file(
         ("junk", "not a JSON object"),
         ("[]", "not a JSON object"),
         ("{}", "refused members: issuer_id, valid_from, valid_until, version"),
-        (signed(manifest("testbank01")), "a signed manifest: change a draft, as cms manifest show"),
+        (signed(manifest("testbank01")), "a signed manifest: make the next draft of it"),
         (None, "the file cannot be read"),
     ],
 )

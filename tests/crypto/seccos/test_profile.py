@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from crypto.errors import CounterExhaustedError
 from crypto.seccos.profile import CounterProfile, SeccosProfile
-from tests.config_defaults import DEFAULTS
 from tests.crypto.seccos.profiles import Body, bodies, profile
+from tests.manifest_defaults import DEFAULTS
 
 
 def paths(body: Body) -> set[str]:

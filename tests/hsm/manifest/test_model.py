@@ -13,6 +13,7 @@ from hsm.errors import ManifestRefused
 from hsm.manifest.model import VERSION_MAX, Manifest, parse
 from hsm.manifest.wire import WireProfile
 from hsm.port import PinBlockType
+from tests.manifest_defaults import DEFAULTS
 
 SECRET_LOOKING = "4111111111111111"
 TABLE = "0123456701234567"
@@ -23,113 +24,6 @@ SMALLEST: Mapping[str, object] = {
     "valid_until": "2027-01-01T00:00:00Z",
 }
 APP: Mapping[str, object] = {"kind": "app", "client_id": "testbank01-app"}
-WIRE_DEFAULTS = {
-    "token": {
-        "ttl_seconds": 900,
-        "expires_in_as_string": True,
-        "emit_expires_at": True,
-        "scope": "pin",
-        "bearer_binding": "certificate",
-    },
-    "put_pin": {
-        "iso0": [
-            "ISO0",
-            "ISO_0",
-            "ISO-0",
-            "PIN_ISO0",
-            "PIN_BLOCK_ISO0",
-            "PINBLOCK_ISO0",
-            "PIN Block ISO0",
-        ],
-        "seccos": [
-            "3DES_SECCOS",
-            "SECCOS",
-            "SECCOS_3DES",
-            "PIN_3DES_SECCOS",
-            "PIN_BLOCK_3DES_SECCOS",
-            "PIN Block 3DES Seccos",
-        ],
-    },
-    "get_pin": {"field": "encryptedPinBlock", "type_literal": "ISO0", "include_type": True},
-    "iso0": {
-        "protection": "none",
-        "key_generation": 1,
-        "field": "pinBlock",
-        "aliases": ["pinblock", "block", "value"],
-        "hex_case": "upper",
-        "pan_field": "pan",
-    },
-    "jwe": {"extra_header_members": [], "our_kids": []},
-    "counter": {"field": "changeCounter", "as_string": False},
-    "errors": {"code_field": "errorCode", "error_field": "error"},
-}
-POLICY_DEFAULTS = {
-    "length_min": 4,
-    "length_max": 8,
-    "page_length_max": 4,
-    "refuse_repeated": True,
-    "refuse_runs": True,
-    "text_reveal": False,
-    "failures_card_max": 5,
-    "refusals_card_max": 20,
-    "failures_client_max": 60,
-}
-VERIFICATION_DEFAULTS = {
-    "pvv": None,
-    "offset_3624": None,
-    "prw": False,
-    "prw_key_generation": 1,
-}
-SECCOS_DEFAULTS = {
-    "version": "design-default",
-    "pin_block": {
-        "clear_format": "iso2",
-        "selfenc": "none",
-        "cipher": "tdes-ecb",
-        "iv": "0000000000000000",
-        "padding": "none",
-        "session_key": "none",
-        "key_label": "d1.spe",
-    },
-    "prw": {
-        "alg": "aes-cmac",
-        "encoding": "lv",
-        "template": [],
-        "pan": "full",
-        "cdp": "{psn:u16}",
-        "cdt": "{expiry:yymm}",
-        "counter_binding": "cdt_suffix",
-        "random": "payload",
-        "key_label": "d1.prw.ver",
-    },
-    "mac": {
-        "alg": "iso9797-alg3-pad2",
-        "length": 8,
-        "input": ["hex:8424000210", "counter:u16be", "pinBlock"],
-        "session_key": "none",
-        "key_label": "d1.smi",
-    },
-    "counter": {
-        "width": 2,
-        "rule": "current",
-        "start": 0,
-        "max": 65535,
-        "increment": "on_success",
-    },
-    "payload": {
-        "pin_block": ["pinBlock", "pinblock", "block", "encryptedPinBlock", "epb", "value"],
-        "prw": ["prw", "pinReferenceWord", "pinReferenceValue"],
-        "prw_random": ["prwRandom", "random", "rnd", "prwRnd"],
-        "mac": ["mac", "scriptMac", "pinBlockMac"],
-        "counter": ["pinChangeCounter", "changeCounter", "counter", "pcc"],
-        "counter_text": "decimal",
-        "key_id": ["keyId", "keyVersion", "keyRef", "kcv"],
-        "key_ids": [],
-    },
-    "verify": "full",
-    "prw_source": "d1",
-    "errors": {"conflict": 400},
-}
 
 
 def manifest(**members: object) -> Manifest:
@@ -152,15 +46,15 @@ def test_every_default_is_written_out() -> None:
     assert written == {
         **SMALLEST,
         "sandbox": False,
-        "wire": WIRE_DEFAULTS,
-        "policy": POLICY_DEFAULTS,
+        "wire": DEFAULTS["wire"],
+        "policy": DEFAULTS["policy"],
         "recipient": None,
         "seccos": None,
-        "verification": VERIFICATION_DEFAULTS,
+        "verification": DEFAULTS["verification"],
         "verification_host": None,
         "clients": [],
     }
-    assert json.loads(manifest(seccos={}).canonical())["seccos"] == SECCOS_DEFAULTS
+    assert json.loads(manifest(seccos={}).canonical())["seccos"] == DEFAULTS["seccos"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a configuration says of which the issuer sets nothing, with every member, by its kind."""
+"""What a manifest says where its issuer sets nothing, with every default, by member."""
 
 import json
 from collections.abc import Mapping
