@@ -4,8 +4,9 @@ The commands are ``ceremony|import-components|import-block|list|check|jwks|manif
 command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads none of
 it.
 
-The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``. Exit code 0 is
-success, 2 a refusal, 141 an output that nobody reads on.
+The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``manifest
+begin`` also needs ``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``. Exit code 0 is success, 2 a
+refusal, 141 an output that nobody reads on.
 """
 
 from __future__ import annotations

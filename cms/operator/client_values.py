@@ -31,7 +31,7 @@ def require_id(issuer_id: str, text: str, what: str) -> None:
 
 
 def certificate_names(names: Sequence[str], certificates: Sequence[Path]) -> Sequence[str]:
-    """Return the names by which a client's certificates are known, as they are stored.
+    """Return the names by which a client's certificates are known, as a manifest has them.
 
     Args:
         names: as :func:`hsm.manifest.certificate_names.parse_name` reads them.

@@ -34,7 +34,7 @@ HSM_SETTINGS: Final = frozenset({"HsmTokenSettings", "VaultSettings"})
 POSITIONALS: Final[Mapping[str, str]] = {
     "issuer": "id of the issuer, 10 characters",
     "card": "id of the card",
-    "draft": "file with a draft of the manifest, which is changed in place",
+    "draft": "file with a draft of the manifest; what changes it does so in place",
     "client": "id of the client; it starts with the id of the issuer",
     "client_key": "public key of the app; it starts with the id of the issuer",
     "user": "user name of the server; it starts with the id of the issuer",

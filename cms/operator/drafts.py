@@ -1,7 +1,8 @@
 """Drafts of manifests: the files in which clients are registered, until operators sign them.
 
-A draft is what ``python -m hsm manifest new`` and ``python -m cms manifest show`` print. It is
-changed in place, but for its version and its dates; every default is written out.
+A draft is what ``python -m hsm manifest new`` prints, and what ``python -m hsm manifest change``
+makes of a manifest: its next version. The commands here change it in place, but for its version and
+its dates; every default is written out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def read(path: Path) -> Manifest:
 
     document = documents.read(path)
     if document.signatures:
-        raise Refused("a signed manifest: change a draft, as cms manifest show prints it")
+        raise Refused("a signed manifest: make the next draft of it with hsm manifest change")
     return model.parse(document.payload)
 
 
