@@ -142,7 +142,8 @@ class House:
     def credential_in(self, text: str, place: str) -> bool:
         """Look for credentials as they are, as hexadecimal, and unsalted.
 
-        A manifest, which the database carries, has SHA-256 of a client's secret: it has 256 random bits.
+        A manifest, which the database carries, holds SHA-256 of a client's secret, which has 256
+        random bits.
         """
         return any(
             form in text
