@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +48,8 @@ TEMPLATE = "migrated"
 def pytest_configure(config: pytest.Config) -> None:
     text = "slow: starts a service, a database, a browser or commands, or takes long"
     config.addinivalue_line("markers", text)
+    # A shell has what it starts in the background ignore SIGINT, and all that this starts in turn.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
