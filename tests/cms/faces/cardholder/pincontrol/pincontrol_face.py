@@ -54,7 +54,7 @@ class PinControlFace:
     ) -> tuple[str, str]:
         """Add a card; return its id and its plastic id."""
         card_id = await self.d1_face.add_card(state=state, pin=pin)
-        plastic_id = str(7_000 + next(_numbers))
+        plastic_id = str(7_000_000_000 + next(_numbers))
         self.sql("UPDATE cards SET plastic_id = %s WHERE card_id = %s", plastic_id, card_id)
         if personalised:
             self.produce(card_id)
