@@ -1,7 +1,6 @@
 """What an operator says of a client, read before it is written: ids, names, origins, secrets."""
 
 import os
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -10,11 +9,6 @@ from typing import Final
 
 from cms.operator.command_line import Refused
 
-#: No colon: it ends a user name (RFC 7617, section 2). Nor anything that a form writes differently
-#: (RFC 6749, section 2.3.1). 40 characters is what the column holds.
-ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
-#: As it stands in a URL.
-FRAME_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 FRAME_KEY_BYTES: Final = 12
 
 
@@ -24,9 +18,11 @@ def require_id(issuer_id: str, text: str, what: str) -> None:
     Raises:
         Refused: it is another issuer's, or no such id; *what* is what the message calls it.
     """
+    from hsm.manifest.clients import CLIENT_ID_PATTERN
+
     if not text.startswith(issuer_id):
         raise Refused(f"a {what} starts with the id of its issuer")
-    if not ID_PATTERN.fullmatch(text):
+    if not CLIENT_ID_PATTERN.fullmatch(text):
         raise Refused(f"a {what} is up to 40 letters, digits, '-', '_' and '.'")
 
 
@@ -109,6 +105,8 @@ def frame_key(issuer_id: str, given: str | None, frame_origins: Sequence[str]) -
     Raises:
         Refused: it is another issuer's, no such key, or nobody may frame the pages.
     """
+    from hsm.manifest.clients import FRAME_KEY_PATTERN
+
     if given is None:
         return f"{issuer_id}-{secrets.token_urlsafe(FRAME_KEY_BYTES)}" if frame_origins else None
     if not frame_origins:

@@ -20,13 +20,13 @@ def add_to(commands: command_line.Commands) -> None:
 
 def add_issuer(arguments: Namespace) -> int:
     """Add an issuer; its id has exactly 10 characters."""
-    from cms.operator.client_values import ID_PATTERN
     from cms.persistence import admin
+    from hsm.manifest.clients import CLIENT_ID_PATTERN
     from hsm.port import ISSUER_ID_CHARS
 
     if len(arguments.issuer) != ISSUER_ID_CHARS:
         raise command_line.Refused("an issuer id has exactly 10 characters")
-    if not ID_PATTERN.fullmatch(arguments.issuer):
+    if not CLIENT_ID_PATTERN.fullmatch(arguments.issuer):
         # It stands in paths, and every client id starts with it.
         raise command_line.Refused("an issuer id is letters, digits, '-', '_' and '.'")
     with command_line.open_database() as database:

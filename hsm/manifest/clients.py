@@ -9,6 +9,7 @@
 Of a secret, which is 256 random bits that we made, a manifest holds SHA-256 only.
 """
 
+import re
 from collections.abc import Iterable, Set
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -20,9 +21,11 @@ from hsm.manifest.origins import is_app_origin, is_app_scheme, is_web_origin
 
 #: No colon: it ends a user name (RFC 7617, section 2). Nor anything that a form writes differently
 #: (RFC 6749, section 2.3.1).
-ClientId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")]
+CLIENT_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 #: As it stands in a URL.
-FrameKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+FRAME_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ClientId = Annotated[str, Field(pattern=f"^{CLIENT_ID_PATTERN.pattern}$")]
+FrameKey = Annotated[str, Field(pattern=f"^{FRAME_KEY_PATTERN.pattern}$")]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,8}$")]
 SECRETS_MAX: Final = 2
 

@@ -9,6 +9,7 @@ from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, FRAME_KEY, ControlSite
 from tests.browser.frames import embed, received
 from tests.browser.pin_site import APP, PINS
+from tests.deployment import wait_for
 
 OTHER, EVIL = "other.shop.test", "evil.test"
 PIN = "8253"
@@ -171,6 +172,7 @@ def test_a_frame_that_is_loaded_again_waits_for_another_id(
         page.evaluate("url => document.querySelector('iframe').src = url", control.frame_url)
     expect(frame.locator("#first-pin")).to_be_hidden()
     page.frames[1].wait_for_load_state("domcontentloaded")
+    wait_for(lambda: bool(control.sent("cancel")))  # the page does not wait for the answer
     assert control.sent("cancel") == [{"session": control.session}]
     post(page, {**VIEW, "controlId": "second"})
     expect(frame.locator("#image-box img")).to_be_visible()

@@ -14,6 +14,7 @@ from cms.faces.cardholder.page.assets import ASSETS, Asset
 from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, ControlSite, browse, calls, event
 from tests.browser.pin_site import leave_and_return
+from tests.deployment import wait_for
 
 PIN = "8253"
 VALID = event("pin_valid", True)
@@ -442,6 +443,7 @@ def test_a_reload_shows_the_ended_page(page: Page, control: ControlSite) -> None
     enter(page)
     page.reload()
     expect(page.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
+    wait_for(lambda: bool(control.sent("cancel")))  # the page does not wait for the answer
     assert control.sent("cancel") == [{"session": control.session}]
     assert control.sent("submit") == []
 

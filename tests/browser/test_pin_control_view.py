@@ -10,6 +10,7 @@ from crypto.pin_image import Colour
 from tests.browser.chromium import stop_clock
 from tests.browser.control_site import APPS, CONTROL_ID, ControlSite, browse, calls, event
 from tests.browser.pin_site import leave_and_return
+from tests.deployment import wait_for
 
 SHOWN = event("view_pin_success")
 FAILED = event("view_pin_error")
@@ -142,6 +143,7 @@ def test_the_image_is_hidden_when_the_page_is(page: Page, control: ControlSite, 
     with page.expect_request("**/cancel"):
         page.evaluate(leave)
     hidden(page)
+    wait_for(lambda: bool(control.sent("cancel")))  # the page does not wait for the answer
     assert control.sent("cancel") == [{"session": control.session}]
 
 

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import stop_clock
 from tests.browser.pin_site import APP, PINS, TOKEN, PinSite, leave_and_return
+from tests.deployment import wait_for
 
 PIN = "8253"
 
@@ -275,6 +276,7 @@ def test_cancel_ends_the_session_and_leads_back_at_once(page: Page, site: PinSit
     with page.expect_request("**/cancel"):
         page.get_by_role("button", name="Cancel").click()
     page.wait_for_url(f"{site.origin(APP)}/done")
+    wait_for(lambda: bool(site.sent("cancel")))  # the page does not wait for the answer
     assert site.sent("cancel") == [{"session": site.session}]
     assert site.sent("submit") == []
 
@@ -366,6 +368,7 @@ def test_leaving_the_page_ends_the_session_and_going_back_shows_that(
     page.go_back(wait_until="commit")
     expect(page.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
     assert [i for i in page.locator("input").all() if i.input_value() != ""] == []
+    wait_for(lambda: bool(site.sent("cancel")))  # the page does not wait for the answer
     assert site.sent("cancel") == [{"session": site.session}]
     page.go_back(wait_until="commit")
     page.go_forward(wait_until="commit")
