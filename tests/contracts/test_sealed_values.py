@@ -127,3 +127,13 @@ def test_a_pin_does_not_open_with_another_pan_of_the_same_card(
     renewed = issuer.seal_record(OTHER_PAN)
     with pytest.raises(SealBroken):
         issuer.export(sealed_pin, renewed, counter=5)
+
+
+def test_a_pin_belongs_to_the_card_and_its_holder(issuer: Issuer) -> None:
+    ann, bob, nobody = (issuer.seal_record(holder=holder) for holder in ("ann", "bob", None))
+    sealed_pin = issuer.set_pin(PIN, ann)
+    for other in (bob, nobody):
+        with pytest.raises(SealBroken):
+            issuer.export(sealed_pin, other)
+    assert issuer.pin(sealed_pin, ann) == PIN
+    assert issuer.pin(sealed_pin, issuer.seal_record(holder="ann")) == PIN

@@ -162,8 +162,8 @@ def test_an_expiry_is_month_and_year(expiry: str) -> None:
 
 
 @pytest.mark.parametrize("cardholder", ["", "x" * 256, "\0", "a\nb"])
-def test_a_cardholder_is_1_to_255_characters_that_print(cardholder: str) -> None:
-    assert read_line("testbank01", line(ROW, cardholder="é" * 255)).cardholder_id == "é" * 255
+def test_a_cardholder_is_1_to_255_characters_of_ascii_that_print(cardholder: str) -> None:
+    assert read_line("testbank01", line(ROW, cardholder="e" * 255)).cardholder_id == "e" * 255
     with pytest.raises(RowRefused, match=r"^refused member: cardholder \("):
         read_line("testbank01", line(ROW, cardholder=cardholder))
 
