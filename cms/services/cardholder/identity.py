@@ -23,7 +23,7 @@ from typing import Final
 import httpx
 
 from cms.domain.errors import StepUpRequired, Unauthorized
-from cms.services.cache import TtlCache
+from hsm.ttl_cache import TtlCache
 from cms.services.cardholder.jwks import ProviderKeys
 from crypto.errors import JoseError
 from crypto.jose import base64url, json_object

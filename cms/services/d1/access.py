@@ -14,7 +14,7 @@ from typing import Final
 from cryptography import x509
 
 from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
-from cms.services.cache import TtlCache
+from hsm.ttl_cache import TtlCache
 from cms.services.directory import Directory
 from cms.services.vault import in_vault
 from crypto.errors import JoseError
