@@ -54,7 +54,7 @@ class Bearers:
     """Verifies access tokens of cardholders; *now* is the time, UTC."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
-        self._now = lambda: now().timestamp()
+        self._clock = now
         self._subjects = TtlCache[tuple[bytes, str, int], Subject](self._now)
 
     def subject(self, bearer: Secret[str], manifest: Manifest) -> Subject:
@@ -88,6 +88,9 @@ class Bearers:
         at, now = subject.auth_time, self._now()
         if at is None or at > now + LEEWAY_SECONDS or at + provider.step_up_seconds < now:
             raise StepUpMissing
+
+    def _now(self) -> float:
+        return self._clock().timestamp()
 
     def _read_expiry(self, claims: Mapping[str, object]) -> float:
         """Return when the access token expires; now it is good."""

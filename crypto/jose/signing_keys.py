@@ -30,7 +30,7 @@ ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = {"EC": ("ES256",), "RSA": ("R
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key, its key id, and what it may verify: ES256, or RS256 and PS256, or one of them."""
+    """A public key, its key id, and the algorithms by which it may verify."""
 
     kid: str
     algorithms: tuple[str, ...]
