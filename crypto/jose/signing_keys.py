@@ -52,6 +52,16 @@ class SigningKey:
 def parse_signing_key(jwk: Mapping[str, object]) -> SigningKey:
     """Read a key; members that we do not know are ignored (RFC 7517, section 4).
 
+    >>> jwk = {
+    ...     "kty": "EC",
+    ...     "crv": "P-256",
+    ...     "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+    ...     "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+    ...     "kid": "2026",
+    ... }
+    >>> parse_signing_key(jwk).algorithms
+    ('ES256',)
+
     Raises:
         JwkError: the key has a private member, no ``kid`` of 1 to 256 characters, another ``use``
             than ``sig``, other ``key_ops`` than ``verify``, an algorithm or a type that is not
