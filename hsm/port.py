@@ -7,31 +7,32 @@ of another counter does not open.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NewType, Protocol
 
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
-from crypto.types import PSN_MAX
 
 if TYPE_CHECKING:
     from hsm.manifest.model import Manifest
 
 ISSUER_ID_CHARS: Final = 10
-EXPIRY_PATTERN: Final = re.compile("(?:0[1-9]|1[0-2])[0-9]{2}")
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
 
 SealedPin = NewType("SealedPin", bytes)
 """Version, key label, format-4 block under an AES key of the HSM token, AES-CMAC."""
 
-SealedPan = NewType("SealedPan", bytes)
-"""Version, key label, nonce, AES-GCM ciphertext and tag, AES-CMAC."""
+SealedRecord = NewType("SealedRecord", bytes)
+"""Version, key label, nonce, AES-GCM ciphertext and tag of a card record, AES-CMAC."""
 
 SealedValue = NewType("SealedValue", bytes)
 """Version, key label, nonce, AES-GCM ciphertext and tag of a PIN verification value, AES-CMAC."""
+
+SealedGrant = NewType("SealedGrant", bytes)
+"""Version, key label, what a control token is good for, AES-CMAC (:mod:`hsm.grants`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,26 @@ class PublicKeyRole(StrEnum):
     """ECDSA: it verifies the access tokens of the OAuth endpoint."""
 
 
+class Face(StrEnum):
+    """The API dialects that hand out control tokens."""
+
+    HOSTED = "hosted"
+    PINCONTROL = "pincontrol"
+
+
+class Purpose(StrEnum):
+    """What a control token is good for."""
+
+    VIEW = "view"
+    SET = "set"
+
+
+LIFE_SECONDS: Final[Mapping[Face, int]] = {Face.HOSTED: 600, Face.PINCONTROL: 30}
+"""How long a control token is good for, until it is consumed."""
+SESSION_SECONDS_MAX: Final = 1200
+"""How long a page session lasts from opening, however often it is extended."""
+
+
 class ValueKind(StrEnum):
     """The PIN verification values. Whoever may try PINs against one of them finds the PIN."""
 
@@ -86,29 +107,10 @@ class ValueKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SealedCard:
-    """A sealed PAN and its last four digits."""
+    """A sealed card record and the last four digits of its PAN."""
 
-    sealed_pan: SealedPan
+    sealed_record: SealedRecord
     last_four: str
-
-
-@dataclass(frozen=True, slots=True)
-class CardFacts:
-    """What PIN verification values need of a card beside its PAN: PSN, and expiry as MMYY.
-
-    Raises:
-        ValueError: the PSN is not 0 to 99, or the expiry is not a month and a year. The message is
-            the name of the field.
-    """
-
-    psn: int
-    expiry: str
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.psn <= PSN_MAX:
-            raise ValueError("psn")
-        if not EXPIRY_PATTERN.fullmatch(self.expiry):
-            raise ValueError("expiry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,17 @@ class IssuedAccessToken:
     expires_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class GrantedToken:
+    """A new control token, and the vault's grant for it, which is good with that token only."""
+
+    control_token: str = field(repr=False)
+    """A UUID in its usual form (RFC 9562, version 4)."""
+    grant: SealedGrant
+    grant_id: str
+    """What the page puts into a JWE for the vault, and the vault into one for the page."""
+
+
 class PinVault(Protocol):
     """The vault. Every verb is synchronous and raises errors of :mod:`hsm.errors` only.
 
@@ -149,18 +162,21 @@ class PinVault(Protocol):
     raise ``SealBroken`` when those are not of this card and counter.
     """
 
-    def seal_pan(self, jwe: str, card: CardRef, other_ids: Sequence[str] = ()) -> SealedCard:
-        """Take in a PAN: a JWE to our intake key, plaintext ``{"pan": "<8 to 19 digits>"}``.
-
-        Args:
-            jwe: the compact JWE.
-            card: the card that has this PAN.
-            other_ids: other names of the card that are stored in clear text.
+    def seal_record(
+        self,
+        jwe: str,
+        card: CardRef,
+        psn: int,
+        expiry: str,
+        plastic_id: str | None = None,
+        cardholder_id: str | None = None,
+    ) -> SealedCard:
+        """Take in a card whose PAN is in a JWE to our intake key: ``{"pan": "<8 to 19 digits>"}``.
 
         Raises:
-            PanRejected: it is not such a JWE, or holds no PAN.
+            PanRejected: it is not such a JWE, or holds no PAN, or another value is not one.
             LuhnInvalid: the check digit is wrong.
-            CardIdHoldsPan: the card id, or one of *other_ids*, contains the PAN.
+            CardIdHoldsPan: the card, plastic or cardholder id contains the PAN.
         """
         ...
 
@@ -169,9 +185,8 @@ class PinVault(Protocol):
         jwe: str,
         block_type: PinBlockType,
         card: CardRef,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         counter: int,
-        facts: CardFacts,
     ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*.
 
@@ -191,9 +206,8 @@ class PinVault(Protocol):
         jwe: str,
         sid: str,
         card: CardRef,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         counter: int,
-        facts: CardFacts,
     ) -> SealedChange:
         """Take in the PIN of *card* from a page's JWE and seal it for change *counter*.
 
@@ -210,10 +224,75 @@ class PinVault(Protocol):
         """
         ...
 
+    def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
+        """Return the cardholder's id: the subject of an access token of the identity provider.
+
+        The identity provider is that of the issuer's manifest (:mod:`hsm.bearers`).
+
+        Raises:
+            BearerRefused: the access token is not one of that provider for us, or not in force.
+        """
+        ...
+
+    def grant_bearer(
+        self,
+        bearer: Secret[str],
+        client_id: str,
+        purpose: Purpose,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> GrantedToken:
+        """Make a control token of the hosted face for a card, and its grant.
+
+        Args:
+            bearer: the cardholder's access token.
+            client_id: an app of the manifest.
+            purpose: what the control token is good for.
+            card: the card.
+            sealed_record: its record.
+            counter: its change counter now.
+
+        Raises:
+            BearerRefused: as :meth:`verify_bearer` raises it.
+            StepUpMissing: the cardholder's authentication is not as strong, or as recent, as the
+                manifest wants.
+            EvidenceRefused: the manifest has no such app, or the card is another cardholder's; one
+                answer for all causes.
+        """
+        ...
+
+    def grant_server(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        purpose: Purpose,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> GrantedToken:
+        """Make a control token of the pincontrol face for a card, and its grant.
+
+        Args:
+            user: the client id of an issuer's own server.
+            secret: its password.
+            plastic_id: the card's name at this face.
+            purpose: what the control token is good for.
+            card: the card.
+            sealed_record: its record.
+            counter: its change counter now.
+
+        Raises:
+            EvidenceRefused: the manifest has no such server, *secret* is wrong or past its end, or
+                the card has another plastic id; one answer for all causes.
+        """
+        ...
+
     def export_jwe(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
     ) -> str:
@@ -227,7 +306,7 @@ class PinVault(Protocol):
     def render_image(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         style: ImageStyle,
         card: CardRef,
         counter: int,
@@ -238,7 +317,7 @@ class PinVault(Protocol):
     def digits_jwe(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         sid: str,
         key: Mapping[str, object],
         card: CardRef,

@@ -19,6 +19,8 @@ from hsm.manifest.clients import (
     ServerClient,
     only_in_a_sandbox,
 )
+from hsm.manifest.identity_provider import IdentityProviderBody
+from hsm.manifest.limits import LimitsBody
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.recipient import RecipientBody
 from hsm.manifest.verification import VerificationBody
@@ -38,6 +40,7 @@ class Manifest(SignedBody):
     """For trials: a vault takes it only where its trust file is for trials too."""
     wire: WireProfile = WireProfile()
     policy: PolicyBody = PolicyBody()
+    limits: LimitsBody = LimitsBody()
     recipient: RecipientBody | None = None
     """D1's key, to which GET pin is encrypted."""
     seccos: SeccosProfile | None = None
@@ -45,6 +48,8 @@ class Manifest(SignedBody):
     verification: VerificationBody = VerificationBody()
     verification_host: RecipientBody | None = None
     """The authorisation host's key, to which PIN verification values are encrypted."""
+    identity_provider: IdentityProviderBody | None = None
+    """Whose access tokens name the cardholders at the hosted face."""
     clients: tuple[Client, ...] = ()
 
     @model_validator(mode="after")

@@ -32,16 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
-from cms.domain.control import (
-    KEPT_SECONDS,
-    LIFE_SECONDS,
-    LIVE_MAX,
-    SESSION_SECONDS,
-    SESSION_SECONDS_MAX,
-    STATES,
-    EndReason,
-    Face,
-)
+from cms.domain.control import KEPT_SECONDS, LIVE_MAX, SESSION_SECONDS, STATES, EndReason
 from cms.persistence.statements import Statement, compiled
 from cms.persistence.statements.parts import (
     CARD_TO_READ,
@@ -54,6 +45,7 @@ from cms.persistence.statements.parts import (
     seconds,
 )
 from cms.persistence.tables import cards, control_tokens
+from hsm.port import LIFE_SECONDS, SESSION_SECONDS_MAX, Face
 
 ISSUED: Final = "control.issued"
 """The audit event; its reason is face and purpose."""
@@ -229,7 +221,7 @@ def show(consumed: CTE, reason: str = "") -> Statement:
 
     Returns:
         For each token one row, grant and card: state, form of the PIN, counter, newest counter of
-        the history, sealed PAN, sealed PIN. The audit row is written only for a PIN that may be
+        the history, sealed record, sealed PIN. The audit row is written only for a PIN that may be
         handed out.
     """
     allowed = (

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cms.domain.cards import Verb
-from cms.domain.control import EndReason, Face, Grant, Purpose, require_cardholder_may
+from cms.domain.control import EndReason, Grant, require_cardholder_may
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
@@ -29,7 +29,7 @@ from cms.services.vault import in_vault
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
 from hsm.manifest.policy import PolicyBody
-from hsm.port import CardRef, PublicKeyRole
+from hsm.port import CardRef, Face, PublicKeyRole, Purpose
 from hsm.worker_thread import WorkerThread
 
 
@@ -158,16 +158,15 @@ class SetPage:
             require_cardholder_may(
                 self._face, Purpose.SET, read.state, personalised=read.personalised
             )
-            sealed_pan, counter, facts = read.sealed_pan, read.counter + 1, read.facts
+            sealed_record, counter = read.sealed_record, read.counter + 1
             change = await in_vault(
                 self._worker_thread,
                 lambda vault: vault.set_pin_from_page(
                     jwe,
                     sid(session),
                     card,
-                    sealed_pan,  # noqa: B023 - the call ends before the next turn
+                    sealed_record,  # noqa: B023 - the call ends before the next turn
                     counter,  # noqa: B023
-                    facts,  # noqa: B023
                 ),
             )
             if await self._control_store.change_pin(

@@ -12,23 +12,22 @@ import psycopg
 import pytest
 
 from cms.domain.cards import CardState
-from cms.domain.control import (
-    LIFE_SECONDS,
-    LIVE_MAX,
-    SESSION_SECONDS,
-    SESSION_SECONDS_MAX,
-    TRIES_MAX,
-    EndReason,
-    Face,
-    Purpose,
-)
+from cms.domain.control import LIVE_MAX, SESSION_SECONDS, TRIES_MAX, EndReason
 from cms.domain.errors import CardNotFound, ControlEnded, StoredValueBroken
 from cms.domain.records import CardToRead, ConsumedToken
 from cms.persistence.control_store import ControlStore
 from cms.sandbox import HANG_SECONDS
 from crypto.jose import base64url
 from crypto.secret import Secret
-from hsm.port import CardRef, PinBlockType, SealedPan
+from hsm.port import (
+    LIFE_SECONDS,
+    SESSION_SECONDS_MAX,
+    CardRef,
+    Face,
+    PinBlockType,
+    Purpose,
+    SealedRecord,
+)
 from tests.cms.persistence.stored_tokens import (
     ACTOR,
     APP,
@@ -178,7 +177,7 @@ async def test_consuming_hands_over_the_card_and_is_audited_in_the_same_commit(
     control_token = await stored.control_token()
     assert await stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR) == ConsumedToken(
         grant(),
-        CardToRead(CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedPan(b"sealed PAN"), SEALED),
+        CardToRead(CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedRecord(b"sealed PAN"), SEALED),
     )
     recorded = [(CARD.card_id, APP, ACTOR.correlation_id, 1, "hosted")]
     assert stored.audit("pin.get.attempted") == recorded

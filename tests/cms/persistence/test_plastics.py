@@ -8,11 +8,11 @@ import pytest
 from psycopg.errors import UniqueViolation
 
 from cms.domain.cards import CardState, Verb
-from cms.domain.control import Face, Plastic, Purpose
+from cms.domain.control import Plastic
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor
 from cms.services.cardholder.control_tokens import new_session
-from hsm.port import CardRef
+from hsm.port import CardRef, Face, Purpose
 from tests.cms.persistence.stored_tokens import (
     CARD,
     CHANGE,
@@ -96,7 +96,7 @@ async def test_a_number_names_one_plastic_of_an_issuer(stored: StoredTokens) -> 
     run_sql(stored.url, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank02', 'B bank')")
     run_sql(
         stored.url,
-        "INSERT INTO cards (issuer_id, card_id, state, sealed_pan, last_four, expiry,"
+        "INSERT INTO cards (issuer_id, card_id, state, sealed_record, last_four, expiry,"
         " psn, plastic_id)"
         " VALUES ('testbank02', 'card-1', 'active', '', '1111', '1230', 0, '12')",
     )

@@ -48,10 +48,12 @@ def test_every_default_is_written_out() -> None:
         "sandbox": False,
         "wire": DEFAULTS["wire"],
         "policy": DEFAULTS["policy"],
+        "limits": DEFAULTS["limits"],
         "recipient": None,
         "seccos": None,
         "verification": DEFAULTS["verification"],
         "verification_host": None,
+        "identity_provider": None,
         "clients": [],
     }
     assert json.loads(manifest(seccos={}).canonical())["seccos"] == DEFAULTS["seccos"]
@@ -200,6 +202,10 @@ def test_an_origin_of_this_machine_is_for_a_sandbox_only(client: object) -> None
         ("policy", {"text_reveal": 1}, "text_reveal"),
         ("policy", {"text_reveal": "true"}, "text_reveal"),
         ("policy", {"refuse_runs": 1}, "refuse_runs"),
+        ("limits", {"handouts_day_max": 4}, "handouts_day_max"),
+        ("limits", {"handouts_card_day_max": 0}, "handouts_card_day_max"),
+        ("limits", {"handouts_client_day_max": "9"}, "handouts_client_day_max"),
+        ("limits", {"handouts_issuer_day_max": None}, "handouts_issuer_day_max"),
         ("wire", {"iso1": {}}, "iso1"),
         ("wire", {"iso0": {"feild": "a"}}, "iso0.feild"),
         ("wire", {"iso0": {"field": ""}}, "iso0.field"),
