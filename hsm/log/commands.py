@@ -81,7 +81,7 @@ def _files_of_this_host() -> Sequence[Path]:
 
     paths = files_of(VaultSettings().state_directory / DIRECTORY)
     if not paths:
-        raise LogUnavailable("this host has no log")
+        raise LogUnavailable("this host has no log: it begins with a list of floors")
     return paths
 
 

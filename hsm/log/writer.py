@@ -221,7 +221,7 @@ def _read_end(directory: Path, changed_ns: int) -> _End:
     """Read the log from its end until a line is whole.
 
     Raises:
-        LogUnavailable: none is.
+        FileNotFoundError: none is.
     """
     paths = files_of(directory)
     before: str | None = None
@@ -238,7 +238,7 @@ def _read_end(directory: Path, changed_ns: int) -> _End:
             return _End(
                 *(file, paths[-1].stem, size_bytes, changed_ns, line.seq, before), is_whole=is_whole
             )
-    raise LogUnavailable("this host has no log")
+    raise FileNotFoundError
 
 
 def _texts_from_end(path: Path) -> Iterator[bytes]:
@@ -280,5 +280,7 @@ def _files() -> Iterator[None]:
     """Say so of a log that cannot be used."""
     try:
         yield
+    except FileNotFoundError:
+        raise LogUnavailable("this host has no log: it begins with a list of floors") from None
     except OSError:
         raise LogUnavailable("the log cannot be read or written") from None
