@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from hmac import compare_digest
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
@@ -36,6 +36,7 @@ from hsm.errors import (
     WrongPinData,
 )
 from hsm.jose_keys import NO_KIDS, JoseKeys
+from hsm.log.lines import Action, Event
 from hsm.log.writer import DIRECTORY, VaultLog
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests
@@ -48,6 +49,7 @@ from hsm.port import (
     CardRef,
     CertificateFacts,
     GrantedToken,
+    HandOut,
     IssuedAccessToken,
     PinBlockType,
     PublicKeyRole,
@@ -70,6 +72,9 @@ POLICY_ERRORS: Final = (PinLengthError, WeakPinError)
 
 #: Whose verification values can be made can have those of every PIN made.
 ANY_PIN: Final = Pin("0000")
+D1: Final = "d1"
+"""The face, as lines of the log name it."""
+T = TypeVar("T")
 
 
 class Vault:
@@ -171,7 +176,7 @@ class Vault:
                 raise WeakPinRefused from None
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
+        return self._change(taken, manifest, record, card, counter, D1, keep_pin=reader is None)
 
     def set_pin_from_page(
         self,
@@ -196,7 +201,9 @@ class Vault:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
-        return self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
+        return self._change(
+            *(Accepted(pin, {}), manifest, record, card, counter), "page", keep_pin=True
+        )
 
     def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
@@ -233,7 +240,7 @@ class Vault:
         sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out the PIN as an ISO-0 block in a JWE to the manifest's recipient."""
         manifest = self._manifests.read(card.issuer_id)
         if manifest.recipient is None:
@@ -241,7 +248,8 @@ class Vault:
         record = self._seals.open_record(sealed_record, card)
         pin = self._seals.open_pin(sealed_pin, record, card, counter)
         plaintext = self._blocks(manifest.wire, card).write(pin, record.pan)
-        return self._jose_keys.encrypt(plaintext, manifest.recipient.key)
+        jwe = self._jose_keys.encrypt(plaintext, manifest.recipient.key)
+        return self._handed_out(jwe, _event(Action.EXPORT, card, counter, D1))
 
     def render_image(
         self,
@@ -278,7 +286,7 @@ class Vault:
         values: Mapping[ValueKind, SealedValue],
         card: CardRef,
         counter: int,
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out PIN verification values in a JWE to the manifest's authorisation host."""
         host = self._manifests.read(card.issuer_id).verification_host
         if host is None:
@@ -287,7 +295,8 @@ class Vault:
             kind: self._seals.open_value(sealed, kind, card, counter)
             for kind, sealed in values.items()
         }
-        return self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
+        jwe = self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
+        return self._handed_out(jwe, _event(Action.VALUES, card, counter))
 
     def load_manifest(self, text: str) -> int:
         """Take a manifest as operators signed it; return its version."""
@@ -337,6 +346,7 @@ class Vault:
         record: CardRecord,
         card: CardRef,
         counter: int,
+        face: str,
         *,
         keep_pin: bool,
     ) -> SealedChange:
@@ -349,9 +359,13 @@ class Vault:
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
         sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        return SealedChange(
-            sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
-        )
+        sealed_values = {kind: sealed_value(value, kind) for kind, value in values.items()}
+        receipt = self._log.append(_event(Action.SET, card, counter, face), durable=False)
+        return SealedChange(sealed_pin, sealed_values, receipt)
+
+    def _handed_out(self, value: T, event: Event) -> HandOut[T]:
+        """Hand out *value* when a line that tells of it is on the disk."""
+        return HandOut(value, self._log.append(event, durable=True))
 
     def _blocks(self, wire: WireProfile, card: CardRef) -> ZoneBlocks:
         return ZoneBlocks(self._hsm_token, self._keyring, card.issuer_id, wire.iso0)
@@ -384,6 +398,10 @@ class Vault:
 def _changes_before(counter: int) -> int:
     """Count the changes before this one; a PIN that comes with its card is change 0."""
     return max(counter - 1, 0)
+
+
+def _event(what: Action, card: CardRef, counter: int, face: str | None = None) -> Event:
+    return Event(what, card.issuer_id, card.card_id, face, counter=counter)
 
 
 def _card_data(record: CardRecord) -> CardData:
