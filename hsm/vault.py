@@ -23,8 +23,10 @@ from crypto.types import Pan, Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.access_tokens import AccessTokens
+from hsm.bearers import Bearers
 from hsm.errors import (
     CardIdHoldsPan,
+    EvidenceRefused,
     LuhnInvalid,
     ManifestRefused,
     PageKeyRejected,
@@ -35,9 +37,12 @@ from hsm.errors import (
     WeakPinRefused,
     WrongPinData,
 )
+from hsm.grants import Grants
 from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.log.lines import Action, Event
 from hsm.log.writer import DIRECTORY, VaultLog
+from hsm.manifest.client_secrets import is_secret
+from hsm.manifest.clients import AppClient, ServerClient
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests
 from hsm.manifest.wire import WireProfile
@@ -48,6 +53,7 @@ from hsm.port import (
     ISSUER_ID_CHARS,
     CardRef,
     CertificateFacts,
+    Face,
     GrantedToken,
     HandOut,
     IssuedAccessToken,
@@ -110,6 +116,9 @@ class Vault:
             *(hsm_token, self._jose_keys, self._active[KeyRole.TOKEN_SIGN]), token_issuer, now
         )
         self._seals = Seals(hsm_token, self._keyring)
+        self._bearers = Bearers(now)
+        self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
+        self._now = now
         self._manifests = Manifests(
             *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
         )
@@ -207,7 +216,7 @@ class Vault:
 
     def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
-        raise NotImplementedError
+        return self._bearers.subject(bearer, self._manifests.read(issuer_id)).cardholder_id
 
     def grant_bearer(
         self,
@@ -219,7 +228,13 @@ class Vault:
         counter: int,
     ) -> GrantedToken:
         """Make a control token of the hosted face for a card, and its grant."""
-        raise NotImplementedError
+        manifest = self._manifests.read(card.issuer_id)
+        subject = self._bearers.subject_for_pin(bearer, manifest)
+        holder = self._seals.open_record(sealed_record, card).holder
+        client = manifest.by_client_id.get(client_id)
+        if not isinstance(client, AppClient) or subject.cardholder_id != holder:
+            raise EvidenceRefused
+        return self._grants.issue(Face.HOSTED, client_id, purpose, card, counter, holder)
 
     def grant_server(
         self,
@@ -232,7 +247,14 @@ class Vault:
         counter: int,
     ) -> GrantedToken:
         """Make a control token of the pincontrol face for a card, and its grant."""
-        raise NotImplementedError
+        server = self._manifests.read(card.issuer_id).by_client_id.get(user)
+        now = self._now().timestamp()
+        if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
+            raise EvidenceRefused
+        record = self._seals.open_record(sealed_record, card)
+        if record.plastic_id != plastic_id:
+            raise EvidenceRefused
+        return self._grants.issue(*(Face.PINCONTROL, user, purpose, card, counter, record.holder))
 
     def export_jwe(
         self,
