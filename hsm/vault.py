@@ -3,7 +3,8 @@
 A verb opens what it needs, works, and seals the result; nothing clear is stored between two verbs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
@@ -25,6 +26,7 @@ from hsm import health, plaintexts
 from hsm.access_tokens import AccessTokens
 from hsm.bearers import Bearers
 from hsm.errors import (
+    BearerRefused,
     CardIdHoldsPan,
     EvidenceRefused,
     LuhnInvalid,
@@ -32,6 +34,7 @@ from hsm.errors import (
     PageKeyRejected,
     PanRejected,
     PinRejected,
+    StepUpMissing,
     TextNotOffered,
     TypeNotOffered,
     WeakPinRefused,
@@ -80,6 +83,8 @@ POLICY_ERRORS: Final = (PinLengthError, WeakPinError)
 ANY_PIN: Final = Pin("0000")
 D1: Final = "d1"
 """The face, as lines of the log name it."""
+#: What somebody who may not see or set a PIN is refused with.
+TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused)
 T = TypeVar("T")
 
 
@@ -216,7 +221,9 @@ class Vault:
 
     def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
-        return self._bearers.subject(bearer, self._manifests.read(issuer_id)).cardholder_id
+        manifest = self._manifests.read(issuer_id)
+        with self._telling(manifest, Face.HOSTED):
+            return self._bearers.subject(bearer, manifest).cardholder_id
 
     def grant_bearer(
         self,
@@ -229,11 +236,12 @@ class Vault:
     ) -> GrantedToken:
         """Make a control token of the hosted face for a card, and its grant."""
         manifest = self._manifests.read(card.issuer_id)
-        subject = self._bearers.subject_for_pin(bearer, manifest)
-        holder = self._seals.open_record(sealed_record, card).holder
-        client = manifest.by_client_id.get(client_id)
-        if not isinstance(client, AppClient) or subject.cardholder_id != holder:
-            raise EvidenceRefused
+        with self._telling(manifest, Face.HOSTED, client_id):
+            subject = self._bearers.subject_for_pin(bearer, manifest)
+            holder = self._seals.open_record(sealed_record, card).holder
+            client = manifest.by_client_id.get(client_id)
+            if not isinstance(client, AppClient) or subject.cardholder_id != holder:
+                raise EvidenceRefused
         return self._grants.issue(Face.HOSTED, client_id, purpose, card, counter, holder)
 
     def grant_server(
@@ -247,13 +255,14 @@ class Vault:
         counter: int,
     ) -> GrantedToken:
         """Make a control token of the pincontrol face for a card, and its grant."""
-        server = self._manifests.read(card.issuer_id).by_client_id.get(user)
-        now = self._now().timestamp()
-        if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
-            raise EvidenceRefused
-        record = self._seals.open_record(sealed_record, card)
-        if record.plastic_id != plastic_id:
-            raise EvidenceRefused
+        manifest, now = self._manifests.read(card.issuer_id), self._now().timestamp()
+        with self._telling(manifest, Face.PINCONTROL, user):
+            server = manifest.by_client_id.get(user)
+            if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
+                raise EvidenceRefused
+            record = self._seals.open_record(sealed_record, card)
+            if record.plastic_id != plastic_id:
+                raise EvidenceRefused
         return self._grants.issue(*(Face.PINCONTROL, user, purpose, card, counter, record.holder))
 
     def export_jwe(
@@ -388,6 +397,19 @@ class Vault:
     def _handed_out(self, value: T, event: Event) -> HandOut[T]:
         """Hand out *value* when a line that tells of it is on the disk."""
         return HandOut(value, self._log.append(event, durable=True))
+
+    @contextmanager
+    def _telling(
+        self, manifest: Manifest, face: Face, client_id: str | None = None
+    ) -> Iterator[None]:
+        """Tell the log of a refusal of evidence; *client_id* is what the caller says it is."""
+        try:
+            yield
+        except TOLD as error:
+            known = client_id if client_id in manifest.by_client_id else None
+            reason = type(error).__name__
+            error.receipt = self._log.refuse(reason, manifest.issuer_id, face, known)
+            raise
 
     def _blocks(self, wire: WireProfile, card: CardRef) -> ZoneBlocks:
         return ZoneBlocks(self._hsm_token, self._keyring, card.issuer_id, wire.iso0)

@@ -198,10 +198,11 @@ class Store:
         reason: str,
         actor: Actor,
         outcome: str = "refused",
+        receipt: str | None = None,
     ) -> None:
         """Record that what was *asked*, a verb or ``control``, was refused, or failed.
 
-        *card_id* need not be a card, None is none.
+        *card_id* need not be a card, None is none. *receipt* is the vault's, where it refused.
         """
         await self.run(
             refusals.REFUSE,
@@ -213,6 +214,7 @@ class Store:
             correlation_id=actor.correlation_id,
             audit_user=actor.audit_user,
             error_id=actor.error_id,
+            receipt=receipt,
         )
 
     async def one(self, statement: Statement, **parameters: object) -> Row | None:

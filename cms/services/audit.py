@@ -127,7 +127,8 @@ class Audit:
         Raises:
             ServiceUnavailable: the database is unavailable.
         """
-        await self._store.refuse(issuer_id, card_id, event, reason_of(why), actor)
+        receipt = why.receipt if isinstance(why, DomainError) else None
+        await self._store.refuse(issuer_id, card_id, event, reason_of(why), actor, receipt=receipt)
 
     async def failed(self, card: CardRef, event: str, why: DomainError, actor: Actor) -> None:
         """Record that *event* was allowed and failed; a broken seal is an alarm in the log too.
