@@ -1,8 +1,8 @@
 """The vault's command line: ``python -m hsm COMMAND``.
 
-The commands are ``ceremony|import-components|import-block|list|check|jwks|manifest|log``. What a
-command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads none of
-it.
+The commands are ``ceremony|import-components|import-block|list|check|jwks|serve|manifest|log``.
+What a command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads
+none of it.
 
 The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``manifest
 begin`` and ``log verify`` without files also need ``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``.
@@ -89,14 +89,16 @@ def program_parser() -> ArgumentParser:
     keys = add_command(commands, "list", list_keys, "show the keys")
     keys.add_argument("--json", action="store_true", help="print a JSON array of objects")
     check = add_command(commands, "check", check_keys, "test the keys")
-    text = "accept an HSM token in software, for trials only"
-    check.add_argument("--sandbox", action="store_true", help=text)
+    sandbox = "accept an HSM token in software, for trials only"
+    check.add_argument("--sandbox", action="store_true", help=sandbox)
     jwks = add_command(commands, "jwks", print_jwks, "print public keys")
     roles = [role.value for role in PublicKeyRole]
     jwks.add_argument("role", choices=roles, help="what the keys are for")
     jwks.add_argument(
         "--manifest", type=Path, metavar="FILE", help="a manifest, for what D1 calls our keys"
     )
+    server = add_command(commands, "serve", serve, "serve the vault on its sockets")
+    server.add_argument("--sandbox", action="store_true", help=sandbox)
     manifest_commands.add_to(commands)
     log_commands.add_to(commands)
     return parser
@@ -203,6 +205,20 @@ def print_jwks(arguments: Namespace) -> int:
         own_kids = documents.read_manifest(arguments.manifest).wire.jwe.own_kids
     _, jose_keys = _open_keys(_open_hsm_token())
     print(json.dumps(jose_keys.public_jwks(role, own_kids), indent=2))
+    return OK
+
+
+def serve(arguments: Namespace) -> int:
+    """Serve the vault until SIGTERM.
+
+    Without ``--sandbox`` an HSM token that is for development only is refused before the login.
+    """
+    from hsm.server import logs
+    from hsm.server.supervisor import serve as supervise
+    from hsm.settings import ServerSettings
+
+    logs.configure()
+    supervise(ServerSettings(), sandbox=arguments.sandbox)
     return OK
 
 

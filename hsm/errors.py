@@ -25,6 +25,8 @@
     ├── GrantRefused       a grant is late, or of another token, purpose or card: one answer
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
     ├── ManifestRefused    a manifest, or what it is signed with or trusted by, cannot be used
+    ├── MessageRefused    what comes on a socket is no message, or none of this release
+    ├── VaultFailed       the vault made a mistake that has no other name here
     ├── LogBroken          a line of the vault's log is not the one that it wrote there
     ├── NotForProduction   the HSM token or its user PIN is for development only
     ├── CeremonyError      a role file, a key block or a key on the HSM token is not as it must be
@@ -134,6 +136,14 @@ class ManifestRefused(HsmError):
 
 class LogBroken(HsmError):
     """A line of the vault's log was changed, moved or removed; it says how that shows."""
+
+
+class MessageRefused(HsmError):
+    """A message on a socket of the vault is malformed, of another release, or not for there."""
+
+
+class VaultFailed(HsmError):
+    """A verb ended in a way that is not foreseen. The vault's own output says how."""
 
 
 class NotForProduction(HsmError):

@@ -1,7 +1,10 @@
 """Where the HSM token is, and the file with the user PIN that opens it."""
 
+import os
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -27,3 +30,26 @@ class VaultSettings(HsmTokenSettings):
     """Where this host keeps its manifests and its log. Only the vault's user may go there."""
     trust_file: Path
     """Whose signatures of manifests count: :mod:`hsm.manifest.trust`. Only root may write it."""
+
+
+class ServerSettings(BaseSettings):
+    """How ``python -m hsm serve`` serves the vault."""
+
+    model_config = SettingsConfigDict(env_prefix="HSM_", frozen=True)
+
+    socket_directory: Path
+    """Where the sockets are made. Nobody but the vault's user may write there."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many processes serve; each has a login of its own at the HSM token."""
+    deadline_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """How long a verb may run; then its worker is killed and replaced."""
+    reopen_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """How long a worker waits after it could not open the HSM token before it tries again."""
+    d1_uid: int = Field(default_factory=os.getuid)
+    """Who may connect to the socket ``d1``."""
+    cardholder_uid: int = Field(default_factory=os.getuid)
+    """Who may connect to the socket ``cardholder``."""
+    admin_uid: int = Field(default_factory=os.getuid)
+    """Who may connect to the socket ``admin``."""
+    token_issuer: str | None = None
+    """Issuer and audience of access tokens: the public URL of the service. None: it issues none."""

@@ -1,0 +1,426 @@
+"""What crosses the sockets of the vault: a message for each verb of the port, and the answers.
+
+A message has the verb's name and its arguments by their names; it says which answer it gets. On
+the wire it is MessagePack in a frame (:mod:`hsm.frames`)::
+
+    call      [version, request number, {"verb": name, argument: value, …}]
+    answer    [request number, nil, answer]
+    refusal   [request number, {"error": class of hsm.errors, "reason", "receipt"}, nil]
+
+Answers come in any order. What is not of this form, of another version, or no verb of the socket
+has no answer: the vault closes the connection.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from typing import Any, ClassVar, Final, Generic, TypeVar, Union, get_args
+
+import msgspec
+from msgspec import Raw, Struct, structs
+from msgspec.msgpack import Decoder, Encoder
+
+import hsm.errors
+from crypto.pin_image import ImageStyle
+from crypto.secret import Secret
+from hsm.errors import HsmError, MessageRefused
+from hsm.port import (
+    CardRef,
+    CertificateFacts,
+    GrantedToken,
+    HandOut,
+    IssuedAccessToken,
+    PinBlockType,
+    PinVault,
+    PublicKeyRole,
+    Purpose,
+    SealedCard,
+    SealedChange,
+    SealedPin,
+    SealedRecord,
+    SealedValue,
+    ValueKind,
+)
+
+VERSION: Final = 1
+"""Of these messages; web and vault of one release have the same."""
+T = TypeVar("T")
+
+
+class SocketName(StrEnum):
+    """The sockets of the vault; each takes the verbs of those who may connect to it."""
+
+    D1 = "d1"
+    CARDHOLDER = "cardholder"
+    ADMIN = "admin"
+
+
+WEB: Final = frozenset((SocketName.D1, SocketName.CARDHOLDER))
+ALL: Final = frozenset(SocketName)
+D1: Final = frozenset((SocketName.D1,))
+CARDHOLDER: Final = frozenset((SocketName.CARDHOLDER,))
+ADMIN: Final = frozenset((SocketName.ADMIN,))
+
+MESSAGE_BYTES_MAX: Final[Mapping[SocketName, int]] = {
+    SocketName.D1: 1 << 20,
+    SocketName.CARDHOLDER: 1 << 20,
+    SocketName.ADMIN: 8 << 20,
+}
+"""How long a call may be. A signed manifest is the longest of the first two."""
+ANSWER_BYTES_MAX: Final = 8 << 20
+INT_BITS: Final = 64
+
+
+def _verb(class_name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z][a-z])", "_", class_name).lower()
+
+
+class Verb(
+    Struct, Generic[T], frozen=True, forbid_unknown_fields=True, tag_field="verb", tag=_verb
+):
+    """A call of a verb of :class:`hsm.port.PinVault` that is answered with a *T*.
+
+    Fields and answer are those of the port, and so are the errors.
+    """
+
+    sockets: ClassVar[frozenset[SocketName]] = ALL
+    """Who may call it."""
+    repeatable: ClassVar[bool] = True
+    """Whether nobody minds that the vault did it twice. A hand-out is counted and logged."""
+
+    def perform(self, vault: PinVault) -> T:
+        """Call the verb on *vault*.
+
+        Raises:
+            HsmError: as the verb does.
+        """
+        answer: T = getattr(vault, self.name())(*structs.astuple(self))
+        return answer
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the verb's name."""
+        return _verb(cls.__name__)
+
+    @classmethod
+    def answer_type(cls) -> Any:  # noqa: ANN401 - a type form
+        """Return *T*."""
+        return get_args(cls.__orig_bases__[0])[0]  # type: ignore[attr-defined]
+
+
+class ManifestText(Struct, frozen=True, forbid_unknown_fields=True):
+    """A manifest that is in force."""
+
+    version: int
+    canonical: bytes | None
+    """As it was signed; None: the caller knows this version."""
+
+
+class SealRecord(Verb[SealedCard], frozen=True):
+    """``seal_record``."""
+
+    sockets = ADMIN
+
+    jwe: str
+    card: CardRef
+    psn: int
+    expiry: str
+    plastic_id: str | None = None
+    cardholder_id: str | None = None
+
+
+class SetPinFromJwe(Verb[SealedChange], frozen=True):
+    """``set_pin_from_jwe``; operators bring PINs with their cards."""
+
+    sockets = D1 | ADMIN
+
+    jwe: str
+    block_type: PinBlockType
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: int
+
+
+class SetPinFromPage(Verb[SealedChange], frozen=True):
+    """``set_pin_from_page``."""
+
+    sockets = CARDHOLDER
+
+    jwe: str
+    sid: str
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: int
+
+
+class VerifyBearer(Verb[str], frozen=True):
+    """``verify_bearer``."""
+
+    sockets = CARDHOLDER
+
+    bearer: Secret[str]
+    issuer_id: str
+
+
+class GrantBearer(Verb[GrantedToken], frozen=True):
+    """``grant_bearer``."""
+
+    sockets = CARDHOLDER
+
+    bearer: Secret[str]
+    client_id: str
+    purpose: Purpose
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: int
+
+
+class GrantServer(Verb[GrantedToken], frozen=True):
+    """``grant_server``."""
+
+    sockets = CARDHOLDER
+
+    user: str
+    secret: Secret[str]
+    plastic_id: str
+    purpose: Purpose
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: int
+
+
+class ExportJwe(Verb[HandOut[str]], frozen=True):
+    """``export_jwe``."""
+
+    sockets = D1
+    repeatable = False
+
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: int
+
+
+class RenderImage(Verb[bytes], frozen=True):
+    """``render_image``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    style: ImageStyle
+    card: CardRef
+    counter: int
+
+
+class DigitsJwe(Verb[str], frozen=True):
+    """``digits_jwe``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    sid: str
+    key: Mapping[str, Any]
+    card: CardRef
+    counter: int
+
+
+class ExportValues(Verb[HandOut[str]], frozen=True):
+    """``export_values``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    values: Mapping[ValueKind, SealedValue]
+    card: CardRef
+    counter: int
+
+
+class LoadManifest(Verb[int], frozen=True):
+    """``load_manifest``: operators signed it, and whoever carries it needs no trust."""
+
+    text: str
+
+
+class LoadFloors(Verb[None], frozen=True):
+    """``load_floors``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    text: str
+
+
+class ManifestVersion(Verb[int], frozen=True):
+    """``manifest_version``."""
+
+    issuer_id: str
+
+
+class ReadManifest(Verb[ManifestText], frozen=True):
+    """``read_manifest``, for a caller who may know the newest version already."""
+
+    issuer_id: str
+    known_version: int = 0
+
+    def perform(self, vault: PinVault) -> ManifestText:
+        """Read the manifest; write it out for a caller who has another version."""
+        manifest = vault.read_manifest(self.issuer_id)
+        same = manifest.version == self.known_version
+        return ManifestText(manifest.version, None if same else manifest.canonical())
+
+
+class IssueToken(Verb[IssuedAccessToken], frozen=True):
+    """``issue_token``."""
+
+    sockets = D1
+
+    client_id: str
+    secret: Secret[str]
+    certificate: CertificateFacts
+
+
+class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
+    """``public_jwks``."""
+
+    role: PublicKeyRole
+    own_kids: Mapping[str, int] = {}
+
+
+class Health(Verb[None], frozen=True):
+    """``health``."""
+
+
+VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}
+
+
+class _Refusal(Struct, frozen=True, forbid_unknown_fields=True):
+    error: str
+    reason: str
+    receipt: str | None
+
+
+ERRORS: Final[Mapping[str, type[HsmError]]] = {
+    name: error
+    for name, error in vars(hsm.errors).items()
+    if isinstance(error, type) and issubclass(error, HsmError)
+}
+
+
+def encode_call(number: int, message: Verb[Any]) -> bytes:
+    """Write a call.
+
+    A text that is not Unicode and a number too large for the wire, which strangers can send, are
+    replaced: the vault refuses what comes, as it would have refused what was.
+    """
+    try:
+        return _ENCODER.encode((VERSION, number, message))
+    except (UnicodeEncodeError, OverflowError):
+        fields = map(_writable, structs.astuple(message))
+        return _ENCODER.encode((VERSION, number, type(message)(*fields)))
+
+
+def decode_call(data: bytes | memoryview, socket: SocketName) -> tuple[int, Verb[Any]]:
+    """Read a call that came on *socket*: its number and the message.
+
+    Raises:
+        MessageRefused: it is no call, of another version, or no verb of this socket.
+    """
+    try:
+        version, number, message = _CALL.decode(data)
+        if version != VERSION:
+            raise MessageRefused("the caller is of another version")
+        return number, _message_decoder(socket).decode(message)
+    except msgspec.MsgspecError:
+        # Its text can hold a value.
+        raise MessageRefused("no call of a verb of this socket") from None
+
+
+def encode_answer(number: int, answer: object) -> bytes:
+    """Write the answer to a call."""
+    return _ENCODER.encode((number, None, answer))
+
+
+def encode_refusal(number: int, error: HsmError) -> bytes:
+    """Write that a call was refused."""
+    refusal = _Refusal(type(error).__name__, str(error), error.receipt)
+    return _ENCODER.encode((number, refusal, None))
+
+
+def decode_answer(data: bytes | memoryview) -> tuple[int, HsmError | None, Raw]:
+    """Read an answer: the number of its call, and the refusal or what :func:`read_answer` reads.
+
+    Raises:
+        MessageRefused: it is no answer.
+    """
+    try:
+        number, refusal, answer = _ANSWER.decode(data)
+        return number, None if refusal is None else _error(refusal), answer
+    except (msgspec.MsgspecError, KeyError):
+        raise MessageRefused("no answer of a vault") from None
+
+
+def read_answer(verb: type[Verb[T]], answer: Raw) -> T:
+    """Read what *verb* is answered with.
+
+    Raises:
+        MessageRefused: it is something else.
+    """
+    try:
+        read: T = _answer_decoder(verb).decode(answer)
+    except msgspec.MsgspecError:
+        raise MessageRefused("no answer of the verb") from None
+    return read
+
+
+def _error(refusal: _Refusal) -> HsmError:
+    error = ERRORS[refusal.error](*filter(None, (refusal.reason,)))
+    error.receipt = refusal.receipt
+    return error
+
+
+def _writable(value: object) -> Any:  # noqa: ANN401 - of the type that it had
+    """Replace what MessagePack cannot write in what strangers sent: texts, and JSON objects."""
+    if isinstance(value, Secret):
+        return Secret(_writable(value.reveal()))
+    if isinstance(value, Mapping):
+        return {_writable(name): _writable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [*map(_writable, value)]
+    if isinstance(value, int) and value.bit_length() >= INT_BITS:
+        return None
+    if isinstance(value, str) and not isinstance(value, StrEnum):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return value
+
+
+def _to_wire(value: object) -> object:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError
+
+
+def _from_wire(to: Any, value: Any) -> Secret[str]:  # noqa: ANN401 - msgspec's
+    if to == Secret[str] and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError
+
+
+_ENCODER: Final = Encoder(enc_hook=_to_wire)
+_CALL: Final = Decoder(tuple[int, int, Raw])
+_ANSWER: Final = Decoder(tuple[int, _Refusal | None, Raw])
+
+
+@cache
+def _message_decoder(socket: SocketName) -> Decoder[Verb[Any]]:
+    verbs = tuple(verb for verb in VERBS.values() if socket in verb.sockets)
+    return Decoder(Union[verbs], dec_hook=_from_wire)  # noqa: UP007 - made at run time
+
+
+@cache
+def _answer_decoder(verb: type[Verb[Any]]) -> Decoder[Any]:
+    return Decoder(verb.answer_type())

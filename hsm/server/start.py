@@ -1,0 +1,71 @@
+"""``python -m hsm.server.start MODE CELL NAME=DESCRIPTOR …``: a worker, as a supervisor starts it.
+
+Descriptors are inherited. The exit code tells the supervisor what to do (:mod:`hsm.server.exits`).
+"""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from functools import partial
+from socket import socket
+from typing import Any
+
+from hsm.errors import HsmError, LoginRefused, NotForProduction
+from hsm.messages import SocketName, Verb
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.reopened import ReopenedVault
+from hsm.server import logs, sockets
+from hsm.server.busy import Cell
+from hsm.server.exits import Exit
+from hsm.server.hardening import harden
+from hsm.server.worker import Worker, run_until_told
+from hsm.settings import ServerSettings, VaultSettings
+from hsm.vault import Vault
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Open the vault and serve; return an exit code."""
+    logs.configure()
+    harden()
+    sandbox, cell = arguments[0] == "sandbox", Cell(int(arguments[1]))
+    settings = ServerSettings()
+    listeners = {
+        SocketName(name): socket(fileno=int(descriptor))
+        for name, _, descriptor in (argument.partition("=") for argument in arguments[2:])
+    }
+    vault = ReopenedVault(partial(_open_vault, settings, sandbox), settings.reopen_seconds)
+    try:
+        vault.open()
+    except NotForProduction as error:
+        log.error("vault.refused", extra={"reason": str(error)})  # noqa: TRY400 - no traceback
+        return Exit.NOT_FOR_PRODUCTION
+    except LoginRefused:
+        return Exit.LOGIN_REFUSED
+    except HsmError as error:
+        log.warning("vault.unavailable", extra={"reason": str(error)})
+
+    def perform(message: Verb[Any]) -> object:
+        try:
+            return vault.run(message.perform)
+        except LoginRefused:
+            # The supervisor counts them: a device locks after a few.
+            sys.exit(Exit.LOGIN_REFUSED)
+
+    run_until_told(Worker(listeners, sockets.uids(settings), perform, cell))
+    return Exit.TOLD
+
+
+def _open_vault(settings: ServerSettings, sandbox: bool) -> Vault:
+    vault_settings = VaultSettings()
+    hsm_token = Pkcs11Token.open(vault_settings, production=not sandbox)
+    return Vault(
+        *(hsm_token, vault_settings.state_directory, vault_settings.trust_file),
+        lambda: datetime.now(UTC),
+        settings.token_issuer,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

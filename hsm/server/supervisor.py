@@ -1,0 +1,147 @@
+"""The supervisor: binds the sockets, starts workers one after another, kills those that hang.
+
+It has no key, no login and no connection of anybody.
+"""
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from socket import socket
+from typing import Final
+
+from hsm.errors import LoginRefused, NotForProduction
+from hsm.messages import SocketName
+from hsm.server import sockets
+from hsm.server.busy import Cell
+from hsm.server.exits import Exit
+from hsm.settings import ServerSettings
+
+LOOK_SECONDS: Final = 0.05
+START_SECONDS: Final = 60.0
+"""How long a worker may take until it serves."""
+RESTART_SECONDS: Final = 1.0
+"""How long after a worker died early the next one is started."""
+REFUSED_LOGINS_MAX: Final = 2
+"""By all workers together: a device locks after a few."""
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Started:
+    """A worker process, and the memory that it shares with the supervisor."""
+
+    process: subprocess.Popen[bytes]
+    cell: Cell
+    started_at: float = field(default_factory=time.monotonic)
+
+    def is_late(self, now: float, deadline_seconds: float) -> bool:
+        """Whether a verb, or the start, has been running for too long."""
+        busy_since = self.cell.busy_since
+        if busy_since:
+            return now - busy_since > deadline_seconds
+        return not self.cell.ready_at and now - self.started_at > START_SECONDS
+
+
+class Supervisor:
+    """Keeps so many workers running as the settings say.
+
+    Args:
+        settings: of the server.
+        command: what starts a worker; descriptors of its cell and of the sockets are added.
+    """
+
+    def __init__(self, settings: ServerSettings, command: Sequence[str]) -> None:
+        self._settings = settings
+        self._command = command
+        self._workers: list[Started] = []
+        self._refused_logins = 0
+        self._next_start = 0.0
+        self._stopping = False
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            VaultUnavailable: the sockets cannot be bound.
+            LoginRefused: the HSM token refused two logins, and no worker is left.
+            NotForProduction: the HSM token is for development only.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+        with sockets.bound(self._settings) as listeners:
+            try:
+                while not self._stopping:
+                    self._look(listeners)
+                    time.sleep(LOOK_SECONDS)
+            finally:
+                self._end_all()
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _look(self, listeners: Mapping[SocketName, socket]) -> None:
+        """Kill what hangs, bury what died, start what is missing."""
+        now = time.monotonic()
+        for worker in [*self._workers]:
+            if worker.process.poll() is not None:
+                self._bury(worker, now)
+            elif worker.is_late(now, self._settings.deadline_seconds):
+                log.error("vault.worker_killed", extra={"pid": worker.process.pid})
+                worker.process.kill()
+        if self._refused_logins >= REFUSED_LOGINS_MAX:
+            if not self._workers:
+                raise LoginRefused("the HSM token refused the PIN twice: not tried again")
+            return
+        starting = any(not worker.cell.ready_at for worker in self._workers)
+        missing = len(self._workers) < self._settings.workers
+        if missing and not starting and now >= self._next_start:
+            self._workers.append(self._start(listeners))
+
+    def _start(self, listeners: Mapping[SocketName, socket]) -> Started:
+        cell = Cell.make()
+        descriptors = [f"{name}={listener.fileno()}" for name, listener in listeners.items()]
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [*self._command, str(cell.handle), *descriptors],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[cell.handle, *(listener.fileno() for listener in listeners.values())],
+        )
+        return Started(process, cell)
+
+    def _bury(self, worker: Started, now: float) -> None:
+        self._workers.remove(worker)
+        code, was_ready = worker.process.returncode, bool(worker.cell.ready_at)
+        worker.cell.close()
+        log.warning("vault.worker_ended", extra={"pid": worker.process.pid, "code": code})
+        if code == Exit.NOT_FOR_PRODUCTION:
+            raise NotForProduction("the HSM token is for development: see the line above")
+        if code == Exit.LOGIN_REFUSED:
+            self._refused_logins += 1
+        if not was_ready or code == Exit.LOGIN_REFUSED:
+            self._next_start = now + RESTART_SECONDS
+
+    def _end_all(self) -> None:
+        """Let the workers finish what they have; kill who does not within the deadline."""
+        for worker in self._workers:
+            worker.process.terminate()
+        ends_at = time.monotonic() + self._settings.deadline_seconds
+        for worker in self._workers:
+            try:
+                worker.process.wait(max(0.0, ends_at - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+            worker.cell.close()
+
+
+def serve(settings: ServerSettings, *, sandbox: bool) -> None:
+    """Serve the vault that the environment names.
+
+    Raises:
+        HsmError: as :meth:`Supervisor.run` does.
+    """
+    mode = "sandbox" if sandbox else "production"
+    Supervisor(settings, [sys.executable, "-m", "hsm.server.start", mode]).run()

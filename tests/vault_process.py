@@ -1,0 +1,113 @@
+"""A vault in a process of its own, as ``python -m hsm serve`` runs it, and calls of its verbs."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cms.sandbox import HANG_SECONDS
+from hsm.client import VaultClient
+from hsm.messages import VERBS, SocketName
+from tests.operators import TOKEN_ISSUER, TRUST_FILE
+from tests.processes import ROOT
+
+
+@dataclass
+class VaultProcess:
+    """A supervisor with its workers, and where their sockets and output are."""
+
+    process: subprocess.Popen[bytes]
+    sockets: Path
+    output: Path
+    stopped: bool = field(default=False)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it wrote so far."""
+        return [json.loads(line) for line in self.output.read_text().splitlines()]
+
+    def is_bound(self) -> bool:
+        return all((self.sockets / f"{name}.sock").exists() for name in SocketName)
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(HANG_SECONDS)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Look again and again; fail when it hangs."""
+    ends_at = time.monotonic() + HANG_SECONDS
+    while not true():
+        assert time.monotonic() < ends_at, "it does not come"
+        time.sleep(0.02)
+
+
+@contextmanager
+def serving(directory: Path, **settings: object) -> Iterator[VaultProcess]:
+    """Serve the HSM token of the environment on the host whose state is in *directory*."""
+    # Not in the test's own directory: the path of a socket has at most 107 bytes.
+    with TemporaryDirectory() as sockets:
+        output = Path(sockets) / "output"
+        environment = {
+            "HSM_STATE_DIRECTORY": str(directory),
+            "HSM_TRUST_FILE": str(directory / TRUST_FILE),
+            "HSM_SOCKET_DIRECTORY": sockets,
+            "HSM_TOKEN_ISSUER": TOKEN_ISSUER,
+            "HSM_DEADLINE_SECONDS": str(HANG_SECONDS),
+            **{name: str(value) for name, value in settings.items()},
+        }
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "hsm", "serve", "--sandbox"],
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stderr=file,
+            )
+        vault = VaultProcess(process, Path(sockets), output)
+        try:
+            wait_until(lambda: vault.is_bound() or process.poll() is not None)
+            yield vault
+        finally:
+            vault.stop()
+
+
+class Caller:
+    """The verbs of :class:`hsm.port.PinVault`, called over sockets by the asyncio client."""
+
+    def __init__(self, sockets: Path) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.client = VaultClient(
+            sockets, [*SocketName], silence_seconds=HANG_SECONDS, wait_seconds_max=HANG_SECONDS
+        )
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the verbs
+        if name not in VERBS:
+            raise AttributeError(name)
+
+        def verb(*arguments: object, **named: object) -> object:
+            return self._run(self.client.call(VERBS[name](*arguments, **named)))
+
+        return verb
+
+    def read_manifest(self, issuer_id: str) -> Any:  # noqa: ANN401 - a manifest
+        return self._run(self.client.read_manifest(issuer_id))
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self.client.close)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, coroutine: Any) -> Any:  # noqa: ANN401 - of a verb
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(HANG_SECONDS)
