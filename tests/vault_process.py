@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +51,17 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def serving(directory: Path, **settings: object) -> Iterator[VaultProcess]:
-    """Serve the HSM token of the environment on the host whose state is in *directory*."""
+def serving(
+    directory: Path,
+    *,
+    module: Sequence[str] = ("hsm", "serve", "--sandbox"),
+    bound: bool = True,
+    **settings: object,
+) -> Iterator[VaultProcess]:
+    """Serve the HSM token of the environment on the host whose state is in *directory*.
+
+    *module* stands in for ``python -m hsm serve``; not *bound*: do not wait for its sockets.
+    """
     # Not in the test's own directory: the path of a socket has at most 107 bytes.
     with TemporaryDirectory() as sockets:
         output = Path(sockets) / "output"
@@ -66,15 +75,16 @@ def serving(directory: Path, **settings: object) -> Iterator[VaultProcess]:
         }
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "hsm", "serve", "--sandbox"],
+                [sys.executable, "-m", *module],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stderr=file,
             )
-        vault = VaultProcess(process, Path(sockets), output)
+        vault = VaultProcess(process, Path(environment["HSM_SOCKET_DIRECTORY"]), output)
         try:
-            wait_until(lambda: vault.is_bound() or process.poll() is not None)
+            if bound:
+                wait_until(lambda: vault.is_bound() or process.poll() is not None)
             yield vault
         finally:
             vault.stop()

@@ -1,16 +1,12 @@
 """``python -m hsm serve``: a vault in processes of its own, called over its sockets."""
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cms.sandbox import HANG_SECONDS
 from hsm.errors import ManifestRefused
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.port import PublicKeyRole
 from tests.contracts.issuer import PIN, Host, Issuer, open_issuer
 from tests.operators import open_vault
 from tests.vault_process import Caller, VaultProcess, serving
