@@ -25,10 +25,12 @@
     ├── GrantRefused       a grant is late, or of another token, purpose or card: one answer
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
     ├── ManifestRefused    a manifest, or what it is signed with or trusted by, cannot be used
+    ├── LogBroken          a line of the vault's log is not the one that it wrote there
     ├── NotForProduction   the HSM token or its user PIN is for development only
     ├── CeremonyError      a role file, a key block or a key on the HSM token is not as it must be
     └── VaultUnavailable   the HSM token is unavailable, busy or without a key; nothing was changed
         ├── VaultBusy      too many calls wait for the HSM token already
+        ├── LogUnavailable the vault's log cannot be written: nothing is handed out
         ├── LoginRefused   the HSM token refused the login: this process never tries again
         ├── KeyMissing     the HSM token answers, and lacks one key
         └── CountsUnavailable what this host counts cannot be read and written
@@ -127,6 +129,10 @@ class ManifestRefused(HsmError):
     """A manifest, list of floors, trust file or operator's key cannot be used; it says why."""
 
 
+class LogBroken(HsmError):
+    """A line of the vault's log was changed, moved or removed; it says how that shows."""
+
+
 class NotForProduction(HsmError):
     """The HSM token is one in software, or its user PIN was made by the sandbox."""
 
@@ -141,6 +147,10 @@ class VaultUnavailable(HsmError):
 
 class VaultBusy(VaultUnavailable):
     """The call would have to wait too long for others. The HSM token was not called."""
+
+
+class LogUnavailable(VaultUnavailable):
+    """The vault's log is missing, cannot be written, or is shorter than it was."""
 
 
 class KeyMissing(VaultUnavailable):

@@ -427,6 +427,7 @@ class PinVault(Protocol):
         """Prove that the HSM token answers: use every active key once and compare the result.
 
         Raises:
-            VaultUnavailable: a key is missing, or an answer is wrong.
+            VaultUnavailable: a key is missing, an answer is wrong, or this host cannot count or
+                write its log.
         """
         ...

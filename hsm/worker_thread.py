@@ -21,6 +21,7 @@ from hsm.errors import (
     HsmError,
     KeyMissing,
     LoginRefused,
+    LogUnavailable,
     VaultBusy,
     VaultUnavailable,
 )
@@ -144,8 +145,9 @@ class WorkerThread:
                 self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
                 self._vault = None
             raise
-        except CountsUnavailable:
-            # The HSM token is well: opening it anew would not help.
+        except (CountsUnavailable, LogUnavailable):
+            # The HSM token answers: opening it anew would not help.
+            self.ready = False
             raise
         except VaultUnavailable:
             # A broken link heals only by initialising the module again.

@@ -219,10 +219,8 @@ def test_a_refused_card_takes_pins_again_once_an_operator_unblocks_it(
     cards = dict(run_sql(database_url, "SELECT card_id, sealed_record FROM cards"))
 
     def send(card_id: str, pan: str) -> None:
-        vault.set_pin_from_jwe(
-            *(sample_issuer.pin_jwe(PIN, card_id, pan), PinBlockType.ISO0),
-            *(sample_issuer.card(card_id), cards[card_id], 1, None),
-        )
+        jwe, card = sample_issuer.pin_jwe(PIN, card_id, pan), sample_issuer.card(card_id)
+        vault.set_pin_from_jwe(jwe, PinBlockType.ISO0, card, cards[card_id], 1, None)
 
     for card_id in ("card-1", "card-2"):
         for _ in range(5):
