@@ -193,7 +193,7 @@ class Issuer:
         card: CardRef = CARD,
         counter: int = 1,
     ) -> str:
-        return self.vault.export_jwe(sealed_pin, sealed_record, card, counter)
+        return self.vault.export_jwe(sealed_pin, sealed_record, card, counter).value
 
     def digits(
         self,

@@ -2,18 +2,16 @@
 
 from typing import Final
 
-from sqlalchemy import String, and_, exists, literal, select
+from sqlalchemy import String, exists, literal, select
 
-from cms.domain.cards import ALLOWED_STATES, GET_PIN_ATTEMPTED, CardState, Verb
+from cms.domain.cards import CardState, Verb
 from cms.persistence.statements import compiled
 from cms.persistence.statements.parts import (
     CARD_TO_READ,
-    HAS_PIN_TO_SHOW,
     REQUEST_KEY,
     THIS_CARD,
     audit,
     change_pin,
-    in_state,
 )
 from cms.persistence.tables import cards, pin_changes
 
@@ -40,22 +38,8 @@ _changed, _history, _set_audit = change_pin()
 CHANGE_PIN: Final = compiled(select(_changed.c.counter).add_cte(_history, _set_audit))
 """One row, the new counter, if counter and state are still those read; else none and no change."""
 
-_card = (
-    select(
-        cards.c.issuer_id,
-        cards.c.card_id,
-        *CARD_TO_READ,
-        and_(in_state(ALLOWED_STATES[Verb.GET_PIN]), HAS_PIN_TO_SHOW).label("is_readable"),
-    )
-    .where(THIS_CARD)
-    .cte("card")
-)
-GET_PIN: Final = compiled(
-    select(*(_card.c[column.name] for column in CARD_TO_READ)).add_cte(
-        audit(GET_PIN_ATTEMPTED, _card, _card.c.is_readable, counter=_card.c.counter)
-    )
-)
-"""One row; the audit row is written only for a PIN that may be handed out."""
+READ_FOR_GET: Final = compiled(select(*CARD_TO_READ).where(THIS_CARD))
+"""One row, or none where there is no such card."""
 
 READ_COUNTER: Final = compiled(select(cards.c.state, cards.c.counter).where(THIS_CARD))
 """One row: state and change counter."""

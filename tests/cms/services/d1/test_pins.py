@@ -47,6 +47,7 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.VaultBusy: ServiceUnavailable,
     hsm.errors.VaultUnavailable: ServiceUnavailable,
     hsm.errors.LoginRefused: ServiceUnavailable,
+    hsm.errors.LogUnavailable: ServiceUnavailable,
     hsm.errors.KeyMissing: ServiceUnavailable,
     hsm.errors.CountsUnavailable: ServiceUnavailable,
 }
@@ -64,6 +65,7 @@ ELSEWHERE = {
     hsm.errors.LuhnInvalid,
     hsm.errors.CardIdHoldsPan,
     hsm.errors.CeremonyError,
+    hsm.errors.LogBroken,
     hsm.errors.NotForProduction,
 }
 

@@ -137,15 +137,13 @@ async def test_of_20_guesses_at_once_5_are_tried(database_url: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("count", ["begin", "take_back"])
-async def test_a_pin_that_cannot_be_counted_gets_no_verdict_and_the_hsm_token_stays_open(
+async def test_a_pin_that_cannot_be_counted_gets_no_verdict(
     pin_service: PinService, vault: Vault, count: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await pin_service.worker_thread.check()
     with monkeypatch.context() as patch:
         patch.setattr(Counts, count, Mock(side_effect=CountsUnavailable))
         for pan, pin in ((OTHER_PAN, PIN), (PANS[0], "1111"), (PANS[0], PIN)):
             with pytest.raises(ServiceUnavailable):
                 await pin_service.put(pin_service.sample_issuer.pin_jwe(pin, "card-1", pan))
-    assert pin_service.worker_thread.ready
     counted.forget(vault)
     await send(pin_service, PIN)
