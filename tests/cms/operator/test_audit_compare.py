@@ -126,13 +126,20 @@ async def test_a_row_with_the_receipt_of_another_is_one_too_many(stage: Stage) -
 
 
 @pytest.mark.parametrize(
-    "change",
-    ["card_id = 'card-2'", "counter = 2", "event = 'pin.set'", "event = 'verification.export'"],
+    ("event", "change"),
+    [
+        ("pin.get", "card_id = 'card-2'"),
+        ("pin.get", "counter = 2"),
+        ("pin.get", "event = 'pin.set'"),
+        ("pin.get", "event = 'verification.export'"),
+        ("pin.set", "actor = 'x'"),
+        ("pin.set", "event = 'pin.get'"),
+    ],
 )
 async def test_a_row_that_was_changed_does_not_tell_what_its_line_does(
-    stage: Stage, change: LiteralString
+    stage: Stage, event: str, change: LiteralString
 ) -> None:
-    event_id, receipt = stage.row("pin.get")
+    event_id, receipt = stage.row(event)
     stage.as_owner(f"UPDATE audit_events SET {change} WHERE event_id = %s", event_id)
     (found,) = stage.differences()
     assert found.startswith(f"event {event_id}, ")
