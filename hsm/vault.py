@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from hmac import compare_digest
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
@@ -25,8 +25,11 @@ from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.access_tokens import AccessTokens
 from hsm.bearers import Bearers
+from hsm.budgets import FailureBudgets
+from hsm.counts import Counts
 from hsm.errors import (
     BearerRefused,
+    CallerRefused,
     CardIdHoldsPan,
     EvidenceRefused,
     LuhnInvalid,
@@ -45,7 +48,7 @@ from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.log.lines import Action, Event
 from hsm.log.writer import DIRECTORY, VaultLog
 from hsm.manifest.client_secrets import is_secret
-from hsm.manifest.clients import AppClient, ServerClient
+from hsm.manifest.clients import AppClient, D1Client, ServerClient
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests
 from hsm.manifest.wire import WireProfile
@@ -86,6 +89,7 @@ D1: Final = "d1"
 #: What somebody who may not see or set a PIN is refused with.
 TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused)
 T = TypeVar("T")
+_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
 
 
 class Vault:
@@ -93,8 +97,8 @@ class Vault:
 
     Args:
         hsm_token: the HSM token; its keys are found once, at construction.
-        state_directory: where this host keeps its manifests and, in ``log``, its log; nobody else
-            may write there.
+        state_directory: where this host keeps its manifests, what it counts and, in ``log``, its
+            log; nobody else may write there.
         trust_file: whose signatures count (:mod:`hsm.manifest.trust`).
         now: the time, UTC, by which manifests and secrets are in force or not.
         token_issuer: issuer and audience of access tokens, which is the service's public URL; None:
@@ -121,6 +125,8 @@ class Vault:
             *(hsm_token, self._jose_keys, self._active[KeyRole.TOKEN_SIGN]), token_issuer, now
         )
         self._seals = Seals(hsm_token, self._keyring)
+        self._counts = Counts(state_directory, now)
+        self._failure_budgets = FailureBudgets(self._counts)
         self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
         self._now = now
@@ -161,36 +167,20 @@ class Vault:
         card: CardRef,
         sealed_record: SealedRecord,
         counter: int,
+        client_id: str | None,
     ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*."""
         manifest = self._manifests.read(card.issuer_id)
-        reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
+        if not (client_id is None or isinstance(manifest.by_client_id.get(client_id), D1Client)):
+            raise CallerRefused
         record = self._seals.open_record(sealed_record, card)
-        data = _card_data(record)
-        try:
-            members = self._jose_keys.open_jwe(
-                jwe, KeyRole.D1, manifest.wire.jwe.extra, manifest.wire.jwe.own_kids
-            )
-        except CryptoError:
-            raise PinRejected from None
-        try:
-            if reader is None:
-                blocks, policy = self._blocks(manifest.wire, card), manifest.policy.for_d1
-                taken = Accepted(blocks.read(members, data.pan, policy), {})
-            else:
-                taken = reader.read(members, data, _changes_before(counter))
-            if taken.pin is not None:
-                check(taken.pin, manifest.policy.for_d1)
-        except CryptoError as error:
-            if reader is None:
-                # What no PIN of this card can get is said of a wrong block too: said of right ones
-                # only, it would tell that the PAN was guessed.
-                self._value_maker(manifest).complete({}, ANY_PIN, data, _changes_before(counter))
-            if isinstance(error, POLICY_ERRORS):
-                raise WeakPinRefused from None
-            raise (WrongPinData if reader is None else PinRejected) from None
-        # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, manifest, record, card, counter, D1, keep_pin=reader is None)
+        with self._failure_budgets.one_try(manifest.policy, card, client_id, block_type):
+            sealed = self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
+        return self._set(sealed, _event(Action.SET, card, counter, D1, client_id))
+
+    def forget_failures(self, card: CardRef) -> None:
+        """Forget that PINs of *card* failed."""
+        self._failure_budgets.forget(card)
 
     def set_pin_from_page(
         self,
@@ -215,9 +205,8 @@ class Vault:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
-        return self._change(
-            *(Accepted(pin, {}), manifest, record, card, counter), "page", keep_pin=True
-        )
+        sealed = self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
+        return self._set(sealed, _event(Action.SET, card, counter))
 
     def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
@@ -368,7 +357,45 @@ class Vault:
     def health(self) -> None:
         """Use every active key once and compare what comes back."""
         health.check(self._hsm_token, self._jose_keys, self._active.values())
+        self._counts.check()
         self._log.check()
+
+    def _change_from_jwe(
+        self,
+        jwe: str,
+        block_type: PinBlockType,
+        manifest: Manifest,
+        card: CardRef,
+        record: CardRecord,
+        counter: int,
+    ) -> _Sealed:
+        """Take the PIN out of the JWE and seal it; a try, which is counted when it fails."""
+        reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
+        data = _card_data(record)
+        try:
+            members = self._jose_keys.open_jwe(
+                jwe, KeyRole.D1, manifest.wire.jwe.extra, manifest.wire.jwe.own_kids
+            )
+        except CryptoError:
+            raise PinRejected from None
+        try:
+            if reader is None:
+                blocks, policy = self._blocks(manifest.wire, card), manifest.policy.for_d1
+                taken = Accepted(blocks.read(members, data.pan, policy), {})
+            else:
+                taken = reader.read(members, data, _changes_before(counter))
+            if taken.pin is not None:
+                check(taken.pin, manifest.policy.for_d1)
+        except CryptoError as error:
+            if reader is None:
+                # What no PIN of this card can get is said of a wrong block too: said of right ones
+                # only, it would tell that the PAN was guessed.
+                self._value_maker(manifest).complete({}, ANY_PIN, data, _changes_before(counter))
+            if isinstance(error, POLICY_ERRORS):
+                raise WeakPinRefused from None
+            raise (WrongPinData if reader is None else PinRejected) from None
+        # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
+        return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
 
     def _change(
         self,
@@ -377,10 +404,9 @@ class Vault:
         record: CardRecord,
         card: CardRef,
         counter: int,
-        face: str,
         *,
         keep_pin: bool,
-    ) -> SealedChange:
+    ) -> _Sealed:
         """Make the PIN verification values and seal everything for change *counter*."""
         value_maker = self._value_maker(manifest)
         values = value_maker.complete(
@@ -390,9 +416,11 @@ class Vault:
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
         sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        sealed_values = {kind: sealed_value(value, kind) for kind, value in values.items()}
-        receipt = self._log.append(_event(Action.SET, card, counter, face), durable=False)
-        return SealedChange(sealed_pin, sealed_values, receipt)
+        return sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
+
+    def _set(self, sealed: _Sealed, event: Event) -> SealedChange:
+        """Give a change out when a line that tells of it is written."""
+        return SealedChange(*sealed, self._log.append(event, durable=False))
 
     def _handed_out(self, value: T, event: Event) -> HandOut[T]:
         """Hand out *value* when a line that tells of it is on the disk."""
@@ -444,8 +472,14 @@ def _changes_before(counter: int) -> int:
     return max(counter - 1, 0)
 
 
-def _event(what: Action, card: CardRef, counter: int, face: str | None = None) -> Event:
-    return Event(what, card.issuer_id, card.card_id, face, counter=counter)
+def _event(
+    what: Action,
+    card: CardRef,
+    counter: int,
+    face: str | None = None,
+    client_id: str | None = None,
+) -> Event:
+    return Event(what, card.issuer_id, card.card_id, face, client_id, counter=counter)
 
 
 def _card_data(record: CardRecord) -> CardData:
