@@ -70,6 +70,8 @@ MESSAGE_BYTES_MAX: Final[Mapping[SocketName, int]] = {
 """How long a call may be. A signed manifest is the longest of the first two."""
 ANSWER_BYTES_MAX: Final = 8 << 20
 INT_BITS: Final = 64
+MALFORMED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises: for a text that is not UTF-8, and for depth, no errors of its own."""
 
 
 def _verb(class_name: str) -> str:
@@ -140,6 +142,15 @@ class SetPinFromJwe(Verb[SealedChange], frozen=True):
     card: CardRef
     sealed_record: SealedRecord
     counter: int
+    client_id: str | None
+
+
+class ForgetFailures(Verb[None], frozen=True):
+    """``forget_failures``."""
+
+    sockets = ADMIN
+
+    card: CardRef
 
 
 class SetPinFromPage(Verb[SealedChange], frozen=True):
@@ -335,7 +346,7 @@ def decode_call(data: bytes | memoryview, socket: SocketName) -> tuple[int, Verb
         if version != VERSION:
             raise MessageRefused("the caller is of another version")
         return number, _message_decoder(socket).decode(message)
-    except msgspec.MsgspecError:
+    except MALFORMED:
         # Its text can hold a value.
         raise MessageRefused("no call of a verb of this socket") from None
 
@@ -360,7 +371,7 @@ def decode_answer(data: bytes | memoryview) -> tuple[int, HsmError | None, Raw]:
     try:
         number, refusal, answer = _ANSWER.decode(data)
         return number, None if refusal is None else _error(refusal), answer
-    except (msgspec.MsgspecError, KeyError):
+    except (*MALFORMED, KeyError):
         raise MessageRefused("no answer of a vault") from None
 
 
@@ -372,7 +383,7 @@ def read_answer(verb: type[Verb[T]], answer: Raw) -> T:
     """
     try:
         read: T = _answer_decoder(verb).decode(answer)
-    except msgspec.MsgspecError:
+    except MALFORMED:
         raise MessageRefused("no answer of the verb") from None
     return read
 

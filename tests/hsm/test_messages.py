@@ -34,7 +34,9 @@ SOCKETS = {
         *("digits_jwe", "grant_bearer", "grant_server", "render_image", "set_pin_from_page"),
         "verify_bearer",
     },
-    SocketName.ADMIN: {"export_values", "load_floors", "seal_record", "set_pin_from_jwe"},
+    SocketName.ADMIN: {
+        *("export_values", "forget_failures", "load_floors", "seal_record", "set_pin_from_jwe"),
+    },
 }
 CALL = messages.encode_call(7, ManifestVersion("testbank01"))
 
@@ -109,8 +111,10 @@ def test_a_call_of_another_socket_is_refused() -> None:
         encoded((VERSION, 1, {"verb": "manifest_version", "issuer_id": 1})),
         encoded((VERSION, 1, {"verb": "manifest_version", "issuer_id": None})),
         encoded({"verb": "health"}),
+        encoded((VERSION, 1, {"verb": "manifest_version", "issuer_id": "x"})).replace(b"x", b"\xff"),
+        b"\x93\x01\x01" + b"\x91" * 100_000,
     ],
-    ids=repr,
+    ids=lambda call: repr(call[:60]),
 )
 def test_what_is_no_call_is_refused(call: bytes) -> None:
     with pytest.raises(MessageRefused):
