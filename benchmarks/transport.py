@@ -66,6 +66,7 @@ class StreamsClient:
         self._task = asyncio.create_task(self._read())
 
     async def call(self, message: Verb[Any]) -> object:
+        """Call a verb."""
         self._number += 1
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._waiting[self._number] = type(message), answer
@@ -81,6 +82,7 @@ class StreamsClient:
             answer.set_result(messages.read_answer(verb, raw))
 
     def close(self) -> None:
+        """Close the connection."""
         self._task.cancel()
         self._writer.close()
 
@@ -89,7 +91,7 @@ class ZmqClient:
     """A DEALER, and a task that reads."""
 
     def __init__(self, endpoint: str) -> None:
-        import zmq.asyncio
+        import zmq.asyncio  # noqa: PLC0415 - no dependency: it may not be there
 
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -99,6 +101,7 @@ class ZmqClient:
         self._task = asyncio.create_task(self._read())
 
     async def call(self, message: Verb[Any]) -> object:
+        """Call a verb."""
         self._number += 1
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._waiting[self._number] = type(message), answer
@@ -112,13 +115,14 @@ class ZmqClient:
             answer.set_result(messages.read_answer(verb, raw))
 
     def close(self) -> None:
+        """Close the connection."""
         self._task.cancel()
         self._context.destroy(linger=0)
 
 
 def serve_zmq(endpoint: str) -> None:
     """Serve the vault at a ROUTER until this process is killed."""
-    import zmq
+    import zmq  # noqa: PLC0415 - as above
 
     vault = local.open_vault()
     socket = zmq.Context().socket(zmq.ROUTER)
@@ -158,7 +162,7 @@ async def ways(directory: Path) -> AsyncIterator[Mapping[str, Call]]:
         )
         stack.callback(thread.close)
         calls["worker thread"] = InProcessVault(thread).call
-        while not path.exists():
+        while not path.exists():  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(0.05)
         client = VaultClient(
             sockets,
@@ -192,9 +196,8 @@ async def measure(directory: Path, verbs: Mapping[str, Verb[Any]]) -> None:
                 for _ in range(ROUNDS):
                     for way, call in calls.items():
                         rounds[way].append(await rate(call, message, at_once))
-                print(
-                    f"{f'{name}, {at_once} at once':<32}{'a second':>10}{'ratio':>8}{'CPU here, us':>14}"
-                )
+                title = f"{name}, {at_once} at once"
+                print(f"{title:<32}{'a second':>10}{'ratio':>8}{'CPU here, us':>14}")
                 base = median(taken for taken, _ in rounds["worker thread"])
                 for way, figures in rounds.items():
                     a_second = median(taken for taken, _ in figures)
@@ -212,7 +215,7 @@ def main() -> int:
         ((card, change),) = set_pins(hsm_token, issuer).items()
         record = issuer.sealed[card].sealed_record
         assert change.sealed_pin is not None, "it came as ISO-0"
-        verbs = {
+        verbs: dict[str, Verb[Any]] = {
             "manifest_version": ManifestVersion(ISSUER),
             "render_image": RenderImage(change.sealed_pin, record, ImageStyle(), card, 0),
         }

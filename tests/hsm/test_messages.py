@@ -111,7 +111,9 @@ def test_a_call_of_another_socket_is_refused() -> None:
         encoded((VERSION, 1, {"verb": "manifest_version", "issuer_id": 1})),
         encoded((VERSION, 1, {"verb": "manifest_version", "issuer_id": None})),
         encoded({"verb": "health"}),
-        encoded((VERSION, 1, {"verb": "manifest_version", "issuer_id": "x"})).replace(b"x", b"\xff"),
+        encoded((VERSION, 1, {"verb": "manifest_version", "issuer_id": "x"})).replace(
+            b"x", b"\xff"
+        ),
         b"\x93\x01\x01" + b"\x91" * 100_000,
     ],
     ids=lambda call: repr(call[:60]),

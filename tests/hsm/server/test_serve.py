@@ -27,7 +27,7 @@ def vault(state: Path) -> Iterator[VaultProcess]:
 @pytest.fixture
 def issuer(hsm_token: Pkcs11Token, state: Path, vault: VaultProcess) -> Iterator[Issuer]:
     caller = Caller(vault.sockets)
-    yield open_issuer(Host(hsm_token, state, caller))  # type: ignore[arg-type]
+    yield open_issuer(Host(hsm_token, state, caller))
     caller.close()
 
 
