@@ -17,6 +17,7 @@ from tests.contracts.partner import (
     open_partner,
     share_keys,
 )
+from tests.contracts.served import Servers, open_served
 from tests.contracts.software_token import SoftwareToken
 
 
@@ -26,9 +27,22 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hosts")
 
 
-@pytest.fixture(params=["SoftHSM2", "NSS softoken", "software token"], scope="session")
+@pytest.fixture(scope="session")
+def servers(hsm_token: Pkcs11Token) -> Iterator[Servers]:
+    """What starts vaults in processes of their own, over SoftHSM2."""
+    servers = Servers(hsm_token)
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(
+    params=["SoftHSM2", "NSS softoken", "software token", "SoftHSM2 behind sockets"],
+    scope="session",
+)
 def host(request: pytest.FixtureRequest, hosts: Path) -> Host:
     """Each implementation, with a key of every role of our own. A new one is one more row."""
+    if request.param == "SoftHSM2 behind sockets":
+        return open_served(request.getfixturevalue("servers"), hosts)
     if request.param == "software token":
         return open_host(SoftwareToken(), hosts)
     name = "hsm_token" if request.param == "SoftHSM2" else "second_hsm_token"

@@ -1,0 +1,120 @@
+"""Vaults in processes of their own, for the contract suite: the asyncio client calls them.
+
+``python -m tests.contracts.served`` is one process that forks a worker of the vault for each line
+of its standard input, before any of them has called the HSM token. A start of Python for each host
+would take a second.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+
+from cms.sandbox import HANG_SECONDS
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.server import sockets
+from hsm.server.busy import Cell
+from hsm.server.worker import Worker, run_until_told
+from hsm.settings import HsmTokenSettings, ServerSettings
+from tests.contracts.issuer import Host
+from tests.operators import FLOORS_TYPE, floors, now, prepare_host, reopen_vault, signed
+from tests.processes import ROOT
+from tests.vault_process import Caller
+
+
+class Servers:
+    """Starts vaults over the HSM token of the environment, which is also *hsm_token*."""
+
+    def __init__(self, hsm_token: Pkcs11Token) -> None:
+        self.hsm_token = hsm_token
+        self._sockets = TemporaryDirectory()
+        self._callers: list[Caller] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.contracts.served"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, directory: Path, clock: Callable[[], datetime]) -> Caller:
+        """Serve the host in *directory*, whose clock runs, or stands at what *clock* says."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        path = mkdtemp(dir=self._sockets.name)
+        stands_at = None if clock is now else clock().isoformat()
+        self._process.stdin.write(json.dumps([str(directory), path, stands_at]) + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "ready\n"
+        self._callers.append(Caller(Path(path)))
+        return self._callers[-1]
+
+    def close(self) -> None:
+        for caller in self._callers:
+            caller.close()
+        self._process.communicate(timeout=HANG_SECONDS)
+        self._sockets.cleanup()
+
+
+@dataclass(frozen=True)
+class ServedHost(Host):
+    """A host whose vault is in a process of its own."""
+
+    servers: Servers
+
+    def another(self) -> "ServedHost":
+        return open_served(self.servers, self.directory.parent)
+
+    def reopened(self, clock: Callable[[], datetime] = now) -> Host:
+        if self.hsm_token is not self.servers.hsm_token:
+            return super().reopened(clock)
+        return replace(self, vault=self.servers.start(self.directory, clock))
+
+
+def open_served(servers: Servers, hosts: Path) -> ServedHost:
+    """Open a new host, whose state is in a new directory in *hosts*."""
+    directory = Path(mkdtemp(dir=hosts))
+    prepare_host(directory)
+    vault = servers.start(directory, now)
+    vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    return ServedHost(servers.hsm_token, directory, vault, servers)
+
+
+def serve(directory: Path, path: Path, stands_at: str | None) -> None:
+    """Be a worker."""
+    clock = now if stands_at is None else lambda: datetime.fromisoformat(stands_at)
+    vault = reopen_vault(Pkcs11Token.open(HsmTokenSettings()), directory, clock)
+    settings = ServerSettings(socket_directory=path)
+    with sockets.bound(settings) as listeners:
+        show_ready()
+        uids = sockets.uids(settings)
+        worker = Worker(listeners, uids, lambda message: message.perform(vault), Cell.make())
+        run_until_told(worker)
+
+
+def show_ready() -> None:
+    os.write(1, b"ready\n")
+
+
+def main() -> None:
+    workers = []
+    # Not by iteration, which reads ahead: a child would have the lines of the next ones.
+    while line := sys.stdin.readline():
+        directory, path, stands_at = json.loads(line)
+        if (pid := os.fork()) == 0:
+            serve(Path(directory), Path(path), stands_at)
+            os._exit(0)
+        workers.append(pid)
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    main()
