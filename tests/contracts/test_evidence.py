@@ -175,12 +175,13 @@ def test_a_key_that_a_new_manifest_does_not_pin_names_nobody_any_more(
 ) -> None:
     own = issuer.with_members()
     old, new = public(ec_key()), public(ec_key("new"))
+    signed_by_old, signed_by_new = signed_by(ec_key()), signed_by(ec_key("new"))
     for version, keys in enumerate(([old, new], [new]), start=2):
-        assert grant_bearer(own, sealed_record, signed_by(ec_key()))
+        assert grant_bearer(own, sealed_record, signed_by_old)
         provider = identity_provider(ISSUER_ID, jwks={"keys": keys})
         own.vault.load_manifest(own.signed(version, identity_provider=provider))
-        assert grant_bearer(own, sealed_record, signed_by(ec_key("new")))
-    refused(BearerRefused, lambda: grant_bearer(own, sealed_record, signed_by(ec_key())))
+        assert grant_bearer(own, sealed_record, signed_by_new)
+    refused(BearerRefused, lambda: grant_bearer(own, sealed_record, signed_by_old))
 
 
 @pytest.mark.parametrize(
@@ -238,6 +239,7 @@ def test_another_issuers_app_and_cardholders_are_nobody_here(
     mine = bearer(HOLDER, ISSUER_ID)
     there = CardRef(OTHER_ISSUER_ID, CARD.card_id)
     record = other.seal_record(card=there)
+    assert other.vault.verify_bearer(Secret(mine), ISSUER_ID) == HOLDER
     refused(BearerRefused, lambda: grant_bearer(other, record, mine, card=there))
     assert grant_bearer(other, record, bearer(HOLDER, OTHER_ISSUER_ID), card=there)
 
