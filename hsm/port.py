@@ -421,8 +421,8 @@ class PinVault(Protocol):
 
         Raises:
             ManifestRefused: too few operators who count signed it, it is older than the newest, not
-                in force now or malformed, it names one of our own keys as a recipient, or this host
-                has no floors.
+                in force now or malformed, it names one of our own keys as a recipient, or the
+                identity provider and audience of another issuer, or this host has no floors.
         """
         ...
 
