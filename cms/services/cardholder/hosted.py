@@ -11,7 +11,6 @@ from cms.domain.errors import (
     EvidenceRefused,
     PinUnavailable,
     StoredValueBroken,
-    Unauthorized,
     ValueNotPossible,
 )
 from cms.domain.records import Actor
@@ -74,11 +73,9 @@ class HostedCards:
             ServiceUnavailable: database or vault are unavailable.
         """
         issuer_id = asking.app.manifest.issuer_id
-        if asking.app.manifest.identity_provider is None:
-            raise Unauthorized
         cardholder_id = await in_vault(
             self._worker_thread,
-            lambda vault: vault.verify_bearer(asking.bearer, issuer_id, may_step_up=may_step_up),
+            lambda vault: vault.verify_bearer(asking.bearer, issuer_id, step_up=may_step_up),
         )
         return await self._store.card_of(issuer_id, cardholder_id)
 
