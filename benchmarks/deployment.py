@@ -31,7 +31,7 @@ from cms.persistence.migrate import upgrade
 from cms.sandbox.machine import pki
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from cms.sandbox.partners import d1_seccos, identity_provider
+from cms.sandbox.partners import d1_seccos
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
@@ -224,7 +224,7 @@ def stored(url: str) -> Counter[str]:
     return found
 
 
-def cardholder_settings(directory: Path, port: int, jwks_url: str, audience: str) -> dict[str, str]:
+def cardholder_settings(directory: Path, port: int) -> dict[str, str]:
     """Return the settings of a cardholder listener, for :func:`serving`."""
     key = directory / "control-token.key"
     key.write_bytes(os.urandom(32))
@@ -234,9 +234,6 @@ def cardholder_settings(directory: Path, port: int, jwks_url: str, audience: str
         "CMS_CARDHOLDER_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
         "CMS_CARDHOLDER_KEY_FILE": str(directory / "pki" / "server.key"),
         "CMS_CONTROL_TOKEN_KEY_FILE": str(key),
-        "CMS_IDENTITY_ISSUER": identity_provider.ISSUER,
-        "CMS_IDENTITY_AUDIENCE": audience,
-        "CMS_IDENTITY_JWKS_URL": jwks_url,
     }
 
 

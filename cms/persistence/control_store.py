@@ -48,9 +48,7 @@ class ControlStore:
         self._key = key
         self._hash("", "")  # a key that is too short is found at start
 
-    async def issue(
-        self, control_token: str, grant: Grant, counter: int, actor: Actor
-    ) -> datetime:
+    async def issue(self, control_token: str, grant: Grant, counter: int, actor: Actor) -> datetime:
         """Store a control token and tell when it expires, by the database's clock.
 
         Of those that are live for the same card, purpose and client, 3 stay.

@@ -33,8 +33,6 @@ from cms.app import Application, ByPath
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.logs import JsonLines, RequestLog
 from cms.sandbox.machine.postgres import Postgres, _binary
-from cms.sandbox.partners import identity_provider
-from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.cardholder import set_page
@@ -176,50 +174,43 @@ async def house(
     root.setLevel(logging.DEBUG)
     try:
         sample_issuer = open_issuer(database_url, vault, policy=POLICY)
-        add_card(database_url, vault, sample_issuer, CARD, PAN)
-        open_app(database_url, vault)
-        open_server(database_url, vault)
-        with IdentityProvider(tmp_path / "identity", AUDIENCE) as provider:
-            async with (
-                running(
-                    database_url,
-                    tmp_path,
-                    vault,
-                    cardholder_url=CARDHOLDER_URL,
-                    control_token_key_file=key,
-                    identity_issuer=identity_provider.ISSUER,
-                    identity_audience=AUDIENCE,
-                    identity_jwks_url=provider.jwks_url,
-                ) as application,
-                d1(application, sample_issuer) as caller,
-            ):
-                assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
-                assert await caller.pin(CARD) == canary.pin
-                bearer = provider.issue(HOLDER)
-                house = House(
-                    database_url, postgres, application, sample_issuer, canary, bearer, log
-                )
-                house.credentials.update((bearer, bearer.rpartition(".")[2], sample_issuer.secret))
-                yield house
+        names = {"plastic_id": PLASTIC, "cardholder_id": HOLDER}
+        add_card(database_url, vault, sample_issuer, CARD, PAN, **names)
+        open_app(vault)
+        open_server(vault)
+        async with (
+            running(
+                database_url,
+                tmp_path,
+                vault,
+                cardholder_url=CARDHOLDER_URL,
+                control_token_key_file=key,
+            ) as application,
+            d1(application, sample_issuer) as caller,
+        ):
+            assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
+            assert await caller.pin(CARD) == canary.pin
+            shown = bearer(HOLDER, ISSUER_ID)
+            house = House(database_url, postgres, application, sample_issuer, canary, shown, log)
+            house.credentials.update((shown, shown.rpartition(".")[2], sample_issuer.secret))
+            yield house
     finally:
         root.removeHandler(log)
         root.setLevel(level)
 
 
-def open_app(url: str, vault: Vault) -> None:
-    """Register an app, and give the card a cardholder."""
+def open_app(vault: Vault) -> None:
+    """Register an app."""
     app = app_client(APP, redirect_origins=["https://app.example"])
-    add_clients(vault, "testbank01", app)
-    run_sql(url, "UPDATE cards SET cardholder_id = %s WHERE card_id = %s", HOLDER, CARD)
+    add_clients(vault, ISSUER_ID, app)
 
 
-def open_server(url: str, vault: Vault) -> None:
-    """Register a server, and give the card a plastic id."""
+def open_server(vault: Vault) -> None:
+    """Register a server."""
     server = server_client(
         SERVER, frame_key="testbank01-frame", frame_origins=["https://app.example"]
     )
-    add_clients(vault, "testbank01", server)
-    run_sql(url, "UPDATE cards SET plastic_id = %s WHERE card_id = %s", PLASTIC, CARD)
+    add_clients(vault, ISSUER_ID, server)
 
 
 async def test_junk_on_every_route_of_every_listener_brings_nothing_out(

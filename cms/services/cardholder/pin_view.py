@@ -114,7 +114,11 @@ class PinView:
         await self._clients.of(grant)
         actor = Actor.of_grant(grant, correlation_id, error_id)
         consumed = await self._store.end_with_text(session, self._face, actor)
-        token, grant, sealed_record = canonical(control_token), consumed.grant, consumed.card.sealed_record
+        token, grant, sealed_record = (
+            canonical(control_token),
+            consumed.grant,
+            consumed.card.sealed_record,
+        )
         return await self._reveal(
             consumed,
             actor,
@@ -136,7 +140,11 @@ class PinView:
     async def _draw(
         self, control_token: str, consumed: ConsumedToken, style: ImageStyle, actor: Actor
     ) -> bytes:
-        token, grant, sealed_record = canonical(control_token), consumed.grant, consumed.card.sealed_record
+        token, grant, sealed_record = (
+            canonical(control_token),
+            consumed.grant,
+            consumed.card.sealed_record,
+        )
         return await self._reveal(
             consumed,
             actor,

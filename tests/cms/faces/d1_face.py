@@ -51,10 +51,13 @@ class D1Face:
         *,
         pin: str | None = None,
         pan: str = PAN,
+        **names: str,
     ) -> str:
-        """Add a card, with a name of its own unless one is given."""
+        """Add a card, with an id of its own unless one is given; *names* are its other ones."""
         name = card_id or f"new-{next(_numbers)}"
-        await self.in_vault(lambda vault: add_card(self.url, vault, self.sample_issuer, name, pan))
+        await self.in_vault(
+            lambda vault: add_card(self.url, vault, self.sample_issuer, name, pan, **names)
+        )
         if pin is not None:
             assert (await self.put_pin(pin, name)).status_code == 204
         run_sql(self.url, "UPDATE cards SET state = %s WHERE card_id = %s", state.value, name)

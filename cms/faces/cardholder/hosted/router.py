@@ -30,7 +30,9 @@ def routes(cards: Cards, image: Image, pages: Pages, posts: SetPosts) -> Sequenc
         # The page's script, by a control token and then by its page session; a PIN by both.
         Route("POST", "/pin-direct/session", by_page(pages.session, "token")),
         Route("POST", "/pin-direct/extend", by_page(posts.extend, "session")),
-        Route("POST", "/pin-direct/submit", by_page(posts.submit, "session", "controlToken", "jwe")),
+        Route(
+            "POST", "/pin-direct/submit", by_page(posts.submit, "session", "controlToken", "jwe")
+        ),
         Route("POST", "/pin-direct/cancel", by_page(posts.cancel, "session")),
         # Anybody.
         Route("GET HEAD", f"{ASSETS_PATH}/{{hash}}/{{name}}", asset),

@@ -26,6 +26,10 @@ def routes(server: Server, pages: Pages, posts: SetPosts) -> Sequence[Route]:
         # The page's script, by its page session; a PIN by its control id too.
         Route("POST", "/pincontrol/page/digits", pages.digits),
         Route("POST", "/pincontrol/page/extend", by_page(posts.extend, "session")),
-        Route("POST", "/pincontrol/page/submit", by_page(posts.submit, "session", "controlToken", "jwe")),
+        Route(
+            "POST",
+            "/pincontrol/page/submit",
+            by_page(posts.submit, "session", "controlToken", "jwe"),
+        ),
         Route("POST", "/pincontrol/page/cancel", by_page(pages.cancel, "session")),
     )
