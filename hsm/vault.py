@@ -23,8 +23,10 @@ from crypto.types import Pan, Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.access_tokens import AccessTokens
+from hsm.bearers import Bearers
 from hsm.errors import (
     CardIdHoldsPan,
+    EvidenceRefused,
     LuhnInvalid,
     ManifestRefused,
     PageKeyRejected,
@@ -35,7 +37,11 @@ from hsm.errors import (
     WeakPinRefused,
     WrongPinData,
 )
+from hsm.grants import Grants
 from hsm.jose_keys import NO_KIDS, JoseKeys
+from hsm.log.writer import DIRECTORY, VaultLog
+from hsm.manifest.client_secrets import is_secret
+from hsm.manifest.clients import AppClient, ServerClient
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests
 from hsm.manifest.wire import WireProfile
@@ -46,6 +52,7 @@ from hsm.port import (
     ISSUER_ID_CHARS,
     CardRef,
     CertificateFacts,
+    Face,
     GrantedToken,
     IssuedAccessToken,
     PinBlockType,
@@ -76,7 +83,8 @@ class Vault:
 
     Args:
         hsm_token: the HSM token; its keys are found once, at construction.
-        state_directory: where this host keeps its manifests; nobody else may write there.
+        state_directory: where this host keeps its manifests and, in ``log``, its log; nobody else
+            may write there.
         trust_file: whose signatures count (:mod:`hsm.manifest.trust`).
         now: the time, UTC, by which manifests and secrets are in force or not.
         token_issuer: issuer and audience of access tokens, which is the service's public URL; None:
@@ -103,8 +111,14 @@ class Vault:
             *(hsm_token, self._jose_keys, self._active[KeyRole.TOKEN_SIGN]), token_issuer, now
         )
         self._seals = Seals(hsm_token, self._keyring)
+        self._bearers = Bearers(now)
+        self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
+        self._now = now
         self._manifests = Manifests(
             *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
+        )
+        self._log = VaultLog(
+            state_directory / DIRECTORY, hsm_token.mac, self._active[KeyRole.LOG_MAC], now
         )
 
     def seal_record(
@@ -195,7 +209,7 @@ class Vault:
 
     def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
-        raise NotImplementedError
+        return self._bearers.subject(bearer, self._manifests.read(issuer_id)).cardholder_id
 
     def grant_bearer(
         self,
@@ -207,7 +221,13 @@ class Vault:
         counter: int,
     ) -> GrantedToken:
         """Make a control token of the hosted face for a card, and its grant."""
-        raise NotImplementedError
+        manifest = self._manifests.read(card.issuer_id)
+        subject = self._bearers.subject_for_pin(bearer, manifest)
+        holder = self._seals.open_record(sealed_record, card).holder
+        client = manifest.by_client_id.get(client_id)
+        if not isinstance(client, AppClient) or subject.cardholder_id != holder:
+            raise EvidenceRefused
+        return self._grants.issue(Face.HOSTED, client_id, purpose, card, counter, holder)
 
     def grant_server(
         self,
@@ -220,7 +240,14 @@ class Vault:
         counter: int,
     ) -> GrantedToken:
         """Make a control token of the pincontrol face for a card, and its grant."""
-        raise NotImplementedError
+        server = self._manifests.read(card.issuer_id).by_client_id.get(user)
+        now = self._now().timestamp()
+        if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
+            raise EvidenceRefused
+        record = self._seals.open_record(sealed_record, card)
+        if record.plastic_id != plastic_id:
+            raise EvidenceRefused
+        return self._grants.issue(*(Face.PINCONTROL, user, purpose, card, counter, record.holder))
 
     def export_jwe(
         self,
@@ -297,6 +324,7 @@ class Vault:
     def load_floors(self, text: str) -> None:
         """Take a list of floors as operators signed it, on a host that has none."""
         self._manifests.begin(text)
+        self._log.begin()
 
     def manifest_version(self, issuer_id: str) -> int:
         """Return the version of the newest manifest, in force or not; 0 if there is none."""
@@ -322,6 +350,7 @@ class Vault:
     def health(self) -> None:
         """Use every active key once and compare what comes back."""
         health.check(self._hsm_token, self._jose_keys, self._active.values())
+        self._log.check()
 
     def _change(
         self,
