@@ -207,9 +207,10 @@ class Vault:
             raise PinRejected from None
         return self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
 
-    def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
+    def verify_bearer(self, bearer: Secret[str], issuer_id: str, *, for_pin: bool = False) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
-        return self._bearers.subject(bearer, self._manifests.read(issuer_id)).cardholder_id
+        verify = self._bearers.subject_for_pin if for_pin else self._bearers.subject
+        return verify(bearer, self._manifests.read(issuer_id)).cardholder_id
 
     def grant_bearer(
         self,

@@ -41,6 +41,8 @@ from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
 from hsm.vault import Vault
+from tests.bearers import bearer
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.issuer_records import (
     PANS,
     SECRET,
@@ -59,7 +61,8 @@ pytestmark = pytest.mark.anyio
 
 CARD = "canary-card"
 PAN = "4539578763621486"
-APP, AUDIENCE, HOLDER = "testbank01-app", "pins", "canary-holder"
+ISSUER_ID = "testbank01"
+APP, HOLDER = "testbank01-app", "canary-holder"
 SERVER, PLASTIC = "testbank01-server", "77"
 CARDHOLDER_URL = "https://cards.test"
 POLICY: dict[str, object] = {"length_max": 12, "page_length_max": 12, "text_reveal": True}
@@ -267,12 +270,12 @@ async def test_a_pin_that_is_shown_and_set_leaves_nothing_behind(
         for _ in range(2):
             await house.keep(await http.get("/details-image", params={"token": view}))
         for pin in ("1" * 12, house.canary.pin):
-            members = {"session": session["session"], "jwe": page_jwe(session, pin)}
+            members = submission(session, page_jwe(session, pin))
             await house.keep(await http.post("/pin-direct/submit", json=members))
         # The canary, in a session that is over, and in one that is told something else.
         await house.keep(await http.post("/pin-direct/submit", json=members))
         _, other = await open_all(house, http)
-        members = {"session": other["session"], "jwe": page_jwe(session, house.canary.pin)}
+        members = submission(other, page_jwe(session, house.canary.pin))
         await house.keep(await http.post("/pin-direct/submit", json=members))
         await break_the_pages(house, http, monkeypatch)
 
@@ -303,16 +306,11 @@ async def open_all(house: House, http: httpx.AsyncClient) -> tuple[str, dict[str
     ]
     await http.get("/pin-direct/set", params={"token": set_})
     answer = await http.post("/pin-direct/session", json={"token": set_})
-    session: dict[str, Any] = answer.json()
+    session: dict[str, Any] = answer.json() | {"controlToken": set_}
     tokens = {view, set_}
     house.credentials.update(tokens | {UUID(token).hex for token in tokens})
     house.credentials.add(session["session"])
     return view, session
-
-
-def page_jwe(session: dict[str, Any], pin: str) -> str:
-    sid = base64url.encode(sha256(session["session"].encode()).digest())
-    return encrypt({"sid": sid, "block": f"1{len(pin):X}{pin}".ljust(16, "7")}, session["key"])
 
 
 async def break_the_pages(
@@ -324,7 +322,7 @@ async def break_the_pages(
     async def broken(*arguments: object) -> None:
         raise KeyError(arguments, house.canary.pin, PAN) from ValueError(sorted(house.credentials))
 
-    members = {"session": session["session"], "jwe": page_jwe(session, house.canary.pin)}
+    members = submission(session, page_jwe(session, house.canary.pin))
     with monkeypatch.context() as patch:
         patch.setattr(PinView, "image", broken)
         patch.setattr(set_page.SetPage, "submit", broken)
@@ -343,14 +341,18 @@ async def test_a_pin_that_a_server_asks_for_leaves_nothing_behind(
     async with cardholder(house) as http:
         view = await control_id(house, http, "VIEW_PIN")
         shown = await http.post(f"{PAGE}/view", json={"controlId": view, "key": None})
-        text = {"session": shown.headers["x-pin-session"], "key": page_key()}
+        text = {
+            "session": shown.headers["x-pin-session"],
+            "controlToken": view,
+            "key": page_key(),
+        }
         house.credentials.add(str(text["session"]))
         await house.keep(await http.post(f"{PAGE}/view", json={"controlId": view, "key": None}))
         for _ in range(2):
             await house.keep(await http.post(f"{PAGE}/digits", json=text))
         session = await control_session(house, http)
         for pin in ("1" * 12, canary.pin, canary.pin):
-            members = {"session": session["session"], "jwe": page_jwe(session, pin)}
+            members = submission(session, page_jwe(session, pin))
             await house.keep(await http.post(f"{PAGE}/submit", json=members))
         # The canary wherever it does not belong.
         await house.keep(await ask(http, canary.pan, "VIEW_PIN"))
@@ -388,10 +390,11 @@ async def control_id(house: House, http: httpx.AsyncClient, scope: str) -> str:
 
 async def control_session(house: House, http: httpx.AsyncClient) -> dict[str, Any]:
     """Open the session of a page that sets the PIN."""
-    members = {"controlId": await control_id(house, http, "SET_PIN"), "key": None}
+    issued = await control_id(house, http, "SET_PIN")
+    members = {"controlId": issued, "key": None}
     session: dict[str, Any] = (await http.post(f"{PAGE}/session", json=members)).json()
     house.credentials.add(session["session"])
-    return session
+    return session | {"controlToken": issued}
 
 
 def page_key() -> dict[str, Any]:
@@ -407,8 +410,8 @@ async def break_pincontrol(
     async def broken(*arguments: object) -> None:
         raise KeyError(arguments, house.canary.pin, PAN) from ValueError(sorted(house.credentials))
 
-    text = {"session": session["session"], "key": page_key()}
-    submitted = {"session": session["session"], "jwe": page_jwe(session, house.canary.pin)}
+    text = {**submission(session, ""), "key": page_key()}
+    submitted = submission(session, page_jwe(session, house.canary.pin))
     with monkeypatch.context() as patch:
         for owner, verb in (
             *((PinView, "page_image"), (PinView, "text")),

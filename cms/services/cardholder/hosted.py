@@ -61,21 +61,20 @@ class HostedCards:
         self._worker_thread = worker_thread
         self._audit = audit
 
-    async def card(self, asking: Asking, *, may_step_up: bool) -> CardOfHolder:
+    async def card(self, asking: Asking, *, for_pin: bool) -> CardOfHolder:
         """Choose the cardholder's card.
 
         Raises:
             Unauthorized: the issuer's identity provider did not give this access token, or it is
                 over.
-            StepUpRequired: with *may_step_up*, the cardholder must authenticate anew, or more
-                strongly.
+            StepUpRequired: with *for_pin*, the cardholder must authenticate anew, or more strongly.
             CardNotFound: the cardholder has no card of this issuer.
             ServiceUnavailable: database or vault are unavailable.
         """
         issuer_id = asking.app.manifest.issuer_id
         cardholder_id = await in_vault(
             self._worker_thread,
-            lambda vault: vault.verify_bearer(asking.bearer, issuer_id, step_up=may_step_up),
+            lambda vault: vault.verify_bearer(asking.bearer, issuer_id, for_pin=for_pin),
         )
         return await self._store.card_of(issuer_id, cardholder_id)
 

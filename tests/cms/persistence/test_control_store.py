@@ -91,6 +91,15 @@ async def test_looking_at_a_control_token_changes_nothing(stored: StoredTokens) 
     assert stored.dump() == before
 
 
+async def test_a_control_token_that_was_granted_before_a_pin_change_is_not_live(
+    stored: StoredTokens,
+) -> None:
+    await stored.change_by_d1()
+    issued = await stored.issue(grant(), ACTOR, counter=0)
+    assert not await stored.is_live(issued.control_token)
+    assert await stored.is_live((await stored.issue(grant(), ACTOR)).control_token)
+
+
 async def test_a_card_that_does_not_exist_gets_no_control_token(stored: StoredTokens) -> None:
     with pytest.raises(CardNotFound):
         await stored.control_token(card=CardRef(ISSUER_ID, "card-9"))

@@ -39,10 +39,10 @@ class Cards:
     relay: Relay | None
     cors: Cors
 
-    def by_cardholder(self, answer: CardHandler, *, may_step_up: bool) -> Handler:
+    def by_cardholder(self, answer: CardHandler, *, for_pin: bool) -> Handler:
         """Let an app call *answer* for the card of its cardholder.
 
-        With *may_step_up* the cardholder must have authenticated as the issuer configured it.
+        With *for_pin* the cardholder must have authenticated as the issuer configured it.
         """
 
         async def handler(request: Request) -> Response:
@@ -50,7 +50,7 @@ class Cards:
             if self.relay is not None and _is_for_us(request):
                 return await self._relayed(self.relay, request)
             asking = _asking(app, request)  # 401
-            card = await self.cards.card(asking, may_step_up=may_step_up)  # 401, 403, 404
+            card = await self.cards.card(asking, for_pin=for_pin)  # 401, 403, 404
             request.scope["log"]["card_id"] = card.card_id
             return await answer(asking, card, request)  # 403, 422
 

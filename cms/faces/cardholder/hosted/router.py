@@ -19,9 +19,9 @@ def routes(cards: Cards, image: Image, pages: Pages, posts: SetPosts) -> Sequenc
     """Return the table of the face."""
     return (
         # An app by its client key, for a cardholder by an access token.
-        Route("POST", VIEW_TOKEN, cards.by_cardholder(cards.view_token, may_step_up=True)),
-        Route("POST", SET_TOKEN, cards.by_cardholder(cards.set_token, may_step_up=True)),
-        Route("GET", STATUS, cards.by_cardholder(cards.status, may_step_up=False)),
+        Route("POST", VIEW_TOKEN, cards.by_cardholder(cards.view_token, for_pin=True)),
+        Route("POST", SET_TOKEN, cards.by_cardholder(cards.set_token, for_pin=True)),
+        Route("GET", STATUS, cards.by_cardholder(cards.status, for_pin=False)),
         # A browser, before an app's page sends one of these.
         *(Route("OPTIONS", path, cards.preflight) for path in (VIEW_TOKEN, SET_TOKEN, STATUS)),
         # Whoever has a control token, in the query.

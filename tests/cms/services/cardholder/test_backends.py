@@ -14,6 +14,7 @@ from cms.services.cardholder.apps import Servers
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.directory import Directory
+from crypto.secret import Secret
 from hsm.vault import Vault
 from hsm.worker_thread import WorkerThread
 from tests.cms.persistence.opened_store import opened_store
@@ -54,10 +55,10 @@ class PasswordCalls:
 
     async def refused(self, password: str = "wrong", user: str = USER, address: str = HERE) -> None:
         with pytest.raises(Unauthorized):
-            await self.backends.caller(user, password, address)
+            await self.backends.caller(user, Secret(password), address)
 
     async def passes(self, user: str = USER, address: str = HERE, password: str = SECRET) -> bool:
-        app = await self.backends.caller(user, password, address)
+        app = await self.backends.caller(user, Secret(password), address)
         return (app.client.client_id, app.manifest.issuer_id) == (user, ISSUER_ID)
 
 
