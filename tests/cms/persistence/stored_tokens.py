@@ -189,7 +189,7 @@ def add_card(
             cardholder_id=cardholder_id,
             card_type=card_type,
             state=state,
-            sealed_record=b"sealed PAN",
+            sealed_record=b"sealed record",
             last_four="1111",
             expiry="1230",
             psn=7,

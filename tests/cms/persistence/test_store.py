@@ -57,7 +57,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
             database,
             CARD,
             state="active",
-            sealed_record=b"sealed PAN",
+            sealed_record=b"sealed record",
             last_four="1111",
             expiry="1230",
             psn=7,
@@ -86,7 +86,7 @@ async def change(
 
 def as_read(state: CardState) -> CardToChange:
     return CardToChange(
-        *(state, 0, SealedRecord(b"sealed PAN"), False, frozenset(), frozenset()),
+        *(state, 0, SealedRecord(b"sealed record"), False, frozenset(), frozenset()),
         personalised=False,
         policy=POLICY,
     )
@@ -390,7 +390,7 @@ async def test_only_a_pin_that_may_be_handed_out_is_audited(
             *(state, pin_type, counter),
         )
         assert await store.read_for_get(CARD, ACTOR) == CardToRead(
-            *(state, pin_type, counter, 1, SealedRecord(b"sealed PAN"), SEALED)
+            *(state, pin_type, counter, 1, SealedRecord(b"sealed record"), SEALED)
         )
         audited += (state, pin_type, counter) == (CardState.ACTIVE, PinBlockType.ISO0, 1)
         assert (

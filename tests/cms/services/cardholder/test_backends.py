@@ -109,7 +109,7 @@ async def test_after_ten_failures_at_a_server_more_of_an_address_wait_a_minute(
     for _ in range(10):
         await calls.refused()
     with pytest.raises(TooManyFailures):
-        await calls.backends.caller(USER, "wrong", HERE)
+        await calls.backends.caller(USER, Secret("wrong"), HERE)
     # The right one passes, here and elsewhere.
     assert await calls.passes()
     assert await calls.passes(OTHER, HERE)
@@ -129,7 +129,7 @@ async def test_users_that_do_not_exist_share_one_limit(calls: PasswordCalls) -> 
 
 
 async def test_of_50_wrong_passwords_at_once_ten_are_answered(calls: PasswordCalls) -> None:
-    tries = (calls.backends.caller(USER, f"try {n}", HERE) for n in range(50))
+    tries = (calls.backends.caller(USER, Secret(f"try {n}"), HERE) for n in range(50))
     outcomes = [type(each) for each in await asyncio.gather(*tries, return_exceptions=True)]
     assert outcomes.count(Unauthorized) == 10
     assert outcomes.count(TooManyFailures) == 40

@@ -383,3 +383,20 @@ async def test_a_stored_pin_that_was_tampered_with_is_not_shown(
         " ORDER BY event_id",
         card_id,
     ) == [("pin.get.attempted", "hosted"), ("pin.get.failed", "SEAL_BROKEN")]
+
+
+@pytest.mark.parametrize("purpose", ["pin", "set-pin"])
+async def test_a_record_that_was_tampered_with_gets_no_control_token(
+    hosted_face: HostedFace, purpose: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    card_id, holder = await hosted_face.holder()
+    run_sql(
+        hosted_face.d1_face.url,
+        "UPDATE cards SET sealed_record = set_byte(sealed_record, 40,"
+        " 255 - get_byte(sealed_record, 40)) WHERE card_id = %s",
+        card_id,
+    )
+    answer = await hosted_face.ask(purpose, holder)
+    assert (answer.status_code, answer.json()) == (500, {"message": "Internal server error"})
+    assert "alarm.seal_broken" in [record.message for record in caplog.records]
+    assert hosted_face.controls(card_id) == []

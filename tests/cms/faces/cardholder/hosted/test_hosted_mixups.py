@@ -109,6 +109,62 @@ async def test_a_jwe_sets_a_pin_once_even_in_a_session_of_its_own(hosted_face: H
     assert hosted_face.d1_face.stored(card_id) == before
 
 
+@pytest.mark.parametrize("purpose", ["pin", "set-pin"])
+async def test_a_card_that_only_the_database_gives_to_a_cardholder_is_none(
+    hosted_face: HostedFace, purpose: str
+) -> None:
+    card_id, holder = await hosted_face.holder()
+    thief = f"thief-of-{card_id}"
+    name = "UPDATE cards SET cardholder_id = %s WHERE card_id = %s"
+    run_sql(hosted_face.d1_face.url, name, thief, card_id)
+    refused = await hosted_face.ask(purpose, thief)
+    assert (refused.status_code, refused.json()) == (404, {"message": "Card not found"})
+    ((event, *_, reason, _),) = hosted_face.d1_face.audit(refused)
+    assert (event[-8:], reason) == (".refused", "EVIDENCE_REFUSED")
+    assert hosted_face.controls(card_id) == []
+    run_sql(hosted_face.d1_face.url, name, holder, card_id)
+    assert (await hosted_face.ask(purpose, holder)).status_code == 200
+
+
+@pytest.mark.parametrize("purpose", ["pin", "set-pin"])
+async def test_a_control_token_that_the_database_points_at_another_card_is_of_none(
+    hosted_face: HostedFace, purpose: str
+) -> None:
+    card_id, _ = await hosted_face.holder()
+    mine, holder = await hosted_face.holder()
+    control_token = await hosted_face.control_token(purpose, holder)
+    before = hosted_face.d1_face.stored(card_id)
+    run_sql(
+        hosted_face.d1_face.url,
+        "UPDATE control_tokens SET card_id = %s WHERE card_id = %s",
+        *(card_id, mine),
+    )
+    if purpose == "pin":
+        shown = await hosted_face.image(control_token)
+        assert shown.headers["x-pin-result"] != "shown"
+    else:
+        answer = await hosted_face.post("session", token=control_token)
+        opened = answer.json() | {"controlToken": control_token}
+        assert not (await hosted_face.submit(opened, "5938")).is_success
+    assert hosted_face.d1_face.stored(card_id) == before
+
+
+async def test_a_session_without_its_control_token_sets_no_pin(hosted_face: HostedFace) -> None:
+    card_id, holder = await hosted_face.holder()
+    before = hosted_face.d1_face.stored(card_id)
+    for other in (str(uuid4()), await hosted_face.control_token("pin", holder), ""):
+        opened = await hosted_face.session(holder)
+        sent = await hosted_face.submit(opened | {"controlToken": other}, "5938")
+        assert sent.status_code == 410
+        assert hosted_face.d1_face.audit(sent)[0][0] == "pin.set.refused"
+        # Nor is it tried again.
+        assert (await hosted_face.submit(opened, "5938")).status_code == 410
+    assert hosted_face.d1_face.stored(card_id) == before
+    opened = await hosted_face.session(holder)
+    written = opened | {"controlToken": opened["controlToken"].upper()}
+    assert (await hosted_face.submit(written, "5938")).status_code == 204
+
+
 async def test_a_session_is_no_control_token_and_a_control_token_no_session(
     hosted_face: HostedFace,
 ) -> None:
