@@ -177,8 +177,11 @@ async def house(
     root.setLevel(logging.DEBUG)
     try:
         sample_issuer = open_issuer(database_url, vault, policy=POLICY)
-        names = {"plastic_id": PLASTIC, "cardholder_id": HOLDER}
-        add_card(database_url, vault, sample_issuer, CARD, PAN, **names)
+        add_card(
+            *(database_url, vault, sample_issuer, CARD, PAN),
+            plastic_id=PLASTIC,
+            cardholder_id=HOLDER,
+        )
         open_app(vault)
         open_server(vault)
         async with (

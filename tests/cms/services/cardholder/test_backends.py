@@ -124,7 +124,7 @@ async def test_users_that_do_not_exist_share_one_limit(calls: PasswordCalls) -> 
         await calls.refused(SECRET, f"testbank01-{n}")
     for user in ("testbank01-10", "nobody0001-x"):
         with pytest.raises(TooManyFailures):
-            await calls.backends.caller(user, SECRET, HERE)
+            await calls.backends.caller(user, Secret(SECRET), HERE)
     assert await calls.passes()
 
 
