@@ -22,8 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cms.domain.cards import CardState, parse_plastic_id
-from cms.domain.control import CardType
+from cms.domain.cards import CardState, CardType, parse_plastic_id
 from cms.operator.command_line import Refused
 from cms.persistence.admin import AdminError, Database, add_card
 from crypto.errors import JoseError

@@ -5,8 +5,7 @@ from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 from typing import Final
 
-from cms.domain.cards import CardState
-from cms.domain.control import CardType
+from cms.domain.cards import CardState, CardType
 from cms.operator import command_line
 from hsm.command_line import OK, REFUSED
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from cms.domain.cards import CardState
-from cms.domain.control import CardOfHolder, CardType, EndReason, Grant, Plastic, canonical
+from cms.domain.cards import CardState, CardType
+from cms.domain.control import CardOfHolder, EndReason, Grant, Plastic, canonical
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
 from cms.persistence.connection import Row
