@@ -23,10 +23,12 @@ from cms.services.vault import in_vault, readable
 from crypto.errors import JoseError
 from crypto.jose.jwk import parse_public
 from crypto.pin_image import ImageStyle
-from hsm.port import CardRef, Face, PinVault, Purpose, SealedPin
+from hsm.port import CardRef, Face, PinVault, Purpose, SealedGrant, SealedPin, SealedRecord
 from hsm.worker_thread import WorkerThread
 
 T = TypeVar("T")
+Reveal = Callable[[PinVault, SealedGrant, str, SealedPin, SealedRecord], T]
+"""Calls the verb that shows a PIN against a grant and its control token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +116,10 @@ class PinView:
         await self._clients.of(grant)
         actor = Actor.of_grant(grant, correlation_id, error_id)
         consumed = await self._store.end_with_text(session, self._face, actor)
-        token, grant, sealed_record = (
-            canonical(control_token),
-            consumed.grant,
-            consumed.card.sealed_record,
-        )
         return await self._reveal(
-            consumed,
-            actor,
-            lambda vault, sealed_pin: vault.digits_jwe(
-                *(grant.sealed_grant, token, sealed_pin, sealed_record, key)
+            *(control_token, consumed, actor),
+            lambda vault, grant, token, pin, record: vault.digits_jwe(
+                grant, token, pin, record, key
             ),
         )
 
@@ -140,28 +136,25 @@ class PinView:
     async def _draw(
         self, control_token: str, consumed: ConsumedToken, style: ImageStyle, actor: Actor
     ) -> bytes:
-        token, grant, sealed_record = (
-            canonical(control_token),
-            consumed.grant,
-            consumed.card.sealed_record,
-        )
         return await self._reveal(
-            consumed,
-            actor,
-            lambda vault, sealed_pin: vault.render_image(
-                *(grant.sealed_grant, token, sealed_pin, sealed_record, style)
+            *(control_token, consumed, actor),
+            lambda vault, grant, token, pin, record: vault.render_image(
+                grant, token, pin, record, style
             ),
         )
 
     async def _reveal(
-        self, consumed: ConsumedToken, actor: Actor, verb: Callable[[PinVault, SealedPin], T]
+        self, control_token: str, consumed: ConsumedToken, actor: Actor, verb: Reveal[T]
     ) -> T:
-        grant = consumed.grant
+        grant, token, record = consumed.grant, canonical(control_token), consumed.card.sealed_record
         try:
             # Whether it is personalised says nothing about seeing a PIN.
             require_cardholder_may(self._face, Purpose.VIEW, consumed.card.state, personalised=True)
             sealed_pin = readable(consumed.card)
-            return await in_vault(self._worker_thread, lambda vault: verb(vault, sealed_pin))
+            return await in_vault(
+                self._worker_thread,
+                lambda vault: verb(vault, grant.sealed_grant, token, sealed_pin, record),
+            )
         except (CardForbids, PinUnavailable) as error:
             event = Verb.GET_PIN
             await self._audit.refused(grant.issuer_id, grant.card_id, event, error, actor)

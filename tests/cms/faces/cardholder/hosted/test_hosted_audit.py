@@ -32,7 +32,7 @@ async def test_a_pin_that_is_shown_or_set_is_recorded_with_its_counter(
     assert audit(hosted_face, asked) == [("control.issued", card_id, "hosted set", 1)]
     session = await hosted_face.post("session", token=asked.json()["token"])
     assert audit(hosted_face, session) == []
-    opened = session.json()
+    opened = session.json() | {"controlToken": asked.json()["token"]}
     sent = await hosted_face.submit(opened, "5938")
     assert audit(hosted_face, sent) == [("pin.set", card_id, "hosted", 2)]
 

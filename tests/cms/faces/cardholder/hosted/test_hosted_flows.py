@@ -50,6 +50,7 @@ async def test_a_pin_set_on_the_page_is_what_d1_reads(hosted_face: HostedFace) -
     opened = (await hosted_face.post("session", token=asked["token"])).json()
     assert opened.pop("key").keys() >= {"kty", "crv", "x", "y", "kid"}
     assert opened.pop("session")
+    assert opened.pop("grantId")
     assert opened == {
         "expiresInSeconds": opened["expiresInSeconds"],
         "warnSeconds": 20,
