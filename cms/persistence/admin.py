@@ -286,7 +286,8 @@ def add_card(
     _insert(database, cards, issuer_id=card.issuer_id, card_id=card.card_id, **columns)
     _audit(database, card.issuer_id, "card.added", card.card_id)
     if change is not None:
-        _audit(database, card.issuer_id, "pin.loaded", card.card_id, counter=0)
+        key = (database, card.issuer_id, "pin.loaded", card.card_id)
+        _audit(*key, counter=0, receipt=change.receipt)
 
 
 def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
@@ -350,7 +351,7 @@ def _forget_pin(database: Database, card: CardRef, before: Mapping[str, Any]) ->
     ended = update(control_tokens).filter_by(**key, ended_at=None)
     database.execute(ended.values(ended_at=func.now(), end_reason=EndReason.REVOKED.value))
     if before["pin_type"] is not None:
-        emptied = dict.fromkeys(sealed_columns(SealedChange(None, {})))
+        emptied = dict.fromkeys(sealed_columns(SealedChange(None, {}, "")))
         # The host hears of it in the next export: a change that left no value.
         _update(database, cards, key, **emptied, pin_type=None, pin_changed_at=func.now())
         counter = before["counter"]
@@ -398,9 +399,9 @@ def cards_with_values(
     ]
 
 
-def audit_export(database: Database, card: CardRef, counter: int) -> None:
-    """Record that a card's verification values are handed out."""
-    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter)
+def audit_export(database: Database, card: CardRef, counter: int, receipt: str) -> None:
+    """Record that a card's verification values are handed out; *receipt* is the vault's."""
+    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter, receipt=receipt)
 
 
 def audit_failed_export(database: Database, card: CardRef, reason: str) -> None:
@@ -531,6 +532,7 @@ def _audit(
     *,
     counter: int | None = None,
     reason: str | None = None,
+    receipt: str | None = None,
 ) -> None:
     database.execute(
         insert(audit_events).values(
@@ -540,5 +542,6 @@ def _audit(
             actor=OPERATOR,
             counter=counter,
             reason=reason,
+            receipt=receipt,
         )
     )

@@ -237,6 +237,7 @@ class ControlStore:
                 pin_type=PinBlockType.ISO0.value,
                 request_key=request_key,
                 session_hash=self._session_hash(session),
+                receipt=change.receipt,
                 **asked_by(actor),
                 **sealed_columns(change),
             )

@@ -194,7 +194,7 @@ class Issuer:
         card: CardRef = CARD,
         counter: int = 1,
     ) -> str:
-        return self.vault.export_jwe(sealed_pin, sealed_record, card, counter)
+        return self.vault.export_jwe(sealed_pin, sealed_record, card, counter).value
 
     def set_on_page(
         self,

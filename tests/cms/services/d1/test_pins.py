@@ -44,6 +44,7 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.VaultBusy: ServiceUnavailable,
     hsm.errors.VaultUnavailable: ServiceUnavailable,
     hsm.errors.LoginRefused: ServiceUnavailable,
+    hsm.errors.LogUnavailable: ServiceUnavailable,
     hsm.errors.KeyMissing: ServiceUnavailable,
 }
 #: Errors of verbs that handle no PIN, and of one that no face calls yet.
@@ -59,6 +60,7 @@ ELSEWHERE = {
     hsm.errors.LuhnInvalid,
     hsm.errors.CardIdHoldsPan,
     hsm.errors.CeremonyError,
+    hsm.errors.LogBroken,
     hsm.errors.NotForProduction,
 }
 
