@@ -30,6 +30,7 @@ from crypto.jose import json_object
 from crypto.types import PSN_MAX
 from hsm.errors import (
     CardIdHoldsPan,
+    CardRefusesForm,
     HsmError,
     LuhnInvalid,
     ManifestRefused,
@@ -69,6 +70,7 @@ REASONS: Final[Mapping[type[HsmError], str]] = {
     PanRejected: "panJwe does not hold a PAN encrypted to the intake key",
     PinRejected: "encryptedPinBlock cannot be used",
     WrongPinData: "encryptedPinBlock cannot be used",
+    CardRefusesForm: "too many PINs of this card failed",
     WeakPinRefused: "the PIN policy forbids this PIN",
     TypeNotOffered: "this type of PIN block is not offered",
     ValueNotPossible: "a card of this issuer does not take a PIN in this form",
@@ -156,6 +158,7 @@ class CardImport:
                     new.card,
                     sealed.sealed_record,
                     0,
+                    None,
                 )
             add_card(
                 self.database,

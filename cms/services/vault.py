@@ -18,6 +18,7 @@ from cms.domain.errors import (
     ServiceUnavailable,
     StepUpRequired,
     StoredValueBroken,
+    TooManyFailures,
     TypeNotOffered,
     Unauthorized,
     ValueNotPossible,
@@ -32,6 +33,8 @@ MEANINGS: Final[Mapping[type[hsm.errors.HsmError], Callable[[], DomainError]]] =
     hsm.errors.PinRejected: PinRefused,
     hsm.errors.NotGenuine: partial(PinRefused, Refusal.NOT_GENUINE),
     hsm.errors.WrongPinData: partial(PinRefused, Refusal.WRONG_PIN_DATA),
+    hsm.errors.CardRefusesForm: partial(PinRefused, Refusal.CARD_REFUSED),
+    hsm.errors.ClientLimited: TooManyFailures,
     hsm.errors.WeakPinRefused: PinForbidden,
     hsm.errors.TypeNotOffered: TypeNotOffered,
     hsm.errors.ValueNotPossible: ValueNotPossible,
@@ -42,6 +45,7 @@ MEANINGS: Final[Mapping[type[hsm.errors.HsmError], Callable[[], DomainError]]] =
     hsm.errors.EvidenceRefused: EvidenceRefused,
     hsm.errors.GrantRefused: ControlEnded,
     hsm.errors.TextNotOffered: ControlEnded,
+    hsm.errors.LimitReached: ControlEnded,
     hsm.errors.PageKeyRejected: ControlEnded,
 }
 T = TypeVar("T")

@@ -521,6 +521,7 @@ def test_a_body_that_could_not_work_is_refused_by_the_path_of_its_member(
 VERBS: Final = {
     "seal_record",
     "set_pin_from_jwe",
+    "forget_failures",
     "set_pin_from_page",
     "verify_bearer",
     "grant_bearer",
