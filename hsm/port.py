@@ -272,13 +272,19 @@ class PinVault(Protocol):
         """
         ...
 
-    def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
+    def verify_bearer(self, bearer: Secret[str], issuer_id: str, *, for_pin: bool = False) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider.
 
         The identity provider is that of the issuer's manifest (:mod:`hsm.bearers`).
 
+        Args:
+            bearer: the access token.
+            issuer_id: the issuer of the app that sent it.
+            for_pin: whether a PIN is to be shown or set then.
+
         Raises:
             BearerRefused: the access token is not one of that provider for us, or not in force.
+            StepUpMissing: with *for_pin*, as :meth:`grant_bearer` raises it.
         """
         ...
 

@@ -227,11 +227,12 @@ class Vault:
         )
         return self._set(sealed, _event_of(Action.SET, opened, counter))
 
-    def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
+    def verify_bearer(self, bearer: Secret[str], issuer_id: str, *, for_pin: bool = False) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
         manifest = self._manifests.read(issuer_id)
         with self._telling(manifest, Face.HOSTED):
-            return self._bearers.subject(bearer, manifest).cardholder_id
+            verify = self._bearers.subject_for_pin if for_pin else self._bearers.subject
+            return verify(bearer, manifest).cardholder_id
 
     def grant_bearer(
         self,

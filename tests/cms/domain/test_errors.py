@@ -9,6 +9,7 @@ from cms.domain.errors import (
     ClientKeyMissing,
     ControlEnded,
     DomainError,
+    EvidenceRefused,
     Field,
     Invalid,
     StepUpRequired,
@@ -16,7 +17,10 @@ from cms.domain.errors import (
 from cms.faces.d1.problems import WIRE
 
 #: No call of D1 ends in one of these.
-OF_CARDHOLDERS = {ClientKeyInvalid, ClientKeyMissing, ControlEnded, Invalid, StepUpRequired}
+OF_CARDHOLDERS = {
+    *(ClientKeyInvalid, ClientKeyMissing, ControlEnded),
+    *(EvidenceRefused, Invalid, StepUpRequired),
+}
 KINDS = [
     kind
     for kind in vars(errors).values()
