@@ -23,6 +23,7 @@ from cms.domain.errors import (
     DomainError,
     Invalid,
     IssuerNotFound,
+    LimitReached,
     PinForbidden,
     PinRefused,
     PinUnavailable,
@@ -49,6 +50,7 @@ class Reason(StrEnum):
     CONTROL_ENDED = "CONTROL_ENDED"
     COUNTER_EXHAUSTED = "COUNTER_EXHAUSTED"
     ISSUER_NOT_FOUND = "ISSUER_NOT_FOUND"
+    LIMIT_REACHED = "LIMIT_REACHED"
     PIN_CHANGE_FORBIDDEN = "PIN_CHANGE_FORBIDDEN"
     PIN_NOT_AVAILABLE = "PIN_NOT_AVAILABLE"
     PIN_REFUSED = "PIN_REFUSED"
@@ -68,6 +70,7 @@ REASONS: Final[Mapping[type[DomainError], Reason]] = {
     CounterExhausted: Reason.COUNTER_EXHAUSTED,
     Invalid: Reason.REQUEST_INVALID,
     IssuerNotFound: Reason.ISSUER_NOT_FOUND,
+    LimitReached: Reason.LIMIT_REACHED,
     PinForbidden: Reason.PIN_CHANGE_FORBIDDEN,
     PinRefused: Reason.PIN_REFUSED,
     PinUnavailable: Reason.PIN_NOT_AVAILABLE,

@@ -10,6 +10,7 @@ from cms.domain.errors import (
     ControlEnded,
     CounterExhausted,
     DomainError,
+    LimitReached,
     PinForbidden,
     PinRefused,
     PinUnavailable,
@@ -39,7 +40,7 @@ MEANINGS: Final[Mapping[type[hsm.errors.HsmError], Callable[[], DomainError]]] =
     hsm.errors.CounterExhausted: CounterExhausted,
     hsm.errors.CallerRefused: Unauthorized,
     hsm.errors.TextNotOffered: ControlEnded,
-    hsm.errors.LimitReached: ControlEnded,
+    hsm.errors.LimitReached: LimitReached,
     hsm.errors.PageKeyRejected: ControlEnded,
 }
 T = TypeVar("T")

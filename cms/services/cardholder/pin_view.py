@@ -10,6 +10,7 @@ from cms.domain.control import EndReason, Grant, require_cardholder_may
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
+    LimitReached,
     PinUnavailable,
     ServiceUnavailable,
     StoredValueBroken,
@@ -141,7 +142,7 @@ class PinView:
             require_cardholder_may(self._face, Purpose.VIEW, consumed.card.state, personalised=True)
             sealed_pin = readable(consumed.card)
             return await in_vault(self._worker_thread, lambda vault: verb(vault, sealed_pin))
-        except (CardForbids, PinUnavailable) as error:
+        except (CardForbids, LimitReached, PinUnavailable) as error:
             event = Verb.GET_PIN
             await self._audit.refused(grant.issuer_id, grant.card_id, event, error, actor)
             raise ControlEnded from None
