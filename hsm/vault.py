@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
@@ -92,6 +92,7 @@ D1: Final = "d1"
 #: What somebody who may not see or set a PIN is refused with.
 TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused)
 T = TypeVar("T")
+_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
 
 #: Who may ask for control tokens, by face.
 CLIENTS: Final[Mapping[Face, type[AppClient | ServerClient]]] = {
@@ -193,7 +194,8 @@ class Vault:
             raise CallerRefused
         record = self._seals.open_record(sealed_record, card)
         with self._failure_budgets.one_try(manifest.policy, card, client_id, block_type):
-            return self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
+            sealed = self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
+        return self._set(sealed, _event(Action.SET, card, counter, D1, client_id))
 
     def forget_failures(self, card: CardRef) -> None:
         """Forget that PINs of *card* failed."""
@@ -221,12 +223,11 @@ class Vault:
         except CryptoError:
             raise PinRejected from None
         self._count(granted, Action.SET)
-        opened = granted.grant
-        return self._change(
-            *(Accepted(pin, {}), granted.manifest, granted.record, opened.card, opened.counter + 1),
-            opened.face,
-            keep_pin=True,
+        card, counter, face = granted.grant.card, granted.grant.counter + 1, granted.grant.face
+        sealed = self._change(
+            *(Accepted(pin, {}), granted.manifest, granted.record, card, counter), keep_pin=True
         )
+        return self._set(sealed, _event(Action.SET, card, counter, face))
 
     def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
@@ -388,7 +389,7 @@ class Vault:
         card: CardRef,
         record: CardRecord,
         counter: int,
-    ) -> SealedChange:
+    ) -> _Sealed:
         """Take the PIN out of the JWE and seal it; a try, which is counted when it fails."""
         reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
         data = _card_data(record)
@@ -415,7 +416,7 @@ class Vault:
                 raise WeakPinRefused from None
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, manifest, record, card, counter, D1, keep_pin=reader is None)
+        return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
 
     def _granted(
         self,
@@ -460,10 +461,9 @@ class Vault:
         record: CardRecord,
         card: CardRef,
         counter: int,
-        face: str,
         *,
         keep_pin: bool,
-    ) -> SealedChange:
+    ) -> _Sealed:
         """Make the PIN verification values and seal everything for change *counter*."""
         value_maker = self._value_maker(manifest)
         values = value_maker.complete(
@@ -473,9 +473,11 @@ class Vault:
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
         sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        sealed_values = {kind: sealed_value(value, kind) for kind, value in values.items()}
-        receipt = self._log.append(_event(Action.SET, card, counter, face), durable=False)
-        return SealedChange(sealed_pin, sealed_values, receipt)
+        return sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
+
+    def _set(self, sealed: _Sealed, event: Event) -> SealedChange:
+        """Give a change out when a line that tells of it is written."""
+        return SealedChange(*sealed, self._log.append(event, durable=False))
 
     def _handed_out(self, value: T, event: Event) -> HandOut[T]:
         """Hand out *value* when a line that tells of it is on the disk."""
@@ -527,8 +529,14 @@ def _changes_before(counter: int) -> int:
     return max(counter - 1, 0)
 
 
-def _event(what: Action, card: CardRef, counter: int, face: str | None = None) -> Event:
-    return Event(what, card.issuer_id, card.card_id, face, counter=counter)
+def _event(
+    what: Action,
+    card: CardRef,
+    counter: int,
+    face: str | None = None,
+    client_id: str | None = None,
+) -> Event:
+    return Event(what, card.issuer_id, card.card_id, face, client_id, counter=counter)
 
 
 def _card_data(record: CardRecord) -> CardData:
