@@ -264,6 +264,8 @@ class PinVault(Protocol):
 
         Raises:
             GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: this was done with the grant, the card, by the client or for the issuer as
+                often as may be (:mod:`hsm.hand_outs`).
             PinRejected: the JWE, the grant's id, the block or the PIN cannot be used.
             WeakPinRefused: the issuer's policy forbids the PIN on a page.
             ValueNotPossible: the issuer asks for a PIN verification value that cannot be
@@ -376,6 +378,8 @@ class PinVault(Protocol):
 
         Raises:
             GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: this was done with the grant, the card, by the client or for the issuer as
+                often as may be (:mod:`hsm.hand_outs`).
         """
         ...
 
@@ -403,6 +407,8 @@ class PinVault(Protocol):
 
         Raises:
             GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: this was done with the grant, the card, by the client or for the issuer as
+                often as may be (:mod:`hsm.hand_outs`).
             TextNotOffered: the issuer's policy has no ``text_reveal``.
             PageKeyRejected: *key* is no P-256 public key for ECDH, holds a private member, or is
                 one of our own. Members that we do not know are ignored.

@@ -45,6 +45,7 @@ from hsm.errors import (
     WrongPinData,
 )
 from hsm.grants import Grant, Grants
+from hsm.hand_outs import HandOuts
 from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.log.lines import Action, Event
 from hsm.log.writer import DIRECTORY, VaultLog
@@ -144,6 +145,7 @@ class Vault:
         self._seals = Seals(hsm_token, self._keyring)
         self._counts = Counts(state_directory, now)
         self._failure_budgets = FailureBudgets(self._counts)
+        self._hand_outs = HandOuts(self._counts)
         self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
         self._now = now
@@ -220,6 +222,7 @@ class Vault:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
+        self._count(granted, Action.SET)
         opened, counter = granted.grant, granted.grant.counter + 1
         sealed = self._change(
             *(Accepted(pin, {}), granted.manifest, granted.record, opened.card, counter),
@@ -301,7 +304,8 @@ class Vault:
     ) -> bytes:
         """Draw the PIN as a PNG."""
         granted = self._granted(grant, control_token, Purpose.VIEW, sealed_record)
-        return pin_image.render(self._shown(granted, sealed_pin), style, self._hsm_token.random)
+        pin = self._shown(granted, sealed_pin, Action.IMAGE)
+        return pin_image.render(pin, style, self._hsm_token.random)
 
     def digits_jwe(
         self,
@@ -316,7 +320,7 @@ class Vault:
         if not granted.manifest.policy.text_reveal:
             raise TextNotOffered
         page_key = self._page_key(key)
-        pin = self._shown(granted, sealed_pin)
+        pin = self._shown(granted, sealed_pin, Action.TEXT)
         plaintext = plaintexts.write_digits(pin, granted.grant.grant_id)
         return self._jose_keys.encrypt(plaintext, page_key)
 
@@ -379,32 +383,6 @@ class Vault:
         self._counts.check()
         self._log.check()
 
-    def _granted(
-        self,
-        grant: SealedGrant,
-        control_token: str,
-        purpose: Purpose,
-        sealed_record: SealedRecord,
-    ) -> _Granted:
-        """Open a grant and the record of its card, and compare both with the manifest in force.
-
-        Raises:
-            GrantRefused: it is not for this, or no longer.
-        """
-        opened = self._grants.open(grant, control_token, purpose)
-        manifest = self._manifests.read(opened.card.issuer_id)
-        client = manifest.by_client_id.get(opened.client_id)
-        if not isinstance(client, CLIENTS[opened.face]):
-            raise GrantRefused
-        record = self._seals.open_record(sealed_record, opened.card)
-        if record.holder != opened.cardholder_id:
-            raise GrantRefused
-        return _Granted(opened, manifest, record)
-
-    def _shown(self, granted: _Granted, sealed_pin: SealedPin) -> Pin:
-        grant = granted.grant
-        return self._seals.open_pin(sealed_pin, granted.record, grant.card, grant.counter)
-
     def _change_from_jwe(
         self,
         jwe: str,
@@ -441,6 +419,42 @@ class Vault:
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
         return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
+
+    def _granted(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        purpose: Purpose,
+        sealed_record: SealedRecord,
+    ) -> _Granted:
+        """Open a grant and the record of its card, and compare both with the manifest in force.
+
+        Raises:
+            GrantRefused: it is not for this, or no longer.
+        """
+        opened = self._grants.open(grant, control_token, purpose)
+        manifest = self._manifests.read(opened.card.issuer_id)
+        client = manifest.by_client_id.get(opened.client_id)
+        if not isinstance(client, CLIENTS[opened.face]):
+            raise GrantRefused
+        record = self._seals.open_record(sealed_record, opened.card)
+        if record.holder != opened.cardholder_id:
+            raise GrantRefused
+        return _Granted(opened, manifest, record)
+
+    def _shown(self, granted: _Granted, sealed_pin: SealedPin, what: Action) -> Pin:
+        """Open a PIN to show it, which is counted.
+
+        Raises:
+            LimitReached: there are too many already.
+        """
+        grant = granted.grant
+        pin = self._seals.open_pin(sealed_pin, granted.record, grant.card, grant.counter)
+        self._count(granted, what)
+        return pin
+
+    def _count(self, granted: _Granted, what: Action) -> None:
+        self._hand_outs.count(granted.manifest.limits, granted.grant, what)
 
     def _change(
         self,

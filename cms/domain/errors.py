@@ -17,6 +17,7 @@ As a call meets them: who calls, what for, with which request, for which PIN.
     ├── BadRequest          path or body are not as published
     ├── Invalid             members of the request are not as published
     ├── ControlEnded        a control token or page session cannot be used
+    ├── LimitReached        as many PINs were shown, or set from pages, as may be on a day
     ├── PinUnavailable      the card has no PIN that may be handed out
     ├── PinRefused          the encrypted PIN cannot be used: one answer for all ways
     ├── PinForbidden        the PIN policy forbids this PIN
@@ -125,6 +126,10 @@ class ControlEnded(DomainError):
 
     All look alike.
     """
+
+
+class LimitReached(DomainError):
+    """A card, a client or an issuer has had as many PINs shown or set as it may have on a day."""
 
 
 class PinUnavailable(DomainError):

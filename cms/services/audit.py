@@ -24,6 +24,7 @@ from cms.domain.errors import (
     EvidenceRefused,
     Invalid,
     IssuerNotFound,
+    LimitReached,
     PinForbidden,
     PinRefused,
     PinUnavailable,
@@ -51,6 +52,7 @@ class Reason(StrEnum):
     COUNTER_EXHAUSTED = "COUNTER_EXHAUSTED"
     EVIDENCE_REFUSED = "EVIDENCE_REFUSED"
     ISSUER_NOT_FOUND = "ISSUER_NOT_FOUND"
+    LIMIT_REACHED = "LIMIT_REACHED"
     PIN_CHANGE_FORBIDDEN = "PIN_CHANGE_FORBIDDEN"
     PIN_NOT_AVAILABLE = "PIN_NOT_AVAILABLE"
     PIN_REFUSED = "PIN_REFUSED"
@@ -71,6 +73,7 @@ REASONS: Final[Mapping[type[DomainError], Reason]] = {
     EvidenceRefused: Reason.EVIDENCE_REFUSED,
     Invalid: Reason.REQUEST_INVALID,
     IssuerNotFound: Reason.ISSUER_NOT_FOUND,
+    LimitReached: Reason.LIMIT_REACHED,
     PinForbidden: Reason.PIN_CHANGE_FORBIDDEN,
     PinRefused: Reason.PIN_REFUSED,
     PinUnavailable: Reason.PIN_NOT_AVAILABLE,

@@ -11,6 +11,7 @@ from cms.domain.errors import (
     CounterExhausted,
     DomainError,
     EvidenceRefused,
+    LimitReached,
     PinForbidden,
     PinRefused,
     PinUnavailable,
@@ -45,7 +46,7 @@ MEANINGS: Final[Mapping[type[hsm.errors.HsmError], Callable[[], DomainError]]] =
     hsm.errors.EvidenceRefused: EvidenceRefused,
     hsm.errors.GrantRefused: ControlEnded,
     hsm.errors.TextNotOffered: ControlEnded,
-    hsm.errors.LimitReached: ControlEnded,
+    hsm.errors.LimitReached: LimitReached,
     hsm.errors.PageKeyRejected: ControlEnded,
 }
 T = TypeVar("T")

@@ -263,6 +263,7 @@ def open_issuer(host: Host, issuer_id: str = ISSUER_ID, **members: object) -> Is
         "recipient": recipient,
         "identity_provider": identity_provider(issuer_id),
         "clients": clients(issuer_id),
+        "limits": {"handouts_card_day_max": 1_000},
     }
     issuer = Issuer(host, {**always, **members}, d1_key, issuer_id)
     issuer.vault.load_manifest(issuer.signed())

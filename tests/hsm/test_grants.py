@@ -10,7 +10,7 @@ from crypto.jose import base64url
 from hsm.errors import GrantRefused
 from hsm.grants import Grant, Grants
 from hsm.pkcs11.keys import KeyLabel, KeyRole
-from hsm.port import CardRef, Face, GrantedToken, Purpose, SealedGrant
+from hsm.port import LIFE_SECONDS, CardRef, Face, GrantedToken, Purpose, SealedGrant
 from tests.contracts.software_token import SoftwareToken
 
 START = 1_700_000_000
@@ -66,7 +66,8 @@ def test_a_grant_is_read_as_it_was_made(holder: str) -> None:
     made_by = grants(SoftwareToken([LABEL]))
     granted = issue(made_by, Face.PINCONTROL, holder)
     assert made_by.open(granted.grant, granted.control_token, Purpose.VIEW) == Grant(
-        *(granted.grant_id, CARD, "testbank01-app", Face.PINCONTROL, Purpose.VIEW, 258, holder)
+        *(granted.grant_id, CARD, "testbank01-app", Face.PINCONTROL, Purpose.VIEW, 258, holder),
+        expires_at=START + LIFE_SECONDS[Face.PINCONTROL] + 1_260,
     )
 
 

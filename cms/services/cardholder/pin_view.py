@@ -10,6 +10,7 @@ from cms.domain.control import EndReason, canonical, require_cardholder_may
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
+    LimitReached,
     PinUnavailable,
     ServiceUnavailable,
     StoredValueBroken,
@@ -155,7 +156,7 @@ class PinView:
                 self._worker_thread,
                 lambda vault: verb(vault, grant.sealed_grant, token, sealed_pin, record),
             )
-        except (CardForbids, PinUnavailable) as error:
+        except (CardForbids, LimitReached, PinUnavailable) as error:
             event = Verb.GET_PIN
             await self._audit.refused(grant.issuer_id, grant.card_id, event, error, actor)
             raise ControlEnded from None

@@ -12,6 +12,7 @@ from cms.domain.errors import (
     EvidenceRefused,
     Field,
     Invalid,
+    LimitReached,
     StepUpRequired,
 )
 from cms.faces.d1.problems import WIRE
@@ -19,7 +20,7 @@ from cms.faces.d1.problems import WIRE
 #: No call of D1 ends in one of these.
 OF_CARDHOLDERS = {
     *(ClientKeyInvalid, ClientKeyMissing, ControlEnded),
-    *(EvidenceRefused, Invalid, StepUpRequired),
+    *(EvidenceRefused, Invalid, LimitReached, StepUpRequired),
 }
 KINDS = [
     kind
