@@ -15,6 +15,8 @@
     ├── PanRejected        the JWE or the PAN in it cannot be used
     │   ├── LuhnInvalid    the PAN's check digit is wrong
     │   └── CardIdHoldsPan the card id contains the PAN
+    ├── FeedRefused        a feed of cards is not signed, addressed or dated as it must be
+    ├── CardRefused        a card of a feed cannot be used
     ├── CallerRefused      a client, its secret or its certificate is not registered: one answer
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
     ├── ManifestRefused    a manifest, or what it is signed with or trusted by, cannot be used
@@ -77,6 +79,14 @@ class LuhnInvalid(PanRejected):
 
 class CardIdHoldsPan(PanRejected):
     """A card id must not contain the PAN."""
+
+
+class FeedRefused(HsmError):
+    """A feed of cards cannot be used; it says why."""
+
+
+class CardRefused(HsmError):
+    """A card of a feed cannot be used; it says why, and names the member at fault."""
 
 
 class CallerRefused(HsmError):

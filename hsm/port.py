@@ -93,6 +93,13 @@ class SealedCard:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedCard:
+    """A card of a feed that is not taken, and why; no value is shown."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CardFacts:
     """What PIN verification values need of a card beside its PAN: PSN, and expiry as MMYY.
 

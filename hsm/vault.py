@@ -250,6 +250,8 @@ class Vault:
         for body in (manifest.recipient, manifest.verification_host):
             if body is not None and self._jose_keys.has(body.key):
                 raise ManifestRefused("a recipient is one of our own keys")
+        if any(self._jose_keys.has(feed.key) for feed in manifest.feeds):
+            raise ManifestRefused("a feed's key is one of our own keys")
         self._jose_keys.check_own_kids(KeyRole.D1, manifest.wire.jwe.own_kids)
         self._manifests.keep(text, manifest)
         return manifest.version

@@ -19,6 +19,7 @@ from hsm.manifest.clients import (
     ServerClient,
     only_in_a_sandbox,
 )
+from hsm.manifest.feeds import FeedBody
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.recipient import RecipientBody
 from hsm.manifest.verification import VerificationBody
@@ -46,6 +47,8 @@ class Manifest(SignedBody):
     verification_host: RecipientBody | None = None
     """The authorisation host's key, to which PIN verification values are encrypted."""
     clients: tuple[Client, ...] = ()
+    feeds: tuple[FeedBody, ...] = ()
+    """Who may bring cards."""
 
     @model_validator(mode="after")
     def _clients_are_its_own(self) -> Self:
@@ -57,6 +60,13 @@ class Manifest(SignedBody):
             raise ValueError("the id of a client, and a frame key, start with the issuer's id")
         if not self.sandbox and any(map(only_in_a_sandbox, self.clients)):
             raise ValueError("an origin that is for a sandbox only")
+        return self
+
+    @model_validator(mode="after")
+    def _feeds_are_told_apart(self) -> Self:
+        names, kids = ({feed.name for feed in self.feeds}, {feed.key.kid for feed in self.feeds})
+        if not len(names) == len(kids) == len(self.feeds):
+            raise ValueError("two feeds of one name, or of one kid")
         return self
 
     @cached_property
