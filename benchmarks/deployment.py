@@ -46,7 +46,6 @@ from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import (
-    CardFacts,
     CardRef,
     PinBlockType,
     PublicKeyRole,
@@ -65,7 +64,6 @@ AUDIENCE: Final = "pins"
 """Of the access tokens that name a cardholder."""
 CARDS: Final = 200
 """Whose PINs come as ISO-0; as many others take them as SECCOS."""
-FACTS: Final = CardFacts(0, "1230")
 SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
@@ -172,9 +170,8 @@ def set_pins(hsm_token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChan
             issuer.pin_jwe,
             PinBlockType.ISO0,
             card,
-            sealed.sealed_pan,
+            sealed.sealed_record,
             0,
-            FACTS,
         )
         for card, sealed in issuer.sealed.items()
     }
@@ -201,7 +198,7 @@ def database(
                     card,
                     change=pins.get(card),
                     cardholder_id=card.card_id,
-                    sealed_pan=sealed.sealed_pan,
+                    sealed_record=sealed.sealed_record,
                     last_four=sealed.last_four,
                     expiry="1230",
                     psn=0,
@@ -360,7 +357,7 @@ def _sealed_cards(vault: Vault, count: int) -> Iterator[tuple[CardRef, SealedCar
     jwe = encrypt({"pan": PAN}, vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
     for number in range(count):
         card = CardRef(ISSUER, f"card-{number:04}")
-        yield card, vault.seal_pan(jwe, card)
+        yield card, vault.seal_record(jwe, card, 0, "1230")
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], ops_port: int) -> None:

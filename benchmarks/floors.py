@@ -22,7 +22,7 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from benchmarks.deployment import CARDS, FACTS, ISSUER, Issuer
+from benchmarks.deployment import CARDS, ISSUER, Issuer
 from cms.domain.control import LIVE_MAX, Face, Purpose
 from cms.persistence import admin
 from cms.persistence.statements import Statement, control_token, d1
@@ -105,7 +105,7 @@ def set_one_pin(
     """Set the PIN of the first card; the vault does not mind that it saw the JWE before."""
     card, sealed = next(iter(issuer.sealed.items()))
     jwe = issuer.pin_jwe if block_type is PinBlockType.ISO0 else issuer.seccos_jwe
-    return vault.set_pin_from_jwe(jwe, block_type, card, sealed.sealed_pan, 1, FACTS).sealed_pin
+    return vault.set_pin_from_jwe(jwe, block_type, card, sealed.sealed_record, 1).sealed_pin
 
 
 def image_seconds(
@@ -126,7 +126,7 @@ def image_seconds(
 def draw_one_image(vault: Vault, issuer: Issuer, pin: SealedPin, style: ImageStyle) -> bytes:
     """Draw the PIN of the first card."""
     card, sealed = next(iter(issuer.sealed.items()))
-    return vault.render_image(pin, sealed.sealed_pan, style, card, 0)
+    return vault.render_image(pin, sealed.sealed_record, style, card, 0)
 
 
 def stock_tokens(url: str, cards: Sequence[str]) -> list[bytes]:

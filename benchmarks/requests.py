@@ -199,7 +199,7 @@ def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: deployment.Issuer, verb: st
     requests: dict[str, Callable[[], object]] = {
         "put": lambda: floors.set_one_pin(vault, issuer),
         "seccos": lambda: floors.set_one_pin(vault, issuer, PinBlockType.SECCOS),
-        "get": lambda: vault.export_jwe(sealed_pin, sealed.sealed_pan, card, 1),
+        "get": lambda: vault.export_jwe(sealed_pin, sealed.sealed_record, card, 1),
     }
     requests[verb]()
     counting.calls.clear()

@@ -40,7 +40,7 @@ from hsm.vault import Vault
 
 BLOCK: Final = bytes(range(16))
 NONCE: Final = bytes(12)
-PAN_FIELD: Final = bytes(20)
+RECORD_FIELD: Final = bytes(320)
 MAC_INPUT: Final = bytes(100)
 DIGEST: Final = bytes(32)
 KEY: Final = bytes(range(32))
@@ -68,10 +68,10 @@ Operation = Callable[[], object]
 def operations(hsm_token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
     """Pair each operation of the token with the same in this process."""
     label = {label.role: label for label in hsm_token.labels()}
-    pin, pin_mac, pan = label[KeyRole.PIN], label[KeyRole.PIN_MAC], label[KeyRole.PAN]
-    in_token = hsm_token.encrypt_gcm(pan, NONCE, PAN_FIELD)
+    pin, pin_mac, pan = label[KeyRole.PIN], label[KeyRole.PIN_MAC], label[KeyRole.RECORD]
+    in_token = hsm_token.encrypt_gcm(pan, NONCE, RECORD_FIELD)
     gcm = AESGCM(KEY)
-    here = gcm.encrypt(NONCE, PAN_FIELD, None)
+    here = gcm.encrypt(NONCE, RECORD_FIELD, None)
     private = ec.generate_private_key(ec.SECP256R1())
     partner = hsm_token.public_point(label[KeyRole.D1])
 
@@ -92,8 +92,8 @@ def operations(hsm_token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
         "AES-ECB, one block": {TOKEN: lambda: hsm_token.encrypt_block(pin, BLOCK), PEER: block},
         "AES-CMAC": {TOKEN: lambda: hsm_token.mac(pin_mac, MAC_INPUT), PEER: mac},
         "AES-GCM, encrypt": {
-            TOKEN: lambda: hsm_token.encrypt_gcm(pan, NONCE, PAN_FIELD),
-            PEER: lambda: gcm.encrypt(NONCE, PAN_FIELD, None),
+            TOKEN: lambda: hsm_token.encrypt_gcm(pan, NONCE, RECORD_FIELD),
+            PEER: lambda: gcm.encrypt(NONCE, RECORD_FIELD, None),
         },
         "AES-GCM, decrypt": {
             TOKEN: lambda: hsm_token.decrypt_gcm(pan, NONCE, in_token),
@@ -114,7 +114,7 @@ def operations(hsm_token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
 def verbs(vault: Vault, issuer: Issuer) -> Mapping[str, Operation]:
     """List the verbs of the vault that requests need, each for one card."""
     card, sealed = next(iter(issuer.sealed.items()))
-    pan = sealed.sealed_pan
+    pan = sealed.sealed_record
     pan_jwe = encrypt({"pan": PAN}, vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
     pin = set_one_pin(vault, issuer)
     assert pin is not None, "it came as ISO-0"
@@ -125,7 +125,7 @@ def verbs(vault: Vault, issuer: Issuer) -> Mapping[str, Operation]:
     return {
         "set_pin_from_jwe": lambda: set_one_pin(vault, issuer),
         "export_jwe": lambda: vault.export_jwe(pin, pan, card, 1),
-        "seal_pan": lambda: vault.seal_pan(pan_jwe, card),
+        "seal_record": lambda: vault.seal_record(pan_jwe, card, 0, "1230"),
         "issue_token": lambda: vault.issue_token(d1.client_id, secret, certificate),
     }
 

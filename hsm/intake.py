@@ -21,7 +21,7 @@ def prompt_pan(intake_jwk: Mapping[str, object]) -> str:
         intake_jwk: the public JWK of the vault's intake key.
 
     Returns:
-        A JWE with the plaintext ``{"pan": "<8 to 19 digits>"}``, as ``seal_pan`` takes it.
+        A JWE with the plaintext ``{"pan": "<8 to 19 digits>"}``, as ``seal_record`` takes it.
 
     Raises:
         PanRejected: what was typed is not a PAN.

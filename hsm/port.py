@@ -7,28 +7,26 @@ of another counter does not open.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NewType, Protocol
 
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
-from crypto.types import PSN_MAX
 
 if TYPE_CHECKING:
     from hsm.manifest.model import Manifest
 
 ISSUER_ID_CHARS: Final = 10
-EXPIRY_PATTERN: Final = re.compile("(?:0[1-9]|1[0-2])[0-9]{2}")
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
 
 SealedPin = NewType("SealedPin", bytes)
 """Version, key label, format-4 block under an AES key of the HSM token, AES-CMAC."""
 
-SealedPan = NewType("SealedPan", bytes)
-"""Version, key label, nonce, AES-GCM ciphertext and tag, AES-CMAC."""
+SealedRecord = NewType("SealedRecord", bytes)
+"""Version, key label, nonce, AES-GCM ciphertext and tag of a card record, AES-CMAC."""
 
 SealedValue = NewType("SealedValue", bytes)
 """Version, key label, nonce, AES-GCM ciphertext and tag of a PIN verification value, AES-CMAC."""
@@ -86,9 +84,9 @@ class ValueKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SealedCard:
-    """A sealed PAN and its last four digits."""
+    """A sealed card record and the last four digits of its PAN."""
 
-    sealed_pan: SealedPan
+    sealed_record: SealedRecord
     last_four: str
 
 
@@ -97,25 +95,6 @@ class RefusedCard:
     """A card of a feed that is not taken, and why; no value is shown."""
 
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class CardFacts:
-    """What PIN verification values need of a card beside its PAN: PSN, and expiry as MMYY.
-
-    Raises:
-        ValueError: the PSN is not 0 to 99, or the expiry is not a month and a year. The message is
-            the name of the field.
-    """
-
-    psn: int
-    expiry: str
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.psn <= PSN_MAX:
-            raise ValueError("psn")
-        if not EXPIRY_PATTERN.fullmatch(self.expiry):
-            raise ValueError("expiry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +135,21 @@ class PinVault(Protocol):
     raise ``SealBroken`` when those are not of this card and counter.
     """
 
-    def seal_pan(self, jwe: str, card: CardRef, other_ids: Sequence[str] = ()) -> SealedCard:
-        """Take in a PAN: a JWE to our intake key, plaintext ``{"pan": "<8 to 19 digits>"}``.
-
-        Args:
-            jwe: the compact JWE.
-            card: the card that has this PAN.
-            other_ids: other names of the card that are stored in clear text.
+    def seal_record(
+        self,
+        jwe: str,
+        card: CardRef,
+        psn: int,
+        expiry: str,
+        plastic_id: str | None = None,
+        cardholder_id: str | None = None,
+    ) -> SealedCard:
+        """Take in a card whose PAN is in a JWE to our intake key: ``{"pan": "<8 to 19 digits>"}``.
 
         Raises:
-            PanRejected: it is not such a JWE, or holds no PAN.
+            PanRejected: it is not such a JWE, or holds no PAN, or another value is not one.
             LuhnInvalid: the check digit is wrong.
-            CardIdHoldsPan: the card id, or one of *other_ids*, contains the PAN.
+            CardIdHoldsPan: the card, plastic or cardholder id contains the PAN.
         """
         ...
 
@@ -176,9 +158,8 @@ class PinVault(Protocol):
         jwe: str,
         block_type: PinBlockType,
         card: CardRef,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         counter: int,
-        facts: CardFacts,
     ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*.
 
@@ -198,9 +179,8 @@ class PinVault(Protocol):
         jwe: str,
         sid: str,
         card: CardRef,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         counter: int,
-        facts: CardFacts,
     ) -> SealedChange:
         """Take in the PIN of *card* from a page's JWE and seal it for change *counter*.
 
@@ -220,7 +200,7 @@ class PinVault(Protocol):
     def export_jwe(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
     ) -> str:
@@ -234,7 +214,7 @@ class PinVault(Protocol):
     def render_image(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         style: ImageStyle,
         card: CardRef,
         counter: int,
@@ -245,7 +225,7 @@ class PinVault(Protocol):
     def digits_jwe(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         sid: str,
         key: Mapping[str, object],
         card: CardRef,

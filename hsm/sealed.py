@@ -2,9 +2,9 @@
 
 ::
 
-    sealed PIN    01 | n | key label, n bytes | block 16                            | CMAC 16
-    sealed PAN    01 | n | key label, n bytes | nonce 12, ciphertext 20, GCM tag 16  | CMAC 16
-    sealed value  01 | n | key label, n bytes | nonce 12, ciphertext 256, GCM tag 16 | CMAC 16
+    sealed PIN     01 | n | key label, n bytes | block 16                            | CMAC 16
+    sealed record  01 | n | key label, n bytes | nonce 12, ciphertext 320, GCM tag 16 | CMAC 16
+    sealed value   01 | n | key label, n bytes | nonce 12, ciphertext 256, GCM tag 16 | CMAC 16
 
 ``01`` is the version of the layout and ``n`` the length of the label, one byte each. What stands
 between label and CMAC is the body. A PIN verification value is JSON, filled up with spaces, so
@@ -21,14 +21,14 @@ from hsm.errors import CeremonyError, SealBroken
 from hsm.pkcs11.hsm_token import GCM_NONCE_BYTES, GCM_TAG_BYTES
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
 from hsm.port import CardRef, ValueKind
+from hsm.records import FIELD_BYTES
 
 VERSION: Final = 1
 CMAC_BYTES: Final = 16
-PAN_FIELD_BYTES: Final = 20
 VALUE_FIELD_BYTES: Final = 256
 BODY_BYTES: Final = {
     KeyRole.PIN: iso4.BLOCK_BYTES,
-    KeyRole.PAN: GCM_NONCE_BYTES + PAN_FIELD_BYTES + GCM_TAG_BYTES,
+    KeyRole.RECORD: GCM_NONCE_BYTES + FIELD_BYTES + GCM_TAG_BYTES,
     KeyRole.VALUES: GCM_NONCE_BYTES + VALUE_FIELD_BYTES + GCM_TAG_BYTES,
 }
 
@@ -79,22 +79,26 @@ def unpack(blob: bytes, role: KeyRole) -> Envelope:
     return Envelope(label, blob[label_end:body_end], blob[body_end:])
 
 
-def pin_mac_input(card: CardRef, counter: int, label: KeyLabel, block: bytes) -> bytes:
-    """Return what the CMAC of a sealed PIN covers: its card, its change counter, key and block."""
+def pin_mac_input(card: CardRef, holder: str, counter: int, label: KeyLabel, block: bytes) -> bytes:
+    """Return what the CMAC of a sealed PIN covers.
+
+    That is its card, the cardholder whose PIN it is, its change counter, key and block.
+    """
     return length_prefixed(
         b"pin",
         card.issuer_id.encode(),
         card.card_id.encode(),
+        holder.encode(),
         counter.to_bytes(8),
         str(label).encode(),
         block,
     )
 
 
-def pan_mac_input(card: CardRef, label: KeyLabel, body: bytes) -> bytes:
-    """Return what the CMAC of a sealed PAN covers: its card, key and body."""
+def record_mac_input(card: CardRef, label: KeyLabel, body: bytes) -> bytes:
+    """Return what the CMAC of a sealed card record covers: its card, key and body."""
     return length_prefixed(
-        b"pan", card.issuer_id.encode(), card.card_id.encode(), str(label).encode(), body
+        b"record", card.issuer_id.encode(), card.card_id.encode(), str(label).encode(), body
     )
 
 

@@ -1,4 +1,4 @@
-"""Sealing and opening of PANs, PINs and PIN verification values with keys of the HSM token.
+"""Sealing and opening of card records, PINs and PIN verification values with keys of the HSM token.
 
 Opening checks the CMAC before anything else, so that a GCM error always means a broken HSM token.
 """
@@ -7,19 +7,19 @@ from hmac import compare_digest
 
 from crypto.errors import CryptoError
 from crypto.pinblock import iso4
-from crypto.types import Pan, Pin
+from crypto.types import Pin
 from hsm.errors import SealBroken
 from hsm.pkcs11.hsm_token import GCM_NONCE_BYTES, HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
-from hsm.port import CardRef, SealedPan, SealedPin, SealedValue, ValueKind
+from hsm.port import CardRef, SealedPin, SealedRecord, SealedValue, ValueKind
+from hsm.records import CardRecord, read_record, write_record
 from hsm.sealed import (
-    PAN_FIELD_BYTES,
     VALUE_FIELD_BYTES,
     Envelope,
     pack,
-    pan_mac_input,
     pin_mac_input,
+    record_mac_input,
     unpack,
     value_mac_input,
 )
@@ -37,53 +37,48 @@ class Seals:
         self._hsm_token = hsm_token
         self._active = keyring.active
 
-    def seal_pan(self, pan: Pan, card: CardRef) -> SealedPan:
-        """Seal the PAN of *card*.
+    def seal_record(self, record: CardRecord, card: CardRef) -> SealedRecord:
+        """Seal the record of *card*."""
+        label = self._active[KeyRole.RECORD]
+        body = self._encipher(label, write_record(record))
+        return SealedRecord(self._pack(label, body, record_mac_input(card, label, body)))
 
-        Its number of digits (1 byte) and its digits (ASCII) are filled up with zero bytes to
-        20 bytes, so that the size of a sealed PAN is always the same.
-        """
-        label = self._active[KeyRole.PAN]
-        digits = pan.reveal()
-        field = (bytes((len(digits),)) + digits.encode()).ljust(PAN_FIELD_BYTES, b"\0")
-        body = self._encipher(label, field)
-        return SealedPan(self._pack(label, body, pan_mac_input(card, label, body)))
-
-    def open_pan(self, sealed: SealedPan, card: CardRef) -> Pan:
-        """Open the PAN of *card*.
+    def open_record(self, sealed: SealedRecord, card: CardRef) -> CardRecord:
+        """Open the record of *card*.
 
         Raises:
             SealBroken: it was not sealed here for this card.
         """
-        envelope = unpack(sealed, KeyRole.PAN)
-        self._verify(envelope, pan_mac_input(card, envelope.label, envelope.body))
-        field = self._decipher(envelope)
-        return Pan(field[1 : 1 + field[0]].decode("ascii"))
+        envelope = unpack(sealed, KeyRole.RECORD)
+        self._verify(envelope, record_mac_input(card, envelope.label, envelope.body))
+        return read_record(self._decipher(envelope))
 
-    def seal_pin(self, pin: Pin, pan: Pan, card: CardRef, counter: int) -> SealedPin:
-        """Seal a PIN as an enciphered PIN block of format 4 (ISO 9564-1)."""
+    def seal_pin(self, pin: Pin, record: CardRecord, card: CardRef, counter: int) -> SealedPin:
+        """Seal a PIN of the card's holder as an enciphered PIN block of format 4 (ISO 9564-1)."""
         label = self._active[KeyRole.PIN]
 
         def encrypt(block: bytes) -> bytes:
             return self._hsm_token.encrypt_block(label, block)
 
-        block = iso4.encipher(pin, pan, self._hsm_token.random, encrypt)
-        return SealedPin(self._pack(label, block, pin_mac_input(card, counter, label, block)))
+        block = iso4.encipher(pin, record.pan, self._hsm_token.random, encrypt)
+        mac_input = pin_mac_input(card, record.holder, counter, label, block)
+        return SealedPin(self._pack(label, block, mac_input))
 
-    def open_pin(self, sealed: SealedPin, pan: Pan, card: CardRef, counter: int) -> Pin:
+    def open_pin(self, sealed: SealedPin, record: CardRecord, card: CardRef, counter: int) -> Pin:
         """Open a PIN.
 
         Raises:
-            SealBroken: it was not sealed here for this card, this counter and this PAN.
+            SealBroken: it was not sealed here for this card, its PAN, its holder and this counter.
         """
         envelope = unpack(sealed, KeyRole.PIN)
-        self._verify(envelope, pin_mac_input(card, counter, envelope.label, envelope.body))
+        label, body = envelope.label, envelope.body
+        self._verify(envelope, pin_mac_input(card, record.holder, counter, label, body))
 
         def decrypt(block: bytes) -> bytes:
-            return self._hsm_token.decrypt_block(envelope.label, block)
+            return self._hsm_token.decrypt_block(label, block)
 
         try:
-            return iso4.decipher(envelope.body, pan, decrypt)
+            return iso4.decipher(body, record.pan, decrypt)
         except CryptoError:
             # The CMAC was right: this PIN was sealed for another PAN of the same card.
             raise SealBroken from None

@@ -3,7 +3,7 @@
 A verb opens what it needs, works, and seals the result; nothing clear is stored between two verbs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
@@ -44,7 +44,6 @@ from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import (
     ISSUER_ID_CHARS,
-    CardFacts,
     CardRef,
     CertificateFacts,
     IssuedAccessToken,
@@ -52,11 +51,12 @@ from hsm.port import (
     PublicKeyRole,
     SealedCard,
     SealedChange,
-    SealedPan,
     SealedPin,
+    SealedRecord,
     SealedValue,
     ValueKind,
 )
+from hsm.records import CardRecord
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
 from hsm.verification import ValueMaker
@@ -105,32 +105,42 @@ class Vault:
             *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
         )
 
-    def seal_pan(self, jwe: str, card: CardRef, other_ids: Sequence[str] = ()) -> SealedCard:
-        """Take in a PAN: a JWE to our intake key."""
+    def seal_record(
+        self,
+        jwe: str,
+        card: CardRef,
+        psn: int,
+        expiry: str,
+        plastic_id: str | None = None,
+        cardholder_id: str | None = None,
+    ) -> SealedCard:
+        """Take in a card whose PAN is in a JWE to our intake key."""
         try:
             members = self._jose_keys.open_jwe(jwe, KeyRole.INTAKE)
             pan = Pan(plaintexts.text_member(members, "pan"))
-        except CryptoError:
+            record = CardRecord(pan, psn, expiry, plastic_id, cardholder_id)
+        except (CryptoError, ValueError):
             raise PanRejected from None
         if not pan.luhn_valid:
             raise LuhnInvalid
-        if any(holds_this_pan(name, pan) for name in (card.card_id, *other_ids)):
+        ids = (card.card_id, plastic_id or "", record.holder)
+        if any(holds_this_pan(name, pan) for name in ids):
             raise CardIdHoldsPan
-        return SealedCard(self._seals.seal_pan(pan, card), pan.last_four)
+        return SealedCard(self._seals.seal_record(record, card), pan.last_four)
 
     def set_pin_from_jwe(
         self,
         jwe: str,
         block_type: PinBlockType,
         card: CardRef,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         counter: int,
-        facts: CardFacts,
     ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*."""
         manifest = self._manifests.read(card.issuer_id)
         reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
-        data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
+        record = self._seals.open_record(sealed_record, card)
+        data = _card_data(record)
         try:
             members = self._jose_keys.open_jwe(
                 jwe, KeyRole.D1, manifest.wire.jwe.extra, manifest.wire.jwe.own_kids
@@ -154,20 +164,19 @@ class Vault:
                 raise WeakPinRefused from None
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, manifest, data, card, counter, keep_pin=reader is None)
+        return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
 
     def set_pin_from_page(
         self,
         jwe: str,
         sid: str,
         card: CardRef,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         counter: int,
-        facts: CardFacts,
     ) -> SealedChange:
         """Take in the PIN of *card* from a page's JWE and seal it for change *counter*."""
         manifest = self._manifests.read(card.issuer_id)
-        data = _card_data(self._seals.open_pan(sealed_pan, card), facts)
+        record = self._seals.open_record(sealed_record, card)
         permit(PinBlockFormat.ISO1, PinBlockFormat.ISO4, same_pan=False)
         try:
             members = self._jose_keys.open_jwe(jwe, KeyRole.PAGE)
@@ -180,12 +189,12 @@ class Vault:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
-        return self._change(Accepted(pin, {}), manifest, data, card, counter, keep_pin=True)
+        return self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
 
     def export_jwe(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
     ) -> str:
@@ -193,28 +202,28 @@ class Vault:
         manifest = self._manifests.read(card.issuer_id)
         if manifest.recipient is None:
             raise ManifestRefused("the manifest names no recipient")
-        pan = self._seals.open_pan(sealed_pan, card)
-        pin = self._seals.open_pin(sealed_pin, pan, card, counter)
-        plaintext = self._blocks(manifest.wire, card).write(pin, pan)
+        record = self._seals.open_record(sealed_record, card)
+        pin = self._seals.open_pin(sealed_pin, record, card, counter)
+        plaintext = self._blocks(manifest.wire, card).write(pin, record.pan)
         return self._jose_keys.encrypt(plaintext, manifest.recipient.key)
 
     def render_image(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         style: ImageStyle,
         card: CardRef,
         counter: int,
     ) -> bytes:
         """Draw the PIN as a PNG."""
-        pan = self._seals.open_pan(sealed_pan, card)
-        pin = self._seals.open_pin(sealed_pin, pan, card, counter)
+        record = self._seals.open_record(sealed_record, card)
+        pin = self._seals.open_pin(sealed_pin, record, card, counter)
         return pin_image.render(pin, style, self._hsm_token.random)
 
     def digits_jwe(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         sid: str,
         key: Mapping[str, object],
         card: CardRef,
@@ -224,8 +233,8 @@ class Vault:
         if not self._manifests.read(card.issuer_id).policy.text_reveal:
             raise TextNotOffered
         page_key = self._page_key(key)
-        pan = self._seals.open_pan(sealed_pan, card)
-        pin = self._seals.open_pin(sealed_pin, pan, card, counter)
+        record = self._seals.open_record(sealed_record, card)
+        pin = self._seals.open_pin(sealed_pin, record, card, counter)
         return self._jose_keys.encrypt(plaintexts.write_digits(pin, sid), page_key)
 
     def export_values(
@@ -289,7 +298,7 @@ class Vault:
         self,
         taken: Accepted,
         manifest: Manifest,
-        data: CardData,
+        record: CardRecord,
         card: CardRef,
         counter: int,
         *,
@@ -297,10 +306,12 @@ class Vault:
     ) -> SealedChange:
         """Make the PIN verification values and seal everything for change *counter*."""
         value_maker = self._value_maker(manifest)
-        values = value_maker.complete(taken.values, taken.pin, data, _changes_before(counter))
+        values = value_maker.complete(
+            taken.values, taken.pin, _card_data(record), _changes_before(counter)
+        )
         sealed_pin = None
         if keep_pin and taken.pin is not None:
-            sealed_pin = self._seals.seal_pin(taken.pin, data.pan, card, counter)
+            sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
         sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
         return SealedChange(
             sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
@@ -339,6 +350,6 @@ def _changes_before(counter: int) -> int:
     return max(counter - 1, 0)
 
 
-def _card_data(pan: Pan, facts: CardFacts) -> CardData:
-    month, year = facts.expiry[:2], facts.expiry[2:]
-    return CardData(pan, facts.psn, year + month)
+def _card_data(record: CardRecord) -> CardData:
+    month, year = record.expiry[:2], record.expiry[2:]
+    return CardData(record.pan, record.psn, year + month)

@@ -208,12 +208,12 @@ def add_card(
 ) -> CardRef:
     """Add one card to *bank*."""
     card = CardRef(sample_issuer.issuer_id, card_id)
-    sealed = vault.seal_pan(sample_issuer.pan_jwe(pan), card)
+    sealed = vault.seal_record(sample_issuer.pan_jwe(pan), card, 0, "1230")
     with admin.connect(url).begin() as connection:
         admin.add_card(
             connection,
             card,
-            sealed_pan=sealed.sealed_pan,
+            sealed_record=sealed.sealed_record,
             last_four=sealed.last_four,
             expiry="1230",
             psn=0,

@@ -6,7 +6,7 @@ from typing import Final, Self
 from cms.domain.cards import CardState
 from cms.domain.control import Grant
 from hsm.manifest.policy import PolicyBody
-from hsm.port import CardFacts, PinBlockType, SealedPan, SealedPin
+from hsm.port import PinBlockType, SealedPin, SealedRecord
 
 TAKEN: Final = "taken"
 """What a host answers of a manifest that its vault has taken."""
@@ -35,13 +35,12 @@ class CardToChange:
 
     state: CardState
     counter: int
-    sealed_pan: SealedPan
+    sealed_record: SealedRecord
     request_known: bool
     refused: frozenset[PinBlockType]
     """The forms in which the card's PINs failed too often."""
     limited: frozenset[PinBlockType]
     """The forms in which the client's PINs failed too often."""
-    facts: CardFacts
     personalised: bool
     policy: PolicyBody
     """By which it was too often."""
@@ -55,7 +54,7 @@ class CardToRead:
     pin_type: PinBlockType | None
     counter: int
     newest: int
-    sealed_pan: SealedPan
+    sealed_record: SealedRecord
     sealed_pin: SealedPin | None
 
 

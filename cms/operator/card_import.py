@@ -28,6 +28,7 @@ from cms.operator.command_line import Refused
 from cms.persistence.admin import AdminError, Database, add_card
 from crypto.errors import JoseError
 from crypto.jose import json_object
+from crypto.types import PSN_MAX
 from hsm.errors import (
     CardIdHoldsPan,
     HsmError,
@@ -41,10 +42,10 @@ from hsm.errors import (
     WrongPinData,
 )
 from hsm.manifest.wire import WireProfile
-from hsm.port import CardFacts, CardRef, PinBlockType, PinVault
+from hsm.port import CardRef, PinBlockType, PinVault
+from hsm.records import CARDHOLDER_CHARS_MAX, EXPIRY_PATTERN, is_cardholder_id
 
 COMMIT_EVERY_ROWS: Final = 200
-CARDHOLDER_CHARS_MAX: Final = 255
 LINE_BYTES_MAX: Final = 64 * 1024
 #: The members of a row, and what each holds.
 MEMBERS: Final[Mapping[str, str]] = {
@@ -53,7 +54,7 @@ MEMBERS: Final[Mapping[str, str]] = {
     "expiry": "MMYY",
     "psn": "a number from 0 to 99",
     "state": ", ".join(CardState),
-    "cardholder": f"1 to {CARDHOLDER_CHARS_MAX} characters that print",
+    "cardholder": f"1 to {CARDHOLDER_CHARS_MAX} characters of ASCII that print",
     "cardType": ", ".join(CardType),
     "plasticId": "a number of up to 38 digits",
     "personalised": "true or false",
@@ -86,7 +87,8 @@ class NewCard:
 
     card: CardRef
     pan_jwe: str
-    facts: CardFacts
+    psn: int
+    expiry: str
     state: CardState
     pin_jwe: str | None
     pin_literal: str | None
@@ -136,8 +138,9 @@ class CardImport:
             VaultUnavailable: the HSM token is unavailable.
         """
         try:
-            other_ids = [name for name in (new.plastic_id, new.cardholder_id) if name is not None]
-            sealed = self.vault.seal_pan(new.pan_jwe, new.card, other_ids)
+            sealed = self.vault.seal_record(
+                *(new.pan_jwe, new.card, new.psn, new.expiry, new.plastic_id, new.cardholder_id)
+            )
             change = None
             if new.pin_jwe is not None:
                 first = self.wire.put_pin.iso0[0]
@@ -152,17 +155,16 @@ class CardImport:
                     new.pin_jwe,
                     block_type,
                     new.card,
-                    sealed.sealed_pan,
+                    sealed.sealed_record,
                     0,
-                    new.facts,
                 )
             add_card(
                 self.database,
                 new.card,
-                sealed_pan=sealed.sealed_pan,
+                sealed_record=sealed.sealed_record,
                 last_four=sealed.last_four,
-                expiry=new.facts.expiry,
-                psn=new.facts.psn,
+                expiry=new.expiry,
+                psn=new.psn,
                 state=new.state.value,
                 cardholder_id=new.cardholder_id,
                 card_type=new.card_type.value,
@@ -246,13 +248,13 @@ def new_card(
         card = CardRef(issuer_id, card_id)
     except ValueError:
         raise _refused("cardId") from None
-    try:
-        facts = CardFacts(psn, expiry)
-    except ValueError as error:
-        raise _refused(str(error)) from None
+    if not 0 <= psn <= PSN_MAX:
+        raise _refused("psn")
+    if not EXPIRY_PATTERN.fullmatch(expiry):
+        raise _refused("expiry")
     if state not in set(CardState):
         raise _refused("state")
-    if cardholder_id is not None and not is_cardholder(cardholder_id):
+    if cardholder_id is not None and not is_cardholder_id(cardholder_id):
         raise _refused("cardholder")
     if card_type not in set(CardType):
         raise _refused("cardType")
@@ -262,7 +264,8 @@ def new_card(
     return NewCard(
         card,
         pan_jwe,
-        facts,
+        psn,
+        expiry,
         CardState(state),
         pin_jwe,
         pin_literal,
@@ -271,11 +274,6 @@ def new_card(
         plastic,
         state != CardState.INACTIVE if personalised is None else personalised,
     )
-
-
-def is_cardholder(text: str) -> bool:
-    """Tell whether *text* can be a cardholder's subject."""
-    return 0 < len(text) <= CARDHOLDER_CHARS_MAX and text.isprintable()
 
 
 def _refused(name: str) -> RowRefused:

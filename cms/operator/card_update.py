@@ -3,10 +3,10 @@
 from typing import Final
 
 from cms.domain.cards import parse_plastic_id
-from cms.operator.card_import import MEMBERS, is_cardholder
+from cms.operator.card_import import MEMBERS
 from cms.operator.command_line import Refused
 from crypto.pan_text import holds_pan_ending
-from hsm.port import CardFacts
+from hsm.records import is_cardholder_id
 
 #: Stand for what is not set: the two are parsed together.
 ANY_PSN: Final = 0
@@ -34,16 +34,12 @@ def changes(
         Refused: a value is not one, may contain the PAN, or there is none.
     """
     found: dict[str, str | int | None] = {}
-    try:
-        CardFacts(ANY_PSN if psn is None else psn, ANY_EXPIRY if expiry is None else expiry)
-    except ValueError as error:
-        raise Refused(f"refused: {error} ({MEMBERS[str(error)]})") from None
     if psn is not None:
         found["psn"] = psn
     if expiry is not None:
         found["expiry"] = expiry
     if cardholder is not None:
-        if cardholder and not is_cardholder(cardholder):
+        if cardholder and not is_cardholder_id(cardholder):
             raise Refused(f"refused: cardholder ({MEMBERS['cardholder']})")
         found["cardholder_id"] = cardholder or None
     if plastic_id is not None:

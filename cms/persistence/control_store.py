@@ -291,11 +291,11 @@ def _card(row: Row | None) -> Row:
 
 
 def _consumed(row: Row) -> ConsumedToken:
-    *grant, state, pin_type, counter, newest, sealed_pan, sealed_pin = row
+    *grant, state, pin_type, counter, newest, sealed_record, sealed_pin = row
     read = CardToRead(
         CardState(state),
         None if pin_type is None else PinBlockType(pin_type),
-        *(counter, newest, sealed_pan, sealed_pin),
+        *(counter, newest, sealed_record, sealed_pin),
     )
     return ConsumedToken(_grant(tuple(grant)), read)
 

@@ -20,7 +20,7 @@ from cms.persistence.pool import Pool
 from cms.persistence.statements import Statement, d1, directory, manifests, refusals
 from cms.persistence.tables import pin_changes, sealed_columns
 from hsm.manifest.policy import PolicyBody
-from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange
+from hsm.port import CardRef, PinBlockType, SealedChange
 
 DEFAULT_POLICY: Final = PolicyBody()
 HISTORY_KEY: Final = f"{pin_changes.name}_pkey"
@@ -106,12 +106,11 @@ class Store:
         )
         if row is None:
             return None
-        state, counter, sealed_pan, known, *failed, personalised, psn, expiry = row
+        state, counter, sealed_record, known, *failed, personalised = row
         return CardToChange(
-            *(CardState(state), counter, sealed_pan, known),
+            *(CardState(state), counter, sealed_record, known),
             refused=frozenset(compress(PinBlockType, failed[:2])),
             limited=frozenset(compress(PinBlockType, failed[2:])),
-            facts=CardFacts(psn, expiry),
             personalised=personalised,
             policy=policy,
         )

@@ -101,7 +101,7 @@ cards = Table(
     _issuer_id(),
     Column("card_id", String(48), primary_key=True),
     Column("state", String(10), nullable=False),
-    Column("sealed_pan", LargeBinary, nullable=False),
+    Column("sealed_record", LargeBinary, nullable=False),
     Column("last_four", String(4), nullable=False),
     Column("expiry", String(4), nullable=False, comment="MMYY"),
     Column("psn", SmallInteger, nullable=False),

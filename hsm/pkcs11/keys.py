@@ -49,10 +49,10 @@ class KeyRole(StrEnum):
     """AES: the format-4 block of a sealed PIN."""
     PIN_MAC = "pin-mac"
     """AES-CMAC over a sealed PIN and what it belongs to."""
-    PAN = "pan"
-    """AES-GCM: a sealed PAN."""
-    PAN_MAC = "pan-mac"
-    """AES-CMAC over a sealed PAN and what it belongs to."""
+    RECORD = "record"
+    """AES-GCM: a sealed card record."""
+    RECORD_MAC = "record-mac"
+    """AES-CMAC over a sealed card record and the card that it belongs to."""
     VALUES = "values"
     """AES-GCM: a sealed PIN verification value."""
     VALUES_MAC = "values-mac"
@@ -120,8 +120,8 @@ class KeyRole(StrEnum):
 _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.PIN: Usage.ENCRYPT,
     KeyRole.PIN_MAC: Usage.MAC,
-    KeyRole.PAN: Usage.ENCRYPT,
-    KeyRole.PAN_MAC: Usage.MAC,
+    KeyRole.RECORD: Usage.ENCRYPT,
+    KeyRole.RECORD_MAC: Usage.MAC,
     KeyRole.VALUES: Usage.ENCRYPT,
     KeyRole.VALUES_MAC: Usage.MAC,
     KeyRole.MANIFEST_MAC: Usage.MAC,
@@ -170,7 +170,7 @@ _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
 #: have the same generation.
 MAC_ROLES: Final[Mapping[KeyRole, KeyRole]] = {
     KeyRole.PIN: KeyRole.PIN_MAC,
-    KeyRole.PAN: KeyRole.PAN_MAC,
+    KeyRole.RECORD: KeyRole.RECORD_MAC,
     KeyRole.VALUES: KeyRole.VALUES_MAC,
 }
 #: Where a retail MAC is made of two keys: the role of the whole key -> that of its left half.

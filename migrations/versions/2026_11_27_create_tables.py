@@ -57,7 +57,7 @@ def upgrade() -> None:
         _issuer_id(),
         sa.Column("card_id", sa.String(48), primary_key=True),
         sa.Column("state", sa.String(10), nullable=False),
-        sa.Column("sealed_pan", sa.LargeBinary(), nullable=False),
+        sa.Column("sealed_record", sa.LargeBinary(), nullable=False),
         sa.Column("last_four", sa.String(4), nullable=False),
         sa.Column("expiry", sa.String(4), nullable=False, comment="MMYY"),
         sa.Column("psn", sa.SmallInteger(), nullable=False),

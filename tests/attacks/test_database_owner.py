@@ -154,7 +154,7 @@ def compare_no_cmacs(patch: pytest.MonkeyPatch) -> None:
 def copy_pan_and_pin(owner: DatabaseOwner, issuer_id: str) -> None:
     """Put what is sealed of the victim's card, at that issuer, into the attacker's own card."""
     owner.run(
-        "UPDATE cards SET sealed_pan = theirs.sealed_pan, sealed_pin = theirs.sealed_pin"
+        "UPDATE cards SET sealed_record = theirs.sealed_record, sealed_pin = theirs.sealed_pin"
         " FROM cards AS theirs WHERE cards.issuer_id = %s AND cards.card_id = %s"
         " AND theirs.issuer_id = %s AND theirs.card_id = %s",
         *(owner.issuer_id, OWN, issuer_id, VICTIM),
@@ -225,7 +225,7 @@ async def test_it_cannot_have_the_pan_of_its_own_card_count_for_another(
 ) -> None:
     # Whoever can call as D1 too, and knows no PAN but its own, would set the victim's PIN.
     owner.run(
-        "UPDATE cards SET sealed_pan = own.sealed_pan FROM cards AS own"
+        "UPDATE cards SET sealed_record = own.sealed_record FROM cards AS own"
         " WHERE cards.issuer_id = %s AND cards.card_id = %s"
         " AND own.issuer_id = cards.issuer_id AND own.card_id = %s",
         *(owner.issuer_id, VICTIM, OWN),

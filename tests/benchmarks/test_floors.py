@@ -5,7 +5,7 @@ import pytest
 from benchmarks import floors
 from benchmarks.deployment import ISSUER
 from cms.persistence import admin
-from hsm.port import CardRef, SealedPan
+from hsm.port import CardRef, SealedRecord
 from tests.issuer_records import run_sql
 
 CARDS = [f"card-{number:04}" for number in range(2)]
@@ -24,7 +24,7 @@ def url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
             admin.add_card(
                 connection,
                 CardRef(ISSUER, card_id),
-                sealed_pan=SealedPan(b"sealed PAN"),
+                sealed_record=SealedRecord(b"sealed PAN"),
                 last_four="1111",
                 expiry="1230",
                 psn=0,

@@ -8,7 +8,7 @@ import pytest
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.port import PinVault, SealedPan, SealedPin
+from hsm.port import PinVault, SealedPin, SealedRecord
 from tests.contracts.issuer import PIN, Host, Issuer, open_host, open_issuer
 from tests.contracts.partner import (
     ISSUER_ID,
@@ -46,14 +46,14 @@ def vault(issuer: Issuer) -> PinVault:
 
 
 @pytest.fixture(scope="session")
-def sealed_pan(issuer: Issuer) -> SealedPan:
-    return issuer.seal_pan()
+def sealed_record(issuer: Issuer) -> SealedRecord:
+    return issuer.seal_record()
 
 
 @pytest.fixture(scope="session")
-def sealed_pin(issuer: Issuer, sealed_pan: SealedPan) -> SealedPin:
+def sealed_pin(issuer: Issuer, sealed_record: SealedRecord) -> SealedPin:
     """The PIN of change 5 of the card."""
-    return issuer.set_pin(PIN, sealed_pan, counter=5)
+    return issuer.set_pin(PIN, sealed_record, counter=5)
 
 
 @pytest.fixture(params=["software token", "SoftHSM2", "NSS softoken"], scope="module")

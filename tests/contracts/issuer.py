@@ -15,14 +15,13 @@ from cms.sandbox.partners.jwe import decrypt
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.port import (
-    CardFacts,
     CardRef,
     PinBlockType,
     PinVault,
     PublicKeyRole,
     SealedChange,
-    SealedPan,
     SealedPin,
+    SealedRecord,
 )
 from tests.operators import manifest, now, open_vault, reopen_vault, signed
 from tests.pans import PAN
@@ -30,7 +29,6 @@ from tests.pans import PAN
 ISSUER_ID = "testbank01"
 OTHER_ISSUER_ID = "testbank02"
 CARD = CardRef(ISSUER_ID, "card-1")
-FACTS = CardFacts(1, "1229")
 PIN = "4071"
 SID = "sid-of-this-page-session"
 LONG_PINS: Mapping[str, object] = {"length_max": 12, "page_length_max": 12}
@@ -98,68 +96,75 @@ class Issuer:
     def pin_jwe(self, plaintext: object) -> str:
         return jwe_to(self.d1_jwk, plaintext)
 
-    def seal_pan(self, pan: str = PAN, card: CardRef = CARD) -> SealedPan:
-        return self.vault.seal_pan(self.pan_jwe(pan), card).sealed_pan
+    def seal_record(
+        self,
+        pan: str = PAN,
+        card: CardRef = CARD,
+        psn: int = 1,
+        expiry: str = "1229",
+        holder: str | None = None,
+    ) -> SealedRecord:
+        jwe = self.pan_jwe(pan)
+        return self.vault.seal_record(jwe, card, psn, expiry, None, holder).sealed_record
 
     def change(
         self,
         jwe: str,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         block_type: PinBlockType = PinBlockType.ISO0,
         card: CardRef = CARD,
         counter: int = 1,
-        facts: CardFacts = FACTS,
     ) -> SealedChange:
-        return self.vault.set_pin_from_jwe(jwe, block_type, card, sealed_pan, counter, facts)
+        return self.vault.set_pin_from_jwe(jwe, block_type, card, sealed_record, counter)
 
     def set_jwe(
-        self, jwe: str, sealed_pan: SealedPan, card: CardRef = CARD, counter: int = 1
+        self, jwe: str, sealed_record: SealedRecord, card: CardRef = CARD, counter: int = 1
     ) -> SealedPin:
-        sealed_pin = self.change(jwe, sealed_pan, card=card, counter=counter).sealed_pin
+        sealed_pin = self.change(jwe, sealed_record, card=card, counter=counter).sealed_pin
         assert sealed_pin is not None
         return sealed_pin
 
     def set_pin(
         self,
         pin: str,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         pan: str = PAN,
         card: CardRef = CARD,
         counter: int = 1,
     ) -> SealedPin:
         jwe = self.pin_jwe({"pinBlock": block(pin, pan)})
-        return self.set_jwe(jwe, sealed_pan, card, counter)
+        return self.set_jwe(jwe, sealed_record, card, counter)
 
     def export(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         card: CardRef = CARD,
         counter: int = 1,
     ) -> str:
-        return self.vault.export_jwe(sealed_pin, sealed_pan, card, counter)
+        return self.vault.export_jwe(sealed_pin, sealed_record, card, counter)
 
     def digits(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         key: Mapping[str, object],
         sid: str = SID,
         card: CardRef = CARD,
         counter: int = 1,
     ) -> str:
-        return self.vault.digits_jwe(sealed_pin, sealed_pan, sid, key, card, counter)
+        return self.vault.digits_jwe(sealed_pin, sealed_record, sid, key, card, counter)
 
     def pin(
         self,
         sealed_pin: SealedPin,
-        sealed_pan: SealedPan,
+        sealed_record: SealedRecord,
         pan: str = PAN,
         card: CardRef = CARD,
         counter: int = 1,
     ) -> str:
         """Export the PIN and open the JWE as D1 does."""
-        content = decrypt(self.export(sealed_pin, sealed_pan, card, counter), self.d1_key)
+        content = decrypt(self.export(sealed_pin, sealed_record, card, counter), self.d1_key)
         (text,) = content.values()
         return iso0_pin(text, pan)
 

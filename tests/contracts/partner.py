@@ -19,7 +19,7 @@ from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KEY_BYTES, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
-from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange
+from hsm.port import CardRef, PinBlockType, SealedChange
 from tests.contracts.issuer import PIN, Host, Issuer, block, open_issuer
 from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
 from tests.pans import PAN
@@ -141,11 +141,10 @@ class Partner:
         month_year = card.expiry[2:] + card.expiry[:2]
         return self.issuer.change(
             self.issuer.pin_jwe(plaintext),
-            self.issuer.seal_pan(card.pan, self.card),
+            self.issuer.seal_record(card.pan, self.card, card.psn, month_year),
             block_type,
             self.card,
             changes + 1,
-            CardFacts(card.psn, month_year),
         )
 
     def set_iso0(self, pin: str = PIN, card: Card = CARD, changes: int = CHANGES) -> SealedChange:

@@ -17,11 +17,10 @@ from crypto.types import Pin
 from hsm.errors import ManifestRefused, VaultUnavailable
 from hsm.manifest.body import canonical_body
 from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
-from hsm.port import PublicKeyRole, SealedPan, SealedPin
+from hsm.port import PublicKeyRole, SealedPin, SealedRecord
 from tests.contracts.edits import EDITS, store, stored
 from tests.contracts.issuer import (
     CARD,
-    FACTS,
     ISSUER_ID,
     OTHER_ISSUER_ID,
     PIN,
@@ -46,14 +45,14 @@ from tests.operators import (
 )
 
 SECOND = timedelta(seconds=1)
-Verb: TypeAlias = Callable[[Issuer, SealedPan, SealedPin], object]
+Verb: TypeAlias = Callable[[Issuer, SealedRecord, SealedPin], object]
 
 
-def set_on_a_page(issuer: Issuer, sealed_pan: SealedPan, _: SealedPin) -> object:
+def set_on_a_page(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> object:
     clear = iso1.encode(Pin(PIN), os.urandom).reveal().hex()
     key = issuer.vault.public_jwks(PublicKeyRole.PAGE)["keys"][0]
     jwe = jwe_to(key, {"sid": SID, "block": clear})
-    return issuer.vault.set_pin_from_page(jwe, SID, CARD, sealed_pan, 1, FACTS)
+    return issuer.vault.set_pin_from_page(jwe, SID, CARD, sealed_record, 1)
 
 
 #: What an issuer's manifest decides something of.
@@ -97,21 +96,21 @@ def own(issuer: Issuer) -> Issuer:
 )
 def test_no_verb_works_without_a_manifest_in_force(
     complete: Issuer,
-    sealed_pan: SealedPan,
+    sealed_record: SealedRecord,
     sealed_pin: SealedPin,
     verb: Verb,
     elsewhere: Callable[[Host], Host],
 ) -> None:
     there = replace(complete, host=elsewhere(complete.host))
     with pytest.raises(ManifestRefused):
-        verb(there, sealed_pan, sealed_pin)
-    assert verb(complete, sealed_pan, sealed_pin)
+        verb(there, sealed_record, sealed_pin)
+    assert verb(complete, sealed_record, sealed_pin)
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_a_manifest_counts_only_as_the_vault_stored_it(
     complete: Issuer,
-    sealed_pan: SealedPan,
+    sealed_record: SealedRecord,
     sealed_pin: SealedPin,
     edit: Callable[[Issuer, dict[str, str]], object],
 ) -> None:
@@ -123,31 +122,31 @@ def test_a_manifest_counts_only_as_the_vault_stored_it(
     for there in (complete, replace(complete, host=host.reopened())):
         for verb in VERBS.values():
             with pytest.raises(ManifestRefused, match="changed by others"):
-                verb(there, sealed_pan, sealed_pin)
+                verb(there, sealed_record, sealed_pin)
         with pytest.raises(ManifestRefused, match="changed by others"):
             there.vault.manifest_version(ISSUER_ID)
     store(host, ISSUER_ID, file)
     for verb in VERBS.values():
-        assert verb(complete, sealed_pan, sealed_pin)
+        assert verb(complete, sealed_record, sealed_pin)
 
 
 def test_a_manifest_under_a_key_that_the_hsm_token_lacks_is_a_missing_key(
-    complete: Issuer, sealed_pan: SealedPan
+    complete: Issuer, sealed_record: SealedRecord
 ) -> None:
     # Another process may have stored it under a generation that this one has not seen yet.
     file = stored(complete.host, ISSUER_ID)
     store(complete.host, ISSUER_ID, {**file, "key_label": "manifest-mac.g7"})
     with pytest.raises(VaultUnavailable):
-        complete.set_pin(PIN, sealed_pan)
+        complete.set_pin(PIN, sealed_record)
 
 
 def test_a_manifest_without_a_recipient_lets_no_pin_out(
-    issuer: Issuer, sealed_pan: SealedPan, sealed_pin: SealedPin
+    issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin
 ) -> None:
     without = issuer.with_members(recipient=None)
     with pytest.raises(ManifestRefused, match="no recipient"):
-        without.export(sealed_pin, sealed_pan, counter=5)
-    assert without.set_pin(PIN, sealed_pan)
+        without.export(sealed_pin, sealed_record, counter=5)
+    assert without.set_pin(PIN, sealed_record)
 
 
 # Taking one
@@ -185,13 +184,13 @@ def test_no_older_manifest_and_no_other_of_the_same_version_is_taken(
 
 
 def test_every_process_of_a_host_has_what_one_has_taken(
-    issuer: Issuer, sealed_pan: SealedPan
+    issuer: Issuer, sealed_record: SealedRecord
 ) -> None:
     one = issuer.with_members()
     other = replace(one, host=one.host.reopened())
-    assert other.set_pin(PIN, sealed_pan)
+    assert other.set_pin(PIN, sealed_record)
     one.vault.load_manifest(one.signed(2, policy={"refuse_runs": False}))
-    assert other.set_pin("1234", sealed_pan)
+    assert other.set_pin("1234", sealed_record)
     assert other.vault.manifest_version(ISSUER_ID) == 2
 
 
@@ -282,7 +281,7 @@ def test_a_list_of_floors_that_operators_did_not_sign_is_refused(own: Issuer, te
 
 
 def test_the_state_of_a_host_with_another_hsm_token_does_not_open_here(
-    complete: Issuer, sealed_pan: SealedPan
+    complete: Issuer, sealed_record: SealedRecord
 ) -> None:
     here = replace(complete.host, hsm_token=SoftwareToken()).reopened().vault
     refused = pytest.raises(ManifestRefused, match="changed by others")
@@ -292,7 +291,7 @@ def test_the_state_of_a_host_with_another_hsm_token_does_not_open_here(
     for issuer_id in (ISSUER_ID, OTHER_ISSUER_ID):  # the second has nothing but its floor
         with refused:
             here.load_manifest(signed(manifest(issuer_id, 2)))
-    assert complete.set_pin(PIN, sealed_pan)
+    assert complete.set_pin(PIN, sealed_record)
 
 
 # What no signature helps

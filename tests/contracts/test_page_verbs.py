@@ -22,13 +22,12 @@ from hsm.errors import (
     WeakPinRefused,
 )
 from hsm.port import (
-    CardFacts,
     CardRef,
     PinBlockType,
     PublicKeyRole,
     SealedChange,
-    SealedPan,
     SealedPin,
+    SealedRecord,
     ValueKind,
 )
 from tests.contracts.edits import every_change
@@ -36,7 +35,6 @@ from tests.contracts.issuer import CARD, LONG_PINS, PIN, SID, block, jwe_to, pag
 from tests.contracts.partner import Partner
 from tests.pans import PAN, PANS
 
-FACTS = CardFacts(1, "1230")
 NOTHING: Mapping[str, object] = {}
 
 
@@ -60,8 +58,8 @@ class Page:
         key = issuer.vault.public_jwks(role)["keys"][0]
         jwe = jwe_to(key, {"sid": SID, "block": clear, **members})
         card = self.partner.card
-        pan = issuer.seal_pan(PAN, card)
-        return issuer.vault.set_pin_from_page(jwe, sid, card, pan, 1, FACTS)
+        pan = issuer.seal_record(PAN, card)
+        return issuer.vault.set_pin_from_page(jwe, sid, card, pan, 1)
 
     def with_policy(self, **policy: object) -> "Page":
         return Page(self.partner.with_members(policy=policy))
@@ -77,7 +75,7 @@ def test_a_pin_set_on_a_page_is_what_d1_reads(page: Page, pin: str) -> None:
     issuer, card = page.partner.issuer, page.partner.card
     sealed = page.with_policy(**LONG_PINS).set_pin(pin).sealed_pin
     assert sealed is not None
-    assert issuer.pin(sealed, issuer.seal_pan(PAN, card), card=card) == pin
+    assert issuer.pin(sealed, issuer.seal_record(PAN, card), card=card) == pin
 
 
 def test_a_page_makes_every_verification_value_that_is_asked_for(page: Page) -> None:
@@ -106,7 +104,7 @@ def test_a_jwe_to_the_page_key_is_refused_by_the_other_verbs(page: Page) -> None
     key = issuer.vault.public_jwks(PublicKeyRole.PAGE)["keys"][0]
     jwe = jwe_to(key, {"pinBlock": block(PIN)})
     with pytest.raises(PinRejected):
-        issuer.change(jwe, issuer.seal_pan(PAN, card), PinBlockType.ISO0, card, 1, FACTS)
+        issuer.change(jwe, issuer.seal_record(PAN, card), PinBlockType.ISO0, card, 1)
 
 
 def test_a_jwe_of_another_page_session_is_refused(page: Page) -> None:
@@ -247,11 +245,11 @@ def test_text_is_of_its_card_and_counter_only(text_page: Page) -> None:
 def test_no_byte_of_what_is_told_as_text_can_be_changed(text_page: Page) -> None:
     _, jwk = page_key()
     issuer, card = text_page.partner.issuer, text_page.partner.card
-    pin, pan = text_page.set_pin().sealed_pin, issuer.seal_pan(PAN, card)
+    pin, pan = text_page.set_pin().sealed_pin, issuer.seal_record(PAN, card)
     assert pin is not None
     assert issuer.digits(pin, pan, jwk, card=card)
     changed = [(SealedPin(edited), pan) for edited in every_change(pin)]
-    changed += [(pin, SealedPan(edited)) for edited in every_change(pan)]
+    changed += [(pin, SealedRecord(edited)) for edited in every_change(pan)]
     for wrong in changed:
         with pytest.raises(SealBroken):
             issuer.digits(*wrong, jwk, card=card)
@@ -294,8 +292,8 @@ def told_of(
     issuer = page.partner.issuer
     assert change.sealed_pin is not None
     card = card or page.partner.card
-    sealed_pan = issuer.seal_pan(pan, card)
-    return issuer.digits(change.sealed_pin, sealed_pan, key, card=card, counter=counter)
+    sealed_record = issuer.seal_record(pan, card)
+    return issuer.digits(change.sealed_pin, sealed_record, key, card=card, counter=counter)
 
 
 def drawn_of(
@@ -308,7 +306,7 @@ def drawn_of(
 ) -> bytes:
     issuer = page.partner.issuer
     assert change.sealed_pin is not None
-    sealed_pan = issuer.seal_pan(pan, card or page.partner.card)
+    sealed_record = issuer.seal_record(pan, card or page.partner.card)
     return issuer.vault.render_image(
-        change.sealed_pin, sealed_pan, ImageStyle(), card or page.partner.card, counter
+        change.sealed_pin, sealed_record, ImageStyle(), card or page.partner.card, counter
     )

@@ -13,7 +13,7 @@ from hsm.errors import (
     WeakPinRefused,
     WrongPinData,
 )
-from hsm.port import PublicKeyRole, SealedPan
+from hsm.port import PublicKeyRole, SealedRecord
 from tests.contracts.hostile_jwes import flip_first_of_tag, forged
 from tests.contracts.issuer import PIN, Issuer, block, jwe_to
 from tests.pans import PAN, PANS
@@ -101,43 +101,43 @@ BAD_JWES: Mapping[str, Callable[[Issuer], str]] = {
 
 @pytest.mark.parametrize("plaintext", BAD_PLAINTEXTS.values(), ids=BAD_PLAINTEXTS)
 def test_a_pin_that_cannot_be_used_is_refused_without_a_reason(
-    issuer: Issuer, sealed_pan: SealedPan, plaintext: object
+    issuer: Issuer, sealed_record: SealedRecord, plaintext: object
 ) -> None:
     jwe = issuer.pin_jwe(plaintext)
-    assert_refused_without_a_reason(issuer, jwe, sealed_pan, PinRejected)
+    assert_refused_without_a_reason(issuer, jwe, sealed_record, PinRejected)
 
 
 @pytest.mark.parametrize("plaintext", BAD_BLOCKS.values(), ids=BAD_BLOCKS)
 def test_a_block_that_cannot_be_used_is_said_to_be_counted_and_nothing_else(
-    issuer: Issuer, sealed_pan: SealedPan, plaintext: object
+    issuer: Issuer, sealed_record: SealedRecord, plaintext: object
 ) -> None:
-    assert_refused_without_a_reason(issuer, issuer.pin_jwe(plaintext), sealed_pan)
+    assert_refused_without_a_reason(issuer, issuer.pin_jwe(plaintext), sealed_record)
 
 
 @pytest.mark.parametrize("jwe", BAD_JWES.values(), ids=BAD_JWES)
 def test_a_jwe_that_cannot_be_used_is_refused_in_the_same_words(
-    issuer: Issuer, sealed_pan: SealedPan, jwe: Callable[[Issuer], str]
+    issuer: Issuer, sealed_record: SealedRecord, jwe: Callable[[Issuer], str]
 ) -> None:
-    assert_refused_without_a_reason(issuer, jwe(issuer), sealed_pan, PinRejected)
+    assert_refused_without_a_reason(issuer, jwe(issuer), sealed_record, PinRejected)
 
 
 @pytest.mark.parametrize("pin", ["4071", "40719", "407190283", "407190283655"])
 def test_a_length_that_the_policy_does_not_take_is_refused_as_a_weak_pin_is(
-    issuer: Issuer, sealed_pan: SealedPan, pin: str
+    issuer: Issuer, sealed_record: SealedRecord, pin: str
 ) -> None:
     strict = issuer.with_members(policy={"length_min": 6})
     with pytest.raises(WeakPinRefused):
-        strict.set_pin(pin, sealed_pan)
-    assert strict.set_pin("407190", sealed_pan)
+        strict.set_pin(pin, sealed_record)
+    assert strict.set_pin("407190", sealed_record)
 
 
 @pytest.mark.parametrize("pan", [PAN, OTHER_PAN, "4111999999111111", "0000000000000000"])
 def test_a_length_that_the_policy_does_not_take_says_nothing_of_the_pan(
-    issuer: Issuer, sealed_pan: SealedPan, pan: str
+    issuer: Issuer, sealed_record: SealedRecord, pan: str
 ) -> None:
     for pin in ("407190283655", "407190283"):
         with pytest.raises(WeakPinRefused):
-            issuer.set_jwe(issuer.pin_jwe({"pinBlock": block(pin, pan)}), sealed_pan)
+            issuer.set_jwe(issuer.pin_jwe({"pinBlock": block(pin, pan)}), sealed_record)
 
 
 @pytest.mark.parametrize(
@@ -150,21 +150,21 @@ def test_a_length_that_the_policy_does_not_take_says_nothing_of_the_pan(
 )
 def test_what_no_pin_of_a_card_can_get_is_said_of_every_block(
     issuer: Issuer,
-    sealed_pan: SealedPan,
+    sealed_record: SealedRecord,
     asked: Mapping[str, object],
     refusal: type[HsmError],
 ) -> None:
     asking = issuer.with_members(seccos={}).with_members(verification=asked)
     for pin, pan in ((PIN, PAN), (PIN, OTHER_PAN), ("1111", PAN), ("1111", OTHER_PAN)):
         with pytest.raises(refusal):
-            asking.set_jwe(asking.pin_jwe({"pinBlock": block(pin, pan)}), sealed_pan)
+            asking.set_jwe(asking.pin_jwe({"pinBlock": block(pin, pan)}), sealed_record)
 
 
 def assert_refused_without_a_reason(
-    issuer: Issuer, jwe: str, sealed_pan: SealedPan, kind: type[HsmError] = WrongPinData
+    issuer: Issuer, jwe: str, sealed_record: SealedRecord, kind: type[HsmError] = WrongPinData
 ) -> None:
     with pytest.raises(HsmError) as refusal:
-        issuer.set_jwe(jwe, sealed_pan)
+        issuer.set_jwe(jwe, sealed_record)
     error = refusal.value
     assert (type(error), error.args, str(error)) == (kind, (), "")
     assert error.__suppress_context__

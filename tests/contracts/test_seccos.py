@@ -410,10 +410,10 @@ def test_a_key_of_another_kind_than_the_profile_needs_is_refused(
 
 def test_without_a_profile_the_jwe_is_not_looked_at(partner: Partner) -> None:
     issuer = partner.issuer.with_members(seccos=None)
-    sealed_pan = issuer.seal_pan(card=partner.card)
+    sealed_record = issuer.seal_record(card=partner.card)
     for jwe in ("", partner.issuer.pin_jwe({})):
         with pytest.raises(TypeNotOffered):
-            issuer.change(jwe, sealed_pan, PinBlockType.SECCOS, partner.card)
+            issuer.change(jwe, sealed_record, PinBlockType.SECCOS, partner.card)
 
 
 def test_without_a_manifest_in_force_no_pin_is_taken(partner: Partner) -> None:
@@ -434,10 +434,10 @@ def test_a_payload_with_the_keys_of_another_issuer_is_not_genuine(
 
 
 def test_a_payload_for_a_sealed_pan_of_another_card_is_not_read(partner: Partner) -> None:
-    sealed_pan = partner.issuer.seal_pan(card=CardRef(ISSUER_ID, "card-2"))
+    sealed_record = partner.issuer.seal_record(card=CardRef(ISSUER_ID, "card-2"))
     jwe = partner.issuer.pin_jwe(partner.writer().payload(PIN))
     with pytest.raises(SealBroken):
-        partner.issuer.change(jwe, sealed_pan, PinBlockType.SECCOS, partner.card, CHANGES + 1)
+        partner.issuer.change(jwe, sealed_record, PinBlockType.SECCOS, partner.card, CHANGES + 1)
 
 
 # Which keys

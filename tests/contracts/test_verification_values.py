@@ -421,8 +421,8 @@ def test_a_value_under_a_key_that_the_hsm_token_lacks_is_a_missing_key(
 def test_sealed_pins_pans_and_values_cannot_take_each_others_place(makes_all: Partner) -> None:
     change = makes_all.set_iso0()
     assert change.sealed_pin is not None
-    sealed_pan = makes_all.issuer.seal_pan(card=makes_all.card)
-    for wrong in (change.sealed_pin, sealed_pan):
+    sealed_record = makes_all.issuer.seal_record(card=makes_all.card)
+    for wrong in (change.sealed_pin, sealed_record):
         with pytest.raises(SealBroken):
             opened(makes_all, {ValueKind.PVV: SealedValue(wrong)})
 
@@ -519,7 +519,7 @@ def test_a_body_that_could_not_work_is_refused_by_the_path_of_its_member(
 # The verbs
 
 VERBS: Final = {
-    "seal_pan",
+    "seal_record",
     "set_pin_from_jwe",
     "set_pin_from_page",
     "render_image",

@@ -50,8 +50,8 @@ def put(partner: Partner, text: str) -> SealedChange:
 
 def got(partner: Partner, change: SealedChange) -> str:
     assert change.sealed_pin is not None
-    sealed_pan = partner.issuer.seal_pan(PAN, partner.card)
-    export = partner.issuer.export(change.sealed_pin, sealed_pan, partner.card, CHANGES + 1)
+    sealed_record = partner.issuer.seal_record(PAN, partner.card)
+    export = partner.issuer.export(change.sealed_pin, sealed_record, partner.card, CHANGES + 1)
     return str(decrypt(export, partner.issuer.d1_key)["pinBlock"])
 
 

@@ -199,7 +199,7 @@ def generations() -> dict[str, Any]:
     list(ceremony.create(hsm_token, FIRST))
     hosts = HsmTokenSettings().pin_file.parent
     before = open_issuer(open_host(hsm_token, hosts))
-    old_pan = before.seal_pan()
+    old_pan = before.seal_record()
     old_pin = before.set_pin(PIN, old_pan)
     reports = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]
     list(ceremony.create(hsm_token, SECOND))
@@ -207,7 +207,7 @@ def generations() -> dict[str, Any]:
 
     hsm_token = Pkcs11Token.open(HsmTokenSettings())
     after = open_issuer(open_host(hsm_token, hosts))
-    new_pan = after.seal_pan()
+    new_pan = after.seal_record()
     new_pin = after.set_pin(PIN, new_pan)
     first = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]
     return {

@@ -10,16 +10,16 @@ from hsm.sealed import (
     Envelope,
     length_prefixed,
     pack,
-    pan_mac_input,
     pin_mac_input,
+    record_mac_input,
     unpack,
     value_mac_input,
 )
 
-BODY_BYTES = {KeyRole.PIN: 16, KeyRole.PAN: 48, KeyRole.VALUES: 284}
+BODY_BYTES = {KeyRole.PIN: 16, KeyRole.RECORD: 348, KeyRole.VALUES: 284}
 CARD = CardRef("testbank01", "card-1")
 PIN_LABEL = KeyLabel(KeyRole.PIN, 1)
-PAN_LABEL = KeyLabel(KeyRole.PAN, 12)
+RECORD_LABEL = KeyLabel(KeyRole.RECORD, 12)
 VALUES_LABEL = KeyLabel(KeyRole.VALUES, 3)
 
 
@@ -31,9 +31,9 @@ def test_a_sealed_pin_is_version_label_block_and_cmac() -> None:
     assert sealed(KeyRole.PIN).hex() == "01" + "06" + b"pin.g1".hex() + "bb" * 16 + "cc" * 16
 
 
-def test_a_sealed_pan_is_version_label_nonce_ciphertext_tag_and_cmac() -> None:
-    expected = "01" + "07" + b"pan.g12".hex() + "bb" * (12 + 20 + 16) + "cc" * 16
-    assert sealed(KeyRole.PAN, 12).hex() == expected
+def test_a_sealed_record_is_version_label_nonce_ciphertext_tag_and_cmac() -> None:
+    expected = "01" + "0a" + b"record.g12".hex() + "bb" * (12 + 320 + 16) + "cc" * 16
+    assert sealed(KeyRole.RECORD, 12).hex() == expected
 
 
 def test_a_sealed_value_is_version_label_nonce_ciphertext_tag_and_cmac() -> None:
@@ -41,17 +41,17 @@ def test_a_sealed_value_is_version_label_nonce_ciphertext_tag_and_cmac() -> None
     assert sealed(KeyRole.VALUES, 3).hex() == expected
 
 
-def test_the_cmac_of_a_pin_covers_issuer_card_counter_label_and_block() -> None:
-    assert pin_mac_input(CARD, 258, PIN_LABEL, b"\xbb" * 16) == (
-        b"\0\0\0\x03pin\0\0\0\x0atestbank01\0\0\0\x06card-1"
+def test_the_cmac_of_a_pin_covers_issuer_card_holder_counter_label_and_block() -> None:
+    assert pin_mac_input(CARD, "ann", 258, PIN_LABEL, b"\xbb" * 16) == (
+        b"\0\0\0\x03pin\0\0\0\x0atestbank01\0\0\0\x06card-1\0\0\0\x03ann"
         b"\0\0\0\x08\0\0\0\0\0\0\x01\x02\0\0\0\x06pin.g1\0\0\0\x10" + b"\xbb" * 16
     )
 
 
-def test_the_cmac_of_a_pan_covers_issuer_card_label_and_ciphertext() -> None:
-    assert pan_mac_input(CARD, PAN_LABEL, b"\xbb" * 48) == (
-        b"\0\0\0\x03pan\0\0\0\x0atestbank01\0\0\0\x06card-1\0\0\0\x07pan.g12\0\0\0\x30"
-        + b"\xbb" * 48
+def test_the_cmac_of_a_record_covers_issuer_card_label_and_ciphertext() -> None:
+    assert record_mac_input(CARD, RECORD_LABEL, b"\xbb" * 348) == (
+        b"\0\0\0\x06record\0\0\0\x0atestbank01\0\0\0\x06card-1"
+        b"\0\0\0\x0arecord.g12\0\0\x01\x5c" + b"\xbb" * 348
     )
 
 
@@ -87,7 +87,7 @@ def test_an_envelope_is_read_as_it_was_packed(
     ("role", "mac_role"),
     [
         (KeyRole.PIN, KeyRole.PIN_MAC),
-        (KeyRole.PAN, KeyRole.PAN_MAC),
+        (KeyRole.RECORD, KeyRole.RECORD_MAC),
         (KeyRole.VALUES, KeyRole.VALUES_MAC),
     ],
 )

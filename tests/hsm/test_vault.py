@@ -43,12 +43,12 @@ def test_shared_keys_are_no_part_of_what_every_vault_needs(tmp_path: Path) -> No
     for role in SHARED_ROLES:
         hsm_token.import_key(KeyLabel(role, 1, "testbank01"), KeyKind.TDES_2KEY, key)
     issuer = open_issuer(open_host(hsm_token, tmp_path))
-    sealed_pan = issuer.seal_pan()
-    assert issuer.pin(issuer.set_pin(PIN, sealed_pan), sealed_pan) == PIN
+    sealed_record = issuer.seal_record()
+    assert issuer.pin(issuer.set_pin(PIN, sealed_record), sealed_record) == PIN
     issuer.vault.health()
 
 
-@pytest.mark.parametrize("role", [KeyRole.PIN, KeyRole.PAN, KeyRole.VALUES])
+@pytest.mark.parametrize("role", [KeyRole.PIN, KeyRole.RECORD, KeyRole.VALUES])
 def test_no_vault_while_a_sealing_key_is_newer_than_its_mac_key(
     role: KeyRole, tmp_path: Path
 ) -> None:
@@ -59,10 +59,10 @@ def test_no_vault_while_a_sealing_key_is_newer_than_its_mac_key(
 def test_a_mac_key_waits_for_the_sealing_key_of_its_generation(tmp_path: Path) -> None:
     hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.PIN_MAC, 2)])
     issuer = open_issuer(open_host(hsm_token, tmp_path))
-    sealed_pan = issuer.seal_pan()
-    sealed_pin = issuer.set_pin(PIN, sealed_pan)
+    sealed_record = issuer.seal_record()
+    sealed_pin = issuer.set_pin(PIN, sealed_record)
     assert b"pin.g1" in bytes(sealed_pin)
-    assert issuer.pin(sealed_pin, sealed_pan) == PIN
+    assert issuer.pin(sealed_pin, sealed_record) == PIN
 
 
 def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_open(
@@ -70,7 +70,7 @@ def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_o
 ) -> None:
     hsm_token = SoftwareToken()
     before = open_issuer(open_host(hsm_token, tmp_path))
-    old_pan = before.seal_pan()
+    old_pan = before.seal_record()
     old_pin = before.set_pin(PIN, old_pan)
     old_jwe = before.pin_jwe({"pinBlock": block(PIN)})
     for generation in (2, 10):
@@ -80,9 +80,9 @@ def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_o
     after = replace(before, host=before.host.reopened())
     # What was taken and encrypted before still counts.
     assert after.set_jwe(old_jwe, old_pan)
-    new_pan = after.seal_pan()
+    new_pan = after.seal_record()
     new_pin = after.set_pin(PIN, new_pan)
-    assert b"pan.g10" in bytes(new_pan)
+    assert b"record.g10" in bytes(new_pan)
     assert b"pin.g10" in bytes(new_pin)
     assert after.pin(old_pin, old_pan) == PIN
     assert after.pin(new_pin, new_pan) == PIN
@@ -136,7 +136,7 @@ def test_a_public_key_is_listed_by_its_own_kid_where_it_has_one(tmp_path: Path) 
 def test_a_jwe_may_name_our_key_by_its_own_kid_or_by_its_thumbprint(tmp_path: Path) -> None:
     hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 2)])
     issuer = open_issuer(open_host(hsm_token, tmp_path))
-    sealed_pan = issuer.seal_pan()
+    sealed_record = issuer.seal_record()
     newest, oldest = issuer.vault.public_jwks(PublicKeyRole.D1)["keys"]
 
     def sent_to(key: dict[str, str], kid: str) -> str:
@@ -150,22 +150,24 @@ def test_a_jwe_may_name_our_key_by_its_own_kid_or_by_its_thumbprint(tmp_path: Pa
         (oldest, oldest["kid"]),
         (newest, newest["kid"]),
     ):
-        assert named.set_jwe(sent_to(key, kid), sealed_pan)
+        assert named.set_jwe(sent_to(key, kid), sealed_record)
     for key, kid in ((newest, "bank-2025"), (oldest, "bank-2026"), (newest, "bank-2027")):
         with pytest.raises(PinRejected):
-            named.set_jwe(sent_to(key, kid), sealed_pan)
+            named.set_jwe(sent_to(key, kid), sealed_record)
     with pytest.raises(PinRejected):  # the profile of another issuer names it, not this one's
-        issuer.set_jwe(sent_to(newest, "bank-2026"), sealed_pan)
+        issuer.set_jwe(sent_to(newest, "bank-2026"), sealed_record)
 
 
 def test_an_own_kid_does_not_open_what_is_for_another_role(issuer: Issuer) -> None:
     named = issuer.with_members(wire={"jwe": {"our_kids": [{"kid": "bank-2026"}]}})
     with pytest.raises(PanRejected):
-        named.vault.seal_pan(jwe_to({**named.d1_jwk, "kid": "bank-2026"}, {"pan": PAN}), CARD)
+        named.vault.seal_record(
+            jwe_to({**named.d1_jwk, "kid": "bank-2026"}, {"pan": PAN}), CARD, 1, "1229"
+        )
     with pytest.raises(PinRejected):
         named.set_jwe(
             jwe_to({**named.intake_jwk, "kid": "bank-2026"}, {"pinBlock": block(PIN)}),
-            named.seal_pan(),
+            named.seal_record(),
         )
 
 
@@ -190,6 +192,13 @@ def test_a_recipient_is_none_of_our_own_keys(issuer: Issuer, member: str) -> Non
         with pytest.raises(ManifestRefused, match="a recipient is one of our own keys"):
             issuer.vault.load_manifest(issuer.signed(2, **{member: {"jwk": own}}))
     assert issuer.vault.manifest_version(issuer.issuer_id) == 1
+
+
+def test_the_key_of_a_feed_is_none_of_our_own_keys(issuer: Issuer) -> None:
+    (key,) = issuer.vault.public_jwks(PublicKeyRole.TOKEN_SIGN)["keys"]
+    own = {"name": "personaliser", "jwk": {**key, "kid": "of-the-attackers-choice"}}
+    with pytest.raises(ManifestRefused, match="a feed's key is one of our own keys"):
+        issuer.vault.load_manifest(issuer.signed(2, feeds=[own]))
 
 
 @pytest.mark.parametrize("label", FIRST, ids=str)

@@ -229,7 +229,7 @@ def show(consumed: CTE, reason: str = "") -> Statement:
 
     Returns:
         For each token one row, grant and card: state, form of the PIN, counter, newest counter of
-        the history, sealed PAN, sealed PIN. The audit row is written only for a PIN that may be
+        the history, sealed record, sealed PIN. The audit row is written only for a PIN that may be
         handed out.
     """
     allowed = (

@@ -125,20 +125,18 @@ READ_FOR_SET: Final = compiled(
     select(
         cards.c.state,
         cards.c.counter,
-        cards.c.sealed_pan,
+        cards.c.sealed_record,
         _IS_KNOWN.label("is_known"),
         *(_TAKES_NO[form].label(f"takes_no_{form.name.lower()}") for form in PinBlockType),
         _is_limited(Tally.ISO0).label("is_iso0_limited"),
         _is_limited(Tally.SECCOS).label("is_seccos_limited"),
         cards.c.personalised,
-        cards.c.psn,
-        cards.c.expiry,
     ).where(THIS_CARD)
 )
 """One row, or none where there is no such card.
 
-State, counter, sealed PAN, whether the request key is known; for ISO-0 and for SECCOS whether the
-card has failed too often, and whether the client has; whether it is personalised, PSN, expiry.
+State, counter, sealed record, whether the request key is known; for ISO-0 and for SECCOS whether
+the card has failed too often, and whether the client has; whether it is personalised.
 """
 
 _PIN_TYPE: Final = bindparam("pin_type", type_=String)

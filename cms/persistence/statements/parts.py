@@ -58,7 +58,7 @@ CARD_TO_READ: Final = (
     cards.c.pin_type,
     cards.c.counter,
     NEWEST_COUNTER.label("newest"),
-    cards.c.sealed_pan,
+    cards.c.sealed_record,
     cards.c.sealed_pin,
 )
 """In the order of :class:`cms.domain.records.CardToRead`."""

@@ -108,7 +108,7 @@ class PinView:
             consumed,
             actor,
             lambda vault, sealed_pin: vault.digits_jwe(
-                *(sealed_pin, read.sealed_pan, sid(session), key, card, read.counter)
+                *(sealed_pin, read.sealed_record, sid(session), key, card, read.counter)
             ),
         )
 
@@ -128,7 +128,7 @@ class PinView:
             consumed,
             actor,
             lambda vault, sealed_pin: vault.render_image(
-                sealed_pin, read.sealed_pan, style, card, read.counter
+                sealed_pin, read.sealed_record, style, card, read.counter
             ),
         )
 

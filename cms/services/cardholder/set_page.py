@@ -158,16 +158,15 @@ class SetPage:
             require_cardholder_may(
                 self._face, Purpose.SET, read.state, personalised=read.personalised
             )
-            sealed_pan, counter, facts = read.sealed_pan, read.counter + 1, read.facts
+            sealed_record, counter = read.sealed_record, read.counter + 1
             change = await in_vault(
                 self._worker_thread,
                 lambda vault: vault.set_pin_from_page(
                     jwe,
                     sid(session),
                     card,
-                    sealed_pan,  # noqa: B023 - the call ends before the next turn
+                    sealed_record,  # noqa: B023 - the call ends before the next turn
                     counter,  # noqa: B023
-                    facts,  # noqa: B023
                 ),
             )
             if await self._control_store.change_pin(

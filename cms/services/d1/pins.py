@@ -138,7 +138,7 @@ class Pins:
         try:
             return await in_vault(
                 self._worker_thread,
-                lambda vault: vault.export_jwe(sealed_pin, read.sealed_pan, card, read.counter),
+                lambda vault: vault.export_jwe(sealed_pin, read.sealed_record, card, read.counter),
             )
         except ServiceUnavailable as error:
             await self._audit.failed(card, Verb.GET_PIN, error, actor)
@@ -179,9 +179,8 @@ class Pins:
                 envelope.jwe,
                 envelope.block_type,
                 card,
-                read.sealed_pan,
+                read.sealed_record,
                 read.counter + 1,
-                read.facts,
             ),
         )
 

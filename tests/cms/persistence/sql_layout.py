@@ -10,7 +10,7 @@ its own, with what is in its parentheses two columns further in::
         WHERE pin_changes.issuer_id = cards.issuer_id AND pin_changes.card_id = cards.card_id
       )
     RETURNING cards.issuer_id, cards.card_id, cards.state, cards.counter, cards.pin_type,
-      cards.sealed_pan, cards.sealed_pin
+      cards.sealed_record, cards.sealed_pin
 """
 
 import re

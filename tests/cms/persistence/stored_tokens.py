@@ -181,7 +181,7 @@ def add_card(
             cardholder_id=cardholder_id,
             card_type=card_type,
             state=state,
-            sealed_pan=b"sealed PAN",
+            sealed_record=b"sealed PAN",
             last_four="1111",
             expiry="1230",
             psn=7,

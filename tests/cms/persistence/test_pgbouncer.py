@@ -38,7 +38,7 @@ def pooled_url(database_url: str, pool_mode: Mode) -> Iterator[str]:
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
         admin.add_card(
-            database, CARD, state="active", sealed_pan=b"", last_four="1", expiry="1230", psn=0
+            database, CARD, state="active", sealed_record=b"", last_four="1", expiry="1230", psn=0
         )
     with pgbouncer(database_url, pool_mode, 20 if pool_mode == "session" else 3) as url:
         yield url

@@ -96,7 +96,7 @@ async def test_a_number_names_one_plastic_of_an_issuer(stored: StoredTokens) -> 
     run_sql(stored.url, "INSERT INTO issuers (issuer_id, name) VALUES ('testbank02', 'B bank')")
     run_sql(
         stored.url,
-        "INSERT INTO cards (issuer_id, card_id, state, sealed_pan, last_four, expiry,"
+        "INSERT INTO cards (issuer_id, card_id, state, sealed_record, last_four, expiry,"
         " psn, plastic_id)"
         " VALUES ('testbank02', 'card-1', 'active', '', '1111', '1230', 0, '12')",
     )

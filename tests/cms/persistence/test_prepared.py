@@ -34,7 +34,7 @@ async def store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
         admin.add_card(
-            database, CARD, state="active", sealed_pan=b"", last_four="1", expiry="1230", psn=0
+            database, CARD, state="active", sealed_record=b"", last_four="1", expiry="1230", psn=0
         )
     store = Store.connect(database_url)
     await store.open()

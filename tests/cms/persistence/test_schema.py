@@ -38,7 +38,7 @@ ALEMBICS_OWN = "alembic_version"
 FIRST_OF_TOKENS = {"token_hash", "session_hash"}
 
 CARD = (
-    "INSERT INTO cards (issuer_id, card_id, state, sealed_pan, last_four, expiry, psn)"
+    "INSERT INTO cards (issuer_id, card_id, state, sealed_record, last_four, expiry, psn)"
     " VALUES ('testbank01', 'card-1', 'active', '', '1111', '1230', 0)"
 )
 
@@ -161,7 +161,7 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
         ("UPDATE cards SET state = 'new'", CheckViolation),
         ("UPDATE cards SET state = NULL", NotNullViolation),
         ("UPDATE cards SET counter = -1", CheckViolation),
-        ("UPDATE cards SET sealed_pan = NULL", NotNullViolation),
+        ("UPDATE cards SET sealed_record = NULL", NotNullViolation),
         ("UPDATE cards SET last_four = '4111111111111111'", StringDataRightTruncation),
         ("UPDATE cards SET card_id = repeat('x', 49)", StringDataRightTruncation),
         ("UPDATE cards SET issuer_id = 'testbank02'", ForeignKeyViolation),

@@ -24,12 +24,11 @@ from cms.persistence.tables import VALUE_COLUMNS
 from cms.sandbox.machine.postgres import Postgres
 from hsm.manifest.policy import PolicyBody
 from hsm.port import (
-    CardFacts,
     CardRef,
     PinBlockType,
     SealedChange,
-    SealedPan,
     SealedPin,
+    SealedRecord,
     SealedValue,
     ValueKind,
 )
@@ -41,7 +40,6 @@ ACTOR = Actor("testbank01", "call-1")
 CLIENT = (CARD.issuer_id, ACTOR.client_id)
 POLICY = PolicyBody()
 SEALED = SealedPin(b"sealed PIN")
-FACTS = CardFacts(psn=7, expiry="1230")
 ISO0_CHANGE = SealedChange(SEALED, {})
 EVERY_VALUE = SealedChange(None, {kind: SealedValue(kind.value.encode()) for kind in ValueKind})
 VALUES: LiteralString = (
@@ -59,7 +57,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
             database,
             CARD,
             state="active",
-            sealed_pan=b"sealed PAN",
+            sealed_record=b"sealed PAN",
             last_four="1111",
             expiry="1230",
             psn=7,
@@ -88,7 +86,7 @@ async def change(
 
 def as_read(state: CardState) -> CardToChange:
     return CardToChange(
-        *(state, 0, SealedPan(b"sealed PAN"), False, frozenset(), frozenset(), FACTS),
+        *(state, 0, SealedRecord(b"sealed PAN"), False, frozenset(), frozenset()),
         personalised=False,
         policy=POLICY,
     )
@@ -392,7 +390,7 @@ async def test_only_a_pin_that_may_be_handed_out_is_audited(
             *(state, pin_type, counter),
         )
         assert await store.read_for_get(CARD, ACTOR) == CardToRead(
-            *(state, pin_type, counter, 1, SealedPan(b"sealed PAN"), SEALED)
+            *(state, pin_type, counter, 1, SealedRecord(b"sealed PAN"), SEALED)
         )
         audited += (state, pin_type, counter) == (CardState.ACTIVE, PinBlockType.ISO0, 1)
         assert (

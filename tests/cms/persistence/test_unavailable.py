@@ -27,7 +27,7 @@ from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.services.health import DatabaseUnfit
 from hsm.manifest.policy import PolicyBody
-from hsm.port import CardFacts, CardRef, PinBlockType, SealedChange, SealedPan
+from hsm.port import CardRef, PinBlockType, SealedChange, SealedRecord
 from hsm.vault import Vault
 from tests.cms.persistence.patience import finds, until
 from tests.deployment import in_sql_ascii, stopped
@@ -102,9 +102,8 @@ async def test_every_call_says_try_later_while_the_database_is_unavailable(
 ) -> None:
     await every_call_works(store)
     server.stop()
-    facts = CardFacts(0, "1230")
     found = CardToChange(
-        *(CardState.ACTIVE, 0, SealedPan(b""), False, frozenset(), frozenset(), facts),
+        *(CardState.ACTIVE, 0, SealedRecord(b""), False, frozenset(), frozenset()),
         personalised=True,
         policy=PolicyBody(),
     )
@@ -183,7 +182,7 @@ async def test_a_change_that_the_server_took_and_did_not_answer_is_there_once(
     with admin.transaction(server.url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
         admin.add_card(
-            database, CARD, state="active", sealed_pan=b"", last_four="1", expiry="1230", psn=0
+            database, CARD, state="active", sealed_record=b"", last_four="1", expiry="1230", psn=0
         )
     change, kind, key = SealedChange(None, {}), PinBlockType.SECCOS, b"key"
     found = await store.read_for_set(CARD, key, ACTOR)

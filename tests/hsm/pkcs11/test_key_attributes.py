@@ -51,8 +51,8 @@ MAY_SIGN = {**PROTECTED, "DECRYPT": False, "SIGN": True, "UNWRAP": False, "DERIV
 SECRETS = {
     "pin": MAY_ENCRYPT,
     "pin-mac": MAY_MAC,
-    "pan": MAY_ENCRYPT,
-    "pan-mac": MAY_MAC,
+    "record": MAY_ENCRYPT,
+    "record-mac": MAY_MAC,
     "values": MAY_ENCRYPT,
     "values-mac": MAY_MAC,
     "manifest-mac": MAY_MAC,

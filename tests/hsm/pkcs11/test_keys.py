@@ -9,8 +9,8 @@ from hsm.pkcs11.keys import LEFT_ROLES, OWN_ROLES, SHARED_ROLES, KeyKind, KeyLab
 ROLES = {
     "pin": (KeyKind.AES_256, Usage.ENCRYPT),
     "pin-mac": (KeyKind.AES_256, Usage.MAC),
-    "pan": (KeyKind.AES_256, Usage.ENCRYPT),
-    "pan-mac": (KeyKind.AES_256, Usage.MAC),
+    "record": (KeyKind.AES_256, Usage.ENCRYPT),
+    "record-mac": (KeyKind.AES_256, Usage.MAC),
     "values": (KeyKind.AES_256, Usage.ENCRYPT),
     "values-mac": (KeyKind.AES_256, Usage.MAC),
     "manifest-mac": (KeyKind.AES_256, Usage.MAC),

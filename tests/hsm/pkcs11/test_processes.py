@@ -63,7 +63,7 @@ def test_after_a_second_ceremony_new_values_use_the_new_keys_and_old_ones_still_
     own_softhsm: SoftHsm,
 ) -> None:
     assert run("generations", own_softhsm) == {
-        "sealed under": ["pan.g1", "pin.g1", "pan.g2", "pin.g2"],
+        "sealed under": ["record.g1", "pin.g1", "record.g2", "pin.g2"],
         "old PIN": True,
         "new PIN": True,
         "first keys as before": True,

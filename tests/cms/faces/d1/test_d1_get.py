@@ -122,7 +122,7 @@ async def test_a_pin_set_over_a_tampered_pan_is_an_alarm_and_stores_nothing(
     card, other = [await d1_face.add_card(pin=PIN, pan=PANS[0]) for _ in range(2)]
     change(
         d1_face,
-        "UPDATE cards SET sealed_pan = other.sealed_pan FROM cards other"
+        "UPDATE cards SET sealed_record = other.sealed_record FROM cards other"
         " WHERE cards.card_id = %s AND other.card_id = %s",
         *(card, other),
     )
@@ -162,13 +162,13 @@ async def test_without_the_vault_the_attempt_is_recorded_as_failed(
     ]
 
 
-@pytest.mark.parametrize("column", ["sealed_pin", "sealed_pan"])
+@pytest.mark.parametrize("column", ["sealed_pin", "sealed_record"])
 async def test_the_sealed_value_of_another_card_does_not_open(d1_face: D1Face, column: str) -> None:
     card, other = [await d1_face.add_card(pin=PIN, pan=PANS[0]) for _ in range(2)]
     statement: LiteralString = (
         "UPDATE cards SET sealed_pin = other.sealed_pin FROM cards other"
         if column == "sealed_pin"
-        else "UPDATE cards SET sealed_pan = other.sealed_pan FROM cards other"
+        else "UPDATE cards SET sealed_record = other.sealed_record FROM cards other"
     )
     change(d1_face, statement + " WHERE cards.card_id = %s AND other.card_id = %s", card, other)
     assert refusal(await d1_face.send("GET", d1_face.d1.path(card))) == refusals.INTERNAL

@@ -22,7 +22,7 @@ WITH
         SELECT coalesce(max(pin_changes.counter), 0::INTEGER) AS newest FROM pin_changes
         WHERE pin_changes.issuer_id = cards.issuer_id AND pin_changes.card_id = cards.card_id
       ) AS newest,
-      cards.sealed_pan AS sealed_pan, cards.sealed_pin AS sealed_pin,
+      cards.sealed_record AS sealed_record, cards.sealed_pin AS sealed_pin,
       cards.pin_type = 'ISO0'::VARCHAR
       AND cards.counter = (
         SELECT coalesce(max(pin_changes.counter), 0::INTEGER) AS newest FROM pin_changes
@@ -48,5 +48,5 @@ WITH
   )
 SELECT shown.issuer_id, shown.card_id, shown.client_id, shown.face, shown.purpose, shown.style,
   shown.redirect_url, shown.embedded, shown.audit_user, shown.state, shown.pin_type, shown.counter,
-  shown.newest, shown.sealed_pan, shown.sealed_pin
+  shown.newest, shown.sealed_record, shown.sealed_pin
 FROM shown

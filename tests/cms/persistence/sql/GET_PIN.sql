@@ -6,7 +6,7 @@ WITH
         SELECT coalesce(max(pin_changes.counter), 0::INTEGER) AS newest FROM pin_changes
         WHERE pin_changes.issuer_id = cards.issuer_id AND pin_changes.card_id = cards.card_id
       ) AS newest,
-      cards.sealed_pan AS sealed_pan, cards.sealed_pin AS sealed_pin,
+      cards.sealed_record AS sealed_record, cards.sealed_pin AS sealed_pin,
       cards.state = 'active'::VARCHAR AND cards.pin_type = 'ISO0'::VARCHAR
       AND cards.counter = (
         SELECT coalesce(max(pin_changes.counter), 0::INTEGER) AS newest FROM pin_changes
@@ -22,5 +22,5 @@ WITH
       %(correlation_id)s::VARCHAR AS correlation_id, card.counter AS counter
     FROM card WHERE card.is_readable
   )
-SELECT card.state, card.pin_type, card.counter, card.newest, card.sealed_pan, card.sealed_pin
+SELECT card.state, card.pin_type, card.counter, card.newest, card.sealed_record, card.sealed_pin
 FROM card

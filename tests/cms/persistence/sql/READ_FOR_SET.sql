@@ -1,4 +1,4 @@
-SELECT cards.state, cards.counter, cards.sealed_pan,
+SELECT cards.state, cards.counter, cards.sealed_record,
   EXISTS (
     SELECT * FROM pin_changes
     WHERE pin_changes.issuer_id = cards.issuer_id AND pin_changes.card_id = cards.card_id
@@ -41,5 +41,5 @@ SELECT cards.state, cards.counter, cards.sealed_pan,
     ),
     false
   ) AS is_seccos_limited,
-  cards.personalised, cards.psn, cards.expiry
+  cards.personalised
 FROM cards WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR

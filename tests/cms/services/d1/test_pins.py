@@ -212,7 +212,7 @@ async def test_an_old_pin_under_the_newest_counter_is_an_alarm(pin_service: PinS
         await pin_service.pin()
 
 
-@pytest.mark.parametrize("columns", ["sealed_pin", "sealed_pan", "sealed_pin, sealed_pan"])
+@pytest.mark.parametrize("columns", ["sealed_pin", "sealed_record", "sealed_pin, sealed_record"])
 async def test_what_was_sealed_for_one_card_is_an_alarm_on_another(
     pin_service: PinService, columns: str
 ) -> None:
@@ -228,7 +228,7 @@ async def test_what_was_sealed_for_one_card_is_an_alarm_on_another(
         await pin_service.pin("card-2")
 
 
-@pytest.mark.parametrize("column", ["sealed_pin", "sealed_pan"])
+@pytest.mark.parametrize("column", ["sealed_pin", "sealed_record"])
 async def test_a_bit_that_changed_in_the_database_is_an_alarm(
     pin_service: PinService, column: str
 ) -> None:
