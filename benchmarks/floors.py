@@ -23,7 +23,7 @@ import uvloop
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.deployment import CARDS, ISSUER, Issuer
-from cms.domain.control import LIVE_MAX, Face, Purpose
+from cms.domain.control import LIVE_MAX
 from cms.persistence import admin
 from cms.persistence.statements import Statement, control_token, d1
 from cms.persistence.store import failure_limits
@@ -36,7 +36,7 @@ from hsm.local import vault_over
 from hsm.manifest.policy import PolicyBody
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.port import PinBlockType, SealedChange, SealedPin
+from hsm.port import Face, PinBlockType, Purpose, SealedChange, SealedPin
 from hsm.settings import HsmTokenSettings, VaultSettings
 from hsm.vault import Vault
 

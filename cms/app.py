@@ -12,7 +12,6 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cms.domain.control import Face
 from cms.faces.cardholder.hosted.app import HostedServices, hosted_app
 from cms.faces.cardholder.hosted.relay import Relay
 from cms.faces.cardholder.pincontrol.app import PinControlServices, pincontrol_app
@@ -44,7 +43,7 @@ from cms.settings import Settings
 from crypto import pin_image
 from crypto.secret import Secret
 from hsm import local
-from hsm.port import PinVault
+from hsm.port import Face, PinVault
 from hsm.worker_thread import WorkerThread
 
 REOPEN_SECONDS: Final = 1.0

@@ -102,4 +102,4 @@ class JwsError(JoseError):
 
 
 class JwkError(JoseError):
-    """The key is not a public P-256 key for this use."""
+    """The key is not a public key of a kind, or for a use, that is read here."""

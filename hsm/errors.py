@@ -18,6 +18,10 @@
     ├── FeedRefused        a feed of cards is not signed, addressed or dated as it must be
     ├── CardRefused        a card of a feed cannot be used
     ├── CallerRefused      a client, its secret or its certificate is not registered: one answer
+    ├── BearerRefused      an access token is not one of the issuer's identity provider, or is over
+    ├── StepUpMissing      the cardholder's authentication is not as strong or recent as is wanted
+    ├── EvidenceRefused    client, secret, cardholder and card do not belong together: one answer
+    ├── GrantRefused       a grant is late, or of another token, purpose or card: one answer
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
     ├── ManifestRefused    a manifest, or what it is signed with or trusted by, cannot be used
     ├── NotForProduction   the HSM token or its user PIN is for development only
@@ -91,6 +95,22 @@ class CardRefused(HsmError):
 
 class CallerRefused(HsmError):
     """A client, its secret or its certificate is not registered. It never says which."""
+
+
+class BearerRefused(HsmError):
+    """An access token does not name a cardholder of the issuer. It never says why."""
+
+
+class StepUpMissing(HsmError):
+    """An access token is good, and its authentication is too weak or too old for what is asked."""
+
+
+class EvidenceRefused(HsmError):
+    """Nobody proved that they may see or set the PIN of the card. It never says what is wrong."""
+
+
+class GrantRefused(HsmError):
+    """A grant is not for what is asked, or no longer. It never says why."""
 
 
 class SealBroken(HsmError):

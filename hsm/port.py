@@ -8,7 +8,7 @@ of another counter does not open.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NewType, Protocol
 
@@ -30,6 +30,9 @@ SealedRecord = NewType("SealedRecord", bytes)
 
 SealedValue = NewType("SealedValue", bytes)
 """Version, key label, nonce, AES-GCM ciphertext and tag of a PIN verification value, AES-CMAC."""
+
+SealedGrant = NewType("SealedGrant", bytes)
+"""Version, key label, what a control token is good for, AES-CMAC (:mod:`hsm.grants`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,26 @@ class PublicKeyRole(StrEnum):
     """ECDH: PANs are encrypted to it on their way in."""
     TOKEN_SIGN = "token-sign"  # noqa: S105 - a role, not a password
     """ECDSA: it verifies the access tokens of the OAuth endpoint."""
+
+
+class Face(StrEnum):
+    """The API dialects that hand out control tokens."""
+
+    HOSTED = "hosted"
+    PINCONTROL = "pincontrol"
+
+
+class Purpose(StrEnum):
+    """What a control token is good for."""
+
+    VIEW = "view"
+    SET = "set"
+
+
+LIFE_SECONDS: Final[Mapping[Face, int]] = {Face.HOSTED: 600, Face.PINCONTROL: 30}
+"""How long a control token is good for, until it is consumed."""
+SESSION_SECONDS_MAX: Final = 1200
+"""How long a page session lasts from opening, however often it is extended."""
 
 
 class ValueKind(StrEnum):
@@ -124,6 +147,17 @@ class IssuedAccessToken:
 
     access_token: str
     expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedToken:
+    """A new control token, and the vault's grant for it, which is good with that token only."""
+
+    control_token: str = field(repr=False)
+    """A UUID in its usual form (RFC 9562, version 4)."""
+    grant: SealedGrant
+    grant_id: str
+    """What the page puts into a JWE for the vault, and the vault into one for the page."""
 
 
 class PinVault(Protocol):
@@ -194,6 +228,71 @@ class PinVault(Protocol):
             ValueNotPossible: the issuer asks for a PIN verification value that cannot be
                 made of this PIN.
             CounterExhausted: the SECCOS profile does not count that far.
+        """
+        ...
+
+    def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
+        """Return the cardholder's id: the subject of an access token of the identity provider.
+
+        The identity provider is that of the issuer's manifest (:mod:`hsm.bearers`).
+
+        Raises:
+            BearerRefused: the access token is not one of that provider for us, or not in force.
+        """
+        ...
+
+    def grant_bearer(
+        self,
+        bearer: Secret[str],
+        client_id: str,
+        purpose: Purpose,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> GrantedToken:
+        """Make a control token of the hosted face for a card, and its grant.
+
+        Args:
+            bearer: the cardholder's access token.
+            client_id: an app of the manifest.
+            purpose: what the control token is good for.
+            card: the card.
+            sealed_record: its record.
+            counter: its change counter now.
+
+        Raises:
+            BearerRefused: as :meth:`verify_bearer` raises it.
+            StepUpMissing: the cardholder's authentication is not as strong, or as recent, as the
+                manifest wants.
+            EvidenceRefused: the manifest has no such app, or the card is another cardholder's; one
+                answer for all causes.
+        """
+        ...
+
+    def grant_server(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        purpose: Purpose,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> GrantedToken:
+        """Make a control token of the pincontrol face for a card, and its grant.
+
+        Args:
+            user: the client id of an issuer's own server.
+            secret: its password.
+            plastic_id: the card's name at this face.
+            purpose: what the control token is good for.
+            card: the card.
+            sealed_record: its record.
+            counter: its change counter now.
+
+        Raises:
+            EvidenceRefused: the manifest has no such server, *secret* is wrong or past its end, or
+                the card has another plastic id; one answer for all causes.
         """
         ...
 

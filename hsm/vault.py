@@ -46,9 +46,11 @@ from hsm.port import (
     ISSUER_ID_CHARS,
     CardRef,
     CertificateFacts,
+    GrantedToken,
     IssuedAccessToken,
     PinBlockType,
     PublicKeyRole,
+    Purpose,
     SealedCard,
     SealedChange,
     SealedPin,
@@ -190,6 +192,35 @@ class Vault:
         except CryptoError:
             raise PinRejected from None
         return self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
+
+    def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
+        """Return the cardholder's id: the subject of an access token of the identity provider."""
+        raise NotImplementedError
+
+    def grant_bearer(
+        self,
+        bearer: Secret[str],
+        client_id: str,
+        purpose: Purpose,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> GrantedToken:
+        """Make a control token of the hosted face for a card, and its grant."""
+        raise NotImplementedError
+
+    def grant_server(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        purpose: Purpose,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> GrantedToken:
+        """Make a control token of the pincontrol face for a card, and its grant."""
+        raise NotImplementedError
 
     def export_jwe(
         self,

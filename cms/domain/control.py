@@ -16,21 +16,7 @@ from typing import Final
 from cms.domain.cards import ALLOWED_STATES, CardState, Verb
 from cms.domain.errors import CardForbids
 from cms.domain.limits import Limit
-
-
-class Face(StrEnum):
-    """The API dialects that hand out control tokens."""
-
-    HOSTED = "hosted"
-    PINCONTROL = "pincontrol"
-
-
-class Purpose(StrEnum):
-    """What a control token is good for."""
-
-    VIEW = "view"
-    SET = "set"
-
+from hsm.port import Face, Purpose
 
 VERBS: Final[Mapping[Purpose, Verb]] = {Purpose.VIEW: Verb.GET_PIN, Purpose.SET: Verb.SET_PIN}
 #: The rows of the one table of what a card allows, by face.
@@ -62,10 +48,7 @@ class CardType(StrEnum):
     METAL = "METAL"
 
 
-LIFE_SECONDS: Final[Mapping[Face, int]] = {Face.HOSTED: 600, Face.PINCONTROL: 30}
 SESSION_SECONDS: Final[Mapping[Face, int]] = {Face.HOSTED: 600, Face.PINCONTROL: 300}
-SESSION_SECONDS_MAX: Final = 1200
-"""From opening, however often it is extended."""
 WARN_SECONDS: Final = 20
 LIVE_MAX: Final = 3
 """Live control tokens of a card, purpose and client."""

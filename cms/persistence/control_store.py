@@ -10,15 +10,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from cms.domain.cards import CardState
-from cms.domain.control import (
-    CardOfHolder,
-    CardType,
-    EndReason,
-    Face,
-    Grant,
-    Plastic,
-    Purpose,
-)
+from cms.domain.control import CardOfHolder, CardType, EndReason, Grant, Plastic
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
 from cms.persistence.connection import Row
@@ -42,7 +34,7 @@ from cms.persistence.store import Store, asked_by, card_key, require_next_counte
 from cms.persistence.tables import sealed_columns
 from crypto.keyed_hash import keyed_hash
 from crypto.secret import Secret
-from hsm.port import CardRef, PinBlockType, SealedChange
+from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange
 
 
 class ControlStore:

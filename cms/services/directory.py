@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from cms.persistence.store import Store
-from cms.services.cache import TtlCache
 from cms.services.vault import in_vault, manifest_of
 from hsm.manifest.model import Manifest
 from hsm.port import ISSUER_ID_CHARS
+from hsm.ttl_cache import TtlCache
 from hsm.worker_thread import WorkerThread
 
 TTL_SECONDS: Final = 5.0

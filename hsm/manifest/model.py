@@ -20,6 +20,7 @@ from hsm.manifest.clients import (
     only_in_a_sandbox,
 )
 from hsm.manifest.feeds import FeedBody
+from hsm.manifest.identity_provider import IdentityProviderBody
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.recipient import RecipientBody
 from hsm.manifest.verification import VerificationBody
@@ -46,6 +47,8 @@ class Manifest(SignedBody):
     verification: VerificationBody = VerificationBody()
     verification_host: RecipientBody | None = None
     """The authorisation host's key, to which PIN verification values are encrypted."""
+    identity_provider: IdentityProviderBody | None = None
+    """Whose access tokens name the cardholders at the hosted face."""
     clients: tuple[Client, ...] = ()
     feeds: tuple[FeedBody, ...] = ()
     """Who may bring cards."""

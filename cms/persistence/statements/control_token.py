@@ -32,16 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
-from cms.domain.control import (
-    KEPT_SECONDS,
-    LIFE_SECONDS,
-    LIVE_MAX,
-    SESSION_SECONDS,
-    SESSION_SECONDS_MAX,
-    STATES,
-    EndReason,
-    Face,
-)
+from cms.domain.control import KEPT_SECONDS, LIVE_MAX, SESSION_SECONDS, STATES, EndReason
 from cms.persistence.statements import Statement, compiled
 from cms.persistence.statements.parts import (
     CARD_TO_READ,
@@ -54,6 +45,7 @@ from cms.persistence.statements.parts import (
     seconds,
 )
 from cms.persistence.tables import cards, control_tokens
+from hsm.port import LIFE_SECONDS, SESSION_SECONDS_MAX, Face
 
 ISSUED: Final = "control.issued"
 """The audit event; its reason is face and purpose."""

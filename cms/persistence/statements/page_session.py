@@ -19,7 +19,7 @@ from sqlalchemy import (
     select,
 )
 
-from cms.domain.control import TRIES_MAX, EndReason, Face, Purpose
+from cms.domain.control import TRIES_MAX, EndReason
 from cms.persistence.statements import compiled
 from cms.persistence.statements.control_token import (
     GRANT,
@@ -32,6 +32,7 @@ from cms.persistence.statements.control_token import (
 )
 from cms.persistence.statements.parts import change_pin, matches
 from cms.persistence.tables import control_tokens
+from hsm.port import Face, Purpose
 
 _HAS_SESSION_HASH: Final = control_tokens.c.session_hash == bindparam(
     "session_hash", type_=LargeBinary

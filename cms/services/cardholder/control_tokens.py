@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Final, Generic
 from uuid import uuid4
 
-from cms.domain.control import Face, Grant
+from cms.domain.control import Grant
 from cms.domain.errors import ControlEnded
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
 from cms.services.cardholder.apps import App, C, Clients
 from cms.services.cardholder.rate_limit import RateLimiter
 from crypto.jose import base64url
+from hsm.port import Face
 
 SESSION_BYTES: Final = 32
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cms.domain.control import VERBS, CardOfHolder, Face, Grant, Purpose
+from cms.domain.control import VERBS, CardOfHolder, Grant
 from cms.domain.errors import CardForbids, PinUnavailable, ValueNotPossible
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
@@ -13,6 +13,7 @@ from cms.services.cardholder.apps import HostedApp
 from cms.services.cardholder.control_tokens import ControlTokens, IssuedToken
 from cms.services.cardholder.permission import require_token_allowed
 from hsm.manifest.clients import AppClient
+from hsm.port import Face, Purpose
 
 FACE: Final = Face.HOSTED
 

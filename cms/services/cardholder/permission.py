@@ -1,10 +1,10 @@
 """Whether a card may get a control token: its state, its PIN, what its issuer asks for."""
 
 from cms.domain.cards import CardState
-from cms.domain.control import Face, Purpose, require_cardholder_may
+from cms.domain.control import require_cardholder_may
 from cms.domain.errors import PinUnavailable, ValueNotPossible
 from hsm.manifest.model import Manifest
-from hsm.port import PinBlockType
+from hsm.port import Face, PinBlockType, Purpose
 
 
 def require_token_allowed(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cms.domain.cards import Verb
-from cms.domain.control import EndReason, Face, Grant, Purpose, require_cardholder_may
+from cms.domain.control import EndReason, Grant, require_cardholder_may
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
@@ -23,7 +23,7 @@ from cms.services.vault import in_vault, readable
 from crypto.errors import JoseError
 from crypto.jose.jwk import parse_public
 from crypto.pin_image import ImageStyle
-from hsm.port import CardRef, PinVault, SealedPin
+from hsm.port import CardRef, Face, PinVault, Purpose, SealedPin
 from hsm.worker_thread import WorkerThread
 
 T = TypeVar("T")

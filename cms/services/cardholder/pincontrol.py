@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from cms.domain.control import VERBS, Face, Grant, Purpose
+from cms.domain.control import VERBS, Grant
 from cms.domain.errors import (
     BadRequest,
     CardForbids,
@@ -25,6 +25,7 @@ from cms.services.cardholder.apps import ServerApp
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.permission import require_token_allowed
 from hsm.manifest.clients import ServerClient
+from hsm.port import Face, Purpose
 
 FACE: Final = Face.PINCONTROL
 CONTROL: Final = "control"

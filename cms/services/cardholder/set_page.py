@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cms.domain.cards import Verb
-from cms.domain.control import EndReason, Face, Grant, Purpose, require_cardholder_may
+from cms.domain.control import EndReason, Grant, require_cardholder_may
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
@@ -29,7 +29,7 @@ from cms.services.vault import in_vault
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
 from hsm.manifest.policy import PolicyBody
-from hsm.port import CardRef, PublicKeyRole
+from hsm.port import CardRef, Face, PublicKeyRole, Purpose
 from hsm.worker_thread import WorkerThread
 
 

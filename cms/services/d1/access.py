@@ -14,7 +14,6 @@ from typing import Final
 from cryptography import x509
 
 from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
-from cms.services.cache import TtlCache
 from cms.services.directory import Directory
 from cms.services.vault import in_vault
 from crypto.errors import JoseError
@@ -33,6 +32,7 @@ from hsm.port import (
     IssuedAccessToken,
     PublicKeyRole,
 )
+from hsm.ttl_cache import TtlCache
 from hsm.worker_thread import WorkerThread
 
 #: What `cryptography` raises for a certificate that it cannot read, or only in part.

@@ -5,8 +5,9 @@ from itertools import product
 import pytest
 
 from cms.domain.cards import CardState
-from cms.domain.control import STATES, VERBS, Face, Purpose, require_cardholder_may
+from cms.domain.control import STATES, VERBS, require_cardholder_may
 from cms.domain.errors import CardForbids
+from hsm.port import Face, Purpose
 
 #: Face, purpose, state, whether it is personalised.
 ALLOWED = {

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import LiteralString
 from uuid import uuid4
 
-from cms.domain.control import Face, Grant, Purpose
+from cms.domain.control import Grant
 from cms.domain.records import Actor, CardToChange
 from cms.persistence import admin
 from cms.persistence.connection import Row
@@ -17,7 +17,7 @@ from cms.persistence.store import Store
 from cms.persistence.tables import metadata
 from cms.services.cardholder.control_tokens import new_session
 from crypto.secret import Secret
-from hsm.port import CardRef, PinBlockType, SealedChange, SealedPin
+from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange, SealedPin
 from tests.cms.persistence.opened_store import opened_store
 from tests.issuer_records import run_sql
 

@@ -12,23 +12,22 @@ import psycopg
 import pytest
 
 from cms.domain.cards import CardState
-from cms.domain.control import (
-    LIFE_SECONDS,
-    LIVE_MAX,
-    SESSION_SECONDS,
-    SESSION_SECONDS_MAX,
-    TRIES_MAX,
-    EndReason,
-    Face,
-    Purpose,
-)
+from cms.domain.control import LIVE_MAX, SESSION_SECONDS, TRIES_MAX, EndReason
 from cms.domain.errors import CardNotFound, ControlEnded, StoredValueBroken
 from cms.domain.records import CardToRead, ConsumedToken
 from cms.persistence.control_store import ControlStore
 from cms.sandbox import HANG_SECONDS
 from crypto.jose import base64url
 from crypto.secret import Secret
-from hsm.port import CardRef, PinBlockType, SealedRecord
+from hsm.port import (
+    LIFE_SECONDS,
+    SESSION_SECONDS_MAX,
+    CardRef,
+    Face,
+    PinBlockType,
+    Purpose,
+    SealedRecord,
+)
 from tests.cms.persistence.stored_tokens import (
     ACTOR,
     APP,

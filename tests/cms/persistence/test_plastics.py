@@ -8,11 +8,11 @@ import pytest
 from psycopg.errors import UniqueViolation
 
 from cms.domain.cards import CardState, Verb
-from cms.domain.control import Face, Plastic, Purpose
+from cms.domain.control import Plastic
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor
 from cms.services.cardholder.control_tokens import new_session
-from hsm.port import CardRef
+from hsm.port import CardRef, Face, Purpose
 from tests.cms.persistence.stored_tokens import (
     CARD,
     CHANGE,

@@ -6,8 +6,8 @@ from typing import TypeVar
 import pytest
 
 from cms.domain.errors import ServiceUnavailable
-from cms.services import cache
 from cms.services.directory import Directory
+from hsm import ttl_cache
 from hsm.errors import ManifestRefused, VaultUnavailable
 from hsm.manifest.model import Manifest, parse
 from tests.cms.services.clock import Clock
@@ -144,7 +144,7 @@ async def test_a_known_issuer_does_not_outlive_its_time_while_the_database_is_un
 async def test_the_directory_is_bounded_and_the_one_read_longest_ago_goes_first(
     issuers: Issuers, known: Directory, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "ENTRIES_MAX", 3)
+    monkeypatch.setattr(ttl_cache, "ENTRIES_MAX", 3)
     await known.manifest("testbank01")
     await known.manifest("testbank02")
     clock.now += 5

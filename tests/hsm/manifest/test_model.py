@@ -52,6 +52,7 @@ def test_every_default_is_written_out() -> None:
         "seccos": None,
         "verification": DEFAULTS["verification"],
         "verification_host": None,
+        "identity_provider": None,
         "clients": [],
         "feeds": [],
     }

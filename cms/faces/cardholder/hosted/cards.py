@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from cms.domain.control import CardOfHolder, Purpose
+from cms.domain.control import CardOfHolder
 from cms.domain.errors import BadRequest, Invalid
 from cms.domain.records import Actor
 from cms.faces.cardholder.hosted.auth import HostedAuth, wants_us
@@ -23,6 +23,7 @@ from cms.faces.request import read_body
 from cms.faces.routes import Handler
 from cms.services.cardholder.apps import HostedApp
 from cms.services.cardholder.hosted import HostedCards
+from hsm.port import Purpose
 
 CardHandler = Callable[[HostedApp, CardOfHolder, Request], Awaitable[Response]]
 

@@ -7,7 +7,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cms.domain.control import Grant, Purpose
+from cms.domain.control import Grant
 from cms.domain.errors import (
     ControlEnded,
     DomainError,
@@ -24,6 +24,7 @@ from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.pin_view import PinView
 from crypto.pin_image import ImageStyle, MessageKind
 from hsm.manifest.clients import AppClient
+from hsm.port import Purpose
 
 IMAGE_PATH: Final = "/details-image"
 METHODS: Final = ("GET", "HEAD", "OPTIONS")

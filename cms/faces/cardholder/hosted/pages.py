@@ -7,7 +7,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cms.domain.control import Grant, Purpose
+from cms.domain.control import Grant
 from cms.domain.errors import ControlEnded, ServiceUnavailable, TooManyFailures
 from cms.faces.cardholder.hosted.schemas import page_style
 from cms.faces.cardholder.page.answers import NO_STORE, ended, page_language
@@ -18,6 +18,7 @@ from cms.services.cardholder.apps import HostedApp
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.set_page import SetPage
 from hsm.manifest.clients import AppClient
+from hsm.port import Purpose
 
 PAGE_PATH: Final = "/pin-direct/set"
 NONCE_BYTES: Final = 18

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cms.domain.cards import CardState
-from cms.domain.control import CardOfHolder, Face, Purpose, require_cardholder_may
+from cms.domain.control import CardOfHolder, require_cardholder_may
 from cms.domain.errors import CardForbids, Invalid
 from cms.faces.cardholder.hosted.origins import leads_to
 from cms.faces.cardholder.page.style import (
@@ -26,6 +26,7 @@ from crypto.jose import json_object
 from crypto.pin_image import ImageStyle
 from hsm.manifest.clients import AppClient
 from hsm.manifest.model import Manifest
+from hsm.port import Face, Purpose
 
 STATUS: Final[Mapping[CardState, str]] = {
     CardState.INACTIVE: "INACTIVE",

@@ -12,7 +12,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cms.domain.control import Grant, Purpose
+from cms.domain.control import Grant
 from cms.domain.errors import (
     BadRequest,
     ControlEnded,
@@ -40,6 +40,7 @@ from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.cardholder.set_page import SetPage
 from crypto.pin_image import ImageStyle
 from hsm.manifest.clients import ServerClient
+from hsm.port import Purpose
 
 PIN_PATH: Final = "/pincontrol/pin"
 FRAME_PATH: Final = "/pincontrol/frame"

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
-from cms.domain.control import Purpose
 from cms.faces.cardholder.page.posts import SetPosts, by_page
 from cms.faces.cardholder.pincontrol.pages import FRAME_PATH, PIN_PATH, Pages
 from cms.faces.cardholder.pincontrol.server import Server
 from cms.faces.routes import Route
+from hsm.port import Purpose
 
 PREFIX: Final = "/pincontrol/"
 

@@ -10,13 +10,13 @@ from typing import Final
 from starlette.requests import Request
 
 from cms.domain.cards import parse_plastic_id
-from cms.domain.control import Purpose
 from cms.domain.errors import Invalid
 from cms.faces.request import only
 from cms.services.cardholder.pincontrol import ControlRequest
 from crypto.errors import JoseError
 from crypto.jose import json_object
 from crypto.pan_text import holds_pan
+from hsm.port import Purpose
 
 AUDIT_USER_CHARS_MAX: Final = 128
 SCOPES: Final[Mapping[str, Purpose]] = {"VIEW_PIN": Purpose.VIEW, "SET_PIN": Purpose.SET}

@@ -6,13 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from cms.domain.control import FAILURES_BY_ADDRESS, Face, Grant, Purpose
+from cms.domain.control import FAILURES_BY_ADDRESS, Grant
 from cms.domain.errors import ControlEnded, TooManyFailures
 from cms.domain.records import Actor
 from cms.services.cardholder.control_tokens import ControlTokens, new_session, sid
 from cms.services.cardholder.rate_limit import RateLimiter
 from crypto.jose import base64url
 from hsm.manifest.clients import AppClient, ServerClient
+from hsm.port import Face, Purpose
 
 pytestmark = pytest.mark.anyio
 ADDRESS = "192.0.2.1"

@@ -6,10 +6,10 @@ from itertools import product
 import pytest
 
 from cms.domain.cards import CardState
-from cms.domain.control import Face, Purpose
 from cms.domain.errors import CardForbids, DomainError, PinUnavailable, ValueNotPossible
 from cms.services.cardholder.permission import require_token_allowed, takes_pins
 from hsm.manifest.model import Manifest, parse
+from hsm.port import Face, Purpose
 from tests.operators import manifest
 
 VIEW, SET = Purpose.VIEW, Purpose.SET

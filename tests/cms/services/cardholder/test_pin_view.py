@@ -8,7 +8,7 @@ import pytest
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
-from cms.domain.control import Face, Grant, Purpose
+from cms.domain.control import Grant
 from cms.domain.errors import ControlEnded
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
@@ -19,6 +19,7 @@ from cms.services.cardholder.pin_view import PinView
 from cms.services.directory import Directory
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
+from hsm.port import Face, Purpose
 from hsm.vault import Vault
 from tests.cms.services.d1.pin_service import PinService
 from tests.issuer_records import add_clients, open_issuer, remove_client, run_sql, server_client

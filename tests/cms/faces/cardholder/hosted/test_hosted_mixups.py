@@ -7,10 +7,11 @@ from uuid import uuid4
 import pytest
 from jwcrypto.jwk import JWK
 
-from cms.domain.control import Face, Grant, Purpose
+from cms.domain.control import Grant
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
 from cms.services.cardholder.control_tokens import new_session
+from hsm.port import Face, Purpose
 from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY, HostedFace, opened
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cms.domain.control import Purpose
 from cms.domain.errors import Invalid
 from cms.faces.cardholder.hosted.schemas import read_wish
 from cms.services.cardholder.hosted import Wish
 from hsm.manifest.clients import AppClient
+from hsm.port import Purpose
 from tests.cms.faces.cardholder.hosted import apps
 
 COLOUR = re.compile("#[0-9a-f]{6}")

@@ -2,15 +2,15 @@
 
 import pytest
 
-from cms.services import cache
-from cms.services.cache import TtlCache
+from hsm import ttl_cache
+from hsm.ttl_cache import TtlCache
 
 
 def test_a_cache_is_bounded_and_its_oldest_entry_goes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1_700_000_000.0]
-    monkeypatch.setattr(cache, "ENTRIES_MAX", 2)
+    monkeypatch.setattr(ttl_cache, "ENTRIES_MAX", 2)
     entries = TtlCache[str, int](lambda: now[0])
     for number, key in enumerate("abc"):
         entries.put(key, number, now[0] + 10)
