@@ -12,9 +12,6 @@
     ├── PageKeyRejected    the key to which a page wants that text is not a public P-256 key
     ├── ValueNotPossible   a PIN verification value that is asked for cannot be made
     ├── CounterExhausted   the card has had as many changes as the SECCOS profile counts
-    ├── PanRejected        the JWE or the PAN in it cannot be used
-    │   ├── LuhnInvalid    the PAN's check digit is wrong
-    │   └── CardIdHoldsPan the card id contains the PAN
     ├── FeedRefused        a feed of cards is not signed, addressed or dated as it must be
     ├── CardRefused        a card of a feed cannot be used
     ├── CallerRefused      a client, its secret or its certificate is not registered: one answer
@@ -73,18 +70,6 @@ class CounterExhausted(HsmError):
     """The SECCOS profile counts no further change of this card."""
 
 
-class PanRejected(HsmError):
-    """The PAN could not be taken."""
-
-
-class LuhnInvalid(PanRejected):
-    """The check digit of the PAN is wrong."""
-
-
-class CardIdHoldsPan(PanRejected):
-    """A card id must not contain the PAN."""
-
-
 class FeedRefused(HsmError):
     """A feed of cards cannot be used; it says why."""
 
@@ -118,7 +103,7 @@ class SealBroken(HsmError):
 
 
 class ManifestRefused(HsmError):
-    """A manifest, list of floors, trust file or operator's key cannot be used; it says why."""
+    """A manifest, list of floors, trust file or file of a key cannot be used; it says why."""
 
 
 class NotForProduction(HsmError):
