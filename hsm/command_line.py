@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from crypto.secret import Secret
 
 OK: Final = 0
+FAULT: Final = 1
+"""What was to be verified is not as it must be."""
 REFUSED: Final = 2
 PIPE_CLOSED: Final = 141
 """What a shell shows for a program whose output nobody reads on."""

@@ -35,6 +35,7 @@ from hsm.errors import (
 from hsm.feed_cards import FeedCard
 from hsm.feeds import read_feed
 from hsm.jose_keys import NO_KIDS, JoseKeys
+from hsm.log.writer import DIRECTORY, VaultLog
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests
 from hsm.manifest.wire import WireProfile
@@ -76,7 +77,8 @@ class Vault:
 
     Args:
         hsm_token: the HSM token; its keys are found once, at construction.
-        state_directory: where this host keeps its manifests; nobody else may write there.
+        state_directory: where this host keeps its manifests and, in ``log``, its log; nobody else
+            may write there.
         trust_file: whose signatures count (:mod:`hsm.manifest.trust`).
         now: the time, UTC, by which manifests and secrets are in force or not.
         token_issuer: issuer and audience of access tokens, which is the service's public URL; None:
@@ -106,6 +108,9 @@ class Vault:
         self._seals = Seals(hsm_token, self._keyring)
         self._manifests = Manifests(
             *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
+        )
+        self._log = VaultLog(
+            state_directory / DIRECTORY, hsm_token.mac, self._active[KeyRole.LOG_MAC], now
         )
 
     def seal_cards(self, feed: str, issuer_id: str) -> Sequence[SealedCard | RefusedCard]:
@@ -292,6 +297,7 @@ class Vault:
     def load_floors(self, text: str) -> None:
         """Take a list of floors as operators signed it, on a host that has none."""
         self._manifests.begin(text)
+        self._log.begin()
 
     def manifest_version(self, issuer_id: str) -> int:
         """Return the version of the newest manifest, in force or not; 0 if there is none."""
@@ -317,6 +323,7 @@ class Vault:
     def health(self) -> None:
         """Use every active key once and compare what comes back."""
         health.check(self._hsm_token, self._jose_keys, self._active.values())
+        self._log.check()
 
     def _sealed(self, described: FeedCard) -> SealedCard:
         card, record = described.card, described.record
