@@ -66,10 +66,11 @@ class FeedWriter:
                 members = _read_line(line)
                 card = read_card(self.issuer_id, members)
                 check(card)
-                if card.card in seen:
-                    raise CardRefused(TWICE)
             except CardRefused as error:
                 yield RefusedLine(number, str(error))
+                continue
+            if card.card in seen:
+                yield RefusedLine(number, TWICE)
                 continue
             seen.add(card.card)
             card_bytes = len(json_object.serialize(members)) + 1

@@ -1,7 +1,8 @@
 """Feeds: who brings the cards of an issuer, such as its personaliser or its core bank system."""
 
+import re
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, model_validator
 
@@ -9,7 +10,8 @@ from crypto.errors import JoseError
 from crypto.jose.jwk import EcPublicKey, parse_public
 from hsm.manifest.body import Body
 
-FeedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+FeedName = Annotated[str, Field(pattern=f"^{NAME_PATTERN.pattern}$")]
 
 
 class FeedBody(Body):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -19,10 +20,12 @@ from hsm.port import (
     PinBlockType,
     PinVault,
     PublicKeyRole,
+    SealedCard,
     SealedChange,
     SealedPin,
     SealedRecord,
 )
+from tests.feeds import described, feed
 from tests.operators import manifest, now, open_vault, reopen_vault, signed
 from tests.pans import PAN
 
@@ -90,8 +93,19 @@ class Issuer:
         """Our key, to which PANs are encrypted on their way in."""
         return self.vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0]
 
-    def pan_jwe(self, pan: str) -> str:
-        return jwe_to(self.intake_jwk, {"pan": pan})
+    @property
+    def feed(self) -> Callable[..., str]:
+        """Writes a feed of cards (:func:`tests.feeds.feed`)."""
+        return partial(feed, self.issuer_id, self.intake_jwk)
+
+    def sealed_card(
+        self, card_id: str = CARD.card_id, pan: str = PAN, **members: object
+    ) -> SealedCard:
+        """Bring one card."""
+        text = self.feed(described(card_id, pan, **members))
+        (sealed,) = self.vault.seal_cards(text, self.issuer_id)
+        assert isinstance(sealed, SealedCard)
+        return sealed
 
     def pin_jwe(self, plaintext: object) -> str:
         return jwe_to(self.d1_jwk, plaintext)
@@ -104,8 +118,9 @@ class Issuer:
         expiry: str = "1229",
         holder: str | None = None,
     ) -> SealedRecord:
-        jwe = self.pan_jwe(pan)
-        return self.vault.seal_record(jwe, card, psn, expiry, None, holder).sealed_record
+        assert card.issuer_id == self.issuer_id
+        members = {"psn": psn, "expiry": expiry, "cardholder": holder}
+        return self.sealed_card(card.card_id, pan, **members).sealed_record
 
     def change(
         self,

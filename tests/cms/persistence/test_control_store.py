@@ -177,7 +177,9 @@ async def test_consuming_hands_over_the_card_and_is_audited_in_the_same_commit(
     control_token = await stored.control_token()
     assert await stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR) == ConsumedToken(
         grant(),
-        CardToRead(CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedRecord(b"sealed PAN"), SEALED),
+        CardToRead(
+            CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedRecord(b"sealed record"), SEALED
+        ),
     )
     recorded = [(CARD.card_id, APP, ACTOR.correlation_id, 1, "hosted")]
     assert stored.audit("pin.get.attempted") == recorded

@@ -33,6 +33,7 @@ from hsm.port import (
     ValueKind,
 )
 from tests.issuer_records import run_sql
+from tests.stored_cards import store_card
 
 pytestmark = pytest.mark.anyio
 CARD = CardRef("testbank01", "card-1")
@@ -53,15 +54,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
     """A store with one active card."""
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
-        admin.add_card(
-            database,
-            CARD,
-            state="active",
-            sealed_record=b"sealed PAN",
-            last_four="1111",
-            expiry="1230",
-            psn=7,
-        )
+        store_card(database, CARD)
     store = Store.connect(database_url)
     await store.open()
     yield store
@@ -86,7 +79,7 @@ async def change(
 
 def as_read(state: CardState) -> CardToChange:
     return CardToChange(
-        *(state, 0, SealedRecord(b"sealed PAN"), False, frozenset(), frozenset()),
+        *(state, 0, SealedRecord(b"sealed record"), False, frozenset(), frozenset()),
         personalised=False,
         policy=POLICY,
     )
@@ -390,7 +383,7 @@ async def test_only_a_pin_that_may_be_handed_out_is_audited(
             *(state, pin_type, counter),
         )
         assert await store.read_for_get(CARD, ACTOR) == CardToRead(
-            *(state, pin_type, counter, 1, SealedRecord(b"sealed PAN"), SEALED)
+            *(state, pin_type, counter, 1, SealedRecord(b"sealed record"), SEALED)
         )
         audited += (state, pin_type, counter) == (CardState.ACTIVE, PinBlockType.ISO0, 1)
         assert (
