@@ -32,7 +32,11 @@ def refusal(issuer: Issuer, text: str) -> str:
 
 
 def test_a_card_comes_with_what_the_database_may_know_of_it(issuer: Issuer) -> None:
-    others = {"state": "active", "personalised": True, "encryptedPinBlock": "a.b.c.d.e"}
+    others: Mapping[str, str | bool] = {
+        "state": "active",
+        "personalised": True,
+        "encryptedPinBlock": "a.b.c.d.e",
+    }
     record = {"psn": 2, "expiry": "1231", "plasticId": "0047", "cardholder": "ann"}
     sealed = issuer.sealed_card("card-7", PAN, **record, **others)
     assert sealed == SealedCard(

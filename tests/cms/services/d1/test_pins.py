@@ -51,9 +51,8 @@ ELSEWHERE = {
     hsm.errors.CallerRefused,
     hsm.errors.TextNotOffered,
     hsm.errors.PageKeyRejected,
-    hsm.errors.PanRejected,
-    hsm.errors.LuhnInvalid,
-    hsm.errors.CardIdHoldsPan,
+    hsm.errors.FeedRefused,
+    hsm.errors.CardRefused,
     hsm.errors.CeremonyError,
     hsm.errors.NotForProduction,
 }
