@@ -39,6 +39,9 @@
 class HsmError(Exception):
     """Root of the tree; never raised itself."""
 
+    receipt: str | None = None
+    """Names the line of the vault's log that tells of it, if one does (:mod:`hsm.log.lines`)."""
+
 
 class PinRejected(HsmError):
     """The PIN could not be taken. It never says why: the reason would help to guess the PIN."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NewType, Protocol
+from typing import TYPE_CHECKING, Final, Generic, NewType, Protocol, TypeVar
 
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ISSUER_ID_CHARS: Final = 10
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
+
+T = TypeVar("T")
 
 SealedPin = NewType("SealedPin", bytes)
 """Version, key label, format-4 block under an AES key of the HSM token, AES-CMAC."""
@@ -136,6 +138,17 @@ class SealedChange:
     sealed_pin: SealedPin | None
     """None when the PIN came as SECCOS: then only :attr:`values` are stored."""
     values: Mapping[ValueKind, SealedValue]
+    receipt: str
+    """Names the line of it in the vault's log (:mod:`hsm.log.lines`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOut(Generic[T]):
+    """What the vault hands out, when a line in its log tells of it and is on the disk."""
+
+    value: T = field(repr=False)
+    receipt: str
+    """Names that line (:mod:`hsm.log.lines`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +188,9 @@ class PinVault(Protocol):
     Any verb may raise ``VaultUnavailable``: nothing was changed and the call may be repeated.
     What an issuer decides is in its manifest, which the vault keeps: verbs that need it raise
     ``ManifestRefused`` when there is none, or none that is in force. Verbs that take sealed values
-    raise ``SealBroken`` when those are not of this card and counter.
+    raise ``SealBroken`` when those are not of this card and counter. Verbs that set or hand out
+    anything write a line of it into the log of this host; where that cannot be written they raise
+    ``LogUnavailable``, a ``VaultUnavailable``, and return nothing.
     """
 
     def seal_cards(self, feed: str, issuer_id: str) -> Sequence[SealedCard | RefusedCard]:
@@ -309,7 +324,7 @@ class PinVault(Protocol):
         sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out the PIN as an ISO-0 block in a compact JWE to the manifest's recipient.
 
         The plaintext is a JSON object of one member, named by the wire profile. Where the profile
@@ -356,7 +371,7 @@ class PinVault(Protocol):
         values: Mapping[ValueKind, SealedValue],
         card: CardRef,
         counter: int,
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out PIN verification values in a compact JWE to the authorisation host.
 
         The plaintext is JSON: ``issuerId``, ``cardId``, ``counter``, and a member for each of

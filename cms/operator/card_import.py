@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from cms.domain.cards import NEXT_STATES, CardState
-from cms.domain.control import CardType
+from cms.domain.cards import NEXT_STATES, CardState, CardType
 from cms.persistence import card_feeds
 from cms.persistence.admin import AdminError, Database
 from cms.persistence.card_feeds import CardBefore
@@ -230,7 +229,8 @@ class CardImport:
             self.database, self.issuer_id, [one.card_id for one in taken if not one.keeps_pin]
         )
         card_feeds.renew_cards(self.database, self.issuer_id, renewed)
-        card_feeds.add_cards(self.database, self.issuer_id, new)
+        receipts = {one.card_id: one.change.receipt for one in taken if one.change is not None}
+        card_feeds.add_cards(self.database, self.issuer_id, new, receipts)
         self.database.commit()
         reasons = [f"card {position}: {reason}" for position, reason in sorted(refused.items())]
         return FeedResult(line, len(new), len(renewed), refused=reasons)

@@ -348,9 +348,9 @@ def cards_with_values(
     ]
 
 
-def audit_export(database: Database, card: CardRef, counter: int) -> None:
-    """Record that a card's verification values are handed out."""
-    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter)
+def audit_export(database: Database, card: CardRef, counter: int, receipt: str) -> None:
+    """Record that a card's verification values are handed out; *receipt* is the vault's."""
+    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter, receipt=receipt)
 
 
 def audit_failed_export(database: Database, card: CardRef, reason: str) -> None:
@@ -481,6 +481,7 @@ def _audit(
     *,
     counter: int | None = None,
     reason: str | None = None,
+    receipt: str | None = None,
 ) -> None:
     database.execute(
         insert(audit_events).values(
@@ -490,5 +491,6 @@ def _audit(
             actor=OPERATOR,
             counter=counter,
             reason=reason,
+            receipt=receipt,
         )
     )

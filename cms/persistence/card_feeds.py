@@ -23,8 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as insert_or_nothing
 
-from cms.domain.cards import CardState
-from cms.domain.control import CardType, EndReason
+from cms.domain.cards import CardState, CardType
+from cms.domain.control import EndReason
 from cms.persistence.admin import OPERATOR, Database, rules
 from cms.persistence.tables import (
     audit_events,
@@ -39,11 +39,12 @@ REASON_CHARS: Final = 40
 """Of the digest that an audit event shows."""
 #: What a new card has where nothing else is said.
 NEW_CARD: Final[Mapping[str, object]] = {
-    **dict.fromkeys(sealed_columns(SealedChange(None, {}))),
+    **dict.fromkeys(sealed_columns(SealedChange(None, {}, ""))),
     **dict.fromkeys(("pin_type", "cardholder_id", "plastic_id")),
     "card_type": CardType.PHYSICAL.value,
     "personalised": False,
 }
+NO_RECEIPTS: Final[Mapping[str, str]] = {}
 #: What a feed may leave as it is.
 KEPT: Final = ("state", "card_type", "personalised")
 
@@ -114,7 +115,12 @@ def taken_plastic_ids(
     return {*database.scalars(taken)}
 
 
-def add_cards(database: Database, issuer_id: str, rows: Sequence[Mapping[str, object]]) -> None:
+def add_cards(
+    database: Database,
+    issuer_id: str,
+    rows: Sequence[Mapping[str, object]],
+    receipts: Mapping[str, str] = NO_RECEIPTS,
+) -> None:
     """Add cards.
 
     Args:
@@ -122,6 +128,7 @@ def add_cards(database: Database, issuer_id: str, rows: Sequence[Mapping[str, ob
         issuer_id: whose cards.
         rows: their columns, of which :data:`NEW_CARD` has those that may be absent. With a
             ``pin_type`` a card comes with a PIN: its counter stays 0.
+        receipts: of the PINs that came along, by the id of the card.
 
     Raises:
         AdminError: the issuer is unknown, or another card of it has a card id or a plastic id.
@@ -135,8 +142,12 @@ def add_cards(database: Database, issuer_id: str, rows: Sequence[Mapping[str, ob
         if without_pin:
             database.execute(insert(cards), without_pin)
     _audit(database, _of(issuer_id, [row["card_id"] for row in full]), "card.added")
-    loaded = _of(issuer_id, [row["card_id"] for row in with_pin])
-    _audit(database, loaded, "pin.loaded", with_counter=True)
+    if receipts:
+        event = {"issuer_id": issuer_id, "event": "pin.loaded", "actor": OPERATOR, "counter": 0}
+        loaded = [
+            {**event, "card_id": card_id, "receipt": receipts[card_id]} for card_id in receipts
+        ]
+        database.execute(insert(audit_events), loaded)
 
 
 def renew_cards(database: Database, issuer_id: str, rows: Sequence[Mapping[str, object]]) -> None:
@@ -181,7 +192,7 @@ def forget_pins(database: Database, issuer_id: str, card_ids: Collection[str]) -
     database.execute(ended.values(ended_at=func.now(), end_reason=EndReason.REVOKED.value))
     with_pin = (*_of(issuer_id, card_ids), cards.c.pin_type.is_not(None))
     _audit(database, with_pin, "pin.forgotten", with_counter=True)
-    emptied = dict.fromkeys(sealed_columns(SealedChange(None, {})))
+    emptied = dict.fromkeys(sealed_columns(SealedChange(None, {}, "")))
     # The host hears of it in the next export: a change that left no value.
     forgotten = update(cards).where(*with_pin)
     database.execute(forgotten.values(**emptied, pin_type=None, pin_changed_at=func.now()))

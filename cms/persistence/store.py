@@ -144,6 +144,7 @@ class Store:
                 state_read=read.state.value,
                 pin_type=pin_type.value,
                 request_key=request_key,
+                receipt=change.receipt,
                 **sealed_columns(change),
                 **failure_limits(read.policy),
             )
@@ -171,9 +172,9 @@ class Store:
         )
         return row == (True,)
 
-    async def read_for_get(self, card: CardRef, actor: Actor) -> CardToRead | None:
-        """Read a sealed PIN; one that may be handed out is audited in the same commit."""
-        row = await self.one(d1.GET_PIN, **card_key(card), **asked_by(actor))
+    async def read_for_get(self, card: CardRef) -> CardToRead | None:
+        """Read a sealed PIN."""
+        row = await self.one(d1.READ_FOR_GET, **card_key(card))
         if row is None:
             return None
         pin_type = None if row[1] is None else PinBlockType(row[1])
@@ -197,10 +198,11 @@ class Store:
         reason: str,
         actor: Actor,
         outcome: str = "refused",
+        receipt: str | None = None,
     ) -> None:
         """Record that what was *asked*, a verb or ``control``, was refused, or failed.
 
-        *card_id* need not be a card, None is none.
+        *card_id* need not be a card, None is none. *receipt* is the vault's, where it refused.
         """
         await self.run(
             refusals.REFUSE,
@@ -212,6 +214,7 @@ class Store:
             correlation_id=actor.correlation_id,
             audit_user=actor.audit_user,
             error_id=actor.error_id,
+            receipt=receipt,
         )
 
     async def one(self, statement: Statement, **parameters: object) -> Row | None:

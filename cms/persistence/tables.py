@@ -195,6 +195,7 @@ audit_events = Table(
     Column("reason", String(40)),
     Column("audit_user", Text, comment="who asked, in the client's words"),
     Column("error_id", String(36), comment="as the caller was told it"),
+    Column("receipt", String(52), comment="names a line of the log of a vault"),
     Index(None, "issuer_id", "card_id", "event_id"),
 )
 

@@ -52,8 +52,9 @@ async def in_vault(worker_thread: WorkerThread, verb: Callable[[PinVault], T]) -
     try:
         return await worker_thread.call(verb)
     except tuple(MEANINGS) as error:
-        meaning = MEANINGS[type(error)]
-        raise meaning() from None
+        meaning = MEANINGS[type(error)]()
+        meaning.receipt = error.receipt
+        raise meaning from None
     except hsm.errors.SealBroken:
         raise StoredValueBroken from None
     except hsm.errors.ManifestRefused as error:

@@ -7,7 +7,7 @@ that an event does not have are left out::
     at           ISO 8601, UTC, with microseconds
     what         an Action
     issuer_id, card_id, face, client_id, grant_id, counter
-    reason       of a refusal
+    reason       of a refusal, as :mod:`hsm.errors` names it
     count        how many refusals the line stands for
     before       SHA-256 of the bytes of the line before, hexadecimal; 64 zeros in the first
     key          label of the key that makes the MAC

@@ -127,6 +127,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(40)),
         sa.Column("audit_user", sa.Text(), comment="who asked, in the client's words"),
         sa.Column("error_id", sa.String(36), comment="as the caller was told it"),
+        sa.Column("receipt", sa.String(52), comment="names a line of the log of a vault"),
     )
     op.create_index(None, "audit_events", ["issuer_id", "card_id", "event_id"])
     op.create_table(

@@ -16,6 +16,7 @@ from hsm.errors import (
     CeremonyError,
     KeyMissing,
     LoginRefused,
+    LogUnavailable,
     PinRejected,
     SealBroken,
     VaultBusy,
@@ -273,6 +274,18 @@ async def test_a_vault_that_is_unavailable_is_opened_again_for_the_next_verb() -
         assert len(watched.openings) == 1
         assert await watched.worker_thread.call(lambda _: "again") == "again"
         assert len(watched.openings) == 2
+
+
+async def test_without_its_log_a_vault_is_not_ready_and_not_opened_again() -> None:
+    async with watched_worker_thread() as watched:
+        await watched.worker_thread.check()
+        with pytest.raises(LogUnavailable):
+            await watched.worker_thread.call(fails(LogUnavailable()))
+        assert not watched.ready()
+        assert await watched.worker_thread.call(lambda _: "again") == "again"
+        assert len(watched.openings) == 1
+        await watched.worker_thread.check()
+        assert watched.ready()
 
 
 async def test_a_missing_key_is_looked_for_now_and_then_and_costs_nobody_else(

@@ -21,17 +21,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, array, insert
 
-from cms.domain.cards import ALLOWED_STATES, GET_PIN_ATTEMPTED, CardState, Verb
+from cms.domain.cards import CardState, Verb
 from cms.domain.limits import CARD_WINDOW_SECONDS, CLIENT_WINDOW_SECONDS, Tally
 from cms.persistence.statements import Statement, compiled
 from cms.persistence.statements.parts import (
     CARD_TO_READ,
-    HAS_PIN_TO_SHOW,
     REQUEST_KEY,
     THIS_CARD,
     audit,
     change_pin,
-    in_state,
     matches,
     seconds,
 )
@@ -170,22 +168,8 @@ COUNT_CLIENT_FAILURE: Final = {
 }
 """One row: whether this was the failure that has the client limited."""
 
-_card = (
-    select(
-        cards.c.issuer_id,
-        cards.c.card_id,
-        *CARD_TO_READ,
-        and_(in_state(ALLOWED_STATES[Verb.GET_PIN]), HAS_PIN_TO_SHOW).label("is_readable"),
-    )
-    .where(THIS_CARD)
-    .cte("card")
-)
-GET_PIN: Final = compiled(
-    select(*(_card.c[column.name] for column in CARD_TO_READ)).add_cte(
-        audit(GET_PIN_ATTEMPTED, _card, _card.c.is_readable, counter=_card.c.counter)
-    )
-)
-"""One row; the audit row is written only for a PIN that may be handed out."""
+READ_FOR_GET: Final = compiled(select(*CARD_TO_READ).where(THIS_CARD))
+"""One row, or none where there is no such card."""
 
 READ_COUNTER: Final = compiled(select(cards.c.state, cards.c.counter).where(THIS_CARD))
 """One row: state and change counter."""

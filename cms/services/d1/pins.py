@@ -130,19 +130,21 @@ class Pins:
             ServiceUnavailable: vault or database is unavailable.
             StoredValueBroken: the stored PIN is not the newest, or not the one stored.
         """
-        read = await self._store.read_for_get(card, actor)
+        read = await self._store.read_for_get(card)
         if read is None:
             raise CardNotFound
         require_state_allows(Verb.GET_PIN, read.state)
         sealed_pin = readable(read)
         try:
-            return await in_vault(
+            handed_out = await in_vault(
                 self._worker_thread,
                 lambda vault: vault.export_jwe(sealed_pin, read.sealed_record, card, read.counter),
             )
         except ServiceUnavailable as error:
             await self._audit.failed(card, Verb.GET_PIN, error, actor)
             raise
+        await self._audit.handed_out(card, read.counter, handed_out.receipt, actor)
+        return handed_out.value
 
     async def change_counter(self, card: CardRef) -> int:
         """Count the card's committed PIN changes.

@@ -5,8 +5,7 @@ from itertools import product
 
 import pytest
 
-from cms.domain.cards import CardState
-from cms.domain.control import CardType
+from cms.domain.cards import CardState, CardType
 from cms.operator.card_import import MEMBERS, Details
 from hsm.errors import CardRefused
 from hsm.feed_cards import OTHER_MEMBERS

@@ -30,7 +30,7 @@ OTHER_CARD = CardRef(ISSUER_ID, "card-2")
 ACTOR = Actor(APP, "call-1")
 KEY = Secret(b"k" * 32)
 SEALED = SealedPin(b"sealed PIN")
-CHANGE = SealedChange(SEALED, {})
+CHANGE = SealedChange(SEALED, {}, "receipt")
 STYLE: Mapping[str, object] = {"backgroundColor": "#EFEFEF", "pinBorderRadius": 4}
 REDIRECT = "https://app.example/done?from=pin"
 

@@ -64,7 +64,7 @@ async def test_every_call_works(store: Store, database_url: str) -> None:
         key = bytes([counter])
         found = await store.read_for_set(CARD, key, ACTOR)
         assert found is not None
-        change = SealedChange(None, {})
+        change = SealedChange(None, {}, "receipt")
         assert await store.change_pin(CARD, found, change, PinBlockType.ISO0, key, ACTOR)
     assert await store.pool.fault() is None
     assert run_sql(database_url, "SELECT counter FROM cards") == [(3,)]

@@ -115,10 +115,12 @@ async def test_every_call_says_try_later_while_the_database_is_unavailable(
         store.read_manifest("testbank01", 1),
         store.answer_manifest("testbank01", "host", ManifestAnswer(1, TAKEN)),
         store.read_for_set(CARD, b"key", ACTOR),
-        store.change_pin(CARD, found, SealedChange(None, {}), PinBlockType.ISO0, b"key", ACTOR),
+        store.change_pin(
+            CARD, found, SealedChange(None, {}, "receipt"), PinBlockType.ISO0, b"key", ACTOR
+        ),
         store.count_card_failure(CARD, Tally.ISO0, 5),
         store.count_client_failure("testbank01", "testbank01", Tally.ISO0, 60),
-        store.read_for_get(CARD, ACTOR),
+        store.read_for_get(CARD),
         store.read_counter(CARD),
         store.activate(CARD, ACTOR),
         store.refuse("testbank01", "card-1", Verb.GET_PIN, "REASON", ACTOR),
@@ -183,7 +185,7 @@ async def test_a_change_that_the_server_took_and_did_not_answer_is_there_once(
     with admin.transaction(server.url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
         store_card(database, CARD)
-    change, kind, key = SealedChange(None, {}), PinBlockType.SECCOS, b"key"
+    change, kind, key = SealedChange(None, {}, "receipt"), PinBlockType.SECCOS, b"key"
     found = await store.read_for_set(CARD, key, ACTOR)
     assert found is not None
     blocked = replace(found, state=CardState.BLOCKED)

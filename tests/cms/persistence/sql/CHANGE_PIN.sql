@@ -36,10 +36,11 @@ WITH
     FROM changed
   ),
   audit AS (
-    INSERT INTO audit_events (issuer_id, card_id, event, actor, correlation_id, counter)
+    INSERT INTO audit_events (issuer_id, card_id, event, actor, correlation_id, counter, receipt)
     SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id,
       'pin.set'::VARCHAR AS event, %(actor)s::VARCHAR AS actor,
-      %(correlation_id)s::VARCHAR AS correlation_id, changed.counter AS counter
+      %(correlation_id)s::VARCHAR AS correlation_id, changed.counter AS counter,
+      %(receipt)s::VARCHAR AS receipt
     FROM changed
   )
 SELECT changed.counter FROM changed

@@ -44,6 +44,7 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.VaultBusy: ServiceUnavailable,
     hsm.errors.VaultUnavailable: ServiceUnavailable,
     hsm.errors.LoginRefused: ServiceUnavailable,
+    hsm.errors.LogUnavailable: ServiceUnavailable,
     hsm.errors.KeyMissing: ServiceUnavailable,
 }
 #: Errors of verbs that handle no PIN, and of one that no face calls yet.
@@ -53,7 +54,12 @@ ELSEWHERE = {
     hsm.errors.PageKeyRejected,
     hsm.errors.FeedRefused,
     hsm.errors.CardRefused,
+    hsm.errors.BearerRefused,
+    hsm.errors.StepUpMissing,
+    hsm.errors.EvidenceRefused,
+    hsm.errors.GrantRefused,
     hsm.errors.CeremonyError,
+    hsm.errors.LogBroken,
     hsm.errors.NotForProduction,
 }
 
