@@ -127,9 +127,12 @@ class Issuer:
         holder: str | None = HOLDER,
         plastic_id: str | None = PLASTIC_ID,
     ) -> SealedRecord:
-        assert card.issuer_id == self.issuer_id
+        """Seal a card of this issuer, or of another at the same host."""
+        if self.vault.manifest_version(card.issuer_id) == 0:
+            self.vault.load_manifest(signed(manifest(card.issuer_id)))
+        owner = replace(self, issuer_id=card.issuer_id)
         members = {"psn": psn, "expiry": expiry, "cardholder": holder, "plasticId": plastic_id}
-        return self.sealed_card(card.card_id, pan, **members).sealed_record
+        return owner.sealed_card(card.card_id, pan, **members).sealed_record
 
     @property
     def app_id(self) -> str:
