@@ -100,6 +100,11 @@ class Counts:
         """Count the days since 1970, in UTC."""
         return int(self._now().timestamp()) // DAY_SECONDS
 
+    def check(self) -> None:
+        """Prove that it can count: nothing is."""
+        with self._transaction(self._now().timestamp()):
+            pass
+
     def begin(self, windows: Sequence[Window]) -> list[Try]:
         """Count a try in each of *windows*, or in none when one of them is full.
 

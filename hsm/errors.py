@@ -48,11 +48,11 @@ class PinRejected(HsmError):
 
 
 class NotGenuine(PinRejected):
-    """The SECCOS payload was not made for this change with D1's key. Used only to count."""
+    """The SECCOS payload was not made for this change with D1's key. It is counted."""
 
 
 class WrongPinData(PinRejected):
-    """An ISO-0 block is not for the PAN, or what SECCOS's MAC covers is wrong. Used to count."""
+    """An ISO-0 block is not for the PAN, or what SECCOS's MAC covers is wrong. It is counted."""
 
 
 class CardRefusesForm(PinRejected):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ISSUER_ID_CHARS: Final = 10
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
+CLIENT_WINDOW_SECONDS: Final = 60
+"""Within which a client's failures count; those of a card do for a day."""
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
 
 T = TypeVar("T")
@@ -216,18 +218,36 @@ class PinVault(Protocol):
         card: CardRef,
         sealed_record: SealedRecord,
         counter: int,
+        client_id: str | None,
     ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*.
 
+        What fails is counted by this host, as the issuer's policy says (:mod:`hsm.budgets`).
+
+        Args:
+            jwe: the compact JWE.
+            block_type: what form the PIN in it has.
+            card: the card.
+            sealed_record: its record.
+            counter: that of the change; 0 is a PIN that comes with its card.
+            client_id: the client of D1's face that sent it; None: an operator brings it.
+
         Raises:
             PinRejected: the JWE, the block or the PIN cannot be used; one answer for all causes.
-                ``NotGenuine`` and ``WrongPinData`` say what was guessed at, so that it can be
-                counted.
+                ``NotGenuine`` and ``WrongPinData`` say what was guessed at, ``CardRefusesForm``
+                that nothing was tried, since too many PINs of the card failed.
+            ClientLimited: nothing was tried, since too many PINs of the client failed.
+            CallerRefused: the manifest has no such client.
             WeakPinRefused: the issuer's policy forbids the PIN: its length, or one easy to guess.
             TypeNotOffered: the issuer does not take this block type.
             ValueNotPossible: it asks for a PIN verification value that cannot be made of this PIN.
             CounterExhausted: the SECCOS profile does not count that far.
+            CountsUnavailable: this host cannot count. Nothing is said of the PIN.
         """
+        ...
+
+    def forget_failures(self, card: CardRef) -> None:
+        """Forget that PINs of *card* failed, on this host."""
         ...
 
     def set_pin_from_page(
@@ -436,6 +456,7 @@ class PinVault(Protocol):
         """Prove that the HSM token answers: use every active key once and compare the result.
 
         Raises:
-            VaultUnavailable: a key is missing, or an answer is wrong.
+            VaultUnavailable: a key is missing, an answer is wrong, or this host cannot count or
+                write its log.
         """
         ...

@@ -24,8 +24,11 @@ from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.access_tokens import AccessTokens
 from hsm.bearers import Bearers
+from hsm.budgets import FailureBudgets
+from hsm.counts import Counts
 from hsm.errors import (
     BearerRefused,
+    CallerRefused,
     EvidenceRefused,
     ManifestRefused,
     PageKeyRejected,
@@ -44,7 +47,7 @@ from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.log.lines import Action, Event
 from hsm.log.writer import DIRECTORY, VaultLog
 from hsm.manifest.client_secrets import is_secret
-from hsm.manifest.clients import AppClient, ServerClient
+from hsm.manifest.clients import AppClient, D1Client, ServerClient
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests
 from hsm.manifest.wire import WireProfile
@@ -93,8 +96,8 @@ class Vault:
 
     Args:
         hsm_token: the HSM token; its keys are found once, at construction.
-        state_directory: where this host keeps its manifests and, in ``log``, its log; nobody else
-            may write there.
+        state_directory: where this host keeps its manifests, what it counts and, in ``log``, its
+            log; nobody else may write there.
         trust_file: whose signatures count (:mod:`hsm.manifest.trust`).
         now: the time, UTC, by which manifests and secrets are in force or not.
         token_issuer: issuer and audience of access tokens, which is the service's public URL; None:
@@ -122,6 +125,8 @@ class Vault:
             *(hsm_token, self._jose_keys, self._active[KeyRole.TOKEN_SIGN]), token_issuer, now
         )
         self._seals = Seals(hsm_token, self._keyring)
+        self._counts = Counts(state_directory, now)
+        self._failure_budgets = FailureBudgets(self._counts)
         self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
         self._now = now
@@ -154,36 +159,19 @@ class Vault:
         card: CardRef,
         sealed_record: SealedRecord,
         counter: int,
+        client_id: str | None,
     ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*."""
         manifest = self._manifests.read(card.issuer_id)
-        reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
+        if not (client_id is None or isinstance(manifest.by_client_id.get(client_id), D1Client)):
+            raise CallerRefused
         record = self._seals.open_record(sealed_record, card)
-        data = _card_data(record)
-        try:
-            members = self._jose_keys.open_jwe(
-                jwe, KeyRole.D1, manifest.wire.jwe.extra, manifest.wire.jwe.own_kids
-            )
-        except CryptoError:
-            raise PinRejected from None
-        try:
-            if reader is None:
-                blocks, policy = self._blocks(manifest.wire, card), manifest.policy.for_d1
-                taken = Accepted(blocks.read(members, data.pan, policy), {})
-            else:
-                taken = reader.read(members, data, _changes_before(counter))
-            if taken.pin is not None:
-                check(taken.pin, manifest.policy.for_d1)
-        except CryptoError as error:
-            if reader is None:
-                # What no PIN of this card can get is said of a wrong block too: said of right ones
-                # only, it would tell that the PAN was guessed.
-                self._value_maker(manifest).complete({}, ANY_PIN, data, _changes_before(counter))
-            if isinstance(error, POLICY_ERRORS):
-                raise WeakPinRefused from None
-            raise (WrongPinData if reader is None else PinRejected) from None
-        # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, manifest, record, card, counter, D1, keep_pin=reader is None)
+        with self._failure_budgets.one_try(manifest.policy, card, client_id, block_type):
+            return self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
+
+    def forget_failures(self, card: CardRef) -> None:
+        """Forget that PINs of *card* failed."""
+        self._failure_budgets.forget(card)
 
     def set_pin_from_page(
         self,
@@ -363,6 +351,7 @@ class Vault:
     def health(self) -> None:
         """Use every active key once and compare what comes back."""
         health.check(self._hsm_token, self._jose_keys, self._active.values())
+        self._counts.check()
         self._log.check()
 
     def _sealed(self, described: FeedCard) -> SealedCard:
@@ -377,6 +366,43 @@ class Vault:
             record.cardholder_id,
             described.others,
         )
+
+    def _change_from_jwe(
+        self,
+        jwe: str,
+        block_type: PinBlockType,
+        manifest: Manifest,
+        card: CardRef,
+        record: CardRecord,
+        counter: int,
+    ) -> SealedChange:
+        """Take the PIN out of the JWE and seal it; a try, which is counted when it fails."""
+        reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
+        data = _card_data(record)
+        try:
+            members = self._jose_keys.open_jwe(
+                jwe, KeyRole.D1, manifest.wire.jwe.extra, manifest.wire.jwe.own_kids
+            )
+        except CryptoError:
+            raise PinRejected from None
+        try:
+            if reader is None:
+                blocks, policy = self._blocks(manifest.wire, card), manifest.policy.for_d1
+                taken = Accepted(blocks.read(members, data.pan, policy), {})
+            else:
+                taken = reader.read(members, data, _changes_before(counter))
+            if taken.pin is not None:
+                check(taken.pin, manifest.policy.for_d1)
+        except CryptoError as error:
+            if reader is None:
+                # What no PIN of this card can get is said of a wrong block too: said of right ones
+                # only, it would tell that the PAN was guessed.
+                self._value_maker(manifest).complete({}, ANY_PIN, data, _changes_before(counter))
+            if isinstance(error, POLICY_ERRORS):
+                raise WeakPinRefused from None
+            raise (WrongPinData if reader is None else PinRejected) from None
+        # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
+        return self._change(taken, manifest, record, card, counter, D1, keep_pin=reader is None)
 
     def _change(
         self,

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from hsm.errors import (
+    CountsUnavailable,
     HsmError,
     KeyMissing,
     LoginRefused,
@@ -144,7 +145,7 @@ class WorkerThread:
                 self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
                 self._vault = None
             raise
-        except LogUnavailable:
+        except (CountsUnavailable, LogUnavailable):
             # The HSM token answers: opening it anew would not help.
             self.ready = False
             raise

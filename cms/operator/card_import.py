@@ -30,6 +30,7 @@ from cms.persistence.card_feeds import CardBefore
 from cms.persistence.tables import sealed_columns
 from hsm.errors import (
     CardRefused,
+    CardRefusesForm,
     FeedRefused,
     HsmError,
     PinRejected,
@@ -49,6 +50,7 @@ MEMBERS: Final[Mapping[str, str]] = {
     "type": "text, as in PUT pin",
 }
 PIN_REASONS: Final[Mapping[type[HsmError], str]] = {
+    CardRefusesForm: "too many PINs of this card failed",
     PinRejected: "encryptedPinBlock cannot be used",
     WeakPinRefused: "the PIN policy forbids this PIN",
     TypeNotOffered: "this type of PIN block is not offered",
@@ -209,7 +211,7 @@ class CardImport:
             raise CardRefused(PIN_REASONS[TypeNotOffered])
         try:
             return self.vault.set_pin_from_jwe(
-                details.pin_jwe, block_type, card.card, card.sealed_record, 0
+                details.pin_jwe, block_type, card.card, card.sealed_record, 0, None
             )
         except tuple(PIN_REASONS) as error:
             raise CardRefused(

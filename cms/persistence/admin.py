@@ -39,7 +39,6 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
-from cms.domain.limits import Tally
 from cms.domain.records import TAKEN, ManifestAnswer
 from cms.persistence.address import AddressRefused, Tls, connection_string
 from cms.persistence.causes import Cause, cause_of
@@ -286,13 +285,12 @@ def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
 
 
 def unblock_card(database: Database, card: CardRef) -> None:
-    """Forget that PINs of a card failed, in whatever form.
+    """Record that an operator has failed PINs of a card forgotten, in whatever form.
 
     Raises:
         AdminError: there is no such card.
     """
-    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
-    _update(database, cards, key, **{tally: [] for tally in Tally})
+    row(database, cards, issuer_id=card.issuer_id, card_id=card.card_id)
     _audit(database, card.issuer_id, "card.unblock", card.card_id)
 
 

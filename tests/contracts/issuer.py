@@ -182,7 +182,9 @@ class Issuer:
         card: CardRef = CARD,
         counter: int = 1,
     ) -> SealedChange:
-        return self.vault.set_pin_from_jwe(jwe, block_type, card, sealed_record, counter)
+        """Set a PIN as an operator does, however many have failed."""
+        self.vault.forget_failures(card)
+        return self.vault.set_pin_from_jwe(jwe, block_type, card, sealed_record, counter, None)
 
     def set_jwe(
         self, jwe: str, sealed_record: SealedRecord, card: CardRef = CARD, counter: int = 1

@@ -522,6 +522,7 @@ VERBS: Final = {
     "seal_cards",
     "keeps_pin",
     "set_pin_from_jwe",
+    "forget_failures",
     "set_pin_from_page",
     "verify_bearer",
     "grant_bearer",

@@ -250,6 +250,7 @@ def test_nothing_is_let_through_that_cannot_be_counted(
     spoil(directory / FILE_NAME)
     counts = Counts(directory, clock)
     calls: list[Callable[[], object]] = [
+        counts.check,
         lambda: counts.begin([CARD]),
         lambda: counts.hand_out([card_quota(counts)]),
         lambda: counts.forget(ISSUER_ID, ["iso0"], "card-1"),

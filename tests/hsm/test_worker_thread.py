@@ -14,6 +14,7 @@ import pytest
 from cms.sandbox import HANG_SECONDS
 from hsm.errors import (
     CeremonyError,
+    CountsUnavailable,
     KeyMissing,
     LoginRefused,
     LogUnavailable,
@@ -276,11 +277,14 @@ async def test_a_vault_that_is_unavailable_is_opened_again_for_the_next_verb() -
         assert len(watched.openings) == 2
 
 
-async def test_without_its_log_a_vault_is_not_ready_and_not_opened_again() -> None:
+@pytest.mark.parametrize("error", [CountsUnavailable, LogUnavailable])
+async def test_without_its_log_or_its_counts_a_vault_is_not_ready_and_not_opened_again(
+    error: type[VaultUnavailable],
+) -> None:
     async with watched_worker_thread() as watched:
         await watched.worker_thread.check()
-        with pytest.raises(LogUnavailable):
-            await watched.worker_thread.call(fails(LogUnavailable()))
+        with pytest.raises(error):
+            await watched.worker_thread.call(fails(error()))
         assert not watched.ready()
         assert await watched.worker_thread.call(lambda _: "again") == "again"
         assert len(watched.openings) == 1

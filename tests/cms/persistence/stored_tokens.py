@@ -103,7 +103,7 @@ class StoredTokens:
         return await self.control_store.read_live(control_token) is not None
 
     async def read(self, card: CardRef = CARD) -> CardToChange:
-        found = await self.store.read_for_set(card, None, ACTOR)
+        found = await self.store.read_for_set(card, None)
         assert found is not None
         return found
 
