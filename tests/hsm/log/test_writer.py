@@ -179,6 +179,16 @@ def test_only_the_vaults_user_may_read_the_log(host: VaultHost) -> None:
     assert host.directory.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_file_belongs_to_whom_the_directory_does(
+    host: VaultHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))
+    host.now += DAY
+    host.worker().append(hand_out(1), durable=True)
+    assert given == [(host.directory.stat().st_uid, -1)]
+
+
 def test_a_log_begins_once(host: VaultHost) -> None:
     before = host.receipts()
     host.worker().begin()
