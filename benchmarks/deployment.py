@@ -33,6 +33,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners import d1_seccos, identity_provider
 from cms.sandbox.partners.d1 import D1Config
+from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.sandbox.service import stop
@@ -62,6 +63,7 @@ PAN: Final = "4111111111111111"
 WORKERS: Final = 2
 AUDIENCE: Final = "pins"
 """Of the access tokens that name a cardholder."""
+APP: Final = f"{ISSUER}-app"
 CARDS: Final = 200
 """Whose PINs come as ISO-0; as many others take them as SECCOS."""
 SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
@@ -74,6 +76,7 @@ START_SECONDS_MAX: Final = 30.0
 class Issuer:
     """An issuer with active cards, all of one PAN: ``card-0000`` and on; their plastics 0 and on.
 
+    Whoever holds a card has its card id as a name.
     The first :data:`CARDS` of them take their PIN as ISO-0, and as many more as SECCOS.
     """
 
@@ -85,6 +88,8 @@ class Issuer:
     """What D1 shares with the issuer."""
     seccos_jwe: str
     """A PIN for any card whose PIN was never changed."""
+    bearer: str
+    """An access token of the holder of the first card."""
 
 
 def open_hsm_token(directory: Path) -> Pkcs11Token:
@@ -118,7 +123,7 @@ def make_issuer(
     """Make a host whose vault has the issuer's manifest, keys and sealed cards.
 
     The environment of this process then names the host; the database has nothing yet. Other
-    *clients* stand in the manifest beside D1.
+    *clients* stand in the manifest beside D1 and an app.
     """
     seccos_keys = d1_seccos.Keys(*map(secrets.token_bytes, (16, 32, 16)))
     _import_seccos_keys(hsm_token, seccos_keys)
@@ -137,8 +142,17 @@ def make_issuer(
         "certificates": [f"CN=d1,O={ORGANISATION}"],
         "secrets": [{"sha256": hash_secret((directory / "client.secret").read_text())}],
     }
+    provider = identity(directory)
     manifest = operators.manifest(
-        ISSUER, recipient={"jwk": recipient}, seccos={}, clients=[d1, *clients]
+        ISSUER,
+        recipient={"jwk": recipient},
+        seccos={},
+        identity_provider={
+            "issuer": identity_provider.ISSUER,
+            "audience": AUDIENCE,
+            "jwks": {"keys": [provider.public_jwk]},
+        },
+        clients=[d1, {"kind": "app", "client_id": APP}, *clients],
     )
     vault.load_manifest(manifest)
     d1_jwk = vault.public_jwks(PublicKeyRole.D1)["keys"][0]
@@ -159,7 +173,13 @@ def make_issuer(
         pin_jwe(d1_jwk),
         seccos_keys,
         seccos_jwe(d1_jwk, seccos_keys, 0),
+        provider.issue("card-0000"),
     )
+
+
+def identity(directory: Path) -> IdentityProvider:
+    """Return the issuer's identity provider."""
+    return IdentityProvider(directory / "identity", AUDIENCE)
 
 
 def set_pins(hsm_token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChange]:
@@ -225,7 +245,7 @@ def stored(url: str) -> Counter[str]:
     return found
 
 
-def cardholder_settings(directory: Path, port: int, jwks_url: str, audience: str) -> dict[str, str]:
+def cardholder_settings(directory: Path, port: int) -> dict[str, str]:
     """Return the settings of a cardholder listener, for :func:`serving`."""
     key = directory / "control-token.key"
     key.write_bytes(os.urandom(32))
@@ -235,9 +255,6 @@ def cardholder_settings(directory: Path, port: int, jwks_url: str, audience: str
         "CMS_CARDHOLDER_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
         "CMS_CARDHOLDER_KEY_FILE": str(directory / "pki" / "server.key"),
         "CMS_CONTROL_TOKEN_KEY_FILE": str(key),
-        "CMS_IDENTITY_ISSUER": identity_provider.ISSUER,
-        "CMS_IDENTITY_AUDIENCE": audience,
-        "CMS_IDENTITY_JWKS_URL": jwks_url,
     }
 
 
@@ -358,7 +375,7 @@ def _sealed_cards(vault: Vault, count: int) -> Iterator[tuple[CardRef, SealedCar
     jwe = encrypt({"pan": PAN}, vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
     for number in range(count):
         card = CardRef(ISSUER, f"card-{number:04}")
-        yield card, vault.seal_record(jwe, card, 0, "1230")
+        yield card, vault.seal_record(jwe, card, 0, "1230", str(number), card.card_id)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], ops_port: int) -> None:

@@ -211,10 +211,15 @@ def add_card(
     card_id: str,
     pan: str,
     state: CardState = CardState.ACTIVE,
+    *,
+    plastic_id: str | None = None,
+    cardholder_id: str | None = None,
 ) -> CardRef:
     """Add one card to *bank*."""
     card = CardRef(sample_issuer.issuer_id, card_id)
-    sealed = vault.seal_record(sample_issuer.pan_jwe(pan), card, 0, "1230")
+    sealed = vault.seal_record(
+        sample_issuer.pan_jwe(pan), card, 0, "1230", plastic_id, cardholder_id
+    )
     with admin.connect(url).begin() as connection:
         admin.add_card(
             connection,
@@ -224,9 +229,33 @@ def add_card(
             expiry="1230",
             psn=0,
             state=state.value,
+            plastic_id=plastic_id,
+            cardholder_id=cardholder_id,
         )
     sample_issuer.pans[card_id] = pan
     return card
+
+
+def name_card(
+    url: str,
+    vault: Vault,
+    sample_issuer: SampleIssuer,
+    card_id: str,
+    *,
+    plastic_id: str | None = None,
+    cardholder_id: str | None = None,
+) -> None:
+    """Give a card that has no PIN other names."""
+    pan, card = sample_issuer.pans[card_id], CardRef(sample_issuer.issuer_id, card_id)
+    sealed = vault.seal_record(
+        sample_issuer.pan_jwe(pan), card, 0, "1230", plastic_id, cardholder_id
+    )
+    run_sql(
+        url,
+        "UPDATE cards SET sealed_record = %s, plastic_id = %s, cardholder_id = %s"
+        " WHERE issuer_id = %s AND card_id = %s",
+        *(sealed.sealed_record, plastic_id, cardholder_id, card.issuer_id, card_id),
+    )
 
 
 def run_sql(url: str, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:

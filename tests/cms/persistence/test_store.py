@@ -55,7 +55,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
             database,
             CARD,
             state="active",
-            sealed_record=b"sealed PAN",
+            sealed_record=b"sealed record",
             last_four="1111",
             expiry="1230",
             psn=7,
@@ -83,7 +83,7 @@ async def change(
 
 
 def as_read(state: CardState) -> CardToChange:
-    return CardToChange(state, 0, SealedRecord(b"sealed PAN"), False, False)
+    return CardToChange(state, 0, SealedRecord(b"sealed record"), False, False)
 
 
 def everything(url: str) -> tuple[list[tuple[object, ...]], ...]:
@@ -239,7 +239,7 @@ async def test_whatever_is_stored_of_a_card_is_read_and_not_judged(
             *(state, pin_type, counter),
         )
         assert await store.read_for_get(CARD) == CardToRead(
-            *(state, pin_type, counter, 1, SealedRecord(b"sealed PAN"), SEALED)
+            *(state, pin_type, counter, 1, SealedRecord(b"sealed record"), SEALED)
         )
 
 
