@@ -40,7 +40,6 @@ from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
 from cms.domain.control import EndReason
-from cms.domain.limits import Tally
 from cms.domain.records import TAKEN, ManifestAnswer
 from cms.persistence.address import AddressRefused, Tls, connection_string
 from cms.persistence.causes import Cause, cause_of
@@ -286,7 +285,8 @@ def add_card(
     _insert(database, cards, issuer_id=card.issuer_id, card_id=card.card_id, **columns)
     _audit(database, card.issuer_id, "card.added", card.card_id)
     if change is not None:
-        _audit(database, card.issuer_id, "pin.loaded", card.card_id, counter=0)
+        key = (database, card.issuer_id, "pin.loaded", card.card_id)
+        _audit(*key, counter=0, receipt=change.receipt)
 
 
 def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
@@ -306,13 +306,12 @@ def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
 
 
 def unblock_card(database: Database, card: CardRef) -> None:
-    """Forget that PINs of a card failed, in whatever form.
+    """Record that an operator has failed PINs of a card forgotten, in whatever form.
 
     Raises:
         AdminError: there is no such card.
     """
-    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
-    _update(database, cards, key, **{tally: [] for tally in Tally})
+    row(database, cards, issuer_id=card.issuer_id, card_id=card.card_id)
     _audit(database, card.issuer_id, "card.unblock", card.card_id)
 
 
@@ -350,7 +349,7 @@ def _forget_pin(database: Database, card: CardRef, before: Mapping[str, Any]) ->
     ended = update(control_tokens).filter_by(**key, ended_at=None)
     database.execute(ended.values(ended_at=func.now(), end_reason=EndReason.REVOKED.value))
     if before["pin_type"] is not None:
-        emptied = dict.fromkeys(sealed_columns(SealedChange(None, {})))
+        emptied = dict.fromkeys(sealed_columns(SealedChange(None, {}, "")))
         # The host hears of it in the next export: a change that left no value.
         _update(database, cards, key, **emptied, pin_type=None, pin_changed_at=func.now())
         counter = before["counter"]
@@ -398,9 +397,9 @@ def cards_with_values(
     ]
 
 
-def audit_export(database: Database, card: CardRef, counter: int) -> None:
-    """Record that a card's verification values are handed out."""
-    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter)
+def audit_export(database: Database, card: CardRef, counter: int, receipt: str) -> None:
+    """Record that a card's verification values are handed out; *receipt* is the vault's."""
+    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter, receipt=receipt)
 
 
 def audit_failed_export(database: Database, card: CardRef, reason: str) -> None:
@@ -531,6 +530,7 @@ def _audit(
     *,
     counter: int | None = None,
     reason: str | None = None,
+    receipt: str | None = None,
 ) -> None:
     database.execute(
         insert(audit_events).values(
@@ -540,5 +540,6 @@ def _audit(
             actor=OPERATOR,
             counter=counter,
             reason=reason,
+            receipt=receipt,
         )
     )
