@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from hmac import compare_digest
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
@@ -89,6 +89,7 @@ D1: Final = "d1"
 #: What somebody who may not see or set a PIN is refused with.
 TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused)
 T = TypeVar("T")
+_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
 
 
 class Vault:
@@ -174,7 +175,8 @@ class Vault:
             raise CallerRefused
         record = self._seals.open_record(sealed_record, card)
         with self._failure_budgets.one_try(manifest.policy, card, client_id, block_type):
-            return self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
+            sealed = self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
+        return self._set(sealed, _event(Action.SET, card, counter, D1, client_id))
 
     def forget_failures(self, card: CardRef) -> None:
         """Forget that PINs of *card* failed."""
@@ -203,9 +205,8 @@ class Vault:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
-        return self._change(
-            *(Accepted(pin, {}), manifest, record, card, counter), "page", keep_pin=True
-        )
+        sealed = self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
+        return self._set(sealed, _event(Action.SET, card, counter))
 
     def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
@@ -367,7 +368,7 @@ class Vault:
         card: CardRef,
         record: CardRecord,
         counter: int,
-    ) -> SealedChange:
+    ) -> _Sealed:
         """Take the PIN out of the JWE and seal it; a try, which is counted when it fails."""
         reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
         data = _card_data(record)
@@ -394,7 +395,7 @@ class Vault:
                 raise WeakPinRefused from None
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, manifest, record, card, counter, D1, keep_pin=reader is None)
+        return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
 
     def _change(
         self,
@@ -403,10 +404,9 @@ class Vault:
         record: CardRecord,
         card: CardRef,
         counter: int,
-        face: str,
         *,
         keep_pin: bool,
-    ) -> SealedChange:
+    ) -> _Sealed:
         """Make the PIN verification values and seal everything for change *counter*."""
         value_maker = self._value_maker(manifest)
         values = value_maker.complete(
@@ -416,9 +416,11 @@ class Vault:
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
         sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        sealed_values = {kind: sealed_value(value, kind) for kind, value in values.items()}
-        receipt = self._log.append(_event(Action.SET, card, counter, face), durable=False)
-        return SealedChange(sealed_pin, sealed_values, receipt)
+        return sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
+
+    def _set(self, sealed: _Sealed, event: Event) -> SealedChange:
+        """Give a change out when a line that tells of it is written."""
+        return SealedChange(*sealed, self._log.append(event, durable=False))
 
     def _handed_out(self, value: T, event: Event) -> HandOut[T]:
         """Hand out *value* when a line that tells of it is on the disk."""
@@ -470,8 +472,14 @@ def _changes_before(counter: int) -> int:
     return max(counter - 1, 0)
 
 
-def _event(what: Action, card: CardRef, counter: int, face: str | None = None) -> Event:
-    return Event(what, card.issuer_id, card.card_id, face, counter=counter)
+def _event(
+    what: Action,
+    card: CardRef,
+    counter: int,
+    face: str | None = None,
+    client_id: str | None = None,
+) -> Event:
+    return Event(what, card.issuer_id, card.card_id, face, client_id, counter=counter)
 
 
 def _card_data(record: CardRecord) -> CardData:
