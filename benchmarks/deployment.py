@@ -172,6 +172,7 @@ def set_pins(hsm_token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChan
             card,
             sealed.sealed_record,
             0,
+            None,
         )
         for card, sealed in issuer.sealed.items()
     }

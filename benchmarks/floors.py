@@ -26,14 +26,12 @@ from benchmarks.deployment import CARDS, ISSUER, Issuer
 from cms.domain.control import LIVE_MAX
 from cms.persistence import admin
 from cms.persistence.statements import Statement, control_token, d1
-from cms.persistence.store import failure_limits
 from cms.persistence.tables import control_tokens, sealed_columns
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.pin_image import ImageStyle, render
 from crypto.types import Pin
 from hsm.local import vault_over
-from hsm.manifest.policy import PolicyBody
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import Face, PinBlockType, Purpose, SealedChange, SealedPin
@@ -105,7 +103,8 @@ def set_one_pin(
     """Set the PIN of the first card; the vault does not mind that it saw the JWE before."""
     card, sealed = next(iter(issuer.sealed.items()))
     jwe = issuer.pin_jwe if block_type is PinBlockType.ISO0 else issuer.seccos_jwe
-    return vault.set_pin_from_jwe(jwe, block_type, card, sealed.sealed_record, 1).sealed_pin
+    change = vault.set_pin_from_jwe(jwe, block_type, card, sealed.sealed_record, 1, None)
+    return change.sealed_pin
 
 
 def image_seconds(
@@ -226,13 +225,12 @@ async def _commits_of_one(
             "card_id": f"card-{card:04}",
             "request_key": os.urandom(32),
             "client_id": ISSUER,
-            **failure_limits(PolicyBody(), of_client=True),
         }
         read = await _row(connection, d1.READ_FOR_SET, key)
         change = {
             "state_read": read[0],
             "counter_read": read[1],
-            **sealed_columns(SealedChange(SealedPin(os.urandom(SEALED_PIN_BYTES)), {})),
+            **sealed_columns(SealedChange(SealedPin(os.urandom(SEALED_PIN_BYTES)), {}, "receipt")),
             "pin_type": PinBlockType.ISO0.value,
             "actor": ISSUER,
             "correlation_id": "0",

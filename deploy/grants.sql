@@ -6,16 +6,15 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, cms_service;
 GRANT USAGE ON SCHEMA public TO cms_service;
 
 GRANT SELECT ON
-    issuers, manifests, manifest_hosts, client_failures, cards, pin_changes, control_tokens
+    issuers, manifests, manifest_hosts, cards, pin_changes, control_tokens
 TO cms_service;
-GRANT INSERT ON manifest_hosts, client_failures, pin_changes, audit_events, control_tokens
+GRANT INSERT ON manifest_hosts, pin_changes, audit_events, control_tokens
 TO cms_service;
 GRANT UPDATE (version, outcome, at) ON manifest_hosts TO cms_service;
 GRANT UPDATE (
     state, personalised, sealed_pin, sealed_pvv, sealed_offset_3624, sealed_prw, sealed_script,
-    pin_type, pin_changed_at, counter, iso0_failed_at, policy_refused_at, seccos_failed_at
+    pin_type, pin_changed_at, counter
 ) ON cards TO cms_service;
-GRANT UPDATE (iso0_failed_at, seccos_failed_at) ON client_failures TO cms_service;
 GRANT UPDATE (
     consumed_at, session_hash, session_expires_at, session_ends_at, tries, ended_at, end_reason
 ) ON control_tokens TO cms_service;

@@ -1,12 +1,13 @@
 """The vault's command line: ``python -m hsm COMMAND``.
 
-The commands are ``ceremony|import-components|import-block|list|check|jwks|manifest``. What a
+The commands are ``ceremony|import-components|import-block|list|check|jwks|manifest|log``. What a
 command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads none of
 it.
 
 The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``manifest
-begin`` also needs ``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``. Exit code 0 is success, 2 a
-refusal, 141 an output that nobody reads on.
+begin`` and ``log verify`` without files also need ``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``.
+Exit code 0 is success, 1 a log that is not as it was written, 2 a refusal, 141 an output that
+nobody reads on.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from hsm.command_line import (
     exit_code,
     issuer_id,
 )
+from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
 from hsm.pkcs11.keys import BLOCK_ROLES, KeyKind, KeyRole
 from hsm.port import PublicKeyRole
@@ -78,7 +80,7 @@ def _run(arguments: Namespace) -> int:
 def program_parser() -> ArgumentParser:
     """Build the parser of every command."""
     parser = ArgumentParser(
-        prog="python -m hsm", description="Keys and manifests of the PIN vault."
+        prog="python -m hsm", description="Keys, manifests and log of the PIN vault."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     ceremony = add_command(commands, "ceremony", run_ceremony, "make the keys of a role file")
@@ -96,6 +98,7 @@ def program_parser() -> ArgumentParser:
         "--manifest", type=Path, metavar="FILE", help="a manifest, for what D1 calls our keys"
     )
     manifest_commands.add_to(commands)
+    log_commands.add_to(commands)
     return parser
 
 

@@ -75,19 +75,25 @@ class Bearers:
             self._subjects.put(known_as, subject, min(expires_at, self._now() + CACHE_SECONDS_MAX))
         return subject
 
-    def require_step_up(self, subject: Subject, provider: IdentityProviderBody) -> None:
-        """Require that a cardholder's authentication is as strong and as recent as is wanted.
+    def subject_for_pin(self, bearer: Secret[str], manifest: Manifest) -> Subject:
+        """Name the cardholder, who must have authenticated as the manifest wants it for a PIN.
 
         Raises:
-            StepUpMissing: it is not, or the access token does not say.
+            BearerRefused: as :meth:`subject` raises it.
+            StepUpMissing: the authentication is not as strong or as recent, or the access token
+                does not say.
         """
+        subject, provider = self.subject(bearer, manifest), manifest.identity_provider
+        if provider is None:
+            raise BearerRefused
         if provider.step_up_acr is not None and subject.acr != provider.step_up_acr:
             raise StepUpMissing
-        if provider.step_up_seconds is None:
-            return
         at, now = subject.auth_time, self._now()
-        if at is None or at > now + LEEWAY_SECONDS or at + provider.step_up_seconds < now:
+        if provider.step_up_seconds is not None and (
+            at is None or at > now + LEEWAY_SECONDS or at + provider.step_up_seconds < now
+        ):
             raise StepUpMissing
+        return subject
 
     def _now(self) -> float:
         return self._clock().timestamp()

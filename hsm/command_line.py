@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 OK: Final = 0
+FAULT: Final = 1
+"""What was to be verified is not as it must be."""
 REFUSED: Final = 2
 PIPE_CLOSED: Final = 141
 """What a shell shows for a program whose output nobody reads on."""

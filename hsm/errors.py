@@ -5,7 +5,8 @@
     HsmError
     ├── PinRejected        the JWE, the block or the PIN in it cannot be used: one answer for all
     │   ├── NotGenuine     MAC or counter of a SECCOS payload are wrong: a guess without its keys
-    │   └── WrongPinData   block or PRW are wrong: a guess at the PAN or, with keys, at the PIN
+    │   ├── WrongPinData   block or PRW are wrong: a guess at the PAN or, with keys, at the PIN
+    │   └── CardRefusesForm the card's PINs in this form failed too often
     ├── WeakPinRefused     a well-formed PIN that the issuer's policy forbids
     ├── TypeNotOffered     a PIN-block type that the issuer's manifest does not take
     ├── TextNotOffered     the issuer's policy does not show a PIN as text
@@ -15,6 +16,8 @@
     ├── PanRejected        the JWE or the PAN in it cannot be used
     │   ├── LuhnInvalid    the PAN's check digit is wrong
     │   └── CardIdHoldsPan the card id contains the PAN
+    ├── ClientLimited      the client's PINs in this form failed too often
+    ├── LimitReached       as many hand-outs as the manifest allows on a day, or of a grant
     ├── CallerRefused      a client, its secret or its certificate is not registered: one answer
     ├── BearerRefused      an access token is not one of the issuer's identity provider, or is over
     ├── StepUpMissing      the cardholder's authentication is not as strong or recent as is wanted
@@ -22,17 +25,23 @@
     ├── GrantRefused       a grant is late, or of another token, purpose or card: one answer
     ├── SealBroken         a sealed value is not the one sealed for this card and counter
     ├── ManifestRefused    a manifest, or what it is signed with or trusted by, cannot be used
+    ├── LogBroken          a line of the vault's log is not the one that it wrote there
     ├── NotForProduction   the HSM token or its user PIN is for development only
     ├── CeremonyError      a role file, a key block or a key on the HSM token is not as it must be
     └── VaultUnavailable   the HSM token is unavailable, busy or without a key; nothing was changed
         ├── VaultBusy      too many calls wait for the HSM token already
+        ├── LogUnavailable the vault's log cannot be written: nothing is handed out
         ├── LoginRefused   the HSM token refused the login: this process never tries again
-        └── KeyMissing     the HSM token answers, and lacks one key
+        ├── KeyMissing     the HSM token answers, and lacks one key
+        └── CountsUnavailable what this host counts cannot be read and written
 """
 
 
 class HsmError(Exception):
     """Root of the tree; never raised itself."""
+
+    receipt: str | None = None
+    """Names the line of the vault's log that tells of it, if one does (:mod:`hsm.log.lines`)."""
 
 
 class PinRejected(HsmError):
@@ -40,11 +49,15 @@ class PinRejected(HsmError):
 
 
 class NotGenuine(PinRejected):
-    """The SECCOS payload was not made for this change with D1's key. Used only to count."""
+    """The SECCOS payload was not made for this change with D1's key. It is counted."""
 
 
 class WrongPinData(PinRejected):
-    """An ISO-0 block is not for the PAN, or what SECCOS's MAC covers is wrong. Used to count."""
+    """An ISO-0 block is not for the PAN, or what SECCOS's MAC covers is wrong. It is counted."""
+
+
+class CardRefusesForm(PinRejected):
+    """Too many PINs of the card failed in this form. Nothing was tried."""
 
 
 class WeakPinRefused(HsmError):
@@ -83,6 +96,14 @@ class CardIdHoldsPan(PanRejected):
     """A card id must not contain the PAN."""
 
 
+class ClientLimited(HsmError):
+    """Too many PINs of the client failed in this form. Nothing was tried."""
+
+
+class LimitReached(HsmError):
+    """A card, a client, an issuer or a grant has had as many hand-outs as it may have."""
+
+
 class CallerRefused(HsmError):
     """A client, its secret or its certificate is not registered. It never says which."""
 
@@ -111,6 +132,10 @@ class ManifestRefused(HsmError):
     """A manifest, list of floors, trust file or operator's key cannot be used; it says why."""
 
 
+class LogBroken(HsmError):
+    """A line of the vault's log was changed, moved or removed; it says how that shows."""
+
+
 class NotForProduction(HsmError):
     """The HSM token is one in software, or its user PIN was made by the sandbox."""
 
@@ -127,8 +152,16 @@ class VaultBusy(VaultUnavailable):
     """The call would have to wait too long for others. The HSM token was not called."""
 
 
+class LogUnavailable(VaultUnavailable):
+    """The vault's log is missing, cannot be written, or is shorter than it was."""
+
+
 class KeyMissing(VaultUnavailable):
     """A key is not on the HSM token, or was made after this process found its keys."""
+
+
+class CountsUnavailable(VaultUnavailable):
+    """What this host counts cannot be read and written: nothing is done that must be counted."""
 
 
 class LoginRefused(VaultUnavailable):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NewType, Protocol
+from typing import TYPE_CHECKING, Final, Generic, NewType, Protocol, TypeVar
 
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 ISSUER_ID_CHARS: Final = 10
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
+CLIENT_WINDOW_SECONDS: Final = 60
+"""Within which a client's failures count; those of a card do for a day."""
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
+
+T = TypeVar("T")
 
 SealedPin = NewType("SealedPin", bytes)
 """Version, key label, format-4 block under an AES key of the HSM token, AES-CMAC."""
@@ -120,6 +124,17 @@ class SealedChange:
     sealed_pin: SealedPin | None
     """None when the PIN came as SECCOS: then only :attr:`values` are stored."""
     values: Mapping[ValueKind, SealedValue]
+    receipt: str
+    """Names the line of it in the vault's log (:mod:`hsm.log.lines`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOut(Generic[T]):
+    """What the vault hands out, when a line in its log tells of it and is on the disk."""
+
+    value: T = field(repr=False)
+    receipt: str
+    """Names that line (:mod:`hsm.log.lines`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +174,9 @@ class PinVault(Protocol):
     Any verb may raise ``VaultUnavailable``: nothing was changed and the call may be repeated.
     What an issuer decides is in its manifest, which the vault keeps: verbs that need it raise
     ``ManifestRefused`` when there is none, or none that is in force. Verbs that take sealed values
-    raise ``SealBroken`` when those are not of this card and counter.
+    raise ``SealBroken`` when those are not of this card and counter. Verbs that set or hand out
+    anything write a line of it into the log of this host; where that cannot be written they raise
+    ``LogUnavailable``, a ``VaultUnavailable``, and return nothing.
     """
 
     def seal_record(
@@ -187,18 +204,36 @@ class PinVault(Protocol):
         card: CardRef,
         sealed_record: SealedRecord,
         counter: int,
+        client_id: str | None,
     ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*.
 
+        What fails is counted by this host, as the issuer's policy says (:mod:`hsm.budgets`).
+
+        Args:
+            jwe: the compact JWE.
+            block_type: what form the PIN in it has.
+            card: the card.
+            sealed_record: its record.
+            counter: that of the change; 0 is a PIN that comes with its card.
+            client_id: the client of D1's face that sent it; None: an operator brings it.
+
         Raises:
             PinRejected: the JWE, the block or the PIN cannot be used; one answer for all causes.
-                ``NotGenuine`` and ``WrongPinData`` say what was guessed at, so that it can be
-                counted.
+                ``NotGenuine`` and ``WrongPinData`` say what was guessed at, ``CardRefusesForm``
+                that nothing was tried, since too many PINs of the card failed.
+            ClientLimited: nothing was tried, since too many PINs of the client failed.
+            CallerRefused: the manifest has no such client.
             WeakPinRefused: the issuer's policy forbids the PIN: its length, or one easy to guess.
             TypeNotOffered: the issuer does not take this block type.
             ValueNotPossible: it asks for a PIN verification value that cannot be made of this PIN.
             CounterExhausted: the SECCOS profile does not count that far.
+            CountsUnavailable: this host cannot count. Nothing is said of the PIN.
         """
+        ...
+
+    def forget_failures(self, card: CardRef) -> None:
+        """Forget that PINs of *card* failed, on this host."""
         ...
 
     def set_pin_from_page(
@@ -295,7 +330,7 @@ class PinVault(Protocol):
         sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out the PIN as an ISO-0 block in a compact JWE to the manifest's recipient.
 
         The plaintext is a JSON object of one member, named by the wire profile. Where the profile
@@ -342,7 +377,7 @@ class PinVault(Protocol):
         values: Mapping[ValueKind, SealedValue],
         card: CardRef,
         counter: int,
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out PIN verification values in a compact JWE to the authorisation host.
 
         The plaintext is JSON: ``issuerId``, ``cardId``, ``counter``, and a member for each of
@@ -407,6 +442,7 @@ class PinVault(Protocol):
         """Prove that the HSM token answers: use every active key once and compare the result.
 
         Raises:
-            VaultUnavailable: a key is missing, or an answer is wrong.
+            VaultUnavailable: a key is missing, an answer is wrong, or this host cannot count or
+                write its log.
         """
         ...

@@ -10,7 +10,9 @@
 between label and CMAC is the body. A PIN verification value is JSON, filled up with spaces, so
 that its size does not tell the length of the PIN.
 
-The key that makes the CMAC has the same generation as the key in the label.
+The key that makes the CMAC has the same generation as the key in the label. A grant
+(:mod:`hsm.grants`) is not enciphered: the key in its label makes its CMAC, and its body has any
+length.
 """
 
 from dataclasses import dataclass
@@ -44,7 +46,7 @@ class Envelope:
     @property
     def mac_label(self) -> KeyLabel:
         """The label of the key that makes the CMAC."""
-        return self.label.of(MAC_ROLES[self.label.role])
+        return self.label.of(MAC_ROLES.get(self.label.role, self.label.role))
 
 
 def pack(envelope: Envelope) -> bytes:
@@ -73,8 +75,11 @@ def unpack(blob: bytes, role: KeyRole) -> Envelope:
         label = KeyLabel.parse(blob[2:label_end].decode("ascii"))
     except (IndexError, UnicodeDecodeError, CeremonyError):
         raise SealBroken from None
-    body_end = label_end + BODY_BYTES[role]
-    if blob[0] != VERSION or label.role is not role or len(blob) != body_end + CMAC_BYTES:
+    body_end = len(blob) - CMAC_BYTES
+    size_bytes = body_end - label_end
+    if blob[0] != VERSION or label.role is not role:
+        raise SealBroken
+    if size_bytes < 0 or size_bytes != BODY_BYTES.get(role, size_bytes):
         raise SealBroken
     return Envelope(label, blob[label_end:body_end], blob[body_end:])
 

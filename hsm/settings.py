@@ -24,6 +24,6 @@ class VaultSettings(HsmTokenSettings):
     """What the vault needs beside its HSM token."""
 
     state_directory: Path
-    """Where this host keeps its manifests. Only the vault's user may read or write there."""
+    """Where this host keeps its manifests and its log. Only the vault's user may go there."""
     trust_file: Path
     """Whose signatures of manifests count: :mod:`hsm.manifest.trust`. Only root may write it."""

@@ -3,12 +3,13 @@
 A verb opens what it needs, works, and seals the result; nothing clear is stored between two verbs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from hmac import compare_digest
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
@@ -23,19 +24,31 @@ from crypto.types import Pan, Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.access_tokens import AccessTokens
+from hsm.bearers import Bearers
+from hsm.budgets import FailureBudgets
+from hsm.counts import Counts
 from hsm.errors import (
+    BearerRefused,
+    CallerRefused,
     CardIdHoldsPan,
+    EvidenceRefused,
     LuhnInvalid,
     ManifestRefused,
     PageKeyRejected,
     PanRejected,
     PinRejected,
+    StepUpMissing,
     TextNotOffered,
     TypeNotOffered,
     WeakPinRefused,
     WrongPinData,
 )
+from hsm.grants import Grants
 from hsm.jose_keys import NO_KIDS, JoseKeys
+from hsm.log.lines import Action, Event
+from hsm.log.writer import DIRECTORY, VaultLog
+from hsm.manifest.client_secrets import is_secret
+from hsm.manifest.clients import AppClient, D1Client, ServerClient
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests
 from hsm.manifest.wire import WireProfile
@@ -46,7 +59,9 @@ from hsm.port import (
     ISSUER_ID_CHARS,
     CardRef,
     CertificateFacts,
+    Face,
     GrantedToken,
+    HandOut,
     IssuedAccessToken,
     PinBlockType,
     PublicKeyRole,
@@ -69,6 +84,12 @@ POLICY_ERRORS: Final = (PinLengthError, WeakPinError)
 
 #: Whose verification values can be made can have those of every PIN made.
 ANY_PIN: Final = Pin("0000")
+D1: Final = "d1"
+"""The face, as lines of the log name it."""
+#: What somebody who may not see or set a PIN is refused with.
+TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused)
+T = TypeVar("T")
+_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
 
 
 class Vault:
@@ -76,7 +97,8 @@ class Vault:
 
     Args:
         hsm_token: the HSM token; its keys are found once, at construction.
-        state_directory: where this host keeps its manifests; nobody else may write there.
+        state_directory: where this host keeps its manifests, what it counts and, in ``log``, its
+            log; nobody else may write there.
         trust_file: whose signatures count (:mod:`hsm.manifest.trust`).
         now: the time, UTC, by which manifests and secrets are in force or not.
         token_issuer: issuer and audience of access tokens, which is the service's public URL; None:
@@ -103,8 +125,16 @@ class Vault:
             *(hsm_token, self._jose_keys, self._active[KeyRole.TOKEN_SIGN]), token_issuer, now
         )
         self._seals = Seals(hsm_token, self._keyring)
+        self._counts = Counts(state_directory, now)
+        self._failure_budgets = FailureBudgets(self._counts)
+        self._bearers = Bearers(now)
+        self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
+        self._now = now
         self._manifests = Manifests(
             *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
+        )
+        self._log = VaultLog(
+            state_directory / DIRECTORY, hsm_token.mac, self._active[KeyRole.LOG_MAC], now
         )
 
     def seal_record(
@@ -137,36 +167,20 @@ class Vault:
         card: CardRef,
         sealed_record: SealedRecord,
         counter: int,
+        client_id: str | None,
     ) -> SealedChange:
         """Take in the PIN of *card* from D1's JWE and seal it for change *counter*."""
         manifest = self._manifests.read(card.issuer_id)
-        reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
+        if not (client_id is None or isinstance(manifest.by_client_id.get(client_id), D1Client)):
+            raise CallerRefused
         record = self._seals.open_record(sealed_record, card)
-        data = _card_data(record)
-        try:
-            members = self._jose_keys.open_jwe(
-                jwe, KeyRole.D1, manifest.wire.jwe.extra, manifest.wire.jwe.own_kids
-            )
-        except CryptoError:
-            raise PinRejected from None
-        try:
-            if reader is None:
-                blocks, policy = self._blocks(manifest.wire, card), manifest.policy.for_d1
-                taken = Accepted(blocks.read(members, data.pan, policy), {})
-            else:
-                taken = reader.read(members, data, _changes_before(counter))
-            if taken.pin is not None:
-                check(taken.pin, manifest.policy.for_d1)
-        except CryptoError as error:
-            if reader is None:
-                # What no PIN of this card can get is said of a wrong block too: said of right ones
-                # only, it would tell that the PAN was guessed.
-                self._value_maker(manifest).complete({}, ANY_PIN, data, _changes_before(counter))
-            if isinstance(error, POLICY_ERRORS):
-                raise WeakPinRefused from None
-            raise (WrongPinData if reader is None else PinRejected) from None
-        # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
+        with self._failure_budgets.one_try(manifest.policy, card, client_id, block_type):
+            sealed = self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
+        return self._set(sealed, _event(Action.SET, card, counter, D1, client_id))
+
+    def forget_failures(self, card: CardRef) -> None:
+        """Forget that PINs of *card* failed."""
+        self._failure_budgets.forget(card)
 
     def set_pin_from_page(
         self,
@@ -191,11 +205,14 @@ class Vault:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
-        return self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
+        sealed = self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
+        return self._set(sealed, _event(Action.SET, card, counter))
 
     def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
-        raise NotImplementedError
+        manifest = self._manifests.read(issuer_id)
+        with self._telling(manifest, Face.HOSTED):
+            return self._bearers.subject(bearer, manifest).cardholder_id
 
     def grant_bearer(
         self,
@@ -207,7 +224,14 @@ class Vault:
         counter: int,
     ) -> GrantedToken:
         """Make a control token of the hosted face for a card, and its grant."""
-        raise NotImplementedError
+        manifest = self._manifests.read(card.issuer_id)
+        with self._telling(manifest, Face.HOSTED, client_id):
+            subject = self._bearers.subject_for_pin(bearer, manifest)
+            holder = self._seals.open_record(sealed_record, card).holder
+            client = manifest.by_client_id.get(client_id)
+            if not isinstance(client, AppClient) or subject.cardholder_id != holder:
+                raise EvidenceRefused
+        return self._grants.issue(Face.HOSTED, client_id, purpose, card, counter, holder)
 
     def grant_server(
         self,
@@ -220,7 +244,15 @@ class Vault:
         counter: int,
     ) -> GrantedToken:
         """Make a control token of the pincontrol face for a card, and its grant."""
-        raise NotImplementedError
+        manifest, now = self._manifests.read(card.issuer_id), self._now().timestamp()
+        with self._telling(manifest, Face.PINCONTROL, user):
+            server = manifest.by_client_id.get(user)
+            if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
+                raise EvidenceRefused
+            record = self._seals.open_record(sealed_record, card)
+            if record.plastic_id != plastic_id:
+                raise EvidenceRefused
+        return self._grants.issue(*(Face.PINCONTROL, user, purpose, card, counter, record.holder))
 
     def export_jwe(
         self,
@@ -228,7 +260,7 @@ class Vault:
         sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out the PIN as an ISO-0 block in a JWE to the manifest's recipient."""
         manifest = self._manifests.read(card.issuer_id)
         if manifest.recipient is None:
@@ -236,7 +268,8 @@ class Vault:
         record = self._seals.open_record(sealed_record, card)
         pin = self._seals.open_pin(sealed_pin, record, card, counter)
         plaintext = self._blocks(manifest.wire, card).write(pin, record.pan)
-        return self._jose_keys.encrypt(plaintext, manifest.recipient.key)
+        jwe = self._jose_keys.encrypt(plaintext, manifest.recipient.key)
+        return self._handed_out(jwe, _event(Action.EXPORT, card, counter, D1))
 
     def render_image(
         self,
@@ -273,7 +306,7 @@ class Vault:
         values: Mapping[ValueKind, SealedValue],
         card: CardRef,
         counter: int,
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out PIN verification values in a JWE to the manifest's authorisation host."""
         host = self._manifests.read(card.issuer_id).verification_host
         if host is None:
@@ -282,7 +315,8 @@ class Vault:
             kind: self._seals.open_value(sealed, kind, card, counter)
             for kind, sealed in values.items()
         }
-        return self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
+        jwe = self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
+        return self._handed_out(jwe, _event(Action.VALUES, card, counter))
 
     def load_manifest(self, text: str) -> int:
         """Take a manifest as operators signed it; return its version."""
@@ -297,6 +331,7 @@ class Vault:
     def load_floors(self, text: str) -> None:
         """Take a list of floors as operators signed it, on a host that has none."""
         self._manifests.begin(text)
+        self._log.begin()
 
     def manifest_version(self, issuer_id: str) -> int:
         """Return the version of the newest manifest, in force or not; 0 if there is none."""
@@ -322,6 +357,45 @@ class Vault:
     def health(self) -> None:
         """Use every active key once and compare what comes back."""
         health.check(self._hsm_token, self._jose_keys, self._active.values())
+        self._counts.check()
+        self._log.check()
+
+    def _change_from_jwe(
+        self,
+        jwe: str,
+        block_type: PinBlockType,
+        manifest: Manifest,
+        card: CardRef,
+        record: CardRecord,
+        counter: int,
+    ) -> _Sealed:
+        """Take the PIN out of the JWE and seal it; a try, which is counted when it fails."""
+        reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
+        data = _card_data(record)
+        try:
+            members = self._jose_keys.open_jwe(
+                jwe, KeyRole.D1, manifest.wire.jwe.extra, manifest.wire.jwe.own_kids
+            )
+        except CryptoError:
+            raise PinRejected from None
+        try:
+            if reader is None:
+                blocks, policy = self._blocks(manifest.wire, card), manifest.policy.for_d1
+                taken = Accepted(blocks.read(members, data.pan, policy), {})
+            else:
+                taken = reader.read(members, data, _changes_before(counter))
+            if taken.pin is not None:
+                check(taken.pin, manifest.policy.for_d1)
+        except CryptoError as error:
+            if reader is None:
+                # What no PIN of this card can get is said of a wrong block too: said of right ones
+                # only, it would tell that the PAN was guessed.
+                self._value_maker(manifest).complete({}, ANY_PIN, data, _changes_before(counter))
+            if isinstance(error, POLICY_ERRORS):
+                raise WeakPinRefused from None
+            raise (WrongPinData if reader is None else PinRejected) from None
+        # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
+        return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
 
     def _change(
         self,
@@ -332,7 +406,7 @@ class Vault:
         counter: int,
         *,
         keep_pin: bool,
-    ) -> SealedChange:
+    ) -> _Sealed:
         """Make the PIN verification values and seal everything for change *counter*."""
         value_maker = self._value_maker(manifest)
         values = value_maker.complete(
@@ -342,9 +416,28 @@ class Vault:
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
         sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        return SealedChange(
-            sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
-        )
+        return sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
+
+    def _set(self, sealed: _Sealed, event: Event) -> SealedChange:
+        """Give a change out when a line that tells of it is written."""
+        return SealedChange(*sealed, self._log.append(event, durable=False))
+
+    def _handed_out(self, value: T, event: Event) -> HandOut[T]:
+        """Hand out *value* when a line that tells of it is on the disk."""
+        return HandOut(value, self._log.append(event, durable=True))
+
+    @contextmanager
+    def _telling(
+        self, manifest: Manifest, face: Face, client_id: str | None = None
+    ) -> Iterator[None]:
+        """Tell the log of a refusal of evidence; *client_id* is what the caller says it is."""
+        try:
+            yield
+        except TOLD as error:
+            known = client_id if client_id in manifest.by_client_id else None
+            reason = type(error).__name__
+            error.receipt = self._log.refuse(reason, manifest.issuer_id, face, known)
+            raise
 
     def _blocks(self, wire: WireProfile, card: CardRef) -> ZoneBlocks:
         return ZoneBlocks(self._hsm_token, self._keyring, card.issuer_id, wire.iso0)
@@ -377,6 +470,16 @@ class Vault:
 def _changes_before(counter: int) -> int:
     """Count the changes before this one; a PIN that comes with its card is change 0."""
     return max(counter - 1, 0)
+
+
+def _event(
+    what: Action,
+    card: CardRef,
+    counter: int,
+    face: str | None = None,
+    client_id: str | None = None,
+) -> Event:
+    return Event(what, card.issuer_id, card.card_id, face, client_id, counter=counter)
 
 
 def _card_data(record: CardRecord) -> CardData:

@@ -16,7 +16,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from hsm.errors import HsmError, KeyMissing, LoginRefused, VaultBusy, VaultUnavailable
+from hsm.errors import (
+    CountsUnavailable,
+    HsmError,
+    KeyMissing,
+    LoginRefused,
+    LogUnavailable,
+    VaultBusy,
+    VaultUnavailable,
+)
 from hsm.port import PinVault
 
 LOOK_AGAIN_SECONDS: Final = 10.0
@@ -136,6 +144,10 @@ class WorkerThread:
             if time.monotonic() >= self._next_look:
                 self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
                 self._vault = None
+            raise
+        except (CountsUnavailable, LogUnavailable):
+            # The HSM token answers: opening it anew would not help.
+            self.ready = False
             raise
         except VaultUnavailable:
             # A broken link heals only by initialising the module again.

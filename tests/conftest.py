@@ -19,6 +19,7 @@ from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
+from tests import counted
 from tests.operators import TRUST_FILE, open_vault
 from tests.softoken import make_softoken
 
@@ -123,6 +124,14 @@ def vault(hsm_token: Pkcs11Token, tmp_path_factory: pytest.TempPathFactory) -> V
     os.environ["HSM_STATE_DIRECTORY"] = str(directory)
     os.environ["HSM_TRUST_FILE"] = str(directory / TRUST_FILE)
     return vault
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted() -> None:
+    """No failure of another test counts at the vault that they share."""
+    directory = os.environ.get("HSM_STATE_DIRECTORY")
+    if directory is not None:
+        counted.forget_in(Path(directory))
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from crypto.jose import base64url
 from hsm.manifest.client_secrets import hash_secret
 from hsm.port import CardRef, PinVault, PublicKeyRole
 from hsm.vault import Vault
+from tests.bearers import identity_provider
 from tests.operators import VALID_FROM, VALID_UNTIL, manifest, signed
 
 SECRET = "correct horse battery staple"
@@ -124,7 +125,12 @@ def open_issuer(
         sample_issuer.certificate.subject,
         secret=SECRET if auth == "oauth" else None,
     )
-    load_manifest(vault, issuer_id, recipient={"jwk": recipient}, clients=[client], **members)
+    always = {
+        "recipient": {"jwk": recipient},
+        "identity_provider": identity_provider(issuer_id),
+        "clients": [client],
+    }
+    load_manifest(vault, issuer_id, **{**always, **members})
     with admin.connect(url).begin() as connection:
         admin.add_issuer(connection, issuer_id, "A test bank")
     for number, pan in enumerate(PANS, start=1):

@@ -15,7 +15,6 @@ from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
-from hsm.port import SealedChange
 from hsm.vault import Vault
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import SampleIssuer, open_issuer
@@ -42,14 +41,14 @@ EXPIRY_YYMM: Final = "3012"
 
 
 class Watched(Vault):
-    """A vault that counts how often it is asked to take a PIN, and whose clock a test can set."""
+    """A vault that counts how many PINs it tries, and whose clock a test can set."""
 
-    asked = 0
+    tried = 0
     ahead = timedelta(0)
 
-    def set_pin_from_jwe(self, *given: Any, **named: Any) -> SealedChange:  # noqa: ANN401 - passed on
-        self.asked += 1
-        return super().set_pin_from_jwe(*given, **named)
+    def _change_from_jwe(self, *given: Any) -> Any:  # noqa: ANN401 - passed on
+        self.tried += 1
+        return super()._change_from_jwe(*given)
 
 
 def watched_vault(directory: Path) -> Watched:

@@ -1,4 +1,4 @@
-"""What the state of a card allows."""
+"""What a card is, and what its state allows."""
 
 import re
 from collections.abc import Mapping
@@ -15,6 +15,14 @@ class CardState(StrEnum):
     ACTIVE = "active"
     BLOCKED = "blocked"
     CLOSED = "closed"
+
+
+class CardType(StrEnum):
+    """What a cardholder has of a card."""
+
+    VIRTUAL = "VIRTUAL"
+    PHYSICAL = "PHYSICAL"
+    METAL = "METAL"
 
 
 class Verb(StrEnum):

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from cms.domain.cards import ALLOWED_STATES, CardState, Verb
+from cms.domain.cards import ALLOWED_STATES, CardState, CardType, Verb
 from cms.domain.errors import CardForbids
 from cms.domain.limits import Limit
 from hsm.port import Face, Purpose
@@ -38,14 +38,6 @@ class EndReason(StrEnum):
     FAILED = "failed"
     REVOKED = "revoked"
     TRIES = "tries"
-
-
-class CardType(StrEnum):
-    """What a cardholder has of a card."""
-
-    VIRTUAL = "VIRTUAL"
-    PHYSICAL = "PHYSICAL"
-    METAL = "METAL"
 
 
 SESSION_SECONDS: Final[Mapping[Face, int]] = {Face.HOSTED: 600, Face.PINCONTROL: 300}

@@ -42,6 +42,9 @@ class Field(StrEnum):
 class DomainError(Exception):
     """Root of the tree; never raised itself."""
 
+    receipt: str | None = None
+    """Names the line of the vault's log that tells of it, if one does."""
+
 
 class Unauthorized(DomainError):
     """The caller did not prove who it is."""

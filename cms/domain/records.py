@@ -5,7 +5,6 @@ from typing import Final, Self
 
 from cms.domain.cards import CardState
 from cms.domain.control import Grant
-from hsm.manifest.policy import PolicyBody
 from hsm.port import PinBlockType, SealedPin, SealedRecord
 
 TAKEN: Final = "taken"
@@ -31,19 +30,13 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class CardToChange:
-    """What a PIN change needs to know of a card, and of the client that asks for it."""
+    """What a PIN change needs to know of a card."""
 
     state: CardState
     counter: int
     sealed_record: SealedRecord
     request_known: bool
-    refused: frozenset[PinBlockType]
-    """The forms in which the card's PINs failed too often."""
-    limited: frozenset[PinBlockType]
-    """The forms in which the client's PINs failed too often."""
     personalised: bool
-    policy: PolicyBody
-    """By which it was too often."""
 
 
 @dataclass(frozen=True, slots=True)

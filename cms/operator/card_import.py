@@ -22,8 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cms.domain.cards import CardState, parse_plastic_id
-from cms.domain.control import CardType
+from cms.domain.cards import CardState, CardType, parse_plastic_id
 from cms.operator.command_line import Refused
 from cms.persistence.admin import AdminError, Database, add_card
 from crypto.errors import JoseError
@@ -31,6 +30,7 @@ from crypto.jose import json_object
 from crypto.types import PSN_MAX
 from hsm.errors import (
     CardIdHoldsPan,
+    CardRefusesForm,
     HsmError,
     LuhnInvalid,
     ManifestRefused,
@@ -70,6 +70,7 @@ REASONS: Final[Mapping[type[HsmError], str]] = {
     PanRejected: "panJwe does not hold a PAN encrypted to the intake key",
     PinRejected: "encryptedPinBlock cannot be used",
     WrongPinData: "encryptedPinBlock cannot be used",
+    CardRefusesForm: "too many PINs of this card failed",
     WeakPinRefused: "the PIN policy forbids this PIN",
     TypeNotOffered: "this type of PIN block is not offered",
     ValueNotPossible: "a card of this issuer does not take a PIN in this form",
@@ -157,6 +158,7 @@ class CardImport:
                     new.card,
                     sealed.sealed_record,
                     0,
+                    None,
                 )
             add_card(
                 self.database,

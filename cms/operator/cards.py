@@ -5,8 +5,7 @@ from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 from typing import Final
 
-from cms.domain.cards import CardState
-from cms.domain.control import CardType
+from cms.domain.cards import CardState, CardType
 from cms.operator import command_line
 from hsm.command_line import OK, REFUSED
 
@@ -32,7 +31,9 @@ def add_to(commands: command_line.Commands) -> None:
     command_line.add_command(
         cards, "personalised", mark_personalised, "note that it is personalised", "issuer", "card"
     )
-    command_line.add_command(cards, "unblock", unblock, "forget failed PINs", "issuer", "card")
+    command_line.add_command(
+        cards, "unblock", unblock, "forget failed PINs, on this host", "issuer", "card"
+    )
 
 
 def _add_to_add(cards: command_line.Commands) -> None:
@@ -166,10 +167,13 @@ def mark_personalised(arguments: Namespace) -> int:
 
 
 def unblock(arguments: Namespace) -> int:
-    """Let a card take PINs again that takes none from D1 after too many failures."""
+    """Let a card take PINs again, on this host, after too many of those from D1 failed."""
     from cms.persistence import admin
+    from hsm.local import open_vault
 
     card = command_line.card_of(arguments)
+    vault = open_vault()
     with command_line.open_database() as database:
         admin.unblock_card(database, card)
+        vault.forget_failures(card)
     return OK

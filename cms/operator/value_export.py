@@ -61,15 +61,15 @@ def _result(database: Database, vault: PinVault, found: CardWithValues) -> CardR
     if found.counter != found.newest:
         return _broken(database, found, "its counter is not the newest of its history")
     try:
-        jwe = vault.export_values(found.values, found.card, found.counter)
+        handed_out = vault.export_values(found.values, found.card, found.counter)
     except SealBroken as error:
         return _broken(database, found, str(error) or str(error.__doc__))
-    admin.audit_export(database, found.card, found.counter)
+    admin.audit_export(database, found.card, found.counter, handed_out.receipt)
     line = {
         "issuerId": found.card.issuer_id,
         "cardId": card_id,
         "counter": found.counter,
-        "jwe": jwe,
+        "jwe": handed_out.value,
     }
     return CardResult(card_id, json.dumps(line))
 

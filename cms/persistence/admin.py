@@ -4,9 +4,9 @@ Not a request path: a synchronous engine, and transactions of more than one stat
 leaves an audit row in the same transaction.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -40,7 +40,6 @@ from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
 from cms.domain.control import EndReason
-from cms.domain.limits import Tally
 from cms.domain.records import TAKEN, ManifestAnswer
 from cms.persistence.address import AddressRefused, Tls, connection_string
 from cms.persistence.causes import Cause, cause_of
@@ -60,6 +59,8 @@ from hsm.port import CardRef, PinBlockType, SealedChange, SealedValue, ValueKind
 
 OPERATOR: Final = "operator"
 EXPORT: Final = "verification.export"
+LOADED: Final = "pin.loaded"
+"""A PIN came with its card."""
 ROWS_AT_ONCE: Final = 1000
 STATEMENT_SECONDS_MAX: Final = 60.0
 """How long a command waits for a statement, by our own clock: a stopped server has none."""
@@ -92,6 +93,19 @@ class CardWithValues:
     counter: int
     newest: int
     values: Mapping[ValueKind, SealedValue]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """What an audit row says of something that the vault wrote a line of, too."""
+
+    event_id: int
+    at: datetime
+    event: str
+    card_id: str | None
+    actor: str
+    counter: int | None
+    receipt: str | None
 
 
 @contextmanager
@@ -232,6 +246,24 @@ def audit_rows(
     return list(reversed(database.execute(newest_first).mappings().all()))
 
 
+def receipt_rows(database: Database, issuer_id: str, events: Iterable[str]) -> Iterator[ReceiptRow]:
+    """Read the audit rows of an issuer that are called one of *events*, the oldest first.
+
+    Raises:
+        AdminError: there is no such issuer.
+    """
+    row(database, issuers, issuer_id=issuer_id)
+    columns = (audit_events.c[column.name] for column in fields(ReceiptRow))
+    statement = (
+        select(*columns)
+        .filter_by(issuer_id=issuer_id)
+        .where(audit_events.c.event.in_(sorted(events)))
+        .order_by(audit_events.c.event_id)
+    )
+    found = database.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
+    return (ReceiptRow(*values) for values in found)
+
+
 def row(database: Database, table: Table, **key: object) -> Mapping[str, Any]:
     """Read one row by its key.
 
@@ -286,7 +318,8 @@ def add_card(
     _insert(database, cards, issuer_id=card.issuer_id, card_id=card.card_id, **columns)
     _audit(database, card.issuer_id, "card.added", card.card_id)
     if change is not None:
-        _audit(database, card.issuer_id, "pin.loaded", card.card_id, counter=0)
+        key = (database, card.issuer_id, LOADED, card.card_id)
+        _audit(*key, counter=0, receipt=change.receipt)
 
 
 def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
@@ -306,13 +339,12 @@ def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
 
 
 def unblock_card(database: Database, card: CardRef) -> None:
-    """Forget that PINs of a card failed, in whatever form.
+    """Record that an operator has failed PINs of a card forgotten, in whatever form.
 
     Raises:
         AdminError: there is no such card.
     """
-    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
-    _update(database, cards, key, **{tally: [] for tally in Tally})
+    row(database, cards, issuer_id=card.issuer_id, card_id=card.card_id)
     _audit(database, card.issuer_id, "card.unblock", card.card_id)
 
 
@@ -350,7 +382,7 @@ def _forget_pin(database: Database, card: CardRef, before: Mapping[str, Any]) ->
     ended = update(control_tokens).filter_by(**key, ended_at=None)
     database.execute(ended.values(ended_at=func.now(), end_reason=EndReason.REVOKED.value))
     if before["pin_type"] is not None:
-        emptied = dict.fromkeys(sealed_columns(SealedChange(None, {})))
+        emptied = dict.fromkeys(sealed_columns(SealedChange(None, {}, "")))
         # The host hears of it in the next export: a change that left no value.
         _update(database, cards, key, **emptied, pin_type=None, pin_changed_at=func.now())
         counter = before["counter"]
@@ -398,9 +430,9 @@ def cards_with_values(
     ]
 
 
-def audit_export(database: Database, card: CardRef, counter: int) -> None:
-    """Record that a card's verification values are handed out."""
-    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter)
+def audit_export(database: Database, card: CardRef, counter: int, receipt: str) -> None:
+    """Record that a card's verification values are handed out; *receipt* is the vault's."""
+    _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter, receipt=receipt)
 
 
 def audit_failed_export(database: Database, card: CardRef, reason: str) -> None:
@@ -531,6 +563,7 @@ def _audit(
     *,
     counter: int | None = None,
     reason: str | None = None,
+    receipt: str | None = None,
 ) -> None:
     database.execute(
         insert(audit_events).values(
@@ -540,5 +573,6 @@ def _audit(
             actor=OPERATOR,
             counter=counter,
             reason=reason,
+            receipt=receipt,
         )
     )

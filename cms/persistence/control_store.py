@@ -9,8 +9,8 @@ from datetime import datetime
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from cms.domain.cards import CardState
-from cms.domain.control import CardOfHolder, CardType, EndReason, Grant, Plastic
+from cms.domain.cards import CardState, CardType
+from cms.domain.control import CardOfHolder, EndReason, Grant, Plastic
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
 from cms.persistence.connection import Row
@@ -227,6 +227,7 @@ class ControlStore:
                 pin_type=PinBlockType.ISO0.value,
                 request_key=request_key,
                 session_hash=self._session_hash(session),
+                receipt=change.receipt,
                 **asked_by(actor),
                 **sealed_columns(change),
             )

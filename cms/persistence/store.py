@@ -4,14 +4,12 @@ No transaction is held between two calls, and none while the vault works.
 """
 
 from collections.abc import Mapping
-from itertools import compress
 from typing import Final, Self
 
 from psycopg.errors import UniqueViolation
 
 from cms.domain.cards import CardState
 from cms.domain.errors import ServiceUnavailable, StoredValueBroken
-from cms.domain.limits import Tally
 from cms.domain.records import Actor, CardToChange, CardToRead, ManifestAnswer
 from cms.persistence.address import Tls, connection_string
 from cms.persistence.causes import DatabaseFailed
@@ -19,10 +17,8 @@ from cms.persistence.connection import Row
 from cms.persistence.pool import Pool
 from cms.persistence.statements import Statement, d1, directory, manifests, refusals
 from cms.persistence.tables import pin_changes, sealed_columns
-from hsm.manifest.policy import PolicyBody
 from hsm.port import CardRef, PinBlockType, SealedChange
 
-DEFAULT_POLICY: Final = PolicyBody()
 HISTORY_KEY: Final = f"{pin_changes.name}_pkey"
 
 
@@ -82,38 +78,13 @@ class Store:
             outcome=answer.outcome,
         )
 
-    async def read_for_set(
-        self,
-        card: CardRef,
-        request_key: bytes | None,
-        actor: Actor,
-        policy: PolicyBody = DEFAULT_POLICY,
-    ) -> CardToChange | None:
-        """Read what a PIN change needs.
-
-        Args:
-            card: the card.
-            request_key: the digest of its JWE.
-            actor: the client that asks.
-            policy: how many failures are too many.
-        """
-        row = await self.one(
-            d1.READ_FOR_SET,
-            **card_key(card),
-            request_key=request_key,
-            client_id=actor.client_id,
-            **failure_limits(policy, of_client=True),
-        )
+    async def read_for_set(self, card: CardRef, request_key: bytes | None) -> CardToChange | None:
+        """Read what a PIN change needs; *request_key* is the digest of its JWE."""
+        row = await self.one(d1.READ_FOR_SET, **card_key(card), request_key=request_key)
         if row is None:
             return None
-        state, counter, sealed_record, known, *failed, personalised = row
-        return CardToChange(
-            *(CardState(state), counter, sealed_record, known),
-            refused=frozenset(compress(PinBlockType, failed[:2])),
-            limited=frozenset(compress(PinBlockType, failed[2:])),
-            personalised=personalised,
-            policy=policy,
-        )
+        state, counter, sealed_record, known, personalised = row
+        return CardToChange(CardState(state), counter, sealed_record, known, personalised)
 
     async def change_pin(
         self,
@@ -129,8 +100,7 @@ class Store:
         What is not in *change* is cleared.
 
         Returns:
-            False, and nothing is changed, when the card is no longer as *read*, or takes no PIN
-            in this form any more.
+            False, and nothing is changed, when the card is no longer as *read*.
 
         Raises:
             StoredValueBroken: the history of the card has its next counter already.
@@ -144,36 +114,17 @@ class Store:
                 state_read=read.state.value,
                 pin_type=pin_type.value,
                 request_key=request_key,
+                receipt=change.receipt,
                 **sealed_columns(change),
-                **failure_limits(read.policy),
             )
         except UniqueViolation as error:
             require_next_counter(error)
             return False
         return row is not None
 
-    async def count_card_failure(self, card: CardRef, tally: Tally, failures_max: int) -> bool:
-        """Count a failure of *card*; tell whether it has the card refused from now on."""
-        row = await self.one(
-            d1.COUNT_CARD_FAILURE[tally], **card_key(card), failures_max=failures_max
-        )
-        return row == (True,)
-
-    async def count_client_failure(
-        self, issuer_id: str, client_id: str, tally: Tally, failures_max: int
-    ) -> bool:
-        """Count a failure of a client; tell whether it is limited from now on."""
-        row = await self.one(
-            d1.COUNT_CLIENT_FAILURE[tally],
-            issuer_id=issuer_id,
-            client_id=client_id,
-            failures_max=failures_max,
-        )
-        return row == (True,)
-
-    async def read_for_get(self, card: CardRef, actor: Actor) -> CardToRead | None:
-        """Read a sealed PIN; one that may be handed out is audited in the same commit."""
-        row = await self.one(d1.GET_PIN, **card_key(card), **asked_by(actor))
+    async def read_for_get(self, card: CardRef) -> CardToRead | None:
+        """Read a sealed PIN."""
+        row = await self.one(d1.READ_FOR_GET, **card_key(card))
         if row is None:
             return None
         pin_type = None if row[1] is None else PinBlockType(row[1])
@@ -197,10 +148,11 @@ class Store:
         reason: str,
         actor: Actor,
         outcome: str = "refused",
+        receipt: str | None = None,
     ) -> None:
         """Record that what was *asked*, a verb or ``control``, was refused, or failed.
 
-        *card_id* need not be a card, None is none.
+        *card_id* need not be a card, None is none. *receipt* is the vault's, where it refused.
         """
         await self.run(
             refusals.REFUSE,
@@ -212,6 +164,7 @@ class Store:
             correlation_id=actor.correlation_id,
             audit_user=actor.audit_user,
             error_id=actor.error_id,
+            receipt=receipt,
         )
 
     async def one(self, statement: Statement, **parameters: object) -> Row | None:
@@ -252,12 +205,3 @@ def card_key(card: CardRef) -> dict[str, str]:
 def asked_by(actor: Actor) -> dict[str, str | None]:
     """Name the parameters that say who asks, and in which request."""
     return {"actor": actor.client_id, "correlation_id": actor.correlation_id}
-
-
-def failure_limits(policy: PolicyBody, *, of_client: bool = False) -> dict[str, int]:
-    """Name the parameters that say how many failures are too many."""
-    limits = {
-        "failures_card_max": policy.failures_card_max,
-        "refusals_card_max": policy.refusals_card_max,
-    }
-    return limits | ({"failures_client_max": policy.failures_client_max} if of_client else {})

@@ -7,7 +7,6 @@ inserts only: a trigger refuses anything else.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Final
 
 from sqlalchemy import (
@@ -29,9 +28,8 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
-from cms.domain.limits import Tally
 from hsm.port import SealedChange, ValueKind
 
 metadata = MetaData(
@@ -51,16 +49,6 @@ def _issuer_id() -> Column[str]:
 
 def _now(name: str) -> Column[object]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
-
-
-def _failures(tally: Tally) -> Column[list[datetime]]:
-    return Column(
-        tally.value,
-        ARRAY(DateTime(timezone=True)),
-        nullable=False,
-        server_default="{}",
-        comment="newest first",
-    )
 
 
 issuers = Table(
@@ -113,7 +101,6 @@ cards = Table(
     Column("pin_type", String(10), comment="the form in which the PIN came"),
     Column("pin_changed_at", DateTime(timezone=True)),
     Column("counter", BigInteger, nullable=False, server_default="0"),
-    *map(_failures, Tally),
     _now("created_at"),
     Column("cardholder_id", String(255), comment="the identity provider's subject"),
     Column("card_type", String(10), nullable=False, server_default="PHYSICAL"),
@@ -162,16 +149,6 @@ NEWEST_COUNTER: Final = (
     .scalar_subquery()
 )
 
-client_failures = Table(
-    "client_failures",
-    metadata,
-    _issuer_id(),
-    Column("client_id", String(40), primary_key=True, comment="starts with the issuer id"),
-    _failures(Tally.ISO0),
-    _failures(Tally.SECCOS),
-    ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
-)
-
 audit_events = Table(
     "audit_events",
     metadata,
@@ -186,6 +163,7 @@ audit_events = Table(
     Column("reason", String(40)),
     Column("audit_user", Text, comment="who asked, in the client's words"),
     Column("error_id", String(36), comment="as the caller was told it"),
+    Column("receipt", String(52), comment="names a line of the log of a vault"),
     Index(None, "issuer_id", "card_id", "event_id"),
 )
 

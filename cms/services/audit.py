@@ -3,9 +3,10 @@
 What was done is audited by the statement that does it. A refusal has a statement of its own, so
 that its row survives whatever else fails.
 
-That a PIN is handed out is two facts. ``pin.get.attempted`` is committed before the vault is
-called, so that nothing is handed out of which there is no record; ``pin.get.failed`` follows if
-the vault then gave nothing. An attempt without a failure is a hand-out.
+A hand-out, ``pin.get``, is recorded when the vault gave it, and committed before the answer leaves.
+Its row has the vault's receipt, which names the line that the vault wrote of it before: so each of
+the two tells what is missing in the other. ``pin.get.failed`` is a card whose PIN may be handed
+out, and the vault gave nothing.
 """
 
 import logging
@@ -32,6 +33,7 @@ from cms.domain.errors import (
     ValueNotPossible,
 )
 from cms.domain.records import Actor
+from cms.persistence.hand_outs import HandOutRow, HandOuts
 from cms.persistence.store import Store
 from hsm.port import CardRef
 
@@ -78,10 +80,32 @@ REASONS: Final[Mapping[type[DomainError], Reason]] = {
 
 
 class Audit:
-    """Records refusals, and failures of what was allowed."""
+    """Records hand-outs, refusals, and failures of what was allowed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._hand_outs = HandOuts(store)
+
+    async def handed_out(
+        self, card: CardRef, counter: int, receipt: str, actor: Actor, reason: str | None = None
+    ) -> None:
+        """Record that the vault handed out a PIN.
+
+        Args:
+            card: the card.
+            counter: its change counter.
+            receipt: the vault's.
+            actor: who asked.
+            reason: where it is shown.
+
+        Raises:
+            ServiceUnavailable: the database is unavailable.
+        """
+        row = HandOutRow(
+            *(card.card_id, actor.client_id, actor.correlation_id, counter),
+            *(reason, actor.audit_user, receipt),
+        )
+        await self._hand_outs.record(card.issuer_id, row)
 
     async def refused(
         self,
@@ -103,7 +127,8 @@ class Audit:
         Raises:
             ServiceUnavailable: the database is unavailable.
         """
-        await self._store.refuse(issuer_id, card_id, event, reason_of(why), actor)
+        receipt = why.receipt if isinstance(why, DomainError) else None
+        await self._store.refuse(issuer_id, card_id, event, reason_of(why), actor, receipt=receipt)
 
     async def failed(self, card: CardRef, event: str, why: DomainError, actor: Actor) -> None:
         """Record that *event* was allowed and failed; a broken seal is an alarm in the log too.

@@ -16,6 +16,7 @@ from cms.domain.errors import (
     Refusal,
     ServiceUnavailable,
     StoredValueBroken,
+    TooManyFailures,
     TypeNotOffered,
     Unauthorized,
     ValueNotPossible,
@@ -30,12 +31,15 @@ MEANINGS: Final[Mapping[type[hsm.errors.HsmError], Callable[[], DomainError]]] =
     hsm.errors.PinRejected: PinRefused,
     hsm.errors.NotGenuine: partial(PinRefused, Refusal.NOT_GENUINE),
     hsm.errors.WrongPinData: partial(PinRefused, Refusal.WRONG_PIN_DATA),
+    hsm.errors.CardRefusesForm: partial(PinRefused, Refusal.CARD_REFUSED),
+    hsm.errors.ClientLimited: TooManyFailures,
     hsm.errors.WeakPinRefused: PinForbidden,
     hsm.errors.TypeNotOffered: TypeNotOffered,
     hsm.errors.ValueNotPossible: ValueNotPossible,
     hsm.errors.CounterExhausted: CounterExhausted,
     hsm.errors.CallerRefused: Unauthorized,
     hsm.errors.TextNotOffered: ControlEnded,
+    hsm.errors.LimitReached: ControlEnded,
     hsm.errors.PageKeyRejected: ControlEnded,
 }
 T = TypeVar("T")
@@ -52,8 +56,9 @@ async def in_vault(worker_thread: WorkerThread, verb: Callable[[PinVault], T]) -
     try:
         return await worker_thread.call(verb)
     except tuple(MEANINGS) as error:
-        meaning = MEANINGS[type(error)]
-        raise meaning() from None
+        meaning = MEANINGS[type(error)]()
+        meaning.receipt = error.receipt
+        raise meaning from None
     except hsm.errors.SealBroken:
         raise StoredValueBroken from None
     except hsm.errors.ManifestRefused as error:

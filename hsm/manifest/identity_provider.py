@@ -51,3 +51,8 @@ class IdentityProviderBody(Body):
     """The ``acr`` without which no PIN is shown or set; None: any will do."""
     step_up_seconds: Annotated[int, Field(ge=1)] | None = None
     """The age that an authentication may have then; None: any will do."""
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """By what an access token says that it is of this provider and for us."""
+        return self.issuer, self.audience

@@ -20,6 +20,7 @@ from hsm.manifest.clients import (
     only_in_a_sandbox,
 )
 from hsm.manifest.identity_provider import IdentityProviderBody
+from hsm.manifest.limits import LimitsBody
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.recipient import RecipientBody
 from hsm.manifest.verification import VerificationBody
@@ -39,6 +40,7 @@ class Manifest(SignedBody):
     """For trials: a vault takes it only where its trust file is for trials too."""
     wire: WireProfile = WireProfile()
     policy: PolicyBody = PolicyBody()
+    limits: LimitsBody = LimitsBody()
     recipient: RecipientBody | None = None
     """D1's key, to which GET pin is encrypted."""
     seccos: SeccosProfile | None = None

@@ -16,8 +16,8 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -119,7 +119,8 @@ class Manifests:
 
         Raises:
             ManifestRefused: this host has a newer one, another one of this version or a higher
-                floor, or no floors at all.
+                floor, or no floors at all; or another issuer's manifest names the same identity
+                provider with the same audience, so that a cardholder of one would be one of both.
         """
         with self._alone():
             floor, stored = self._floor(manifest.issuer_id), self._stored(manifest.issuer_id)
@@ -129,6 +130,9 @@ class Manifests:
                 raise ManifestRefused("this host has another manifest of this version")
             if manifest.version < max(floor, 0 if stored is None else stored.version):
                 raise ManifestRefused("an older version than this host takes")
+            provider = manifest.identity_provider
+            if provider is not None and provider.name in self._providers_but_of(manifest):
+                raise ManifestRefused("another issuer has this identity provider and audience")
             self._write(_file_name(manifest.issuer_id), text)
 
     def begin(self, text: str) -> None:
@@ -145,6 +149,18 @@ class Manifests:
             if self._path(FLOORS).exists():
                 raise ManifestRefused("this host has floors already")
             self._write(FLOORS, text)
+
+    def _providers_but_of(self, manifest: Manifest) -> Set[tuple[str, str]]:
+        """Name the identity providers of the other issuers."""
+        names = set()
+        for file in self.directory.glob("[!.]*.json"):
+            # Nobody is served by a manifest that cannot be read; the list of floors is none.
+            with suppress(ManifestRefused, ValueError):
+                stored = self._stored(bytes.fromhex(file.stem).decode("utf-8", "surrogatepass"))
+                provider = None if stored is None else stored.manifest.identity_provider
+                if provider is not None and file.stem != _file_name(manifest.issuer_id):
+                    names.add(provider.name)
+        return names
 
     def _floor(self, issuer_id: str) -> int:
         if not self._path(FLOORS).exists():

@@ -59,6 +59,10 @@ class KeyRole(StrEnum):
     """AES-CMAC over a sealed PIN verification value and what it belongs to."""
     MANIFEST_MAC = "manifest-mac"
     """AES-CMAC over what a host has taken: manifests, and its list of floors."""
+    GRANT_MAC = "grant-mac"
+    """AES-CMAC over what a control token is good for."""
+    LOG_MAC = "log-mac"
+    """AES-CMAC over a line of the vault's log."""
     D1 = "d1"
     """ECDH: the key that Thales D1 encrypts PIN blocks to."""
     PAGE = "page"
@@ -125,6 +129,8 @@ _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.VALUES: Usage.ENCRYPT,
     KeyRole.VALUES_MAC: Usage.MAC,
     KeyRole.MANIFEST_MAC: Usage.MAC,
+    KeyRole.GRANT_MAC: Usage.MAC,
+    KeyRole.LOG_MAC: Usage.MAC,
     KeyRole.D1: Usage.AGREE,
     KeyRole.PAGE: Usage.AGREE,
     KeyRole.INTAKE: Usage.AGREE,

@@ -11,7 +11,7 @@ depends_on = None
 
 TABLES = (
     *("issuers", "manifests", "manifest_hosts", "cards", "pin_changes"),
-    *("client_failures", "audit_events", "control_tokens"),
+    *("audit_events", "control_tokens"),
 )
 APPEND_ONLY = ("pin_changes", "audit_events")
 
@@ -69,9 +69,6 @@ def upgrade() -> None:
         sa.Column("pin_type", sa.String(10), comment="the form in which the PIN came"),
         _moment("pin_changed_at"),
         sa.Column("counter", sa.BigInteger(), server_default="0", nullable=False),
-        _failures("iso0_failed_at"),
-        _failures("policy_refused_at"),
-        _failures("seccos_failed_at"),
         _now("created_at"),
         sa.Column("cardholder_id", sa.String(255), comment="the identity provider's subject"),
         sa.Column("card_type", sa.String(10), server_default="PHYSICAL", nullable=False),
@@ -96,16 +93,6 @@ def upgrade() -> None:
         _of_card(),
     )
     op.create_table(
-        "client_failures",
-        _issuer_id(),
-        sa.Column(
-            "client_id", sa.String(40), primary_key=True, comment="starts with the issuer id"
-        ),
-        _failures("iso0_failed_at"),
-        _failures("seccos_failed_at"),
-        _of_issuer(),
-    )
-    op.create_table(
         "audit_events",
         _issuer_id(),
         sa.Column("event_id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
@@ -118,6 +105,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(40)),
         sa.Column("audit_user", sa.Text(), comment="who asked, in the client's words"),
         sa.Column("error_id", sa.String(36), comment="as the caller was told it"),
+        sa.Column("receipt", sa.String(52), comment="names a line of the log of a vault"),
     )
     op.create_index(None, "audit_events", ["issuer_id", "card_id", "event_id"])
     op.create_table(
@@ -171,16 +159,6 @@ def _moment(name: str, *, nullable: bool = True, comment: str | None = None) -> 
 def _now(name: str) -> sa.Column[object]:
     return sa.Column(
         name, sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
-    )
-
-
-def _failures(name: str) -> sa.Column[object]:
-    return sa.Column(
-        name,
-        postgresql.ARRAY(sa.DateTime(timezone=True)),
-        server_default="{}",
-        nullable=False,
-        comment="newest first",
     )
 
 

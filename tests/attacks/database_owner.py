@@ -134,7 +134,7 @@ class DatabaseOwner:
     async def export(self, sealed: SealedValue, card: CardRef, counter: int) -> str:
         """Have the issuer's operator export the value of a card."""
         jwe: str = await self.d1_face.in_vault(
-            lambda vault: vault.export_values({ValueKind.PVV: sealed}, card, counter)
+            lambda vault: vault.export_values({ValueKind.PVV: sealed}, card, counter).value
         )
         return jwe
 

@@ -13,16 +13,21 @@ from jwcrypto.jwk import JWK
 
 from cms.sandbox.partners.jwe import decrypt
 from cms.sandbox.partners.pin_blocks import iso0_pin
+from crypto.secret import Secret
+from hsm.manifest.client_secrets import hash_secret
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.port import (
     CardRef,
+    GrantedToken,
     PinBlockType,
     PinVault,
     PublicKeyRole,
+    Purpose,
     SealedChange,
     SealedPin,
     SealedRecord,
 )
+from tests.bearers import bearer, identity_provider
 from tests.operators import manifest, now, open_vault, reopen_vault, signed
 from tests.pans import PAN
 
@@ -31,6 +36,9 @@ OTHER_ISSUER_ID = "testbank02"
 CARD = CardRef(ISSUER_ID, "card-1")
 PIN = "4071"
 SID = "sid-of-this-page-session"
+HOLDER = "holder-1"
+PLASTIC_ID = "70001"
+SERVER_SECRET = "a secret of the issuer's own server"
 LONG_PINS: Mapping[str, object] = {"length_max": 12, "page_length_max": 12}
 
 
@@ -102,10 +110,51 @@ class Issuer:
         card: CardRef = CARD,
         psn: int = 1,
         expiry: str = "1229",
-        holder: str | None = None,
+        holder: str | None = HOLDER,
+        plastic_id: str | None = PLASTIC_ID,
     ) -> SealedRecord:
         jwe = self.pan_jwe(pan)
-        return self.vault.seal_record(jwe, card, psn, expiry, None, holder).sealed_record
+        return self.vault.seal_record(jwe, card, psn, expiry, plastic_id, holder).sealed_record
+
+    @property
+    def app_id(self) -> str:
+        return f"{self.issuer_id}-app"
+
+    @property
+    def server_id(self) -> str:
+        return f"{self.issuer_id}-server"
+
+    def grant_view(
+        self, sealed_record: SealedRecord, card: CardRef = CARD, counter: int = 1
+    ) -> GrantedToken:
+        """Let the app of the holder show the PIN of change *counter*."""
+        return self._grant(Purpose.VIEW, sealed_record, card, counter)
+
+    def grant_set(
+        self, sealed_record: SealedRecord, card: CardRef = CARD, counter: int = 0
+    ) -> GrantedToken:
+        """Let the app of the holder set the PIN after change *counter*."""
+        return self._grant(Purpose.SET, sealed_record, card, counter)
+
+    def grant_plastic(
+        self,
+        purpose: Purpose,
+        sealed_record: SealedRecord,
+        card: CardRef = CARD,
+        counter: int = 1,
+        plastic_id: str = PLASTIC_ID,
+    ) -> GrantedToken:
+        """Let the issuer's own server show or set the PIN of a plastic."""
+        secret = Secret(SERVER_SECRET)
+        return self.vault.grant_server(
+            self.server_id, secret, plastic_id, purpose, card, sealed_record, counter
+        )
+
+    def _grant(
+        self, purpose: Purpose, sealed_record: SealedRecord, card: CardRef, counter: int
+    ) -> GrantedToken:
+        token = Secret(bearer(HOLDER, self.issuer_id))
+        return self.vault.grant_bearer(token, self.app_id, purpose, card, sealed_record, counter)
 
     def change(
         self,
@@ -115,7 +164,9 @@ class Issuer:
         card: CardRef = CARD,
         counter: int = 1,
     ) -> SealedChange:
-        return self.vault.set_pin_from_jwe(jwe, block_type, card, sealed_record, counter)
+        """Set a PIN as an operator does, however many have failed."""
+        self.vault.forget_failures(card)
+        return self.vault.set_pin_from_jwe(jwe, block_type, card, sealed_record, counter, None)
 
     def set_jwe(
         self, jwe: str, sealed_record: SealedRecord, card: CardRef = CARD, counter: int = 1
@@ -142,7 +193,7 @@ class Issuer:
         card: CardRef = CARD,
         counter: int = 1,
     ) -> str:
-        return self.vault.export_jwe(sealed_pin, sealed_record, card, counter)
+        return self.vault.export_jwe(sealed_pin, sealed_record, card, counter).value
 
     def digits(
         self,
@@ -173,9 +224,23 @@ def open_issuer(host: Host, issuer_id: str = ISSUER_ID, **members: object) -> Is
     """Have a manifest taken at *host*: defaults, a new recipient key of D1, and *members*."""
     d1_key = JWK.generate(kty="EC", crv="P-256", kid="d1-2026")
     recipient = {"jwk": json.loads(d1_key.export_public())}
-    issuer = Issuer(host, {"recipient": recipient, **members}, d1_key, issuer_id)
+    always = {
+        "recipient": recipient,
+        "identity_provider": identity_provider(issuer_id),
+        "clients": clients(issuer_id),
+    }
+    issuer = Issuer(host, {**always, **members}, d1_key, issuer_id)
     issuer.vault.load_manifest(issuer.signed())
     return issuer
+
+
+def clients(issuer_id: str) -> list[dict[str, object]]:
+    """An app and a server, as a manifest has them."""
+    secrets = [{"sha256": hash_secret(SERVER_SECRET)}]
+    return [
+        {"kind": "app", "client_id": f"{issuer_id}-app"},
+        {"kind": "server", "client_id": f"{issuer_id}-server", "secrets": secrets},
+    ]
 
 
 def page_key() -> tuple[JWK, dict[str, object]]:

@@ -166,7 +166,7 @@ class Partner:
 
     def exported(self, change: SealedChange, counter: int = CHANGES + 1) -> dict[str, Any]:
         """Export the values and open them as the authorisation host does."""
-        jwe = self.issuer.vault.export_values(change.values, self.card, counter)
+        jwe = self.issuer.vault.export_values(change.values, self.card, counter).value
         content: dict[str, Any] = decrypt(jwe, self.host_key)
         return content
 

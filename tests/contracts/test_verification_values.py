@@ -338,7 +338,7 @@ def opened(
     counter: int = CHANGES + 1,
 ) -> Mapping[str, Any]:
     issuer = partner.issuer
-    jwe = issuer.vault.export_values(values, card or partner.card, counter)
+    jwe = issuer.vault.export_values(values, card or partner.card, counter).value
     content: Mapping[str, Any] = decrypt(jwe, partner.host_key)
     return content
 
@@ -440,7 +440,7 @@ def test_the_size_of_a_sealed_value_tells_nothing(makes_all: Partner) -> None:
 def test_the_size_of_an_export_tells_nothing_of_the_pin(makes_all: Partner) -> None:
     issuer, card = makes_all.issuer, makes_all.card
     sizes = {
-        len(issuer.vault.export_values(change.values, card, CHANGES + 1))
+        len(issuer.vault.export_values(change.values, card, CHANGES + 1).value)
         for digits in range(4, 13)
         for change in (makes_all.set_iso0("407190283655"[:digits]),)
     }
@@ -479,7 +479,7 @@ def test_values_do_not_leave_for_the_key_that_pins_leave_for(
     makes_all: Partner, values: Mapping[ValueKind, SealedValue]
 ) -> None:
     issuer = makes_all.issuer
-    jwe = issuer.vault.export_values(values, makes_all.card, CHANGES + 1)
+    jwe = issuer.vault.export_values(values, makes_all.card, CHANGES + 1).value
     with pytest.raises(ValueError, match="for another key"):
         decrypt(jwe, issuer.d1_key)
 
@@ -521,6 +521,7 @@ def test_a_body_that_could_not_work_is_refused_by_the_path_of_its_member(
 VERBS: Final = {
     "seal_record",
     "set_pin_from_jwe",
+    "forget_failures",
     "set_pin_from_page",
     "verify_bearer",
     "grant_bearer",

@@ -14,8 +14,10 @@ import pytest
 from cms.sandbox import HANG_SECONDS
 from hsm.errors import (
     CeremonyError,
+    CountsUnavailable,
     KeyMissing,
     LoginRefused,
+    LogUnavailable,
     PinRejected,
     SealBroken,
     VaultBusy,
@@ -273,6 +275,21 @@ async def test_a_vault_that_is_unavailable_is_opened_again_for_the_next_verb() -
         assert len(watched.openings) == 1
         assert await watched.worker_thread.call(lambda _: "again") == "again"
         assert len(watched.openings) == 2
+
+
+@pytest.mark.parametrize("error", [CountsUnavailable, LogUnavailable])
+async def test_without_its_log_or_its_counts_a_vault_is_not_ready_and_not_opened_again(
+    error: type[VaultUnavailable],
+) -> None:
+    async with watched_worker_thread() as watched:
+        await watched.worker_thread.check()
+        with pytest.raises(error):
+            await watched.worker_thread.call(fails(error()))
+        assert not watched.ready()
+        assert await watched.worker_thread.call(lambda _: "again") == "again"
+        assert len(watched.openings) == 1
+        await watched.worker_thread.check()
+        assert watched.ready()
 
 
 async def test_a_missing_key_is_looked_for_now_and_then_and_costs_nobody_else(

@@ -26,8 +26,8 @@ from cms.domain.errors import (
     Unauthorized,
     ValueNotPossible,
 )
-from cms.domain.limits import CLIENT_WINDOW_SECONDS
 from hsm.manifest.wire import ErrorWire
+from hsm.port import CLIENT_WINDOW_SECONDS
 
 INTERNAL: Final = (500, "INTERNAL_ERROR", "Internal error")
 #: Error class -> status, errorCode, error. Codes are D1's own where it publishes one.

@@ -134,7 +134,7 @@ class CardRoutes:
         except BadRequest as error:
             envelope = error
         try:
-            await self.pins.set_pin(caller.manifest.policy, card, envelope, actor)
+            await self.pins.set_pin(card, envelope, actor)
         except (BadRequest, PinRefused) as refused:
             request.scope["log"] |= {"reason": reason_of(refused), **loggable(body, wire)}
             raise

@@ -32,6 +32,7 @@ from hsm.port import PinBlockType
 
 ACTOR: Final = bindparam("actor", type_=String)
 CORRELATION_ID: Final = bindparam("correlation_id", type_=String)
+RECEIPT: Final = bindparam("receipt", type_=String)
 REQUEST_KEY: Final = bindparam("request_key", type_=LargeBinary)
 
 
@@ -109,7 +110,8 @@ def change_pin(
 
     Args:
         *conditions: what else must hold.
-        **audit_columns: what the audit row has beside card, actor, correlation id and counter.
+        **audit_columns: what the audit row has beside card, actor, correlation id, counter and
+            the receipt of the vault.
 
     Returns:
         What is updated (issuer, card, new counter), its row of history and its audit row.
@@ -145,5 +147,6 @@ def change_pin(
             "request_key": REQUEST_KEY,
         },
     ).cte("history")
-    event = audit(Verb.SET_PIN.value, changed, counter=changed.c.counter, **audit_columns)
+    audit_columns |= {"counter": changed.c.counter, "receipt": RECEIPT}
+    event = audit(Verb.SET_PIN.value, changed, **audit_columns)
     return changed, history, event

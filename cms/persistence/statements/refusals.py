@@ -5,7 +5,13 @@ from typing import Final
 from sqlalchemy import String, bindparam, select
 
 from cms.persistence.statements import compiled
-from cms.persistence.statements.parts import ACTOR, CORRELATION_ID, THIS_CARD, insert_from
+from cms.persistence.statements.parts import (
+    ACTOR,
+    CORRELATION_ID,
+    RECEIPT,
+    THIS_CARD,
+    insert_from,
+)
 from cms.persistence.tables import audit_events, cards
 
 REFUSE: Final = compiled(
@@ -21,6 +27,7 @@ REFUSE: Final = compiled(
             "reason": bindparam("reason", type_=String),
             "audit_user": bindparam("audit_user", type_=String),
             "error_id": bindparam("error_id", type_=String),
+            "receipt": RECEIPT,
         },
     )
 )

@@ -152,7 +152,7 @@ class SetPage:
         await self._clients.of(grant)
         request_key = _digest(jwe)
         for _ in range(CHANGE_TRIES_MAX):
-            read = await self._store.read_for_set(card, request_key, actor)
+            read = await self._store.read_for_set(card, request_key)
             if read is None or read.request_known:
                 raise ControlEnded
             require_cardholder_may(

@@ -13,6 +13,7 @@ import httpx
 from cms.app import Application
 from cms.domain.cards import CardState
 from hsm.vault import Vault
+from tests import counted
 from tests.issuer_records import PAN, SampleIssuer, add_card, change_client, open_issuer, run_sql
 from tests.service import D1, d1, running
 
@@ -112,11 +113,10 @@ class D1Face:
         )
 
     def stored(self, card_id: str) -> tuple[Any, ...]:
-        """Return everything that is stored of a card, but for the audit and counted failures."""
+        """Return everything that is stored of a card, but for the audit."""
         (card,) = run_sql(
             self.url,
-            "SELECT to_jsonb(cards) - ARRAY['iso0_failed_at', 'policy_refused_at']"
-            " FROM cards WHERE card_id = %s",
+            "SELECT to_jsonb(cards) FROM cards WHERE card_id = %s",
             card_id,
         )
         changes = run_sql(
@@ -124,10 +124,9 @@ class D1Face:
         )
         return (*card, *changes)
 
-    def forget_failures(self) -> None:
-        """Let the tests of a file fail as often as they like."""
-        run_sql(self.url, "UPDATE cards SET iso0_failed_at = '{}', policy_refused_at = '{}'")
-        run_sql(self.url, "DELETE FROM client_failures")
+    async def forget_failures(self) -> None:
+        """Let a test fail as often as it likes."""
+        await self.in_vault(counted.forget)
 
     def state(self, card_id: str) -> str:
         ((state,),) = run_sql(self.url, "SELECT state FROM cards WHERE card_id = %s", card_id)

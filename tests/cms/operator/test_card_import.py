@@ -7,8 +7,7 @@ from unittest.mock import MagicMock, create_autospec
 
 import pytest
 
-from cms.domain.cards import CardState
-from cms.domain.control import CardType
+from cms.domain.cards import CardState, CardType
 from cms.operator import card_import
 from cms.operator.card_import import MEMBERS, CardImport, LineResult, NewCard, RowRefused, read_line
 from hsm.errors import VaultUnavailable

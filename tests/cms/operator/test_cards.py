@@ -12,8 +12,11 @@ import pytest
 
 from cms.domain.cards import NEXT_STATES, CardState
 from cms.sandbox import HANG_SECONDS
-from tests.cms.operator.operator_at_work import NEW_PAN, ROOT, Answer, Operator, run_module
-from tests.issuer_records import SampleIssuer, run_sql
+from hsm.errors import CardRefusesForm, WrongPinData
+from hsm.port import PinBlockType
+from hsm.vault import Vault
+from tests.cms.operator.operator_at_work import NEW_PAN, PIN, ROOT, Answer, Operator, run_module
+from tests.issuer_records import PANS, SampleIssuer, run_sql
 
 EXPIRY = ("--expiry", "0131")
 
@@ -210,19 +213,24 @@ def test_a_file_that_holds_no_jwe_is_refused(
         )
 
 
-def test_a_refused_card_is_shown_with_its_failures_until_an_operator_unblocks_it(
-    operator: Operator, sample_issuer: SampleIssuer, database_url: str
+def test_a_refused_card_takes_pins_again_once_an_operator_unblocks_it(
+    operator: Operator, sample_issuer: SampleIssuer, database_url: str, vault: Vault
 ) -> None:
-    card = (sample_issuer.issuer_id, "card-1")
-    run_sql(
-        database_url,
-        "UPDATE cards SET seccos_failed_at = ARRAY['2026-01-31T12:00:00Z'::timestamptz]",
-    )
-    assert re.search(r"seccos_failed_at +2026-01-31", operator.must("cards", "show", *card))
-    assert run_module("cms", "cards", "unblock", *card) == Answer(0, "", "")
-    assert re.search(r"seccos_failed_at +-\n", operator.must("cards", "show", *card))
-    other = (sample_issuer.issuer_id, "card-2")
-    assert re.search(r"seccos_failed_at +2026-01-31", operator.must("cards", "show", *other))
+    cards = dict(run_sql(database_url, "SELECT card_id, sealed_record FROM cards"))
+
+    def send(card_id: str, pan: str) -> None:
+        jwe, card = sample_issuer.pin_jwe(PIN, card_id, pan), sample_issuer.card(card_id)
+        vault.set_pin_from_jwe(jwe, PinBlockType.ISO0, card, cards[card_id], 1, None)
+
+    for card_id in ("card-1", "card-2"):
+        for _ in range(5):
+            with pytest.raises(WrongPinData):
+                send(card_id, PANS[3])
+    answer = run_module("cms", "cards", "unblock", sample_issuer.issuer_id, "card-1")
+    assert answer == Answer(0, "", "")
+    send("card-1", sample_issuer.pans["card-1"])
+    with pytest.raises(CardRefusesForm):
+        send("card-2", sample_issuer.pans["card-2"])
     listed = operator.must("audit", "list", sample_issuer.issuer_id).splitlines()
     assert re.search(r"event=card\.unblock  card_id=card-1  actor=operator", listed[-1])
 

@@ -50,9 +50,7 @@ async def giro(database_url: str, vault: Watched) -> SeccosIssuer:
         await pin_service.put(giro.sample_issuer.pin_jwe(PINS["card-1"]))
         text = giro.seccos(PINS["card-2"], 0, "card-2")
         sent = envelope(text, PinBlockType.SECCOS)
-        await pin_service.pins.set_pin(
-            pin_service.policy, giro.sample_issuer.card("card-2"), sent, ACTOR
-        )
+        await pin_service.pins.set_pin(giro.sample_issuer.card("card-2"), sent, ACTOR)
     return giro
 
 

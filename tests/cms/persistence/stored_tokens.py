@@ -29,7 +29,7 @@ OTHER_CARD = CardRef(ISSUER_ID, "card-2")
 ACTOR = Actor(APP, "call-1")
 KEY = Secret(b"k" * 32)
 SEALED = SealedPin(b"sealed PIN")
-CHANGE = SealedChange(SEALED, {})
+CHANGE = SealedChange(SEALED, {}, "receipt")
 STYLE: Mapping[str, object] = {"backgroundColor": "#EFEFEF", "pinBorderRadius": 4}
 REDIRECT = "https://app.example/done?from=pin"
 
@@ -102,7 +102,7 @@ class StoredTokens:
         return await self.control_store.read_live(control_token) is not None
 
     async def read(self, card: CardRef = CARD) -> CardToChange:
-        found = await self.store.read_for_set(card, None, ACTOR)
+        found = await self.store.read_for_set(card, None)
         assert found is not None
         return found
 

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from cms.domain.errors import ServiceUnavailable
-from cms.domain.limits import Tally
 from cms.domain.records import Actor
 from cms.persistence import admin
 from cms.persistence.migrate import upgrade
@@ -59,13 +58,13 @@ async def test_every_call_works(store: Store, database_url: str) -> None:
         await asyncio.gather(
             *(store.read_counter(CARD) for _ in range(16)),
             *(store.is_in_service(CARD.issuer_id) for _ in range(16)),
-            *(store.count_card_failure(CARD, Tally.SECCOS, 5) for _ in range(2)),
+            *(store.activate(CARD, ACTOR) for _ in range(2)),
         )
     for counter in range(3):
         key = bytes([counter])
-        found = await store.read_for_set(CARD, key, ACTOR)
+        found = await store.read_for_set(CARD, key)
         assert found is not None
-        change = SealedChange(None, {})
+        change = SealedChange(None, {}, "receipt")
         assert await store.change_pin(CARD, found, change, PinBlockType.ISO0, key, ACTOR)
     assert await store.pool.fault() is None
     assert run_sql(database_url, "SELECT counter FROM cards") == [(3,)]

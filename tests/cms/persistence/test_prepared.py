@@ -8,7 +8,6 @@ import psycopg
 import pytest
 from psycopg.errors import FeatureNotSupported
 
-from cms.domain.limits import Tally
 from cms.domain.records import Actor
 from cms.persistence import admin
 from cms.persistence.causes import Cause, cause_of
@@ -46,15 +45,15 @@ async def store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 async def everything(store: Store) -> None:
-    """Read, write and count on every connection at once."""
+    """Read and write on every connection at once."""
     await asyncio.gather(
         *(store.read_counter(CARD) for _ in range(CALLS)),
-        *(store.count_card_failure(CARD, Tally.SECCOS, 5) for _ in range(CALLS)),
+        *(store.refuse(CARD.issuer_id, None, "control", "REASON", ACTOR) for _ in range(CALLS)),
     )
 
 
-def failures(url: str) -> int:
-    ((count,),) = run_sql(url, "SELECT cardinality(seccos_failed_at) FROM cards")
+def refusals(url: str) -> int:
+    ((count,),) = run_sql(url, "SELECT count(*) FROM audit_events WHERE event = 'control.refused'")
     return int(count)
 
 
@@ -102,11 +101,11 @@ async def test_prepared_statements_that_are_gone_or_there_already_cost_no_call(
 
 
 async def test_what_is_run_again_is_done_once(store: Store, database_url: str) -> None:
-    run_sql(database_url, "UPDATE cards SET seccos_failed_at = '{}'")
+    before = refusals(database_url)
     for connection in store.pool._connections._pool:
         deallocate(connection)
-    await store.count_card_failure(CARD, Tally.SECCOS, 5)
-    assert failures(database_url) == 1
+    await store.refuse(CARD.issuer_id, None, "control", "REASON", ACTOR)
+    assert refusals(database_url) == before + 1
 
 
 async def test_what_postgres_does_not_have_is_a_defect_and_no_outage(store: Store) -> None:

@@ -168,7 +168,6 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
         ("UPDATE issuers SET state = 'closed'", CheckViolation),
         ("UPDATE issuers SET issuer_id = 'testbank001'", StringDataRightTruncation),
         (CARD, UniqueViolation),
-        ("UPDATE cards SET seccos_failed_at = NULL", NotNullViolation),
         ("UPDATE cards SET card_type = 'PLASTIC'", CheckViolation),
         ("UPDATE cards SET card_type = NULL", NotNullViolation),
         ("UPDATE cards SET personalised = NULL", NotNullViolation),
@@ -176,8 +175,6 @@ def test_history_does_not_go_with_what_it_is_about(with_card: str, table: str) -
         ("INSERT INTO manifests VALUES ('testbank01', 0, '')", CheckViolation),
         ("INSERT INTO manifests VALUES ('testbank02', 1, '')", ForeignKeyViolation),
         ("INSERT INTO manifest_hosts VALUES ('testbank02', 'h', 1, '')", ForeignKeyViolation),
-        ("INSERT INTO client_failures VALUES ('testbank01', 'c', NULL, '{}')", NotNullViolation),
-        ("INSERT INTO client_failures VALUES ('testbank02', 'c')", ForeignKeyViolation),
     ],
 )
 def test_the_database_refuses(

@@ -1,6 +1,5 @@
 """Each request path is one round trip, and each statement does all or nothing."""
 
-import asyncio
 import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -15,14 +14,12 @@ from sqlalchemy.exc import DataError
 
 from cms.domain.cards import CardState, Verb
 from cms.domain.errors import StoredValueBroken
-from cms.domain.limits import Tally
 from cms.domain.records import TAKEN, Actor, CardToChange, CardToRead, ManifestAnswer
 from cms.persistence import admin, pool
 from cms.persistence.causes import Cause
 from cms.persistence.store import Store
 from cms.persistence.tables import VALUE_COLUMNS
 from cms.sandbox.machine.postgres import Postgres
-from hsm.manifest.policy import PolicyBody
 from hsm.port import (
     CardRef,
     PinBlockType,
@@ -38,10 +35,11 @@ pytestmark = pytest.mark.anyio
 CARD = CardRef("testbank01", "card-1")
 ACTOR = Actor("testbank01", "call-1")
 CLIENT = (CARD.issuer_id, ACTOR.client_id)
-POLICY = PolicyBody()
 SEALED = SealedPin(b"sealed PIN")
-ISO0_CHANGE = SealedChange(SEALED, {})
-EVERY_VALUE = SealedChange(None, {kind: SealedValue(kind.value.encode()) for kind in ValueKind})
+ISO0_CHANGE = SealedChange(SEALED, {}, "receipt")
+EVERY_VALUE = SealedChange(
+    None, {kind: SealedValue(kind.value.encode()) for kind in ValueKind}, "receipt"
+)
 VALUES: LiteralString = (
     "SELECT sealed_pin, sealed_pvv, sealed_offset_3624, sealed_prw, sealed_script FROM cards"
 )
@@ -69,7 +67,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 
 
 async def read(store: Store, key: bytes = KEY) -> CardToChange:
-    found = await store.read_for_set(CARD, key, ACTOR)
+    found = await store.read_for_set(CARD, key)
     assert found is not None
     return found
 
@@ -85,11 +83,7 @@ async def change(
 
 
 def as_read(state: CardState) -> CardToChange:
-    return CardToChange(
-        *(state, 0, SealedRecord(b"sealed PAN"), False, frozenset(), frozenset()),
-        personalised=False,
-        policy=POLICY,
-    )
+    return CardToChange(state, 0, SealedRecord(b"sealed PAN"), False, False)
 
 
 def everything(url: str) -> tuple[list[tuple[object, ...]], ...]:
@@ -103,17 +97,12 @@ def everything(url: str) -> tuple[list[tuple[object, ...]], ...]:
 # Round trips
 
 CALLS: dict[str, tuple[int, Callable[[Store], Awaitable[object]]]] = {
-    "read_for_set": (1, lambda store: store.read_for_set(CARD, KEY, ACTOR)),
-    "read_for_get": (1, lambda store: store.read_for_get(CARD, ACTOR)),
+    "read_for_set": (1, lambda store: store.read_for_set(CARD, KEY)),
+    "read_for_get": (1, lambda store: store.read_for_get(CARD)),
     "read_counter": (1, lambda store: store.read_counter(CARD)),
     "activate": (1, lambda store: store.activate(CARD, ACTOR)),
     "refuse": (1, lambda store: store.refuse(CARD.issuer_id, "x", Verb.GET_PIN, "R", ACTOR)),
     "change_pin": (1, lambda store: change(store, as_read(CardState.BLOCKED))),
-    "count_card_failure": (1, lambda store: store.count_card_failure(CARD, Tally.SECCOS, 5)),
-    "count_client_failure": (
-        1,
-        lambda store: store.count_client_failure(*CLIENT, Tally.SECCOS, 60),
-    ),
     "fault": (1, lambda store: store.pool.fault()),
     "is_in_service": (1, lambda store: store.is_in_service(CARD.issuer_id)),
     "newest_manifests": (1, lambda store: store.newest_manifests()),
@@ -214,8 +203,8 @@ async def test_a_counter_that_was_put_back_is_no_race(store: Store, database_url
 
 async def test_an_unknown_card_is_none(store: Store) -> None:
     for unknown in (CardRef("testbank01", "card-2"), CardRef("testbank02", "card-1")):
-        assert await store.read_for_set(unknown, KEY, ACTOR) is None
-        assert await store.read_for_get(unknown, ACTOR) is None
+        assert await store.read_for_set(unknown, KEY) is None
+        assert await store.read_for_get(unknown) is None
         assert await store.read_counter(unknown) is None
         assert await store.activate(unknown, ACTOR) is None
 
@@ -227,7 +216,7 @@ async def test_a_change_writes_the_values_it_has_and_clears_the_others(
         [EVERY_VALUE.values, {}, {ValueKind.SCRIPT: SealedValue(b"s")}, EVERY_VALUE.values]
     ):
         key, pin = str(number).encode(), SEALED if number % 2 else None
-        assert await change(store, await read(store), key, SealedChange(pin, values))
+        assert await change(store, await read(store), key, SealedChange(pin, values, "receipt"))
         assert run_sql(database_url, VALUES) == [
             (pin, *(values.get(kind) for kind in (*VALUE_COLUMNS,)))
         ]
@@ -236,172 +225,22 @@ async def test_a_change_writes_the_values_it_has_and_clears_the_others(
     ]
 
 
-# Failures of SECCOS
-
-
-#: A form of PIN, what is counted of a card's, and how often by the default policy.
-CARD_TALLIES = (
-    (PinBlockType.SECCOS, Tally.SECCOS, 5),
-    (PinBlockType.ISO0, Tally.ISO0, 5),
-    (PinBlockType.ISO0, Tally.POLICY, 20),
-)
-CLIENT_TALLIES = ((PinBlockType.SECCOS, Tally.SECCOS), (PinBlockType.ISO0, Tally.ISO0))
-
-
-async def fail(store: Store, count: int, tally: Tally, failures_max: int) -> list[bool]:
-    """Count failures of the card one after the other; tell which had it refused."""
-    return [await store.count_card_failure(CARD, tally, failures_max) for _ in range(count)]
-
-
-async def fail_client(store: Store, count: int, tally: Tally) -> list[bool]:
-    return [await store.count_client_failure(*CLIENT, tally, 60) for _ in range(count)]
-
-
-@pytest.mark.parametrize(("form", "tally", "limit"), CARD_TALLIES)
-async def test_the_failure_that_reaches_the_limit_has_a_card_refused_in_that_form_alone(
-    store: Store, form: PinBlockType, tally: Tally, limit: int
-) -> None:
-    assert await fail(store, limit - 1, tally, limit) == [False] * (limit - 1)
-    assert not (await read(store)).refused
-    assert await fail(store, 3, tally, limit) == [True, False, False]
-    assert (await read(store)).refused == {form}
-    assert not (await read(store)).limited
-
-
-@pytest.mark.parametrize(("form", "tally", "limit"), CARD_TALLIES)
-async def test_failures_are_forgotten_24_hours_later(
-    store: Store, database_url: str, form: PinBlockType, tally: Tally, limit: int
-) -> None:
-    await fail(store, limit, tally, limit)
-    age(database_url, "cards", tally, "23 hours 59 minutes")
-    assert (await read(store)).refused == {form}
-    age(database_url, "cards", tally, "2 minutes")
-    assert not (await read(store)).refused
-    assert await fail(store, limit, tally, limit) == [*[False] * (limit - 1), True]
-
-
-async def test_failures_that_are_spread_over_days_never_have_a_card_refused(
-    store: Store, database_url: str
-) -> None:
-    for _ in range(12):
-        assert await fail(store, 1, Tally.ISO0, 5) == [False]
-        age(database_url, "cards", Tally.ISO0, "6 hours 1 minute")
-    assert not (await read(store)).refused
-
-
-async def test_a_policy_says_how_many_are_too_many_of_what_was_counted_before_too(
-    store: Store,
-) -> None:
-    lenient = PolicyBody(failures_card_max=9, refusals_card_max=30, failures_client_max=70)
-    strict = PolicyBody(failures_card_max=2, refusals_card_max=3, failures_client_max=4)
-    await fail(store, 5, Tally.ISO0, 9)
-    await fail(store, 5, Tally.SECCOS, 9)
-    await fail_client(store, 5, Tally.ISO0)
-    for policy, forms, limited in (
-        (lenient, set(), set()),
-        (strict, set(PinBlockType), {PinBlockType.ISO0}),
-    ):
-        found = await store.read_for_set(CARD, KEY, ACTOR, policy)
-        assert found is not None
-        assert found.refused == forms
-        assert found.limited == limited
-
-
-@pytest.mark.parametrize(("form", "tally"), CLIENT_TALLIES)
-async def test_the_60th_failure_within_a_minute_has_a_client_limited_for_all_its_cards(
-    store: Store, database_url: str, form: PinBlockType, tally: Tally
-) -> None:
-    assert await fail_client(store, 59, tally) == [False] * 59
-    assert not (await read(store)).limited
-    assert await fail_client(store, 3, tally) == [True, False, False]
-    found = await read(store)
-    assert found.limited == {form}
-    assert not found.refused
-    other = await store.read_for_set(CARD, KEY, Actor("testbank01-other", "call-1"))
-    assert other is not None
-    assert not other.limited
-    age(database_url, "client_failures", tally, "1 minute")
-    assert not (await read(store)).limited
-    assert await fail_client(store, 60, tally) == [*[False] * 59, True]
-
-
-async def test_of_failures_at_once_none_is_lost_and_one_reaches_the_limit(
-    store: Store, database_url: str
-) -> None:
-    cards = await asyncio.gather(
-        *(store.count_card_failure(CARD, Tally.ISO0, 5) for _ in range(32))
-    )
-    assert sorted(cards) == [*[False] * 31, True]
-    clients = await asyncio.gather(
-        *(store.count_client_failure(*CLIENT, Tally.ISO0, 60) for _ in range(64))
-    )
-    assert sorted(clients) == [*[False] * 63, True]
-    for table, failures_max in (("cards", 5), ("client_failures", 60)):
-        ((failed_at,),) = run_sql(database_url, f"SELECT iso0_failed_at FROM {table}")
-        assert failed_at == sorted(failed_at, reverse=True)
-        assert len(failed_at) == failures_max + 1
-
-
-@pytest.mark.parametrize(("form", "tally", "limit"), CARD_TALLIES)
-async def test_a_card_that_is_refused_meanwhile_takes_no_pin_in_that_form(
-    store: Store, database_url: str, form: PinBlockType, tally: Tally, limit: int
-) -> None:
-    (other,) = set(PinBlockType) - {form}
-    made = {PinBlockType.SECCOS: EVERY_VALUE, PinBlockType.ISO0: ISO0_CHANGE}
-    found = await read(store)
-    await fail(store, limit, tally, limit)
-    before = everything(database_url)
-    assert not await change(store, found, KEY, made[form], form)
-    assert everything(database_url) == before
-    assert await change(store, found, KEY, made[other], other)
-    with admin.transaction(database_url) as database:
-        admin.unblock_card(database, CARD)
-    found = await read(store)
-    assert not found.refused
-    assert await change(store, found, b"another", made[form], form)
-    assert run_sql(database_url, "SELECT sealed_pin, pin_type, counter FROM cards") == [
-        (made[form].sealed_pin, form, 2)
-    ]
-
-
-def age(url: str, table: LiteralString, tally: Tally, by: str) -> None:
-    """Let time pass for the failures that were counted."""
-    column: LiteralString = tally.value
-    run_sql(
-        url,
-        f"UPDATE {table} SET {column} = ARRAY(SELECT t - %s::interval"
-        f" FROM unnest({column}) WITH ORDINALITY AS f (t, place) ORDER BY place)",
-        by,
-    )
-
-
 # GET
 
 
-async def test_only_a_pin_that_may_be_handed_out_is_audited(
+async def test_whatever_is_stored_of_a_card_is_read_and_not_judged(
     store: Store, database_url: str
 ) -> None:
     assert await change(store, await read(store))
-    audited = 0
     for state, pin_type, counter in product(CardState, [None, *PinBlockType], (0, 1, 2)):
         run_sql(
             database_url,
             "UPDATE cards SET state = %s, pin_type = %s, counter = %s",
             *(state, pin_type, counter),
         )
-        assert await store.read_for_get(CARD, ACTOR) == CardToRead(
+        assert await store.read_for_get(CARD) == CardToRead(
             *(state, pin_type, counter, 1, SealedRecord(b"sealed PAN"), SEALED)
         )
-        audited += (state, pin_type, counter) == (CardState.ACTIVE, PinBlockType.ISO0, 1)
-        assert (
-            run_sql(
-                database_url,
-                "SELECT card_id, actor, correlation_id, counter FROM audit_events"
-                " WHERE event = 'pin.get.attempted'",
-            )
-            == [(CARD.card_id, ACTOR.client_id, ACTOR.correlation_id, 1)] * audited
-        )
-    assert audited == 1
 
 
 # The rest

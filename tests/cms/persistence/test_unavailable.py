@@ -15,7 +15,6 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cms.domain.cards import CardState, Verb
 from cms.domain.errors import ServiceUnavailable
-from cms.domain.limits import Tally
 from cms.domain.records import TAKEN, Actor, CardToChange, ManifestAnswer
 from cms.persistence import admin, connection, pool
 from cms.persistence.admin import AdminError
@@ -26,7 +25,6 @@ from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.services.health import DatabaseUnfit
-from hsm.manifest.policy import PolicyBody
 from hsm.port import CardRef, PinBlockType, SealedChange, SealedRecord
 from hsm.vault import Vault
 from tests.cms.persistence.patience import finds, until
@@ -102,22 +100,18 @@ async def test_every_call_says_try_later_while_the_database_is_unavailable(
 ) -> None:
     await every_call_works(store)
     server.stop()
-    found = CardToChange(
-        *(CardState.ACTIVE, 0, SealedRecord(b""), False, frozenset(), frozenset()),
-        personalised=True,
-        policy=PolicyBody(),
-    )
+    found = CardToChange(CardState.ACTIVE, 0, SealedRecord(b""), False, True)
     for call in (
         store.is_in_service("testbank01"),
         store.newest_manifests(),
         store.manifest_answers("host"),
         store.read_manifest("testbank01", 1),
         store.answer_manifest("testbank01", "host", ManifestAnswer(1, TAKEN)),
-        store.read_for_set(CARD, b"key", ACTOR),
-        store.change_pin(CARD, found, SealedChange(None, {}), PinBlockType.ISO0, b"key", ACTOR),
-        store.count_card_failure(CARD, Tally.ISO0, 5),
-        store.count_client_failure("testbank01", "testbank01", Tally.ISO0, 60),
-        store.read_for_get(CARD, ACTOR),
+        store.read_for_set(CARD, b"key"),
+        store.change_pin(
+            CARD, found, SealedChange(None, {}, "receipt"), PinBlockType.ISO0, b"key", ACTOR
+        ),
+        store.read_for_get(CARD),
         store.read_counter(CARD),
         store.activate(CARD, ACTOR),
         store.refuse("testbank01", "card-1", Verb.GET_PIN, "REASON", ACTOR),
@@ -184,8 +178,8 @@ async def test_a_change_that_the_server_took_and_did_not_answer_is_there_once(
         admin.add_card(
             database, CARD, state="active", sealed_record=b"", last_four="1", expiry="1230", psn=0
         )
-    change, kind, key = SealedChange(None, {}), PinBlockType.SECCOS, b"key"
-    found = await store.read_for_set(CARD, key, ACTOR)
+    change, kind, key = SealedChange(None, {}, "receipt"), PinBlockType.SECCOS, b"key"
+    found = await store.read_for_set(CARD, key)
     assert found is not None
     blocked = replace(found, state=CardState.BLOCKED)
     await asyncio.gather(  # prepared on each connection, it is sent at once
@@ -198,7 +192,7 @@ async def test_a_change_that_the_server_took_and_did_not_answer_is_there_once(
 
     async def is_there() -> bool:
         if await store.pool.fault() is None:
-            now = await store.read_for_set(CARD, key, ACTOR)
+            now = await store.read_for_set(CARD, key)
             assert now is not None
             return now.request_known
         return False

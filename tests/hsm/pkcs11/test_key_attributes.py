@@ -56,6 +56,8 @@ SECRETS = {
     "values": MAY_ENCRYPT,
     "values-mac": MAY_MAC,
     "manifest-mac": MAY_MAC,
+    "grant-mac": MAY_MAC,
+    "log-mac": MAY_MAC,
     "d1": MAY_AGREE,
     "page": MAY_AGREE,
     "intake": MAY_AGREE,

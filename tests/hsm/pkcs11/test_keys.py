@@ -14,6 +14,8 @@ ROLES = {
     "values": (KeyKind.AES_256, Usage.ENCRYPT),
     "values-mac": (KeyKind.AES_256, Usage.MAC),
     "manifest-mac": (KeyKind.AES_256, Usage.MAC),
+    "grant-mac": (KeyKind.AES_256, Usage.MAC),
+    "log-mac": (KeyKind.AES_256, Usage.MAC),
     "d1": (KeyKind.EC_P256, Usage.AGREE),
     "page": (KeyKind.EC_P256, Usage.AGREE),
     "intake": (KeyKind.EC_P256, Usage.AGREE),

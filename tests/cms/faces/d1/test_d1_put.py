@@ -375,7 +375,7 @@ async def refused(
     expected_reason: str | None = None,
 ) -> None:
     """Send *body* as a PIN: it must get *expected*, leave one audit row, and change nothing."""
-    d1_face.forget_failures()
+    await d1_face.forget_failures()
     before = d1_face.stored(CARD)
     answer = await d1_face.put(body, CARD)
     assert (name, *refusal(answer)) == (name, *expected)

@@ -9,18 +9,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import LiteralString
 
 import httpx
 import pytest
 
 from cms.app import Application
-from cms.persistence import admin
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.partners.d1_seccos import mac
 from cms.services import directory
 from crypto.jose import jws_json
 from hsm.port import ValueKind
+from tests import counted
 from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import put_body, refusal
 from tests.conftest import TEMPLATE
@@ -119,15 +118,9 @@ class Giro:
         cached = {kind.value for kind, value in zip(KINDS, values, strict=True) if value}
         return cached | {"pin"} if pin else cached
 
-    def age(self, table: LiteralString, by: str) -> None:
+    def age(self, **time: int) -> None:
         """Let time pass for the failures that were counted."""
-        run_sql(
-            self.url,
-            f"UPDATE {table} SET seccos_failed_at = ARRAY(SELECT t - %s::interval"
-            " FROM unnest(seccos_failed_at) WITH ORDINALITY AS f (t, place) ORDER BY place)"
-            " WHERE issuer_id = %s",
-            *(by, self.issuer_id),
-        )
+        counted.age(self.vault, self.issuer_id, int(timedelta(**time).total_seconds()))
 
 
 @dataclass(frozen=True)
@@ -325,16 +318,11 @@ async def test_every_failure_has_the_same_answer_stores_no_pin_and_is_audited_as
 ) -> None:
     answers = {}
     for name, (reason, make) in FAILURES.items():
-        run_sql(
-            giro.url,
-            "UPDATE cards SET seccos_failed_at = '{}' WHERE issuer_id = %s",
-            giro.issuer_id,
-        )
+        counted.forget(giro.vault)
         before = giro.stored()
         answers[name] = await giro.put(make(giro.seccos_issuer))
         assert (name, giro.reason(answers[name])) == (name, reason)
-        if reason != "WRONG_PIN_DATA":  # which is noted with the card
-            assert giro.stored() == before, name
+        assert giro.stored() == before, name
     await giro.have_refused("card-3")
     answers["card refused"] = await giro.put_seccos(0, "card-3")
     assert giro.reason(answers["card refused"]) == "CARD_REFUSED"
@@ -370,11 +358,11 @@ async def test_after_5_guesses_the_right_pin_is_refused_unseen_and_all_else_goes
         assert refusal(await giro.put(giro.seccos_issuer.wrong_prw(1))) == refusals.BLOCK
     assert (await giro.put_seccos(1)).status_code == 204  # 4 are not too many, and stay counted
     assert refusal(await giro.put(giro.seccos_issuer.wrong_prw(2))) == refusals.BLOCK
-    asked, right = giro.vault.asked, giro.seccos_issuer.seccos(PIN, 2)
+    tried, right = giro.vault.tried, giro.seccos_issuer.seccos(PIN, 2)
     answer = await giro.put(right)
     assert refusal(answer) == refusals.BLOCK
     assert giro.reason(answer) == "CARD_REFUSED"
-    assert giro.vault.asked == asked
+    assert giro.vault.tried == tried
     assert await giro.counter() == 2
     assert (await giro.put_seccos(0, "card-2")).status_code == 204
     assert (await giro.put_iso0()).status_code == 204
@@ -384,9 +372,9 @@ async def test_after_5_guesses_the_right_pin_is_refused_unseen_and_all_else_goes
 
 async def test_a_refused_card_takes_seccos_again_24_hours_later(giro: Giro) -> None:
     await giro.have_refused()
-    giro.age("cards", "23 hours 59 minutes")
+    giro.age(hours=23, minutes=59)
     assert refusal(await giro.put_seccos(0)) == refusals.BLOCK
-    giro.age("cards", "2 minutes")
+    giro.age(minutes=2)
     assert (await giro.put_seccos(0)).status_code == 204
 
 
@@ -394,15 +382,14 @@ async def test_a_refused_card_takes_seccos_again_once_an_operator_says_so(giro: 
     await giro.have_refused()
     right = giro.seccos_issuer.seccos(PIN, 0)
     assert refusal(await giro.put(right)) == refusals.BLOCK
-    with admin.transaction(giro.url) as database:
-        admin.unblock_card(database, giro.seccos_issuer.sample_issuer.card())
+    giro.vault.forget_failures(giro.seccos_issuer.sample_issuer.card())
     assert (await giro.put(right)).status_code == 204
 
 
 async def test_that_a_card_is_refused_is_logged_once(
     giro: Giro, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "cms.services.d1.pins"):
+    with caplog.at_level(logging.WARNING, "hsm.budgets"):
         await giro.have_refused()
         await giro.put_seccos(0)
     assert [(r.getMessage(), r.__dict__["card_id"]) for r in caplog.records] == [
@@ -412,10 +399,10 @@ async def test_that_a_card_is_refused_is_logged_once(
 
 async def test_of_20_guesses_at_once_5_reach_the_vault(giro: Giro) -> None:
     jwes = [giro.seccos_issuer.wrong_prw(0) for _ in range(20)]
-    asked = giro.vault.asked
+    tried = giro.vault.tried
     answers = await asyncio.gather(*map(giro.put, jwes))
     assert {refusal(answer) for answer in answers} == {refusals.BLOCK}
-    assert giro.vault.asked - asked == 5
+    assert giro.vault.tried - tried == 5
 
 
 # What is not genuine counts against the client
@@ -438,15 +425,15 @@ async def test_the_60th_that_is_not_genuine_within_a_minute_stops_seccos_of_the_
     stage: Stage, giro: Giro, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = await stage.open({})
-    with caplog.at_level(logging.WARNING, "cms.services.d1.pins"):
+    with caplog.at_level(logging.WARNING, "hsm.budgets"):
         await giro.have_limited()
-        asked = giro.vault.asked
+        tried = giro.vault.tried
         for card_id in ("card-1", "card-2"):
             answer = await giro.put_seccos(0, card_id)
             assert refusal(answer)[:2] == (429, "TOO_MANY_REQUESTS")
             assert answer.headers["retry-after"] == "60"
             assert giro.reason(answer) == "TOO_MANY_FAILURES"
-    assert giro.vault.asked == asked
+    assert giro.vault.tried == tried
     assert [(r.levelname, r.getMessage(), r.__dict__["client_id"]) for r in caplog.records] == [
         ("ERROR", "alarm.seccos_client", giro.seccos_issuer.sample_issuer.client_id)
     ]
@@ -454,7 +441,7 @@ async def test_the_60th_that_is_not_genuine_within_a_minute_stops_seccos_of_the_
     assert (await giro.get()).status_code == 200
     assert await giro.counter() == 1
     assert (await other.put_seccos(0)).status_code == 204
-    giro.age("client_failures", "1 minute")
+    giro.age(minutes=1)
     assert (await giro.put_seccos(1)).status_code == 204
 
 

@@ -7,26 +7,6 @@ WITH
       counter=(cards.counter + 1::BIGINT)
     WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
       AND cards.counter = %(counter_read)s::BIGINT AND cards.state = %(state_read)s::VARCHAR
-      AND (
-        'ISO0'::VARCHAR != %(pin_type)s::VARCHAR
-        OR NOT (
-          coalesce(
-            cards.iso0_failed_at[%(failures_card_max)s::INTEGER] > now() - '1 day 0:00:00'::interval,
-            false
-          )
-          OR coalesce(
-            cards.policy_refused_at[%(refusals_card_max)s::INTEGER] > now() - '1 day 0:00:00'::interval,
-            false
-          )
-        )
-      )
-      AND (
-        'SECCOS'::VARCHAR != %(pin_type)s::VARCHAR
-        OR NOT coalesce(
-          cards.seccos_failed_at[%(failures_card_max)s::INTEGER] > now() - '1 day 0:00:00'::interval,
-          false
-        )
-      )
     RETURNING cards.issuer_id, cards.card_id, cards.counter
   ),
   history AS (
@@ -36,10 +16,11 @@ WITH
     FROM changed
   ),
   audit AS (
-    INSERT INTO audit_events (issuer_id, card_id, event, actor, correlation_id, counter)
+    INSERT INTO audit_events (issuer_id, card_id, event, actor, correlation_id, counter, receipt)
     SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id,
       'pin.set'::VARCHAR AS event, %(actor)s::VARCHAR AS actor,
-      %(correlation_id)s::VARCHAR AS correlation_id, changed.counter AS counter
+      %(correlation_id)s::VARCHAR AS correlation_id, changed.counter AS counter,
+      %(receipt)s::VARCHAR AS receipt
     FROM changed
   )
 SELECT changed.counter FROM changed

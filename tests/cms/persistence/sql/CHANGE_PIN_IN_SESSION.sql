@@ -37,13 +37,13 @@ WITH
   ),
   audit AS (
     INSERT INTO audit_events (
-      issuer_id, card_id, event, actor, correlation_id, counter, reason, audit_user
+      issuer_id, card_id, event, actor, correlation_id, reason, audit_user, counter, receipt
     )
     SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id,
       'pin.set'::VARCHAR AS event, %(actor)s::VARCHAR AS actor,
-      %(correlation_id)s::VARCHAR AS correlation_id, changed.counter AS counter,
-      (SELECT session.face FROM session) AS reason,
-      (SELECT session.audit_user FROM session) AS audit_user
+      %(correlation_id)s::VARCHAR AS correlation_id, (SELECT session.face FROM session) AS reason,
+      (SELECT session.audit_user FROM session) AS audit_user, changed.counter AS counter,
+      %(receipt)s::VARCHAR AS receipt
     FROM changed
   ),
   ended AS (

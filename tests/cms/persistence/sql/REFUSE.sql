@@ -1,5 +1,5 @@
 INSERT INTO audit_events (
-  issuer_id, card_id, event, actor, correlation_id, reason, audit_user, error_id
+  issuer_id, card_id, event, actor, correlation_id, reason, audit_user, error_id, receipt
 )
 SELECT %(issuer_id)s::VARCHAR AS issuer_id,
   (
@@ -8,4 +8,5 @@ SELECT %(issuer_id)s::VARCHAR AS issuer_id,
   ) AS card_id,
   %(event)s::VARCHAR AS event, %(actor)s::VARCHAR AS actor,
   %(correlation_id)s::VARCHAR AS correlation_id, %(reason)s::VARCHAR AS reason,
-  %(audit_user)s::VARCHAR AS audit_user, %(error_id)s::VARCHAR AS error_id
+  %(audit_user)s::VARCHAR AS audit_user, %(error_id)s::VARCHAR AS error_id,
+  %(receipt)s::VARCHAR AS receipt

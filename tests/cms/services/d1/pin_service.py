@@ -15,7 +15,6 @@ from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.services.audit import Audit
 from cms.services.d1.pins import PinEnvelope, Pins
 from crypto.jose import jwe
-from hsm.manifest.policy import PolicyBody
 from hsm.port import PinBlockType, PinVault
 from hsm.vault import Vault
 from hsm.worker_thread import WorkerThread
@@ -47,7 +46,6 @@ class PinService:
     sample_issuer: SampleIssuer
     store: Store
     worker_thread: WorkerThread
-    policy: PolicyBody
 
     @classmethod
     @asynccontextmanager
@@ -63,10 +61,9 @@ class PinService:
         """Open the use cases of a bank that is there."""
         store = Store.connect(url)
         await store.open()
-        policy = vault.read_manifest(sample_issuer.issuer_id).policy
         worker_thread = worker_thread_over(vault)
         try:
-            yield cls(url, sample_issuer, store, worker_thread, policy)
+            yield cls(url, sample_issuer, store, worker_thread)
         finally:
             worker_thread.close()
             await store.close()
@@ -81,9 +78,7 @@ class PinService:
 
     async def put(self, text: str, card_id: str = "card-1") -> None:
         """Set a PIN, once."""
-        await self.pins.set_pin(
-            self.policy, self.sample_issuer.card(card_id), envelope(text), ACTOR
-        )
+        await self.pins.set_pin(self.sample_issuer.card(card_id), envelope(text), ACTOR)
 
     async def put_until_done(self, text: str) -> None:
         """Set a PIN as D1 does, which repeats a call that was answered with 503."""
@@ -110,8 +105,7 @@ class PinService:
         return (
             run_sql(
                 self.url,
-                "SELECT to_jsonb(cards) - ARRAY['iso0_failed_at', 'policy_refused_at']"
-                " FROM cards WHERE card_id = %s",
+                "SELECT to_jsonb(cards) FROM cards WHERE card_id = %s",
                 card_id,
             ),
             run_sql(self.url, "SELECT * FROM pin_changes WHERE card_id = %s", card_id),

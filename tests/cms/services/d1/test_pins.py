@@ -19,6 +19,7 @@ from cms.domain.errors import (
     PinUnavailable,
     ServiceUnavailable,
     StoredValueBroken,
+    TooManyFailures,
     TypeNotOffered,
     ValueNotPossible,
 )
@@ -35,6 +36,8 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.PinRejected: PinRefused,
     hsm.errors.NotGenuine: PinRefused,
     hsm.errors.WrongPinData: PinRefused,
+    hsm.errors.CardRefusesForm: PinRefused,
+    hsm.errors.ClientLimited: TooManyFailures,
     hsm.errors.WeakPinRefused: PinForbidden,
     hsm.errors.TypeNotOffered: TypeNotOffered,
     hsm.errors.ValueNotPossible: ValueNotPossible,
@@ -44,17 +47,25 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.VaultBusy: ServiceUnavailable,
     hsm.errors.VaultUnavailable: ServiceUnavailable,
     hsm.errors.LoginRefused: ServiceUnavailable,
+    hsm.errors.LogUnavailable: ServiceUnavailable,
     hsm.errors.KeyMissing: ServiceUnavailable,
+    hsm.errors.CountsUnavailable: ServiceUnavailable,
 }
 #: Errors of verbs that handle no PIN, and of one that no face calls yet.
 ELSEWHERE = {
     hsm.errors.CallerRefused,
+    hsm.errors.LimitReached,
     hsm.errors.TextNotOffered,
     hsm.errors.PageKeyRejected,
+    hsm.errors.BearerRefused,
+    hsm.errors.StepUpMissing,
+    hsm.errors.EvidenceRefused,
+    hsm.errors.GrantRefused,
     hsm.errors.PanRejected,
     hsm.errors.LuhnInvalid,
     hsm.errors.CardIdHoldsPan,
     hsm.errors.CeremonyError,
+    hsm.errors.LogBroken,
     hsm.errors.NotForProduction,
 }
 
@@ -120,7 +131,7 @@ async def test_a_failing_vault_stores_nothing_and_its_error_becomes_ours(
         envelope(pin_service.sample_issuer.pin_jwe("9382")),
     )
     with pytest.raises(MEANINGS[error]) as setting:
-        await with_vault(pin_service, error()).set_pin(pin_service.policy, card, new, ACTOR)
+        await with_vault(pin_service, error()).set_pin(card, new, ACTOR)
     assert pin_service.rows() == before
     with pytest.raises(MEANINGS[error]) as getting:
         await with_vault(pin_service, error()).get_pin(card, ACTOR)
@@ -142,7 +153,7 @@ async def test_why_the_vault_could_not_work_is_logged(
         hsm.errors.VaultUnavailable("away"),
     ):
         with caplog.at_level(logging.WARNING, pins.__name__), pytest.raises(ServiceUnavailable):
-            await with_vault(pin_service, error).set_pin(pin_service.policy, card, new, ACTOR)
+            await with_vault(pin_service, error).set_pin(card, new, ACTOR)
     assert [(r.getMessage(), r.__dict__["reason"]) for r in caplog.records] == [
         ("manifest.refused", "the manifest is not in force now"),
         ("vault.unavailable", "away"),
@@ -160,7 +171,7 @@ async def test_a_card_is_checked_before_what_was_sent_to_it(pin_service: PinServ
     for card_id, error in expected.items():
         with pytest.raises(error):
             await pin_service.pins.set_pin(
-                pin_service.policy, pin_service.sample_issuer.card(card_id), unreadable, ACTOR
+                pin_service.sample_issuer.card(card_id), unreadable, ACTOR
             )
 
 
@@ -168,7 +179,7 @@ async def test_a_card_that_is_not_there_is_not_found_by_any_verb(pin_service: Pi
     unknown = pin_service.sample_issuer.card("unknown")
     new = envelope(pin_service.sample_issuer.pin_jwe("9382"))
     for call in (
-        pin_service.pins.set_pin(pin_service.policy, unknown, new, ACTOR),
+        pin_service.pins.set_pin(unknown, new, ACTOR),
         pin_service.pins.get_pin(unknown, ACTOR),
         pin_service.pins.change_counter(unknown),
         pin_service.pins.activate(unknown, ACTOR),

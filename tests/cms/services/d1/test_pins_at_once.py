@@ -233,8 +233,7 @@ async def main(url, issuer_id, jwe):
     await store.open()
     vault = open_vault()
     pins = Pins(store, worker_thread_over(vault), Audit(store))
-    policy = vault.read_manifest(issuer_id).policy
-    await pins.set_pin(policy, CardRef(issuer_id, "card-1"), envelope(jwe), ACTOR)
+    await pins.set_pin(CardRef(issuer_id, "card-1"), envelope(jwe), ACTOR)
 
 asyncio.run(main(*sys.argv[1:]))
 """

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import AsyncMock
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,19 +15,22 @@ from cms.domain.errors import (
     Refusal,
     ServiceUnavailable,
     TooManyFailures,
+    Unauthorized,
 )
-from cms.persistence import admin
-from cms.persistence.store import Store
 from cms.services.d1.pins import Pins
+from hsm.counts import DAY_SECONDS, Counts
+from hsm.errors import CountsUnavailable
 from hsm.vault import Vault
+from tests import counted
 from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope
-from tests.issuer_records import PANS, open_issuer, run_sql
+from tests.issuer_records import PANS, add_clients, d1_client, open_issuer
 from tests.seccos_issuer import Watched, watched_vault
 
 pytestmark = pytest.mark.anyio
 
 PIN = "4071"
 OTHER_PAN = PANS[3]
+OTHER = replace(ACTOR, client_id="testbank01-b")
 
 
 @pytest.fixture
@@ -72,41 +75,39 @@ async def test_the_policy_says_how_many_pins_it_may_refuse(strict: PinService) -
 
 
 async def test_a_refused_card_takes_pins_again_a_day_later_or_once_an_operator_says_so(
-    strict: PinService,
+    strict: PinService, vault: Vault
 ) -> None:
     for _ in range(2):
         await guess(strict)
-    run_sql(
-        strict.url,
-        "UPDATE cards SET iso0_failed_at = ARRAY(SELECT t - interval '1 day'"
-        " FROM unnest(iso0_failed_at) t)",
-    )
-    run_sql(strict.url, "DELETE FROM client_failures")
+    counted.age(vault, strict.sample_issuer.issuer_id, DAY_SECONDS)
     await send(strict, PIN)
     for _ in range(2):
         await guess(strict)
-    with admin.transaction(strict.url) as database:
-        admin.unblock_card(database, strict.sample_issuer.card())
+    vault.forget_failures(strict.sample_issuer.card())
     await send(strict, PIN)
 
 
 async def test_blocks_for_many_cards_stop_the_client_and_are_an_alarm(
-    strict: PinService, caplog: pytest.LogCaptureFixture
+    strict: PinService, vault: Vault, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "cms.services.d1.pins"):
+    with caplog.at_level(logging.WARNING, "hsm.budgets"):
         for card_id in ("card-1", "card-2", "card-3", "card-1"):
             assert await guess(strict, card_id) is Refusal.WRONG_PIN_DATA
         with pytest.raises(TooManyFailures):
             await send(strict, PIN, "card-2")
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "iso0.card_refused"),
+    assert sorted((record.levelname, record.getMessage()) for record in caplog.records) == [
         ("ERROR", "alarm.iso0_client"),
+        ("WARNING", "iso0.card_refused"),
     ]
-    other = replace(ACTOR, client_id="testbank01-b")
+    add_clients(vault, strict.sample_issuer.issuer_id, d1_client(OTHER.client_id, "dns:d1.test"))
     jwe = strict.sample_issuer.pin_jwe(PIN, "card-2")
-    await strict.pins.set_pin(
-        strict.policy, strict.sample_issuer.card("card-2"), envelope(jwe), other
-    )
+    await strict.pins.set_pin(strict.sample_issuer.card("card-2"), envelope(jwe), OTHER)
+
+
+async def test_a_client_that_the_manifest_does_not_have_sets_no_pin(strict: PinService) -> None:
+    jwe = strict.sample_issuer.pin_jwe(PIN)
+    with pytest.raises(Unauthorized):
+        await strict.pins.set_pin(strict.sample_issuer.card(), envelope(jwe), OTHER)
 
 
 async def test_pins_that_the_policy_refuses_do_not_stop_the_client(strict: PinService) -> None:
@@ -116,7 +117,7 @@ async def test_pins_that_the_policy_refuses_do_not_stop_the_client(strict: PinSe
     await send(strict, PIN)
 
 
-async def test_of_20_guesses_at_once_5_reach_the_vault(database_url: str, tmp_path: Path) -> None:
+async def test_of_20_guesses_at_once_5_are_tried(database_url: str, tmp_path: Path) -> None:
     vault: Watched = watched_vault(tmp_path)
     sample_issuer = open_issuer(database_url, vault)
     async with PinService.over(sample_issuer, database_url, vault) as pin_service:
@@ -124,7 +125,6 @@ async def test_of_20_guesses_at_once_5_reach_the_vault(database_url: str, tmp_pa
         await asyncio.gather(
             *(
                 pins.set_pin(
-                    pin_service.policy,
                     sample_issuer.card(),
                     envelope(sample_issuer.pin_jwe(PIN, "card-1", OTHER_PAN)),
                     ACTOR,
@@ -133,14 +133,17 @@ async def test_of_20_guesses_at_once_5_reach_the_vault(database_url: str, tmp_pa
             ),
             return_exceptions=True,
         )
-    assert vault.asked == 5
+    assert vault.tried == 5
 
 
-async def test_a_guess_that_cannot_be_counted_gets_no_verdict(
-    pin_service: PinService, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("count", ["begin", "take_back"])
+async def test_a_pin_that_cannot_be_counted_gets_no_verdict(
+    pin_service: PinService, vault: Vault, count: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Store, "count_card_failure", AsyncMock(side_effect=ServiceUnavailable))
-    for pan, pin in ((OTHER_PAN, PIN), (PANS[0], "1111")):
-        with pytest.raises(ServiceUnavailable):
-            await pin_service.put(pin_service.sample_issuer.pin_jwe(pin, "card-1", pan))
+    with monkeypatch.context() as patch:
+        patch.setattr(Counts, count, Mock(side_effect=CountsUnavailable))
+        for pan, pin in ((OTHER_PAN, PIN), (PANS[0], "1111"), (PANS[0], PIN)):
+            with pytest.raises(ServiceUnavailable):
+                await pin_service.put(pin_service.sample_issuer.pin_jwe(pin, "card-1", pan))
+    counted.forget(vault)
     await send(pin_service, PIN)

@@ -1,0 +1,14 @@
+"""A host with a log of one line."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.hsm.log.vault_host import VaultHost
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> VaultHost:
+    host = VaultHost(tmp_path / "log")
+    host.worker().begin()
+    return host
