@@ -9,7 +9,8 @@ import sys
 from typing import Final
 
 NAMES: Final = (
-    *("command_line", "pin_blocks", "token", "transport", "requests", "hosted", "pincontrol"),
+    *("command_line", "pin_blocks", "token", "transport", "cards"),
+    *("requests", "hosted", "pincontrol"),
 )
 
 

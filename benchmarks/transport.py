@@ -19,14 +19,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, TypeVar
 
-from benchmarks.deployment import ISSUER, directory_and_hsm_token, make_issuer, set_pins
+from benchmarks.deployment import APP, ISSUER, directory_and_hsm_token, make_issuer, set_pins
 from benchmarks.measure import ROUNDS, heading, machine
 from crypto.pin_image import ImageStyle
+from crypto.secret import Secret
 from hsm import local, messages
 from hsm.client import VaultClient
 from hsm.frames import frame
 from hsm.in_process import InProcessVault
+from hsm.local import vault_over
 from hsm.messages import ManifestVersion, RenderImage, SocketName, Verb
+from hsm.port import Purpose
+from hsm.settings import VaultSettings
 from hsm.worker_thread import WorkerThread
 
 ROUND_SECONDS: Final = 0.5
@@ -215,9 +219,14 @@ def main() -> int:
         ((card, change),) = set_pins(hsm_token, issuer).items()
         record = issuer.sealed[card].sealed_record
         assert change.sealed_pin is not None, "it came as ISO-0"
+        token = vault_over(hsm_token, VaultSettings()).grant_bearer(
+            *(Secret(issuer.bearer), APP, Purpose.VIEW, card, record, 0)
+        )
         verbs: dict[str, Verb[Any]] = {
             "manifest_version": ManifestVersion(ISSUER),
-            "render_image": RenderImage(change.sealed_pin, record, ImageStyle(), card, 0),
+            "render_image": RenderImage(
+                *(token.grant, token.control_token, change.sealed_pin, record, ImageStyle())
+            ),
         }
         asyncio.run(measure(directory, verbs))
     return 0

@@ -12,7 +12,7 @@ has no answer: the vault closes the connection.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar, Final, Generic, TypeVar, Union, get_args
@@ -35,8 +35,10 @@ from hsm.port import (
     PinVault,
     PublicKeyRole,
     Purpose,
+    RefusedCard,
     SealedCard,
     SealedChange,
+    SealedGrant,
     SealedPin,
     SealedRecord,
     SealedValue,
@@ -97,7 +99,7 @@ class Verb(
         Raises:
             HsmError: as the verb does.
         """
-        answer: T = getattr(vault, self.name())(*structs.astuple(self))
+        answer: T = getattr(vault, self.name())(**structs.asdict(self))
         return answer
 
     @classmethod
@@ -110,6 +112,17 @@ class Verb(
         """Return *T*."""
         return get_args(cls.__orig_bases__[0])[0]  # type: ignore[attr-defined]
 
+    @classmethod
+    def wire_type(cls) -> Any:  # noqa: ANN401 - a type form
+        """Return what msgspec reads an answer as."""
+        return cls.answer_type()
+
+    @classmethod
+    def from_wire(cls, read: Any) -> T:  # noqa: ANN401 - of the wire type
+        """Make the answer of it."""
+        answer: T = read
+        return answer
+
 
 class ManifestText(Struct, frozen=True, forbid_unknown_fields=True):
     """A manifest that is in force."""
@@ -119,17 +132,37 @@ class ManifestText(Struct, frozen=True, forbid_unknown_fields=True):
     """As it was signed; None: the caller knows this version."""
 
 
-class SealRecord(Verb[SealedCard], frozen=True):
-    """``seal_record``."""
+class SealCards(Verb[Sequence[SealedCard | RefusedCard]], frozen=True):
+    """``seal_cards``."""
 
     sockets = ADMIN
 
-    jwe: str
+    feed: str
+    issuer_id: str
+
+    @classmethod
+    def wire_type(cls) -> Any:  # noqa: ANN401 - a type form
+        """Return JSON objects: msgspec cannot tell one class of them from another."""
+        return list[dict[str, Any]]
+
+    @classmethod
+    def from_wire(cls, read: Any) -> Sequence[SealedCard | RefusedCard]:  # noqa: ANN401 - as above
+        """Tell sealed cards from refused ones."""
+        kinds = (RefusedCard if "reason" in each else SealedCard for each in read)
+        return [
+            msgspec.convert(each, kind, builtin_types=(bytes,))
+            for each, kind in zip(read, kinds, strict=True)
+        ]
+
+
+class KeepsPin(Verb[bool], frozen=True):
+    """``keeps_pin``."""
+
+    sockets = ADMIN
+
+    before: SealedRecord
+    after: SealedRecord
     card: CardRef
-    psn: int
-    expiry: str
-    plastic_id: str | None = None
-    cardholder_id: str | None = None
 
 
 class SetPinFromJwe(Verb[SealedChange], frozen=True):
@@ -158,11 +191,10 @@ class SetPinFromPage(Verb[SealedChange], frozen=True):
 
     sockets = CARDHOLDER
 
+    grant: SealedGrant
+    control_token: str
     jwe: str
-    sid: str
-    card: CardRef
     sealed_record: SealedRecord
-    counter: int
 
 
 class VerifyBearer(Verb[str], frozen=True):
@@ -172,6 +204,7 @@ class VerifyBearer(Verb[str], frozen=True):
 
     bearer: Secret[str]
     issuer_id: str
+    for_pin: bool = False
 
 
 class GrantBearer(Verb[GrantedToken], frozen=True):
@@ -219,11 +252,11 @@ class RenderImage(Verb[bytes], frozen=True):
     sockets = CARDHOLDER
     repeatable = False
 
+    grant: SealedGrant
+    control_token: str
     sealed_pin: SealedPin
     sealed_record: SealedRecord
     style: ImageStyle
-    card: CardRef
-    counter: int
 
 
 class DigitsJwe(Verb[str], frozen=True):
@@ -232,12 +265,11 @@ class DigitsJwe(Verb[str], frozen=True):
     sockets = CARDHOLDER
     repeatable = False
 
+    grant: SealedGrant
+    control_token: str
     sealed_pin: SealedPin
     sealed_record: SealedRecord
-    sid: str
     key: Mapping[str, Any]
-    card: CardRef
-    counter: int
 
 
 class ExportValues(Verb[HandOut[str]], frozen=True):
@@ -382,10 +414,9 @@ def read_answer(verb: type[Verb[T]], answer: Raw) -> T:
         MessageRefused: it is something else.
     """
     try:
-        read: T = _answer_decoder(verb).decode(answer)
+        return verb.from_wire(_answer_decoder(verb).decode(answer))
     except MALFORMED:
         raise MessageRefused("no answer of the verb") from None
-    return read
 
 
 def _error(refusal: _Refusal) -> HsmError:
@@ -415,7 +446,7 @@ def _to_wire(value: object) -> object:
     raise NotImplementedError
 
 
-def _from_wire(to: Any, value: Any) -> Secret[str]:  # noqa: ANN401 - msgspec's
+def _from_wire(to: Any, value: Any) -> object:  # noqa: ANN401 - msgspec's
     if to == Secret[str] and isinstance(value, str):
         return Secret(value)
     raise NotImplementedError
@@ -434,4 +465,4 @@ def _message_decoder(socket: SocketName) -> Decoder[Verb[Any]]:
 
 @cache
 def _answer_decoder(verb: type[Verb[Any]]) -> Decoder[Any]:
-    return Decoder(verb.answer_type())
+    return Decoder(verb.wire_type())

@@ -17,13 +17,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
 from cms.sandbox import HANG_SECONDS
+from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.server import sockets
 from hsm.server.busy import Cell
 from hsm.server.worker import Worker, run_until_told
 from hsm.settings import HsmTokenSettings, ServerSettings
 from tests.contracts.issuer import Host
-from tests.operators import FLOORS_TYPE, floors, now, prepare_host, reopen_vault, signed
+from tests.operators import floors, now, prepare_host, reopen_vault, signed
 from tests.processes import ROOT
 from tests.vault_process import Caller
 
@@ -73,7 +74,7 @@ class ServedHost(Host):
 
     def reopened(self, clock: Callable[[], datetime] = now) -> Host:
         if self.hsm_token is not self.servers.hsm_token:
-            return super().reopened(clock)
+            return self.in_this_process(clock)
         return replace(self, vault=self.servers.start(self.directory, clock))
 
 

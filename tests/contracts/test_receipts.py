@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -126,6 +127,7 @@ def test_without_a_log_nothing_is_set_or_handed_out(
     with pytest.raises(VaultUnavailable):
         own.vault.health()
     # The control: it is the log that keeps it back.
+    own = replace(own, host=own.host.in_this_process())
     monkeypatch.setattr(VaultLog, "append", write_nothing)
     assert verb(own, sealed_record, sealed_pin)
 
@@ -177,7 +179,7 @@ def test_refusals_of_evidence_are_told_once_a_minute(
     told: tuple[str, str, str | None],
 ) -> None:
     passed = [timedelta(0)]
-    host = own.host.reopened(lambda: now() + passed[0])
+    host = own.host.in_this_process(lambda: now() + passed[0])
     before = len(lines(host))
     receipts = []
     for minutes in (0, 0, 0, 2):

@@ -167,6 +167,6 @@ def assert_refused_without_a_reason(
         issuer.set_jwe(jwe, sealed_record)
     error = refusal.value
     assert (type(error), error.args, str(error)) == (kind, (), "")
-    assert error.__suppress_context__
+    assert error.__context__ is None or error.__suppress_context__
     assert error.__cause__ is None
     assert not getattr(error, "__notes__", [])
