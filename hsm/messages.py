@@ -148,10 +148,11 @@ class SealCards(Verb[Sequence[SealedCard | RefusedCard]], frozen=True):
     @classmethod
     def from_wire(cls, read: Any) -> Sequence[SealedCard | RefusedCard]:  # noqa: ANN401 - as above
         """Tell sealed cards from refused ones."""
-        kinds = (RefusedCard if "reason" in each else SealedCard for each in read)
         return [
-            msgspec.convert(each, kind, builtin_types=(bytes,))
-            for each, kind in zip(read, kinds, strict=True)
+            msgspec.convert(each, RefusedCard)
+            if "reason" in each
+            else msgspec.convert(each, SealedCard, builtin_types=(bytes,))
+            for each in read
         ]
 
 
