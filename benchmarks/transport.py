@@ -4,7 +4,7 @@
 serve`` with one worker, called by :class:`hsm.client.VaultClient`; *streams* calls the same
 program with asyncio's streams in place of the client's protocol; *pyzmq*, where it is installed,
 carries the same messages between a DEALER of asyncio and a process with a ROUTER. The cheap verb
-is ``manifest_version``, which does next to nothing; ``render_image`` answers with some 30 kB.
+is ``manifest_version``, which does next to nothing. Images are not among them: a grant is for one.
 """
 
 import asyncio
@@ -19,18 +19,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, TypeVar
 
-from benchmarks.deployment import APP, ISSUER, directory_and_hsm_token, make_issuer, set_pins
+from benchmarks.deployment import ISSUER, directory_and_hsm_token, make_issuer
 from benchmarks.measure import ROUNDS, heading, machine
-from crypto.pin_image import ImageStyle
-from crypto.secret import Secret
 from hsm import local, messages
 from hsm.client import VaultClient
 from hsm.frames import frame
 from hsm.in_process import InProcessVault
-from hsm.local import vault_over
-from hsm.messages import ManifestVersion, RenderImage, SocketName, Verb
-from hsm.port import Purpose
-from hsm.settings import VaultSettings
+from hsm.messages import ManifestVersion, SetPinFromJwe, SocketName, Verb
+from hsm.port import PinBlockType
 from hsm.worker_thread import WorkerThread
 
 ROUND_SECONDS: Final = 0.5
@@ -133,7 +129,7 @@ def serve_zmq(endpoint: str) -> None:
     socket.bind(endpoint)
     while True:
         caller, call = socket.recv_multipart()
-        number, message = messages.decode_call(call, SocketName.CARDHOLDER)
+        number, message = messages.decode_call(call, SocketName.D1)
         socket.send_multipart([caller, messages.encode_answer(number, message.perform(vault))])
 
 
@@ -153,7 +149,7 @@ async def ways(directory: Path) -> AsyncIterator[Mapping[str, Call]]:
     sockets = directory / "sockets"
     sockets.mkdir()
     os.environ["HSM_SOCKET_DIRECTORY"] = str(sockets)
-    path = sockets / f"{SocketName.CARDHOLDER}.sock"
+    path = sockets / f"{SocketName.D1}.sock"
     async with AsyncExitStack() as stack:
         stack.enter_context(process("hsm", "serve", "--sandbox"))
         calls: dict[str, Call] = {}
@@ -170,7 +166,7 @@ async def ways(directory: Path) -> AsyncIterator[Mapping[str, Call]]:
             await asyncio.sleep(0.05)
         client = VaultClient(
             sockets,
-            [SocketName.CARDHOLDER],
+            [SocketName.D1],
             silence_seconds=PATIENCE_SECONDS,
             wait_seconds_max=PATIENCE_SECONDS,
         )
@@ -216,16 +212,11 @@ def main() -> int:
     heading(f"Ways to the vault · {machine()}")
     with directory_and_hsm_token() as (directory, hsm_token):
         issuer = make_issuer(directory, hsm_token, "https://localhost", cards=1)
-        ((card, change),) = set_pins(hsm_token, issuer).items()
-        record = issuer.sealed[card].sealed_record
-        assert change.sealed_pin is not None, "it came as ISO-0"
-        token = vault_over(hsm_token, VaultSettings()).grant_bearer(
-            *(Secret(issuer.bearer), APP, Purpose.VIEW, card, record, 0)
-        )
+        ((card, sealed),) = issuer.sealed.items()
         verbs: dict[str, Verb[Any]] = {
             "manifest_version": ManifestVersion(ISSUER),
-            "render_image": RenderImage(
-                *(token.grant, token.control_token, change.sealed_pin, record, ImageStyle())
+            "set_pin_from_jwe": SetPinFromJwe(
+                *(issuer.pin_jwe, PinBlockType.ISO0, card, sealed.sealed_record, 1, None)
             ),
         }
         asyncio.run(measure(directory, verbs))
