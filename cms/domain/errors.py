@@ -12,6 +12,7 @@ As a call meets them: who calls, what for, with which request, for which PIN.
     ├── TooManyFailures     the caller guessed too often: PINs, passwords, control tokens
     ├── IssuerNotFound      no such issuer, or not the caller's
     ├── CardNotFound        the issuer has no such card
+    ├── EvidenceRefused     the vault does not find the card to be the caller's
     ├── CardForbids         the card's state does not allow this
     ├── BadRequest          path or body are not as published
     ├── Invalid             members of the request are not as published
@@ -73,6 +74,13 @@ class IssuerNotFound(DomainError):
 
 class CardNotFound(DomainError):
     """The issuer has no such card."""
+
+
+class EvidenceRefused(DomainError):
+    """To the vault the card is not the caller's, whatever the database says. To callers: no card.
+
+    What was presented is for another card, client or issuer than the card's sealed record.
+    """
 
 
 class CardForbids(DomainError):

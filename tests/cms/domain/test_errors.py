@@ -9,6 +9,7 @@ from cms.domain.errors import (
     ClientKeyMissing,
     ControlEnded,
     DomainError,
+    EvidenceRefused,
     Field,
     Invalid,
     LimitReached,
@@ -18,7 +19,8 @@ from cms.faces.d1.problems import WIRE
 
 #: No call of D1 ends in one of these.
 OF_CARDHOLDERS = {
-    *(ClientKeyInvalid, ClientKeyMissing, ControlEnded, Invalid, LimitReached, StepUpRequired)
+    *(ClientKeyInvalid, ClientKeyMissing, ControlEnded),
+    *(EvidenceRefused, Invalid, LimitReached, StepUpRequired),
 }
 KINDS = [
     kind
