@@ -41,11 +41,11 @@ def holds_pan(text: str, *, across_letters: bool = True) -> bool:
             text in which digits and letters mix by chance, as in an id, they should not; a UUID
             in it is then no number at all.
     """
+    if not across_letters:
+        text = _UUID.sub("uuid", text)
     # Every request has such a text, and few of them have so many digits.
     if sum(map(str.isdigit, text)) < LIKELY_DIGITS_MIN:
         return False
-    if not across_letters:
-        text = _UUID.sub("uuid", text)
     return any(map(_holds_valid, _runs(text, across_letters=across_letters)))
 
 
