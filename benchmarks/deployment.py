@@ -34,6 +34,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners import d1_seccos, identity_provider
 from cms.sandbox.partners.d1 import D1Config
+from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.sandbox.service import stop
 from crypto.jose import jwe
@@ -65,6 +66,7 @@ PAN: Final = "4111111111111111"
 WORKERS: Final = 2
 AUDIENCE: Final = "pins"
 """Of the access tokens that name a cardholder."""
+APP: Final = f"{ISSUER}-app"
 CARDS: Final = 200
 """Whose PINs come as ISO-0; as many others take them as SECCOS."""
 SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
@@ -78,6 +80,7 @@ START_SECONDS_MAX: Final = 30.0
 class Issuer:
     """An issuer with active cards, all of one PAN: ``card-0000`` and on; their plastics 0 and on.
 
+    Whoever holds a card has its card id as a name.
     The first :data:`CARDS` of them take their PIN as ISO-0, and as many more as SECCOS.
     """
 
@@ -90,6 +93,8 @@ class Issuer:
     """What D1 shares with the issuer."""
     seccos_jwe: str
     """A PIN for any card whose PIN was never changed."""
+    bearer: str
+    """An access token of the holder of the first card."""
 
 
 def open_hsm_token(directory: Path) -> Pkcs11Token:
@@ -123,7 +128,7 @@ def make_issuer(
     """Make a host whose vault has the issuer's manifest, keys and sealed cards.
 
     The environment of this process then names the host; the database has nothing yet. Other
-    *clients* stand in the manifest beside D1.
+    *clients* stand in the manifest beside D1 and an app.
     """
     seccos_keys = d1_seccos.Keys(*map(secrets.token_bytes, (16, 32, 16)))
     _import_seccos_keys(hsm_token, seccos_keys)
@@ -142,10 +147,19 @@ def make_issuer(
         "certificates": [f"CN=d1,O={ORGANISATION}"],
         "secrets": [{"sha256": hash_secret((directory / "client.secret").read_text())}],
     }
+    provider = identity(directory)
     feed_key = ec.generate_private_key(ec.SECP256R1())
-    feed = {"name": FEED, "jwk": public_jwk(key_file.public(feed_key), "sig")}
     manifest = operators.manifest(
-        ISSUER, recipient={"jwk": recipient}, seccos={}, clients=[d1, *clients], feeds=[feed]
+        ISSUER,
+        recipient={"jwk": recipient},
+        seccos={},
+        identity_provider={
+            "issuer": identity_provider.ISSUER,
+            "audience": AUDIENCE,
+            "jwks": {"keys": [provider.public_jwk]},
+        },
+        clients=[d1, {"kind": "app", "client_id": APP}, *clients],
+        feeds=[{"name": FEED, "jwk": public_jwk(key_file.public(feed_key), "sig")}],
     )
     vault.load_manifest(manifest)
     intake = parse_public(vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
@@ -169,7 +183,13 @@ def make_issuer(
         pin_jwe(d1_jwk),
         seccos_keys,
         seccos_jwe(d1_jwk, seccos_keys, 0),
+        provider.issue("card-0000"),
     )
+
+
+def identity(directory: Path) -> IdentityProvider:
+    """Return the issuer's identity provider."""
+    return IdentityProvider(directory / "identity", AUDIENCE)
 
 
 def set_pins(hsm_token: Pkcs11Token, issuer: Issuer) -> dict[CardRef, SealedChange]:
@@ -223,7 +243,7 @@ def stored(url: str) -> Counter[str]:
     return found
 
 
-def cardholder_settings(directory: Path, port: int, jwks_url: str, audience: str) -> dict[str, str]:
+def cardholder_settings(directory: Path, port: int) -> dict[str, str]:
     """Return the settings of a cardholder listener, for :func:`serving`."""
     key = directory / "control-token.key"
     key.write_bytes(os.urandom(32))
@@ -233,9 +253,6 @@ def cardholder_settings(directory: Path, port: int, jwks_url: str, audience: str
         "CMS_CARDHOLDER_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
         "CMS_CARDHOLDER_KEY_FILE": str(directory / "pki" / "server.key"),
         "CMS_CONTROL_TOKEN_KEY_FILE": str(key),
-        "CMS_IDENTITY_ISSUER": identity_provider.ISSUER,
-        "CMS_IDENTITY_AUDIENCE": audience,
-        "CMS_IDENTITY_JWKS_URL": jwks_url,
     }
 
 

@@ -5,11 +5,11 @@ A verb opens what it needs, works, and seals the result; nothing clear is stored
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from hmac import compare_digest
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
@@ -30,6 +30,7 @@ from hsm.errors import (
     BearerRefused,
     CallerRefused,
     EvidenceRefused,
+    GrantRefused,
     ManifestRefused,
     PageKeyRejected,
     PinRejected,
@@ -42,7 +43,8 @@ from hsm.errors import (
 )
 from hsm.feed_cards import FeedCard
 from hsm.feeds import read_feed
-from hsm.grants import Grants
+from hsm.grants import Grant, Grants
+from hsm.hand_outs import HandOuts
 from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.log.lines import Action, Event
 from hsm.log.writer import DIRECTORY, VaultLog
@@ -68,6 +70,7 @@ from hsm.port import (
     RefusedCard,
     SealedCard,
     SealedChange,
+    SealedGrant,
     SealedPin,
     SealedRecord,
     SealedValue,
@@ -89,6 +92,22 @@ D1: Final = "d1"
 #: What somebody who may not see or set a PIN is refused with.
 TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused)
 T = TypeVar("T")
+_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
+
+#: Who may ask for control tokens, by face.
+CLIENTS: Final[Mapping[Face, type[AppClient | ServerClient]]] = {
+    Face.HOSTED: AppClient,
+    Face.PINCONTROL: ServerClient,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    """A grant that is for this, and what it needs beside it."""
+
+    grant: Grant
+    manifest: Manifest
+    record: CardRecord
 
 
 class Vault:
@@ -127,6 +146,7 @@ class Vault:
         self._seals = Seals(hsm_token, self._keyring)
         self._counts = Counts(state_directory, now)
         self._failure_budgets = FailureBudgets(self._counts)
+        self._hand_outs = HandOuts(self._counts)
         self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
         self._now = now
@@ -167,7 +187,8 @@ class Vault:
             raise CallerRefused
         record = self._seals.open_record(sealed_record, card)
         with self._failure_budgets.one_try(manifest.policy, card, client_id, block_type):
-            return self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
+            sealed = self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
+        return self._set(sealed, _event(Action.SET, card, counter, D1, client_id))
 
     def forget_failures(self, card: CardRef) -> None:
         """Forget that PINs of *card* failed."""
@@ -175,36 +196,39 @@ class Vault:
 
     def set_pin_from_page(
         self,
+        grant: SealedGrant,
+        control_token: str,
         jwe: str,
-        sid: str,
-        card: CardRef,
         sealed_record: SealedRecord,
-        counter: int,
     ) -> SealedChange:
-        """Take in the PIN of *card* from a page's JWE and seal it for change *counter*."""
-        manifest = self._manifests.read(card.issuer_id)
-        record = self._seals.open_record(sealed_record, card)
+        """Take in a PIN from a page's JWE and seal it for the change after the grant's counter."""
+        granted = self._granted(grant, control_token, Purpose.SET, sealed_record)
         permit(PinBlockFormat.ISO1, PinBlockFormat.ISO4, same_pan=False)
         try:
             members = self._jose_keys.open_jwe(jwe, KeyRole.PAGE)
             block = PinBlock.from_hex(plaintexts.text_member(members, "block"))
-            if not compare_digest(plaintexts.text_member(members, "sid").encode(), sid.encode()):
+            if plaintexts.text_member(members, "grantId") != granted.grant.grant_id:
                 raise PinRejected
             pin = iso1.decode(block)
-            check(pin, manifest.policy.for_pages)
+            check(pin, granted.manifest.policy.for_pages)
         except POLICY_ERRORS:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
-        return self._change(
-            *(Accepted(pin, {}), manifest, record, card, counter), "page", keep_pin=True
+        self._count(granted, Action.SET)
+        opened, counter = granted.grant, granted.grant.counter + 1
+        sealed = self._change(
+            *(Accepted(pin, {}), granted.manifest, granted.record, opened.card, counter),
+            keep_pin=True,
         )
+        return self._set(sealed, _event_of(Action.SET, opened, counter))
 
-    def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
+    def verify_bearer(self, bearer: Secret[str], issuer_id: str, *, for_pin: bool = False) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
         manifest = self._manifests.read(issuer_id)
         with self._telling(manifest, Face.HOSTED):
-            return self._bearers.subject(bearer, manifest).cardholder_id
+            verify = self._bearers.subject_for_pin if for_pin else self._bearers.subject
+            return verify(bearer, manifest).cardholder_id
 
     def grant_bearer(
         self,
@@ -265,33 +289,33 @@ class Vault:
 
     def render_image(
         self,
+        grant: SealedGrant,
+        control_token: str,
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         style: ImageStyle,
-        card: CardRef,
-        counter: int,
     ) -> bytes:
         """Draw the PIN as a PNG."""
-        record = self._seals.open_record(sealed_record, card)
-        pin = self._seals.open_pin(sealed_pin, record, card, counter)
+        granted = self._granted(grant, control_token, Purpose.VIEW, sealed_record)
+        pin = self._shown(granted, sealed_pin, Action.IMAGE)
         return pin_image.render(pin, style, self._hsm_token.random)
 
     def digits_jwe(
         self,
+        grant: SealedGrant,
+        control_token: str,
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
-        sid: str,
         key: Mapping[str, object],
-        card: CardRef,
-        counter: int,
     ) -> str:
         """Hand out the digits in a JWE to a page that asked for text."""
-        if not self._manifests.read(card.issuer_id).policy.text_reveal:
+        granted = self._granted(grant, control_token, Purpose.VIEW, sealed_record)
+        if not granted.manifest.policy.text_reveal:
             raise TextNotOffered
         page_key = self._page_key(key)
-        record = self._seals.open_record(sealed_record, card)
-        pin = self._seals.open_pin(sealed_pin, record, card, counter)
-        return self._jose_keys.encrypt(plaintexts.write_digits(pin, sid), page_key)
+        pin = self._shown(granted, sealed_pin, Action.TEXT)
+        plaintext = plaintexts.write_digits(pin, granted.grant.grant_id)
+        return self._jose_keys.encrypt(plaintext, page_key)
 
     def export_values(
         self,
@@ -375,7 +399,7 @@ class Vault:
         card: CardRef,
         record: CardRecord,
         counter: int,
-    ) -> SealedChange:
+    ) -> _Sealed:
         """Take the PIN out of the JWE and seal it; a try, which is counted when it fails."""
         reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
         data = _card_data(record)
@@ -402,7 +426,43 @@ class Vault:
                 raise WeakPinRefused from None
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, manifest, record, card, counter, D1, keep_pin=reader is None)
+        return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
+
+    def _granted(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        purpose: Purpose,
+        sealed_record: SealedRecord,
+    ) -> _Granted:
+        """Open a grant and the record of its card, and compare both with the manifest in force.
+
+        Raises:
+            GrantRefused: it is not for this, or no longer.
+        """
+        opened = self._grants.open(grant, control_token, purpose)
+        manifest = self._manifests.read(opened.card.issuer_id)
+        client = manifest.by_client_id.get(opened.client_id)
+        if not isinstance(client, CLIENTS[opened.face]):
+            raise GrantRefused
+        record = self._seals.open_record(sealed_record, opened.card)
+        if record.holder != opened.cardholder_id:
+            raise GrantRefused
+        return _Granted(opened, manifest, record)
+
+    def _shown(self, granted: _Granted, sealed_pin: SealedPin, what: Action) -> Pin:
+        """Open a PIN to show it, which is counted.
+
+        Raises:
+            LimitReached: there are too many already.
+        """
+        grant = granted.grant
+        pin = self._seals.open_pin(sealed_pin, granted.record, grant.card, grant.counter)
+        self._count(granted, what)
+        return pin
+
+    def _count(self, granted: _Granted, what: Action) -> None:
+        self._hand_outs.count(granted.manifest.limits, granted.grant, what)
 
     def _change(
         self,
@@ -411,10 +471,9 @@ class Vault:
         record: CardRecord,
         card: CardRef,
         counter: int,
-        face: str,
         *,
         keep_pin: bool,
-    ) -> SealedChange:
+    ) -> _Sealed:
         """Make the PIN verification values and seal everything for change *counter*."""
         value_maker = self._value_maker(manifest)
         values = value_maker.complete(
@@ -424,9 +483,11 @@ class Vault:
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
         sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        sealed_values = {kind: sealed_value(value, kind) for kind, value in values.items()}
-        receipt = self._log.append(_event(Action.SET, card, counter, face), durable=False)
-        return SealedChange(sealed_pin, sealed_values, receipt)
+        return sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
+
+    def _set(self, sealed: _Sealed, event: Event) -> SealedChange:
+        """Give a change out when a line that tells of it is written."""
+        return SealedChange(*sealed, self._log.append(event, durable=False))
 
     def _handed_out(self, value: T, event: Event) -> HandOut[T]:
         """Hand out *value* when a line that tells of it is on the disk."""
@@ -478,8 +539,24 @@ def _changes_before(counter: int) -> int:
     return max(counter - 1, 0)
 
 
-def _event(what: Action, card: CardRef, counter: int, face: str | None = None) -> Event:
-    return Event(what, card.issuer_id, card.card_id, face, counter=counter)
+def _event(
+    what: Action,
+    card: CardRef,
+    counter: int,
+    face: str | None = None,
+    client_id: str | None = None,
+) -> Event:
+    return Event(what, card.issuer_id, card.card_id, face, client_id, counter=counter)
+
+
+def _event_of(what: Action, grant: Grant, counter: int) -> Event:
+    """Tell of what was done against a grant."""
+    card = grant.card
+    return Event(
+        *(what, card.issuer_id, card.card_id, grant.face, grant.client_id),
+        grant_id=grant.grant_id,
+        counter=counter,
+    )
 
 
 def _card_data(record: CardRecord) -> CardData:

@@ -216,9 +216,13 @@ def add_card(
     card_id: str,
     pan: str,
     state: CardState = CardState.ACTIVE,
+    *,
+    plastic_id: str | None = None,
+    cardholder_id: str | None = None,
 ) -> CardRef:
     """Add one card."""
-    load_cards(url, vault, sample_issuer, active(card_id, pan, state=state.value))
+    members = {"state": state.value, "plasticId": plastic_id, "cardholder": cardholder_id}
+    load_cards(url, vault, sample_issuer, active(card_id, pan, **members))
     sample_issuer.pans[card_id] = pan
     return sample_issuer.card(card_id)
 
@@ -236,6 +240,21 @@ def load_cards(
         importing = CardImport(database, vault, sample_issuer.issuer_id)
         (result,) = importing.run([sample_issuer.feed(*cards).encode()])
     assert (result.added + result.renewed, result.refused) == (len(cards), [])
+
+
+def name_card(
+    url: str,
+    vault: Vault,
+    sample_issuer: SampleIssuer,
+    card_id: str,
+    *,
+    plastic_id: str | None = None,
+    cardholder_id: str | None = None,
+) -> None:
+    """Give a card other names; a PIN stays only if its holder does."""
+    pan = sample_issuer.pans[card_id]
+    named = described(card_id, pan, plasticId=plastic_id, cardholder=cardholder_id)
+    load_cards(url, vault, sample_issuer, named)
 
 
 def run_sql(url: str, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:

@@ -15,7 +15,6 @@ from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
-from hsm.port import SealedChange
 from hsm.vault import Vault
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import SampleIssuer, open_issuer
@@ -47,7 +46,7 @@ class Watched(Vault):
     tried = 0
     ahead = timedelta(0)
 
-    def _change_from_jwe(self, *given: Any) -> SealedChange:  # noqa: ANN401 - passed on
+    def _change_from_jwe(self, *given: Any) -> Any:  # noqa: ANN401 - passed on
         self.tried += 1
         return super()._change_from_jwe(*given)
 

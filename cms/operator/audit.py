@@ -1,10 +1,19 @@
-"""``python -m cms audit``: what happened at an issuer, the oldest first."""
+"""``python -m cms audit``: what happened at an issuer, and whether its vaults say the same."""
+
+from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
-from typing import Final
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from cms.operator import command_line
-from hsm.command_line import OK
+from hsm.command_line import FAULT, OK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hsm.log.lines import Line
 
 EVENTS_MAX: Final = 100_000
 
@@ -27,6 +36,12 @@ def add_to(commands: command_line.Commands) -> None:
         help="the newest so many; 1000 unless said",
     )
     command_line.add_json(show)
+    text = "compare it with the logs of the vaults, hand-out by hand-out"
+    compare = command_line.add_command(audit, "compare", compare_logs, text, "issuer")
+    text = "every file of the log of each host, a directory a host"
+    compare.add_argument(
+        "--log", nargs="+", type=Path, required=True, metavar="FILE", dest="paths", help=text
+    )
 
 
 def list_events(arguments: Namespace) -> int:
@@ -50,6 +65,56 @@ def list_events(arguments: Namespace) -> int:
             f"there are older events than these {arguments.limit}: see --limit and --until"
         )
     return OK
+
+
+def compare_logs(arguments: Namespace) -> int:
+    """Print what is in the audit and not in the logs, or the other way round.
+
+    That each line of a log follows the one before it is looked at too; its MAC is not, for which
+    ``python -m hsm log verify`` is.
+    """
+    from datetime import UTC, datetime
+
+    from cms.operator.log_comparison import EVENTS, Comparison
+    from cms.persistence import admin
+    from hsm.errors import LogBroken
+
+    began_at = datetime.now(UTC)
+    try:
+        lines = {line.receipt: line for line in _lines(arguments.paths, arguments.issuer)}
+    except LogBroken as fault:
+        print(fault)
+        return FAULT
+    comparison = Comparison(lines, began_at)
+    differences = 0
+    with command_line.open_database() as database:
+        rows = admin.receipt_rows(database, arguments.issuer, EVENTS)
+        for difference in comparison.differences(rows):
+            print(difference)
+            differences += 1
+    print(f"compared: {comparison.rows} rows with {len(lines)} lines")
+    print(f"set and not stored: {comparison.not_stored()}")
+    print(f"differences: {differences}")
+    return FAULT if differences else OK
+
+
+def _lines(paths: Sequence[Path], issuer_id: str) -> Iterator[Line]:
+    """Read the lines of an issuer from the logs of several hosts.
+
+    Raises:
+        LogBroken: a line does not follow the one before it; says which.
+    """
+    from hsm.errors import LogBroken
+    from hsm.log.chain import Chain
+
+    for _, of_host in groupby(sorted({path.resolve() for path in paths}), lambda path: path.parent):
+        chain = Chain()
+        try:
+            for line in chain.follow(of_host):
+                if line.event.issuer_id == issuer_id:
+                    yield line
+        except LogBroken as fault:
+            raise LogBroken(": ".join((str(chain.place), str(fault)))) from None
 
 
 def _count(text: str) -> int:

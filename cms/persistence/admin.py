@@ -4,9 +4,9 @@ Not a request path: a synchronous engine, and transactions of more than one stat
 leaves an audit row in the same transaction.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -56,6 +56,8 @@ from hsm.port import CardRef, SealedValue, ValueKind
 
 OPERATOR: Final = "operator"
 EXPORT: Final = "verification.export"
+LOADED: Final = "pin.loaded"
+"""A PIN came with its card."""
 ROWS_AT_ONCE: Final = 1000
 STATEMENT_SECONDS_MAX: Final = 60.0
 """How long a command waits for a statement, by our own clock: a stopped server has none."""
@@ -88,6 +90,19 @@ class CardWithValues:
     counter: int
     newest: int
     values: Mapping[ValueKind, SealedValue]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """What an audit row says of something that the vault wrote a line of, too."""
+
+    event_id: int
+    at: datetime
+    event: str
+    card_id: str | None
+    actor: str
+    counter: int | None
+    receipt: str | None
 
 
 @contextmanager
@@ -226,6 +241,24 @@ def audit_rows(
         statement = statement.where(audit_events.c.at < until)
     newest_first = statement.order_by(audit_events.c.event_id.desc()).limit(count_max)
     return list(reversed(database.execute(newest_first).mappings().all()))
+
+
+def receipt_rows(database: Database, issuer_id: str, events: Iterable[str]) -> Iterator[ReceiptRow]:
+    """Read the audit rows of an issuer that are called one of *events*, the oldest first.
+
+    Raises:
+        AdminError: there is no such issuer.
+    """
+    row(database, issuers, issuer_id=issuer_id)
+    columns = (audit_events.c[column.name] for column in fields(ReceiptRow))
+    statement = (
+        select(*columns)
+        .filter_by(issuer_id=issuer_id)
+        .where(audit_events.c.event.in_(sorted(events)))
+        .order_by(audit_events.c.event_id)
+    )
+    found = database.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
+    return (ReceiptRow(*values) for values in found)
 
 
 def row(database: Database, table: Table, **key: object) -> Mapping[str, Any]:

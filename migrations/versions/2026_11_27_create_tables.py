@@ -133,7 +133,11 @@ def upgrade() -> None:
             "counter",
             sa.BigInteger(),
             nullable=False,
-            comment="the card's when it was issued: a PIN change ends the token and its session",
+            comment="the card's when it was granted: a PIN change ends the token and its session",
+        ),
+        sa.Column("grant_id", sa.Text(), nullable=False),
+        sa.Column(
+            "sealed_grant", sa.LargeBinary(), nullable=False, comment="opens with the token only"
         ),
         _now("issued_at"),
         _moment("expires_at", nullable=False),

@@ -1,6 +1,7 @@
 """An issuer whose manifest is in force at a vault, with D1's side of it and without a database."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +15,10 @@ from jwcrypto.jwk import JWK
 
 from cms.sandbox.partners.jwe import decrypt
 from cms.sandbox.partners.pin_blocks import iso0_pin
+from crypto.pin_image import ImageStyle
+from crypto.pinblock import iso1
 from crypto.secret import Secret
+from crypto.types import Pin
 from hsm.manifest.client_secrets import hash_secret
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.port import (
@@ -38,7 +42,6 @@ ISSUER_ID = "testbank01"
 OTHER_ISSUER_ID = "testbank02"
 CARD = CardRef(ISSUER_ID, "card-1")
 PIN = "4071"
-SID = "sid-of-this-page-session"
 HOLDER = "holder-1"
 PLASTIC_ID = "70001"
 SERVER_SECRET = "a secret of the issuer's own server"
@@ -213,16 +216,48 @@ class Issuer:
     ) -> str:
         return self.vault.export_jwe(sealed_pin, sealed_record, card, counter).value
 
+    def set_on_page(
+        self,
+        granted: GrantedToken,
+        sealed_record: SealedRecord,
+        pin: str = PIN,
+        role: PublicKeyRole = PublicKeyRole.PAGE,
+        **members: object,
+    ) -> SealedChange:
+        """Encrypt as a page does, to a key of *role*; *members* replace those of the page."""
+        jwe = self.page_jwe(granted, pin, role, **members)
+        return self.vault.set_pin_from_page(
+            granted.grant, granted.control_token, jwe, sealed_record
+        )
+
+    def page_jwe(
+        self,
+        granted: GrantedToken,
+        pin: str = PIN,
+        role: PublicKeyRole = PublicKeyRole.PAGE,
+        **members: object,
+    ) -> str:
+        clear = iso1.encode(Pin(pin), os.urandom).reveal().hex()
+        key = self.vault.public_jwks(role)["keys"][0]
+        return jwe_to(key, {"grantId": granted.grant_id, "block": clear, **members})
+
+    def draw(
+        self, granted: GrantedToken, sealed_pin: SealedPin, sealed_record: SealedRecord
+    ) -> bytes:
+        return self.vault.render_image(
+            granted.grant, granted.control_token, sealed_pin, sealed_record, ImageStyle()
+        )
+
     def digits(
         self,
+        granted: GrantedToken,
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         key: Mapping[str, object],
-        sid: str = SID,
-        card: CardRef = CARD,
-        counter: int = 1,
     ) -> str:
-        return self.vault.digits_jwe(sealed_pin, sealed_record, sid, key, card, counter)
+        return self.vault.digits_jwe(
+            granted.grant, granted.control_token, sealed_pin, sealed_record, key
+        )
 
     def pin(
         self,
@@ -246,6 +281,7 @@ def open_issuer(host: Host, issuer_id: str = ISSUER_ID, **members: object) -> Is
         "recipient": recipient,
         "identity_provider": identity_provider(issuer_id),
         "clients": clients(issuer_id),
+        "limits": {"handouts_card_day_max": 1_000},
     }
     issuer = Issuer(host, {**always, **members}, d1_key, issuer_id)
     issuer.vault.load_manifest(issuer.signed())

@@ -28,7 +28,7 @@ MEMBERS: Mapping[Sequence[str], Sequence[str]] = {
     ("cards", "show", ISSUER, "card-1"): cards,
     ("audit", "list", ISSUER): [
         *("issuer_id", "event_id", "at", "event", "card_id", "actor", "correlation_id"),
-        *("counter", "reason", "audit_user", "error_id"),
+        *("counter", "reason", "audit_user", "error_id", "receipt"),
     ],
 }
 

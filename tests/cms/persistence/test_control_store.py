@@ -91,6 +91,15 @@ async def test_looking_at_a_control_token_changes_nothing(stored: StoredTokens) 
     assert stored.dump() == before
 
 
+async def test_a_control_token_that_was_granted_before_a_pin_change_is_not_live(
+    stored: StoredTokens,
+) -> None:
+    await stored.change_by_d1()
+    issued = await stored.issue(grant(), ACTOR, counter=0)
+    assert not await stored.is_live(issued.control_token)
+    assert await stored.is_live((await stored.issue(grant(), ACTOR)).control_token)
+
+
 async def test_a_card_that_does_not_exist_gets_no_control_token(stored: StoredTokens) -> None:
     with pytest.raises(CardNotFound):
         await stored.control_token(card=CardRef(ISSUER_ID, "card-9"))
@@ -355,9 +364,10 @@ async def test_a_change_that_waited_for_an_issue_revokes_what_was_issued(
     assert not await stored.is_live(control_token)
 
 
-async def test_a_control_token_that_waited_for_a_change_is_live(stored: StoredTokens) -> None:
+async def test_a_control_token_that_waited_for_a_change_is_over(stored: StoredTokens) -> None:
+    """The vault granted it for the counter before."""
     _, control_token = await in_this_order(stored, stored.change_by_d1(), stored.control_token())
-    assert await stored.is_live(control_token)
+    assert not await stored.is_live(control_token)
 
 
 # Sessions
