@@ -147,9 +147,8 @@ def make_issuer(
         "certificates": [f"CN=d1,O={ORGANISATION}"],
         "secrets": [{"sha256": hash_secret((directory / "client.secret").read_text())}],
     }
-    feed_key = ec.generate_private_key(ec.SECP256R1())
-    feed = {"name": FEED, "jwk": public_jwk(key_file.public(feed_key), "sig")}
     provider = identity(directory)
+    feed_key = ec.generate_private_key(ec.SECP256R1())
     manifest = operators.manifest(
         ISSUER,
         recipient={"jwk": recipient},
@@ -160,7 +159,7 @@ def make_issuer(
             "jwks": {"keys": [provider.public_jwk]},
         },
         clients=[d1, {"kind": "app", "client_id": APP}, *clients],
-        feeds=[feed],
+        feeds=[{"name": FEED, "jwk": public_jwk(key_file.public(feed_key), "sig")}],
     )
     vault.load_manifest(manifest)
     intake = parse_public(vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_nothing
 
 from cms.domain.cards import CardState, CardType
 from cms.domain.control import EndReason
-from cms.persistence.admin import OPERATOR, Database, rules
+from cms.persistence.admin import LOADED, OPERATOR, Database, rules
 from cms.persistence.tables import (
     audit_events,
     card_feeds,
@@ -143,7 +143,7 @@ def add_cards(
             database.execute(insert(cards), without_pin)
     _audit(database, _of(issuer_id, [row["card_id"] for row in full]), "card.added")
     if receipts:
-        event = {"issuer_id": issuer_id, "event": "pin.loaded", "actor": OPERATOR, "counter": 0}
+        event = {"issuer_id": issuer_id, "event": LOADED, "actor": OPERATOR, "counter": 0}
         loaded = [
             {**event, "card_id": card_id, "receipt": receipts[card_id]} for card_id in receipts
         ]
