@@ -207,6 +207,7 @@ def database(
                     plastic_id=str(number),
                     personalised=True,
                 )
+            admin.analyze(connection)
         postgres.create_database(COPY, template="cms")
         yield postgres.url(), postgres.url(COPY)
 

@@ -123,6 +123,7 @@ def import_cards(arguments: Namespace) -> int:
             if result.line % PROGRESS_EVERY_ROWS == 0:
                 # The next line that is shown overwrites this one.
                 print(f"{result.line} lines", end="\r", file=sys.stderr, flush=True)
+        admin.analyze(database)
     print(f"{stored} cards stored, {refused} lines refused")
     return REFUSED if refused else OK
 

@@ -68,6 +68,15 @@ def test_cards_are_taken_in_from_json_lines(
     ]
 
 
+def test_postgres_is_told_that_cards_came(
+    load: Callable[..., Answer], sample_issuer: SampleIssuer, database_url: str
+) -> None:
+    assert load(row(sample_issuer)).code == 0
+    ((count,),) = run_sql(database_url, "SELECT count(*) FROM cards")
+    ((counted,),) = run_sql(database_url, "SELECT reltuples FROM pg_class WHERE relname = 'cards'")
+    assert counted == count
+
+
 NO_PAN = "panJwe does not hold a PAN encrypted to the intake key"
 CARD_ID = "refused member: cardId (1 to 48 letters, digits, '-' and '_')"
 STATE = "refused member: state (inactive, active, blocked, closed)"
