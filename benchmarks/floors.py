@@ -22,7 +22,7 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from benchmarks.deployment import CARDS, ISSUER, Issuer
+from benchmarks.deployment import APP, CARDS, ISSUER, Issuer
 from cms.domain.control import LIVE_MAX
 from cms.persistence import admin
 from cms.persistence.statements import Statement, control_token, d1
@@ -30,6 +30,7 @@ from cms.persistence.tables import control_tokens, sealed_columns
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.pin_image import ImageStyle, render
+from crypto.secret import Secret
 from crypto.types import Pin
 from hsm.local import vault_over
 from hsm.pkcs11.hsm_token import HsmToken
@@ -40,6 +41,7 @@ from hsm.vault import Vault
 
 CONNECTIONS: Final = 8
 SEALED_PIN_BYTES: Final = 41
+SEALED_GRANT_BYTES: Final = 220
 PNG: Final = render(Pin("4071"), ImageStyle(), os.urandom)
 """As long as every other."""
 
@@ -123,9 +125,12 @@ def image_seconds(
 
 
 def draw_one_image(vault: Vault, issuer: Issuer, pin: SealedPin, style: ImageStyle) -> bytes:
-    """Draw the PIN of the first card."""
+    """Grant an image of the first card's PIN, and draw it: a grant is good for one."""
     card, sealed = next(iter(issuer.sealed.items()))
-    return vault.render_image(pin, sealed.sealed_record, style, card, 0)
+    token = vault.grant_bearer(
+        *(Secret(issuer.bearer), APP, Purpose.VIEW, card, sealed.sealed_record, 0)
+    )
+    return vault.render_image(token.grant, token.control_token, pin, sealed.sealed_record, style)
 
 
 def stock_tokens(url: str, cards: Sequence[str]) -> list[bytes]:
@@ -139,6 +144,8 @@ def stock_tokens(url: str, cards: Sequence[str]) -> list[bytes]:
             "client_id": ISSUER,
             "face": Face.HOSTED.value,
             "purpose": Purpose.VIEW.value,
+            "grant_id": "",
+            "sealed_grant": os.urandom(SEALED_GRANT_BYTES),
             "style": {},
             "embedded": False,
             "counter": 0,

@@ -20,7 +20,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from itertools import chain, repeat
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,15 +31,12 @@ from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
 from cms.domain.control import EndReason
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
-from cms.sandbox.partners.identity_provider import IdentityProvider
-from crypto.jose import base64url
 from crypto.pin_image import ImageStyle
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import SealedPin
 
 CARDS: Final = 1600
 """A PIN that is set ends all else of its card: so many pages can be submitted in one round."""
-APP: Final = f"{deployment.ISSUER}-app"
 ROUNDS: Final = 3
 ROUND_SECONDS: Final = 2.0
 HALF_SECONDS: Final = 4.0
@@ -62,8 +58,8 @@ class Target:
 
     d1: D1Config
     """For TLS: the cardholder listener does not ask for its certificate."""
-    identity: Path
-    """The directory of the identity provider's key."""
+    directory: Path
+    """Of the deployment, where the identity provider's key is."""
     port: int
 
 
@@ -72,7 +68,7 @@ class Generator:
 
     def __init__(self, target: Target, part: int) -> None:
         self._target = target
-        self._provider = IdentityProvider(target.identity, deployment.AUDIENCE)
+        self._provider = deployment.identity(target.directory)
         self._cards = range(part, CARDS, load.PROCESSES)
         self._issued = 0
         # The newest, of which no card has more than may be live.
@@ -108,7 +104,7 @@ class Generator:
         takers = {
             "token": lambda answer: self._tokens.append(_json(answer)["token"]),
             "set token": lambda answer: self._set_tokens.append(_json(answer)["token"]),
-            "session": lambda answer: self._sessions.append(_json(answer)),
+            "session": lambda answer: self._sessions.append(_session(answer)),
         }
         outcome = load.send(plan, self._requests, self._target.d1, takers.get(self._kind))
         self._issued += outcome.statuses.total() if self._kind == "token" else 0
@@ -125,7 +121,7 @@ class Generator:
             "token": lambda number: self._token("/v1/card/pin/token", self._issued + number),
             "image": lambda _: load.request("GET", f"/details-image?token={self._tokens.pop()}"),
             "set token": lambda number: self._token("/v1/card/set-pin/token", number),
-            "session": lambda _: _post("/pin-direct/session", token=self._set_tokens.pop()),
+            "session": lambda _: _open(self._set_tokens.pop()),
             "submit": lambda _: self._submit(),
         }
         self._kind = kind
@@ -134,23 +130,36 @@ class Generator:
     def _token(self, path: str, number: int) -> bytes:
         card = self._cards[number % len(self._cards)]
         bearer = self._provider.issue(_card_id(card))
-        return load.request("POST", path, f"x-client-key: {APP}", f"Authorization: Bearer {bearer}")
+        headers = f"x-client-key: {deployment.APP}", f"Authorization: Bearer {bearer}"
+        return load.request("POST", path, *headers)
 
     def _submit(self) -> bytes:
         opened = self._sessions.pop()
-        session: str = opened["session"]
-        sid = base64url.encode(sha256(session.encode()).digest())
         block = f"14{deployment.random_pin()}{secrets.token_hex(5).upper()}"
-        jwe = deployment.encrypt_json({"sid": sid, "block": block}, opened["key"])
-        return _post("/pin-direct/submit", session=session, jwe=jwe)
+        plaintext = {"grantId": opened["grantId"], "block": block}
+        jwe = deployment.encrypt_json(plaintext, opened["key"])
+        members = {name: opened[name] for name in ("session", "controlToken")}
+        return _post("/pin-direct/submit", **members, jwe=jwe)
 
 
 def _card_id(number: int) -> str:
     return f"card-{number:04}"
 
 
-def _post(path: str, **members: str) -> bytes:
-    return load.request("POST", path, "Content-Type: application/json", body=json.dumps(members))
+def _open(control_token: str) -> bytes:
+    """Ask for a page session; the answer has the control token in its correlation id."""
+    return _post("/pin-direct/session", f"X-Correlation-Id: {control_token}", token=control_token)
+
+
+def _session(answer: bytearray) -> Mapping[str, Any]:
+    head = bytes(answer.partition(load.HEADER_END)[0]).decode("latin-1").lower()
+    control_token = head.partition("x-correlation-id:")[2].partition("\r")[0].strip()
+    return {**_json(answer), "controlToken": control_token}
+
+
+def _post(path: str, *headers: str, **members: str) -> bytes:
+    content_type = "Content-Type: application/json"
+    return load.request("POST", path, content_type, *headers, body=json.dumps(members))
 
 
 def _json(answer: bytearray) -> dict[str, Any]:
@@ -264,28 +273,22 @@ def main() -> int:
     measure.heading(f"Hosted face · {measure.machine()}")
     with deployment.directory_and_hsm_token() as (directory, hsm_token):
         ports = deployment.free_ports(4)
-        app = {"kind": "app", "client_id": APP}
         issuer = deployment.make_issuer(
-            directory, hsm_token, f"https://localhost:{ports[0]}", CARDS, [app]
+            directory, hsm_token, f"https://localhost:{ports[0]}", CARDS
         )
         pins = deployment.set_pins(hsm_token, issuer)
         first_pin = next(iter(pins.values())).sealed_pin
         assert first_pin is not None, "they came as ISO-0"
         calls = _hsm_token_calls(hsm_token, issuer, first_pin)
-        with (
-            IdentityProvider(directory / "identity", deployment.AUDIENCE) as provider,
-            deployment.database(directory, issuer, pins) as (url, copy_url),
-        ):
-            settings = deployment.cardholder_settings(
-                directory, ports[2], provider.jwks_url, deployment.AUDIENCE
-            )
+        with deployment.database(directory, issuer, pins) as (url, copy_url):
+            settings = deployment.cardholder_settings(directory, ports[2])
             with (
                 deployment.serving(directory, ports, url, deployment.WORKERS, settings) as service,
                 deployment.running(
                     ("-m", "benchmarks.floors", str(ports[3])), directory / "floor.log"
                 ),
             ):
-                target = Target(issuer.d1, directory / "identity", ports[2])
+                target = Target(issuer.d1, directory, ports[2])
                 crew = load.Crew(load.PROCESSES, _work, target, issuer, first_pin, copy_url)
                 bench = Bench(crew, ports[2], ports[3])
                 for kind in KINDS:

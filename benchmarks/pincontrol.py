@@ -44,7 +44,6 @@ from cms.domain.cards import GET_PIN_ATTEMPTED
 from cms.domain.control import EndReason
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
-from cms.sandbox.partners.identity_provider import IdentityProvider
 from hsm.manifest.client_secrets import hash_secret
 
 CARDS: Final = 1600
@@ -260,13 +259,8 @@ def main() -> int:
         key, certificate = (directory / "pki" / f"server.{kind}" for kind in ("key", "pem"))
         bare = ("-m", "uvicorn", "benchmarks.pincontrol:floor", "--port", str(ports[3]))
         tls = ("--ssl-keyfile", str(key), "--ssl-certfile", str(certificate), "--lifespan", "off")
-        with (
-            IdentityProvider(directory / "identity", deployment.AUDIENCE) as provider,
-            deployment.database(directory, issuer, pins) as (url, _),
-        ):
-            settings = deployment.cardholder_settings(
-                directory, ports[2], provider.jwks_url, deployment.AUDIENCE
-            )
+        with deployment.database(directory, issuer, pins) as (url, _):
+            settings = deployment.cardholder_settings(directory, ports[2])
             with (
                 deployment.serving(directory, ports, url, deployment.WORKERS, settings),
                 deployment.running((*bare, *tls, "--no-access-log"), directory / "floor.log"),

@@ -27,7 +27,6 @@ from cms.services.cardholder.apps import Apps, Servers
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.hosted import HostedCards
-from cms.services.cardholder.identity import IdentityProvider
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.cardholder.rate_limit import RateLimiter
@@ -60,7 +59,7 @@ class Application:
     health: Health
     manifests: ManifestFerry
     http: httpx.AsyncClient
-    """The way to the identity provider and to a second deployment."""
+    """The way to a second deployment."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -103,7 +102,7 @@ def create_app(
     manifests = ManifestFerry(store, worker_thread, settings.host_name)
     d1 = _d1(settings, store, directory, worker_thread)
     health = Health(worker_thread, store)
-    http = http_client(settings.identity_ca_file)
+    http = http_client(settings.us_ca_file)
     listeners = {"d1": RequestLog(d1, "d1"), "ops": RequestLog(ops_app(health), "ops")}
     if settings.cardholder_url is not None:
         cardholder = _cardholder(settings, store, directory, manifests, worker_thread, http)
@@ -146,16 +145,8 @@ def _cardholder(
     http: httpx.AsyncClient,
 ) -> ByPath:
     """Build the app of the cardholder listener."""
-    identity = IdentityProvider(
-        str(settings.identity_issuer),
-        str(settings.identity_audience),
-        str(settings.identity_jwks_url),
-        settings.identity_step_up_acr,
-        settings.identity_step_up_seconds,
-        http,
-    )
     hosted, pincontrol = cardholder_services(
-        *(store, directory, manifests, settings.control_token_key(), identity, worker_thread)
+        store, directory, manifests, settings.control_token_key(), worker_thread
     )
     url, proxy_peers = str(settings.cardholder_url), settings.cardholder_proxy_peers
     relay = None if settings.us_base_url is None else Relay(settings.us_base_url, http)
@@ -169,7 +160,6 @@ def cardholder_services(
     directory: Directory,
     manifests: ManifestFerry,
     control_token_key: Secret[bytes],
-    identity: IdentityProvider,
     worker_thread: WorkerThread,
 ) -> tuple[HostedServices, PinControlServices]:
     """Build the services of both faces of cardholders, over the same control tokens.
@@ -179,7 +169,6 @@ def cardholder_services(
         directory: issuers and their clients.
         manifests: knows the origins of all apps.
         control_token_key: hashes control tokens and page sessions; at least 32 bytes.
-        identity: names cardholders.
         worker_thread: the way to the vault.
     """
     audit, control_store = Audit(store), ControlStore(store, control_token_key)
@@ -194,8 +183,7 @@ def cardholder_services(
     control_tokens = ControlTokens(Face.HOSTED, control_store, apps, rate_limiter)
     hosted = HostedServices(
         apps,
-        identity,
-        HostedCards(control_tokens, control_store, audit),
+        HostedCards(control_store, worker_thread, audit),
         control_tokens,
         view_of(Face.HOSTED, apps),
         page_of(Face.HOSTED, apps),
@@ -206,7 +194,7 @@ def cardholder_services(
         servers,
         # Passwords have a limit of their own: who guesses them must not shut out cardholders.
         Backends(servers, RateLimiter()),
-        ControlIds(control_ids, control_store, audit),
+        ControlIds(control_ids, control_store, worker_thread, audit),
         view_of(Face.PINCONTROL, servers),
         page_of(Face.PINCONTROL, servers),
     )

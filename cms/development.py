@@ -19,7 +19,7 @@ CERTIFICATE_FILES: Final = (
     "d1_certificate_file",
     "d1_client_ca_file",
     "cardholder_certificate_file",
-    "identity_ca_file",
+    "us_ca_file",
 )
 SECRET_FILES: Final = ("database_url_file", "control_token_key_file")
 

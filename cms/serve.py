@@ -13,13 +13,11 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import uvicorn
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,7 +28,6 @@ from cms import development, logs
 from cms.app import Application, create_app
 from cms.persistence.address import AddressRefused, connection_string
 from cms.protocol import BoundedProtocol
-from cms.services.cardholder.jwks import ProviderKeys
 from cms.services.outbound import http_client
 from cms.settings import Settings
 from cms.tls import ClientCertificateProtocol, tls_context
@@ -57,7 +54,7 @@ FILES: Final = (
     "cardholder_certificate_file",
     "cardholder_key_file",
     "control_token_key_file",
-    "identity_ca_file",
+    "us_ca_file",
 )
 LINES_SHOWN: Final = 8
 """Of what ``hsm check`` complains of: a line a role that has no key."""
@@ -267,13 +264,9 @@ def _check_cardholder_listener(settings: Settings) -> None:
     except ValueError as error:
         raise CannotStart(f"CMS_CONTROL_TOKEN_KEY_FILE: {error}") from None
     try:
-        ProviderKeys(str(settings.identity_jwks_url), httpx.AsyncClient(), time.time)
-    except ValueError as error:
-        raise CannotStart(f"CMS_IDENTITY_JWKS_URL: {error}") from None
-    try:
-        http_client(settings.identity_ca_file)
+        http_client(settings.us_ca_file)
     except ssl.SSLError:
-        raise CannotStart("CMS_IDENTITY_CA_FILE: no certificate in it") from None
+        raise CannotStart("CMS_US_CA_FILE: no certificate in it") from None
     try:
         if settings.cardholder_certificate_file is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

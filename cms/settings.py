@@ -60,17 +60,10 @@ class Settings(DatabaseSettings):
     """Addresses whose last ``X-Forwarded-For`` entry counts as the caller's address."""
     control_token_key_file: Path | None = None
     """A file of at least 32 random bytes: keys the hash of control tokens and page sessions."""
-    identity_issuer: str | None = None
-    identity_audience: str | None = None
-    identity_jwks_url: str | None = None
-    """The identity provider whose access tokens name cardholders."""
-    identity_ca_file: Path | None = None
-    """The CAs that its certificate may lead to, and that of the second deployment; no others."""
-    identity_step_up_acr: str | None = None
-    identity_step_up_seconds: Annotated[int, Field(ge=1)] | None = None
-    """How a cardholder must have proved who it is, and how long ago at most, if that is asked."""
     us_base_url: HttpsOrigin | None = None
     """Where requests with ``x-us-env: true`` are forwarded to."""
+    us_ca_file: Path | None = None
+    """The CAs that the certificate there may lead to, and no others; None: the public ones."""
 
     ops_host: str = "127.0.0.1"
     ops_port: Port = 9090
@@ -84,14 +77,8 @@ class Settings(DatabaseSettings):
 
     @model_validator(mode="after")
     def _cardholders_have_all_they_need(self) -> Self:
-        needed = (
-            self.control_token_key_file,
-            self.identity_issuer,
-            self.identity_audience,
-            self.identity_jwks_url,
-        )
-        if self.cardholder_url is not None and None in needed:
-            raise ValueError("a cardholder listener needs a control token key file and identity_*")
+        if self.cardholder_url is not None and self.control_token_key_file is None:
+            raise ValueError("a cardholder listener needs a control token key file")
         if (self.cardholder_certificate_file is None) != (self.cardholder_key_file is None):
             raise ValueError("the cardholder listener's certificate and key go together")
         return self

@@ -61,6 +61,8 @@ class Grant:
     """The card's change counter when the control token was made."""
     cardholder_id: str
     """Who held the card then; empty: nobody."""
+    expires_at: int
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ class Grants:
         counter, expires_at, grant_id, token_digest, cardholder_id = rest
         if not compare_digest(token_digest, _digest(control_token)):
             raise GrantRefused
-        if made_for != purpose.encode() or self._seconds() >= int.from_bytes(expires_at):
+        expires_at_seconds = int.from_bytes(expires_at)
+        if made_for != purpose.encode() or self._seconds() >= expires_at_seconds:
             raise GrantRefused
         return Grant(
             base64url.encode(grant_id),
@@ -137,6 +140,7 @@ class Grants:
             purpose,
             int.from_bytes(counter),
             cardholder_id.decode(),
+            expires_at_seconds,
         )
 
     def _seconds(self) -> int:

@@ -3,7 +3,8 @@
 ::
 
     ISO-0, both ways     {"pinBlock": "<16 or 32 hex digits>"}      member named by the profile
-    digits, to a page    {"sid": "…", "digits": "1234"}             then spaces
+    block, from a page   {"grantId": "…", "block": "<16 hex digits>"}
+    digits, to a page    {"grantId": "…", "digits": "1234"}         then spaces
     PIN verification     {"issuerId": "…", "cardId": "…",
     values, to the host   "counter": 7, "pvv": {…}, …}              then spaces
 
@@ -72,14 +73,14 @@ def write_block(block: bytes, wire: Iso0Wire) -> bytes:
     )
 
 
-def write_digits(pin: Pin, sid: str) -> bytes:
-    """Write the object that a page gets; for one *sid* it has the same length for every PIN.
+def write_digits(pin: Pin, grant_id: str) -> bytes:
+    """Write the object that a page gets; it has the same length for every PIN.
 
-    >>> write_digits(Pin("1234"), "s")
-    b'{"sid":"s","digits":"1234"}        '
+    >>> write_digits(Pin("1234"), "g")
+    b'{"grantId":"g","digits":"1234"}        '
     """
     digits = pin.reveal()
-    plaintext = json_object.serialize({"sid": sid, "digits": digits})
+    plaintext = json_object.serialize({"grantId": grant_id, "digits": digits})
     return plaintext.ljust(len(plaintext) + PIN_DIGITS_MAX - len(digits))
 
 

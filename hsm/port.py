@@ -7,7 +7,7 @@ of another counter does not open.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Generic, NewType, Protocol, TypeVar
@@ -111,10 +111,26 @@ class ValueKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SealedCard:
-    """A sealed card record and the last four digits of its PAN."""
+    """A card of a feed: its sealed record, and what of it the database may know."""
 
+    card: CardRef
     sealed_record: SealedRecord
     last_four: str
+    """Of the PAN."""
+    psn: int
+    expiry: str
+    """MMYY."""
+    plastic_id: str | None
+    cardholder_id: str | None
+    others: Mapping[str, str | bool]
+    """Members that the vault did not read (:mod:`hsm.feed_cards`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCard:
+    """A card of a feed that is not taken, and why; no value is shown."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,26 +190,31 @@ class PinVault(Protocol):
     Any verb may raise ``VaultUnavailable``: nothing was changed and the call may be repeated.
     What an issuer decides is in its manifest, which the vault keeps: verbs that need it raise
     ``ManifestRefused`` when there is none, or none that is in force. Verbs that take sealed values
-    raise ``SealBroken`` when those are not of this card and counter. Verbs that set or hand out
-    anything write a line of it into the log of this host; where that cannot be written they raise
-    ``LogUnavailable``, a ``VaultUnavailable``, and return nothing.
+    raise ``SealBroken`` when those are not of this card and counter. Of a verb that takes a grant,
+    that is the grant's card and counter. Verbs that set or hand out anything write a line of it
+    into the log of this host; where that cannot be written they raise ``LogUnavailable``, a
+    ``VaultUnavailable``, and return nothing.
+
+    A grant is for one control token, and the vault makes both only for whoever it has itself heard:
+    a cardholder's access token, or the password of an issuer's own server. No other verb shows a
+    PIN, or takes one from a page. It is not for this when it was made for another control token or
+    purpose, the client that asked for it is no longer in the manifest, or the record says that
+    somebody else holds the card; and no longer 60 s after the last session could have ended.
     """
 
-    def seal_record(
-        self,
-        jwe: str,
-        card: CardRef,
-        psn: int,
-        expiry: str,
-        plastic_id: str | None = None,
-        cardholder_id: str | None = None,
-    ) -> SealedCard:
-        """Take in a card whose PAN is in a JWE to our intake key: ``{"pan": "<8 to 19 digits>"}``.
+    def seal_cards(self, feed: str, issuer_id: str) -> Sequence[SealedCard | RefusedCard]:
+        """Take in the cards of a feed (:mod:`hsm.feeds`), in their order; a bad one is refused.
 
         Raises:
-            PanRejected: it is not such a JWE, or holds no PAN, or another value is not one.
-            LuhnInvalid: the check digit is wrong.
-            CardIdHoldsPan: the card, plastic or cardholder id contains the PAN.
+            FeedRefused: it is not signed by a feed of the issuer's manifest, not encrypted to a key
+                of role ``intake``, for another issuer, too old or too large.
+        """
+        ...
+
+    def keeps_pin(self, before: SealedRecord, after: SealedRecord, card: CardRef) -> bool:
+        """Tell whether a card that gets the record *after* keeps its PIN: same PAN, same holder.
+
+        Of a record *before* that does not open it does not.
         """
         ...
 
@@ -238,20 +259,28 @@ class PinVault(Protocol):
 
     def set_pin_from_page(
         self,
+        grant: SealedGrant,
+        control_token: str,
         jwe: str,
-        sid: str,
-        card: CardRef,
         sealed_record: SealedRecord,
-        counter: int,
     ) -> SealedChange:
-        """Take in the PIN of *card* from a page's JWE and seal it for change *counter*.
+        """Take in a PIN from a page's JWE and seal it for the change after the grant's counter.
 
-        The JWE is to a key of role ``page``, its plaintext ``{"sid", "block"}``: a format-1 block
-        in 16 hexadecimal digits that was made in the page, and the hash of the page session, which
-        must be *sid*.
+        The JWE is to a key of role ``page``, its plaintext ``{"grantId", "block"}``: a format-1
+        block in 16 hexadecimal digits that was made in the page, and the id of the grant, which
+        must be that of *grant*.
+
+        Args:
+            grant: that the control token may set the PIN of a card.
+            control_token: the control token, which the page keeps.
+            jwe: what the page sent.
+            sealed_record: the record of the grant's card.
 
         Raises:
-            PinRejected: the JWE, the session hash, the block or the PIN cannot be used.
+            GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: this was done with the grant, the card, by the client or for the issuer as
+                often as may be (:mod:`hsm.hand_outs`).
+            PinRejected: the JWE, the grant's id, the block or the PIN cannot be used.
             WeakPinRefused: the issuer's policy forbids the PIN on a page.
             ValueNotPossible: the issuer asks for a PIN verification value that cannot be
                 made of this PIN.
@@ -259,13 +288,19 @@ class PinVault(Protocol):
         """
         ...
 
-    def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
+    def verify_bearer(self, bearer: Secret[str], issuer_id: str, *, for_pin: bool = False) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider.
 
         The identity provider is that of the issuer's manifest (:mod:`hsm.bearers`).
 
+        Args:
+            bearer: the access token.
+            issuer_id: the issuer of the app that sent it.
+            for_pin: whether a PIN is to be shown or set then.
+
         Raises:
             BearerRefused: the access token is not one of that provider for us, or not in force.
+            StepUpMissing: with *for_pin*, as :meth:`grant_bearer` raises it.
         """
         ...
 
@@ -340,32 +375,54 @@ class PinVault(Protocol):
 
     def render_image(
         self,
+        grant: SealedGrant,
+        control_token: str,
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         style: ImageStyle,
-        card: CardRef,
-        counter: int,
     ) -> bytes:
-        """Draw the PIN as a PNG; every PNG of a style has the same size (crypto.pin_image)."""
+        """Draw the PIN as a PNG; every PNG of a style has the same size (crypto.pin_image).
+
+        Args:
+            grant: that the control token may show the PIN of a card.
+            control_token: the control token.
+            sealed_pin: the PIN of the grant's card and counter.
+            sealed_record: the record of that card.
+            style: of the image.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: this was done with the grant, the card, by the client or for the issuer as
+                often as may be (:mod:`hsm.hand_outs`).
+        """
         ...
 
     def digits_jwe(
         self,
+        grant: SealedGrant,
+        control_token: str,
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
-        sid: str,
         key: Mapping[str, object],
-        card: CardRef,
-        counter: int,
     ) -> str:
         """Hand out the digits to a page that asked for text.
 
         The answer is a compact JWE (ECDH-ES, A256GCM) to *key*, the page's ephemeral public JWK;
-        its ``kid`` is the key's thumbprint. The plaintext is the JSON object ``{"sid", "digits"}``
-        with spaces behind it, to the length that it has with 12 digits: every JWE of a *sid* is
-        of one length.
+        its ``kid`` is the key's thumbprint. The plaintext is the JSON object
+        ``{"grantId", "digits"}`` with spaces behind it, to the length that it has with 12 digits:
+        every JWE is of one length.
+
+        Args:
+            grant: that the control token may show the PIN of a card.
+            control_token: the control token, which the page keeps.
+            sealed_pin: the PIN of the grant's card and counter.
+            sealed_record: the record of that card.
+            key: of the page.
 
         Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: this was done with the grant, the card, by the client or for the issuer as
+                often as may be (:mod:`hsm.hand_outs`).
             TextNotOffered: the issuer's policy has no ``text_reveal``.
             PageKeyRejected: *key* is no P-256 public key for ECDH, holds a private member, or is
                 one of our own. Members that we do not know are ignored.
@@ -390,8 +447,8 @@ class PinVault(Protocol):
 
         Raises:
             ManifestRefused: too few operators who count signed it, it is older than the newest, not
-                in force now or malformed, it names one of our own keys as a recipient, or this host
-                has no floors.
+                in force now or malformed, it names one of our own keys as a recipient, or the
+                identity provider and audience of another issuer, or this host has no floors.
         """
         ...
 

@@ -3,24 +3,23 @@
 A verb opens what it needs, works, and seals the result; nothing clear is stored between two verbs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from hmac import compare_digest
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
 from crypto.jose.jwk import EcPublicKey, parse_public, thumbprint
-from crypto.pan_text import holds_this_pan
 from crypto.pin_image import ImageStyle
 from crypto.pinblock import PinBlockFormat, iso1
 from crypto.seccos.card import CardData
 from crypto.secret import Secret
 from crypto.translation import permit
-from crypto.types import Pan, Pin, PinBlock
+from crypto.types import Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.access_tokens import AccessTokens
@@ -30,20 +29,22 @@ from hsm.counts import Counts
 from hsm.errors import (
     BearerRefused,
     CallerRefused,
-    CardIdHoldsPan,
     EvidenceRefused,
-    LuhnInvalid,
+    GrantRefused,
     ManifestRefused,
     PageKeyRejected,
-    PanRejected,
     PinRejected,
+    SealBroken,
     StepUpMissing,
     TextNotOffered,
     TypeNotOffered,
     WeakPinRefused,
     WrongPinData,
 )
-from hsm.grants import Grants
+from hsm.feed_cards import FeedCard
+from hsm.feeds import read_feed
+from hsm.grants import Grant, Grants
+from hsm.hand_outs import HandOuts
 from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.log.lines import Action, Event
 from hsm.log.writer import DIRECTORY, VaultLog
@@ -66,8 +67,10 @@ from hsm.port import (
     PinBlockType,
     PublicKeyRole,
     Purpose,
+    RefusedCard,
     SealedCard,
     SealedChange,
+    SealedGrant,
     SealedPin,
     SealedRecord,
     SealedValue,
@@ -90,6 +93,21 @@ D1: Final = "d1"
 TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused)
 T = TypeVar("T")
 _Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
+
+#: Who may ask for control tokens, by face.
+CLIENTS: Final[Mapping[Face, type[AppClient | ServerClient]]] = {
+    Face.HOSTED: AppClient,
+    Face.PINCONTROL: ServerClient,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    """A grant that is for this, and what it needs beside it."""
+
+    grant: Grant
+    manifest: Manifest
+    record: CardRecord
 
 
 class Vault:
@@ -118,6 +136,7 @@ class Vault:
         token_issuer: str | None = None,
     ) -> None:
         self._hsm_token = hsm_token
+        self._now = now
         self._keyring = Keyring(hsm_token)
         self._active = self._keyring.active
         self._jose_keys = JoseKeys(hsm_token)
@@ -127,6 +146,7 @@ class Vault:
         self._seals = Seals(hsm_token, self._keyring)
         self._counts = Counts(state_directory, now)
         self._failure_budgets = FailureBudgets(self._counts)
+        self._hand_outs = HandOuts(self._counts)
         self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
         self._now = now
@@ -137,28 +157,20 @@ class Vault:
             state_directory / DIRECTORY, hsm_token.mac, self._active[KeyRole.LOG_MAC], now
         )
 
-    def seal_record(
-        self,
-        jwe: str,
-        card: CardRef,
-        psn: int,
-        expiry: str,
-        plastic_id: str | None = None,
-        cardholder_id: str | None = None,
-    ) -> SealedCard:
-        """Take in a card whose PAN is in a JWE to our intake key."""
+    def seal_cards(self, feed: str, issuer_id: str) -> Sequence[SealedCard | RefusedCard]:
+        """Take in the cards of a feed."""
+        manifest = self._manifests.read(issuer_id)
+        cards = read_feed(feed, manifest, self._jose_keys, self._now())
+        return [self._sealed(card) if isinstance(card, FeedCard) else card for card in cards]
+
+    def keeps_pin(self, before: SealedRecord, after: SealedRecord, card: CardRef) -> bool:
+        """Tell whether a PIN of *card* opens under its new record as it did under the old one."""
+        new = self._seals.open_record(after, card)
         try:
-            members = self._jose_keys.open_jwe(jwe, KeyRole.INTAKE)
-            pan = Pan(plaintexts.text_member(members, "pan"))
-            record = CardRecord(pan, psn, expiry, plastic_id, cardholder_id)
-        except (CryptoError, ValueError):
-            raise PanRejected from None
-        if not pan.luhn_valid:
-            raise LuhnInvalid
-        ids = (card.card_id, plastic_id or "", record.holder)
-        if any(holds_this_pan(name, pan) for name in ids):
-            raise CardIdHoldsPan
-        return SealedCard(self._seals.seal_record(record, card), pan.last_four)
+            old = self._seals.open_record(before, card)
+        except SealBroken:
+            return False
+        return old.pan.reveal() == new.pan.reveal() and old.holder == new.holder
 
     def set_pin_from_jwe(
         self,
@@ -184,35 +196,39 @@ class Vault:
 
     def set_pin_from_page(
         self,
+        grant: SealedGrant,
+        control_token: str,
         jwe: str,
-        sid: str,
-        card: CardRef,
         sealed_record: SealedRecord,
-        counter: int,
     ) -> SealedChange:
-        """Take in the PIN of *card* from a page's JWE and seal it for change *counter*."""
-        manifest = self._manifests.read(card.issuer_id)
-        record = self._seals.open_record(sealed_record, card)
+        """Take in a PIN from a page's JWE and seal it for the change after the grant's counter."""
+        granted = self._granted(grant, control_token, Purpose.SET, sealed_record)
         permit(PinBlockFormat.ISO1, PinBlockFormat.ISO4, same_pan=False)
         try:
             members = self._jose_keys.open_jwe(jwe, KeyRole.PAGE)
             block = PinBlock.from_hex(plaintexts.text_member(members, "block"))
-            if not compare_digest(plaintexts.text_member(members, "sid").encode(), sid.encode()):
+            if plaintexts.text_member(members, "grantId") != granted.grant.grant_id:
                 raise PinRejected
             pin = iso1.decode(block)
-            check(pin, manifest.policy.for_pages)
+            check(pin, granted.manifest.policy.for_pages)
         except POLICY_ERRORS:
             raise WeakPinRefused from None
         except CryptoError:
             raise PinRejected from None
-        sealed = self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
-        return self._set(sealed, _event(Action.SET, card, counter))
+        self._count(granted, Action.SET)
+        opened, counter = granted.grant, granted.grant.counter + 1
+        sealed = self._change(
+            *(Accepted(pin, {}), granted.manifest, granted.record, opened.card, counter),
+            keep_pin=True,
+        )
+        return self._set(sealed, _event_of(Action.SET, opened, counter))
 
-    def verify_bearer(self, bearer: Secret[str], issuer_id: str) -> str:
+    def verify_bearer(self, bearer: Secret[str], issuer_id: str, *, for_pin: bool = False) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
         manifest = self._manifests.read(issuer_id)
         with self._telling(manifest, Face.HOSTED):
-            return self._bearers.subject(bearer, manifest).cardholder_id
+            verify = self._bearers.subject_for_pin if for_pin else self._bearers.subject
+            return verify(bearer, manifest).cardholder_id
 
     def grant_bearer(
         self,
@@ -273,33 +289,33 @@ class Vault:
 
     def render_image(
         self,
+        grant: SealedGrant,
+        control_token: str,
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         style: ImageStyle,
-        card: CardRef,
-        counter: int,
     ) -> bytes:
         """Draw the PIN as a PNG."""
-        record = self._seals.open_record(sealed_record, card)
-        pin = self._seals.open_pin(sealed_pin, record, card, counter)
+        granted = self._granted(grant, control_token, Purpose.VIEW, sealed_record)
+        pin = self._shown(granted, sealed_pin, Action.IMAGE)
         return pin_image.render(pin, style, self._hsm_token.random)
 
     def digits_jwe(
         self,
+        grant: SealedGrant,
+        control_token: str,
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
-        sid: str,
         key: Mapping[str, object],
-        card: CardRef,
-        counter: int,
     ) -> str:
         """Hand out the digits in a JWE to a page that asked for text."""
-        if not self._manifests.read(card.issuer_id).policy.text_reveal:
+        granted = self._granted(grant, control_token, Purpose.VIEW, sealed_record)
+        if not granted.manifest.policy.text_reveal:
             raise TextNotOffered
         page_key = self._page_key(key)
-        record = self._seals.open_record(sealed_record, card)
-        pin = self._seals.open_pin(sealed_pin, record, card, counter)
-        return self._jose_keys.encrypt(plaintexts.write_digits(pin, sid), page_key)
+        pin = self._shown(granted, sealed_pin, Action.TEXT)
+        plaintext = plaintexts.write_digits(pin, granted.grant.grant_id)
+        return self._jose_keys.encrypt(plaintext, page_key)
 
     def export_values(
         self,
@@ -324,6 +340,8 @@ class Vault:
         for body in (manifest.recipient, manifest.verification_host):
             if body is not None and self._jose_keys.has(body.key):
                 raise ManifestRefused("a recipient is one of our own keys")
+        if any(self._jose_keys.has(feed.key) for feed in manifest.feeds):
+            raise ManifestRefused("a feed's key is one of our own keys")
         self._jose_keys.check_own_kids(KeyRole.D1, manifest.wire.jwe.own_kids)
         self._manifests.keep(text, manifest)
         return manifest.version
@@ -359,6 +377,19 @@ class Vault:
         health.check(self._hsm_token, self._jose_keys, self._active.values())
         self._counts.check()
         self._log.check()
+
+    def _sealed(self, described: FeedCard) -> SealedCard:
+        card, record = described.card, described.record
+        return SealedCard(
+            card,
+            self._seals.seal_record(record, card),
+            record.pan.last_four,
+            record.psn,
+            record.expiry,
+            record.plastic_id,
+            record.cardholder_id,
+            described.others,
+        )
 
     def _change_from_jwe(
         self,
@@ -396,6 +427,42 @@ class Vault:
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
         return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
+
+    def _granted(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        purpose: Purpose,
+        sealed_record: SealedRecord,
+    ) -> _Granted:
+        """Open a grant and the record of its card, and compare both with the manifest in force.
+
+        Raises:
+            GrantRefused: it is not for this, or no longer.
+        """
+        opened = self._grants.open(grant, control_token, purpose)
+        manifest = self._manifests.read(opened.card.issuer_id)
+        client = manifest.by_client_id.get(opened.client_id)
+        if not isinstance(client, CLIENTS[opened.face]):
+            raise GrantRefused
+        record = self._seals.open_record(sealed_record, opened.card)
+        if record.holder != opened.cardholder_id:
+            raise GrantRefused
+        return _Granted(opened, manifest, record)
+
+    def _shown(self, granted: _Granted, sealed_pin: SealedPin, what: Action) -> Pin:
+        """Open a PIN to show it, which is counted.
+
+        Raises:
+            LimitReached: there are too many already.
+        """
+        grant = granted.grant
+        pin = self._seals.open_pin(sealed_pin, granted.record, grant.card, grant.counter)
+        self._count(granted, what)
+        return pin
+
+    def _count(self, granted: _Granted, what: Action) -> None:
+        self._hand_outs.count(granted.manifest.limits, granted.grant, what)
 
     def _change(
         self,
@@ -480,6 +547,16 @@ def _event(
     client_id: str | None = None,
 ) -> Event:
     return Event(what, card.issuer_id, card.card_id, face, client_id, counter=counter)
+
+
+def _event_of(what: Action, grant: Grant, counter: int) -> Event:
+    """Tell of what was done against a grant."""
+    card = grant.card
+    return Event(
+        *(what, card.issuer_id, card.card_id, grant.face, grant.client_id),
+        grant_id=grant.grant_id,
+        counter=counter,
+    )
 
 
 def _card_data(record: CardRecord) -> CardData:

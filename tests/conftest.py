@@ -11,10 +11,8 @@ import hypothesis
 import pytest
 
 from cms.persistence.migrate import upgrade
-from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from cms.services.cardholder import jwks
 from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
@@ -66,14 +64,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def patient_product() -> Iterator[None]:
-    """Let a service inside this process wait for a busy machine, where no setting says so."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jwks, "TIMEOUT_SECONDS", HANG_SECONDS)
-        yield
 
 
 @pytest.fixture(scope="session")

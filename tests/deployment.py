@@ -42,8 +42,6 @@ T = TypeVar("T")
 ROOT: Final = Path(__file__).resolve().parents[1]
 SPARE_SECONDS: Final = 3600
 ORGANISATION: Final = "Thales D1 (played by a test)"
-AUDIENCE: Final = "pins"
-"""Of the access tokens that name a cardholder."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Deployment:
             d1_client_ca_file=None,
         )
 
-    def for_cardholders(self, identity_issuer: str, jwks_url: str) -> "Deployment":
+    def for_cardholders(self) -> "Deployment":
         """The same with a cardholder listener, on a port that is free now."""
         key = self.directory / "control-token.key"
         key.write_bytes(os.urandom(32))
@@ -108,9 +106,6 @@ class Deployment:
             cardholder_certificate_file=self.pki / "server.pem",
             cardholder_key_file=self.pki / "server.key",
             control_token_key_file=key,
-            identity_issuer=identity_issuer,
-            identity_audience=AUDIENCE,
-            identity_jwks_url=jwks_url,
         )
 
     def vault(self, hsm_token: Pkcs11Token) -> Vault:

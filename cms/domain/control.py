@@ -8,7 +8,7 @@ token was issued.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from cms.domain.cards import ALLOWED_STATES, CardState, CardType, Verb
 from cms.domain.errors import CardForbids
 from cms.domain.limits import Limit
-from hsm.port import Face, Purpose
+from hsm.port import Face, Purpose, SealedGrant, SealedRecord
 
 VERBS: Final[Mapping[Purpose, Verb]] = {Purpose.VIEW: Verb.GET_PIN, Purpose.SET: Verb.SET_PIN}
 #: The rows of the one table of what a card allows, by face.
@@ -65,6 +65,15 @@ def require_cardholder_may(
         raise CardForbids
 
 
+def canonical(control_token: str) -> str:
+    """Write a control token as the vault made it: some apps write a UUID in capitals.
+
+    >>> canonical(" 0B3C1A9E-5F64-4E2E-9D0C-3E1B7A2F6D58 ")
+    '0b3c1a9e-5f64-4e2e-9d0c-3e1b7a2f6d58'
+    """
+    return control_token.strip().lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What a control token or a session is good for."""
@@ -74,6 +83,10 @@ class Grant:
     client_id: str
     face: Face
     purpose: Purpose
+    grant_id: str
+    """The vault's name for it, which its page knows too."""
+    sealed_grant: SealedGrant = field(repr=False)
+    """What the vault wants to see, with the control token, before it shows or sets a PIN."""
     style: Mapping[str, object]
     redirect_url: str | None = None
     embedded: bool = False
@@ -83,7 +96,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Plastic:
-    """A card as the pincontrol face finds it.
+    """A card as the pincontrol face finds it; *counter* counts the changes of its PIN.
 
     Its PIN status, in that face's words, is W while it has no PIN, D with one that came with the
     card, S with one that was set since.
@@ -95,11 +108,13 @@ class Plastic:
     personalised: bool
     pin_type: str | None
     """The form in which the PIN came; none without a PIN."""
+    counter: int
+    sealed_record: SealedRecord = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class CardOfHolder:
-    """What a cardholder may know of a card; *created_at* is when it came into the service."""
+    """A card as the hosted face finds it; *created_at* is when it came into the service."""
 
     issuer_id: str
     card_id: str
@@ -112,6 +127,9 @@ class CardOfHolder:
     pin_type: str | None
     """The form in which the PIN came; none without a PIN."""
     pin_changed_at: datetime | None
+    counter: int
+    """The changes of its PIN."""
+    sealed_record: SealedRecord = field(repr=False)
 
     @property
     def pin_is_set(self) -> bool:

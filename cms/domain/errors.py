@@ -12,10 +12,12 @@ As a call meets them: who calls, what for, with which request, for which PIN.
     ├── TooManyFailures     the caller guessed too often: PINs, passwords, control tokens
     ├── IssuerNotFound      no such issuer, or not the caller's
     ├── CardNotFound        the issuer has no such card
+    ├── EvidenceRefused     the vault does not find the card to be the caller's
     ├── CardForbids         the card's state does not allow this
     ├── BadRequest          path or body are not as published
     ├── Invalid             members of the request are not as published
     ├── ControlEnded        a control token or page session cannot be used
+    ├── LimitReached        as many PINs were shown, or set from pages, as may be on a day
     ├── PinUnavailable      the card has no PIN that may be handed out
     ├── PinRefused          the encrypted PIN cannot be used: one answer for all ways
     ├── PinForbidden        the PIN policy forbids this PIN
@@ -74,6 +76,13 @@ class CardNotFound(DomainError):
     """The issuer has no such card."""
 
 
+class EvidenceRefused(DomainError):
+    """To the vault the card is not the caller's, whatever the database says. To callers: no card.
+
+    What was presented is for another card, client or issuer than the card's sealed record.
+    """
+
+
 class CardForbids(DomainError):
     """The state of the card does not allow this."""
 
@@ -117,6 +126,10 @@ class ControlEnded(DomainError):
 
     All look alike.
     """
+
+
+class LimitReached(DomainError):
+    """A card, a client or an issuer has had as many PINs shown or set as it may have on a day."""
 
 
 class PinUnavailable(DomainError):

@@ -10,7 +10,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from cms.domain.cards import CardState, CardType
-from cms.domain.control import CardOfHolder, EndReason, Grant, Plastic
+from cms.domain.control import CardOfHolder, EndReason, Grant, Plastic, canonical
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
 from cms.persistence.connection import Row
@@ -48,10 +48,17 @@ class ControlStore:
         self._key = key
         self._hash("", "")  # a key that is too short is found at start
 
-    async def issue(self, control_token: str, grant: Grant, actor: Actor) -> datetime:
+    async def issue(self, control_token: str, grant: Grant, counter: int, actor: Actor) -> datetime:
         """Store a control token and tell when it expires, by the database's clock.
 
         Of those that are live for the same card, purpose and client, 3 stay.
+
+        Args:
+            control_token: as the vault made it.
+            grant: what it is good for.
+            counter: the card's when the vault granted that; if it has moved since, the control
+                token is not live.
+            actor: for the audit.
 
         Raises:
             CardNotFound: the issuer has no such card.
@@ -61,9 +68,12 @@ class ControlStore:
             token_hash=self._token_hash(control_token),
             issuer_id=grant.issuer_id,
             card_id=grant.card_id,
+            counter=counter,
             client_id=grant.client_id,
             face=grant.face.value,
             purpose=grant.purpose.value,
+            grant_id=grant.grant_id,
+            sealed_grant=grant.sealed_grant,
             style=Jsonb(dict(grant.style)),
             redirect_url=grant.redirect_url,
             embedded=grant.embedded,
@@ -243,8 +253,8 @@ class ControlStore:
             CardNotFound: there is none.
         """
         row = await self._store.one(READ_PLASTIC, issuer_id=issuer_id, plastic_id=plastic_id)
-        issuer_id, card_id, state, personalised, pin_type = _card(row)
-        return Plastic(issuer_id, card_id, CardState(state), personalised, pin_type)
+        issuer_id, card_id, state, *rest = _card(row)
+        return Plastic(issuer_id, card_id, CardState(state), *rest)
 
     async def card_of(self, issuer_id: str, cardholder_id: str) -> CardOfHolder:
         """Choose a cardholder's card: an active one, else one that is not closed; the newest.
@@ -261,8 +271,7 @@ class ControlStore:
         )
 
     def _token_hash(self, control_token: str) -> bytes:
-        # Some apps write a UUID in capitals, as their platform does.
-        return self._hash("token", control_token.strip().lower())
+        return self._hash("token", canonical(control_token))
 
     def _session_hash(self, session: str) -> bytes:
         return self._hash("session", session)

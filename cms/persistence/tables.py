@@ -114,6 +114,15 @@ cards = Table(
     ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
 )
 
+card_feeds = Table(
+    "card_feeds",
+    metadata,
+    _issuer_id(),
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of a feed of cards"),
+    _now("loaded_at"),
+    ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
+)
+
 #: Where each verification value is kept.
 VALUE_COLUMNS: Final[Mapping[ValueKind, Column[bytes]]] = {
     ValueKind.PVV: cards.c.sealed_pvv,
@@ -184,8 +193,10 @@ control_tokens = Table(
         "counter",
         BigInteger,
         nullable=False,
-        comment="the card's when it was issued: a PIN change ends the token and its session",
+        comment="the card's when it was granted: a PIN change ends the token and its session",
     ),
+    Column("grant_id", Text, nullable=False),
+    Column("sealed_grant", LargeBinary, nullable=False, comment="opens with the token only"),
     _now("issued_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("consumed_at", DateTime(timezone=True)),

@@ -69,13 +69,12 @@ def _d1(words: Sequence[str]) -> int:
 
 
 def _token(subject: str, seconds: int) -> int:
-    from cms.sandbox import files, settings  # noqa: PLC0415
-    from cms.sandbox.partners.identity_provider import KEY_FILE, IdentityProvider  # noqa: PLC0415
+    from cms.sandbox import files, manifests  # noqa: PLC0415
+    from cms.sandbox.partners.identity_provider import KEY_FILE  # noqa: PLC0415
 
     if not (files.IDENTITY / KEY_FILE).exists():
         raise SystemExit("there is no identity provider yet: run the demo first")
-    provider = IdentityProvider(files.IDENTITY, settings.AUDIENCE)
-    print(provider.issue(subject, seconds=seconds))
+    print(manifests.identity().issue(subject, seconds=seconds))
     return 0
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Final
 
-from cms.sandbox import conversations, files, sandbox_file, service, settings
+from cms.sandbox import conversations, files, manifests, sandbox_file, service, settings
 from cms.sandbox.cards import CARDHOLDER, CARDHOLDER_CARD, PERSONALISED_CARD
 from cms.sandbox.clients import PageClients
 from cms.sandbox.machine import pki
@@ -17,12 +17,11 @@ from cms.sandbox.machine.ports import free_port
 from cms.sandbox.machine.postgres import Postgres, PostgresError, exit_on_sigterm
 from cms.sandbox.machine.softhsm import SoftHsm, SoftHsmError
 from cms.sandbox.operator_commands import CommandError
-from cms.sandbox.partners import hosted_app, identity_provider, pincontrol_server
+from cms.sandbox.partners import hosted_app, pincontrol_server
 from cms.sandbox.partners.authorisation_host import ExportError
 from cms.sandbox.partners.d1 import D1Error
 from cms.sandbox.partners.host_page import HostPage
 from cms.sandbox.partners.hosted_app import HostedError
-from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.sandbox.partners.pincontrol_server import PinControlError
 from cms.sandbox.partners.transcript import TranscriptError
 from cms.sandbox.set_up import add_issuers, is_set_up, prepare
@@ -55,11 +54,8 @@ def _run(*, once: bool) -> int:
     softhsm = SoftHsm(files.SOFTHSM)
     is_new = softhsm.ensure()
     pki.ensure(files.PKI)
-    with (
-        Postgres(files.POSTGRES) as postgres,
-        IdentityProvider(files.IDENTITY, settings.AUDIENCE) as identity,
-    ):
-        settings.make(postgres.url(), identity_provider.ISSUER, identity.jwks_url)
+    with Postgres(files.POSTGRES) as postgres:
+        settings.make(postgres.url())
         is_first = is_new or not is_set_up(postgres)
         if is_first:
             if not is_new:
@@ -74,7 +70,7 @@ def _run(*, once: bool) -> int:
             clients = PageClients(free_port(PAGE_PORT))
             clients.register()
             files.ACCESS_TOKEN.parent.mkdir(mode=0o700, exist_ok=True)
-            identity.write_access_token(files.ACCESS_TOKEN, CARDHOLDER)
+            manifests.identity().write_access_token(files.ACCESS_TOKEN, CARDHOLDER)
             sandbox_file.write(clients)
             with _host_page(clients.page_port) as page:
                 print(

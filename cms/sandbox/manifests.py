@@ -6,10 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from cms.sandbox import files, keys, operators, settings
+from cms.sandbox import cards, files, keys, operators, settings
 from cms.sandbox.cards import ISSUERS
 from cms.sandbox.operator_commands import printed_by, run
+from cms.sandbox.partners import identity_provider
+from cms.sandbox.partners.identity_provider import IdentityProvider
 
+#: By what the issuer's identity provider knows this service.
+AUDIENCE: Final = "issuer-pin-service"
 #: What the issuer of the SECCOS card makes of every PIN, for its authorisation host.
 VERIFICATION: Final = {"pvv": {"key_index": 1}, "offset_3624": {"table": "0123456789012345"}}
 
@@ -40,6 +44,11 @@ def newest(issuer: str) -> dict[str, Any]:
     return members
 
 
+def identity() -> IdentityProvider:
+    """Return the first issuer's identity provider; its key is made unless it is there."""
+    return IdentityProvider(files.IDENTITY, AUDIENCE)
+
+
 def _change(old: Path, new: Path, members: Mapping[str, object]) -> None:
     changes = [f"{path}={json.dumps(value)}" for path, value in members.items()]
     words = ("manifest", "change", files.relative(old), *changes, "--out", files.relative(new))
@@ -47,10 +56,18 @@ def _change(old: Path, new: Path, members: Mapping[str, object]) -> None:
 
 
 def _members(issuer: str) -> Mapping[str, object]:
-    members: dict[str, object] = {"recipient": {"jwk": keys.public_jwk(files.D1_KEY)}}
+    members: dict[str, object] = {
+        "recipient": {"jwk": keys.public_jwk(files.D1_KEY)},
+        "feeds": [cards.make_feed_key(issuer)],
+    }
     if issuer == ISSUERS[0]:
         # Off unless an issuer wants it; here, a person is to try text and speech.
         members["policy.text_reveal"] = True
+        members["identity_provider"] = {
+            "issuer": identity_provider.ISSUER,
+            "audience": AUDIENCE,
+            "jwks": {"keys": [identity().public_jwk]},
+        }
         members["seccos"] = {}
         members["verification"] = VERIFICATION
         members["verification_host"] = {"jwk": keys.public_jwk(files.AUTHORISATION_HOST_KEY)}

@@ -20,12 +20,11 @@ from hsm.development import SECRET_MARK
 
 FILE: Final = files.VAR / "demo.env"
 PREFIXES: Final = ("CMS_", "HSM_", "SOFTHSM2_")
-AUDIENCE: Final = "issuer-pin-service"
 CONTROL_TOKEN_KEY_BYTES: Final = 32
 HOST_NAME: Final = "demo"
 
 
-def make(database_url: str, identity_issuer: str, jwks_url: str) -> None:
+def make(database_url: str) -> None:
     """Choose the settings of this start, write ``var/demo.env`` and use it in this process.
 
     To a browser the cardholders' address and the app's page are two sites: an address and a name.
@@ -52,9 +51,6 @@ def make(database_url: str, identity_issuer: str, jwks_url: str) -> None:
         "CMS_CARDHOLDER_CERTIFICATE_FILE": certificate,
         "CMS_CARDHOLDER_KEY_FILE": certificate_key,
         "CMS_CONTROL_TOKEN_KEY_FILE": str(files.CONTROL_TOKEN_KEY),
-        "CMS_IDENTITY_ISSUER": identity_issuer,
-        "CMS_IDENTITY_AUDIENCE": AUDIENCE,
-        "CMS_IDENTITY_JWKS_URL": jwks_url,
         "CMS_OPS_PORT": str(ops_port),
     }
     lines = (f"{name}={shlex.quote(value)}\n" for name, value in settings.items())

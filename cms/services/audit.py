@@ -21,8 +21,10 @@ from cms.domain.errors import (
     ControlEnded,
     CounterExhausted,
     DomainError,
+    EvidenceRefused,
     Invalid,
     IssuerNotFound,
+    LimitReached,
     PinForbidden,
     PinRefused,
     PinUnavailable,
@@ -48,7 +50,9 @@ class Reason(StrEnum):
     CARD_STATE_FORBIDDEN = "CARD_STATE_FORBIDDEN"
     CONTROL_ENDED = "CONTROL_ENDED"
     COUNTER_EXHAUSTED = "COUNTER_EXHAUSTED"
+    EVIDENCE_REFUSED = "EVIDENCE_REFUSED"
     ISSUER_NOT_FOUND = "ISSUER_NOT_FOUND"
+    LIMIT_REACHED = "LIMIT_REACHED"
     PIN_CHANGE_FORBIDDEN = "PIN_CHANGE_FORBIDDEN"
     PIN_NOT_AVAILABLE = "PIN_NOT_AVAILABLE"
     PIN_REFUSED = "PIN_REFUSED"
@@ -66,8 +70,10 @@ REASONS: Final[Mapping[type[DomainError], Reason]] = {
     CardNotFound: Reason.CARD_NOT_FOUND,
     ControlEnded: Reason.CONTROL_ENDED,
     CounterExhausted: Reason.COUNTER_EXHAUSTED,
+    EvidenceRefused: Reason.EVIDENCE_REFUSED,
     Invalid: Reason.REQUEST_INVALID,
     IssuerNotFound: Reason.ISSUER_NOT_FOUND,
+    LimitReached: Reason.LIMIT_REACHED,
     PinForbidden: Reason.PIN_CHANGE_FORBIDDEN,
     PinRefused: Reason.PIN_REFUSED,
     PinUnavailable: Reason.PIN_NOT_AVAILABLE,
@@ -136,7 +142,8 @@ class Audit:
         Args:
             card: the card.
             event: a :class:`cms.domain.cards.Verb`.
-            why: StoredValueBroken, or ServiceUnavailable where the vault is.
+            why: StoredValueBroken, ServiceUnavailable where the vault is, or ControlEnded where the
+                vault refused the grant.
             actor: who asked.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Our own calls: to the identity provider and to a second deployment, over TLS."""
+"""Our own calls: to a second deployment, over TLS."""
 
 import logging
 import socket

@@ -1,9 +1,9 @@
 """The log that the vault of a host writes: ``HSM_STATE_DIRECTORY/log/2026-11-27.jsonl``.
 
 A file a day (UTC), mode 0600; the chain of :mod:`hsm.log.lines` goes on over the files. All workers
-of the host append to it, one at a time, under a lock on the directory; each reads the end of the
-log again only when another one has written. A process that ends while it writes leaves a line that
-is not whole; the next line stands on a line of its own and names that one as the one before it.
+of the host append to it, one at a time, under a lock on the directory; each reads again only what
+another one has written since. A process that ends while it writes leaves a line that is not whole;
+the next line stands on a line of its own and names that one as the one before it.
 """
 
 import fcntl
@@ -45,6 +45,27 @@ class _End:
     """SHA-256 of the last line, whole or not."""
     is_whole: bool
     """Whether the file ends with a line feed, or is empty."""
+
+    def follow(self) -> bool:
+        """Move behind the lines that other workers appended to the file, all of them whole.
+
+        Returns:
+            False, and nothing is moved, where that is not all that became of it.
+        """
+        file = self.file.fileno()
+        grown_bytes = os.fstat(file).st_size - self.size_bytes
+        if grown_bytes == 0:
+            return True
+        if grown_bytes < 0 or not self.is_whole:
+            return False
+        *_, text, rest = (b"", *os.pread(file, grown_bytes, self.size_bytes).split(b"\n"))
+        try:
+            self.seq = Line.parse(b"" if rest else text).seq
+        except LogBroken:
+            return False
+        self.before = lines.digest(text)
+        self.size_bytes += grown_bytes
+        return True
 
 
 @dataclass(slots=True)
@@ -176,11 +197,7 @@ class VaultLog:
         end = self._end
         with _files():
             changed_ns = os.fstat(directory).st_mtime_ns
-            if (
-                end is not None
-                and end.directory_changed_ns == changed_ns
-                and end.size_bytes == os.fstat(end.file.fileno()).st_size
-            ):
+            if end is not None and end.directory_changed_ns == changed_ns and end.follow():
                 return end
             found = _read_end(self.directory, changed_ns)
         if end is not None and found.seq < end.seq:
@@ -192,6 +209,8 @@ class VaultLog:
         """Make the file of a day; its name survives a loss of power."""
         with _files():
             file = _open(self.directory / f"{day}.jsonl", os.O_CREAT | os.O_EXCL)
+            # Whoever types a command first on a day may be root; the service must go on.
+            os.fchown(file.fileno(), os.fstat(directory).st_uid, -1)
             os.fsync(directory)
             return file, os.fstat(directory).st_mtime_ns
 

@@ -10,7 +10,7 @@ branch_labels = None
 depends_on = None
 
 TABLES = (
-    *("issuers", "manifests", "manifest_hosts", "cards", "pin_changes"),
+    *("issuers", "manifests", "manifest_hosts", "cards", "card_feeds", "pin_changes"),
     *("audit_events", "control_tokens"),
 )
 APPEND_ONLY = ("pin_changes", "audit_events")
@@ -82,6 +82,15 @@ def upgrade() -> None:
     )
     op.create_index(None, "cards", ["issuer_id", "cardholder_id"])
     op.create_table(
+        "card_feeds",
+        _issuer_id(),
+        sa.Column(
+            "digest", sa.LargeBinary(), primary_key=True, comment="SHA-256 of a feed of cards"
+        ),
+        _now("loaded_at"),
+        _of_issuer(),
+    )
+    op.create_table(
         "pin_changes",
         _issuer_id(),
         sa.Column("card_id", sa.String(48), primary_key=True),
@@ -124,7 +133,11 @@ def upgrade() -> None:
             "counter",
             sa.BigInteger(),
             nullable=False,
-            comment="the card's when it was issued: a PIN change ends the token and its session",
+            comment="the card's when it was granted: a PIN change ends the token and its session",
+        ),
+        sa.Column("grant_id", sa.Text(), nullable=False),
+        sa.Column(
+            "sealed_grant", sa.LargeBinary(), nullable=False, comment="opens with the token only"
         ),
         _now("issued_at"),
         _moment("expires_at", nullable=False),

@@ -66,7 +66,9 @@ class DatabaseOwner:
         mine = {"jwk": json.loads(self.key.export_public())}
         client = d1_client(f"{self.issuer_id}-evil", CERTIFICATE.subject, secret=SECRET)
         body |= {"clients": [*body["clients"], client], "recipient": mine}
-        return manifest(self.issuer_id, version, **{**body, "verification_host": mine})
+        # No two issuers may name one identity provider, and it needs none.
+        body |= {"verification_host": mine, "identity_provider": None}
+        return manifest(self.issuer_id, version, **body)
 
     async def publish(self, version: int, payload: bytes) -> None:
         """Do what operators do: sign, store, and have the vault take it."""

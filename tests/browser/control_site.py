@@ -28,7 +28,7 @@ from cms.faces.cardholder.page.style import ViewStyle
 from cms.sandbox import HANG_SECONDS
 from crypto.pin_image import ImageStyle, render
 from crypto.types import Pin
-from tests.browser.pin_site import NONCE, PINS, PinSite, sid_of
+from tests.browser.pin_site import NONCE, PINS, PinSite
 
 CONTROL_ID, FRAME_KEY = "Yy1jb250cm9sLWlk", "frame-key-of-the-app"
 
@@ -86,7 +86,9 @@ class ControlSite(PinSite):
     failed: str | None = None
     """Why the page for a webview cannot be made: ``away``, ``limited`` or ``malformed``."""
     digits_for: str | None = None
-    """The session that the digits are for; None: the one that asks."""
+    """The grant that the digits are for; None: the one that the page knows."""
+
+    control_token = CONTROL_ID
 
     @property
     def pin_url(self) -> str:
@@ -145,7 +147,7 @@ class ControlSite(PinSite):
         return super()._usual(verb)
 
     def _digits(self, asked: dict[str, Any]) -> str:
-        plaintext = {"sid": sid_of(self.digits_for or asked["session"]), "digits": self.pin}
+        plaintext = {"grantId": self.digits_for or self.grant_id, "digits": self.pin}
         jwe = JWE(
             json.dumps(plaintext).ljust(96),
             json.dumps({"alg": "ECDH-ES", "enc": "A256GCM"}),
@@ -160,7 +162,7 @@ class ControlSite(PinSite):
         style = ImageStyle(self.view_style.background, self.view_style.digit)
         headers = {"X-Pin-Result": "shown", "Cache-Control": "no-store"}
         if self.has_text:
-            headers["X-Pin-Session"] = self.session
+            headers |= {"X-Pin-Session": self.session, "X-Pin-Grant": self.grant_id}
         return Response(
             render(Pin(self.pin), style, bytes), headers=headers, media_type="image/png"
         )

@@ -4,11 +4,9 @@ One TLS port; what is served depends on the host's name. ``pins.issuer.test`` ha
 its four POSTs; every other name is somebody else's site, which can embed the page.
 """
 
-import hashlib
 import json
 import socket
 import threading
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,11 +47,6 @@ HOST_PAGE = """<!DOCTYPE html><title>app</title><h1>app</h1>
 """
 
 
-def sid_of(session: str) -> str:
-    digest = hashlib.sha256(session.encode()).digest()
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
 def leave_and_return(page: Page) -> None:
     """Have a page left, and shown again as the browser kept it."""
     page.evaluate("""() => {
@@ -67,7 +60,7 @@ class Submitted:
     """What the vault would find in a JWE."""
 
     header: Mapping[str, Any]
-    sid: str
+    grant_id: str
     block: bytes
 
     @property
@@ -94,6 +87,8 @@ class PinSite:
     held: str = "submit"
 
     session = "c2Vzc2lvbi1zZWNyZXQtb2YtdGhlLXRlc3QtMzItYnl0"
+    grant_id = "Z3JhbnQtb2YtdGhlLXRlc3Q"
+    control_token = TOKEN
 
     def __post_init__(self) -> None:
         self.hold.set()
@@ -105,22 +100,20 @@ class PinSite:
     def url(self) -> str:
         return f"{self.origin(PINS)}/pin-direct/set?token={TOKEN}"
 
-    @property
-    def sid(self) -> str:
-        return sid_of(self.session)
-
     def sent(self, path: str) -> list[dict[str, Any]]:
         return [members for name, members in self.posts if name == path]
 
     def submitted(self) -> Submitted:
         """Open the one JWE that was sent."""
         (sent,) = self.sent("submit")
+        assert sent.keys() == {"session", "controlToken", "jwe"}
+        assert (sent["session"], sent["controlToken"]) == (self.session, self.control_token)
         jwe = JWE()
         jwe.deserialize(sent["jwe"], self.key)
         plaintext = json.loads(jwe.payload)
-        assert list(plaintext) == ["sid", "block"]
+        assert list(plaintext) == ["grantId", "block"]
         header = json.loads(jwe.objects["protected"])
-        return Submitted(header, plaintext["sid"], bytes.fromhex(plaintext["block"]))
+        return Submitted(header, plaintext["grantId"], bytes.fromhex(plaintext["block"]))
 
     def app(self) -> Starlette:
         return Starlette(
@@ -153,6 +146,7 @@ class PinSite:
     def _usual(self, verb: str) -> tuple[int, dict[str, Any]]:
         opening = {
             "session": self.session,
+            "grantId": self.grant_id,
             "expiresInSeconds": 600,
             "warnSeconds": 20,
             "digitsMin": 4,

@@ -28,15 +28,12 @@ from cms.persistence import admin
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import pki
 from cms.sandbox.machine.softhsm import SoftHsm
-from cms.sandbox.partners import identity_provider
-from cms.sandbox.partners.identity_provider import IdentityProvider
 from crypto.pin_image import ImageStyle, MessageKind, render_message
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
+from tests.bearers import bearer
 from tests.deployment import (
-    AUDIENCE,
     ROOT,
-    Deployment,
     Enrolled,
     Service,
     deployment,
@@ -46,9 +43,11 @@ from tests.deployment import (
 )
 from tests.issuer_records import (
     SECRET,
+    SampleIssuer,
     add_clients,
     app_client,
     change_manifest,
+    name_card,
     open_issuer,
     run_sql,
     server_client,
@@ -139,7 +138,6 @@ class RealSite:
 
     service: Service
     d1: Enrolled
-    provider: IdentityProvider
     apps: Apps
     arguments: list[str]
     """What a browser needs to find all this."""
@@ -163,8 +161,7 @@ class RealSite:
 
     def status(self) -> httpx.Response:
         """Ask for the status of the card as the app does."""
-        bearer = f"Bearer {self.provider.issue(f'holder-of-{BANK}')}"
-        headers = {"x-client-key": APP, "Authorization": bearer}
+        headers = {"x-client-key": APP, "Authorization": f"Bearer {app_bearer(BANK)}"}
         url = self._address("/v1/card/status")
         return httpx.get(url, headers=headers, verify=False, timeout=HANG_SECONDS)
 
@@ -238,7 +235,7 @@ class RealSite:
             [
                 f"{PINS}/v1/card/{purpose}/token",
                 client_key,
-                self.provider.issue(f"holder-of-{client_key[:10]}"),
+                app_bearer(client_key[:10]),
                 body or {},
             ],
         )
@@ -257,7 +254,12 @@ def enter(page: Page | FrameLocator, pin: str) -> None:
     page.locator("#confirm").click()
 
 
-def add_apps(prepared: Deployment, vault: Vault) -> None:
+def app_bearer(issuer_id: str) -> str:
+    """The access token of the one cardholder of a bank."""
+    return bearer(f"holder-of-{issuer_id}", issuer_id)
+
+
+def add_apps(vault: Vault) -> None:
     for issuer, client, status in (
         (BANK, APP, 410),
         (BANK, APP_OF_IMAGES, 200),
@@ -270,14 +272,9 @@ def add_apps(prepared: Deployment, vault: Vault) -> None:
             failure_image_status=status,
         )
         add_clients(vault, issuer, app)
-    run_sql(
-        prepared.database_url,
-        "UPDATE cards SET cardholder_id = 'holder-of-' || issuer_id WHERE card_id = %s",
-        CARD,
-    )
 
 
-def add_backends(prepared: Deployment, vault: Vault) -> None:
+def add_backends(vault: Vault) -> None:
     """Add the banks' own servers, and let the first bank's PINs be had as text."""
     change_manifest(vault, BANK, policy={"text_reveal": True})
     for issuer, client, key in (
@@ -292,21 +289,29 @@ def add_backends(prepared: Deployment, vault: Vault) -> None:
             hide_seconds=120,
         )
         add_clients(vault, issuer, server)
-    for card_id, plastic_id in ((CARD, PLASTIC), (SECOND_CARD, SECOND_PLASTIC)):
-        run_sql(
-            prepared.database_url,
-            "UPDATE cards SET plastic_id = %s WHERE card_id = %s",
-            *(plastic_id, card_id),
+
+
+def name_cards(database_url: str, vault: Vault, sample_issuer: SampleIssuer) -> None:
+    """Give the first card a holder, and both of them numbers."""
+    holder = f"holder-of-{sample_issuer.issuer_id}"
+    for card_id, plastic_id, cardholder_id in (
+        (CARD, PLASTIC, holder),
+        (SECOND_CARD, SECOND_PLASTIC, None),
+    ):
+        name_card(
+            *(database_url, vault, sample_issuer, card_id),
+            plastic_id=plastic_id,
+            cardholder_id=cardholder_id,
         )
 
 
-def host_page(bearer: str) -> str:
+def host_page(access_token: str) -> str:
     """The sample page of the documentation, with the names and keys of the test."""
     page = (ROOT / "docs" / "host-page.html").read_text()
     for sample, value in (
         ("https://pins.example", PINS),
         ("CLIENT_KEY", APP),
-        ("ACCESS_TOKEN", bearer),
+        ("ACCESS_TOKEN", access_token),
     ):
         assert page.count(sample) == 1
         page = page.replace(sample, value)
@@ -346,45 +351,45 @@ def real_site(
     """Run the service and the sites until the block ends."""
     hosts = ("pins.issuer.test", "*.shop.test", "shop.test", "*.test")
     server = pki.create(directory / "sites", hosts=hosts).server
-    with IdentityProvider(directory / "identity", AUDIENCE) as provider:
-        prepared = (
-            deployment(directory, database_url, softhsm)
-            .for_cardholders(identity_provider.ISSUER, provider.jwks_url)
-            .given(
-                cardholder_url=PINS,
-                cardholder_certificate_file=server.certificate,
-                cardholder_key_file=server.key,
-            )
+    prepared = (
+        deployment(directory, database_url, softhsm)
+        .for_cardholders()
+        .given(
+            cardholder_url=PINS,
+            cardholder_certificate_file=server.certificate,
+            cardholder_key_file=server.key,
         )
-        port = prepared.cardholder_port
-        d1, vault = prepared.enrol(hsm_token, BANK), prepared.vault(hsm_token)
-        open_issuer(
-            *(database_url, vault, LONG_BANK),
-            policy={"length_min": 12, "length_max": 12, "text_reveal": True},
+    )
+    port = prepared.cardholder_port
+    d1, vault = prepared.enrol(hsm_token, BANK), prepared.vault(hsm_token)
+    long_bank = open_issuer(
+        *(database_url, vault, LONG_BANK),
+        policy={"length_min": 12, "length_max": 12, "text_reveal": True},
+    )
+    add_apps(vault)
+    add_backends(vault)
+    for sample_issuer in (d1.sample_issuer, long_bank):
+        name_cards(database_url, vault, sample_issuer)
+    lengthen_control_tokens(database_url)
+    apps = Apps(host_page(app_bearer(BANK)))
+    with (
+        prepared.serving() as service,
+        listening(apps.application(), server) as https,
+        listening(apps.application()) as http,
+    ):
+        rules = (
+            f"MAP pins.issuer.test 127.0.0.1:{port}",
+            f"MAP *.test:80 127.0.0.1:{http}",
+            f"MAP *.test 127.0.0.1:{https}",
+            f"MAP *.test. 127.0.0.1:{https}",
         )
-        add_apps(prepared, vault)
-        add_backends(prepared, vault)
-        lengthen_control_tokens(database_url)
-        apps = Apps(host_page(provider.issue(f"holder-of-{BANK}")))
-        with (
-            prepared.serving() as service,
-            listening(apps.application(), server) as https,
-            listening(apps.application()) as http,
-        ):
-            rules = (
-                f"MAP pins.issuer.test 127.0.0.1:{port}",
-                f"MAP *.test:80 127.0.0.1:{http}",
-                f"MAP *.test 127.0.0.1:{https}",
-                f"MAP *.test. 127.0.0.1:{https}",
-            )
-            # A browser has other rules for what is on its own machine.
-            public = ",".join(f"127.0.0.1:{each}=public" for each in (port, http, https))
-            arguments = [
-                f"--ip-address-space-overrides={public}",
-                f"--host-resolver-rules={','.join(rules)}",
-                f"--ignore-certificate-errors-spki-list={trusted(server.certificate)}",
-            ]
-            site = RealSite(service, d1, provider, apps, arguments)
-            # From now on the service has the provider's keys, however slow either is later.
-            assert patiently(site.status).status_code == 200
-            yield site
+        # A browser has other rules for what is on its own machine.
+        public = ",".join(f"127.0.0.1:{each}=public" for each in (port, http, https))
+        arguments = [
+            f"--ip-address-space-overrides={public}",
+            f"--host-resolver-rules={','.join(rules)}",
+            f"--ignore-certificate-errors-spki-list={trusted(server.certificate)}",
+        ]
+        site = RealSite(service, d1, apps, arguments)
+        assert patiently(site.status).status_code == 200
+        yield site

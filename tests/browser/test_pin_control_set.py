@@ -53,7 +53,7 @@ def test_a_pin_is_set_and_both_apps_hear_of_every_step(page: Page, control: Cont
     notice(page, "Your new PIN is set")
     assert calls(page) == INVALID * 7 + VALID + DONE
     assert control.submitted().pin == PIN
-    assert control.submitted().sid == control.sid
+    assert control.submitted().grant_id == control.grant_id
     assert control.sent("session") == [{"controlId": CONTROL_ID, "key": None}]
 
 

@@ -212,7 +212,7 @@ def test_the_digits_are_text_after_a_gesture_and_gone_when_hidden(
     # Reading takes time: there is all of it again.
     expect(page.locator("#hides-in")).to_have_text("Seconds until the PIN is hidden: 60")
     (sent,) = control.sent("digits")
-    assert sent["session"] == control.session
+    assert (sent["session"], sent["controlToken"]) == (control.session, CONTROL_ID)
     assert sorted(sent["key"]) == ["crv", "kty", "x", "y"]
     assert not page.evaluate("keys.privateKey.extractable")
     expect(page.get_by_role("button", name="Show as text")).to_be_hidden()
@@ -229,8 +229,8 @@ def test_the_longest_pin_becomes_text_as_well(page: Page, control: ControlSite) 
     expect(page.locator("#digits")).to_have_text("8 2 5 3 8 0 1 4 6 7 2 9")
 
 
-def test_digits_of_another_session_are_not_shown(page: Page, control: ControlSite) -> None:
-    control.has_text, control.digits_for = True, "of another session"
+def test_digits_of_another_grant_are_not_shown(page: Page, control: ControlSite) -> None:
+    control.has_text, control.digits_for = True, "of another grant"
     open_page(page, control)
     button(page, "Show as text")
     expect(page.locator("#view-hint")).to_contain_text("Your PIN could not be shown as text.")

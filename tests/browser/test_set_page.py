@@ -52,7 +52,7 @@ def test_a_pin_of_any_length_reaches_the_vault_as_it_was_entered(page: Page, sit
         expect(page.locator("#first-hint")).to_contain_text("too easy to guess")
         submitted = site.submitted()
         assert submitted.pin == pin
-        assert submitted.sid == site.sid
+        assert submitted.grant_id == site.grant_id
         site.posts.clear()
 
 

@@ -17,13 +17,9 @@ async def test_digits_are_drawn_before_the_first_cardholder_waits_for_them(
 ) -> None:
     key = tmp_path / "control-token-key"
     key.write_bytes(bytes(32))
-    identity = dict.fromkeys(
-        ("identity_issuer", "identity_audience", "identity_jwks_url"), "https://id.test"
-    )
     given = {
         "cardholder_url": "https://cards.test" if cardholders else None,
         "control_token_key_file": key,
-        **identity,
     }
     _glyphs.cache_clear()
     async with running(database_url, tmp_path, vault, **given) as application:

@@ -41,7 +41,7 @@ def test_settings_of_ones_own_are_accepted(tmp_path: Path, own: pki.Pki) -> None
 
 
 @pytest.mark.parametrize("kind", ["CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE"])
-@pytest.mark.parametrize("name", ["d1_certificate_file", "d1_client_ca_file", "identity_ca_file"])
+@pytest.mark.parametrize("name", ["d1_certificate_file", "d1_client_ca_file", "us_ca_file"])
 def test_a_development_certificate_among_others_is_found(
     tmp_path: Path, made: pki.Pki, own: pki.Pki, name: str, kind: str
 ) -> None:

@@ -1,9 +1,11 @@
 """An issuer whose manifest is in force at a vault, with D1's side of it and without a database."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -13,7 +15,10 @@ from jwcrypto.jwk import JWK
 
 from cms.sandbox.partners.jwe import decrypt
 from cms.sandbox.partners.pin_blocks import iso0_pin
+from crypto.pin_image import ImageStyle
+from crypto.pinblock import iso1
 from crypto.secret import Secret
+from crypto.types import Pin
 from hsm.manifest.client_secrets import hash_secret
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.port import (
@@ -23,11 +28,13 @@ from hsm.port import (
     PinVault,
     PublicKeyRole,
     Purpose,
+    SealedCard,
     SealedChange,
     SealedPin,
     SealedRecord,
 )
 from tests.bearers import bearer, identity_provider
+from tests.feeds import described, feed
 from tests.operators import manifest, now, open_vault, reopen_vault, signed
 from tests.pans import PAN
 
@@ -35,7 +42,6 @@ ISSUER_ID = "testbank01"
 OTHER_ISSUER_ID = "testbank02"
 CARD = CardRef(ISSUER_ID, "card-1")
 PIN = "4071"
-SID = "sid-of-this-page-session"
 HOLDER = "holder-1"
 PLASTIC_ID = "70001"
 SERVER_SECRET = "a secret of the issuer's own server"
@@ -98,8 +104,19 @@ class Issuer:
         """Our key, to which PANs are encrypted on their way in."""
         return self.vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0]
 
-    def pan_jwe(self, pan: str) -> str:
-        return jwe_to(self.intake_jwk, {"pan": pan})
+    @property
+    def feed(self) -> Callable[..., str]:
+        """Writes a feed of cards (:func:`tests.feeds.feed`)."""
+        return partial(feed, self.issuer_id, self.intake_jwk)
+
+    def sealed_card(
+        self, card_id: str = CARD.card_id, pan: str = PAN, **members: object
+    ) -> SealedCard:
+        """Bring one card."""
+        text = self.feed(described(card_id, pan, **members))
+        (sealed,) = self.vault.seal_cards(text, self.issuer_id)
+        assert isinstance(sealed, SealedCard)
+        return sealed
 
     def pin_jwe(self, plaintext: object) -> str:
         return jwe_to(self.d1_jwk, plaintext)
@@ -113,8 +130,12 @@ class Issuer:
         holder: str | None = HOLDER,
         plastic_id: str | None = PLASTIC_ID,
     ) -> SealedRecord:
-        jwe = self.pan_jwe(pan)
-        return self.vault.seal_record(jwe, card, psn, expiry, plastic_id, holder).sealed_record
+        """Seal a card of this issuer, or of another at the same host."""
+        if self.vault.manifest_version(card.issuer_id) == 0:
+            self.vault.load_manifest(signed(manifest(card.issuer_id)))
+        owner = replace(self, issuer_id=card.issuer_id)
+        members = {"psn": psn, "expiry": expiry, "cardholder": holder, "plasticId": plastic_id}
+        return owner.sealed_card(card.card_id, pan, **members).sealed_record
 
     @property
     def app_id(self) -> str:
@@ -195,16 +216,48 @@ class Issuer:
     ) -> str:
         return self.vault.export_jwe(sealed_pin, sealed_record, card, counter).value
 
+    def set_on_page(
+        self,
+        granted: GrantedToken,
+        sealed_record: SealedRecord,
+        pin: str = PIN,
+        role: PublicKeyRole = PublicKeyRole.PAGE,
+        **members: object,
+    ) -> SealedChange:
+        """Encrypt as a page does, to a key of *role*; *members* replace those of the page."""
+        jwe = self.page_jwe(granted, pin, role, **members)
+        return self.vault.set_pin_from_page(
+            granted.grant, granted.control_token, jwe, sealed_record
+        )
+
+    def page_jwe(
+        self,
+        granted: GrantedToken,
+        pin: str = PIN,
+        role: PublicKeyRole = PublicKeyRole.PAGE,
+        **members: object,
+    ) -> str:
+        clear = iso1.encode(Pin(pin), os.urandom).reveal().hex()
+        key = self.vault.public_jwks(role)["keys"][0]
+        return jwe_to(key, {"grantId": granted.grant_id, "block": clear, **members})
+
+    def draw(
+        self, granted: GrantedToken, sealed_pin: SealedPin, sealed_record: SealedRecord
+    ) -> bytes:
+        return self.vault.render_image(
+            granted.grant, granted.control_token, sealed_pin, sealed_record, ImageStyle()
+        )
+
     def digits(
         self,
+        granted: GrantedToken,
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         key: Mapping[str, object],
-        sid: str = SID,
-        card: CardRef = CARD,
-        counter: int = 1,
     ) -> str:
-        return self.vault.digits_jwe(sealed_pin, sealed_record, sid, key, card, counter)
+        return self.vault.digits_jwe(
+            granted.grant, granted.control_token, sealed_pin, sealed_record, key
+        )
 
     def pin(
         self,
@@ -228,6 +281,7 @@ def open_issuer(host: Host, issuer_id: str = ISSUER_ID, **members: object) -> Is
         "recipient": recipient,
         "identity_provider": identity_provider(issuer_id),
         "clients": clients(issuer_id),
+        "limits": {"handouts_card_day_max": 1_000},
     }
     issuer = Issuer(host, {**always, **members}, d1_key, issuer_id)
     issuer.vault.load_manifest(issuer.signed())

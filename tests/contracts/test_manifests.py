@@ -1,7 +1,6 @@
 """What every PinVault promises of manifests: only what operators signed and it took is in force."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -12,22 +11,23 @@ from typing import TypeAlias
 import pytest
 from jwcrypto.jwk import JWK
 
-from crypto.pinblock import iso1
-from crypto.types import Pin
+from crypto.secret import Secret
 from hsm.errors import ManifestRefused, VaultUnavailable
+from hsm.grants import Grants
 from hsm.manifest.body import canonical_body
 from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
-from hsm.port import PublicKeyRole, SealedPin, SealedRecord
+from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.port import Face, GrantedToken, PublicKeyRole, Purpose, SealedPin, SealedRecord
+from tests.bearers import bearer
 from tests.contracts.edits import EDITS, store, stored
 from tests.contracts.issuer import (
     CARD,
+    HOLDER,
     ISSUER_ID,
     OTHER_ISSUER_ID,
     PIN,
-    SID,
     Host,
     Issuer,
-    jwe_to,
     open_issuer,
     page_key,
 )
@@ -48,19 +48,38 @@ SECOND = timedelta(seconds=1)
 Verb: TypeAlias = Callable[[Issuer, SealedRecord, SealedPin], object]
 
 
+def granted(issuer: Issuer, purpose: Purpose, counter: int) -> GrantedToken:
+    """What the vault grants, for longer than any manifest is in force."""
+    grants = Grants(issuer.host.hsm_token, KeyLabel(KeyRole.GRANT_MAC, 1), lambda: VALID_UNTIL)
+    return grants.issue(Face.HOSTED, issuer.app_id, purpose, CARD, counter, HOLDER)
+
+
 def set_on_a_page(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> object:
-    clear = iso1.encode(Pin(PIN), os.urandom).reveal().hex()
-    key = issuer.vault.public_jwks(PublicKeyRole.PAGE)["keys"][0]
-    jwe = jwe_to(key, {"sid": SID, "block": clear})
-    return issuer.vault.set_pin_from_page(jwe, SID, CARD, sealed_record, 1)
+    return issuer.set_on_page(granted(issuer, Purpose.SET, 0), sealed_record)
+
+
+def draw(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin) -> object:
+    return issuer.draw(granted(issuer, Purpose.VIEW, 5), sealed_pin, sealed_record)
+
+
+def tell(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin) -> object:
+    return issuer.digits(granted(issuer, Purpose.VIEW, 5), sealed_pin, sealed_record, page_key()[1])
+
+
+def verify_bearer(issuer: Issuer, *_: object) -> object:
+    return issuer.vault.verify_bearer(Secret(bearer(HOLDER, ISSUER_ID)), ISSUER_ID)
 
 
 #: What an issuer's manifest decides something of.
 VERBS: Mapping[str, Verb] = {
-    "set_pin_from_jwe": lambda issuer, pan, _: issuer.set_pin(PIN, pan),
+    "set_pin_from_jwe": lambda issuer, record, _: issuer.set_pin(PIN, record),
+    "verify_bearer": verify_bearer,
+    "grant_bearer": lambda issuer, record, _: issuer.grant_view(record),
+    "grant_server": lambda issuer, record, _: issuer.grant_plastic(Purpose.SET, record),
     "set_pin_from_page": set_on_a_page,
-    "export_jwe": lambda issuer, pan, pin: issuer.export(pin, pan, counter=5),
-    "digits_jwe": lambda issuer, pan, pin: issuer.digits(pin, pan, page_key()[1], counter=5),
+    "render_image": draw,
+    "digits_jwe": tell,
+    "export_jwe": lambda issuer, record, pin: issuer.export(pin, record, counter=5),
     "export_values": lambda issuer, *_: issuer.vault.export_values({}, CARD, 5),
     "read_manifest": lambda issuer, *_: issuer.vault.read_manifest(ISSUER_ID),
 }

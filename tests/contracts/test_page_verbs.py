@@ -1,17 +1,16 @@
 """What a cardholder's page needs of the vault: a PIN taken from it, drawn, and told as text."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import pytest
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
-from crypto.pin_image import ImageStyle, render
-from crypto.pinblock import iso1
+from crypto.pin_image import render
 from crypto.types import Pin
 from hsm.errors import (
     PageKeyRejected,
@@ -23,6 +22,7 @@ from hsm.errors import (
 )
 from hsm.port import (
     CardRef,
+    GrantedToken,
     PinBlockType,
     PublicKeyRole,
     SealedChange,
@@ -31,7 +31,7 @@ from hsm.port import (
     ValueKind,
 )
 from tests.contracts.edits import every_change
-from tests.contracts.issuer import CARD, LONG_PINS, PIN, SID, block, jwe_to, page_key
+from tests.contracts.issuer import LONG_PINS, PIN, Issuer, block, jwe_to, page_key
 from tests.contracts.partner import Partner
 from tests.pans import PAN, PANS
 
@@ -44,22 +44,25 @@ class Page:
 
     partner: Partner
 
+    @property
+    def issuer(self) -> Issuer:
+        return self.partner.issuer
+
+    @property
+    def card(self) -> CardRef:
+        return self.partner.card
+
+    @property
+    def sealed_record(self) -> SealedRecord:
+        return self.issuer.seal_record(PAN, self.card)
+
     def set_pin(
-        self,
-        pin: str = PIN,
-        *,
-        sid: str = SID,
-        role: PublicKeyRole = PublicKeyRole.PAGE,
-        members: Mapping[str, object] = NOTHING,
+        self, pin: str = PIN, role: PublicKeyRole = PublicKeyRole.PAGE, **members: object
     ) -> SealedChange:
         """Encrypt as the page does, to a key of *role*; *members* replace those of the page."""
-        issuer = self.partner.issuer
-        clear = iso1.encode(Pin(pin), os.urandom).reveal().hex()
-        key = issuer.vault.public_jwks(role)["keys"][0]
-        jwe = jwe_to(key, {"sid": SID, "block": clear, **members})
-        card = self.partner.card
-        pan = issuer.seal_record(PAN, card)
-        return issuer.vault.set_pin_from_page(jwe, sid, card, pan, 1)
+        sealed_record = self.sealed_record
+        granted = self.issuer.grant_set(sealed_record, self.card)
+        return self.issuer.set_on_page(granted, sealed_record, pin, role, **members)
 
     def with_policy(self, **policy: object) -> "Page":
         return Page(self.partner.with_members(policy=policy))
@@ -72,7 +75,7 @@ def page(partner: Partner) -> Page:
 
 @pytest.mark.parametrize("pin", ["4071", "407193", "40719352"])
 def test_a_pin_set_on_a_page_is_what_d1_reads(page: Page, pin: str) -> None:
-    issuer, card = page.partner.issuer, page.partner.card
+    issuer, card = page.issuer, page.card
     sealed = page.with_policy(**LONG_PINS).set_pin(pin).sealed_pin
     assert sealed is not None
     assert issuer.pin(sealed, issuer.seal_record(PAN, card), card=card) == pin
@@ -100,24 +103,38 @@ def test_a_jwe_to_a_key_of_another_verb_is_refused(page: Page, role: PublicKeyRo
 
 
 def test_a_jwe_to_the_page_key_is_refused_by_the_other_verbs(page: Page) -> None:
-    issuer, card = page.partner.issuer, page.partner.card
-    key = issuer.vault.public_jwks(PublicKeyRole.PAGE)["keys"][0]
-    jwe = jwe_to(key, {"pinBlock": block(PIN)})
+    jwe = jwe_to(
+        page.issuer.vault.public_jwks(PublicKeyRole.PAGE)["keys"][0], {"pinBlock": block(PIN)}
+    )
     with pytest.raises(PinRejected):
-        issuer.change(jwe, issuer.seal_record(PAN, card), PinBlockType.ISO0, card, 1)
+        page.issuer.change(jwe, page.sealed_record, PinBlockType.ISO0, page.card)
 
 
-def test_a_jwe_of_another_page_session_is_refused(page: Page) -> None:
+def test_what_d1_sends_sets_no_pin_on_a_page(page: Page) -> None:
+    record = page.sealed_record
+    granted = page.issuer.grant_set(record, page.card)
+    from_d1 = page.issuer.pin_jwe({"pinBlock": block(PIN)})
+    assert page.issuer.change(from_d1, record, card=page.card)
     with pytest.raises(PinRejected):
-        page.set_pin(sid="another session")
+        page.issuer.vault.set_pin_from_page(granted.grant, granted.control_token, from_d1, record)
+
+
+def test_a_jwe_of_another_grant_is_refused(page: Page) -> None:
+    record = page.sealed_record
+    granted, other = (page.issuer.grant_set(record, page.card) for _ in range(2))
+    recorded = page.issuer.page_jwe(other)
+    with pytest.raises(PinRejected):
+        page.issuer.vault.set_pin_from_page(granted.grant, granted.control_token, recorded, record)
+    assert page.issuer.vault.set_pin_from_page(other.grant, other.control_token, recorded, record)
 
 
 @pytest.mark.parametrize(
     "members",
     [
-        {"sid": None},
-        {"sid": 1},
-        {"sid": SID + "é"},
+        {"grantId": None},
+        {"grantId": 1},
+        {"grantId": ""},
+        {"grantId": "é"},
         {"block": None},
         {"block": ""},
         {"block": block(PIN)},
@@ -127,9 +144,9 @@ def test_a_jwe_of_another_page_session_is_refused(page: Page) -> None:
         {"block": "14" + "4071" + "F" * 9},
     ],
 )
-def test_what_no_page_of_ours_sends_is_refused(page: Page, members: dict[str, object]) -> None:
+def test_what_no_page_of_ours_sends_is_refused(page: Page, members: dict[str, Any]) -> None:
     with pytest.raises(PinRejected):
-        page.set_pin(members=members)
+        page.set_pin(**members)
 
 
 def test_the_policy_holds_on_a_page(page: Page) -> None:
@@ -176,14 +193,13 @@ def test_an_image_shows_the_pin_that_is_sealed(page: Page, monkeypatch: pytest.M
 
 def test_an_image_is_of_its_card_and_counter_only(page: Page) -> None:
     change = page.set_pin()
-    for wrong in (
-        {"counter": 2},
-        {"card": replace(page.partner.card, card_id="another")},
-        {"card": CardRef("otherbank1", CARD.card_id)},
-        {"pan": PANS[1]},
-    ):
-        with pytest.raises(SealBroken):
-            drawn_of(page, change, **wrong)
+    assert drawn_of(page, change)
+    with pytest.raises(SealBroken):
+        drawn_of(page, change, counter=2)
+    with pytest.raises(SealBroken):
+        drawn_of(page, change, card=replace(page.card, card_id="another"))
+    with pytest.raises(SealBroken):
+        drawn_of(page, change, pan=PANS[1])
 
 
 # Digits as text
@@ -210,13 +226,14 @@ def text_page(page: Page) -> Page:
 
 
 @pytest.mark.parametrize("pin", ["4071", "407193", "407193521846"])
-def test_a_page_that_asks_for_text_gets_the_digits_and_its_session(
+def test_a_page_that_asks_for_text_gets_the_digits_and_the_id_of_its_grant(
     text_page: Page, pin: str
 ) -> None:
     key, jwk = page_key()
+    granted, sealed_pin, sealed_record = shown_of(text_page, text_page.set_pin(pin))
     message = JWE()
-    message.deserialize(told_of(text_page, text_page.set_pin(pin), jwk), key)
-    assert json.loads(message.payload) == {"sid": SID, "digits": pin}
+    message.deserialize(text_page.issuer.digits(granted, sealed_pin, sealed_record, jwk), key)
+    assert json.loads(message.payload) == {"grantId": granted.grant_id, "digits": pin}
     header = message.jose_header
     assert (header["alg"], header["enc"]) == ("ECDH-ES", "A256GCM")
     assert header["kid"] == key.thumbprint()
@@ -233,26 +250,23 @@ def test_text_is_told_only_where_the_issuer_offers_it(page: Page) -> None:
 def test_text_is_of_its_card_and_counter_only(text_page: Page) -> None:
     _, jwk = page_key()
     change = text_page.set_pin()
-    for wrong in (
-        {"counter": 2},
-        {"card": replace(text_page.partner.card, card_id="another")},
-        {"pan": PANS[1]},
-    ):
-        with pytest.raises(SealBroken):
-            told_of(text_page, change, jwk, **wrong)
+    with pytest.raises(SealBroken):
+        told_of(text_page, change, jwk, counter=2)
+    with pytest.raises(SealBroken):
+        told_of(text_page, change, jwk, card=replace(text_page.card, card_id="another"))
+    with pytest.raises(SealBroken):
+        told_of(text_page, change, jwk, pan=PANS[1])
 
 
 def test_no_byte_of_what_is_told_as_text_can_be_changed(text_page: Page) -> None:
     _, jwk = page_key()
-    issuer, card = text_page.partner.issuer, text_page.partner.card
-    pin, pan = text_page.set_pin().sealed_pin, issuer.seal_record(PAN, card)
-    assert pin is not None
-    assert issuer.digits(pin, pan, jwk, card=card)
-    changed = [(SealedPin(edited), pan) for edited in every_change(pin)]
-    changed += [(pin, SealedRecord(edited)) for edited in every_change(pan)]
+    granted, pin, record = shown_of(text_page, text_page.set_pin())
+    assert text_page.issuer.digits(granted, pin, record, jwk)
+    changed = [(SealedPin(edited), record) for edited in every_change(pin)]
+    changed += [(pin, SealedRecord(edited)) for edited in every_change(record)]
     for wrong in changed:
         with pytest.raises(SealBroken):
-            issuer.digits(*wrong, jwk, card=card)
+            text_page.issuer.digits(granted, *wrong, jwk)
 
 
 @pytest.mark.parametrize("bad", BAD_KEYS)
@@ -265,7 +279,7 @@ def test_a_key_that_no_page_of_ours_makes_is_refused(text_page: Page, bad: str) 
 
 @pytest.mark.parametrize("role", PublicKeyRole)
 def test_none_of_our_own_keys_is_a_pages(text_page: Page, role: PublicKeyRole) -> None:
-    ours = text_page.partner.issuer.vault.public_jwks(role)["keys"][0]
+    ours = text_page.issuer.vault.public_jwks(role)["keys"][0]
     jwk = {name: ours[name] for name in ("kty", "crv", "x", "y")} | {"kid": "theirs"}
     with pytest.raises(PageKeyRejected):
         told_of(text_page, text_page.set_pin(), jwk)
@@ -289,11 +303,7 @@ def told_of(
     card: CardRef | None = None,
     pan: str = PAN,
 ) -> str:
-    issuer = page.partner.issuer
-    assert change.sealed_pin is not None
-    card = card or page.partner.card
-    sealed_record = issuer.seal_record(pan, card)
-    return issuer.digits(change.sealed_pin, sealed_record, key, card=card, counter=counter)
+    return page.issuer.digits(*shown_of(page, change, counter, card, pan), key)
 
 
 def drawn_of(
@@ -304,9 +314,21 @@ def drawn_of(
     card: CardRef | None = None,
     pan: str = PAN,
 ) -> bytes:
-    issuer = page.partner.issuer
+    return page.issuer.draw(*shown_of(page, change, counter, card, pan))
+
+
+def shown_of(
+    page: Page,
+    change: SealedChange,
+    counter: int = 1,
+    card: CardRef | None = None,
+    pan: str = PAN,
+) -> tuple[GrantedToken, SealedPin, SealedRecord]:
     assert change.sealed_pin is not None
-    sealed_record = issuer.seal_record(pan, card or page.partner.card)
-    return issuer.vault.render_image(
-        change.sealed_pin, sealed_record, ImageStyle(), card or page.partner.card, counter
+    card = card or page.card
+    sealed_record = page.issuer.seal_record(pan, card)
+    return (
+        page.issuer.grant_view(sealed_record, card, counter),
+        change.sealed_pin,
+        sealed_record,
     )

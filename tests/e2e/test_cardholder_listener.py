@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -15,13 +14,10 @@ import pytest
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from cms.sandbox.partners import identity_provider
-from cms.sandbox.partners.identity_provider import IdentityProvider
-from cms.sandbox.partners.jwe import encrypt
-from crypto.jose import base64url
+from cms.sandbox.partners.hosted_app import PageSession
 from hsm.pkcs11.token import Pkcs11Token
+from tests.bearers import bearer
 from tests.deployment import (
-    AUDIENCE,
     CrashingPostgres,
     Deployment,
     Enrolled,
@@ -30,9 +26,9 @@ from tests.deployment import (
     patiently,
     wait_for,
 )
-from tests.issuer_records import add_clients, app_client, run_sql
+from tests.issuer_records import add_clients, app_client, name_card, run_sql
 
-APP = "firstbank1-app"
+BANK, APP = "firstbank1", "firstbank1-app"
 CARD, HOLDER = "card-1", "holder-1"
 D1_ROUTES = [
     ("POST", "/authz/d1/v1/oauth2/token"),
@@ -57,46 +53,35 @@ class PinService:
     def submission(self, pin: str) -> dict[str, str]:
         """Open a set page, and make what its script sends for *pin*."""
         issued = self.post("/v1/card/set-pin/token").json()
-        page = self.http.get(issued["hostedPageUrl"])
-        assert page.status_code == 200
-        assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+        loaded = self.http.get(issued["hostedPageUrl"])
+        assert loaded.status_code == 200
+        assert "frame-ancestors 'none'" in loaded.headers["Content-Security-Policy"]
         opened = self.http.post("/pin-direct/session", json={"token": issued["token"]}).json()
-        sid = base64url.encode(sha256(opened["session"].encode()).digest())
-        jwe = encrypt({"sid": sid, "block": f"14{pin}0123456789"}, opened["key"])
-        return {"session": opened["session"], "jwe": jwe}
+        page = PageSession(opened["session"], issued["token"], opened["grantId"], opened["key"])
+        return page.submission(pin)
 
 
 @contextmanager
-def open_desk(
-    prepared: Deployment, hsm_token: Pkcs11Token, provider: IdentityProvider
-) -> Iterator[PinService]:
-    d1 = prepared.enrol(hsm_token, "firstbank1")
-    add_clients(prepared.vault(hsm_token), "firstbank1", app_client(APP))
-    run_sql(
-        prepared.database_url,
-        "UPDATE cards SET cardholder_id = %s WHERE card_id = %s",
-        HOLDER,
-        CARD,
-    )
+def open_desk(prepared: Deployment, hsm_token: Pkcs11Token) -> Iterator[PinService]:
+    d1, vault = prepared.enrol(hsm_token, BANK), prepared.vault(hsm_token)
+    add_clients(vault, BANK, app_client(APP))
+    name_card(prepared.database_url, vault, d1.sample_issuer, CARD, cardholder_id=HOLDER)
     url = prepared.environment["CMS_CARDHOLDER_URL"]
     tls = ssl.create_default_context(cafile=prepared.pki / "ca.pem")
     with (
         prepared.serving() as service,
         httpx.Client(base_url=url, verify=tls, timeout=HANG_SECONDS) as http,
     ):
-        yield PinService(http, provider.issue(HOLDER), d1, service.log)
+        yield PinService(http, bearer(HOLDER, BANK), d1, service.log)
 
 
 @contextmanager
 def serving(
     directory: Path, database_url: str, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> Iterator[PinService]:
-    with IdentityProvider(directory / "identity", AUDIENCE) as provider:
-        prepared = deployment(directory, database_url, softhsm).for_cardholders(
-            identity_provider.ISSUER, provider.jwks_url
-        )
-        with open_desk(prepared, hsm_token, provider) as opened:
-            yield opened
+    prepared = deployment(directory, database_url, softhsm).for_cardholders()
+    with open_desk(prepared, hsm_token) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The demo as a newcomer runs it, in a copy of the tree whose path holds a space."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -25,7 +24,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.cmac import CMAC
-from jwcrypto.common import base64url_encode
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
@@ -223,7 +221,9 @@ def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
         "hsm manifest sign var/config/demobank02.json --key var/operators/ann.pem",
         "hsm manifest sign var/config/demobank02.json --key var/operators/bob.pem",
         "cms manifest load var/config/demobank02.json --host demo",
-        "cms cards import demobank02",
+        "cms cards feed-key var/feeds/demobank02.pem --name cards --no-passphrase",
+        "cms cards make-feed demobank02 var/feeds/demobank02.jsonl --key var/feeds/demobank02.pem",
+        "cms cards import demobank02 var/config/demobank02-cards.feed",
         "cms cards personalised demobank01 card-0002",
         "cms clients add-app var/config/demobank01.json demobank01-app-",
         "cms clients add-backend var/config/demobank01.json demobank01-server-",
@@ -510,11 +510,9 @@ def test_d1_calls_both_issuers_by_hand_and_each_has_a_set_of_its_own(running: Tr
 
 def test_any_cardholder_gets_an_access_token(running: Tree) -> None:
     app = ForeignApp(running.root)
-    card = (app.hosted["issuerId"], "card-0002")
-    printed = running.printed("cms.sandbox", "token", "--subject", "somebody").strip()
+    printed = running.printed("cms.sandbox", "token", "--subject", "cardholder-0002").strip()
     app.headers["Authorization"] = f"Bearer {printed}"
     with app.http:
-        running.printed("cms.sandbox", "cms", "cards", "update", *card, "--cardholder", "somebody")
         assert app.ask("/v1/card/pin/token").status_code == 200
 
 
@@ -533,18 +531,18 @@ def test_a_foreign_client_sets_a_pin_as_seccos(running: Tree) -> None:
         assert client.http.get(path).status_code == 403
 
 
-def sealed(session: str, key: dict[str, str], pin: str) -> dict[str, str]:
+def sealed(control_token: str, opened: dict[str, Any], pin: str) -> dict[str, str]:
     """What the script of a page submits."""
-    block = f"1{len(pin)}{pin}{os.urandom(8).hex().upper()}"[:16]
-    plaintext = json.dumps({"sid": sid(session), "block": block})
+    key, block = opened["key"], f"1{len(pin)}{pin}{os.urandom(8).hex().upper()}"[:16]
+    plaintext = json.dumps({"grantId": opened["grantId"], "block": block})
     header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": key["kid"]}
     jwe = JWE(plaintext, json.dumps(header), algs=JWE_ALGORITHMS)
     jwe.add_recipient(JWK(**{name: key[name] for name in ("kty", "crv", "x", "y")}))
-    return {"session": session, "jwe": jwe.serialize(compact=True)}
-
-
-def sid(session: str) -> str:
-    return str(base64url_encode(hashlib.sha256(session.encode()).digest()))
+    return {
+        "session": opened["session"],
+        "controlToken": control_token,
+        "jwe": jwe.serialize(compact=True),
+    }
 
 
 class ForeignApp:
@@ -572,7 +570,7 @@ class ForeignApp:
         asked = self.ask("/v1/card/set-pin/token").json()
         assert self.http.get(asked["hostedPageUrl"]).status_code == 200
         opened = self.http.post("/pin-direct/session", json={"token": asked["token"]}).json()
-        body = sealed(opened["session"], opened["key"], pin)
+        body = sealed(asked["token"], opened, pin)
         return self.http.post("/pin-direct/submit", json=body)
 
 
@@ -610,28 +608,29 @@ class ForeignServer:
             json={"scope": scope},
         )
 
-    def page(self, verb: str, plastic: str, scope: str) -> httpx.Response:
+    def page(self, verb: str, plastic: str, scope: str) -> tuple[str, httpx.Response]:
+        """Load the page, and have its script send its control id; return that and the answer."""
         asked, key = self.ask(plastic, scope).json(), self.pincontrol["frameKey"]
         assert self.http.get(asked["pinFrameURL"], params={"key": key}).status_code == 200
-        return self.http.post(
-            f"/pincontrol/page/{verb}", json={"controlId": asked["id"], "key": key}
-        )
+        body = {"controlId": asked["id"], "key": key}
+        return asked["id"], self.http.post(f"/pincontrol/page/{verb}", json=body)
 
     def view(self, plastic: str) -> str:
-        image = self.page("view", plastic, "VIEW_PIN")
+        control_id, image = self.page("view", plastic, "VIEW_PIN")
         assert (image.status_code, image.headers["X-Pin-Result"]) == (200, "shown")
         assert image.content.startswith(b"\x89PNG")
         session, key = image.headers["X-Pin-Session"], JWK.generate(kty="EC", crv="P-256")
-        body = {"session": session, "key": key.export_public(as_dict=True)}
+        public = key.export_public(as_dict=True)
+        body = {"session": session, "controlToken": control_id, "key": public}
         jwe = JWE(algs=JWE_ALGORITHMS)
         jwe.deserialize(self.http.post("/pincontrol/page/digits", json=body).json()["jwe"], key)
         inside = json.loads(jwe.payload)
-        assert inside["sid"] == sid(session)
+        assert inside["grantId"] == image.headers["X-Pin-Grant"]
         return str(inside["digits"])
 
     def set(self, pin: str) -> httpx.Response:
-        opened = self.page("session", "unproducedPlasticId", "SET_PIN").json()
-        body = sealed(opened["session"], opened["key"], pin)
+        control_id, opening = self.page("session", "unproducedPlasticId", "SET_PIN")
+        body = sealed(control_id, opening.json(), pin)
         return self.http.post("/pincontrol/page/submit", json=body)
 
 

@@ -42,7 +42,7 @@ def proxied(
     prepared = (
         deployment(directory, new_database(postgres), softhsm)
         .behind_proxy()
-        .for_cardholders("https://identity.test", "https://identity.test/jwks")
+        .for_cardholders()
         .given(
             cardholder_url="https://pins.test",
             cardholder_proxy_peers='["127.0.0.1"]',

@@ -33,8 +33,6 @@ from cms.app import Application, ByPath
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.logs import JsonLines, RequestLog
 from cms.sandbox.machine.postgres import Postgres, _binary
-from cms.sandbox.partners import identity_provider
-from cms.sandbox.partners.identity_provider import IdentityProvider
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.cardholder import set_page
@@ -43,6 +41,8 @@ from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
 from hsm.vault import Vault
+from tests.bearers import bearer
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.issuer_records import (
     PANS,
     SECRET,
@@ -61,7 +61,8 @@ pytestmark = pytest.mark.anyio
 
 CARD = "canary-card"
 PAN = "4539578763621486"
-APP, AUDIENCE, HOLDER = "testbank01-app", "pins", "canary-holder"
+ISSUER_ID = "testbank01"
+APP, HOLDER = "testbank01-app", "canary-holder"
 SERVER, PLASTIC = "testbank01-server", "77"
 CARDHOLDER_URL = "https://cards.test"
 POLICY: dict[str, object] = {"length_max": 12, "page_length_max": 12, "text_reveal": True}
@@ -176,50 +177,46 @@ async def house(
     root.setLevel(logging.DEBUG)
     try:
         sample_issuer = open_issuer(database_url, vault, policy=POLICY)
-        add_card(database_url, vault, sample_issuer, CARD, PAN)
-        open_app(database_url, vault)
-        open_server(database_url, vault)
-        with IdentityProvider(tmp_path / "identity", AUDIENCE) as provider:
-            async with (
-                running(
-                    database_url,
-                    tmp_path,
-                    vault,
-                    cardholder_url=CARDHOLDER_URL,
-                    control_token_key_file=key,
-                    identity_issuer=identity_provider.ISSUER,
-                    identity_audience=AUDIENCE,
-                    identity_jwks_url=provider.jwks_url,
-                ) as application,
-                d1(application, sample_issuer) as caller,
-            ):
-                assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
-                assert await caller.pin(CARD) == canary.pin
-                bearer = provider.issue(HOLDER)
-                house = House(
-                    database_url, postgres, application, sample_issuer, canary, bearer, log
-                )
-                house.credentials.update((bearer, bearer.rpartition(".")[2], sample_issuer.secret))
-                yield house
+        add_card(
+            *(database_url, vault, sample_issuer, CARD, PAN),
+            plastic_id=PLASTIC,
+            cardholder_id=HOLDER,
+        )
+        open_app(vault)
+        open_server(vault)
+        async with (
+            running(
+                database_url,
+                tmp_path,
+                vault,
+                cardholder_url=CARDHOLDER_URL,
+                control_token_key_file=key,
+            ) as application,
+            d1(application, sample_issuer) as caller,
+        ):
+            assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
+            assert await caller.pin(CARD) == canary.pin
+            shown = bearer(HOLDER, ISSUER_ID)
+            house = House(database_url, postgres, application, sample_issuer, canary, shown, log)
+            house.credentials.update((shown, shown.rpartition(".")[2], sample_issuer.secret))
+            yield house
     finally:
         root.removeHandler(log)
         root.setLevel(level)
 
 
-def open_app(url: str, vault: Vault) -> None:
-    """Register an app, and give the card a cardholder."""
+def open_app(vault: Vault) -> None:
+    """Register an app."""
     app = app_client(APP, redirect_origins=["https://app.example"])
-    add_clients(vault, "testbank01", app)
-    run_sql(url, "UPDATE cards SET cardholder_id = %s WHERE card_id = %s", HOLDER, CARD)
+    add_clients(vault, ISSUER_ID, app)
 
 
-def open_server(url: str, vault: Vault) -> None:
-    """Register a server, and give the card a plastic id."""
+def open_server(vault: Vault) -> None:
+    """Register a server."""
     server = server_client(
         SERVER, frame_key="testbank01-frame", frame_origins=["https://app.example"]
     )
-    add_clients(vault, "testbank01", server)
-    run_sql(url, "UPDATE cards SET plastic_id = %s WHERE card_id = %s", PLASTIC, CARD)
+    add_clients(vault, ISSUER_ID, server)
 
 
 async def test_junk_on_every_route_of_every_listener_brings_nothing_out(
@@ -276,12 +273,12 @@ async def test_a_pin_that_is_shown_and_set_leaves_nothing_behind(
         for _ in range(2):
             await house.keep(await http.get("/details-image", params={"token": view}))
         for pin in ("1" * 12, house.canary.pin):
-            members = {"session": session["session"], "jwe": page_jwe(session, pin)}
+            members = submission(session, page_jwe(session, pin))
             await house.keep(await http.post("/pin-direct/submit", json=members))
         # The canary, in a session that is over, and in one that is told something else.
         await house.keep(await http.post("/pin-direct/submit", json=members))
         _, other = await open_all(house, http)
-        members = {"session": other["session"], "jwe": page_jwe(session, house.canary.pin)}
+        members = submission(other, page_jwe(session, house.canary.pin))
         await house.keep(await http.post("/pin-direct/submit", json=members))
         await break_the_pages(house, http, monkeypatch)
 
@@ -312,16 +309,11 @@ async def open_all(house: House, http: httpx.AsyncClient) -> tuple[str, dict[str
     ]
     await http.get("/pin-direct/set", params={"token": set_})
     answer = await http.post("/pin-direct/session", json={"token": set_})
-    session: dict[str, Any] = answer.json()
+    session: dict[str, Any] = answer.json() | {"controlToken": set_}
     tokens = {view, set_}
     house.credentials.update(tokens | {UUID(token).hex for token in tokens})
     house.credentials.add(session["session"])
     return view, session
-
-
-def page_jwe(session: dict[str, Any], pin: str) -> str:
-    sid = base64url.encode(sha256(session["session"].encode()).digest())
-    return encrypt({"sid": sid, "block": f"1{len(pin):X}{pin}".ljust(16, "7")}, session["key"])
 
 
 async def break_the_pages(
@@ -333,7 +325,7 @@ async def break_the_pages(
     async def broken(*arguments: object) -> None:
         raise KeyError(arguments, house.canary.pin, PAN) from ValueError(sorted(house.credentials))
 
-    members = {"session": session["session"], "jwe": page_jwe(session, house.canary.pin)}
+    members = submission(session, page_jwe(session, house.canary.pin))
     with monkeypatch.context() as patch:
         patch.setattr(PinView, "image", broken)
         patch.setattr(set_page.SetPage, "submit", broken)
@@ -352,14 +344,18 @@ async def test_a_pin_that_a_server_asks_for_leaves_nothing_behind(
     async with cardholder(house) as http:
         view = await control_id(house, http, "VIEW_PIN")
         shown = await http.post(f"{PAGE}/view", json={"controlId": view, "key": None})
-        text = {"session": shown.headers["x-pin-session"], "key": page_key()}
+        text = {
+            "session": shown.headers["x-pin-session"],
+            "controlToken": view,
+            "key": page_key(),
+        }
         house.credentials.add(str(text["session"]))
         await house.keep(await http.post(f"{PAGE}/view", json={"controlId": view, "key": None}))
         for _ in range(2):
             await house.keep(await http.post(f"{PAGE}/digits", json=text))
         session = await control_session(house, http)
         for pin in ("1" * 12, canary.pin, canary.pin):
-            members = {"session": session["session"], "jwe": page_jwe(session, pin)}
+            members = submission(session, page_jwe(session, pin))
             await house.keep(await http.post(f"{PAGE}/submit", json=members))
         # The canary wherever it does not belong.
         await house.keep(await ask(http, canary.pan, "VIEW_PIN"))
@@ -397,10 +393,11 @@ async def control_id(house: House, http: httpx.AsyncClient, scope: str) -> str:
 
 async def control_session(house: House, http: httpx.AsyncClient) -> dict[str, Any]:
     """Open the session of a page that sets the PIN."""
-    members = {"controlId": await control_id(house, http, "SET_PIN"), "key": None}
+    issued = await control_id(house, http, "SET_PIN")
+    members = {"controlId": issued, "key": None}
     session: dict[str, Any] = (await http.post(f"{PAGE}/session", json=members)).json()
     house.credentials.add(session["session"])
-    return session
+    return session | {"controlToken": issued}
 
 
 def page_key() -> dict[str, Any]:
@@ -416,8 +413,8 @@ async def break_pincontrol(
     async def broken(*arguments: object) -> None:
         raise KeyError(arguments, house.canary.pin, PAN) from ValueError(sorted(house.credentials))
 
-    text = {"session": session["session"], "key": page_key()}
-    submitted = {"session": session["session"], "jwe": page_jwe(session, house.canary.pin)}
+    text = {**submission(session, ""), "key": page_key()}
+    submitted = submission(session, page_jwe(session, house.canary.pin))
     with monkeypatch.context() as patch:
         for owner, verb in (
             *((PinView, "page_image"), (PinView, "text")),

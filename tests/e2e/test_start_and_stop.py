@@ -233,9 +233,6 @@ def in_earnest(prepared: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyP
         cardholder_certificate_file=own.server.certificate,
         cardholder_key_file=own.server.key,
         control_token_key_file=key,
-        identity_issuer="https://identity.example.com",
-        identity_audience="pins",
-        identity_jwks_url="https://identity.example.com/jwks",
     )
     trust = json.loads(Path(prepared.environment["HSM_TRUST_FILE"]).read_text())
     (tmp_path / "own-trust").write_text(json.dumps({**trust, "sandbox": False}))

@@ -16,6 +16,8 @@ READ_PLASTIC: Final = compiled(
         cards.c.state,
         cards.c.personalised,
         cards.c.pin_type,
+        cards.c.counter,
+        cards.c.sealed_record,
     ).where(matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.plastic_id, "plastic_id"))
 )
 """One row, a card by its plastic id."""
@@ -31,6 +33,8 @@ READ_CARD_OF_HOLDER: Final = compiled(
         cards.c.created_at,
         cards.c.pin_type,
         cards.c.pin_changed_at,
+        cards.c.counter,
+        cards.c.sealed_record,
     )
     .where(matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.cardholder_id, "cardholder_id"))
     .order_by(

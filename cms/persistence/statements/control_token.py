@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     Boolean,
     ColumnElement,
     FromClause,
@@ -56,6 +57,8 @@ GRANT: Final = (
     control_tokens.c.client_id,
     control_tokens.c.face,
     control_tokens.c.purpose,
+    control_tokens.c.grant_id,
+    control_tokens.c.sealed_grant,
     control_tokens.c.style,
     control_tokens.c.redirect_url,
     control_tokens.c.embedded,
@@ -72,7 +75,7 @@ HAS_CARD_UNCHANGED: Final = (
     )
     .scalar_subquery()
 )
-"""The card's PIN was not changed since the token was issued."""
+"""The card's PIN was not changed since the token was granted."""
 
 # A lock shows the row as it is, whatever the rest of the statement sees.
 LOCKED_CARD: Final = (
@@ -171,7 +174,9 @@ _issued = (
             "token_hash": bindparam("token_hash", type_=LargeBinary),
             "issuer_id": LOCKED_CARD.c.issuer_id,
             "card_id": LOCKED_CARD.c.card_id,
-            "counter": LOCKED_CARD.c.counter,
+            "counter": bindparam("counter", type_=BigInteger),
+            "grant_id": bindparam("grant_id", type_=Text),
+            "sealed_grant": bindparam("sealed_grant", type_=LargeBinary),
             "client_id": bindparam("client_id", type_=String),
             "face": _FACE,
             "purpose": _PURPOSE,

@@ -3,8 +3,6 @@
 An app holds no PIN; the page's script does, on the cardholder's device.
 """
 
-import base64
-import hashlib
 import json
 import ssl
 import time
@@ -62,7 +60,14 @@ class PageSession:
     """What the script of an open page holds."""
 
     session: str
+    control_token: str
+    grant_id: str
     key: Mapping[str, str]
+
+    def submission(self, pin: str) -> dict[str, str]:
+        """Say what the script sends: only the vault can open the PIN."""
+        jwe = encrypt({"grantId": self.grant_id, "block": iso1_block(pin)}, self.key)
+        return {"session": self.session, "controlToken": self.control_token, "jwe": jwe}
 
 
 def load(sandbox: Path) -> HostedConfig:
@@ -78,12 +83,6 @@ def load(sandbox: Path) -> HostedConfig:
         issuer_id=hosted["issuerId"],
         card_id=hosted["cardId"],
     )
-
-
-def sid(session: str) -> str:
-    """Name a page session to the vault: SHA-256 of its secret in base64url, unpadded."""
-    digest = hashlib.sha256(session.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 class HostedClient(Client):
@@ -119,15 +118,15 @@ class HostedClient(Client):
         response = self._send("POST", "/pin-direct/session", json={"token": control_token.value})
         answer = json_object(_expect(response, 200))
         try:
-            return PageSession(answer["session"], answer["key"])
+            return PageSession(
+                answer["session"], control_token.value, answer["grantId"], answer["key"]
+            )
         except KeyError:
             raise HostedError(200, UNREADABLE) from None
 
     def submit(self, opened: PageSession, pin: str) -> None:
-        """Send the PIN as the page's script does: only the vault can open it."""
-        jwe = encrypt({"sid": sid(opened.session), "block": iso1_block(pin)}, opened.key)
-        body = {"session": opened.session, "jwe": jwe}
-        _expect(self._send("POST", "/pin-direct/submit", json=body), 204)
+        """Send the PIN as the page's script does."""
+        _expect(self._send("POST", "/pin-direct/submit", json=opened.submission(pin)), 204)
 
     def _ask(self, path: str, member: str) -> ControlToken:
         answer = json_object(_expect(self._call("POST", path), 200))

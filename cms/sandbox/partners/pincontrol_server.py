@@ -14,9 +14,8 @@ import httpx
 from jwcrypto.jwk import JWK
 
 from cms.sandbox.partners.client import Client, json_object
-from cms.sandbox.partners.hosted_app import PageSession, sid
-from cms.sandbox.partners.jwe import decrypt, encrypt
-from cms.sandbox.partners.pin_blocks import iso1_block
+from cms.sandbox.partners.hosted_app import PageSession
+from cms.sandbox.partners.jwe import decrypt
 
 VIEW: Final = "VIEW_PIN"
 SET: Final = "SET_PIN"
@@ -113,30 +112,30 @@ class PinControlClient(Client):
         response = self._post("/pincontrol/page/session", json=_consumed(control))
         answer = json_object(_expect(response, 200))
         try:
-            return PageSession(answer["session"], answer["key"])
+            return PageSession(answer["session"], control.id, answer["grantId"], answer["key"])
         except KeyError:
             raise PinControlError(200, UNREADABLE) from None
 
     def submit(self, opened: PageSession, pin: str) -> None:
-        """Send the PIN as the page's script does: only the vault can open it."""
-        jwe = encrypt({"sid": sid(opened.session), "block": iso1_block(pin)}, opened.key)
-        body = {"session": opened.session, "jwe": jwe}
-        _expect(self._post("/pincontrol/page/submit", json=body), 204)
+        """Send the PIN as the page's script does."""
+        _expect(self._post("/pincontrol/page/submit", json=opened.submission(pin)), 204)
 
     def view(self, control: ControlId) -> httpx.Response:
         """Consume an id for an image, as the page's script does."""
         return _expect(self._post("/pincontrol/page/view", json=_consumed(control)), 200)
 
-    def digits(self, session: str) -> str:
-        """Consume the session of an image for the PIN as text, which only this call can open."""
+    def digits(self, control: ControlId, image: httpx.Response) -> str:
+        """Consume the session of an *image* for the PIN as text, which only this call can open."""
         key = JWK.generate(kty="EC", crv="P-256")
         members: dict[str, str] = key.export_private(as_dict=True)
         public = {name: members[name] for name in PUBLIC_MEMBERS}
-        response = self._post("/pincontrol/page/digits", json={"session": session, "key": public})
+        session = image.headers.get("X-Pin-Session", "")
+        body = {"session": session, "controlToken": control.id, "key": public}
+        response = self._post("/pincontrol/page/digits", json=body)
         answer = json_object(_expect(response, 200))
         try:
             content = decrypt(answer["jwe"], JWK(**members | {"kid": key.thumbprint()}))
-            if content["sid"] == sid(session):
+            if content["grantId"] == image.headers["X-Pin-Grant"]:
                 return str(content["digits"])
         except (KeyError, TypeError, ValueError):
             pass

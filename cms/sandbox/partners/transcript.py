@@ -171,7 +171,7 @@ def pincontrol_transcript(
     yield _step(server, "POST plastic, VIEW_PIN", "a control id, for 30 seconds")
     seen = server.view(to_view)
     yield _shown(server, "POST view", seen)
-    if server.digits(seen.headers.get("x-pin-session", "")) != pin:
+    if server.digits(to_view, seen) != pin:
         raise TranscriptError("POST digits: not the PIN just set")
     yield _step(server, "POST digits", "decrypts to the PIN just set")
     yield _refused(server, "POST view, same id", 410, lambda: server.view(to_view))

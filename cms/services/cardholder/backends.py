@@ -24,7 +24,7 @@ class Backends:
         self._rate_limiter = rate_limiter
         self._now = now
 
-    async def caller(self, user: str, password: str, address: str) -> ServerApp:
+    async def caller(self, user: str, password: Secret[str], address: str) -> ServerApp:
         """Return the server that has this password.
 
         Raises:
@@ -33,7 +33,7 @@ class Backends:
             ServiceUnavailable: database or vault are unavailable.
         """
         app = await self._servers.find(user)
-        if app is None or not is_secret(Secret(password), app.client.secrets, self._now()):
+        if app is None or not is_secret(password, app.client.secrets, self._now()):
             self._rate_limiter.failed(address, "" if app is None else app.client.client_id)
             raise Unauthorized
         return app

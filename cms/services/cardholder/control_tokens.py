@@ -1,34 +1,20 @@
-"""Control tokens of one face: issue them, and look at them without consuming any.
+"""Control tokens of one face: look at them without consuming any.
 
 Whoever sends control tokens that never were is made to wait. A live one is always found: at an
 address that many people share, somebody else's guesses must not shut its holder out.
 """
 
-import hashlib
 import secrets
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final, Generic
-from uuid import uuid4
 
 from cms.domain.control import Grant
 from cms.domain.errors import ControlEnded
-from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
 from cms.services.cardholder.apps import App, C, Clients
 from cms.services.cardholder.rate_limit import RateLimiter
-from crypto.jose import base64url
 from hsm.port import Face
 
 SESSION_BYTES: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A new control token, a UUID in its usual form; *expires_at* by the database's clock."""
-
-    control_token: str = field(repr=False)
-    expires_at: datetime
 
 
 class ControlTokens(Generic[C]):
@@ -41,17 +27,6 @@ class ControlTokens(Generic[C]):
         self._store = store
         self._clients = clients
         self._rate_limiter = rate_limiter
-
-    async def issue(self, grant: Grant, actor: Actor) -> IssuedToken:
-        """Issue a control token.
-
-        Raises:
-            CardNotFound: the card of *grant* was deleted.
-            ServiceUnavailable: the database is unavailable.
-        """
-        control_token = str(uuid4())
-        expires_at = await self._store.issue(control_token, grant, actor)
-        return IssuedToken(control_token, expires_at)
 
     async def read_live(self, control_token: str, address: str) -> tuple[Grant, App[C]]:
         """Read what a live control token of this face is good for.
@@ -92,8 +67,3 @@ class ControlTokens(Generic[C]):
 def new_session() -> str:
     """Make the secret of a page session: 256 random bits as base64url."""
     return secrets.token_urlsafe(SESSION_BYTES)
-
-
-def sid(session: str) -> str:
-    """Name a page session to the vault: SHA-256 over the text of its secret, as base64url."""
-    return base64url.encode(hashlib.sha256(session.encode(errors="surrogatepass")).digest())

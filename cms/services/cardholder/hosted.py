@@ -1,19 +1,27 @@
 """The hosted face's use cases: a cardholder's card, and control tokens for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from cms.domain.control import VERBS, CardOfHolder, Grant
-from cms.domain.errors import CardForbids, PinUnavailable, ValueNotPossible
+from cms.domain.errors import (
+    CardForbids,
+    EvidenceRefused,
+    PinUnavailable,
+    StoredValueBroken,
+    ValueNotPossible,
+)
 from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
 from cms.services.cardholder.apps import HostedApp
-from cms.services.cardholder.control_tokens import ControlTokens, IssuedToken
 from cms.services.cardholder.permission import require_token_allowed
-from hsm.manifest.clients import AppClient
-from hsm.port import Face, Purpose
+from cms.services.vault import in_vault
+from crypto.secret import Secret
+from hsm.port import CardRef, Face, Purpose
+from hsm.worker_thread import WorkerThread
 
 FACE: Final = Face.HOSTED
 
@@ -27,27 +35,51 @@ class Wish:
     embedded: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """An app and its cardholder, as a request names them."""
+
+    app: HostedApp
+    bearer: Secret[str]
+    """The cardholder's access token, which the vault verifies."""
+    actor: Actor
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A new control token, a UUID in its usual form; *expires_at* by the database's clock."""
+
+    control_token: str = field(repr=False)
+    expires_at: datetime
+
+
 class HostedCards:
     """What an app may ask for its cardholder."""
 
-    def __init__(
-        self, control_tokens: ControlTokens[AppClient], store: ControlStore, audit: Audit
-    ) -> None:
-        self._control_tokens = control_tokens
+    def __init__(self, store: ControlStore, worker_thread: WorkerThread, audit: Audit) -> None:
         self._store = store
+        self._worker_thread = worker_thread
         self._audit = audit
 
-    async def card(self, app: HostedApp, cardholder_id: str) -> CardOfHolder:
+    async def card(self, asking: Asking, *, for_pin: bool) -> CardOfHolder:
         """Choose the cardholder's card.
 
         Raises:
+            Unauthorized: the issuer's identity provider did not give this access token, or it is
+                over.
+            StepUpRequired: with *for_pin*, the cardholder must authenticate anew, or more strongly.
             CardNotFound: the cardholder has no card of this issuer.
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
         """
-        return await self._store.card_of(app.manifest.issuer_id, cardholder_id)
+        issuer_id = asking.app.manifest.issuer_id
+        cardholder_id = await in_vault(
+            self._worker_thread,
+            lambda vault: vault.verify_bearer(asking.bearer, issuer_id, for_pin=for_pin),
+        )
+        return await self._store.card_of(issuer_id, cardholder_id)
 
     async def require_token_allowed(
-        self, app: HostedApp, card: CardOfHolder, purpose: Purpose, actor: Actor
+        self, asking: Asking, card: CardOfHolder, purpose: Purpose
     ) -> None:
         """Let a control token be issued for a card; a refusal is audited.
 
@@ -59,24 +91,45 @@ class HostedCards:
         """
         try:
             require_token_allowed(
-                *(app.manifest, FACE, purpose, card.state, card.pin_type), personalised=True
+                *(asking.app.manifest, FACE, purpose, card.state, card.pin_type), personalised=True
             )
         except (CardForbids, PinUnavailable, ValueNotPossible) as error:
-            event = VERBS[purpose]
+            event, actor = VERBS[purpose], asking.actor
             await self._audit.refused(card.issuer_id, card.card_id, event, error, actor)
             raise
 
     async def issue(
-        self, card: CardOfHolder, purpose: Purpose, wish: Wish, actor: Actor
+        self, asking: Asking, card: CardOfHolder, purpose: Purpose, wish: Wish
     ) -> IssuedToken:
-        """Issue a control token.
+        """Issue a control token; that the vault grants none is audited.
 
         Raises:
+            Unauthorized: the access token is over.
+            StepUpRequired: the cardholder's authentication is too old now.
+            EvidenceRefused: to the vault the card is not this cardholder's.
             CardNotFound: the card was deleted.
-            ServiceUnavailable: the database is unavailable.
+            ServiceUnavailable: database or vault are unavailable.
+            StoredValueBroken: the card's record is not what was stored.
         """
+        ref, actor = CardRef(card.issuer_id, card.card_id), asking.actor
+        try:
+            granted = await in_vault(
+                self._worker_thread,
+                lambda vault: vault.grant_bearer(
+                    *(asking.bearer, actor.client_id, purpose),
+                    *(ref, card.sealed_record, card.counter),
+                ),
+            )
+        except EvidenceRefused as error:
+            event = VERBS[purpose]
+            await self._audit.refused(card.issuer_id, card.card_id, event, error, actor)
+            raise
+        except StoredValueBroken as error:
+            await self._audit.failed(ref, VERBS[purpose], error, actor)
+            raise
         grant = Grant(
             *(card.issuer_id, card.card_id, actor.client_id, FACE, purpose),
-            *(wish.style, wish.redirect_url, wish.embedded),
+            *(granted.grant_id, granted.grant, wish.style, wish.redirect_url, wish.embedded),
         )
-        return await self._control_tokens.issue(grant, actor)
+        expires_at = await self._store.issue(granted.control_token, grant, card.counter, actor)
+        return IssuedToken(granted.control_token, expires_at)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cms.domain.cards import Verb
-from cms.domain.control import EndReason, Grant, require_cardholder_may
+from cms.domain.control import EndReason, canonical, require_cardholder_may
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
+    LimitReached,
     PinUnavailable,
     ServiceUnavailable,
     StoredValueBroken,
@@ -18,15 +19,17 @@ from cms.domain.records import Actor, ConsumedToken
 from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
 from cms.services.cardholder.apps import AnyApp, Apps, Servers
-from cms.services.cardholder.control_tokens import new_session, sid
+from cms.services.cardholder.control_tokens import new_session
 from cms.services.vault import in_vault, readable
 from crypto.errors import JoseError
 from crypto.jose.jwk import parse_public
 from crypto.pin_image import ImageStyle
-from hsm.port import CardRef, Face, PinVault, Purpose, SealedPin
+from hsm.port import CardRef, Face, PinVault, Purpose, SealedGrant, SealedPin, SealedRecord
 from hsm.worker_thread import WorkerThread
 
 T = TypeVar("T")
+Reveal = Callable[[PinVault, SealedGrant, str, SealedPin, SealedRecord], T]
+"""Calls the verb that shows a PIN against a grant and its control token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Shown:
 
     png: bytes = field(repr=False)
     session: str | None = field(repr=False)
+    grant_id: str
+    """What the vault tells the page with the text."""
 
 
 class PinView:
@@ -64,7 +69,7 @@ class PinView:
             StoredValueBroken: what is stored is not what was stored.
         """
         consumed = await self._store.consume(control_token, Purpose.VIEW, self._face, actor)
-        return await self._draw(consumed, style, actor)
+        return await self._draw(control_token, consumed, style, actor)
 
     async def page_image(
         self, control_token: str, app: AnyApp, style: ImageStyle, actor: Actor
@@ -81,20 +86,29 @@ class PinView:
         consumed = await self._store.consume(
             control_token, Purpose.VIEW, self._face, actor, session
         )
-        return Shown(await self._draw(consumed, style, actor), session)
+        png = await self._draw(control_token, consumed, style, actor)
+        return Shown(png, session, consumed.grant.grant_id)
 
     async def text(
         self,
         session: str,
+        control_token: str,
         key: Mapping[str, object],
         correlation_id: str,
         error_id: str | None = None,
     ) -> str:
         """End a session, then hand out the digits in a JWE to the page's *key*.
 
+        Args:
+            session: which the image came with.
+            control_token: the one that was consumed for it.
+            key: a public JWK.
+            correlation_id: for the audit.
+            error_id: for the audit.
+
         Raises:
-            ControlEnded: it is not a live session for this, its page's key cannot be used, or the
-                card shows no PIN any more.
+            ControlEnded: it is not a live session for this, or that of another control token, its
+                page's key cannot be used, or the card shows no PIN any more.
             ServiceUnavailable: database or vault are unavailable.
             StoredValueBroken: what is stored is not what was stored.
         """
@@ -103,12 +117,10 @@ class PinView:
         await self._clients.of(grant)
         actor = Actor.of_grant(grant, correlation_id, error_id)
         consumed = await self._store.end_with_text(session, self._face, actor)
-        read, card = consumed.card, _card(consumed.grant)
         return await self._reveal(
-            consumed,
-            actor,
-            lambda vault, sealed_pin: vault.digits_jwe(
-                *(sealed_pin, read.sealed_record, sid(session), key, card, read.counter)
+            *(control_token, consumed, actor),
+            lambda vault, grant, token, pin, record: vault.digits_jwe(
+                grant, token, pin, record, key
             ),
         )
 
@@ -122,31 +134,35 @@ class PinView:
             await self._store.read_session(session, Purpose.VIEW)
             await self._store.end(session, EndReason.SHOWN)
 
-    async def _draw(self, consumed: ConsumedToken, style: ImageStyle, actor: Actor) -> bytes:
-        read, card = consumed.card, _card(consumed.grant)
+    async def _draw(
+        self, control_token: str, consumed: ConsumedToken, style: ImageStyle, actor: Actor
+    ) -> bytes:
         return await self._reveal(
-            consumed,
-            actor,
-            lambda vault, sealed_pin: vault.render_image(
-                sealed_pin, read.sealed_record, style, card, read.counter
+            *(control_token, consumed, actor),
+            lambda vault, grant, token, pin, record: vault.render_image(
+                grant, token, pin, record, style
             ),
         )
 
     async def _reveal(
-        self, consumed: ConsumedToken, actor: Actor, verb: Callable[[PinVault, SealedPin], T]
+        self, control_token: str, consumed: ConsumedToken, actor: Actor, verb: Reveal[T]
     ) -> T:
-        grant = consumed.grant
+        grant, token, record = consumed.grant, canonical(control_token), consumed.card.sealed_record
         try:
             # Whether it is personalised says nothing about seeing a PIN.
             require_cardholder_may(self._face, Purpose.VIEW, consumed.card.state, personalised=True)
             sealed_pin = readable(consumed.card)
-            return await in_vault(self._worker_thread, lambda vault: verb(vault, sealed_pin))
-        except (CardForbids, PinUnavailable) as error:
+            return await in_vault(
+                self._worker_thread,
+                lambda vault: verb(vault, grant.sealed_grant, token, sealed_pin, record),
+            )
+        except (CardForbids, LimitReached, PinUnavailable) as error:
             event = Verb.GET_PIN
             await self._audit.refused(grant.issuer_id, grant.card_id, event, error, actor)
             raise ControlEnded from None
-        except (ServiceUnavailable, StoredValueBroken) as error:
-            await self._audit.failed(_card(grant), Verb.GET_PIN, error, actor)
+        except (ControlEnded, ServiceUnavailable, StoredValueBroken) as error:
+            card = CardRef(grant.issuer_id, grant.card_id)
+            await self._audit.failed(card, Verb.GET_PIN, error, actor)
             raise
 
 
@@ -156,7 +172,3 @@ def _require_public_key(key: Mapping[str, object]) -> None:
         parse_public(key, "enc")
     except JoseError:
         raise ControlEnded from None
-
-
-def _card(grant: Grant) -> CardRef:
-    return CardRef(grant.issuer_id, grant.card_id)

@@ -8,14 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from cms.domain.control import VERBS, Grant
+from cms.domain.control import VERBS, Grant, Plastic
 from cms.domain.errors import (
     BadRequest,
     CardForbids,
     CardNotFound,
     ControlEnded,
+    EvidenceRefused,
     Invalid,
     PinUnavailable,
+    StoredValueBroken,
     ValueNotPossible,
 )
 from cms.domain.records import Actor
@@ -24,8 +26,11 @@ from cms.services.audit import Audit
 from cms.services.cardholder.apps import ServerApp
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.permission import require_token_allowed
+from cms.services.vault import in_vault
+from crypto.secret import Secret
 from hsm.manifest.clients import ServerClient
-from hsm.port import Face, Purpose
+from hsm.port import CardRef, Face, Purpose
+from hsm.worker_thread import WorkerThread
 
 FACE: Final = Face.PINCONTROL
 CONTROL: Final = "control"
@@ -45,19 +50,29 @@ class ControlIds:
     """What an issuer's server and a page may ask for."""
 
     def __init__(
-        self, control_tokens: ControlTokens[ServerClient], store: ControlStore, audit: Audit
+        self,
+        control_tokens: ControlTokens[ServerClient],
+        store: ControlStore,
+        worker_thread: WorkerThread,
+        audit: Audit,
     ) -> None:
         self._control_tokens = control_tokens
         self._store = store
+        self._worker_thread = worker_thread
         self._audit = audit
 
     async def issue(
-        self, app: ServerApp, asked: ControlRequest | Invalid | BadRequest, actor: Actor
+        self,
+        app: ServerApp,
+        password: Secret[str],
+        asked: ControlRequest | Invalid | BadRequest,
+        actor: Actor,
     ) -> str:
         """Issue a control id for a plastic; a refusal is audited.
 
         Args:
             app: the server that asks.
+            password: the server's, which the vault wants to see too.
             asked: what arrived, or why it could not be read.
             actor: for the audit.
 
@@ -67,7 +82,9 @@ class ControlIds:
             CardForbids: its state does not allow this, or it is personalised and takes no PIN.
             PinUnavailable: it has no PIN that may be shown.
             ValueNotPossible: the issuer takes PINs from D1 only.
-            ServiceUnavailable: the database is unavailable.
+            EvidenceRefused: to the vault password or plastic are wrong.
+            ServiceUnavailable: database or vault are unavailable.
+            StoredValueBroken: the card's record is not what was stored.
         """
         issuer_id, card_id = app.manifest.issuer_id, None
         if not isinstance(asked, ControlRequest):
@@ -80,15 +97,38 @@ class ControlIds:
                 *(app.manifest, FACE, asked.purpose, plastic.state, plastic.pin_type),
                 personalised=plastic.personalised,
             )
-        except (CardNotFound, CardForbids, PinUnavailable, ValueNotPossible) as error:
+            return await self._issue(password, asked, plastic, actor)
+        except (
+            *(CardNotFound, CardForbids, PinUnavailable),
+            *(ValueNotPossible, EvidenceRefused),
+        ) as error:
             await self._audit.refused(issuer_id, card_id, VERBS[asked.purpose], error, actor)
             raise
+
+    async def _issue(
+        self, password: Secret[str], asked: ControlRequest, plastic: Plastic, actor: Actor
+    ) -> str:
+        """Have the vault grant a control id, and store it."""
+        card = CardRef(plastic.issuer_id, plastic.card_id)
+        try:
+            granted = await in_vault(
+                self._worker_thread,
+                lambda vault: vault.grant_server(
+                    *(actor.client_id, password, asked.plastic_id, asked.purpose),
+                    *(card, plastic.sealed_record, plastic.counter),
+                ),
+            )
+        except StoredValueBroken as error:
+            await self._audit.failed(card, VERBS[asked.purpose], error, actor)
+            raise
         grant = Grant(
-            *(issuer_id, plastic.card_id, actor.client_id, FACE, asked.purpose),
+            *(card.issuer_id, card.card_id, actor.client_id, FACE, asked.purpose),
+            *(granted.grant_id, granted.grant),
             style={},
             audit_user=actor.audit_user,
         )
-        return (await self._control_tokens.issue(grant, actor)).control_token
+        await self._store.issue(granted.control_token, grant, plastic.counter, actor)
+        return granted.control_token
 
     async def read_live(
         self, control_id: str, frame_key: str | None, address: str

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cms.domain.cards import Verb
-from cms.domain.control import EndReason, Grant, require_cardholder_may
+from cms.domain.control import EndReason, Grant, canonical, require_cardholder_may
 from cms.domain.errors import (
     CardForbids,
     ControlEnded,
@@ -24,7 +24,7 @@ from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
 from cms.services.audit import Audit, Reason
 from cms.services.cardholder.apps import AnyApp, Apps, Servers
-from cms.services.cardholder.control_tokens import new_session, sid
+from cms.services.cardholder.control_tokens import new_session
 from cms.services.vault import in_vault
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
@@ -38,6 +38,8 @@ class Opening:
     """What the script of a page gets to know."""
 
     session: str = field(repr=False)
+    grant_id: str
+    """What it encrypts with the PIN, so that the vault takes the PIN for this session only."""
     expires_in_seconds: int
     policy: PolicyBody
     key: Mapping[str, str]
@@ -77,8 +79,11 @@ class SetPage:
             self._worker_thread, lambda vault: vault.public_jwks(PublicKeyRole.PAGE)
         )
         session = new_session()
-        seconds, _ = await self._control_store.open(control_token, session, Purpose.SET, self._face)
-        return Opening(session, seconds, app.manifest.policy, keys["keys"][0])
+        seconds, grant = await self._control_store.open(
+            control_token, session, Purpose.SET, self._face
+        )
+        policy, key = app.manifest.policy, keys["keys"][0]
+        return Opening(session, grant.grant_id, seconds, policy, key)
 
     async def extend(self, session: str) -> int:
         """Give a session its full time again; tell how many seconds it has.
@@ -103,9 +108,21 @@ class SetPage:
             await self._refused(grant, Reason.CANCELLED, actor)
 
     async def submit(
-        self, session: str, jwe: str, correlation_id: str, error_id: str | None = None
+        self,
+        session: str,
+        control_token: str,
+        jwe: str,
+        correlation_id: str,
+        error_id: str | None = None,
     ) -> None:
         """Take the PIN, store it and end the session.
+
+        Args:
+            session: a page's.
+            control_token: the one that was consumed for it.
+            jwe: the PIN.
+            correlation_id: for the audit.
+            error_id: for the audit.
 
         Raises:
             PinForbidden: the policy refuses it, and there are tries left.
@@ -117,7 +134,7 @@ class SetPage:
         grant = await self._session(session)
         actor = Actor.of_grant(grant, correlation_id, error_id)
         try:
-            await self._take(session, jwe, grant, actor)
+            await self._take(session, canonical(control_token), jwe, grant, actor)
         except PinForbidden:
             raise
         except Exception:
@@ -125,9 +142,11 @@ class SetPage:
             await self._give_up(session)
             raise
 
-    async def _take(self, session: str, jwe: str, grant: Grant, actor: Actor) -> None:
+    async def _take(
+        self, session: str, control_token: str, jwe: str, grant: Grant, actor: Actor
+    ) -> None:
         try:
-            await self._store_pin(session, jwe, grant, actor)
+            await self._store_pin(session, control_token, jwe, grant, actor)
         except PinForbidden as error:
             # Counted first: a try that could not be recorded is none the less one.
             left = await self._control_store.count_try(session)
@@ -147,7 +166,9 @@ class SetPage:
                 raise
             raise ControlEnded from None
 
-    async def _store_pin(self, session: str, jwe: str, grant: Grant, actor: Actor) -> None:
+    async def _store_pin(
+        self, session: str, control_token: str, jwe: str, grant: Grant, actor: Actor
+    ) -> None:
         card = CardRef(grant.issuer_id, grant.card_id)
         await self._clients.of(grant)
         request_key = _digest(jwe)
@@ -158,15 +179,14 @@ class SetPage:
             require_cardholder_may(
                 self._face, Purpose.SET, read.state, personalised=read.personalised
             )
-            sealed_record, counter = read.sealed_record, read.counter + 1
+            sealed_record = read.sealed_record
             change = await in_vault(
                 self._worker_thread,
                 lambda vault: vault.set_pin_from_page(
+                    grant.sealed_grant,
+                    control_token,
                     jwe,
-                    sid(session),
-                    card,
                     sealed_record,  # noqa: B023 - the call ends before the next turn
-                    counter,  # noqa: B023
                 ),
             )
             if await self._control_store.change_pin(

@@ -9,14 +9,19 @@ from cms.domain.errors import (
     ClientKeyMissing,
     ControlEnded,
     DomainError,
+    EvidenceRefused,
     Field,
     Invalid,
+    LimitReached,
     StepUpRequired,
 )
 from cms.faces.d1.problems import WIRE
 
 #: No call of D1 ends in one of these.
-OF_CARDHOLDERS = {ClientKeyInvalid, ClientKeyMissing, ControlEnded, Invalid, StepUpRequired}
+OF_CARDHOLDERS = {
+    *(ClientKeyInvalid, ClientKeyMissing, ControlEnded),
+    *(EvidenceRefused, Invalid, LimitReached, StepUpRequired),
+}
 KINDS = [
     kind
     for kind in vars(errors).values()

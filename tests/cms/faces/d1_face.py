@@ -52,10 +52,18 @@ class D1Face:
         *,
         pin: str | None = None,
         pan: str = PAN,
+        plastic_id: str | None = None,
+        cardholder_id: str | None = None,
     ) -> str:
-        """Add a card, with a name of its own unless one is given."""
+        """Add a card, with an id of its own unless one is given."""
         name = card_id or f"new-{next(_numbers)}"
-        await self.in_vault(lambda vault: add_card(self.url, vault, self.sample_issuer, name, pan))
+        await self.in_vault(
+            lambda vault: add_card(
+                *(self.url, vault, self.sample_issuer, name, pan),
+                plastic_id=plastic_id,
+                cardholder_id=cardholder_id,
+            )
+        )
         if pin is not None:
             assert (await self.put_pin(pin, name)).status_code == 204
         run_sql(self.url, "UPDATE cards SET state = %s WHERE card_id = %s", state.value, name)

@@ -17,9 +17,10 @@ from cms.persistence.store import Store
 from cms.persistence.tables import metadata
 from cms.services.cardholder.control_tokens import new_session
 from crypto.secret import Secret
-from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange, SealedPin
+from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange, SealedGrant, SealedPin
 from tests.cms.persistence.opened_store import opened_store
 from tests.issuer_records import run_sql
+from tests.stored_cards import store_card
 
 ISSUER_ID = "testbank01"
 APP = "testbank01-app"
@@ -71,11 +72,17 @@ class StoredTokens:
     store: Counting
     control_store: ControlStore
 
-    async def issue(self, grant: Grant, actor: Actor) -> IssuedToken:
+    async def issue(self, grant: Grant, actor: Actor, counter: int | None = None) -> IssuedToken:
+        """Issue a control token that was granted at *counter*; None: at the card's now."""
         control_token = str(uuid4())
+        granted_at = self.counter(grant.card_id) if counter is None else counter
         return IssuedToken(
-            control_token, await self.control_store.issue(control_token, grant, actor)
+            control_token, await self.control_store.issue(control_token, grant, granted_at, actor)
         )
+
+    def counter(self, card_id: str) -> int:
+        counters = run_sql(self.url, "SELECT counter FROM cards WHERE card_id = %s", card_id)
+        return int(counters[0][0]) if counters else 0
 
     async def open(self, control_token: str, purpose: Purpose, face: Face) -> OpenSession:
         session = new_session()
@@ -163,7 +170,9 @@ def grant(
     client_id: str = APP,
 ) -> Grant:
     return Grant(
-        *(card.issuer_id, card.card_id, client_id, face, purpose), STYLE, REDIRECT, embedded=False
+        *(card.issuer_id, card.card_id, client_id, face, purpose),
+        *("grant-1", SealedGrant(b"sealed grant"), STYLE, REDIRECT),
+        embedded=False,
     )
 
 
@@ -175,17 +184,7 @@ def add_card(
     card_type: str = "PHYSICAL",
 ) -> None:
     with admin.transaction(url) as database:
-        admin.add_card(
-            database,
-            card,
-            cardholder_id=cardholder_id,
-            card_type=card_type,
-            state=state,
-            sealed_record=b"sealed PAN",
-            last_four="1111",
-            expiry="1230",
-            psn=7,
-        )
+        store_card(database, card, cardholder_id=cardholder_id, card_type=card_type, state=state)
 
 
 @asynccontextmanager

@@ -91,6 +91,15 @@ async def test_looking_at_a_control_token_changes_nothing(stored: StoredTokens) 
     assert stored.dump() == before
 
 
+async def test_a_control_token_that_was_granted_before_a_pin_change_is_not_live(
+    stored: StoredTokens,
+) -> None:
+    await stored.change_by_d1()
+    issued = await stored.issue(grant(), ACTOR, counter=0)
+    assert not await stored.is_live(issued.control_token)
+    assert await stored.is_live((await stored.issue(grant(), ACTOR)).control_token)
+
+
 async def test_a_card_that_does_not_exist_gets_no_control_token(stored: StoredTokens) -> None:
     with pytest.raises(CardNotFound):
         await stored.control_token(card=CardRef(ISSUER_ID, "card-9"))
@@ -177,7 +186,9 @@ async def test_consuming_hands_over_the_card_and_is_audited_in_the_same_commit(
     control_token = await stored.control_token()
     assert await stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR) == ConsumedToken(
         grant(),
-        CardToRead(CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedRecord(b"sealed PAN"), SEALED),
+        CardToRead(
+            CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedRecord(b"sealed record"), SEALED
+        ),
     )
     recorded = [(CARD.card_id, APP, ACTOR.correlation_id, 1, "hosted")]
     assert stored.audit("pin.get.attempted") == recorded
@@ -353,9 +364,10 @@ async def test_a_change_that_waited_for_an_issue_revokes_what_was_issued(
     assert not await stored.is_live(control_token)
 
 
-async def test_a_control_token_that_waited_for_a_change_is_live(stored: StoredTokens) -> None:
+async def test_a_control_token_that_waited_for_a_change_is_over(stored: StoredTokens) -> None:
+    """The vault granted it for the counter before."""
     _, control_token = await in_this_order(stored, stored.change_by_d1(), stored.control_token())
-    assert await stored.is_live(control_token)
+    assert not await stored.is_live(control_token)
 
 
 # Sessions

@@ -12,7 +12,7 @@ from cms.domain.control import Plastic
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor
 from cms.services.cardholder.control_tokens import new_session
-from hsm.port import CardRef, Face, Purpose
+from hsm.port import CardRef, Face, Purpose, SealedRecord
 from tests.cms.persistence.stored_tokens import (
     CARD,
     CHANGE,
@@ -78,7 +78,8 @@ async def test_a_plastic_is_found_by_its_number_and_issuer(
 ) -> None:
     run_sql(stored.url, "UPDATE cards SET plastic_id = '12' WHERE card_id = 'card-1'")
     found = await stored.control_store.plastic(ISSUER_ID, "12")
-    assert found == Plastic(ISSUER_ID, "card-1", CardState.ACTIVE, False, None)
+    record = SealedRecord(b"sealed record")
+    assert found == Plastic(ISSUER_ID, "card-1", CardState.ACTIVE, False, None, 0, record)
     with_pin(stored)
     produce(stored)
     found = await stored.control_store.plastic(ISSUER_ID, "12")

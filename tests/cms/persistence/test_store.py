@@ -30,6 +30,7 @@ from hsm.port import (
     ValueKind,
 )
 from tests.issuer_records import run_sql
+from tests.stored_cards import store_card
 
 pytestmark = pytest.mark.anyio
 CARD = CardRef("testbank01", "card-1")
@@ -51,15 +52,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
     """A store with one active card."""
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
-        admin.add_card(
-            database,
-            CARD,
-            state="active",
-            sealed_record=b"sealed PAN",
-            last_four="1111",
-            expiry="1230",
-            psn=7,
-        )
+        store_card(database, CARD)
     store = Store.connect(database_url)
     await store.open()
     yield store
@@ -83,7 +76,7 @@ async def change(
 
 
 def as_read(state: CardState) -> CardToChange:
-    return CardToChange(state, 0, SealedRecord(b"sealed PAN"), False, False)
+    return CardToChange(state, 0, SealedRecord(b"sealed record"), False, False)
 
 
 def everything(url: str) -> tuple[list[tuple[object, ...]], ...]:
@@ -239,7 +232,7 @@ async def test_whatever_is_stored_of_a_card_is_read_and_not_judged(
             *(state, pin_type, counter),
         )
         assert await store.read_for_get(CARD) == CardToRead(
-            *(state, pin_type, counter, 1, SealedRecord(b"sealed PAN"), SEALED)
+            *(state, pin_type, counter, 1, SealedRecord(b"sealed record"), SEALED)
         )
 
 

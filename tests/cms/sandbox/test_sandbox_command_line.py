@@ -12,9 +12,8 @@ from jwcrypto.jwk import JWK
 from jwcrypto.jwt import JWT
 
 from cms.sandbox import __main__ as command_line
-from cms.sandbox import demo, files, settings
+from cms.sandbox import demo, files, manifests, settings
 from cms.sandbox.partners import d1_command
-from cms.sandbox.partners.identity_provider import IdentityProvider
 from tests.deployment import ROOT
 
 OPERATORS_WORDS = [
@@ -67,13 +66,13 @@ def test_an_access_token_names_whomever_it_is_asked_for(
     asking = ["token", "--subject", "somebody"]
     with pytest.raises(SystemExit, match="run the demo first"):
         command_line.main(asking)
-    IdentityProvider(tmp_path, settings.AUDIENCE)  # makes its key
+    manifests.identity()  # makes its key
     for seconds, words in ((3600, asking), (60, [*asking, "--seconds", "60"])):
         assert command_line.main(words) == 0
         key = JWK.from_json((tmp_path / "private.jwk").read_text())
         access_token = JWT(jwt=capsys.readouterr().out.strip(), key=key)
         claims = json.loads(access_token.claims)
-        assert (claims["sub"], claims["aud"]) == ("somebody", settings.AUDIENCE)
+        assert (claims["sub"], claims["aud"]) == ("somebody", manifests.AUDIENCE)
         assert claims["exp"] - claims["iat"] == seconds
 
 

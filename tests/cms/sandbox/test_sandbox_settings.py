@@ -11,7 +11,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.development import SECRET_MARK
 
-MADE = ("postgresql://cms@/cms?host=%2Ftmp", "https://identity.test", "http://127.0.0.1:1/jwks")
+DATABASE_URL = "postgresql://cms@/cms?host=%2Ftmp"
 
 
 @pytest.fixture(autouse=True)
@@ -30,17 +30,16 @@ def ours() -> dict[str, str]:
 
 
 def test_what_a_demo_used_is_what_a_command_loads(var: Path) -> None:
-    settings.make(*MADE)
+    settings.make(DATABASE_URL)
     used = ours()
     assert used["CMS_DATABASE_URL_FILE"] == str(var / "database-url")
-    assert used["CMS_IDENTITY_ISSUER"] == "https://identity.test"
     os.environ.clear()
     settings.load()
     assert ours() == used
 
 
 def test_a_shell_reads_the_same(var: Path) -> None:
-    settings.make(*MADE)
+    settings.make(DATABASE_URL)
     shell = subprocess.run(
         ["sh", "-c", 'set -a; . "$1"; env -0', "sh", str(var / "demo.env")],
         capture_output=True,
@@ -55,7 +54,7 @@ def test_a_shell_reads_the_same(var: Path) -> None:
 def test_the_demos_settings_are_never_mixed_with_others() -> None:
     others = {"CMS_WORKERS": "7", "HSM_PIN_FILE": "/elsewhere", "CMS_PUBLIC_URL": "https://x.test"}
     os.environ.update(others)
-    settings.make(*MADE)
+    settings.make(DATABASE_URL)
     used = ours()
     assert "CMS_WORKERS" not in used
     assert not {*others.items()} & {*used.items()}
@@ -70,7 +69,7 @@ def test_before_the_first_demo_there_are_none() -> None:
 
 
 def test_only_the_owner_reads_them(var: Path) -> None:
-    settings.make(*MADE)
+    settings.make(DATABASE_URL)
     assert {path.stat().st_mode & 0o777 for path in var.iterdir()} == {0o600}
 
 
@@ -78,6 +77,6 @@ def test_every_secret_has_the_mark_by_which_the_service_refuses_it(
     postgres: Postgres,
 ) -> None:
     SoftHsm(files.SOFTHSM).ensure()
-    settings.make(postgres.url(), *MADE[1:])
+    settings.make(postgres.url())
     for name in ("CMS_DATABASE_URL_FILE", "CMS_CONTROL_TOKEN_KEY_FILE", "HSM_PIN_FILE"):
         assert SECRET_MARK in Path(os.environ[name]).read_text()

@@ -11,14 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cms.domain.errors import ServiceUnavailable, Unauthorized
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine import pki
-from cms.services.cardholder import jwks
-from cms.services.cardholder.jwks import ProviderKeys
 from cms.services.outbound import AnswerUnusableError, Reachability, cause_of, http_client
 
 pytestmark = pytest.mark.anyio
-JWKS = b'{"keys":[]}'
+ANSWER = b"{}"
+TIMEOUT_SECONDS = HANG_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +32,14 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
 
 @asynccontextmanager
 async def serving(credential: pki.Credential, *, mute: bool = False) -> AsyncIterator[str]:
-    """Answer every request with a JWK set, or none at all."""
+    """Answer every request, or none at all."""
     over = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         if not mute:
-            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(JWKS)}\r\nConnection: close\r\n\r\n"
-            writer.write(head.encode() + JWKS)
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(ANSWER)}\r\nConnection: close\r\n\r\n"
+            writer.write(head.encode() + ANSWER)
             await writer.drain()
         else:
             await over.wait()
@@ -50,7 +49,7 @@ async def serving(credential: pki.Credential, *, mute: bool = False) -> AsyncIte
     context.load_cert_chain(credential.certificate, credential.key)
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
     try:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     finally:
         over.set()
         server.close()
@@ -59,14 +58,16 @@ async def serving(credential: pki.Credential, *, mute: bool = False) -> AsyncIte
 async def causes(
     url: str, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, calls: int = 3
 ) -> list[tuple[str, str | None]]:
-    """Ask for keys so often, 11 seconds apart; return what the log says."""
-    times = iter(range(0, 10_000, 11))
-    now = [0.0]
-    keys = ProviderKeys(url, http, lambda: now[0])
+    """Call so often; return what the log says."""
+    relay = Reachability("relay")
     for _ in range(calls):
-        now[0] = next(times)
-        with pytest.raises((ServiceUnavailable, Unauthorized)):
-            await keys.key("k")
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await http.get(url, timeout=None)
+        except (httpx.HTTPError, TimeoutError) as error:
+            relay.failed(error)
+        else:
+            relay.answered()
     return [
         (record.getMessage(), getattr(record, "reason", None))
         for record in caplog.records
@@ -78,7 +79,7 @@ async def test_a_certificate_of_the_ca_in_the_file_is_trusted(
     trusted: pki.Pki, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(trusted.server) as url, http_client(trusted.ca.certificate) as http:
-        assert (await http.get(url)).content == JWKS
+        assert (await http.get(url)).content == ANSWER
         assert await causes(url, http, caplog) == []
 
 
@@ -87,7 +88,7 @@ async def test_no_other_certificate_is_and_the_log_says_why_once(
 ) -> None:
     async with serving(trusted.server) as url, http_client(stranger.ca.certificate) as http:
         ((event, reason),) = await causes(url, http, caplog)
-    assert event == "identity.unavailable"
+    assert event == "relay.unavailable"
     assert str(reason).startswith("certificate verify failed: ")
     caplog.clear()
     async with serving(trusted.server) as url, http_client(None) as http:
@@ -101,7 +102,7 @@ async def test_a_certificate_of_another_name_is_named_as_the_cause(
     async with serving(stranger.server) as url, http_client(stranger.ca.certificate) as http:
         found = await causes(url, http, caplog)
         found_by_name = await causes(url.replace("127.0.0.1", "localhost"), http, caplog)
-    assert found == [("identity.unavailable", "the certificate is for another name")]
+    assert found == [("relay.unavailable", "the certificate is for another name")]
     assert found_by_name == 2 * found
     assert "elsewhere" not in caplog.text
 
@@ -111,21 +112,21 @@ async def test_a_port_where_nobody_listens_is_a_refused_connection(
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        url = f"https://127.0.0.1:{free.getsockname()[1]}/jwks"
+        url = f"https://127.0.0.1:{free.getsockname()[1]}/"
         async with http_client(None) as http:
             found = await causes(url, http, caplog)
-    assert found == [("identity.unavailable", "connection refused")]
+    assert found == [("relay.unavailable", "connection refused")]
 
 
 async def test_who_does_not_answer_in_time_is_named_so(
     trusted: pki.Pki, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jwks, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("tests.cms.services.test_outbound.TIMEOUT_SECONDS", 0.2)
     async with (
         serving(trusted.server, mute=True) as url,
         http_client(trusted.ca.certificate) as http,
     ):
-        assert await causes(url, http, caplog, 2) == [("identity.unavailable", "timeout")]
+        assert await causes(url, http, caplog, 2) == [("relay.unavailable", "timeout")]
 
 
 def test_a_name_without_address_is_named_so() -> None:
@@ -144,14 +145,14 @@ def test_the_log_has_a_line_when_a_failure_begins_changes_and_ends(
     caplog.set_level(logging.WARNING)
     relay = Reachability("relay")
     relay.answered()
-    for error in (*[TimeoutError()] * 9, *[AnswerUnusableError("no JWK set")] * 9):
+    for error in (*[TimeoutError()] * 9, *[AnswerUnusableError("no answer")] * 9):
         relay.failed(error)
     for _ in range(9):
         relay.answered()
     relay.failed(TimeoutError())
     assert [(r.getMessage(), getattr(r, "reason", None)) for r in caplog.records] == [
         ("relay.unavailable", "timeout"),
-        ("relay.unavailable", "no JWK set"),
+        ("relay.unavailable", "no answer"),
         ("relay.available_again", None),
         ("relay.unavailable", "timeout"),
     ]

@@ -79,7 +79,7 @@ def test_processes_that_append_at_once_lose_no_line(host: VaultHost) -> None:
     assert (len(lines), chain.torn) == (1 + WORKERS * LINES_EACH, [])
 
 
-def test_the_end_is_read_again_only_when_another_worker_wrote(
+def test_the_end_is_searched_once_and_then_only_what_others_appended_is_read(
     host: VaultHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
@@ -93,12 +93,24 @@ def test_the_end_is_read_again_only_when_another_worker_wrote(
     first, second = host.worker(), host.worker()
     for worker, read in (
         *((first, 1), (first, 0), (first, 0)),
-        *((second, 1), (second, 0), (first, 1), (second, 1), (second, 0)),
+        *((second, 1), (second, 0), (first, 0), (second, 0), (second, 0), (first, 0)),
     ):
         reads.clear()
         worker.append(hand_out(1), durable=False)
         assert len(reads) == read
-    host.follow()
+    # Another file, or half a line, is searched for.
+    host.now += DAY
+    for worker, read in ((first, 0), (second, 1), (first, 0)):
+        reads.clear()
+        worker.append(hand_out(1), durable=False)
+        assert len(reads) == read
+    with a_full_disk(50), pytest.raises(LogUnavailable):
+        host.worker().append(hand_out(1), durable=False)
+    for worker, read in ((first, 1), (second, 0)):
+        reads.clear()
+        worker.append(hand_out(1), durable=False)
+        assert len(reads) == read
+    assert len(host.follow()[1].torn) == 1
 
 
 # Durability
@@ -165,6 +177,16 @@ def test_only_the_vaults_user_may_read_the_log(host: VaultHost) -> None:
         os.umask(umask)
     assert {path.stat().st_mode & 0o777 for path in host.paths()} == {0o600}
     assert host.directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_belongs_to_whom_the_directory_does(
+    host: VaultHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))
+    host.now += DAY
+    host.worker().append(hand_out(1), durable=True)
+    assert given == [(host.directory.stat().st_uid, -1)]
 
 
 def test_a_log_begins_once(host: VaultHost) -> None:

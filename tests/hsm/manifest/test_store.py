@@ -16,6 +16,7 @@ from hsm.manifest.body import canonical_body
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.manifest.store import Mac, Manifests
 from hsm.pkcs11.keys import KeyLabel, KeyRole
+from tests.bearers import identity_provider
 from tests.contracts.software_token import SoftwareToken
 from tests.operators import (
     OPERATORS,
@@ -601,3 +602,31 @@ def test_an_operator_of_one_issuer_signs_no_floors(bare: Host) -> None:
     file.write_text(json.dumps(trust))
     text = signed(floors({ISSUER_ID: 1}), FLOORS_TYPE)
     assert "too few signatures" in refusal(bare.worker().begin, text)
+
+
+# Identity providers
+
+
+def naming(issuer_id: str, version: int = 5, audience_of: str = ISSUER_ID) -> str:
+    """A manifest that names an identity provider."""
+    provider = identity_provider(audience_of)
+    return signed(manifest(issuer_id, version, identity_provider=provider))
+
+
+def test_an_identity_provider_and_audience_are_of_one_issuer(host: Host) -> None:
+    load(host.worker(), naming(ISSUER_ID))
+    for worker in (host.worker(), host.worker()):
+        with pytest.raises(ManifestRefused, match="another issuer has this identity provider"):
+            load(worker, naming(OTHER_ISSUER_ID))
+        assert worker.version(OTHER_ISSUER_ID) == 0
+    assert load(host.worker(), naming(OTHER_ISSUER_ID, audience_of=OTHER_ISSUER_ID)) == 5
+    assert load(host.worker(), naming(ISSUER_ID, version=6)) == 6
+    load(host.worker(), signed(manifest(ISSUER_ID, 7)))
+    assert load(host.worker(), naming(OTHER_ISSUER_ID, version=6)) == 6
+
+
+def test_another_issuers_manifest_that_cannot_be_read_stands_in_nobodys_way(host: Host) -> None:
+    load(host.worker(), naming(ISSUER_ID))
+    host.file().write_text("{}")
+    host.file("no-issuer.json").write_text("{}")
+    assert load(host.worker(), naming(OTHER_ISSUER_ID)) == 5

@@ -17,7 +17,6 @@ from cms.faces.routes import add_routes, new_app
 from cms.services.cardholder.apps import Apps
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.hosted import HostedCards
-from cms.services.cardholder.identity import IdentityProvider
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.set_page import SetPage
 from cms.services.manifests import ManifestFerry
@@ -29,7 +28,6 @@ class HostedServices:
     """The services of this face."""
 
     apps: Apps
-    identity: IdentityProvider
     cards: HostedCards
     control_tokens: ControlTokens[AppClient]
     pin_view: PinView
@@ -58,7 +56,7 @@ def hosted_app(
         raise ValueError("the cardholder URL is not https")
     app = new_app()
     cors = Cors(services.manifests)
-    auth = HostedAuth(services.apps, services.identity)
+    auth = HostedAuth(services.apps)
     table = routes(
         Cards(public_url.rstrip("/"), auth, services.cards, relay, cors),
         Image(services.pin_view, services.control_tokens, proxy_peers),

@@ -1,21 +1,18 @@
-"""Who calls the hosted face: an app by its client key, a cardholder by an access token."""
+"""Who calls the hosted face: an app by its client key; and what else its headers say."""
 
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from cms.domain.errors import Invalid
-from cms.faces.request import bearer
 from cms.services.cardholder.apps import Apps, HostedApp
-from cms.services.cardholder.identity import IdentityProvider, Subject
 
 
 @dataclass(frozen=True, slots=True)
 class HostedAuth:
-    """Names app and cardholder of a request."""
+    """Names the app of a request."""
 
     apps: Apps
-    identity: IdentityProvider
 
     async def app(self, request: Request) -> HostedApp:
         """Return the app, and note it for the log and for CORS.
@@ -30,19 +27,6 @@ class HostedAuth:
         request.scope["log"]["issuer_id"] = app.manifest.issuer_id
         request.scope["log"]["client_id"] = app.client.client_id
         return app
-
-    async def cardholder(self, request: Request, *, may_step_up: bool) -> Subject:
-        """Return the cardholder, who with *may_step_up* may have to step up.
-
-        Raises:
-            Unauthorized: there is no access token, or it is wrong in any way.
-            StepUpRequired: the cardholder must authenticate anew, or more strongly.
-            ServiceUnavailable: the identity provider is unavailable and its keys are not known.
-        """
-        subject = await self.identity.subject(bearer(request))
-        if may_step_up:
-            self.identity.require_step_up(subject)
-        return subject
 
 
 def wants_us(request: Request) -> bool:

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from cms.domain.control import CardOfHolder
-from cms.domain.errors import BadRequest, Invalid
+from cms.domain.errors import BadRequest, Invalid, Unauthorized
 from cms.domain.records import Actor
 from cms.faces.cardholder.hosted.auth import HostedAuth, wants_us
 from cms.faces.cardholder.hosted.cors import Cors
@@ -19,13 +19,14 @@ from cms.faces.cardholder.hosted.pages import PAGE_PATH
 from cms.faces.cardholder.hosted.relay import Relay
 from cms.faces.cardholder.hosted.schemas import card_answer, read_wish, rfc3339
 from cms.faces.cardholder.page.answers import NO_STORE
-from cms.faces.request import read_body
+from cms.faces.request import bearer, read_body
 from cms.faces.routes import Handler
 from cms.services.cardholder.apps import HostedApp
-from cms.services.cardholder.hosted import HostedCards
+from cms.services.cardholder.hosted import Asking, HostedCards
+from crypto.secret import Secret
 from hsm.port import Purpose
 
-CardHandler = Callable[[HostedApp, CardOfHolder, Request], Awaitable[Response]]
+CardHandler = Callable[[Asking, CardOfHolder, Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,38 +39,38 @@ class Cards:
     relay: Relay | None
     cors: Cors
 
-    def by_cardholder(self, answer: CardHandler, *, may_step_up: bool) -> Handler:
+    def by_cardholder(self, answer: CardHandler, *, for_pin: bool) -> Handler:
         """Let an app call *answer* for the card of its cardholder.
 
-        With *may_step_up* the cardholder must have authenticated as the issuer configured it.
+        With *for_pin* the cardholder must have authenticated as the issuer configured it.
         """
 
         async def handler(request: Request) -> Response:
             app = await self.auth.app(request)  # 499, 498
             if self.relay is not None and _is_for_us(request):
                 return await self._relayed(self.relay, request)
-            subject = await self.auth.cardholder(request, may_step_up=may_step_up)  # 401, 403
-            card = await self.cards.card(app, subject.value)  # 404
+            asking = _asking(app, request)  # 401
+            card = await self.cards.card(asking, for_pin=for_pin)  # 401, 403, 404
             request.scope["log"]["card_id"] = card.card_id
-            return await answer(app, card, request)  # 403, 422
+            return await answer(asking, card, request)  # 403, 422
 
         return handler
 
-    async def view_token(self, app: HostedApp, card: CardOfHolder, request: Request) -> Response:
+    async def view_token(self, asking: Asking, card: CardOfHolder, request: Request) -> Response:
         """Issue a control token for an image."""
         url = self.public_url + IMAGE_PATH
-        return await self._issued(app, card, request, Purpose.VIEW, "imageUrl", url)
+        return await self._issued(asking, card, request, Purpose.VIEW, "imageUrl", url)
 
-    async def set_token(self, app: HostedApp, card: CardOfHolder, request: Request) -> Response:
+    async def set_token(self, asking: Asking, card: CardOfHolder, request: Request) -> Response:
         """Issue a control token for the set page."""
         url = self.public_url + PAGE_PATH
-        return await self._issued(app, card, request, Purpose.SET, "hostedPageUrl", url)
+        return await self._issued(asking, card, request, Purpose.SET, "hostedPageUrl", url)
 
-    async def status(self, app: HostedApp, card: CardOfHolder, request: Request) -> Response:
+    async def status(self, asking: Asking, card: CardOfHolder, request: Request) -> Response:
         """Tell of the cardholder's card."""
         _require_here(request)
         headers = {**NO_STORE, **self.cors.headers(request)}
-        return JSONResponse(card_answer(card, app.manifest), headers=headers)
+        return JSONResponse(card_answer(card, asking.app.manifest), headers=headers)
 
     async def preflight(self, request: Request) -> Response:
         """Answer a browser that asks before it sends."""
@@ -77,18 +78,17 @@ class Cards:
 
     async def _issued(
         self,
-        app: HostedApp,
+        asking: Asking,
         card: CardOfHolder,
         request: Request,
         purpose: Purpose,
         url_member: str,
         url: str,
     ) -> Response:
-        actor = Actor(app.client.client_id, request.scope["log"]["correlation_id"])
-        await self.cards.require_token_allowed(app, card, purpose, actor)
+        await self.cards.require_token_allowed(asking, card, purpose)
         _require_here(request)
-        wish = read_wish(await _body(request), purpose, app.client)
-        issued = await self.cards.issue(card, purpose, wish, actor)
+        wish = read_wish(await _body(request), purpose, asking.app.client)
+        issued = await self.cards.issue(asking, card, purpose, wish)
         headers = {
             **NO_STORE,
             **self.cors.headers(request),
@@ -105,6 +105,14 @@ class Cards:
         answer = await relay.send(request, await _body(request))
         answer.headers.update({**NO_STORE, **self.cors.headers(request)})
         return answer
+
+
+def _asking(app: HostedApp, request: Request) -> Asking:
+    access_token = bearer(request)
+    if access_token is None:
+        raise Unauthorized
+    actor = Actor(app.client.client_id, request.scope["log"]["correlation_id"])
+    return Asking(app, Secret(access_token), actor)
 
 
 def _is_for_us(request: Request) -> bool:

@@ -19,18 +19,20 @@ def routes(cards: Cards, image: Image, pages: Pages, posts: SetPosts) -> Sequenc
     """Return the table of the face."""
     return (
         # An app by its client key, for a cardholder by an access token.
-        Route("POST", VIEW_TOKEN, cards.by_cardholder(cards.view_token, may_step_up=True)),
-        Route("POST", SET_TOKEN, cards.by_cardholder(cards.set_token, may_step_up=True)),
-        Route("GET", STATUS, cards.by_cardholder(cards.status, may_step_up=False)),
+        Route("POST", VIEW_TOKEN, cards.by_cardholder(cards.view_token, for_pin=True)),
+        Route("POST", SET_TOKEN, cards.by_cardholder(cards.set_token, for_pin=True)),
+        Route("GET", STATUS, cards.by_cardholder(cards.status, for_pin=False)),
         # A browser, before an app's page sends one of these.
         *(Route("OPTIONS", path, cards.preflight) for path in (VIEW_TOKEN, SET_TOKEN, STATUS)),
         # Whoever has a control token, in the query.
         Route(" ".join(METHODS), IMAGE_PATH, image.answer),
         Route("GET HEAD", PAGE_PATH, pages.page),
-        # The page's script, by a control token and then by its page session.
+        # The page's script, by a control token and then by its page session; a PIN by both.
         Route("POST", "/pin-direct/session", by_page(pages.session, "token")),
         Route("POST", "/pin-direct/extend", by_page(posts.extend, "session")),
-        Route("POST", "/pin-direct/submit", by_page(posts.submit, "session", "jwe")),
+        Route(
+            "POST", "/pin-direct/submit", by_page(posts.submit, "session", "controlToken", "jwe")
+        ),
         Route("POST", "/pin-direct/cancel", by_page(posts.cancel, "session")),
         # Anybody.
         Route("GET HEAD", f"{ASSETS_PATH}/{{hash}}/{{name}}", asset),

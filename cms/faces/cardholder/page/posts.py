@@ -33,10 +33,13 @@ class SetPosts:
         seconds = await self.set_page.extend(session)
         return JSONResponse({"expiresInSeconds": seconds}, headers=NO_STORE)
 
-    async def submit(self, session: str, jwe: str, request: Request) -> Response:
+    async def submit(
+        self, session: str, control_token: str, jwe: str, request: Request
+    ) -> Response:
         """Take the PIN."""
+        correlation_id = request.scope["log"]["correlation_id"]
         error_id = getattr(request.state, "error_id", None)
-        await self.set_page.submit(session, jwe, request.scope["log"]["correlation_id"], error_id)
+        await self.set_page.submit(session, control_token, jwe, correlation_id, error_id)
         return Response(status_code=204, headers=NO_STORE)
 
     async def cancel(self, session: str, request: Request) -> Response:
@@ -54,10 +57,11 @@ async def asset(request: Request) -> Response:
 
 
 def opening_members(opening: Opening) -> dict[str, object]:
-    """Say what the script of a set page has to know: the session, the rules, the vault's key."""
+    """Say what the script of a set page has to know: session, grant, rules, the vault's key."""
     policy = opening.policy
     return {
         "session": opening.session,
+        "grantId": opening.grant_id,
         "expiresInSeconds": opening.expires_in_seconds,
         "warnSeconds": WARN_SECONDS,
         "digitsMin": policy.length_min,

@@ -136,16 +136,17 @@ class Pages:
         )
         headers = {**IMAGE_HEADERS, "Content-Type": "image/png", "X-Pin-Result": "shown"}
         if shown.session is not None:
-            headers["X-Pin-Session"] = shown.session
+            headers |= {"X-Pin-Session": shown.session, "X-Pin-Grant": shown.grant_id}
         return Response(shown.png, headers=headers)
 
     async def digits(self, request: Request) -> Response:
         """End a page session for the PIN as text, enciphered to the page."""
         members = await posted_members(request)
-        session, key = text_of(members, "session"), members.get("key")
+        session, control_id = text_of(members, "session"), text_of(members, "controlToken")
+        key = members.get("key")
         if not isinstance(key, dict):
             raise BadRequest(Field.BODY)
-        jwe = await self.pin_view.text(session, key, *_ids(request))
+        jwe = await self.pin_view.text(session, control_id, key, *_ids(request))
         return JSONResponse({"jwe": jwe}, headers=NO_STORE)
 
     async def cancel(self, session: str, request: Request) -> Response:

@@ -20,6 +20,7 @@ from cms.domain.errors import (
     CardNotFound,
     ControlEnded,
     DomainError,
+    EvidenceRefused,
     Invalid,
     PinForbidden,
     PinUnavailable,
@@ -53,6 +54,9 @@ class Wire:
 INTERNAL: Final = Wire(
     500, "Internal Server Error", "INTERNAL", UNEXPECTED, "an error that was not expected"
 )
+NO_PLASTIC: Final = Wire(
+    404, "Card not Found", "CARD_NOT_FOUND", DYNAMIC, "there is no plastic with this plasticId"
+)
 WIRE: Final[Mapping[type[DomainError], Wire]] = {
     Unauthorized: Wire(
         *(401, "Unauthorized", "UNAUTHORIZED", SECURITY),
@@ -60,9 +64,8 @@ WIRE: Final[Mapping[type[DomainError], Wire]] = {
     ),
     Invalid: Wire(400, "Bad Request", "INVALID_REQUEST", STATIC, "not as published"),
     BadRequest: Wire(400, "Bad Request", "INVALID_REQUEST", STATIC, "not as published"),
-    CardNotFound: Wire(
-        404, "Card not Found", "CARD_NOT_FOUND", DYNAMIC, "there is no plastic with this plasticId"
-    ),
+    CardNotFound: NO_PLASTIC,
+    EvidenceRefused: NO_PLASTIC,
     CardForbids: Wire(
         *(403, "Forbidden", "CARD_STATE_FORBIDDEN", DYNAMIC),
         reason="the card's state does not allow this, or the plastic is already produced",

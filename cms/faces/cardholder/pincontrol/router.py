@@ -23,9 +23,13 @@ def routes(server: Server, pages: Pages, posts: SetPosts) -> Sequence[Route]:
         # The page's script, by a control id.
         Route("POST", "/pincontrol/page/session", pages.by_control_id(Purpose.SET, pages.session)),
         Route("POST", "/pincontrol/page/view", pages.by_control_id(Purpose.VIEW, pages.view)),
-        # The page's script, by its page session.
+        # The page's script, by its page session; a PIN by its control id too.
         Route("POST", "/pincontrol/page/digits", pages.digits),
         Route("POST", "/pincontrol/page/extend", by_page(posts.extend, "session")),
-        Route("POST", "/pincontrol/page/submit", by_page(posts.submit, "session", "jwe")),
+        Route(
+            "POST",
+            "/pincontrol/page/submit",
+            by_page(posts.submit, "session", "controlToken", "jwe"),
+        ),
         Route("POST", "/pincontrol/page/cancel", by_page(pages.cancel, "session")),
     )

@@ -19,6 +19,9 @@ from cms.faces.routes import Handler
 from cms.services.cardholder.apps import ServerApp
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.pincontrol import ControlIds, ControlRequest
+from crypto.secret import Secret
+
+ServerHandler = Callable[[ServerApp, Secret[str], Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +33,38 @@ class Server:
     control_ids: ControlIds
     proxy_peers: frozenset[str]
 
-    def by_password(self, answer: Callable[[ServerApp, Request], Awaitable[Response]]) -> Handler:
+    def by_password(self, answer: ServerHandler) -> Handler:
         """Let an issuer's server call *answer*, and note it for the log."""
 
         async def handler(request: Request) -> Response:
-            user, password = basic_credentials(request)  # 401
+            user, password = _credentials(request)  # 401
             app = await self.backends.caller(user, password, address(request, self.proxy_peers))
             request.scope["log"] |= {
                 "issuer_id": app.manifest.issuer_id,
                 "client_id": app.client.client_id,
             }
-            return await answer(app, request)  # 400, 404, 403
+            return await answer(app, password, request)  # 400, 404, 403
 
         return handler
 
-    async def issue(self, app: ServerApp, request: Request) -> Response:
+    async def issue(self, app: ServerApp, password: Secret[str], request: Request) -> Response:
         """Issue a control id."""
         audit_user = read_audit_user(request)
         correlation_id = request.scope["log"]["correlation_id"]
         actor = Actor(app.client.client_id, correlation_id, audit_user, request.state.error_id)
         asked = await _asked(request, audit_user)
-        control_id = await self.control_ids.issue(app, asked, actor)
+        control_id = await self.control_ids.issue(app, password, asked, actor)
         answer = {
             "id": control_id,
             "pinURL": self.public_url + PIN_PATH,
             "pinFrameURL": self.public_url + FRAME_PATH,
         }
         return JSONResponse(answer, 201, NO_STORE)
+
+
+def _credentials(request: Request) -> tuple[str, Secret[str]]:
+    user, password = basic_credentials(request)
+    return user, Secret(password)
 
 
 async def _asked(request: Request, audit_user: str | None) -> ControlRequest | Invalid | BadRequest:

@@ -35,12 +35,14 @@ WITH
       ) < 3::INTEGER
       AND control_tokens.purpose = %(purpose)s::VARCHAR AND control_tokens.face = %(face)s::VARCHAR
     RETURNING control_tokens.issuer_id, control_tokens.card_id, control_tokens.client_id,
-      control_tokens.face, control_tokens.purpose, control_tokens.style,
-      control_tokens.redirect_url, control_tokens.embedded, control_tokens.audit_user
+      control_tokens.face, control_tokens.purpose, control_tokens.grant_id,
+      control_tokens.sealed_grant, control_tokens.style, control_tokens.redirect_url,
+      control_tokens.embedded, control_tokens.audit_user
   ),
   shown AS (
     SELECT consumed.issuer_id AS issuer_id, consumed.card_id AS card_id,
       consumed.client_id AS client_id, consumed.face AS face, consumed.purpose AS purpose,
+      consumed.grant_id AS grant_id, consumed.sealed_grant AS sealed_grant,
       consumed.style AS style, consumed.redirect_url AS redirect_url,
       consumed.embedded AS embedded, consumed.audit_user AS audit_user, cards.state AS state,
       cards.pin_type AS pin_type, cards.counter AS counter,
@@ -72,7 +74,7 @@ WITH
       shown.audit_user AS audit_user
     FROM shown WHERE shown.is_readable
   )
-SELECT shown.issuer_id, shown.card_id, shown.client_id, shown.face, shown.purpose, shown.style,
-  shown.redirect_url, shown.embedded, shown.audit_user, shown.state, shown.pin_type, shown.counter,
-  shown.newest, shown.sealed_record, shown.sealed_pin
+SELECT shown.issuer_id, shown.card_id, shown.client_id, shown.face, shown.purpose, shown.grant_id,
+  shown.sealed_grant, shown.style, shown.redirect_url, shown.embedded, shown.audit_user,
+  shown.state, shown.pin_type, shown.counter, shown.newest, shown.sealed_record, shown.sealed_pin
 FROM shown

@@ -30,12 +30,13 @@ WITH
   ),
   issued AS (
     INSERT INTO control_tokens (
-      token_hash, issuer_id, card_id, counter, client_id, face, purpose, style, redirect_url,
-      embedded, audit_user, expires_at
+      token_hash, issuer_id, card_id, counter, grant_id, sealed_grant, client_id, face, purpose,
+      style, redirect_url, embedded, audit_user, expires_at
     )
     SELECT %(token_hash)s AS token_hash, card.issuer_id AS issuer_id, card.card_id AS card_id,
-      card.counter AS counter, %(client_id)s::VARCHAR AS client_id, %(face)s::VARCHAR AS face,
-      %(purpose)s::VARCHAR AS purpose, %(style)s::JSONB AS style,
+      %(counter)s::BIGINT AS counter, %(grant_id)s::VARCHAR AS grant_id,
+      %(sealed_grant)s AS sealed_grant, %(client_id)s::VARCHAR AS client_id,
+      %(face)s::VARCHAR AS face, %(purpose)s::VARCHAR AS purpose, %(style)s::JSONB AS style,
       %(redirect_url)s::VARCHAR AS redirect_url, %(embedded)s AS embedded,
       %(audit_user)s::VARCHAR AS audit_user,
       now() + CASE

@@ -29,5 +29,6 @@ RETURNING
     floor(EXTRACT(epoch FROM control_tokens.session_expires_at - now())) AS INTEGER
   ) AS seconds_left,
   control_tokens.issuer_id, control_tokens.card_id, control_tokens.client_id, control_tokens.face,
-  control_tokens.purpose, control_tokens.style, control_tokens.redirect_url,
-  control_tokens.embedded, control_tokens.audit_user
+  control_tokens.purpose, control_tokens.grant_id, control_tokens.sealed_grant,
+  control_tokens.style, control_tokens.redirect_url, control_tokens.embedded,
+  control_tokens.audit_user

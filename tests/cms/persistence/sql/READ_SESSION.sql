@@ -1,6 +1,7 @@
 SELECT control_tokens.issuer_id, control_tokens.card_id, control_tokens.client_id,
-  control_tokens.face, control_tokens.purpose, control_tokens.style, control_tokens.redirect_url,
-  control_tokens.embedded, control_tokens.audit_user
+  control_tokens.face, control_tokens.purpose, control_tokens.grant_id, control_tokens.sealed_grant,
+  control_tokens.style, control_tokens.redirect_url, control_tokens.embedded,
+  control_tokens.audit_user
 FROM control_tokens
 WHERE control_tokens.session_hash = %(session_hash)s AND control_tokens.ended_at IS NULL
   AND control_tokens.session_expires_at > now()

@@ -14,7 +14,6 @@ from cms.sandbox.partners.d1 import D1Client
 from cms.sandbox.partners.hosted_app import HostedClient, HostedError, load
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.sandbox.partners.transcript import PNG, TranscriptError, hosted_transcript
-from cms.services.cardholder.control_tokens import sid
 from tests.cms.sandbox.issuer import CARD_ID, PAN, PINS, Issuer
 
 URL = "https://pins.test"
@@ -28,6 +27,7 @@ class Service:
     def __init__(self) -> None:
         self.key = JWK.generate(kty="EC", crv="P-256", kid="page")
         public = self.key.export_public(as_dict=True)
+        opened = {"session": "s3ss10n", "grantId": "gr4nt", "key": public}
         self.images = iter((answer(200, "shown"), answer(410, "ended")))
         self.seen: list[httpx.Request] = []
         self.busy = 0
@@ -37,7 +37,7 @@ class Service:
             "/v1/card/pin/token": control_token("imageUrl", IMAGE),
             "/v1/card/set-pin/token": control_token("hostedPageUrl", "/pin-direct/set"),
             "/pin-direct/set": httpx.Response(200, html="<!DOCTYPE html>"),
-            "/pin-direct/session": httpx.Response(200, json={"session": "s3ss10n", "key": public}),
+            "/pin-direct/session": httpx.Response(200, json=opened),
             SUBMIT: httpx.Response(204),
         }
 
@@ -100,7 +100,7 @@ def test_neither_is_shown_where_a_browser_shows_none(app: HostedClient, service:
     assert not {"x-client-key", "authorization"} & set(service.seen[-1].headers)
 
 
-def test_a_pin_reaches_the_vaults_key_only_and_names_its_session(
+def test_a_pin_reaches_the_vaults_key_only_and_names_its_grant(
     app: HostedClient, service: Service
 ) -> None:
     app.submit(app.open(app.ask_to_set()), "4071")
@@ -108,7 +108,8 @@ def test_a_pin_reaches_the_vaults_key_only_and_names_its_session(
     jwe = JWE(algs=["ECDH-ES", "A256GCM"])
     jwe.deserialize(sent["jwe"], service.key)
     inside = json.loads(jwe.payload)
-    assert inside["sid"] == sid("s3ss10n")
+    assert (sent["session"], sent["controlToken"]) == ("s3ss10n", "t0k3n")
+    assert inside["grantId"] == "gr4nt"
     assert inside["block"].startswith("144071")
 
 

@@ -1,19 +1,18 @@
-"""The demo's identity provider: the service takes its access tokens, its secrets are kept."""
+"""The demo's identity provider: the vault takes its access tokens, its secrets are kept."""
 
 import os
-import socket
-from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import pytest
 
-from cms.domain.errors import StepUpRequired, Unauthorized
-from cms.sandbox.partners import identity_provider
-from cms.sandbox.partners.identity_provider import ISSUER
-from cms.services.cardholder.identity import IdentityProvider
+from cms.sandbox.partners.identity_provider import ISSUER, IdentityProvider
+from crypto.secret import Secret
+from hsm.bearers import Bearers, Subject
+from hsm.errors import BearerRefused
+from hsm.manifest.model import parse
+from tests.operators import manifest
 
-pytestmark = pytest.mark.anyio
 NOW = 1_700_000_000
 
 
@@ -23,80 +22,43 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def provider(directory: Path) -> Iterator[identity_provider.IdentityProvider]:
-    with identity_provider.IdentityProvider(directory, "pins", now=lambda: NOW) as provider:
-        yield provider
+def provider(directory: Path) -> IdentityProvider:
+    return IdentityProvider(directory, "pins", now=lambda: NOW)
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        yield http
+def subject(provider: IdentityProvider, access_token: str, now: int = NOW) -> Subject:
+    """Name whom the vault finds in an access token, where the manifest names this provider."""
+    known = {"issuer": ISSUER, "audience": "pins", "jwks": {"keys": [provider.public_jwk]}}
+    bearers = Bearers(lambda: datetime.fromtimestamp(now, UTC))
+    return bearers.subject(
+        Secret(access_token), parse(manifest("testbank01", identity_provider=known))
+    )
 
 
-def service(jwks_url: str, http: httpx.AsyncClient, now: int = NOW) -> IdentityProvider:
-    return IdentityProvider(ISSUER, "pins", jwks_url, "strong", 300, http, lambda: now)
+def test_its_access_tokens_name_their_cardholder(provider: IdentityProvider) -> None:
+    found = subject(provider, provider.issue("holder-1", acr="strong"))
+    assert found == Subject("holder-1", "strong", NOW)
+    assert subject(provider, provider.issue("holder-1")).acr is None
 
 
-async def test_its_access_tokens_name_their_cardholder(
-    provider: identity_provider.IdentityProvider, http: httpx.AsyncClient
-) -> None:
-    known = service(provider.jwks_url, http)
-    found = await known.subject(provider.issue("holder-1", acr="strong"))
-    known.require_step_up(found)
-    assert (found.value, found.acr, found.auth_time) == ("holder-1", "strong", NOW)
-    with pytest.raises(StepUpRequired):
-        known.require_step_up(await known.subject(provider.issue("holder-1")))
-
-
-async def test_its_access_tokens_expire(
-    provider: identity_provider.IdentityProvider, http: httpx.AsyncClient
-) -> None:
+def test_its_access_tokens_expire(provider: IdentityProvider) -> None:
     bearer = provider.issue("holder-1", seconds=60)
-    assert (await service(provider.jwks_url, http, NOW + 89).subject(bearer)).value == "holder-1"
-    with pytest.raises(Unauthorized):
-        await service(provider.jwks_url, http, NOW + 90).subject(bearer)
+    assert subject(provider, bearer, NOW + 89).cardholder_id == "holder-1"
+    with pytest.raises(BearerRefused):
+        subject(provider, bearer, NOW + 90)
 
 
-async def test_an_access_token_outlives_a_restart(
-    provider: identity_provider.IdentityProvider, directory: Path, http: httpx.AsyncClient
-) -> None:
+def test_an_access_token_outlives_a_restart(provider: IdentityProvider, directory: Path) -> None:
     bearer = provider.issue("holder-1")
-    with identity_provider.IdentityProvider(directory, "pins") as again:
-        assert again.jwks_url != provider.jwks_url
-        assert (await service(again.jwks_url, http).subject(bearer)).value == "holder-1"
+    again = IdentityProvider(directory, "pins")
+    assert subject(again, bearer).cardholder_id == "holder-1"
 
 
-async def test_it_publishes_the_public_half_and_nothing_else(
-    provider: identity_provider.IdentityProvider, http: httpx.AsyncClient
-) -> None:
-    (key,) = (await http.get(provider.jwks_url)).json()["keys"]
-    assert key.keys() == {"kty", "crv", "x", "y", "kid", "use", "alg"}
-    assert (await http.get(provider.jwks_url + "/private.jwk")).status_code == 404
+def test_it_publishes_the_public_half_and_nothing_else(provider: IdentityProvider) -> None:
+    assert provider.public_jwk.keys() == {"kty", "crv", "x", "y", "kid", "use", "alg"}
 
 
-async def test_it_listens_on_this_machine_while_its_block_runs(
-    directory: Path, http: httpx.AsyncClient
-) -> None:
-    with identity_provider.IdentityProvider(directory, "pins") as provider:
-        url = httpx.URL(provider.jwks_url)
-        assert url.host == "127.0.0.1"
-        assert (await http.get(url)).status_code == 200
-    with socket.socket() as caller:
-        assert caller.connect_ex((url.host, url.port)) != 0
-
-
-async def test_it_listens_where_it_is_told(directory: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with identity_provider.IdentityProvider(directory, "pins", port) as provider:
-        assert httpx.URL(provider.jwks_url).port == port
-
-
-def test_only_the_owner_reads(
-    provider: identity_provider.IdentityProvider, directory: Path, tmp_path: Path
-) -> None:
+def test_only_the_owner_reads(provider: IdentityProvider, directory: Path, tmp_path: Path) -> None:
     file = tmp_path / "access-token"
     old = os.umask(0)
     try:

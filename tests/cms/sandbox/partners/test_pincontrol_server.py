@@ -18,12 +18,12 @@ from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.sandbox.partners.pincontrol_server import (
     SET,
     VIEW,
+    ControlId,
     PinControlClient,
     PinControlError,
     load,
 )
 from cms.sandbox.partners.transcript import PNG, TranscriptError, pincontrol_transcript
-from cms.services.cardholder.control_tokens import sid
 from tests.cms.sandbox.issuer import CARD_ID, PAN, PINS, Issuer
 
 URL = "https://pins.test"
@@ -34,7 +34,12 @@ ASK, PERSONALISED_ASK = (
 SESSION, SUBMIT, VIEWED, DIGITS = (
     f"/pincontrol/page/{verb}" for verb in ("session", "submit", "view", "digits")
 )
-SHOWN = httpx.Response(200, content=PNG, headers={"X-Pin-Result": "shown", "X-Pin-Session": "v13w"})
+SHOWN = httpx.Response(
+    200,
+    content=PNG,
+    headers={"X-Pin-Result": "shown", "X-Pin-Session": "v13w", "X-Pin-Grant": "gr4nt"},
+)
+CONTROL = ControlId("1d", f"{URL}/pincontrol/pin")
 
 
 def refusal(status: int, code: str) -> httpx.Response:
@@ -52,9 +57,13 @@ class Service:
         self.key = JWK.generate(kty="EC", crv="P-256", kid="page")
         self.seen: list[httpx.Request] = []
         self.views = iter((SHOWN, ENDED))
-        self.sid = sid("v13w")
+        self.grant_id = "gr4nt"
         control = {"id": "1d", "pinURL": f"{URL}/pincontrol/pin", "pinFrameURL": f"{URL}/frame"}
-        opened = {"session": "s3ss10n", "key": self.key.export_public(as_dict=True)}
+        opened = {
+            "session": "s3ss10n",
+            "grantId": "gr4nt",
+            "key": self.key.export_public(as_dict=True),
+        }
         control_token = {"token": "t0k3n", "imageUrl": f"{URL}/details-image"}
         self.answers = {
             ASK: httpx.Response(201, json=control),
@@ -76,7 +85,7 @@ class Service:
     def digits(self, request: httpx.Request) -> httpx.Response:
         key = json.loads(request.content)["key"]
         named = {**key, "kid": JWK(**key).thumbprint()}
-        jwe = encrypt({"sid": self.sid, "digits": PINS[0]}, named)
+        jwe = encrypt({"grantId": self.grant_id, "digits": PINS[0]}, named)
         return httpx.Response(200, json={"jwe": jwe})
 
 
@@ -133,36 +142,40 @@ def test_a_page_shows_no_password(server: PinControlClient, service: Service) ->
     server.webview(control)
     assert service.seen[-1].content == b"controlId=1d"
     server.submit(server.open(control), PINS[0])
-    server.digits(server.view(control).headers["X-Pin-Session"])
+    server.digits(control, server.view(control))
     assert not any("authorization" in request.headers for request in service.seen[1:])
 
 
-def test_a_pin_reaches_the_vaults_key_only_and_names_its_session(
+def test_a_pin_reaches_the_vaults_key_only_and_names_its_grant(
     server: PinControlClient, service: Service
 ) -> None:
     server.submit(server.open(server.control_id(UNPERSONALISED, SET)), "4071")
     jwe = JWE(algs=["ECDH-ES", "A256GCM"])
-    jwe.deserialize(json.loads(service.seen[-1].content)["jwe"], service.key)
+    sent = json.loads(service.seen[-1].content)
+    jwe.deserialize(sent["jwe"], service.key)
     inside = json.loads(jwe.payload)
-    assert inside["sid"] == sid("s3ss10n")
+    assert (sent["session"], sent["controlToken"]) == ("s3ss10n", "1d")
+    assert inside["grantId"] == "gr4nt"
     assert inside["block"].startswith("144071")
 
 
 def test_the_key_that_digits_come_to_is_another_each_time_and_its_secret_stays(
     server: PinControlClient, service: Service
 ) -> None:
-    assert [server.digits("v13w") for _ in range(2)] == [PINS[0]] * 2
-    first, second = (json.loads(request.content)["key"] for request in service.seen)
+    assert [server.digits(CONTROL, SHOWN) for _ in range(2)] == [PINS[0]] * 2
+    sent = [json.loads(request.content) for request in service.seen]
+    assert {(one["session"], one["controlToken"]) for one in sent} == {("v13w", "1d")}
+    first, second = (one["key"] for one in sent)
     assert set(first) == {"kty", "crv", "x", "y"}
     assert first != second
 
 
-def test_digits_of_another_session_are_not_believed(
+def test_digits_of_another_grant_are_not_believed(
     server: PinControlClient, service: Service
 ) -> None:
-    service.sid = sid("another")
+    service.grant_id = "another"
     with pytest.raises(PinControlError, match="200 UNREADABLE"):
-        server.digits("v13w")
+        server.digits(CONTROL, SHOWN)
 
 
 @pytest.mark.parametrize("body", [b"no JSON", b"[]", b"{}"])

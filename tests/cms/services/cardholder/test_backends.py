@@ -14,6 +14,7 @@ from cms.services.cardholder.apps import Servers
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.directory import Directory
+from crypto.secret import Secret
 from hsm.vault import Vault
 from hsm.worker_thread import WorkerThread
 from tests.cms.persistence.opened_store import opened_store
@@ -54,10 +55,10 @@ class PasswordCalls:
 
     async def refused(self, password: str = "wrong", user: str = USER, address: str = HERE) -> None:
         with pytest.raises(Unauthorized):
-            await self.backends.caller(user, password, address)
+            await self.backends.caller(user, Secret(password), address)
 
     async def passes(self, user: str = USER, address: str = HERE, password: str = SECRET) -> bool:
-        app = await self.backends.caller(user, password, address)
+        app = await self.backends.caller(user, Secret(password), address)
         return (app.client.client_id, app.manifest.issuer_id) == (user, ISSUER_ID)
 
 
@@ -108,7 +109,7 @@ async def test_after_ten_failures_at_a_server_more_of_an_address_wait_a_minute(
     for _ in range(10):
         await calls.refused()
     with pytest.raises(TooManyFailures):
-        await calls.backends.caller(USER, "wrong", HERE)
+        await calls.backends.caller(USER, Secret("wrong"), HERE)
     # The right one passes, here and elsewhere.
     assert await calls.passes()
     assert await calls.passes(OTHER, HERE)
@@ -123,12 +124,12 @@ async def test_users_that_do_not_exist_share_one_limit(calls: PasswordCalls) -> 
         await calls.refused(SECRET, f"testbank01-{n}")
     for user in ("testbank01-10", "nobody0001-x"):
         with pytest.raises(TooManyFailures):
-            await calls.backends.caller(user, SECRET, HERE)
+            await calls.backends.caller(user, Secret(SECRET), HERE)
     assert await calls.passes()
 
 
 async def test_of_50_wrong_passwords_at_once_ten_are_answered(calls: PasswordCalls) -> None:
-    tries = (calls.backends.caller(USER, f"try {n}", HERE) for n in range(50))
+    tries = (calls.backends.caller(USER, Secret(f"try {n}"), HERE) for n in range(50))
     outcomes = [type(each) for each in await asyncio.gather(*tries, return_exceptions=True)]
     assert outcomes.count(Unauthorized) == 10
     assert outcomes.count(TooManyFailures) == 40

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import pytest
@@ -14,21 +15,40 @@ from cms.domain.records import Actor
 from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
 from cms.services.cardholder.apps import Apps, ServerApp, Servers
-from cms.services.cardholder.control_tokens import new_session, sid
+from cms.services.cardholder.control_tokens import new_session
 from cms.services.cardholder.pin_view import PinView
 from cms.services.directory import Directory
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
-from hsm.port import Face, Purpose
+from hsm.port import CardRef, Face, Purpose
 from hsm.vault import Vault
 from tests.cms.services.d1.pin_service import PinService
-from tests.issuer_records import add_clients, open_issuer, remove_client, run_sql, server_client
+from tests.issuer_records import (
+    SECRET,
+    add_clients,
+    name_card,
+    open_issuer,
+    remove_client,
+    run_sql,
+    server_client,
+)
 
 pytestmark = pytest.mark.anyio
-USER, AUDIT_USER, PIN = "testbank01-server", "clerk 7", "5938"
+ISSUER_ID, USER, AUDIT_USER = "testbank01", "testbank01-server", "clerk 7"
+PLASTIC_ID, PIN = "7001", "5938"
 ACTOR = Actor(USER, "call-1", AUDIT_USER)
 STYLE = ImageStyle()
 VIEW, SET = Purpose.VIEW, Purpose.SET
+
+
+@dataclass(frozen=True)
+class ShownPage:
+    """What a page knows that was shown an image."""
+
+    control_token: str
+    session: str
+    """Empty: the issuer does not allow text."""
+    grant_id: str = ""
 
 
 class PinViews:
@@ -47,21 +67,30 @@ class PinViews:
         return PinView(face, self.control_store, clients, worker_thread, Audit(store))
 
     async def control_token(self, purpose: Purpose = VIEW) -> str:
-        grant = Grant(
-            *("testbank01", "card-1", USER, Face.PINCONTROL, purpose), {}, audit_user=AUDIT_USER
+        plastic = await self.control_store.plastic(ISSUER_ID, PLASTIC_ID)
+        granted = await self.pin_service.worker_thread.call(
+            lambda vault: vault.grant_server(
+                *(USER, Secret(SECRET), PLASTIC_ID, purpose),
+                *(CardRef(ISSUER_ID, "card-1"), plastic.sealed_record, plastic.counter),
+            )
         )
-        control_token = str(uuid4())
-        await self.control_store.issue(control_token, grant, ACTOR)
-        return control_token
+        grant = Grant(
+            *(ISSUER_ID, "card-1", USER, Face.PINCONTROL, purpose),
+            *(granted.grant_id, granted.grant, {}),
+            audit_user=AUDIT_USER,
+        )
+        await self.control_store.issue(granted.control_token, grant, plastic.counter, ACTOR)
+        return granted.control_token
 
     async def setting_session(self) -> str:
         session, control_token = new_session(), await self.control_token(SET)
         await self.control_store.open(control_token, session, SET, Face.PINCONTROL)
         return session
 
-    async def session(self) -> str | None:
+    async def shown(self) -> "ShownPage":
         reveal, control_token = self.at(Face.PINCONTROL), await self.control_token()
-        return (await reveal.page_image(control_token, await self.app(), STYLE, ACTOR)).session
+        shown = await reveal.page_image(control_token, await self.app(), STYLE, ACTOR)
+        return ShownPage(control_token, shown.session or "", shown.grant_id)
 
     async def app(self) -> ServerApp:
         directory = Directory(self.pin_service.store, self.pin_service.worker_thread)
@@ -69,8 +98,10 @@ class PinViews:
         assert app is not None
         return app
 
-    async def text(self, session: str, face: Face = Face.PINCONTROL) -> str:
-        return await self.at(face).text(session, self.public, ACTOR.correlation_id)
+    async def text(self, page: "ShownPage", face: Face = Face.PINCONTROL) -> str:
+        return await self.at(face).text(
+            page.session, page.control_token, self.public, ACTOR.correlation_id
+        )
 
     def seen(self) -> list[tuple[object, ...]]:
         return run_sql(
@@ -93,55 +124,67 @@ async def pin_views(
     """An issuer that allows text unless the test's parameter says otherwise."""
     policy = getattr(request, "param", {"text_reveal": True})
     sample_issuer = open_issuer(database_url, vault, policy=policy)
-    add_clients(vault, "testbank01", server_client(USER))
+    add_clients(vault, ISSUER_ID, server_client(USER))
+    name_card(database_url, vault, sample_issuer, "card-1", plastic_id=PLASTIC_ID)
     async with PinService.over(sample_issuer, database_url, vault) as pin_service:
         await pin_service.put(sample_issuer.pin_jwe(PIN))
         yield PinViews(pin_service)
 
 
 async def test_the_text_is_for_the_page_that_was_shown_the_image(pin_views: PinViews) -> None:
-    session = await pin_views.session()
-    assert session is not None
+    page = await pin_views.shown()
     read = JWE(algs=["ECDH-ES", "A256GCM"])
-    read.deserialize(await pin_views.text(session), pin_views.key)
-    assert json.loads(read.payload) == {"sid": sid(session), "digits": PIN}
+    read.deserialize(await pin_views.text(page), pin_views.key)
+    assert json.loads(read.payload) == {"grantId": page.grant_id, "digits": PIN}
     who = (USER, AUDIT_USER)
     assert pin_views.seen() == [
         ("pin.get.attempted", "pincontrol", *who),
         ("pin.get.attempted", "pincontrol text", *who),
     ]
     with pytest.raises(ControlEnded):
-        await pin_views.text(session)
+        await pin_views.text(page)
     assert pin_views.ends() == [("shown",)]
     assert len(pin_views.seen()) == 2
 
 
 @pytest.mark.parametrize("pin_views", [{}, {"text_reveal": False}], indirect=True)
 async def test_an_issuer_that_does_not_allow_text_has_no_session(pin_views: PinViews) -> None:
-    assert await pin_views.session() is None
+    assert (await pin_views.shown()).session == ""
     assert pin_views.ends() == [("shown",)]
     # Nor does a session of some other making get it.
-    secret = new_session()
+    page = ShownPage(await pin_views.control_token(), new_session())
     await pin_views.control_store.consume(
-        await pin_views.control_token(), VIEW, Face.PINCONTROL, ACTOR, secret
+        page.control_token, VIEW, Face.PINCONTROL, ACTOR, page.session
     )
     with pytest.raises(ControlEnded):
-        await pin_views.text(secret)
+        await pin_views.text(page)
     assert pin_views.ends() == [("shown",), ("shown",)]
 
 
 async def test_a_session_of_another_face_or_purpose_is_none(pin_views: PinViews) -> None:
-    session = await pin_views.session()
-    assert session is not None
+    page = await pin_views.shown()
     with pytest.raises(ControlEnded):
-        await pin_views.text(session, Face.HOSTED)
+        await pin_views.text(page, Face.HOSTED)
     setting = await pin_views.setting_session()
     control_token = await pin_views.control_token()
     for wrong in (setting, control_token, "", "\ud800"):
         with pytest.raises(ControlEnded):
-            await pin_views.text(wrong)
+            await pin_views.text(replace(page, session=wrong))
     assert pin_views.ends() == [(None,), (None,), (None,)]
-    assert await pin_views.text(session)
+    assert await pin_views.text(page)
+
+
+async def test_a_session_without_its_control_token_gets_no_text(pin_views: PinViews) -> None:
+    for other in (str(uuid4()), await pin_views.control_token(), ""):
+        page = await pin_views.shown()
+        with pytest.raises(ControlEnded):
+            await pin_views.text(replace(page, control_token=other))
+        assert pin_views.seen()[-1][:2] == ("pin.get.failed", "CONTROL_ENDED")
+        # Nor is it tried again.
+        with pytest.raises(ControlEnded):
+            await pin_views.text(page)
+    page = await pin_views.shown()
+    assert await pin_views.text(replace(page, control_token=page.control_token.upper()))
 
 
 async def test_a_control_token_of_another_face_or_purpose_is_not_shown(pin_views: PinViews) -> None:
@@ -155,25 +198,23 @@ async def test_a_control_token_of_another_face_or_purpose_is_not_shown(pin_views
 
 
 async def test_closing_ends_a_session_for_text_and_no_other(pin_views: PinViews) -> None:
-    reveal, session = pin_views.at(Face.PINCONTROL), await pin_views.session()
-    assert session is not None
+    reveal, page = pin_views.at(Face.PINCONTROL), await pin_views.shown()
     setting = await pin_views.setting_session()
     for secret in (setting, "unknown"):
         await reveal.close(secret)
     assert pin_views.ends() == [(None,), (None,)]
     for _ in range(2):
-        await reveal.close(session)
+        await reveal.close(page.session)
     assert pin_views.ends() == [("shown",), (None,)]
     with pytest.raises(ControlEnded):
-        await pin_views.text(session)
+        await pin_views.text(page)
 
 
 async def test_a_client_out_of_service_gets_no_text(pin_views: PinViews) -> None:
-    session = await pin_views.session()
-    assert session is not None
+    page = await pin_views.shown()
     await pin_views.pin_service.worker_thread.call(
-        lambda vault: remove_client(vault, "testbank01", USER)
+        lambda vault: remove_client(vault, ISSUER_ID, USER)
     )
     with pytest.raises(ControlEnded):
-        await pin_views.text(session)
+        await pin_views.text(page)
     assert pin_views.ends() == [(None,)]

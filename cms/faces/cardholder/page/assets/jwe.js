@@ -63,10 +63,6 @@ const pinJwe = (() => {
     return key;
   };
 
-  /* What the server calls a page session: the hash of its secret. */
-  const sessionId = async (session) =>
-    base64url(new Uint8Array(await crypto.subtle.digest("SHA-256", bytesOf(session))));
-
   const newKeys = () => crypto.subtle.generateKey(CURVE, false, ["deriveBits"]);
 
   const publicOf = async (keys) => {
@@ -109,12 +105,12 @@ const pinJwe = (() => {
   return {
     supported: () => Boolean(globalThis.isSecureContext && globalThis.crypto?.subtle),
 
-    /* The JWE of *digits*, an array of numbers that is overwritten, for one page session. */
-    async ofPin(digits, session, jwk) {
+    /* The JWE of *digits*, an array of numbers that is overwritten, for one of the vault's grants. */
+    async ofPin(digits, grantId, jwk) {
       const block = iso1(digits);
       digits.fill(0);
-      const sid = await sessionId(session);
-      const plaintext = concat(bytesOf(`{"sid":"${sid}","block":"`), block, bytesOf('"}'));
+      const start = bytesOf(`{"grantId":${JSON.stringify(grantId)},"block":"`);
+      const plaintext = concat(start, block, bytesOf('"}'));
       wipe(block);
       return encrypt(jwk, plaintext);
     },
@@ -125,8 +121,8 @@ const pinJwe = (() => {
     /* The public key of *keys*, as a JWK. */
     publicOf,
 
-    /* The digits in *jwe*, text; it must be for *keys* and this very session. */
-    async open(jwe, session, keys) {
+    /* The digits in *jwe*, text; it must be for *keys* and this very grant. */
+    async open(jwe, grantId, keys) {
       const [header, empty, iv, text, tag] = jwe.split(".");
       const { alg, enc, epk } = JSON.parse(new TextDecoder().decode(bytesOfBase64url(header)));
       if (alg !== "ECDH-ES" || enc !== ENCRYPTION || empty !== "") throw new Error("another JWE");
@@ -135,10 +131,11 @@ const pinJwe = (() => {
       const plaintext = new Uint8Array(
         await crypto.subtle.decrypt(gcm(bytesOfBase64url(iv), header), key, sealed),
       );
-      const { sid, digits } = JSON.parse(new TextDecoder().decode(plaintext));
+      const members = JSON.parse(new TextDecoder().decode(plaintext));
       wipe(plaintext);
-      if (sid !== (await sessionId(session)) || !/^[0-9]{4,12}$/.test(digits)) {
-        throw new Error("of another session");
+      const { digits } = members;
+      if (members.grantId !== grantId || !/^[0-9]{4,12}$/.test(digits)) {
+        throw new Error("of another grant");
       }
       return digits;
     },

@@ -45,7 +45,7 @@ const pinControl = (start, tell) => {
     try {
       const { status, members } = await parts.post(path("session"), body);
       if (run !== mine) return;
-      if (status === 200 && members.session) set.begin(members);
+      if (status === 200 && members.session) set.begin(body.controlId, members);
       else fail(status === 410 ? "ended" : "unopened");
     } catch {
       // A browser that lacks something: the app must not wait for ever.

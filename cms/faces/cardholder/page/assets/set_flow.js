@@ -7,6 +7,7 @@
 class SetFlow {
   static #TICK_MS = 1000;
   #session = null;
+  #controlToken = null;
   #opening = null;
   #busy = false;
   #endsAtMs = 0;
@@ -57,9 +58,11 @@ class SetFlow {
   }
 
   /* Show the fields; members: what the server answered when it opened the session. */
-  begin(members) {
+  begin(controlToken, members) {
     this.#opening = members;
     this.#session = members.session;
+    // The vault wants to see it with the PIN: who reads the server's records has not got it.
+    this.#controlToken = controlToken;
     this.entry.start({ refuseRepeated: true, refuseRuns: false, ...members });
     this.extend.hidden = false;
     this.#setTime(members.expiresInSeconds);
@@ -73,13 +76,15 @@ class SetFlow {
   async submit() {
     if (this.#busy || !this.open) return;
     if (!this.entry.ready()) return this.hooks.invalid();
-    const session = this.#session;
+    const [session, controlToken] = [this.#session, this.#controlToken];
+    const { grantId, key } = this.#opening;
     const digits = this.entry.take();
     this.#setBusy(true);
     let status = 0;
     try {
-      const jwe = await pinJwe.ofPin(digits, session, this.#opening.key);
-      ({ status } = await this.parts.post(this.path("submit"), { session, jwe }));
+      const jwe = await pinJwe.ofPin(digits, grantId, key);
+      const body = { session, controlToken, jwe };
+      ({ status } = await this.parts.post(this.path("submit"), body));
     } catch {
       // As an answer that is lost.
     }
@@ -101,7 +106,7 @@ class SetFlow {
   }
 
   #close() {
-    this.#session = null;
+    this.#session = this.#controlToken = null;
     clearInterval(this.#ticking);
     this.entry.clear();
   }

@@ -62,7 +62,7 @@
         return end(status === 429 ? "limited" : "away", { button: { text: "retry", press: open } });
       }
       app = members;
-      flow.begin(members);
+      flow.begin(token, members);
     };
 
     parts.byId("cancel").addEventListener("click", () => {

@@ -8,6 +8,8 @@ class PinView {
   static #TICK_MS = 1000;
   #image = null;
   #session = null;
+  #controlToken = null;
+  #grantId = null;
   #endsAtMs = 0;
   #ticking = null;
 
@@ -52,6 +54,10 @@ class PinView {
       return;
     }
     this.#session = answer.headers.get("X-Pin-Session");
+    if (this.#session !== null) {
+      this.#controlToken = body.controlId;
+      this.#grantId = answer.headers.get("X-Pin-Grant");
+    }
     image.alt = this.parts.text("image_alt");
     image.draggable = false;
     image.addEventListener("load", () => {
@@ -104,7 +110,7 @@ class PinView {
     this.reveal.hidden = this.speak.hidden = this.hint.hidden = true;
     if (this.#session === null) return;
     this.parts.post(this.path("cancel"), { session: this.#session }, { keepalive: true });
-    this.#session = null;
+    this.#session = this.#controlToken = null;
   }
 
   #setTime() {
@@ -137,14 +143,17 @@ class PinView {
   /* Once: the server gives the digits to one key of this page and never again. */
   async #toText() {
     const [image, session] = [this.#image, this.#session];
+    const [controlToken, grantId] = [this.#controlToken, this.#grantId];
     if (session === null) return;
-    this.#session = null;
+    this.#session = this.#controlToken = null;
     let digits = null;
     try {
       const keys = await pinJwe.newKeys();
       const key = await pinJwe.publicOf(keys);
-      const { members } = await this.parts.post(this.path("digits"), { session, key });
-      digits = await pinJwe.open(members.jwe, session, keys);
+      const { members } = await this.parts.post(
+        this.path("digits"), { session, controlToken, key },
+      );
+      digits = await pinJwe.open(members.jwe, grantId, keys);
     } catch {
       // As a JWE that is not for us.
     }

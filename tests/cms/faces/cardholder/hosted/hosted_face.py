@@ -15,25 +15,19 @@ from cms.faces.cardholder.hosted.app import hosted_app
 from cms.faces.cardholder.hosted.relay import Relay
 from cms.logs import RequestLog
 from cms.persistence.store import Store
-from cms.services.cardholder.identity import IdentityProvider
 from cms.services.directory import Directory
 from cms.services.manifests import ManifestFerry
 from crypto.secret import Secret
 from hsm.worker_thread import WorkerThread
+from tests.bearers import bearer, identity_provider
 from tests.cms.faces.cardholder.hosted import apps
-from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.d1_face import PIN, D1Face
-from tests.cms.services.cardholder.provider import (
-    Provider,
-    ec_key,
-    public,
-    with_claims,
-)
-from tests.cms.services.clock import Clock
-from tests.issuer_records import run_sql
+from tests.issuer_records import change_manifest, run_sql
 
 PUBLIC_URL = "https://cards.test"
 US_URL = "https://us.test"
+ISSUER_ID = "testbank01"
 CONTROL_TOKEN_KEY = Secret(b"k" * 32)
 _numbers = itertools.count(1)
 
@@ -51,20 +45,15 @@ class HostedFace:
         self, state: CardState = CardState.ACTIVE, pin: str | None = PIN
     ) -> tuple[str, str]:
         """Add a card of a new cardholder; return its id and its holder's."""
-        card_id = await self.d1_face.add_card(state=state, pin=pin)
+        card_id = f"held-{next(_numbers)}"
         holder = f"holder-of-{card_id}"
-        run_sql(
-            self.d1_face.url,
-            "UPDATE cards SET cardholder_id = %s WHERE card_id = %s",
-            holder,
-            card_id,
-        )
+        await self.d1_face.add_card(card_id, state, pin=pin, cardholder_id=holder)
         return card_id, holder
 
     def headers(self, holder: str, **changed: str | None) -> dict[str, str]:
         given = {
             "x-client-key": apps.KEY,
-            "authorization": f"Bearer {with_claims(sub=holder)}",
+            "authorization": f"Bearer {bearer(holder, ISSUER_ID)}",
             **{name.replace("_", "-"): value for name, value in changed.items()},
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -100,12 +89,11 @@ class HostedFace:
         return await self.http.post(f"/pin-direct/{verb}", json=members)
 
     async def session(self, holder: str, body: object = None) -> dict[str, Any]:
-        """Open a page's session."""
+        """Open a page's session; return what the page knows then."""
         control_token = await self.control_token("set-pin", holder, body)
         answer = await self.post("session", token=control_token)
         assert answer.status_code == 200, answer.text
-        opened: dict[str, Any] = answer.json()
-        return opened
+        return {**answer.json(), "controlToken": control_token}
 
     async def control_tokens(self, holder: str) -> tuple[str, str]:
         """Ask for one to see the PIN, and for one to set it."""
@@ -116,7 +104,7 @@ class HostedFace:
 
     async def submit(self, opened: dict[str, Any], pin: str) -> httpx.Response:
         """Send a PIN as the page does."""
-        return await self.post("submit", session=opened["session"], jwe=page_jwe(opened, pin))
+        return await self.post("submit", **submission(opened, page_jwe(opened, pin)))
 
     def controls(self, card_id: str) -> list[tuple[Any, ...]]:
         return run_sql(
@@ -153,10 +141,8 @@ async def opened(
     *,
     us: bool = False,
     proxy_peers: frozenset[str] = frozenset(),
-    step_up_acr: str | None = None,
     worker_thread: WorkerThread | None = None,
     store: Store | None = None,
-    provider: Provider | None = None,
 ) -> AsyncIterator[HostedFace]:
     """Serve the face over the store and vault of *d1_face*, with a rate limit of its own.
 
@@ -164,8 +150,6 @@ async def opened(
     """
     health = d1_face.application.health
     store, worker_thread = store or health.store, worker_thread or health.worker_thread
-    provider = provider or Provider(public(ec_key()))
-    identity: IdentityProvider = provider.known_at(Clock(), step_up_acr)
     faces: list[HostedFace] = []
 
     async def us_env(request: httpx.Request) -> httpx.Response:
@@ -176,7 +160,7 @@ async def opened(
         await manifests.carry()
         directory = Directory(store, health.worker_thread)
         services, _ = cardholder_services(
-            store, directory, manifests, CONTROL_TOKEN_KEY, identity, worker_thread
+            store, directory, manifests, CONTROL_TOKEN_KEY, worker_thread
         )
         relay = Relay(US_URL, outward) if us else None
         app = hosted_app(services, PUBLIC_URL, relay, proxy_peers)
@@ -184,3 +168,21 @@ async def opened(
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:
             faces.append(HostedFace(d1_face, http))
             yield faces[0]
+
+
+@asynccontextmanager
+async def stepping_up(d1_face: D1Face, acr: str) -> AsyncIterator[HostedFace]:
+    """Serve the face while the issuer wants this authentication."""
+
+    async def want(**members: object) -> None:
+        provider = identity_provider(ISSUER_ID, **members)
+        await d1_face.in_vault(
+            lambda vault: change_manifest(vault, ISSUER_ID, identity_provider=provider)
+        )
+
+    await want(step_up_acr=acr)
+    try:
+        async with opened(d1_face) as hosted_face:
+            yield hosted_face
+    finally:
+        await want()

@@ -1,8 +1,6 @@
 """What the scripts of the pages send, and what nobody may."""
 
-import hashlib
 import json
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -15,19 +13,19 @@ MakeJwe = Callable[[dict[str, Any]], str]
 """Makes what is sent in a session that was opened."""
 
 
-def sid(session: str) -> str:
-    digest = hashlib.sha256(session.encode()).digest()
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
 def iso1(pin: str) -> str:
     """A format-1 block; its filler is as good as random."""
     return f"1{len(pin):X}{pin}".ljust(16, "7")
 
 
+def submission(opened: dict[str, Any], jwe: str) -> dict[str, str]:
+    """What the page's script sends with a JWE."""
+    return {"session": opened["session"], "controlToken": opened["controlToken"], "jwe": jwe}
+
+
 def page_jwe(opened: dict[str, Any], pin: str, **changed: object) -> str:
     """What the page's script sends for *pin*."""
-    plaintext = {"sid": sid(opened["session"]), "block": iso1(pin), **changed}
+    plaintext = {"grantId": opened["grantId"], "block": iso1(pin), **changed}
     return encrypt(plaintext, opened["key"])
 
 

@@ -6,7 +6,7 @@ import pytest
 from cms.domain.cards import CardState
 from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace
-from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.d1_face import PIN
 from tests.issuer_records import PAN, run_sql
 
@@ -32,7 +32,7 @@ async def test_a_pin_that_is_shown_or_set_is_recorded_with_its_counter(
     assert audit(hosted_face, asked) == [("control.issued", card_id, "hosted set", 1)]
     session = await hosted_face.post("session", token=asked.json()["token"])
     assert audit(hosted_face, session) == []
-    opened = session.json()
+    opened = session.json() | {"controlToken": asked.json()["token"]}
     sent = await hosted_face.submit(opened, "5938")
     assert audit(hosted_face, sent) == [("pin.set", card_id, "hosted", 2)]
 
@@ -96,7 +96,7 @@ async def test_each_pin_that_is_refused_is_recorded_and_the_fifth_is_the_last(
 ) -> None:
     card_id, holder = await hosted_face.holder()
     opened = await hosted_face.session(holder)
-    members = {"session": opened["session"], "jwe": page_jwe(opened, "1111")}
+    members = submission(opened, page_jwe(opened, "1111"))
     for status in (422, 422, 422, 422, 410):
         sent = await hosted_face.post("submit", **members)
         assert sent.status_code == status
@@ -107,14 +107,14 @@ async def test_each_pin_that_is_refused_is_recorded_and_the_fifth_is_the_last(
     assert audit(hosted_face, await hosted_face.post("submit", **members)) == []
 
 
-@pytest.mark.parametrize("changed", [{"sid": "x"}, {"block": "zz"}])
+@pytest.mark.parametrize("changed", [{"grantId": "x"}, {"block": "zz"}])
 async def test_a_jwe_that_is_wrong_is_recorded(
     hosted_face: HostedFace, changed: dict[str, str]
 ) -> None:
     card_id, holder = await hosted_face.holder()
     opened = await hosted_face.session(holder)
     jwe = page_jwe(opened, "5938", **changed)
-    sent = await hosted_face.post("submit", session=opened["session"], jwe=jwe)
+    sent = await hosted_face.post("submit", **submission(opened, jwe))
     assert sent.status_code == 410
     assert audit(hosted_face, sent) == [("pin.set.refused", card_id, "PIN_REFUSED", None)]
 
@@ -131,7 +131,7 @@ async def test_no_guess_is_recorded(hosted_face: HostedFace) -> None:
     for answer in (
         await hosted_face.image("no token"),
         await hosted_face.post("session", token="no token"),
-        await hosted_face.post("submit", session="no session", jwe="no JWE"),
+        await hosted_face.post("submit", session="no session", controlToken="none", jwe="no JWE"),
     ):
         assert answer.status_code == 410
         assert audit(hosted_face, answer) == []
@@ -145,7 +145,7 @@ async def test_no_row_holds_a_value(hosted_face: HostedFace) -> None:
     )
     jwe = page_jwe(opened, "593816")
     await hosted_face.image(control_token)
-    await hosted_face.post("submit", session=opened["session"], jwe=jwe)
+    await hosted_face.post("submit", **submission(opened, jwe))
     rows = run_sql(
         hosted_face.d1_face.url,
         "SELECT concat_ws(' ', event, actor, reason, card_id) FROM audit_events",

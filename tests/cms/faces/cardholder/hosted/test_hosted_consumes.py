@@ -17,7 +17,7 @@ from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace, opened
-from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import run_sql
 
@@ -261,8 +261,9 @@ async def test_no_control_token_and_no_session_is_logged(
     await hosted_face.image(control_token)
     await hosted_face.page(set_token)
     session = (await hosted_face.post("session", token=set_token)).json()
+    session["controlToken"] = set_token
     jwe = page_jwe(session, "5938")
-    await hosted_face.post("submit", session=session["session"], jwe=jwe)
+    await hosted_face.post("submit", **submission(session, jwe))
     ours = [record for record in caplog.records if record.name.startswith("cms")]
     lines = "\n".join(JsonLines().format(record) + str(record.__dict__) for record in ours)
     assert "/details-image" in lines
@@ -287,19 +288,21 @@ def broken_vault() -> WorkerThread:
 
 
 async def test_without_a_vault_an_image_fails_and_a_page_keeps_its_control_token(
-    with_apps: D1Face,
+    with_apps: D1Face, hosted_face: HostedFace
 ) -> None:
-    async with opened(with_apps, worker_thread=broken_vault()) as hosted_face:
-        card_id, holder = await hosted_face.holder()
-        control_token = await hosted_face.control_token("pin", holder)
-        failed = await hosted_face.image(control_token)
+    card_id, holder = await hosted_face.holder()
+    control_token, set_token = await hosted_face.control_tokens(holder)
+    async with opened(with_apps, worker_thread=broken_vault()) as without:
+        failed = await without.image(control_token)
         assert result(failed) == (503, "failed")
         assert failed.headers["retry-after"]
-        assert result(await hosted_face.image(control_token)) == (410, "ended")
-        set_token = await hosted_face.control_token("set-pin", holder)
-        answer = await hosted_face.post("session", token=set_token)
+        assert result(await without.image(control_token)) == (410, "ended")
+        answer = await without.post("session", token=set_token)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert hosted_face.controls(card_id) == [(True, "shown"), (False, None)]
+        for purpose in ("pin", "set-pin"):
+            answer = await without.ask(purpose, holder)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert hosted_face.controls(card_id) == [(True, "shown"), (False, None)]
 
 
 async def test_a_vault_that_goes_away_ends_the_session_and_stores_nothing(
@@ -307,7 +310,7 @@ async def test_a_vault_that_goes_away_ends_the_session_and_stores_nothing(
 ) -> None:
     card_id, holder = await hosted_face.holder()
     session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
-    members = {"session": session["session"], "jwe": page_jwe(session, "5938")}
+    members = submission(session, page_jwe(session, "5938"))
     async with opened(with_apps, worker_thread=broken_vault()) as without:
         assert (await without.post("submit", **members)).status_code == 503
     assert (await hosted_face.post("submit", **members)).status_code == 410
@@ -331,7 +334,7 @@ async def test_without_a_database_nothing_is_consumed(
                 unavailable.image(control_token),
                 unavailable.page(set_token),
                 unavailable.post("session", token=set_token),
-                unavailable.post("submit", session="s", jwe="j"),
+                unavailable.post("submit", session="s", controlToken="t", jwe="j"),
             )
     finally:
         await store.close()
@@ -356,9 +359,7 @@ async def test_a_pin_that_cannot_be_stored_ends_the_session(
     session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
     monkeypatch.setattr(ControlStore, "change_pin", change_pin)
     jwe = page_jwe(session, "5938")
-    assert (
-        await hosted_face.post("submit", session=session["session"], jwe=jwe)
-    ).status_code == 503
+    assert (await hosted_face.post("submit", **submission(session, jwe))).status_code == 503
     assert hosted_face.d1_face.stored(card_id) == before
     assert hosted_face.controls(card_id) == [(True, "failed")]
 
@@ -382,3 +383,20 @@ async def test_a_stored_pin_that_was_tampered_with_is_not_shown(
         " ORDER BY event_id",
         card_id,
     ) == [("pin.get.attempted", "hosted"), ("pin.get.failed", "SEAL_BROKEN")]
+
+
+@pytest.mark.parametrize("purpose", ["pin", "set-pin"])
+async def test_a_record_that_was_tampered_with_gets_no_control_token(
+    hosted_face: HostedFace, purpose: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    card_id, holder = await hosted_face.holder()
+    run_sql(
+        hosted_face.d1_face.url,
+        "UPDATE cards SET sealed_record = set_byte(sealed_record, 40,"
+        " 255 - get_byte(sealed_record, 40)) WHERE card_id = %s",
+        card_id,
+    )
+    answer = await hosted_face.ask(purpose, holder)
+    assert (answer.status_code, answer.json()) == (500, {"message": "Internal server error"})
+    assert "alarm.seal_broken" in [record.message for record in caplog.records]
+    assert hosted_face.controls(card_id) == []

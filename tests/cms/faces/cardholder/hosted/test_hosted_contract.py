@@ -11,7 +11,13 @@ import pytest
 from cms.faces.cardholder.hosted import relay
 from cms.faces.cardholder.hosted.app import hosted_app
 from tests.cms.faces.cardholder.hosted import apps
-from tests.cms.faces.cardholder.hosted.hosted_face import PUBLIC_URL, US_URL, HostedFace, opened
+from tests.cms.faces.cardholder.hosted.hosted_face import (
+    PUBLIC_URL,
+    US_URL,
+    HostedFace,
+    opened,
+    stepping_up,
+)
 from tests.cms.faces.d1_face import D1Face
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +68,7 @@ async def test_answers_come_in_the_published_order(hosted_face: HostedFace, purp
 async def test_a_weak_authentication_gets_no_control_token_but_the_status(
     with_apps: D1Face,
 ) -> None:
-    async with opened(with_apps, step_up_acr="stronger") as hosted_face:
+    async with stepping_up(with_apps, "stronger") as hosted_face:
         for purpose in PURPOSES:
             assert refusal(await hosted_face.ask(purpose, "nobody")) == FORBIDDEN
         status = await hosted_face.http.get(

@@ -9,7 +9,13 @@ from cms.domain.cards import CardState
 from cms.services import directory
 from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import PUBLIC_URL, HostedFace
-from tests.cms.faces.cardholder.hosted.jwes import MakeJwe, encrypt, hostile_jwes, page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import (
+    MakeJwe,
+    encrypt,
+    hostile_jwes,
+    page_jwe,
+    submission,
+)
 from tests.issuer_records import change_client, run_sql
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +50,7 @@ async def test_a_pin_set_on_the_page_is_what_d1_reads(hosted_face: HostedFace) -
     opened = (await hosted_face.post("session", token=asked["token"])).json()
     assert opened.pop("key").keys() >= {"kty", "crv", "x", "y", "kid"}
     assert opened.pop("session")
+    assert opened.pop("grantId")
     assert opened == {
         "expiresInSeconds": opened["expiresInSeconds"],
         "warnSeconds": 20,
@@ -219,7 +226,7 @@ async def test_a_hostile_jwe_ends_the_session_and_stores_nothing(hosted_face: Ho
     )
     for make in makers:
         opened = await hosted_face.session(holder)
-        sent = await hosted_face.post("submit", session=opened["session"], jwe=make(opened))
+        sent = await hosted_face.post("submit", **submission(opened, make(opened)))
         assert sent.status_code == 410
         good = await hosted_face.submit(opened, "5938")
         assert good.status_code == 410

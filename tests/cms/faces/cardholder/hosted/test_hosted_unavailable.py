@@ -11,13 +11,11 @@ import pytest
 from hsm.errors import VaultUnavailable
 from hsm.port import PinVault
 from hsm.worker_thread import WorkerThread
-from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace, opened
-from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.d1_face import D1Face
 from tests.cms.faces.losing import Losing
 from tests.cms.persistence.opened_store import opened_store
-from tests.cms.services.cardholder.provider import Provider, bytes_answer, ec_key, public
 
 pytestmark = pytest.mark.anyio
 
@@ -100,7 +98,7 @@ def weak(opened: dict[str, Any]) -> str:
 
 
 def wrong(opened: dict[str, Any]) -> str:
-    return page_jwe(opened, "5938", sid="of another session")
+    return page_jwe(opened, "5938", grantId="of another grant")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ async def test_a_submit_that_loses_the_database_is_the_last_and_stores_at_most_o
         card_id, holder = await hosted_face.holder()
         for turn in range(1, steps + 2):
             session = await hosted_face.session(holder)
-            members = {"session": session["session"], "jwe": make(session)}
+            members = submission(session, make(session))
             before = hosted_face.d1_face.stored(card_id)
             store.lose(turn, late=late)
             sent = await hosted_face.post("submit", **members)
@@ -128,9 +126,7 @@ async def test_a_submit_that_loses_the_database_is_the_last_and_stores_at_most_o
             changed = late and make is good and turn == 3
             assert (hosted_face.d1_face.stored(card_id) != before) is changed
             if turn > 1:
-                again = await hosted_face.post(
-                    "submit", session=session["session"], jwe=good(session)
-                )
+                again = await hosted_face.post("submit", **submission(session, good(session)))
                 assert again.status_code == 410
             assert (hosted_face.d1_face.stored(card_id) != before) is changed
 
@@ -158,7 +154,7 @@ async def test_a_defect_ends_the_session_as_a_failure_does(
 ) -> None:
     card_id, holder = await hosted_face.holder()
     session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
-    members = {"session": session["session"], "jwe": good(session)}
+    members = submission(session, good(session))
     with monkeypatch.context() as patch:
         patch.setattr("cms.services.cardholder.set_page.require_cardholder_may", broken)
         sent = await hosted_face.post("submit", **members)
@@ -167,7 +163,7 @@ async def test_a_defect_ends_the_session_as_a_failure_does(
     assert hosted_face.d1_face.stored(card_id) == before
 
 
-# A vault that is unavailable, or hangs. A control token is issued without one.
+# A vault that is unavailable, or hangs.
 
 
 def gone(_: threading.Event) -> PinVault:
@@ -200,11 +196,11 @@ async def test_without_a_vault_nothing_is_shown_and_nothing_is_stored(
 ) -> None:
     card_id, holder = await hosted_face.holder()
     session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
-    members = {"session": session["session"], "jwe": good(session)}
-    view = await hosted_face.control_token("pin", holder)
+    members = submission(session, good(session))
+    view, set_ = await hosted_face.control_tokens(holder)
     with worker_thread_to(open_vault) as worker_thread:
         async with opened(with_apps, worker_thread=worker_thread) as without:
-            set_ = await without.control_token("set-pin", holder)
+            assert is_later(await without.ask("set-pin", holder))
             assert is_later(await without.post("session", token=set_))
             assert (await without.page(set_)).status_code == 200
     with worker_thread_to(open_vault) as worker_thread:
@@ -218,16 +214,3 @@ async def test_without_a_vault_nothing_is_shown_and_nothing_is_stored(
     assert (await hosted_face.post("submit", **members)).status_code == 410
     assert (await hosted_face.post("session", token=set_)).status_code == 200
     assert hosted_face.d1_face.stored(card_id) == before
-
-
-# The identity provider.
-
-
-async def test_while_the_identity_provider_is_unavailable_it_is_503(with_apps: D1Face) -> None:
-    provider = Provider(public(ec_key()))
-    provider.answer = bytes_answer(b"", status=500)
-    async with opened(with_apps, provider=provider) as hosted_face:
-        for purpose in ("pin", "set-pin"):
-            unavailable = await hosted_face.ask(purpose, "anybody", origin=apps.ORIGIN)
-            assert is_later(unavailable)
-            assert unavailable.headers["access-control-allow-origin"] == apps.ORIGIN

@@ -19,11 +19,9 @@ from cms.services.directory import Directory
 from cms.services.manifests import ManifestFerry
 from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY
-from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.cardholder.pincontrol import backends
 from tests.cms.faces.d1_face import PIN, D1Face
-from tests.cms.services.cardholder.provider import Provider, ec_key, public
-from tests.cms.services.clock import Clock
 from tests.issuer_records import (
     PAN,
     SECRET,
@@ -53,9 +51,8 @@ class PinControlFace:
         personalised: bool = False,
     ) -> tuple[str, str]:
         """Add a card; return its id and its plastic id."""
-        card_id = await self.d1_face.add_card(state=state, pin=pin)
         plastic_id = str(7_000_000_000 + next(_numbers))
-        self.sql("UPDATE cards SET plastic_id = %s WHERE card_id = %s", plastic_id, card_id)
+        card_id = await self.d1_face.add_card(state=state, pin=pin, plastic_id=plastic_id)
         if personalised:
             self.produce(card_id)
         return card_id, plastic_id
@@ -121,23 +118,24 @@ class PinControlFace:
 
     async def session(self, plastic_id: str, user: str = backends.USER) -> dict[str, Any]:
         """Open the session of a page that sets the PIN."""
-        answer = await self.open(await self.control_id(plastic_id, "SET_PIN", user))
+        control_id = await self.control_id(plastic_id, "SET_PIN", user)
+        answer = await self.open(control_id)
         assert answer.status_code == 200, answer.text
-        opened: dict[str, Any] = answer.json()
-        return opened
+        return {**answer.json(), "controlToken": control_id}
 
     async def submit(self, opened: dict[str, Any], pin: str) -> httpx.Response:
         """Send a PIN as the page does."""
-        return await self.post("submit", session=opened["session"], jwe=page_jwe(opened, pin))
+        return await self.post("submit", **submission(opened, page_jwe(opened, pin)))
 
     async def text_plastic(self, sample_issuer: SampleIssuer, pin: str) -> tuple[str, str]:
         """Add a card to the issuer that allows text, and set its PIN; return both its ids."""
         number = next(_numbers)
         card_id, plastic_id = f"text-{number}", str(9_000 + number)
         await self.d1_face.in_vault(
-            lambda vault: add_card(self.d1_face.url, vault, sample_issuer, card_id, PAN)
+            lambda vault: add_card(
+                *(self.d1_face.url, vault, sample_issuer, card_id, PAN), plastic_id=plastic_id
+            )
         )
-        self.sql("UPDATE cards SET plastic_id = %s WHERE card_id = %s", plastic_id, card_id)
         opened = await self.session(plastic_id, backends.TEXT_USER)
         assert (await self.submit(opened, pin)).status_code == 204
         return card_id, plastic_id
@@ -195,12 +193,9 @@ async def opened(
     health = d1_face.application.health
     store = store or health.store
     worker_thread = worker_thread or health.worker_thread
-    identity = Provider(public(ec_key())).known_at(Clock(), None)
     directory = Directory(store, health.worker_thread)
     manifests = ManifestFerry(store, health.worker_thread, "here")
-    _, services = cardholder_services(
-        store, directory, manifests, CONTROL_TOKEN_KEY, identity, worker_thread
-    )
+    _, services = cardholder_services(store, directory, manifests, CONTROL_TOKEN_KEY, worker_thread)
     app = pincontrol_app(services, f"{PUBLIC_URL}/", proxy_peers)
     transport = httpx.ASGITransport(RequestLog(app, "cardholder"), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:

@@ -340,6 +340,22 @@ async def test_another_issuers_plastic_of_the_same_number_is_another(
     assert pincontrol_face.audit(answer) == [refused]
 
 
+@pytest.mark.parametrize("scope", ["VIEW_PIN", "SET_PIN"])
+async def test_a_plastic_that_only_the_database_numbers_so_is_none(
+    pincontrol_face: PinControlFace, scope: str
+) -> None:
+    card_id, plastic_id = await pincontrol_face.plastic()
+    number = "UPDATE cards SET plastic_id = %s WHERE card_id = %s"
+    pincontrol_face.sql(number, f"9{plastic_id}", card_id)
+    answer = await pincontrol_face.ask(f"9{plastic_id}", scope)
+    assert outcomes.failure(answer) == NOT_FOUND
+    ((event, *_, reason, audit_user, error_id),) = pincontrol_face.audit(answer)
+    assert (event[-8:], reason, audit_user) == (".refused", "EVIDENCE_REFUSED", AUDIT_USER)
+    assert error_id == answer.json()["id"]
+    pincontrol_face.sql(number, plastic_id, card_id)
+    assert (await pincontrol_face.ask(plastic_id, scope)).status_code == 201
+
+
 async def test_three_ids_of_a_card_purpose_and_client_are_live(
     pincontrol_face: PinControlFace,
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import PinControlFace, basic, opened
 from tests.cms.faces.d1_face import D1Face
@@ -134,11 +134,17 @@ async def test_any_id_and_any_key(
 
 
 @untimed
-@given(session=values, jwe=values, key=values, verb=st.sampled_from(["digits", "submit", "extend"]))
+@given(
+    session=values,
+    control_token=values,
+    jwe=values,
+    key=values,
+    verb=st.sampled_from(["digits", "submit", "extend"]),
+)
 async def test_any_session_and_what_comes_with_it(
-    target: Target, session: object, jwe: object, key: object, verb: str
+    target: Target, session: object, control_token: object, jwe: object, key: object, verb: str
 ) -> None:
-    members = {"session": session, "jwe": jwe, "key": key}
+    members = {"session": session, "controlToken": control_token, "jwe": jwe, "key": key}
     assert refused(await target.post(verb, json.dumps(members).encode()))
 
 
@@ -156,18 +162,18 @@ async def test_any_session_is_cancelled_without_a_word(target: Target, session: 
 async def test_any_jwe_in_a_live_session(target: Target, jwe: str) -> None:
     pincontrol_face = target.pincontrol_face
     opened_page = await pincontrol_face.session(target.plastic_id)
-    body = json.dumps({"session": opened_page["session"], "jwe": jwe}).encode()
+    body = json.dumps(submission(opened_page, jwe)).encode()
     assert refused(await target.post("submit", body))
     assert target.unchanged()
 
 
 @untimed
-@given(plaintext=st.dictionaries(st.sampled_from(["sid", "block", "x"]), values, min_size=1))
+@given(plaintext=st.dictionaries(st.sampled_from(["grantId", "block", "x"]), values, min_size=1))
 async def test_any_plaintext_in_a_live_session(target: Target, plaintext: dict[str, Any]) -> None:
     pincontrol_face = target.pincontrol_face
     opened_page = await pincontrol_face.session(target.plastic_id)
     jwe = page_jwe(opened_page, "593", **plaintext)
-    body = json.dumps({"session": opened_page["session"], "jwe": jwe}).encode()
+    body = json.dumps(submission(opened_page, jwe)).encode()
     assert refused(await target.post("submit", body))
     assert target.unchanged()
 

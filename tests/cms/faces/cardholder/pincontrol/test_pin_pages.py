@@ -12,7 +12,7 @@ import pytest
 from cms.services import directory
 from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted import hosted_face as hosted
-from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import PUBLIC_URL, PinControlFace, opened
 from tests.cms.faces.d1_face import PIN, D1Face
@@ -379,13 +379,13 @@ async def test_a_hosted_control_token_is_worth_nothing_here(
             assert (await pincontrol_face.view(control_token)).status_code == 410
             assert (await pincontrol_face.open(control_token)).status_code == 410
         assert hosted_face.controls(card_id) == [(False, None), (False, None)]
-        session = (await hosted_face.post("session", token=set_)).json()
+        session = (await hosted_face.post("session", token=set_)).json() | {"controlToken": set_}
         assert (await pincontrol_face.submit(session, "5938")).status_code == 410
         assert (await pincontrol_face.post("extend", session=session["session"])).status_code == 410
         assert (await pincontrol_face.post("cancel", session=session["session"])).status_code == 204
         # None of which ended it.
         jwe = page_jwe(session, "5938")
-        sent = await hosted_face.post("submit", session=session["session"], jwe=jwe)
+        sent = await hosted_face.post("submit", **submission(session, jwe))
         assert sent.status_code == 204
 
 
@@ -400,9 +400,9 @@ async def test_a_control_id_is_worth_nothing_at_the_hosted_face(
             assert (await hosted_face.page(control_id)).status_code == 410
             assert (await hosted_face.post("session", token=control_id)).status_code == 410
         assert pincontrol_face.controls(card_id) == [(False, None), (False, None)]
-        session = (await pincontrol_face.open(set_)).json()
+        session = (await pincontrol_face.open(set_)).json() | {"controlToken": set_}
         jwe = page_jwe(session, "5938")
-        sent = await hosted_face.post("submit", session=session["session"], jwe=jwe)
+        sent = await hosted_face.post("submit", **submission(session, jwe))
         assert sent.status_code == 410
     assert (await pincontrol_face.submit(session, "5938")).status_code == 204
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from cms.domain.cards import CardState
-from tests.cms.faces.cardholder.hosted.jwes import hostile_jwes, page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import hostile_jwes, page_jwe, submission
 from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import AUDIT_USER, PinControlFace
 from tests.cms.faces.d1_face import D1Face
@@ -27,19 +27,18 @@ async def test_a_pin_set_on_the_page_is_what_d1_reads_and_can_be_seen(
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic(CardState(state), pin=None)
     assert outcomes.failure(await pincontrol_face.ask(plastic_id))[1] == "PIN_NOT_AVAILABLE"
-    opening = await pincontrol_face.open(
-        await pincontrol_face.control_id(plastic_id, "SET_PIN"), key
-    )
+    control_id = await pincontrol_face.control_id(plastic_id, "SET_PIN")
+    opening = await pincontrol_face.open(control_id, key)
     assert opening.status_code == 200
     assert opening.headers["cache-control"] == "no-store"
     opened = opening.json()
     assert opened.keys() == {
-        *("session", "expiresInSeconds", "warnSeconds", "digitsMin", "digitsMax"),
+        *("session", "grantId", "expiresInSeconds", "warnSeconds", "digitsMin", "digitsMax"),
         *("refuseRepeated", "refuseRuns", "key"),
     }
     assert 295 < opened["expiresInSeconds"] <= 300
     assert opened["warnSeconds"] == 20
-    sent = await pincontrol_face.submit(opened, "5938")
+    sent = await pincontrol_face.submit(opened | {"controlToken": control_id}, "5938")
     assert (sent.status_code, sent.content) == (204, b"")
     assert pincontrol_face.audit(sent) == [
         ("pin.set", card_id, backends.USER, "pincontrol", AUDIT_USER, None)
@@ -62,20 +61,14 @@ async def test_a_session_takes_one_pin(pincontrol_face: PinControlFace) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     opened = await pincontrol_face.session(plastic_id)
     jwe = page_jwe(opened, "5938")
-    assert (
-        await pincontrol_face.post("submit", session=opened["session"], jwe=jwe)
-    ).status_code == 204
+    assert (await pincontrol_face.post("submit", **submission(opened, jwe))).status_code == 204
     before = pincontrol_face.d1_face.stored(card_id)
     assert (
-        outcomes.failure(await pincontrol_face.post("submit", session=opened["session"], jwe=jwe))
-        == ENDED
+        outcomes.failure(await pincontrol_face.post("submit", **submission(opened, jwe))) == ENDED
     )
     assert outcomes.failure(await pincontrol_face.submit(opened, "7261")) == ENDED
     again = await pincontrol_face.session(plastic_id)
-    assert (
-        outcomes.failure(await pincontrol_face.post("submit", session=again["session"], jwe=jwe))
-        == ENDED
-    )
+    assert outcomes.failure(await pincontrol_face.post("submit", **submission(again, jwe))) == ENDED
     assert pincontrol_face.d1_face.stored(card_id) == before
 
 
@@ -210,7 +203,7 @@ async def test_a_hostile_jwe_ends_the_session_and_stores_nothing(
     other = await pincontrol_face.session(plastic_id)
     for make in hostile_jwes(pincontrol_face.d1_face, card_id, other):
         opened = await pincontrol_face.session(plastic_id)
-        sent = await pincontrol_face.post("submit", session=opened["session"], jwe=make(opened))
+        sent = await pincontrol_face.post("submit", **submission(opened, make(opened)))
         assert outcomes.failure(sent) == ENDED
         refused = ("pin.set.refused", card_id, backends.USER, "PIN_REFUSED", AUDIT_USER)
         assert pincontrol_face.audit(sent) == [(*refused, sent.json()["id"])]
@@ -228,10 +221,10 @@ async def test_pages_of_other_sites_and_other_media_types_are_turned_away(
     bodies = {
         "view": {"controlId": control_id, "key": None},
         "session": {"controlId": control_id, "key": None},
-        "submit": {"session": opened["session"], "jwe": page_jwe(opened, "5938")},
+        "submit": submission(opened, page_jwe(opened, "5938")),
         "extend": {"session": opened["session"]},
         "cancel": {"session": opened["session"]},
-        "digits": {"session": opened["session"], "key": {}},
+        "digits": {"session": opened["session"], "controlToken": control_id, "key": {}},
     }
 
     async def post(verb: str, **headers: str) -> httpx.Response:

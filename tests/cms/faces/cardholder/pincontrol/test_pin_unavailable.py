@@ -13,7 +13,7 @@ from cms.faces.d1.oauth import TOKEN_PATH
 from cms.logs import JsonLines, RequestLog
 from cms.services.cardholder.pincontrol import ControlIds
 from hsm.vault import Vault
-from tests.cms.faces.cardholder.hosted.jwes import page_jwe
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import PinControlFace, basic, opened
 from tests.cms.faces.d1_face import D1Face
@@ -163,9 +163,9 @@ async def test_no_id_session_or_password_is_logged_and_a_refusals_id_is(
     await pincontrol_face.webview(view)
     await pincontrol_face.frame(backends.FRAME_KEY)
     await pincontrol_face.view(view)
-    page = (await pincontrol_face.open(set_)).json()
+    page = (await pincontrol_face.open(set_)).json() | {"controlToken": set_}
     jwe = page_jwe(page, "5938")
-    await pincontrol_face.post("submit", session=page["session"], jwe=jwe)
+    await pincontrol_face.post("submit", **submission(page, jwe))
     answers = [
         await pincontrol_face.view(view),
         await pincontrol_face.ask(plastic_id, password="not the password"),
@@ -188,9 +188,6 @@ async def test_the_cardholder_listener_has_both_faces(
     given: dict[str, Any] = {
         "cardholder_url": "https://cards.test",
         "control_token_key_file": key,
-        "identity_issuer": "https://id.test/",
-        "identity_audience": "cards",
-        "identity_jwks_url": "https://id.test/jwks",
     }
     async with running(database_url, tmp_path, vault, **given) as application:
         cardholder, d1 = (application.listeners[name] for name in ("cardholder", "d1"))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,6 @@ from jwcrypto.jwk import JWK
 from cms.sandbox import HANG_SECONDS
 from hsm.errors import VaultUnavailable
 from hsm.worker_thread import WorkerThread
-from tests.cms.faces.cardholder.hosted.jwes import sid
 from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import AUDIT_USER, PinControlFace, opened
 from tests.cms.faces.d1_face import D1Face
@@ -175,14 +175,26 @@ async def test_with_the_vault_unavailable_nothing_is_shown_and_the_id_is_consume
 # Text
 
 
-async def shown_session(
+@dataclass(frozen=True)
+class Shown:
+    """What a page knows with its image."""
+
+    control_id: str
+    session: str
+    grant_id: str
+
+    def asking(self, key: object) -> dict[str, object]:
+        """What its script sends for the PIN as text."""
+        return {"session": self.session, "controlToken": self.control_id, "key": key}
+
+
+async def shown_image(
     pincontrol_face: PinControlFace, plastic_id: str, key: str | None = None
-) -> str:
-    shown = await pincontrol_face.view(
-        await pincontrol_face.control_id(plastic_id, user=backends.TEXT_USER), key
-    )
+) -> Shown:
+    control_id = await pincontrol_face.control_id(plastic_id, user=backends.TEXT_USER)
+    shown = await pincontrol_face.view(control_id, key)
     assert shown.status_code == 200, shown.text
-    return shown.headers["x-pin-session"]
+    return Shown(control_id, shown.headers["x-pin-session"], shown.headers["x-pin-grant"])
 
 
 @pytest.mark.parametrize("key", [None, backends.TEXT_FRAME_KEY])
@@ -191,15 +203,15 @@ async def test_the_page_gets_the_digits_once_enciphered_to_its_key(
     pincontrol_face: PinControlFace, text_issuer: SampleIssuer, pin: str, key: str | None
 ) -> None:
     card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, pin)
-    session = await shown_session(pincontrol_face, plastic_id, key)
+    shown = await shown_image(pincontrol_face, plastic_id, key)
     private, public = page_key()
-    answer = await pincontrol_face.post("digits", session=session, key=public)
+    answer = await pincontrol_face.post("digits", **shown.asking(public))
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     assert answer.json().keys() == {"jwe"}
     read = JWE(algs=["ECDH-ES", "A256GCM"])
     read.deserialize(answer.json()["jwe"], private)
-    assert json.loads(read.payload) == {"sid": sid(session), "digits": pin}
+    assert json.loads(read.payload) == {"grantId": shown.grant_id, "digits": pin}
     recorded = (
         "pin.get.attempted",
         card_id,
@@ -209,17 +221,15 @@ async def test_the_page_gets_the_digits_once_enciphered_to_its_key(
         None,
     )
     assert pincontrol_face.audit(answer) == [recorded]
-    assert (
-        outcomes.failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
-    )
+    assert outcomes.failure(await pincontrol_face.post("digits", **shown.asking(public))) == ENDED
 
 
 async def test_of_50_requests_at_once_one_gets_the_digits(
     pincontrol_face: PinControlFace, text_issuer: SampleIssuer
 ) -> None:
     card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
-    session, (_, public) = await shown_session(pincontrol_face, plastic_id), page_key()
-    asked = (pincontrol_face.post("digits", session=session, key=public) for _ in range(50))
+    shown, (_, public) = await shown_image(pincontrol_face, plastic_id), page_key()
+    asked = (pincontrol_face.post("digits", **shown.asking(public)) for _ in range(50))
     answers = await asyncio.gather(*asked)
     assert Counter(answer.status_code for answer in answers) == {200: 1, 410: 49}
     text = "SELECT count(*) FROM audit_events WHERE reason = 'pincontrol text' AND card_id = %s"
@@ -247,10 +257,10 @@ async def test_a_key_that_is_no_pages_key_gets_no_digits(
         (text_issuer.d1_jwk, CONSUMED),
         (JWK.generate(kty="RSA", size=2048).export_public(as_dict=True), 410),
     ):
-        session = await shown_session(pincontrol_face, plastic_id)
-        answer = await send(pincontrol_face, {"session": session, "key": key})
+        shown = await shown_image(pincontrol_face, plastic_id)
+        answer = await send(pincontrol_face, shown.asking(key))
         assert outcomes.failure(answer)[0] == (410 if status is CONSUMED else status), key
-        again = await pincontrol_face.post("digits", session=session, key=good)
+        again = await pincontrol_face.post("digits", **shown.asking(good))
         assert again.status_code == (410 if status is CONSUMED else 200)
 
 
@@ -270,10 +280,8 @@ async def test_without_text_there_is_no_session_and_no_digits(
     control_id = await pincontrol_face.control_id(plastic_id)
     opened = await pincontrol_face.session(plastic_id)
     for session in (control_id, opened["session"], str(uuid4()), ""):
-        assert (
-            outcomes.failure(await pincontrol_face.post("digits", session=session, key=public))
-            == ENDED
-        )
+        asking = Shown(control_id, session, "a grant").asking(public)
+        assert outcomes.failure(await pincontrol_face.post("digits", **asking)) == ENDED
     assert pincontrol_face.controls(card_id) == [(False, None), (True, None)]
     assert "x-pin-session" not in (await pincontrol_face.view(control_id)).headers
 
@@ -282,17 +290,18 @@ async def test_a_session_for_text_is_good_for_nothing_else(
     pincontrol_face: PinControlFace, text_issuer: SampleIssuer
 ) -> None:
     card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
-    session = await shown_session(pincontrol_face, plastic_id)
+    shown = await shown_image(pincontrol_face, plastic_id)
     for verb, members in (
         ("extend", {}),
-        ("submit", {"jwe": "a.b.c.d.e"}),
+        ("submit", {"controlToken": shown.control_id, "jwe": "a.b.c.d.e"}),
     ):
         assert (
-            outcomes.failure(await pincontrol_face.post(verb, session=session, **members)) == ENDED
+            outcomes.failure(await pincontrol_face.post(verb, session=shown.session, **members))
+            == ENDED
         )
-    assert outcomes.failure(await pincontrol_face.view(session)) == ENDED
+    assert outcomes.failure(await pincontrol_face.view(shown.session)) == ENDED
     _, public = page_key()
-    assert (await pincontrol_face.post("digits", session=session, key=public)).status_code == 200
+    assert (await pincontrol_face.post("digits", **shown.asking(public))).status_code == 200
     assert pincontrol_face.controls(card_id)[-1] == (True, "shown")
 
 
@@ -300,14 +309,12 @@ async def test_a_session_for_text_that_the_page_hides_is_over(
     pincontrol_face: PinControlFace, text_issuer: SampleIssuer
 ) -> None:
     card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
-    session, (_, public) = await shown_session(pincontrol_face, plastic_id), page_key()
+    shown, (_, public) = await shown_image(pincontrol_face, plastic_id), page_key()
     assert pincontrol_face.controls(card_id)[-1] == (True, None)
     for _ in range(2):
-        assert (await pincontrol_face.post("cancel", session=session)).status_code == 204
+        assert (await pincontrol_face.post("cancel", session=shown.session)).status_code == 204
     assert pincontrol_face.controls(card_id)[-1] == (True, "shown")
-    assert (
-        outcomes.failure(await pincontrol_face.post("digits", session=session, key=public)) == ENDED
-    )
+    assert outcomes.failure(await pincontrol_face.post("digits", **shown.asking(public))) == ENDED
 
 
 @pytest.mark.parametrize("meanwhile", ["expired", "changed", "blocked", "personalised"])
@@ -315,7 +322,7 @@ async def test_what_happened_since_the_image_counts_for_the_text(
     pincontrol_face: PinControlFace, text_issuer: SampleIssuer, meanwhile: str
 ) -> None:
     card_id, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
-    session, (_, public) = await shown_session(pincontrol_face, plastic_id), page_key()
+    shown, (_, public) = await shown_image(pincontrol_face, plastic_id), page_key()
     if meanwhile == "expired":
         pincontrol_face.age(card_id, 300)
     elif meanwhile == "changed":
@@ -325,6 +332,6 @@ async def test_what_happened_since_the_image_counts_for_the_text(
         pincontrol_face.block(card_id)
     else:
         pincontrol_face.produce(card_id)
-    answer = await pincontrol_face.post("digits", session=session, key=public)
+    answer = await pincontrol_face.post("digits", **shown.asking(public))
     # A card is seen whether or not it is personalised.
     assert answer.status_code == (200 if meanwhile == "personalised" else 410)

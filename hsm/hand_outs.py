@@ -1,0 +1,63 @@
+"""How many PINs this host shows to cardholders, and takes from pages, on a day and for a grant.
+
+It bounds what somebody gets who has a client's secret, or runs code in the web tier, until that is
+seen in the logs.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from hsm.counts import DAY_SECONDS, Counts, Quota
+from hsm.grants import Grant
+from hsm.log.lines import Action
+from hsm.manifest.limits import LimitsBody
+
+#: A page shows an image and the digits, each once. It sends a few PINs, as the policy may refuse
+#: some, and each may meet other changes of its card.
+GRANT_MAX: Final[Mapping[Action, int]] = {Action.IMAGE: 1, Action.TEXT: 1, Action.SET: 20}
+CARD, CLIENT, ISSUER = "card", "client", "issuer"
+#: What the log says of the last hand-out of a day.
+EVENTS: Final[Mapping[str, tuple[int, str]]] = {
+    CARD: (logging.WARNING, "handouts.card_limit"),
+    CLIENT: (logging.ERROR, "alarm.handouts_client"),
+    ISSUER: (logging.ERROR, "alarm.handouts_issuer"),
+}
+log = logging.getLogger(__name__)
+
+
+class HandOuts:
+    """Counts hand-outs, before they are made."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def count(self, limits: LimitsBody, grant: Grant, what: Action) -> None:
+        """Count a hand-out; *what* is one of :data:`GRANT_MAX`.
+
+        Raises:
+            LimitReached: a limit of the grant, the card, the client or the issuer was reached
+                before. Nothing is counted.
+            CountsUnavailable: it could not be counted.
+        """
+        issuer_id, card_id = grant.card.issuer_id, grant.card.card_id
+        today, last_day = self._counts.today(), grant.expires_at // DAY_SECONDS
+        used_up = self._counts.hand_out(
+            [
+                # Of one day whenever it is used: else there would be more at midnight.
+                Quota(last_day, issuer_id, what, grant.grant_id, GRANT_MAX[what]),
+                Quota(today, issuer_id, CARD, card_id, limits.handouts_card_day_max),
+                Quota(today, issuer_id, CLIENT, grant.client_id, limits.handouts_client_day_max),
+                Quota(today, issuer_id, ISSUER, "", limits.handouts_issuer_day_max),
+            ]
+        )
+        for quota in used_up:
+            if quota.kind in EVENTS:
+                _say(quota)
+
+
+def _say(quota: Quota) -> None:
+    level, event = EVENTS[quota.kind]
+    named = {CARD: {"card_id": quota.key}, CLIENT: {"client_id": quota.key}, ISSUER: {}}
+    extra = {"issuer_id": quota.issuer_id, "count": quota.hand_outs_max, **named[quota.kind]}
+    log.log(level, event, extra=extra)
