@@ -225,6 +225,7 @@ def database(
             admin.add_issuer(connection, ISSUER, "Benchmark bank")
             rows = [_row(sealed, pins.get(card)) for card, sealed in issuer.sealed.items()]
             card_feeds.add_cards(connection, ISSUER, rows)
+            admin.analyze(connection)
         postgres.create_database(COPY, template="cms")
         yield postgres.url(), postgres.url(COPY)
 

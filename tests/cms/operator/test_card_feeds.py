@@ -283,6 +283,13 @@ def test_a_bad_feed_is_named_and_stops_no_other(
     ]
 
 
+def test_postgres_is_told_that_cards_came(load: Callable[..., Answer], database_url: str) -> None:
+    assert load([described("new-1", NEW_PAN)]).out == said(added=1)
+    ((count,),) = run_sql(database_url, "SELECT count(*) FROM cards")
+    ((counted,),) = run_sql(database_url, "SELECT reltuples FROM pg_class WHERE relname = 'cards'")
+    assert counted == count
+
+
 def test_a_feed_is_loaded_once(
     load: Callable[..., Answer], sample_issuer: SampleIssuer, database_url: str
 ) -> None:
