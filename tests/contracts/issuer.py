@@ -228,7 +228,7 @@ class Issuer:
     ) -> bytes:
         return self.vault.render_image(
             granted.grant, granted.control_token, sealed_pin, sealed_record, ImageStyle()
-        )
+        ).value
 
     def digits(
         self,
@@ -239,7 +239,7 @@ class Issuer:
     ) -> str:
         return self.vault.digits_jwe(
             granted.grant, granted.control_token, sealed_pin, sealed_record, key
-        )
+        ).value
 
     def pin(
         self,
