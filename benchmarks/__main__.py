@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Final
 
-NAMES: Final = ("command_line", "pin_blocks", "token", "requests", "hosted", "pincontrol")
+NAMES: Final = ("command_line", "pin_blocks", "token", "cards", "requests", "hosted", "pincontrol")
 
 
 def main() -> int:

@@ -26,20 +26,23 @@ from jwcrypto.jwk import JWK
 
 from benchmarks.operators import Operators
 from cms.domain.cards import CardState
-from cms.persistence import admin, tables
+from cms.persistence import admin, card_feeds, tables
 from cms.persistence.migrate import upgrade
+from cms.persistence.tables import sealed_columns
 from cms.sandbox.machine import pki
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners import d1_seccos, identity_provider
 from cms.sandbox.partners.d1 import D1Config
 from cms.sandbox.partners.identity_provider import IdentityProvider
-from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.sandbox.service import stop
 from crypto.jose import jwe
-from crypto.jose.jwk import parse_public
+from crypto.jose.jwk import parse_public, public_jwk
 from crypto.secret import Secret
+from hsm import key_file
+from hsm.feed_writer import FeedWriter
+from hsm.feeds import CARDS_MAX
 from hsm.local import vault_over
 from hsm.manifest.client_secrets import hash_secret
 from hsm.pkcs11 import ceremony, shared_keys
@@ -67,6 +70,7 @@ APP: Final = f"{ISSUER}-app"
 CARDS: Final = 200
 """Whose PINs come as ISO-0; as many others take them as SECCOS."""
 SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
+FEED: Final = "benchmark"
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
 START_SECONDS_MAX: Final = 30.0
@@ -81,6 +85,7 @@ class Issuer:
     """
 
     sealed: Mapping[CardRef, SealedCard]
+    feed_writer: FeedWriter
     d1: D1Config
     pin_jwe: str
     """A PIN for any of the cards."""
@@ -142,6 +147,8 @@ def make_issuer(
         "certificates": [f"CN=d1,O={ORGANISATION}"],
         "secrets": [{"sha256": hash_secret((directory / "client.secret").read_text())}],
     }
+    feed_key = ec.generate_private_key(ec.SECP256R1())
+    feed = {"name": FEED, "jwk": public_jwk(key_file.public(feed_key), "sig")}
     provider = identity(directory)
     manifest = operators.manifest(
         ISSUER,
@@ -153,11 +160,15 @@ def make_issuer(
             "jwks": {"keys": [provider.public_jwk]},
         },
         clients=[d1, {"kind": "app", "client_id": APP}, *clients],
+        feeds=[feed],
     )
     vault.load_manifest(manifest)
+    intake = parse_public(vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
+    feed_writer = FeedWriter(ISSUER, FEED, feed_key, intake, int(time.time()))
     d1_jwk = vault.public_jwks(PublicKeyRole.D1)["keys"][0]
     return Issuer(
-        dict(_sealed_cards(vault, cards)),
+        dict(_sealed_cards(vault, feed_writer, cards)),
+        feed_writer,
         D1Config(
             base_url=base_url,
             ca=directory / "pki" / "ca.pem",
@@ -213,20 +224,8 @@ def database(
         upgrade(postgres.url())
         with admin.connect(postgres.url()).begin() as connection:
             admin.add_issuer(connection, ISSUER, "Benchmark bank")
-            for number, (card, sealed) in enumerate(issuer.sealed.items()):
-                admin.add_card(
-                    connection,
-                    card,
-                    change=pins.get(card),
-                    cardholder_id=card.card_id,
-                    sealed_record=sealed.sealed_record,
-                    last_four=sealed.last_four,
-                    expiry="1230",
-                    psn=0,
-                    state=CardState.ACTIVE.value,
-                    plastic_id=str(number),
-                    personalised=True,
-                )
+            rows = [_row(sealed, pins.get(card)) for card, sealed in issuer.sealed.items()]
+            card_feeds.add_cards(connection, ISSUER, rows)
         postgres.create_database(COPY, template="cms")
         yield postgres.url(), postgres.url(COPY)
 
@@ -371,11 +370,45 @@ def _import_seccos_keys(hsm_token: Pkcs11Token, keys: d1_seccos.Keys) -> None:
         shared_keys.store(hsm_token, role, ISSUER, ClearKey(kind, Secret(value)))
 
 
-def _sealed_cards(vault: Vault, count: int) -> Iterator[tuple[CardRef, SealedCard]]:
-    jwe = encrypt({"pan": PAN}, vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
-    for number in range(count):
-        card = CardRef(ISSUER, f"card-{number:04}")
-        yield card, vault.seal_record(jwe, card, 0, "1230", str(number), card.card_id)
+def described(number: int) -> dict[str, object]:
+    """Describe a card for a feed: active, personalised, held by somebody of the same name."""
+    name = f"card-{number:04}"
+    plastic_id = str(number)
+    return {
+        "cardId": name,
+        "pan": PAN,
+        "expiry": "1230",
+        "plasticId": plastic_id,
+        "cardholder": name,
+        "state": "active",
+    }
+
+
+def _sealed_cards(
+    vault: Vault, feed_writer: FeedWriter, count: int
+) -> Iterator[tuple[CardRef, SealedCard]]:
+    for first in range(0, count, CARDS_MAX):
+        cards = map(described, range(first, min(first + CARDS_MAX, count)))
+        for sealed in vault.seal_cards(feed_writer.write(cards), ISSUER):
+            assert isinstance(sealed, SealedCard)
+            yield sealed.card, sealed
+
+
+def _row(sealed: SealedCard, pin: SealedChange | None) -> Mapping[str, object]:
+    """Return the columns of a card that is stored."""
+    with_pin = {} if pin is None else {**sealed_columns(pin), "pin_type": PinBlockType.ISO0.value}
+    return {
+        "card_id": sealed.card.card_id,
+        "sealed_record": sealed.sealed_record,
+        "last_four": sealed.last_four,
+        "expiry": sealed.expiry,
+        "psn": sealed.psn,
+        "plastic_id": sealed.plastic_id,
+        "cardholder_id": sealed.cardholder_id,
+        "state": CardState.ACTIVE.value,
+        "personalised": True,
+        **with_pin,
+    }
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], ops_port: int) -> None:

@@ -27,15 +27,20 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
-from benchmarks.deployment import ORGANISATION, PAN, Issuer, directory_and_hsm_token, make_issuer
+from benchmarks.deployment import (
+    ORGANISATION,
+    Issuer,
+    described,
+    directory_and_hsm_token,
+    make_issuer,
+)
 from benchmarks.floors import CountingHsmToken, counted_vault, set_one_pin
 from benchmarks.measure import ROUNDS, heading, interleaved, machine, rate
-from cms.sandbox.partners.jwe import encrypt
 from crypto.jose import jwe
 from crypto.secret import Secret
 from hsm.pkcs11.keys import KeyRole
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.port import CertificateFacts, PublicKeyRole
+from hsm.port import CertificateFacts
 from hsm.vault import Vault
 
 BLOCK: Final = bytes(range(16))
@@ -115,7 +120,7 @@ def verbs(vault: Vault, issuer: Issuer) -> Mapping[str, Operation]:
     """List the verbs of the vault that requests need, each for one card."""
     card, sealed = next(iter(issuer.sealed.items()))
     pan = sealed.sealed_record
-    pan_jwe = encrypt({"pan": PAN}, vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
+    feed = issuer.feed_writer.write([described(0)])
     pin = set_one_pin(vault, issuer)
     assert pin is not None, "it came as ISO-0"
     d1 = issuer.d1
@@ -125,7 +130,7 @@ def verbs(vault: Vault, issuer: Issuer) -> Mapping[str, Operation]:
     return {
         "set_pin_from_jwe": lambda: set_one_pin(vault, issuer),
         "export_jwe": lambda: vault.export_jwe(pin, pan, card, 1),
-        "seal_record": lambda: vault.seal_record(pan_jwe, card, 0, "1230"),
+        "seal_cards, one card": lambda: vault.seal_cards(feed, card.issuer_id),
         "issue_token": lambda: vault.issue_token(d1.client_id, secret, certificate),
     }
 

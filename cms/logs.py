@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crypto.pan_text import holds_long_number, holds_pan
@@ -52,6 +52,8 @@ PIN_BLOCK: Final = re.compile(
     "(?<![0-9A-F])(?:[0-3][4-9A-C][0-9A-F]{14}|4[4-9A-C][0-9A-F]{30})(?![0-9A-F])", re.IGNORECASE
 )
 PAN_SOUGHT_CHARS_MAX: Final = 128
+#: A value that is no JSON is written as it shows itself: a secret hides what it holds.
+to_json: Final = json.JSONEncoder(default=str).encode
 log = logging.getLogger("cms.request")
 
 #: How often this process refused a caller, by kind; shown by the ops listener.
@@ -68,11 +70,12 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "event": _event(record.msg),
         }
-        line |= {name: record.__dict__[name] for name in FIELDS if name in record.__dict__}
+        members = record.__dict__
+        line |= {name: members[name] for name in FIELDS if name in members}
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
             line["at"] = _places(record.exc_info[2])
-        return json.dumps(line, default=str)
+        return to_json(line)
 
 
 def set_up() -> None:
@@ -113,14 +116,15 @@ class RequestLog:
             return
         started = time.perf_counter()
         fields: dict[str, object] = {"listener": self._listener, "method": scope["method"]}
-        fields["correlation_id"] = correlation_id(Headers(scope=scope))
+        name = correlation_id(Headers(scope=scope))
+        header = (CORRELATION_HEADER.encode(), name.encode())
+        fields["correlation_id"] = name
         scope["log"] = fields
 
         async def send_and_note(message: Message) -> None:
             if message["type"] == "http.response.start":
                 fields["status"] = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[CORRELATION_HEADER] = str(fields["correlation_id"])
+                message["headers"] = [*message["headers"], header]
             await send(message)
 
         try:

@@ -23,6 +23,7 @@ _UUID: Final = re.compile(
     r"-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])"
 )
 _SEPARATORS: Final = re.compile(r"[\W_]+")
+_NO_DIGITS: Final = bytes(set(range(128)) - set(b"0123456789"))
 _LONG_NUMBER: Final = re.compile(rf"\d{{{LIKELY_DIGITS_MIN}}}")
 
 
@@ -40,11 +41,11 @@ def holds_pan(text: str, *, across_letters: bool = True) -> bool:
             text in which digits and letters mix by chance, as in an id, they should not; a UUID
             in it is then no number at all.
     """
+    if not across_letters:
+        text = _UUID.sub("uuid", text)
     # Every request has such a text, and few of them have so many digits.
     if sum(map(str.isdigit, text)) < LIKELY_DIGITS_MIN:
         return False
-    if not across_letters:
-        text = _UUID.sub("uuid", text)
     return any(map(_holds_valid, _runs(text, across_letters=across_letters)))
 
 
@@ -116,6 +117,9 @@ def _holds_valid(run: str) -> bool:
 
 def _runs(text: str, *, across_letters: bool) -> Iterator[str]:
     """Join digits over what separates them; what else has a letter's role ends a run."""
+    if across_letters and text.isascii():
+        yield text.encode("ascii").translate(None, _NO_DIGITS).decode("ascii")
+        return
     run: list[str] = []
     for character in text:
         value = unicodedata.digit(character, None)

@@ -11,7 +11,12 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from getpass import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from crypto.secret import Secret
 
 OK: Final = 0
 FAULT: Final = 1
@@ -19,6 +24,8 @@ FAULT: Final = 1
 REFUSED: Final = 2
 PIPE_CLOSED: Final = 141
 """What a shell shows for a program whose output nobody reads on."""
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""What some editors put before the text of a file, in UTF-8."""
 ISSUER_HELP: Final = "id of the issuer, 10 characters"
 
 Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"  # noqa: SLF001 - no public name
@@ -61,6 +68,30 @@ def ask(how: Callable[[str], str], prompt: str) -> str:
         return ""
     except UnicodeDecodeError:
         raise CeremonyError("what was typed is not text: nothing was done") from None
+
+
+def new_passphrase() -> Secret[str]:
+    """Ask for the passphrase of a new file of a key, twice.
+
+    Raises:
+        ManifestRefused: none is typed, or two different ones.
+    """
+    from crypto.secret import Secret
+    from hsm.errors import ManifestRefused
+
+    passphrase = ask(getpass, "passphrase (not shown): ")
+    if not passphrase:
+        raise ManifestRefused("an empty passphrase: say --no-passphrase to have none")
+    if ask(getpass, "again (not shown): ") != passphrase:
+        raise ManifestRefused("two different passphrases were typed")
+    return Secret(passphrase)
+
+
+def passphrase_of(file: Path) -> Secret[str]:
+    """Ask for the passphrase of the file of a key."""
+    from crypto.secret import Secret
+
+    return Secret(ask(getpass, f"passphrase of {file.name} (not shown): "))
 
 
 def exit_code(command: Callable[[], int]) -> int:

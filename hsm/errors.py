@@ -13,9 +13,8 @@
     ├── PageKeyRejected    the key to which a page wants that text is not a public P-256 key
     ├── ValueNotPossible   a PIN verification value that is asked for cannot be made
     ├── CounterExhausted   the card has had as many changes as the SECCOS profile counts
-    ├── PanRejected        the JWE or the PAN in it cannot be used
-    │   ├── LuhnInvalid    the PAN's check digit is wrong
-    │   └── CardIdHoldsPan the card id contains the PAN
+    ├── FeedRefused        a feed of cards is not signed, addressed or dated as it must be
+    ├── CardRefused        a card of a feed cannot be used
     ├── ClientLimited      the client's PINs in this form failed too often
     ├── LimitReached       as many hand-outs as the manifest allows on a day, or of a grant
     ├── CallerRefused      a client, its secret or its certificate is not registered: one answer
@@ -84,16 +83,12 @@ class CounterExhausted(HsmError):
     """The SECCOS profile counts no further change of this card."""
 
 
-class PanRejected(HsmError):
-    """The PAN could not be taken."""
+class FeedRefused(HsmError):
+    """A feed of cards cannot be used; it says why."""
 
 
-class LuhnInvalid(PanRejected):
-    """The check digit of the PAN is wrong."""
-
-
-class CardIdHoldsPan(PanRejected):
-    """A card id must not contain the PAN."""
+class CardRefused(HsmError):
+    """A card of a feed cannot be used; it says why, and names the member at fault."""
 
 
 class ClientLimited(HsmError):
@@ -129,7 +124,7 @@ class SealBroken(HsmError):
 
 
 class ManifestRefused(HsmError):
-    """A manifest, list of floors, trust file or operator's key cannot be used; it says why."""
+    """A manifest, list of floors, trust file or file of a key cannot be used; it says why."""
 
 
 class LogBroken(HsmError):

@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from crypto.errors import JweError
 from crypto.jose import json_object, jwe, jws
+from crypto.jose.jwe import CompactJwe
 from crypto.jose.jwk import EcPublicKey, Point, public_jwk, thumbprint
+from crypto.secret import Secret
 from hsm.errors import ManifestRefused
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole, Usage
@@ -102,8 +104,23 @@ class JoseKeys:
             VaultUnavailable: the HSM token does not answer.
         """
         message = jwe.parse(text, extra_members)
-        plaintext = jwe.decrypt(message, partial(self._agree, role, own_kids))
-        return json_object.parse(plaintext.reveal())
+        return json_object.parse(self.decrypt(message, role, own_kids).reveal())
+
+    def decrypt(
+        self, message: CompactJwe, role: KeyRole, own_kids: Mapping[str, int] = NO_KIDS
+    ) -> Secret[bytes]:
+        """Decrypt a JWE whose form was read.
+
+        Args:
+            message: the JWE.
+            role: the role that the recipient's key must have; any generation will do.
+            own_kids: what the sender calls our keys, and the generation of each.
+
+        Raises:
+            JweError: it is not one to such a key.
+            VaultUnavailable: the HSM token does not answer.
+        """
+        return jwe.decrypt(message, partial(self._agree, role, own_kids))
 
     def encrypt(self, plaintext: bytes, recipient: EcPublicKey) -> str:
         """Write a compact JWE (ECDH-ES, A256GCM) to *recipient*."""

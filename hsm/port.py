@@ -7,7 +7,7 @@ of another counter does not open.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Generic, NewType, Protocol, TypeVar
@@ -111,10 +111,26 @@ class ValueKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SealedCard:
-    """A sealed card record and the last four digits of its PAN."""
+    """A card of a feed: its sealed record, and what of it the database may know."""
 
+    card: CardRef
     sealed_record: SealedRecord
     last_four: str
+    """Of the PAN."""
+    psn: int
+    expiry: str
+    """MMYY."""
+    plastic_id: str | None
+    cardholder_id: str | None
+    others: Mapping[str, str | bool]
+    """Members that the vault did not read (:mod:`hsm.feed_cards`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCard:
+    """A card of a feed that is not taken, and why; no value is shown."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,21 +202,19 @@ class PinVault(Protocol):
     somebody else holds the card; and no longer 60 s after the last session could have ended.
     """
 
-    def seal_record(
-        self,
-        jwe: str,
-        card: CardRef,
-        psn: int,
-        expiry: str,
-        plastic_id: str | None = None,
-        cardholder_id: str | None = None,
-    ) -> SealedCard:
-        """Take in a card whose PAN is in a JWE to our intake key: ``{"pan": "<8 to 19 digits>"}``.
+    def seal_cards(self, feed: str, issuer_id: str) -> Sequence[SealedCard | RefusedCard]:
+        """Take in the cards of a feed (:mod:`hsm.feeds`), in their order; a bad one is refused.
 
         Raises:
-            PanRejected: it is not such a JWE, or holds no PAN, or another value is not one.
-            LuhnInvalid: the check digit is wrong.
-            CardIdHoldsPan: the card, plastic or cardholder id contains the PAN.
+            FeedRefused: it is not signed by a feed of the issuer's manifest, not encrypted to a key
+                of role ``intake``, for another issuer, too old or too large.
+        """
+        ...
+
+    def keeps_pin(self, before: SealedRecord, after: SealedRecord, card: CardRef) -> bool:
+        """Tell whether a card that gets the record *after* keeps its PIN: same PAN, same holder.
+
+        Of a record *before* that does not open it does not.
         """
         ...
 

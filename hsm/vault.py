@@ -3,7 +3,7 @@
 A verb opens what it needs, works, and seals the result; nothing clear is stored between two verbs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,13 +14,12 @@ from typing import Final, TypeAlias, TypeVar
 from crypto import pin_image
 from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
 from crypto.jose.jwk import EcPublicKey, parse_public, thumbprint
-from crypto.pan_text import holds_this_pan
 from crypto.pin_image import ImageStyle
 from crypto.pinblock import PinBlockFormat, iso1
 from crypto.seccos.card import CardData
 from crypto.secret import Secret
 from crypto.translation import permit
-from crypto.types import Pan, Pin, PinBlock
+from crypto.types import Pin, PinBlock
 from crypto.weak_pins import check
 from hsm import health, plaintexts
 from hsm.access_tokens import AccessTokens
@@ -30,21 +29,21 @@ from hsm.counts import Counts
 from hsm.errors import (
     BearerRefused,
     CallerRefused,
-    CardIdHoldsPan,
     EvidenceRefused,
     GrantRefused,
     LimitReached,
-    LuhnInvalid,
     ManifestRefused,
     PageKeyRejected,
-    PanRejected,
     PinRejected,
+    SealBroken,
     StepUpMissing,
     TextNotOffered,
     TypeNotOffered,
     WeakPinRefused,
     WrongPinData,
 )
+from hsm.feed_cards import FeedCard
+from hsm.feeds import read_feed
 from hsm.grants import Grant, Grants
 from hsm.hand_outs import HandOuts
 from hsm.jose_keys import NO_KIDS, JoseKeys
@@ -69,6 +68,7 @@ from hsm.port import (
     PinBlockType,
     PublicKeyRole,
     Purpose,
+    RefusedCard,
     SealedCard,
     SealedChange,
     SealedGrant,
@@ -137,6 +137,7 @@ class Vault:
         token_issuer: str | None = None,
     ) -> None:
         self._hsm_token = hsm_token
+        self._now = now
         self._keyring = Keyring(hsm_token)
         self._active = self._keyring.active
         self._jose_keys = JoseKeys(hsm_token)
@@ -157,28 +158,20 @@ class Vault:
             state_directory / DIRECTORY, hsm_token.mac, self._active[KeyRole.LOG_MAC], now
         )
 
-    def seal_record(
-        self,
-        jwe: str,
-        card: CardRef,
-        psn: int,
-        expiry: str,
-        plastic_id: str | None = None,
-        cardholder_id: str | None = None,
-    ) -> SealedCard:
-        """Take in a card whose PAN is in a JWE to our intake key."""
+    def seal_cards(self, feed: str, issuer_id: str) -> Sequence[SealedCard | RefusedCard]:
+        """Take in the cards of a feed."""
+        manifest = self._manifests.read(issuer_id)
+        cards = read_feed(feed, manifest, self._jose_keys, self._now())
+        return [self._sealed(card) if isinstance(card, FeedCard) else card for card in cards]
+
+    def keeps_pin(self, before: SealedRecord, after: SealedRecord, card: CardRef) -> bool:
+        """Tell whether a PIN of *card* opens under its new record as it did under the old one."""
+        new = self._seals.open_record(after, card)
         try:
-            members = self._jose_keys.open_jwe(jwe, KeyRole.INTAKE)
-            pan = Pan(plaintexts.text_member(members, "pan"))
-            record = CardRecord(pan, psn, expiry, plastic_id, cardholder_id)
-        except (CryptoError, ValueError):
-            raise PanRejected from None
-        if not pan.luhn_valid:
-            raise LuhnInvalid
-        ids = (card.card_id, plastic_id or "", record.holder)
-        if any(holds_this_pan(name, pan) for name in ids):
-            raise CardIdHoldsPan
-        return SealedCard(self._seals.seal_record(record, card), pan.last_four)
+            old = self._seals.open_record(before, card)
+        except SealBroken:
+            return False
+        return old.pan.reveal() == new.pan.reveal() and old.holder == new.holder
 
     def set_pin_from_jwe(
         self,
@@ -351,6 +344,8 @@ class Vault:
         for body in (manifest.recipient, manifest.verification_host):
             if body is not None and self._jose_keys.has(body.key):
                 raise ManifestRefused("a recipient is one of our own keys")
+        if any(self._jose_keys.has(feed.key) for feed in manifest.feeds):
+            raise ManifestRefused("a feed's key is one of our own keys")
         self._jose_keys.check_own_kids(KeyRole.D1, manifest.wire.jwe.own_kids)
         self._manifests.keep(text, manifest)
         return manifest.version
@@ -386,6 +381,19 @@ class Vault:
         health.check(self._hsm_token, self._jose_keys, self._active.values())
         self._counts.check()
         self._log.check()
+
+    def _sealed(self, described: FeedCard) -> SealedCard:
+        card, record = described.card, described.record
+        return SealedCard(
+            card,
+            self._seals.seal_record(record, card),
+            record.pan.last_four,
+            record.psn,
+            record.expiry,
+            record.plastic_id,
+            record.cardholder_id,
+            described.others,
+        )
 
     def _change_from_jwe(
         self,

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, LiteralString
 
 import psycopg
@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from jwcrypto.jwk import JWK
 
 from cms.domain.cards import CardState
+from cms.operator.card_import import CardImport
 from cms.persistence import admin
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
@@ -23,6 +24,7 @@ from hsm.manifest.client_secrets import hash_secret
 from hsm.port import CardRef, PinVault, PublicKeyRole
 from hsm.vault import Vault
 from tests.bearers import identity_provider
+from tests.feeds import described, feed
 from tests.operators import VALID_FROM, VALID_UNTIL, manifest, signed
 
 SECRET = "correct horse battery staple"
@@ -90,8 +92,10 @@ class SampleIssuer:
         """What D1 sends for *pin*: a JWE of an ISO-0 block, new each time."""
         return encrypt({"pinBlock": iso0_block(pin, pan or self.pans[card_id])}, self.d1_jwk)
 
-    def pan_jwe(self, pan: str) -> str:
-        return encrypt({"pan": pan}, self.intake_jwk)
+    @property
+    def feed(self) -> Callable[..., str]:
+        """Writes a feed of its cards (:func:`tests.feeds.feed`)."""
+        return partial(feed, self.issuer_id, self.intake_jwk)
 
     def card(self, card_id: str = "card-1") -> CardRef:
         return CardRef(self.issuer_id, card_id)
@@ -133,8 +137,9 @@ def open_issuer(
     load_manifest(vault, issuer_id, **{**always, **members})
     with admin.connect(url).begin() as connection:
         admin.add_issuer(connection, issuer_id, "A test bank")
-    for number, pan in enumerate(PANS, start=1):
-        add_card(url, vault, sample_issuer, f"card-{number}", pan)
+    pans = {f"card-{number}": pan for number, pan in enumerate(PANS, start=1)}
+    load_cards(url, vault, sample_issuer, *(active(*card) for card in pans.items()))
+    sample_issuer.pans.update(pans)
     return sample_issuer
 
 
@@ -215,25 +220,27 @@ def add_card(
     plastic_id: str | None = None,
     cardholder_id: str | None = None,
 ) -> CardRef:
-    """Add one card to *bank*."""
-    card = CardRef(sample_issuer.issuer_id, card_id)
-    sealed = vault.seal_record(
-        sample_issuer.pan_jwe(pan), card, 0, "1230", plastic_id, cardholder_id
-    )
-    with admin.connect(url).begin() as connection:
-        admin.add_card(
-            connection,
-            card,
-            sealed_record=sealed.sealed_record,
-            last_four=sealed.last_four,
-            expiry="1230",
-            psn=0,
-            state=state.value,
-            plastic_id=plastic_id,
-            cardholder_id=cardholder_id,
-        )
+    """Add one card."""
+    names = {"plasticId": plastic_id, "cardholder": cardholder_id}
+    given = {name: value for name, value in names.items() if value is not None}
+    load_cards(url, vault, sample_issuer, active(card_id, pan, state=state.value, **given))
     sample_issuer.pans[card_id] = pan
-    return card
+    return sample_issuer.card(card_id)
+
+
+def active(card_id: str, pan: str, **members: object) -> dict[str, object]:
+    """Describe a card that is active unless said, and not personalised."""
+    return described(card_id, pan, **{"state": "active", "personalised": False, **members})
+
+
+def load_cards(
+    url: str, vault: PinVault, sample_issuer: SampleIssuer, *cards: Mapping[str, object]
+) -> None:
+    """Add or renew cards, by a feed."""
+    with admin.transaction(url) as database:
+        importing = CardImport(database, vault, sample_issuer.issuer_id)
+        (result,) = importing.run([sample_issuer.feed(*cards).encode()])
+    assert (result.added + result.renewed, result.refused) == (len(cards), [])
 
 
 def name_card(
@@ -245,17 +252,11 @@ def name_card(
     plastic_id: str | None = None,
     cardholder_id: str | None = None,
 ) -> None:
-    """Give a card that has no PIN other names."""
-    pan, card = sample_issuer.pans[card_id], CardRef(sample_issuer.issuer_id, card_id)
-    sealed = vault.seal_record(
-        sample_issuer.pan_jwe(pan), card, 0, "1230", plastic_id, cardholder_id
-    )
-    run_sql(
-        url,
-        "UPDATE cards SET sealed_record = %s, plastic_id = %s, cardholder_id = %s"
-        " WHERE issuer_id = %s AND card_id = %s",
-        *(sealed.sealed_record, plastic_id, cardholder_id, card.issuer_id, card_id),
-    )
+    """Give a card other names, by a feed; what PIN it has is forgotten with its holder."""
+    names = {"plasticId": plastic_id, "cardholder": cardholder_id}
+    given = {name: value for name, value in names.items() if value is not None}
+    pan = sample_issuer.pans[card_id]
+    load_cards(url, vault, sample_issuer, active(card_id, pan, **given))
 
 
 def run_sql(url: str, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:

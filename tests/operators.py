@@ -14,6 +14,7 @@ from hsm.manifest.model import parse
 from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.vault import Vault
+from tests.feeds import feed_member
 
 TRUST_FILE = "trust.json"
 #: Issuer and audience of access tokens: the public URL of the services of tests.
@@ -44,13 +45,14 @@ def signed(
 
 
 def manifest(issuer_id: str, version: int = 1, **members: object) -> bytes:
-    """The canonical bytes of a manifest; it is for trials, and valid for long."""
+    """The canonical bytes of a manifest; it is for trials, valid for long, and has one feed."""
     body = {
         "issuer_id": issuer_id,
         "version": version,
         "valid_from": VALID_FROM.isoformat(),
         "valid_until": VALID_UNTIL.isoformat(),
         "sandbox": True,
+        "feeds": [feed_member()],
         **members,
     }
     return parse(json.dumps(body).encode()).canonical()

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from cms import logs
-from cms.faces.routes import Route, add_routes
+from cms.faces.routes import Route, add_routes, new_app
 from cms.services.health import Health
 
 
@@ -40,6 +40,6 @@ class OpsRoutes:
 
 def ops_app(health: Health) -> FastAPI:
     """Build the app of the operations listener."""
-    app = FastAPI(openapi_url=None, redirect_slashes=False)
+    app = new_app()
     add_routes(app, OpsRoutes(health).routes())
     return app

@@ -1,305 +1,305 @@
-"""Cards come in: one by one, or in bulk as JSON lines.
+"""Cards come in by feeds, a feed a line (:mod:`hsm.feeds`).
 
-::
+The vault opens a feed and seals the records of its cards. What else a feed says of a card is read
+here::
 
-    {"cardId": "…", "panJwe": "<JWE>", "expiry": "MMYY", "psn": 0, "state": "active",
-     "cardholder": "…", "cardType": "PHYSICAL", "plasticId": "1234", "personalised": true,
+    {"state": "active", "cardType": "PHYSICAL", "personalised": true,
      "encryptedPinBlock": "<JWE>", "type": "ISO0"}
 
-``panJwe`` is encrypted to the vault's intake key, plaintext ``{"pan": "…"}``. The last two members
-are for a card whose PIN is known: they are what PUT pin takes, and the change counter stays 0;
-without ``type`` the block is of the wire profile's first ISO-0 type. A member that is not one of
-these is refused: a name that is misspelt must not pass for a default.
-``state`` is inactive unless given. ``cardholder`` is the identity provider's name of who holds the
-card, its subject; ``cardType`` VIRTUAL, PHYSICAL or METAL. ``plasticId`` is the card's name at the
-pincontrol face, a number of up to 38 digits, best written as text. ``personalised`` tells whether
-there is a plastic whose PIN cannot be set there any more; unless given, a card that is not
-inactive is.
+All of it may be absent. Of a new card ``state`` is inactive unless given, and ``cardType``
+(VIRTUAL, PHYSICAL or METAL) PHYSICAL. ``personalised`` tells whether there is a plastic whose PIN
+cannot be set at the pincontrol face any more; unless given, a new card that is not inactive is. The
+last two members are for a new card whose PIN is known: they are what PUT pin takes, and the change
+counter stays 0; without ``type`` the block is of the wire profile's first ISO-0 type.
+
+A card that is there is renewed: it gets the new record whole, so that a holder or a plastic id that
+is absent is taken away, and keeps its PIN while PAN and holder stay. What is absent of the members
+above stays as it is.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
-from cms.domain.cards import CardState, CardType, parse_plastic_id
-from cms.operator.command_line import Refused
-from cms.persistence.admin import AdminError, Database, add_card
-from crypto.errors import JoseError
-from crypto.jose import json_object
-from crypto.types import PSN_MAX
+from cms.domain.cards import NEXT_STATES, CardState, CardType
+from cms.persistence import card_feeds
+from cms.persistence.admin import AdminError, Database
+from cms.persistence.card_feeds import CardBefore
+from cms.persistence.tables import sealed_columns
 from hsm.errors import (
-    CardIdHoldsPan,
+    CardRefused,
     CardRefusesForm,
+    FeedRefused,
     HsmError,
-    LuhnInvalid,
-    ManifestRefused,
-    PanRejected,
     PinRejected,
     TypeNotOffered,
     ValueNotPossible,
     WeakPinRefused,
-    WrongPinData,
 )
 from hsm.manifest.wire import WireProfile
-from hsm.port import CardRef, PinBlockType, PinVault
-from hsm.records import CARDHOLDER_CHARS_MAX, EXPIRY_PATTERN, is_cardholder_id
+from hsm.port import PinBlockType, PinVault, SealedCard, SealedChange
 
-COMMIT_EVERY_ROWS: Final = 200
-LINE_BYTES_MAX: Final = 64 * 1024
-#: The members of a row, and what each holds.
+#: The members that are read here, and what each holds.
 MEMBERS: Final[Mapping[str, str]] = {
-    "cardId": "1 to 48 letters, digits, '-' and '_'",
-    "panJwe": "a compact JWE",
-    "expiry": "MMYY",
-    "psn": "a number from 0 to 99",
     "state": ", ".join(CardState),
-    "cardholder": f"1 to {CARDHOLDER_CHARS_MAX} characters of ASCII that print",
     "cardType": ", ".join(CardType),
-    "plasticId": "a number of up to 38 digits",
     "personalised": "true or false",
     "encryptedPinBlock": "a compact JWE",
     "type": "text, as in PUT pin",
 }
-#: What a name looks like; anything else may be a value that stands in the wrong place.
-MEMBER_PATTERN: Final = re.compile("[A-Za-z_]{1,40}")
-BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-REASONS: Final[Mapping[type[HsmError], str]] = {
-    LuhnInvalid: "the PAN's check digit is wrong",
-    CardIdHoldsPan: "the card id, the plastic id or the cardholder contains the PAN",
-    PanRejected: "panJwe does not hold a PAN encrypted to the intake key",
-    PinRejected: "encryptedPinBlock cannot be used",
-    WrongPinData: "encryptedPinBlock cannot be used",
+PIN_REASONS: Final[Mapping[type[HsmError], str]] = {
     CardRefusesForm: "too many PINs of this card failed",
+    PinRejected: "encryptedPinBlock cannot be used",
     WeakPinRefused: "the PIN policy forbids this PIN",
     TypeNotOffered: "this type of PIN block is not offered",
     ValueNotPossible: "a card of this issuer does not take a PIN in this form",
-    ManifestRefused: "a PIN needs a manifest of the issuer that is in force on this host",
 }
-
-
-class RowRefused(Refused):
-    """A card that is not taken in; the message says why and shows no value."""
+PLASTIC_ID_TAKEN: Final = "another card has this plastic id"
 
 
 @dataclass(frozen=True, slots=True)
-class NewCard:
-    """A card as it comes in."""
+class Details:
+    """What a feed says of a card beside its record; None: nothing."""
 
-    card: CardRef
-    pan_jwe: str
-    psn: int
-    expiry: str
-    state: CardState
+    state: CardState | None
+    card_type: CardType | None
+    personalised: bool | None
     pin_jwe: str | None
     pin_literal: str | None
-    cardholder_id: str | None
-    card_type: CardType
-    plastic_id: str | None
-    personalised: bool
+
+    @classmethod
+    def read(cls, others: Mapping[str, str | bool]) -> "Details":
+        """Read these members.
+
+        Raises:
+            CardRefused: naming the member at fault.
+        """
+        personalised = others.get("personalised")
+        if personalised is not None and not isinstance(personalised, bool):
+            raise _refused("personalised")
+        pin_jwe, pin_literal = _text(others, "encryptedPinBlock"), _text(others, "type")
+        if pin_literal is not None and pin_jwe is None:
+            raise CardRefused("missing member: encryptedPinBlock (a compact JWE)")
+        state, card_type = _text(others, "state"), _text(others, "cardType")
+        if state is not None and state not in set(CardState):
+            raise _refused("state")
+        if card_type is not None and card_type not in set(CardType):
+            raise _refused("cardType")
+        return cls(
+            None if state is None else CardState(state),
+            None if card_type is None else CardType(card_type),
+            personalised,
+            pin_jwe,
+            pin_literal,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class LineResult:
-    """What became of one line, counted from 1; *refused* is None for a card that is stored."""
+class FeedResult:
+    """What became of one feed: its line, counted from 1, and what was refused of it."""
 
     line: int
-    refused: str | None
+    added: int = 0
+    renewed: int = 0
+    loaded_before: bool = False
+    refused: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
+class _Incoming:
+    """A card that the vault has sealed; *before* is how it was, *change* the PIN that it brings."""
+
+    position: int
+    sealed: SealedCard
+    details: Details
+    before: CardBefore | None
+    change: SealedChange | None
+    keeps_pin: bool
+
+    @property
+    def card_id(self) -> str:
+        return self.sealed.card.card_id
+
+
+@dataclass(frozen=True)
 class CardImport:
-    """Takes cards of one issuer, whose wire profile is *wire*, into the database."""
+    """Takes cards of one issuer into the database."""
 
     database: Database
     vault: PinVault
-    wire: WireProfile
+    issuer_id: str
 
-    def run(self, issuer_id: str, lines: Iterable[bytes]) -> Iterator[LineResult]:
-        """Take each line in; a bad one stores nothing and does not stop the others."""
-        for number, given in enumerate(lines, start=1):
-            line = given.removeprefix(BYTE_ORDER_MARK) if number == 1 else given
-            if not line.strip():
-                continue
-            try:
-                self.add(read_line(issuer_id, line))
-            except RowRefused as error:
-                yield LineResult(number, str(error))
-            else:
-                yield LineResult(number, None)
-            if number % COMMIT_EVERY_ROWS == 0:
-                self.database.commit()
-        self.database.commit()
+    def run(self, lines: Iterable[bytes]) -> Iterator[FeedResult]:
+        """Load each feed in a transaction of its own.
 
-    def add(self, new: NewCard) -> None:
-        """Seal and store one card.
+        A bad card stops no other, and a bad feed no other feed. One that was loaded before is left
+        alone: who is interrupted starts again.
 
         Raises:
-            RowRefused: the vault or the database does not take it.
             VaultUnavailable: the HSM token is unavailable.
+            ManifestRefused: this host has no manifest of the issuer that is in force.
         """
+        for number, line in enumerate(lines, start=1):
+            if feed := line.strip():
+                yield self._load(number, feed)
+
+    def _load(self, line: int, feed: bytes) -> FeedResult:
+        digest = hashlib.sha256(feed).digest()
+        loaded_before = card_feeds.is_loaded(self.database, self.issuer_id, digest)
+        # No transaction is open while the vault works.
+        self.database.commit()
+        if loaded_before:
+            return FeedResult(line, loaded_before=True)
         try:
-            sealed = self.vault.seal_record(
-                *(new.pan_jwe, new.card, new.psn, new.expiry, new.plastic_id, new.cardholder_id)
-            )
-            change = None
-            if new.pin_jwe is not None:
-                first = self.wire.put_pin.iso0[0]
-                literal = first if new.pin_literal is None else new.pin_literal
-                block_type = self.wire.block_type(literal)
-                if block_type is None:
-                    raise RowRefused("unknown type of PIN block")
-                if block_type is not PinBlockType.ISO0:
-                    # A SECCOS PIN is made for one change of the card, and this is none.
-                    raise RowRefused(REASONS[TypeNotOffered])
-                change = self.vault.set_pin_from_jwe(
-                    new.pin_jwe,
-                    block_type,
-                    new.card,
-                    sealed.sealed_record,
-                    0,
-                    None,
-                )
-            add_card(
-                self.database,
-                new.card,
-                sealed_record=sealed.sealed_record,
-                last_four=sealed.last_four,
-                expiry=new.expiry,
-                psn=new.psn,
-                state=new.state.value,
-                cardholder_id=new.cardholder_id,
-                card_type=new.card_type.value,
-                plastic_id=new.plastic_id,
-                personalised=new.personalised,
-                change=change,
-            )
+            cards = self.vault.seal_cards(feed.decode("ascii", errors="replace"), self.issuer_id)
+        except FeedRefused as error:
+            return FeedResult(line, refused=[str(error)])
+        refused: dict[int, str] = {}
+        sealed = {}
+        for position, card in enumerate(cards, start=1):
+            if isinstance(card, SealedCard):
+                sealed[position] = card
+            else:
+                refused[position] = card.reason
+        incoming = [*self._prepared(sealed, refused)]
+        try:
+            return self._store(line, digest, incoming, refused)
         except AdminError as error:
-            raise RowRefused(str(error)) from None
-        except tuple(REASONS) as error:
-            raise RowRefused(REASONS[type(error)]) from None
+            self.database.rollback()
+            return FeedResult(line, refused=[str(error)])
+
+    def _prepared(
+        self, sealed: Mapping[int, SealedCard], refused: dict[int, str]
+    ) -> Iterator[_Incoming]:
+        """Do what the vault does for each card."""
+        ids = {card.card.card_id for card in sealed.values()}
+        there = card_feeds.cards_before(self.database, self.issuer_id, ids)
+        self.database.commit()
+        for position, card in sealed.items():
+            before = there.get(card.card.card_id)
+            try:
+                details = Details.read(card.others)
+                if before is None:
+                    change = self._first_pin(card, details)
+                    yield _Incoming(position, card, details, None, change, keeps_pin=True)
+                    continue
+                keeps_pin = self._keeps_pin(card, details, before)
+                yield _Incoming(position, card, details, before, None, keeps_pin)
+            except CardRefused as error:
+                refused[position] = str(error)
+
+    def _keeps_pin(self, card: SealedCard, details: Details, before: CardBefore) -> bool:
+        if details.pin_jwe is not None:
+            raise CardRefused("only a new card brings its PIN")
+        return self.vault.keeps_pin(before.sealed_record, card.sealed_record, card.card)
+
+    @cached_property
+    def _wire(self) -> WireProfile:
+        return self.vault.read_manifest(self.issuer_id).wire
+
+    def _first_pin(self, card: SealedCard, details: Details) -> SealedChange | None:
+        if details.pin_jwe is None:
+            return None
+        literal = details.pin_literal or self._wire.put_pin.iso0[0]
+        block_type = self._wire.block_type(literal)
+        if block_type is None:
+            raise CardRefused("unknown type of PIN block")
+        if block_type is not PinBlockType.ISO0:
+            # A SECCOS PIN is made for one change of the card, and this is none.
+            raise CardRefused(PIN_REASONS[TypeNotOffered])
+        try:
+            return self.vault.set_pin_from_jwe(
+                details.pin_jwe, block_type, card.card, card.sealed_record, 0, None
+            )
+        except tuple(PIN_REASONS) as error:
+            raise CardRefused(
+                next(text for kind, text in PIN_REASONS.items() if isinstance(error, kind))
+            ) from None
+
+    def _store(
+        self, line: int, digest: bytes, incoming: Sequence[_Incoming], refused: dict[int, str]
+    ) -> FeedResult:
+        if not card_feeds.begin_feed(self.database, self.issuer_id, digest):
+            self.database.commit()
+            return FeedResult(line, loaded_before=True)
+        taken = [*self._accepted(incoming, refused)]
+        new = [_new_row(one) for one in taken if one.before is None]
+        renewed = [_renewed_row(one) for one in taken if one.before is not None]
+        card_feeds.forget_pins(
+            self.database, self.issuer_id, [one.card_id for one in taken if not one.keeps_pin]
+        )
+        card_feeds.renew_cards(self.database, self.issuer_id, renewed)
+        receipts = {one.card_id: one.change.receipt for one in taken if one.change is not None}
+        card_feeds.add_cards(self.database, self.issuer_id, new, receipts)
+        self.database.commit()
+        reasons = [f"card {position}: {reason}" for position, reason in sorted(refused.items())]
+        return FeedResult(line, len(new), len(renewed), refused=reasons)
+
+    def _accepted(
+        self, incoming: Sequence[_Incoming], refused: dict[int, str]
+    ) -> Iterator[_Incoming]:
+        """Choose those that the database takes, as it is now; nobody changes it until the end."""
+        ids = {one.card_id for one in incoming}
+        there = card_feeds.cards_before(self.database, self.issuer_id, ids, lock=True)
+        wanted = {name for one in incoming if (name := one.sealed.plastic_id) is not None}
+        taken = card_feeds.taken_plastic_ids(self.database, self.issuer_id, wanted, ids)
+        for one in incoming:
+            now, plastic_id = there.get(one.card_id), one.sealed.plastic_id
+            if (now and now.sealed_record) != (one.before and one.before.sealed_record):
+                raise AdminError("another import changed the same cards: try again")
+            state = one.details.state
+            if now and state not in {None, now.state, *NEXT_STATES[now.state]}:
+                refused[one.position] = f"a card that is {now.state} cannot become {state}"
+            elif plastic_id in taken:
+                refused[one.position] = PLASTIC_ID_TAKEN
+            else:
+                if plastic_id is not None:
+                    taken.add(plastic_id)
+                yield one
 
 
-def wire_profile(vault: PinVault, issuer_id: str) -> WireProfile:
-    """Return the issuer's wire profile; without a manifest the defaults, as only PINs need one."""
-    try:
-        return vault.read_manifest(issuer_id).wire
-    except ManifestRefused:
-        return WireProfile()
+def _record_columns(sealed: SealedCard) -> dict[str, object]:
+    return {
+        "card_id": sealed.card.card_id,
+        "sealed_record": sealed.sealed_record,
+        "last_four": sealed.last_four,
+        "expiry": sealed.expiry,
+        "psn": sealed.psn,
+        "plastic_id": sealed.plastic_id,
+        "cardholder_id": sealed.cardholder_id,
+    }
 
 
-def read_line(issuer_id: str, line: bytes) -> NewCard:
-    """Read one line.
-
-    Raises:
-        RowRefused: it is not such a row; the message names the member at fault.
-    """
-    try:
-        members = json_object.parse(line if len(line) <= LINE_BYTES_MAX else b"")
-    except JoseError:
-        raise RowRefused("not a JSON object") from None
-    for name in members.keys() - MEMBERS:
-        known = ", ".join(MEMBERS)
-        shown = f": {name}" if MEMBER_PATTERN.fullmatch(name) else ""
-        raise RowRefused(f"unknown member{shown} (known are {known})")
-    if members.get("type") is not None and "encryptedPinBlock" not in members:
-        raise _missing("encryptedPinBlock")
-    psn = members.get("psn", 0)
-    if type(psn) is not int:
-        raise _refused("psn")
-    personalised = members.get("personalised")
-    if personalised is not None and type(personalised) is not bool:
-        raise _refused("personalised")
-    return new_card(
-        issuer_id,
-        _text(members, "cardId"),
-        pan_jwe=_text(members, "panJwe"),
-        expiry=_text(members, "expiry"),
-        psn=psn,
-        state=_text(members, "state", CardState.INACTIVE.value),
-        pin_jwe=_text_or_none(members, "encryptedPinBlock"),
-        pin_literal=_text_or_none(members, "type"),
-        cardholder_id=_text_or_none(members, "cardholder"),
-        card_type=_text(members, "cardType", CardType.PHYSICAL.value),
-        plastic_id=_number_or_none(members, "plasticId"),
-        personalised=personalised,
-    )
+def _new_row(one: _Incoming) -> dict[str, object]:
+    state = one.details.state or CardState.INACTIVE
+    personalised, change = one.details.personalised, one.change
+    columns = _record_columns(one.sealed) | {
+        "state": state.value,
+        "card_type": (one.details.card_type or CardType.PHYSICAL).value,
+        "personalised": state is not CardState.INACTIVE if personalised is None else personalised,
+    }
+    if change is not None:
+        columns |= sealed_columns(change) | {"pin_type": PinBlockType.ISO0.value}
+    return columns
 
 
-def new_card(
-    issuer_id: str,
-    card_id: str,
-    *,
-    pan_jwe: str,
-    expiry: str,
-    psn: int,
-    state: str,
-    pin_jwe: str | None = None,
-    pin_literal: str | None = None,
-    cardholder_id: str | None = None,
-    card_type: str = CardType.PHYSICAL.value,
-    plastic_id: str | None = None,
-    personalised: bool | None = None,
-) -> NewCard:
-    """Parse the values of a card.
-
-    Raises:
-        RowRefused: naming the member at fault.
-    """
-    try:
-        card = CardRef(issuer_id, card_id)
-    except ValueError:
-        raise _refused("cardId") from None
-    if not 0 <= psn <= PSN_MAX:
-        raise _refused("psn")
-    if not EXPIRY_PATTERN.fullmatch(expiry):
-        raise _refused("expiry")
-    if state not in set(CardState):
-        raise _refused("state")
-    if cardholder_id is not None and not is_cardholder_id(cardholder_id):
-        raise _refused("cardholder")
-    if card_type not in set(CardType):
-        raise _refused("cardType")
-    plastic = None if plastic_id is None else parse_plastic_id(plastic_id)
-    if plastic_id is not None and plastic is None:
-        raise _refused("plasticId")
-    return NewCard(
-        card,
-        pan_jwe,
-        psn,
-        expiry,
-        CardState(state),
-        pin_jwe,
-        pin_literal,
-        cardholder_id,
-        CardType(card_type),
-        plastic,
-        state != CardState.INACTIVE if personalised is None else personalised,
-    )
+def _renewed_row(one: _Incoming) -> dict[str, object]:
+    details = one.details
+    return _record_columns(one.sealed) | {
+        "state": details.state and details.state.value,
+        "card_type": details.card_type and details.card_type.value,
+        "personalised": details.personalised,
+    }
 
 
-def _refused(name: str) -> RowRefused:
-    return RowRefused(f"refused member: {name} ({MEMBERS[name]})")
-
-
-def _missing(name: str) -> RowRefused:
-    return RowRefused(f"missing member: {name} ({MEMBERS[name]})")
-
-
-def _text(members: Mapping[str, object], name: str, default: str | None = None) -> str:
-    value = members.get(name, default)
-    if value is None and default is None:
-        raise _missing(name)
-    if not isinstance(value, str):
+def _text(others: Mapping[str, str | bool], name: str) -> str | None:
+    value = others.get(name)
+    if isinstance(value, bool):
         raise _refused(name)
     return value
 
 
-def _number_or_none(members: Mapping[str, object], name: str) -> str | None:
-    """Read a number, as JSON writes one or as text: more digits than some readers of JSON keep."""
-    value = members.get(name)
-    return str(value) if type(value) is int else _text_or_none(members, name)
-
-
-def _text_or_none(members: Mapping[str, object], name: str) -> str | None:
-    return None if members.get(name) is None else _text(members, name)
+def _refused(name: str) -> CardRefused:
+    return CardRefused(f"refused member: {name} ({MEMBERS[name]})")

@@ -1,25 +1,30 @@
-"""``python -m cms cards``: cards come in, are shown, and change state. No PAN is an argument."""
+"""``python -m cms cards``: cards come in, are shown, and change state. No PAN is an argument.
 
+``feed-key`` and ``make-feed`` are for the issuer's own machine, where PANs are in clear: they need
+files only. What they make goes to a machine of the service, and there ``import`` takes it in.
+"""
+
+from __future__ import annotations
+
+import json
 import sys
-from argparse import BooleanOptionalAction, Namespace
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
-from cms.domain.cards import CardState, CardType
+from cms.domain.cards import CardState
 from cms.operator import command_line
-from hsm.command_line import OK, REFUSED
+from hsm.command_line import OK, REFUSED, issuer_id, new_passphrase, passphrase_of
 
-PROGRESS_EVERY_ROWS: Final = 100
+if TYPE_CHECKING:
+    from hsm.feed_cards import FeedCard
 
 
 def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
     cards = command_line.add_noun(commands, "cards", "cards of an issuer")
-    _add_to_add(cards)
-    bulk = command_line.add_command(
-        cards, "import", import_cards, "add cards from JSON lines", "issuer"
-    )
-    bulk.add_argument("file", type=Path, help="a JSON object a line")
+    _add_feeds(cards)
     command_line.add_list(cards, "cards", "issuer")
     command_line.add_show(cards, "cards", {"issuer_id": "issuer", "card_id": "card"})
     move = command_line.add_command(
@@ -27,7 +32,6 @@ def add_to(commands: command_line.Commands) -> None:
     )
     states = [state.value for state in CardState]
     move.add_argument("state", choices=states, help="where it goes; closed is the end")
-    _add_to_update(cards)
     command_line.add_command(
         cards, "personalised", mark_personalised, "note that it is personalised", "issuer", "card"
     )
@@ -36,94 +40,105 @@ def add_to(commands: command_line.Commands) -> None:
     )
 
 
-def _add_to_add(cards: command_line.Commands) -> None:
-    text = "add a card; the PAN is asked for"
-    add = command_line.add_command(cards, "add", add_card, text, "issuer", "card")
-    add.add_argument("--expiry", required=True, metavar="MMYY", help="its last month")
-    add.add_argument("--psn", type=int, default=0, metavar="N", help="PAN sequence number, or 0")
-    add.add_argument(
-        "--state", default="inactive", choices=["inactive", "active"], help="inactive unless said"
+def _add_feeds(cards: command_line.Commands) -> None:
+    text = "make the key of a feed; print its entry of a manifest"
+    key = command_line.add_command(cards, "feed-key", make_key, text)
+    key.add_argument("file", type=Path, metavar="FILE", help="a new file")
+    key.add_argument("--name", required=True, help="the feed's")
+    key.add_argument("--no-passphrase", action="store_true", help="do not encipher the file")
+    text = "sign and encrypt cards, on the machine that has their PANs"
+    make = command_line.add_command(cards, "make-feed", make_feed, text)
+    make.add_argument("issuer", type=issuer_id, help=command_line.POSITIONALS["issuer"])
+    make.add_argument("plain", type=Path, metavar="PLAIN", help="a card a line, as JSON")
+    make.add_argument("--name", required=True, help="the feed's, as the manifest has it")
+    make.add_argument(
+        "--key", type=Path, required=True, metavar="FILE", help="the file of the feed's key"
     )
-    add.add_argument("--cardholder", metavar="SUBJECT", help="as the identity provider names it")
-    types = [card_type.value for card_type in CardType]
-    add.add_argument(
-        "--type", default=CardType.PHYSICAL.value, choices=types, help="PHYSICAL unless said"
+    make.add_argument(
+        "--intake-jwk",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the vault's key, as python -m hsm jwks intake prints it",
     )
-    add.add_argument("--plastic-id", metavar="NUMBER", help="its name at the pincontrol face")
-    add.add_argument(
-        "--personalised",
-        action=BooleanOptionalAction,
-        help="whether it is; unless said, a card that is not inactive is",
-    )
-    add.add_argument("--pan-jwe", type=Path, metavar="FILE", help="the PAN as a JWE")
+    make.add_argument("--out", type=Path, required=True, metavar="FEED", help="where to")
+    text = "take in feeds: new cards, and new records of cards"
+    load = command_line.add_command(cards, "import", import_cards, text, "issuer")
+    load.add_argument("feed", type=Path, metavar="FEED", help="what make-feed made")
 
 
-def _add_to_update(cards: command_line.Commands) -> None:
-    text = "set its holder, plastic id, expiry or PSN"
-    update = command_line.add_command(cards, "update", update_card, text, "issuer", "card")
-    update.add_argument(
-        "--cardholder",
-        metavar="SUBJECT",
-        help="another holder needs another PIN: the one until now is forgotten; empty: nobody",
-    )
-    update.add_argument(
-        "--plastic-id", metavar="NUMBER", help="its name at the pincontrol face; empty: none"
-    )
-    update.add_argument("--expiry", metavar="MMYY", help="its last month")
-    update.add_argument("--psn", type=int, metavar="N", help="PAN sequence number")
+def make_key(arguments: Namespace) -> int:
+    """Make the private key of a feed in a new file; print its entry of a manifest."""
+    from crypto.jose.jwk import public_jwk
+    from hsm import key_file
+    from hsm.errors import ManifestRefused
+    from hsm.manifest.feeds import NAME_PATTERN
 
-
-def add_card(arguments: Namespace) -> int:
-    """Add one card; its PAN is typed at a prompt or read from a file as a JWE."""
-    from cms.operator.card_import import CardImport, new_card
-    from hsm.intake import prompt_pan
-    from hsm.local import open_vault
-    from hsm.manifest.wire import WireProfile
-    from hsm.port import PublicKeyRole
-
-    vault = open_vault()
-    if arguments.pan_jwe:
-        pan_jwe = arguments.pan_jwe.read_text("utf-8-sig", errors="replace").strip()
-    else:
-        pan_jwe = prompt_pan(vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
-    with command_line.open_database() as database:
-        new = new_card(
-            arguments.issuer,
-            arguments.card,
-            pan_jwe=pan_jwe,
-            expiry=arguments.expiry,
-            psn=arguments.psn,
-            state=arguments.state,
-            cardholder_id=arguments.cardholder,
-            card_type=arguments.type,
-            plastic_id=arguments.plastic_id,
-            personalised=arguments.personalised,
-        )
-        CardImport(database, vault, WireProfile()).add(new)
+    if not NAME_PATTERN.fullmatch(arguments.name):
+        raise ManifestRefused("the name of a feed has 1 to 64 letters, digits, '.', '_' and '-'")
+    passphrase = None if arguments.no_passphrase else new_passphrase()
+    public = key_file.public(key_file.create(arguments.file, passphrase))
+    print(json.dumps({"name": arguments.name, "jwk": public_jwk(public, "sig")}, indent=2))
     return OK
 
 
+def make_feed(arguments: Namespace) -> int:
+    """Sign and encrypt cards; with a line that describes none, nothing is written."""
+    import time
+
+    from hsm import key_file
+    from hsm.feed_writer import FeedWriter, RefusedLine, read_intake_key
+
+    intake = read_intake_key(arguments.intake_jwk.read_bytes())
+    private = key_file.read(arguments.key, partial(passphrase_of, arguments.key))
+    writer = FeedWriter(arguments.issuer, arguments.name, private, intake, int(time.time()))
+    unfinished = arguments.out.with_name(f".{arguments.out.name}.new")
+    feeds, refused = 0, 0
+    try:
+        with arguments.plain.open("rb") as lines, unfinished.open("w", encoding="ascii") as out:
+            for made in writer.feeds(lines, _check_details):
+                if isinstance(made, RefusedLine):
+                    refused += 1
+                    command_line.complain(f"line {made.line}: {made.reason}")
+                else:
+                    feeds += 1
+                    print(made, file=out)
+        if not refused:
+            unfinished.replace(arguments.out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    print(f"{refused} lines refused: nothing was written" if refused else f"{feeds} feeds made")
+    return REFUSED if refused else OK
+
+
+def _check_details(card: FeedCard) -> None:
+    from cms.operator.card_import import Details
+
+    Details.read(card.others)
+
+
 def import_cards(arguments: Namespace) -> int:
-    """Take in cards from a file of JSON lines; bad lines are named and the others stored."""
-    from cms.operator.card_import import CardImport, wire_profile
+    """Take in feeds; what is refused is named, and the others are stored."""
+    from cms.operator.card_import import CardImport
     from cms.persistence import admin, tables
     from hsm.local import open_vault
 
-    stored, refused = 0, 0
+    added, renewed, refused, loaded_before = 0, 0, 0, 0
     vault = open_vault()
-    with command_line.open_database() as database, arguments.file.open("rb") as lines:
+    with command_line.open_database() as database, arguments.feed.open("rb") as lines:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
-        importing = CardImport(database, vault, wire_profile(vault, arguments.issuer))
-        for result in importing.run(arguments.issuer, lines):
-            if result.refused is None:
-                stored += 1
-            else:
-                refused += 1
-                command_line.complain(f"line {result.line}: {result.refused}")
-            if result.line % PROGRESS_EVERY_ROWS == 0:
-                # The next line that is shown overwrites this one.
-                print(f"{result.line} lines", end="\r", file=sys.stderr, flush=True)
-    print(f"{stored} cards stored, {refused} lines refused")
+        for result in CardImport(database, vault, arguments.issuer).run(lines):
+            added += result.added
+            renewed += result.renewed
+            refused += len(result.refused)
+            loaded_before += result.loaded_before
+            for reason in result.refused:
+                command_line.complain(f"line {result.line}: {reason}")
+            # The next line that is shown overwrites this one.
+            print(f"{added + renewed} cards", end="\r", file=sys.stderr, flush=True)
+    print(f"{added} cards added, {renewed} renewed, {refused} refused")
+    if loaded_before:
+        print(f"{loaded_before} feeds were loaded before")
     return REFUSED if refused else OK
 
 
@@ -134,25 +149,6 @@ def set_state(arguments: Namespace) -> int:
     card = command_line.card_of(arguments)
     with command_line.open_database() as database:
         admin.set_card_state(database, card, CardState(arguments.state))
-    return OK
-
-
-def update_card(arguments: Namespace) -> int:
-    """Set what changes in the life of a card."""
-    from cms.operator.card_update import changes
-    from cms.persistence import admin, tables
-
-    card = command_line.card_of(arguments)
-    with command_line.open_database() as database:
-        key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
-        columns = changes(
-            admin.row(database, tables.cards, **key)["last_four"],
-            cardholder=arguments.cardholder,
-            plastic_id=arguments.plastic_id,
-            expiry=arguments.expiry,
-            psn=arguments.psn,
-        )
-        admin.update_card(database, card, **columns)
     return OK
 
 

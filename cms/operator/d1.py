@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cms.operator import command_line
-from hsm.command_line import OK, REFUSED
+from hsm.command_line import BYTE_ORDER_MARK, OK, REFUSED
 
 if TYPE_CHECKING:
     from hsm.manifest.wire import WireProfile
@@ -58,7 +58,6 @@ def explain_body(data: bytes, wire: WireProfile, roles: Mapping[str, str]) -> It
         wire: the issuer's wire profile.
         roles: the thumbprint of each of our public keys, and its role.
     """
-    from cms.operator.card_import import BYTE_ORDER_MARK
     from crypto.errors import JoseError
     from crypto.jose import json_object
 

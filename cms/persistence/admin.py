@@ -39,7 +39,6 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 
 from cms.domain.cards import NEXT_STATES, CardState
-from cms.domain.control import EndReason
 from cms.domain.records import TAKEN, ManifestAnswer
 from cms.persistence.address import AddressRefused, Tls, connection_string
 from cms.persistence.causes import Cause, cause_of
@@ -49,13 +48,11 @@ from cms.persistence.tables import (
     VALUE_COLUMNS,
     audit_events,
     cards,
-    control_tokens,
     issuers,
     manifest_hosts,
     manifests,
-    sealed_columns,
 )
-from hsm.port import CardRef, PinBlockType, SealedChange, SealedValue, ValueKind
+from hsm.port import CardRef, SealedValue, ValueKind
 
 OPERATOR: Final = "operator"
 EXPORT: Final = "verification.export"
@@ -304,24 +301,6 @@ def set_issuer_state(database: Database, issuer_id: str, state: str) -> None:
     _audit(database, issuer_id, f"issuer.{state}")
 
 
-def add_card(
-    database: Database, card: CardRef, *, change: SealedChange | None = None, **columns: object
-) -> None:
-    """Add a card; *change* is a PIN that came as ISO-0 with it: its counter stays 0.
-
-    Raises:
-        AdminError: the issuer is unknown, or another card of it has this card id or plastic id.
-    """
-    if change is not None:
-        columns |= sealed_columns(change)
-        columns |= {"pin_type": PinBlockType.ISO0.value, "pin_changed_at": func.now()}
-    _insert(database, cards, issuer_id=card.issuer_id, card_id=card.card_id, **columns)
-    _audit(database, card.issuer_id, "card.added", card.card_id)
-    if change is not None:
-        key = (database, card.issuer_id, LOADED, card.card_id)
-        _audit(*key, counter=0, receipt=change.receipt)
-
-
 def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
     """Move a card to another state.
 
@@ -357,36 +336,6 @@ def mark_personalised(database: Database, card: CardRef) -> None:
     key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
     _update(database, cards, key, personalised=True)
     _audit(database, card.issuer_id, "card.personalised", card.card_id)
-
-
-def update_card(database: Database, card: CardRef, **columns: str | int | None) -> None:
-    """Set a card's holder, plastic id, expiry or PSN.
-
-    Another holder needs another PIN: the one that was set under a holder who leaves is forgotten,
-    with its verification values, and what was begun on a page for that holder ends.
-
-    Raises:
-        AdminError: there is no such card, or another card of its issuer has this plastic id.
-    """
-    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
-    before = locked_row(database, cards, **key)
-    _update(database, cards, key, **columns)
-    _audit(database, card.issuer_id, "card.updated", card.card_id, reason=",".join(sorted(columns)))
-    holder = before["cardholder_id"]
-    if holder is not None and holder != columns.get("cardholder_id", holder):
-        _forget_pin(database, card, before)
-
-
-def _forget_pin(database: Database, card: CardRef, before: Mapping[str, Any]) -> None:
-    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
-    ended = update(control_tokens).filter_by(**key, ended_at=None)
-    database.execute(ended.values(ended_at=func.now(), end_reason=EndReason.REVOKED.value))
-    if before["pin_type"] is not None:
-        emptied = dict.fromkeys(sealed_columns(SealedChange(None, {}, "")))
-        # The host hears of it in the next export: a change that left no value.
-        _update(database, cards, key, **emptied, pin_type=None, pin_changed_at=func.now())
-        counter = before["counter"]
-        _audit(database, card.issuer_id, "pin.forgotten", card.card_id, counter=counter)
 
 
 def cards_with_values(
@@ -523,19 +472,19 @@ def _one(database: Database, table: Table, statement: Select[Any]) -> Mapping[st
 
 
 def _update(database: Database, table: Table, key: Mapping[str, object], **columns: object) -> None:
-    with _rules(database, table):
+    with rules(database, table):
         changed = database.execute(update(table).filter_by(**key).values(**columns))
     if changed.rowcount != 1:
         raise AdminError(f"no such {_noun(table)}")
 
 
 def _insert(database: Database, table: Table, **columns: object) -> None:
-    with _rules(database, table):
+    with rules(database, table):
         database.execute(insert(table).values(**columns))
 
 
 @contextmanager
-def _rules(database: Database, table: Table) -> Iterator[None]:
+def rules(database: Database, table: Table) -> Iterator[None]:
     """Name the rule that a statement breaks; the transaction goes on without it."""
     try:
         with database.begin_nested():

@@ -114,6 +114,15 @@ cards = Table(
     ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
 )
 
+card_feeds = Table(
+    "card_feeds",
+    metadata,
+    _issuer_id(),
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of a feed of cards"),
+    _now("loaded_at"),
+    ForeignKeyConstraint(["issuer_id"], ["issuers.issuer_id"]),
+)
+
 #: Where each verification value is kept.
 VALUE_COLUMNS: Final[Mapping[ValueKind, Column[bytes]]] = {
     ValueKind.PVV: cards.c.sealed_pvv,

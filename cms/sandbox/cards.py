@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from cms.sandbox import files, keys
@@ -31,8 +32,14 @@ PLASTIC_IDS: Final[Mapping[str, str]] = {
 }
 #: The identity provider's name for the holder of ``CARDHOLDER_CARD``.
 CARDHOLDER: Final = "cardholder-0001"
+CARDHOLDERS: Final[Mapping[str, str]] = {
+    CARDHOLDER_CARD: CARDHOLDER,
+    PERSONALISED_CARD: "cardholder-0002",
+}
 EXPIRY_MONTH, EXPIRY_YEAR = "12", "30"
 PIN_DIGITS: Final = 4
+#: The name of the feed by which the cards of each issuer come in.
+FEED: Final = "cards"
 
 
 @dataclass(frozen=True)
@@ -75,18 +82,35 @@ def draw_pin() -> str:
     return pin
 
 
+def make_feed_key(issuer: str) -> dict[str, object]:
+    """Make the key of the issuer's feed of cards; return its entry of the manifest."""
+    key = _feed_key(issuer)
+    key.parent.mkdir(mode=0o700, exist_ok=True)
+    key.unlink(missing_ok=True)
+    words = ("feed-key", files.relative(key), "--name", FEED, "--no-passphrase")
+    entry: dict[str, object] = json.loads(run("cms", "cards", *words))
+    return entry
+
+
 def import_cards(issuer: str) -> None:
     """Import the cards of an issuer; no PAN is in clear in what the operator gets."""
-    rows = (json.dumps(_row(card)) + "\n" for card in cards_of(issuer))
-    file = files.CONFIG / f"{issuer}-cards.jsonl"
-    files.write(file, "".join(rows))
-    run("cms", "cards", "import", issuer, files.relative(file))
+    plain, feed = files.FEEDS / f"{issuer}.jsonl", files.CONFIG / f"{issuer}-cards.feed"
+    files.write(plain, "".join(json.dumps(_row(card)) + "\n" for card in cards_of(issuer)))
+    key = ("--key", files.relative(_feed_key(issuer)), "--name", FEED)
+    to = ("--intake-jwk", files.relative(files.INTAKE_JWKS), "--out", files.relative(feed))
+    run("cms", "cards", "make-feed", issuer, files.relative(plain), *key, *to)
+    plain.unlink()
+    run("cms", "cards", "import", issuer, files.relative(feed))
+
+
+def _feed_key(issuer: str) -> Path:
+    return files.FEEDS / f"{issuer}.pem"
 
 
 def _row(card: SampleCard) -> dict[str, object]:
     row: dict[str, object] = {
         "cardId": card.card_id,
-        "panJwe": encrypt({"pan": card.pan}, keys.public_jwk(files.INTAKE_JWKS)),
+        "pan": card.pan,
         "expiry": EXPIRY_MONTH + EXPIRY_YEAR,
         "psn": card.psn,
         "state": "inactive" if card.card_id == TRANSCRIPT_CARD else "active",
@@ -96,9 +120,8 @@ def _row(card: SampleCard) -> dict[str, object]:
         block = iso0_block(draw_pin(), card.pan)
         row |= {
             "plasticId": card.plastic_id,
+            "cardholder": CARDHOLDERS[card.card_id],
             "personalised": False,
             "encryptedPinBlock": encrypt({"pinBlock": block}, keys.public_jwk(files.ISSUER_JWKS)),
         }
-        if card.card_id == CARDHOLDER_CARD:
-            row["cardholder"] = CARDHOLDER
     return row

@@ -11,9 +11,11 @@ POSTGRES: Final = VAR / "postgres"
 DATABASE_URL: Final = VAR / "database-url"
 PKI: Final = VAR / "pki"
 SERVICE_LOG: Final = VAR / "service.log"
-#: Manifests, key blocks and card lists, as the operator's commands take them.
+#: Manifests, key blocks and feeds of cards, as the operator's commands take them.
 CONFIG: Final = VAR / "config"
-#: What PANs are encrypted to when cards are imported.
+#: Keys of feeds, and cards in clear until they are in one: those are an issuer's own machine's.
+FEEDS: Final = VAR / "feeds"
+#: What feeds are encrypted to.
 INTAKE_JWKS: Final = CONFIG / "intake.jwks"
 #: The keys with which operators sign.
 OPERATORS: Final = VAR / "operators"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from cms.sandbox import files, keys, operators, settings
+from cms.sandbox import cards, files, keys, operators, settings
 from cms.sandbox.cards import ISSUERS
 from cms.sandbox.operator_commands import printed_by, run
 from cms.sandbox.partners import identity_provider
@@ -56,7 +56,10 @@ def _change(old: Path, new: Path, members: Mapping[str, object]) -> None:
 
 
 def _members(issuer: str) -> Mapping[str, object]:
-    members: dict[str, object] = {"recipient": {"jwk": keys.public_jwk(files.D1_KEY)}}
+    members: dict[str, object] = {
+        "recipient": {"jwk": keys.public_jwk(files.D1_KEY)},
+        "feeds": [cards.make_feed_key(issuer)],
+    }
     if issuer == ISSUERS[0]:
         # Off unless an issuer wants it; here, a person is to try text and speech.
         members["policy.text_reveal"] = True

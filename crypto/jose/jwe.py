@@ -50,6 +50,7 @@ class CompactJwe:
     """The parts of a JWE of the right form. Only :func:`decrypt` shows whether it opens."""
 
     kid: str
+    cty: str | None
     epk: Point
     apu: bytes
     apv: bytes
@@ -70,7 +71,11 @@ class CompactJwe:
         return hashlib.sha256(b"".join(map(_length_prefixed, parts))).digest()
 
 
-def parse(text: str, extra_members: frozenset[str] = frozenset()) -> CompactJwe:
+def parse(
+    text: str,
+    extra_members: frozenset[str] = frozenset(),
+    chars_max: int = JWE_CHARS_MAX,
+) -> CompactJwe:
     """Read the form of a JWE; no key is needed.
 
     The header must have ``alg enc kid epk`` and may have ``typ cty apu apv``. Any other member
@@ -78,24 +83,25 @@ def parse(text: str, extra_members: frozenset[str] = frozenset()) -> CompactJwe:
     ``epk`` are ignored (:func:`crypto.jose.jwk.parse_point`).
 
     Args:
-        text: the JWE, at most 8192 characters.
+        text: the JWE.
         extra_members: further header members that are allowed, and ignored. The members of
             ``NEVER_ALLOWED`` are refused even if they are named here.
+        chars_max: how many characters *text* may have.
 
     Raises:
         JweError: *text* is not such a JWE.
     """
-    parts = text.split(".") if len(text) <= JWE_CHARS_MAX else []
+    parts = text.split(".") if len(text) <= chars_max else []
     try:
         header, encrypted_key, iv, ciphertext, tag = map(base64url.decode, parts)
         members = json_object.parse(header)
-        kid, epk = _recipient(members, ALLOWED | extra_members - NEVER_ALLOWED)
+        kid, cty, epk = _recipient(members, ALLOWED | extra_members - NEVER_ALLOWED)
         apu, apv = _party(members, "apu"), _party(members, "apv")
     except (JoseError, ValueError):
         raise JweError from None
     if encrypted_key or len(iv) != IV_BYTES or len(tag) != GCM_TAG_BYTES:
         raise JweError
-    return CompactJwe(kid, epk, apu, apv, parts[0].encode("ascii"), iv, ciphertext, tag)
+    return CompactJwe(kid, cty, epk, apu, apv, parts[0].encode("ascii"), iv, ciphertext, tag)
 
 
 def decrypt(jwe: CompactJwe, agree: KeyAgreement) -> Secret[bytes]:
@@ -122,24 +128,25 @@ def encrypt(
     *,
     ephemeral: ec.EllipticCurvePrivateKey,
     random: Random,
+    cty: str | None = None,
 ) -> str:
-    """Encrypt *plaintext* for *recipient*; the header has ``alg enc kid epk``.
+    """Encrypt *plaintext* for *recipient*; the header has ``alg enc kid epk``, and *cty*.
 
     Args:
         plaintext: the clear content.
         recipient: the public key of the reader.
         ephemeral: a private P-256 key, new for each message.
         random: is asked for the 12 bytes of the IV.
+        cty: what *plaintext* is, where the header says so (RFC 7519, section 5.2).
 
     Returns:
         The JWE in compact form.
     """
     numbers = ephemeral.public_key().public_numbers()
     epk = Point(numbers.x.to_bytes(32), numbers.y.to_bytes(32))
-    header = json_object.serialize(
-        {"alg": ALG, "enc": ENC, "kid": recipient.kid, "epk": point_jwk(epk)}
-    )
-    protected = base64url.encode(header)
+    header: dict[str, object] = {"alg": ALG, "enc": ENC, "kid": recipient.kid}
+    header |= {"epk": point_jwk(epk)} | ({} if cty is None else {"cty": cty})
+    protected = base64url.encode(json_object.serialize(header))
     z = ephemeral.exchange(ec.ECDH(), recipient.point.public_key())
     info = other_info(ENC, b"", b"", KEY_BITS)
     key = ConcatKDFHash(SHA256(), KEY_BITS // 8, info).derive(z)
@@ -171,8 +178,10 @@ def other_info(enc: str, apu: bytes, apv: bytes, key_bits: int) -> bytes:
     return b"".join(fields) + key_bits.to_bytes(4)
 
 
-def _recipient(members: dict[str, object], allowed: frozenset[str]) -> tuple[str, Point]:
-    kid, epk = members.get("kid"), members.get("epk")
+def _recipient(
+    members: dict[str, object], allowed: frozenset[str]
+) -> tuple[str, str | None, Point]:
+    kid, cty, epk = members.get("kid"), members.get("cty"), members.get("epk")
     if not REQUIRED <= members.keys() <= allowed:
         raise JweError
     if members["alg"] != ALG or members["enc"] != ENC:
@@ -183,7 +192,7 @@ def _recipient(members: dict[str, object], allowed: frozenset[str]) -> tuple[str
         raise JweError
     if not isinstance(epk, dict):
         raise JweError
-    return kid, parse_point(epk)
+    return kid, cty if isinstance(cty, str) else None, parse_point(epk)
 
 
 def _party(members: dict[str, object], name: str) -> bytes:

@@ -52,36 +52,48 @@ def attach(signing_input: bytes, signature: bytes) -> str:
     return signing_input.decode("ascii") + "." + base64url.encode(signature)
 
 
-def verify(text: str, keys: Mapping[str, EcPublicKey], typ: str | None) -> dict[str, object]:
+def verify(
+    text: str,
+    keys: Mapping[str, EcPublicKey],
+    typ: str | None,
+    chars_max: int = JWS_CHARS_MAX,
+) -> dict[str, object]:
     """Return the claims of a JWS signed by one of *keys*; the caller judges the claims.
 
     Args:
         text: as for :func:`verify_bytes`.
         keys: as for :func:`verify_bytes`.
         typ: as for :func:`verify_bytes`.
+        chars_max: as for :func:`verify_bytes`.
 
     Raises:
         JwsError: :func:`verify_bytes` raises it, or the payload is not a JSON object.
     """
     try:
-        return json_object.parse(verify_bytes(text, keys, typ))
+        return json_object.parse(verify_bytes(text, keys, typ, chars_max))
     except JoseError:
         raise JwsError from None
 
 
-def verify_bytes(text: str, keys: Mapping[str, EcPublicKey], typ: str | None) -> bytes:
+def verify_bytes(
+    text: str,
+    keys: Mapping[str, EcPublicKey],
+    typ: str | None,
+    chars_max: int = JWS_CHARS_MAX,
+) -> bytes:
     """Return the payload of a JWS signed by one of *keys*.
 
     Args:
-        text: the JWS, at most 8192 characters.
+        text: the JWS.
         keys: the public keys that may sign, by their key id.
         typ: the ``typ`` that the header must have, or None if it must have no ``typ``.
+        chars_max: how many characters *text* may have.
 
     Raises:
         JwsError: *text* is not of this form, its header has another member, another ``typ`` or
             an unknown ``kid``, or the signature is wrong.
     """
-    parts = text.split(".") if len(text) <= JWS_CHARS_MAX else []
+    parts = text.split(".") if len(text) <= chars_max else []
     try:
         header, payload, signature = map(base64url.decode, parts)
         key = _signer(json_object.parse(header), keys, typ)

@@ -11,10 +11,11 @@ from typing import Final
 
 from crypto.errors import PinBlockError
 from crypto.pinblock import PinBlockFormat
-from crypto.pinblock.fields import FILL_NIBBLES_MAX, pan_field, pin_field, read_pin_field, xor
+from crypto.pinblock.fields import FILL_NIBBLES_MAX, pin_field, read_pin_field, xor_pan_field
 from crypto.types import PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pan, Pin, PinBlock
 
-FILL: Final = "F"
+CONTROL: Final = PinBlockFormat.ISO0.value << 4
+FILL: Final = "f" * FILL_NIBBLES_MAX
 
 
 def encode(pin: Pin, pan: Pan) -> PinBlock:
@@ -23,8 +24,7 @@ def encode(pin: Pin, pan: Pan) -> PinBlock:
     >>> encode(Pin("1234"), Pan("4111111111111111")).reveal().hex()
     '041225eeeeeeeeee'
     """
-    field = pin_field(PinBlockFormat.ISO0, pin, FILL * FILL_NIBBLES_MAX)
-    return PinBlock(xor(field, pan_field(pan)))
+    return PinBlock(xor_pan_field(pin_field(CONTROL, pin, FILL), pan))
 
 
 def pin_length(block: PinBlock) -> int:
@@ -53,5 +53,4 @@ def decode(block: PinBlock, pan: Pan) -> Pin:
     Raises:
         PinBlockError: *block* is not a format-0 block for *pan*.
     """
-    field = xor(block.reveal(), pan_field(pan))
-    return read_pin_field(field, PinBlockFormat.ISO0, frozenset(FILL))
+    return read_pin_field(xor_pan_field(block.reveal(), pan), CONTROL, FILL)

@@ -5,13 +5,14 @@ Source: ISO 9564-1:2017, 9.3, format 1. One character is one nibble::
     block   1 N P P P P t t t t t t t t T T   t = digit or T, T = any nibble
 """
 
+from binascii import a2b_hex
 from typing import Final
 
 from crypto.pinblock import PinBlockFormat
-from crypto.pinblock.fields import FILL_NIBBLES_MAX, pin_field, read_pin_field
+from crypto.pinblock.fields import FIELD_NIBBLES, FILL_NIBBLES_MAX, pin_field, read_pin_field
 from crypto.types import Pin, PinBlock, Random
 
-FILL: Final = frozenset("0123456789ABCDEF")
+CONTROL: Final = PinBlockFormat.ISO1.value << 4
 
 
 def encode(pin: Pin, random: Random) -> PinBlock:
@@ -21,7 +22,7 @@ def encode(pin: Pin, random: Random) -> PinBlock:
     '1512345edcba9876'
     """
     fill = random(FILL_NIBBLES_MAX // 2).hex()
-    return PinBlock(pin_field(PinBlockFormat.ISO1, pin, fill))
+    return PinBlock(pin_field(CONTROL, pin, fill))
 
 
 def decode(block: PinBlock) -> Pin:
@@ -33,4 +34,7 @@ def decode(block: PinBlock) -> Pin:
     Raises:
         PinBlockError: *block* is not a format-1 block.
     """
-    return read_pin_field(block.reveal(), PinBlockFormat.ISO1, FILL)
+    field = block.reveal()
+    # The fill may be digits: what is behind as many as the length says is made to look like none.
+    used = field.hex()[: 2 + field[0] % 16]
+    return read_pin_field(a2b_hex(used.ljust(FIELD_NIBBLES, "f")), CONTROL, "f")

@@ -11,7 +11,8 @@ from crypto.pinblock import PinBlockFormat
 from crypto.pinblock.fields import FILL_NIBBLES_MAX, pin_field, read_pin_field
 from crypto.types import Pin, PinBlock
 
-FILL: Final = "F"
+CONTROL: Final = PinBlockFormat.ISO2.value << 4
+FILL: Final = "f" * FILL_NIBBLES_MAX
 
 
 def encode(pin: Pin) -> PinBlock:
@@ -20,7 +21,7 @@ def encode(pin: Pin) -> PinBlock:
     >>> encode(Pin("1234")).reveal().hex()
     '241234ffffffffff'
     """
-    return PinBlock(pin_field(PinBlockFormat.ISO2, pin, FILL * FILL_NIBBLES_MAX))
+    return PinBlock(pin_field(CONTROL, pin, FILL))
 
 
 def decode(block: PinBlock) -> Pin:
@@ -32,4 +33,4 @@ def decode(block: PinBlock) -> Pin:
     Raises:
         PinBlockError: *block* is not a format-2 block.
     """
-    return read_pin_field(block.reveal(), PinBlockFormat.ISO2, frozenset(FILL))
+    return read_pin_field(block.reveal(), CONTROL, FILL)

@@ -10,10 +10,11 @@ Source: ISO 9564-1:2017, 9.3, format 3. One character is one nibble::
 from typing import Final
 
 from crypto.pinblock import PinBlockFormat
-from crypto.pinblock.fields import FILL_NIBBLES_MAX, pan_field, pin_field, read_pin_field, xor
+from crypto.pinblock.fields import FILL_NIBBLES_MAX, pin_field, read_pin_field, xor_pan_field
 from crypto.types import Pan, Pin, PinBlock, Random
 
-FILL: Final = frozenset("ABCDEF")
+CONTROL: Final = PinBlockFormat.ISO3.value << 4
+FILL: Final = "abcdef"
 DRAW_BYTES: Final = 32
 
 
@@ -29,8 +30,7 @@ def encode(pin: Pin, pan: Pan, random: Random) -> PinBlock:
         pan: the PAN to which the block is bound.
         random: gives the fill; it is asked for 32 bytes, rarely more than once.
     """
-    field = pin_field(PinBlockFormat.ISO3, pin, _fill(random))
-    return PinBlock(xor(field, pan_field(pan)))
+    return PinBlock(xor_pan_field(pin_field(CONTROL, pin, _fill(random)), pan))
 
 
 def decode(block: PinBlock, pan: Pan) -> Pin:
@@ -42,8 +42,7 @@ def decode(block: PinBlock, pan: Pan) -> Pin:
     Raises:
         PinBlockError: *block* is not a format-3 block for *pan*.
     """
-    field = xor(block.reveal(), pan_field(pan))
-    return read_pin_field(field, PinBlockFormat.ISO3, FILL)
+    return read_pin_field(xor_pan_field(block.reveal(), pan), CONTROL, FILL)
 
 
 def _fill(random: Random) -> str:
@@ -51,5 +50,5 @@ def _fill(random: Random) -> str:
     # likely than others, since 6 does not divide 16. 64 nibbles hold 24 of A to F on average.
     fill = ""
     while len(fill) < FILL_NIBBLES_MAX:
-        fill += "".join(nibble for nibble in random(DRAW_BYTES).hex().upper() if nibble in FILL)
+        fill += "".join(nibble for nibble in random(DRAW_BYTES).hex() if nibble in FILL)
     return fill

@@ -20,7 +20,8 @@ from crypto.types import PIN_BLOCK_BYTES, BlockCipher, Pan, Pin, Random
 
 BLOCK_BYTES: Final = 16
 PAN_DIGITS_SHORT: Final = 12
-FILL: Final = "A"
+CONTROL: Final = PinBlockFormat.ISO4.value << 4
+FILL: Final = "a" * FILL_NIBBLES_MAX
 
 
 def encipher(pin: Pin, pan: Pan, random: Random, encrypt_block: BlockCipher) -> bytes:
@@ -41,7 +42,7 @@ def encipher(pin: Pin, pan: Pan, random: Random, encrypt_block: BlockCipher) -> 
         random: is asked for 8 bytes.
         encrypt_block: AES encryption of one block; it is called twice.
     """
-    field = pin_field(PinBlockFormat.ISO4, pin, FILL * FILL_NIBBLES_MAX) + random(8)
+    field = pin_field(CONTROL, pin, FILL) + random(8)
     return encrypt_block(xor(encrypt_block(field), pan_field(pan)))
 
 
@@ -61,7 +62,7 @@ def decipher(block: bytes, pan: Pan, decrypt_block: BlockCipher) -> Pin:
     if len(block) != BLOCK_BYTES:
         raise PinBlockError
     field = decrypt_block(xor(decrypt_block(block), pan_field(pan)))
-    return read_pin_field(field[:PIN_BLOCK_BYTES], PinBlockFormat.ISO4, frozenset(FILL))
+    return read_pin_field(field[:PIN_BLOCK_BYTES], CONTROL, FILL)
 
 
 def pan_field(pan: Pan) -> bytes:

@@ -12,15 +12,14 @@ bytes. Two of the encodings, with lengths in 2 bytes, big-endian::
 from typing import Final
 
 from crypto.errors import SeccosError
-from crypto.pinblock import PinBlockFormat
-from crypto.pinblock.fields import FILL_NIBBLES_MAX, pin_field
+from crypto.pinblock import iso0
+from crypto.pinblock.fields import pin_field
 from crypto.seccos.card import CardData, cdp, cdt, common_part, pan_text
 from crypto.seccos.profile import PRW_RANDOM_BYTES, SeccosProfile
 from crypto.secret import Secret
 from crypto.types import Mac, Pin
 
 DOMAIN_TAG: Final = b"PRW1"
-FILL: Final = "F"
 
 
 def compute(
@@ -69,7 +68,7 @@ def message(
     if prw.counter_binding == "replace_random":
         random = replacement(counter)
     digits = pin.reveal()
-    field = pin_field(PinBlockFormat.ISO0, pin, FILL * FILL_NIBBLES_MAX)
+    field = pin_field(iso0.CONTROL, pin, iso0.FILL)
     if prw.encoding == "lv":
         parts = (pan_text(card, prw), cdp(card, prw), cdt(card, counter, profile))
         prefixed = b"".join(len(part).to_bytes(2) + part for part in parts)

@@ -10,17 +10,24 @@ import json
 import os
 from argparse import ArgumentParser, Namespace
 from functools import partial
-from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hsm.command_line import ISSUER_HELP, OK, Commands, add_command, ask, issuer_id
+from hsm.command_line import (
+    ISSUER_HELP,
+    OK,
+    Commands,
+    add_command,
+    ask,
+    issuer_id,
+    new_passphrase,
+    passphrase_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crypto.jose.jws_json import SignedText
-    from crypto.secret import Secret
     from hsm.manifest.operator_key import OperatorKey
 
 MANIFEST_DAYS: Final = 365
@@ -126,20 +133,13 @@ def _floor(text: str) -> tuple[str, int]:
 
 def make_key(arguments: Namespace) -> int:
     """Make an operator's private key in a new file; print its entry of a trust file."""
-    from crypto.secret import Secret
     from hsm.errors import ManifestRefused
     from hsm.manifest.operator_key import OperatorKey
     from hsm.manifest.trust import NAME_CHARS_MAX
 
     if not 0 < len(arguments.name) <= NAME_CHARS_MAX:
         raise ManifestRefused("a name has 1 to 64 characters")
-    passphrase = None
-    if not arguments.no_passphrase:
-        passphrase = Secret(ask(getpass, "passphrase (not shown): "))
-        if not passphrase.reveal():
-            raise ManifestRefused("an empty passphrase: say --no-passphrase to have none")
-        if ask(getpass, "again (not shown): ") != passphrase.reveal():
-            raise ManifestRefused("two different passphrases were typed")
+    passphrase = None if arguments.no_passphrase else new_passphrase()
     key = OperatorKey.create(arguments.file, passphrase)
     print(json.dumps(key.entry(arguments.name, arguments.issuer or "all"), indent=2))
     return OK
@@ -298,13 +298,7 @@ def _print_summary(document: SignedText) -> None:
 def _keys(paths: Sequence[Path]) -> list[OperatorKey]:
     from hsm.manifest.operator_key import OperatorKey
 
-    return [OperatorKey.read(path, partial(_passphrase, path)) for path in paths]
-
-
-def _passphrase(path: Path) -> Secret[str]:
-    from crypto.secret import Secret
-
-    return Secret(ask(getpass, f"passphrase of {path.name} (not shown): "))
+    return [OperatorKey.read(path, partial(passphrase_of, path)) for path in paths]
 
 
 def _dates(days: int) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The members of a manifest by their paths, as ``wire.iso0.field``.
 
-A client is named by its id, whatever its place in the list: ``clients[demobank01-app].language``.
+A client is named by its id and a feed by its name, whatever its place in the list:
+``clients[demobank01-app].language``.
 """
 
 import json
@@ -12,6 +13,8 @@ from typing import Any, Final
 from hsm.errors import ManifestRefused
 
 ABSENT: Final = object()
+#: The lists, and by which member what is in them is named.
+NAMES: Final[Mapping[str, str]] = {"clients": "client_id", "feeds": "name"}
 _NAME: Final = re.compile(r"\w+", re.ASCII)
 _STEP: Final = re.compile(r"(\w+)|\[([A-Za-z0-9._-]+)\]", re.ASCII)
 _PATH: Final = re.compile(r"\w+(?:\.\w+|\[[A-Za-z0-9._-]+\])*", re.ASCII)
@@ -31,7 +34,7 @@ class Difference:
 
 def differences(old: bytes, new: bytes) -> Iterator[Difference]:
     """Compare two manifests in JSON, member by member; the order of clients means nothing."""
-    return _differences(_by_client_id(json.loads(old)), _by_client_id(json.loads(new)), ())
+    return _differences(_by_name(json.loads(old)), _by_name(json.loads(new)), ())
 
 
 def with_member(manifest: bytes, path: str, value: object) -> bytes:
@@ -53,15 +56,23 @@ def with_member(manifest: bytes, path: str, value: object) -> bytes:
 
 
 def _inside(value: object, name: str) -> object:
-    """Return the member *name* of an object, or of a list the client of that id; else None."""
+    """Return the member *name* of an object, or of a list what is so named; else None."""
     if isinstance(value, list):
-        clients = (one for one in value if isinstance(one, dict) and one.get("client_id") == name)
-        return next(clients, None)
+        named = (
+            one
+            for one in value
+            if isinstance(one, dict) and name in (one.get(member) for member in NAMES.values())
+        )
+        return next(named, None)
     return value.get(name) if isinstance(value, dict) else None
 
 
-def _by_client_id(body: dict[str, Any]) -> dict[str, Any]:
-    return {**body, "clients": {client["client_id"]: client for client in body.get("clients", ())}}
+def _by_name(body: dict[str, Any]) -> dict[str, Any]:
+    lists = {
+        members: {one[name]: one for one in body.get(members, ())}
+        for members, name in NAMES.items()
+    }
+    return {**body, **lists}
 
 
 def _differences(old: object, new: object, path: Sequence[str]) -> Iterator[Difference]:

@@ -19,6 +19,7 @@ from hsm.manifest.clients import (
     ServerClient,
     only_in_a_sandbox,
 )
+from hsm.manifest.feeds import FeedBody
 from hsm.manifest.identity_provider import IdentityProviderBody
 from hsm.manifest.limits import LimitsBody
 from hsm.manifest.policy import PolicyBody
@@ -51,6 +52,8 @@ class Manifest(SignedBody):
     identity_provider: IdentityProviderBody | None = None
     """Whose access tokens name the cardholders at the hosted face."""
     clients: tuple[Client, ...] = ()
+    feeds: tuple[FeedBody, ...] = ()
+    """Who may bring cards."""
 
     @model_validator(mode="after")
     def _clients_are_its_own(self) -> Self:
@@ -62,6 +65,13 @@ class Manifest(SignedBody):
             raise ValueError("the id of a client, and a frame key, start with the issuer's id")
         if not self.sandbox and any(map(only_in_a_sandbox, self.clients)):
             raise ValueError("an origin that is for a sandbox only")
+        return self
+
+    @model_validator(mode="after")
+    def _feeds_are_told_apart(self) -> Self:
+        names, kids = ({feed.name for feed in self.feeds}, {feed.key.kid for feed in self.feeds})
+        if not len(names) == len(kids) == len(self.feeds):
+            raise ValueError("two feeds of one name, or of one kid")
         return self
 
     @cached_property

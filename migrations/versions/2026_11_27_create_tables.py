@@ -10,7 +10,7 @@ branch_labels = None
 depends_on = None
 
 TABLES = (
-    *("issuers", "manifests", "manifest_hosts", "cards", "pin_changes"),
+    *("issuers", "manifests", "manifest_hosts", "cards", "card_feeds", "pin_changes"),
     *("audit_events", "control_tokens"),
 )
 APPEND_ONLY = ("pin_changes", "audit_events")
@@ -81,6 +81,15 @@ def upgrade() -> None:
         _of_issuer(),
     )
     op.create_index(None, "cards", ["issuer_id", "cardholder_id"])
+    op.create_table(
+        "card_feeds",
+        _issuer_id(),
+        sa.Column(
+            "digest", sa.LargeBinary(), primary_key=True, comment="SHA-256 of a feed of cards"
+        ),
+        _now("loaded_at"),
+        _of_issuer(),
+    )
     op.create_table(
         "pin_changes",
         _issuer_id(),

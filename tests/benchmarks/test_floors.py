@@ -5,8 +5,9 @@ import pytest
 from benchmarks import floors
 from benchmarks.deployment import ISSUER
 from cms.persistence import admin
-from hsm.port import CardRef, SealedRecord
+from hsm.port import CardRef
 from tests.issuer_records import run_sql
+from tests.stored_cards import store_card
 
 CARDS = [f"card-{number:04}" for number in range(2)]
 SECONDS = 0.0
@@ -21,15 +22,7 @@ def url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     with admin.connect(database_url).begin() as connection:
         admin.add_issuer(connection, ISSUER, "Benchmark bank")
         for card_id in CARDS:
-            admin.add_card(
-                connection,
-                CardRef(ISSUER, card_id),
-                sealed_record=SealedRecord(b"sealed PAN"),
-                last_four="1111",
-                expiry="1230",
-                psn=0,
-                state="active",
-            )
+            store_card(connection, CardRef(ISSUER, card_id))
     return database_url
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -27,11 +28,13 @@ from hsm.port import (
     PinVault,
     PublicKeyRole,
     Purpose,
+    SealedCard,
     SealedChange,
     SealedPin,
     SealedRecord,
 )
 from tests.bearers import bearer, identity_provider
+from tests.feeds import described, feed
 from tests.operators import manifest, now, open_vault, reopen_vault, signed
 from tests.pans import PAN
 
@@ -101,8 +104,19 @@ class Issuer:
         """Our key, to which PANs are encrypted on their way in."""
         return self.vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0]
 
-    def pan_jwe(self, pan: str) -> str:
-        return jwe_to(self.intake_jwk, {"pan": pan})
+    @property
+    def feed(self) -> Callable[..., str]:
+        """Writes a feed of cards (:func:`tests.feeds.feed`)."""
+        return partial(feed, self.issuer_id, self.intake_jwk)
+
+    def sealed_card(
+        self, card_id: str = CARD.card_id, pan: str = PAN, **members: object
+    ) -> SealedCard:
+        """Bring one card."""
+        text = self.feed(described(card_id, pan, **members))
+        (sealed,) = self.vault.seal_cards(text, self.issuer_id)
+        assert isinstance(sealed, SealedCard)
+        return sealed
 
     def pin_jwe(self, plaintext: object) -> str:
         return jwe_to(self.d1_jwk, plaintext)
@@ -116,8 +130,12 @@ class Issuer:
         holder: str | None = HOLDER,
         plastic_id: str | None = PLASTIC_ID,
     ) -> SealedRecord:
-        jwe = self.pan_jwe(pan)
-        return self.vault.seal_record(jwe, card, psn, expiry, plastic_id, holder).sealed_record
+        """Seal a card of this issuer, or of another at the same host."""
+        if self.vault.manifest_version(card.issuer_id) == 0:
+            self.vault.load_manifest(signed(manifest(card.issuer_id)))
+        owner = replace(self, issuer_id=card.issuer_id)
+        members = {"psn": psn, "expiry": expiry, "cardholder": holder, "plasticId": plastic_id}
+        return owner.sealed_card(card.card_id, pan, **members).sealed_record
 
     @property
     def app_id(self) -> str:

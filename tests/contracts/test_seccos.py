@@ -417,12 +417,14 @@ def test_without_a_profile_the_jwe_is_not_looked_at(partner: Partner) -> None:
 
 
 def test_without_a_manifest_in_force_no_pin_is_taken(partner: Partner) -> None:
-    here = partner.issuer.host
+    here, card = partner.issuer.host, partner.card
+    sealed_record = partner.issuer.seal_record(card=card)
+    jwe = partner.issuer.pin_jwe(partner.writer().payload(PIN))
     for host in (here.another(), here.reopened(lambda: VALID_UNTIL)):
-        there = replace(partner, issuer=replace(partner.issuer, host=host))
-        for send in (there.set_seccos, there.set_iso0):
+        there = replace(partner.issuer, host=host)
+        for block_type in PinBlockType:
             with pytest.raises(ManifestRefused):
-                send()
+                there.change(jwe, sealed_record, block_type, card, CHANGES + 1)
 
 
 def test_a_payload_with_the_keys_of_another_issuer_is_not_genuine(

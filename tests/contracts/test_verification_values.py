@@ -519,7 +519,8 @@ def test_a_body_that_could_not_work_is_refused_by_the_path_of_its_member(
 # The verbs
 
 VERBS: Final = {
-    "seal_record",
+    "seal_cards",
+    "keeps_pin",
     "set_pin_from_jwe",
     "forget_failures",
     "set_pin_from_page",

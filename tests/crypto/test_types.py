@@ -31,6 +31,12 @@ def test_anything_else_is_no_pin(text: str) -> None:
         Pin(text)
 
 
+@pytest.mark.parametrize("parse", [Pin, Pan])
+def test_bytes_are_no_digits(parse: type[Pin] | type[Pan]) -> None:
+    with pytest.raises(TypeError):
+        parse(b"12345678")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("text", ["12345678", "1234567890123456789"])
 def test_a_pan_is_8_to_19_digits(text: str) -> None:
     assert Pan(text).reveal() == text
@@ -71,6 +77,16 @@ def test_the_last_four_digits_of_a_pan_may_be_shown() -> None:
 )
 def test_luhn_is_known_but_not_required(pan: str, *, valid: bool) -> None:
     assert Pan(pan).luhn_valid is valid
+
+
+@given(st.text("0123456789", min_size=7, max_size=18), st.data())
+def test_luhn_sees_each_digit_that_is_not_right(payload: str, data: st.DataObject) -> None:
+    valid = [payload + digit for digit in "0123456789" if Pan(payload + digit).luhn_valid]
+    assert len(valid) == 1
+
+    place = data.draw(st.integers(0, len(payload)))
+    others = (valid[0][:place] + digit + valid[0][place + 1 :] for digit in "0123456789")
+    assert [other for other in others if Pan(other).luhn_valid] == valid
 
 
 @pytest.mark.parametrize("text", ["041223C6FFEFEFEE", "041223c6ffefefee", "041223c6FFEFefee"])

@@ -9,12 +9,13 @@ import pytest
 
 from crypto.jose import base64url
 from crypto.secret import Secret
-from hsm.errors import ManifestRefused, PanRejected, PinRejected, VaultUnavailable
+from hsm.errors import FeedRefused, ManifestRefused, PinRejected, VaultUnavailable
 from hsm.pkcs11.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
 from hsm.port import PublicKeyRole, ValueKind
-from tests.contracts.issuer import CARD, PIN, Host, Issuer, block, jwe_to, open_host, open_issuer
+from tests.contracts.issuer import PIN, Host, Issuer, block, jwe_to, open_host, open_issuer
 from tests.contracts.partner import ISSUER_ID, open_partner, share_keys
 from tests.contracts.software_token import SoftwareToken
+from tests.feeds import described, feed
 from tests.pans import PAN
 
 FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
@@ -160,10 +161,9 @@ def test_a_jwe_may_name_our_key_by_its_own_kid_or_by_its_thumbprint(tmp_path: Pa
 
 def test_an_own_kid_does_not_open_what_is_for_another_role(issuer: Issuer) -> None:
     named = issuer.with_members(wire={"jwe": {"our_kids": [{"kid": "bank-2026"}]}})
-    with pytest.raises(PanRejected):
-        named.vault.seal_record(
-            jwe_to({**named.d1_jwk, "kid": "bank-2026"}, {"pan": PAN}), CARD, 1, "1229"
-        )
+    text = feed(ISSUER_ID, {**named.d1_jwk, "kid": "bank-2026"}, described("card-1", PAN))
+    with pytest.raises(FeedRefused):
+        named.vault.seal_cards(text, ISSUER_ID)
     with pytest.raises(PinRejected):
         named.set_jwe(
             jwe_to({**named.intake_jwk, "kid": "bank-2026"}, {"pinBlock": block(PIN)}),
@@ -192,6 +192,13 @@ def test_a_recipient_is_none_of_our_own_keys(issuer: Issuer, member: str) -> Non
         with pytest.raises(ManifestRefused, match="a recipient is one of our own keys"):
             issuer.vault.load_manifest(issuer.signed(2, **{member: {"jwk": own}}))
     assert issuer.vault.manifest_version(issuer.issuer_id) == 1
+
+
+def test_the_key_of_a_feed_is_none_of_our_own_keys(issuer: Issuer) -> None:
+    (key,) = issuer.vault.public_jwks(PublicKeyRole.TOKEN_SIGN)["keys"]
+    own = {"name": "personaliser", "jwk": {**key, "kid": "of-the-attackers-choice"}}
+    with pytest.raises(ManifestRefused, match="a feed's key is one of our own keys"):
+        issuer.vault.load_manifest(issuer.signed(2, feeds=[own]))
 
 
 @pytest.mark.parametrize("label", FIRST, ids=str)

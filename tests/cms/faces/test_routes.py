@@ -1,10 +1,14 @@
 """A face's table of routes, as FastAPI gets it."""
 
+from unittest.mock import MagicMock
+
 import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from opentelemetry import trace
 
-from cms.faces.routes import Route, add_routes
+from cms.faces.routes import Route, add_routes, new_app
 
 pytestmark = pytest.mark.anyio
 
@@ -13,11 +17,14 @@ async def echo(request: Request) -> Response:
     return Response(f"{request.method} {request.path_params['name']}")
 
 
+def calling(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://pins.test")
+
+
 async def test_a_line_answers_its_methods_and_no_other() -> None:
-    app = FastAPI()
+    app = new_app()
     add_routes(app, (Route("PUT", "/one/{name}", echo), Route("GET POST", "/two/{name}", echo)))
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="https://pins.test") as http:
+    async with calling(app) as http:
         assert (await http.put("/one/a")).text == "PUT a"
         assert (await http.get("/two/b")).text == "GET b"
         assert (await http.post("/two/b")).text == "POST b"
@@ -27,10 +34,37 @@ async def test_a_line_answers_its_methods_and_no_other() -> None:
 
 
 async def test_a_line_is_described_as_it_says() -> None:
-    app = FastAPI()
+    app = new_app()
     add_routes(
         app, [Route("PUT", "/one/{name}", echo, "Set One", 204, {404: {"description": "None"}})]
     )
     operation = app.openapi()["paths"]["/one/{name}"]["put"]
     assert operation["summary"] == "Set One"
     assert operation["responses"].keys() == {"204", "404"}
+
+
+async def test_what_a_handler_raises_the_app_answers() -> None:
+    async def fail(request: Request) -> Response:
+        raise LookupError
+
+    async def answer(request: Request, error: Exception) -> Response:
+        return JSONResponse({"name": request.path_params["name"]}, 409)
+
+    app = new_app()
+    app.add_exception_handler(LookupError, answer)
+    add_routes(app, [Route("GET", "/one/{name}", fail)])
+    async with calling(app) as http:
+        answered = await http.get("/one/a")
+    assert (answered.status_code, answered.json()) == (409, {"name": "a"})
+
+
+@pytest.mark.parametrize(("app", "traced"), [(new_app(), False), (FastAPI(), True)])
+async def test_no_path_or_query_goes_to_telemetry(
+    app: FastAPI, traced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = MagicMock(spec=trace.TracerProvider)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    add_routes(app, [Route("GET", "/one/{name}", echo)])
+    async with calling(app) as http:
+        await http.get("/one/a?token=b")
+    assert ("token=b" in str(provider.mock_calls)) is traced

@@ -16,8 +16,9 @@ from cms.sandbox.partners.jwe import decrypt
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PinBlockType
 from tests.cms.operator.operator_at_work import Operator
-from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope
+from tests.cms.services.d1.pin_service import PinService, envelope
 from tests.crypto.oracles import takes_tdes_the_old_way
+from tests.feeds import described
 from tests.issuer_records import change_manifest, run_sql
 from tests.seccos_issuer import (
     PVV_AND_OFFSET,
@@ -50,7 +51,7 @@ async def giro(database_url: str, vault: Watched) -> SeccosIssuer:
         await pin_service.put(giro.sample_issuer.pin_jwe(PINS["card-1"]))
         text = giro.seccos(PINS["card-2"], 0, "card-2")
         sent = envelope(text, PinBlockType.SECCOS)
-        await pin_service.pins.set_pin(giro.sample_issuer.card("card-2"), sent, ACTOR)
+        await pin_service.pins.set_pin(giro.sample_issuer.card("card-2"), sent, pin_service.actor)
     return giro
 
 
@@ -207,16 +208,10 @@ async def test_an_unknown_issuer_has_nothing_to_export(operator: Operator) -> No
 async def test_a_card_that_comes_with_its_pin_has_every_value_too(
     operator: Operator, giro: SeccosIssuer, tmp_path: Path
 ) -> None:
-    row = {
-        "cardId": "new-1",
-        "panJwe": giro.sample_issuer.pan_jwe(giro.sample_issuer.pans["card-1"]),
-        "expiry": "0131",
-        "encryptedPinBlock": giro.sample_issuer.pin_jwe(PINS["card-1"]),
-    }
-    file = tmp_path / "cards.jsonl"
-    file.write_text(json.dumps(row))
-    said = operator.must("cards", "import", giro.sample_issuer.issuer_id, file)
-    assert said == "1 cards stored, 0 lines refused\n"
+    pan, pin = giro.sample_issuer.pans["card-1"], giro.sample_issuer.pin_jwe(PINS["card-1"])
+    file = tmp_path / "feeds"
+    file.write_text(giro.sample_issuer.feed(described("new-1", pan, encryptedPinBlock=pin)))
+    assert operator("cards", "import", giro.sample_issuer.issuer_id, file).code == 0
     out = operator.must("verification", "export", giro.sample_issuer.issuer_id)
     loaded = exported(giro, out)["new-1"]
     assert loaded.keys() == {"pvv", "offset-3624", "prw"}
@@ -230,5 +225,5 @@ async def test_lists_show_neither_sealed_values_nor_what_they_are(
     issuer = giro.sample_issuer.issuer_id
     for words in (("cards", "list", issuer), ("cards", "show", issuer, "card-2")):
         shown = operator.must(*words)
-        assert "seccos_failed_at" in shown
+        assert "pin_changed_at" in shown
         assert not re.search("sealed|pvv|offset|prw|script", shown)

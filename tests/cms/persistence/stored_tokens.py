@@ -20,6 +20,7 @@ from crypto.secret import Secret
 from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange, SealedGrant, SealedPin
 from tests.cms.persistence.opened_store import opened_store
 from tests.issuer_records import run_sql
+from tests.stored_cards import store_card
 
 ISSUER_ID = "testbank01"
 APP = "testbank01-app"
@@ -183,17 +184,7 @@ def add_card(
     card_type: str = "PHYSICAL",
 ) -> None:
     with admin.transaction(url) as database:
-        admin.add_card(
-            database,
-            card,
-            cardholder_id=cardholder_id,
-            card_type=card_type,
-            state=state,
-            sealed_record=b"sealed record",
-            last_four="1111",
-            expiry="1230",
-            psn=7,
-        )
+        store_card(database, card, cardholder_id=cardholder_id, card_type=card_type, state=state)
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from hsm.port import CardRef, PinBlockType, SealedChange
 from tests.cms.persistence.patience import without_deadlines
 from tests.issuer_records import run_sql
 from tests.pgbouncer import pgbouncer
+from tests.stored_cards import store_card
 
 pytestmark = pytest.mark.anyio
 CARD = CardRef("testbank01", "card-1")
@@ -36,9 +37,7 @@ def pooled_url(database_url: str, pool_mode: Mode) -> Iterator[str]:
     """A PgBouncer with fewer sessions than callers, where its mode allows that."""
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
-        admin.add_card(
-            database, CARD, state="active", sealed_record=b"", last_four="1", expiry="1230", psn=0
-        )
+        store_card(database, CARD)
     with pgbouncer(database_url, pool_mode, 20 if pool_mode == "session" else 3) as url:
         yield url
 

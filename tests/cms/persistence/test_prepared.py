@@ -19,6 +19,7 @@ from cms.sandbox import HANG_SECONDS
 from hsm.port import CardRef
 from tests.cms.persistence.patience import without_deadlines
 from tests.issuer_records import run_sql
+from tests.stored_cards import store_card
 
 pytestmark = pytest.mark.anyio
 CARD = CardRef("testbank01", "card-1")
@@ -32,9 +33,7 @@ async def store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     without_deadlines(monkeypatch)
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
-        admin.add_card(
-            database, CARD, state="active", sealed_record=b"", last_four="1", expiry="1230", psn=0
-        )
+        store_card(database, CARD)
     store = Store.connect(database_url)
     await store.open()
     await store.pool._connections.wait(HANG_SECONDS)

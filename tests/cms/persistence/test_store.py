@@ -30,6 +30,7 @@ from hsm.port import (
     ValueKind,
 )
 from tests.issuer_records import run_sql
+from tests.stored_cards import store_card
 
 pytestmark = pytest.mark.anyio
 CARD = CardRef("testbank01", "card-1")
@@ -51,15 +52,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
     """A store with one active card."""
     with admin.transaction(database_url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
-        admin.add_card(
-            database,
-            CARD,
-            state="active",
-            sealed_record=b"sealed record",
-            last_four="1111",
-            expiry="1230",
-            psn=7,
-        )
+        store_card(database, CARD)
     store = Store.connect(database_url)
     await store.open()
     yield store

@@ -31,6 +31,7 @@ from tests.cms.persistence.patience import finds, until
 from tests.deployment import in_sql_ascii, stopped
 from tests.issuer_records import run_sql
 from tests.service import running
+from tests.stored_cards import store_card
 
 pytestmark = pytest.mark.anyio
 ALL = range(pool.POOL_CONNECTIONS_MAX)
@@ -175,9 +176,7 @@ async def test_a_change_that_the_server_took_and_did_not_answer_is_there_once(
 ) -> None:
     with admin.transaction(server.url) as database:
         admin.add_issuer(database, CARD.issuer_id, "A bank")
-        admin.add_card(
-            database, CARD, state="active", sealed_record=b"", last_four="1", expiry="1230", psn=0
-        )
+        store_card(database, CARD)
     change, kind, key = SealedChange(None, {}, "receipt"), PinBlockType.SECCOS, b"key"
     found = await store.read_for_set(CARD, key)
     assert found is not None

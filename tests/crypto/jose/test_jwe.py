@@ -114,7 +114,7 @@ def test_a_published_a256gcm_token_decrypts_once_it_is_given_a_kid() -> None:
     epk: Any = json_object.parse(base64url.decode(protected))["epk"]
     iv, ciphertext, tag = map(base64url.decode, rest)
     parsed = jwe.CompactJwe(
-        KID, parse_point(epk), b"", b"", protected.encode(), iv, ciphertext, tag
+        KID, None, parse_point(epk), b"", b"", protected.encode(), iv, ciphertext, tag
     )
 
     plaintext = jwe.decrypt(parsed, software_agreement({KID: private}))
@@ -229,10 +229,18 @@ def test_the_digest_does_not_change_between_releases() -> None:
 
 
 def test_every_field_is_either_in_the_digest_or_read_from_the_header() -> None:
-    from_header = {"kid", "epk", "apu", "apv"}
+    from_header = {"kid", "cty", "epk", "apu", "apv"}
     in_digest = {"protected_ascii", "iv", "ciphertext", "tag"}
 
     assert {field.name for field in fields(jwe.CompactJwe)} == from_header | in_digest
+
+
+def test_what_the_plaintext_is_stands_in_the_header_where_it_is_said() -> None:
+    key = public_key(RECIPIENT)
+    token = jwe.encrypt(PLAINTEXT, key, ephemeral=EPHEMERAL, random=RANDOM, cty="JWT")
+
+    assert (jwe.parse(token).cty, jwe.parse(sealed()).cty) == ("JWT", None)
+    assert opened(token) == PLAINTEXT
 
 
 def lenient(text: str) -> bytes:

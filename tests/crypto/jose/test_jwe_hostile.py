@@ -323,3 +323,11 @@ def test_a_token_has_at_most_8192_characters() -> None:
     assert opened(longest) == bytes(spare * 3 // 4)
     refused(forge(header(), plaintext=bytes(spare * 3 // 4 + 1)))
     refused(forge(header(), plaintext=bytes(2**20)))
+
+
+def test_a_caller_may_take_longer_tokens() -> None:
+    token = forge(header(), plaintext=bytes(10_000))
+
+    assert jwe.parse(token, chars_max=len(token))
+    with pytest.raises(JweError):
+        jwe.parse(token, chars_max=len(token) - 1)

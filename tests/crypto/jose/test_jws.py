@@ -344,6 +344,14 @@ def test_a_token_has_at_most_8192_characters() -> None:
     refused(forge(payload=bytes(spare * 3 // 4 + 1)))
 
 
+def test_a_caller_may_take_longer_tokens() -> None:
+    token = forge(payload=bytes(10_000))
+
+    assert jws.verify_bytes(token, KEYS, TYP, len(token)) == bytes(10_000)
+    with pytest.raises(JwsError):
+        jws.verify_bytes(token, KEYS, TYP, len(token) - 1)
+
+
 def test_the_other_half_of_an_ecdsa_signature_verifies_too() -> None:
     # Why a token's text is no identity: (r, n - s) is as good as (r, s).
     def other(data: bytes) -> bytes:

@@ -137,6 +137,21 @@ def test_format_0_refuses_any_change_outside_the_pin(
         iso0.decode(PinBlock(changed), Pan(pan))
 
 
+@pytest.mark.parametrize("name", ["iso0", "iso1", "iso2", "iso3", "iso4_plain"])
+def test_of_all_first_bytes_only_that_of_the_format_and_the_length_is_read(name: str) -> None:
+    _, decode = FORMATS[name]
+    control, fill = int(name[3]), "A" if name == "iso4_plain" else "F"
+
+    def is_read(first: int, digits: str) -> bool:
+        block = bytes.fromhex(f"{first:02X}{digits}".ljust(16, fill))
+        # The PAN field of this PAN is zero.
+        return outcome(decode, block.ljust(16 if control == 4 else 8), "00000000") == digits
+
+    read = {(first, n) for first in range(256) for n in range(15) if is_read(first, "7" * n)}
+
+    assert read == {(control * 16 + n, n) for n in range(4, 13)}
+
+
 @pytest.mark.parametrize("size", [0, 8, 15, 17, 32])
 def test_format_4_refuses_other_sizes_before_it_uses_the_key(size: int) -> None:
     def never(_: bytes) -> bytes:

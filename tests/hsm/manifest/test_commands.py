@@ -140,7 +140,7 @@ def test_a_key_has_a_passphrase_that_is_typed_twice(desk: Desk) -> None:
     draft = desk.draft()
     sign = ("sign", draft, "--key", desk.path("ann.pem"))
     for typed in ([], ["another"], [PASSPHRASE + " "]):
-        refused(desk(*sign, typed=typed), "not the key of an operator, or a wrong passphrase")
+        refused(desk(*sign, typed=typed), "not the file of a private key, or a wrong passphrase")
     assert "signatures" not in json.loads(desk.text("draft.json"))
     assert desk(*sign, typed=[PASSPHRASE]).code == 0
 
@@ -157,8 +157,8 @@ def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 def test_what_is_no_key_of_an_operator_signs_nothing(desk: Desk) -> None:
     files = {
-        "empty": (b"", "not the key of an operator, or a wrong passphrase"),
-        "junk": (b"-----BEGIN PRIVATE KEY-----\n", "not the key of an operator, or a wrong"),
+        "empty": (b"", "not the file of a private key, or a wrong passphrase"),
+        "junk": (b"-----BEGIN PRIVATE KEY-----\n", "not the file of a private key, or a"),
         "another curve": (pem(ec.generate_private_key(ec.SECP384R1())), "one of P-256"),
         "RSA": (pem(rsa.generate_private_key(65537, 2048)), "one of P-256"),
     }

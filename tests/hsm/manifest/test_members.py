@@ -10,6 +10,7 @@ from hsm.errors import ManifestRefused
 from hsm.manifest.members import differences, with_member
 
 APP = {"kind": "app", "client_id": "testbank01-app", "language": None}
+FEED = {"name": "personaliser-1", "jwk": {"kid": "old"}}
 D1 = {"kind": "d1", "client_id": "testbank01.d1", "secrets": []}
 BODY: Mapping[str, Any] = {
     "version": 1,
@@ -17,6 +18,7 @@ BODY: Mapping[str, Any] = {
     "wire": {"jwe": {"our_kids": []}},
     "recipient": None,
     "clients": [APP, D1],
+    "feeds": [FEED],
 }
 
 
@@ -51,6 +53,10 @@ def compared(**members: object) -> list[str]:
         (
             {"clients": [D1, {**APP, "language": "de"}]},
             ['clients[testbank01-app].language: null -> "de"'],
+        ),
+        (
+            {"feeds": [{**FEED, "jwk": {"kid": "new"}}]},
+            ['feeds[personaliser-1].jwk.kid: "old" -> "new"'],
         ),
         (
             {"clients": [APP]},
@@ -90,6 +96,7 @@ def test_a_name_that_would_mislead_who_reads_it_is_quoted() -> None:
         ("wire.jwe.new", None, {"wire": {"jwe": {"our_kids": [], "new": None}}}),
         ("clients", [], {"clients": []}),
         ("clients[testbank01-app].language", "de", {"clients": [{**APP, "language": "de"}, D1]}),
+        ("feeds[personaliser-1].jwk.kid", "new", {"feeds": [{**FEED, "jwk": {"kid": "new"}}]}),
         ("clients[testbank01.d1].secrets", [1], {"clients": [APP, {**D1, "secrets": [1]}]}),
     ],
     ids=str,
@@ -129,6 +136,7 @@ def test_what_is_no_path_is_refused(path: str) -> None:
         "nothing.there",
         "clients[nobody].language",
         "clients[testbank01-app]",
+        "feeds[nobody].jwk",
     ],
 )
 def test_a_member_of_what_is_not_there_is_refused(path: str) -> None:

@@ -55,6 +55,7 @@ def test_every_default_is_written_out() -> None:
         "verification_host": None,
         "identity_provider": None,
         "clients": [],
+        "feeds": [],
     }
     assert json.loads(manifest(seccos={}).canonical())["seccos"] == DEFAULTS["seccos"]
 
@@ -179,6 +180,40 @@ def test_clients_have_names_of_their_own_and_of_their_issuer(
 def test_an_origin_of_this_machine_is_for_a_sandbox_only(client: object) -> None:
     assert manifest(clients=[client], sandbox=True)
     assert "for a sandbox only" in refusal(clients=[client])
+
+
+# Feeds
+
+
+def feed(name: str, kid: str = "key-1", **key: str) -> dict[str, object]:
+    public = JWK.generate(kty="EC", crv="P-256", kid=kid).export_public(as_dict=True)
+    return {"name": name, "jwk": {**public, **key}}
+
+
+def test_a_feed_has_a_name_and_a_key_that_signs() -> None:
+    (taken,) = manifest(feeds=[feed("personaliser", use="sig", alg="ES256")]).feeds
+    assert (taken.name, taken.key.kid) == ("personaliser", "key-1")
+
+
+@pytest.mark.parametrize(
+    "members", [{"use": "enc"}, {"x": SECRET_LOOKING}, {"d": SECRET_LOOKING}, {"kid": ""}], ids=str
+)
+def test_the_key_of_a_feed_is_public_and_for_signatures(members: Mapping[str, str]) -> None:
+    message = refusal(feeds=[feed("personaliser", **members)])
+    assert message == "refused members: feeds.0 (jwk is not a public P-256 key for signatures)"
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a" * 65, "a\n", "é", None], ids=repr)
+def test_the_name_of_a_feed_is_short_and_plain(name: str) -> None:
+    assert faults(refusal(feeds=[feed(name)])) == ["feeds.0.name"]
+
+
+def test_feeds_are_told_apart_by_name_and_by_kid() -> None:
+    assert manifest(feeds=[feed("one", "key-1"), feed("two", "key-2")])
+    for other in (feed("one", "key-2"), feed("two", "key-1")):
+        assert "two feeds of one name, or of one kid" in refusal(
+            feeds=[feed("one", "key-1"), other]
+        )
 
 
 # Its parts

@@ -13,7 +13,7 @@ from cms.faces.cardholder.hosted.pages import Pages
 from cms.faces.cardholder.hosted.relay import Relay
 from cms.faces.cardholder.hosted.router import routes
 from cms.faces.cardholder.page.posts import SetPosts
-from cms.faces.routes import add_routes
+from cms.faces.routes import add_routes, new_app
 from cms.services.cardholder.apps import Apps
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.hosted import HostedCards
@@ -54,7 +54,7 @@ def hosted_app(
     """
     if not public_url.startswith("https://"):
         raise ValueError("the cardholder URL is not https")
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app = new_app()
     cors = Cors(services.manifests)
     auth = HostedAuth(services.apps)
     table = routes(

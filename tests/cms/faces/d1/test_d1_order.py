@@ -8,10 +8,11 @@ import httpx
 import pytest
 from _pytest.mark import ParameterSet
 
+from cms.sandbox.partners.jwe import encrypt
 from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1.access_tokens import access_token
 from tests.cms.faces.d1_face import D1Face, put_body, refusal
-from tests.issuer_records import PAN, certificate
+from tests.issuer_records import certificate
 from tests.service import PUBLIC_URL, with_certificate
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +86,9 @@ async def request_of(d1_face: D1Face) -> "Request":
             "body-not-json": b"junk",
             "body-without-type": b'{"encryptedPinBlock":"junk"}',
             "junk-jwe": put_body("junk", "3DES_SECCOS"),
-            "jwe-for-another-key": put_body(d1_face.sample_issuer.pan_jwe(PAN)),
+            "jwe-for-another-key": put_body(
+                encrypt({"pinBlock": "0" * 16}, d1_face.sample_issuer.intake_jwk)
+            ),
             "seccos": put_body(d1_face.sample_issuer.pin_jwe("1111", "active"), "3DES_SECCOS"),
             "weak-pin": put_body(d1_face.sample_issuer.pin_jwe("1111", "active")),
             "": put_body(good),
