@@ -380,7 +380,7 @@ class PinVault(Protocol):
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         style: ImageStyle,
-    ) -> bytes:
+    ) -> HandOut[bytes]:
         """Draw the PIN as a PNG; every PNG of a style has the same size (crypto.pin_image).
 
         Args:
@@ -404,7 +404,7 @@ class PinVault(Protocol):
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         key: Mapping[str, object],
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out the digits to a page that asked for text.
 
         The answer is a compact JWE (ECDH-ES, A256GCM) to *key*, the page's ephemeral public JWK;

@@ -246,7 +246,7 @@ class Issuer:
     ) -> bytes:
         return self.vault.render_image(
             granted.grant, granted.control_token, sealed_pin, sealed_record, ImageStyle()
-        )
+        ).value
 
     def digits(
         self,
@@ -257,7 +257,7 @@ class Issuer:
     ) -> str:
         return self.vault.digits_jwe(
             granted.grant, granted.control_token, sealed_pin, sealed_record, key
-        )
+        ).value
 
     def pin(
         self,

@@ -88,8 +88,7 @@ END_SESSION_WITH_TEXT: Final = show(
     )
     .values(ended_at=func.now(), end_reason=EndReason.SHOWN.value)
     .returning(*GRANT)
-    .cte("consumed"),
-    reason=" text",
+    .cte("consumed")
 )
 """One row, as :func:`show` returns it, if the session for seeing a PIN was live until now."""
 

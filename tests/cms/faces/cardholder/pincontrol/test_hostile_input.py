@@ -66,7 +66,7 @@ class Target:
             self.pincontrol_face.d1_face.stored(self.card_id),
             self.pincontrol_face.sql(
                 "SELECT event FROM audit_events WHERE card_id = %s"
-                " AND event IN ('pin.get.attempted', 'pin.set')",
+                " AND event IN ('pin.get', 'pin.set')",
                 self.card_id,
             ),
         )
