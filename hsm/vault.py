@@ -31,6 +31,7 @@ from hsm.errors import (
     CallerRefused,
     EvidenceRefused,
     GrantRefused,
+    LimitReached,
     ManifestRefused,
     PageKeyRejected,
     PinRejected,
@@ -90,7 +91,7 @@ ANY_PIN: Final = Pin("0000")
 D1: Final = "d1"
 """The face, as lines of the log name it."""
 #: What somebody who may not see or set a PIN is refused with.
-TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused)
+TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused, LimitReached)
 T = TypeVar("T")
 _Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
 
@@ -462,7 +463,9 @@ class Vault:
         return pin
 
     def _count(self, granted: _Granted, what: Action) -> None:
-        self._hand_outs.count(granted.manifest.limits, granted.grant, what)
+        manifest, grant = granted.manifest, granted.grant
+        with self._telling(manifest, grant.face, grant.client_id):
+            self._hand_outs.count(manifest.limits, grant, what)
 
     def _change(
         self,
@@ -497,7 +500,7 @@ class Vault:
     def _telling(
         self, manifest: Manifest, face: Face, client_id: str | None = None
     ) -> Iterator[None]:
-        """Tell the log of a refusal of evidence; *client_id* is what the caller says it is."""
+        """Tell the log of a refusal; *client_id* is what the caller says it is."""
         try:
             yield
         except TOLD as error:

@@ -9,7 +9,14 @@ import pytest
 from jwcrypto.jwk import JWK
 
 from crypto.secret import Secret
-from hsm.errors import EvidenceRefused, HsmError, LogUnavailable, PinRejected, VaultUnavailable
+from hsm.errors import (
+    EvidenceRefused,
+    HsmError,
+    LimitReached,
+    LogUnavailable,
+    PinRejected,
+    VaultUnavailable,
+)
 from hsm.log.chain import Chain
 from hsm.log.lines import Action, Event, Line
 from hsm.log.writer import VaultLog, files_of
@@ -192,6 +199,23 @@ def test_refusals_of_evidence_are_told_once_a_minute(
         event = line.event
         assert (event.what, event.issuer_id) == (Action.REFUSED, ISSUER_ID)
         assert (event.reason, event.face, event.client_id) == told
+
+
+def test_a_limit_that_is_reached_is_told_as_well(own: Issuer, sealed_record: SealedRecord) -> None:
+    sealed_pin = own.set_pin(PIN, sealed_record)
+    granted = own.grant_view(sealed_record)
+    own.draw(granted, sealed_pin, sealed_record)
+    with pytest.raises(LimitReached) as refused:
+        own.draw(granted, sealed_pin, sealed_record)
+    told = lines(own.host)[-1]
+    assert told.receipt == refused.value.receipt
+    assert told.event == Event(
+        *(Action.REFUSED, ISSUER_ID),
+        face="hosted",
+        client_id=own.app_id,
+        reason="LimitReached",
+        count=1,
+    )
 
 
 def test_without_a_log_evidence_is_not_judged(own: Issuer, sealed_record: SealedRecord) -> None:
