@@ -43,7 +43,7 @@ class Operators:
         return vault
 
     def manifest(self, issuer_id: str, **members: object) -> str:
-        """Sign the first manifest of an issuer, which has these members and no limit to speak of."""
+        """Sign the first manifest of an issuer, with these members and no limit to speak of."""
         body = {"issuer_id": issuer_id, "version": 1, **DATES, "sandbox": True, "limits": LIMITS}
         body |= members
         return self._sign(model.parse(canonical_body(body)).canonical(), MANIFEST_TYPE)
