@@ -242,6 +242,7 @@ async def _commits_of_one(
             "pin_type": PinBlockType.ISO0.value,
             "actor": ISSUER,
             "correlation_id": "0",
+            "receipt": "receipt",
         }
         await _row(connection, d1.CHANGE_PIN, key | change)
         done += 1

@@ -258,6 +258,23 @@ def test_refusals_of_evidence_are_told_once_a_minute(
         assert (event.reason, event.issuer_id, event.face, event.client_id) == told
 
 
+def test_a_limit_that_is_reached_is_told_as_well(own: Issuer, sealed_record: SealedRecord) -> None:
+    sealed_pin = own.set_pin(PIN, sealed_record)
+    granted = own.grant_view(sealed_record)
+    own.draw(granted, sealed_pin, sealed_record)
+    with pytest.raises(LimitReached) as refused:
+        own.draw(granted, sealed_pin, sealed_record)
+    told = lines(own.host)[-1]
+    assert told.receipt == refused.value.receipt
+    assert told.event == Event(
+        *(Action.REFUSED, ISSUER_ID),
+        face="hosted",
+        client_id=own.app_id,
+        reason="LimitReached",
+        count=1,
+    )
+
+
 def test_without_a_log_evidence_is_not_judged(own: Issuer, sealed_record: SealedRecord) -> None:
     without_its_directory(own.host)
     with pytest.raises(LogUnavailable):
