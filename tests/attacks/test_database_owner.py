@@ -13,7 +13,9 @@ import pytest
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from crypto.jose import jws_json
 from crypto.jose.jws_json import SignedText
+from hsm import grants
 from hsm.errors import SealBroken
+from hsm.grants import Grants
 from hsm.manifest import model
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests, _file_name
@@ -254,6 +256,83 @@ async def test_it_cannot_pass_a_verification_value_off_as_that_of_its_own_card(
     assert decrypted(await owner.export(sealed, own, 2), owner.host_key)["pvv"] == {"pvv": PVV}
 
 
+# Evidence and grants
+
+MALLORY = "mallory"
+
+
+async def test_it_cannot_name_itself_the_holder_of_a_card(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card_id, _ = await hosted_face.holder(pin=PIN)
+    name: LiteralString = "UPDATE cards SET cardholder_id = %s WHERE card_id = %s"
+    run_sql(d1_face.url, name, MALLORY, card_id)
+    for purpose in ("pin", "set-pin"):
+        assert (await hosted_face.ask(purpose, MALLORY)).status_code == 404
+    open_record = Seals.open_record
+    monkeypatch.setattr(
+        *(Seals, "open_record"),
+        lambda *given: dataclasses.replace(open_record(*given), cardholder_id=MALLORY),
+    )
+    compare_no_cmacs(monkeypatch)
+    image = await hosted_face.image(await hosted_face.control_token("pin", MALLORY))
+    assert (image.status_code, image.headers["content-type"]) == (200, "image/png")
+    session = await hosted_face.session(MALLORY)
+    assert (await hosted_face.submit(session, OWN_PIN)).status_code == 204
+    assert await d1_face.d1.pin(card_id) == OWN_PIN
+
+
+async def test_it_cannot_point_its_own_control_token_at_another_card(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, victim_holder = await hosted_face.holder(pin=PIN)
+    own, holder = await hosted_face.holder(pin=OWN_PIN)
+    point: LiteralString = "UPDATE control_tokens SET card_id = %s WHERE card_id = %s"
+    session = await hosted_face.session(holder)
+    run_sql(d1_face.url, point, victim, own)
+    assert (await hosted_face.submit(session, NEW_PIN)).status_code == 500
+    assert await d1_face.d1.pin(victim) == PIN
+    session = await hosted_face.session(holder)
+    run_sql(d1_face.url, point, victim, own)
+    open_grant = Grants.open
+    monkeypatch.setattr(
+        *(Grants, "open"),
+        lambda *given: dataclasses.replace(
+            open_grant(*given),
+            card=CardRef(d1_face.sample_issuer.issuer_id, victim),
+            cardholder_id=victim_holder,
+        ),
+    )
+    assert (await hosted_face.submit(session, NEW_PIN)).status_code == 204
+    assert await d1_face.d1.pin(victim) == NEW_PIN
+    assert await d1_face.d1.pin(own) == OWN_PIN
+
+
+async def test_it_cannot_use_the_grant_of_another_control_token(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, victim_holder = await hosted_face.holder(pin=PIN)
+    own, holder = await hosted_face.holder(pin=OWN_PIN)
+    await hosted_face.control_token("set-pin", victim_holder)
+    read: LiteralString = "SELECT grant_id, sealed_grant FROM control_tokens WHERE card_id = %s"
+    ((grant_id, sealed_grant),) = run_sql(d1_face.url, read, victim)
+
+    async def set_on_own_page() -> int:
+        session = await hosted_face.session(holder) | {"grantId": grant_id}
+        put: LiteralString = (
+            "UPDATE control_tokens SET card_id = %s, grant_id = %s, sealed_grant = %s"
+            " WHERE card_id = %s"
+        )
+        run_sql(d1_face.url, put, victim, grant_id, sealed_grant, own)
+        return (await hosted_face.submit(session, NEW_PIN)).status_code
+
+    assert await set_on_own_page() == 410
+    assert await d1_face.d1.pin(victim) == PIN
+    monkeypatch.setattr(grants, "compare_digest", lambda *_: True)
+    assert await set_on_own_page() == 204
+    assert await d1_face.d1.pin(victim) == NEW_PIN
+
+
 # What it still gets
 
 
@@ -268,33 +347,6 @@ async def test_it_can_still_put_back_an_older_pin_of_the_same_card_with_its_hist
     owner.run("DELETE FROM pin_changes WHERE issuer_id = %s AND counter = 2", owner.issuer_id)
     owner.run("ALTER TABLE pin_changes ENABLE TRIGGER append_only")
     assert await shown(owner.bank, VICTIM, pan) == PIN
-
-
-async def test_it_can_still_name_another_cardholder_for_a_card_until_card_records_are_sealed(
-    d1_face: D1Face, hosted_face: HostedFace
-) -> None:
-    card_id, _ = await hosted_face.holder(pin=PIN)
-    assert (await hosted_face.ask("pin", "mallory")).status_code == 404
-    name: LiteralString = "UPDATE cards SET cardholder_id = 'mallory' WHERE card_id = %s"
-    run_sql(d1_face.url, name, card_id)
-    image = await hosted_face.image(await hosted_face.control_token("pin", "mallory"))
-    assert (image.status_code, image.headers["content-type"]) == (200, "image/png")
-    session = await hosted_face.session("mallory")
-    assert (await hosted_face.submit(session, OWN_PIN)).status_code == 204
-    assert await d1_face.d1.pin(card_id) == OWN_PIN
-
-
-async def test_it_can_still_point_its_own_control_token_at_another_card_until_the_vault_grants(
-    d1_face: D1Face, hosted_face: HostedFace
-) -> None:
-    victim, _ = await hosted_face.holder(pin=PIN)
-    own, holder = await hosted_face.holder(pin=OWN_PIN)
-    session = await hosted_face.session(holder)
-    point: LiteralString = "UPDATE control_tokens SET card_id = %s WHERE card_id = %s"
-    run_sql(d1_face.url, point, victim, own)
-    assert (await hosted_face.submit(session, NEW_PIN)).status_code == 204
-    assert await d1_face.d1.pin(victim) == NEW_PIN
-    assert await d1_face.d1.pin(own) == OWN_PIN
 
 
 async def test_it_can_still_hold_back_the_next_manifest(owner: DatabaseOwner) -> None:

@@ -120,6 +120,12 @@ class House:
     answers: list[str] = field(default_factory=list)
     credentials: set[str] = field(default_factory=set)
     """Good for something in somebody's hands: tokens, sessions, secrets."""
+    control_tokens: set[str] = field(default_factory=set)
+    """Those of them that are control tokens."""
+
+    def note_control_tokens(self, *tokens: str) -> None:
+        self.control_tokens.update(tokens)
+        self.credentials.update((*tokens, *(UUID(token).hex for token in tokens)))
 
     async def keep(self, answer: httpx.Response) -> httpx.Response:
         self.answers.append(f"{answer.status_code} {answer.headers} {answer.text}")
@@ -143,16 +149,17 @@ class House:
     def credential_in(self, text: str, place: str) -> bool:
         """Look for credentials as they are, as hexadecimal, and unsalted.
 
-        A manifest, which the database carries, holds SHA-256 of a client's secret, which has 256
-        random bits.
+        The database holds SHA-256 of a client's secret (256 random bits), in a manifest, and of a
+        control token (122), in the vault's grant for it.
         """
+        hashed = {SECRET, *self.control_tokens} if place == "database" else set()
         return any(
             form in text
             for credential in self.credentials
             for form in (
                 credential.lower(),
                 credential.encode().hex(),
-                *(() if credential == SECRET and place == "database" else hashes(credential)),
+                *(() if credential in hashed else hashes(credential)),
             )
         )
 
@@ -310,8 +317,7 @@ async def open_all(house: House, http: httpx.AsyncClient) -> tuple[str, dict[str
     await http.get("/pin-direct/set", params={"token": set_})
     answer = await http.post("/pin-direct/session", json={"token": set_})
     session: dict[str, Any] = answer.json() | {"controlToken": set_}
-    tokens = {view, set_}
-    house.credentials.update(tokens | {UUID(token).hex for token in tokens})
+    house.note_control_tokens(view, set_)
     house.credentials.add(session["session"])
     return view, session
 
@@ -333,7 +339,7 @@ async def break_the_pages(
         await house.keep(await http.get("/details-image", params={"token": view}))
         await house.keep(await http.post("/pin-direct/submit", json=members))
         set_ = (await http.post("/v1/card/set-pin/token")).json()["token"]
-        house.credentials.add(set_)
+        house.note_control_tokens(set_)
         await house.keep(await http.post("/pin-direct/session", json={"token": set_}))
 
 
@@ -387,7 +393,7 @@ async def control_id(house: House, http: httpx.AsyncClient, scope: str) -> str:
     answer = await ask(http, PLASTIC, scope)
     assert answer.status_code == 201, answer.text
     issued = str(answer.json()["id"])
-    house.credentials.update((issued, UUID(issued).hex))
+    house.note_control_tokens(issued)
     return issued
 
 

@@ -76,9 +76,14 @@ class PinService:
     def pins(self) -> Pins:
         return Pins(self.store, self.worker_thread, Audit(self.store))
 
+    @property
+    def actor(self) -> Actor:
+        """D1, as a client of the bank."""
+        return Actor(self.sample_issuer.client_id, "call-1")
+
     async def put(self, text: str, card_id: str = "card-1") -> None:
         """Set a PIN, once."""
-        await self.pins.set_pin(self.sample_issuer.card(card_id), envelope(text), ACTOR)
+        await self.pins.set_pin(self.sample_issuer.card(card_id), envelope(text), self.actor)
 
     async def put_until_done(self, text: str) -> None:
         """Set a PIN as D1 does, which repeats a call that was answered with 503."""
