@@ -544,6 +544,7 @@ def begin_on_a_page(url: str) -> None:
     run_sql(
         url,
         "INSERT INTO control_tokens (token_hash, issuer_id, card_id, client_id, face, purpose,"
-        " style, embedded, counter, expires_at) VALUES (sha256('x'), 'testbank01', 'card-1',"
-        " 'testbank01-app', 'hosted', 'set', '{}', false, 1, now() + interval '1 minute')",
+        " style, embedded, counter, expires_at, sealed_grant, grant_id) VALUES (sha256('x'),"
+        " 'testbank01', 'card-1', 'testbank01-app', 'hosted', 'set', '{}', false, 1,"
+        " now() + interval '1 minute', 'sealed', 'grant')",
     )
