@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import LiteralString
 
@@ -13,12 +13,16 @@ from hsm.log.writer import files_of
 from hsm.pkcs11.token import Pkcs11Token
 from tests.cms.operator.operator_at_work import Answer, Operator
 from tests.cms.services.d1.pin_service import PinService
-from tests.issuer_records import load_manifest, run_sql
+from tests.issuer_records import load_manifest, open_issuer, run_sql
 from tests.operators import now, open_vault, reopen_vault
 
 pytestmark = pytest.mark.anyio
 ISSUER, PINS = "testbank01", ("4071", "9382", "2846")
 KEY = ("issuer_id", "version")
+
+
+def an_hour_ago() -> datetime:
+    return now() - timedelta(hours=1)
 
 
 @dataclass
@@ -60,9 +64,9 @@ class Stage:
 async def stage(
     operator: Operator, database_url: str, hsm_token: Pkcs11Token, tmp_path: Path
 ) -> AsyncIterator[Stage]:
-    open_vault(hsm_token, tmp_path)
-    vault = reopen_vault(hsm_token, tmp_path, lambda: now() - timedelta(hours=1))
-    async with PinService.opened(database_url, vault) as pin_service:
+    sample_issuer = open_issuer(database_url, open_vault(hsm_token, tmp_path))
+    vault = reopen_vault(hsm_token, tmp_path, an_hour_ago)
+    async with PinService.over(sample_issuer, database_url, vault) as pin_service:
         for pin in PINS:
             await pin_service.put(pin_service.sample_issuer.pin_jwe(pin))
             assert await pin_service.pin() == pin
@@ -174,7 +178,7 @@ async def test_the_logs_of_several_hosts_are_compared_together(
     there = tmp_path / "other-host"
     there.mkdir()
     open_vault(hsm_token, there)
-    vault = reopen_vault(hsm_token, there, lambda: now() - timedelta(hours=1))
+    vault = reopen_vault(hsm_token, there, an_hour_ago)
     pin_service, url = stage.pin_service, stage.pin_service.url
     issuer = await pin_service.worker_thread.call(lambda here: here.read_manifest(ISSUER))
     members = issuer.model_dump(mode="json")
