@@ -239,7 +239,6 @@ async def test_of_50_requests_at_once_one_gets_the_digits(
 async def test_a_key_that_is_no_pages_key_gets_no_digits(
     pincontrol_face: PinControlFace, text_issuer: SampleIssuer
 ) -> None:
-    _, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
     _, good = page_key()
     intake = text_issuer.intake_jwk
     for key, status in (
@@ -257,6 +256,8 @@ async def test_a_key_that_is_no_pages_key_gets_no_digits(
         (text_issuer.d1_jwk, CONSUMED),
         (JWK.generate(kty="RSA", size=2048).export_public(as_dict=True), 410),
     ):
+        # A card has so many hand-outs on a day.
+        _, plastic_id = await pincontrol_face.text_plastic(text_issuer, "5938")
         shown = await shown_image(pincontrol_face, plastic_id)
         answer = await send(pincontrol_face, shown.asking(key))
         assert outcomes.failure(answer)[0] == (410 if status is CONSUMED else status), key
