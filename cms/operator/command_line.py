@@ -245,9 +245,7 @@ def _visible(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None else str(value)
+    return "-" if value is None or value == [] else str(value)
 
 
 def _for_json(value: object) -> object:
