@@ -150,7 +150,6 @@ class Vault:
         self._hand_outs = HandOuts(self._counts)
         self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
-        self._now = now
         self._manifests = Manifests(
             *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
         )

@@ -245,7 +245,7 @@ def _visible(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: object) -> str:
-    return "-" if value is None else str(value)
+    return "-" if value is None or value == [] else str(value)
 
 
 def _for_json(value: object) -> object:

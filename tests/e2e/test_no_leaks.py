@@ -1,4 +1,4 @@
-"""No PIN, PIN block or PAN in any answer, log line, database dump, database log or process list.
+"""No PIN, PIN block or PAN in an answer, a log, a database dump or the process list.
 
 What stands for a person or a client, such as a token or a secret, is in none of them either, but
 for the one answer that hands it out.
@@ -40,6 +40,7 @@ from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
+from hsm.log.writer import files_of
 from hsm.vault import Vault
 from tests.bearers import bearer
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
@@ -101,6 +102,11 @@ class LogLines(logging.Handler):
         self.lines.append(self.format(record))
 
 
+def vault_log() -> Path:
+    """Where the vault of this process, or its host, keeps its own log."""
+    return Path(os.environ["HSM_STATE_DIRECTORY"]) / "log"
+
+
 def hashes(credential: str) -> tuple[str, str]:
     digest = sha256(credential.encode())
     return digest.hexdigest(), base64url.encode(digest.digest()).lower()
@@ -138,6 +144,7 @@ class House:
             "log": "\n".join(self.log.lines),
             "database": self.dump(),
             "log of the database": self.postgres_log(),
+            "log of the vault": "".join(path.read_text() for path in files_of(vault_log())),
             "process list": "\n".join(map(command_line, (os.getpid(), *family(os.getpid())))),
         }
         return {
@@ -596,6 +603,12 @@ async def leak_into_the_log_of_the_database(house: House) -> None:
         connection.execute(careless)
 
 
+async def leak_into_the_log_of_the_vault(house: House) -> None:
+    *_, newest = files_of(vault_log())
+    with newest.open("a") as file:
+        file.write(house.canary.pin)
+
+
 async def leak_a_credential_into_the_log(house: House) -> None:
     logging.getLogger("cms.careless").debug("careless", extra={"reason": house.bearer})
 
@@ -615,6 +628,7 @@ async def leak_a_hash_without_a_key_into_the_database(house: House) -> None:
         (leak_into_the_database, "database"),
         (leak_into_the_database_as_bytes, "database"),
         (leak_into_the_log_of_the_database, "log of the database"),
+        (leak_into_the_log_of_the_vault, "log of the vault"),
     ],
 )
 async def test_the_search_finds_a_leak(

@@ -10,7 +10,7 @@ import pytest
 from cms.persistence import card_feeds
 from cms.services.manifests import ManifestFerry
 from hsm.errors import VaultUnavailable
-from hsm.port import PublicKeyRole
+from hsm.port import CardRef, PublicKeyRole, SealedRecord
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator, run_module
 from tests.cms.services.d1.pin_service import PinService
@@ -480,6 +480,28 @@ def test_a_card_that_is_there_gets_the_new_record_whole(
     assert run_sql(database_url, READ) == [changed]
     events = operator.must("audit", "list", CARD[0], "--card", CARD[1])
     assert events.count("event=card.renewed  card_id=card-1  actor=operator") == 3
+
+
+def test_of_two_imports_of_a_card_at_once_one_is_refused(
+    load: Callable[..., Answer],
+    sample_issuer: SampleIssuer,
+    database_url: str,
+    vault: Vault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeps_pin = vault.keeps_pin
+
+    def while_another_renews(before: SealedRecord, after: SealedRecord, card: CardRef) -> bool:
+        patch.undo()
+        load_cards(database_url, vault, sample_issuer, described("card-1", PAN, cardholder="bob"))
+        return keeps_pin(before, after, card)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vault, "keeps_pin", while_another_renews)
+        answer = load([described("card-1", PAN, cardholder="ann"), described("new-1", NEW_PAN)])
+    assert complaints(answer)[0] == ("line 1: another import changed the same cards: try again")
+    assert run_sql(database_url, READ)[0][0] == "bob"
+    assert run_sql(database_url, "SELECT FROM cards WHERE card_id = 'new-1'") == []
 
 
 def test_two_cards_change_plastic_ids_in_one_feed(

@@ -35,7 +35,7 @@ def hostile_jwes(d1_face: D1Face, card_id: str, other: dict[str, Any]) -> tuple[
         lambda _: page_jwe(other, "5938"),
         lambda _: d1_face.sample_issuer.pin_jwe("5938", card_id),
         lambda opened: page_jwe(opened, "593"),
-        lambda opened: page_jwe(opened, "5938")[:-2] + "AA",
+        lambda opened: page_jwe(opened, "5938")[:-4] + "AAAA",
         lambda _: "a.b.c.d.e",
         lambda _: "",
     )
