@@ -25,8 +25,8 @@ def submission(opened: dict[str, Any], jwe: str) -> dict[str, str]:
 
 def page_jwe(opened: dict[str, Any], pin: str, **changed: object) -> str:
     """What the page's script sends for *pin*."""
-    plaintext = {"grantId": opened["grantId"], "block": iso1(pin), **changed}
-    return encrypt(plaintext, opened["key"])
+    named = {name: opened[name] for name in ("grantId", "controlToken")}
+    return encrypt({**named, "block": iso1(pin), **changed}, opened["key"])
 
 
 def hostile_jwes(d1_face: D1Face, card_id: str, other: dict[str, Any]) -> tuple[MakeJwe, ...]:
