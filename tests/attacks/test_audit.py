@@ -17,9 +17,21 @@ from hsm.log.chain import Chain
 from hsm.log.writer import VaultLog, files_of
 from hsm.port import CardRef
 from tests.attacks.database_owner import DatabaseOwner
+from tests.attacks.table import Attacker
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace
 from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import run_sql
+
+ATTACKER = Attacker(
+    who="whoever owns the database and would change what its audit says",
+    gets="all rows of the audit",
+    does_not=(
+        "delete the row of a PIN that was handed out, change its card, counter, client, "
+        "event or time, or make one up, without that the comparison with the vaults' logs"
+        " shows it. What [a line does not tell](docs/auditing.md#compare-the-two) it can "
+        "change, as what the client called its user"
+    ),
+)
 
 pytestmark = pytest.mark.anyio
 PIN = "4071"

@@ -24,6 +24,7 @@ from hsm.manifest.trust import Trust
 from hsm.port import CardRef
 from hsm.seals import Seals
 from tests.attacks.database_owner import FORGED, FORMER, IN_FORCE, DatabaseOwner, decrypted
+from tests.attacks.table import Attacker
 from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
@@ -31,6 +32,25 @@ from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import run_sql
 from tests.operators import OperatorKey, signed
 from tests.service import D1
+
+ATTACKER = Attacker(
+    who="whoever writes the database",
+    gets=(
+        "rows: it can move a card to another state, suspend an issuer, hold back the next"
+        " manifest, delete"
+    ),
+    does_not=(
+        "see or set a PIN by naming itself a card's holder, by another plastic id, or by "
+        "a control token that it points at another card; send a cardholder from the set "
+        "page to an address that no client registered: the vault believes the sealed "
+        "record, and grants only what it has seen proof of. Read a PIN from rows alone, "
+        "put one card's PIN on another, bring back the PIN of an earlier counter without "
+        "rolling the card's history back with it; name itself a client or a recipient, "
+        "change a policy or a wire profile, or bring back an older manifest: what is "
+        "sealed is bound to issuer, card and counter, and a manifest is signed by "
+        "operators and has a version"
+    ),
+)
 
 pytestmark = pytest.mark.anyio
 VICTIM, OWN = "card-1", "card-2"

@@ -17,6 +17,7 @@ from hsm.pkcs11.keys import KeyLabel
 from hsm.port import CardRef, GrantedToken, Purpose, SealedPin, SealedRecord
 from hsm.vault import Vault
 from tests.attacks.database_owner import decrypted
+from tests.attacks.table import Attacker
 from tests.bearers import bearer
 from tests.contracts.issuer import CARD, HOLDER, OTHER_ISSUER_ID, Issuer, open_host, open_issuer
 from tests.contracts.issuer import page_key as new_page_key
@@ -25,6 +26,23 @@ from tests.feeds import described
 from tests.issuer_records import SampleIssuer, load_cards, run_sql
 from tests.issuer_records import open_issuer as open_sample_issuer
 from tests.pans import PAN
+
+ATTACKER = Attacker(
+    who="whoever holds the key of a feed",
+    gets=(
+        "cards: it can bring new ones, renew those that are there under another holder, "
+        "expiry or plastic, bring the PIN of a new card, and so have the PINs of cards "
+        "forgotten. Who holds them then sets a PIN and sees that one. It can guess at a "
+        "PAN, a guess for each card of each feed that an operator loads: the right one, "
+        "with the right holder, keeps the PIN"
+    ),
+    does_not=(
+        "see a PIN that another holder set: it is forgotten, and put back by whoever "
+        "writes the database it does not open for the new one, nor under a record of the "
+        "old one; bring cards of another issuer; bring them later than 7 days after a "
+        "feed was made"
+    ),
+)
 
 MALLORY = "mallory"
 PIN, OWN_PIN = "4071", "9382"

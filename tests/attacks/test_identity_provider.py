@@ -9,6 +9,7 @@ from hsm.bearers import Bearers, Subject
 from hsm.errors import BearerRefused
 from hsm.port import CardRef, Purpose
 from tests.attacks.database_owner import decrypted
+from tests.attacks.table import Attacker
 from tests.bearers import access_token, audience, ec_key, identity_provider, public
 from tests.contracts.issuer import (
     HOLDER,
@@ -21,6 +22,18 @@ from tests.contracts.issuer import (
 )
 from tests.contracts.software_token import SoftwareToken
 from tests.operators import VALID_UNTIL
+
+ATTACKER = Attacker(
+    who="whoever has the keys of an identity provider",
+    gets=(
+        "access tokens of every cardholder of the issuers whose manifests pin these keys:"
+        " it sees and sets their PINs at the hosted face, within the manifest's limits"
+    ),
+    does_not=(
+        "name a cardholder of any other issuer: the keys are pinned, and the audience is "
+        "one issuer's"
+    ),
+)
 
 PIN = "4071"
 PROVIDER = "https://provider.of.the.attacker.test"
