@@ -96,6 +96,10 @@ class Issuer:
     bearer: str
     """An access token of the holder of the first card."""
 
+    def __getstate__(self) -> dict[str, object]:
+        """Send to the processes that make the load all but the key of feeds, which cannot be."""
+        return {**self.__dict__, "feed_writer": None}
+
 
 def open_hsm_token(directory: Path) -> Pkcs11Token:
     """Make an HSM token with a key of each role; the environment of this process names it."""

@@ -136,7 +136,8 @@ class Generator:
     def _submit(self) -> bytes:
         opened = self._sessions.pop()
         block = f"14{deployment.random_pin()}{secrets.token_hex(5).upper()}"
-        plaintext = {"grantId": opened["grantId"], "block": block}
+        named = {name: opened[name] for name in ("grantId", "controlToken")}
+        plaintext = {**named, "block": block}
         jwe = deployment.encrypt_json(plaintext, opened["key"])
         members = {name: opened[name] for name in ("session", "controlToken")}
         return _post("/pin-direct/submit", **members, jwe=jwe)

@@ -207,7 +207,7 @@ class Vault:
         try:
             members = self._jose_keys.open_jwe(jwe, KeyRole.PAGE)
             block = PinBlock.from_hex(plaintexts.text_member(members, "block"))
-            if plaintexts.text_member(members, "grantId") != granted.grant.grant_id:
+            if not plaintexts.is_of_page(members, granted.grant.grant_id, control_token):
                 raise PinRejected
             pin = iso1.decode(block)
             check(pin, granted.manifest.policy.for_pages)

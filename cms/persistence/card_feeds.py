@@ -78,8 +78,9 @@ def begin_feed(database: Database, issuer_id: str, digest: bytes) -> bool:
         Whether it was not loaded before.
     """
     row = {"issuer_id": issuer_id, "digest": digest}
+    # A row, not a count of rows: of an insert SQLAlchemy does not know it.
     statement = insert_or_nothing(card_feeds).values(row).on_conflict_do_nothing()
-    if database.execute(statement).rowcount:
+    if database.scalar(statement.returning(card_feeds.c.digest)) is not None:
         shown = digest.hex()[:REASON_CHARS]
         values = {"issuer_id": issuer_id, "event": "feed.loaded", "actor": OPERATOR}
         database.execute(insert(audit_events).values(**values, reason=shown))

@@ -229,6 +229,7 @@ class ControlStore:
                 **card_key(card),
                 counter_read=read.counter,
                 state_read=read.state.value,
+                sealed_record_read=read.sealed_record,
                 # As D1's clear PINs: sealed, and fit to be handed out.
                 pin_type=PinBlockType.ISO0.value,
                 request_key=request_key,

@@ -10,10 +10,11 @@ from typing import LiteralString
 
 import pytest
 
+from cms.faces.cardholder.hosted import pages
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from crypto.jose import jws_json
 from crypto.jose.jws_json import SignedText
-from hsm import grants
+from hsm import grants, plaintexts
 from hsm.errors import SealBroken
 from hsm.grants import Grants
 from hsm.manifest import model
@@ -23,7 +24,9 @@ from hsm.manifest.trust import Trust
 from hsm.port import CardRef
 from hsm.seals import Seals
 from tests.attacks.database_owner import FORGED, FORMER, IN_FORCE, DatabaseOwner, decrypted
+from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import run_sql
 from tests.operators import OperatorKey, signed
@@ -331,6 +334,51 @@ async def test_it_cannot_use_the_grant_of_another_control_token(
     monkeypatch.setattr(grants, "compare_digest", lambda *_: True)
     assert await set_on_own_page() == 204
     assert await d1_face.d1.pin(victim) == NEW_PIN
+
+
+async def test_it_cannot_set_a_pin_that_it_recorded_on_its_own_card(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever also hears what pages send, and then sees the PIN of its own card.
+    victim, victim_holder = await hosted_face.holder(pin=PIN)
+    own, holder = await hosted_face.holder(pin=OWN_PIN)
+
+    async def set_what_was_recorded() -> int:
+        session = await hosted_face.session(holder)
+        control_token = await hosted_face.control_token("set-pin", victim_holder)
+        name: LiteralString = "UPDATE control_tokens SET grant_id = %s WHERE card_id = %s"
+        run_sql(d1_face.url, name, session["grantId"], victim)
+        page = (await hosted_face.post("session", token=control_token)).json()
+        recorded = page_jwe({**page, "controlToken": control_token}, NEW_PIN)
+        sent = await hosted_face.post("submit", **submission(session, recorded))
+        return sent.status_code
+
+    assert await set_what_was_recorded() == 410
+    assert await d1_face.d1.pin(own) == OWN_PIN
+    monkeypatch.setattr(
+        *(plaintexts, "is_of_page"), lambda members, grant_id, _: members["grantId"] == grant_id
+    )
+    assert await set_what_was_recorded() == 204
+    assert await d1_face.d1.pin(own) == NEW_PIN
+
+
+async def test_it_cannot_have_a_page_lead_elsewhere_than_its_app_registered(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card_id, holder = await hosted_face.holder()
+
+    async def leads() -> str | None:
+        wish = {"redirectUrl": f"{apps.ORIGIN}/pins?done"}
+        control_token = await hosted_face.control_token("set-pin", holder, wish)
+        lead: LiteralString = "UPDATE control_tokens SET redirect_url = %s WHERE card_id = %s"
+        run_sql(d1_face.url, lead, "https://evil.test/pin", card_id)
+        opened = await hosted_face.post("session", token=control_token)
+        led_to: str | None = opened.json()["redirectUrl"]
+        return led_to
+
+    assert await leads() is None
+    monkeypatch.setattr(pages, "leads_to", lambda *_: True)
+    assert await leads() == "https://evil.test/pin"
 
 
 # What it still gets

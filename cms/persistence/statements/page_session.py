@@ -122,7 +122,7 @@ _ended = (
 CHANGE_PIN_IN_SESSION: Final = compiled(
     select(_changed.c.counter).add_cte(_history, _set_audit, _ended)
 )
-"""One row, the new counter, if the session is live, and counter and state are still those read.
+"""One row, the new counter, if the session is live, and the card still as it was read.
 
 Else none, and no change. The session is over; the new counter ends all others of the card, and its
 live tokens.

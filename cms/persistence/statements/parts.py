@@ -95,7 +95,9 @@ def audit(
 def change_pin(
     *conditions: ColumnElement[bool], **audit_columns: ColumnElement[Any]
 ) -> tuple[CTE, CTE, CTE]:
-    """Build the update of a card whose counter and state are still those read.
+    """Build the update of a card whose counter, state and record are still those read.
+
+    A feed may have given it to another holder since: what the vault sealed is for the one before.
 
     Args:
         *conditions: what else must hold.
@@ -111,6 +113,7 @@ def change_pin(
             THIS_CARD,
             cards.c.counter == bindparam("counter_read"),
             matches(cards.c.state, "state_read"),
+            cards.c.sealed_record == bindparam("sealed_record_read", type_=LargeBinary),
             *conditions,
         )
         .values(

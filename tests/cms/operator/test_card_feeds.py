@@ -304,6 +304,21 @@ def test_a_feed_is_loaded_once(
     assert load(feed).out == said(renewed=1)
 
 
+def test_a_feed_that_another_import_loads_meanwhile_is_loaded_once(
+    load: Callable[..., Answer],
+    sample_issuer: SampleIssuer,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feed = sample_issuer.feed(described("card-1", PAN, cardholder="ann"))
+    assert load(feed).out == said(renewed=1)
+    before = cards_and_audit(database_url)
+    # It was not when this one looked.
+    monkeypatch.setattr(card_feeds, "is_loaded", lambda *_: False)
+    assert load(feed).out == said() + "1 feeds were loaded before\n"
+    assert cards_and_audit(database_url) == before
+
+
 def test_an_import_that_breaks_off_keeps_whole_feeds_and_can_be_repeated(
     load: Callable[..., Answer],
     sample_issuer: SampleIssuer,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from jwcrypto.jwe import JWE
 
-from cms.domain.errors import ServiceUnavailable
+from cms.domain.errors import ServiceUnavailable, StoredValueBroken
 from cms.domain.records import Actor
 from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
@@ -121,6 +121,11 @@ class PinService:
             ),
         )
 
+    async def _pin_if_it_opens(self, card_id: str) -> str | None:
+        with suppress(StoredValueBroken):
+            return await self.pin(card_id)
+        return None
+
     async def faults(self, accepted: Mapping[str, str], card_id: str = "card-1") -> list[str]:
         """Check the books of a card whose accepted JWEs held these PINs; name what is wrong."""
         changes = run_sql(
@@ -144,6 +149,6 @@ class PinService:
             "history has other requests than were accepted": {key for _, key in changes}
             == set(pins),
             "the PIN is not the one of the last change": bool(changes)
-            and await self.pin(card_id) == pins.get(changes[-1][1]),
+            and await self._pin_if_it_opens(card_id) == pins.get(changes[-1][1]),
         }
         return [fault for fault, holds in checks.items() if not holds]

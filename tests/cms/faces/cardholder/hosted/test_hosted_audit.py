@@ -107,7 +107,7 @@ async def test_each_pin_that_is_refused_is_recorded_and_the_fifth_is_the_last(
     assert audit(hosted_face, await hosted_face.post("submit", **members)) == []
 
 
-@pytest.mark.parametrize("changed", [{"grantId": "x"}, {"block": "zz"}])
+@pytest.mark.parametrize("changed", [{"grantId": "x"}, {"controlToken": "x"}, {"block": "zz"}])
 async def test_a_jwe_that_is_wrong_is_recorded(
     hosted_face: HostedFace, changed: dict[str, str]
 ) -> None:

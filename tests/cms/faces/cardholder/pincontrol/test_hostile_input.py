@@ -168,7 +168,11 @@ async def test_any_jwe_in_a_live_session(target: Target, jwe: str) -> None:
 
 
 @untimed
-@given(plaintext=st.dictionaries(st.sampled_from(["grantId", "block", "x"]), values, min_size=1))
+@given(
+    plaintext=st.dictionaries(
+        st.sampled_from(["grantId", "controlToken", "block"]), values, min_size=1
+    )
+)
 async def test_any_plaintext_in_a_live_session(target: Target, plaintext: dict[str, Any]) -> None:
     pincontrol_face = target.pincontrol_face
     opened_page = await pincontrol_face.session(target.plastic_id)
