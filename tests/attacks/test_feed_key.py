@@ -34,10 +34,13 @@ ATTACKER = Attacker(
         "expiry or plastic, bring the PIN of a new card, and so have the PINs of cards "
         "forgotten. Who holds them then sets a PIN and sees that one. It can guess at a "
         "PAN, a guess for each card of each feed that an operator loads: the right one, "
-        "with the right holder, keeps the PIN"
+        "with the right holder, keeps the PIN. Where an issuer's own server shows PINs by "
+        "plastic id, it sees the PIN of a card that it gives a plastic of its own: a card "
+        "whose plastic is replaced keeps the PIN"
     ),
     does_not=(
-        "see a PIN that another holder set: it is forgotten, and put back by whoever "
+        "see, by an access token of its own, a PIN that another holder set: it is "
+        "forgotten, and put back by whoever "
         "writes the database it does not open for the new one, nor under a record of the "
         "old one; bring cards of another issuer; bring them later than 7 days after a "
         "feed was made"
@@ -181,3 +184,14 @@ def test_it_can_try_a_pan_since_the_right_one_keeps_the_pin(thief: Thief) -> Non
     records = [thief.issuer.seal_record(pan) for pan in ("4111111111111129", PAN)]
     keeps_pin = thief.issuer.vault.keeps_pin
     assert [keeps_pin(thief.victims_record, record, CARD) for record in records] == [False, True]
+
+
+def test_it_sees_a_pin_where_the_issuers_server_asks_for_a_plastic_that_it_moved_to_the_card(
+    thief: Thief,
+) -> None:
+    """It is a cardholder itself, so the server asks for its plastic; PAN and holder stay."""
+    own_plastic = "4712"
+    record = thief.issuer.seal_record(holder=HOLDER, plastic_id=own_plastic)
+    assert thief.issuer.vault.keeps_pin(thief.victims_record, record, CARD)
+    granted = thief.issuer.grant_plastic(Purpose.VIEW, record, counter=1, plastic_id=own_plastic)
+    assert thief.see(granted, thief.victims_pin, record) == PIN
