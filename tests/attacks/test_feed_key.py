@@ -31,7 +31,8 @@ ATTACKER = Attacker(
     who="whoever holds the key of a feed",
     gets=(
         "cards: it can bring new ones, renew those that are there under another holder, "
-        "expiry or plastic, bring the PIN of a new card, and so have the PINs of cards "
+        "expiry or plastic, move them to another state as an operator can, say of one that its "
+        "plastic is not produced, bring the PIN of a new card, and so have the PINs of cards "
         "forgotten. Who holds them then sets a PIN and sees that one. It can guess at a "
         "PAN, a guess for each card of each feed that an operator loads: the right one, "
         "with the right holder, keeps the PIN. Where an issuer's own server shows PINs by "
