@@ -238,6 +238,7 @@ async def _commits_of_one(
         change = {
             "state_read": read[0],
             "counter_read": read[1],
+            "sealed_record_read": read[2],
             **sealed_columns(SealedChange(SealedPin(os.urandom(SEALED_PIN_BYTES)), {}, "receipt")),
             "pin_type": PinBlockType.ISO0.value,
             "actor": ISSUER,
