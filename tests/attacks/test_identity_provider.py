@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from jwcrypto.jwk import JWK
 
 from crypto.secret import Secret
 from hsm.bearers import Bearers, Subject
@@ -37,20 +38,21 @@ ATTACKER = Attacker(
 
 PIN = "4071"
 PROVIDER = "https://provider.of.the.attacker.test"
-OWN_KEY = "the attacker's"
+#: Called as the key that others pin: a name proves nothing.
+OWN_KEY = JWK.generate(kty="EC", crv="P-256", kid=ec_key()["kid"], use="sig")
 TEXT = {"text_reveal": True}
 
 
 def forged(issuer: str, aud: str) -> Secret[str]:
     """Name the victim in an access token that the attacker's key signs."""
     claims = {"iss": issuer, "aud": aud, "sub": HOLDER, "exp": int(VALID_UNTIL.timestamp())}
-    return Secret(access_token(claims, ec_key(OWN_KEY)))
+    return Secret(access_token(claims, OWN_KEY))
 
 
 def open_issuers(directory: Path) -> tuple[Issuer, Issuer]:
     """An issuer that trusts the attacker's provider, and one that trusts another, on one host."""
     host = open_host(SoftwareToken(), directory)
-    own = {"issuer": PROVIDER, "jwks": {"keys": [public(ec_key(OWN_KEY))]}}
+    own = {"issuer": PROVIDER, "jwks": {"keys": [public(OWN_KEY)]}}
     trusting = open_issuer(
         host,
         OTHER_ISSUER_ID,
