@@ -96,6 +96,10 @@ class Issuer:
     bearer: str
     """An access token of the holder of the first card."""
 
+    def __getstate__(self) -> dict[str, object]:
+        """Send to the processes that make the load all but the key of feeds, which cannot be."""
+        return {**self.__dict__, "feed_writer": None}
+
 
 def open_hsm_token(directory: Path) -> Pkcs11Token:
     """Make an HSM token with a key of each role; the environment of this process names it."""
@@ -147,9 +151,8 @@ def make_issuer(
         "certificates": [f"CN=d1,O={ORGANISATION}"],
         "secrets": [{"sha256": hash_secret((directory / "client.secret").read_text())}],
     }
-    feed_key = ec.generate_private_key(ec.SECP256R1())
-    feed = {"name": FEED, "jwk": public_jwk(key_file.public(feed_key), "sig")}
     provider = identity(directory)
+    feed_key = ec.generate_private_key(ec.SECP256R1())
     manifest = operators.manifest(
         ISSUER,
         recipient={"jwk": recipient},
@@ -160,7 +163,7 @@ def make_issuer(
             "jwks": {"keys": [provider.public_jwk]},
         },
         clients=[d1, {"kind": "app", "client_id": APP}, *clients],
-        feeds=[feed],
+        feeds=[{"name": FEED, "jwk": public_jwk(key_file.public(feed_key), "sig")}],
     )
     vault.load_manifest(manifest)
     intake = parse_public(vault.public_jwks(PublicKeyRole.INTAKE)["keys"][0])
@@ -226,6 +229,7 @@ def database(
             admin.add_issuer(connection, ISSUER, "Benchmark bank")
             rows = [_row(sealed, pins.get(card)) for card, sealed in issuer.sealed.items()]
             card_feeds.add_cards(connection, ISSUER, rows)
+            admin.analyze(connection)
         postgres.create_database(COPY, template="cms")
         yield postgres.url(), postgres.url(COPY)
 

@@ -130,7 +130,10 @@ def draw_one_image(vault: Vault, issuer: Issuer, pin: SealedPin, style: ImageSty
     token = vault.grant_bearer(
         *(Secret(issuer.bearer), APP, Purpose.VIEW, card, sealed.sealed_record, 0)
     )
-    return vault.render_image(token.grant, token.control_token, pin, sealed.sealed_record, style)
+    handed_out = vault.render_image(
+        token.grant, token.control_token, pin, sealed.sealed_record, style
+    )
+    return handed_out.value
 
 
 def stock_tokens(url: str, cards: Sequence[str]) -> list[bytes]:
@@ -184,8 +187,6 @@ async def _consumes_of_one(
             "purpose": Purpose.VIEW.value,
             "face": Face.HOSTED.value,
             "session_hash": None,
-            "actor": ISSUER,
-            "correlation_id": "0",
         }
         await _row(connection, control_token.READ_ISSUED_CONTROL_TOKEN, key)
         await _row(connection, control_token.CONSUME_CONTROL_TOKEN, key)
@@ -237,10 +238,12 @@ async def _commits_of_one(
         change = {
             "state_read": read[0],
             "counter_read": read[1],
+            "sealed_record_read": read[2],
             **sealed_columns(SealedChange(SealedPin(os.urandom(SEALED_PIN_BYTES)), {}, "receipt")),
             "pin_type": PinBlockType.ISO0.value,
             "actor": ISSUER,
             "correlation_id": "0",
+            "receipt": "receipt",
         }
         await _row(connection, d1.CHANGE_PIN, key | change)
         done += 1

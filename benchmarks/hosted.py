@@ -27,7 +27,7 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks import deployment, floors, load, measure
-from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
+from cms.domain.cards import Verb
 from cms.domain.control import EndReason
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
@@ -136,7 +136,8 @@ class Generator:
     def _submit(self) -> bytes:
         opened = self._sessions.pop()
         block = f"14{deployment.random_pin()}{secrets.token_hex(5).upper()}"
-        plaintext = {"grantId": opened["grantId"], "block": block}
+        named = {name: opened[name] for name in ("grantId", "controlToken")}
+        plaintext = {**named, "block": block}
         jwe = deployment.encrypt_json(plaintext, opened["key"])
         members = {name: opened[name] for name in ("session", "controlToken")}
         return _post("/pin-direct/submit", **members, jwe=jwe)
@@ -347,7 +348,7 @@ def _verdict(figures: Figures, found: Mapping[str, int]) -> int:
         "tokens": (issued, found["tokens"], found[f"audit {ISSUED}"]),
         "images": (
             *(shown, figures.pin_results["shown"], figures.pin_results.total()),
-            *(found[f"tokens {EndReason.SHOWN}"], found[f"audit {GET_PIN_ATTEMPTED}"]),
+            *(found[f"tokens {EndReason.SHOWN}"], found[f"audit {Verb.GET_PIN}"]),
         ),
         "pages": (
             *(submitted, found["changes"]),

@@ -18,6 +18,8 @@ from hsm.settings import VaultSettings
 from hsm.vault import Vault
 
 NAMES: Final = ("Ann", "Bob")
+#: Higher than any run gets.
+LIMITS: Final = {f"handouts_{whose}_day_max": 10_000_000 for whose in ("card", "client", "issuer")}
 DATES: Final = {"valid_from": "2020-01-01T00:00:00Z", "valid_until": "2050-01-01T00:00:00Z"}
 
 
@@ -41,8 +43,9 @@ class Operators:
         return vault
 
     def manifest(self, issuer_id: str, **members: object) -> str:
-        """Sign the first manifest of an issuer, which has these members."""
-        body = {"issuer_id": issuer_id, "version": 1, **DATES, "sandbox": True, **members}
+        """Sign the first manifest of an issuer, with these members and no limit to speak of."""
+        body = {"issuer_id": issuer_id, "version": 1, **DATES, "sandbox": True, "limits": LIMITS}
+        body |= members
         return self._sign(model.parse(canonical_body(body)).canonical(), MANIFEST_TYPE)
 
     def _sign(self, payload: bytes, typ: str) -> str:

@@ -40,7 +40,7 @@ from starlette.types import Receive, Scope, Send
 
 from benchmarks import deployment, load, measure
 from benchmarks.floors import PNG
-from cms.domain.cards import GET_PIN_ATTEMPTED
+from cms.domain.cards import Verb
 from cms.domain.control import EndReason
 from cms.persistence.statements.control_token import ISSUED
 from cms.sandbox.partners.d1 import D1Config
@@ -343,7 +343,7 @@ def _verdict(figures: Figures, found: Mapping[str, int]) -> int:
         "ids": (figures.statuses[201], found["tokens"], found[f"audit {ISSUED}"]),
         "images": (
             *(figures.events[SUCCESS], found[f"tokens {EndReason.SHOWN}"]),
-            found[f"audit {GET_PIN_ATTEMPTED}"],
+            found[f"audit {Verb.GET_PIN}"],
         ),
     }
     return measure.report_agreement(agree) or int(bool(wrong))

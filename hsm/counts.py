@@ -163,9 +163,9 @@ class Counts:
     def _open(self) -> sqlite3.Connection:
         path = self._directory / FILE_NAME
         # One after another: two workers cannot both make it a WAL, and neither would wait.
-        with _alone_in(self._directory):
+        with _alone_in(self._directory) as directory:
             with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+                _make(path, os.fstat(directory).st_uid)
             # Transactions are ours. A vault is used by one thread, and may end on another.
             connection = sqlite3.connect(
                 path, WAIT_SECONDS_MAX, isolation_level=None, check_same_thread=False
@@ -223,12 +223,26 @@ def _prune(connection: sqlite3.Connection, now: float) -> None:
     connection.execute("DELETE FROM hand_outs WHERE day < ?", (first_day,))
 
 
+def _make(path: Path, owner: int) -> None:
+    """Make a file for *owner*; SQLite gives those beside it to the same.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    file = os.open(path, os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        # Whoever types a command before the service counts may be root; it must be able to.
+        os.fchown(file, owner, -1)
+    finally:
+        os.close(file)
+
+
 @contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Keep others who ask for the same away."""
+def _alone_in(directory: Path) -> Iterator[int]:
+    """Keep others who ask for the same away; give the open directory."""
     lock = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock
     finally:
         os.close(lock)

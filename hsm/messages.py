@@ -247,7 +247,7 @@ class ExportJwe(Verb[HandOut[str]], frozen=True):
     counter: int
 
 
-class RenderImage(Verb[bytes], frozen=True):
+class RenderImage(Verb[HandOut[bytes]], frozen=True):
     """``render_image``."""
 
     sockets = CARDHOLDER
@@ -260,7 +260,7 @@ class RenderImage(Verb[bytes], frozen=True):
     style: ImageStyle
 
 
-class DigitsJwe(Verb[str], frozen=True):
+class DigitsJwe(Verb[HandOut[str]], frozen=True):
     """``digits_jwe``."""
 
     sockets = CARDHOLDER

@@ -3,7 +3,7 @@
 ::
 
     ISO-0, both ways     {"pinBlock": "<16 or 32 hex digits>"}      member named by the profile
-    block, from a page   {"grantId": "…", "block": "<16 hex digits>"}
+    block, from a page   {"grantId": "…", "controlToken": "…", "block": "<16 hex digits>"}
     digits, to a page    {"grantId": "…", "digits": "1234"}         then spaces
     PIN verification     {"issuerId": "…", "cardId": "…",
     values, to the host   "counter": 7, "pvv": {…}, …}              then spaces
@@ -36,6 +36,18 @@ def text_member(members: Mapping[str, object], name: str) -> str:
     """
     value = members.get(name)
     return value if isinstance(value, str) else ""
+
+
+def is_of_page(members: Mapping[str, object], grant_id: str, control_token: str) -> bool:
+    """Tell whether the page of a grant wrote *members*, and for this very grant.
+
+    The grant's id is a row's, which others may change; the control token the page has itself.
+
+    >>> is_of_page({"grantId": "g", "controlToken": "t", "block": ""}, "g", "t")
+    True
+    """
+    named = text_member(members, "grantId"), text_member(members, "controlToken")
+    return named == (grant_id, control_token)
 
 
 def read_block(

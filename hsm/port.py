@@ -266,9 +266,9 @@ class PinVault(Protocol):
     ) -> SealedChange:
         """Take in a PIN from a page's JWE and seal it for the change after the grant's counter.
 
-        The JWE is to a key of role ``page``, its plaintext ``{"grantId", "block"}``: a format-1
-        block in 16 hexadecimal digits that was made in the page, and the id of the grant, which
-        must be that of *grant*.
+        The JWE is to a key of role ``page``, its plaintext ``{"grantId", "controlToken",
+        "block"}``: a format-1 block in 16 hexadecimal digits that was made in the page, the id of
+        *grant*, and the control token, so that no row can have the page write for another grant.
 
         Args:
             grant: that the control token may set the PIN of a card.
@@ -280,7 +280,7 @@ class PinVault(Protocol):
             GrantRefused: *grant* is not for this, or no longer.
             LimitReached: this was done with the grant, the card, by the client or for the issuer as
                 often as may be (:mod:`hsm.hand_outs`).
-            PinRejected: the JWE, the grant's id, the block or the PIN cannot be used.
+            PinRejected: the JWE, what it names, the block or the PIN cannot be used.
             WeakPinRefused: the issuer's policy forbids the PIN on a page.
             ValueNotPossible: the issuer asks for a PIN verification value that cannot be
                 made of this PIN.
@@ -380,7 +380,7 @@ class PinVault(Protocol):
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         style: ImageStyle,
-    ) -> bytes:
+    ) -> HandOut[bytes]:
         """Draw the PIN as a PNG; every PNG of a style has the same size (crypto.pin_image).
 
         Args:
@@ -404,7 +404,7 @@ class PinVault(Protocol):
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         key: Mapping[str, object],
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out the digits to a page that asked for text.
 
         The answer is a compact JWE (ECDH-ES, A256GCM) to *key*, the page's ephemeral public JWK;

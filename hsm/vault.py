@@ -31,6 +31,7 @@ from hsm.errors import (
     CallerRefused,
     EvidenceRefused,
     GrantRefused,
+    LimitReached,
     ManifestRefused,
     PageKeyRejected,
     PinRejected,
@@ -90,7 +91,7 @@ ANY_PIN: Final = Pin("0000")
 D1: Final = "d1"
 """The face, as lines of the log name it."""
 #: What somebody who may not see or set a PIN is refused with.
-TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused)
+TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused, GrantRefused, LimitReached)
 T = TypeVar("T")
 _Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
 
@@ -149,7 +150,6 @@ class Vault:
         self._hand_outs = HandOuts(self._counts)
         self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
-        self._now = now
         self._manifests = Manifests(
             *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
         )
@@ -207,7 +207,7 @@ class Vault:
         try:
             members = self._jose_keys.open_jwe(jwe, KeyRole.PAGE)
             block = PinBlock.from_hex(plaintexts.text_member(members, "block"))
-            if plaintexts.text_member(members, "grantId") != granted.grant.grant_id:
+            if not plaintexts.is_of_page(members, granted.grant.grant_id, control_token):
                 raise PinRejected
             pin = iso1.decode(block)
             check(pin, granted.manifest.policy.for_pages)
@@ -294,11 +294,13 @@ class Vault:
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         style: ImageStyle,
-    ) -> bytes:
+    ) -> HandOut[bytes]:
         """Draw the PIN as a PNG."""
         granted = self._granted(grant, control_token, Purpose.VIEW, sealed_record)
         pin = self._shown(granted, sealed_pin, Action.IMAGE)
-        return pin_image.render(pin, style, self._hsm_token.random)
+        png = pin_image.render(pin, style, self._hsm_token.random)
+        opened = granted.grant
+        return self._handed_out(png, _event_of(Action.IMAGE, opened, opened.counter))
 
     def digits_jwe(
         self,
@@ -307,15 +309,16 @@ class Vault:
         sealed_pin: SealedPin,
         sealed_record: SealedRecord,
         key: Mapping[str, object],
-    ) -> str:
+    ) -> HandOut[str]:
         """Hand out the digits in a JWE to a page that asked for text."""
         granted = self._granted(grant, control_token, Purpose.VIEW, sealed_record)
         if not granted.manifest.policy.text_reveal:
             raise TextNotOffered
         page_key = self._page_key(key)
         pin = self._shown(granted, sealed_pin, Action.TEXT)
-        plaintext = plaintexts.write_digits(pin, granted.grant.grant_id)
-        return self._jose_keys.encrypt(plaintext, page_key)
+        opened = granted.grant
+        jwe = self._jose_keys.encrypt(plaintexts.write_digits(pin, opened.grant_id), page_key)
+        return self._handed_out(jwe, _event_of(Action.TEXT, opened, opened.counter))
 
     def export_values(
         self,
@@ -440,14 +443,16 @@ class Vault:
         Raises:
             GrantRefused: it is not for this, or no longer.
         """
-        opened = self._grants.open(grant, control_token, purpose)
+        with self._telling():
+            opened = self._grants.open(grant, control_token, purpose)
         manifest = self._manifests.read(opened.card.issuer_id)
-        client = manifest.by_client_id.get(opened.client_id)
-        if not isinstance(client, CLIENTS[opened.face]):
-            raise GrantRefused
-        record = self._seals.open_record(sealed_record, opened.card)
-        if record.holder != opened.cardholder_id:
-            raise GrantRefused
+        with self._telling(manifest, opened.face, opened.client_id):
+            client = manifest.by_client_id.get(opened.client_id)
+            if not isinstance(client, CLIENTS[opened.face]):
+                raise GrantRefused
+            record = self._seals.open_record(sealed_record, opened.card)
+            if record.holder != opened.cardholder_id:
+                raise GrantRefused
         return _Granted(opened, manifest, record)
 
     def _shown(self, granted: _Granted, sealed_pin: SealedPin, what: Action) -> Pin:
@@ -462,7 +467,9 @@ class Vault:
         return pin
 
     def _count(self, granted: _Granted, what: Action) -> None:
-        self._hand_outs.count(granted.manifest.limits, granted.grant, what)
+        grant, manifest = granted.grant, granted.manifest
+        with self._telling(manifest, grant.face, grant.client_id):
+            self._hand_outs.count(manifest.limits, grant, what)
 
     def _change(
         self,
@@ -495,15 +502,20 @@ class Vault:
 
     @contextmanager
     def _telling(
-        self, manifest: Manifest, face: Face, client_id: str | None = None
+        self,
+        manifest: Manifest | None = None,
+        face: Face | None = None,
+        client_id: str | None = None,
     ) -> Iterator[None]:
-        """Tell the log of a refusal of evidence; *client_id* is what the caller says it is."""
+        """Tell the log of a refusal, and of *client_id* only if the manifest names it."""
         try:
             yield
         except TOLD as error:
-            known = client_id if client_id in manifest.by_client_id else None
+            issuer_id = None if manifest is None else manifest.issuer_id
+            if manifest is None or client_id not in manifest.by_client_id:
+                client_id = None
             reason = type(error).__name__
-            error.receipt = self._log.refuse(reason, manifest.issuer_id, face, known)
+            error.receipt = self._log.refuse(reason, issuer_id, face, client_id)
             raise
 
     def _blocks(self, wire: WireProfile, card: CardRef) -> ZoneBlocks:

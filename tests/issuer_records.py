@@ -221,9 +221,8 @@ def add_card(
     cardholder_id: str | None = None,
 ) -> CardRef:
     """Add one card."""
-    names = {"plasticId": plastic_id, "cardholder": cardholder_id}
-    given = {name: value for name, value in names.items() if value is not None}
-    load_cards(url, vault, sample_issuer, active(card_id, pan, state=state.value, **given))
+    members = {"state": state.value, "plasticId": plastic_id, "cardholder": cardholder_id}
+    load_cards(url, vault, sample_issuer, active(card_id, pan, **members))
     sample_issuer.pans[card_id] = pan
     return sample_issuer.card(card_id)
 
@@ -252,11 +251,10 @@ def name_card(
     plastic_id: str | None = None,
     cardholder_id: str | None = None,
 ) -> None:
-    """Give a card other names, by a feed; what PIN it has is forgotten with its holder."""
-    names = {"plasticId": plastic_id, "cardholder": cardholder_id}
-    given = {name: value for name, value in names.items() if value is not None}
+    """Give a card other names; a PIN stays only if its holder does."""
     pan = sample_issuer.pans[card_id]
-    load_cards(url, vault, sample_issuer, active(card_id, pan, **given))
+    named = described(card_id, pan, plasticId=plastic_id, cardholder=cardholder_id)
+    load_cards(url, vault, sample_issuer, named)
 
 
 def run_sql(url: str, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:

@@ -34,9 +34,6 @@ class Verb(StrEnum):
     ACTIVATE = "card.activate"
 
 
-#: Audited in the statement that reads a PIN to hand it out, before the vault is called.
-GET_PIN_ATTEMPTED: Final = f"{Verb.GET_PIN}.attempted"
-
 #: The one table of what a card allows, read by every face.
 ALLOWED_STATES: Final[Mapping[Verb, frozenset[CardState]]] = {
     Verb.SET_PIN: frozenset({CardState.ACTIVE}),

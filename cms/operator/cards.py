@@ -136,6 +136,7 @@ def import_cards(arguments: Namespace) -> int:
                 command_line.complain(f"line {result.line}: {reason}")
             # The next line that is shown overwrites this one.
             print(f"{added + renewed} cards", end="\r", file=sys.stderr, flush=True)
+        admin.analyze(database)
     print(f"{added} cards added, {renewed} renewed, {refused} refused")
     if loaded_before:
         print(f"{loaded_before} feeds were loaded before")

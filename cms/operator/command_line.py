@@ -245,12 +245,10 @@ def _visible(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, list) and all(isinstance(item, datetime) for item in value):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None else str(value)
+    return "-" if value is None or value == [] else str(value)
 
 
 def _for_json(value: object) -> object:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
-    return [_for_json(item) for item in value] if isinstance(value, list) else value
+    return value

@@ -16,6 +16,8 @@ from hsm.log.lines import Action, Line
 
 RECENT: Final = timedelta(seconds=60)
 """So long a line may be there and its row not yet, while a request runs; clocks differ, too."""
+APART_MAX: Final = timedelta(minutes=10)
+"""Between a line and its row: an import, or an export, stores the rows of many cards at once."""
 
 HAND_OUTS: Final[Mapping[Action, str]] = {
     Action.EXPORT: Verb.GET_PIN,
@@ -90,6 +92,7 @@ def _tell_the_same(row: ReceiptRow, line: Line) -> bool:
     names = SETS if event.what is Action.SET else {HAND_OUTS.get(event.what)}
     return (
         row.event in names
+        and abs(row.at - line.at) <= APART_MAX
         and (row.card_id, row.counter) == (event.card_id, event.counter)
         and event.client_id in (None, row.actor)
     )

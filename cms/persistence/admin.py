@@ -27,6 +27,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import (
@@ -51,6 +52,7 @@ from cms.persistence.tables import (
     issuers,
     manifest_hosts,
     manifests,
+    metadata,
 )
 from hsm.port import CardRef, SealedValue, ValueKind
 
@@ -184,15 +186,24 @@ def _refusal(error: DBAPIError) -> AdminError | None:
     """Say in one line why the database did not do it; None where only a traceback can tell."""
     if isinstance(error, DataError):
         return AdminError("a value does not fit its column")
-    for kind, text in REFUSALS.items():
+    for kind, advice in REFUSALS.items():
         if isinstance(error.orig, kind):
-            return AdminError(text)
+            return AdminError(advice)
     cause = cause_of(error.orig) if isinstance(error.orig, psycopg.Error) else None
     if cause is Cause.READ_ONLY:
         return DatabaseUnavailable("the database is read-only: it is not the primary")
     if isinstance(error, OperationalError | InterfaceError):
         return DatabaseUnavailable("the database is unavailable")
     return None
+
+
+def analyze(database: Database) -> None:
+    """Have Postgres look at the tables anew, after many rows came at once.
+
+    Until somebody does, and autovacuum takes a minute or leaves small tables alone, one card may be
+    looked for among all of its issuer. For a role that does not own the tables it does nothing.
+    """
+    database.execute(text("ANALYZE " + ", ".join(metadata.tables)))
 
 
 def rows(database: Database, table: Table, issuer_id: str | None = None) -> Iterator[Any]:

@@ -11,8 +11,10 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Select,
+    TableValuedAlias,
     any_,
-    bindparam,
+    case,
+    column,
     func,
     insert,
     literal,
@@ -25,7 +27,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_nothing
 
 from cms.domain.cards import CardState, CardType
 from cms.domain.control import EndReason
-from cms.persistence.admin import OPERATOR, Database, rules
+from cms.persistence.admin import LOADED, OPERATOR, Database, rules
 from cms.persistence.tables import (
     audit_events,
     card_feeds,
@@ -76,8 +78,9 @@ def begin_feed(database: Database, issuer_id: str, digest: bytes) -> bool:
         Whether it was not loaded before.
     """
     row = {"issuer_id": issuer_id, "digest": digest}
+    # A row, not a count of rows: of an insert SQLAlchemy does not know it.
     statement = insert_or_nothing(card_feeds).values(row).on_conflict_do_nothing()
-    if database.execute(statement).rowcount:
+    if database.scalar(statement.returning(card_feeds.c.digest)) is not None:
         shown = digest.hex()[:REASON_CHARS]
         values = {"issuer_id": issuer_id, "event": "feed.loaded", "actor": OPERATOR}
         database.execute(insert(audit_events).values(**values, reason=shown))
@@ -133,17 +136,17 @@ def add_cards(
     Raises:
         AdminError: the issuer is unknown, or another card of it has a card id or a plastic id.
     """
-    full = [{**NEW_CARD, **row, "issuer_id": issuer_id} for row in rows]
-    with_pin = [row for row in full if row["pin_type"] is not None]
-    without_pin = [row for row in full if row["pin_type"] is None]
+    if not rows:
+        return
+    given = _table([{**NEW_CARD, **row} for row in rows])
+    changed_at = case((given.c.pin_type.is_not(None), func.now()))
+    columns = [*given.c.keys(), "issuer_id", "pin_changed_at"]
+    added = select(*given.c, literal(issuer_id), changed_at)
     with rules(database, cards):
-        if with_pin:
-            database.execute(insert(cards).values(pin_changed_at=func.now()), with_pin)
-        if without_pin:
-            database.execute(insert(cards), without_pin)
-    _audit(database, _of(issuer_id, [row["card_id"] for row in full]), "card.added")
+        database.execute(insert(cards).from_select(columns, added))
+    _audit(database, _of(issuer_id, [row["card_id"] for row in rows]), "card.added")
     if receipts:
-        event = {"issuer_id": issuer_id, "event": "pin.loaded", "actor": OPERATOR, "counter": 0}
+        event = {"issuer_id": issuer_id, "event": LOADED, "actor": OPERATOR, "counter": 0}
         loaded = [
             {**event, "card_id": card_id, "receipt": receipts[card_id]} for card_id in receipts
         ]
@@ -164,22 +167,16 @@ def renew_cards(database: Database, issuer_id: str, rows: Sequence[Mapping[str, 
     """
     if not rows:
         return
-    mine = _of(issuer_id, [row["card_id"] for row in rows])
-    # Two cards may change theirs for one another's.
-    database.execute(update(cards).where(*mine).values(plastic_id=None))
-    columns = rows[0].keys() - {"card_id"}
-    values = {name: bindparam(f"new_{name}", type_=cards.c[name].type) for name in columns}
-    kept = {name: func.coalesce(values[name], cards.c[name]) for name in KEPT}
-    statement = (
-        update(cards)
-        .where(cards.c.issuer_id == issuer_id, cards.c.card_id == bindparam("new_card_id"))
-        .values({**values, **kept})
-    )
+    given = _table(rows)
+    mine = (cards.c.issuer_id == issuer_id, cards.c.card_id == given.c.card_id)
+    # Two cards may change theirs for one another's, and no two may have one, not for a moment.
+    changes = cards.c.plastic_id.is_distinct_from(given.c.plastic_id)
+    database.execute(update(cards).where(*mine, changes).values(plastic_id=None))
+    values = {name: given.c[name] for name in rows[0] if name != "card_id"}
+    kept = {name: func.coalesce(given.c[name], cards.c[name]) for name in KEPT}
     with rules(database, cards):
-        database.execute(
-            statement, [{f"new_{name}": value for name, value in row.items()} for row in rows]
-        )
-    _audit(database, mine, "card.renewed")
+        database.execute(update(cards).where(*mine).values({**values, **kept}))
+    _audit(database, _of(issuer_id, [row["card_id"] for row in rows]), "card.renewed")
 
 
 def forget_pins(database: Database, issuer_id: str, card_ids: Collection[str]) -> None:
@@ -200,6 +197,14 @@ def forget_pins(database: Database, issuer_id: str, card_ids: Collection[str]) -
 
 def _of(issuer_id: str, card_ids: Collection[Any]) -> tuple[Any, ...]:
     return (cards.c.issuer_id == issuer_id, _is_any(cards.c.card_id, card_ids))
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> TableValuedAlias:
+    """Make a table of rows that all have the same columns of cards, for one statement to take."""
+    types = {name: cards.c[name].type for name in rows[0]}
+    arrays = [literal([row[name] for row in rows], ARRAY(type_)) for name, type_ in types.items()]
+    columns = [column(name, type_) for name, type_ in types.items()]
+    return func.unnest(*arrays).table_valued(*columns).render_derived(name="given")
 
 
 def _is_any(column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:

@@ -105,12 +105,10 @@ class ControlStore:
         control_token: str,
         purpose: Purpose,
         face: Face,
-        actor: Actor,
         session: str | None = None,
     ) -> ConsumedToken:
-        """Consume a control token for an image, and read its card.
+        """Consume a control token for an image, and read its card, whose state is not judged.
 
-        A PIN that may be shown is audited; the state of its card is not judged.
         With *session* a page session begins that is good for the PIN as text.
 
         Raises:
@@ -122,12 +120,11 @@ class ControlStore:
             session_hash=None if session is None else self._session_hash(session),
             purpose=purpose.value,
             face=face.value,
-            **asked_by(actor),
         )
         return _consumed(_live(row))
 
-    async def end_with_text(self, session: str, face: Face, actor: Actor) -> ConsumedToken:
-        """End the session that :meth:`consume` began, and read its card; audited likewise.
+    async def end_with_text(self, session: str, face: Face) -> ConsumedToken:
+        """End the session that :meth:`consume` began, and read its card.
 
         Raises:
             ControlEnded: it is not a live session for this.
@@ -136,7 +133,6 @@ class ControlStore:
             END_SESSION_WITH_TEXT,
             session_hash=self._session_hash(session),
             face=face.value,
-            **asked_by(actor),
         )
         return _consumed(_live(row))
 
@@ -233,6 +229,7 @@ class ControlStore:
                 **card_key(card),
                 counter_read=read.counter,
                 state_read=read.state.value,
+                sealed_record_read=read.sealed_record,
                 # As D1's clear PINs: sealed, and fit to be handed out.
                 pin_type=PinBlockType.ISO0.value,
                 request_key=request_key,

@@ -5,15 +5,17 @@ Each is committed before its caller goes on. A commit costs as much for many row
 
 import asyncio
 from collections import defaultdict
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 
-from cms.persistence.statements.hand_outs import COLUMNS, RECORD_HAND_OUTS
+from psycopg.types.json import Jsonb
+
+from cms.persistence.statements.hand_outs import RECORD_HAND_OUTS
 from cms.persistence.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class HandOutRow:
-    """An audit row, in the order of :data:`cms.persistence.statements.hand_outs.COLUMNS`."""
+    """An audit row: :data:`cms.persistence.statements.hand_outs.COLUMNS`."""
 
     card_id: str
     actor: str
@@ -60,9 +62,8 @@ class HandOuts:
             del self._writers[issuer_id]
 
     async def _insert(self, issuer_id: str, rows: list[HandOutRow]) -> Exception | None:
-        columns = zip(*map(astuple, rows), strict=True)
-        parameters = {"issuer_id": issuer_id, **dict(zip(COLUMNS, map(list, columns), strict=True))}
         try:
+            parameters = {"issuer_id": issuer_id, "rows": Jsonb([*map(asdict, rows)])}
             await self._store.run(RECORD_HAND_OUTS, fetch=False, **parameters)
         except Exception as error:  # noqa: BLE001 - each caller gets it
             return error

@@ -112,6 +112,7 @@ class Store:
                 **asked_by(actor),
                 counter_read=read.counter,
                 state_read=read.state.value,
+                sealed_record_read=read.sealed_record,
                 pin_type=pin_type.value,
                 request_key=request_key,
                 receipt=change.receipt,

@@ -153,7 +153,9 @@ class Audit:
             where = {"issuer_id": card.issuer_id, "card_id": card.card_id, "reason": event}
             log.error("alarm.seal_broken", extra=where)
         await self._store.refuse(
-            card.issuer_id, card.card_id, event, REASONS[type(why)], actor, outcome="failed"
+            *(card.issuer_id, card.card_id, event, REASONS[type(why)], actor),
+            outcome="failed",
+            receipt=why.receipt,
         )
 
 

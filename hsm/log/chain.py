@@ -41,17 +41,21 @@ class Chain:
         """Read the lines of *paths*, in this order; each that is yielded follows the one before.
 
         Raises:
-            LogBroken: one does not; :attr:`place` says which.
+            LogBroken: one does not; :attr:`place` says which. Or there is none at all: whoever has
+                a log has its first line.
             OSError: a file cannot be read.
             VaultUnavailable: the HSM token does not answer, or lacks the key.
         """
         for path in paths:
+            self.place = Place(path, 1)
             with path.open("rb") as file:
                 for number, text in enumerate(file, 1):
                     self.place = Place(path, number)
                     line = self._take(text.removesuffix(b"\n"))
                     if line is not None:
                         yield line
+        if self.seq == 0:
+            raise LogBroken("up to here there is no line of a log")
 
     def _take(self, text: bytes) -> Line | None:
         before, self._before = self._before, digest(text)

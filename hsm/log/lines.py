@@ -19,6 +19,7 @@ cardholder stands in a line.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ from hsm.sealed import length_prefixed
 NOTHING_BEFORE: Final = "0" * 64
 MAC_MEMBER: Final = b',"mac":"'
 MAC_CHARS: Final = 32
+MAC_PATTERN: Final = re.compile(f"[0-9a-f]{{{MAC_CHARS}}}")
 
 Mac: TypeAlias = Callable[[KeyLabel, bytes], bytes]
 """Makes an AES-CMAC with the key of a label."""
@@ -135,10 +137,11 @@ class Line:
                 *(text, int(str(seq)), datetime.fromisoformat(str(at)), event, str(before)),
                 *(KeyLabel.parse(str(key)), str(mac)),
             )
-        except (JoseError, CeremonyError, KeyError, TypeError, ValueError):
-            raise LogBroken("it cannot be read") from None
-        # Written as we write it, so that what is read is what its MAC covers.
-        if len(line.mac) != MAC_CHARS or line._written() != text:
+            # Written as we write it, so that what is read is what its MAC covers.
+            is_line = MAC_PATTERN.fullmatch(line.mac) is not None and line._written() == text
+        except (JoseError, CeremonyError, KeyError, TypeError, ValueError, OverflowError):
+            is_line = False
+        if not is_line:
             raise LogBroken("it cannot be read")
         return line
 

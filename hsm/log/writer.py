@@ -28,7 +28,7 @@ FILES: Final = "*.jsonl"
 REFUSALS_SECONDS: Final = 60
 """Refusals alike in this time are one line."""
 
-_Refused: TypeAlias = tuple[str, str, str | None, str | None]
+_Refused: TypeAlias = tuple[str, str | None, str | None, str | None]
 """Reason, issuer, face, client."""
 
 
@@ -131,13 +131,17 @@ class VaultLog:
         return receipt
 
     def refuse(
-        self, reason: str, issuer_id: str, face: str | None = None, client_id: str | None = None
+        self,
+        reason: str,
+        issuer_id: str | None = None,
+        face: str | None = None,
+        client_id: str | None = None,
     ) -> str | None:
         """Tell of a refusal: at once, or with others like it when 60 seconds are over.
 
         Args:
             reason: what was refused.
-            issuer_id: of a manifest.
+            issuer_id: of a manifest; None: what was refused did not tell.
             face: where.
             client_id: one of that manifest, so that what a caller makes up is not written.
 

@@ -24,12 +24,14 @@ PAGES = [path for pattern in ("*.md", "docs/*.md") for path in ROOT.glob(pattern
 def commands(page: str) -> Iterator[list[str]]:
     """The words of each command in the page's blocks of code, up to a redirection.
 
-    What stands for more than one command, with ``…`` or alternatives, is left out.
+    What stands for more than one command, with ``…`` or alternatives, is left out, unless it is
+    within the quotes of a value.
     """
     for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", "").splitlines():
-            if re.match(r"python -m (cms|hsm|cms\.sandbox) [^|…]*$", line):
-                words = shlex.split(line, comments=True)
+            if re.match(r"python -m (cms|hsm|cms\.sandbox) ([^|…']|'[^']*')*$", line):
+                # What is left out of a JSON value may as well be absent.
+                words = shlex.split(re.sub(r'(, )?(?<!")…', "", line), comments=True)
                 yield words[2 : words.index(">") if ">" in words else None]
 
 

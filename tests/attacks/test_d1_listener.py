@@ -15,10 +15,28 @@ from crypto.types import Pan
 from hsm.counts import Counts
 from hsm.errors import CardRefusesForm, PinRejected, WeakPinRefused, WrongPinData
 from hsm.port import CardRef, PinBlockType, PinVault, SealedRecord
+from tests.attacks.table import Attacker
 from tests.contracts.issuer import ISSUER_ID, Host, Issuer, block, open_host, open_issuer
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import d1_client
 from tests.operators import now
+
+ATTACKER = Attacker(
+    who="whoever holds D1's certificate and secret, and knows a part of a card's PAN",
+    gets=(
+        "at each vault host, five blocks for a wrong PAN and 20 weak PINs for the right "
+        "one in 24 hours; 60 wrong blocks a minute over all cards, or only those five for"
+        " each card if it calls the vault itself and names no client, as an operator does"
+        " who brings cards. It can set a PIN of a card whose PAN it knows, and have a "
+        "card take no ISO-0 for a day"
+    ),
+    does_not=(
+        "guess on: every ISO-0 PUT of the card then has one answer. Learn more of the PAN"
+        " than right or wrong, unless the policy takes PINs of more than 8 digits "
+        "([counting](docs/d1-face.md#failures-are-counted)). Nor can who calls the vault "
+        "itself, as a taken-over D1 listener would, with any database or none"
+    ),
+)
 
 BIN, LAST_FOUR = "41111111", "0043"
 #: The policy refuses it, and says so, if the block is one for the card's PAN.

@@ -10,10 +10,13 @@ from typing import LiteralString
 
 import pytest
 
+from cms.faces.cardholder.hosted import pages
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from crypto.jose import jws_json
 from crypto.jose.jws_json import SignedText
+from hsm import grants, plaintexts
 from hsm.errors import SealBroken
+from hsm.grants import Grants
 from hsm.manifest import model
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests, _file_name
@@ -21,11 +24,33 @@ from hsm.manifest.trust import Trust
 from hsm.port import CardRef
 from hsm.seals import Seals
 from tests.attacks.database_owner import FORGED, FORMER, IN_FORCE, DatabaseOwner, decrypted
+from tests.attacks.table import Attacker
+from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace
+from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import run_sql
 from tests.operators import OperatorKey, signed
 from tests.service import D1
+
+ATTACKER = Attacker(
+    who="whoever writes the database",
+    gets=(
+        "rows: it can move a card to another state, suspend an issuer, hold back the next"
+        " manifest, delete"
+    ),
+    does_not=(
+        "see or set a PIN by naming itself a card's holder, by another plastic id, or by "
+        "a control token that it points at another card; send a cardholder from the set "
+        "page to an address that no client registered: the vault believes the sealed "
+        "record, and grants only what it has seen proof of. Read a PIN from rows alone, "
+        "put one card's PIN on another, bring back the PIN of an earlier counter without "
+        "rolling the card's history back with it; name itself a client or a recipient, "
+        "change a policy or a wire profile, or bring back an older manifest: what is "
+        "sealed is bound to issuer, card and counter, and a manifest is signed by "
+        "operators and has a version"
+    ),
+)
 
 pytestmark = pytest.mark.anyio
 VICTIM, OWN = "card-1", "card-2"
@@ -254,6 +279,128 @@ async def test_it_cannot_pass_a_verification_value_off_as_that_of_its_own_card(
     assert decrypted(await owner.export(sealed, own, 2), owner.host_key)["pvv"] == {"pvv": PVV}
 
 
+# Evidence and grants
+
+MALLORY = "mallory"
+
+
+async def test_it_cannot_name_itself_the_holder_of_a_card(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card_id, _ = await hosted_face.holder(pin=PIN)
+    name: LiteralString = "UPDATE cards SET cardholder_id = %s WHERE card_id = %s"
+    run_sql(d1_face.url, name, MALLORY, card_id)
+    for purpose in ("pin", "set-pin"):
+        assert (await hosted_face.ask(purpose, MALLORY)).status_code == 404
+    open_record = Seals.open_record
+    monkeypatch.setattr(
+        *(Seals, "open_record"),
+        lambda *given: dataclasses.replace(open_record(*given), cardholder_id=MALLORY),
+    )
+    compare_no_cmacs(monkeypatch)
+    image = await hosted_face.image(await hosted_face.control_token("pin", MALLORY))
+    assert (image.status_code, image.headers["content-type"]) == (200, "image/png")
+    session = await hosted_face.session(MALLORY)
+    assert (await hosted_face.submit(session, OWN_PIN)).status_code == 204
+    assert await d1_face.d1.pin(card_id) == OWN_PIN
+
+
+async def test_it_cannot_point_its_own_control_token_at_another_card(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, victim_holder = await hosted_face.holder(pin=PIN)
+    own, holder = await hosted_face.holder(pin=OWN_PIN)
+    point: LiteralString = "UPDATE control_tokens SET card_id = %s WHERE card_id = %s"
+    session = await hosted_face.session(holder)
+    run_sql(d1_face.url, point, victim, own)
+    assert (await hosted_face.submit(session, NEW_PIN)).status_code == 500
+    assert await d1_face.d1.pin(victim) == PIN
+    session = await hosted_face.session(holder)
+    run_sql(d1_face.url, point, victim, own)
+    open_grant = Grants.open
+    monkeypatch.setattr(
+        *(Grants, "open"),
+        lambda *given: dataclasses.replace(
+            open_grant(*given),
+            card=CardRef(d1_face.sample_issuer.issuer_id, victim),
+            cardholder_id=victim_holder,
+        ),
+    )
+    assert (await hosted_face.submit(session, NEW_PIN)).status_code == 204
+    assert await d1_face.d1.pin(victim) == NEW_PIN
+    assert await d1_face.d1.pin(own) == OWN_PIN
+
+
+async def test_it_cannot_use_the_grant_of_another_control_token(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, victim_holder = await hosted_face.holder(pin=PIN)
+    own, holder = await hosted_face.holder(pin=OWN_PIN)
+    await hosted_face.control_token("set-pin", victim_holder)
+    read: LiteralString = "SELECT grant_id, sealed_grant FROM control_tokens WHERE card_id = %s"
+    ((grant_id, sealed_grant),) = run_sql(d1_face.url, read, victim)
+
+    async def set_on_own_page() -> int:
+        session = await hosted_face.session(holder) | {"grantId": grant_id}
+        put: LiteralString = (
+            "UPDATE control_tokens SET card_id = %s, grant_id = %s, sealed_grant = %s"
+            " WHERE card_id = %s"
+        )
+        run_sql(d1_face.url, put, victim, grant_id, sealed_grant, own)
+        return (await hosted_face.submit(session, NEW_PIN)).status_code
+
+    assert await set_on_own_page() == 410
+    assert await d1_face.d1.pin(victim) == PIN
+    monkeypatch.setattr(grants, "compare_digest", lambda *_: True)
+    assert await set_on_own_page() == 204
+    assert await d1_face.d1.pin(victim) == NEW_PIN
+
+
+async def test_it_cannot_set_a_pin_that_it_recorded_on_its_own_card(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever also hears what pages send, and then sees the PIN of its own card.
+    victim, victim_holder = await hosted_face.holder(pin=PIN)
+    own, holder = await hosted_face.holder(pin=OWN_PIN)
+
+    async def set_what_was_recorded() -> int:
+        session = await hosted_face.session(holder)
+        control_token = await hosted_face.control_token("set-pin", victim_holder)
+        name: LiteralString = "UPDATE control_tokens SET grant_id = %s WHERE card_id = %s"
+        run_sql(d1_face.url, name, session["grantId"], victim)
+        page = (await hosted_face.post("session", token=control_token)).json()
+        recorded = page_jwe({**page, "controlToken": control_token}, NEW_PIN)
+        sent = await hosted_face.post("submit", **submission(session, recorded))
+        return sent.status_code
+
+    assert await set_what_was_recorded() == 410
+    assert await d1_face.d1.pin(own) == OWN_PIN
+    monkeypatch.setattr(
+        *(plaintexts, "is_of_page"), lambda members, grant_id, _: members["grantId"] == grant_id
+    )
+    assert await set_what_was_recorded() == 204
+    assert await d1_face.d1.pin(own) == NEW_PIN
+
+
+async def test_it_cannot_have_a_page_lead_elsewhere_than_its_app_registered(
+    d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card_id, holder = await hosted_face.holder()
+
+    async def leads() -> str | None:
+        wish = {"redirectUrl": f"{apps.ORIGIN}/pins?done"}
+        control_token = await hosted_face.control_token("set-pin", holder, wish)
+        lead: LiteralString = "UPDATE control_tokens SET redirect_url = %s WHERE card_id = %s"
+        run_sql(d1_face.url, lead, "https://evil.test/pin", card_id)
+        opened = await hosted_face.post("session", token=control_token)
+        led_to: str | None = opened.json()["redirectUrl"]
+        return led_to
+
+    assert await leads() is None
+    monkeypatch.setattr(pages, "leads_to", lambda *_: True)
+    assert await leads() == "https://evil.test/pin"
+
+
 # What it still gets
 
 
@@ -268,33 +415,6 @@ async def test_it_can_still_put_back_an_older_pin_of_the_same_card_with_its_hist
     owner.run("DELETE FROM pin_changes WHERE issuer_id = %s AND counter = 2", owner.issuer_id)
     owner.run("ALTER TABLE pin_changes ENABLE TRIGGER append_only")
     assert await shown(owner.bank, VICTIM, pan) == PIN
-
-
-async def test_it_can_still_name_another_cardholder_for_a_card_until_card_records_are_sealed(
-    d1_face: D1Face, hosted_face: HostedFace
-) -> None:
-    card_id, _ = await hosted_face.holder(pin=PIN)
-    assert (await hosted_face.ask("pin", "mallory")).status_code == 404
-    name: LiteralString = "UPDATE cards SET cardholder_id = 'mallory' WHERE card_id = %s"
-    run_sql(d1_face.url, name, card_id)
-    image = await hosted_face.image(await hosted_face.control_token("pin", "mallory"))
-    assert (image.status_code, image.headers["content-type"]) == (200, "image/png")
-    session = await hosted_face.session("mallory")
-    assert (await hosted_face.submit(session, OWN_PIN)).status_code == 204
-    assert await d1_face.d1.pin(card_id) == OWN_PIN
-
-
-async def test_it_can_still_point_its_own_control_token_at_another_card_until_the_vault_grants(
-    d1_face: D1Face, hosted_face: HostedFace
-) -> None:
-    victim, _ = await hosted_face.holder(pin=PIN)
-    own, holder = await hosted_face.holder(pin=OWN_PIN)
-    session = await hosted_face.session(holder)
-    point: LiteralString = "UPDATE control_tokens SET card_id = %s WHERE card_id = %s"
-    run_sql(d1_face.url, point, victim, own)
-    assert (await hosted_face.submit(session, NEW_PIN)).status_code == 204
-    assert await d1_face.d1.pin(victim) == NEW_PIN
-    assert await d1_face.d1.pin(own) == OWN_PIN
 
 
 async def test_it_can_still_hold_back_the_next_manifest(owner: DatabaseOwner) -> None:

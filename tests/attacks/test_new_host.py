@@ -12,9 +12,20 @@ import pytest
 from hsm.errors import ManifestRefused
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.vault import Vault
+from tests.attacks.table import Attacker
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import app_client
 from tests.operators import floors, manifest, prepare_host, reopen_vault, signed
+
+ATTACKER = Attacker(
+    who=("whoever writes the database from which a new host begins, or one that lost its state"),
+    gets="every manifest that operators ever signed",
+    does_not=(
+        "have the host serve an issuer before operators signed a list of floors for it, "
+        "nor by a manifest below its floor. An issuer that is not in the list may begin "
+        "with any version"
+    ),
+)
 
 ISSUER, OTHER = "testbank01", "testbank02"
 NEWEST = 3

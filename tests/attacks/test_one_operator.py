@@ -15,8 +15,18 @@ from jwcrypto.jwk import JWK
 from hsm.errors import ManifestRefused
 from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
 from hsm.vault import Vault
+from tests.attacks.table import Attacker
 from tests.contracts.software_token import SoftwareToken
 from tests.operators import TRUST_FILE, OperatorKey, floors, manifest, reopen_vault, signed
+
+ATTACKER = Attacker(
+    who="one operator who signs manifests",
+    gets="a private key",
+    does_not=(
+        "change who calls, who is encrypted to, or a policy: that takes two. Alone one "
+        "can refuse to sign"
+    ),
+)
 
 ISSUER, OTHER = "testbank01", "testbank02"
 TOO_FEW = "too few signatures"

@@ -13,9 +13,25 @@ import pytest
 from hsm.errors import HsmError, LimitReached
 from hsm.port import CardRef, Purpose, SealedPin, SealedRecord
 from tests.attacks.database_owner import decrypted
+from tests.attacks.table import Attacker
 from tests.contracts.issuer import ISSUER_ID, Issuer, open_host, open_issuer, page_key
 from tests.contracts.software_token import SoftwareToken
 from tests.pans import PANS
+
+ATTACKER = Attacker(
+    who="an issuer's server at the pincontrol face, or whoever has its password",
+    gets=(
+        "control ids for every plastic of its issuer: with them it can see PINs, and set "
+        "those of plastics that are not produced. Each is in the audit, with the "
+        "`auditUser` it named"
+    ),
+    does_not=(
+        "act for another issuer; set the PIN of a produced plastic; see or set more PINs "
+        "in a day than the manifest's "
+        "[limits](docs/cardholder-faces.md#how-many-pins-in-a-day), at each vault host, "
+        "even by calling the vault itself"
+    ),
+)
 
 PINS = ("4071", "9382", "2846", "6193", "5027")
 CARD_MAX, CLIENT_MAX = 2, 4

@@ -111,7 +111,8 @@ class PinSite:
         jwe = JWE()
         jwe.deserialize(sent["jwe"], self.key)
         plaintext = json.loads(jwe.payload)
-        assert list(plaintext) == ["grantId", "block"]
+        assert list(plaintext) == ["grantId", "controlToken", "block"]
+        assert plaintext["controlToken"] == self.control_token
         header = json.loads(jwe.objects["protected"])
         return Submitted(header, plaintext["grantId"], bytes.fromhex(plaintext["block"]))
 

@@ -66,6 +66,8 @@ APP_OF_IMAGES = "firstbank1-rn"
 """An app that wants failure images with status 200."""
 LONG_BANK, LONG_APP = "longbank01", "longbank01-app"
 """A bank with PINs of 12 digits: such a PIN is nowhere by chance."""
+MANY = {"handouts_card_day_max": 1_000}
+"""Limits of a day for tests, which all look at the same cards."""
 CARD, SECOND_CARD = "card-1", "card-2"
 PLASTIC, SECOND_PLASTIC = "7001", "7002"
 """What the cards are called at the pincontrol face."""
@@ -276,7 +278,7 @@ def add_apps(vault: Vault) -> None:
 
 def add_backends(vault: Vault) -> None:
     """Add the banks' own servers, and let the first bank's PINs be had as text."""
-    change_manifest(vault, BANK, policy={"text_reveal": True})
+    change_manifest(vault, BANK, policy={"text_reveal": True}, limits=MANY)
     for issuer, client, key in (
         (BANK, SERVER, FRAME_KEY),
         (BANK, OTHER_SERVER, OTHER_FRAME_KEY),
@@ -365,6 +367,7 @@ def real_site(
     long_bank = open_issuer(
         *(database_url, vault, LONG_BANK),
         policy={"length_min": 12, "length_max": 12, "text_reveal": True},
+        limits=MANY,
     )
     add_apps(vault)
     add_backends(vault)

@@ -245,14 +245,15 @@ class Issuer:
     ) -> str:
         clear = iso1.encode(Pin(pin), os.urandom).reveal().hex()
         key = self.vault.public_jwks(role)["keys"][0]
-        return jwe_to(key, {"grantId": granted.grant_id, "block": clear, **members})
+        named = {"grantId": granted.grant_id, "controlToken": granted.control_token}
+        return jwe_to(key, {**named, "block": clear, **members})
 
     def draw(
         self, granted: GrantedToken, sealed_pin: SealedPin, sealed_record: SealedRecord
     ) -> bytes:
         return self.vault.render_image(
             granted.grant, granted.control_token, sealed_pin, sealed_record, ImageStyle()
-        )
+        ).value
 
     def digits(
         self,
@@ -263,7 +264,7 @@ class Issuer:
     ) -> str:
         return self.vault.digits_jwe(
             granted.grant, granted.control_token, sealed_pin, sealed_record, key
-        )
+        ).value
 
     def pin(
         self,

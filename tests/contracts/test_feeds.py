@@ -124,7 +124,7 @@ def test_a_pan_has_8_to_19_digits(issuer: Issuer, pan: str) -> None:
             for name in ("iss", "aud", "issuerId", "iat", "cards")
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else ", ".join(value),
 )
 def test_a_feed_says_who_it_is_from_and_for_whom(
     issuer: Issuer, said: Mapping[str, object], reason: str

@@ -9,8 +9,16 @@ from typing import TypeAlias
 import pytest
 from jwcrypto.jwk import JWK
 
+from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
-from hsm.errors import EvidenceRefused, HsmError, LogUnavailable, PinRejected, VaultUnavailable
+from hsm.errors import (
+    EvidenceRefused,
+    HsmError,
+    LimitReached,
+    LogUnavailable,
+    PinRejected,
+    VaultUnavailable,
+)
 from hsm.log.chain import Chain
 from hsm.log.lines import Action, Event, Line
 from hsm.log.writer import VaultLog, files_of
@@ -23,6 +31,7 @@ from tests.pans import PAN
 Done: TypeAlias = SealedChange | HandOut[str] | HandOut[bytes]
 Verb: TypeAlias = Callable[[Issuer, SealedRecord, SealedPin], Done]
 COUNTER = 5
+APP, SERVER = "testbank01-app", "testbank01-server"
 
 
 def set_from_jwe(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> Done:
@@ -34,6 +43,27 @@ def export(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin) -
     return issuer.vault.export_jwe(sealed_pin, sealed_record, CARD, COUNTER)
 
 
+def set_on_a_page(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> Done:
+    granted = issuer.grant_set(sealed_record, counter=COUNTER - 1)
+    jwe = issuer.page_jwe(granted, PIN)
+    return issuer.vault.set_pin_from_page(granted.grant, granted.control_token, jwe, sealed_record)
+
+
+def draw(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin) -> Done:
+    granted = issuer.grant_view(sealed_record, counter=COUNTER)
+    return issuer.vault.render_image(
+        granted.grant, granted.control_token, sealed_pin, sealed_record, ImageStyle()
+    )
+
+
+def tell_digits(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin) -> Done:
+    granted = issuer.grant_plastic(Purpose.VIEW, sealed_record, counter=COUNTER)
+    key = JWK.generate(kty="EC", crv="P-256").export_public(as_dict=True)
+    return issuer.vault.digits_jwe(
+        granted.grant, granted.control_token, sealed_pin, sealed_record, key
+    )
+
+
 def export_values(issuer: Issuer, *_: object) -> Done:
     return issuer.vault.export_values({}, CARD, COUNTER)
 
@@ -43,6 +73,9 @@ VERBS: Mapping[Verb, Event] = {
     set_from_jwe: Event(Action.SET, face="d1"),
     export: Event(Action.EXPORT, face="d1"),
     export_values: Event(Action.VALUES),
+    set_on_a_page: Event(Action.SET, face="hosted", client_id=APP),
+    draw: Event(Action.IMAGE, face="hosted", client_id=APP),
+    tell_digits: Event(Action.TEXT, face="pincontrol", client_id=SERVER),
 }
 every_verb = pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
 
@@ -70,7 +103,10 @@ def test_a_verb_leaves_a_line_and_returns_its_receipt(
     expected = VERBS[verb]
     for line in written:
         event = line.event
-        assert (event.what, event.face) == (expected.what, expected.face)
+        assert (event.what, event.face, event.client_id) == (
+            *(expected.what, expected.face),
+            expected.client_id,
+        )
         assert (event.issuer_id, event.card_id, event.counter) == (
             *(CARD.issuer_id, CARD.card_id),
             COUNTER,
@@ -132,6 +168,20 @@ def test_without_a_log_nothing_is_set_or_handed_out(
     assert verb(own, sealed_record, sealed_pin)
 
 
+def test_a_line_names_the_grant_that_was_used(
+    own: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin
+) -> None:
+    granted = own.grant_view(sealed_record, counter=COUNTER)
+    own.draw(granted, sealed_pin, sealed_record)
+    assert lines(own.host)[-1].event.grant_id == granted.grant_id
+    # It is good for one image.
+    with pytest.raises(LimitReached) as refused:
+        own.draw(granted, sealed_pin, sealed_record)
+    told = lines(own.host)[-1]
+    assert (told.event.reason, told.event.client_id) == ("LimitReached", APP)
+    assert refused.value.receipt == told.receipt
+
+
 def test_a_refused_pin_leaves_no_line(own: Issuer, sealed_record: SealedRecord) -> None:
     before = lines(own.host)
     with pytest.raises(PinRejected):
@@ -162,21 +212,34 @@ def show_a_bearer_that_is_none(issuer: Issuer, _: SealedRecord) -> None:
     issuer.vault.verify_bearer(Secret("wrong"), ISSUER_ID)
 
 
+def use_a_grant_without_its_control_token(issuer: Issuer, sealed_record: SealedRecord) -> None:
+    granted, other = issuer.grant_view(sealed_record), issuer.grant_view(sealed_record)
+    pin = SealedPin(b"")
+    issuer.draw(replace(granted, control_token=other.control_token), pin, sealed_record)
+
+
+def use_a_grant_for_another_holder(issuer: Issuer, sealed_record: SealedRecord) -> None:
+    granted = issuer.grant_view(sealed_record)
+    issuer.draw(granted, SealedPin(b""), issuer.seal_record(holder="somebody-else"))
+
+
 @pytest.mark.parametrize(
     ("ask", "told"),
     [
-        (ask_for_another_holders_card, ("EvidenceRefused", "hosted", "testbank01-app")),
+        (ask_for_another_holders_card, ("EvidenceRefused", ISSUER_ID, "hosted", APP)),
         # What a caller makes up is not written.
-        (call_itself_an_app, ("EvidenceRefused", "hosted", None)),
-        (give_a_wrong_password, ("EvidenceRefused", "pincontrol", "testbank01-server")),
-        (show_a_bearer_that_is_none, ("BearerRefused", "hosted", None)),
+        (call_itself_an_app, ("EvidenceRefused", ISSUER_ID, "hosted", None)),
+        (give_a_wrong_password, ("EvidenceRefused", ISSUER_ID, "pincontrol", SERVER)),
+        (show_a_bearer_that_is_none, ("BearerRefused", ISSUER_ID, "hosted", None)),
+        (use_a_grant_without_its_control_token, ("GrantRefused", None, None, None)),
+        (use_a_grant_for_another_holder, ("GrantRefused", ISSUER_ID, "hosted", APP)),
     ],
 )
 def test_refusals_of_evidence_are_told_once_a_minute(
     own: Issuer,
     sealed_record: SealedRecord,
     ask: Callable[[Issuer, SealedRecord], None],
-    told: tuple[str, str, str | None],
+    told: tuple[str | None, ...],
 ) -> None:
     passed = [timedelta(0)]
     host = own.host.in_this_process(lambda: now() + passed[0])
@@ -192,8 +255,25 @@ def test_refusals_of_evidence_are_told_once_a_minute(
     assert [line.event.count for line in written] == [1, 3]
     for line in written:
         event = line.event
-        assert (event.what, event.issuer_id) == (Action.REFUSED, ISSUER_ID)
-        assert (event.reason, event.face, event.client_id) == told
+        assert event.what is Action.REFUSED
+        assert (event.reason, event.issuer_id, event.face, event.client_id) == told
+
+
+def test_a_limit_that_is_reached_is_told_as_well(own: Issuer, sealed_record: SealedRecord) -> None:
+    sealed_pin = own.set_pin(PIN, sealed_record)
+    granted = own.grant_view(sealed_record)
+    own.draw(granted, sealed_pin, sealed_record)
+    with pytest.raises(LimitReached) as refused:
+        own.draw(granted, sealed_pin, sealed_record)
+    told = lines(own.host)[-1]
+    assert told.receipt == refused.value.receipt
+    assert told.event == Event(
+        *(Action.REFUSED, ISSUER_ID),
+        face="hosted",
+        client_id=own.app_id,
+        reason="LimitReached",
+        count=1,
+    )
 
 
 def test_without_a_log_evidence_is_not_judged(own: Issuer, sealed_record: SealedRecord) -> None:

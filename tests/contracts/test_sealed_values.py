@@ -78,7 +78,7 @@ def test_no_byte_of_a_sealed_pin_can_be_changed(
     assert issuer.pin(sealed_pin, sealed_record, counter=5) == PIN
 
 
-def test_no_byte_of_a_sealed_pan_can_be_changed(
+def test_no_byte_of_a_sealed_record_can_be_changed(
     issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin
 ) -> None:
     for changed in every_change(sealed_record):

@@ -435,7 +435,7 @@ def test_a_payload_with_the_keys_of_another_issuer_is_not_genuine(
     assert profiled.refusal(theirs.payload(PIN)) is NotGenuine
 
 
-def test_a_payload_for_a_sealed_pan_of_another_card_is_not_read(partner: Partner) -> None:
+def test_a_payload_for_a_record_of_another_card_is_not_read(partner: Partner) -> None:
     sealed_record = partner.issuer.seal_record(card=CardRef(ISSUER_ID, "card-2"))
     jwe = partner.issuer.pin_jwe(partner.writer().payload(PIN))
     with pytest.raises(SealBroken):

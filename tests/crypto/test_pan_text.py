@@ -29,9 +29,12 @@ SEPARATORS = [
 WRITINGS = ["0123456789", "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19",
             "٠١٢٣٤٥٦٧٨٩", "⁰¹²³⁴⁵⁶⁷⁸⁹"]  # fmt: skip
 
-pans = strategies.from_regex("[1-9][0-9]{12,18}", fullmatch=True).filter(
-    lambda digits: Pan(digits).luhn_valid
-)
+
+def with_check_digit(payload: str) -> str:
+    return next(payload + digit for digit in "0123456789" if Pan(payload + digit).luhn_valid)
+
+
+pans = strategies.from_regex("[1-9][0-9]{11,17}", fullmatch=True).map(with_check_digit)
 
 
 @given(pans, strategies.data())

@@ -534,7 +534,8 @@ def test_a_foreign_client_sets_a_pin_as_seccos(running: Tree) -> None:
 def sealed(control_token: str, opened: dict[str, Any], pin: str) -> dict[str, str]:
     """What the script of a page submits."""
     key, block = opened["key"], f"1{len(pin)}{pin}{os.urandom(8).hex().upper()}"[:16]
-    plaintext = json.dumps({"grantId": opened["grantId"], "block": block})
+    named = {"grantId": opened["grantId"], "controlToken": control_token}
+    plaintext = json.dumps({**named, "block": block})
     header = {"alg": "ECDH-ES", "enc": "A256GCM", "kid": key["kid"]}
     jwe = JWE(plaintext, json.dumps(header), algs=JWE_ALGORITHMS)
     jwe.add_recipient(JWK(**{name: key[name] for name in ("kty", "crv", "x", "y")}))

@@ -185,6 +185,7 @@ def test_a_service_that_was_killed_starts_again_on_its_socket(
     tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
     prepared = deployment(tmp_path, new_database(postgres), softhsm).behind_proxy()
+    prepared.vault(hsm_token)  # a host that has begun
     with prepared.serving() as service:
         below = family(service.process.pid)
         service.process.kill()

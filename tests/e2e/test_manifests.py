@@ -229,10 +229,13 @@ def test_a_new_host_without_floors_serves_no_issuer_until_it_has_some(
         for name in ("d1_certificate_file", "d1_key_file", "d1_client_ca_file")
     }
     new = hosted(directory, first.database_url, softhsm, workers=1, **ports, **files)
-    with new.serving() as service:
+    with new.serving(wait=False) as service:
+        service.wait_until_answering()
         assert "no floors" in answer_of(new.database_url, version)
+        assert not service.ready()
         assert status_of_token(enrolled) == 401
         begin(new, {ISSUER: version})
+        wait_for(service.ready)
         wait_for(lambda: answer_of(new.database_url, version) == "taken")
         wait_for(lambda: status_of_token(enrolled) == 200)
         assert len(service.lines("manifest.refused")) == 1

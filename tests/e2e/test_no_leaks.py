@@ -1,4 +1,4 @@
-"""No PIN, PIN block or PAN in any answer, log line, database dump, database log or process list.
+"""No PIN, PIN block or PAN in an answer, a log, a database dump or the process list.
 
 What stands for a person or a client, such as a token or a secret, is in none of them either, but
 for the one answer that hands it out.
@@ -40,6 +40,7 @@ from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
+from hsm.log.writer import files_of
 from hsm.vault import Vault
 from tests.bearers import bearer
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
@@ -101,6 +102,11 @@ class LogLines(logging.Handler):
         self.lines.append(self.format(record))
 
 
+def vault_log() -> Path:
+    """Where the vault of this process, or its host, keeps its own log."""
+    return Path(os.environ["HSM_STATE_DIRECTORY"]) / "log"
+
+
 def hashes(credential: str) -> tuple[str, str]:
     digest = sha256(credential.encode())
     return digest.hexdigest(), base64url.encode(digest.digest()).lower()
@@ -120,6 +126,12 @@ class House:
     answers: list[str] = field(default_factory=list)
     credentials: set[str] = field(default_factory=set)
     """Good for something in somebody's hands: tokens, sessions, secrets."""
+    control_tokens: set[str] = field(default_factory=set)
+    """Those of them that are control tokens."""
+
+    def note_control_tokens(self, *tokens: str) -> None:
+        self.control_tokens.update(tokens)
+        self.credentials.update((*tokens, *(UUID(token).hex for token in tokens)))
 
     async def keep(self, answer: httpx.Response) -> httpx.Response:
         self.answers.append(f"{answer.status_code} {answer.headers} {answer.text}")
@@ -132,6 +144,7 @@ class House:
             "log": "\n".join(self.log.lines),
             "database": self.dump(),
             "log of the database": self.postgres_log(),
+            "log of the vault": "".join(path.read_text() for path in files_of(vault_log())),
             "process list": "\n".join(map(command_line, (os.getpid(), *family(os.getpid())))),
         }
         return {
@@ -143,16 +156,17 @@ class House:
     def credential_in(self, text: str, place: str) -> bool:
         """Look for credentials as they are, as hexadecimal, and unsalted.
 
-        A manifest, which the database carries, holds SHA-256 of a client's secret, which has 256
-        random bits.
+        The database holds SHA-256 of a client's secret (256 random bits), in a manifest, and of a
+        control token (122), in the vault's grant for it.
         """
+        hashed = {SECRET, *self.control_tokens} if place == "database" else set()
         return any(
             form in text
             for credential in self.credentials
             for form in (
                 credential.lower(),
                 credential.encode().hex(),
-                *(() if credential == SECRET and place == "database" else hashes(credential)),
+                *(() if credential in hashed else hashes(credential)),
             )
         )
 
@@ -310,8 +324,7 @@ async def open_all(house: House, http: httpx.AsyncClient) -> tuple[str, dict[str
     await http.get("/pin-direct/set", params={"token": set_})
     answer = await http.post("/pin-direct/session", json={"token": set_})
     session: dict[str, Any] = answer.json() | {"controlToken": set_}
-    tokens = {view, set_}
-    house.credentials.update(tokens | {UUID(token).hex for token in tokens})
+    house.note_control_tokens(view, set_)
     house.credentials.add(session["session"])
     return view, session
 
@@ -333,7 +346,7 @@ async def break_the_pages(
         await house.keep(await http.get("/details-image", params={"token": view}))
         await house.keep(await http.post("/pin-direct/submit", json=members))
         set_ = (await http.post("/v1/card/set-pin/token")).json()["token"]
-        house.credentials.add(set_)
+        house.note_control_tokens(set_)
         await house.keep(await http.post("/pin-direct/session", json={"token": set_}))
 
 
@@ -387,7 +400,7 @@ async def control_id(house: House, http: httpx.AsyncClient, scope: str) -> str:
     answer = await ask(http, PLASTIC, scope)
     assert answer.status_code == 201, answer.text
     issued = str(answer.json()["id"])
-    house.credentials.update((issued, UUID(issued).hex))
+    house.note_control_tokens(issued)
     return issued
 
 
@@ -590,6 +603,12 @@ async def leak_into_the_log_of_the_database(house: House) -> None:
         connection.execute(careless)
 
 
+async def leak_into_the_log_of_the_vault(house: House) -> None:
+    *_, newest = files_of(vault_log())
+    with newest.open("a") as file:
+        file.write(house.canary.pin)
+
+
 async def leak_a_credential_into_the_log(house: House) -> None:
     logging.getLogger("cms.careless").debug("careless", extra={"reason": house.bearer})
 
@@ -609,6 +628,7 @@ async def leak_a_hash_without_a_key_into_the_database(house: House) -> None:
         (leak_into_the_database, "database"),
         (leak_into_the_database_as_bytes, "database"),
         (leak_into_the_log_of_the_database, "log of the database"),
+        (leak_into_the_log_of_the_vault, "log of the vault"),
     ],
 )
 async def test_the_search_finds_a_leak(

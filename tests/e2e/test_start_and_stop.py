@@ -40,7 +40,9 @@ from tests.processes import family, runs
 def prepared(
     tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> Deployment:
-    return deployment(tmp_path, new_database(postgres), softhsm)
+    made = deployment(tmp_path, new_database(postgres), softhsm)
+    made.vault(hsm_token)  # a host that has begun
+    return made
 
 
 def why_not(prepared: Deployment) -> str:

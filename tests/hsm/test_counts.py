@@ -301,6 +301,15 @@ def test_only_the_vaults_user_may_read_what_is_counted(counts: Counts, tmp_path:
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
+def test_the_file_belongs_to_whom_the_directory_does(
+    counts: Counts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))
+    counts.check()
+    assert given == [(tmp_path.stat().st_uid, -1)]
+
+
 def test_50000_cards_a_day_leave_a_small_file(counts: Counts, tmp_path: Path, clock: Clock) -> None:
     names = [f"card-of-the-usual-length-{number:010}" for number in range(50_000)]
     sizes = []

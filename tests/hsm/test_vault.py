@@ -161,9 +161,9 @@ def test_a_jwe_may_name_our_key_by_its_own_kid_or_by_its_thumbprint(tmp_path: Pa
 
 def test_an_own_kid_does_not_open_what_is_for_another_role(issuer: Issuer) -> None:
     named = issuer.with_members(wire={"jwe": {"our_kids": [{"kid": "bank-2026"}]}})
-    text = feed(ISSUER_ID, {**named.d1_jwk, "kid": "bank-2026"}, described("card-1", PAN))
-    with pytest.raises(FeedRefused):
-        named.vault.seal_cards(text, ISSUER_ID)
+    text = feed(named.issuer_id, {**named.d1_jwk, "kid": "bank-2026"}, described("card-1", PAN))
+    with pytest.raises(FeedRefused, match="JWE"):
+        named.vault.seal_cards(text, named.issuer_id)
     with pytest.raises(PinRejected):
         named.set_jwe(
             jwe_to({**named.intake_jwk, "kid": "bank-2026"}, {"pinBlock": block(PIN)}),

@@ -26,21 +26,17 @@ from sqlalchemy import (
     func,
     literal,
     null,
-    or_,
     select,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from cms.domain.cards import GET_PIN_ATTEMPTED, Verb
-from cms.domain.control import KEPT_SECONDS, LIVE_MAX, SESSION_SECONDS, STATES, EndReason
+from cms.domain.control import KEPT_SECONDS, LIVE_MAX, SESSION_SECONDS, EndReason
 from cms.persistence.statements import Statement, compiled
 from cms.persistence.statements.parts import (
     CARD_TO_READ,
-    HAS_PIN_TO_SHOW,
     THIS_CARD,
     audit,
-    in_state,
     insert_from,
     matches,
     seconds,
@@ -217,45 +213,17 @@ READ_ISSUED_CONTROL_TOKEN: Final = compiled(select(*GRANT).where(_THIS_CONTROL_T
 """One row, a grant, if the token was ever issued and its row is not deleted yet."""
 
 
-def show(consumed: CTE, reason: str = "") -> Statement:
-    """Read the cards of the tokens that are *consumed*, and audit each PIN that is shown.
-
-    Args:
-        consumed: has the columns of a grant.
-        reason: what the audit row's has after the face.
+def show(consumed: CTE) -> Statement:
+    """Read the cards of the tokens that are *consumed*, which has the columns of a grant.
 
     Returns:
         For each token one row, grant and card: state, form of the PIN, counter, newest counter of
-        the history, sealed record, sealed PIN. The audit row is written only for a PIN that may be
-        handed out.
+        the history, sealed record, sealed PIN.
     """
-    allowed = (
-        and_(consumed.c.face == face.value, in_state(states[Verb.GET_PIN]))
-        for face, states in STATES.items()
+    is_its_card = and_(
+        cards.c.issuer_id == consumed.c.issuer_id, cards.c.card_id == consumed.c.card_id
     )
-    shown = (
-        select(
-            *consumed.c,
-            *CARD_TO_READ,
-            and_(HAS_PIN_TO_SHOW, or_(*allowed)).label("is_readable"),
-        )
-        .join(
-            cards,
-            and_(cards.c.issuer_id == consumed.c.issuer_id, cards.c.card_id == consumed.c.card_id),
-        )
-        .cte("shown")
-    )
-    event = audit(
-        GET_PIN_ATTEMPTED,
-        shown,
-        shown.c.is_readable,
-        counter=shown.c.counter,
-        reason=shown.c.face + reason if reason else shown.c.face,
-        audit_user=shown.c.audit_user,
-    )
-    return compiled(
-        select(*(column for column in shown.c if column.name != "is_readable")).add_cte(event)
-    )
+    return compiled(select(*consumed.c, *CARD_TO_READ).join(cards, is_its_card))
 
 
 _SESSION_HASH: Final = cast(bindparam("session_hash", type_=LargeBinary), LargeBinary)

@@ -36,7 +36,10 @@ State, counter, sealed record, whether the request key is known, and whether it 
 
 _changed, _history, _set_audit = change_pin()
 CHANGE_PIN: Final = compiled(select(_changed.c.counter).add_cte(_history, _set_audit))
-"""One row, the new counter, if counter and state are still those read; else none and no change."""
+"""One row, the new counter, if counter, state and record are still those read.
+
+Else none, and no change.
+"""
 
 READ_FOR_GET: Final = compiled(select(*CARD_TO_READ).where(THIS_CARD))
 """One row, or none where there is no such card."""

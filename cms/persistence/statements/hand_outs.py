@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, String, Text, bindparam, column, func, literal
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from cms.domain.cards import Verb
@@ -24,9 +24,9 @@ COLUMNS: Final[Mapping[str, TypeEngine[Any]]] = {
 """What differs from one hand-out to the next."""
 
 _rows: Final = (
-    func.unnest(*(bindparam(name, type_=ARRAY(kind)) for name, kind in COLUMNS.items()))
+    func.jsonb_to_recordset(bindparam("rows", type_=JSONB))
     .table_valued(*(column(name, kind) for name, kind in COLUMNS.items()))
-    .render_derived(name="hand_outs")
+    .render_derived(name="hand_outs", with_types=True)
 )
 RECORD_HAND_OUTS: Final = compiled(
     insert_from(
@@ -38,4 +38,4 @@ RECORD_HAND_OUTS: Final = compiled(
         },
     )
 )
-"""Record hand-outs of one issuer: each parameter but its id is an array, one place a hand-out."""
+"""Record hand-outs of one issuer; *rows* is a JSON array of objects, whose members are columns."""

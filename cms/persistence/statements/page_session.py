@@ -88,8 +88,7 @@ END_SESSION_WITH_TEXT: Final = show(
     )
     .values(ended_at=func.now(), end_reason=EndReason.SHOWN.value)
     .returning(*GRANT)
-    .cte("consumed"),
-    reason=" text",
+    .cte("consumed")
 )
 """One row, as :func:`show` returns it, if the session for seeing a PIN was live until now."""
 
@@ -123,7 +122,7 @@ _ended = (
 CHANGE_PIN_IN_SESSION: Final = compiled(
     select(_changed.c.counter).add_cte(_history, _set_audit, _ended)
 )
-"""One row, the new counter, if the session is live, and counter and state are still those read.
+"""One row, the new counter, if the session is live, and the card still as it was read.
 
 Else none, and no change. The session is over; the new counter ends all others of the card, and its
 live tokens.

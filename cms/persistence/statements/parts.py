@@ -1,6 +1,6 @@
 """What statements of more than one module are made of."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,11 +16,10 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
-    or_,
     select,
 )
 
-from cms.domain.cards import CardState, Verb
+from cms.domain.cards import Verb
 from cms.persistence.tables import (
     NEWEST_COUNTER,
     VALUE_COLUMNS,
@@ -28,7 +27,6 @@ from cms.persistence.tables import (
     cards,
     pin_changes,
 )
-from hsm.port import PinBlockType
 
 ACTOR: Final = bindparam("actor", type_=String)
 CORRELATION_ID: Final = bindparam("correlation_id", type_=String)
@@ -49,10 +47,6 @@ def seconds(count: int) -> ColumnElement[timedelta]:
 THIS_CARD: Final = and_(
     matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.card_id, "card_id")
 )
-HAS_PIN_TO_SHOW: Final = and_(
-    cards.c.pin_type == literal(PinBlockType.ISO0.value, String),
-    cards.c.counter == NEWEST_COUNTER,
-)
 
 CARD_TO_READ: Final = (
     cards.c.state,
@@ -63,11 +57,6 @@ CARD_TO_READ: Final = (
     cards.c.sealed_pin,
 )
 """In the order of :class:`cms.domain.records.CardToRead`."""
-
-
-def in_state(states: Iterable[CardState]) -> ColumnElement[bool]:
-    """Compare the state of a card with each of *states*."""
-    return or_(*(cards.c.state == literal(state.value, String) for state in sorted(states)))
 
 
 def insert_from(
@@ -106,7 +95,9 @@ def audit(
 def change_pin(
     *conditions: ColumnElement[bool], **audit_columns: ColumnElement[Any]
 ) -> tuple[CTE, CTE, CTE]:
-    """Build the update of a card whose counter and state are still those read.
+    """Build the update of a card whose counter, state and record are still those read.
+
+    A feed may have given it to another holder since: what the vault sealed is for the one before.
 
     Args:
         *conditions: what else must hold.
@@ -122,6 +113,7 @@ def change_pin(
             THIS_CARD,
             cards.c.counter == bindparam("counter_read"),
             matches(cards.c.state, "state_read"),
+            cards.c.sealed_record == bindparam("sealed_record_read", type_=LargeBinary),
             *conditions,
         )
         .values(

@@ -66,7 +66,8 @@ class PageSession:
 
     def submission(self, pin: str) -> dict[str, str]:
         """Say what the script sends: only the vault can open the PIN."""
-        jwe = encrypt({"grantId": self.grant_id, "block": iso1_block(pin)}, self.key)
+        named = {"grantId": self.grant_id, "controlToken": self.control_token}
+        jwe = encrypt({**named, "block": iso1_block(pin)}, self.key)
         return {"session": self.session, "controlToken": self.control_token, "jwe": jwe}
 
 

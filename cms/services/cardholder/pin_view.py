@@ -24,11 +24,11 @@ from cms.services.vault import in_vault, readable
 from crypto.errors import JoseError
 from crypto.jose.jwk import parse_public
 from crypto.pin_image import ImageStyle
-from hsm.port import CardRef, Face, PinVault, Purpose, SealedGrant, SealedPin, SealedRecord
+from hsm.port import CardRef, Face, HandOut, PinVault, Purpose, SealedGrant, SealedPin, SealedRecord
 from hsm.worker_thread import WorkerThread
 
 T = TypeVar("T")
-Reveal = Callable[[PinVault, SealedGrant, str, SealedPin, SealedRecord], T]
+Reveal = Callable[[PinVault, SealedGrant, str, SealedPin, SealedRecord], HandOut[T]]
 """Calls the verb that shows a PIN against a grant and its control token."""
 
 
@@ -68,7 +68,7 @@ class PinView:
             ServiceUnavailable: database or vault are unavailable.
             StoredValueBroken: what is stored is not what was stored.
         """
-        consumed = await self._store.consume(control_token, Purpose.VIEW, self._face, actor)
+        consumed = await self._store.consume(control_token, Purpose.VIEW, self._face)
         return await self._draw(control_token, consumed, style, actor)
 
     async def page_image(
@@ -83,9 +83,7 @@ class PinView:
             StoredValueBroken: what is stored is not what was stored.
         """
         session = new_session() if app.manifest.policy.text_reveal else None
-        consumed = await self._store.consume(
-            control_token, Purpose.VIEW, self._face, actor, session
-        )
+        consumed = await self._store.consume(control_token, Purpose.VIEW, self._face, session)
         png = await self._draw(control_token, consumed, style, actor)
         return Shown(png, session, consumed.grant.grant_id)
 
@@ -116,9 +114,9 @@ class PinView:
         grant = await self._store.read_session(session, Purpose.VIEW)
         await self._clients.of(grant)
         actor = Actor.of_grant(grant, correlation_id, error_id)
-        consumed = await self._store.end_with_text(session, self._face, actor)
+        consumed = await self._store.end_with_text(session, self._face)
         return await self._reveal(
-            *(control_token, consumed, actor),
+            *(control_token, consumed, actor, f"{self._face} text"),
             lambda vault, grant, token, pin, record: vault.digits_jwe(
                 grant, token, pin, record, key
             ),
@@ -138,21 +136,28 @@ class PinView:
         self, control_token: str, consumed: ConsumedToken, style: ImageStyle, actor: Actor
     ) -> bytes:
         return await self._reveal(
-            *(control_token, consumed, actor),
+            *(control_token, consumed, actor, self._face),
             lambda vault, grant, token, pin, record: vault.render_image(
                 grant, token, pin, record, style
             ),
         )
 
     async def _reveal(
-        self, control_token: str, consumed: ConsumedToken, actor: Actor, verb: Reveal[T]
+        self,
+        control_token: str,
+        consumed: ConsumedToken,
+        actor: Actor,
+        where: str,
+        verb: Reveal[T],
     ) -> T:
+        """Have the vault show a PIN; the audit row says *where*."""
         grant, token, record = consumed.grant, canonical(control_token), consumed.card.sealed_record
+        card = CardRef(grant.issuer_id, grant.card_id)
         try:
             # Whether it is personalised says nothing about seeing a PIN.
             require_cardholder_may(self._face, Purpose.VIEW, consumed.card.state, personalised=True)
             sealed_pin = readable(consumed.card)
-            return await in_vault(
+            handed_out = await in_vault(
                 self._worker_thread,
                 lambda vault: verb(vault, grant.sealed_grant, token, sealed_pin, record),
             )
@@ -161,9 +166,10 @@ class PinView:
             await self._audit.refused(grant.issuer_id, grant.card_id, event, error, actor)
             raise ControlEnded from None
         except (ControlEnded, ServiceUnavailable, StoredValueBroken) as error:
-            card = CardRef(grant.issuer_id, grant.card_id)
             await self._audit.failed(card, Verb.GET_PIN, error, actor)
             raise
+        await self._audit.handed_out(card, consumed.card.counter, handed_out.receipt, actor, where)
+        return handed_out.value
 
 
 def _require_public_key(key: Mapping[str, object]) -> None:

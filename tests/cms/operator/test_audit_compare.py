@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import LiteralString
 
@@ -13,12 +13,26 @@ from hsm.log.writer import files_of
 from hsm.pkcs11.token import Pkcs11Token
 from tests.cms.operator.operator_at_work import Answer, Operator
 from tests.cms.services.d1.pin_service import PinService
-from tests.issuer_records import load_manifest, run_sql
+from tests.issuer_records import load_manifest, open_issuer, run_sql
 from tests.operators import now, open_vault, reopen_vault
 
 pytestmark = pytest.mark.anyio
 ISSUER, PINS = "testbank01", ("4071", "9382", "2846")
 KEY = ("issuer_id", "version")
+
+
+def an_hour_ago() -> datetime:
+    return now() - timedelta(hours=1)
+
+
+def make_older(url: str) -> None:
+    """Have the rows of this minute be of an hour ago, as their lines are."""
+    run_sql(url, "ALTER TABLE audit_events DISABLE TRIGGER append_only")
+    run_sql(
+        url,
+        "UPDATE audit_events SET at = at - interval '1 hour'"
+        " WHERE at > now() - interval '30 minutes'",
+    )
 
 
 @dataclass
@@ -60,12 +74,13 @@ class Stage:
 async def stage(
     operator: Operator, database_url: str, hsm_token: Pkcs11Token, tmp_path: Path
 ) -> AsyncIterator[Stage]:
-    open_vault(hsm_token, tmp_path)
-    vault = reopen_vault(hsm_token, tmp_path, lambda: now() - timedelta(hours=1))
-    async with PinService.opened(database_url, vault) as pin_service:
+    sample_issuer = open_issuer(database_url, open_vault(hsm_token, tmp_path))
+    vault = reopen_vault(hsm_token, tmp_path, an_hour_ago)
+    async with PinService.over(sample_issuer, database_url, vault) as pin_service:
         for pin in PINS:
             await pin_service.put(pin_service.sample_issuer.pin_jwe(pin))
             assert await pin_service.pin() == pin
+        make_older(database_url)
         yield Stage(operator, pin_service, tmp_path / "log")
 
 
@@ -132,6 +147,9 @@ async def test_a_row_with_the_receipt_of_another_is_one_too_many(stage: Stage) -
         ("pin.get", "counter = 2"),
         ("pin.get", "event = 'pin.set'"),
         ("pin.get", "event = 'verification.export'"),
+        ("pin.get", "at = at - interval '11 minutes'"),
+        ("pin.get", "at = at + interval '11 minutes'"),
+        ("pin.set", "at = at - interval '11 minutes'"),
         ("pin.set", "actor = 'x'"),
         ("pin.set", "event = 'pin.get'"),
     ],
@@ -174,7 +192,7 @@ async def test_the_logs_of_several_hosts_are_compared_together(
     there = tmp_path / "other-host"
     there.mkdir()
     open_vault(hsm_token, there)
-    vault = reopen_vault(hsm_token, there, lambda: now() - timedelta(hours=1))
+    vault = reopen_vault(hsm_token, there, an_hour_ago)
     pin_service, url = stage.pin_service, stage.pin_service.url
     issuer = await pin_service.worker_thread.call(lambda here: here.read_manifest(ISSUER))
     members = issuer.model_dump(mode="json")
@@ -183,8 +201,7 @@ async def test_the_logs_of_several_hosts_are_compared_together(
         assert await other.pin() == PINS[-1]
     alone = stage.compare()
     # The row is new: only a minute later would it be missed.
-    run_sql(url, "ALTER TABLE audit_events DISABLE TRIGGER append_only")
-    run_sql(url, "UPDATE audit_events SET at = at - interval '1 hour'")
+    make_older(url)
     assert (alone.code, stage.compare().code) == (0, 1)
     both = stage.compare(*files_of(there / "log"))
     assert (both.code, both.out.splitlines()[0]) == (0, "compared: 7 rows with 7 lines")

@@ -10,7 +10,7 @@ import pytest
 from cms.persistence import card_feeds
 from cms.services.manifests import ManifestFerry
 from hsm.errors import VaultUnavailable
-from hsm.port import PublicKeyRole
+from hsm.port import CardRef, PublicKeyRole, SealedRecord
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import NEW_PAN, PIN, Answer, Operator, run_module
 from tests.cms.services.d1.pin_service import PinService
@@ -283,6 +283,13 @@ def test_a_bad_feed_is_named_and_stops_no_other(
     ]
 
 
+def test_postgres_is_told_that_cards_came(load: Callable[..., Answer], database_url: str) -> None:
+    assert load([described("new-1", NEW_PAN)]).out == said(added=1)
+    ((count,),) = run_sql(database_url, "SELECT count(*) FROM cards")
+    ((counted,),) = run_sql(database_url, "SELECT reltuples FROM pg_class WHERE relname = 'cards'")
+    assert counted == count
+
+
 def test_a_feed_is_loaded_once(
     load: Callable[..., Answer], sample_issuer: SampleIssuer, database_url: str
 ) -> None:
@@ -295,6 +302,21 @@ def test_a_feed_is_loaded_once(
     assert cards_and_audit(database_url) == before
     run_sql(database_url, "DELETE FROM card_feeds")
     assert load(feed).out == said(renewed=1)
+
+
+def test_a_feed_that_another_import_loads_meanwhile_is_loaded_once(
+    load: Callable[..., Answer],
+    sample_issuer: SampleIssuer,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feed = sample_issuer.feed(described("card-1", PAN, cardholder="ann"))
+    assert load(feed).out == said(renewed=1)
+    before = cards_and_audit(database_url)
+    # It was not when this one looked.
+    monkeypatch.setattr(card_feeds, "is_loaded", lambda *_: False)
+    assert load(feed).out == said() + "1 feeds were loaded before\n"
+    assert cards_and_audit(database_url) == before
 
 
 def test_an_import_that_breaks_off_keeps_whole_feeds_and_can_be_repeated(
@@ -475,6 +497,28 @@ def test_a_card_that_is_there_gets_the_new_record_whole(
     assert events.count("event=card.renewed  card_id=card-1  actor=operator") == 3
 
 
+def test_of_two_imports_of_a_card_at_once_one_is_refused(
+    load: Callable[..., Answer],
+    sample_issuer: SampleIssuer,
+    database_url: str,
+    vault: Vault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeps_pin = vault.keeps_pin
+
+    def while_another_renews(before: SealedRecord, after: SealedRecord, card: CardRef) -> bool:
+        patch.undo()
+        load_cards(database_url, vault, sample_issuer, described("card-1", PAN, cardholder="bob"))
+        return keeps_pin(before, after, card)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vault, "keeps_pin", while_another_renews)
+        answer = load([described("card-1", PAN, cardholder="ann"), described("new-1", NEW_PAN)])
+    assert complaints(answer)[0] == ("line 1: another import changed the same cards: try again")
+    assert run_sql(database_url, READ)[0][0] == "bob"
+    assert run_sql(database_url, "SELECT FROM cards WHERE card_id = 'new-1'") == []
+
+
 def test_two_cards_change_plastic_ids_in_one_feed(
     load: Callable[..., Answer], database_url: str
 ) -> None:
@@ -537,6 +581,7 @@ def begin_on_a_page(url: str) -> None:
     run_sql(
         url,
         "INSERT INTO control_tokens (token_hash, issuer_id, card_id, client_id, face, purpose,"
-        " style, embedded, counter, expires_at) VALUES (sha256('x'), 'testbank01', 'card-1',"
-        " 'testbank01-app', 'hosted', 'set', '{}', false, 1, now() + interval '1 minute')",
+        " style, embedded, counter, expires_at, sealed_grant, grant_id) VALUES (sha256('x'),"
+        " 'testbank01', 'card-1', 'testbank01-app', 'hosted', 'set', '{}', false, 1,"
+        " now() + interval '1 minute', 'sealed', 'grant')",
     )

@@ -21,7 +21,7 @@ MEMBERS: Mapping[Sequence[str], Sequence[str]] = {
     ("cards", "list", ISSUER): (
         cards := [
             *("issuer_id", "card_id", "state", "last_four", "expiry", "psn", "pin_type"),
-            *("pin_changed_at", "counter", "seccos_failed_at", "created_at", "cardholder_id"),
+            *("pin_changed_at", "counter", "created_at", "cardholder_id"),
             *("card_type", "plastic_id", "personalised"),
         ]
     ),
@@ -51,7 +51,6 @@ def test_every_list_and_show_is_an_array_of_objects_too(
 def test_values_of_json_are_of_their_kind(operator: Operator, sample_issuer: SampleIssuer) -> None:
     (card,) = json.loads(operator.must("cards", "show", ISSUER, "card-1", "--json"))
     assert (card["psn"], card["cardholder_id"], card["personalised"]) == (0, None, False)
-    assert card["seccos_failed_at"] == []
     assert card["created_at"].endswith("+00:00")
 
 

@@ -16,7 +16,7 @@ from cms.sandbox.partners.jwe import decrypt
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PinBlockType
 from tests.cms.operator.operator_at_work import Operator
-from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope
+from tests.cms.services.d1.pin_service import PinService, envelope
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.feeds import described
 from tests.issuer_records import change_manifest, run_sql
@@ -51,7 +51,7 @@ async def giro(database_url: str, vault: Watched) -> SeccosIssuer:
         await pin_service.put(giro.sample_issuer.pin_jwe(PINS["card-1"]))
         text = giro.seccos(PINS["card-2"], 0, "card-2")
         sent = envelope(text, PinBlockType.SECCOS)
-        await pin_service.pins.set_pin(giro.sample_issuer.card("card-2"), sent, ACTOR)
+        await pin_service.pins.set_pin(giro.sample_issuer.card("card-2"), sent, pin_service.actor)
     return giro
 
 
@@ -225,5 +225,5 @@ async def test_lists_show_neither_sealed_values_nor_what_they_are(
     issuer = giro.sample_issuer.issuer_id
     for words in (("cards", "list", issuer), ("cards", "show", issuer, "card-2")):
         shown = operator.must(*words)
-        assert "seccos_failed_at" in shown
+        assert "pin_changed_at" in shown
         assert not re.search("sealed|pvv|offset|prw|script", shown)

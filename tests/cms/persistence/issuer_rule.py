@@ -54,7 +54,8 @@ class _Check:
             known[cte.alias] = dict(self.query(cte.this, known, {})).get(ISSUER_ID, False)
         if isinstance(query, exp.Insert):
             return self._insert(query, known)
-        tables = list(_level(query, exp.Table))
+        # Not what a function makes of a parameter.
+        tables = [x for x in _level(query, exp.Table) if isinstance(x.this, exp.Identifier)]
         scope = self._scope(query, tables, known, around)
         # What is in a CTE was checked with it.
         names = [table.alias_or_name for table in tables if table.name not in known]

@@ -135,7 +135,7 @@ async def test_a_control_token_that_is_consumed_or_expired_takes_no_place(
     stored.age(LIFE_SECONDS[PINCONTROL])
     cached = await stored.control_token()
     for _ in range(2 * LIVE_MAX):
-        await stored.control_store.consume(await stored.control_token(), VIEW, HOSTED, ACTOR)
+        await stored.control_store.consume(await stored.control_token(), VIEW, HOSTED)
     assert await stored.is_live(cached)
 
 
@@ -179,34 +179,20 @@ async def test_rows_of_a_card_go_a_day_after_they_expired(
 # Consume and open
 
 
-async def test_consuming_hands_over_the_card_and_is_audited_in_the_same_commit(
+async def test_consuming_hands_over_the_card_once(
     stored: StoredTokens,
 ) -> None:
     await stored.change_by_d1()
     control_token = await stored.control_token()
-    assert await stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR) == ConsumedToken(
+    assert await stored.control_store.consume(control_token, VIEW, HOSTED) == ConsumedToken(
         grant(),
         CardToRead(
             CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedRecord(b"sealed record"), SEALED
         ),
     )
-    recorded = [(CARD.card_id, APP, ACTOR.correlation_id, 1, "hosted")]
-    assert stored.audit("pin.get.attempted") == recorded
     assert stored.ends() == [("shown",)]
     with pytest.raises(ControlEnded):
-        await stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR)
-
-
-@pytest.mark.parametrize("what", ["state = 'blocked'", "pin_type = 'SECCOS'", "pin_type = NULL"])
-async def test_a_pin_that_may_not_be_shown_is_not_audited_as_shown(
-    stored: StoredTokens, what: str
-) -> None:
-    await stored.change_by_d1()
-    control_token = await stored.control_token()
-    run_sql(stored.url, f"UPDATE cards SET {what}")
-    assert await stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR)
-    assert stored.audit("pin.get.attempted") == []
-    assert stored.ends() == [("shown",)]
+        await stored.control_store.consume(control_token, VIEW, HOSTED)
 
 
 async def test_opening_makes_a_session_that_is_good_for_the_same(
@@ -221,9 +207,7 @@ Use = Callable[[StoredTokens, str], Coroutine[Any, Any, object]]
 USES: dict[str, tuple[Purpose, Use]] = {
     "consume": (
         VIEW,
-        lambda stored, control_token: stored.control_store.consume(
-            control_token, VIEW, HOSTED, ACTOR
-        ),
+        lambda stored, control_token: stored.control_store.consume(control_token, VIEW, HOSTED),
     ),
     "open": (SET, lambda stored, control_token: stored.open(control_token, SET, HOSTED)),
 }
@@ -235,10 +219,9 @@ async def test_of_50_redemptions_at_once_exactly_one_succeeds(
 ) -> None:
     purpose, use = USES[name]
     await stored.change_by_d1()
-    for number in range(1, ROUNDS + 1):
+    for _ in range(ROUNDS):
         control_token = await stored.control_token(purpose)
         assert await won([use(stored, control_token) for _ in range(AT_ONCE)]) == 1
-        assert len(stored.audit("pin.get.attempted")) == (number if name == "consume" else 0)
 
 
 async def test_a_control_token_is_consumed_or_opened_and_never_both(
@@ -247,8 +230,7 @@ async def test_a_control_token_is_consumed_or_opened_and_never_both(
     for _ in range(ROUNDS):
         control_token = await stored.control_token()
         consume = [
-            stored.control_store.consume(control_token, VIEW, HOSTED, ACTOR)
-            for _ in range(AT_ONCE // 2)
+            stored.control_store.consume(control_token, VIEW, HOSTED) for _ in range(AT_ONCE // 2)
         ]
         view = [stored.open(control_token, VIEW, HOSTED) for _ in range(AT_ONCE // 2)]
         both: list[Coroutine[Any, Any, object]] = [*consume, *view]
@@ -265,14 +247,14 @@ async def test_a_control_token_expires_by_the_databases_clock(
     stored.age(10)
     assert not await stored.is_live(control_token)
     with pytest.raises(ControlEnded):
-        await stored.control_store.consume(control_token, VIEW, face, ACTOR)
+        await stored.control_store.consume(control_token, VIEW, face)
 
 
 async def test_what_is_no_live_control_token_for_this_all_looks_alike(
     stored: StoredTokens,
 ) -> None:
     consumed, ended = await stored.control_token(), await stored.control_token()
-    await stored.control_store.consume(consumed, VIEW, HOSTED, ACTOR)
+    await stored.control_store.consume(consumed, VIEW, HOSTED)
     await stored.change_by_d1()
     expired = await stored.control_token()
     stored.age(LIFE_SECONDS[HOSTED])
@@ -284,7 +266,7 @@ async def test_what_is_no_live_control_token_for_this_all_looks_alike(
     for control_token, (purpose, face) in cases:
         sent = stored.store.statements
         for call in (
-            stored.control_store.consume(control_token, purpose, face, ACTOR),
+            stored.control_store.consume(control_token, purpose, face),
             stored.open(control_token, purpose, face),
         ):
             with pytest.raises(ControlEnded) as refused:
@@ -292,7 +274,7 @@ async def test_what_is_no_live_control_token_for_this_all_looks_alike(
             assert refused.value.args == ()
         assert stored.store.statements == sent + 2
     assert stored.dump() == before
-    assert await stored.control_store.consume(live, VIEW, HOSTED, ACTOR)
+    assert await stored.control_store.consume(live, VIEW, HOSTED)
 
 
 async def test_a_control_token_may_be_written_in_capitals_as_some_platforms_do(
@@ -300,7 +282,7 @@ async def test_a_control_token_may_be_written_in_capitals_as_some_platforms_do(
 ) -> None:
     for written in (str.upper, "{}\r\n".format):
         control_token = await stored.control_token()
-        assert await stored.control_store.consume(written(control_token), VIEW, HOSTED, ACTOR)
+        assert await stored.control_store.consume(written(control_token), VIEW, HOSTED)
 
 
 async def test_a_control_token_for_viewing_sets_nothing(stored: StoredTokens) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from cms.domain.errors import ServiceUnavailable
 from cms.persistence.hand_outs import HandOutRow, HandOuts
@@ -32,10 +33,10 @@ class SlowStore:
 
     async def run(self, _: Statement, *, fetch: bool, **parameters: object) -> None:
         assert not fetch
-        issuer_id, cards = parameters["issuer_id"], parameters["card_id"]
+        issuer_id, rows = parameters["issuer_id"], parameters["rows"]
         assert isinstance(issuer_id, str)
-        assert isinstance(cards, list)
-        self.statements.append((issuer_id, cards))
+        assert isinstance(rows, Jsonb)
+        self.statements.append((issuer_id, [row["card_id"] for row in rows.obj]))
         self._running.append(asyncio.get_running_loop().create_future())
         await self._running[-1]
 

@@ -46,6 +46,11 @@ MINE = "cards.issuer_id = %(issuer_id)s::VARCHAR"
             " ON CONFLICT (issuer_id, host) DO UPDATE SET host = %(host)s",
             id="an insert that meets a row of the same issuer",
         ),
+        pytest.param(
+            "INSERT INTO audit_events (issuer_id, card_id) SELECT %(issuer_id)s AS issuer_id,"
+            " r.card_id FROM jsonb_to_recordset(%(rows)s::JSONB) AS r(card_id VARCHAR)",
+            id="an insert of the rows of a parameter",
+        ),
         pytest.param("SELECT current_setting('fsync')", id="no table"),
     ],
 )
@@ -116,6 +121,12 @@ def test_a_statement_about_one_issuer_passes(sql: str) -> None:
             "SELECT cards.state FROM cards WHERE cards.issuer_id >= %(issuer_id)s",
             ["cards"],
             id="no equality",
+        ),
+        pytest.param(
+            "INSERT INTO audit_events (issuer_id) SELECT r.issuer_id"
+            " FROM jsonb_to_recordset(%(rows)s::JSONB) AS r(issuer_id VARCHAR)",
+            ["INSERT INTO audit_events"],
+            id="what each row of a parameter says",
         ),
         pytest.param(
             "SELECT cards.state FROM cards WHERE cards.issuer_id = %(client_id)s",

@@ -103,12 +103,12 @@ async def test_a_number_names_one_plastic_of_an_issuer(stored: StoredTokens) -> 
     )
 
 
-async def test_who_asked_is_recorded_at_issue_when_seen_and_when_set(
+async def test_who_asked_is_recorded_at_issue_and_when_set(
     stored: StoredTokens,
 ) -> None:
     with_pin(stored)
     view = await issue(stored, VIEW)
-    await stored.control_store.consume(view, VIEW, HERE, ASKED)
+    await stored.control_store.consume(view, VIEW, HERE)
     page = await session(stored)
     # The page knows nobody: what counts is who asked for its id.
     assert await stored.control_store.change_pin(
@@ -120,7 +120,6 @@ async def test_who_asked_is_recorded_at_issue_when_seen_and_when_set(
         (*actor, "pincontrol view", "clerk 7", None),
         (*actor, "pincontrol set", "clerk 7", None),
     ]
-    assert audit(stored, "pin.get.attempted") == [(*actor, "pincontrol", "clerk 7", None)]
     assert audit(stored, "pin.set") == [(*actor, "pincontrol", "clerk 7", None)]
 
 
@@ -139,28 +138,24 @@ async def test_an_image_may_begin_a_session_that_ends_with_the_text(
 ) -> None:
     with_pin(stored)
     secret = new_session()
-    consumed = await stored.control_store.consume(
-        await issue(stored, VIEW), VIEW, HERE, ASKED, secret
-    )
+    consumed = await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, secret)
     assert consumed.card.sealed_pin == b"a PIN"
     assert stored.ends() == [(None,)]
     assert await stored.control_store.read_session(secret, VIEW) == consumed.grant
     with pytest.raises(ControlEnded):
         await stored.control_store.read_session(secret, SET)
     with pytest.raises(ControlEnded):
-        await stored.control_store.end_with_text(secret, Face.HOSTED, ASKED)
-    text = await stored.control_store.end_with_text(secret, HERE, ASKED)
+        await stored.control_store.end_with_text(secret, Face.HOSTED)
+    text = await stored.control_store.end_with_text(secret, HERE)
     assert text == consumed
     assert stored.ends() == [("shown",)]
     with pytest.raises(ControlEnded):
-        await stored.control_store.end_with_text(secret, HERE, ASKED)
-    recorded = [row[2] for row in audit(stored, "pin.get.attempted")]
-    assert recorded == ["pincontrol", "pincontrol text"]
+        await stored.control_store.end_with_text(secret, HERE)
 
 
 async def test_without_a_session_an_image_is_all(stored: StoredTokens) -> None:
     with_pin(stored)
-    await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, ASKED)
+    await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE)
     assert stored.ends() == [("shown",)]
     assert stored.rows("SELECT session_hash, session_expires_at FROM control_tokens") == [
         (None, None)
@@ -172,18 +167,17 @@ async def test_of_50_that_ask_for_the_text_at_once_one_gets_it(
 ) -> None:
     with_pin(stored)
     secret = new_session()
-    await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, ASKED, secret)
-    asked = (stored.control_store.end_with_text(secret, HERE, ASKED) for _ in range(50))
+    await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, secret)
+    asked = (stored.control_store.end_with_text(secret, HERE) for _ in range(50))
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert sum(not isinstance(outcome, ControlEnded) for outcome in outcomes) == 1
-    assert len(audit(stored, "pin.get.attempted")) == 2
 
 
 async def test_a_session_that_sets_hands_out_no_text(stored: StoredTokens) -> None:
     with_pin(stored)
     page = await session(stored)
     with pytest.raises(ControlEnded):
-        await stored.control_store.end_with_text(page.session, HERE, ASKED)
+        await stored.control_store.end_with_text(page.session, HERE)
     assert stored.ends() == [(None,)]
 
 
@@ -193,25 +187,13 @@ async def test_text_is_over_with_its_time_and_with_a_change(
     with_pin(stored)
     for end in ("time", "change"):
         secret = new_session()
-        await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, ASKED, secret)
+        await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, secret)
         if end == "time":
             stored.age(300)
         else:
             await stored.change_by_d1()
         with pytest.raises(ControlEnded):
-            await stored.control_store.end_with_text(secret, HERE, ASKED)
-
-
-@pytest.mark.parametrize(
-    ("state", "shown"), [("inactive", 1), ("active", 1), ("blocked", 0), ("closed", 0)]
-)
-async def test_what_is_recorded_as_seen_is_what_the_table_allows(
-    stored: StoredTokens, state: str, shown: int
-) -> None:
-    with_pin(stored)
-    run_sql(stored.url, "UPDATE cards SET state = %s", state)
-    await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, ASKED)
-    assert len(audit(stored, "pin.get.attempted")) == shown
+            await stored.control_store.end_with_text(secret, HERE)
 
 
 async def test_no_pin_is_stored_once_a_card_is_personalised(

@@ -1,6 +1,7 @@
 """Whoever can write the files of the log, and has no key: what it changes shows."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -207,6 +208,30 @@ def test_a_line_that_was_written_in_another_way_is_not_read(
     Line.parse(text)
     with pytest.raises(LogBroken):
         Line.parse(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda text: re.sub(b'"at":"[^"]*"', b'"at":"0001-01-01T00:00:00.000000+14:00"', text),
+        lambda text: re.sub(b'"mac":"..', '"mac":"éé'.encode(), text),
+    ],
+)
+def test_a_time_or_a_mac_that_cannot_be_is_none(
+    host: VaultHost, rewrite: Callable[[bytes], bytes]
+) -> None:
+    with pytest.raises(LogBroken):
+        Line.parse(rewrite(host.paths()[0].read_bytes().removesuffix(b"\n")))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"rubbish\n" * 9, b"crlf"])
+def test_what_has_no_line_is_no_log(filled: VaultHost, content: bytes) -> None:
+    for path in filled.paths():
+        lines = path.read_bytes().replace(b"\n", b"\r\n")
+        path.write_bytes(lines if content == b"crlf" else content)
+    found = fault(filled)
+    assert found is not None
+    assert found[2] == "up to here there is no line of a log"
 
 
 def test_a_mac_by_a_key_of_another_role_is_none(host: VaultHost) -> None:

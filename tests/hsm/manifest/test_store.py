@@ -239,7 +239,7 @@ def test_workers_that_take_one_at_once_take_one_after_the_other(
 ) -> None:
     take(host)
     inside, may_write, entered = Event(), Event(), Event()
-    told = []
+    told: dict[str, str] = {}
 
     def slow(label: KeyLabel, data: bytes) -> bytes:
         inside.set()
@@ -250,26 +250,26 @@ def test_workers_that_take_one_at_once_take_one_after_the_other(
         entered.set()
         return host.hsm_token.mac(label, data)
 
-    def run(worker: Manifests, text: str) -> None:
+    def run(who: str, worker: Manifests, text: str) -> None:
         try:
             load(worker, text)
         except HsmError as error:
-            told.append(str(error))
+            told[who] = str(error)
         else:
-            told.append("taken")
+            told[who] = "taken"
 
-    first = Thread(target=run, args=(host.worker(slow), signed(manifest(ISSUER_ID, 3))))
+    first = Thread(target=run, args=("first", host.worker(slow), signed(manifest(ISSUER_ID, 3))))
     first.start()
     assert inside.wait(60)
     text = signed(manifest(ISSUER_ID, second, policy={"length_max": 6}))
-    other = Thread(target=run, args=(host.worker(noticed), text))
+    other = Thread(target=run, args=("other", host.worker(noticed), text))
     other.start()
     assert not entered.wait(0.2)
     may_write.set()
     for thread in (first, other):
         thread.join(60)
-    assert told[0] == "taken"
-    assert outcome in told[1]
+    assert told["first"] == "taken"
+    assert outcome in told["other"]
     assert host.worker().version(ISSUER_ID) == max(3, second)
 
 

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from cms.domain.control import Grant
 from cms.domain.errors import ControlEnded, ServiceUnavailable, TooManyFailures
+from cms.faces.cardholder.hosted.origins import leads_to
 from cms.faces.cardholder.hosted.schemas import page_style
 from cms.faces.cardholder.page.answers import NO_STORE, ended, page_language
 from cms.faces.cardholder.page.posts import opening_members
@@ -52,7 +53,7 @@ class Pages:
             **opening_members(opening),
             "embedded": grant.embedded,
             "targetOrigins": list(app.client.embed_origins) if grant.embedded else [],
-            "redirectUrl": grant.redirect_url,
+            "redirectUrl": _way_back(grant, app.client),
         }
         return JSONResponse(answer, headers=NO_STORE)
 
@@ -73,3 +74,9 @@ class Pages:
         if found[0].purpose is not Purpose.SET:
             raise ControlEnded
         return found
+
+
+def _way_back(grant: Grant, client: AppClient) -> str | None:
+    """Return where the page leads, which the manifest must allow now, whatever the row says."""
+    url = grant.redirect_url
+    return url if url is not None and leads_to(url, client.redirect_origins) else None

@@ -26,6 +26,7 @@ WITH
       counter=(cards.counter + 1::BIGINT)
     WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
       AND cards.counter = %(counter_read)s::BIGINT AND cards.state = %(state_read)s::VARCHAR
+      AND cards.sealed_record = %(sealed_record_read)s
       AND (EXISTS (SELECT session.token_hash FROM session))
     RETURNING cards.issuer_id, cards.card_id, cards.counter
   ),

@@ -100,7 +100,7 @@ def test_neither_is_shown_where_a_browser_shows_none(app: HostedClient, service:
     assert not {"x-client-key", "authorization"} & set(service.seen[-1].headers)
 
 
-def test_a_pin_reaches_the_vaults_key_only_and_names_its_grant(
+def test_a_pin_reaches_the_vaults_key_only_and_names_its_page(
     app: HostedClient, service: Service
 ) -> None:
     app.submit(app.open(app.ask_to_set()), "4071")
@@ -109,7 +109,7 @@ def test_a_pin_reaches_the_vaults_key_only_and_names_its_grant(
     jwe.deserialize(sent["jwe"], service.key)
     inside = json.loads(jwe.payload)
     assert (sent["session"], sent["controlToken"]) == ("s3ss10n", "t0k3n")
-    assert inside["grantId"] == "gr4nt"
+    assert (inside["grantId"], inside["controlToken"]) == ("gr4nt", "t0k3n")
     assert inside["block"].startswith("144071")
 
 

@@ -146,7 +146,7 @@ def test_a_page_shows_no_password(server: PinControlClient, service: Service) ->
     assert not any("authorization" in request.headers for request in service.seen[1:])
 
 
-def test_a_pin_reaches_the_vaults_key_only_and_names_its_grant(
+def test_a_pin_reaches_the_vaults_key_only_and_names_its_page(
     server: PinControlClient, service: Service
 ) -> None:
     server.submit(server.open(server.control_id(UNPERSONALISED, SET)), "4071")
@@ -155,7 +155,7 @@ def test_a_pin_reaches_the_vaults_key_only_and_names_its_grant(
     jwe.deserialize(sent["jwe"], service.key)
     inside = json.loads(jwe.payload)
     assert (sent["session"], sent["controlToken"]) == ("s3ss10n", "1d")
-    assert inside["grantId"] == "gr4nt"
+    assert (inside["grantId"], inside["controlToken"]) == ("gr4nt", "1d")
     assert inside["block"].startswith("144071")
 
 

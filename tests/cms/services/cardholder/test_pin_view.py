@@ -138,8 +138,8 @@ async def test_the_text_is_for_the_page_that_was_shown_the_image(pin_views: PinV
     assert json.loads(read.payload) == {"grantId": page.grant_id, "digits": PIN}
     who = (USER, AUDIT_USER)
     assert pin_views.seen() == [
-        ("pin.get.attempted", "pincontrol", *who),
-        ("pin.get.attempted", "pincontrol text", *who),
+        ("pin.get", "pincontrol", *who),
+        ("pin.get", "pincontrol text", *who),
     ]
     with pytest.raises(ControlEnded):
         await pin_views.text(page)
@@ -153,9 +153,7 @@ async def test_an_issuer_that_does_not_allow_text_has_no_session(pin_views: PinV
     assert pin_views.ends() == [("shown",)]
     # Nor does a session of some other making get it.
     page = ShownPage(await pin_views.control_token(), new_session())
-    await pin_views.control_store.consume(
-        page.control_token, VIEW, Face.PINCONTROL, ACTOR, page.session
-    )
+    await pin_views.control_store.consume(page.control_token, VIEW, Face.PINCONTROL, page.session)
     with pytest.raises(ControlEnded):
         await pin_views.text(page)
     assert pin_views.ends() == [("shown",), ("shown",)]

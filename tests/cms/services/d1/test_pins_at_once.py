@@ -18,7 +18,8 @@ from cms.sandbox import HANG_SECONDS
 from hsm.port import CardRef, PinBlockType, SealedChange
 from hsm.vault import Vault
 from tests.cms.services.d1.pin_service import PinService
-from tests.issuer_records import run_sql
+from tests.feeds import described
+from tests.issuer_records import load_cards, run_sql
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[4]
@@ -178,6 +179,23 @@ async def test_a_card_that_is_blocked_while_the_vault_works_keeps_its_pin(
             pin_service.sample_issuer.pin_jwe("9382")
         )
     run_sql(pin_service.url, "UPDATE cards SET state = 'active' WHERE card_id = 'card-1'")
+    assert await pin_service.faults({accepted: "4071"}) == []
+
+
+async def test_a_card_that_is_given_to_another_holder_while_the_vault_works_gets_a_pin_of_that_one(
+    pin_service: PinService, vault: Vault
+) -> None:
+    bank = pin_service.sample_issuer
+    renewed = described("card-1", bank.pans["card-1"], cardholder="bob")
+
+    async def renew_first(change: Change) -> bool:
+        if store.tries == 1:
+            load_cards(pin_service.url, vault, bank, renewed)
+        return await change()
+
+    store, accepted = Between(pin_service.store, renew_first), bank.pin_jwe("4071")
+    await pin_service.through(store).put(accepted)
+    assert store.tries == 2
     assert await pin_service.faults({accepted: "4071"}) == []
 
 

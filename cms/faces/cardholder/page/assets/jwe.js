@@ -105,12 +105,15 @@ const pinJwe = (() => {
   return {
     supported: () => Boolean(globalThis.isSecureContext && globalThis.crypto?.subtle),
 
-    /* The JWE of *digits*, an array of numbers that is overwritten, for one of the vault's grants. */
-    async ofPin(digits, grantId, jwk) {
+    /*
+     * The JWE of *digits*, an array of numbers that is overwritten, for one of the vault's grants
+     * and its control token: the one we were told, the other we have ourselves.
+     */
+    async ofPin(digits, grantId, controlToken, jwk) {
       const block = iso1(digits);
       digits.fill(0);
-      const start = bytesOf(`{"grantId":${JSON.stringify(grantId)},"block":"`);
-      const plaintext = concat(start, block, bytesOf('"}'));
+      const names = JSON.stringify({ grantId, controlToken });
+      const plaintext = concat(bytesOf(names.slice(0, -1) + ',"block":"'), block, bytesOf('"}'));
       wipe(block);
       return encrypt(jwk, plaintext);
     },

@@ -62,7 +62,8 @@ class SetFlow {
     this.#opening = members;
     this.#session = members.session;
     // The vault wants to see it with the PIN: who reads the server's records has not got it.
-    this.#controlToken = controlToken;
+    // As the vault wrote it: some apps write it in capitals.
+    this.#controlToken = controlToken.trim().toLowerCase();
     this.entry.start({ refuseRepeated: true, refuseRuns: false, ...members });
     this.extend.hidden = false;
     this.#setTime(members.expiresInSeconds);
@@ -82,7 +83,7 @@ class SetFlow {
     this.#setBusy(true);
     let status = 0;
     try {
-      const jwe = await pinJwe.ofPin(digits, grantId, key);
+      const jwe = await pinJwe.ofPin(digits, grantId, controlToken, key);
       const body = { session, controlToken, jwe };
       ({ status } = await this.parts.post(this.path("submit"), body));
     } catch {

@@ -25,8 +25,8 @@ def submission(opened: dict[str, Any], jwe: str) -> dict[str, str]:
 
 def page_jwe(opened: dict[str, Any], pin: str, **changed: object) -> str:
     """What the page's script sends for *pin*."""
-    plaintext = {"grantId": opened["grantId"], "block": iso1(pin), **changed}
-    return encrypt(plaintext, opened["key"])
+    named = {name: opened[name] for name in ("grantId", "controlToken")}
+    return encrypt({**named, "block": iso1(pin), **changed}, opened["key"])
 
 
 def hostile_jwes(d1_face: D1Face, card_id: str, other: dict[str, Any]) -> tuple[MakeJwe, ...]:
@@ -35,7 +35,7 @@ def hostile_jwes(d1_face: D1Face, card_id: str, other: dict[str, Any]) -> tuple[
         lambda _: page_jwe(other, "5938"),
         lambda _: d1_face.sample_issuer.pin_jwe("5938", card_id),
         lambda opened: page_jwe(opened, "593"),
-        lambda opened: page_jwe(opened, "5938")[:-2] + "AA",
+        lambda opened: page_jwe(opened, "5938")[:-4] + "AAAA",
         lambda _: "a.b.c.d.e",
         lambda _: "",
     )

@@ -27,7 +27,7 @@ async def test_a_pin_that_is_shown_or_set_is_recorded_with_its_counter(
     asked = await hosted_face.ask("pin", holder)
     assert audit(hosted_face, asked) == [("control.issued", card_id, "hosted view", 1)]
     shown = await hosted_face.image(asked.json()["token"])
-    assert audit(hosted_face, shown) == [("pin.get.attempted", card_id, "hosted", 1)]
+    assert audit(hosted_face, shown) == [("pin.get", card_id, "hosted", 1)]
     asked = await hosted_face.ask("set-pin", holder)
     assert audit(hosted_face, asked) == [("control.issued", card_id, "hosted set", 1)]
     session = await hosted_face.post("session", token=asked.json()["token"])
@@ -107,7 +107,7 @@ async def test_each_pin_that_is_refused_is_recorded_and_the_fifth_is_the_last(
     assert audit(hosted_face, await hosted_face.post("submit", **members)) == []
 
 
-@pytest.mark.parametrize("changed", [{"grantId": "x"}, {"block": "zz"}])
+@pytest.mark.parametrize("changed", [{"grantId": "x"}, {"controlToken": "x"}, {"block": "zz"}])
 async def test_a_jwe_that_is_wrong_is_recorded(
     hosted_face: HostedFace, changed: dict[str, str]
 ) -> None:

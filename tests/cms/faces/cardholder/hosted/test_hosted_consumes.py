@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -267,8 +268,10 @@ async def test_no_control_token_and_no_session_is_logged(
     ours = [record for record in caplog.records if record.name.startswith("cms")]
     lines = "\n".join(JsonLines().format(record) + str(record.__dict__) for record in ours)
     assert "/details-image" in lines
-    for secret in (control_token, set_token, session["session"], jwe, "5938"):
+    for secret in (control_token, set_token, session["session"], jwe):
         assert secret not in lines
+    # By chance the PIN's digits stand within a time or an id.
+    assert re.search(r"(?<![\w.-])5938(?![\w.-])", lines) is None
 
 
 # Vault or database unavailable.
@@ -382,7 +385,7 @@ async def test_a_stored_pin_that_was_tampered_with_is_not_shown(
         "SELECT event, reason FROM audit_events WHERE card_id = %s AND event LIKE 'pin.get%%'"
         " ORDER BY event_id",
         card_id,
-    ) == [("pin.get.attempted", "hosted"), ("pin.get.failed", "SEAL_BROKEN")]
+    ) == [("pin.get.failed", "SEAL_BROKEN")]
 
 
 @pytest.mark.parametrize("purpose", ["pin", "set-pin"])

@@ -162,7 +162,8 @@ async def test_a_session_without_its_control_token_sets_no_pin(hosted_face: Host
     assert hosted_face.d1_face.stored(card_id) == before
     opened = await hosted_face.session(holder)
     written = opened | {"controlToken": opened["controlToken"].upper()}
-    assert (await hosted_face.submit(written, "5938")).status_code == 204
+    members = submission(written, page_jwe(opened, "5938"))
+    assert (await hosted_face.post("submit", **members)).status_code == 204
 
 
 async def test_a_session_is_no_control_token_and_a_control_token_no_session(

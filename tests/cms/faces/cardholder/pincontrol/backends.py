@@ -28,7 +28,11 @@ async def add_text_issuer(d1_face: D1Face) -> SampleIssuer:
     server = server_client(TEXT_USER, frame_key=TEXT_FRAME_KEY, frame_origins=[FRAME])
 
     def add(vault: Vault) -> SampleIssuer:
-        opened = open_issuer(d1_face.url, vault, TEXT_ISSUER_ID, policy={"text_reveal": True})
+        opened = open_issuer(
+            *(d1_face.url, vault, TEXT_ISSUER_ID),
+            policy={"text_reveal": True},
+            limits={"handouts_card_day_max": 1_000},
+        )
         add_clients(vault, TEXT_ISSUER_ID, server)
         return opened
 

@@ -66,7 +66,7 @@ class Target:
             self.pincontrol_face.d1_face.stored(self.card_id),
             self.pincontrol_face.sql(
                 "SELECT event FROM audit_events WHERE card_id = %s"
-                " AND event IN ('pin.get.attempted', 'pin.set')",
+                " AND event IN ('pin.get', 'pin.set')",
                 self.card_id,
             ),
         )
@@ -168,7 +168,11 @@ async def test_any_jwe_in_a_live_session(target: Target, jwe: str) -> None:
 
 
 @untimed
-@given(plaintext=st.dictionaries(st.sampled_from(["grantId", "block", "x"]), values, min_size=1))
+@given(
+    plaintext=st.dictionaries(
+        st.sampled_from(["grantId", "controlToken", "block"]), values, min_size=1
+    )
+)
 async def test_any_plaintext_in_a_live_session(target: Target, plaintext: dict[str, Any]) -> None:
     pincontrol_face = target.pincontrol_face
     opened_page = await pincontrol_face.session(target.plastic_id)

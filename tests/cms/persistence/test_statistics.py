@@ -1,0 +1,35 @@
+"""What Postgres knows of the tables after an operator had it look."""
+
+import psycopg
+import pytest
+
+from cms.persistence import admin
+from cms.persistence.statements.d1 import READ_COUNTER
+from tests.cms.persistence.rendered_sql import with_constants
+from tests.issuer_records import run_sql
+
+ISSUER = "testbank01"
+CARDS = 200
+
+
+@pytest.fixture
+def cards(database_url: str) -> str:
+    """A database into which many cards came at once."""
+    run_sql(database_url, "INSERT INTO issuers (issuer_id, name) VALUES (%s, 'A bank')", ISSUER)
+    run_sql(
+        database_url,
+        "INSERT INTO cards (issuer_id, card_id, state, sealed_record, last_four, expiry, psn)"
+        " SELECT %s, 'card-' || n, 'active', repeat('x', 380)::bytea, '1111', '0131', 0"
+        " FROM generate_series(1, %s) n",
+        *(ISSUER, CARDS),
+    )
+    return database_url
+
+
+def test_a_card_is_found_by_its_key_and_not_among_all_of_its_issuer(cards: str) -> None:
+    sql = with_constants(READ_COUNTER) % {"issuer_id": "$1", "card_id": "$2"}
+    with admin.transaction(cards) as database:
+        admin.analyze(database)
+    with psycopg.connect(cards) as connection:
+        plan = connection.execute(f"EXPLAIN (GENERIC_PLAN) {sql}".encode()).fetchall()
+    assert "Index Scan using cards_pkey" in str(plan)
