@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from msgspec import Raw
 
@@ -22,6 +22,31 @@ NEWEST_SHARE: Final = 0.1
 MANIFESTS_MAX: Final = 1000
 NOT_THERE: Final = "the vault takes no connection"
 T = TypeVar("T")
+
+
+class VaultCalls(Protocol):
+    """How asyncio code calls a vault, wherever that is."""
+
+    async def call(self, message: Verb[T]) -> T:
+        """Call a verb.
+
+        Raises:
+            HsmError: as the verb raises it, or as the way to the vault does.
+        """
+        ...
+
+    async def read_manifest(self, issuer_id: str) -> Manifest | None:
+        """Return the manifest of an issuer that is in force; None: the host never had one.
+
+        Raises:
+            ManifestRefused: it is not in force now.
+            HsmError: as :meth:`call` does.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the vault; calls that wait end as unavailable."""
+        ...
 
 
 class VaultClient:
@@ -72,7 +97,7 @@ class VaultClient:
         except _ConnectionLost:
             raise VaultUnavailable("the vault went away during the call, twice") from None
 
-    async def read_manifest(self, issuer_id: str) -> Manifest:
+    async def read_manifest(self, issuer_id: str) -> Manifest | None:
         """Return the manifest of an issuer that is in force; each version is parsed once.
 
         Raises:
@@ -80,6 +105,8 @@ class VaultClient:
         """
         known = self._manifests.pop(issuer_id, None)
         text = await self.call(ReadManifest(issuer_id, known.version if known else 0))
+        if text.version == 0:
+            return None
         manifest = known if text.canonical is None else model.parse(text.canonical)
         if manifest is None:
             raise MessageRefused("no answer of the verb")
@@ -88,7 +115,7 @@ class VaultClient:
             del self._manifests[next(iter(self._manifests))]
         return manifest
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections; calls that wait end as unavailable."""
         for socket in self._sockets.values():
             socket.close()

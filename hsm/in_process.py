@@ -23,14 +23,18 @@ class InProcessVault:
         """
         return await self._worker_thread.call(message.perform)
 
-    async def read_manifest(self, issuer_id: str) -> Manifest:
-        """Return the manifest of an issuer that is in force.
+    async def read_manifest(self, issuer_id: str) -> Manifest | None:
+        """Return the manifest of an issuer that is in force; None: the host never had one.
 
         Raises:
             HsmError: as :meth:`call` and the verb do.
         """
-        return await self._worker_thread.call(lambda vault: vault.read_manifest(issuer_id))
+        return await self._worker_thread.call(
+            lambda vault: vault.read_manifest(issuer_id)
+            if vault.manifest_version(issuer_id)
+            else None
+        )
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let the worker thread end."""
         self._worker_thread.close()

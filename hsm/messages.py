@@ -128,8 +128,9 @@ class ManifestText(Struct, frozen=True, forbid_unknown_fields=True):
     """A manifest that is in force."""
 
     version: int
+    """0: this host never had one."""
     canonical: bytes | None
-    """As it was signed; None: the caller knows this version."""
+    """As it was signed; None: there is none, or the caller knows this version."""
 
 
 class SealCards(Verb[Sequence[SealedCard | RefusedCard]], frozen=True):
@@ -313,6 +314,8 @@ class ReadManifest(Verb[ManifestText], frozen=True):
 
     def perform(self, vault: PinVault) -> ManifestText:
         """Read the manifest; write it out for a caller who has another version."""
+        if not vault.manifest_version(self.issuer_id):
+            return ManifestText(0, None)
         manifest = vault.read_manifest(self.issuer_id)
         same = manifest.version == self.known_version
         return ManifestText(manifest.version, None if same else manifest.canonical())

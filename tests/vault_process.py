@@ -16,6 +16,7 @@ from typing import Any
 
 from cms.sandbox import HANG_SECONDS
 from hsm.client import VaultClient
+from hsm.errors import ManifestRefused
 from hsm.messages import VERBS, SocketName
 from tests.operators import TOKEN_ISSUER, TRUST_FILE
 from tests.processes import ROOT
@@ -111,10 +112,13 @@ class Caller:
         return verb
 
     def read_manifest(self, issuer_id: str) -> Any:  # noqa: ANN401 - a manifest
-        return self._run(self.client.read_manifest(issuer_id))
+        manifest = self._run(self.client.read_manifest(issuer_id))
+        if manifest is None:
+            raise ManifestRefused("no manifest of this issuer")
+        return manifest
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self.client.close)
+        self._run(self.client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -47,7 +47,7 @@ async def client_of(
         vault.sockets, sockets or [*SocketName], silence_seconds=silence, wait_seconds_max=wait
     )
     yield client
-    client.close()
+    await client.close()
 
 
 PID = ManifestVersion(stub_vault.PID)
