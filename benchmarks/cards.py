@@ -22,6 +22,7 @@ from cms.operator.card_import import CardImport
 from cms.persistence import admin
 from hsm.feed_writer import FeedWriter
 from hsm.feeds import CARDS_MAX
+from hsm.in_process import InProcessAdmin
 from hsm.local import vault_over
 from hsm.settings import VaultSettings
 from hsm.vault import Vault
@@ -58,7 +59,7 @@ def timed(seconds: list[float]) -> Iterator[None]:
 
 def load(connection: Connection, vault: Vault, made: Sequence[str]) -> None:
     """Import feeds; each card must be taken."""
-    importing = CardImport(connection, vault, ISSUER)
+    importing = CardImport(connection, InProcessAdmin(vault), ISSUER)
     results = [*importing.run(feed.encode() for feed in made)]
     assert sum(one.added + one.renewed for one in results) == CARDS, "a card was refused"
 

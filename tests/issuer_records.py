@@ -20,6 +20,7 @@ from cms.persistence import admin
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from crypto.jose import base64url
+from hsm.in_process import InProcessAdmin
 from hsm.manifest.client_secrets import hash_secret
 from hsm.port import CardRef, PinVault, PublicKeyRole
 from hsm.vault import Vault
@@ -237,7 +238,7 @@ def load_cards(
 ) -> None:
     """Add or renew cards, by a feed."""
     with admin.transaction(url) as database:
-        importing = CardImport(database, vault, sample_issuer.issuer_id)
+        importing = CardImport(database, InProcessAdmin(vault), sample_issuer.issuer_id)
         (result,) = importing.run([sample_issuer.feed(*cards).encode()])
     assert (result.added + result.renewed, result.refused) == (len(cards), [])
 
