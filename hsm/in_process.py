@@ -30,9 +30,9 @@ class InProcessVault:
             HsmError: as :meth:`call` and the verb do.
         """
         return await self._worker_thread.call(
-            lambda vault: vault.read_manifest(issuer_id)
-            if vault.manifest_version(issuer_id)
-            else None
+            lambda vault: (
+                vault.read_manifest(issuer_id) if vault.manifest_version(issuer_id) else None
+            )
         )
 
     async def close(self) -> None:
