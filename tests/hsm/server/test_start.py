@@ -13,6 +13,7 @@ from tests.vault_process import serving
 pytestmark = pytest.mark.slow
 
 PRODUCTION = ("hsm", "serve")
+SANDBOX = (*PRODUCTION, "--sandbox")
 
 
 @pytest.fixture
@@ -21,11 +22,9 @@ def state(hsm_token: Pkcs11Token, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def said(
-    state: Path, module: tuple[str, ...] = ("hsm", "serve", "--sandbox"), **env: object
-) -> str:
+def said(state: Path, *module: str, **env: object) -> str:
     """Start it; it must end by itself and fail. Return what it said."""
-    with serving(state, module=module, bound=False, **env) as vault:
+    with serving(state, module=module or SANDBOX, bound=False, **env) as vault:
         assert vault.process.wait(HANG_SECONDS) != 0
         return vault.output.read_text()
 
@@ -44,13 +43,13 @@ def test_a_path_where_nothing_is_is_named(state: Path, name: str) -> None:
 def test_a_trust_file_for_trials_needs_the_option(state: Path) -> None:
     trust = json.loads((state / TRUST_FILE).read_text())
     assert trust["sandbox"], "the test's own operators are one"
-    assert said(state, PRODUCTION).startswith("HSM_TRUST_FILE is for trials")
+    assert said(state, *PRODUCTION).startswith("HSM_TRUST_FILE is for trials")
 
 
 def test_an_hsm_token_in_software_needs_the_option(state: Path) -> None:
     trust = json.loads((state / TRUST_FILE).read_text())
     (state / TRUST_FILE).write_text(json.dumps({**trust, "sandbox": False}))
-    assert "development" in said(state, PRODUCTION)
+    assert "development" in said(state, *PRODUCTION)
 
 
 def test_a_wrong_user_pin_is_tried_no_more_than_twice(state: Path) -> None:
