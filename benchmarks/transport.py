@@ -27,6 +27,7 @@ from hsm.frames import frame
 from hsm.in_process import InProcessVault
 from hsm.messages import ManifestVersion, SetPinFromJwe, SocketName, Verb
 from hsm.port import PinBlockType
+from hsm.socket_files import path_of
 from hsm.worker_thread import WorkerThread
 
 ROUND_SECONDS: Final = 0.5
@@ -73,10 +74,13 @@ class StreamsClient:
         self._writer.write(frame(messages.encode_call(self._number, message)))
         return await answer
 
+    async def _frame(self) -> bytes:
+        return await self._reader.readexactly(int.from_bytes(await self._reader.readexactly(4)))
+
     async def _read(self) -> None:
+        messages.read_greeting(await self._frame())
         while True:
-            length = int.from_bytes(await self._reader.readexactly(4))
-            data = await self._reader.readexactly(length)
+            data = await self._frame()
             number, _, raw = messages.decode_answer(data)
             verb, answer = self._waiting.pop(number)
             answer.set_result(messages.read_answer(verb, raw))
@@ -149,7 +153,7 @@ async def ways(directory: Path) -> AsyncIterator[Mapping[str, Call]]:
     sockets = directory / "sockets"
     sockets.mkdir()
     os.environ["HSM_SOCKET_DIRECTORY"] = str(sockets)
-    path = sockets / f"{SocketName.D1}.sock"
+    path = path_of(sockets, SocketName.D1, slot=0)
     async with AsyncExitStack() as stack:
         stack.enter_context(process("hsm", "serve", "--sandbox"))
         calls: dict[str, Call] = {}

@@ -8,6 +8,7 @@ from hsm import messages
 from hsm.errors import MessageRefused, VaultUnavailable
 from hsm.frames import Frames, frame
 from hsm.messages import SocketName, Verb
+from hsm.socket_files import path_of
 
 RECEIVE_BYTES: Final = 1 << 16
 NOT_THERE: Final = "the vault takes no connection"
@@ -35,6 +36,7 @@ class AdminClient:
 
     Raises:
         VaultUnavailable: at construction, when nobody listens there, or not for this user.
+        MessageRefused: at construction, when the vault is of another version.
     """
 
     def __init__(self, directory: Path, timeout_seconds: float) -> None:
@@ -42,7 +44,8 @@ class AdminClient:
         self._stream.settimeout(timeout_seconds)
         self._frames = Frames(messages.ANSWER_BYTES_MAX)
         try:
-            self._stream.connect(str(directory / f"{SocketName.ADMIN}.sock"))
+            self._stream.connect(str(path_of(directory, SocketName.ADMIN, slot=0)))
+            messages.read_greeting(self._receive())
         except OSError as error:
             self._stream.close()
             raise VaultUnavailable(error.strerror or NOT_THERE) from None

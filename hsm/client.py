@@ -1,25 +1,31 @@
-"""The web's side of the vault's sockets: many calls at once on one connection to each."""
+"""The web's side of the vault's sockets: many calls at once on one connection to each worker."""
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from errno import ENOENT
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from msgspec import Raw
 
 from hsm import messages
-from hsm.errors import MessageRefused, VaultBusy, VaultUnavailable
+from hsm.errors import HsmError, MessageRefused, VaultBusy, VaultUnavailable
 from hsm.frames import Frames, frame
 from hsm.manifest import model
 from hsm.manifest.model import Manifest
 from hsm.messages import ReadManifest, SocketName, Verb
+from hsm.socket_files import paths_of
 
 CALL_SECONDS_AT_FIRST: Final = 0.01
 """What a call is thought to take until some were measured."""
 NEWEST_SHARE: Final = 0.1
 """What the newest call counts in the moving average of what a call takes."""
 MANIFESTS_MAX: Final = 1000
+LOOK_SECONDS: Final = 0.2
+"""How often a slot without a worker is tried at most, while others answer."""
 NOT_THERE: Final = "the vault takes no connection"
 T = TypeVar("T")
 
@@ -70,8 +76,7 @@ class VaultClient:
         wait_seconds_max: float,
     ) -> None:
         self._sockets = {
-            name: _Socket(directory / f"{name}.sock", name, silence_seconds, wait_seconds_max)
-            for name in sockets
+            name: _Socket(directory, name, silence_seconds, wait_seconds_max) for name in sockets
         }
         self._manifests: dict[str, Manifest] = {}
 
@@ -88,12 +93,12 @@ class VaultClient:
         if socket is None:
             raise MessageRefused("the verb is for another socket")
         try:
-            return await (await socket.connected()).call(message)
+            return await (await socket.connection()).call(message)
         except _ConnectionLost:
             if not message.repeatable:
                 raise VaultUnavailable("the vault went away during the call") from None
         try:
-            return await (await socket.connected()).call(message)
+            return await (await socket.connection()).call(message)
         except _ConnectionLost:
             raise VaultUnavailable("the vault went away during the call, twice") from None
 
@@ -126,47 +131,99 @@ class _ConnectionLost(Exception):
 
 
 class _Socket:
-    """One socket of the vault, and the connection to it if there is one."""
+    """One socket of the vault: a connection to each slot that has a worker."""
 
     def __init__(
-        self, path: Path, name: SocketName, silence_seconds: float, wait_seconds_max: float
+        self, directory: Path, name: SocketName, silence_seconds: float, wait_seconds_max: float
     ) -> None:
-        self._path = path
+        self._directory = directory
         self._name = name
         self._silence_seconds = silence_seconds
         self._wait_seconds_max = wait_seconds_max
-        self._connection: _Connection | None = None
+        self._connections: dict[Path, _Connection] = {}
+        self._all_there = False
         self._connecting = asyncio.Lock()
+        self._look_at = 0.0
+        self._looking: asyncio.Task[None] | None = None
 
-    async def connected(self) -> "_Connection":
-        """Return the connection; connect if there is none.
+    async def connection(self) -> "_Connection":
+        """Return the connection to the worker for which the fewest calls wait.
 
         Raises:
-            VaultUnavailable: nobody listens there, or not for this process.
+            VaultUnavailable: no worker takes a connection, or not of this process.
+            MessageRefused: the vault is of another release.
         """
-        if self._connection is not None and not self._connection.lost:
-            return self._connection
-        async with self._connecting:
-            if self._connection is None or self._connection.lost:
-                self._connection = await self._connect()
-            return self._connection
+        greeted = [one for one in self._connections.values() if one.is_greeted]
+        if not greeted:
+            return await self._first()
+        if len(greeted) < len(self._connections) or not self._all_there:
+            self._look()
+        return greeted[0] if len(greeted) == 1 else min(greeted, key=_Connection.waiting)
 
-    async def _connect(self) -> "_Connection":
+    async def _first(self) -> "_Connection":
+        """Connect, and return the connection that is greeted first."""
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                async with self._connecting:
+                    await self._connect()
+                    connections = [*self._connections.values()]
+                greetings = [one.greeting for one in connections]
+                await asyncio.wait(greetings, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            raise VaultUnavailable(NOT_THERE) from None
+        for one in connections:
+            if one.is_greeted:
+                return one
+        for one in connections:
+            if one.greeting.done() and isinstance(error := one.greeting.exception(), HsmError):
+                raise error
+        raise VaultUnavailable(NOT_THERE)
+
+    def _look(self) -> None:
+        """Connect again, beside the calls and not too often, to slots that lost their worker."""
+        now = time.monotonic()
+        if now >= self._look_at and (self._looking is None or self._looking.done()):
+            self._look_at = now + LOOK_SECONDS
+            self._looking = asyncio.get_running_loop().create_task(self._look_once())
+
+    async def _look_once(self) -> None:
+        with suppress(HsmError, TimeoutError):
+            async with self._connecting, asyncio.timeout(self._silence_seconds):
+                await self._connect()
+
+    async def _connect(self) -> None:
+        """Connect to each slot to which there is no connection.
+
+        Raises:
+            VaultUnavailable: nobody listens at any, or not for this process.
+        """
         loop = asyncio.get_running_loop()
+        paths = paths_of(self._directory, self._name)
+        error: OSError = FileNotFoundError(ENOENT, os.strerror(ENOENT))
 
         def make() -> _Connection:
             return _Connection(loop, self._name, self._silence_seconds, self._wait_seconds_max)
 
-        try:
-            async with asyncio.timeout(self._silence_seconds):
-                _, connection = await loop.create_unix_connection(make, str(self._path))
-        except OSError as error:
-            raise VaultUnavailable(error.strerror or NOT_THERE) from None
-        return connection
+        self._connections = {
+            path: one for path, one in self._connections.items() if path in paths and not one.lost
+        }
+        for path in paths:
+            if path not in self._connections:
+                try:
+                    _, one = await loop.create_unix_connection(make, str(path))
+                except OSError as failed:
+                    error = failed
+                else:
+                    self._connections[path] = one
+        self._all_there = len(self._connections) == len(paths)
+        if not self._connections:
+            raise VaultUnavailable(error.strerror or NOT_THERE)
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        if self._looking is not None:
+            self._looking.cancel()
+        for connection in self._connections.values():
+            connection.close()
 
 
 class _Pending(Generic[T]):
@@ -214,6 +271,17 @@ class _Connection(asyncio.Protocol):
         self._call_seconds = CALL_SECONDS_AT_FIRST
         self._watched = False
         self.lost = False
+        self.greeting: asyncio.Future[None] = loop.create_future()
+        """Done when the worker took the connection, or will not."""
+
+    @property
+    def is_greeted(self) -> bool:
+        """Whether a worker is there."""
+        return not self.lost and self.greeting.done() and self.greeting.exception() is None
+
+    def waiting(self) -> int:
+        """Count the calls that wait for an answer."""
+        return len(self._pending)
 
     async def call(self, message: Verb[T]) -> T:
         """Send a call and wait for its answer.
@@ -259,11 +327,18 @@ class _Connection(asyncio.Protocol):
         answered = 0
         try:
             for part in self._frames.feed(data):
+                if not self.greeting.done():
+                    messages.read_greeting(part)
+                    self.greeting.set_result(None)
+                    continue
                 number, error, raw = messages.decode_answer(part)
                 self._pending[number].land(error, raw)
                 del self._pending[number]
                 answered += 1
-        except (MessageRefused, KeyError):
+        except MessageRefused as refused:
+            self._end_greeting(refused)
+            self.close()
+        except KeyError:
             self.close()
         if answered:
             now = time.monotonic()
@@ -274,9 +349,15 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Tell everybody who waits."""
         self.lost = True
+        self._end_greeting(VaultUnavailable(NOT_THERE))
         for pending in self._pending.values():
             pending.land(_ConnectionLost())
         self._pending.clear()
+
+    def _end_greeting(self, error: HsmError) -> None:
+        if not self.greeting.done():
+            self.greeting.set_exception(error)
+            self.greeting.exception()  # nobody may ask
 
     def _wait_seconds(self, now: float) -> float:
         """Estimate how long one more call would wait: for those before it, each as usual."""

@@ -6,9 +6,10 @@ the wire it is MessagePack in a frame (:mod:`hsm.frames`)::
     call      [version, request number, {"verb": name, argument: value, …}]
     answer    [request number, nil, answer]
     refusal   [request number, {"error": class of hsm.errors, "reason", "receipt"}, nil]
+    greeting  [version]
 
-Answers come in any order. What is not of this form, of another version, or no verb of the socket
-has no answer: the vault closes the connection.
+A worker greets a caller first. Answers come in any order. What is not of this form, of another
+version, or no verb of the socket has no answer: the vault closes the connection.
 """
 
 import re
@@ -358,6 +359,25 @@ ERRORS: Final[Mapping[str, type[HsmError]]] = {
 }
 
 
+def encode_greeting() -> bytes:
+    """Write what a worker sends first."""
+    return _ENCODER.encode((VERSION,))
+
+
+def read_greeting(data: bytes | memoryview) -> None:
+    """Read what a worker sends first.
+
+    Raises:
+        MessageRefused: it is of another version, or no worker of a vault.
+    """
+    try:
+        (version,) = _GREETING.decode(data)
+    except MALFORMED:
+        raise MessageRefused("no answer of a vault") from None
+    if version != VERSION:
+        raise MessageRefused("the vault is of another version")
+
+
 def encode_call(number: int, message: Verb[Any]) -> bytes:
     """Write a call.
 
@@ -381,10 +401,18 @@ def decode_call(data: bytes | memoryview, socket: SocketName) -> tuple[int, Verb
         version, number, message = _CALL.decode(data)
         if version != VERSION:
             raise MessageRefused("the caller is of another version")
-        return number, _message_decoder(socket).decode(message)
+        verb = _message_decoder(socket).decode(message)
     except MALFORMED:
         # Its text can hold a value.
         raise MessageRefused("no call of a verb of this socket") from None
+    if (
+        isinstance(verb, SetPinFromJwe)
+        and verb.client_id is None
+        and socket is not SocketName.ADMIN
+    ):
+        # Failures are counted by client; only who imports cards has none.
+        raise MessageRefused("only an import sets a PIN for no client")
+    return number, verb
 
 
 def encode_answer(number: int, answer: object) -> bytes:
@@ -457,6 +485,7 @@ def _from_wire(to: Any, value: Any) -> object:  # noqa: ANN401 - msgspec's
 
 
 _ENCODER: Final = Encoder(enc_hook=_to_wire)
+_GREETING: Final = Decoder(tuple[int])
 _CALL: Final = Decoder(tuple[int, int, Raw])
 _ANSWER: Final = Decoder(tuple[int, _Refusal | None, Raw])
 

@@ -18,8 +18,12 @@ from cms.sandbox import HANG_SECONDS
 from hsm.client import VaultClient
 from hsm.errors import ManifestRefused
 from hsm.messages import VERBS, SocketName
+from hsm.socket_files import paths_of
 from tests.operators import TOKEN_ISSUER, TRUST_FILE
 from tests.processes import ROOT
+
+BY_RIGHTS = (SocketName.ADMIN, SocketName.D1, SocketName.CARDHOLDER)
+"""A PIN that comes with its card, for no client, is taken on the first only."""
 
 
 @dataclass
@@ -36,7 +40,7 @@ class VaultProcess:
         return [json.loads(line) for line in self.output.read_text().splitlines()]
 
     def is_bound(self) -> bool:
-        return all((self.sockets / f"{name}.sock").exists() for name in SocketName)
+        return all(paths_of(self.sockets, name) for name in SocketName)
 
     def stop(self) -> int:
         self.process.terminate()
@@ -99,7 +103,7 @@ class Caller:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.client = VaultClient(
-            sockets, [*SocketName], silence_seconds=HANG_SECONDS, wait_seconds_max=HANG_SECONDS
+            sockets, BY_RIGHTS, silence_seconds=HANG_SECONDS, wait_seconds_max=HANG_SECONDS
         )
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the verbs
@@ -114,7 +118,7 @@ class Caller:
     def read_manifest(self, issuer_id: str) -> Any:  # noqa: ANN401 - a manifest
         manifest = self._run(self.client.read_manifest(issuer_id))
         if manifest is None:
-            raise ManifestRefused("no manifest of this issuer")
+            raise ManifestRefused("this host has no manifest of the issuer")
         return manifest
 
     def close(self) -> None:

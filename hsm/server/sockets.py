@@ -5,24 +5,21 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from hsm.errors import VaultUnavailable
 from hsm.messages import SocketName
 from hsm.settings import ServerSettings
+from hsm.socket_files import path_of
 
 BACKLOG: Final = 128
 OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+Listeners: TypeAlias = Mapping[SocketName, socket.socket]
 _PEER: Final = struct.Struct("=iII")
 """``struct ucred``: pid, uid, gid (unix(7), SO_PEERCRED)."""
-
-
-def path_of(directory: Path, name: SocketName) -> Path:
-    """Return the path of a socket."""
-    return directory / f"{name}.sock"
 
 
 def uids(settings: ServerSettings) -> Mapping[SocketName, int]:
@@ -42,11 +39,14 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 @contextmanager
-def bound(settings: ServerSettings) -> Iterator[Mapping[SocketName, socket.socket]]:
-    """Listen on all sockets; remove them afterwards.
+def bound(settings: ServerSettings) -> Iterator[Sequence[Listeners]]:
+    """Listen on the sockets of every slot; remove them afterwards.
 
     A socket is for its owner only (0600), or, where another uid is expected, for its group too
     (0660); set-group-id of the directory says which group that is.
+
+    Yields:
+        The sockets of each slot.
 
     Raises:
         VaultUnavailable: others may write in the directory, another supervisor works there, or
@@ -56,16 +56,24 @@ def bound(settings: ServerSettings) -> Iterator[Mapping[SocketName, socket.socke
     with ExitStack() as stack:
         try:
             _lock(stack, directory)
-            listeners = {}
-            for name, uid in uids(settings).items():
-                path = path_of(directory, name)
-                listeners[name] = stack.enter_context(_listener(path))
-                stack.callback(path.unlink, missing_ok=True)
-                path.chmod(0o600 if uid == os.geteuid() else 0o660)
+            slots = [
+                {
+                    name: _bind(stack, path_of(directory, name, slot), uid)
+                    for name, uid in uids(settings).items()
+                }
+                for slot in range(settings.workers)
+            ]
         except OSError as error:
             text = f"HSM_SOCKET_DIRECTORY: {error.strerror or 'cannot be used'}"
             raise VaultUnavailable(text) from None
-        yield listeners
+        yield slots
+
+
+def _bind(stack: ExitStack, path: Path, uid: int) -> socket.socket:
+    listener = stack.enter_context(_listener(path))
+    stack.callback(path.unlink, missing_ok=True)
+    path.chmod(0o600 if uid == os.geteuid() else 0o660)
+    return listener
 
 
 def _lock(stack: ExitStack, directory: Path) -> None:
@@ -79,12 +87,14 @@ def _lock(stack: ExitStack, directory: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise VaultUnavailable("HSM_SOCKET_DIRECTORY: another vault serves there") from None
+    # Of a vault that was killed and had more workers.
+    for path in directory.glob("*.*.sock"):
+        if path.is_socket():
+            path.unlink()
 
 
 def _listener(path: Path) -> socket.socket:
-    """Listen at *path*, in place of a socket that a dead supervisor left."""
-    if path.is_socket():
-        path.unlink()
+    """Listen at *path*."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:

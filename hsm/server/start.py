@@ -3,6 +3,7 @@
 Descriptors are inherited. The exit code tells the supervisor what to do (:mod:`hsm.server.exits`).
 """
 
+import gc
 import logging
 import sys
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from hsm.pkcs11.token import Pkcs11Token
 from hsm.reopened import ReopenedVault
 from hsm.server import logs, sockets
 from hsm.server.busy import Cell
+from hsm.server.disk import Disk
 from hsm.server.exits import Exit
 from hsm.server.hardening import harden
 from hsm.server.worker import Worker, run_until_told
@@ -35,6 +37,7 @@ def main(arguments: list[str]) -> int:
         SocketName(name): socket(fileno=int(descriptor))
         for name, _, descriptor in (argument.partition("=") for argument in arguments[2:])
     }
+    disk = Disk()
     vault = ReopenedVault(partial(_open_vault, settings, sandbox), settings.reopen_seconds)
     try:
         vault.open()
@@ -53,7 +56,10 @@ def main(arguments: list[str]) -> int:
             # The supervisor counts them: a device locks after a few.
             sys.exit(Exit.LOGIN_REFUSED)
 
-    run_until_told(Worker(listeners, sockets.uids(settings), perform, cell))
+    # Nothing that is there now becomes garbage: no need to look through it again and again.
+    gc.collect()
+    gc.freeze()
+    run_until_told(Worker(listeners, sockets.uids(settings), perform, cell, disk))
     return Exit.TOLD
 
 

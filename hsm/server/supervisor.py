@@ -4,21 +4,22 @@ It has no key, no login and no connection of anybody.
 """
 
 import logging
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from socket import socket
 from typing import Final
 
-from hsm.errors import LoginRefused, NotForProduction
-from hsm.messages import SocketName
+from hsm.errors import LoginRefused, ManifestRefused, NotForProduction, VaultUnavailable
+from hsm.manifest.trust import read_trust
 from hsm.server import sockets
 from hsm.server.busy import Cell
 from hsm.server.exits import Exit
-from hsm.settings import ServerSettings
+from hsm.server.sockets import Listeners
+from hsm.settings import ServerSettings, VaultSettings
 
 LOOK_SECONDS: Final = 0.05
 START_SECONDS: Final = 60.0
@@ -47,17 +48,17 @@ class Started:
 
 
 class Supervisor:
-    """Keeps so many workers running as the settings say.
+    """Keeps a worker running in each slot; the settings say how many there are.
 
     Args:
         settings: of the server.
-        command: what starts a worker; descriptors of its cell and of the sockets are added.
+        command: what starts a worker; descriptors of its cell and of its slot's sockets are added.
     """
 
     def __init__(self, settings: ServerSettings, command: Sequence[str]) -> None:
         self._settings = settings
         self._command = command
-        self._workers: list[Started] = []
+        self._workers: dict[int, Started] = {}
         self._refused_logins = 0
         self._next_start = 0.0
         self._stopping = False
@@ -72,10 +73,10 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
-        with sockets.bound(self._settings) as listeners:
+        with sockets.bound(self._settings) as slots:
             try:
                 while not self._stopping:
-                    self._look(listeners)
+                    self._look(slots)
                     time.sleep(LOOK_SECONDS)
             finally:
                 self._end_all()
@@ -83,12 +84,12 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping = True
 
-    def _look(self, listeners: Mapping[SocketName, socket]) -> None:
+    def _look(self, slots: Sequence[Listeners]) -> None:
         """Kill what hangs, bury what died, start what is missing."""
         now = time.monotonic()
-        for worker in [*self._workers]:
+        for slot, worker in [*self._workers.items()]:
             if worker.process.poll() is not None:
-                self._bury(worker, now)
+                self._bury(slot, worker, now)
             elif worker.is_late(now, self._settings.deadline_seconds):
                 log.error("vault.worker_killed", extra={"pid": worker.process.pid})
                 worker.process.kill()
@@ -96,12 +97,12 @@ class Supervisor:
             if not self._workers:
                 raise LoginRefused("the HSM token refused the PIN twice: not tried again")
             return
-        starting = any(not worker.cell.ready_at for worker in self._workers)
-        missing = len(self._workers) < self._settings.workers
+        starting = any(not worker.cell.ready_at for worker in self._workers.values())
+        missing = [slot for slot in range(len(slots)) if slot not in self._workers]
         if missing and not starting and now >= self._next_start:
-            self._workers.append(self._start(listeners))
+            self._workers[missing[0]] = self._start(slots[missing[0]])
 
-    def _start(self, listeners: Mapping[SocketName, socket]) -> Started:
+    def _start(self, listeners: Listeners) -> Started:
         cell = Cell.make()
         descriptors = [f"{name}={listener.fileno()}" for name, listener in listeners.items()]
         process = subprocess.Popen(  # noqa: S603 - our own module
@@ -111,8 +112,8 @@ class Supervisor:
         )
         return Started(process, cell)
 
-    def _bury(self, worker: Started, now: float) -> None:
-        self._workers.remove(worker)
+    def _bury(self, slot: int, worker: Started, now: float) -> None:
+        del self._workers[slot]
         code, was_ready = worker.process.returncode, bool(worker.cell.ready_at)
         worker.cell.close()
         log.warning("vault.worker_ended", extra={"pid": worker.process.pid, "code": code})
@@ -125,10 +126,10 @@ class Supervisor:
 
     def _end_all(self) -> None:
         """Let the workers finish what they have; kill who does not within the deadline."""
-        for worker in self._workers:
+        for worker in self._workers.values():
             worker.process.terminate()
         ends_at = time.monotonic() + self._settings.deadline_seconds
-        for worker in self._workers:
+        for worker in self._workers.values():
             try:
                 worker.process.wait(max(0.0, ends_at - time.monotonic()))
             except subprocess.TimeoutExpired:
@@ -141,7 +142,27 @@ def serve(settings: ServerSettings, *, sandbox: bool) -> None:
     """Serve the vault that the environment names.
 
     Raises:
+        ManifestRefused: the trust file cannot be used.
+        NotForProduction: it is for trials, and this is none.
+        VaultUnavailable: there is no state directory.
         HsmError: as :meth:`Supervisor.run` does.
     """
+    _check_host(VaultSettings(), sandbox=sandbox)
     mode = "sandbox" if sandbox else "production"
     Supervisor(settings, [sys.executable, "-m", "hsm.server.start", mode]).run()
+
+
+def _check_host(settings: VaultSettings, *, sandbox: bool) -> None:
+    """Look once at what every worker would stumble over."""
+    try:
+        trust = read_trust(settings.trust_file)
+    except ManifestRefused:
+        raise ManifestRefused("HSM_TRUST_FILE: no trust file that can be used") from None
+    if trust.sandbox and not sandbox:
+        raise NotForProduction(
+            "HSM_TRUST_FILE is for trials: name one in which two operators have to sign, or try it"
+            " with serve --sandbox"
+        )
+    directory = settings.state_directory
+    if not directory.is_dir() or not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise VaultUnavailable("HSM_STATE_DIRECTORY: no directory that can be read and written")

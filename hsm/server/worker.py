@@ -1,7 +1,8 @@
 """A worker of the vault: one thread that answers one call after another.
 
-What came on a connection is done in order. The supervisor kills a worker whose verb does not end,
-since nothing inside this process can stop a PKCS#11 call.
+What came on a connection is done in order. An answer that a line of the vault's log tells of leaves
+when the line is on the disk, which a second thread waits for. The supervisor kills a worker whose
+verb does not end, since nothing inside this process can stop a PKCS#11 call.
 """
 
 import logging
@@ -9,15 +10,17 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from hsm import messages
-from hsm.errors import HsmError, MessageRefused, VaultFailed
+from hsm.errors import HsmError, LogUnavailable, MessageRefused, VaultFailed
 from hsm.frames import Frames, frame
 from hsm.messages import SocketName, Verb
 from hsm.server.busy import Cell
+from hsm.server.disk import Disk
 from hsm.server.sockets import peer_uid
 
 RECEIVE_BYTES: Final = 1 << 16
@@ -31,13 +34,14 @@ Perform = Callable[[Verb[Any]], object]
 
 
 class Worker:
-    """Serves a vault on listening sockets, which other workers may share.
+    """Serves a vault on the listening sockets of its slot.
 
     Args:
         listeners: the sockets.
         expected_uids: who may connect to each.
         perform: does what a message says, or raises an error of :mod:`hsm.errors`.
         cell: tells the supervisor since when a verb has been running.
+        disk: holds answers until the log's line is there.
     """
 
     def __init__(
@@ -46,16 +50,19 @@ class Worker:
         expected_uids: Mapping[SocketName, int],
         perform: Perform,
         cell: Cell,
+        disk: Disk,
     ) -> None:
         self._expected_uids = expected_uids
         self._perform = perform
         self._cell = cell
+        self._disk = disk
         self._selector = selectors.DefaultSelector()
         self._connections: set[_Connection] = set()
         self._stopping = False
         self._listeners = dict(listeners)
         for name, listener in listeners.items():
-            self._selector.register(listener, selectors.EVENT_READ, name)
+            self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, name))
+        self._selector.register(disk.woken, selectors.EVENT_READ, self._send_finished)
 
     def run(self) -> None:
         """Serve until :meth:`stop`, then answer what has come and return."""
@@ -64,10 +71,11 @@ class Worker:
             self._turn(None)
         for listener in self._listeners.values():
             self._selector.unregister(listener)
-        while self._turn(0):
+        while self._turn(0) or self._disk.holds:
             pass
         for connection in [*self._connections]:
             self._close(connection)
+        self._disk.close()
 
     def stop(self) -> None:
         """End :meth:`run` after what has come; may be called in a signal handler."""
@@ -75,25 +83,21 @@ class Worker:
 
     def wake_by(self, wakeup: socket.socket) -> None:
         """Look up when *wakeup* gets a byte, as it does of a signal."""
-        self._selector.register(wakeup, selectors.EVENT_READ, None)
+        awake = partial(wakeup.recv, RECEIVE_BYTES)
+        self._selector.register(wakeup, selectors.EVENT_READ, awake)
 
     def _turn(self, timeout_seconds: float | None) -> bool:
         """Serve whoever wants something now; tell whether anybody did."""
         ready = self._selector.select(timeout_seconds)
         for key, _ in ready:
-            if key.data is None:
-                key.fileobj.recv(RECEIVE_BYTES)  # type: ignore[union-attr]
-            elif isinstance(key.data, _Connection):
-                self._serve(key.data)
-            else:
-                self._accept(self._listeners[key.data], key.data)
+            key.data()
         return bool(ready)
 
-    def _accept(self, listener: socket.socket, name: SocketName) -> None:
+    def _accept(self, name: SocketName) -> None:
         try:
-            stream, _ = listener.accept()
+            stream, _ = self._listeners[name].accept()
         except OSError:
-            return  # another worker was faster, or the caller is gone
+            return  # the caller is gone
         uid = peer_uid(stream)
         if uid != self._expected_uids[name] or len(self._connections) >= CONNECTIONS_MAX:
             log.warning("vault.connection_refused", extra={"socket": str(name), "uid": uid})
@@ -102,14 +106,16 @@ class Worker:
         stream.setblocking(False)
         connection = _Connection(stream, name)
         self._connections.add(connection)
-        self._selector.register(stream, selectors.EVENT_READ, connection)
+        serve = partial(self._serve, connection)
+        self._selector.register(stream, selectors.EVENT_READ, serve)
+        self._send(connection, messages.encode_greeting())
 
     def _serve(self, connection: "_Connection") -> None:
         try:
             if connection.unsent:
                 connection.send()
             else:
-                connection.receive(self._answer)
+                self._answer_all(connection)
         except (OSError, EOFError):
             self._close(connection)
         except MessageRefused as error:
@@ -117,9 +123,53 @@ class Worker:
             log.warning("vault.message_refused", extra=extra)
             self._close(connection)
         else:
-            # Who does not read its answers sends no more calls.
-            events = selectors.EVENT_WRITE if connection.unsent else selectors.EVENT_READ
-            self._selector.modify(connection.stream, events, connection)
+            self._listen(connection)
+
+    def _answer_all(self, connection: "_Connection") -> None:
+        """Do what came, in order, and send the answers.
+
+        Raises:
+            EOFError, MessageRefused, OSError: as :meth:`_Connection.receive` does.
+        """
+        sent_at = time.monotonic()
+        for call in connection.receive():
+            number, message = messages.decode_call(call, connection.name)
+            answer = self._answer(number, message)
+            if not self._disk.hold(partial(self._send_held, connection, number, answer)):
+                connection.unsent += frame(answer)
+            if time.monotonic() - sent_at > BATCH_SECONDS:
+                connection.send()
+                sent_at = time.monotonic()
+        connection.send()
+
+    def _send_finished(self) -> None:
+        for send, is_durable in self._disk.finished():
+            send(is_durable)
+
+    def _send_held(
+        self, connection: "_Connection", number: int, answer: bytes, is_durable: bool
+    ) -> None:
+        if not is_durable:
+            answer = messages.encode_refusal(number, LogUnavailable("the log cannot be written"))
+        if connection in self._connections:
+            self._send(connection, answer)
+
+    def _send(self, connection: "_Connection", data: bytes) -> None:
+        connection.unsent += frame(data)
+        try:
+            connection.send()
+        except OSError:
+            self._close(connection)
+        else:
+            self._listen(connection)
+
+    def _listen(self, connection: "_Connection") -> None:
+        """Wait for what comes next: who does not read its answers sends no more calls."""
+        events = selectors.EVENT_WRITE if connection.unsent else selectors.EVENT_READ
+        if events != connection.events:
+            connection.events = events
+            key = self._selector.get_key(connection.stream)
+            self._selector.modify(connection.stream, events, key.data)
 
     def _close(self, connection: "_Connection") -> None:
         with suppress(OSError):
@@ -155,26 +205,21 @@ class _Connection:
         self.stream = stream
         self.name = name
         self.unsent = bytearray()
+        self.events = selectors.EVENT_READ
         self._frames = Frames(messages.MESSAGE_BYTES_MAX[name])
 
-    def receive(self, answer: Callable[[int, Verb[Any]], bytes]) -> None:
-        """Read what came, do it and send the answers.
+    def receive(self) -> Iterator[bytes]:
+        """Read what came.
 
         Raises:
             EOFError: the caller is gone.
-            MessageRefused: it is no call.
+            MessageRefused: a frame is too long. What came before it was yielded.
             OSError: the connection is broken.
         """
         data = self.stream.recv(RECEIVE_BYTES)
         if not data:
             raise EOFError
-        sent_at = time.monotonic()
-        for call in self._frames.feed(data):
-            self.unsent += frame(answer(*messages.decode_call(call, self.name)))
-            if time.monotonic() - sent_at > BATCH_SECONDS:
-                self.send()
-                sent_at = time.monotonic()
-        self.send()
+        yield from self._frames.feed(data)
 
     def send(self) -> None:
         """Send what can be sent without waiting.

@@ -21,6 +21,7 @@ from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.server import sockets
 from hsm.server.busy import Cell
+from hsm.server.disk import Disk
 from hsm.server.worker import Worker, run_until_told
 from hsm.settings import HsmTokenSettings, ServerSettings
 from tests.contracts.issuer import Host
@@ -92,10 +93,11 @@ def serve(directory: Path, path: Path, stands_at: str | None) -> None:
     clock = now if stands_at is None else lambda: datetime.fromisoformat(stands_at)
     vault = reopen_vault(Pkcs11Token.open(HsmTokenSettings()), directory, clock)
     settings = ServerSettings(socket_directory=path)
-    with sockets.bound(settings) as listeners:
+    with sockets.bound(settings) as (listeners,):
         show_ready()
         uids = sockets.uids(settings)
-        worker = Worker(listeners, uids, lambda message: message.perform(vault), Cell.make())
+        perform = lambda message: message.perform(vault)  # noqa: E731 - too long for one line
+        worker = Worker(listeners, uids, perform, Cell.make(), Disk())
         run_until_told(worker)
 
 

@@ -20,11 +20,12 @@ from hsm.messages import (
     Health,
     ManifestVersion,
     ReadManifest,
+    SetPinFromJwe,
     SocketName,
     Verb,
     VerifyBearer,
 )
-from hsm.port import PinVault
+from hsm.port import CardRef, PinBlockType, PinVault, SealedRecord
 
 #: Who may call what: DESIGN's table, and what is public.
 PUBLIC = {"health", "load_manifest", "manifest_version", "public_jwks", "read_manifest"}
@@ -233,3 +234,15 @@ def test_a_frame_that_is_too_long_is_refused_before_it_has_come() -> None:
     assert next(frames) == b"first"
     with pytest.raises(MessageRefused, match="too long"):
         next(frames)
+
+
+def test_a_pin_for_no_client_is_an_import_s_only() -> None:
+    call = messages.encode_call(
+        1,
+        SetPinFromJwe(
+            "jwe", PinBlockType.ISO0, CardRef("testbank01", "card-1"), SealedRecord(b""), 1, None
+        ),
+    )
+    assert messages.decode_call(call, SocketName.ADMIN)[0] == 1  # the control
+    with pytest.raises(MessageRefused, match="no client"):
+        messages.decode_call(call, SocketName.D1)

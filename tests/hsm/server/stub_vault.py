@@ -14,6 +14,7 @@ from hsm.errors import LoginRefused, VaultUnavailable
 from hsm.messages import ManifestVersion, SocketName, Verb
 from hsm.server import logs, sockets
 from hsm.server.busy import Cell
+from hsm.server.disk import Disk
 from hsm.server.exits import Exit
 from hsm.server.hardening import harden
 from hsm.server.supervisor import Supervisor
@@ -62,7 +63,7 @@ def work(cell: str, *given: str) -> int:
     pairs = (argument.partition("=") for argument in given)
     listeners = {SocketName(name): socket.socket(fileno=int(fd)) for name, _, fd in pairs}
     uids = sockets.uids(ServerSettings())
-    run_until_told(Worker(listeners, uids, perform, Cell(int(cell))))
+    run_until_told(Worker(listeners, uids, perform, Cell(int(cell)), Disk()))
     return Exit.TOLD
 
 

@@ -20,6 +20,7 @@ from hsm.errors import MessageRefused, VaultBusy, VaultFailed, VaultUnavailable
 from hsm.frames import Frames, frame
 from hsm.messages import ExportJwe, Health, ManifestVersion, SocketName
 from hsm.port import CardRef, SealedPin, SealedRecord
+from hsm.socket_files import path_of
 from tests.hsm.server import stub_vault
 from tests.processes import children, runs
 from tests.vault_process import VaultProcess, serving, wait_until
@@ -168,10 +169,11 @@ def talk(vault: VaultProcess, data: bytes, name: SocketName = SocketName.D1) -> 
     """Send bytes and return all that comes until the vault closes, or answers once."""
     with socket.socket(socket.AF_UNIX) as stream:
         stream.settimeout(HANG_SECONDS)
-        stream.connect(str(vault.sockets / f"{name}.sock"))
+        stream.connect(str(path_of(vault.sockets, name, slot=0)))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            stream.sendall(data)
-            return stream.recv(1 << 16)
+            if stream.recv(len(GREETING)):
+                stream.sendall(data)
+                return stream.recv(1 << 16)
         return b""
 
 
@@ -181,6 +183,7 @@ def answers(vault: VaultProcess) -> bool:
     return False
 
 
+GREETING = frame(messages.encode_greeting())
 GOOD = frame(messages.encode_call(1, PID))
 BAD = {
     "oversized": (messages.MESSAGE_BYTES_MAX[SocketName.D1] + 1).to_bytes(4),
@@ -208,9 +211,10 @@ async def test_a_duplicated_call_is_answered_twice(vault: VaultProcess) -> None:
     """Numbers are the caller's: what one number means is its own business."""
     with socket.socket(socket.AF_UNIX) as stream:
         stream.settimeout(HANG_SECONDS)
-        stream.connect(str(vault.sockets / "d1.sock"))
+        stream.connect(str(path_of(vault.sockets, SocketName.D1, 0)))
         stream.sendall(GOOD + GOOD)
         frames, answers = Frames(1000), list[bytes]()
+        stream.recv(len(GREETING))
         while len(answers) < 2:
             answers += frames.feed(stream.recv(1 << 16))
     assert answers[0] == answers[1]
@@ -218,7 +222,7 @@ async def test_a_duplicated_call_is_answered_twice(vault: VaultProcess) -> None:
 
 async def test_a_caller_that_stops_within_a_call_costs_nothing(vault: VaultProcess) -> None:
     with socket.socket(socket.AF_UNIX) as stream:
-        stream.connect(str(vault.sockets / "d1.sock"))
+        stream.connect(str(path_of(vault.sockets, SocketName.D1, 0)))
         stream.sendall(GOOD[:-1])
         assert talk(vault, GOOD) != b""
     assert talk(vault, GOOD) != b""
@@ -226,7 +230,7 @@ async def test_a_caller_that_stops_within_a_call_costs_nothing(vault: VaultProce
 
 async def test_another_uid_is_refused(tmp_path: Path) -> None:
     with serving(tmp_path, module=STUB, HSM_D1_UID=os.getuid() + 1) as vault:
-        mode = (vault.sockets / "d1.sock").stat().st_mode & 0o777
+        mode = path_of(vault.sockets, SocketName.D1, 0).stat().st_mode & 0o777
         assert mode == 0o660
         assert talk(vault, GOOD, SocketName.D1) == b""
         assert talk(vault, GOOD, SocketName.ADMIN) != b""  # the control
@@ -235,7 +239,7 @@ async def test_another_uid_is_refused(tmp_path: Path) -> None:
 
 async def test_sockets_are_their_owner_s_and_gone_at_the_end(vault: VaultProcess) -> None:
     for name in SocketName:
-        assert (vault.sockets / f"{name}.sock").stat().st_mode & 0o777 == 0o600
+        assert path_of(vault.sockets, name, 0).stat().st_mode & 0o777 == 0o600
     workers = children(vault.process.pid)
     assert vault.stop() == 0
     assert not vault.is_bound()

@@ -1,0 +1,65 @@
+"""``python -m hsm serve`` starts, or says in one line why not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cms.sandbox import HANG_SECONDS
+from hsm.pkcs11.token import Pkcs11Token
+from tests.operators import TRUST_FILE, open_vault
+from tests.vault_process import serving
+
+pytestmark = pytest.mark.slow
+
+PRODUCTION = ("hsm", "serve")
+SANDBOX = (*PRODUCTION, "--sandbox")
+
+
+@pytest.fixture
+def state(hsm_token: Pkcs11Token, tmp_path: Path) -> Path:
+    open_vault(hsm_token, tmp_path)
+    return tmp_path
+
+
+def said(state: Path, *module: str, **env: object) -> str:
+    """Start it; it must end by itself and fail. Return what it said."""
+    with serving(state, module=module or SANDBOX, bound=False, **env) as vault:
+        assert vault.process.wait(HANG_SECONDS) != 0
+        return vault.output.read_text()
+
+
+def test_a_setting_that_is_wrong_is_named(state: Path) -> None:
+    assert said(state, HSM_WORKERS=0) == "set HSM_WORKERS\n"
+
+
+@pytest.mark.parametrize("name", ["HSM_TRUST_FILE", "HSM_STATE_DIRECTORY", "HSM_SOCKET_DIRECTORY"])
+def test_a_path_where_nothing_is_is_named(state: Path, name: str) -> None:
+    line = said(state, **{name: state / "nothing"})
+    assert line.startswith(f"{name}: ")
+    assert line.count("\n") == 1
+
+
+def test_a_trust_file_for_trials_needs_the_option(state: Path) -> None:
+    trust = json.loads((state / TRUST_FILE).read_text())
+    assert trust["sandbox"], "the test's own operators are one"
+    assert said(state, *PRODUCTION).startswith("HSM_TRUST_FILE is for trials")
+
+
+def test_an_hsm_token_in_software_needs_the_option(state: Path) -> None:
+    trust = json.loads((state / TRUST_FILE).read_text())
+    (state / TRUST_FILE).write_text(json.dumps({**trust, "sandbox": False}))
+    assert "development" in said(state, *PRODUCTION)
+
+
+def test_a_wrong_user_pin_is_tried_no_more_than_twice(state: Path) -> None:
+    (state / "pin").write_text("00000000")
+    (state / "pin").chmod(0o600)
+    text = said(state, HSM_PIN_FILE=state / "pin", HSM_WORKERS=4)
+    assert text.endswith("the HSM token refused the PIN twice: not tried again\n")
+    assert text.count('"code": 3') == 2
+
+
+def test_a_library_that_is_no_hsm_token_does_not_keep_it_from_waiting(state: Path) -> None:
+    with serving(state, HSM_MODULE="/usr/lib/none.so") as vault:
+        assert vault.process.poll() is None
