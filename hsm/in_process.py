@@ -1,10 +1,9 @@
-"""The calls of :mod:`hsm.client` and :mod:`hsm.admin_client` on a vault in this process."""
+"""The calls of :class:`hsm.client.VaultClient` on a vault in this process."""
 
 from typing import TypeVar
 
 from hsm.manifest.model import Manifest
 from hsm.messages import Verb
-from hsm.port import PinVault
 from hsm.worker_thread import WorkerThread
 
 T = TypeVar("T")
@@ -39,22 +38,3 @@ class InProcessVault:
     async def close(self) -> None:
         """Let the worker thread end."""
         self._worker_thread.close()
-
-
-class InProcessAdmin:
-    """Calls verbs on this thread.
-
-    Args:
-        vault: opened on this thread.
-    """
-
-    def __init__(self, vault: PinVault) -> None:
-        self._vault = vault
-
-    def call(self, message: Verb[T]) -> T:
-        """Call a verb.
-
-        Raises:
-            HsmError: as the verb does.
-        """
-        return message.perform(self._vault)

@@ -20,12 +20,12 @@ from cms.persistence import admin
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from crypto.jose import base64url
-from hsm.in_process import InProcessAdmin
 from hsm.manifest.client_secrets import hash_secret
 from hsm.port import CardRef, PinVault, PublicKeyRole
 from hsm.vault import Vault
 from tests.bearers import identity_provider
 from tests.feeds import described, feed
+from tests.in_process_admin import InProcessAdmin
 from tests.operators import VALID_FROM, VALID_UNTIL, manifest, signed
 
 SECRET = "correct horse battery staple"

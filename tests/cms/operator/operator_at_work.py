@@ -12,8 +12,8 @@ import pytest
 
 from cms.__main__ import main
 from cms.sandbox import HANG_SECONDS
-from hsm.in_process import InProcessAdmin
 from hsm.port import PinVault
+from tests.in_process_admin import InProcessAdmin
 
 ROOT = Path(__file__).resolve().parents[3]
 #: Eight digits, so that nothing else reads like it.
