@@ -10,6 +10,7 @@ from functools import partial
 from socket import socket
 from typing import Any
 
+from crypto import pin_image
 from hsm.errors import HsmError, LoginRefused, NotForProduction
 from hsm.messages import SocketName, Verb
 from hsm.pkcs11.token import Pkcs11Token
@@ -53,6 +54,8 @@ def main(arguments: list[str]) -> int:
             # The supervisor counts them: a device locks after a few.
             sys.exit(Exit.LOGIN_REFUSED)
 
+    if SocketName.CARDHOLDER in listeners:
+        pin_image.warm()
     run_until_told(Worker(listeners, sockets.uids(settings), perform, cell))
     return Exit.TOLD
 
