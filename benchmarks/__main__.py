@@ -18,8 +18,8 @@ def main() -> int:
     """Run the benchmarks and return the worst of their exit codes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("name", nargs="*", help=f"{', '.join(NAMES)}; all when none is given")
-    for workers in ("--vault-workers", "--web-workers"):
-        parser.add_argument(workers, metavar="N", help="of a whole deployment")
+    for option in ("--vault-workers", "--web-workers"):
+        parser.add_argument(option, metavar="N", help="of a whole deployment")
     given = parser.parse_args()
     names = given.name or NAMES
     if unknown := set(names) - set(NAMES):

@@ -46,6 +46,7 @@ Started: TypeAlias = tuple[subprocess.Popen[bytes], Path]
 ROOT: Final = Path(__file__).resolve().parents[1]
 SPARE_SECONDS: Final = 3600
 ORGANISATION: Final = "Thales D1 (played by a test)"
+VAULT: Final = ("hsm", "serve", "--sandbox")
 
 
 @dataclass(frozen=True)
@@ -160,14 +161,12 @@ class Deployment:
         return Enrolled(sample_issuer, config)
 
     @contextmanager
-    def serving(
-        self, *, wait: bool = True, vault: Sequence[str] = ("hsm", "serve", "--sandbox")
-    ) -> Iterator["Service"]:
+    def serving(self, *, wait: bool = True, vault: Sequence[str] = VAULT) -> Iterator["Service"]:
         """Run the vault and ``python -m cms serve --sandbox`` until the block ends.
 
         *vault* stands in for ``python -m hsm serve``.
         """
-        with self.serving_vault(*vault) as (of_vault, vault_log), self.serving_web() as (web, log):
+        with self.serving_vault(vault) as (of_vault, vault_log), self.serving_web() as (web, log):
             service = Service(self, web, log, of_vault, vault_log)
             if wait:
                 service.wait_until_ready()
@@ -181,7 +180,7 @@ class Deployment:
             yield started
 
     @contextmanager
-    def serving_vault(self, *words: str) -> Iterator[Started]:
+    def serving_vault(self, words: Sequence[str] = VAULT) -> Iterator[Started]:
         """Run a vault alone until the block ends; it listens at once, and opens meanwhile."""
         with self._running(words, self.vault_environment) as (process, log):
             wait_for(lambda: self.is_bound() or process.poll() is not None)

@@ -32,8 +32,6 @@ from tests.deployment import (
 from tests.e2e import hung_vault
 from tests.issuer_records import run_sql
 
-VAULT = ("hsm", "serve", "--sandbox")
-
 
 def statuses(client: D1Client, change: str) -> Sequence[int]:
     """Set and read the PIN of a card; every 503 says when to try again."""
@@ -220,7 +218,7 @@ def test_a_vault_that_ends_and_starts_again(
     prepared = deployment(tmp_path, new_database(postgres), softhsm)
     enrolled = prepared.enrol(hsm_token, "awaybank06")
     change = enrolled.sample_issuer.pin_jwe
-    with prepared.serving_vault(*VAULT) as (first, _), prepared.serving_web() as (web, log):
+    with prepared.serving_vault() as (first, _), prepared.serving_web() as (web, log):
         service = Service(prepared, web, log, first, log)
         service.wait_until_ready()
         workers = service.workers()
@@ -234,7 +232,7 @@ def test_a_vault_that_ends_and_starts_again(
                 "vault": False,
                 "database": True,
             }
-            with prepared.serving_vault(*VAULT):
+            with prepared.serving_vault():
                 service.wait_until_ready()
                 assert client.get_pin("card-1", enrolled.sample_issuer.pans["card-1"]) == "4071"
                 assert statuses(client, change("9382")) == [204, 200]
