@@ -14,7 +14,7 @@ from cms.sandbox import HANG_SECONDS
 from cms.services import health
 from cms.services.health import UNFIT, DatabaseUnfit, Health
 from hsm.errors import VaultUnavailable
-from hsm.worker_thread import WorkerThread
+from tests.in_process_vault import InProcessVault
 
 pytestmark = pytest.mark.anyio
 
@@ -28,15 +28,6 @@ class Both:
         self.unfit: Cause | None = None
         self.cause: Cause | None = None
         self.asked = 0
-
-    def worker_thread(self) -> WorkerThread:
-        return WorkerThread(
-            lambda: self,  # type: ignore[arg-type, return-value] # as far as it is asked
-            deadline_seconds=HANG_SECONDS,
-            wait_seconds_max=HANG_SECONDS,
-            reopen_seconds=0,
-            on_stuck=lambda: None,
-        )
 
     def health(self) -> None:
         if self.token_unavailable:
@@ -60,7 +51,7 @@ def both() -> Both:
 @pytest.fixture
 def checked(both: Both, monkeypatch: pytest.MonkeyPatch) -> Health:
     monkeypatch.setattr(health, "PAUSE_SECONDS", 0.01)
-    return Health(both.worker_thread(), both)  # type: ignore[arg-type] # a store to it
+    return Health(InProcessVault(both), both)  # type: ignore[arg-type] # as far as it is asked
 
 
 @asynccontextmanager
@@ -80,7 +71,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_nothing_is_ready_before_it_was_asked(checked: Health) -> None:
-    assert (checked.ready, checked.vault, checked.database) == (False, False, False)
+    assert (checked.ready, checked.vault_ready, checked.database_ready) == (False, False, False)
 
 
 @pytest.mark.parametrize("token_unavailable", [False, True])
@@ -92,7 +83,10 @@ async def test_ready_is_both(
     assert checked.ready
     both.token_unavailable, both.database_unavailable = token_unavailable, database_unavailable
     await checked.check()
-    assert (checked.vault, checked.database) == (not token_unavailable, not database_unavailable)
+    assert (checked.vault_ready, checked.database_ready) == (
+        not token_unavailable,
+        not database_unavailable,
+    )
     assert checked.ready is (not token_unavailable and not database_unavailable)
 
 
@@ -149,8 +143,8 @@ async def test_a_database_that_can_lose_commits_and_was_unavailable_at_the_start
     with caplog.at_level(logging.CRITICAL, health.__name__):
         async with beating(checked):
             await until(lambda: both.asked >= 5)
-            assert checked.vault
-            assert not checked.database
+            assert checked.vault_ready
+            assert not checked.database_ready
             both.unfit = None
             await until(lambda: checked.ready)
     assert [record.getMessage() for record in caplog.records] == ["database.unfit"]

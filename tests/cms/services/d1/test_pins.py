@@ -27,7 +27,8 @@ from cms.services.audit import Audit
 from cms.services.d1 import pins
 from cms.services.d1.pins import Pins
 from hsm.vault import Vault
-from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope, worker_thread_over
+from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope
+from tests.in_process_vault import InProcessVault
 from tests.issuer_records import PAN, add_card, run_sql
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +74,7 @@ def with_vault(pin_service: PinService, error: hsm.errors.HsmError) -> Pins:
     """Return the use cases over a vault that fails in one way."""
     failing = create_autospec(Vault, instance=True)
     failing.set_pin_from_jwe.side_effect = failing.export_jwe.side_effect = error
-    return Pins(pin_service.store, worker_thread_over(failing), Audit(pin_service.store))
+    return Pins(pin_service.store, InProcessVault(failing), Audit(pin_service.store))
 
 
 async def test_a_pin_is_read_back_and_the_newest_one_counts(pin_service: PinService) -> None:
