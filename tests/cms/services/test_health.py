@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -13,10 +14,12 @@ from cms.persistence.causes import Cause
 from cms.sandbox import HANG_SECONDS
 from cms.services import health
 from cms.services.health import UNFIT, DatabaseUnfit, Health
-from hsm.errors import VaultUnavailable
-from tests.in_process_vault import InProcessVault
+from hsm.errors import VaultBusy, VaultUnavailable
+from hsm.messages import Verb
+from tests.in_process_vault import InProcessVault, NoVault
 
 pytestmark = pytest.mark.anyio
+T = TypeVar("T")
 
 
 class Both:
@@ -170,3 +173,57 @@ async def test_readiness_is_what_the_database_says_now(both: Both, checked: Heal
         assert answer.json() == {"ready": False, "vault": True, "database": False}
         both.database_unavailable = False
         assert (await ops.get("/readyz")).status_code == 200
+
+
+async def test_readiness_is_what_the_vault_says_now(both: Both, checked: Health) -> None:
+    await checked.check()
+    transport = httpx.ASGITransport(ops_app(checked))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
+        assert (await ops.get("/readyz")).status_code == 200
+        both.token_unavailable = True
+        answer = await ops.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json() == {"ready": False, "vault": False, "database": True}
+        both.token_unavailable = False
+        assert (await ops.get("/readyz")).status_code == 200
+
+
+class Vault(NoVault):
+    """One that does not answer, if nothing else is wrong with it."""
+
+    async def call(self, message: Verb[T]) -> T:
+        await asyncio.sleep(0 if isinstance(self.error, VaultBusy) else HANG_SECONDS)
+        return await super().call(message)
+
+
+async def test_a_vault_that_does_not_answer_in_time_is_not_ready(
+    both: Both, checked: Health, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await checked.check()
+    monkeypatch.setattr(health, "VAULT_SECONDS_MAX", 0.01)
+    checked._vault = Vault(VaultUnavailable())
+    for _ in range(2):
+        await checked.ask_vault()
+        assert not checked.vault_ready
+    assert [(r.getMessage(), r.__dict__["reason"]) for r in caplog.records] == [
+        ("vault.unavailable", "the vault does not answer in time")
+    ]
+
+
+async def test_a_busy_vault_is_as_ready_as_it_was(both: Both, checked: Health) -> None:
+    answering = checked._vault
+    for ready in (False, True):
+        checked._vault = Vault(VaultBusy())
+        await checked.ask_vault()
+        assert checked.vault_ready is ready
+        checked._vault = answering
+        await checked.ask_vault()
+
+
+async def test_that_the_vault_is_gone_is_logged_once_until_it_is_back(
+    both: Both, checked: Health, caplog: pytest.LogCaptureFixture
+) -> None:
+    for token_unavailable, lines in ((True, 1), (True, 1), (False, 1), (True, 2)):
+        both.token_unavailable = token_unavailable
+        await checked.ask_vault()
+        assert len(caplog.records) == lines

@@ -240,6 +240,7 @@ from cms.services.d1.pins import Pins
 from hsm.local import open_vault
 from hsm.port import CardRef
 from tests.cms.services.d1.pin_service import ACTOR, envelope
+from tests.in_process_vault import InProcessVault
 
 class Killed(Store):
     async def change_pin(self, card, read, change, *rest):
