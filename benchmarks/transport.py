@@ -1,9 +1,10 @@
 """Calls of the vault a second, in process and over ways between two processes, in turns.
 
 *worker thread* is the vault in this process; *socket* is ``python -m hsm serve`` with one worker,
-called by :class:`hsm.client.VaultClient`; *streams* calls the same program with asyncio's streams in place of the client's protocol; *pyzmq*, where it is installed,
-carries the same messages between a DEALER of asyncio and a process with a ROUTER. The cheap verb
-is ``manifest_version``, which does next to nothing. Images are not among them: a grant is for one.
+called by :class:`hsm.client.VaultClient`; *streams* calls the same program with asyncio's streams
+in place of the client's protocol; *pyzmq*, where it is installed, carries the same messages between
+a DEALER of asyncio and a process with a ROUTER. The cheap verb is ``manifest_version``, which does
+next to nothing. Images are not among them: a grant is for one.
 """
 
 import asyncio
