@@ -6,7 +6,6 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from hsm import reopened
 from hsm.errors import (
     CountsUnavailable,
     HsmError,
@@ -50,7 +49,7 @@ def vault(opener: Opener) -> ReopenedVault:
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(reopened.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("hsm.reopened.time.monotonic", lambda: now[0])
     assert time.monotonic() == now[0]
     return now
 
