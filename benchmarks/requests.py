@@ -1,9 +1,9 @@
 """PUT pin, GET pin and changeCounter against a whole deployment, with the load on the same cores.
 
-Two workers behind mutual TLS, kept-alive connections, a Postgres whose commits are on the disk
-before they are answered, a SoftHSM token. Two processes make the load: every PUT carries a JWE of
-its own, made before the clock starts, and goes to one of 200 cards, or as SECCOS to one of 200
-more. Every status is checked, and at the end the change counters must have moved by exactly the
+A worker of the vault, two of the web behind mutual TLS, or as many as asked for; kept-alive
+connections, a Postgres whose commits are on the disk before they are answered, a SoftHSM token. Two
+processes make the load: every PUT carries a JWE of its own, made before the clock starts, and goes
+to one of 200 cards, or as SECCOS to one of 200 more. Every status is checked, and at the end the change counters must have moved by exactly the
 number of PUTs answered 204.
 
 *At saturation* each connection sends its next request as soon as it has its answer. *At half*
