@@ -3,8 +3,8 @@
 A worker of the vault, two of the web behind mutual TLS, or as many as asked for; kept-alive
 connections, a Postgres whose commits are on the disk before they are answered, a SoftHSM token. Two
 processes make the load: every PUT carries a JWE of its own, made before the clock starts, and goes
-to one of 200 cards, or as SECCOS to one of 200 more. Every status is checked, and at the end the change counters must have moved by exactly the
-number of PUTs answered 204.
+to one of 200 cards, or as SECCOS to one of 200 more. Every status is checked, and at the end the
+change counters must have moved by exactly the number of PUTs answered 204.
 
 *At saturation* each connection sends its next request as soon as it has its answer. *At half*
 requests come at random moments at half the rate just measured, and a latency counts from the moment
