@@ -71,13 +71,13 @@ DERIVED_KEY: Final[Mapping[Attribute, bool | int]] = {
     Attribute.PRIVATE: True,
     Attribute.SENSITIVE: True,
     Attribute.EXTRACTABLE: False,
-    # SoftHSM reads in this order, and changes nothing more of a key that is not modifiable.
-    Attribute.COPYABLE: False,
-    Attribute.MODIFIABLE: False,
     **{
         name: name in (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.SIGN, Attribute.DERIVE)
         for name in SECRET_USAGES
     },
+    # SoftHSM reads in this order, and takes nothing more for a key that is not modifiable.
+    Attribute.COPYABLE: False,
+    Attribute.MODIFIABLE: False,
 }
 KEY_TYPES: Final[Mapping[KeyKind, KeyType]] = {
     KeyKind.AES_256: KeyType.AES,
