@@ -6,9 +6,9 @@ is known beforehand, and one that has another size is refused.
 """
 
 import ctypes
-from ctypes import addressof, byref, c_ulong, memset, sizeof
+from ctypes import addressof, byref, c_ulong, sizeof
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pkcs11 import KDF, Mechanism
 
@@ -21,6 +21,7 @@ from hsm.pkcs11.structures import (
     GcmParams,
     KeyDerivationStringData,
     MechanismStruct,
+    MechanismWithIv,
     Template,
 )
 
@@ -29,12 +30,15 @@ SPARE_BYTES: Final = 64
 CONCAT_KDF_FIRST_ROUND: Final = b"\0\0\0\1"
 SHA256_BYTES: Final = 32
 
-AES_ECB: Final = MechanismStruct(Mechanism.AES_ECB)
-AES_CMAC: Final = MechanismStruct(Mechanism.AES_CMAC)
-DES3_ECB: Final = MechanismStruct(Mechanism.DES3_ECB)
-DES3_CMAC: Final = MechanismStruct(Mechanism.DES3_CMAC)
-ECDSA: Final = MechanismStruct(Mechanism.ECDSA)
-_SHA256: Final = MechanismStruct(Mechanism.SHA256)
+Pointer: TypeAlias = Any
+"""What ``byref`` returns, which keeps hold of what it points to."""
+AES_ECB: Final[Pointer] = byref(MechanismStruct(Mechanism.AES_ECB))
+AES_CMAC: Final[Pointer] = byref(MechanismStruct(Mechanism.AES_CMAC))
+DES3_ECB: Final[Pointer] = byref(MechanismStruct(Mechanism.DES3_ECB))
+DES3_CMAC: Final[Pointer] = byref(MechanismStruct(Mechanism.DES3_CMAC))
+ECDSA: Final[Pointer] = byref(MechanismStruct(Mechanism.ECDSA))
+_SHA256: Final[Pointer] = byref(MechanismStruct(Mechanism.SHA256))
+_FIRST_ROUND_BYTES: Final = c_ulong(len(CONCAT_KDF_FIRST_ROUND))
 
 
 class Calls:
@@ -57,35 +61,37 @@ class Calls:
         self._digest_key = functions.digest_key
         self._digest_final = functions.digest_final
         self._generate_random = functions.generate_random
+        self._gcm_params = GcmParams(tag_bits=8 * GCM_TAG_BYTES)
+        self._gcm = _with(Mechanism.AES_GCM, self._gcm_params)
+        self._ecdh_params = Ecdh1DeriveParams(kdf=KDF.NULL)
+        self._ecdh = _with(Mechanism.ECDH1_DERIVE, self._ecdh_params)
 
-    def encrypt(self, mechanism: MechanismStruct, key: int, data: bytes) -> bytes:
+    def encrypt(self, mechanism: Pointer, key: int, data: bytes) -> bytes:
         """Encipher whole blocks."""
         return self._result(self._encrypt, mechanism, key, data, len(data))
 
-    def decrypt(self, mechanism: MechanismStruct, key: int, data: bytes) -> bytes:
+    def decrypt(self, mechanism: Pointer, key: int, data: bytes) -> bytes:
         """Decipher whole blocks."""
         return self._result(self._decrypt, mechanism, key, data, len(data))
 
     def encrypt_cbc(self, mechanism: Mechanism, key: int, iv: bytes, data: bytes) -> bytes:
         """Encipher whole blocks in CBC mode with AES or TDES."""
-        parameter = _room_type(len(iv)).from_buffer_copy(iv)
-        return self._result(self._encrypt, _with(mechanism, parameter), key, data, len(data))
+        cbc = byref(MechanismWithIv(mechanism, iv, len(iv)))
+        return self._result(self._encrypt, cbc, key, data, len(data))
 
     def encrypt_gcm(self, key: int, nonce: bytes, plaintext: bytes) -> bytes:
         """Encipher with AES-GCM and return the ciphertext and its 16-byte tag."""
-        parameters = _gcm(nonce)
-        mechanism = _with(Mechanism.AES_GCM, parameters)
+        self._take_nonce(nonce)
         size_bytes = len(plaintext) + GCM_TAG_BYTES
-        return self._result(self._encrypt, mechanism, key, plaintext, size_bytes)
+        return self._result(self._encrypt, self._gcm, key, plaintext, size_bytes)
 
     def decrypt_gcm(self, key: int, nonce: bytes, ciphertext: bytes) -> bytes:
         """Undo :meth:`encrypt_gcm`."""
-        parameters = _gcm(nonce)
-        mechanism = _with(Mechanism.AES_GCM, parameters)
+        self._take_nonce(nonce)
         size_bytes = len(ciphertext) - GCM_TAG_BYTES
-        return self._result(self._decrypt, mechanism, key, ciphertext, size_bytes)
+        return self._result(self._decrypt, self._gcm, key, ciphertext, size_bytes)
 
-    def sign(self, mechanism: MechanismStruct, key: int, data: bytes, size_bytes: int) -> bytes:
+    def sign(self, mechanism: Pointer, key: int, data: bytes, size_bytes: int) -> bytes:
         """Make a MAC or a signature of *size_bytes*."""
         return self._result(self._sign, mechanism, key, data, size_bytes)
 
@@ -98,12 +104,12 @@ class Calls:
             other_info: the last input of the digest.
             template: of the shared secret, which stays in the HSM token.
         """
-        parameters = Ecdh1DeriveParams(KDF.NULL, 0, None, len(point), point)
-        shared_secret = self._derive(_with(Mechanism.ECDH1_DERIVE, parameters), key, template)
+        self._ecdh_params.public_point, self._ecdh_params.public_point_bytes = point, len(point)
+        shared_secret = self._derive(self._ecdh, key, template)
         try:
             return self._digest(shared_secret, other_info)
         finally:
-            self.destroy(shared_secret.value)
+            _check(self._destroy_object(self._session, shared_secret))
 
     def derive_tdes(self, key: int, data: bytes, template: Template) -> int:
         """Derive a TDES key, which is *data* enciphered in ECB mode; return its handle."""
@@ -121,10 +127,15 @@ class Calls:
         _check(self._generate_random(self._session, room, c_ulong(size_bytes)))
         return room.raw
 
+    def _take_nonce(self, nonce: bytes) -> None:
+        parameters = self._gcm_params
+        parameters.nonce, parameters.nonce_bytes = nonce, len(nonce)
+        parameters.nonce_bits = 8 * len(nonce)
+
     def _result(
         self,
         functions: Any,  # noqa: ANN401 - ctypes has no type for what a prototype makes
-        mechanism: MechanismStruct,
+        mechanism: Pointer,
         key: int,
         data: bytes,
         size_bytes: int,
@@ -134,39 +145,40 @@ class Calls:
         size = size_bytes + SPARE_BYTES
         room, length = _room_type(size)(), c_ulong(size)
         try:
-            _check(initialize(self._session, byref(mechanism), c_ulong(key)))
-            _check(run(self._session, data, c_ulong(len(data)), room, byref(length)))
+            _check(
+                initialize(self._session, mechanism, c_ulong(key))
+                or run(self._session, data, c_ulong(len(data)), room, byref(length))
+            )
             return _read(room, length, size_bytes)
         finally:
-            memset(room, 0, size)
+            room.raw = bytes(size)
 
-    def _derive(self, mechanism: MechanismStruct, key: int, template: Template) -> c_ulong:
+    def _derive(self, mechanism: Pointer, key: int, template: Template) -> c_ulong:
         derived = c_ulong()
-        result = self._derive_key(
-            *(self._session, byref(mechanism), c_ulong(key)),
-            *(template.array, template.count, byref(derived)),
-        )
-        _check(result)
+        given = (self._session, mechanism, c_ulong(key), template.array, template.count)
+        _check(self._derive_key(*given, byref(derived)))
         return derived
 
     def _digest(self, shared_secret: c_ulong, other_info: bytes) -> bytes:
         """Digest what Concat KDF does."""
-        session, first = self._session, CONCAT_KDF_FIRST_ROUND
+        session = self._session
         size = SHA256_BYTES + SPARE_BYTES
         room, length = _room_type(size)(), c_ulong(size)
-        _check(self._digest_init(session, byref(_SHA256)))
         try:
             result = (
-                self._digest_update(session, first, c_ulong(len(first)))
+                self._digest_init(session, _SHA256)
+                or self._digest_update(session, CONCAT_KDF_FIRST_ROUND, _FIRST_ROUND_BYTES)
                 or self._digest_key(session, shared_secret)
                 or self._digest_update(session, other_info, c_ulong(len(other_info)))
+                or self._digest_final(session, room, byref(length))
             )
-            # Always: an operation that stays open would be in the way of the next one.
-            ended = self._digest_final(session, room, byref(length))
-            _check(result or ended)
+            if result != CKR_OK:
+                # An operation that stays open would be in the way of the next one.
+                self._digest_final(session, room, byref(length))
+            _check(result)
             return _read(room, length, SHA256_BYTES)
         finally:
-            memset(room, 0, size)
+            room.raw = bytes(size)
 
 
 def _check(result: int) -> None:
@@ -187,12 +199,6 @@ def _room_type(size_bytes: int) -> type[ctypes.Array[ctypes.c_char]]:
     return ctypes.c_char * size_bytes
 
 
-def _gcm(nonce: bytes) -> GcmParams:
-    return GcmParams(nonce, len(nonce), 8 * len(nonce), None, 0, 8 * GCM_TAG_BYTES)
-
-
-def _with(
-    mechanism: Mechanism, parameters: ctypes.Structure | ctypes.Array[ctypes.c_char]
-) -> MechanismStruct:
-    """Return a mechanism that points to *parameters*, of which the caller keeps hold."""
-    return MechanismStruct(mechanism, addressof(parameters), sizeof(parameters))
+def _with(mechanism: Mechanism, parameters: ctypes.Structure) -> Pointer:
+    """Point to a mechanism with *parameters*, of which the caller keeps hold."""
+    return byref(MechanismStruct(mechanism, addressof(parameters), sizeof(parameters)))

@@ -66,6 +66,12 @@ class MechanismStruct(ctypes.Structure):
     _fields_ = (("mechanism", c_ulong), ("parameter", c_void_p), ("length", c_ulong))
 
 
+class MechanismWithIv(ctypes.Structure):
+    """``CK_MECHANISM`` of a mode whose parameter is an IV."""
+
+    _fields_ = (("mechanism", c_ulong), ("iv", c_char_p), ("length", c_ulong))
+
+
 class GcmParams(ctypes.Structure):
     """``CK_GCM_PARAMS`` (errata 1, 2.12.3)."""
 

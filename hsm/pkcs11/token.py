@@ -294,7 +294,10 @@ class Pkcs11Token:
         return key
 
     def _handle(self, label: KeyLabel) -> int:
-        handle: int = self._key(label).handle
+        key = self._keys.get(label)
+        if key is None:
+            raise KeyMissing("a key is not on the token")
+        handle: int = key.handle
         return handle
 
     @device_call
