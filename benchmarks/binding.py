@@ -25,8 +25,12 @@ class BindingToken(Pkcs11Token):
     @classmethod
     def over(cls, hsm_token: Pkcs11Token) -> Self:
         """Use the session of *hsm_token*."""
-        opened = (hsm_token._library, hsm_token._session, hsm_token._calls, hsm_token._settings)
-        return cls(*opened)
+        return cls(
+            hsm_token._library,  # noqa: SLF001 - it is the same HSM token
+            hsm_token._session,  # noqa: SLF001 - as above
+            hsm_token._calls,  # noqa: SLF001 - as above
+            hsm_token._settings,  # noqa: SLF001 - as above
+        )
 
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
         """Encipher one 16-byte block with AES."""
@@ -40,6 +44,12 @@ class BindingToken(Pkcs11Token):
         """Encipher with AES in CBC mode."""
         mode = Mechanism.AES_CBC
         return bytes(self._key(label).encrypt(data, mechanism=mode, mechanism_param=iv))
+
+    def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
+        """Encipher with AES-GCM."""
+        given = GCMParams(nonce=nonce, tag_bits=8 * GCM_TAG_BYTES)
+        mode = Mechanism.AES_GCM
+        return bytes(self._key(label).encrypt(plaintext, mechanism=mode, mechanism_param=given))
 
     def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
         """Decipher with AES-GCM."""
