@@ -1,5 +1,6 @@
 """What a PKCS#11 token computes, compared with the same in software."""
 
+import ctypes
 import itertools
 import os
 from functools import partial
@@ -66,15 +67,16 @@ def test_the_shared_secret_cannot_be_read_or_used_while_it_is_there(
     hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[object] = []
-    destroy = hsm_token._calls.destroy
+    destroy = hsm_token._calls._destroy_object
 
-    def look_and_destroy(handle: int) -> None:
-        key = session_keys(hsm_token)[handle]
+    def look_and_destroy(session: ctypes.c_ulong, handle: ctypes.c_ulong) -> int:
+        key = session_keys(hsm_token)[handle.value]
         seen.append(read_or_refusal(key, "VALUE"))
         seen.append(read_back(key, SHARED))
-        destroy(handle)
+        returned: int = destroy(session, handle)
+        return returned
 
-    monkeypatch.setattr(hsm_token._calls, "destroy", look_and_destroy)
+    monkeypatch.setattr(hsm_token._calls, "_destroy_object", look_and_destroy)
     hsm_token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
     assert seen == [exceptions.AttributeSensitive, SHARED]
 
