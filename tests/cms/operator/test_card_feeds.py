@@ -463,7 +463,7 @@ async def test_loading_a_manifest_and_importing_cards_are_commands(
     file.write_text(signed(manifest(issuer_id, version, **body)))
     assert run_module("cms", "manifest", "load", file) == Answer(0, "", "")
     async with PinService.over(sample_issuer, database_url, vault) as pin_service:
-        await ManifestFerry(pin_service.store, pin_service.worker_thread, "here").carry()
+        await ManifestFerry(pin_service.store, pin_service.vault, "here").carry()
     pins = [sample_issuer.pin_jwe(pin, "new-1") for pin in (PIN, "40719")]
     text = sample_issuer.feed(
         described("new-1", NEW_PAN, state="active", encryptedPinBlock=pins[0]),
