@@ -163,7 +163,7 @@ async def ways(directory: Path) -> AsyncIterator[Mapping[str, Call]]:
     sockets = directory / "sockets"
     sockets.mkdir()
     os.environ["HSM_SOCKET_DIRECTORY"] = str(sockets)
-    path = path_of(sockets, SocketName.D1, slot=0)
+    path = path_of(sockets, SocketName.D1, 0)
     async with AsyncExitStack() as stack:
         stack.enter_context(process("hsm", "serve", "--sandbox"))
         calls: dict[str, Call] = {}
