@@ -104,8 +104,8 @@ class Face(FastAPI):
     async def _refusal(self, request: Request, error: Exception) -> Response:
         for kind in type(error).__mro__:
             if kind in self.exception_handlers:
-                response: Response = await self.exception_handlers[kind](request, error)
-                return response
+                answered = self.exception_handlers[kind](request, error)
+                return answered if isinstance(answered, Response) else await answered
         raise error
 
     @cached_property
@@ -113,7 +113,7 @@ class Face(FastAPI):
         by_path: dict[str, dict[str, APIRoute]] = {}
         for route in self.routes:
             if isinstance(route, APIRoute):
-                by_path.setdefault(route.path, {}).update(dict.fromkeys(route.methods, route))
+                by_path.setdefault(route.path, {}).update(dict.fromkeys(route.methods or (), route))
         return by_path
 
     @cached_property
