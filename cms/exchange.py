@@ -13,6 +13,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 START: Final = "http.response.start"
+RECORD_BYTES_MAX: Final = 16 * 1024
+"""TLS needs more than one record for what is longer, which is not worth a copy."""
 WITHOUT_BODY: Final = (204, 304)
 #: Headers of which uvicorn has to know: it closes the connection, or sends chunks.
 NOT_PLAIN: Final = frozenset((b"connection", b"transfer-encoding"))
@@ -41,12 +43,13 @@ class Exchange(RequestResponseCycle):
         if not self.disconnected:
             self.response_started = self.response_complete = True
             self.waiting_for_100_continue = False
-            self.transport.write(plain)
+            for piece in plain:
+                self.transport.write(piece)
             self.message_event.set()
             self.on_response()
 
-    def _plain(self, start: Any, message: Any) -> bytes | None:  # noqa: ANN401 - as uvicorn has them
-        """Return an answer as it is written; None if it is not one whole on a connection kept."""
+    def _plain(self, start: Any, message: Any) -> list[bytes] | None:  # noqa: ANN401 - as uvicorn has them
+        """Return what to write; None if it is not a whole answer on a connection that is kept."""
         headers = [*self.default_headers, *start["headers"]]
         status, body = start["status"], message.get("body", b"")
         names = b"".join([name for name, _ in headers])
@@ -67,4 +70,5 @@ class Exchange(RequestResponseCycle):
         ):
             return None
         lines = [b"%b: %b\r\n" % header for header in headers]
-        return b"".join((STATUS_LINE[status], *lines, b"\r\n", body))
+        head = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
+        return [head + body] if len(body) < RECORD_BYTES_MAX else [head, body]
