@@ -28,7 +28,7 @@ class Exchange(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:  # noqa: ANN401 - as uvicorn has it
         """Write an answer that is plain; any other is uvicorn's."""
-        if message["type"] == START and self._start is None and not self.response_started:
+        if message["type"] == START and not self.response_started:
             self._start = message
             return
         start, self._start = self._start, None
@@ -58,6 +58,7 @@ class Exchange(RequestResponseCycle):
         if (
             not self.keep_alive
             or message.get("more_body")
+            or names != names.lower()
             or HEADER_RE.search(names)
             or HEADER_VALUE_RE.search(values)
             or not NOT_PLAIN.isdisjoint(said)

@@ -14,7 +14,6 @@ import traceback
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final
@@ -208,9 +207,11 @@ def _could_hold_pan(text: str) -> bool:
 
 
 def _json(line: Mapping[str, object]) -> str:
-    with suppress(UnicodeEncodeError):  # half of a surrogate pair
+    try:
         if PLAIN.issuperset(map(type, line.values())) and (text := to_json_fast(line)).isascii():
             return text.decode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return to_json(line)
     return to_json(line)
 
 

@@ -107,13 +107,17 @@ class CardRoutes:
             members, log = request.path_params, request.scope["log"]
             caller = await self.auth.caller(request)  # 401
             actor = Actor(caller.client_id, log["correlation_id"])
-            async with self.calls.audited(
-                verb, caller, members["issuerId"], members["cardId"], actor
-            ) as card:  # another issuer 404, path 400
+
+            async def call(card: CardRef) -> Response:
                 response = await answer(caller, card, actor, request)
-                # unknown card 404, its state 403, body 400
-            log["card_id"] = card.card_id  # now that it is known to exist; before, it may be a PAN
-            return response
+                # now that it is known to exist; before, it may be a PAN
+                log["card_id"] = card.card_id
+                return response
+
+            return await self.calls.audited(
+                *(verb, caller, members["issuerId"], members["cardId"], actor),
+                call,  # another issuer 404, path 400; unknown card 404, its state 403, body 400
+            )
 
         return handler
 
