@@ -176,7 +176,7 @@ async def test_a_caller_that_is_not_known_leaves_a_line_and_a_count(
     await d1_face.send("GET", d1_face.d1.path("active"), Authorization="Bearer junk")
     await d1_face.d1.ask_token("testbank01:wrong")
     assert refusals["unauthorized"] == before + 2
-    events = [json.loads(line) for line in log.lines if '"event": "unauthorized"' in line]
+    events = [json.loads(line) for line in log.lines if '"event":"unauthorized"' in line]
     assert [(line["reason"], line["count"]) for line in events] == [
         ("d1", before + 1),
         ("token endpoint", before + 2),
