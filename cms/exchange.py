@@ -32,14 +32,14 @@ class Exchange(RequestResponseCycle):
             self._start = message
             return
         start, self._start = self._start, None
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()  # before it is known whether the connection is kept
         plain = None if start is None else self._plain(start, message)
         if plain is None:
             if start is not None:
                 await super().send(start)
             await super().send(message)
             return
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
         if not self.disconnected:
             self.response_started = self.response_complete = True
             self.waiting_for_100_continue = False

@@ -14,14 +14,13 @@ it::
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -45,7 +44,7 @@ class Route:
     """Further members of the operation: ``parameters``, ``requestBody``."""
 
 
-ByMethod: TypeAlias = Mapping[str, APIRoute]
+ByMethod: TypeAlias = dict[str, Route]
 """The routes of one path."""
 
 
@@ -56,6 +55,32 @@ class Face(FastAPI):
     there is none here; its telemetry would tell of paths and queries, and so of control tokens.
     Whatever a handler raises is answered by the handler of its class, or of the nearest base class.
     """
+
+    def __init__(self, title: str = "FastAPI") -> None:
+        super().__init__(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+        self._plain: dict[str, ByMethod] = {}
+        self._with_members: dict[str, tuple[re.Pattern[str], ByMethod]] = {}
+
+    def add(self, routes: Iterable[Route]) -> None:
+        """Serve and describe *routes*; what is added in another way is not served."""
+        for route in routes:
+            methods = route.methods.split()
+            self.router.add_api_route(
+                route.path,
+                route.handler,
+                methods=methods,
+                name=route.summary or None,
+                summary=route.summary or None,
+                status_code=route.success_status,
+                responses=dict(route.answers),
+                openapi_extra=dict(route.openapi),
+            )
+            if "{" in route.path:
+                new = compile_path(route.path)[0], ByMethod()
+                by_method = self._with_members.setdefault(route.path, new)[1]
+            else:
+                by_method = self._plain.setdefault(route.path, {})
+            by_method |= dict.fromkeys(methods, route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -73,29 +98,29 @@ class Face(FastAPI):
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
-            response = await self._handler(scope)(request)
+            response = await self._route(scope).handler(request)
         except Exception as error:  # noqa: BLE001 - each face has an answer to all of them
             response = await self._refusal(request, error)
         await response(scope, receive, send)
 
-    def _handler(self, scope: Scope) -> Handler:
+    def _route(self, scope: Scope) -> Route:
         """Find who answers, and note the route and the members of its path.
 
         Raises:
             HTTPException: 404 there is no such path, 405 not with this method.
         """
         by_method = self._by_method(scope)
-        scope["route"] = route = by_method.get(scope["method"])
+        route = by_method.get(scope["method"])
+        scope["route"] = route or next(iter(by_method.values()))
         if route is None:
-            scope["route"] = next(iter(by_method.values()))
             raise HTTPException(405, headers={"Allow": ", ".join(by_method)})
-        return route.endpoint
+        return route
 
     def _by_method(self, scope: Scope) -> ByMethod:
         path = scope["path"]
         if path in self._plain:
             return self._plain[path]
-        for pattern, by_method in self._with_members:
+        for pattern, by_method in self._with_members.values():
             if found := pattern.match(path):
                 scope["path_params"] = found.groupdict()
                 return by_method
@@ -107,43 +132,3 @@ class Face(FastAPI):
                 answered = self.exception_handlers[kind](request, error)
                 return answered if isinstance(answered, Response) else await answered
         raise error
-
-    @cached_property
-    def _by_path(self) -> Mapping[str, ByMethod]:
-        by_path: dict[str, dict[str, APIRoute]] = {}
-        for route in self.routes:
-            if isinstance(route, APIRoute):
-                by_path.setdefault(route.path, {}).update(dict.fromkeys(route.methods or (), route))
-        return by_path
-
-    @cached_property
-    def _plain(self) -> Mapping[str, ByMethod]:
-        return {path: routes for path, routes in self._by_path.items() if "{" not in path}
-
-    @cached_property
-    def _with_members(self) -> Sequence[tuple[re.Pattern[str], ByMethod]]:
-        return [
-            (next(iter(routes.values())).path_regex, routes)
-            for path, routes in self._by_path.items()
-            if path not in self._plain
-        ]
-
-
-def new_app(title: str = "FastAPI") -> Face:
-    """Make the app of a face, which answers nothing yet."""
-    return Face(title=title, docs_url=None, redoc_url=None, openapi_url=None)
-
-
-def add_routes(app: FastAPI, routes: Iterable[Route]) -> None:
-    """Add *routes* to the app."""
-    for route in routes:
-        app.router.add_api_route(
-            route.path,
-            route.handler,
-            methods=route.methods.split(),
-            name=route.summary or None,
-            summary=route.summary or None,
-            status_code=route.success_status,
-            responses=dict(route.answers),
-            openapi_extra=dict(route.openapi),
-        )

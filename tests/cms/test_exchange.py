@@ -42,7 +42,9 @@ async def answered(
     speaking.connection_made(connection)
     speaking.data_received(request)
     await asyncio.gather(*state.tasks)
+    closed = connection.closed
     speaking.connection_lost(None)
+    connection.closed = closed
     return connection
 
 
@@ -58,6 +60,7 @@ ANSWERS: Final[dict[str, tuple[int, Headers, list[bytes]]]] = {
     "closes": (200, [(LENGTH, b"2"), (b"connection", b"close")], [b"ok"]),
     "chunked": (200, [(b"transfer-encoding", b"chunked")], [b"ok"]),
     "in pieces": (200, [(LENGTH, b"2")], [b"o", b"k"]),
+    "whole before its end": (200, [(LENGTH, b"2")], [b"ok", b""]),
     "capitals": (200, [(b"Content-Length", b"2")], [b"ok"]),
     "two lines in a value": (200, [(LENGTH, b"2"), (b"x-a", b"b\r\nx-c: d")], [b"ok"]),
     "two lines in a name": (200, [(LENGTH, b"2"), (b"x-a\r\nx-c", b"d")], [b"ok"]),
