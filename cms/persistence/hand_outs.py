@@ -5,7 +5,7 @@ Each is committed before its caller goes on. A commit costs as much for many row
 
 import asyncio
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from psycopg.types.json import Jsonb
 
@@ -13,8 +13,7 @@ from cms.persistence.statements.hand_outs import RECORD_HAND_OUTS
 from cms.persistence.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class HandOutRow:
+class HandOutRow(NamedTuple):
     """An audit row: :data:`cms.persistence.statements.hand_outs.COLUMNS`."""
 
     card_id: str
@@ -63,7 +62,7 @@ class HandOuts:
 
     async def _insert(self, issuer_id: str, rows: list[HandOutRow]) -> Exception | None:
         try:
-            parameters = {"issuer_id": issuer_id, "rows": Jsonb([*map(asdict, rows)])}
+            parameters = {"issuer_id": issuer_id, "rows": Jsonb([row._asdict() for row in rows])}
             await self._store.run(RECORD_HAND_OUTS, fetch=False, **parameters)
         except Exception as error:  # noqa: BLE001 - each caller gets it
             return error
