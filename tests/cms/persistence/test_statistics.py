@@ -5,7 +5,6 @@ import pytest
 
 from cms.persistence import admin
 from cms.persistence.statements.d1 import READ_COUNTER
-from tests.cms.persistence.rendered_sql import with_constants
 from tests.issuer_records import run_sql
 
 ISSUER = "testbank01"
@@ -27,9 +26,8 @@ def cards(database_url: str) -> str:
 
 
 def test_a_card_is_found_by_its_key_and_not_among_all_of_its_issuer(cards: str) -> None:
-    sql = with_constants(READ_COUNTER) % {"issuer_id": "$1", "card_id": "$2"}
     with admin.transaction(cards) as database:
         admin.analyze(database)
     with psycopg.connect(cards) as connection:
-        plan = connection.execute(f"EXPLAIN (GENERIC_PLAN) {sql}".encode()).fetchall()
+        plan = connection.execute(b"EXPLAIN (GENERIC_PLAN) " + READ_COUNTER.numbered).fetchall()
     assert "Index Scan using cards_pkey" in str(plan)
