@@ -15,7 +15,7 @@ connection is open. What is guaranteed:
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, Self
@@ -62,10 +62,12 @@ class Connection:
         self._names = 0
         self._answer: asyncio.Future[PGresult] | None = None
         """Of the statement on its way, whether or not its caller still waits."""
-        self._results = list[PGresult]()
+        self._result: PGresult | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._has_rest = False
+        """Whether not all is sent: it waits for room in the socket."""
         self._not_replicated = False
         opened.add_notice_handler(self._notice)
         self._loop.add_reader(self._socket, self._read)
@@ -161,7 +163,9 @@ class Connection:
     async def _run(self, statement: Statement, values: list[bytes | None]) -> list[Row]:
         if self._prepares:
             try:
-                return await self._run_prepared(statement, values)
+                name, transformer = self._prepared.get(statement) or await self._prepare(statement)
+                self.pgconn.send_query_prepared(name, values, statement.formats, Format.BINARY)
+                return _loaded(await self._answered(), transformer)
             except psycopg.Error as error:
                 if cause_of(error) is not Cause.STALE_STATEMENT:
                     raise
@@ -169,25 +173,17 @@ class Connection:
             await self._run_unprepared(FORGET_PREPARED, [])
         return await self._run_unprepared(statement, values)
 
-    async def _run_prepared(self, statement: Statement, values: list[bytes | None]) -> list[Row]:
-        prepared = self._prepared.get(statement)
-        if prepared is None:
-            self._names += 1
-            name = b"s%d" % self._names
-            self.pgconn.send_prepare(name, statement.numbered, _oids(statement))
-            await self._answered()
-            prepared = self._prepared[statement] = (name, Transformer())
-        name, transformer = prepared
-        self.pgconn.send_query_prepared(name, values, [Format.BINARY] * len(values), Format.BINARY)
-        return _loaded(await self._answered(), transformer)
+    async def _prepare(self, statement: Statement) -> tuple[bytes, abc.Transformer]:
+        self._names += 1
+        name = b"s%d" % self._names
+        self.pgconn.send_prepare(name, statement.numbered, statement.oids)
+        _loaded(await self._answered(), Transformer())
+        self._prepared[statement] = name, Transformer()
+        return self._prepared[statement]
 
     async def _run_unprepared(self, statement: Statement, values: list[bytes | None]) -> list[Row]:
         self.pgconn.send_query_params(
-            statement.numbered,
-            values,
-            _oids(statement),
-            [Format.BINARY] * len(values),
-            Format.BINARY,
+            statement.numbered, values, statement.oids, statement.formats, Format.BINARY
         )
         return _loaded(await self._answered(), Transformer())
 
@@ -205,10 +201,11 @@ class Connection:
         except psycopg.OperationalError as error:
             self._end(error)
             return
-        if rest:
+        if rest and not self._has_rest:
             self._loop.add_writer(self._socket, self._write)
-        else:
+        elif self._has_rest and not rest:
             self._loop.remove_writer(self._socket)
+        self._has_rest = bool(rest)
 
     def _read(self) -> None:
         """Take what came: an answer, a part of one, a notice, or the end of the connection."""
@@ -218,29 +215,29 @@ class Connection:
                 result = self.pgconn.get_result()
                 if result is None:
                     self._settle()
-                else:
-                    self._results.append(result)
+                elif self._result is None or result.status == ExecStatus.FATAL_ERROR:
+                    self._result = result  # its commit may fail after a statement has not
         except psycopg.OperationalError as error:
             self._end(error)
 
     def _settle(self, lost: Exception | None = None) -> None:
-        """Give the answer to its caller, if there is one still, and be free."""
-        if self._answer is not None and self._timer is not None:
+        """Give the answer to its caller, if there is one still."""
+        answer, self._answer = self._answer, None
+        result, self._result = self._result, None
+        if self._timer is not None:
             self._timer.cancel()
-            # The server may have said why before the connection was lost.
-            outcome = _error(self._results) or lost
-            if self._answer.done():
-                pass  # its caller went away
-            elif outcome is None:
-                self._answer.set_result(self._results[0])
-            else:
-                self._answer.set_exception(outcome)
-        self._answer = self._timer = None
-        self._results = []
+        if answer is None or answer.done():
+            return  # nobody waits for it
+        # The rows of a statement come before its commit. Of what came before the connection was
+        # lost an error counts alone: it says why.
+        if result is not None and (lost is None or result.status == ExecStatus.FATAL_ERROR):
+            answer.set_result(result)
+        else:
+            answer.set_exception(lost or psycopg.OperationalError("there is no answer"))
 
     async def _stop(self, answer: asyncio.Future[PGresult]) -> None:
         """Have the server stop a statement whose caller went away, and wait until it has."""
-        with suppress(psycopg.Error, DatabaseFailed):
+        with suppress(psycopg.Error, OSError):
             await self._opened.cancel_safe(timeout=STATEMENT_SECONDS_MAX)
         with suppress(psycopg.Error, DatabaseFailed):
             await answer
@@ -264,16 +261,9 @@ class Connection:
         self._not_replicated |= notice.source_function == REPLICATION_WAIT
 
 
-def _error(results: Sequence[PGresult]) -> psycopg.Error | None:
-    failed = (each for each in results if each.status == ExecStatus.FATAL_ERROR)
-    return next(map(error_from_result, failed), None)
-
-
-def _oids(statement: Statement) -> list[int]:
-    return [type_.oid for _, type_ in statement.parameters]
-
-
 def _loaded(result: PGresult, transformer: abc.Transformer) -> list[Row]:
     """Read the rows of a result; what *transformer* found out of its columns it still knows."""
+    if result.status == ExecStatus.FATAL_ERROR:
+        raise error_from_result(result)
     transformer.set_pgresult(result, set_loaders=transformer.pgresult is None)
     return transformer.load_rows(0, result.ntuples, tuple)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from psycopg.pq import Format
 from psycopg.sql import Literal
 from sqlalchemy import Boolean, ClauseElement, Integer, LargeBinary, String
 from sqlalchemy.dialects.postgresql import JSONB, psycopg
@@ -67,6 +68,8 @@ class Statement:
     """The same as Postgres takes it: a parameter is ``$1``, ``$2`` and so on."""
     parameters: tuple[tuple[str, ParameterType], ...]
     """In the order of their numbers."""
+    oids: tuple[int, ...]
+    formats: tuple[Format, ...]
 
     @classmethod
     def of(cls, sql: str, types: Mapping[str, ParameterType]) -> Self:
@@ -77,7 +80,9 @@ class Statement:
             return f"${numbers.setdefault(parameter[1], len(numbers) + 1)}"
 
         numbered = re.sub(r"%\((\w+)\)s", number, sql).replace("%%", "%")
-        return cls(sql, numbered.encode(), tuple((name, types[name]) for name in numbers))
+        parameters = tuple((name, types[name]) for name in numbers)
+        oids = tuple(type_.oid for _, type_ in parameters)
+        return cls(sql, numbered.encode(), parameters, oids, (Format.BINARY,) * len(oids))
 
 
 def compiled(statement: ClauseElement) -> Statement:
