@@ -51,7 +51,7 @@ async def ask(connection: Connection, sql: str, **parameters: object) -> list[tu
     return await connection.rows(statement(sql, types), parameters, seconds=HANG_SECONDS)
 
 
-VALUES = (
+VALUES: tuple[object, ...] = (
     *("", "a", "é \U0001f4b3 'x' \\ %s", "x" * 100_000),
     *(b"", b"\x00\xff\\x", os.urandom(100_000)),
     *(0, -1, 2**63 - 1, -(2**63), True, False),

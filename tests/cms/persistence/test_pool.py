@@ -86,9 +86,8 @@ async def test_a_caller_who_goes_away_costs_no_connection(single: Pool, database
     asked = asyncio.create_task(single.rows(Statement.of("SELECT pg_sleep(60)", {}), {}))
 
     async def sleeps() -> bool:
-        return (
-            run_sql(database_url, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'") != []
-        )
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        return run_sql(database_url, asleep) != []
 
     await until(sleeps)
     asked.cancel()
