@@ -7,8 +7,6 @@ import asyncio
 from collections import defaultdict
 from typing import NamedTuple
 
-from psycopg.types.json import Jsonb
-
 from cms.persistence.statements.hand_outs import RECORD_HAND_OUTS
 from cms.persistence.store import Store
 
@@ -62,8 +60,8 @@ class HandOuts:
 
     async def _insert(self, issuer_id: str, rows: list[HandOutRow]) -> Exception | None:
         try:
-            parameters = {"issuer_id": issuer_id, "rows": Jsonb([row._asdict() for row in rows])}
-            await self._store.run(RECORD_HAND_OUTS, fetch=False, **parameters)
+            listed = [row._asdict() for row in rows]
+            await self._store.run(RECORD_HAND_OUTS, issuer_id=issuer_id, rows=listed)
         except Exception as error:  # noqa: BLE001 - each caller gets it
             return error
         return None
