@@ -1,5 +1,6 @@
 """Each process that writes has a chain of its own, and a host that never began has none."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from cms.sandbox import HANG_SECONDS
 from hsm.errors import LogUnavailable
-from hsm.log import own_chain
+from hsm.log import files, own_chain
 from hsm.log.end import End
 from hsm.log.lines import Action, Line
 from tests.hsm.log.vault_host import LABEL, VaultHost, edit, hand_out
@@ -243,8 +244,8 @@ def test_a_chain_that_was_half_begun_is_begun(
         return ends
 
     with monkeypatch.context() as patch:
-        patch.setattr(own_chain.files, "make_directory", step(own_chain.files.make_directory))
-        patch.setattr(own_chain.files, "make_file", step(own_chain.files.make_file))
+        patch.setattr(files, "make_directory", step(files.make_directory))
+        patch.setattr(files, "make_file", step(files.make_file))
         patch.setattr(End, "write", step(End.write))
         patch.setattr(os, "fdatasync", step(os.fdatasync))
         with pytest.raises(EndedError):
@@ -313,7 +314,7 @@ def test_an_append_reads_no_file_and_takes_no_lock(
     def refused(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(own_chain.fcntl, "flock", refused)
+    monkeypatch.setattr(fcntl, "flock", refused)
     monkeypatch.setattr(End, "find", refused)
     monkeypatch.setattr(own_chain, "last_line", refused)
     for each in (worker, beside, worker):

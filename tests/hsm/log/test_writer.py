@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from io import FileIO
@@ -38,7 +38,12 @@ def test_the_end_is_searched_once_and_then_known(
 ) -> None:
     searched = []
     find = End.find
-    monkeypatch.setattr(End, "find", lambda paths: searched.append(paths[-1].name) or find(paths))
+
+    def counted(paths: Sequence[Path]) -> End:
+        searched.append(paths[-1].name)
+        return find(paths)
+
+    monkeypatch.setattr(End, "find", counted)
     worker = host.worker()
     worker.append(hand_out(1), durable=False)
     assert searched == ["chains.jsonl", "2026-11-27.jsonl"]
@@ -216,6 +221,23 @@ def test_the_worker_that_failed_at_midnight_goes_on_likewise(host: VaultHost) ->
     worker.append(hand_out(3), durable=True)
     lines, chain = host.follow()
     assert ([line.seq for line in lines], len(chain.torn)) == ([1, 2, 3], 1)
+
+
+def test_the_worker_that_could_not_finish_the_file_of_a_day_goes_on_with_it(
+    host: VaultHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    worker = host.worker()
+    worker.append(hand_out(1), durable=True)
+    host.now += DAY
+    with monkeypatch.context() as patch, pytest.raises(LogUnavailable):
+        patch.setattr(os, "fchown", broken)
+        worker.append(hand_out(2), durable=True)
+    worker.append(hand_out(3), durable=True)
+    assert [path.stem for path in host.paths()] == ["2026-11-27", "2026-11-28"]
+    assert host.read()[1] == []
 
 
 def test_a_line_that_lacks_its_line_feed_only_is_whole(host: VaultHost) -> None:
