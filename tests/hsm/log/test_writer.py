@@ -232,9 +232,10 @@ def test_the_worker_that_could_not_finish_the_file_of_a_day_goes_on_with_it(
     worker = host.worker()
     worker.append(hand_out(1), durable=True)
     host.now += DAY
-    with monkeypatch.context() as patch, pytest.raises(LogUnavailable):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fchown", broken)
-        worker.append(hand_out(2), durable=True)
+        with pytest.raises(LogUnavailable):
+            worker.append(hand_out(2), durable=True)
     worker.append(hand_out(3), durable=True)
     assert [path.stem for path in host.paths()] == ["2026-11-27", "2026-11-28"]
     assert host.read()[1] == []
