@@ -47,8 +47,9 @@ from hsm.feeds import read_feed
 from hsm.grants import Grant, Grants
 from hsm.hand_outs import HandOuts
 from hsm.jose_keys import NO_KIDS, JoseKeys
+from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
-from hsm.log.writer import DIRECTORY, VaultLog
+from hsm.log.writer import VaultLog
 from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import AppClient, D1Client, ServerClient
 from hsm.manifest.model import Manifest

@@ -41,7 +41,7 @@ from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
-from hsm.log.writer import files_of
+from hsm.log.files import FILES
 from hsm.vault import Vault
 from tests.bearers import bearer
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
@@ -145,7 +145,7 @@ class House:
             "log": "\n".join(self.log.lines),
             "database": self.dump(),
             "log of the database": self.postgres_log(),
-            "log of the vault": "".join(path.read_text() for path in files_of(vault_log())),
+            "log of the vault": "".join(path.read_text() for path in vault_log().rglob(FILES)),
             "process list": "\n".join(map(command_line, (os.getpid(), *family(os.getpid())))),
         }
         return {
@@ -605,7 +605,7 @@ async def leak_into_the_log_of_the_database(house: House) -> None:
 
 
 async def leak_into_the_log_of_the_vault(house: House) -> None:
-    *_, newest = files_of(vault_log())
+    newest = max(vault_log().rglob(FILES))
     with newest.open("a") as file:
         file.write(house.canary.pin)
 
