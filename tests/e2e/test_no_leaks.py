@@ -31,7 +31,7 @@ from psycopg import sql
 
 from cms.app import Application, ByPath
 from cms.faces.d1.oauth import TOKEN_PATH
-from cms.faces.routes import Face, Route
+from cms.faces.routes import Route
 from cms.logs import JsonLines, RequestLog
 from cms.sandbox.machine.postgres import Postgres, _binary
 from cms.sandbox.partners.jwe import encrypt
