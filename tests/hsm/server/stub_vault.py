@@ -16,7 +16,7 @@ from hsm.server import logs, sockets
 from hsm.server.busy import Cell
 from hsm.server.disk import Disk
 from hsm.server.exits import Exit
-from hsm.server.hardening import harden
+from hsm.server.hardening import close_inherited, end_with, harden
 from hsm.server.supervisor import Supervisor
 from hsm.server.worker import Worker, run_until_told
 from hsm.settings import ServerSettings
@@ -54,8 +54,10 @@ def log_in() -> None:
         raise LoginRefused
 
 
-def work(cell: str, *given: str) -> int:
+def work(parent: str, cell: str, *given: str) -> int:
     harden()
+    if not end_with(int(parent)):
+        return Exit.TOLD
     try:
         log_in()
     except LoginRefused:
@@ -68,6 +70,8 @@ def work(cell: str, *given: str) -> int:
 
 
 def supervise() -> int:
+    harden()
+    close_inherited()
     command = [sys.executable, "-m", "tests.hsm.server.stub_vault"]
     Supervisor(ServerSettings(), command).run()
     return 0
