@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+from msgspec import Raw
+
 from hsm import messages
 from hsm.errors import HsmError, MessageRefused, VaultUnavailable
 from hsm.frames import Frames, frame
@@ -65,9 +67,7 @@ class AdminClient:
         try:
             self._stream.settimeout(self._timeout_seconds)
             self._stream.sendall(frame(data))
-            number, error, raw = messages.decode_answer(self._receive())
-            if number != self._number:
-                raise MessageRefused("the answer of another call")
+            error, raw = self._answer()
             if error is None:
                 return messages.read_answer(type(message), raw)
         except OSError:
@@ -78,6 +78,12 @@ class AdminClient:
             self._stream.close()
             raise
         raise error
+
+    def _answer(self) -> tuple[HsmError | None, Raw]:
+        number, error, raw = messages.decode_answer(self._receive())
+        if number != self._number:
+            raise MessageRefused("the answer of another call")
+        return error, raw
 
     def _receive(self) -> bytes:
         """Return the next frame.

@@ -24,4 +24,4 @@ def drop_capabilities() -> None:
 
 if __name__ == "__main__":
     drop_capabilities()
-    os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])  # noqa: S606 - itself
+    os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])

@@ -67,8 +67,8 @@ WAYS: dict[str, Callable[[int], bool]] = {
     "process_vm_readv": read_by_call,
     "/proc/environ": lambda pid: bool(Path(f"/proc/{pid}/environ").read_bytes()),
     "/proc/maps": lambda pid: bool(Path(f"/proc/{pid}/maps").read_text()),
-    "/proc/fd": lambda pid: bool(os.readlink(f"/proc/{pid}/fd/2")),
-    "/proc/exe": lambda pid: bool(os.readlink(f"/proc/{pid}/exe")),
+    "/proc/fd": lambda pid: bool(Path(f"/proc/{pid}/fd/2").readlink()),
+    "/proc/exe": lambda pid: bool(Path(f"/proc/{pid}/exe").readlink()),
     "pidfd_getfd": take_descriptor,
 }
 
