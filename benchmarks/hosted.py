@@ -271,7 +271,8 @@ class Bench:
 
 def main() -> int:
     """Measure and print."""
-    measure.heading(f"Hosted face · {measure.machine()}")
+    workers = deployment.Workers.asked_for()
+    measure.heading(f"Hosted face · {measure.machine()} · {workers}")
     with deployment.directory_and_hsm_token() as (directory, hsm_token):
         ports = deployment.free_ports(4)
         issuer = deployment.make_issuer(
@@ -284,7 +285,7 @@ def main() -> int:
         with deployment.database(directory, issuer, pins) as (url, copy_url):
             settings = deployment.cardholder_settings(directory, ports[2])
             with (
-                deployment.serving(directory, ports, url, deployment.WORKERS, settings) as service,
+                deployment.serving(directory, ports, url, workers, settings) as service,
                 deployment.running(
                     ("-m", "benchmarks.floors", str(ports[3])), directory / "floor.log"
                 ),
@@ -301,7 +302,7 @@ def main() -> int:
                 for kind in KINDS:
                     bench.halve(kind)
                 crew.dismiss()
-                memory = deployment.resident_mib(service.pid)
+                memory = service.resident_mib()
             found = deployment.stored(url)
     figures = bench.figures
     _print_requests(figures)

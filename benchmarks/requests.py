@@ -130,7 +130,8 @@ class Bench:
 
 def main() -> int:
     """Measure and print."""
-    measure.heading(f"D1 requests · {measure.machine()}")
+    workers = deployment.Workers.asked_for()
+    measure.heading(f"D1 requests · {measure.machine()} · {workers}")
     with deployment.directory_and_hsm_token() as (directory, hsm_token):
         ports = deployment.free_ports(3)
         issuer = deployment.make_issuer(directory, hsm_token, f"https://localhost:{ports[0]}")
@@ -139,7 +140,7 @@ def main() -> int:
         }
         with (
             deployment.database(directory, issuer) as (url, copy_url),
-            deployment.serving(directory, ports, url, deployment.WORKERS) as service,
+            deployment.serving(directory, ports, url, workers) as service,
             deployment.running(("-m", "benchmarks.floors", str(ports[2])), directory / "floor.log"),
         ):
             with D1Client(issuer.d1) as client:
@@ -154,7 +155,7 @@ def main() -> int:
             for kind in GOALS:
                 bench.halve(kind)
             crew.dismiss()
-            memory = deployment.resident_mib(service.pid)
+            memory = service.resident_mib()
             moved = _changes(url)
     figures = bench.figures
     _print_requests(figures)

@@ -3,7 +3,7 @@
 import socket
 import time
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 from msgspec import Raw
 
@@ -16,6 +16,18 @@ from hsm.socket_files import path_of
 RECEIVE_BYTES: Final = 1 << 16
 NOT_THERE: Final = "the vault takes no connection"
 T = TypeVar("T")
+
+
+class AdminCalls(Protocol):
+    """How a command calls a vault, wherever that is."""
+
+    def call(self, message: Verb[T]) -> T:
+        """Call a verb and wait for its answer.
+
+        Raises:
+            HsmError: as the verb raises it, or as the way to the vault does.
+        """
+        ...
 
 
 class AdminClient:

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from fastapi import FastAPI
 from jwcrypto.jwe import JWE
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms.app import Application, create_app
 from cms.faces.d1.oauth import TOKEN_PATH
-from cms.sandbox import HANG_SECONDS
+from cms.logs import RequestLog
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.settings import Settings
 from hsm.vault import Vault
+from tests.in_process_vault import InProcessVault
 from tests.issuer_records import Certificate, SampleIssuer
 from tests.operators import TOKEN_ISSUER
 
@@ -31,7 +33,7 @@ def settings(database_url: str, directory: Path, **given: object) -> Settings:
     values = {
         "database_url_file": url_file,
         "public_url": PUBLIC_URL,
-        "vault_deadline_seconds": HANG_SECONDS,
+        "vault_socket_directory": directory,
         **files,
         **given,
     }
@@ -43,7 +45,7 @@ async def running(
     database_url: str, directory: Path, vault: Vault, **given: object
 ) -> AsyncIterator[Application]:
     """Run the service over *vault* until the block ends."""
-    application = create_app(settings(database_url, directory, **given), lambda _: vault)
+    application = create_app(settings(database_url, directory, **given), InProcessVault(vault))
     async with application.running():
         yield application
 
@@ -98,6 +100,14 @@ class D1:
         assert answer.status_code == 200, answer.text
         counter: int = answer.json()["changeCounter"]
         return counter
+
+
+def d1_app(application: Application) -> FastAPI:
+    """Return what stands behind the log of the D1 listener."""
+    logged = application.listeners["d1"]
+    assert isinstance(logged, RequestLog)
+    assert isinstance(logged._app, FastAPI)
+    return logged._app
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from functools import partial
 from socket import socket
 from typing import Any
 
+from crypto import pin_image
 from hsm.errors import HsmError, LoginRefused, NotForProduction
 from hsm.messages import SocketName, Verb
 from hsm.pkcs11.token import Pkcs11Token
@@ -59,6 +60,8 @@ def main(arguments: list[str]) -> int:
             # The supervisor counts them: a device locks after a few.
             sys.exit(Exit.LOGIN_REFUSED)
 
+    if SocketName.CARDHOLDER in listeners:
+        pin_image.warm()
     # Nothing that is there now becomes garbage: no need to look through it again and again.
     gc.collect()
     gc.freeze()

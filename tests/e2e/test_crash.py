@@ -122,6 +122,31 @@ def test_workers_may_be_killed_at_any_moment(
         verify(load, prepared.database_url)
 
 
+def test_the_vault_may_be_killed_at_any_moment(
+    postgres: Postgres, softhsm: SoftHsm, prepare: Prepare, draw: random.Random
+) -> None:
+    prepared, load = prepare(postgres, "crashbank3")
+    killed: list[int] = []
+    token = token_file(softhsm).read_bytes()
+    with prepared.vault_given(workers=2).serving() as service:
+        workers = service.workers()
+        wait_for(lambda: len(service.vault_workers()) == 2)
+        with load.running(CALLERS):
+            for _ in range(WORKER_KILLS):
+                load.wait_for_one(204)
+                time.sleep(draw.uniform(0, 0.3))  # the moment is what the test draws
+                wait_for(lambda: service.vault_workers() != [])
+                killed.append(draw.choice(service.vault_workers()))
+                os.kill(killed[-1], signal.SIGKILL)
+                wait_for(lambda: killed[-1] not in service.vault_workers())
+                mend(softhsm, token)
+        service.wait_until_ready()
+        assert service.workers() == workers
+        # Nobody sees more of it than that the vault was unavailable.
+        assert {*load.answers} <= {200, 204, 503}
+        verify(load, prepared.database_url)
+
+
 def test_postgres_may_be_killed_at_any_moment(
     tmp_path: Path, own_postgres: CrashingPostgres, prepare: Prepare, draw: random.Random
 ) -> None:

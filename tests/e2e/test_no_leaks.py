@@ -56,7 +56,7 @@ from tests.issuer_records import (
     server_client,
 )
 from tests.processes import command_line, family
-from tests.service import PUBLIC_URL, d1, running, with_certificate
+from tests.service import PUBLIC_URL, d1, d1_app, running, with_certificate
 
 pytestmark = pytest.mark.anyio
 
@@ -578,7 +578,7 @@ async def leak_into_an_answer(house: House) -> None:
     async def careless() -> dict[str, str]:
         return {"pin": house.canary.pin}
 
-    house.application.d1.add_api_route("/careless", careless)
+    d1_app(house.application).add_api_route("/careless", careless)
     async with d1(house.application, house.sample_issuer) as caller:
         await house.keep(await caller.http.get("/careless"))
 

@@ -194,7 +194,7 @@ async def test_the_logs_of_several_hosts_are_compared_together(
     open_vault(hsm_token, there)
     vault = reopen_vault(hsm_token, there, an_hour_ago)
     pin_service, url = stage.pin_service, stage.pin_service.url
-    issuer = await pin_service.worker_thread.call(lambda here: here.read_manifest(ISSUER))
+    issuer = await pin_service.vault.run(lambda here: here.read_manifest(ISSUER))
     members = issuer.model_dump(mode="json")
     load_manifest(vault, ISSUER, **{name: members[name] for name in members if name not in KEY})
     async with PinService.over(pin_service.sample_issuer, url, vault) as other:

@@ -9,9 +9,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cms.services import directory
 from hsm.errors import LoginRefused, VaultUnavailable
-from hsm.worker_thread import WorkerThread
 from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import D1Face, put_body, refusal
+from tests.in_process_vault import InProcessVault
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +20,7 @@ def vault_is_unavailable(monkeypatch: pytest.MonkeyPatch, error: Exception) -> N
     async def call(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(WorkerThread, "call", call)
+    monkeypatch.setattr(InProcessVault, "call", call)
 
 
 def database_is_unavailable(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:

@@ -239,7 +239,8 @@ from cms.services.audit import Audit
 from cms.services.d1.pins import Pins
 from hsm.local import open_vault
 from hsm.port import CardRef
-from tests.cms.services.d1.pin_service import ACTOR, envelope, worker_thread_over
+from tests.cms.services.d1.pin_service import ACTOR, envelope
+from tests.in_process_vault import InProcessVault
 
 class Killed(Store):
     async def change_pin(self, card, read, change, *rest):
@@ -250,7 +251,7 @@ async def main(url, issuer_id, jwe):
     store = Killed.connect(url)
     await store.open()
     vault = open_vault()
-    pins = Pins(store, worker_thread_over(vault), Audit(store))
+    pins = Pins(store, InProcessVault(vault), Audit(store))
     await pins.set_pin(CardRef(issuer_id, "card-1"), envelope(jwe), ACTOR)
 
 asyncio.run(main(*sys.argv[1:]))
