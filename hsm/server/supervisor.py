@@ -18,6 +18,7 @@ from hsm.manifest.trust import read_trust
 from hsm.server import sockets
 from hsm.server.busy import Cell
 from hsm.server.exits import Exit
+from hsm.server.hardening import close_inherited, harden
 from hsm.server.sockets import Listeners
 from hsm.settings import ServerSettings, VaultSettings
 
@@ -52,7 +53,8 @@ class Supervisor:
 
     Args:
         settings: of the server.
-        command: what starts a worker; descriptors of its cell and of its slot's sockets are added.
+        command: what starts a worker; this process and the descriptors of its cell and of its
+            slot's sockets are added.
     """
 
     def __init__(self, settings: ServerSettings, command: Sequence[str]) -> None:
@@ -106,7 +108,7 @@ class Supervisor:
         cell = Cell.make()
         descriptors = [f"{name}={listener.fileno()}" for name, listener in listeners.items()]
         process = subprocess.Popen(  # noqa: S603 - our own module
-            [*self._command, str(cell.handle), *descriptors],
+            [*self._command, str(os.getpid()), str(cell.handle), *descriptors],
             stdin=subprocess.DEVNULL,
             pass_fds=[cell.handle, *(listener.fileno() for listener in listeners.values())],
         )
@@ -147,6 +149,8 @@ def serve(settings: ServerSettings, *, sandbox: bool) -> None:
         VaultUnavailable: there is no state directory.
         HsmError: as :meth:`Supervisor.run` does.
     """
+    harden()
+    close_inherited()
     _check_host(VaultSettings(), sandbox=sandbox)
     mode = "sandbox" if sandbox else "production"
     Supervisor(settings, [sys.executable, "-m", "hsm.server.start", mode]).run()
