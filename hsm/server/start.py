@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         for name, _, descriptor in (argument.partition("=") for argument in arguments[3:])
     }
     disk = Disk()
-    vault = ReopenedVault(partial(_open_vault, settings, sandbox), settings.reopen_seconds)
+    vault = ReopenedVault(partial(_open_vault, settings, disk, sandbox), settings.reopen_seconds)
     try:
         vault.open()
     except NotForProduction as error:
@@ -69,13 +69,14 @@ def main(arguments: list[str]) -> int:
     return Exit.TOLD
 
 
-def _open_vault(settings: ServerSettings, sandbox: bool) -> Vault:
+def _open_vault(settings: ServerSettings, disk: Disk, sandbox: bool) -> Vault:
     vault_settings = VaultSettings()
     hsm_token = Pkcs11Token.open(vault_settings, production=not sandbox)
     return Vault(
         *(hsm_token, vault_settings.state_directory, vault_settings.trust_file),
         lambda: datetime.now(UTC),
         settings.token_issuer,
+        disk.note,
     )
 
 

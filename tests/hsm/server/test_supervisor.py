@@ -60,6 +60,12 @@ async def test_many_calls_at_once_each_get_their_answer(vault: VaultProcess) -> 
     assert set(pids) == set(children(vault.process.pid))
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_calls_are_answered_on_the_loop_of_the_service_too(vault: VaultProcess) -> None:
+    async with client_of(vault) as client:
+        assert await client.call(PID) in children(vault.process.pid)
+
+
 async def test_a_worker_that_hangs_is_killed_and_its_calls_go_to_the_next(
     vault: VaultProcess,
 ) -> None:
