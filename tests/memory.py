@@ -9,11 +9,16 @@ CHUNK_BYTES: Final = 1 << 24
 ENCODINGS: Final = ("ascii", "utf-16-le", "utf-16-be", "utf-32-le")
 
 
-def forms(digits: str) -> Mapping[str, bytes]:
+def text_forms(text: str) -> Mapping[str, bytes]:
+    """Every form in which a text may lie in memory."""
+    return {encoding: text.encode(encoding) for encoding in ENCODINGS}
+
+
+def digit_forms(digits: str) -> Mapping[str, bytes]:
     """Every form in which *digits*, decimal or hexadecimal, may lie in memory."""
     packed = digits + "F" * (len(digits) % 2)
     return {
-        **{encoding: digits.encode(encoding) for encoding in ENCODINGS},
+        **text_forms(digits),
         "lower case": digits.lower().encode(),
         "packed": bytes.fromhex(packed),
         "packed, hexadecimal of its characters": digits.encode().hex().encode(),

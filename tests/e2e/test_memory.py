@@ -44,12 +44,13 @@ class House:
 
     def needles(self) -> Mapping[str, bytes]:
         """Every form of what must not be there."""
-        secret = {"PAN": PAN, "user PIN of the HSM token": self.hsm_pin, **self.pins}
+        hsm_pin = memory.text_forms(self.hsm_pin)
+        secret = {"PAN": PAN, **self.pins}
         blocks = {f"block of the {name}": iso0_block(pin, PAN) for name, pin in self.pins.items()}
-        return {
+        return {f"user PIN of the HSM token: {form}": each for form, each in hsm_pin.items()} | {
             f"{name}: {form}": needle
             for name, digits in (secret | blocks).items()
-            for form, needle in memory.forms(digits).items()
+            for form, needle in memory.digit_forms(digits).items()
         }
 
 
