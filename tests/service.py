@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from fastapi import FastAPI
 from jwcrypto.jwe import JWE
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms.app import Application, create_app
 from cms.faces.d1.oauth import TOKEN_PATH
+from cms.faces.routes import Face
 from cms.logs import RequestLog
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.settings import Settings
@@ -112,11 +112,11 @@ class D1:
         return counter
 
 
-def d1_app(application: Application) -> FastAPI:
+def d1_app(application: Application) -> Face:
     """Return what stands behind the log of the D1 listener."""
     logged = application.listeners["d1"]
     assert isinstance(logged, RequestLog)
-    assert isinstance(logged._app, FastAPI)
+    assert isinstance(logged._app, Face)
     return logged._app
 
 

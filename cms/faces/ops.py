@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from cms import logs
-from cms.faces.routes import Route, add_routes, new_app
+from cms.faces.routes import Face, Route
 from cms.services.health import Health
 
 
@@ -42,6 +42,6 @@ class OpsRoutes:
 
 def ops_app(health: Health) -> FastAPI:
     """Build the app of the operations listener."""
-    app = new_app()
-    add_routes(app, OpsRoutes(health).routes())
+    app = Face()
+    app.add(OpsRoutes(health).routes())
     return app

@@ -70,9 +70,13 @@ def bound(settings: ServerSettings) -> Iterator[Sequence[Listeners]]:
 
 
 def _bind(stack: ExitStack, path: Path, uid: int) -> socket.socket:
-    listener = stack.enter_context(_listener(path))
+    """Listen at *path*, where nothing is to be seen before somebody may connect."""
+    hidden = path.with_suffix(".new")
+    hidden.unlink(missing_ok=True)  # of a vault that was killed
+    listener = stack.enter_context(_listener(hidden))
+    hidden.chmod(0o600 if uid == os.geteuid() else 0o660)
     stack.callback(path.unlink, missing_ok=True)
-    path.chmod(0o600 if uid == os.geteuid() else 0o660)
+    hidden.rename(path)
     return listener
 
 
