@@ -37,6 +37,7 @@ from tests.e2e.load import (
 CARDS: Final = ("card-1", "card-2")
 CALLERS: Final = 4
 WORKER_KILLS: Final = 12
+VAULT_KILLS: Final = 6
 POSTGRES_KILLS: Final = 3
 FIRST, SECOND, THIRD = (Change(name, "", "") for name in (b"first", b"second", b"third"))
 
@@ -132,7 +133,7 @@ def test_the_vault_may_be_killed_at_any_moment(
         workers = service.workers()
         wait_for(lambda: len(service.vault_workers()) == 2)
         with load.running(CALLERS):
-            for _ in range(WORKER_KILLS):
+            for _ in range(VAULT_KILLS):
                 load.wait_for_one(204)
                 time.sleep(draw.uniform(0, 0.3))  # the moment is what the test draws
                 wait_for(lambda: service.vault_workers() != [])

@@ -105,6 +105,19 @@ async def test_a_worker_that_is_killed_is_replaced(vault: VaultProcess) -> None:
             assert await client.call(PID) != pid
 
 
+async def test_workers_are_replaced_one_after_another_when_told(tmp_path: Path) -> None:
+    with serving(tmp_path, module=STUB, HSM_WORKERS=2) as vault:
+        wait_until(lambda: len(children(vault.process.pid)) == 2)
+        async with client_of(vault) as client:
+            assert await client.call(PID)
+            before = {*children(vault.process.pid)}
+            os.kill(vault.process.pid, signal.SIGHUP)
+            while before & {*children(vault.process.pid)}:
+                assert await client.call(PID)  # somebody always answers
+            after = {await client.call(PID)}
+    assert not after & before
+
+
 async def test_a_silent_vault_is_given_up_by_the_client(vault: VaultProcess) -> None:
     async with client_of(vault) as patient:
         pid = await patient.call(PID)
