@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ SOMEBODY_ELSE = os.geteuid() + 1
 UIDS: Mapping[SocketName, int] = {name: 60_001 + number for number, name in enumerate(SocketName)}
 
 
-def expecting(uids: Mapping[SocketName, int]) -> dict[str, int]:
+def expecting(uids: Mapping[SocketName, int]) -> dict[str, Any]:
     """Settings of a vault that expects these users."""
     return {f"HSM_{name.upper()}_UID": uid for name, uid in uids.items()}
 

@@ -26,7 +26,7 @@ class Range(ctypes.Structure):
 
 
 def attach(pid: int) -> bool:
-    done = libc.ptrace(PTRACE_ATTACH, pid, None, None) == 0
+    done: bool = libc.ptrace(PTRACE_ATTACH, pid, None, None) == 0
     if done:
         os.waitpid(pid, 0)
         libc.ptrace(PTRACE_DETACH, pid, None, None)

@@ -159,15 +159,18 @@ def test_a_connection_that_was_closed_a_moment_ago_ends_nothing() -> None:
     """As when its held answer cannot be sent, and its next call has come already."""
     sent = threading.Event()
 
+    there: list[Working] = []
+
     def perform(message: Verb[Any]) -> object:
         if message == SLOW:
             sent.wait(HANG_SECONDS)  # so that the next two calls are there at once
         if message == LONG:
-            (closed,) = (c for c in worker.connections() if c.name is SocketName.ADMIN)
-            worker._worker._close(closed)
+            (closed,) = (c for c in there[0].connections() if c.name is SocketName.ADMIN)
+            there[0]._worker._close(closed)
         return None
 
     with working(perform) as worker:
+        there.append(worker)
         strangers = [worker.connect(name) for name in SocketName]
         assert all(stranger.is_greeted() for stranger in strangers)
         d1, cardholder, admin = strangers

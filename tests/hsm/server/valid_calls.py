@@ -17,6 +17,7 @@ from tests.contracts.software_token import SoftwareToken
 from tests.feeds import described
 from tests.issuer_records import d1_client
 from tests.operators import floors, signed
+from tests.pans import PAN
 
 D1_CLIENT = f"{ISSUER_ID}-d1"
 D1_SECRET = "a secret of the issuer's D1"
@@ -39,7 +40,7 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
     by_server = (issuer.server_id, Secret(SERVER_SECRET), PLASTIC_ID, Purpose.VIEW)
     certificate = CertificateFacts("thumbprint", "CN=d1", frozenset(("CN=d1",)))
     calls: list[Verb[Any]] = [
-        messages.SealCards(issuer.feed(described("card-2", sample.PAN)), ISSUER_ID),
+        messages.SealCards(issuer.feed(described("card-2", PAN)), ISSUER_ID),
         messages.KeepsPin(record, record, CARD),
         messages.SetPinFromJwe(jwe, PinBlockType.ISO0, CARD, record, 2, D1_CLIENT),
         messages.ForgetFailures(CARD),
