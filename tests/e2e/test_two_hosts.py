@@ -14,6 +14,7 @@ import pytest
 from cms.domain.records import TAKEN
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
+from cms.sandbox.partners.d1 import D1Client
 from cms.sandbox.partners.hosted_app import HostedClient
 from cms.sandbox.partners.pincontrol_server import SET, VIEW
 from hsm.log.lines import Action
@@ -227,8 +228,8 @@ def test_the_audit_is_compared_with_the_logs_of_both_hosts(
     turns = Turns(*(two_hosts.d1(bank, host) for host in two_hosts.both))
     pan = bank.enrolled.sample_issuer.pans[CARD]
     for pin in ("4071", "5273"):
-        turns.call(lambda d1, pin=pin: d1.set_pin(CARD, pin, pan))
-        assert turns.call(lambda d1: d1.get_pin(CARD, pan)) == pin
+        turns.call(D1Client.set_pin, CARD, pin, pan)
+        assert turns.call(D1Client.get_pin, CARD, pan) == pin
     make_older(two_hosts.database_url)
     of_first, of_second = (lines_of(bank, host) for host in two_hosts.both)
     assert of_first
@@ -297,20 +298,18 @@ class Load:
         turns = self._turns(self.two_hosts.d1)
         while not self.over.is_set():
             change = new_change(sample_issuer, card, chance)
-            answer = turns.call(lambda d1, jwe=change.jwe: d1.put(card, jwe))
+            answer = turns.call(D1Client.put, card, change.jwe)
             assert answer.status_code == 204, answer.text
             sent.acked.append(change)
             if card in OWN_CARDS:
-                assert turns.call(lambda d1: d1.get_pin(card, pan)) == change.pin
-                assert turns.call(lambda d1: d1.counter(card)) == len(sent.acked)
+                assert turns.call(D1Client.get_pin, card, pan) == change.pin
+                assert turns.call(D1Client.counter, card) == len(sent.acked)
 
     def see_images(self, seen: list[tuple[str, str]]) -> None:
         turns = self._turns(self.two_hosts.app)
         while not self.over.is_set():
             token = turns.call(HostedClient.ask_to_view)
-            first, second = (
-                turns.call(lambda app, token=token: app.image(token)) for _ in range(2)
-            )
+            first, second = (turns.call(HostedClient.image, token) for _ in range(2))
             seen.append((first.headers["X-Pin-Result"], second.headers["X-Pin-Result"]))
 
     def _turns(self, client: Callable[[Issuer, Host], C]) -> Turns[C]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Concatenate, Final, Generic, ParamSpec, TypeVar
 
 import httpx
 
@@ -46,6 +46,7 @@ from tests.operators import signed
 
 C = TypeVar("C", bound=Client)
 T = TypeVar("T")
+P = ParamSpec("P")
 PROGRAMS: Final = ("vault", "web")
 #: What the hosts of one service have in common, beside the database and the keys of the HSM.
 SHARED: Final = (
@@ -238,8 +239,12 @@ class TwoHosts:
         file = self._public.directory / f"{issuer.holder}.jwt"
         file.write_text(bearer(issuer.holder, issuer.issuer_id))
         config = HostedConfig(
-            *(self._public.environment["CMS_CARDHOLDER_URL"], self._public.pki / "ca.pem"),
-            *(issuer.app, file, issuer.issuer_id, issuer.card),
+            base_url=self._public.environment["CMS_CARDHOLDER_URL"],
+            ca=self._public.pki / "ca.pem",
+            client_key=issuer.app,
+            access_token_file=file,
+            issuer_id=issuer.issuer_id,
+            card_id=issuer.card,
         )
         return self._clients.enter_context(HostedClient(config, self._cardholder(host)))
 
@@ -248,8 +253,14 @@ class TwoHosts:
         file = self._public.directory / "server.secret"
         file.write_text(SECRET)
         config = PinControlConfig(
-            *(self._public.environment["CMS_CARDHOLDER_URL"], self._public.pki / "ca.pem"),
-            *(issuer.server, file, "", "somebody", issuer.plastic, issuer.plastic),
+            base_url=self._public.environment["CMS_CARDHOLDER_URL"],
+            ca=self._public.pki / "ca.pem",
+            user=issuer.server,
+            password_file=file,
+            frame_key="",
+            audit_user="somebody",
+            personalised_plastic_id="",
+            unpersonalised_plastic_id=issuer.plastic,
         )
         return self._clients.enter_context(PinControlClient(config, self._cardholder(host)))
 
@@ -266,13 +277,15 @@ class Turns(Generic[C]):
         self.broken = 0
         """How many calls broke off, or were never heard."""
 
-    def call(self, call: Callable[[C], T]) -> T:
+    def call(
+        self, method: Callable[Concatenate[C, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
         """Call the next host; where that ends, or answers 503, the one after it."""
         ends_at = time.monotonic() + HANG_SECONDS
         for client in self._clients:
             assert time.monotonic() < ends_at, "no host answers"
             try:
-                answer = call(client)
+                answer = method(client, *arguments, **named)
             except httpx.TransportError:
                 self.broken += 1
                 time.sleep(0.02)
