@@ -157,6 +157,11 @@ class Vault:
             state_directory / DIRECTORY, hsm_token.mac, self._active[KeyRole.LOG_MAC], now
         )
 
+    def tell_of_ceremony(self, issuer_id: str | None, record_sha256: str) -> str:
+        """Have the log name the record of a key ceremony; return the receipt of the line."""
+        event = Event(Action.CEREMONY, issuer_id, record=record_sha256)
+        return self._log.append(event, durable=True)
+
     def seal_cards(self, feed: str, issuer_id: str) -> Sequence[SealedCard | RefusedCard]:
         """Take in the cards of a feed."""
         manifest = self._manifests.read(issuer_id)

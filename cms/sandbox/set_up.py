@@ -43,8 +43,8 @@ def prepare(postgres: Postgres) -> None:
     postgres.create_database("cms")
     upgrade(postgres.url())
     keys.make()
-    keys.share(ISSUERS[0])
     operators.make()
+    keys.share(ISSUERS[0])
 
 
 def add_issuers() -> None:

@@ -9,6 +9,7 @@ that an event does not have are left out::
     issuer_id, card_id, face, client_id, grant_id, counter
     reason       of a refusal, as :mod:`hsm.errors` names it
     count        how many refusals the line stands for
+    record       SHA-256 of the record of a key ceremony, hexadecimal
     before       SHA-256 of the bytes of the line before, hexadecimal; 64 zeros in the first
     key          label of the key that makes the MAC
     mac          AES-CMAC, 16 bytes, hexadecimal
@@ -57,13 +58,18 @@ class Action(StrEnum):
     """It handed out PIN verification values to the authorisation host."""
     SET = "pin.set"
     """It sealed a PIN; whether that is stored, the database decides."""
+    CEREMONY = "key.ceremony"
+    """Custodians held a key ceremony (:mod:`hsm.pkcs11.ceremony_record`)."""
     REFUSED = "refused"
     """It refused evidence or a grant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a line tells. All of it is public; *reason* and *count* are of a refusal."""
+    """What a line tells. All of it is public.
+
+    *reason* and *count* are of a refusal, *record* is of a key ceremony.
+    """
 
     what: Action
     issuer_id: str | None = None
@@ -74,6 +80,7 @@ class Event:
     counter: int | None = None
     reason: str | None = None
     count: int | None = None
+    record: str | None = None
 
     def members(self) -> dict[str, object]:
         """Name what the event has, in the order of a line."""
@@ -87,6 +94,7 @@ class Event:
             "counter": self.counter,
             "reason": self.reason,
             "count": self.count,
+            "record": self.record,
         }
         return {name: value for name, value in every.items() if value is not None}
 

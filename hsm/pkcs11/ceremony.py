@@ -9,7 +9,7 @@ from pathlib import Path
 from crypto import kcv
 from crypto.jose.jwk import thumbprint
 from hsm.errors import CeremonyError
-from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.keys import AES_KINDS, OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.token import Pkcs11Token
 
 
@@ -77,7 +77,7 @@ def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
         point = hsm_token.public_point(label)
         return thumbprint(point.x, point.y)
     role = label.role
-    if kind is KeyKind.AES_256 and role.per_issuer:
+    if kind in AES_KINDS and role.per_issuer:
         # CKA_CHECK_VALUE of an AES key is not its KCV; that of a TDES key is.
         if role.usage is Usage.MAC:
             return kcv.aes(partial(hsm_token.mac, label)).hex().upper()

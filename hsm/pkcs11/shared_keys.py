@@ -1,10 +1,10 @@
 """Keys shared with a partner of an issuer: opened from key blocks or typed parts, then imported.
 
-The key that opens key blocks (KBPK) comes first, as components of which each officer knows one::
+The key that opens key blocks (KBPK) comes first, as components of which each custodian knows one::
 
-    KBPK = component 1 XOR component 2 [ XOR component 3 ]
+    KBPK = component 1 XOR component 2 [ XOR component 3 … ]
 
-No component is zero and no two are equal: each would leave the key to fewer officers (ANSI
+No component is zero and no two are equal: each would leave the key to fewer custodians (ANSI
 X9.24-1 wants each component to be as long as the key and to tell nothing of it).
 
 It stays in the HSM token from then on. The keys that it derives, and the keys in key blocks, are
@@ -27,56 +27,58 @@ from crypto.secret import Secret
 from crypto.software import aes_cmac, tdes_encrypt_ecb
 from hsm.errors import CeremonyError
 from hsm.pkcs11.hsm_token import HsmToken
-from hsm.pkcs11.keys import KEY_BYTES, LEFT_ROLES, KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.keys import (
+    AES_KINDS,
+    KEY_BYTES,
+    LEFT_ROLES,
+    TDES_KINDS,
+    KeyKind,
+    KeyLabel,
+    KeyRole,
+)
 
 HALF_BYTES: Final = 8
 COMPONENTS_MIN: Final = 2
-COMPONENTS_MAX: Final = 3
 _REFUSED_VERSIONS: Final = ("A", "C")
 _HEX: Final = re.compile("(?:[0-9A-Fa-f]{2})+")
-_KINDS: Final[Mapping[KeyAlgorithm, KeyKind]] = {
-    KeyAlgorithm.AES: KeyKind.AES_256,
-    KeyAlgorithm.TDES: KeyKind.TDES_2KEY,
+_KINDS: Final[Mapping[KeyAlgorithm, Sequence[KeyKind]]] = {
+    KeyAlgorithm.AES: AES_KINDS,
+    KeyAlgorithm.TDES: TDES_KINDS,
 }
-_PROTECTED_BY: Final[Mapping[str, KeyKind]] = {"B": KeyKind.TDES_2KEY, "D": KeyKind.AES_256}
+_PROTECTED_BY: Final[Mapping[str, Sequence[KeyKind]]] = {"B": TDES_KINDS, "D": AES_KINDS}
 
 
-def _purpose(algorithm: KeyAlgorithm, usage: str, modes: str) -> KeyPurpose:
-    sizes = frozenset({KEY_BYTES[_KINDS[algorithm]]})
+def _purpose(role: KeyRole, algorithm: KeyAlgorithm, usage: str, modes: str) -> KeyPurpose:
+    sizes = frozenset(KEY_BYTES[kind] for kind in role.kinds if kind in _KINDS[algorithm])
     return KeyPurpose(algorithm, frozenset({usage}), frozenset(modes), sizes)
 
 
-#: What a key block must say of its key, one purpose for each usage and algorithm that a role
-#: takes (ANSI X9.143-2021, tables 2 and 4). D deciphers, B does both, X derives, C makes and
-#: verifies MACs, G makes them, V verifies them, N has no restriction beyond that of the usage.
-#: A PRW has no usage of its own.
-PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {
-    KeyRole.SECCOS_PIN: (
-        _purpose(KeyAlgorithm.TDES, "P0", "DBN"),
-        _purpose(KeyAlgorithm.TDES, "E1", "DBXN"),
-    ),
-    KeyRole.SECCOS_PRW: (
-        _purpose(KeyAlgorithm.AES, "M6", "CGVN"),
-        _purpose(KeyAlgorithm.TDES, "M6", "CGVN"),
-    ),
-    KeyRole.SECCOS_PRW_RETAIL: (_purpose(KeyAlgorithm.TDES, "M3", "CGVN"),),
+#: The usages and modes of use of each role (ANSI X9.143-2021, tables 2 and 4). D deciphers, B does
+#: both, X derives, C makes and verifies MACs, G makes them, V verifies them, N has no restriction
+#: beyond that of the usage. A PRW has no usage of its own.
+_PURPOSES: Final[Mapping[KeyRole, Sequence[tuple[KeyAlgorithm, str, str]]]] = {
+    KeyRole.SECCOS_PIN: ((KeyAlgorithm.TDES, "P0", "DBN"), (KeyAlgorithm.TDES, "E1", "DBXN")),
+    KeyRole.SECCOS_PRW: ((KeyAlgorithm.AES, "M6", "CGVN"), (KeyAlgorithm.TDES, "M6", "CGVN")),
+    KeyRole.SECCOS_PRW_RETAIL: ((KeyAlgorithm.TDES, "M3", "CGVN"),),
     KeyRole.SECCOS_MAC: (
-        _purpose(KeyAlgorithm.TDES, "M3", "CGVN"),
+        (KeyAlgorithm.TDES, "M3", "CGVN"),
         # No N here: without a mode, usage E2 is that of a master key, which derives.
-        _purpose(KeyAlgorithm.TDES, "E2", "CGV"),
+        (KeyAlgorithm.TDES, "E2", "CGV"),
     ),
-    KeyRole.SECCOS_MAC_CMAC: (
-        _purpose(KeyAlgorithm.AES, "M6", "CGVN"),
-        _purpose(KeyAlgorithm.TDES, "M6", "CGVN"),
-    ),
-    KeyRole.SECCOS_MAC_MASTER: (_purpose(KeyAlgorithm.TDES, "E2", "XN"),),
+    KeyRole.SECCOS_MAC_CMAC: ((KeyAlgorithm.AES, "M6", "CGVN"), (KeyAlgorithm.TDES, "M6", "CGVN")),
+    KeyRole.SECCOS_MAC_MASTER: ((KeyAlgorithm.TDES, "E2", "XN"),),
     # The next three make values: a key that may only verify is not for them.
-    KeyRole.PVK: (_purpose(KeyAlgorithm.TDES, "V2", "CGN"),),
-    KeyRole.PVK_3624: (_purpose(KeyAlgorithm.TDES, "V1", "CGN"),),
-    KeyRole.PRW: (_purpose(KeyAlgorithm.AES, "M6", "CGN"),),
+    KeyRole.PVK: ((KeyAlgorithm.TDES, "V2", "CGN"),),
+    KeyRole.PVK_3624: ((KeyAlgorithm.TDES, "V1", "CGN"),),
+    KeyRole.PRW: ((KeyAlgorithm.AES, "M6", "CGN"),),
     # One key for both directions: one that may only encipher, or decipher, is not for these.
-    KeyRole.ZPK: (_purpose(KeyAlgorithm.TDES, "P0", "BN"),),
-    KeyRole.ZPK_AES: (_purpose(KeyAlgorithm.AES, "P0", "BN"),),
+    KeyRole.ZPK: ((KeyAlgorithm.TDES, "P0", "BN"),),
+    KeyRole.ZPK_AES: ((KeyAlgorithm.AES, "P0", "BN"),),
+}
+#: What a key block must say of its key: one purpose for each usage and algorithm of a role.
+PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {
+    role: tuple(_purpose(role, *purpose) for purpose in purposes)
+    for role, purposes in _PURPOSES.items()
 }
 
 
@@ -90,7 +92,7 @@ class ClearKey:
     @property
     def kcv(self) -> str:
         """The key check value (KCV), which its sender knows: 6 hexadecimal digits."""
-        if self.kind is KeyKind.AES_256:
+        if self.kind in AES_KINDS:
             return kcv.aes(partial(aes_cmac, self.value)).hex().upper()
         return kcv.tdes(partial(tdes_encrypt_ecb, self.value)).hex().upper()
 
@@ -107,9 +109,9 @@ def open_block(hsm_token: HsmToken, role: KeyRole, issuer_id: str, text: str) ->
         raise CeremonyError("key blocks of versions A and C are not taken: ask for B or D")
     try:
         header = keyblock.parse_header(text)
-        kind = _PROTECTED_BY[header.version]
-        label = _block_protection_key(hsm_token, issuer_id, kind)
-        mac = hsm_token.mac if kind is KeyKind.AES_256 else hsm_token.tdes_mac
+        label = _block_protection_key(hsm_token, issuer_id, header.version)
+        kind = hsm_token.kind(label)
+        mac = hsm_token.mac if kind in AES_KINDS else hsm_token.tdes_mac
         purpose = _purpose_for(role, header)
         opened = keyblock.open_block(text, purpose, partial(mac, label), KEY_BYTES[kind])
     except KeyPurposeError:
@@ -121,20 +123,32 @@ def open_block(hsm_token: HsmToken, role: KeyRole, issuer_id: str, text: str) ->
         ) from None
     except KeyBlockError:
         raise CeremonyError("not a genuine key block under this block-protection key") from None
-    return ClearKey(_KINDS[purpose.algorithm], opened.key)
+    return ClearKey(kind_of(purpose.algorithm, len(opened.key.reveal())), opened.key)
 
 
-def read_component(text: Secret[str]) -> ClearKey:
+def kind_of(algorithm: KeyAlgorithm, size_bytes: int) -> KeyKind:
+    """Name what a key of an algorithm and one of its sizes is made of."""
+    return next(kind for kind in _KINDS[algorithm] if KEY_BYTES[kind] == size_bytes)
+
+
+def read_component(text: Secret[str], kind: KeyKind, *, odd_parity_needed: bool) -> ClearKey:
     """Read a component of a key, hexadecimal digits; spaces between digits are ignored.
 
+    Args:
+        text: as its custodian types it.
+        kind: of the key.
+        odd_parity_needed: whether a TDES component must have odd parity. Where it must not, its
+            parity bits count for nothing.
+
     Raises:
-        CeremonyError: it is not 32 (TDES) or 64 (AES) hexadecimal digits, or it is zero.
+        CeremonyError: it is not as long as the key, its parity is not odd, or it is zero.
     """
     digits = text.reveal().replace(" ", "")
-    kinds = {2 * size_bytes: kind for kind, size_bytes in KEY_BYTES.items()}
-    if not _HEX.fullmatch(digits) or len(digits) not in kinds:
-        raise CeremonyError("not a component of 32 or 64 hexadecimal digits")
-    component = ClearKey(kinds[len(digits)], Secret(bytes.fromhex(digits)))
+    if not _HEX.fullmatch(digits) or len(digits) != 2 * KEY_BYTES[kind]:
+        raise CeremonyError("not a component of as many hexadecimal digits as the key has")
+    component = ClearKey(kind, Secret(bytes.fromhex(digits)))
+    if odd_parity_needed and odd_parity(component.value).reveal() != component.value.reveal():
+        raise CeremonyError("a component does not have odd parity")
     if _is_zero(component):
         raise CeremonyError("a component is zero: it keeps nothing secret")
     return component
@@ -144,18 +158,19 @@ def join_components(components: Sequence[ClearKey]) -> ClearKey:
     """Make a key of its components.
 
     Raises:
-        CeremonyError: they are not 2 or 3 of one length, two of them are equal, or the key is
-            zero.
+        CeremonyError: they are fewer than 2 or of several kinds, two of them are equal, or the key
+            is too weak.
     """
-    if not COMPONENTS_MIN <= len(components) <= COMPONENTS_MAX:
-        raise CeremonyError("not two or three components")
+    if len(components) < COMPONENTS_MIN:
+        raise CeremonyError("fewer than two components")
     if len({component.kind for component in components}) > 1:
-        raise CeremonyError("the components have different lengths")
+        raise CeremonyError("the components are of different kinds")
     if any(_is_zero(_joined(pair)) for pair in combinations(components, 2)):
         raise CeremonyError("two components are equal")
     key = _joined(components)
     if _is_zero(key):
         raise CeremonyError("the components make a key that is zero")
+    _check_strength(key)
     return key
 
 
@@ -165,15 +180,15 @@ def store(hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey) -> 
     The caller makes sure that no other process imports a key meanwhile.
 
     Raises:
-        CeremonyError: *issuer_id* is not 10 characters without ``@``, or the key is zero or has two
-            equal halves.
+        CeremonyError: *issuer_id* is not 10 characters without ``@``, or the key is zero, or a TDES
+            key with two equal parts.
     """
+    _check_strength(key)
     value = key.value
-    if key.kind is KeyKind.TDES_2KEY:
+    if key.kind in TDES_KINDS:
         # XOR undoes parity, and partners may leave it out; some devices insist on it.
         value = odd_parity(value)
-    _check_strength(key.kind, value)
-    label = _next_label(hsm_token, role, issuer_id)
+    label = next_label(hsm_token, role, issuer_id)
     if role in LEFT_ROLES:
         # First, so that there is no MAC key without it.
         left = Secret(value.reveal()[:HALF_BYTES] * 2)
@@ -182,12 +197,27 @@ def store(hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey) -> 
     return label
 
 
-def _block_protection_key(hsm_token: HsmToken, issuer_id: str, kind: KeyKind) -> KeyLabel:
-    role = KeyRole.BLOCK_PROTECTION
+def next_label(hsm_token: HsmToken, role: KeyRole, issuer_id: str) -> KeyLabel:
+    """Name the next generation of *role*.
+
+    Raises:
+        CeremonyError: *issuer_id* is not 10 characters without ``@``.
+    """
+    roles = {role, LEFT_ROLES.get(role, role)}
+    taken = [
+        label.generation
+        for label in hsm_token.labels()
+        if label.role in roles and label.issuer_id == issuer_id
+    ]
+    return KeyLabel(role, max(taken, default=0) + 1, issuer_id)
+
+
+def _block_protection_key(hsm_token: HsmToken, issuer_id: str, version: str) -> KeyLabel:
+    role, kinds = KeyRole.BLOCK_PROTECTION, _PROTECTED_BY[version]
     labels = [
         label
         for label in hsm_token.labels()
-        if label.role is role and label.issuer_id == issuer_id and hsm_token.kind(label) is kind
+        if label.role is role and label.issuer_id == issuer_id and hsm_token.kind(label) in kinds
     ]
     if not labels:
         raise CeremonyError("the issuer has no block-protection key for this version of key block")
@@ -226,24 +256,17 @@ def _joined(components: Sequence[ClearKey]) -> ClearKey:
 
 def _is_zero(key: ClearKey) -> bool:
     """Tell whether no bit is set that counts; in a TDES key, the parity bits do not."""
-    if key.kind is KeyKind.TDES_2KEY:
+    if key.kind in TDES_KINDS:
         return not any(byte >> 1 for byte in key.value.reveal())
     return not any(key.value.reveal())
 
 
-def _check_strength(kind: KeyKind, value: Secret[bytes]) -> None:
-    """Refuse zeros and single DES."""
-    raw = value.reveal()
-    single = kind is KeyKind.TDES_2KEY and raw[:HALF_BYTES] == raw[HALF_BYTES:]
-    if single or not any(raw):
-        raise CeremonyError("this key is too weak: it is zero, or its halves are equal")
-
-
-def _next_label(hsm_token: HsmToken, role: KeyRole, issuer_id: str) -> KeyLabel:
-    roles = {role, LEFT_ROLES.get(role, role)}
-    taken = [
-        label.generation
-        for label in hsm_token.labels()
-        if label.role in roles and label.issuer_id == issuer_id
-    ]
-    return KeyLabel(role, max(taken, default=0) + 1, issuer_id)
+def _check_strength(key: ClearKey) -> None:
+    """Refuse zeros, single DES, and a TDES key that claims three parts and has fewer."""
+    raw = key.value.reveal()
+    parts: Sequence[bytes] = ()
+    if key.kind in TDES_KINDS:
+        raw = odd_parity(key.value).reveal()
+        parts = [raw[start : start + HALF_BYTES] for start in range(0, len(raw), HALF_BYTES)]
+    if _is_zero(key) or len(set(parts)) != len(parts):
+        raise CeremonyError("this key is too weak: it is zero, or two of its parts are equal")

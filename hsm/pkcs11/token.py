@@ -27,6 +27,7 @@ from hsm import development
 from hsm.errors import CeremonyError, KeyMissing, LoginRefused, VaultUnavailable
 from hsm.pkcs11.derived_key import DerivedKey
 from hsm.pkcs11.device_call import device_call
+from hsm.pkcs11.device_info import DeviceInfo
 from hsm.pkcs11.hsm_token import GCM_TAG_BYTES
 from hsm.pkcs11.keys import KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.module import (
@@ -110,6 +111,11 @@ class Pkcs11Token:
         with one_at_a_time(self._settings):
             self._find_keys()
             yield
+
+    @property
+    def device(self) -> DeviceInfo:
+        """What the module says of the HSM token."""
+        return DeviceInfo.of(self._session.token)
 
     def labels(self) -> Sequence[KeyLabel]:
         """List the keys that have a label of ours."""
@@ -218,7 +224,10 @@ class Pkcs11Token:
     @device_call
     def kind(self, label: KeyLabel) -> KeyKind:
         """Say what a key is made of."""
-        kind = KINDS.get(self._key(label)[Attribute.KEY_TYPE])
+        key = self._key(label)
+        key_type = key[Attribute.KEY_TYPE]
+        size_bytes = key[Attribute.VALUE_LEN] if key_type == KeyType.AES else None
+        kind = KINDS.get((key_type, size_bytes))
         if kind is None:
             raise VaultUnavailable("a key on the token is of no kind of ours")
         return kind

@@ -1,0 +1,244 @@
+"""``python -m hsm import-components|import-block|record``: key ceremonies of custodians.
+
+Each of them is held by two custodians or more (:mod:`hsm.pkcs11.custodians`), and leaves a record
+(:mod:`hsm.pkcs11.ceremony_record`). The key is stored last: when everybody has signed, the record
+is on the disk and the vault's log names it.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from codecs import BOM_UTF8
+from collections.abc import Callable
+from functools import partial, wraps
+from getpass import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from hsm.command_line import ISSUER_HELP, OK, REFUSED, Commands, add_command, ask, issuer_id
+from hsm.pkcs11.keys import AES_KINDS, BLOCK_ROLES, KEY_BYTES, TDES_KINDS, KeyKind, KeyRole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hsm.pkcs11.ceremony import KeyReport
+    from hsm.pkcs11.shared_key_ceremony import SharedKeyCeremony
+    from hsm.pkcs11.shared_keys import ClearKey
+    from hsm.pkcs11.token import Pkcs11Token
+
+T = TypeVar("T")
+
+TRIES: Final = 3
+"""How often somebody at a terminal may type a component and its KCV."""
+KIND_NAMES: Final = {
+    kind.value.lower().replace(" ", "-"): kind for kind in (*AES_KINDS, *TDES_KINDS)
+}
+"""As the command line has them: ``aes-256``, ``tdes-2-key``."""
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands to the program."""
+    text = "import a key from components that custodians type"
+    components = add_command(commands, "import-components", import_components, text)
+    _add_role(components, [KeyRole.BLOCK_PROTECTION])
+    components.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
+    text = "what the key is made of; aes-256 unless said"
+    components.add_argument("--kind", choices=KIND_NAMES, default="aes-256", help=text)
+    text = "have TDES components checked for odd parity; any unless said"
+    components.add_argument("--parity", choices=("any", "odd"), default="any", help=text)
+    _add_custodians(components)
+    text = "import a key from a TR-31 key block"
+    block = add_command(commands, "import-block", import_block, text)
+    _add_role(block, BLOCK_ROLES)
+    block.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
+    block.add_argument("file", type=Path, help="a file that holds the key block, as text")
+    _add_custodians(block)
+    noun = commands.add_parser("record", help="what custodians signed of a key ceremony")
+    records = noun.add_subparsers(required=True, metavar="COMMAND")
+    show = add_command(records, "show", show_record, "print a record, and who signed it")
+    show.add_argument("file", type=Path, metavar="FILE", help="a record")
+    text = "the trust file that names the custodians"
+    show.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
+
+
+def _add_role(parser: ArgumentParser, roles: Sequence[KeyRole]) -> None:
+    # As text: argparse would write an enum's members as Python does.
+    choices = [role.value for role in roles]
+    parser.add_argument("role", choices=choices, help="what the key is for")
+
+
+def _add_custodians(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--custodian",
+        action="append",
+        type=Path,
+        required=True,
+        metavar="KEY",
+        help="the file of a custodian's key: once for each, in the order in which they come",
+    )
+    text = "a new file, for what they sign"
+    parser.add_argument("--record", type=Path, required=True, metavar="NEW", help=text)
+
+
+def _in_ceremony(
+    command: Callable[[Namespace, SharedKeyCeremony], int],
+) -> Callable[[Namespace], int]:
+    """Run *command* with a ceremony that has been prepared; nothing that is typed shows."""
+
+    @wraps(command)
+    def run(arguments: Namespace) -> int:
+        from hsm.errors import CeremonyError
+        from hsm.pkcs11.shared_key_ceremony import SharedKeyCeremony
+        from hsm.terminal import without_echo
+
+        with without_echo():
+            try:
+                ceremony = SharedKeyCeremony.prepare(
+                    *(arguments.command, KeyRole(arguments.role), arguments.issuer),
+                    *(arguments.custodian, arguments.record),
+                )
+                return command(arguments, ceremony)
+            except KeyboardInterrupt:
+                raise CeremonyError("interrupted: no key was stored") from None
+
+    return run
+
+
+@_in_ceremony
+def import_components(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
+    """Have each custodian type a component and its KCV, then the KCV of the key; import it."""
+    from hsm.errors import CeremonyError
+    from hsm.pkcs11 import shared_keys
+
+    kind = KIND_NAMES[arguments.kind]
+    if arguments.parity == "odd" and kind not in TDES_KINDS:
+        raise CeremonyError("an AES key has no parity")
+    components = []
+    for number, file in enumerate(arguments.custodian, 1):
+        custodian = ceremony.admit(file, f"Component {number} of {len(arguments.custodian)}")
+        read = partial(_typed_component, f"component {number}", kind, arguments.parity == "odd")
+        components.append(_in_tries(read))
+        ceremony.note_component(number, custodian, components[-1])
+    key = shared_keys.join_components(components)
+    _in_tries(partial(_require_kcv, key, "the key"))
+    return _store(ceremony, key)
+
+
+@_in_ceremony
+def import_block(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
+    """Open a key block, have the KCV of its key typed, and import it."""
+    from hsm.errors import CeremonyError
+
+    try:
+        text = arguments.file.read_bytes().removeprefix(BOM_UTF8).decode("ascii").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        raise CeremonyError("the file cannot be read") from None
+    key = ceremony.open_block(text)
+    for file in arguments.custodian:
+        ceremony.admit(file, "Key block")
+    _in_tries(partial(_require_kcv, key, "the key"))
+    return _store(ceremony, key)
+
+
+def show_record(arguments: Namespace) -> int:
+    """Print a record; exit code 2 unless every custodian whom it names has signed it."""
+    from hsm.manifest.trust import read_trust
+    from hsm.pkcs11 import ceremony_record
+    from hsm.pkcs11.ceremony_record import RECORD_TYPE
+    from hsm.pkcs11.custodians import require_signed
+
+    trust = read_trust(arguments.trust)
+    record, document = ceremony_record.read(arguments.file)
+    for line in record.lines():
+        print(line)
+    for one in trust.signing_custodians(document, RECORD_TYPE, record.issuer_id):
+        print(f"signed by      {one.name!a}", flush=True)
+    require_signed(trust, record, document)
+    return OK
+
+
+def open_hsm_token(*, writable: bool = False, production: bool = False) -> Pkcs11Token:
+    """Open the HSM token that the environment names.
+
+    Raises:
+        VaultUnavailable: it does not answer, or refuses the PIN.
+        NotForProduction: *production* is asked for, and it is for development only.
+        ValidationError: the environment does not name one.
+    """
+    from hsm.pkcs11.token import Pkcs11Token
+    from hsm.settings import HsmTokenSettings
+
+    return Pkcs11Token.open(HsmTokenSettings(), writable=writable, production=production)
+
+
+def print_reports(reports: Sequence[KeyReport]) -> int:
+    """Print a line for each key; the exit code tells whether all are as they must be."""
+    width = max((len(str(report.label)) for report in reports), default=0)
+    for report in reports:
+        verdict = "" if report.as_expected else "   ATTRIBUTES ARE NOT THOSE OF ITS ROLE"
+        unknown = "".join(
+            f"   {attribute} IS NOT KNOWN TO THE DEVICE" for attribute in report.unknown
+        )
+        print(
+            f"{report.label!s:<{width}} {report.kind.value:<10} {_fingerprint_name(report):<12} "
+            f"{report.fingerprint}{verdict}{unknown}"
+        )
+    return OK if all(report.as_expected for report in reports) else REFUSED
+
+
+def _fingerprint_name(report: KeyReport) -> str:
+    if report.kind is KeyKind.EC_P256:
+        return "thumbprint"
+    return "KCV" if report.label.role.per_issuer else "check value"
+
+
+def _store(ceremony: SharedKeyCeremony, key: ClearKey) -> int:
+    code = print_reports([ceremony.store(key)])
+    print(f"record {ceremony.record_file}, in the log as {ceremony.receipt}")
+    return code
+
+
+def _typed_component(name: str, kind: KeyKind, is_parity_odd: bool) -> ClearKey:
+    """Ask for a component, and for its KCV.
+
+    Raises:
+        CeremonyError: it is none, or another KCV is typed.
+    """
+    from crypto.secret import Secret
+    from hsm.pkcs11 import shared_keys
+
+    prompt = f"{name}, {2 * KEY_BYTES[kind]} hexadecimal digits (not shown): "
+    text = Secret(ask(getpass, prompt))
+    component = shared_keys.read_component(text, kind, odd_parity_needed=is_parity_odd)
+    _require_kcv(component, name)
+    return component
+
+
+def _require_kcv(key: ClearKey, name: str) -> None:
+    """Have a KCV typed, which nobody is shown before.
+
+    Raises:
+        CeremonyError: it is another one.
+    """
+    from hsm.errors import CeremonyError
+    from hsm.terminal import ask_shown
+
+    if ask_shown(f"KCV of {name}, as it was given to you: ").strip().upper() != key.kcv:
+        raise CeremonyError("that is not the KCV of what was typed or opened: no key was stored")
+
+
+def _in_tries(question: Callable[[], T]) -> T:
+    """Ask again, of somebody at a terminal, when what was typed is refused.
+
+    Raises:
+        CeremonyError: the last try was refused, too.
+    """
+    from hsm.errors import CeremonyError
+
+    for _ in range(TRIES - 1 if sys.stdin.isatty() else 0):
+        try:
+            return question()
+        except CeremonyError as error:
+            print(f"{error}; try again")
+    return question()
