@@ -1,7 +1,7 @@
 """The vault's command line: ``python -m hsm COMMAND``.
 
-The commands are ``ceremony``, ``import-components``, ``import-block``, ``record``, ``list``,
-``check``, ``jwks``, ``serve``, ``manifest`` and ``log``.
+The commands are ``ceremony``, ``import-components``, ``import-block``, ``make-key``, ``record``,
+``list``, ``check``, ``jwks``, ``serve``, ``manifest`` and ``log``.
 What a command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads
 none of it.
 

@@ -17,7 +17,7 @@ FLOORS: Final = files.CONFIG / "floors.json"
 
 
 def make() -> None:
-    """Make a key for each operator and custodian, the trust file of this host, and its list of floors.
+    """Make the keys of operators and custodians, the trust file of this host, and its floors.
 
     What an earlier set-up signed, or stored for the vault, counts for nothing and goes.
     """

@@ -1,4 +1,4 @@
-"""``python -m hsm import-components|import-block|record``: key ceremonies of custodians.
+"""``python -m hsm import-components|import-block|make-key|record``: ceremonies of custodians.
 
 Each of them is held by two custodians or more (:mod:`hsm.pkcs11.custodians`), and leaves a record
 (:mod:`hsm.pkcs11.ceremony_record`). The key is stored last: when everybody has signed, the record
@@ -7,8 +7,9 @@ is on the disk and the vault's log names it.
 
 from __future__ import annotations
 
+import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from functools import partial, wraps
@@ -54,12 +55,48 @@ def add_to(commands: Commands) -> None:
     block.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
     block.add_argument("file", type=Path, help="a file that holds the key block, as text")
     _add_custodians(block)
+    _add_make_key(commands)
     noun = commands.add_parser("record", help="what custodians signed of a key ceremony")
     records = noun.add_subparsers(required=True, metavar="COMMAND")
     show = add_command(records, "show", show_record, "print a record, and who signed it")
     show.add_argument("file", type=Path, metavar="FILE", help="a record")
     text = "the trust file that names the custodians"
     show.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
+
+
+def _add_make_key(commands: Commands) -> None:
+    text = "make a key, store it, and wrap it as a TR-31 key block for a partner"
+    make = add_command(commands, "make-key", make_key, text)
+    _add_role(make, BLOCK_ROLES)
+    make.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
+    text = "what the key is made of; the first that the role takes unless said"
+    make.add_argument("--kind", choices=KIND_NAMES, help=text)
+    text = "of the key block: under a TDES (B) or an AES (D) block-protection key; D unless said"
+    make.add_argument("--version", choices=("B", "D"), default="D", help=text)
+    text = "usage in the block (X9.143, table 2); the first that the role takes unless said"
+    make.add_argument("--usage", help=text)
+    text = "what the partner may do with the key (X9.143, table 4); both directions unless said"
+    make.add_argument("--mode", help=text)
+    text = "whether the partner may export it; N unless said"
+    make.add_argument("--exportability", choices=("E", "N", "S"), default="N", help=text)
+    make.add_argument(
+        "--optional",
+        action="extend",
+        nargs="+",
+        default=[],
+        type=_optional_block,
+        metavar="ID[=DATA]",
+        help="an optional block, as KS=00604B120F9292800000; KC, KP and TS need no data",
+    )
+    make.add_argument("--out", type=Path, required=True, metavar="NEW", help="for the key block")
+    _add_custodians(make)
+
+
+def _optional_block(text: str) -> tuple[str, str]:
+    block_id, _, data = text.partition("=")
+    if not re.fullmatch("[0-9A-Z]{2}", block_id) or not re.fullmatch("[ -~]{0,251}", data):
+        raise ArgumentTypeError("not ID=DATA, of two letters and printable ASCII")
+    return block_id, data
 
 
 def _add_role(parser: ArgumentParser, roles: Sequence[KeyRole]) -> None:
@@ -138,6 +175,29 @@ def import_block(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
     for file in arguments.custodian:
         ceremony.admit(file, "Key block")
     _in_tries(partial(_require_kcv, key, "the key"))
+    return _store(ceremony, key)
+
+
+@_in_ceremony
+def make_key(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
+    """Make a key, wrap it for the partner, store it so that nobody gets it out, and forget it."""
+    from dataclasses import replace
+
+    from crypto.keyblock import OptionalBlock
+    from hsm.pkcs11 import ceremony_record, shared_keys
+
+    role = ceremony.label.role
+    kind = role.kind if arguments.kind is None else KIND_NAMES[arguments.kind]
+    ceremony_record.refuse_existing(arguments.out)
+    header = shared_keys.export_header(
+        role, kind, arguments.version, arguments.usage, arguments.mode
+    )
+    header = replace(header, exportability=arguments.exportability)
+    for file in arguments.custodian:
+        ceremony.admit(file, "A key is made")
+    key = shared_keys.make_key(ceremony.hsm_token, kind)
+    optional = [OptionalBlock(*block) for block in arguments.optional]
+    ceremony.write_block(key, header, optional, arguments.out)
     return _store(ceremony, key)
 
 

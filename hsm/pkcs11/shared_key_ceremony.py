@@ -5,7 +5,7 @@ Its order is such that an end of the process, at any moment, leaves no key witho
     prepare       what can fail without a secret: HSM token, log, files
     sessions      each custodian proves who they are; some type a component
     record        shown, and signed by all of them
-    written       the record's file, then the line of the vault's log that names it
+    written       the record's file, that of a key block, and the log's line that names the record
     stored        the key
 
 A record without its key is possible, when the last step fails: then the ceremony is held again.
@@ -14,13 +14,14 @@ A record without its key is possible, when the last step fails: then the ceremon
 import hashlib
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
-from crypto.keyblock import HEADER_CHARS
+from crypto import keyblock
+from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, OptionalBlock
 from crypto.secret import Secret
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
@@ -68,6 +69,8 @@ class SharedKeyCeremony:
     _vault: Vault
     _components: list[RecordedComponent] = field(default_factory=list, init=False)
     _block: RecordedBlock | None = field(default=None, init=False)
+    _block_text: str = field(default="", init=False)
+    _block_file: Path | None = field(default=None, init=False)
 
     @classmethod
     def prepare(
@@ -134,15 +137,58 @@ class SharedKeyCeremony:
         Raises:
             CeremonyError: as :func:`shared_keys.open_block` says.
         """
-        role, issuer_id = self.label.role, str(self.label.issuer_id)
-        key = shared_keys.open_block(self.hsm_token, role, issuer_id, text)
+        issuer_id = str(self.label.issuer_id)
+        key = shared_keys.open_block(self.hsm_token, self.label.role, issuer_id, text)
+        version = keyblock.parse_header(text).version
+        self._note_block(text, shared_keys.block_protection_key(self.hsm_token, issuer_id, version))
+        return key
+
+    def write_block(
+        self, key: ClearKey, header: KeyBlockHeader, optional: Sequence[OptionalBlock], out: Path
+    ) -> None:
+        """Wrap the key that is made, for a new file that :meth:`store` writes.
+
+        Args:
+            key: the key.
+            header: of its block.
+            optional: KC, KP and TS without data get what is theirs.
+            out: the file.
+
+        Raises:
+            CeremonyError: as :func:`shared_keys.write_block` says, or the issuer has no
+                block-protection key for this version.
+        """
+        issuer_id = str(self.label.issuer_id)
+        kbpk = shared_keys.block_protection_key(self.hsm_token, issuer_id, header.version)
+        blocks = tuple(self._filled(block, key, header, kbpk) for block in optional)
+        header = replace(header, optional=blocks)
+        self._block_text = shared_keys.write_block(self.hsm_token, kbpk, key, header)
+        self._block_file = out
+        self._note_block(self._block_text, kbpk)
+
+    def _filled(
+        self, block: OptionalBlock, key: ClearKey, header: KeyBlockHeader, kbpk: KeyLabel
+    ) -> OptionalBlock:
+        if block.data:
+            return block
+        match block.block_id:
+            case keyblock.KCV_OF_KEY:
+                return keyblock.kcv_block(KeyAlgorithm(header.algorithm), key.value)
+            case keyblock.KCV_OF_KBPK:
+                return shared_keys.kbpk_kcv_block(self.hsm_token, kbpk)
+            case keyblock.TIME_STAMP:
+                return OptionalBlock(keyblock.TIME_STAMP, f"{_now():%Y%m%d%H%M%SZ}")
+            case _:
+                raise CeremonyError("an optional block other than KC, KP and TS needs data")
+
+    def _note_block(self, text: str, kbpk: KeyLabel) -> None:
+        optional = keyblock.parse_header(text).optional
         self._block = RecordedBlock(
             header=text[:HEADER_CHARS],
-            optional_blocks=(),
-            protected_by="",
+            optional_blocks=tuple(map(str, optional)),
+            protected_by=str(kbpk),
             sha256=hashlib.sha256(text.encode()).hexdigest(),
         )
-        return key
 
     def store(self, key: ClearKey) -> KeyReport:
         """Have the record signed, write it, have the log name it, and store the key.
@@ -166,6 +212,8 @@ class SharedKeyCeremony:
             if shared_keys.next_label(self.hsm_token, label.role, issuer_id) != label:
                 raise CeremonyError("another key was stored meanwhile: hold the ceremony again")
             ceremony_record.write_new(self.record_file, f"{signed}\n")
+            if self._block_file is not None:
+                ceremony_record.write_new(self._block_file, f"{self._block_text}\n")
             self.receipt = self._vault.tell_of_ceremony(issuer_id, record.sha256)
             shared_keys.store(self.hsm_token, label.role, issuer_id, key)
         return ceremony.report(self.hsm_token, label)

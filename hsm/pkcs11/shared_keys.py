@@ -21,10 +21,11 @@ from typing import Final
 from crypto import kcv, keyblock
 from crypto.emv.key_derivation import odd_parity
 from crypto.errors import KeyBlockError, KeyPurposeError, KeyStrengthError
-from crypto.keyblock import KeyAlgorithm, KeyBlockHeader, KeyPurpose
+from crypto.keyblock import KeyAlgorithm, KeyBlockHeader, KeyPurpose, OptionalBlock
 from crypto.pinblock.fields import xor
 from crypto.secret import Secret
 from crypto.software import aes_cmac, tdes_encrypt_ecb
+from crypto.types import Mac
 from hsm.errors import CeremonyError
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import (
@@ -35,9 +36,11 @@ from hsm.pkcs11.keys import (
     KeyKind,
     KeyLabel,
     KeyRole,
+    Usage,
 )
 
 HALF_BYTES: Final = 8
+KBPK_KCV_BYTES: Final = 5
 COMPONENTS_MIN: Final = 2
 _REFUSED_VERSIONS: Final = ("A", "C")
 _HEX: Final = re.compile("(?:[0-9A-Fa-f]{2})+")
@@ -109,11 +112,9 @@ def open_block(hsm_token: HsmToken, role: KeyRole, issuer_id: str, text: str) ->
         raise CeremonyError("key blocks of versions A and C are not taken: ask for B or D")
     try:
         header = keyblock.parse_header(text)
-        label = _block_protection_key(hsm_token, issuer_id, header.version)
-        kind = hsm_token.kind(label)
-        mac = hsm_token.mac if kind in AES_KINDS else hsm_token.tdes_mac
+        label = block_protection_key(hsm_token, issuer_id, header.version)
         purpose = _purpose_for(role, header)
-        opened = keyblock.open_block(text, purpose, partial(mac, label), KEY_BYTES[kind])
+        opened = keyblock.open_block(text, purpose, *_kbpk(hsm_token, label))
     except KeyPurposeError:
         raise _not_for(role, header) from None
     except KeyStrengthError:
@@ -124,6 +125,23 @@ def open_block(hsm_token: HsmToken, role: KeyRole, issuer_id: str, text: str) ->
     except KeyBlockError:
         raise CeremonyError("not a genuine key block under this block-protection key") from None
     return ClearKey(kind_of(purpose.algorithm, len(opened.key.reveal())), opened.key)
+
+
+def block_protection_key(hsm_token: HsmToken, issuer_id: str, version: str) -> KeyLabel:
+    """Name the newest block-protection key of the issuer that is for a version of key block.
+
+    Raises:
+        CeremonyError: there is none.
+    """
+    role, kinds = KeyRole.BLOCK_PROTECTION, _PROTECTED_BY[version]
+    labels = [
+        label
+        for label in hsm_token.labels()
+        if label.role is role and label.issuer_id == issuer_id and hsm_token.kind(label) in kinds
+    ]
+    if not labels:
+        raise CeremonyError("the issuer has no block-protection key for this version of key block")
+    return max(labels, key=lambda label: label.generation)
 
 
 def kind_of(algorithm: KeyAlgorithm, size_bytes: int) -> KeyKind:
@@ -174,6 +192,103 @@ def join_components(components: Sequence[ClearKey]) -> ClearKey:
     return key
 
 
+#: The modes of use that a block of a usage may give a partner (X9.143-2021, table 2), the default
+#: first: both directions, or deriving. What one role needs of a key that it imports does not bind
+#: the side that gets it.
+EXPORTED_MODES: Final[Mapping[str, str]] = {
+    "E1": "BDEXN",
+    "E2": "CGVXN",
+    "M3": "CGVN",
+    "M6": "CGVN",
+    "P0": "BDEN",
+    "V1": "CGVN",
+    "V2": "CGVN",
+}
+_DERIVES: Final = "X"
+
+
+def make_key(hsm_token: HsmToken, kind: KeyKind) -> ClearKey:
+    """Make a key of random bytes from the HSM token; it is in this process's memory.
+
+    The HSM token does not make it itself: a device that could then wrap it as a key block is rare,
+    and one whose key may be wrapped by others would let it out again.
+    """
+    value = Secret(hsm_token.random(KEY_BYTES[kind]))
+    if kind in TDES_KINDS:
+        value = odd_parity(value)
+    key = ClearKey(kind, value)
+    _check_strength(key)
+    return key
+
+
+def export_header(
+    role: KeyRole, kind: KeyKind, version: str, usage: str | None, mode: str | None
+) -> KeyBlockHeader:
+    """Say of a key of *role* what its block says to a partner.
+
+    Args:
+        role: of the key here.
+        kind: of the key.
+        version: B or D.
+        usage: one that the role takes; None: its first.
+        mode: None: both directions, or deriving for a role that derives.
+
+    Raises:
+        CeremonyError: the role has no key of this kind, or takes no key of this usage; or the usage
+            has no such mode.
+    """
+    algorithm = KeyAlgorithm.AES if kind in AES_KINDS else KeyAlgorithm.TDES
+    purposes = [
+        purpose
+        for purpose in PURPOSES[role]
+        if purpose.algorithm is algorithm and KEY_BYTES[kind] in purpose.key_bytes
+    ]
+    usages = [one for purpose in purposes for one in purpose.usages]
+    if not usages:
+        raise CeremonyError("the role has no key of this kind")
+    usage = usages[0] if usage is None else usage
+    if usage not in usages:
+        raise CeremonyError("the role takes no key of this usage")
+    modes = EXPORTED_MODES[usage]
+    if mode is None:
+        mode = _DERIVES if role.usage is Usage.DERIVE else modes[0]
+    if mode not in modes:
+        raise CeremonyError("a key of this usage has no such mode of use")
+    return KeyBlockHeader(version, usage, algorithm, mode, "00", "N")
+
+
+def write_block(hsm_token: HsmToken, label: KeyLabel, key: ClearKey, header: KeyBlockHeader) -> str:
+    """Write *key* as a key block under the block-protection key *label*.
+
+    Raises:
+        CeremonyError: the key is stronger than that key, or an optional block is malformed.
+    """
+    try:
+        kbpk = _kbpk(hsm_token, label)
+        return keyblock.write_block(header, key.value, *kbpk, hsm_token.random)
+    except KeyStrengthError:
+        raise CeremonyError(
+            "the key is stronger than the block-protection key: take one of version D"
+        ) from None
+    except KeyBlockError:
+        raise CeremonyError("an optional block is malformed, or there twice") from None
+
+
+def kbpk_kcv_block(hsm_token: HsmToken, label: KeyLabel) -> OptionalBlock:
+    """Return the optional block KP: the KCV of a block-protection key.
+
+    Raises:
+        CeremonyError: the device does not tell the KCV of a TDES key that only makes MACs.
+    """
+    if hsm_token.kind(label) in AES_KINDS:
+        method, found = keyblock.CMAC_KCV, hsm_token.mac(label, bytes(16))[:KBPK_KCV_BYTES]
+    else:
+        method, found = keyblock.LEGACY_KCV, hsm_token.check_value(label)
+    if not found:
+        raise CeremonyError("the device does not tell the KCV of this block-protection key")
+    return OptionalBlock(keyblock.KCV_OF_KBPK, method + found.hex().upper())
+
+
 def store(hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey) -> KeyLabel:
     """Import *key* as the next generation of *role*.
 
@@ -212,16 +327,11 @@ def next_label(hsm_token: HsmToken, role: KeyRole, issuer_id: str) -> KeyLabel:
     return KeyLabel(role, max(taken, default=0) + 1, issuer_id)
 
 
-def _block_protection_key(hsm_token: HsmToken, issuer_id: str, version: str) -> KeyLabel:
-    role, kinds = KeyRole.BLOCK_PROTECTION, _PROTECTED_BY[version]
-    labels = [
-        label
-        for label in hsm_token.labels()
-        if label.role is role and label.issuer_id == issuer_id and hsm_token.kind(label) in kinds
-    ]
-    if not labels:
-        raise CeremonyError("the issuer has no block-protection key for this version of key block")
-    return max(labels, key=lambda label: label.generation)
+def _kbpk(hsm_token: HsmToken, label: KeyLabel) -> tuple[Mac, int]:
+    """Return what makes a CMAC with a block-protection key, and its size in bytes."""
+    kind = hsm_token.kind(label)
+    mac = hsm_token.mac if kind in AES_KINDS else hsm_token.tdes_mac
+    return partial(mac, label), KEY_BYTES[kind]
 
 
 def _purpose_for(role: KeyRole, header: KeyBlockHeader) -> KeyPurpose:

@@ -1,5 +1,6 @@
 """Key ceremonies of custodians, as they type them: what is refused, kept, shown and never shown."""
 
+import hashlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from hsm.log.lines import Action, Line
 from hsm.manifest.operator_key import OperatorKey
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11 import ceremony_record
+from tests.crypto import x9143_reader
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm.commanding import ROLES, Done, Operator, Terminal, fingerprints, lines
 from tests.operators import OPERATORS, floors, signed
@@ -557,3 +559,82 @@ def test_another_issuer_cannot_open_the_block(banker: Room, block: Path) -> None
     done = import_block(banker, block, issuer="testbank02")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no block-protection key" in done.stderr
+
+
+# Keys that are made for a partner
+
+
+def make_key(room: Room, role: str, out: Path, *words: str) -> Done:
+    typed = [PASSPHRASE, PASSPHRASE, *SIGN]
+    return room.hold("make-key", role, ISSUER, "--out", str(out), *words, typed=typed)
+
+
+OPTIONAL = ("KC", "KP", "TS", "KS=00604B120F9292800000", "HM=21")
+
+
+def test_a_key_is_made_for_a_partner_stored_and_recorded(banker: Room, tmp_path: Path) -> None:
+    out = tmp_path / "zpk.tr31"
+    done = make_key(banker, "zpk", out, "--mode", "E", "--optional", *OPTIONAL)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = out.read_text().rstrip("\n")
+    header, key = psec.tr31.unwrap(KBPK, text)
+    assert x9143_reader.read(KBPK, text)[2] == key
+    assert (header.version_id, header.key_usage, header.mode_of_use) == ("D", "P0", "E")
+    assert header.exportability == "N"
+    (label,) = [label for label in banker.listed() if label.startswith("zpk@")]
+    assert banker.listed()[label] == tdes_kcv(key)
+    assert f"KCV {tdes_kcv(key)}" in done.stdout
+    assert key.hex() not in (done.stdout + banker.record.read_text()).lower()
+
+    blocks = dict(header.blocks)
+    assert blocks["KC"] == "00" + tdes_kcv(key)
+    assert blocks["KP"] == "01" + aes_cmac(KBPK)(bytes(16))[:5].hex().upper()
+    assert blocks["TS"].endswith("Z")
+    assert (blocks["KS"], blocks["HM"]) == ("00604B120F9292800000", "21")
+
+    record, _ = ceremony_record.read(banker.record)
+    assert record.action == "make-key"
+    assert record.block is not None
+    assert record.block.header == text[:16]
+    assert [one.split()[0] for one in record.block.optional_blocks] == [*blocks]
+    assert record.block.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    checked = banker.operator.run("check", "--sandbox")
+    assert checked.stdout.endswith("all keys answer\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("zpk", "--mode", "X"), "no such mode of use"),
+        (("zpk", "--usage", "K0"), "no key of this usage"),
+        (("zpk", "--kind", "aes-256"), "no key of this kind"),
+        (("zpk", "--version", "B"), "no block-protection key for this version"),
+        (("zpk", "--optional", "HM"), "needs data"),
+        (("zpk", "--optional", "KS=1", "KS=2"), "malformed, or there twice"),
+    ],
+    ids=str,
+)
+def test_a_key_that_cannot_be_made_leaves_nothing(
+    banker: Room, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    before, out = banker.stored(), tmp_path / "out"
+    done = make_key(banker, words[0], out, *words[1:])
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert_nothing_is_left(banker, before)
+    assert not out.exists()
+
+
+def test_without_everybody_no_key_is_made_and_no_file_is_written_over(
+    banker: Room, tmp_path: Path
+) -> None:
+    before, out = banker.stored(), tmp_path / "out"
+    words = ("make-key", "zpk", ISSUER, "--out", str(out))
+    done = banker.hold(*words, typed=[PASSPHRASE, PASSPHRASE, PASSPHRASE, "wrong"])
+    assert (done.returncode, out.exists()) == (2, False)
+    assert_nothing_is_left(banker, before)
+    out.write_text("of somebody else")
+    done = make_key(banker, "zpk", out)
+    assert (done.returncode, out.read_text()) == (2, "of somebody else")
+    assert done.stderr == "the file that is to be written is there already\n"
+    assert_nothing_is_left(banker, before)
