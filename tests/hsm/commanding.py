@@ -4,6 +4,7 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Self
 
 from cms.sandbox import HANG_SECONDS
@@ -58,7 +59,11 @@ class Terminal:
     """The controlling terminal of one command."""
 
     def __init__(
-        self, softhsm: SoftHsm, *arguments: str, piped: bool = False, **settings: str
+        self,
+        softhsm: SoftHsm,
+        settings: Mapping[str, str],
+        *arguments: str,
+        piped: bool = False,
     ) -> None:
         self.screen, keyboard = os.openpty()
         # Whoever leads a session and opens a terminal has it for its own.

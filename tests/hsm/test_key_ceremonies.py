@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from hsm.pkcs11 import ceremony_record
 from tests.crypto import x9143_reader
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm.commanding import ROLES, Done, Operator, Terminal, fingerprints, lines
+from tests.hsm.own_process import ROOT, environment
 from tests.operators import OPERATORS, floors, signed
 
 ISSUER = "testbank01"
@@ -383,7 +386,7 @@ def test_a_record_is_never_written_over(room: Room) -> None:
 @pytest.fixture
 def terminal(room: Room) -> Iterator[Terminal]:
     words = room.words("import-components", "block-protection", ISSUER)
-    with Terminal(room.operator.softhsm, *words, **room.settings) as terminal:
+    with Terminal(room.operator.softhsm, room.settings, *words) as terminal:
         yield terminal
 
 
@@ -468,6 +471,32 @@ def test_nothing_is_on_the_disk_while_the_next_custodian_is_awaited(
         if path.is_file():
             content = path.read_bytes()
             assert not any(form in content for form in wanted)
+
+
+def test_what_is_piped_in_is_taken_though_there_is_a_terminal(room: Room) -> None:
+    words = room.words("import-components", "block-protection", ISSUER)
+    with Terminal(room.operator.softhsm, room.settings, *words, piped=True) as terminal:
+        printed, _ = terminal.process.communicate(lines(*TYPED), timeout=HANG_SECONDS)
+        assert (terminal.process.returncode, terminal.all_shown()) == (0, "")
+    room.shows_nothing(printed)
+    assert KBPK_KCV in printed
+
+
+def test_a_component_that_is_not_text_is_refused_and_not_shown(room: Room) -> None:
+    before = room.stored()
+    words = room.words("import-components", "block-protection", ISSUER)
+    done = subprocess.run(
+        [sys.executable, "-m", "hsm", *words],
+        cwd=ROOT,
+        env={**environment(room.operator.softhsm), **room.settings, "PYTHONIOENCODING": "utf-8"},
+        input=PASSPHRASE.encode() + b"\n" + b"\xff" * 32 + b"\n",
+        capture_output=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == b"what was typed is not text: nothing was done\n"
+    assert_nothing_is_left(room, before)
 
 
 # Key blocks
