@@ -70,6 +70,7 @@ def program_parser() -> ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     ceremony = add_command(commands, "ceremony", run_ceremony, "make the keys of a role file")
     ceremony.add_argument("file", type=Path, help="a TOML file of roles, as hsm/roles.toml")
+    key_commands.add_custodians(ceremony, required=False)
     key_commands.add_to(commands)
     keys = add_command(commands, "list", list_keys, "show the keys")
     keys.add_argument("--json", action="store_true", help="print a JSON array of objects")
@@ -90,11 +91,20 @@ def program_parser() -> ArgumentParser:
 
 
 def run_ceremony(arguments: Namespace) -> int:
-    """Make the keys of a role file that the HSM token lacks; print all of them."""
+    """Make the keys of a role file that the HSM token lacks; print all of them.
+
+    Custodians must be there, but for an HSM token in software.
+    """
+    from hsm import development
+    from hsm.errors import CeremonyError
     from hsm.pkcs11 import ceremony
 
     labels = ceremony.read_roles(arguments.file)
+    if arguments.custodian or arguments.record:
+        return key_commands.hold_own(arguments, labels)
     hsm_token = open_hsm_token(writable=True)
+    if hsm_token.device.manufacturer not in development.SOFTWARE_TOKENS:
+        raise CeremonyError("name two custodians, and the record that they sign")
     return print_reports(list(ceremony.create(hsm_token, labels)))
 
 

@@ -55,10 +55,19 @@ def create(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyRe
     """
     # Two ceremonies at once would make two keys of one label, and no vault opens on those.
     with hsm_token.alone():
-        for label in labels:
-            if label not in hsm_token.labels():
-                hsm_token.generate(label)
-            yield report(hsm_token, label)
+        yield from create_each(hsm_token, labels)
+
+
+def create_each(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport]:
+    """Do as :func:`create` does, where the caller keeps others from making keys.
+
+    Raises:
+        VaultUnavailable: the HSM token does not answer.
+    """
+    for label in labels:
+        if label not in hsm_token.labels():
+            hsm_token.generate(label)
+        yield report(hsm_token, label)
 
 
 def report(hsm_token: Pkcs11Token, label: KeyLabel) -> KeyReport:

@@ -19,6 +19,7 @@ from hsm.manifest import signed
 from hsm.manifest.body import Body, canonical_body, parse_body
 from hsm.manifest.documents import read_text
 from hsm.manifest.trust import Operator
+from hsm.pkcs11.device_info import DeviceInfo
 
 RECORD_TYPE: Final = "key-ceremony+jws"
 """``typ`` of the signatures."""
@@ -113,6 +114,16 @@ class CeremonyRecord(Body):
         for key in self.keys:
             yield f"key            {key.label}, {key.kind}, {key.fingerprint}"
         yield f"SHA-256        {self.sha256}"
+
+
+def described(device: DeviceInfo) -> RecordedToken:
+    """Name the HSM token."""
+    return RecordedToken(
+        label=device.label,
+        serial=device.serial,
+        manufacturer=device.manufacturer,
+        model=device.model,
+    )
 
 
 def custodians(present: Sequence[Operator]) -> tuple[RecordedCustodian, ...]:

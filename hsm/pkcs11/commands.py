@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hsm.pkcs11.ceremony import KeyReport
+    from hsm.pkcs11.keys import KeyLabel
     from hsm.pkcs11.shared_key_ceremony import SharedKeyCeremony
     from hsm.pkcs11.shared_keys import ClearKey
     from hsm.pkcs11.token import Pkcs11Token
@@ -48,13 +49,13 @@ def add_to(commands: Commands) -> None:
     components.add_argument("--kind", choices=KIND_NAMES, default="aes-256", help=text)
     text = "have TDES components checked for odd parity; any unless said"
     components.add_argument("--parity", choices=("any", "odd"), default="any", help=text)
-    _add_custodians(components)
+    add_custodians(components)
     text = "import a key from a TR-31 key block"
     block = add_command(commands, "import-block", import_block, text)
     _add_role(block, BLOCK_ROLES)
     block.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
     block.add_argument("file", type=Path, help="a file that holds the key block, as text")
-    _add_custodians(block)
+    add_custodians(block)
     _add_make_key(commands)
     noun = commands.add_parser("record", help="what custodians signed of a key ceremony")
     records = noun.add_subparsers(required=True, metavar="COMMAND")
@@ -62,6 +63,9 @@ def add_to(commands: Commands) -> None:
     show.add_argument("file", type=Path, metavar="FILE", help="a record")
     text = "the trust file that names the custodians"
     show.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
+    text = "have the log of this host name a record that another made, or that is older"
+    log = add_command(records, "log", log_record, text)
+    log.add_argument("file", type=Path, metavar="FILE", help="a record")
 
 
 def _add_make_key(commands: Commands) -> None:
@@ -89,7 +93,7 @@ def _add_make_key(commands: Commands) -> None:
         help="an optional block, as KS=00604B120F9292800000; KC, KP and TS need no data",
     )
     make.add_argument("--out", type=Path, required=True, metavar="NEW", help="for the key block")
-    _add_custodians(make)
+    add_custodians(make)
 
 
 def _optional_block(text: str) -> tuple[str, str]:
@@ -105,17 +109,19 @@ def _add_role(parser: ArgumentParser, roles: Sequence[KeyRole]) -> None:
     parser.add_argument("role", choices=choices, help="what the key is for")
 
 
-def _add_custodians(parser: ArgumentParser) -> None:
+def add_custodians(parser: ArgumentParser, *, required: bool = True) -> None:
+    """Add the arguments that name custodians, and their record."""
     parser.add_argument(
         "--custodian",
         action="append",
+        default=[],
         type=Path,
-        required=True,
+        required=required,
         metavar="KEY",
         help="the file of a custodian's key: once for each, in the order in which they come",
     )
     text = "a new file, for what they sign"
-    parser.add_argument("--record", type=Path, required=True, metavar="NEW", help=text)
+    parser.add_argument("--record", type=Path, required=required, metavar="NEW", help=text)
 
 
 def _in_ceremony(
@@ -199,6 +205,49 @@ def make_key(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
     optional = [OptionalBlock(*block) for block in arguments.optional]
     ceremony.write_block(key, header, optional, arguments.out)
     return _store(ceremony, key)
+
+
+def hold_own(arguments: Namespace, labels: Sequence[KeyLabel]) -> int:
+    """Have custodians make keys of our own.
+
+    Raises:
+        CeremonyError: no record is named, or as :func:`own_key_ceremony.hold` says.
+    """
+    from hsm.errors import CeremonyError
+    from hsm.pkcs11 import own_key_ceremony
+    from hsm.terminal import without_echo
+
+    if arguments.record is None:
+        raise CeremonyError("name the record that the custodians sign")
+    with without_echo():
+        try:
+            held = own_key_ceremony.hold(labels, arguments.custodian, arguments.record)
+        except KeyboardInterrupt:
+            raise CeremonyError("interrupted: no key was stored") from None
+    reports, receipt = held
+    code = print_reports(reports)
+    where = "not yet in a log" if receipt is None else f"in the log as {receipt}"
+    print(f"record {arguments.record}, {where}")
+    return code
+
+
+def log_record(arguments: Namespace) -> int:
+    """Have the log of this host name a record, as it does of a ceremony that is held on it.
+
+    Raises:
+        ManifestRefused: not every custodian whom it names has signed it.
+    """
+    from hsm.local import open_vault
+    from hsm.manifest.trust import read_trust
+    from hsm.pkcs11 import ceremony_record
+    from hsm.pkcs11.custodians import require_signed
+    from hsm.settings import VaultSettings
+
+    record, document = ceremony_record.read(arguments.file)
+    require_signed(read_trust(VaultSettings().trust_file), record, document)
+    receipt = open_vault().tell_of_ceremony(record.issuer_id, record.sha256)
+    print(f"in the log as {receipt}")
+    return OK
 
 
 def show_record(arguments: Namespace) -> int:

@@ -35,7 +35,6 @@ from hsm.pkcs11.ceremony_record import (
     RecordedBlock,
     RecordedComponent,
     RecordedKey,
-    RecordedToken,
 )
 from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
 from hsm.pkcs11.keys import KeyLabel, KeyRole
@@ -105,7 +104,7 @@ class SharedKeyCeremony:
             label=shared_keys.next_label(hsm_token, role, issuer_id),
             files=files,
             record_file=record_file,
-            began_at=_now(),
+            began_at=now(),
             hsm_token=hsm_token,
             _trust=trust,
             _custodians=Custodians(trust, ceremony_id, issuer_id),
@@ -127,7 +126,7 @@ class SharedKeyCeremony:
         """Write into the record who typed a component."""
         self._components.append(
             RecordedComponent(
-                number=number, custodian=custodian.name, kcv=component.kcv, typed_at=_now()
+                number=number, custodian=custodian.name, kcv=component.kcv, typed_at=now()
             )
         )
 
@@ -177,7 +176,7 @@ class SharedKeyCeremony:
             case keyblock.KCV_OF_KBPK:
                 return shared_keys.kbpk_kcv_block(self.hsm_token, kbpk)
             case keyblock.TIME_STAMP:
-                return OptionalBlock(keyblock.TIME_STAMP, f"{_now():%Y%m%d%H%M%SZ}")
+                return OptionalBlock(keyblock.TIME_STAMP, f"{now():%Y%m%d%H%M%SZ}")
             case _:
                 raise CeremonyError("an optional block other than KC, KP and TS needs data")
 
@@ -224,19 +223,13 @@ class SharedKeyCeremony:
         return passphrase_of(self.files[place])
 
     def _record(self, key: ClearKey) -> CeremonyRecord:
-        device = self.hsm_token.device
         return CeremonyRecord(
             ceremony_id=self.ceremony_id,
             action=self.action,
             issuer_id=self.label.issuer_id,
-            hsm_token=RecordedToken(
-                label=device.label,
-                serial=device.serial,
-                manufacturer=device.manufacturer,
-                model=device.model,
-            ),
+            hsm_token=ceremony_record.described(self.hsm_token.device),
             began_at=self.began_at,
-            ended_at=_now(),
+            ended_at=now(),
             custodians=ceremony_record.custodians(self._custodians.present),
             components=tuple(self._components),
             block=self._block,
@@ -248,5 +241,6 @@ class SharedKeyCeremony:
         )
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Tell the time, to the second."""
     return datetime.now(UTC).replace(microsecond=0)

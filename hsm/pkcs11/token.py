@@ -280,6 +280,14 @@ class Pkcs11Token:
         self._find_keys()
 
     @device_call
+    def destroy(self, label: KeyLabel) -> None:
+        """Destroy a key, of a pair both halves, where it is there."""
+        for keys in (self._keys, self._public_keys):
+            key = keys.pop(label, None)
+            if key is not None:
+                key.destroy()
+
+    @device_call
     def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
         """Bring a secret key in, with the attributes of its role."""
         if label in self._keys:

@@ -667,3 +667,72 @@ def test_without_everybody_no_key_is_made_and_no_file_is_written_over(
     assert (done.returncode, out.read_text()) == (2, "of somebody else")
     assert done.stderr == "the file that is to be written is there already\n"
     assert_nothing_is_left(banker, before)
+
+
+# Keys of our own
+
+
+@pytest.fixture
+def empty_room(own_softhsm: SoftHsm, tmp_path: Path) -> Room:
+    """An import machine whose HSM token has no key, and which has not begun."""
+    directory = tmp_path / "room"
+    directory.mkdir()
+    return Room(Operator(own_softhsm), directory)
+
+
+def test_custodians_have_the_hsm_token_make_our_own_keys(empty_room: Room) -> None:
+    room = empty_room
+    done = room.hold("ceremony", ROLES, typed=[PASSPHRASE] * 4)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "not yet in a log" in done.stdout
+    record, _ = ceremony_record.read(room.record)
+    assert (record.action, record.issuer_id) == ("ceremony", None)
+    assert {key.label: key.fingerprint for key in record.keys} == room.listed()
+
+    # The host begins with these keys; then its log can name their record.
+    room.begin()
+    logged = room.operator.run("record", "log", str(room.record), **room.settings)
+    assert (logged.returncode, logged.stderr) == (0, "")
+    (line,) = room.logged()
+    assert (line.event.record, line.receipt in logged.stdout) == (record.sha256, True)
+
+    again = room.hold("ceremony", ROLES, typed=[PASSPHRASE] * 4)
+    assert again.stderr == "every key of the role file is there already\n"
+    roles = room.directory / "roles.toml"
+    roles.write_text("[keys]\nd1 = 2\n")
+    rotated = room.hold("ceremony", str(roles), typed=[PASSPHRASE] * 4)
+    assert (rotated.returncode, len(room.logged())) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "custodians"),
+    [
+        ([PASSPHRASE] * 3, 2),
+        ([*[PASSPHRASE] * 3, "wrong"], 2),
+        ([PASSPHRASE, "wrong"], 2),
+        ([PASSPHRASE], 1),
+    ],
+    ids=["one does not sign", "one does not sign rightly", "one does not come", "one alone"],
+)
+def test_our_own_keys_do_not_stay_without_the_record_of_two(
+    empty_room: Room, typed: list[str], custodians: int
+) -> None:
+    room = empty_room
+    before = room.stored()
+    done = room.hold("ceremony", ROLES, typed=typed, custodians=room.keys[:custodians])
+    assert done.returncode == 2
+    assert_nothing_is_left(room, before)
+
+
+def test_a_device_makes_no_key_without_custodians(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hsm import __main__
+    from hsm.pkcs11.device_info import DeviceInfo
+
+    class Device:
+        device = DeviceInfo("pins", "1", "Vendor", "Model")
+
+    monkeypatch.setattr(__main__, "open_hsm_token", lambda **_: Device())
+    assert __main__.main(["ceremony", ROLES]) == 2
+    assert capsys.readouterr().err == "name two custodians, and the record that they sign\n"
