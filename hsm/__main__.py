@@ -1,7 +1,7 @@
 """The vault's command line: ``python -m hsm COMMAND``.
 
 The commands are ``ceremony``, ``import-components``, ``import-block``, ``make-key``, ``record``,
-``list``, ``check``, ``jwks``, ``serve``, ``manifest`` and ``log``.
+``list``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest`` and ``log``.
 What a command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads
 none of it.
 
@@ -18,6 +18,7 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,11 @@ def _run(arguments: Namespace) -> int:
         text = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
         print(text, file=sys.stderr)
     except ValidationError as error:
-        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
-        print("set " + ", ".join(names), file=sys.stderr)
+        faults = error.errors()
+        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in faults if item["loc"])
+        # What is not of one variable says itself what is wrong.
+        text = "set " + ", ".join(names) if names else str(faults[0]["ctx"]["error"])
+        print(text, file=sys.stderr)
     except HsmError as error:
         print(str(error) or type(error).__doc__, file=sys.stderr)
     return REFUSED
@@ -77,6 +81,9 @@ def program_parser() -> ArgumentParser:
     check = add_command(commands, "check", check_keys, "test the keys")
     sandbox = "accept an HSM token in software, for trials only"
     check.add_argument("--sandbox", action="store_true", help=sandbox)
+    text = "say what the HSM token can do, and which faces and profiles that allows"
+    probe = add_command(commands, "probe", probe_hsm_token, text)
+    probe.add_argument("--json", action="store_true", help="print a JSON object")
     jwks = add_command(commands, "jwks", print_jwks, "print public keys")
     roles = [role.value for role in PublicKeyRole]
     jwks.add_argument("role", choices=roles, help="what the keys are for")
@@ -135,6 +142,31 @@ def check_keys(arguments: Namespace) -> int:
         health.check(hsm_token, jose_keys, keyring.active.values())
         print("all keys answer")
     return code
+
+
+def probe_hsm_token(arguments: Namespace) -> int:
+    """Try every role with keys of one session; exit code 2 if no face can be served."""
+    from hsm.pkcs11 import probe
+
+    hsm_token = open_hsm_token(probing=True)
+    found, device = probe.probe(hsm_token), hsm_token.device
+    reasons = {profile: found.why_not(profile) for profile in probe.PROFILES}
+    if arguments.json:
+        members = {
+            "hsm_token": asdict(device),
+            "unlisted_mechanisms": found.unlisted,
+            "unknown_attributes": found.unknown_attributes,
+            "profiles": reasons,
+        }
+        print(json.dumps(members, indent=2))
+    else:
+        print(f"{device.label!a}, {device.manufacturer!a}, {device.model!a}, {device.serial!a}")
+        print("not listed by the module:", ", ".join(found.unlisted) or "none")
+        print("attributes that are not known:", ", ".join(found.unknown_attributes) or "none")
+        width = max(map(len, reasons))
+        for profile, why in reasons.items():
+            print(f"{profile:<{width}}  {'; '.join(why) or 'yes'}")
+    return REFUSED if next(iter(reasons.values())) else OK
 
 
 def print_jwks(arguments: Namespace) -> int:

@@ -267,10 +267,13 @@ def show_record(arguments: Namespace) -> int:
     return OK
 
 
-def open_hsm_token(*, writable: bool = False, production: bool = False) -> Pkcs11Token:
-    """Open the HSM token that the environment names.
+def open_hsm_token(
+    *, writable: bool = False, production: bool = False, probing: bool = False
+) -> Pkcs11Token:
+    """Open the HSM token that the environment names, as :meth:`Pkcs11Token.open` does.
 
     Raises:
+        MechanismMissing: the module lacks what our keys need, and *probing* is not asked for.
         VaultUnavailable: it does not answer, or refuses the PIN.
         NotForProduction: *production* is asked for, and it is for development only.
         ValidationError: the environment does not name one.
@@ -278,7 +281,9 @@ def open_hsm_token(*, writable: bool = False, production: bool = False) -> Pkcs1
     from hsm.pkcs11.token import Pkcs11Token
     from hsm.settings import HsmTokenSettings
 
-    return Pkcs11Token.open(HsmTokenSettings(), writable=writable, production=production)
+    return Pkcs11Token.open(
+        HsmTokenSettings(), writable=writable, production=production, probing=probing
+    )
 
 
 def print_reports(reports: Sequence[KeyReport]) -> int:

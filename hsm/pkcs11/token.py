@@ -1,7 +1,7 @@
 """The primitives of an HSM token over one session of a PKCS#11 module."""
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Final, Self
@@ -19,22 +19,25 @@ from pkcs11.exceptions import (
 )
 from pkcs11.util.ec import encode_named_curve_parameters
 
+from crypto.emv.key_derivation import odd_parity
 from crypto.errors import JwkError
 from crypto.jose.jwk import Point
 from crypto.kcv import KCV_BYTES
 from crypto.secret import Secret
 from hsm import development
 from hsm.errors import CeremonyError, KeyMissing, LoginRefused, VaultUnavailable
+from hsm.pkcs11 import mechanisms
 from hsm.pkcs11.derived_key import DerivedKey
 from hsm.pkcs11.device_call import device_call
 from hsm.pkcs11.device_info import DeviceInfo
 from hsm.pkcs11.hsm_token import GCM_TAG_BYTES
-from hsm.pkcs11.keys import KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.module import (
     KeyDerivationStringData,
-    LockingLibrary,
     encrypt_gcm,
+    find_token,
     functions,
+    load,
     one_at_a_time,
 )
 from hsm.pkcs11.templates import (
@@ -75,13 +78,25 @@ class Pkcs11Token:
 
     @classmethod
     def open(
-        cls, settings: HsmTokenSettings, *, writable: bool = False, production: bool = False
+        cls,
+        settings: HsmTokenSettings,
+        *,
+        writable: bool = False,
+        production: bool = False,
+        probing: bool = False,
     ) -> Self:
         """Initialise the module, log in and find every key.
+
+        Args:
+            settings: which module, HSM token and PIN.
+            writable: whether keys can be made and brought in.
+            production: whether what is for development only is refused.
+            probing: whether a module that lacks a mechanism is opened all the same.
 
         Raises:
             NotForProduction: *production* is asked for, and token or PIN is for development only.
                 Said before the login.
+            MechanismMissing: the module cannot do what the service, or a key that is there, needs.
             LoginRefused: the user PIN is wrong, expired or locked. Do not try again.
             VaultUnavailable: the PIN file or the library cannot be used, or it does not have
                 exactly one token with the label.
@@ -90,16 +105,19 @@ class Pkcs11Token:
             try:
                 if production:
                     development.refuse_secret(pin)
-                library = LockingLibrary(str(settings.module), settings.module_parameters)
-                hsm_token = library.get_token(token_label=settings.token_label)
+                library = load(settings)
+                hsm_token = find_token(library, settings.token_names)
                 if production:
                     development.refuse_token(hsm_token)
                 session = hsm_token.open(rw=writable, user_pin=pin.reveal())
-                return cls(library, session, settings)
+                opened = cls(library, session, settings)
+                if not probing:
+                    mechanisms.require(opened)
             except PIN_REFUSALS:
                 raise LoginRefused("the token refused the PIN") from None
             except (PKCS11Error, OSError, RuntimeError) as error:
                 raise VaultUnavailable(type(error).__name__) from None
+        return opened
 
     def close(self) -> None:
         """Finalise the module: every session and handle of this process ends."""
@@ -249,11 +267,34 @@ class Pkcs11Token:
         names = self._known({**private_template(label.role), **BIRTH})
         return {name.name: bool(key[name]) for name in names}
 
+    def unknown_attributes(self) -> Sequence[str]:
+        """Name the attributes of our keys that the device does not know."""
+        return sorted(f"CKA_{name.name}" for name in self._unknown)
+
     def expected_attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Say what :meth:`attributes` must read for a key of this role."""
         birth = dict.fromkeys(BIRTH, not label.role.per_issuer)
         expected = {**private_template(label.role), **birth}
         return {name.name: value for name, value in expected.items()}
+
+    @device_call
+    def mechanisms(self) -> Set[Mechanism]:
+        """List what the module says that the HSM token can do; some can do more."""
+        return frozenset(self._session.token.slot.get_mechanisms())
+
+    @device_call
+    def make_temporary(self, label: KeyLabel, kind: KeyKind) -> None:
+        """Make a random key of this session only, with the attributes of its role otherwise.
+
+        A shared one comes from outside, as it does in a ceremony.
+        """
+        if label.role.per_issuer:
+            value = odd_parity(Secret(self.random(KEY_BYTES[kind])))
+            if kind in AES_KINDS:
+                value = Secret(self.random(KEY_BYTES[kind]))
+            self._create(label, kind, value, {Attribute.TOKEN: False})
+        else:
+            self._generate(label, {Attribute.TOKEN: False})
 
     @device_call
     def generate(self, label: KeyLabel) -> None:
@@ -262,22 +303,7 @@ class Pkcs11Token:
             raise CeremonyError("shared keys are imported")
         if label in self._keys:
             raise CeremonyError("the key is already on the token")
-        template = self._known(private_template(label.role))
-        if label.role.kind is KeyKind.AES_256:
-            self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
-        else:
-            curve = self._session.create_domain_parameters(
-                KeyType.EC,
-                {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
-                local=True,
-            )
-            curve.generate_keypair(
-                label=str(label),
-                store=True,
-                private_template=template,
-                public_template=public_template(label.role),
-            )
-        self._find_keys()
+        self._generate(label, {})
 
     @device_call
     def destroy(self, label: KeyLabel) -> None:
@@ -292,6 +318,32 @@ class Pkcs11Token:
         """Bring a secret key in, with the attributes of its role."""
         if label in self._keys:
             raise CeremonyError("the key is already on the token")
+        self._create(label, kind, key, {})
+
+    def _generate(self, label: KeyLabel, changes: Mapping[Attribute, bool]) -> None:
+        template = {**self._known(private_template(label.role)), **changes}
+        if label.role.kind is KeyKind.AES_256:
+            self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
+        else:
+            curve = self._session.create_domain_parameters(
+                KeyType.EC,
+                {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
+                local=True,
+            )
+            curve.generate_keypair(
+                label=str(label),
+                private_template=template,
+                public_template={**public_template(label.role), **changes},
+            )
+        self._find_keys()
+
+    def _create(
+        self,
+        label: KeyLabel,
+        kind: KeyKind,
+        key: Secret[bytes],
+        changes: Mapping[Attribute, bool],
+    ) -> None:
         self._session.create_object(
             {
                 Attribute.CLASS: ObjectClass.SECRET_KEY,
@@ -299,6 +351,7 @@ class Pkcs11Token:
                 Attribute.LABEL: str(label),
                 Attribute.VALUE: key.reveal(),
                 **self._known(private_template(label.role)),
+                **changes,
             }
         )
         self._find_keys()
