@@ -14,12 +14,14 @@ from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
+from hsm.pkcs11.probe import PROFILES
 from hsm.pkcs11.token import Pkcs11Token
 from tests.hsm.commanding import ROLES, Done, Operator, fingerprints
 from tests.hsm.own_process import FIRST, ROOT, environment
 from tests.operators import OPERATORS, floors, manifest, prepare_host, signed
 from tests.processes import loaded_by
 
+NO_PIN_IN_A_URI = "a PIN does not stand in a URI: name its file as pin-source\n"
 LABELS = sorted(map(str, FIRST))
 ISSUER = "testbank01"
 
@@ -307,12 +309,53 @@ def test_files_that_cannot_be_read_are_refused(operator: Operator, tmp_path: Pat
     assert (made.returncode, made.stderr) == (2, "not a role file\n")
 
 
+def test_probe_says_which_faces_and_profiles_can_be_had(nobody: Operator) -> None:
+    done = nobody.run("probe")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "'pin-vault', 'SoftHSM project'" in done.stdout
+    assert "not listed by the module: none\n" in done.stdout
+    assert done.stdout.count("  yes\n") == len(PROFILES)
+    members = json.loads(nobody.run("probe", "--json").stdout)
+    assert members["profiles"] == {profile: [] for profile in PROFILES}
+    assert members["hsm_token"]["label"] == "pin-vault"
+    assert nobody.run("list").stdout == ""
+
+
+def by_uri(operator: Operator, names: str) -> Done:
+    """List the keys of the HSM token that a URI names, with no variable beside it."""
+    given = environment(operator.softhsm)
+    uri = f"{names}?module-path={given['HSM_MODULE']}&pin-source=file:{given['HSM_PIN_FILE']}"
+    unset = dict.fromkeys(("HSM_MODULE", "HSM_TOKEN_LABEL", "HSM_PIN_FILE"), "")
+    return operator.run("list", **unset, HSM_URI=uri)
+
+
+def test_the_hsm_token_can_be_named_by_a_uri(ceremony: tuple[Operator, Done]) -> None:
+    operator, first = ceremony
+    for names in (
+        "pkcs11:token=pin-vault",
+        "pkcs11:token=pin-vault;manufacturer=SoftHSM%20project;model=SoftHSM%20v2",
+    ):
+        done = by_uri(operator, names)
+        assert (done.returncode, fingerprints(done.stdout)) == (0, fingerprints(first.stdout))
+    for names, message in (
+        ("pkcs11:token=another", "NoSuchToken\n"),
+        ("pkcs11:token=pin-vault;serial=0", "NoSuchToken\n"),
+        ("pkcs11:manufacturer=SoftHSM%20project", "MultipleTokensReturned\n"),
+        ("pkcs11:object=pin.g1", "the path names what no HSM token is found by\n"),
+        ("pkcs11:", "set HSM_TOKEN_LABEL\n"),
+    ):
+        done = by_uri(operator, names)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
 def refused_settings() -> Iterator[tuple[dict[str, str], str]]:
     yield {"HSM_PIN_FILE": ""}, "set HSM_PIN_FILE\n"
     yield (
         {"HSM_PIN_FILE": "", "HSM_TOKEN_LABEL": ""},
         "set HSM_PIN_FILE, HSM_TOKEN_LABEL\n",
     )
+    yield {"HSM_URI": "pkcs11:token=a?pin-value=1"}, NO_PIN_IN_A_URI
+    yield {"HSM_URI": "pkcs11:token=a"}, "HSM_URI names what a variable names, too\n"
     yield {"HSM_PIN_FILE": "/none"}, "the file with the token PIN cannot be read\n"
     yield {"HSM_PIN_FILE": ROLES}, "the token refused the PIN\n"
     yield {"HSM_TOKEN_LABEL": "another"}, "NoSuchToken\n"

@@ -370,6 +370,18 @@ def test_a_machine_without_trust_or_log_asks_for_no_component(
     assert message in done.stderr
 
 
+def test_a_host_that_has_not_begun_has_no_log_and_holds_no_ceremony(
+    room: Room, tmp_path: Path
+) -> None:
+    before = room.stored()
+    words = room.words("import-components", "block-protection", ISSUER)
+    settings = {**room.settings, "HSM_STATE_DIRECTORY": str(tmp_path)}
+    done = room.operator.run(*words, typed=lines(*TYPED), **settings)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "this host has no log: it begins with a list of floors\n"
+    assert_nothing_is_left(room, before)
+
+
 def test_a_record_is_never_written_over(room: Room) -> None:
     words = room.words("import-components", "block-protection", ISSUER)
     room.record.write_text("of somebody else")
@@ -419,6 +431,14 @@ def test_nothing_that_is_typed_at_a_terminal_is_shown_but_kcvs(
     # The screen is emptied for each custodian.
     assert shown.count("\x1b[2J") == 2
     assert KBPK_KCV in room.listed().values()
+
+
+def test_what_is_typed_too_early_is_not_shown_either(room: Room, terminal: Terminal) -> None:
+    terminal.type(COMPONENTS[0], after=ENTER)
+    terminal.type("wrong", after="(not shown): ")
+    shown = terminal.all_shown()
+    assert terminal.process.returncode == 2
+    room.shows_nothing(shown)
 
 
 def test_who_mistypes_at_a_terminal_may_try_again_and_not_for_ever(
