@@ -18,9 +18,14 @@ COPY hsm hsm
 # Without cms/sandbox: .dockerignore keeps that out.
 COPY cms cms
 
-# A number, not only a name: files and volumes of the host belong to it.
-RUN groupadd --gid 10001 pins \
-    && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin pins \
-    && install -d -o pins -g pins -m 0700 /token /vault
-USER 10001:10001
+# Numbers, not only names: files and volumes of the host belong to them. The sockets that the vault
+# makes get the group of their directory, which is set-group-id.
+RUN groupadd --gid 10001 vault \
+    && groupadd --gid 10002 cms \
+    && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin vault \
+    && useradd --uid 10002 --gid 10002 --no-create-home --shell /usr/sbin/nologin cms \
+    && useradd --uid 10003 --gid 10002 --no-create-home --shell /usr/sbin/nologin operator \
+    && install -d -o vault -g vault -m 0700 /token /vault \
+    && install -d -o vault -g cms -m 2750 /sockets
+USER 10002:10002
 CMD ["python", "-m", "cms", "serve"]

@@ -16,15 +16,21 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from benchmarks.deployment import ISSUER, database, described, directory_and_hsm_token, make_issuer
+from benchmarks.deployment import (
+    ISSUER,
+    database,
+    described,
+    directory_and_hsm_token,
+    make_issuer,
+    serving_vault,
+)
 from benchmarks.measure import heading, machine
 from cms.operator.card_import import CardImport
 from cms.persistence import admin
+from hsm.admin_client import AdminClient
 from hsm.feed_writer import FeedWriter
 from hsm.feeds import CARDS_MAX
-from hsm.local import vault_over
-from hsm.settings import VaultSettings
-from hsm.vault import Vault
+from hsm.messages import SealCards
 
 ROUNDS: Final = 5
 FEEDS: Final = 8
@@ -32,6 +38,7 @@ FEEDS: Final = 8
 CARDS: Final = FEEDS * CARDS_MAX
 GOAL_A_SECOND: Final = 3000
 """Of new cards, in a worker."""
+SILENCE_SECONDS: Final = 60.0
 
 
 def lines(first: int, holder: str | None = None) -> Sequence[bytes]:
@@ -56,7 +63,7 @@ def timed(seconds: list[float]) -> Iterator[None]:
     seconds.append(time.perf_counter() - started)
 
 
-def load(connection: Connection, vault: Vault, made: Sequence[str]) -> None:
+def load(connection: Connection, vault: AdminClient, made: Sequence[str]) -> None:
     """Import feeds; each card must be taken."""
     importing = CardImport(connection, vault, ISSUER)
     results = [*importing.run(feed.encode() for feed in made)]
@@ -69,15 +76,20 @@ def main() -> int:
     seconds: dict[str, list[float]] = defaultdict(list)
     with directory_and_hsm_token() as (directory, hsm_token):
         issuer = make_issuer(directory, hsm_token, "https://localhost", cards=0)
-        writer, vault = issuer.feed_writer, vault_over(hsm_token, VaultSettings())
-        with database(directory, issuer) as (url, _), admin.connect(url).connect() as connection:
+        writer = issuer.feed_writer
+        with (
+            database(directory, issuer) as (url, _),
+            serving_vault(directory, 1, "https://localhost"),
+            AdminClient(directory / "sockets", SILENCE_SECONDS) as vault,
+            admin.connect(url).connect() as connection,
+        ):
             for number in range(ROUNDS):
                 new = lines(number * CARDS)
                 with timed(seconds["make-feed"]):
                     made = feeds(writer, new)
                 with timed(seconds["seal_cards"]):
                     for feed in made:
-                        vault.seal_cards(feed, ISSUER)
+                        vault.call(SealCards(feed, ISSUER))
                 with timed(seconds["import, new"]):
                     load(connection, vault, made)
                 made = feeds(writer, lines(number * CARDS, f"holder-{number}"))

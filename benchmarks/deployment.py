@@ -1,9 +1,10 @@
-"""A whole deployment in a temporary directory: HSM token, PKI, Postgres, and the service.
+"""A whole deployment in a temporary directory: HSM token, PKI, Postgres, vault and web.
 
 Postgres runs with its defaults, so a commit is on the disk before it is answered. Nothing
 listens beyond this machine, and everything ends and goes when the block ends.
 """
 
+import argparse
 import json
 import os
 import secrets
@@ -18,13 +19,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 from urllib.request import urlopen
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwcrypto.jwk import JWK
 
 from benchmarks.operators import Operators
+from benchmarks.processor_time import ProcessorTime
 from cms.domain.cards import CardState
 from cms.persistence import admin, card_feeds, tables
 from cms.persistence.migrate import upgrade
@@ -45,6 +47,7 @@ from hsm.feed_writer import FeedWriter
 from hsm.feeds import CARDS_MAX
 from hsm.local import vault_over
 from hsm.manifest.client_secrets import hash_secret
+from hsm.messages import SocketName
 from hsm.pkcs11 import ceremony, shared_keys
 from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
@@ -57,13 +60,13 @@ from hsm.port import (
     SealedChange,
 )
 from hsm.settings import HsmTokenSettings, VaultSettings
+from hsm.socket_files import path_of
 from hsm.vault import Vault
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 ISSUER: Final = "benchbank1"
 ORGANISATION: Final = "Benchmark"
 PAN: Final = "4111111111111111"
-WORKERS: Final = 2
 AUDIENCE: Final = "pins"
 """Of the access tokens that name a cardholder."""
 APP: Final = f"{ISSUER}-app"
@@ -74,6 +77,48 @@ FEED: Final = "benchmark"
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
 START_SECONDS_MAX: Final = 30.0
+MARKS: Final = {"vault": b"hsm.server.start", "web": b"spawn_main"}
+"""What stands in the command line of a worker."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many processes serve."""
+
+    vault: int
+    web: int
+
+    @classmethod
+    def asked_for(cls) -> Self:
+        """Read the words of this program."""
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--vault-workers", type=int, default=1, metavar="N")
+        parser.add_argument("--web-workers", type=int, default=2, metavar="N")
+        given = parser.parse_args()
+        return cls(given.vault_workers, given.web_workers)
+
+    def __str__(self) -> str:
+        return f"workers of the vault: {self.vault}, of the web: {self.web}"
+
+
+@dataclass(frozen=True)
+class Service:
+    """All programs, as they run: the ids of their first processes."""
+
+    vault: int
+    web: int
+    postgres: int
+
+    def processor_time(self) -> ProcessorTime:
+        """Begin to read what each program spends."""
+        return ProcessorTime({"vault": self.vault, "web": self.web, "Postgres": self.postgres})
+
+    def resident_mib(self) -> Mapping[str, Sequence[float]]:
+        """Read the resident memory of each worker, by its program."""
+        return {
+            "vault": _resident_mib(self.vault, MARKS["vault"]),
+            "web": _resident_mib(self.web, MARKS["web"]),
+        }
 
 
 @dataclass(frozen=True)
@@ -266,16 +311,18 @@ def serving(
     directory: Path,
     ports: Sequence[int],
     url: str,
-    workers: int,
+    workers: Workers,
     settings: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``python -m cms serve`` on the ports given, D1's and the operator's, until the end."""
+) -> Iterator[Service]:
+    """Run the vault, and the web on the ports given, D1's and the operator's, until the end."""
     (directory / "database-url").write_text(url)
+    public_url = f"https://localhost:{ports[0]}"
     os.environ.update(
         {
             "CMS_DATABASE_URL_FILE": str(directory / "database-url"),
-            "CMS_PUBLIC_URL": f"https://localhost:{ports[0]}",
-            "CMS_WORKERS": str(workers),
+            "CMS_PUBLIC_URL": public_url,
+            "CMS_VAULT_SOCKET_DIRECTORY": str(directory / "sockets"),
+            "CMS_WORKERS": str(workers.web),
             "CMS_D1_PORT": str(ports[0]),
             "CMS_OPS_PORT": str(ports[1]),
             "CMS_D1_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
@@ -284,17 +331,54 @@ def serving(
             **settings,
         }
     )
-    with running(("-m", "cms", "serve", "--sandbox"), directory / "service.log") as process:
+    web = ("-m", "cms", "serve", "--sandbox")
+    with (
+        serving_vault(directory, workers.vault, public_url) as vault,
+        running(web, directory / "service.log", without=("HSM_", "SOFTHSM2_")) as process,
+    ):
         _wait_until_ready(process, ports[1])
+        (pid_file,) = (directory / "postgres").rglob("postmaster.pid")
+        postgres = int(pid_file.read_text().split()[0])
+        yield Service(vault.pid, process.pid, postgres)
+
+
+@contextmanager
+def serving_vault(
+    directory: Path, workers: int, token_issuer: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the vault alone, on sockets that the environment of this process then names."""
+    sockets = directory / "sockets"
+    sockets.mkdir(mode=0o700)
+    os.environ.update(
+        {
+            "HSM_SOCKET_DIRECTORY": str(sockets),
+            "HSM_WORKERS": str(workers),
+            "HSM_TOKEN_ISSUER": token_issuer,
+        }
+    )
+    vault = ("-m", "hsm", "serve", "--sandbox")
+    with running(vault, directory / "vault.log", without=("CMS_",)) as process:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not all(
+            path_of(sockets, name, slot).exists() for name in SocketName for slot in range(workers)
+        ):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("the vault did not start")
+            time.sleep(0.05)
         yield process
 
 
 @contextmanager
-def running(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Python with *arguments* until the block ends."""
+def running(
+    arguments: Sequence[str], log: Path, without: tuple[str, ...] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Python with *arguments* until the block ends, without settings that begin so."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(without)
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=output
+            [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output
         )
     try:
         yield process
@@ -347,13 +431,11 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def resident_mib(parent: int) -> list[float]:
-    """Read the resident memory of each worker of the service."""
+def _resident_mib(parent: int, mark: bytes) -> Sequence[float]:
+    """Read the resident memory of each worker of a program."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     # A spawned worker is told apart from the resource tracker beside it.
-    workers = [
-        pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    workers = [pid for pid in children if mark in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return [_status_kib(pid, "VmRSS") / 1024 for pid in workers]
 
 

@@ -10,14 +10,13 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import cycle, repeat
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import psycopg
 import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
@@ -25,6 +24,8 @@ from starlette.types import Receive, Scope, Send
 from benchmarks.deployment import APP, CARDS, ISSUER, Issuer
 from cms.domain.control import LIVE_MAX
 from cms.persistence import admin
+from cms.persistence.address import connection_string
+from cms.persistence.connection import STATEMENT_SECONDS_MAX, Connection, Row
 from cms.persistence.statements import Statement, control_token, d1
 from cms.persistence.tables import control_tokens, sealed_columns
 from cms.settings import Settings
@@ -177,9 +178,7 @@ async def _consumes(url: str, hashes: Sequence[bytes], ends_at: float) -> int:
     return sum(done)
 
 
-async def _consumes_of_one(
-    connection: psycopg.AsyncConnection, hashes: Iterator[bytes], ends_at: float
-) -> int:
+async def _consumes_of_one(connection: Connection, hashes: Iterator[bytes], ends_at: float) -> int:
     done = 0
     for token_hash in hashes:
         key = {
@@ -211,21 +210,17 @@ async def _commits(url: str, part: int, parts: int, ends_at: float) -> int:
 
 
 @asynccontextmanager
-async def _connections(url: str) -> AsyncIterator[list[psycopg.AsyncConnection]]:
-    connections = [
-        await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=0)
-        for _ in range(CONNECTIONS)
-    ]
+async def _connections(url: str) -> AsyncIterator[list[Connection]]:
+    address = connection_string(url)
+    connections = [await Connection.open(address) for _ in range(CONNECTIONS)]
     try:
         yield connections
     finally:
         for connection in connections:
-            await connection.close()
+            connection.close()
 
 
-async def _commits_of_one(
-    connection: psycopg.AsyncConnection, cards: Sequence[int], ends_at: float
-) -> int:
+async def _commits_of_one(connection: Connection, cards: Sequence[int], ends_at: float) -> int:
     done = 0
     for card in cycle(cards):
         key = {
@@ -253,10 +248,9 @@ async def _commits_of_one(
 
 
 async def _row(
-    connection: psycopg.AsyncConnection, statement: Statement, parameters: dict[str, Any]
-) -> tuple[Any, ...]:
-    cursor = await connection.execute(statement.sql, statement.constants | parameters)
-    (row,) = await cursor.fetchall()
+    connection: Connection, statement: Statement, parameters: Mapping[str, object]
+) -> Row:
+    (row,) = await connection.rows(statement, parameters, seconds=STATEMENT_SECONDS_MAX)
     return row
 
 

@@ -27,6 +27,7 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks import deployment, floors, load, measure
+from benchmarks.processor_time import ProcessorTime
 from cms.domain.cards import Verb
 from cms.domain.control import EndReason
 from cms.persistence.statements.control_token import ISSUED
@@ -209,8 +210,11 @@ class Figures(measure.Figures):
 class Bench:
     """The measurements of one deployment."""
 
-    def __init__(self, crew: load.Crew, port: int, bare_port: int) -> None:
+    def __init__(
+        self, crew: load.Crew, port: int, bare_port: int, processor_time: ProcessorTime
+    ) -> None:
         self._crew = crew
+        self._processor_time = processor_time
         self._port = port
         self._bare_port = bare_port
         self.figures = Figures()
@@ -225,7 +229,9 @@ class Bench:
         rates = self.figures.rates[kind]
         rate = 1.5 * max(rates) if rates else RATE_FIRST[kind]
         self._prepare(kind, int(rate * ROUND_SECONDS / load.PROCESSES))
+        before = self._processor_time.seconds()
         outcome = self._run(kind, load.Plan(self._port, load.CONNECTIONS, 0.0, ROUND_SECONDS))
+        self._processor_time.note(kind, before, outcome.statuses.total())
         rates.append(outcome.per_second)
         self.figures.latencies_ms[kind] += outcome.latencies_ms
 
@@ -271,7 +277,8 @@ class Bench:
 
 def main() -> int:
     """Measure and print."""
-    measure.heading(f"Hosted face · {measure.machine()}")
+    workers = deployment.Workers.asked_for()
+    measure.heading(f"Hosted face · {measure.machine()} · {workers}")
     with deployment.directory_and_hsm_token() as (directory, hsm_token):
         ports = deployment.free_ports(4)
         issuer = deployment.make_issuer(
@@ -284,14 +291,15 @@ def main() -> int:
         with deployment.database(directory, issuer, pins) as (url, copy_url):
             settings = deployment.cardholder_settings(directory, ports[2])
             with (
-                deployment.serving(directory, ports, url, deployment.WORKERS, settings) as service,
+                deployment.serving(directory, ports, url, workers, settings) as service,
                 deployment.running(
                     ("-m", "benchmarks.floors", str(ports[3])), directory / "floor.log"
                 ),
             ):
                 target = Target(issuer.d1, directory, ports[2])
                 crew = load.Crew(load.PROCESSES, _work, target, issuer, first_pin, copy_url)
-                bench = Bench(crew, ports[2], ports[3])
+                processor_time = service.processor_time()
+                bench = Bench(crew, ports[2], ports[3], processor_time)
                 for kind in KINDS:
                     bench.warm_up(kind)
                 for _ in range(ROUNDS):
@@ -301,10 +309,11 @@ def main() -> int:
                 for kind in KINDS:
                     bench.halve(kind)
                 crew.dismiss()
-                memory = deployment.resident_mib(service.pid)
+                memory = service.resident_mib()
             found = deployment.stored(url)
     figures = bench.figures
     _print_requests(figures)
+    processor_time.show(NAMES)
     measure.print_memory(memory)
     measure.print_calls("an image", calls)
     measure.print_parts("image", median(figures.rates["image"]), figures.seconds)

@@ -79,10 +79,13 @@ def p50_and_p99(values: Sequence[float], width: int, p99_width: int) -> str:
     return f"{percentile(values, 0.5):>{width}.1f}{percentile(values, 0.99):>{p99_width}.1f}"
 
 
-def print_memory(mib_of_each: Sequence[float]) -> None:
-    """Print what each worker takes."""
-    listed = ", ".join(f"{mib:.0f}" for mib in mib_of_each)
-    print(f"\nresident memory of each worker, MiB: {listed}")
+def print_memory(mib_of_each: Mapping[str, Sequence[float]]) -> None:
+    """Print what each worker of a program takes."""
+    listed = (
+        f"{program} {', '.join(f'{mib:.0f}' for mib in each)}"
+        for program, each in mib_of_each.items()
+    )
+    print(f"\nresident memory of each worker, MiB: {'; '.join(listed)}")
 
 
 def print_calls(what: str, calls: Counter[str]) -> None:

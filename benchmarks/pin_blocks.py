@@ -15,7 +15,7 @@ from typing import Final
 import psec
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB
 
 from benchmarks.measure import heading, machine, rate
 from crypto.pinblock import iso0, iso1, iso2, iso3, iso4
@@ -34,9 +34,9 @@ theirs = psec.pinblock
 Operation = Callable[[], object]
 
 
-def encrypt_block(block: bytes) -> bytes:
-    encryptor = Cipher(AES(KEY), ECB()).encryptor()
-    return encryptor.update(block) + encryptor.finalize()
+def encrypt_cbc(iv: bytes, data: bytes) -> bytes:
+    encryptor = Cipher(AES(KEY), CBC(iv)).encryptor()
+    return encryptor.update(data) + encryptor.finalize()
 
 
 def decrypt_block(block: bytes) -> bytes:
@@ -105,8 +105,8 @@ def operations() -> Mapping[str, Mapping[str, Operation]]:
             PSEC: lambda: theirs.decode_pinblock_iso_3(block3, PAN),
         },
         "format 4, encipher": {
-            TYPED: lambda: iso4.encipher(pin, pan, os.urandom, encrypt_block),
-            TEXT: lambda: iso4.encipher(Pin(PIN), Pan(PAN), os.urandom, encrypt_block),
+            TYPED: lambda: iso4.encipher(pin, pan, os.urandom, encrypt_cbc),
+            TEXT: lambda: iso4.encipher(Pin(PIN), Pan(PAN), os.urandom, encrypt_cbc),
             PSEC: lambda: theirs.encipher_pinblock_iso_4(KEY, PIN, PAN),
         },
         "format 4, decipher": {

@@ -245,7 +245,8 @@ def main() -> int:
     if chromium is None:
         print("pincontrol: Chromium is missing; make packages", file=sys.stderr)
         return 1
-    measure.heading(f"Pincontrol face · {measure.machine()}")
+    workers = deployment.Workers.asked_for()
+    measure.heading(f"Pincontrol face · {measure.machine()} · {workers}")
     figures = Figures()
     with deployment.directory_and_hsm_token() as (directory, hsm_token):
         ports = deployment.free_ports(4)
@@ -262,7 +263,7 @@ def main() -> int:
         with deployment.database(directory, issuer, pins) as (url, _):
             settings = deployment.cardholder_settings(directory, ports[2])
             with (
-                deployment.serving(directory, ports, url, deployment.WORKERS, settings),
+                deployment.serving(directory, ports, url, workers, settings) as service,
                 deployment.running((*bare, *tls, "--no-access-log"), directory / "floor.log"),
             ):
                 crew = load.Crew(load.PROCESSES, _work, issuer.d1, password, ports[2])
@@ -286,8 +287,10 @@ def main() -> int:
                         f"{parent}/",
                         figures,
                     ).visit_all()
+                memory = service.resident_mib()
             found = deployment.stored(url)
     _print(figures)
+    measure.print_memory(memory)
     return _verdict(figures, found)
 
 

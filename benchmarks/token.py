@@ -1,12 +1,13 @@
 """Token operations a second, beside the same in this process and beside OpenSSL in C.
 
-*token* is SoftHSM2 through :class:`hsm.pkcs11.token.Pkcs11Token`, as the vault calls it.
+*token* is SoftHSM2 through :class:`hsm.pkcs11.token.Pkcs11Token`, as the vault calls it;
+*python-pkcs11* is the same session through the binding (:mod:`benchmarks.binding`).
 *cryptography* is the same operation in this process with a key in plain memory: what it costs to
 keep the key in the token. *openssl speed* is a C loop over the bare algorithm with everything
 set up beforehand: what the processor can do. Below: the verbs of the vault, with what of each
 passes inside token calls.
 
-A seal's AES-GCM and the CMAC cover what they do in the vault: 20 and about 100 bytes.
+A record's AES-GCM and the CMAC cover what they do in the vault: 320 and about 100 bytes.
 """
 
 import os
@@ -22,11 +23,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 
+from benchmarks.binding import BindingToken
 from benchmarks.deployment import (
     ORGANISATION,
     Issuer,
@@ -54,15 +56,17 @@ OTHER_INFO: Final = jwe.other_info(jwe.ENC, b"", b"", jwe.KEY_BITS)
 VERB_SECONDS: Final = 0.3
 
 TOKEN: Final = "token"
+BINDING: Final = "python-pkcs11"
 PEER: Final = "cryptography"
 OPENSSL: Final = "openssl speed"
 
 #: The arguments of ``openssl speed`` for each operation.
 SPEED: Final[Mapping[str, tuple[str, ...]]] = {
     "AES-ECB, one block": ("-bytes", "16", "-evp", "aes-256-ecb"),
+    "AES-CBC, two blocks": ("-bytes", "32", "-evp", "aes-256-cbc"),
     "AES-CMAC": ("-bytes", "100", "-cmac", "aes-256-cbc"),
-    "AES-GCM, encrypt": ("-bytes", "20", "-evp", "aes-256-gcm"),
-    "AES-GCM, decrypt": ("-bytes", "20", "-decrypt", "-evp", "aes-256-gcm"),
+    "AES-GCM, encrypt": ("-bytes", "320", "-evp", "aes-256-gcm"),
+    "AES-GCM, decrypt": ("-bytes", "320", "-decrypt", "-evp", "aes-256-gcm"),
     "ECDH and Concat KDF": ("ecdhp256",),
     "ECDSA, sign": ("ecdsap256",),
     "random, 16 bytes": ("-bytes", "16", "rand"),
@@ -71,10 +75,11 @@ Operation = Callable[[], object]
 
 
 def operations(hsm_token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
-    """Pair each operation of the token with the same in this process."""
+    """List the ways to do each operation: in the HSM token, and the same in this process."""
+    binding = BindingToken.over(hsm_token)
     label = {label.role: label for label in hsm_token.labels()}
-    pin, pin_mac, pan = label[KeyRole.PIN], label[KeyRole.PIN_MAC], label[KeyRole.RECORD]
-    in_token = hsm_token.encrypt_gcm(pan, NONCE, RECORD_FIELD)
+    pin, pin_mac, record = label[KeyRole.PIN], label[KeyRole.PIN_MAC], label[KeyRole.RECORD]
+    in_token = hsm_token.encrypt_gcm(record, NONCE, RECORD_FIELD)
     gcm = AESGCM(KEY)
     here = gcm.encrypt(NONCE, RECORD_FIELD, None)
     private = ec.generate_private_key(ec.SECP256R1())
@@ -83,6 +88,10 @@ def operations(hsm_token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
     def block() -> bytes:
         encryptor = Cipher(AES(KEY), ECB()).encryptor()
         return encryptor.update(BLOCK) + encryptor.finalize()
+
+    def blocks() -> bytes:
+        encryptor = Cipher(AES(KEY), CBC(BLOCK)).encryptor()
+        return encryptor.update(2 * BLOCK) + encryptor.finalize()
 
     def mac() -> bytes:
         context = CMAC(AES(KEY))
@@ -93,26 +102,33 @@ def operations(hsm_token: Pkcs11Token) -> Mapping[str, Mapping[str, Operation]]:
         shared = private.exchange(ec.ECDH(), partner.public_key())
         return ConcatKDFHash(SHA256(), 32, OTHER_INFO).derive(shared)
 
+    def ways(here: Operation, in_token: Callable[[Pkcs11Token], object]) -> Mapping[str, Operation]:
+        return {
+            TOKEN: lambda: in_token(hsm_token),
+            BINDING: lambda: in_token(binding),
+            PEER: here,
+        }
+
     return {
-        "AES-ECB, one block": {TOKEN: lambda: hsm_token.encrypt_block(pin, BLOCK), PEER: block},
-        "AES-CMAC": {TOKEN: lambda: hsm_token.mac(pin_mac, MAC_INPUT), PEER: mac},
-        "AES-GCM, encrypt": {
-            TOKEN: lambda: hsm_token.encrypt_gcm(pan, NONCE, RECORD_FIELD),
-            PEER: lambda: gcm.encrypt(NONCE, RECORD_FIELD, None),
-        },
-        "AES-GCM, decrypt": {
-            TOKEN: lambda: hsm_token.decrypt_gcm(pan, NONCE, in_token),
-            PEER: lambda: gcm.decrypt(NONCE, here, None),
-        },
-        "ECDH and Concat KDF": {
-            TOKEN: lambda: hsm_token.agree(label[KeyRole.D1], partner, OTHER_INFO),
-            PEER: agree,
-        },
-        "ECDSA, sign": {
-            TOKEN: lambda: hsm_token.sign(label[KeyRole.TOKEN_SIGN], DIGEST),
-            PEER: lambda: private.sign(DIGEST, ec.ECDSA(Prehashed(SHA256()))),
-        },
-        "random, 16 bytes": {TOKEN: lambda: hsm_token.random(16), PEER: lambda: os.urandom(16)},
+        "AES-ECB, one block": ways(block, lambda one: one.encrypt_block(pin, BLOCK)),
+        "AES-CBC, two blocks": ways(blocks, lambda one: one.encrypt_cbc(pin, BLOCK, 2 * BLOCK)),
+        "AES-CMAC": ways(mac, lambda one: one.mac(pin_mac, MAC_INPUT)),
+        "AES-GCM, encrypt": ways(
+            lambda: gcm.encrypt(NONCE, RECORD_FIELD, None),
+            lambda one: one.encrypt_gcm(record, NONCE, RECORD_FIELD),
+        ),
+        "AES-GCM, decrypt": ways(
+            lambda: gcm.decrypt(NONCE, here, None),
+            lambda one: one.decrypt_gcm(record, NONCE, in_token),
+        ),
+        "ECDH and Concat KDF": ways(
+            agree, lambda one: one.agree(label[KeyRole.D1], partner, OTHER_INFO)
+        ),
+        "ECDSA, sign": ways(
+            lambda: private.sign(DIGEST, ec.ECDSA(Prehashed(SHA256()))),
+            lambda one: one.sign(label[KeyRole.TOKEN_SIGN], DIGEST),
+        ),
+        "random, 16 bytes": ways(lambda: os.urandom(16), lambda one: one.random(16)),
     }
 
 
@@ -155,13 +171,13 @@ def main() -> int:
 
 
 def _print_operations(hsm_token: Pkcs11Token) -> None:
-    print(f"{'operations a second, one core':<32}{TOKEN:>10}{PEER:>14}{OPENSSL:>15}", end="")
-    print(f"{f'{PEER}/token':>21}")
-    for name, pair in operations(hsm_token).items():
-        rates = interleaved(pair)
-        line = f"{name:<32}{rates[TOKEN]:>10.0f}{rates[PEER]:>14.0f}"
-        line += f"{openssl_speed(*SPEED[name]):>15.0f}{rates[PEER] / rates[TOKEN]:>21.1f}"
-        print(line, flush=True)
+    print(f"{'operations a second, one core':<30}{TOKEN:>8}{BINDING:>15}{PEER:>14}", end="")
+    print(f"{OPENSSL:>15}{f'token/{BINDING}':>21}{f'{PEER}/token':>20}")
+    for name, ways in operations(hsm_token).items():
+        rates = interleaved(ways)
+        line = f"{name:<30}{rates[TOKEN]:>8.0f}{rates[BINDING]:>15.0f}{rates[PEER]:>14.0f}"
+        line += f"{openssl_speed(*SPEED[name]):>15.0f}{rates[TOKEN] / rates[BINDING]:>21.2f}"
+        print(f"{line}{rates[PEER] / rates[TOKEN]:>20.1f}", flush=True)
 
 
 def _print_verbs(hsm_token: Pkcs11Token, issuer: Issuer) -> None:

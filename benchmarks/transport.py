@@ -1,10 +1,10 @@
 """Calls of the vault a second, in process and over ways between two processes, in turns.
 
-*worker thread* is the vault in this process (:mod:`hsm.in_process`); *socket* is ``python -m hsm
-serve`` with one worker, called by :class:`hsm.client.VaultClient`; *streams* calls the same
-program with asyncio's streams in place of the client's protocol; *pyzmq*, where it is installed,
-carries the same messages between a DEALER of asyncio and a process with a ROUTER. The cheap verb
-is ``manifest_version``, which does next to nothing. Images are not among them: a grant is for one.
+*worker thread* is the vault in this process; *socket* is ``python -m hsm serve`` with one worker,
+called by :class:`hsm.client.VaultClient`; *streams* calls the same program with asyncio's streams
+in place of the client's protocol; *pyzmq*, where it is installed, carries the same messages between
+a DEALER of asyncio and a process with a ROUTER. The cheap verb is ``manifest_version``, which does
+next to nothing. Images are not among them: a grant is for one.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,11 +25,9 @@ from benchmarks.measure import ROUNDS, heading, machine
 from hsm import local, messages
 from hsm.client import VaultClient
 from hsm.frames import frame
-from hsm.in_process import InProcessVault
 from hsm.messages import ManifestVersion, SetPinFromJwe, SocketName, Verb
 from hsm.port import PinBlockType
 from hsm.socket_files import path_of
-from hsm.worker_thread import WorkerThread
 
 ROUND_SECONDS: Final = 0.5
 CONNECTIONS: Final = (1, 16)
@@ -147,25 +146,28 @@ def process(*arguments: str) -> Iterator[None]:
             started.terminate()
 
 
+async def on_a_thread(thread: ThreadPoolExecutor) -> Call:
+    """Open the vault on a thread of this process."""
+    loop = asyncio.get_running_loop()
+    vault = await loop.run_in_executor(thread, local.open_vault)
+
+    async def call(message: Verb[Any]) -> object:
+        return await loop.run_in_executor(thread, message.perform, vault)
+
+    return call
+
+
 @asynccontextmanager
 async def ways(directory: Path) -> AsyncIterator[Mapping[str, Call]]:
     """Open the vault in each way."""
     sockets = directory / "sockets"
     sockets.mkdir()
     os.environ["HSM_SOCKET_DIRECTORY"] = str(sockets)
-    path = path_of(sockets, SocketName.D1, slot=0)
+    path = path_of(sockets, SocketName.D1, 0)
     async with AsyncExitStack() as stack:
         stack.enter_context(process("hsm", "serve", "--sandbox"))
         calls: dict[str, Call] = {}
-        thread = WorkerThread(
-            local.open_vault,
-            deadline_seconds=PATIENCE_SECONDS,
-            wait_seconds_max=PATIENCE_SECONDS,
-            reopen_seconds=1.0,
-            on_stuck=lambda: None,
-        )
-        stack.callback(thread.close)
-        calls["worker thread"] = InProcessVault(thread).call
+        calls["worker thread"] = await on_a_thread(stack.enter_context(ThreadPoolExecutor(1)))
         while not path.exists():  # noqa: ASYNC110 - another process makes it
             await asyncio.sleep(0.05)
         client = VaultClient(
@@ -174,7 +176,7 @@ async def ways(directory: Path) -> AsyncIterator[Mapping[str, Call]]:
             silence_seconds=PATIENCE_SECONDS,
             wait_seconds_max=PATIENCE_SECONDS,
         )
-        stack.callback(client.close)
+        stack.push_async_callback(client.close)
         calls["socket"] = client.call
         streams = StreamsClient(*await asyncio.open_unix_connection(path))
         stack.callback(streams.close)
@@ -220,7 +222,7 @@ def main() -> int:
         verbs: dict[str, Verb[Any]] = {
             "manifest_version": ManifestVersion(ISSUER),
             "set_pin_from_jwe": SetPinFromJwe(
-                *(issuer.pin_jwe, PinBlockType.ISO0, card, sealed.sealed_record, 1, None)
+                *(issuer.pin_jwe, PinBlockType.ISO0, card, sealed.sealed_record, 1, ISSUER)
             ),
         }
         asyncio.run(measure(directory, verbs))

@@ -32,7 +32,7 @@ def program_parser() -> argparse.ArgumentParser:
     for noun in (issuers, cards, clients, manifests, verification, audit, d1):
         noun.add_to(commands)
     serve = command_line.add_command(commands, "serve", _serve, "run the service")
-    text = "accept certificates, secrets, an HSM token and a trust file that are for trials only"
+    text = "accept certificates and secrets that are for trials only"
     serve.add_argument("--sandbox", action="store_true", help=text)
     return parser
 

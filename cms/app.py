@@ -1,12 +1,9 @@
 """The composition root: the only module that sees everything."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
 
 import httpx
 from fastapi import FastAPI
@@ -39,15 +36,10 @@ from cms.services.health import Health
 from cms.services.manifests import ManifestFerry
 from cms.services.outbound import http_client
 from cms.settings import Settings
-from crypto import pin_image
 from crypto.secret import Secret
-from hsm import local
-from hsm.port import Face, PinVault
-from hsm.worker_thread import WorkerThread
-
-REOPEN_SECONDS: Final = 1.0
-EXIT_AFTER_STUCK_SECONDS: Final = 1.0
-EXIT_STUCK: Final = 70
+from hsm.client import VaultCalls, VaultClient
+from hsm.messages import SocketName
+from hsm.port import Face
 
 
 @dataclass(slots=True)
@@ -55,7 +47,8 @@ class Application:
     """The ASGI app of each listener, and what they share."""
 
     listeners: Mapping[str, ASGIApp]
-    d1: FastAPI
+    vault: VaultCalls
+    store: Store
     health: Health
     manifests: ManifestFerry
     http: httpx.AsyncClient
@@ -63,63 +56,59 @@ class Application:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open vault and database, keep asking for their health, carry manifests, and close."""
-        health = self.health
-        await health.store.open()
+        """Open the database, keep asking for its and the vault's health, carry manifests."""
+        await self.store.open()
         try:
-            if "cardholder" in self.listeners:
-                await asyncio.to_thread(pin_image.warm)
-            await health.check()
-            await self.manifests.carry()
-            async with _running(health.beat()), _running(self.manifests.beat()):
+            await self.health.check()
+            if self.health.vault_ready:
+                await self.manifests.carry()
+            async with _running(self.health.beat()), _running(self.manifests.beat()):
                 yield
         finally:
             # Also when the first check failed: a pool left open keeps the process from ending.
-            health.worker_thread.close()
-            await health.store.close()
+            await self.vault.close()
+            await self.store.close()
             await self.http.aclose()
 
 
-def create_app(
-    settings: Settings, open_vault: Callable[[str], PinVault] = local.open_vault
-) -> Application:
+def create_app(settings: Settings, vault: VaultCalls | None = None) -> Application:
     """Wire the service; nothing is opened before :meth:`Application.running`.
 
     Args:
         settings: the service's settings.
-        open_vault: opens the vault on its own thread, given the issuer of access tokens; by
-            default, over the HSM token that the environment names.
+        vault: the way to the vault; None: the sockets that the settings name.
     """
-    worker_thread = WorkerThread(
-        partial(open_vault, settings.public_url),
-        deadline_seconds=settings.vault_deadline_seconds,
-        wait_seconds_max=settings.vault_wait_seconds_max,
-        reopen_seconds=REOPEN_SECONDS,
-        on_stuck=_replace_process,
-    )
+    vault = vault or _client(settings)
     store = Store.connect(settings.database_url(), settings.database_tls)
-    directory = Directory(store, worker_thread)
-    manifests = ManifestFerry(store, worker_thread, settings.host_name)
-    d1 = _d1(settings, store, directory, worker_thread)
-    health = Health(worker_thread, store)
-    http = http_client(settings.us_ca_file)
-    listeners = {"d1": RequestLog(d1, "d1"), "ops": RequestLog(ops_app(health), "ops")}
-    if settings.cardholder_url is not None:
-        cardholder = _cardholder(settings, store, directory, manifests, worker_thread, http)
+    directory = Directory(store, vault)
+    manifests = ManifestFerry(store, vault, settings.host_name)
+    health, http = Health(vault, store), http_client(settings.us_ca_file)
+    listeners: dict[str, ASGIApp] = {"ops": RequestLog(ops_app(health), "ops")}
+    if settings.serves("d1"):
+        listeners["d1"] = RequestLog(_d1(settings, store, directory, vault), "d1")
+    if settings.serves("cardholder"):
+        cardholder = _cardholder(settings, store, directory, manifests, vault, http)
         listeners["cardholder"] = RequestLog(cardholder, "cardholder")
-    return Application(listeners, d1, health, manifests, http)
+    return Application(listeners, vault, store, health, manifests, http)
 
 
-def _d1(
-    settings: Settings, store: Store, directory: Directory, worker_thread: WorkerThread
-) -> FastAPI:
+def _client(settings: Settings) -> VaultClient:
+    return VaultClient(
+        settings.vault_socket_directory,
+        [*map(SocketName, settings.served)],
+        silence_seconds=settings.vault_silence_seconds,
+        wait_seconds_max=settings.vault_wait_seconds_max,
+    )
+
+
+def _d1(settings: Settings, store: Store, directory: Directory, vault: VaultCalls) -> FastAPI:
     """Build the app of the D1 listener and what stands under it."""
     audit = Audit(store)
     return d1_app(
-        Access(directory, worker_thread, settings.public_url),
+        Access(directory, vault, str(settings.public_url)),
         CertificateReader(settings),
         CardCalls(audit),
-        Pins(store, worker_thread, audit),
+        Pins(store, vault, audit),
     )
 
 
@@ -141,12 +130,12 @@ def _cardholder(
     store: Store,
     directory: Directory,
     manifests: ManifestFerry,
-    worker_thread: WorkerThread,
+    vault: VaultCalls,
     http: httpx.AsyncClient,
 ) -> ByPath:
     """Build the app of the cardholder listener."""
     hosted, pincontrol = cardholder_services(
-        store, directory, manifests, settings.control_token_key(), worker_thread
+        store, directory, manifests, settings.control_token_key(), vault
     )
     url, proxy_peers = str(settings.cardholder_url), settings.cardholder_proxy_peers
     relay = None if settings.us_base_url is None else Relay(settings.us_base_url, http)
@@ -160,7 +149,7 @@ def cardholder_services(
     directory: Directory,
     manifests: ManifestFerry,
     control_token_key: Secret[bytes],
-    worker_thread: WorkerThread,
+    vault: VaultCalls,
 ) -> tuple[HostedServices, PinControlServices]:
     """Build the services of both faces of cardholders, over the same control tokens.
 
@@ -169,21 +158,21 @@ def cardholder_services(
         directory: issuers and their clients.
         manifests: knows the origins of all apps.
         control_token_key: hashes control tokens and page sessions; at least 32 bytes.
-        worker_thread: the way to the vault.
+        vault: the way to the vault.
     """
     audit, control_store = Audit(store), ControlStore(store, control_token_key)
     apps, servers, rate_limiter = Apps(directory), Servers(directory), RateLimiter()
 
     def view_of(face: Face, clients: Apps | Servers) -> PinView:
-        return PinView(face, control_store, clients, worker_thread, audit)
+        return PinView(face, control_store, clients, vault, audit)
 
     def page_of(face: Face, clients: Apps | Servers) -> SetPage:
-        return SetPage(face, control_store, store, clients, worker_thread, audit)
+        return SetPage(face, control_store, store, clients, vault, audit)
 
     control_tokens = ControlTokens(Face.HOSTED, control_store, apps, rate_limiter)
     hosted = HostedServices(
         apps,
-        HostedCards(control_store, worker_thread, audit),
+        HostedCards(control_store, vault, audit),
         control_tokens,
         view_of(Face.HOSTED, apps),
         page_of(Face.HOSTED, apps),
@@ -194,7 +183,7 @@ def cardholder_services(
         servers,
         # Passwords have a limit of their own: who guesses them must not shut out cardholders.
         Backends(servers, RateLimiter()),
-        ControlIds(control_ids, control_store, worker_thread, audit),
+        ControlIds(control_ids, control_store, vault, audit),
         view_of(Face.PINCONTROL, servers),
         page_of(Face.PINCONTROL, servers),
     )
@@ -211,9 +200,3 @@ async def _running(beat: Coroutine[object, object, None]) -> AsyncIterator[None]
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-def _replace_process() -> None:
-    """End this process soon: a thread inside a hung PKCS#11 call cannot be ended alone."""
-    loop = asyncio.get_running_loop()
-    loop.call_later(EXIT_AFTER_STUCK_SECONDS, os._exit, EXIT_STUCK)

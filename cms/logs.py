@@ -13,11 +13,12 @@ import time
 import traceback
 import uuid
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final
 
-from starlette.datastructures import Headers
+import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crypto.pan_text import holds_long_number, holds_pan
@@ -41,7 +42,7 @@ FIELDS: Final = (
     "jwe_kid",
     "jwe_unknown",
 )
-CORRELATION_HEADER: Final = "x-correlation-id"
+CORRELATION_HEADER: Final = b"x-correlation-id"
 CORRELATION_CHARS_MAX: Final = 128
 VISIBLE: Final = re.compile("[ -~]+")
 HASH_HEX_DIGITS: Final = 32
@@ -53,20 +54,29 @@ PIN_BLOCK: Final = re.compile(
 )
 PAN_SOUGHT_CHARS_MAX: Final = 128
 #: A value that is no JSON is written as it shows itself: a secret hides what it holds.
-to_json: Final = json.JSONEncoder(default=str).encode
+to_json: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
+#: For lines of these types only: it would show what is in objects that hide it from ``str``.
+to_json_fast: Final = msgspec.json.Encoder().encode
+PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 log = logging.getLogger("cms.request")
+#: What logging finds out for a record, as file and thread, is in no line: it is found out once.
+REQUEST: Final = vars(log.makeRecord(log.name, logging.INFO, __file__, 0, "request", (), None))
 
 #: How often this process refused a caller, by kind; shown by the ops listener.
 refusals: Final[Counter[str]] = Counter()
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record as one line of JSON."""
+    """Writes a record as one line of JSON, in ASCII."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0, ""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": self._time(record.created),
             "level": record.levelname.lower(),
             "event": _event(record.msg),
         }
@@ -75,7 +85,17 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
             line["at"] = _places(record.exc_info[2])
-        return to_json(line)
+        return _json(line)
+
+    def _time(self, created: float) -> str:
+        """Write a time in UTC, to the millisecond; each second is written once."""
+        milliseconds = int(created * 1000)
+        second, text = self._second
+        if second != milliseconds // 1000:
+            second = milliseconds // 1000
+            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second = second, text  # one assignment: other threads log too
+        return f"{text}.{milliseconds % 1000:03d}+00:00"
 
 
 def set_up() -> None:
@@ -89,7 +109,6 @@ def set_up() -> None:
         logger.handlers = []
         logger.propagate = name != "uvicorn.access"
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
@@ -116,8 +135,8 @@ class RequestLog:
             return
         started = time.perf_counter()
         fields: dict[str, object] = {"listener": self._listener, "method": scope["method"]}
-        name = correlation_id(Headers(scope=scope))
-        header = (CORRELATION_HEADER.encode(), name.encode())
+        name = correlation_id(scope["headers"])
+        header = (CORRELATION_HEADER, name.encode())
         fields["correlation_id"] = name
         scope["log"] = fields
 
@@ -130,15 +149,19 @@ class RequestLog:
         try:
             await self._app(scope, receive, send_and_note)
         except Exception:
-            if "status" not in fields:  # otherwise it was answered and logged where it was caught
+            if "status" not in fields:
                 raise
+            log.exception("internal")  # the answer has begun: no face can give another
         finally:
             fields["route"] = getattr(scope.get("route"), "path", None)
             fields["duration_ms"] = round((time.perf_counter() - started) * 1000, 2)
-            log.info("request", extra=fields)
+            if log.isEnabledFor(logging.INFO):
+                record = object.__new__(logging.LogRecord)
+                record.__dict__ |= {**fields, **REQUEST, "created": time.time()}
+                log.handle(record)
 
 
-def correlation_id(headers: Headers) -> str:
+def correlation_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Name a request for the log, the audit and the answer.
 
     Returns:
@@ -147,7 +170,7 @@ def correlation_id(headers: Headers) -> str:
         caller can find it. One of our own, a UUID, if there is none, or if the id could hold a PAN:
         there are too few PANs for a hash to hide one.
     """
-    sent = headers.get(CORRELATION_HEADER, "").strip(" \t").encode("latin-1")
+    sent = next((value for name, value in headers if name == CORRELATION_HEADER), b"").strip(b" \t")
     given = sent.decode(errors="replace")
     if not given or _could_hold_pan(given):
         return str(uuid.uuid4())
@@ -180,6 +203,15 @@ def _could_hold_pan(text: str) -> bool:
     if len(text) > PAN_SOUGHT_CHARS_MAX:
         return holds_long_number(text)
     return holds_pan(text, across_letters=False)
+
+
+def _json(line: Mapping[str, object]) -> str:
+    try:
+        if PLAIN.issuperset(map(type, line.values())) and (text := to_json_fast(line)).isascii():
+            return text.decode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return to_json(line)
+    return to_json(line)
 
 
 def _event(message: object) -> str:

@@ -11,12 +11,14 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
 
 import h11
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from cms import logs
+from cms.exchange import Exchange
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Of request line and headers. What is in them may be kept for a while by those who read it."""
@@ -185,7 +187,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header without the white space behind it (RFC 9112, 5.1)."""
-        super().on_header(name, value.rstrip(b" \t"))
+        name, value = name.lower(), value.rstrip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Note what httptools forgets: the request begins when all of its head was accepted."""
@@ -243,9 +248,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise Malformed("This is no request.")
         body = self._checked(head)
         self._unset_keepalive_if_required()
-        super().on_headers_complete()
-        # Who waits for "100 Continue" and is answered at once may send the body, or not.
-        self.cycle.keep_alive &= self._may_keep_alive and not self.expect_100_continue
+        self._serve()
         self._body = body
         if body is None:
             super().on_message_complete()
@@ -253,6 +256,37 @@ class BoundedProtocol(HttpToolsProtocol):
         self._read_body(body)
         if self._body is not None:
             self._within(self.body_seconds, self._too_slow)
+
+    def _serve(self) -> None:
+        """Have the app serve the request whose head was read."""
+        version = self.parser.get_http_version()
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        self.scope |= {
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+        }
+        self.cycle = Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            # Who waits for "100 Continue" and is answered at once may send the body, or not.
+            keep_alive=version != "1.0"
+            and self.parser.should_keep_alive()
+            and self._may_keep_alive is True
+            and not self.expect_100_continue,
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)
 
     def _checked(self, head: bytes) -> Body | None:
         """Refuse what httptools takes and others read differently; return the body to come."""

@@ -11,15 +11,12 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -29,12 +26,12 @@ from cms.app import Application, create_app
 from cms.persistence.address import AddressRefused, connection_string
 from cms.protocol import BoundedProtocol
 from cms.services.outbound import http_client
-from cms.settings import Settings
+from cms.settings import Listener, Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.keyed_hash import keyed_hash
-from hsm.errors import ManifestRefused
-from hsm.manifest.trust import read_trust
-from hsm.settings import VaultSettings
+from hsm.errors import VaultUnavailable
+from hsm.messages import SocketName
+from hsm.socket_files import owner_of
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
@@ -43,7 +40,7 @@ WORKER_SILENT_SECONDS_MAX: Final = 60
 """How long a worker may not answer its supervisor, which then replaces it.
 
 It does not answer while it starts: where that takes longer, on a busy machine, it would be replaced
-for ever. A hung token is noticed sooner, by the vault's deadline.
+for ever.
 """
 FAILED: Final = 1
 FILES: Final = (
@@ -56,8 +53,6 @@ FILES: Final = (
     "control_token_key_file",
     "us_ca_file",
 )
-LINES_SHOWN: Final = 8
-"""Of what ``hsm check`` complains of: a line a role that has no key."""
 PR_SET_PDEATHSIG: Final = 1
 """Linux, ``prctl(2)``."""
 log = logging.getLogger(__name__)
@@ -73,27 +68,26 @@ def run(settings: Settings, *, sandbox: bool) -> int:
         _check_files(settings)
         if not sandbox:
             _check_production(settings)
-        _check_host(sandbox=sandbox)
-        _check_hsm_token(sandbox=sandbox)
-        bound = _d1_socket(settings)
+        _check_vault_sockets(settings)
+        bound = _main_socket(settings)
     except CannotStart as error:
         log.critical("not_started", extra={"reason": str(error)})
         return FAILED
     if sandbox:
         log.warning("sandbox", extra={"reason": "--sandbox: for trials only, never for real cards"})
-    supervisor = Supervisor(_config("cms.serve:worker", settings), sockets=[bound])
+    config = _config(_main(settings), "cms.serve:worker", settings, factory=True, lifespan="on")
+    supervisor = Supervisor(config, sockets=[bound])
     supervisor.run()
     ended = {process.exitcode for process in supervisor.processes}
     return FAILED if STARTUP_FAILURE in ended else 0
 
 
 def worker() -> ASGIApp:
-    """Build the D1 app of one worker; its lifespan opens everything else."""
+    """Build the app of a worker's main listener; its lifespan opens everything else."""
     logs.set_up()
     _end_with_supervisor()
     settings = Settings()
-    application = create_app(settings)
-    return _with_lifespan(application, settings)
+    return _with_lifespan(create_app(settings), settings)
 
 
 class Supervisor(Multiprocess):
@@ -111,15 +105,30 @@ class CannotStart(Exception):
     """The service cannot run as it is set up; the message says what to look at."""
 
 
-def _config(app: Any, settings: Settings) -> uvicorn.Config:  # noqa: ANN401 - a name or an app
+def _main(settings: Settings) -> Listener:
+    """Choose the listener whose socket all workers share; each worker begins and ends with it."""
+    return settings.served[0]
+
+
+def _config(
+    listener: Listener,
+    app: Any,  # noqa: ANN401 - a name or an app
+    settings: Settings,
+    **given: Any,  # noqa: ANN401 - of uvicorn
+) -> uvicorn.Config:
+    if listener == "cardholder":
+        files: dict[str, Any] = {
+            "ssl_certfile": settings.cardholder_certificate_file,
+            "ssl_keyfile": settings.cardholder_key_file,
+        }
+        return uvicorn.Config(app, workers=settings.workers, **_common(), **files, **given)
     in_service = settings.d1_mtls_ends == "service"
     return uvicorn.Config(
         app,
-        factory=True,
         workers=settings.workers,
-        lifespan="on",
         ssl_context_factory=_context_factory if in_service else None,
         **_common() | {"http": ClientCertificateProtocol},
+        **given,
     )
 
 
@@ -152,12 +161,12 @@ class _Listener(uvicorn.Server):
 
 
 def _with_lifespan(application: Application, settings: Settings) -> ASGIApp:
-    """Answer the server's lifespan events around the D1 app."""
-    d1 = application.listeners["d1"]
+    """Answer the server's lifespan events around the app of the main listener."""
+    main = application.listeners[_main(settings)]
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            await d1(scope, receive, send)
+            await main(scope, receive, send)
             return
         await receive()
         async with application.running(), _further_listeners(application, settings):
@@ -174,16 +183,10 @@ async def _further_listeners(application: Application, settings: Settings) -> As
     async with AsyncExitStack() as stack:
         ops = uvicorn.Config(application.listeners["ops"], lifespan="off", **_common())
         await stack.enter_async_context(_listener(ops, settings.ops_host, settings.ops_port))
-        if "cardholder" in application.listeners:
-            cardholder = uvicorn.Config(
-                application.listeners["cardholder"],
-                lifespan="off",
-                ssl_certfile=settings.cardholder_certificate_file,
-                ssl_keyfile=settings.cardholder_key_file,
-                **_common(),
-            )
+        for name in settings.served[1:]:  # only the cardholders' can be one
+            config = _config(name, application.listeners[name], settings, lifespan="off")
             host, port = settings.cardholder_host, settings.cardholder_port
-            await stack.enter_async_context(_listener(cardholder, host, port))
+            await stack.enter_async_context(_listener(config, host, port))
         yield
 
 
@@ -199,14 +202,19 @@ async def _listener(config: uvicorn.Config, host: str, port: int) -> AsyncIterat
         await serving
 
 
-def _d1_socket(settings: Settings) -> socket.socket:
+def _main_socket(settings: Settings) -> socket.socket:
     """Bind the listener that all workers share."""
+    main = _main(settings)
+    host, port = settings.cardholder_host, settings.cardholder_port
+    if main == "d1":
+        host, port = settings.d1_host, settings.d1_port
     try:
-        if settings.d1_socket is not None:
+        if main == "d1" and settings.d1_socket is not None:
             return _private_socket(settings.d1_socket)
-        return _tcp_socket(settings.d1_host, settings.d1_port, socket.SO_REUSEADDR)
+        return _tcp_socket(host, port, socket.SO_REUSEADDR)
     except OSError as error:
-        raise CannotStart(f"the D1 listener: {error.strerror}") from None
+        name = "D1" if main == "d1" else "cardholder"
+        raise CannotStart(f"the {name} listener: {error.strerror}") from None
 
 
 def _tcp_socket(host: str, port: int, *options: int) -> socket.socket:
@@ -249,12 +257,12 @@ def _check_files(settings: Settings) -> None:
     except AddressRefused as error:
         raise CannotStart(f"CMS_DATABASE_URL_FILE: {error}") from None
     try:
-        if settings.d1_mtls_ends == "service":
+        if settings.serves("d1") and settings.d1_mtls_ends == "service":
             tls_context(settings)
     except ssl.SSLError as error:
         reason = f"the D1 listener's certificate, key and client CA: {error.reason}"
         raise CannotStart(reason) from None
-    if settings.cardholder_url is not None:
+    if settings.serves("cardholder"):
         _check_cardholder_listener(settings)
 
 
@@ -285,38 +293,14 @@ def _check_production(settings: Settings) -> None:
         raise CannotStart(f"{error}, or try it with serve --sandbox") from None
 
 
-def _check_host(*, sandbox: bool) -> None:
-    """Look at what the vault of each worker has beside its HSM token."""
+def _check_vault_sockets(settings: Settings) -> None:
+    """Look whose the vault's sockets are. Whether it answers is asked later, again and again."""
     try:
-        settings = VaultSettings()
-        trust = read_trust(settings.trust_file)
-    except ValidationError as error:
-        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
-        raise CannotStart("set " + ", ".join(names)) from None
-    except ManifestRefused as error:
-        raise CannotStart(f"HSM_TRUST_FILE: {error}") from None
-    if trust.sandbox and not sandbox:
+        owner = owner_of(settings.vault_socket_directory, map(SocketName, settings.served))
+    except VaultUnavailable as error:
         raise CannotStart(
-            "HSM_TRUST_FILE is for trials: name one in which two operators have to sign, or try it"
-            " with serve --sandbox"
-        )
-    directory = settings.state_directory
-    if not directory.is_dir() or not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise CannotStart("HSM_STATE_DIRECTORY: no directory that can be read and written")
-
-
-def _check_hsm_token(*, sandbox: bool) -> None:
-    """Log in once before any worker does: a wrong user PIN must not be tried by all of them."""
-    options = ["--sandbox"] if sandbox else []
-    check = subprocess.run(  # noqa: S603 - no word from outside
-        [sys.executable, "-m", "hsm", "check", *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if check.returncode != 0:
-        said = "; ".join(check.stderr.splitlines()[-LINES_SHOWN:])
-        raise CannotStart(
-            f"{said}; see HSM_MODULE, HSM_TOKEN_LABEL, HSM_PIN_FILE and python -m hsm check"
-        )
+            f"CMS_VAULT_SOCKET_DIRECTORY: {error}; see python -m hsm serve, which makes the sockets"
+        ) from None
+    if owner == os.geteuid():
+        reason = "the vault's user is our own: its memory and files are open to this process"
+        log.warning("vault.same_user", extra={"reason": reason})

@@ -1,16 +1,23 @@
 """Settings of the service, from the environment. Every secret is the path of a file."""
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from crypto.secret import Secret
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+Listener = Literal["d1", "cardholder"]
+LISTENERS: Final[Sequence[Listener]] = ("d1", "cardholder")
 HttpsOrigin = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?$")]
+
+
+def _split(given: object) -> object:
+    return given.split(",") if isinstance(given, str) else given
 
 
 class DatabaseSettings(BaseSettings):
@@ -31,7 +38,11 @@ class DatabaseSettings(BaseSettings):
 class Settings(DatabaseSettings):
     """``CMS_`` and the name of each field in capitals."""
 
-    public_url: str
+    listeners: Annotated[
+        frozenset[Listener], NoDecode, BeforeValidator(_split), Field(min_length=1)
+    ] = frozenset(LISTENERS)
+    """Names with commas between them. A process may serve one of the two, as a user of its own."""
+    public_url: str | None = None
     """The address under which D1 reaches us: issuer and audience of our access tokens."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     host_name: str = Field(default_factory=socket.gethostname, min_length=1)
@@ -68,8 +79,24 @@ class Settings(DatabaseSettings):
     ops_host: str = "127.0.0.1"
     ops_port: Port = 9090
 
-    vault_deadline_seconds: Annotated[float, Field(gt=0)] = 2.0
+    vault_socket_directory: Path
+    """Where the sockets of the vault are: ``HSM_SOCKET_DIRECTORY`` of that."""
+    vault_silence_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How long the vault may answer nothing while calls wait for it.
+
+    Longer than ``HSM_DEADLINE_SECONDS``, after which the vault replaces a worker that hangs.
+    """
     vault_wait_seconds_max: Annotated[float, Field(gt=0)] = 1.0
+    """How long a call may be expected to wait for others."""
+
+    def serves(self, listener: Listener) -> bool:
+        """Tell whether this process has a listener; that of cardholders needs an address."""
+        return listener in self.listeners and (listener == "d1" or self.cardholder_url is not None)
+
+    @property
+    def served(self) -> Sequence[Listener]:
+        """The listeners that this process has."""
+        return [listener for listener in LISTENERS if self.serves(listener)]
 
     def control_token_key(self) -> Secret[bytes]:
         """Read the key; call it where it is used and keep it nowhere else."""
@@ -77,14 +104,20 @@ class Settings(DatabaseSettings):
 
     @model_validator(mode="after")
     def _cardholders_have_all_they_need(self) -> Self:
-        if self.cardholder_url is not None and self.control_token_key_file is None:
+        if "d1" not in self.listeners and self.cardholder_url is None:
+            raise ValueError("a cardholder listener needs the address that cardholders use")
+        if self.serves("cardholder") and self.control_token_key_file is None:
             raise ValueError("a cardholder listener needs a control token key file")
         if (self.cardholder_certificate_file is None) != (self.cardholder_key_file is None):
             raise ValueError("the cardholder listener's certificate and key go together")
         return self
 
     @model_validator(mode="after")
-    def _mtls_has_an_end(self) -> Self:
+    def _d1_has_all_it_needs(self) -> Self:
+        if not self.serves("d1"):
+            return self
+        if self.public_url is None:
+            raise ValueError("the D1 listener needs the public URL, under which D1 reaches it")
         files = (self.d1_certificate_file, self.d1_key_file, self.d1_client_ca_file)
         if self.d1_mtls_ends == "service" and None in files:
             raise ValueError("mutual TLS in the service needs certificate, key and client CA files")

@@ -27,6 +27,9 @@ TdesEcb = Callable[[bytes], bytes]
 TdesCbc = Callable[[bytes, bytes], bytes]
 """Takes an IV of 8 bytes and a multiple of 8 bytes, returns as many: TDES-CBC encryption."""
 
+AesCbc = Callable[[bytes, bytes], bytes]
+"""Takes an IV of 16 bytes and a multiple of 16 bytes, returns as many: AES-CBC encryption."""
+
 Mac = Callable[[bytes], bytes]
 """Takes a message and returns its whole MAC: 16 bytes with AES, 8 with TDES."""
 

@@ -6,10 +6,9 @@ What a command works with (HSM token, vault, libraries) it imports when it runs:
 none of it.
 
 The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``manifest
-begin``, ``log verify`` without files and the ceremonies of custodians also need
-``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``.
-Exit code 0 is success, 1 a log that is not as it was written, 2 a refusal, 141 an output that
-nobody reads on.
+begin``, ``log verify`` without a directory and the ceremonies of custodians also need
+``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``. Exit code 0 is success, 1 a log that is not as it
+was written, 2 a refusal, 141 an output that nobody reads on.
 """
 
 from __future__ import annotations

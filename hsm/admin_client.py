@@ -1,11 +1,14 @@
 """The commands' side of the vault: one call after another on the admin socket."""
 
 import socket
+import time
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
+
+from msgspec import Raw
 
 from hsm import messages
-from hsm.errors import MessageRefused, VaultUnavailable
+from hsm.errors import HsmError, MessageRefused, VaultUnavailable
 from hsm.frames import Frames, frame
 from hsm.messages import SocketName, Verb
 from hsm.socket_files import path_of
@@ -15,12 +18,24 @@ NOT_THERE: Final = "the vault takes no connection"
 T = TypeVar("T")
 
 
+class AdminCalls(Protocol):
+    """How a command calls a vault, wherever that is."""
+
+    def call(self, message: Verb[T]) -> T:
+        """Call a verb and wait for its answer.
+
+        Raises:
+            HsmError: as the verb raises it, or as the way to the vault does.
+        """
+        ...
+
+
 class AdminClient:
     """Calls verbs from a command, which has nothing else to do meanwhile.
 
     Args:
         directory: where the sockets of the vault are.
-        timeout_seconds: how long an answer may take.
+        timeout_seconds: how long an answer may take, the whole of it.
 
     Raises:
         VaultUnavailable: at construction, when nobody listens there, or not for this user.
@@ -29,14 +44,19 @@ class AdminClient:
 
     def __init__(self, directory: Path, timeout_seconds: float) -> None:
         self._stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._stream.settimeout(timeout_seconds)
+        self._timeout_seconds = timeout_seconds
+        self._number = 0
         self._frames = Frames(messages.ANSWER_BYTES_MAX)
         try:
+            self._stream.settimeout(timeout_seconds)
             self._stream.connect(str(path_of(directory, SocketName.ADMIN, slot=0)))
             messages.read_greeting(self._receive())
         except OSError as error:
             self._stream.close()
             raise VaultUnavailable(error.strerror or NOT_THERE) from None
+        except HsmError:
+            self._stream.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -48,25 +68,49 @@ class AdminClient:
         """Call a verb and wait for its answer.
 
         Raises:
-            VaultUnavailable: the vault went away or did not answer in time.
-            MessageRefused: the message is too long, or the answer is none.
+            VaultUnavailable: the vault went away or did not answer in time, now or before.
+            MessageRefused: the message is too long, or the answer is none of this call.
             HsmError: as the verb raises it.
         """
-        data = messages.encode_call(0, message)
+        self._number += 1
+        data = messages.encode_call(self._number, message)
         if len(data) > messages.MESSAGE_BYTES_MAX[SocketName.ADMIN]:
             raise MessageRefused("a message is too long")
         try:
+            self._stream.settimeout(self._timeout_seconds)
             self._stream.sendall(frame(data))
-            part = self._receive()
+            error, raw = self._answer()
+            if error is None:
+                return messages.read_answer(type(message), raw)
         except OSError:
+            self._stream.close()
             raise VaultUnavailable("the vault went away during the call") from None
-        _, error, raw = messages.decode_answer(part)
-        if error is not None:
-            raise error
-        return messages.read_answer(type(message), raw)
+        except MessageRefused:
+            # What comes next on it could be taken for the answer of the next call.
+            self._stream.close()
+            raise
+        raise error
+
+    def _answer(self) -> tuple[HsmError | None, Raw]:
+        number, error, raw = messages.decode_answer(self._receive())
+        if number != self._number:
+            raise MessageRefused("the answer of another call")
+        return error, raw
 
     def _receive(self) -> bytes:
-        while data := self._stream.recv(RECEIVE_BYTES):
+        """Return the next frame.
+
+        Raises:
+            OSError: it did not come in time, or never will.
+            MessageRefused: it is too long.
+        """
+        ends_at = time.monotonic() + self._timeout_seconds
+        for part in self._frames.feed(b""):
+            return part
+        while (left_seconds := ends_at - time.monotonic()) > 0:
+            self._stream.settimeout(left_seconds)
+            if not (data := self._stream.recv(RECEIVE_BYTES)):
+                break
             for part in self._frames.feed(data):
                 return part
         raise OSError

@@ -103,14 +103,15 @@ class FailureBudgets:
 def _windows(
     policy: PolicyBody, card: CardRef, client_id: str | None, form: PinBlockType
 ) -> list[Window]:
+    # As plain text, which SQLite takes as it is.
     def of_card(kind: Kind, failures_max: int) -> Window:
-        key = (card.issuer_id, kind, card.card_id)
+        key = (card.issuer_id, kind.value, card.card_id)
         return Window(*key, failures_max, DAY_SECONDS, CardRefusesForm)
 
     def of_client(kind: Kind) -> list[Window]:
         if client_id is None:
             return []
-        key = (card.issuer_id, kind, client_id)
+        key = (card.issuer_id, kind.value, client_id)
         return [Window(*key, policy.failures_client_max, CLIENT_WINDOW_SECONDS, ClientLimited)]
 
     if form is PinBlockType.SECCOS:

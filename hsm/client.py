@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from errno import ENOENT
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from msgspec import Raw
 
@@ -229,11 +229,12 @@ class _Socket:
 class _Pending(Generic[T]):
     """A call that waits for its answer."""
 
-    __slots__ = ("answer", "verb")
+    __slots__ = ("answer", "sent_at", "verb")
 
     def __init__(self, verb: type[Verb[T]], answer: asyncio.Future[T]) -> None:
         self.verb = verb
         self.answer = answer
+        self.sent_at = time.monotonic()
 
     def land(self, error: Exception | None, raw: Raw | None = None) -> None:
         """Hand the answer to the caller, who may be gone.
@@ -319,8 +320,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - narrows the type
-        self._transport = transport
+        # uvloop's are no subclass of it.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Hand each answer to its caller."""
@@ -367,11 +368,16 @@ class _Connection(asyncio.Protocol):
         )
 
     def _watch(self) -> None:
-        """Give up a vault that answers nothing, for as long as calls wait."""
-        left_seconds = self._heard_at + self._silence_seconds - time.monotonic()
-        if self._pending and left_seconds <= 0:
-            self.close()
-        elif self._pending:
-            self._loop.call_later(left_seconds, self._watch)
-        else:
+        """Give up a vault that answers nothing, or not the call that waits longest."""
+        if not self._pending:
             self._watched = False
+            return
+        oldest = next(iter(self._pending.values()))
+        ends_at = self._silence_seconds + min(
+            self._heard_at, oldest.sent_at + self._wait_seconds_max
+        )
+        left_seconds = ends_at - time.monotonic()
+        if left_seconds <= 0:
+            self.close()
+        else:
+            self._loop.call_later(left_seconds, self._watch)

@@ -13,7 +13,9 @@ the file a second time.
 """
 
 import fcntl
+import itertools
 import os
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,12 +33,17 @@ DAYS_STORED: Final = 2
 PRUNE_EVERY_SECONDS: Final = 60 * 60
 WAIT_SECONDS_MAX: Final = 1.0
 """For other workers, each of which needs microseconds."""
+PAGE_BYTES: Final = 1024
+"""A change writes each page that it touches as a whole; a row has some 60 bytes."""
+NUMBER_BITS: Final = 62
+"""Of the number from which a process counts its tries: it meets no number of another one."""
+# One B-tree a table, without an index beside it: most tries touch a page, and are taken back on it.
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS failures (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    issuer_id TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, failed_at REAL NOT NULL
-);
-CREATE INDEX IF NOT EXISTS failures_by_key ON failures (issuer_id, kind, key, failed_at);
+    issuer_id TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
+    failed_at REAL NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (issuer_id, kind, key, failed_at, number)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS hand_outs (
     day INTEGER NOT NULL,
     issuer_id TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL,
@@ -63,7 +70,9 @@ class Try:
     """A try that is counted in a window until it is known how it ended."""
 
     window: Window
+    began_at: float
     number: int
+    """Tells it from others of the same moment."""
     is_last: bool
     """Whether the window is full with it."""
 
@@ -95,6 +104,7 @@ class Counts:
         self._now = now
         self._connection: sqlite3.Connection | None = None
         self._prune_at = 0.0
+        self._numbers = itertools.count(secrets.randbits(NUMBER_BITS))
 
     def today(self) -> int:
         """Count the days since 1970, in UTC."""
@@ -106,20 +116,29 @@ class Counts:
             pass
 
     def begin(self, windows: Sequence[Window]) -> list[Try]:
-        """Count a try in each of *windows*, or in none when one of them is full.
+        """Count a try in each of *windows*, no two alike, or in none when one of them is full.
 
         Raises:
             HsmError: the refusal of the first that is full.
         """
         now = self._now().timestamp()
         with self._transaction(now) as connection:
-            return [_begin(connection, window, now) for window in windows]
+            tries = [self._try(connection, window, now) for window in windows]
+            connection.executemany(
+                "INSERT INTO failures (issuer_id, kind, key, failed_at, number)"
+                " VALUES (?, ?, ?, ?, ?)",
+                map(_row, tries),
+            )
+        return tries
 
     def take_back(self, tries: Iterable[Try]) -> None:
         """Forget tries that did not fail."""
-        numbers = [(one.number,) for one in tries]
         with self._transaction(self._now().timestamp()) as connection:
-            connection.executemany("DELETE FROM failures WHERE id = ?", numbers)
+            connection.executemany(
+                "DELETE FROM failures WHERE issuer_id = ? AND kind = ? AND key = ?"
+                " AND failed_at = ? AND number = ?",
+                map(_row, tries),
+            )
 
     def forget(self, issuer_id: str, kinds: Iterable[str], key: str) -> None:
         """Forget the failures of some kinds of a key."""
@@ -140,6 +159,16 @@ class Counts:
         """
         with self._transaction(self._now().timestamp()) as connection:
             return [quota for quota in quotas if _hand_out(connection, quota)]
+
+    def _try(self, connection: sqlite3.Connection, window: Window, now: float) -> Try:
+        ((failures,),) = connection.execute(
+            "SELECT count(*) FROM failures"
+            " WHERE issuer_id = ? AND kind = ? AND key = ? AND failed_at > ?",
+            (window.issuer_id, window.kind, window.key, now - window.seconds),
+        )
+        if failures >= window.failures_max:
+            raise window.refusal
+        return Try(window, now, next(self._numbers), failures + 1 == window.failures_max)
 
     @contextmanager
     def _transaction(self, now: float) -> Iterator[sqlite3.Connection]:
@@ -171,6 +200,7 @@ class Counts:
                 path, WAIT_SECONDS_MAX, isolation_level=None, check_same_thread=False
             )
             try:
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.executescript(_TABLES)
@@ -185,19 +215,9 @@ class Counts:
             connection.close()
 
 
-def _begin(connection: sqlite3.Connection, window: Window, now: float) -> Try:
-    key, since = (window.issuer_id, window.kind, window.key), now - window.seconds
-    ((failures,),) = connection.execute(
-        "SELECT count(*) FROM failures"
-        " WHERE issuer_id = ? AND kind = ? AND key = ? AND failed_at > ?",
-        (*key, since),
-    )
-    if failures >= window.failures_max:
-        raise window.refusal
-    added = connection.execute(
-        "INSERT INTO failures (issuer_id, kind, key, failed_at) VALUES (?, ?, ?, ?)", (*key, now)
-    )
-    return Try(window, added.lastrowid or 0, failures + 1 == window.failures_max)
+def _row(one: Try) -> tuple[str, str, str, float, int]:
+    window = one.window
+    return window.issuer_id, window.kind, window.key, one.began_at, one.number
 
 
 def _hand_out(connection: sqlite3.Connection, quota: Quota) -> bool:

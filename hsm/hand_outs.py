@@ -45,7 +45,7 @@ class HandOuts:
         used_up = self._counts.hand_out(
             [
                 # Of one day whenever it is used: else there would be more at midnight.
-                Quota(last_day, issuer_id, what, grant.grant_id, GRANT_MAX[what]),
+                Quota(last_day, issuer_id, what.value, grant.grant_id, GRANT_MAX[what]),
                 Quota(today, issuer_id, CARD, card_id, limits.handouts_card_day_max),
                 Quota(today, issuer_id, CLIENT, grant.client_id, limits.handouts_client_day_max),
                 Quota(today, issuer_id, ISSUER, "", limits.handouts_issuer_day_max),

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cache
-from typing import Any, ClassVar, Final, Generic, TypeVar, Union, get_args
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeAlias, TypeVar, Union, get_args
 
 import msgspec
 from msgspec import Raw, Struct, structs
@@ -49,6 +49,8 @@ from hsm.port import (
 VERSION: Final = 1
 """Of these messages; web and vault of one release have the same."""
 T = TypeVar("T")
+Counter: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+"""A change counter: no negative one can be written in a sealed value."""
 
 
 class SocketName(StrEnum):
@@ -177,7 +179,7 @@ class SetPinFromJwe(Verb[SealedChange], frozen=True):
     block_type: PinBlockType
     card: CardRef
     sealed_record: SealedRecord
-    counter: int
+    counter: Counter
     client_id: str | None
 
 
@@ -220,7 +222,7 @@ class GrantBearer(Verb[GrantedToken], frozen=True):
     purpose: Purpose
     card: CardRef
     sealed_record: SealedRecord
-    counter: int
+    counter: Counter
 
 
 class GrantServer(Verb[GrantedToken], frozen=True):
@@ -234,7 +236,7 @@ class GrantServer(Verb[GrantedToken], frozen=True):
     purpose: Purpose
     card: CardRef
     sealed_record: SealedRecord
-    counter: int
+    counter: Counter
 
 
 class ExportJwe(Verb[HandOut[str]], frozen=True):
@@ -246,7 +248,7 @@ class ExportJwe(Verb[HandOut[str]], frozen=True):
     sealed_pin: SealedPin
     sealed_record: SealedRecord
     card: CardRef
-    counter: int
+    counter: Counter
 
 
 class RenderImage(Verb[HandOut[bytes]], frozen=True):
@@ -283,7 +285,7 @@ class ExportValues(Verb[HandOut[str]], frozen=True):
 
     values: Mapping[ValueKind, SealedValue]
     card: CardRef
-    counter: int
+    counter: Counter
 
 
 class LoadManifest(Verb[int], frozen=True):
@@ -481,7 +483,7 @@ def _to_wire(value: object) -> object:
 def _from_wire(to: Any, value: Any) -> object:  # noqa: ANN401 - msgspec's
     if to == Secret[str] and isinstance(value, str):
         return Secret(value)
-    raise NotImplementedError
+    raise ValueError("not a text")  # which msgspec makes its own error of
 
 
 _ENCODER: Final = Encoder(enc_hook=_to_wire)

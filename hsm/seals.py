@@ -57,8 +57,8 @@ class Seals:
         """Seal a PIN of the card's holder as an enciphered PIN block of format 4 (ISO 9564-1)."""
         label = self._active[KeyRole.PIN]
 
-        def encrypt(block: bytes) -> bytes:
-            return self._hsm_token.encrypt_block(label, block)
+        def encrypt(iv: bytes, fields: bytes) -> bytes:
+            return self._hsm_token.encrypt_cbc(label, iv, fields)
 
         block = iso4.encipher(pin, record.pan, self._hsm_token.random, encrypt)
         mac_input = pin_mac_input(card, record.holder, counter, label, block)

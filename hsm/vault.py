@@ -3,6 +3,7 @@
 A verb opens what it needs, works, and seals the result; nothing clear is stored between two verbs.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,8 +48,9 @@ from hsm.feeds import read_feed
 from hsm.grants import Grant, Grants
 from hsm.hand_outs import HandOuts
 from hsm.jose_keys import NO_KIDS, JoseKeys
+from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
-from hsm.log.writer import DIRECTORY, VaultLog
+from hsm.log.writer import VaultLog
 from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import AppClient, D1Client, ServerClient
 from hsm.manifest.model import Manifest
@@ -121,8 +123,8 @@ class Vault:
         trust_file: whose signatures count (:mod:`hsm.manifest.trust`).
         now: the time, UTC, by which manifests and secrets are in force or not.
         token_issuer: issuer and audience of access tokens, which is the service's public URL; None:
-            this vault issues none. Whoever opens it in the service's own process passes it; a vault
-            in a program of its own will have it in its settings.
+            this vault issues none.
+        to_disk: as :class:`hsm.log.writer.VaultLog` has it.
 
     Raises:
         VaultUnavailable: at construction, when a role has no key on the HSM token.
@@ -135,6 +137,7 @@ class Vault:
         trust_file: Path,
         now: Callable[[], datetime],
         token_issuer: str | None = None,
+        to_disk: Callable[[int], None] = os.fdatasync,
     ) -> None:
         self._hsm_token = hsm_token
         self._now = now
@@ -154,13 +157,9 @@ class Vault:
             *(state_directory, trust_file), hsm_token.mac, self._active[KeyRole.MANIFEST_MAC], now
         )
         self._log = VaultLog(
-            state_directory / DIRECTORY, hsm_token.mac, self._active[KeyRole.LOG_MAC], now
+            *(state_directory / DIRECTORY, hsm_token.mac, self._active[KeyRole.LOG_MAC], now),
+            to_disk,
         )
-
-    def tell_of_ceremony(self, issuer_id: str | None, record_sha256: str) -> str:
-        """Have the log name the record of a key ceremony; return the receipt of the line."""
-        event = Event(Action.CEREMONY, issuer_id, record=record_sha256)
-        return self._log.append(event, durable=True)
 
     def seal_cards(self, feed: str, issuer_id: str) -> Sequence[SealedCard | RefusedCard]:
         """Take in the cards of a feed."""

@@ -74,7 +74,7 @@ class ZoneBlocks:
                 pin,
                 pan,
                 self._hsm_token.random,
-                lambda data: self._hsm_token.encrypt_block(label, data),
+                lambda iv, fields: self._hsm_token.encrypt_cbc(label, iv, fields),
             )
         else:
             block = iso0.encode(pin, pan).reveal()

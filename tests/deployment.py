@@ -1,4 +1,4 @@
-"""The service as an operator runs it: a process of its own, real TLS, real token, real Postgres.
+"""The service as an operator runs it: web and vault as programs, real TLS, token and Postgres.
 
 What a test starts ends with its block: the parent by SIGTERM, and whatever is left by its pid.
 """
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import httpx
 import psycopg
@@ -32,16 +32,21 @@ from cms.sandbox.machine import pki
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import CONFIGURATION, SoftHsm
 from cms.sandbox.partners.d1 import D1Client, D1Config, D1Error
+from hsm.messages import SocketName
 from hsm.pkcs11.token import Pkcs11Token
+from hsm.socket_files import paths_of
 from hsm.vault import Vault
 from tests.issuer_records import SampleIssuer, add_clients, d1_client, open_issuer
 from tests.operators import open_vault, prepare_host, reopen_vault
 from tests.processes import children, command_line, family, runs, started_for
 
 T = TypeVar("T")
+Started: TypeAlias = tuple[subprocess.Popen[bytes], Path]
+"""A process, and the file of what it writes."""
 ROOT: Final = Path(__file__).resolve().parents[1]
 SPARE_SECONDS: Final = 3600
 ORGANISATION: Final = "Thales D1 (played by a test)"
+VAULT: Final = ("hsm", "serve", "--sandbox")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Deployment:
 
     directory: Path
     environment: Mapping[str, str]
+    """Of the web and of the operator's commands."""
+    vault_environment: Mapping[str, str]
     database_url: str
 
     @property
@@ -60,6 +67,11 @@ class Deployment:
     def host(self) -> Path:
         """The trust file of its host, and what the vault there has taken."""
         return self.directory / "host"
+
+    @property
+    def sockets(self) -> Path:
+        """Where its vault listens."""
+        return self.directory / "run"
 
     @property
     def base_url(self) -> str:
@@ -79,10 +91,11 @@ class Deployment:
 
     def given(self, **settings: object) -> "Deployment":
         """The same with other settings; None takes one away."""
-        names = {f"CMS_{name.upper()}": value for name, value in settings.items()}
-        cached = {name: value for name, value in self.environment.items() if name not in names}
-        added = {name: str(value) for name, value in names.items() if value is not None}
-        return replace(self, environment={**cached, **added})
+        return replace(self, environment=_changed(self.environment, "CMS", settings))
+
+    def vault_given(self, **settings: object) -> "Deployment":
+        """The same with other settings of the vault; None takes one away."""
+        return replace(self, vault_environment=_changed(self.vault_environment, "HSM", settings))
 
     def behind_proxy(self) -> "Deployment":
         """The same with D1's mutual TLS ending in a proxy, which calls on a unix socket."""
@@ -148,24 +161,63 @@ class Deployment:
         return Enrolled(sample_issuer, config)
 
     @contextmanager
-    def serving(self, *, wait: bool = True, sandbox: bool = True) -> Iterator["Service"]:
-        """Run ``python -m cms serve --sandbox`` until the block ends; or without the option."""
-        log = self.directory / f"service-{secrets.token_hex(4)}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "cms", "serve", *(["--sandbox"] if sandbox else [])],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-            )
-        service = Service(self, process, log)
-        try:
+    def serving(self, *, wait: bool = True, vault: Sequence[str] = VAULT) -> Iterator["Service"]:
+        """Run the vault and ``python -m cms serve --sandbox`` until the block ends.
+
+        *vault* stands in for ``python -m hsm serve``.
+        """
+        with self.serving_vault(vault) as (of_vault, vault_log), self.serving_web() as (web, log):
+            service = Service(self, web, log, of_vault, vault_log)
             if wait:
                 service.wait_until_ready()
             yield service
+
+    @contextmanager
+    def serving_web(self, *, sandbox: bool = True) -> Iterator[Started]:
+        """Run ``python -m cms serve`` alone until the block ends."""
+        words = ("cms", "serve", *(["--sandbox"] if sandbox else []))
+        with self._running(words, self.environment) as started:
+            yield started
+
+    @contextmanager
+    def serving_vault(self, words: Sequence[str] = VAULT) -> Iterator[Started]:
+        """Run a vault alone until the block ends; it listens at once, and opens meanwhile."""
+        with self._running(words, self.vault_environment) as (process, log):
+            wait_for(lambda: self.is_bound() or process.poll() is not None)
+            assert process.poll() is None, log.read_text()
+            yield process, log
+
+    def is_bound(self) -> bool:
+        """Whether the vault's sockets are there."""
+        return all(paths_of(self.sockets, name) for name in SocketName)
+
+    @contextmanager
+    def _running(self, words: Sequence[str], environment: Mapping[str, str]) -> Iterator[Started]:
+        log = self.directory / f"{words[0]}-{secrets.token_hex(4)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            yield process, log
         finally:
-            stop(process, self.directory)
+            below = family(process.pid)
+            end(process)
+            for pid in filter(runs, below):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _changed(
+    environment: Mapping[str, str], prefix: str, settings: Mapping[str, object]
+) -> Mapping[str, str]:
+    names = {f"{prefix}_{name.upper()}": value for name, value in settings.items()}
+    kept = {name: value for name, value in environment.items() if name not in names}
+    return kept | {name: str(value) for name, value in names.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -195,7 +247,10 @@ class Service:
 
     deployment: Deployment
     process: subprocess.Popen[bytes]
+    """Of the web."""
     log: Path
+    vault: subprocess.Popen[bytes]
+    vault_log: Path
 
     def ops(self, path: str) -> httpx.Response:
         return httpx.get(self.deployment.ops_url + path, timeout=HANG_SECONDS)
@@ -218,7 +273,7 @@ class Service:
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
         wait_for(lambda: condition() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.log.read_text()
+        assert self.process.poll() is None, self.log.read_text() + self.vault_log.read_text()
 
     def refused(self, kind: str) -> int:
         """How many callers the one worker turned away."""
@@ -226,9 +281,12 @@ class Service:
         return refused.get(kind, 0)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """The log lines of one kind."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-        return [line for line in lines if line["event"] == event]
+        """The log lines of one kind, of the web."""
+        return lines_of(self.log, event)
+
+    def vault_lines(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of one kind, of the vault."""
+        return lines_of(self.vault_log, event)
 
     def tls_socket(
         self, context: ssl.SSLContext, session: ssl.SSLSession | None = None
@@ -238,8 +296,17 @@ class Service:
         plain = socket.create_connection(address, timeout=HANG_SECONDS)
         return context.wrap_socket(plain, server_hostname="localhost", session=session)
 
+    def vault_workers(self) -> list[int]:
+        return children(self.vault.pid)
+
     def workers(self) -> list[int]:
         return [pid for pid in children(self.process.pid) if "spawn_main" in command_line(pid)]
+
+
+def lines_of(log: Path, event: str) -> list[dict[str, Any]]:
+    """The lines of one kind."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
 
 
 @dataclass(frozen=True)
@@ -299,20 +366,27 @@ def deployment(
     d1_port, ops_port = free_ports(2)
     host = directory / "host"
     host.mkdir()
-    environment = without_settings() | softhsm.environment
-    environment |= {
-        "HSM_STATE_DIRECTORY": str(host),
-        "HSM_TRUST_FILE": str(prepare_host(host)),
-    }
+    public_url = f"https://localhost:{d1_port}"
+    made = Deployment(
+        directory, without_settings(), without_settings() | softhsm.environment, database_url
+    )
+    made.sockets.mkdir(mode=0o700)
     return (
-        Deployment(directory, environment, database_url)
+        made.vault_given(
+            state_directory=host,
+            trust_file=prepare_host(host),
+            socket_directory=made.sockets,
+            deadline_seconds=HANG_SECONDS,
+            token_issuer=public_url,
+        )
         .given(
             database_url_file=url_file,
-            public_url=f"https://localhost:{d1_port}",
+            public_url=public_url,
             workers=1,
             d1_port=d1_port,
             ops_port=ops_port,
-            vault_deadline_seconds=HANG_SECONDS,
+            vault_socket_directory=made.sockets,
+            vault_silence_seconds=HANG_SECONDS,
             d1_certificate_file=directory / "pki" / "server.pem",
             d1_key_file=directory / "pki" / "server.key",
             d1_client_ca_file=directory / "pki" / "ca.pem",
@@ -401,11 +475,16 @@ def patiently(call: Callable[[], T]) -> T:
 
 def stop(process: subprocess.Popen[bytes], directory: Path) -> None:
     """End *process* politely; whatever was started for *directory* and is left, by its pid."""
+    end(process)
+    for pid in started_for(directory):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process politely, or kill it."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(HANG_SECONDS)
     process.kill()
-    for pid in started_for(directory):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
     process.wait()

@@ -25,6 +25,7 @@ from hsm.port import CardRef, PinVault, PublicKeyRole
 from hsm.vault import Vault
 from tests.bearers import identity_provider
 from tests.feeds import described, feed
+from tests.in_process_admin import InProcessAdmin
 from tests.operators import VALID_FROM, VALID_UNTIL, manifest, signed
 
 SECRET = "correct horse battery staple"
@@ -237,7 +238,7 @@ def load_cards(
 ) -> None:
     """Add or renew cards, by a feed."""
     with admin.transaction(url) as database:
-        importing = CardImport(database, vault, sample_issuer.issuer_id)
+        importing = CardImport(database, InProcessAdmin(vault), sample_issuer.issuer_id)
         (result,) = importing.run([sample_issuer.feed(*cards).encode()])
     assert (result.added + result.renewed, result.refused) == (len(cards), [])
 

@@ -83,17 +83,17 @@ def prepare_host(directory: Path, operators: Sequence[OperatorKey] = OPERATORS) 
     return file
 
 
-def open_vault(hsm_token: HsmToken, directory: Path) -> Vault:
-    """Open a vault over *hsm_token* on a host whose state is in *directory*, with no floors set."""
-    prepare_host(directory)
-    vault = reopen_vault(hsm_token, directory)
-    vault.load_floors(signed(floors({}), FLOORS_TYPE))
-    return vault
-
-
 def now() -> datetime:
     """Tell the time."""
     return datetime.now(UTC)
+
+
+def open_vault(hsm_token: HsmToken, directory: Path, clock: Callable[[], datetime] = now) -> Vault:
+    """Open a vault over *hsm_token* on a host whose state is in *directory*, with no floors set."""
+    prepare_host(directory)
+    vault = reopen_vault(hsm_token, directory, clock)
+    vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    return vault
 
 
 def reopen_vault(

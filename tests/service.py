@@ -13,10 +13,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms.app import Application, create_app
 from cms.faces.d1.oauth import TOKEN_PATH
-from cms.sandbox import HANG_SECONDS
+from cms.faces.routes import Face
+from cms.logs import RequestLog
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.settings import Settings
+from hsm.client import VaultCalls
 from hsm.vault import Vault
+from tests.in_process_vault import InProcessVault
 from tests.issuer_records import Certificate, SampleIssuer
 from tests.operators import TOKEN_ISSUER
 
@@ -31,7 +34,7 @@ def settings(database_url: str, directory: Path, **given: object) -> Settings:
     values = {
         "database_url_file": url_file,
         "public_url": PUBLIC_URL,
-        "vault_deadline_seconds": HANG_SECONDS,
+        "vault_socket_directory": directory,
         **files,
         **given,
     }
@@ -42,8 +45,17 @@ def settings(database_url: str, directory: Path, **given: object) -> Settings:
 async def running(
     database_url: str, directory: Path, vault: Vault, **given: object
 ) -> AsyncIterator[Application]:
-    """Run the service over *vault* until the block ends."""
-    application = create_app(settings(database_url, directory, **given), lambda _: vault)
+    """Run the service over *vault*, in this process, until the block ends."""
+    async with running_over(InProcessVault(vault), database_url, directory, **given) as application:
+        yield application
+
+
+@asynccontextmanager
+async def running_over(
+    vault: VaultCalls, database_url: str, directory: Path, **given: object
+) -> AsyncIterator[Application]:
+    """Run the service over a vault, wherever that is, until the block ends."""
+    application = create_app(settings(database_url, directory, **given), vault)
     async with application.running():
         yield application
 
@@ -98,6 +110,14 @@ class D1:
         assert answer.status_code == 200, answer.text
         counter: int = answer.json()["changeCounter"]
         return counter
+
+
+def d1_app(application: Application) -> Face:
+    """Return what stands behind the log of the D1 listener."""
+    logged = application.listeners["d1"]
+    assert isinstance(logged, RequestLog)
+    assert isinstance(logged._app, Face)
+    return logged._app
 
 
 @asynccontextmanager

@@ -61,11 +61,13 @@ def serving(
     *,
     module: Sequence[str] = ("hsm", "serve", "--sandbox"),
     bound: bool = True,
+    pass_fds: Sequence[int] = (),
     **settings: object,
 ) -> Iterator[VaultProcess]:
     """Serve the HSM token of the environment on the host whose state is in *directory*.
 
-    *module* stands in for ``python -m hsm serve``; not *bound*: do not wait for its sockets.
+    *module* stands in for ``python -m hsm serve``; not *bound*: do not wait for its sockets. It
+    inherits the descriptors *pass_fds*, as from a starter that is careless.
     """
     # Not in the test's own directory: the path of a socket has at most 107 bytes.
     with TemporaryDirectory() as sockets:
@@ -85,6 +87,7 @@ def serving(
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stderr=file,
+                pass_fds=pass_fds,
             )
         vault = VaultProcess(process, Path(environment["HSM_SOCKET_DIRECTORY"]), output)
         try:

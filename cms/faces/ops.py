@@ -1,12 +1,13 @@
 """Operations: is this worker alive, is it ready. Loopback only; a request gets one worker."""
 
+import asyncio
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from cms import logs
-from cms.faces.routes import Route, add_routes, new_app
+from cms.faces.routes import Face, Route
 from cms.services.health import Health
 
 
@@ -28,18 +29,19 @@ class OpsRoutes:
         return JSONResponse({"status": "alive", "refused": dict(logs.refusals)})
 
     async def readyz(self, _: Request) -> Response:
-        """Answer 200 when the vault answered its last check and the database does now, else 503.
-
-        The vault has one thread, for which requests wait; the database is asked at no such cost.
-        """
+        """Answer 200 when vault and database answer now, else 503."""
         health = self.health
-        await health.ask_database()
-        checks = {"ready": health.ready, "vault": health.vault, "database": health.database}
+        await asyncio.gather(health.ask_vault(), health.ask_database())
+        checks = {
+            "ready": health.ready,
+            "vault": health.vault_ready,
+            "database": health.database_ready,
+        }
         return JSONResponse(checks, 200 if health.ready else 503)
 
 
 def ops_app(health: Health) -> FastAPI:
     """Build the app of the operations listener."""
-    app = new_app()
-    add_routes(app, OpsRoutes(health).routes())
+    app = Face()
+    app.add(OpsRoutes(health).routes())
     return app

@@ -16,7 +16,8 @@ FORM_FIELDS_MAX: Final = 16
 
 def only(request: Request, name: str) -> str:
     """Return a query parameter; one that is missing or there twice is empty."""
-    values = request.query_params.getlist(name)
+    query = request.scope["query_string"].decode("latin-1")
+    values = [value for key, value in parse_qsl(query, keep_blank_values=True) if key == name]
     return values[0] if len(values) == 1 else ""
 
 
@@ -27,7 +28,7 @@ def address(request: Request, proxy_peers: Collection[str]) -> str:
         BadRequest: somebody else says so, or it is said twice.
     """
     peer = request.client.host if request.client else "unix"
-    forwarded = request.headers.getlist("x-forwarded-for")
+    forwarded = _values(request, b"x-forwarded-for")
     if not forwarded:
         return peer
     if peer not in proxy_peers or len(forwarded) > 1:
@@ -92,7 +93,7 @@ def basic_credentials(request: Request) -> tuple[str, str]:
     Raises:
         Unauthorized: there is none, or more than one.
     """
-    values = request.headers.getlist("authorization")
+    values = _values(request, b"authorization")
     scheme, _, encoded = values[0].partition(" ") if len(values) == 1 else ("", "", "")
     text = encoded.strip().rstrip("=").replace("-", "+").replace("_", "/")
     try:
@@ -118,10 +119,15 @@ def bearer(request: Request, schemes: Collection[str] = ("bearer",)) -> str | No
     Raises:
         Unauthorized: there is more than one header, another scheme, or nothing after it.
     """
-    values = request.headers.getlist("authorization")
+    values = _values(request, b"authorization")
     if not values:
         return None
     scheme, _, access_token = values[0].partition(" ")
     if len(values) != 1 or scheme.lower() not in schemes or not access_token.strip():
         raise Unauthorized
     return access_token.strip()
+
+
+def _values(request: Request, name: bytes) -> list[str]:
+    """Return what each header of this name says; *name* in lower case."""
+    return [value.decode("latin-1") for key, value in request.scope["headers"] if key == name]

@@ -1,10 +1,10 @@
 """How a face states its routes: one table of what may be called, and what answers.
 
 A handler takes the request itself: FastAPI would read a body before anything of ours runs, and
-each face has an order of answers of its own, in which the body comes last. So FastAPI matches a
-route and describes it, and the rest of what it does for a call is left out. Who may call stands in
-the table too: where a handler's own signature names a caller, the table shows the function that
-finds this caller and then calls it::
+each face has an order of answers of its own, in which the body comes last. So FastAPI describes
+the routes, and :class:`Face` calls them. Who may call stands in the table too: where a handler's
+own signature names a caller, the table shows the function that finds this caller and then calls
+it::
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -13,13 +13,15 @@ finds this caller and then calls it::
         )
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -42,51 +44,91 @@ class Route:
     """Further members of the operation: ``parameters``, ``requestBody``."""
 
 
-class _DirectRoute(APIRoute):
-    """A route whose handler gets the request and nothing else; FastAPI describes it as any other.
+ByMethod: TypeAlias = dict[str, Route]
+"""The routes of one path."""
 
-    What the handler raises is answered where the app answers what no route matches.
+
+class Face(FastAPI):
+    """The app of a face, which describes its routes as FastAPI does and calls them itself.
+
+    FastAPI's own way to a handler is for parameters, dependencies, files and telemetry, of which
+    there is none here; its telemetry would tell of paths and queries, and so of control tokens.
+    Whatever a handler raises is answered by the handler of its class, or of the nearest base class.
     """
 
-    def __init__(self, path: str, endpoint: Handler, **description: Any) -> None:  # noqa: ANN401 - FastAPI's
-        super().__init__(path, endpoint, **description)
+    def __init__(self, title: str = "FastAPI") -> None:
+        super().__init__(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+        self._plain: dict[str, ByMethod] = {}
+        self._with_members: dict[str, tuple[re.Pattern[str], ByMethod]] = {}
 
-        async def call(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await endpoint(Request(scope, receive, send))
-            await response(scope, receive, send)
+    def add(self, routes: Iterable[Route]) -> None:
+        """Serve and describe *routes*; what is added in another way is not served."""
+        for route in routes:
+            methods = route.methods.split()
+            self.router.add_api_route(
+                route.path,
+                route.handler,
+                methods=methods,
+                name=route.summary or None,
+                summary=route.summary or None,
+                status_code=route.success_status,
+                responses=dict(route.answers),
+                openapi_extra=dict(route.openapi),
+            )
+            if "{" in route.path:
+                new = compile_path(route.path)[0], ByMethod()
+                by_method = self._with_members.setdefault(route.path, new)[1]
+            else:
+                by_method = self._plain.setdefault(route.path, {})
+            by_method |= dict.fromkeys(methods, route)
 
-        self.app = call
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        await self.middleware_stack(scope, receive, send)
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put what the face has added, and nothing else, around its handlers."""
+        app: ASGIApp = self._serve
+        for middleware, args, kwargs in reversed(self.user_middleware):
+            app = middleware(app, *args, **kwargs)
+        return app
 
-def new_app(title: str = "FastAPI") -> FastAPI:
-    """Make the app of a face, which answers nothing yet.
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            response = await self._route(scope).handler(request)
+        except Exception as error:  # noqa: BLE001 - each face has an answer to all of them
+            response = await self._refusal(request, error)
+        await response(scope, receive, send)
 
-    It has no telemetry: FastAPI would write paths and queries, and so control tokens, into it.
-    """
-    return FastAPI(
-        title=title,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-    )
+    def _route(self, scope: Scope) -> Route:
+        """Find who answers, and note the route and the members of its path.
 
+        Raises:
+            HTTPException: 404 there is no such path, 405 not with this method.
+        """
+        by_method = self._by_method(scope)
+        route = by_method.get(scope["method"])
+        scope["route"] = route or next(iter(by_method.values()))
+        if route is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(by_method)})
+        return route
 
-def add_routes(app: FastAPI, routes: Iterable[Route]) -> None:
-    """Add *routes* to the app itself.
+    def _by_method(self, scope: Scope) -> ByMethod:
+        path = scope["path"]
+        if path in self._plain:
+            return self._plain[path]
+        for pattern, by_method in self._with_members.values():
+            if found := pattern.match(path):
+                scope["path_params"] = found.groupdict()
+                return by_method
+        raise HTTPException(404)
 
-    A router of their own that is included costs each request a third of FastAPI's share.
-    """
-    for route in routes:
-        app.router.add_api_route(
-            route.path,
-            route.handler,
-            methods=route.methods.split(),
-            name=route.summary or None,
-            summary=route.summary or None,
-            status_code=route.success_status,
-            responses=dict(route.answers),
-            openapi_extra=dict(route.openapi),
-            route_class_override=_DirectRoute,
-        )
+    async def _refusal(self, request: Request, error: Exception) -> Response:
+        for kind in type(error).__mro__:
+            if kind in self.exception_handlers:
+                answered = self.exception_handlers[kind](request, error)
+                return answered if isinstance(answered, Response) else await answered
+        raise error

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cms.operator import command_line
 from hsm.command_line import FAULT, OK
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from hsm.log.lines import Line
 
 EVENTS_MAX: Final = 100_000
 
@@ -38,9 +32,15 @@ def add_to(commands: command_line.Commands) -> None:
     command_line.add_json(show)
     text = "compare it with the logs of the vaults, hand-out by hand-out"
     compare = command_line.add_command(audit, "compare", compare_logs, text, "issuer")
-    text = "every file of the log of each host, a directory a host"
+    text = "the log of each host, with all that is in it"
     compare.add_argument(
-        "--log", nargs="+", type=Path, required=True, metavar="FILE", dest="paths", help=text
+        "--log",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="DIRECTORY",
+        dest="directories",
+        help=text,
     )
 
 
@@ -70,20 +70,26 @@ def list_events(arguments: Namespace) -> int:
 def compare_logs(arguments: Namespace) -> int:
     """Print what is in the audit and not in the logs, or the other way round.
 
-    That each line of a log follows the one before it is looked at too; its MAC is not, for which
-    ``python -m hsm log verify`` is.
+    That no chain of a log is missing, and that each line follows the one before it, is looked at
+    too; its MAC is not, for which ``python -m hsm log verify`` is.
     """
     from datetime import UTC, datetime
 
     from cms.operator.log_comparison import EVENTS, Comparison
     from cms.persistence import admin
-    from hsm.errors import LogBroken
+    from hsm.log.host_log import HostLog
 
     began_at = datetime.now(UTC)
-    try:
-        lines = {line.receipt: line for line in _lines(arguments.paths, arguments.issuer)}
-    except LogBroken as fault:
-        print(fault)
+    host_logs = [HostLog(path) for path in {path.resolve() for path in arguments.directories}]
+    lines = {
+        line.receipt: line
+        for host_log in host_logs
+        for line in host_log.lines()
+        if line.event.issuer_id == arguments.issuer
+    }
+    faults = [fault for host_log in host_logs for fault in host_log.faults]
+    if faults:
+        print(*faults, sep="\n")
         return FAULT
     comparison = Comparison(lines, began_at)
     differences = 0
@@ -96,25 +102,6 @@ def compare_logs(arguments: Namespace) -> int:
     print(f"set and not stored: {comparison.not_stored()}")
     print(f"differences: {differences}")
     return FAULT if differences else OK
-
-
-def _lines(paths: Sequence[Path], issuer_id: str) -> Iterator[Line]:
-    """Read the lines of an issuer from the logs of several hosts.
-
-    Raises:
-        LogBroken: a line does not follow the one before it; says which.
-    """
-    from hsm.errors import LogBroken
-    from hsm.log.chain import Chain
-
-    for _, of_host in groupby(sorted({path.resolve() for path in paths}), lambda path: path.parent):
-        chain = Chain()
-        try:
-            for line in chain.follow(of_host):
-                if line.event.issuer_id == issuer_id:
-                    yield line
-        except LogBroken as fault:
-            raise LogBroken(": ".join((str(chain.place), str(fault)))) from None
 
 
 def _count(text: str) -> int:

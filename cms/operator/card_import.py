@@ -24,10 +24,12 @@ from functools import cached_property
 from typing import Final
 
 from cms.domain.cards import NEXT_STATES, CardState, CardType
+from cms.operator.vault import read_manifest
 from cms.persistence import card_feeds
 from cms.persistence.admin import AdminError, Database
 from cms.persistence.card_feeds import CardBefore
 from cms.persistence.tables import sealed_columns
+from hsm.admin_client import AdminCalls
 from hsm.errors import (
     CardRefused,
     CardRefusesForm,
@@ -39,7 +41,8 @@ from hsm.errors import (
     WeakPinRefused,
 )
 from hsm.manifest.wire import WireProfile
-from hsm.port import PinBlockType, PinVault, SealedCard, SealedChange
+from hsm.messages import KeepsPin, SealCards, SetPinFromJwe
+from hsm.port import PinBlockType, SealedCard, SealedChange
 
 #: The members that are read here, and what each holds.
 MEMBERS: Final[Mapping[str, str]] = {
@@ -128,7 +131,7 @@ class CardImport:
     """Takes cards of one issuer into the database."""
 
     database: Database
-    vault: PinVault
+    vault: AdminCalls
     issuer_id: str
 
     def run(self, lines: Iterable[bytes]) -> Iterator[FeedResult]:
@@ -153,7 +156,8 @@ class CardImport:
         if loaded_before:
             return FeedResult(line, loaded_before=True)
         try:
-            cards = self.vault.seal_cards(feed.decode("ascii", errors="replace"), self.issuer_id)
+            text = feed.decode("ascii", errors="replace")
+            cards = self.vault.call(SealCards(text, self.issuer_id))
         except FeedRefused as error:
             return FeedResult(line, refused=[str(error)])
         refused: dict[int, str] = {}
@@ -193,11 +197,11 @@ class CardImport:
     def _keeps_pin(self, card: SealedCard, details: Details, before: CardBefore) -> bool:
         if details.pin_jwe is not None:
             raise CardRefused("only a new card brings its PIN")
-        return self.vault.keeps_pin(before.sealed_record, card.sealed_record, card.card)
+        return self.vault.call(KeepsPin(before.sealed_record, card.sealed_record, card.card))
 
     @cached_property
     def _wire(self) -> WireProfile:
-        return self.vault.read_manifest(self.issuer_id).wire
+        return read_manifest(self.vault, self.issuer_id).wire
 
     def _first_pin(self, card: SealedCard, details: Details) -> SealedChange | None:
         if details.pin_jwe is None:
@@ -210,8 +214,8 @@ class CardImport:
             # A SECCOS PIN is made for one change of the card, and this is none.
             raise CardRefused(PIN_REASONS[TypeNotOffered])
         try:
-            return self.vault.set_pin_from_jwe(
-                details.pin_jwe, block_type, card.card, card.sealed_record, 0, None
+            return self.vault.call(
+                SetPinFromJwe(details.pin_jwe, block_type, card.card, card.sealed_record, 0, None)
             )
         except tuple(PIN_REASONS) as error:
             raise CardRefused(

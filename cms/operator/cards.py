@@ -120,12 +120,15 @@ def _check_details(card: FeedCard) -> None:
 def import_cards(arguments: Namespace) -> int:
     """Take in feeds; what is refused is named, and the others are stored."""
     from cms.operator.card_import import CardImport
+    from cms.operator.vault import open_vault
     from cms.persistence import admin, tables
-    from hsm.local import open_vault
 
     added, renewed, refused, loaded_before = 0, 0, 0, 0
-    vault = open_vault()
-    with command_line.open_database() as database, arguments.feed.open("rb") as lines:
+    with (
+        open_vault() as vault,
+        command_line.open_database() as database,
+        arguments.feed.open("rb") as lines,
+    ):
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
         for result in CardImport(database, vault, arguments.issuer).run(lines):
             added += result.added
@@ -165,12 +168,12 @@ def mark_personalised(arguments: Namespace) -> int:
 
 def unblock(arguments: Namespace) -> int:
     """Let a card take PINs again, on this host, after too many of those from D1 failed."""
+    from cms.operator.vault import open_vault
     from cms.persistence import admin
-    from hsm.local import open_vault
+    from hsm.messages import ForgetFailures
 
     card = command_line.card_of(arguments)
-    vault = open_vault()
-    with command_line.open_database() as database:
+    with open_vault() as vault, command_line.open_database() as database:
         admin.unblock_card(database, card)
-        vault.forget_failures(card)
+        vault.call(ForgetFailures(card))
     return OK

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from cms.persistence.admin import Database
     from hsm.port import CardRef
 
-HSM_SETTINGS: Final = frozenset({"HsmTokenSettings", "VaultSettings"})
-"""The classes of settings whose names begin with ``HSM_``."""
 #: What is typed without an option, by its name: every command says the same of it.
 POSITIONALS: Final[Mapping[str, str]] = {
     "issuer": "id of the issuer, 10 characters",
@@ -208,9 +206,8 @@ def print_row(row: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _faults(error: ValidationError) -> str:
-    prefix = "HSM_" if error.title in HSM_SETTINGS else "CMS_"
     return ", ".join(
-        prefix + str(item["loc"][0]).upper() if item["loc"] else item["msg"]
+        "CMS_" + str(item["loc"][0]).upper() if item["loc"] else item["msg"]
         for item in error.errors()
     )
 

@@ -28,19 +28,19 @@ def add_to(commands: command_line.Commands) -> None:
 
 def explain_put(arguments: Namespace) -> int:
     """Print what is right and what is wrong with a PUT, a line each. Nothing is decrypted."""
+    from cms.operator.vault import open_vault, read_manifest
     from cms.persistence import admin, tables
-    from hsm.local import open_vault
+    from hsm.messages import PublicJwks
     from hsm.port import PublicKeyRole
 
     given = str(arguments.file)
     data = sys.stdin.buffer.read() if given == "-" else arguments.file.read_bytes()
     with command_line.open_database() as database:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
-    vault = open_vault()
-    wire = vault.read_manifest(arguments.issuer).wire
-    roles = {
-        key["kid"]: str(role) for role in PublicKeyRole for key in vault.public_jwks(role)["keys"]
-    }
+    with open_vault() as vault:
+        wire = read_manifest(vault, arguments.issuer).wire
+        jwks = {role: vault.call(PublicJwks(role))["keys"] for role in PublicKeyRole}
+    roles = {key["kid"]: str(role) for role, keys in jwks.items() for key in keys}
     lines = list(explain_body(data, wire, roles))
     for right, text in lines:
         print(f"{'ok' if right else 'WRONG':<5}  {text}")

@@ -60,7 +60,7 @@ class Comparison:
                     continue
                 event = line.event
                 yield (
-                    f"line {line.seq}, {event.what} of card {event.card_id}, counter"
+                    f"line {receipt}, {event.what} of card {event.card_id}, counter"
                     f" {event.counter}, {line.at.isoformat(timespec='seconds')}: no row"
                 )
 
@@ -80,7 +80,7 @@ class Comparison:
         other = self._event_ids.setdefault(row.receipt, row.event_id)
         if other != row.event_id:
             return f"event {other} has its receipt"
-        return None if _tell_the_same(row, line) else f"line {line.seq} tells something else"
+        return None if _tell_the_same(row, line) else f"line {line.receipt} tells something else"
 
     def _is_recent(self, time: datetime) -> bool:
         # Not what somebody dated into the future.

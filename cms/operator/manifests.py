@@ -55,14 +55,23 @@ def add_to(commands: command_line.Commands) -> None:
 
 
 def load_manifest(arguments: Namespace) -> int:
-    """Store a manifest; the hosts verify and take it. With hosts, wait for each of them."""
+    """Store a manifest; the hosts verify and take it. With hosts, wait for each of them.
+
+    Where the settings name a vault of this host, that takes it first: nothing is stored that it
+    refuses.
+    """
+    from cms.operator.vault import open_vault
     from cms.persistence import admin
+    from hsm.messages import LoadManifest
 
     given = str(arguments.file)
     text = sys.stdin.read() if given == "-" else arguments.file.read_text("utf-8-sig")
-    signed, manifest = _verified(text)
+    signed, manifest = _read(text)
     with command_line.open_database() as database:
         admin.load_manifest(database, manifest.issuer_id, manifest.version, str(signed))
+        if os.environ.get("CMS_VAULT_SOCKET_DIRECTORY"):
+            with open_vault() as vault:
+                vault.call(LoadManifest(str(signed)))
     _await_hosts(manifest, arguments.host, arguments.wait_seconds)
     return OK
 
@@ -89,21 +98,17 @@ def list_manifests(arguments: Namespace) -> int:
     return OK
 
 
-def _verified(text: str) -> tuple[SignedText, Manifest]:
-    """Read a signed manifest; where there is a trust file, look whether enough operators signed.
+def _read(text: str) -> tuple[SignedText, Manifest]:
+    """Read a signed manifest; whether enough operators signed, the hosts look at.
 
     Raises:
         Refused: it has ended.
-        ManifestRefused: it is none, or a host with this trust file would not take it.
+        ManifestRefused: it is none.
     """
     from hsm.manifest import model, signed
-    from hsm.manifest.trust import read_trust
 
     document = signed.parse(text)
     manifest = model.parse(document.payload)
-    trust_file = os.environ.get("HSM_TRUST_FILE")
-    if trust_file:
-        read_trust(Path(trust_file)).accept_manifest(document)
     if manifest.valid_until <= datetime.now(UTC):
         raise command_line.Refused("the manifest has ended")
     return document, manifest

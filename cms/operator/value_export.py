@@ -14,8 +14,9 @@ from typing import Final
 from cms.persistence import admin
 from cms.persistence.admin import CardWithValues, Database
 from cms.services.audit import Reason
+from hsm.admin_client import AdminCalls
 from hsm.errors import SealBroken
-from hsm.port import PinVault
+from hsm.messages import ExportValues
 
 CARDS_AT_ONCE: Final = 200
 
@@ -30,7 +31,7 @@ class CardResult:
 
 
 def export(
-    database: Database, vault: PinVault, issuer_id: str, since: datetime | None
+    database: Database, vault: AdminCalls, issuer_id: str, since: datetime | None
 ) -> Iterator[CardResult]:
     """Hand out the values of an issuer's cards; commits on the way.
 
@@ -56,12 +57,12 @@ def export(
         after = cards[-1].card.card_id if cards else None
 
 
-def _result(database: Database, vault: PinVault, found: CardWithValues) -> CardResult:
+def _result(database: Database, vault: AdminCalls, found: CardWithValues) -> CardResult:
     card_id = found.card.card_id
     if found.counter != found.newest:
         return _broken(database, found, "its counter is not the newest of its history")
     try:
-        handed_out = vault.export_values(found.values, found.card, found.counter)
+        handed_out = vault.call(ExportValues(found.values, found.card, found.counter))
     except SealBroken as error:
         return _broken(database, found, str(error) or str(error.__doc__))
     admin.audit_export(database, found.card, found.counter, handed_out.receipt)

@@ -26,13 +26,12 @@ def export_values(arguments: Namespace) -> int:
     A card whose values cannot be handed out is named, and the others are printed.
     """
     from cms.operator.value_export import export
+    from cms.operator.vault import open_vault
     from cms.persistence import admin, tables
-    from hsm.local import open_vault
 
     since = command_line.moment(arguments.since)
-    vault = open_vault()
     code = OK
-    with command_line.open_database() as database:
+    with open_vault() as vault, command_line.open_database() as database:
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
         for result in export(database, vault, arguments.issuer, since):
             if result.line is None:

@@ -7,7 +7,6 @@ reads it nor somebody who writes it, but has not the key, can use or make one.
 from datetime import datetime
 
 from psycopg.errors import UniqueViolation
-from psycopg.types.json import Jsonb
 
 from cms.domain.cards import CardState, CardType
 from cms.domain.control import CardOfHolder, EndReason, Grant, Plastic, canonical
@@ -74,7 +73,7 @@ class ControlStore:
             purpose=grant.purpose.value,
             grant_id=grant.grant_id,
             sealed_grant=grant.sealed_grant,
-            style=Jsonb(dict(grant.style)),
+            style=dict(grant.style),
             redirect_url=grant.redirect_url,
             embedded=grant.embedded,
             audit_user=grant.audit_user,

@@ -5,16 +5,13 @@ Each is committed before its caller goes on. A commit costs as much for many row
 
 import asyncio
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-
-from psycopg.types.json import Jsonb
+from typing import NamedTuple
 
 from cms.persistence.statements.hand_outs import RECORD_HAND_OUTS
 from cms.persistence.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class HandOutRow:
+class HandOutRow(NamedTuple):
     """An audit row: :data:`cms.persistence.statements.hand_outs.COLUMNS`."""
 
     card_id: str
@@ -63,8 +60,8 @@ class HandOuts:
 
     async def _insert(self, issuer_id: str, rows: list[HandOutRow]) -> Exception | None:
         try:
-            parameters = {"issuer_id": issuer_id, "rows": Jsonb([*map(asdict, rows)])}
-            await self._store.run(RECORD_HAND_OUTS, fetch=False, **parameters)
+            listed = [row._asdict() for row in rows]
+            await self._store.run(RECORD_HAND_OUTS, issuer_id=issuer_id, rows=listed)
         except Exception as error:  # noqa: BLE001 - each caller gets it
             return error
         return None

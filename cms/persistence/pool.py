@@ -3,13 +3,16 @@
 A connection that is wrong is closed and never handed out again, and those beside it are made anew.
 """
 
+import asyncio
 import logging
+import random
+from collections import OrderedDict, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
 
 from cms.persistence.causes import WRONG_CONNECTION, Cause, DatabaseFailed
 from cms.persistence.connection import ENCODING, STATEMENT_SECONDS_MAX, Connection, Row
@@ -18,11 +21,13 @@ from cms.persistence.statements.server import READ_FITNESS
 
 POOL_CONNECTIONS_MAX: Final = 8
 WAIT_SECONDS_MAX: Final = 2.0
-RECONNECT_SECONDS: Final = 1.0
-"""The pool doubles its pauses for this long; then whoever wants a connection has it try anew.
-
-Its default, five minutes, lets it sit out minutes after a database that was unavailable came back.
-"""
+CONNECTING_MAX: Final = 3
+"""Who connects holds one of these places, and while that fails, during the pause after it too."""
+RECONNECT_SECONDS_MIN: Final = 0.1
+RECONNECT_SECONDS_MAX: Final = 1.0
+"""The pause doubles up to this, and is not given up: nobody has to ask for a connection."""
+LIFE_SECONDS_MAX: Final = 3600.0
+"""A server that was moved, or a role that was changed, is noticed in an hour at the latest."""
 CHECK_SECONDS_MAX: Final = 1.0
 REFUSED_AT_ONCE: Final = frozenset({Cause.NO_ANSWER, Cause.NOT_REPLICATED, Cause.NOT_DURABLE})
 """Until a check finds it well no statement is sent: each would leave a session there that waits."""
@@ -33,23 +38,20 @@ log = logging.getLogger(__name__)
 class Pool:
     """Connections that are made in the background, at the start and after each loss.
 
+    Those who wait for one get it in the order in which they came.
+
     Args:
         address: what :func:`cms.persistence.address.connection_string` made.
     """
 
     def __init__(self, address: str) -> None:
-        self._connections = AsyncConnectionPool(
-            address,
-            connection_class=Connection,
-            min_size=POOL_CONNECTIONS_MAX,
-            max_size=POOL_CONNECTIONS_MAX,
-            timeout=WAIT_SECONDS_MAX,
-            reconnect_timeout=RECONNECT_SECONDS,
-            kwargs={"autocommit": True, "prepare_threshold": None},
-            configure=self._set_up,
-            reconnect_failed=lambda _: self._note(Cause.NO_CONNECTION),
-            open=False,
-        )
+        self._address = address
+        self._connecting = asyncio.Semaphore(CONNECTING_MAX)
+        self._keepers = list[asyncio.Task[None]]()
+        self.connections = set[Connection]()
+        """Those that are open."""
+        self._free = deque[Connection]()
+        self._waiting = OrderedDict[asyncio.Future[Connection], None]()
         self.cause: Cause | None = None
         """Why the database was unavailable since the last check that found it well, if it was."""
         self._refused_at_once = False
@@ -57,16 +59,16 @@ class Pool:
 
     async def open(self) -> None:
         """Start connecting; does not wait for a connection."""
-        await self._connections.open()
+        self._keepers = [asyncio.create_task(self._keep_one()) for _ in range(POOL_CONNECTIONS_MAX)]
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._connections.close()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
 
-    async def rows(
-        self, statement: Statement, parameters: Mapping[str, object], *, fetch: bool
-    ) -> list[Row]:
-        """Run a statement, and with *fetch* return its rows.
+    async def rows(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        """Run a statement and return its rows.
 
         Raises:
             DatabaseFailed: as :meth:`cms.persistence.connection.Connection.rows`, or no connection
@@ -76,7 +78,7 @@ class Pool:
         if self._refused_at_once:
             raise DatabaseFailed(self.cause or Cause.NO_ANSWER)
         try:
-            return await self._run(statement, parameters, fetch, STATEMENT_SECONDS_MAX)
+            return await self._run(statement, parameters, STATEMENT_SECONDS_MAX)
         except DatabaseFailed as failed:
             if failed.cause not in (Cause.NO_CONNECTION, Cause.STATEMENT_STOPPED):
                 self._note(failed.cause)
@@ -91,7 +93,7 @@ class Pool:
         cause: Cause | None
         try:
             ((encoding, durable, read_only, not_replicated),) = await self._run(
-                READ_FITNESS, {}, True, CHECK_SECONDS_MAX
+                READ_FITNESS, {}, CHECK_SECONDS_MAX
             )
         except DatabaseFailed as failed:
             # Why no connection could be made was seen where it was tried.
@@ -108,40 +110,101 @@ class Pool:
             }
             cause = next((fault for fault, found in faults.items() if found), None)
             if cause is Cause.READ_ONLY:
-                await self._drop_connections()
+                self._drop_connections()
         self._refused_at_once = cause in REFUSED_AT_ONCE
         self._note(cause)
         return cause
 
     async def _run(
-        self, statement: Statement, parameters: Mapping[str, object], fetch: bool, seconds: float
+        self, statement: Statement, parameters: Mapping[str, object], seconds: float
     ) -> list[Row]:
+        connection = self._take() or await self._wait_for_one()
         try:
-            async with self._connections.connection() as connection:
-                try:
-                    return await connection.rows(
-                        statement, parameters, fetch=fetch, seconds=seconds
-                    )
-                except DatabaseFailed as failed:
-                    if failed.cause in WRONG_CONNECTION and connection.made_at > self._drained_at:
-                        await self._drop_connections()
-                    raise
-        except (psycopg.OperationalError, psycopg.InterfaceError):
-            # What a connection meets it tells itself; this is of the pool.
-            raise DatabaseFailed(Cause.NO_CONNECTION) from None
-
-    async def _set_up(self, connection: Connection) -> None:
-        """Set up a new connection; the pool takes none that fails here."""
-        try:
-            await connection.set_up()
+            return await connection.rows(statement, parameters, seconds=seconds)
         except DatabaseFailed as failed:
-            self._note(failed.cause)
+            if failed.cause in WRONG_CONNECTION and connection.made_at > self._drained_at:
+                self._drop_connections()
             raise
+        finally:
+            connection.release(self._give_back)
 
-    async def _drop_connections(self) -> None:
-        """Have the pool make all anew: one that is wrong is seldom the only one."""
+    def _take(self) -> Connection | None:
+        """Take the connection that was free longest: what is used is not forgotten on the way."""
+        while self._free:
+            connection = self._free.popleft()
+            if connection.is_open:
+                return connection
+        return None
+
+    async def _wait_for_one(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        promised: asyncio.Future[Connection] = loop.create_future()
+        self._waiting[promised] = None
+        timer = loop.call_later(WAIT_SECONDS_MAX, _refuse, promised)
+        try:
+            return await promised
+        except asyncio.CancelledError:
+            if promised.done() and not promised.cancelled() and promised.exception() is None:
+                self._give_back(promised.result())  # it came as its caller went away
+            raise
+        finally:
+            timer.cancel()
+            self._waiting.pop(promised, None)
+
+    def _give_back(self, connection: Connection) -> None:
+        """Hand a connection to who waits longest, or keep it; one from before a drop goes."""
+        if connection.made_at <= self._drained_at:
+            connection.close()
+        if not connection.is_open:
+            return
+        while self._waiting:
+            promised, _ = self._waiting.popitem(last=False)
+            if not promised.done():
+                promised.set_result(connection)
+                return
+        self._free.append(connection)
+
+    async def _keep_one(self) -> None:
+        """Have one connection, and after it another one, until the pool is closed."""
+        while True:
+            connection = await self._connected()
+            self.connections.add(connection)
+            self._give_back(connection)
+            try:
+                lifetime = LIFE_SECONDS_MAX * random.uniform(0.9, 1)  # noqa: S311 - not all at once
+                await asyncio.wait({connection.ended}, timeout=lifetime)
+                self._retire(connection)
+                await connection.ended
+            finally:
+                connection.close()
+                self.connections.remove(connection)
+                with suppress(ValueError):
+                    self._free.remove(connection)
+
+    async def _connected(self) -> Connection:
+        """Connect, however often it fails."""
+        pause = RECONNECT_SECONDS_MIN
+        while True:
+            async with self._connecting:
+                try:
+                    return await Connection.open(self._address)
+                except DatabaseFailed as failed:
+                    if failed.cause is not Cause.NO_CONNECTION or not self.connections:
+                        self._note(failed.cause)
+                await asyncio.sleep(pause)
+            pause = min(2 * pause, RECONNECT_SECONDS_MAX)
+
+    def _retire(self, connection: Connection) -> None:
+        """Close a connection once its statement has ended."""
+        connection.made_at = 0.0
+        if connection in self._free:
+            connection.close()
+
+    def _drop_connections(self) -> None:
+        """Make all anew: one that is wrong is seldom the only one."""
         self._drained_at = monotonic()
-        await self._connections.drain()
+        while self._free:
+            self._free.pop().close()
 
     def _note(self, cause: Cause | None) -> None:
         """Log the first cause of an outage, and its end, which only a check can tell."""
@@ -151,3 +214,8 @@ class Pool:
         elif cause is not None and self.cause is None:
             log.error("database.unavailable", extra={"reason": cause})
             self.cause = cause
+
+
+def _refuse(promised: asyncio.Future[Connection]) -> None:
+    if not promised.done():
+        promised.set_exception(DatabaseFailed(Cause.NO_CONNECTION))

@@ -55,12 +55,12 @@ class Store:
 
     async def newest_manifests(self) -> Mapping[str, int]:
         """Read the version of each issuer's newest manifest; 0 where it has none."""
-        rows = await self._all(manifests.READ_NEWEST_MANIFESTS)
+        rows = await self.run(manifests.READ_NEWEST_MANIFESTS)
         return dict(rows)
 
     async def manifest_answers(self, host: str) -> Mapping[str, ManifestAnswer]:
         """Read what a host answered last of the manifest of each issuer."""
-        rows = await self._all(manifests.READ_HOST_ANSWERS, host=host)
+        rows = await self.run(manifests.READ_HOST_ANSWERS, host=host)
         return {issuer_id: ManifestAnswer(*answer) for issuer_id, *answer in rows}
 
     async def read_manifest(self, issuer_id: str, version: int) -> str | None:
@@ -170,18 +170,13 @@ class Store:
 
     async def one(self, statement: Statement, **parameters: object) -> Row | None:
         """Run a statement of the request paths and return its first row."""
-        rows = await self._all(statement, **parameters)
+        rows = await self.run(statement, **parameters)
         return rows[0] if rows else None
 
-    async def _all(self, statement: Statement, **parameters: object) -> list[Row]:
-        return await self.run(statement, fetch=True, **parameters)
-
-    async def run(
-        self, statement: Statement, *, fetch: bool = False, **parameters: object
-    ) -> list[Row]:
-        """Run a statement of the request paths, prepared; with *fetch* return its rows."""
+    async def run(self, statement: Statement, **parameters: object) -> list[Row]:
+        """Run a statement of the request paths and return its rows."""
         try:
-            return await self.pool.rows(statement, parameters, fetch=fetch)
+            return await self.pool.rows(statement, parameters)
         except DatabaseFailed:
             raise ServiceUnavailable from None
 

@@ -1,8 +1,8 @@
 """The sandbox's command line: ``python -m cms.sandbox demo|d1|token|cms|hsm``.
 
 ``d1`` plays Thales D1 by hand, ``token`` the identity provider. ``cms`` and ``hsm`` run a command
-of the service's operator with the settings of the demo, which replace all others. Exit code 0 is
-success, 1 a demo or a call of D1 that failed; an operator's command has its own.
+of the service's operator with the demo's settings of that program, which replace all others. Exit
+code 0 is success, 1 a demo or a call of D1 that failed; an operator's command has its own.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def _become(package: str, words: Sequence[str]) -> NoReturn:
     """Go on as an operator's command: what runs is that and nothing else."""
     from cms.sandbox import settings  # noqa: PLC0415
 
-    settings.load()
+    settings.load(package)
     os.execv(sys.executable, [sys.executable, "-m", package, *words])  # noqa: S606 - no shell
 
 

@@ -7,6 +7,8 @@ Nothing listens beyond this machine.
 import os
 import sys
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from cms.sandbox import conversations, files, manifests, sandbox_file, service, settings
@@ -54,8 +56,9 @@ def _run(*, once: bool) -> int:
     softhsm = SoftHsm(files.SOFTHSM)
     is_new = softhsm.ensure()
     pki.ensure(files.PKI)
-    with Postgres(files.POSTGRES) as postgres:
-        settings.make(postgres.url())
+    # Not under var/: the path of a socket has at most 107 bytes (unix(7)).
+    with Postgres(files.POSTGRES) as postgres, TemporaryDirectory(prefix="pins-") as sockets:
+        settings.make(postgres.url(), Path(sockets))
         is_first = is_new or not is_set_up(postgres)
         if is_first:
             if not is_new:
@@ -64,7 +67,7 @@ def _run(*, once: bool) -> int:
                 softhsm.remove()
                 softhsm.ensure()
             prepare(postgres)
-        with service.running() as serving:
+        with service.running() as programs:
             if is_first:
                 add_issuers()
             clients = PageClients(free_port(PAGE_PORT))
@@ -82,8 +85,9 @@ def _run(*, once: bool) -> int:
                 if once:
                     print("This run ends here. Without --once the demo keeps serving.\n")
                     return 0
-                serving.wait()
-                print("The service ended; its log is var/service.log", file=sys.stderr)
+                ended = service.wait(programs)
+                log = files.relative(ended.log)
+                print(f"The {ended.name} ended; its log is {log}", file=sys.stderr)
                 return 1
 
 
@@ -121,6 +125,7 @@ and what the issuer's operator types, here with the demo's settings:
                                                it is personalised: pincontrol only shows its PIN
   python -m cms.sandbox hsm list               the keys, all inside the HSM token
 
-var/sandbox.json tells a client of your own all it needs. var/service.log is the service's log.
+var/sandbox.json tells a client of your own all it needs. var/service.log is the log of the web,
+var/vault.log that of the vault.
 """
     )

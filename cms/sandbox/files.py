@@ -11,6 +11,9 @@ POSTGRES: Final = VAR / "postgres"
 DATABASE_URL: Final = VAR / "database-url"
 PKI: Final = VAR / "pki"
 SERVICE_LOG: Final = VAR / "service.log"
+VAULT_LOG: Final = VAR / "vault.log"
+WEB_SETTINGS: Final = VAR / "web.env"
+VAULT_SETTINGS: Final = VAR / "vault.env"
 #: Manifests, key blocks and feeds of cards, as the operator's commands take them.
 CONFIG: Final = VAR / "config"
 #: Keys of feeds, and cards in clear until they are in one: those are an issuer's own machine's.

@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 
 import cms.__main__
 import hsm.__main__
+from cms.sandbox import settings
 from cms.sandbox.files import ROOT
 
 
@@ -52,6 +53,7 @@ def run_apart(package: str, *words: str, typed: Sequence[str] = (), quiet: bool 
     done = subprocess.run(  # noqa: S603 - no word from outside
         [sys.executable, "-m", package, *words],
         cwd=ROOT,
+        env=settings.environment(package),
         input="".join(f"{line}\n" for line in typed),
         stdout=subprocess.PIPE,
         text=True,

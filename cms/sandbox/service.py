@@ -1,41 +1,66 @@
-"""Run the service beside the demo, as ``python -m cms serve --sandbox`` in a process of its own."""
+"""Run the service beside the demo: the vault and the web, each a program of its own.
+
+``python -m hsm serve --sandbox`` writes to ``var/vault.log``, ``python -m cms serve --sandbox`` to
+``var/service.log``.
+"""
 
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 from urllib.request import urlopen
 
 from cms.sandbox import HANG_SECONDS, files, settings
+from hsm.admin_client import AdminClient
+from hsm.errors import HsmError
+from hsm.messages import Health
 
 POLL_SECONDS: Final = 0.05
-#: Whatever becomes of the demo, the kernel ends the service with it.
+#: Whatever becomes of the demo, the kernel ends both with it.
 ENDS_WITH_THE_DEMO: Final = ("setpriv", "--pdeathsig=TERM")
 
 
+@dataclass(frozen=True)
+class Program:
+    """One of the two, and what it writes."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self.process.poll() is not None
+
+
 @contextmanager
-def running() -> Iterator[subprocess.Popen[bytes]]:
-    """Run the service until the block ends; its log is ``var/service.log``.
+def running() -> Iterator[Sequence[Program]]:
+    """Run both until the block ends.
 
     Raises:
-        SystemExit: it did not start.
+        SystemExit: one did not start.
     """
-    with files.SERVICE_LOG.open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - no word from outside
-            [*ENDS_WITH_THE_DEMO, sys.executable, "-m", "cms", "serve", "--sandbox"],
-            cwd=files.ROOT,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        _wait_until_ready(process)
-        yield process
-    finally:
-        stop(process)
+    with _started("vault", settings.VAULT, files.VAULT_LOG) as vault:
+        _wait_until(_vault_answers, vault)
+        with _started("service", settings.WEB, files.SERVICE_LOG) as web:
+            _wait_until(_web_is_ready, web, vault)
+            yield vault, web
+
+
+def wait(programs: Sequence[Program]) -> Program:
+    """Wait until one of them ends, and return it."""
+    while True:
+        for program in programs:
+            if program.has_ended:
+                return program
+        time.sleep(POLL_SECONDS)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -47,14 +72,46 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
+@contextmanager
+def _started(name: str, package: str, log: Path) -> Iterator[Program]:
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - no word from outside
+            [*ENDS_WITH_THE_DEMO, sys.executable, "-m", package, "serve", "--sandbox"],
+            cwd=files.ROOT,
+            env=settings.environment(package),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Program(name, process, log)
+    finally:
+        stop(process)
+
+
+def _wait_until(condition: Callable[[], bool], starting: Program, *others: Program) -> None:
     deadline = time.monotonic() + HANG_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            url = settings.ready_url()
-            with urlopen(url, timeout=HANG_SECONDS) as answer:  # noqa: S310 - http, of ours
-                if answer.status == HTTPStatus.OK:
-                    return
-        except OSError:
-            time.sleep(POLL_SECONDS)
-    raise SystemExit("the service did not start; its log is var/service.log")
+    while not condition():
+        ended = [each for each in (starting, *others) if each.has_ended]
+        if ended or time.monotonic() > deadline:
+            failed = ended[0] if ended else starting
+            log = files.relative(failed.log)
+            raise SystemExit(f"the {failed.name} did not start; its log is {log}")
+        time.sleep(POLL_SECONDS)
+
+
+def _vault_answers() -> bool:
+    try:
+        with AdminClient(settings.sockets(), HANG_SECONDS) as vault:
+            vault.call(Health())
+    except HsmError:
+        return False
+    return True
+
+
+def _web_is_ready() -> bool:
+    try:
+        url = settings.ready_url()
+        with urlopen(url, timeout=HANG_SECONDS) as answer:  # noqa: S310 - http, of ours
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from cms.persistence.store import Store
-from cms.services.vault import in_vault, manifest_of
+from cms.services.vault import in_words_of_the_domain
+from hsm.client import VaultCalls
 from hsm.manifest.model import Manifest
 from hsm.port import ISSUER_ID_CHARS
 from hsm.ttl_cache import TtlCache
-from hsm.worker_thread import WorkerThread
 
 TTL_SECONDS: Final = 5.0
 
@@ -23,18 +23,18 @@ class Directory:
 
     Args:
         store: knows who is in service.
-        worker_thread: the way to the vault, which has the manifests.
+        vault: the way to the vault, which has the manifests.
         now: a clock in seconds.
     """
 
     def __init__(
         self,
         store: Store,
-        worker_thread: WorkerThread,
+        vault: VaultCalls,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._worker_thread = worker_thread
+        self._vault = vault
         self._now = now
         self._cache = TtlCache[str, Manifest | Literal["unknown"]](now)
 
@@ -56,4 +56,5 @@ class Directory:
     async def _read(self, issuer_id: str) -> Manifest | None:
         if not await self._store.is_in_service(issuer_id):
             return None
-        return await in_vault(self._worker_thread, lambda vault: manifest_of(vault, issuer_id))
+        with in_words_of_the_domain():
+            return await self._vault.read_manifest(issuer_id)

@@ -15,12 +15,11 @@ from typing import Final
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import TAKEN, ManifestAnswer
 from cms.persistence.store import Store
-from cms.services.vault import manifest_of
-from hsm.errors import ManifestRefused, VaultUnavailable
+from hsm.client import VaultCalls
+from hsm.errors import ManifestRefused, MessageRefused, VaultUnavailable
 from hsm.manifest.clients import AppClient
 from hsm.manifest.model import Manifest
-from hsm.port import PinVault
-from hsm.worker_thread import WorkerThread
+from hsm.messages import LoadManifest, ManifestVersion
 
 PAUSE_SECONDS: Final = 2.0
 WARN_BEFORE: Final = timedelta(days=30)
@@ -34,7 +33,7 @@ class ManifestFerry:
 
     Args:
         store: the database.
-        worker_thread: the way to the vault.
+        vault: the way to the vault.
         host: by what this host is known to operators.
         now: the time, UTC.
     """
@@ -42,12 +41,12 @@ class ManifestFerry:
     def __init__(
         self,
         store: Store,
-        worker_thread: WorkerThread,
+        vault: VaultCalls,
         host: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
-        self._worker_thread = worker_thread
+        self._vault = vault
         self._host = host
         self._now = now
         self._origins: frozenset[str] = frozenset()
@@ -91,21 +90,35 @@ class ManifestFerry:
     async def _offer(self, issuer_id: str, version: int) -> ManifestAnswer | None:
         """Let the vault take a version, if it is newer than its own; None: there is nothing."""
         try:
-            taken = await self._worker_thread.call(lambda vault: vault.manifest_version(issuer_id))
+            taken = await self._vault.call(ManifestVersion(issuer_id))
             if taken < version:
                 text = await self._store.read_manifest(issuer_id, version)
                 if text is None:
                     return None
-                await self._worker_thread.call(lambda vault: _take(vault, issuer_id, version, text))
+                await self._take(issuer_id, version, text)
                 taken = version
         except ManifestRefused as refused:
             self._report(issuer_id, version, refused)
             return ManifestAnswer(version, str(refused))
         return ManifestAnswer(taken, TAKEN) if taken else None
 
+    async def _take(self, issuer_id: str, version: int, text: str) -> None:
+        """Load the text that stands in the database for this version of an issuer's manifest.
+
+        Raises:
+            ManifestRefused: the vault refuses it, it is longer than what the vault listens to, or
+                it is another one, even if the vault takes that.
+        """
+        try:
+            await self._vault.call(LoadManifest(text))
+        except MessageRefused as refused:
+            raise ManifestRefused(str(refused)) from None
+        if await self._vault.call(ManifestVersion(issuer_id)) < version:
+            raise ManifestRefused("it is of another issuer, or of another version")
+
     async def _in_force(self, issuer_id: str) -> Manifest | None:
         with suppress(ManifestRefused):
-            return await self._worker_thread.call(lambda vault: manifest_of(vault, issuer_id))
+            return await self._vault.read_manifest(issuer_id)
         return None
 
     def _report(self, issuer_id: str, version: int, refused: ManifestRefused) -> None:
@@ -123,17 +136,6 @@ class ManifestFerry:
             self._warned[issuer_id] = now
             reason = f"version {manifest.version} ends at {manifest.valid_until:%Y-%m-%d %H:%M %Z}"
             log.warning("manifest.ends", extra={"issuer_id": issuer_id, "reason": reason})
-
-
-def _take(vault: PinVault, issuer_id: str, version: int, text: str) -> None:
-    """Load the text that stands in the database for this version of an issuer's manifest.
-
-    Raises:
-        ManifestRefused: the vault refuses it, or it is another one, even if the vault takes that.
-    """
-    vault.load_manifest(text)
-    if vault.manifest_version(issuer_id) < version:
-        raise ManifestRefused("it is of another issuer, or of another version")
 
 
 def _origins(manifest: Manifest) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Calling the vault, and what its refusals mean in words of the domain."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeVar
 
@@ -25,9 +26,9 @@ from cms.domain.errors import (
     ValueNotPossible,
 )
 from cms.domain.records import CardToRead
-from hsm.manifest.model import Manifest
-from hsm.port import PinBlockType, PinVault, SealedPin
-from hsm.worker_thread import WorkerThread
+from hsm.client import VaultCalls
+from hsm.messages import Verb
+from hsm.port import PinBlockType, SealedPin
 
 #: What the vault's refusals mean to the caller.
 MEANINGS: Final[Mapping[type[hsm.errors.HsmError], Callable[[], DomainError]]] = {
@@ -53,15 +54,27 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-async def in_vault(worker_thread: WorkerThread, verb: Callable[[PinVault], T]) -> T:
-    """Run a vault verb and say its failures in words of the domain.
+async def called(vault: VaultCalls, message: Verb[T]) -> T:
+    """Call a verb of the vault and say its failures in words of the domain.
 
     Raises:
-        DomainError: as :data:`MEANINGS` says; ServiceUnavailable when the vault is unavailable.
+        DomainError: as :data:`MEANINGS` says; ServiceUnavailable when the vault is unavailable,
+            or of another release.
         StoredValueBroken: a stored value is not what was stored.
     """
+    with in_words_of_the_domain():
+        return await vault.call(message)
+
+
+@contextmanager
+def in_words_of_the_domain() -> Iterator[None]:
+    """Say failures of the vault in words of the domain.
+
+    Raises:
+        DomainError: as :func:`called` does.
+    """
     try:
-        return await worker_thread.call(verb)
+        yield
     except tuple(MEANINGS) as error:
         meaning = MEANINGS[type(error)]()
         meaning.receipt = error.receipt
@@ -71,18 +84,13 @@ async def in_vault(worker_thread: WorkerThread, verb: Callable[[PinVault], T]) -
     except hsm.errors.ManifestRefused as error:
         log.error("manifest.refused", extra={"reason": str(error)})  # noqa: TRY400 - no traceback
         raise ServiceUnavailable from None
+    except hsm.errors.MessageRefused as error:
+        # Web and vault of one release understand one another.
+        log.error("vault.message_refused", extra={"reason": str(error)})  # noqa: TRY400 - as above
+        raise ServiceUnavailable from None
     except hsm.errors.VaultUnavailable as error:
         log.warning("vault.unavailable", extra={"reason": str(error)})
         raise ServiceUnavailable from None
-
-
-def manifest_of(vault: PinVault, issuer_id: str) -> Manifest | None:
-    """Return the manifest of an issuer; None: this host never had one.
-
-    Raises:
-        ManifestRefused: it is not in force now.
-    """
-    return vault.read_manifest(issuer_id) if vault.manifest_version(issuer_id) else None
 
 
 def readable(read: CardToRead) -> SealedPin:

@@ -3,9 +3,13 @@
 There is no padding, and unused bits are zero.
 """
 
-import base64
+import binascii
+from typing import Final
 
 from crypto.errors import JoseError
+
+TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+FROM_STANDARD: Final = bytes.maketrans(b"+/", b"-_")
 
 
 def encode(data: bytes) -> str:
@@ -14,7 +18,7 @@ def encode(data: bytes) -> str:
     >>> encode(b"\xff\xfe")
     '__4'
     """
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return _encode(data).decode("ascii")
 
 
 def decode(text: str) -> bytes:
@@ -31,10 +35,16 @@ def decode(text: str) -> bytes:
             unused bits that are not zero.
     """
     try:
-        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        ascii_text = text.encode("ascii")
+        standard = ascii_text.translate(TO_STANDARD) + b"=" * (-len(ascii_text) % 4)
+        data = binascii.a2b_base64(standard)
     except ValueError:
         raise JoseError from None
     # The library ignores characters that it does not know: encoding again shows if there were any.
-    if encode(data) != text:
+    if _encode(data) != ascii_text:
         raise JoseError
     return data
+
+
+def _encode(data: bytes) -> bytes:
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(FROM_STANDARD)

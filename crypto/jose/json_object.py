@@ -1,6 +1,7 @@
 """JSON objects that every reader reads in the same way (RFC 8259; RFC 7515, section 4)."""
 
 import json
+from typing import Final
 
 from crypto.errors import JoseError
 
@@ -20,9 +21,9 @@ def parse(data: bytes) -> dict[str, object]:
             too deep to read.
     """
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+        value = _decode(data.decode("utf-8"))
         # Python reads NaN, 1e999 and lone surrogates; none of them can be written.
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        _encode(value).encode("utf-8")
     except (ValueError, RecursionError):
         raise JoseError from None
     if not isinstance(value, dict):
@@ -47,3 +48,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(members) != len(pairs):
         raise JoseError
     return members
+
+
+_decode: Final = json.JSONDecoder(object_pairs_hook=_unique).decode
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

@@ -8,7 +8,8 @@ and both fields are 16 bytes::
     block       AES( AES( PIN field ) XOR PAN field )
 
 The PAN field holds the whole PAN with its check digit. A PAN of fewer than 12 digits gets zeros
-on the left, and M = 0.
+on the left, and M = 0. What enciphers is CBC mode over both fields, of which the last block is the
+result: one call of the HSM token in place of two.
 """
 
 from typing import Final
@@ -16,22 +17,23 @@ from typing import Final
 from crypto.errors import PinBlockError
 from crypto.pinblock import PinBlockFormat
 from crypto.pinblock.fields import FILL_NIBBLES_MAX, pin_field, read_pin_field, xor
-from crypto.types import PIN_BLOCK_BYTES, BlockCipher, Pan, Pin, Random
+from crypto.types import PIN_BLOCK_BYTES, AesCbc, BlockCipher, Pan, Pin, Random
 
 BLOCK_BYTES: Final = 16
+NO_IV: Final = bytes(BLOCK_BYTES)
 PAN_DIGITS_SHORT: Final = 12
 CONTROL: Final = PinBlockFormat.ISO4.value << 4
 FILL: Final = "a" * FILL_NIBBLES_MAX
 
 
-def encipher(pin: Pin, pan: Pan, random: Random, encrypt_block: BlockCipher) -> bytes:
+def encipher(pin: Pin, pan: Pan, random: Random, encrypt_cbc: AesCbc) -> bytes:
     """Return the enciphered block of *pin* for *pan*, 16 bytes.
 
     The example is from ANSI X9.24-3.
 
     >>> from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     >>> key = algorithms.AES(bytes.fromhex("AF8CB133A78F8DC2D1359F18527593FB"))
-    >>> encrypt = Cipher(key, modes.ECB()).encryptor().update
+    >>> encrypt = lambda iv, data: Cipher(key, modes.CBC(iv)).encryptor().update(data)
     >>> fill = bytes.fromhex("2F69ADDE2E9E7ACE")
     >>> encipher(Pin("1234"), Pan("4111111111111111"), lambda size: fill, encrypt).hex()
     'a912150391ab65a67e52883d81ce2d15'
@@ -40,10 +42,10 @@ def encipher(pin: Pin, pan: Pan, random: Random, encrypt_block: BlockCipher) -> 
         pin: the clear PIN.
         pan: the PAN to which the block is bound.
         random: is asked for 8 bytes.
-        encrypt_block: AES encryption of one block; it is called twice.
+        encrypt_cbc: AES-CBC encryption; it is called once, with 32 bytes and an IV of zeros.
     """
     field = pin_field(CONTROL, pin, FILL) + random(8)
-    return encrypt_block(xor(encrypt_block(field), pan_field(pan)))
+    return encrypt_cbc(NO_IV, field + pan_field(pan))[BLOCK_BYTES:]
 
 
 def decipher(block: bytes, pan: Pan, decrypt_block: BlockCipher) -> Pin:

@@ -1,4 +1,4 @@
-"""Follows a log from its first line over all its files: is every line there, in its place, ours?"""
+"""Follows a chain from its first line over all its files: is every line there, and in its place?"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Place:
 
 
 class Chain:
-    """What was read of one log so far.
+    """What was read of one chain so far.
 
     Args:
         mac: makes the MACs to compare with; None: they are not checked, only that each line follows
@@ -41,8 +41,8 @@ class Chain:
         """Read the lines of *paths*, in this order; each that is yielded follows the one before.
 
         Raises:
-            LogBroken: one does not; :attr:`place` says which. Or there is none at all: whoever has
-                a log has its first line.
+            LogBroken: one does not; :attr:`place` says which. Or there is none at all: a chain has
+                its first line.
             OSError: a file cannot be read.
             VaultUnavailable: the HSM token does not answer, or lacks the key.
         """
@@ -55,7 +55,7 @@ class Chain:
                     if line is not None:
                         yield line
         if self.seq == 0:
-            raise LogBroken("up to here there is no line of a log")
+            raise LogBroken("up to here there is no line")
 
     def _take(self, text: bytes) -> Line | None:
         before, self._before = self._before, digest(text)

@@ -6,12 +6,8 @@ import argparse
 import re
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hsm.command_line import FAULT, OK, Commands, add_command
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def add_to(commands: Commands) -> None:
@@ -20,11 +16,11 @@ def add_to(commands: Commands) -> None:
     log = noun.add_subparsers(required=True, metavar="COMMAND")
     verify = add_command(log, "verify", verify_log, "follow the log, line by line, and its MACs")
     verify.add_argument(
-        "files",
-        nargs="*",
+        "directory",
+        nargs="?",
         type=Path,
-        metavar="FILE",
-        help="all files of one host's log; those of this host unless said",
+        metavar="DIRECTORY",
+        help="a copy of a host's log, with all that is in it; this host's own unless said",
     )
     verify.add_argument(
         "--receipt",
@@ -38,51 +34,47 @@ def add_to(commands: Commands) -> None:
 
 
 def verify_log(arguments: Namespace) -> int:
-    """Check that every line follows the one before it and has its MAC; name the first at fault."""
-    from hsm.errors import LogBroken
-    from hsm.log.chain import Chain
+    """Check that every line of every chain follows the one before it, has its MAC, and is there.
+
+    Of each chain the first fault is named.
+    """
+    from hsm.log.host_log import HostLog
     from hsm.pkcs11.token import Pkcs11Token
     from hsm.settings import HsmTokenSettings
 
-    paths = sorted(arguments.files or _files_of_this_host(), key=lambda path: path.name)
+    directory = arguments.directory or _directory_of_this_host()
+    host_log = HostLog(directory, Pkcs11Token.open(HsmTokenSettings()).mac)
     wanted = {*arguments.receipt}
-    chain = Chain(Pkcs11Token.open(HsmTokenSettings()).mac)
-    try:
-        for line in chain.follow(paths):
-            wanted.discard(line.receipt)
-    except LogBroken as fault:
-        print(f"{chain.place}: {fault}")
-        return FAULT
-    for place in chain.torn:
+    for line in host_log.lines():
+        wanted.discard(line.receipt)
+    for fault in host_log.faults:
+        print(fault)
+    for place in host_log.torn:
         print(f"{place}: not whole, as when a process ends while it writes")
-    print(f"lines 1 to {chain.seq} are as the vault wrote them")
-    if wanted:
-        return _print_missing(sorted(wanted, key=_seq), chain.seq)
-    print(f"whether there were more after line {chain.seq}, only a later receipt can tell")
+    for path, seq in host_log.ends.items():
+        print(f"{path}: lines 1 to {seq} are as the vault wrote them")
+    for receipt in sorted(wanted, key=_seq):
+        print(f"{receipt}: no line has this receipt")
+    if host_log.faults or wanted:
+        return FAULT
+    print("whether there were more after these, only a later receipt can tell")
     return OK
 
 
-def _print_missing(receipts: Sequence[str], last_seq: int) -> int:
-    for receipt in receipts:
-        is_cut = _seq(receipt) > last_seq
-        print(f"{receipt}: " + ("cut off at the end" if is_cut else "not of this log"))
-    return FAULT
-
-
-def _files_of_this_host() -> Sequence[Path]:
-    """List the files of the log in ``HSM_STATE_DIRECTORY``.
+def _directory_of_this_host() -> Path:
+    """Name the directory of the log in ``HSM_STATE_DIRECTORY``.
 
     Raises:
-        LogUnavailable: there are none.
+        LogUnavailable: the log did not begin, or its list of chains is gone.
     """
     from hsm.errors import LogUnavailable
-    from hsm.log.writer import DIRECTORY, files_of
+    from hsm.log import files
     from hsm.settings import VaultSettings
 
-    paths = files_of(VaultSettings().state_directory / DIRECTORY)
-    if not paths:
+    directory = VaultSettings().state_directory / files.DIRECTORY
+    if not files.list_of(directory).exists():
         raise LogUnavailable("this host has no log: it begins with a list of floors")
-    return paths
+    return directory
 
 
 def _receipt(text: str) -> str:

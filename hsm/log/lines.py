@@ -9,14 +9,16 @@ that an event does not have are left out::
     issuer_id, card_id, face, client_id, grant_id, counter
     reason       of a refusal, as :mod:`hsm.errors` names it
     count        how many refusals the line stands for
+    chain        of a chain that begins, its number
+    first        of one in the list of chains, SHA-256 of its first line
     record       SHA-256 of the record of a key ceremony, hexadecimal
     before       SHA-256 of the bytes of the line before, hexadecimal; 64 zeros in the first
     key          label of the key that makes the MAC
     mac          AES-CMAC, 16 bytes, hexadecimal
 
 The MAC is over :func:`hsm.sealed.length_prefixed` of ``log`` and the line's bytes as they are
-without the member ``mac``. A *receipt* is seq and MAC, as in ``17.5f0c…``. No PIN, PAN or
-cardholder stands in a line.
+without the member ``mac``. A *receipt* is seq and MAC, as in ``17.5f0c…``: each chain of a host has
+a line 17, and the MAC tells which is meant. No PIN, PAN or cardholder stands in a line.
 """
 
 import hashlib
@@ -47,7 +49,9 @@ class Action(StrEnum):
     """What the vault did."""
 
     BEGAN = "log.began"
-    """It began its log; the first line, and no other."""
+    """It began its log: the first line of the list of chains, and no other."""
+    CHAIN = "log.chain"
+    """It began a chain: the first line of that chain, and one in the list of chains."""
     EXPORT = "pin.export"
     """It handed out a PIN to D1, as a JWE."""
     IMAGE = "pin.image"
@@ -68,7 +72,8 @@ class Action(StrEnum):
 class Event:
     """What a line tells. All of it is public.
 
-    *reason* and *count* are of a refusal, *record* is of a key ceremony.
+    *reason* and *count* are of a refusal, *chain* and *first* of a chain that begins, *record* is
+    of a key ceremony.
     """
 
     what: Action
@@ -80,6 +85,8 @@ class Event:
     counter: int | None = None
     reason: str | None = None
     count: int | None = None
+    chain: int | None = None
+    first: str | None = None
     record: str | None = None
 
     def members(self) -> dict[str, object]:
@@ -94,6 +101,8 @@ class Event:
             "counter": self.counter,
             "reason": self.reason,
             "count": self.count,
+            "chain": self.chain,
+            "first": self.first,
             "record": self.record,
         }
         return {name: value for name, value in every.items() if value is not None}

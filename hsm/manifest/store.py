@@ -16,11 +16,12 @@ import hashlib
 import json
 import os
 import stat
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hmac import compare_digest
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -35,9 +36,12 @@ from hsm.pkcs11.keys import ISSUER_ID_PATTERN, KeyLabel, KeyRole
 from hsm.sealed import length_prefixed
 
 FLOORS: Final = "floors"
+PARSED_MAX: Final = 1_000
+"""Manifests that a worker holds, parsed: those that were used last. A small one takes 17 KiB."""
 Mac: TypeAlias = Callable[[KeyLabel, bytes], bytes]
 _Seen: TypeAlias = tuple[int, int, int]
 """By what a file that was replaced is told from the one before: inode, size, time in ns."""
+_ProviderName: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,12 @@ class Manifests:
     """The active key of role ``manifest-mac``."""
     now: Callable[[], datetime]
     """The time, UTC."""
-    _read: dict[str, _Stored] = field(default_factory=dict, init=False)
+    _parsed: OrderedDict[str, _Stored] = field(default_factory=OrderedDict, init=False)
+    """Of an issuer each, the one that was used last at the end."""
+    _providers: dict[str, tuple[_Seen, _ProviderName | None]] = field(
+        default_factory=dict, init=False
+    )
+    """Of every issuer: a manifest that comes is compared with each, which are read once."""
 
     def read(self, issuer_id: str) -> Manifest:
         """Return the newest manifest of an issuer.
@@ -150,17 +159,33 @@ class Manifests:
                 raise ManifestRefused("this host has floors already")
             self._write(FLOORS, text)
 
-    def _providers_but_of(self, manifest: Manifest) -> Set[tuple[str, str]]:
+    def _providers_but_of(self, manifest: Manifest) -> Set[_ProviderName]:
         """Name the identity providers of the other issuers."""
         names = set()
         for file in self.directory.glob("[!.]*.json"):
             # Nobody is served by a manifest that cannot be read; the list of floors is none.
             with suppress(ManifestRefused, ValueError):
-                stored = self._stored(bytes.fromhex(file.stem).decode("utf-8", "surrogatepass"))
-                provider = None if stored is None else stored.manifest.identity_provider
-                if provider is not None and file.stem != _file_name(manifest.issuer_id):
-                    names.add(provider.name)
+                issuer_id = bytes.fromhex(file.stem).decode("utf-8", "surrogatepass")
+                name = self._provider(issuer_id)
+                if name is not None and issuer_id != manifest.issuer_id:
+                    names.add(name)
         return names
+
+    def _provider(self, issuer_id: str) -> _ProviderName | None:
+        seen = self._seen(issuer_id)
+        if seen is None:
+            return None
+        known = self._providers.get(issuer_id)
+        if known is not None and known[0] == seen:
+            return known[1]
+        stored = self._parsed.get(issuer_id)
+        if stored is None or stored.seen != seen:
+            # It does not take the place of one that is in use.
+            stored = self._opened(issuer_id, seen)
+        provider = stored.manifest.identity_provider
+        name = None if provider is None else provider.name
+        self._providers[issuer_id] = seen, name
+        return name
 
     def _floor(self, issuer_id: str) -> int:
         if not self._path(FLOORS).exists():
@@ -168,19 +193,32 @@ class Manifests:
         return floors.parse(self._open(FLOORS)).floors.get(issuer_id, 1)
 
     def _stored(self, issuer_id: str) -> _Stored | None:
+        seen = self._seen(issuer_id)
+        if seen is None:
+            return None
+        stored = self._parsed.get(issuer_id)
+        if stored is None or stored.seen != seen:
+            stored = self._parsed[issuer_id] = self._opened(issuer_id, seen)
+        self._parsed.move_to_end(issuer_id)
+        if len(self._parsed) > PARSED_MAX:
+            self._parsed.popitem(last=False)
+        return stored
+
+    def _seen(self, issuer_id: str) -> _Seen | None:
+        """Look at the file of an issuer; None: there is none."""
         if not ISSUER_ID_PATTERN.fullmatch(issuer_id):
             return None
-        name = _file_name(issuer_id)
         with _files():
             try:
-                status = self._path(name).stat()
+                # Every verb looks, and Path takes twice as long.
+                status = os.stat(_file(self.directory, issuer_id))  # noqa: PTH116
             except FileNotFoundError:
                 return None
-            seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-            stored = self._read.get(issuer_id)
-            if stored is None or stored.seen != seen:
-                stored = self._read[issuer_id] = _Stored(seen, self._open(name))
-            return stored
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _opened(self, issuer_id: str, seen: _Seen) -> _Stored:
+        with _files():
+            return _Stored(seen, self._open(_file_name(issuer_id)))
 
     def _open(self, name: str) -> bytes:
         """Read a file of ours and return the payload of its JWS.
@@ -219,7 +257,7 @@ class Manifests:
             os.close(directory)
 
     def _path(self, name: str) -> Path:
-        return self.directory / f"{name}.json"
+        return _path(self.directory, name)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -244,6 +282,15 @@ def _files() -> Iterator[None]:
     except OSError:
         # Not VaultUnavailable: opening the HSM token anew would not help.
         raise ManifestRefused("HSM_STATE_DIRECTORY cannot be read or written") from None
+
+
+@lru_cache(maxsize=PARSED_MAX)
+def _file(directory: Path, issuer_id: str) -> str:
+    return str(_path(directory, _file_name(issuer_id)))
+
+
+def _path(directory: Path, name: str) -> Path:
+    return directory / f"{name}.json"
 
 
 def _file_name(issuer_id: str) -> str:

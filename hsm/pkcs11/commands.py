@@ -237,15 +237,16 @@ def log_record(arguments: Namespace) -> int:
     Raises:
         ManifestRefused: not every custodian whom it names has signed it.
     """
-    from hsm.local import open_vault
     from hsm.manifest.trust import read_trust
     from hsm.pkcs11 import ceremony_record
+    from hsm.pkcs11.ceremony_log import CeremonyLog
     from hsm.pkcs11.custodians import require_signed
     from hsm.settings import VaultSettings
 
     record, document = ceremony_record.read(arguments.file)
-    require_signed(read_trust(VaultSettings().trust_file), record, document)
-    receipt = open_vault().tell_of_ceremony(record.issuer_id, record.sha256)
+    settings = VaultSettings()
+    require_signed(read_trust(settings.trust_file), record, document)
+    receipt = CeremonyLog.of_host(open_hsm_token(), settings).tell(record)
     print(f"in the log as {receipt}")
     return OK
 

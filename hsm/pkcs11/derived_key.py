@@ -1,34 +1,30 @@
 """A TDES key that was derived in the HSM token for one request."""
 
-from typing import Any
-
 from pkcs11 import Mechanism
 
-from hsm.pkcs11.device_call import device_call
+from hsm.pkcs11.calls import DES3_CMAC, DES3_ECB, Calls
+from hsm.pkcs11.hsm_token import TDES_MAC_BYTES
 
 
 class DerivedKey:
     """A :class:`hsm.pkcs11.hsm_token.SessionKey`."""
 
-    def __init__(self, key: Any) -> None:  # noqa: ANN401 - the binding has no types
-        self._key = key
+    def __init__(self, calls: Calls, handle: int) -> None:
+        self._calls = calls
+        self._handle = handle
 
-    @device_call
     def encrypt(self, data: bytes) -> bytes:
         """Encipher in ECB mode."""
-        return bytes(self._key.encrypt(data, mechanism=Mechanism.DES3_ECB))
+        return self._calls.encrypt(DES3_ECB, self._handle, data)
 
-    @device_call
     def decrypt(self, data: bytes) -> bytes:
         """Decipher in ECB mode."""
-        return bytes(self._key.decrypt(data, mechanism=Mechanism.DES3_ECB))
+        return self._calls.decrypt(DES3_ECB, self._handle, data)
 
-    @device_call
     def encrypt_cbc(self, iv: bytes, data: bytes) -> bytes:
         """Encipher in CBC mode."""
-        return bytes(self._key.encrypt(data, mechanism=Mechanism.DES3_CBC, mechanism_param=iv))
+        return self._calls.encrypt_cbc(Mechanism.DES3_CBC, self._handle, iv, data)
 
-    @device_call
     def mac(self, data: bytes) -> bytes:
         """Make a TDES-CMAC."""
-        return bytes(self._key.sign(data, mechanism=Mechanism.DES3_CMAC))
+        return self._calls.sign(DES3_CMAC, self._handle, data, TDES_MAC_BYTES)

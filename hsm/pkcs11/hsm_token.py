@@ -16,6 +16,8 @@ from hsm.pkcs11.keys import KeyKind, KeyLabel
 
 GCM_NONCE_BYTES: Final = 12
 GCM_TAG_BYTES: Final = 16
+AES_MAC_BYTES: Final = 16
+TDES_MAC_BYTES: Final = 8
 
 
 class SessionKey(Protocol):
@@ -51,6 +53,10 @@ class HsmToken(Protocol):
 
     def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
         """Decipher one 16-byte block with AES."""
+        ...
+
+    def encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
+        """Encipher a multiple of 16 bytes with AES in CBC mode; *iv* is 16 bytes."""
         ...
 
     def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:

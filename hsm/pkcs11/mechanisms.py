@@ -28,7 +28,7 @@ NONCE: Final = bytes(12)
 DIGEST: Final = bytes(32)
 INFO: Final = other_info("A256GCM", b"", b"", 256)
 _AES: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
-    Usage.ENCRYPT: (Mechanism.AES_ECB,),
+    Usage.ENCRYPT: (Mechanism.AES_ECB, Mechanism.AES_CBC),
     Usage.MAC: (Mechanism.AES_CMAC,),
 }
 _GCM_ROLES: Final = frozenset({KeyRole.RECORD, KeyRole.VALUES})
@@ -118,8 +118,11 @@ def _use_aes(hsm_token: Pkcs11Token, label: KeyLabel, block: bytes) -> None:
     if label.role.usage is Usage.MAC:
         hsm_token.mac(label, block)
         return
+    encrypt, decrypt = hsm_token.encrypt_block, hsm_token.decrypt_block
+    _round_trip(partial(encrypt, label), partial(decrypt, label), block)
+    # One block in CBC mode is one in ECB mode where the IV is zeros.
     _round_trip(
-        partial(hsm_token.encrypt_block, label), partial(hsm_token.decrypt_block, label), block
+        partial(hsm_token.encrypt_cbc, label, bytes(len(block))), partial(decrypt, label), block
     )
     if label.role in _GCM_ROLES:
         _round_trip(

@@ -1,4 +1,4 @@
-"""Loading a PKCS#11 module, and the calls to it that the binding does not do well."""
+"""Loading a PKCS#11 module, and initialising it as the binding does not."""
 
 import ctypes
 import fcntl
@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, Final, Self
 
-from pkcs11 import Mechanism, _pkcs11
+from pkcs11 import _pkcs11
 from pkcs11.exceptions import (
     MultipleTokensReturned,
     NoSuchToken,
@@ -18,79 +18,12 @@ from pkcs11.exceptions import (
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
 from hsm.pkcs11.device_info import DeviceInfo
-from hsm.pkcs11.hsm_token import GCM_TAG_BYTES
+from hsm.pkcs11.return_values import CKR_ALREADY_INITIALIZED, CKR_OK
+from hsm.pkcs11.structures import FunctionList, InitializeArgs
 from hsm.settings import HsmTokenSettings
 
 CKF_LIBRARY_CANT_CREATE_OS_THREADS: Final = 1
 CKF_OS_LOCKING_OK: Final = 2
-CKR_OK: Final = 0
-CKR_ALREADY_INITIALIZED: Final = 0x191
-
-_CFunction = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
-_CEncryptInit = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong)
-_CEncrypt = ctypes.CFUNCTYPE(
-    ctypes.c_ulong,
-    ctypes.c_ulong,
-    ctypes.c_char_p,
-    ctypes.c_ulong,
-    ctypes.c_void_p,
-    ctypes.POINTER(ctypes.c_ulong),
-)
-
-
-class FunctionList(ctypes.Structure):
-    """The head of ``CK_FUNCTION_LIST``, up to ``C_Encrypt`` (PKCS#11 2.40, 3.6)."""
-
-    _fields_ = (
-        ("version", ctypes.c_ubyte * 2),
-        ("initialize", _CFunction),
-        ("finalize", _CFunction),
-        ("_not_used_here", ctypes.c_void_p * 27),
-        ("encrypt_init", _CEncryptInit),
-        ("encrypt", _CEncrypt),
-    )
-
-
-class _InitializeArgs(ctypes.Structure):
-    """``CK_C_INITIALIZE_ARGS`` (PKCS#11 2.40, 3.4)."""
-
-    _fields_ = (
-        ("create_mutex", ctypes.c_void_p),
-        ("destroy_mutex", ctypes.c_void_p),
-        ("lock_mutex", ctypes.c_void_p),
-        ("unlock_mutex", ctypes.c_void_p),
-        ("flags", ctypes.c_ulong),
-        ("reserved", ctypes.c_char_p),
-    )
-
-
-class _MechanismStruct(ctypes.Structure):
-    """``CK_MECHANISM`` (PKCS#11 2.40, 3.5)."""
-
-    _fields_ = (
-        ("mechanism", ctypes.c_ulong),
-        ("parameter", ctypes.c_void_p),
-        ("length", ctypes.c_ulong),
-    )
-
-
-class _GcmParams(ctypes.Structure):
-    """``CK_GCM_PARAMS`` (PKCS#11 2.40 errata, 2.12.3)."""
-
-    _fields_ = (
-        ("nonce", ctypes.c_char_p),
-        ("nonce_bytes", ctypes.c_ulong),
-        ("nonce_bits", ctypes.c_ulong),
-        ("associated_data", ctypes.c_char_p),
-        ("associated_data_bytes", ctypes.c_ulong),
-        ("tag_bits", ctypes.c_ulong),
-    )
-
-
-class KeyDerivationStringData(ctypes.Structure):
-    """``CK_KEY_DERIVATION_STRING_DATA`` (PKCS#11 2.40, 2.43.2)."""
-
-    _fields_ = (("data", ctypes.c_void_p), ("length", ctypes.c_ulong))
 
 
 class LockingLibrary(_pkcs11.lib):
@@ -117,7 +50,7 @@ class LockingLibrary(_pkcs11.lib):
         """Initialise the module; if it is initialised already, finalise it first."""
         module = functions(self.so)
         reserved = None if self._parameters is None else self._parameters.encode()
-        arguments = ctypes.byref(_InitializeArgs(flags=self._flags, reserved=reserved))
+        arguments = ctypes.byref(InitializeArgs(flags=self._flags, reserved=reserved))
         result = module.initialize(arguments)
         if result == CKR_ALREADY_INITIALIZED:
             # An earlier session of this process lost its device: only this restores the link.
@@ -125,33 +58,6 @@ class LockingLibrary(_pkcs11.lib):
             result = module.initialize(arguments)
         if result != CKR_OK:
             raise VaultUnavailable("the PKCS#11 module did not initialise")
-
-
-def encrypt_gcm(
-    module: str, session_handle: int, key_handle: int, nonce: bytes, plaintext: bytes
-) -> bytes:
-    """Encipher with AES-GCM and return the ciphertext and its 16-byte tag.
-
-    Not through the binding: it makes room for as many bytes as the device first says, and there
-    are devices that leave out the tag.
-
-    Raises:
-        VaultUnavailable: the device refuses.
-    """
-    parameters = _GcmParams(nonce, len(nonce), 8 * len(nonce), None, 0, 8 * GCM_TAG_BYTES)
-    mechanism = _MechanismStruct(
-        Mechanism.AES_GCM, ctypes.addressof(parameters), ctypes.sizeof(parameters)
-    )
-    out = ctypes.create_string_buffer(len(plaintext) + GCM_TAG_BYTES)
-    size = ctypes.c_ulong(len(out))
-    calls = functions(module)
-    if (
-        calls.encrypt_init(session_handle, ctypes.addressof(mechanism), key_handle) != CKR_OK
-        or calls.encrypt(session_handle, plaintext, len(plaintext), out, ctypes.byref(size))
-        != CKR_OK
-    ):
-        raise VaultUnavailable("the token did not encipher")
-    return out.raw[: size.value]
 
 
 def load(settings: HsmTokenSettings) -> LockingLibrary:

@@ -11,10 +11,10 @@ from pathlib import Path
 from crypto.secret import Secret
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, LogUnavailable
-from hsm.local import vault_over
 from hsm.manifest.trust import read_trust
 from hsm.pkcs11 import ceremony, ceremony_record, custodians
 from hsm.pkcs11.ceremony import KeyReport
+from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import CeremonyRecord, RecordedKey
 from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
 from hsm.pkcs11.keys import KeyLabel
@@ -86,7 +86,7 @@ def hold(
                 hsm_token.destroy(label)
             raise
     try:
-        receipt = vault_over(hsm_token, settings).tell_of_ceremony(None, record.sha256)
+        receipt = CeremonyLog.of_host(hsm_token, settings).tell(record)
     except LogUnavailable:
         return reports, None
     return reports, receipt

@@ -25,10 +25,10 @@ from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, Optional
 from crypto.secret import Secret
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
-from hsm.local import vault_over
 from hsm.manifest.trust import Operator, Trust, read_trust
 from hsm.pkcs11 import ceremony, ceremony_record, custodians, shared_keys
 from hsm.pkcs11.ceremony import KeyReport
+from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import (
     Action,
     CeremonyRecord,
@@ -43,7 +43,6 @@ from hsm.pkcs11.token import Pkcs11Token
 from hsm.server.hardening import harden
 from hsm.settings import VaultSettings
 from hsm.terminal import hand_over
-from hsm.vault import Vault
 
 CEREMONY_ID_BYTES: Final = 16
 
@@ -65,7 +64,7 @@ class SharedKeyCeremony:
     """Of the line of the log."""
     _trust: Trust
     _custodians: Custodians
-    _vault: Vault
+    _log: CeremonyLog
     _components: list[RecordedComponent] = field(default_factory=list, init=False)
     _block: RecordedBlock | None = field(default=None, init=False)
     _block_text: str = field(default="", init=False)
@@ -95,8 +94,8 @@ class SharedKeyCeremony:
         settings = VaultSettings()
         trust = read_trust(settings.trust_file)
         hsm_token = Pkcs11Token.open(settings, writable=True)
-        vault = vault_over(hsm_token, settings)
-        vault.health()
+        log = CeremonyLog.of_host(hsm_token, settings)
+        log.check()
         ceremony_id = hsm_token.random(CEREMONY_ID_BYTES).hex()
         return cls(
             action=action,
@@ -108,7 +107,7 @@ class SharedKeyCeremony:
             hsm_token=hsm_token,
             _trust=trust,
             _custodians=Custodians(trust, ceremony_id, issuer_id),
-            _vault=vault,
+            _log=log,
         )
 
     def admit(self, file: Path, what: str) -> Operator:
@@ -213,7 +212,7 @@ class SharedKeyCeremony:
             ceremony_record.write_new(self.record_file, f"{signed}\n")
             if self._block_file is not None:
                 ceremony_record.write_new(self._block_file, f"{self._block_text}\n")
-            self.receipt = self._vault.tell_of_ceremony(issuer_id, record.sha256)
+            self.receipt = self._log.tell(record)
             shared_keys.store(self.hsm_token, label.role, issuer_id, key)
         return ceremony.report(self.hsm_token, label)
 

@@ -1,10 +1,9 @@
 """The PKCS#11 attributes of each key, in full: the binding's defaults allow everything."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from pkcs11 import Attribute, KeyType
-from pkcs11.constants import DEFAULT
+from pkcs11 import Attribute, KeyType, ObjectClass
 
 from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyRole, Usage
 
@@ -52,7 +51,10 @@ PRIVATE_USAGES: Final = (
 )
 PUBLIC_USAGES: Final = (Attribute.ENCRYPT, Attribute.VERIFY, Attribute.WRAP, Attribute.DERIVE)
 #: The shared secret of an ECDH: it can be digested in the HSM token and used for nothing else.
-SHARED_SECRET: Final[Mapping[Attribute, bool]] = {
+SHARED_SECRET: Final[Mapping[Attribute, bool | int]] = {
+    Attribute.CLASS: ObjectClass.SECRET_KEY,
+    Attribute.KEY_TYPE: KeyType.GENERIC_SECRET,
+    Attribute.VALUE_LEN: 32,
     Attribute.TOKEN: False,
     Attribute.PRIVATE: True,
     Attribute.SENSITIVE: True,
@@ -60,21 +62,22 @@ SHARED_SECRET: Final[Mapping[Attribute, bool]] = {
     **dict.fromkeys(SECRET_USAGES, False),
 }
 #: Every derived TDES key: a card key derives, a session key makes a MAC, by CMAC or by
-#: enciphering, or deciphers a block.
-DERIVED_KEY: Final[Mapping[Attribute, Any]] = {
+#: enciphering, or deciphers a block. It has no length: that of its type is the only one, and a
+#: device may refuse to be told.
+DERIVED_KEY: Final[Mapping[Attribute, bool | int]] = {
+    Attribute.CLASS: ObjectClass.SECRET_KEY,
+    Attribute.KEY_TYPE: KeyType.DES2,
     Attribute.TOKEN: False,
     Attribute.PRIVATE: True,
     Attribute.SENSITIVE: True,
     Attribute.EXTRACTABLE: False,
-    # SoftHSM reads in this order, and changes nothing more of a key that is not modifiable.
-    Attribute.COPYABLE: False,
-    Attribute.MODIFIABLE: False,
     **{
         name: name in (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.SIGN, Attribute.DERIVE)
         for name in SECRET_USAGES
     },
-    # A double-length key has no other length, and a device may refuse to be told.
-    Attribute.VALUE_LEN: DEFAULT,
+    # SoftHSM reads in this order, and takes nothing more for a key that is not modifiable.
+    Attribute.COPYABLE: False,
+    Attribute.MODIFIABLE: False,
 }
 KEY_TYPES: Final[Mapping[KeyKind, KeyType]] = {
     **dict.fromkeys(AES_KINDS, KeyType.AES),

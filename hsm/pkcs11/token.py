@@ -1,12 +1,11 @@
 """The primitives of an HSM token over one session of a PKCS#11 module."""
 
-import ctypes
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
-from pkcs11 import KDF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.constants import DEFAULT
 from pkcs11.exceptions import (
     AttributeTypeInvalid,
@@ -27,19 +26,14 @@ from crypto.secret import Secret
 from hsm import development
 from hsm.errors import CeremonyError, KeyMissing, LoginRefused, VaultUnavailable
 from hsm.pkcs11 import mechanisms
+from hsm.pkcs11.calls import AES_CMAC, AES_ECB, DES3_CMAC, DES3_ECB, ECDSA, Calls
 from hsm.pkcs11.derived_key import DerivedKey
 from hsm.pkcs11.device_call import device_call
 from hsm.pkcs11.device_info import DeviceInfo
-from hsm.pkcs11.hsm_token import GCM_TAG_BYTES
+from hsm.pkcs11.hsm_token import AES_MAC_BYTES, TDES_MAC_BYTES
 from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
-from hsm.pkcs11.module import (
-    KeyDerivationStringData,
-    encrypt_gcm,
-    find_token,
-    functions,
-    load,
-    one_at_a_time,
-)
+from hsm.pkcs11.module import find_token, functions, load, one_at_a_time
+from hsm.pkcs11.structures import Template
 from hsm.pkcs11.templates import (
     BIRTH,
     DERIVED_KEY,
@@ -52,8 +46,11 @@ from hsm.pkcs11.templates import (
 )
 from hsm.settings import HsmTokenSettings
 
+T = TypeVar("T")
+
 P256_POINT_BYTES: Final = 65
-CONCAT_KDF_FIRST_ROUND: Final = b"\0\0\0\1"
+P256_SIGNATURE_BYTES: Final = 64
+_SHARED_SECRET: Final = Template(SHARED_SECRET)
 PIN_REFUSALS: Final = (PinExpired, PinIncorrect, PinInvalid, PinLenRange, PinLocked)
 
 
@@ -67,9 +64,11 @@ class Pkcs11Token:
         self,
         library: Any,  # noqa: ANN401 - the binding has no types
         session: Any,  # noqa: ANN401 - as above
+        calls: Calls,
         settings: HsmTokenSettings,
     ) -> None:
         self._library = library
+        self._calls = calls
         self._settings = settings
         self._session = session
         self._keys: dict[KeyLabel, Any] = {}
@@ -109,8 +108,9 @@ class Pkcs11Token:
                 hsm_token = find_token(library, settings.token_names)
                 if production:
                     development.refuse_token(hsm_token)
-                session = hsm_token.open(rw=writable, user_pin=pin.reveal())
-                opened = cls(library, session, settings)
+                session: Any = hsm_token.open(rw=writable, user_pin=pin.reveal())
+                calls = Calls(functions(library.so), session.handle)
+                opened = cls(library, session, calls, settings)
                 if not probing:
                     mechanisms.require(opened)
             except PIN_REFUSALS:
@@ -139,93 +139,68 @@ class Pkcs11Token:
         """List the keys that have a label of ours."""
         return tuple(self._keys)
 
-    @device_call
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
         """Encipher one 16-byte block with AES."""
-        return bytes(self._key(label).encrypt(block, mechanism=Mechanism.AES_ECB))
+        return self._calls.encrypt(AES_ECB, self._handle(label), block)
 
-    @device_call
     def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
         """Decipher one 16-byte block with AES."""
-        return bytes(self._key(label).decrypt(block, mechanism=Mechanism.AES_ECB))
+        return self._calls.decrypt(AES_ECB, self._handle(label), block)
 
-    @device_call
+    def encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
+        """Encipher with AES in CBC mode."""
+        return self._calls.encrypt_cbc(Mechanism.AES_CBC, self._handle(label), iv, data)
+
     def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
         """Encipher with AES-GCM."""
-        key = self._key(label)
-        return encrypt_gcm(self._library.so, self._session.handle, key.handle, nonce, plaintext)
+        return self._calls.encrypt_gcm(self._handle(label), nonce, plaintext)
 
-    @device_call
     def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
         """Undo :meth:`encrypt_gcm`."""
-        parameters = GCMParams(nonce=nonce, tag_bits=8 * GCM_TAG_BYTES)
-        key = self._key(label)
-        return bytes(
-            key.decrypt(ciphertext, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
-        )
+        return self._calls.decrypt_gcm(self._handle(label), nonce, ciphertext)
 
-    @device_call
     def mac(self, label: KeyLabel, data: bytes) -> bytes:
         """Make a 16-byte AES-CMAC."""
-        return bytes(self._key(label).sign(data, mechanism=Mechanism.AES_CMAC))
+        return self._calls.sign(AES_CMAC, self._handle(label), data, AES_MAC_BYTES)
 
-    @device_call
     def tdes_encrypt(self, label: KeyLabel, data: bytes) -> bytes:
         """Encipher with TDES in ECB mode."""
-        return bytes(self._key(label).encrypt(data, mechanism=Mechanism.DES3_ECB))
+        return self._calls.encrypt(DES3_ECB, self._handle(label), data)
 
-    @device_call
     def tdes_decrypt(self, label: KeyLabel, data: bytes) -> bytes:
         """Decipher with TDES in ECB mode."""
-        return bytes(self._key(label).decrypt(data, mechanism=Mechanism.DES3_ECB))
+        return self._calls.decrypt(DES3_ECB, self._handle(label), data)
 
-    @device_call
     def tdes_encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
         """Encipher with TDES in CBC mode."""
-        key = self._key(label)
-        return bytes(key.encrypt(data, mechanism=Mechanism.DES3_CBC, mechanism_param=iv))
+        return self._calls.encrypt_cbc(Mechanism.DES3_CBC, self._handle(label), iv, data)
 
-    @device_call
     def tdes_mac(self, label: KeyLabel, data: bytes) -> bytes:
         """Make an 8-byte TDES-CMAC."""
-        return bytes(self._key(label).sign(data, mechanism=Mechanism.DES3_CMAC))
+        return self._calls.sign(DES3_CMAC, self._handle(label), data, TDES_MAC_BYTES)
 
     @contextmanager
     def derived(self, label: KeyLabel, *data: bytes) -> Iterator[DerivedKey]:
         """Derive TDES keys one from another; the last one can be used until the context ends."""
         with ExitStack() as made:
-            key = self._key(label)
+            handle = self._handle(label)
             for step in data:
-                key = self._derive(key, step)
-                made.callback(self._destroy, key)
-            yield DerivedKey(key)
+                handle = self._calls.derive_tdes(handle, step, self._derived_key)
+                made.callback(self._calls.destroy, handle)
+            yield DerivedKey(self._calls, handle)
 
-    @device_call
     def agree(self, label: KeyLabel, point: Point, other_info: bytes) -> bytes:
         """Derive a 32-byte content key; the shared secret stays in the HSM token."""
-        shared_secret = self._key(label).derive_key(
-            KeyType.GENERIC_SECRET,
-            256,
-            mechanism=Mechanism.ECDH1_DERIVE,
-            mechanism_param=(KDF.NULL, None, point.uncompressed),
-            template=dict(SHARED_SECRET),
-        )
-        try:
-            # The binding digests the value of a key only if the key comes out of an iterator.
-            parts = iter((CONCAT_KDF_FIRST_ROUND, shared_secret, other_info))
-            return bytes(self._session.digest(parts, mechanism=Mechanism.SHA256))
-        finally:
-            shared_secret.destroy()
+        handle = self._handle(label)
+        return self._calls.agree(handle, point.uncompressed, other_info, _SHARED_SECRET)
 
-    @device_call
     def sign(self, label: KeyLabel, digest: bytes) -> bytes:
         """Sign a 32-byte digest with ECDSA P-256."""
-        return bytes(self._key(label).sign(digest, mechanism=Mechanism.ECDSA))
+        return self._calls.sign(ECDSA, self._handle(label), digest, P256_SIGNATURE_BYTES)
 
-    @device_call
     def random(self, size_bytes: int) -> bytes:
         """Draw random bytes from the HSM token's generator."""
-        return bytes(self._session.generate_random(size_bytes * 8))
+        return self._calls.random(size_bytes)
 
     @device_call
     def public_point(self, label: KeyLabel) -> Point:
@@ -356,27 +331,13 @@ class Pkcs11Token:
         )
         self._find_keys()
 
-    @device_call
-    def _derive(self, parent: Any, data: bytes) -> Any:  # noqa: ANN401 - the binding has no types
-        """Derive one key from *parent* in the HSM token."""
-        # The module reads it through a pointer: it must not be freed before the call ends.
-        buffer = ctypes.create_string_buffer(data, len(data))
-        parameter = KeyDerivationStringData(ctypes.addressof(buffer), len(data))
-        return parent.derive_key(
-            KeyType.DES2,
-            8 * KEY_BYTES[KeyKind.TDES_2KEY],
-            mechanism=Mechanism.DES3_ECB_ENCRYPT_DATA,
-            mechanism_param=bytes(parameter),
-            template=self._known(DERIVED_KEY),
-        )
-
-    @device_call
-    def _destroy(self, key: Any) -> None:  # noqa: ANN401 - as above
-        key.destroy()
-
-    def _known(self, attributes: Mapping[Attribute, Any]) -> dict[Attribute, Any]:
+    def _known(self, attributes: Mapping[Attribute, T]) -> dict[Attribute, T]:
         """Leave out the attributes that the device does not know: it would refuse all of them."""
         return {name: attributes[name] for name in attributes if name not in self._unknown}
+
+    @cached_property
+    def _derived_key(self) -> Template:
+        return Template(self._known(DERIVED_KEY))
 
     @cached_property
     def _unknown(self) -> frozenset[Attribute]:
@@ -400,6 +361,13 @@ class Pkcs11Token:
         if key is None:
             raise KeyMissing("a key is not on the token")
         return key
+
+    def _handle(self, label: KeyLabel) -> int:
+        key = self._keys.get(label)
+        if key is None:
+            raise KeyMissing("a key is not on the token")
+        handle: int = key.handle
+        return handle
 
     @device_call
     def _find_keys(self) -> None:

@@ -3,7 +3,6 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from io import FileIO
 from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple, TypeAlias
@@ -13,7 +12,7 @@ Send: TypeAlias = Callable[[bool], None]
 
 
 class _Held(NamedTuple):
-    file: FileIO
+    file: int
     send: Send
 
 
@@ -25,7 +24,7 @@ class Disk:
     """
 
     def __init__(self) -> None:
-        self._noted: FileIO | None = None
+        self._noted: int | None = None
         self._held = 0
         self._queue = SimpleQueue[_Held | None]()
         self._finished = deque[tuple[Send, bool]]()
@@ -34,9 +33,12 @@ class Disk:
         self._thread = Thread(target=self._run, name="disk", daemon=True)
         self._thread.start()
 
-    def note(self, file: FileIO) -> None:
-        """Note that *file* has a line for the call that runs."""
-        self._noted = file
+    def note(self, file: int) -> None:
+        """Note that the file of this descriptor has a line for the call that runs."""
+        if self._noted is not None:
+            os.close(self._noted)
+        # That one may be closed before the thread comes to it.
+        self._noted = os.dup(file)
 
     def hold(self, send: Send) -> bool:
         """Hold the answer of the call that ran if a line was noted for it; tell whether one was."""
@@ -73,15 +75,18 @@ class Disk:
                 taken.append(self._queue.get())
             held = [one for one in taken if one is not None]
             told_to_end = len(held) < len(taken)
-            durable = {file: _is_durable(file) for file in {one.file for one in held}}
-            self._finished.extend((one.send, durable[one.file]) for one in held)
+            files = {os.fstat(one.file).st_ino: one.file for one in held}
+            durable = {inode: _is_durable(file) for inode, file in files.items()}
+            for one in held:
+                self._finished.append((one.send, durable[os.fstat(one.file).st_ino]))
+                os.close(one.file)
             os.eventfd_write(self.woken, 1)
 
 
-def _is_durable(file: FileIO) -> bool:
+def _is_durable(file: int) -> bool:
     """Wait until what was written to *file* is on the disk."""
     try:
-        os.fdatasync(file.fileno())
+        os.fdatasync(file)
     except OSError:
         return False
     return True

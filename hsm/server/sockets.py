@@ -3,7 +3,6 @@
 import fcntl
 import os
 import socket
-import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,10 +12,9 @@ from typing import Final, TypeAlias
 from hsm.errors import VaultUnavailable
 from hsm.messages import SocketName
 from hsm.settings import ServerSettings
-from hsm.socket_files import path_of
+from hsm.socket_files import OTHERS_WRITE, path_of
 
 BACKLOG: Final = 128
-OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 Listeners: TypeAlias = Mapping[SocketName, socket.socket]
 _PEER: Final = struct.Struct("=iII")
 """``struct ucred``: pid, uid, gid (unix(7), SO_PEERCRED)."""
@@ -70,9 +68,13 @@ def bound(settings: ServerSettings) -> Iterator[Sequence[Listeners]]:
 
 
 def _bind(stack: ExitStack, path: Path, uid: int) -> socket.socket:
-    listener = stack.enter_context(_listener(path))
+    """Listen at *path*, where nothing is to be seen before somebody may connect."""
+    hidden = path.with_suffix(".new")
+    hidden.unlink(missing_ok=True)  # of a vault that was killed
+    listener = stack.enter_context(_listener(hidden))
+    hidden.chmod(0o600 if uid == os.geteuid() else 0o660)
     stack.callback(path.unlink, missing_ok=True)
-    path.chmod(0o600 if uid == os.geteuid() else 0o660)
+    hidden.rename(path)
     return listener
 
 

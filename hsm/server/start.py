@@ -1,4 +1,4 @@
-"""``python -m hsm.server.start MODE CELL NAME=DESCRIPTOR …``: a worker, as a supervisor starts it.
+"""``python -m hsm.server.start MODE PARENT CELL NAME=DESCRIPTOR …``: a worker of a supervisor.
 
 Descriptors are inherited. The exit code tells the supervisor what to do (:mod:`hsm.server.exits`).
 """
@@ -11,6 +11,7 @@ from functools import partial
 from socket import socket
 from typing import Any
 
+from crypto import pin_image
 from hsm.errors import HsmError, LoginRefused, NotForProduction
 from hsm.messages import SocketName, Verb
 from hsm.pkcs11.token import Pkcs11Token
@@ -19,7 +20,7 @@ from hsm.server import logs, sockets
 from hsm.server.busy import Cell
 from hsm.server.disk import Disk
 from hsm.server.exits import Exit
-from hsm.server.hardening import harden
+from hsm.server.hardening import end_with, harden, lock_memory
 from hsm.server.worker import Worker, run_until_told
 from hsm.settings import ServerSettings, VaultSettings
 from hsm.vault import Vault
@@ -31,14 +32,17 @@ def main(arguments: list[str]) -> int:
     """Open the vault and serve; return an exit code."""
     logs.configure()
     harden()
-    sandbox, cell = arguments[0] == "sandbox", Cell(int(arguments[1]))
+    lock_memory()
+    if not end_with(int(arguments[1])):
+        return Exit.TOLD
+    sandbox, cell = arguments[0] == "sandbox", Cell(int(arguments[2]))
     settings = ServerSettings()
     listeners = {
         SocketName(name): socket(fileno=int(descriptor))
-        for name, _, descriptor in (argument.partition("=") for argument in arguments[2:])
+        for name, _, descriptor in (argument.partition("=") for argument in arguments[3:])
     }
     disk = Disk()
-    vault = ReopenedVault(partial(_open_vault, settings, sandbox), settings.reopen_seconds)
+    vault = ReopenedVault(partial(_open_vault, settings, disk, sandbox), settings.reopen_seconds)
     try:
         vault.open()
     except NotForProduction as error:
@@ -56,6 +60,8 @@ def main(arguments: list[str]) -> int:
             # The supervisor counts them: a device locks after a few.
             sys.exit(Exit.LOGIN_REFUSED)
 
+    if SocketName.CARDHOLDER in listeners:
+        pin_image.warm()
     # Nothing that is there now becomes garbage: no need to look through it again and again.
     gc.collect()
     gc.freeze()
@@ -63,13 +69,14 @@ def main(arguments: list[str]) -> int:
     return Exit.TOLD
 
 
-def _open_vault(settings: ServerSettings, sandbox: bool) -> Vault:
+def _open_vault(settings: ServerSettings, disk: Disk, sandbox: bool) -> Vault:
     vault_settings = VaultSettings()
     hsm_token = Pkcs11Token.open(vault_settings, production=not sandbox)
     return Vault(
         *(hsm_token, vault_settings.state_directory, vault_settings.trust_file),
         lambda: datetime.now(UTC),
         settings.token_issuer,
+        disk.note,
     )
 
 

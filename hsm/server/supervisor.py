@@ -18,6 +18,7 @@ from hsm.manifest.trust import read_trust
 from hsm.server import sockets
 from hsm.server.busy import Cell
 from hsm.server.exits import Exit
+from hsm.server.hardening import close_inherited, harden
 from hsm.server.sockets import Listeners
 from hsm.settings import ServerSettings, VaultSettings
 
@@ -31,7 +32,7 @@ REFUSED_LOGINS_MAX: Final = 2
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class Started:
     """A worker process, and the memory that it shares with the supervisor."""
 
@@ -52,7 +53,8 @@ class Supervisor:
 
     Args:
         settings: of the server.
-        command: what starts a worker; descriptors of its cell and of its slot's sockets are added.
+        command: what starts a worker; this process and the descriptors of its cell and of its
+            slot's sockets are added.
     """
 
     def __init__(self, settings: ServerSettings, command: Sequence[str]) -> None:
@@ -61,10 +63,11 @@ class Supervisor:
         self._workers: dict[int, Started] = {}
         self._refused_logins = 0
         self._next_start = 0.0
+        self._outdated: set[Started] = set()
         self._stopping = False
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT.
+        """Serve until SIGTERM or SIGINT; at SIGHUP, replace the workers one after another.
 
         Raises:
             VaultUnavailable: the sockets cannot be bound.
@@ -73,6 +76,7 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
+        signal.signal(signal.SIGHUP, lambda *_: self._replace())
         with sockets.bound(self._settings) as slots:
             try:
                 while not self._stopping:
@@ -84,8 +88,11 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping = True
 
+    def _replace(self) -> None:
+        self._outdated = {*self._workers.values()}
+
     def _look(self, slots: Sequence[Listeners]) -> None:
-        """Kill what hangs, bury what died, start what is missing."""
+        """Kill what hangs, bury what died, start what is missing, replace what is outdated."""
         now = time.monotonic()
         for slot, worker in [*self._workers.items()]:
             if worker.process.poll() is not None:
@@ -101,12 +108,16 @@ class Supervisor:
         missing = [slot for slot in range(len(slots)) if slot not in self._workers]
         if missing and not starting and now >= self._next_start:
             self._workers[missing[0]] = self._start(slots[missing[0]])
+        self._outdated.intersection_update(self._workers.values())
+        if self._outdated and not missing and not starting:
+            # It ends when it has answered what came, and is buried then.
+            min(self._outdated, key=lambda worker: worker.started_at).process.terminate()
 
     def _start(self, listeners: Listeners) -> Started:
         cell = Cell.make()
         descriptors = [f"{name}={listener.fileno()}" for name, listener in listeners.items()]
         process = subprocess.Popen(  # noqa: S603 - our own module
-            [*self._command, str(cell.handle), *descriptors],
+            [*self._command, str(os.getpid()), str(cell.handle), *descriptors],
             stdin=subprocess.DEVNULL,
             pass_fds=[cell.handle, *(listener.fileno() for listener in listeners.values())],
         )
@@ -147,6 +158,8 @@ def serve(settings: ServerSettings, *, sandbox: bool) -> None:
         VaultUnavailable: there is no state directory.
         HsmError: as :meth:`Supervisor.run` does.
     """
+    harden()
+    close_inherited()
     _check_host(VaultSettings(), sandbox=sandbox)
     mode = "sandbox" if sandbox else "production"
     Supervisor(settings, [sys.executable, "-m", "hsm.server.start", mode]).run()

@@ -1,7 +1,8 @@
 """A worker of the vault: one thread that answers one call after another.
 
-What came on a connection is done in order. An answer that a line of the vault's log tells of leaves
-when the line is on the disk, which a second thread waits for. The supervisor kills a worker whose
+What came on a connection is done in order; connections take turns. Who does not read its answers
+has no more calls done. An answer that a line of the vault's log tells of leaves when the line is on
+the disk, which a second thread waits for. The supervisor kills a worker whose
 verb does not end, since nothing inside this process can stop a PKCS#11 call.
 """
 
@@ -24,10 +25,16 @@ from hsm.server.disk import Disk
 from hsm.server.sockets import peer_uid
 
 RECEIVE_BYTES: Final = 1 << 16
-CONNECTIONS_MAX: Final = 256
-"""Of a worker. A web process has one to each socket that it uses."""
-BATCH_SECONDS: Final = 0.001
-"""How long answers wait for those of the calls that came with theirs."""
+CONNECTIONS_MAX: Final[Mapping[SocketName, int]] = {
+    SocketName.D1: 64,
+    SocketName.CARDHOLDER: 64,
+    SocketName.ADMIN: 16,
+}
+"""To each socket of a worker. A web process has one, and so has a command."""
+TURN_SECONDS: Final = 0.001
+"""How long a connection is served before others are; its answers leave together."""
+UNSENT_BYTES_MAX: Final = 1 << 16
+"""How much may wait to be sent before a connection's calls wait too."""
 log = logging.getLogger(__name__)
 
 Perform = Callable[[Verb[Any]], object]
@@ -58,6 +65,7 @@ class Worker:
         self._disk = disk
         self._selector = selectors.DefaultSelector()
         self._connections: set[_Connection] = set()
+        self._next_turns: set[_Connection] = set()
         self._stopping = False
         self._listeners = dict(listeners)
         for name, listener in listeners.items():
@@ -88,10 +96,14 @@ class Worker:
 
     def _turn(self, timeout_seconds: float | None) -> bool:
         """Serve whoever wants something now; tell whether anybody did."""
-        ready = self._selector.select(timeout_seconds)
+        waiting, self._next_turns = self._next_turns, set()
+        ready = self._selector.select(0 if waiting else timeout_seconds)
         for key, _ in ready:
             key.data()
-        return bool(ready)
+        for connection in waiting:
+            if connection.has_calls and connection not in self._next_turns:
+                self._serve(connection)
+        return bool(ready or waiting)
 
     def _accept(self, name: SocketName) -> None:
         try:
@@ -99,7 +111,8 @@ class Worker:
         except OSError:
             return  # the caller is gone
         uid = peer_uid(stream)
-        if uid != self._expected_uids[name] or len(self._connections) >= CONNECTIONS_MAX:
+        others = sum(other.name is name for other in self._connections)
+        if uid != self._expected_uids[name] or others >= CONNECTIONS_MAX[name]:
             log.warning("vault.connection_refused", extra={"socket": str(name), "uid": uid})
             stream.close()
             return
@@ -111,11 +124,12 @@ class Worker:
         self._send(connection, messages.encode_greeting())
 
     def _serve(self, connection: "_Connection") -> None:
+        if connection not in self._connections:
+            return  # closed a moment ago, when an answer could not be sent
         try:
-            if connection.unsent:
-                connection.send()
-            else:
-                self._answer_all(connection)
+            connection.send()
+            if not connection.unsent:
+                self._answer(connection)
         except (OSError, EOFError):
             self._close(connection)
         except MessageRefused as error:
@@ -125,21 +139,23 @@ class Worker:
         else:
             self._listen(connection)
 
-    def _answer_all(self, connection: "_Connection") -> None:
-        """Do what came, in order, and send the answers.
+    def _answer(self, connection: "_Connection") -> None:
+        """Do what came, in order, until the turn ends, and send the answers.
 
         Raises:
             EOFError, MessageRefused, OSError: as :meth:`_Connection.receive` does.
         """
-        sent_at = time.monotonic()
+        ends_at = time.monotonic() + TURN_SECONDS
         for call in connection.receive():
             number, message = messages.decode_call(call, connection.name)
-            answer = self._answer(number, message)
+            answer = self._perform_safely(number, message)
             if not self._disk.hold(partial(self._send_held, connection, number, answer)):
                 connection.unsent += frame(answer)
-            if time.monotonic() - sent_at > BATCH_SECONDS:
-                connection.send()
-                sent_at = time.monotonic()
+            if time.monotonic() > ends_at or len(connection.unsent) > UNSENT_BYTES_MAX:
+                connection.has_calls = True
+                break
+        else:
+            connection.has_calls = False
         connection.send()
 
     def _send_finished(self) -> None:
@@ -164,21 +180,25 @@ class Worker:
             self._listen(connection)
 
     def _listen(self, connection: "_Connection") -> None:
-        """Wait for what comes next: who does not read its answers sends no more calls."""
+        """Wait for what comes next: who does not read its answers has no more calls done."""
         events = selectors.EVENT_WRITE if connection.unsent else selectors.EVENT_READ
         if events != connection.events:
             connection.events = events
             key = self._selector.get_key(connection.stream)
             self._selector.modify(connection.stream, events, key.data)
+        if connection.has_calls and not connection.unsent:
+            self._next_turns.add(connection)
 
     def _close(self, connection: "_Connection") -> None:
         with suppress(OSError):
             connection.send()
         self._connections.discard(connection)
+        self._next_turns.discard(connection)
+        connection.has_calls = False
         self._selector.unregister(connection.stream)
         connection.stream.close()
 
-    def _answer(self, number: int, message: Verb[Any]) -> bytes:
+    def _perform_safely(self, number: int, message: Verb[Any]) -> bytes:
         self._cell.busy_since = time.monotonic()
         try:
             return messages.encode_answer(number, self._perform(message))
@@ -206,18 +226,20 @@ class _Connection:
         self.name = name
         self.unsent = bytearray()
         self.events = selectors.EVENT_READ
+        self.has_calls = False
+        """Whether calls may have come that were not done yet."""
         self._frames = Frames(messages.MESSAGE_BYTES_MAX[name])
 
     def receive(self) -> Iterator[bytes]:
-        """Read what came.
+        """Read what came; first what was left of what came before.
 
         Raises:
             EOFError: the caller is gone.
             MessageRefused: a frame is too long. What came before it was yielded.
             OSError: the connection is broken.
         """
-        data = self.stream.recv(RECEIVE_BYTES)
-        if not data:
+        data = b"" if self.has_calls else self.stream.recv(RECEIVE_BYTES)
+        if not data and not self.has_calls:
             raise EOFError
         yield from self._frames.feed(data)
 

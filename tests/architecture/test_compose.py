@@ -13,13 +13,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from cms.settings import Settings
-from hsm.settings import VaultSettings
+from hsm.messages import SocketName
+from hsm.settings import ServerSettings, VaultSettings
+from hsm.socket_files import path_of
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-UID = "10001"
+VAULT, WEB, OPERATOR = "10001", "10002", "10003"
 OURS = sorted(set(SERVICES) - {"db"})
 
 
@@ -32,10 +34,57 @@ def test_nothing_is_started_again_after_it_refused_to() -> None:
     assert {name: SERVICES[name]["restart"] for name in OURS} == dict.fromkeys(OURS, "no")
 
 
-def test_the_user_is_a_number_that_image_and_containers_share() -> None:
-    assert re.search(rf"useradd .*--uid {UID}\b", DOCKERFILE)
-    assert re.search(rf"^USER {UID}:{UID}$", DOCKERFILE, re.MULTILINE)
-    assert {name: SERVICES[name]["user"] for name in OURS} == dict.fromkeys(OURS, f"{UID}:{UID}")
+def environment(service: str) -> dict[str, str]:
+    given: dict[str, str] = SERVICES[service].get("environment", {})
+    return given
+
+
+def test_the_users_are_numbers_that_image_and_containers_share() -> None:
+    for uid, gid, name in ((VAULT, VAULT, "vault"), (WEB, WEB, "cms"), (OPERATOR, WEB, "operator")):
+        assert re.search(rf"useradd --uid {uid} --gid {gid} .* {name} ", DOCKERFILE)
+    assert re.search(rf"^USER {WEB}:{WEB}$", DOCKERFILE, re.MULTILINE)
+    users = {
+        f"{VAULT}:{VAULT}": {"vault", "hsm", "hsm-init"},
+        f"{WEB}:{WEB}": {"web"},
+        f"{OPERATOR}:{WEB}": {"operator", "manifest", "migrate", "roles", "grants"},
+    }
+    assert {name: SERVICES[name]["user"] for name in OURS} == {
+        name: user for user, names in users.items() for name in names
+    }
+
+
+def test_the_hsm_token_is_the_vaults_and_the_database_is_not() -> None:
+    vaults = {"vault", "hsm", "hsm-init"}
+    for name in OURS:
+        settings, volumes = environment(name), SERVICES[name].get("volumes", ())
+        has_token = {each for each in settings if each.startswith(("HSM_", "SOFTHSM2_"))}
+        has_token |= {each for each in volumes if each.startswith(("token:", "vault:"))}
+        has_token |= {"hsm-pin", "hsm-so-pin"} & {*SERVICES[name].get("secrets", ())}
+        assert bool(has_token) == (name in vaults), name
+        if name in vaults:
+            assert SERVICES[name]["network_mode"] == "none"
+            assert not any("CMS_" in each for each in settings)
+            assert not any("database" in each for each in SERVICES[name].get("secrets", ()))
+
+
+def test_each_socket_is_for_one_user_and_the_admin_socket_not_for_the_web() -> None:
+    settings = environment("vault")
+    assert (settings["HSM_D1_UID"], settings["HSM_CARDHOLDER_UID"]) == (WEB, WEB)
+    assert settings["HSM_ADMIN_UID"] == OPERATOR
+    using = {name for name in OURS if "sockets:/sockets" in SERVICES[name].get("volumes", ())}
+    assert using == {"vault", "web", "operator"}
+    assert settings["HSM_SOCKET_DIRECTORY"] == "/sockets"
+    for name in using - {"vault"}:
+        assert environment(name)["CMS_VAULT_SOCKET_DIRECTORY"] == "/sockets"
+        assert SERVICES[name]["depends_on"]["vault"] == {"condition": "service_healthy"}
+    (looked_for,) = [word for word in SERVICES["vault"]["healthcheck"]["test"] if "/" in word]
+    assert Path(looked_for) == path_of(Path("/sockets"), SocketName.ADMIN, 0)
+    # The group of the directory gets the sockets, and who is in it may connect.
+    assert "install -d -o vault -g cms -m 2750 /sockets" in DOCKERFILE
+
+
+def test_access_tokens_are_issued_by_the_address_that_the_web_expects() -> None:
+    assert environment("vault")["HSM_TOKEN_ISSUER"] == environment("web")["CMS_PUBLIC_URL"]
 
 
 def test_every_file_is_one_of_the_secrets_that_its_service_gets() -> None:
@@ -67,8 +116,8 @@ def getting(secret: str) -> set[str]:
 def test_only_jobs_get_the_superuser_and_the_service_is_not_the_owner() -> None:
     assert getting("database-password") == {"db", "roles", "grants"}
     assert getting("database-owner-url") == {"roles", "migrate", "operator"}
-    assert SERVICES["cms"]["environment"]["CMS_DATABASE_URL_FILE"] == "/run/secrets/database-url"
-    order = ["cms", "grants", "migrate", "roles", "db"]
+    assert SERVICES["web"]["environment"]["CMS_DATABASE_URL_FILE"] == "/run/secrets/database-url"
+    order = ["web", "grants", "migrate", "roles", "db"]
     for name, before in pairwise(order):
         assert before in SERVICES[name]["depends_on"]
 
@@ -77,29 +126,30 @@ def test_the_service_starts_with_the_settings_of_the_file(monkeypatch: pytest.Mo
     for name in os.environ:
         if name.startswith(("CMS_", "HSM_")):
             monkeypatch.delenv(name)
-    for name, value in SERVICES["cms"]["environment"].items():
+    for name, value in {**environment("web"), **environment("vault")}.items():
         monkeypatch.setenv(name, value)
     settings = Settings()
+    assert ServerSettings().workers == 1
     assert VaultSettings().token_label in script("hsm-init")
     assert settings.cardholder_url is not None
     hosts = (settings.d1_host, settings.cardholder_host, settings.ops_host)
     assert hosts == ("0.0.0.0", "0.0.0.0", "127.0.0.1")
     published = [f"{port}:{port}" for port in (settings.d1_port, settings.cardholder_port)]
-    assert SERVICES["cms"]["ports"] == published
+    assert SERVICES["web"]["ports"] == published
 
 
 def test_whoever_opens_the_vault_has_its_trust_file_and_the_state_that_outlives_it() -> None:
     opening = [
         each for each in SERVICES.values() if "HSM_TRUST_FILE" in each.get("environment", {})
     ]
-    assert len(opening) == 3
+    assert len(opening) == 2
     for service in opening:
         settings = service["environment"]
         assert f"vault:{settings['HSM_STATE_DIRECTORY']}" in service["volumes"]
         assert settings["HSM_TRUST_FILE"].removeprefix("/") in service["configs"]
     assert "vault" in COMPOSE["volumes"]
     # A new volume gets the owner that the directory has in the image.
-    assert re.search(r"install -d -o pins -g pins -m 0700 .*/vault\b", DOCKERFILE)
+    assert re.search(r"install -d -o vault -g vault -m 0700 .*/vault\b", DOCKERFILE)
 
 
 def test_where_operators_sign_is_neither_a_network_nor_a_secret_nor_a_key_of_the_service() -> None:
@@ -117,7 +167,8 @@ def test_whoever_uses_the_database_is_told_that_it_has_no_certificate() -> None:
 
 
 def test_a_token_in_software_is_served_as_a_trial() -> None:
-    assert SERVICES["cms"]["command"][-2:] == ["serve", "--sandbox"]
+    for service in ("vault", "web"):
+        assert SERVICES[service]["command"][-2:] == ["serve", "--sandbox"]
 
 
 class Job:

@@ -14,7 +14,7 @@ from crypto.seccos.profile import SeccosProfile
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.verification import VerificationBody
 from hsm.manifest.wire import WireProfile
-from hsm.settings import VaultSettings
+from hsm.settings import ServerSettings, VaultSettings
 from tests.attacks import table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def test_both_locks_hold_the_same_versions() -> None:
 @pytest.mark.parametrize(
     "variable",
     [f"CMS_{name.upper()}" for name in Settings.model_fields]
-    + [f"HSM_{name.upper()}" for name in VaultSettings.model_fields],
+    + [f"HSM_{name.upper()}" for name in VaultSettings.model_fields | ServerSettings.model_fields],
 )
 def test_every_setting_has_its_row(variable: str) -> None:
     assert f"`{variable}`" in (ROOT / "docs" / "settings.md").read_text()

@@ -72,7 +72,7 @@ def test_only_one_package_imports_the_pkcs11_binding() -> None:
 def test_sql_is_written_in_persistence_only() -> None:
     modules = {
         path
-        for library in ("sqlalchemy", "psycopg", "psycopg_pool", "alembic")
+        for library in ("sqlalchemy", "psycopg", "alembic")
         for path in importers(library, *PACKAGES)
     }
     # The sandbox's Postgres runner asks the server it started whether it is up.

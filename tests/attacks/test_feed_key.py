@@ -142,7 +142,7 @@ def test_the_victims_pin_is_forgotten_when_the_card_is_renewed(
     give(database_url, vault, bank, HOLDER)
     run_sql(database_url, "UPDATE cards SET sealed_pin = 'sealed', pin_type = 'ISO0'")
     if keeps_every_pin:
-        monkeypatch.setattr(Vault, "keeps_pin", lambda *_: True)
+        monkeypatch.setattr(Vault, "keeps_pin", lambda *_, **__: True)
     give(database_url, vault, bank, MALLORY)
     pins: list[tuple[object, ...]] = run_sql(
         database_url, "SELECT sealed_pin IS NOT NULL FROM cards WHERE card_id = 'card-1'"

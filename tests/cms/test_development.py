@@ -31,6 +31,7 @@ def settings(tmp_path: Path, own: pki.Pki, **changed: Path) -> Settings:
         "d1_certificate_file": own.server.certificate,
         "d1_key_file": own.server.key,
         "d1_client_ca_file": own.ca.certificate,
+        "vault_socket_directory": tmp_path,
         **changed,
     }
     return Settings(public_url="https://pins.example.com", **names)  # type: ignore[arg-type]

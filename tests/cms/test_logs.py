@@ -6,9 +6,11 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from starlette.types import Receive, Scope, Send
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.anyio
 def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """Set logging up as the service does, and catch what it prints."""
     printed = io.StringIO()
-    names = ("uvicorn", "uvicorn.error", "uvicorn.access", "psycopg.pool")
+    names = ("uvicorn", "uvicorn.error", "uvicorn.access")
     before = {
         logger: (logger.handlers, logger.level, logger.propagate)
         for logger in (logging.root, *map(logging.getLogger, names))
@@ -89,6 +91,41 @@ def test_a_value_that_is_no_json_is_printed_as_it_shows_itself(output: io.String
     assert PIN not in output.getvalue()
 
 
+def test_what_an_object_hides_from_its_text_is_not_printed(output: io.StringIO) -> None:
+    @dataclass
+    class Issued:
+        control_token: str = field(repr=False)
+
+    hiding = {"reason": Issued(PIN), "count": [Secret(PIN)]}
+    logging.getLogger("cms").info("request", extra=hiding)
+    assert PIN not in output.getvalue()
+    # The encoder of plain lines would print it.
+    assert PIN in msgspec.json.encode(Issued(PIN)).decode()
+
+
+@pytest.mark.parametrize("text", ["é", "\u2028", "\ud800", "\x85", "\x1c", "\x7f"])
+def test_a_line_is_ascii_whatever_is_in_it(output: io.StringIO, text: str) -> None:
+    logging.getLogger("cms").info("request", extra={"reason": text})
+    assert output.getvalue().isascii()
+    assert len(output.getvalue().splitlines()) == 1
+    assert lines(output)[0]["reason"] == text
+
+
+def test_a_time_is_written_to_the_millisecond() -> None:
+    moments = (1764266400.0, 1764266400.9994, 1764266399.25, 1764266401.5)
+    written = []
+    formatter = logs.JsonLines()
+    for moment in moments:
+        record = logging.makeLogRecord({"created": moment, "msg": "request"})
+        written.append(json.loads(formatter.format(record))["time"])
+    assert written == [
+        "2025-11-27T18:00:00.000+00:00",
+        "2025-11-27T18:00:00.999+00:00",
+        "2025-11-27T17:59:59.250+00:00",
+        "2025-11-27T18:00:01.500+00:00",
+    ]
+
+
 def test_an_exception_as_the_message_is_its_class(output: io.StringIO) -> None:
     logging.getLogger("library").error(ValueError(PIN))
     assert [line["event"] for line in lines(output)] == ["ValueError"]
@@ -105,7 +142,6 @@ def test_other_libraries_print_through_it_and_the_access_log_not_at_all(
 ) -> None:
     for name in ("uvicorn", "uvicorn.error", "asyncio", "psycopg", "sqlalchemy.engine"):
         logging.getLogger(name).error("from %s", name)
-    logging.getLogger("psycopg.pool").warning("connection to %s lost", PIN)
     logging.getLogger("uvicorn.access").error("GET /?pin=%s", PIN)
     logging.getLogger("httpx").debug("request with %s", PIN)
     assert [line["event"] for line in lines(output)] == ["from %s"] * 5
@@ -176,6 +212,20 @@ async def test_a_request_is_one_line_without_path_or_query(output: io.StringIO) 
     assert PIN not in output.getvalue()
 
 
+async def test_levels_and_handlers_hold_for_the_line_of_a_request(
+    output: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        await get(answer)
+    (record,) = [record for record in caplog.records if record.name == "cms.request"]
+    assert (record.getMessage(), record.levelno) == ("request", logging.INFO)
+    assert "cms.request" in caplog.text
+    seen = len(requests(output))
+    with caplog.at_level(logging.WARNING, "cms.request"):
+        await get(answer)
+    assert len(requests(output)) == seen == 1
+
+
 async def test_a_request_that_fails_is_logged_too(output: io.StringIO) -> None:
     with pytest.raises(ValueError, match=PIN):
         await get(fail_early)
@@ -184,9 +234,11 @@ async def test_a_request_that_fails_is_logged_too(output: io.StringIO) -> None:
 
 
 async def test_a_failure_after_the_answer_goes_no_further(output: io.StringIO) -> None:
-    # The face answered 500 and logged it; the server would log it again, with its message.
+    # No face can answer any more; the server would log it with its message.
     assert (await get(fail_late)).status_code == 204
     assert PIN not in output.getvalue()
+    (internal,) = [line for line in lines(output) if line["event"] == "internal"]
+    assert internal["exception"] == "ValueError"
 
 
 async def test_what_is_no_request_passes_without_a_line(output: io.StringIO) -> None:

@@ -6,7 +6,6 @@ well formed; the others have one fault or two, where parsers are known to differ
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import uvicorn
@@ -15,40 +14,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from cms.protocol import BoundedProtocol
+from tests.cms.connection import Connection
 from tests.framings import Seen, Streams, seen_by_h11
 
 pytestmark = pytest.mark.anyio
 
 STREAMS = 1000
-
-
-class Connection(asyncio.Transport):
-    """A transport that counts answers and remembers that it was closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.closed = False
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
-        return {"peername": ("192.0.2.1", 1), "sockname": ("127.0.0.1", 2)}.get(name, default)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Drop what is written."""
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = True
-
-    def pause_reading(self) -> None:
-        """The test gives it what it gives it."""
-
-    def resume_reading(self) -> None:
-        """The test gives it what it gives it."""
 
 
 @dataclass

@@ -1,17 +1,24 @@
 """What is looked at before there are workers, and their supervisor."""
 
-import json
 import multiprocessing
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from cms.sandbox import HANG_SECONDS
-from cms.serve import CannotStart, Supervisor, _check_host
-from tests.operators import prepare_host
+from cms.serve import CannotStart, Supervisor, _check_vault_sockets, _main_socket
+from cms.settings import Settings
+from hsm.messages import SocketName
+from hsm.socket_files import path_of
+from tests.processes import ROOT
+from tests.service import settings
 
 
 class DeadWorker:
@@ -55,40 +62,81 @@ def test_nobody_waits_for_the_answer_of_a_worker_that_died(worker: DeadWorker) -
 
 
 @pytest.fixture
-def trust_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The trust file of a host for trials, which the environment names."""
-    state = tmp_path / "state"
-    state.mkdir()
-    trust_file = prepare_host(tmp_path)
-    for name, value in (
-        *(("MODULE", "x"), ("TOKEN_LABEL", "x"), ("PIN_FILE", "x")),
-        *(("STATE_DIRECTORY", str(state)), ("TRUST_FILE", str(trust_file))),
-    ):
-        monkeypatch.setenv(f"HSM_{name}", value)
-    return trust_file
+def sockets(tmp_path: Path) -> Iterator[Path]:
+    """The sockets of a vault that answers nothing."""
+    directory = tmp_path / "vault"
+    directory.mkdir(0o750)
+    with ExitStack() as stack:
+        for name in (SocketName.D1, SocketName.CARDHOLDER):
+            bound = stack.enter_context(socket.socket(socket.AF_UNIX))
+            bound.bind(str(path_of(directory, name, 0)))
+            path_of(directory, name, 0).chmod(0o660)
+        yield directory
 
 
-def test_a_trust_file_for_trials_serves_in_a_sandbox_only(trust_file: Path) -> None:
-    _check_host(sandbox=True)
-    with pytest.raises(CannotStart, match="HSM_TRUST_FILE is for trials"):
-        _check_host(sandbox=False)
-    trust = json.loads(trust_file.read_text())
-    trust_file.write_text(json.dumps({**trust, "sandbox": False}))
-    _check_host(sandbox=False)
+def serving(tmp_path: Path, sockets: Path, **given: object) -> Settings:
+    key = tmp_path / "control-token.key"
+    key.write_bytes(bytes(32))
+    cardholder = {"cardholder_url": "https://cards.test", "control_token_key_file": key}
+    return settings("", tmp_path, vault_socket_directory=sockets, **cardholder, **given)
 
 
-def test_what_the_vault_of_a_host_lacks_is_named(
-    trust_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_vault_that_answers_nothing_does_not_keep_the_service_from_its_start(
+    tmp_path: Path, sockets: Path
 ) -> None:
-    for name, value, said in (
-        ("HSM_TRUST_FILE", tmp_path / "none", "HSM_TRUST_FILE: the trust file cannot be read"),
-        ("HSM_STATE_DIRECTORY", tmp_path / "none", "HSM_STATE_DIRECTORY: no directory"),
-        ("HSM_STATE_DIRECTORY", trust_file, "HSM_STATE_DIRECTORY: no directory"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setenv(name, str(value))
-            with pytest.raises(CannotStart, match=said):
-                _check_host(sandbox=True)
-    monkeypatch.delenv("HSM_STATE_DIRECTORY")
-    with pytest.raises(CannotStart, match="set HSM_STATE_DIRECTORY"):
-        _check_host(sandbox=True)
+    _check_vault_sockets(serving(tmp_path, sockets))
+
+
+@pytest.mark.parametrize(
+    ("listeners", "needed"),
+    [("d1", {"d1"}), ("cardholder", {"cardholder"}), ("d1,cardholder", {"d1", "cardholder"})],
+)
+def test_a_socket_that_is_missing_or_open_to_others_is_named_if_it_is_used(
+    tmp_path: Path, sockets: Path, listeners: str, needed: set[str]
+) -> None:
+    wanted = serving(tmp_path, sockets, listeners=listeners)
+    for name in (SocketName.D1, SocketName.CARDHOLDER):
+        path = path_of(sockets, name, 0)
+        refused = pytest.raises(CannotStart, match=f"^CMS_VAULT_SOCKET_DIRECTORY: {path.name}: ")
+        path.chmod(0o666)
+        with refused if name in needed else nullcontext():
+            _check_vault_sockets(wanted)
+        path.rename(sockets / "aside")
+        with refused if name in needed else nullcontext():
+            _check_vault_sockets(wanted)
+        (sockets / "aside").rename(path)
+        path.chmod(0o660)
+
+
+def test_one_user_for_web_and_vault_is_warned_of(
+    tmp_path: Path,
+    sockets: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _check_vault_sockets(serving(tmp_path, sockets))
+    assert [record.getMessage() for record in caplog.records] == ["vault.same_user"]
+    caplog.clear()
+    monkeypatch.setattr("os.geteuid", lambda: sockets.stat().st_uid + 1)
+    _check_vault_sockets(serving(tmp_path, sockets))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("listener", ["d1", "cardholder"])
+def test_a_process_with_one_listener_binds_that_one(
+    tmp_path: Path, sockets: Path, listener: str
+) -> None:
+    ports = {"d1_port": 0, "cardholder_port": 0}
+    wanted = serving(tmp_path, sockets, listeners=listener, **ports, cardholder_host="127.0.0.2")
+    with closing(_main_socket(wanted)) as bound:
+        assert bound.getsockname()[0] == {"d1": "127.0.0.1", "cardholder": "127.0.0.2"}[listener]
+
+
+def test_the_service_never_loads_what_opens_an_hsm_token() -> None:
+    code = "import sys, cms.serve; print(*sys.modules, sep=chr(10))"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    modules = set(loaded.splitlines())
+    assert "hsm.client" in modules
+    unwanted = {"pkcs11", "hsm.vault", "hsm.settings", "hsm.local", "hsm.pkcs11", "hsm.server"}
+    assert not unwanted & modules

@@ -14,7 +14,12 @@ TLS = {
     "d1_key_file": HERE / "key",
     "d1_client_ca_file": HERE / "ca",
 }
-BASE = {"database_url_file": HERE / "url", "public_url": "https://pins.test"}
+BASE = {
+    "database_url_file": HERE / "url",
+    "public_url": "https://pins.test",
+    "vault_socket_directory": HERE / "sockets",
+}
+MISSING = {"public_url": "needs the public URL"}
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +75,11 @@ def test_peers_where_their_header_never_counts_are_a_mistake() -> None:
         {"d1_port": -1},
         {"d1_port": 65536},
         {"ops_port": "http"},
-        {"vault_deadline_seconds": 0},
+        {"listeners": ""},
+        {"listeners": "d1,ops"},
+        {"listeners": "D1"},
+        {"listeners": []},
+        {"vault_silence_seconds": 0},
         {"vault_wait_seconds_max": 0},
     ],
 )
@@ -80,8 +89,8 @@ def test_a_value_out_of_range_is_refused(wrong: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("missing", BASE)
-def test_database_and_public_address_are_required(missing: str) -> None:
-    with pytest.raises(ValidationError, match=missing):
+def test_database_vault_and_public_address_are_required(missing: str) -> None:
+    with pytest.raises(ValidationError, match=MISSING.get(missing, missing)):
         settings(**TLS, **{missing: None})
 
 
@@ -134,3 +143,38 @@ def test_the_cardholders_address_is_https_and_a_host(url: str) -> None:
 def test_certificate_and_key_of_the_cardholder_listener_go_together() -> None:
     with pytest.raises(ValidationError, match="go together"):
         settings(**TLS, **CARDHOLDER, cardholder_key_file=HERE / "key")
+
+
+@pytest.mark.parametrize(
+    ("given", "served"),
+    [
+        ({}, ["d1"]),
+        (CARDHOLDER, ["d1", "cardholder"]),
+        ({**CARDHOLDER, "listeners": "cardholder,d1"}, ["d1", "cardholder"]),
+        ({**CARDHOLDER, "listeners": "d1"}, ["d1"]),
+        ({**CARDHOLDER, "listeners": "cardholder"}, ["cardholder"]),
+    ],
+)
+def test_a_process_has_the_listeners_that_are_named(
+    given: dict[str, object], served: list[str]
+) -> None:
+    assert settings(**TLS, **given).served == served
+
+
+def test_listeners_are_named_in_the_environment_with_commas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {**BASE, **TLS, **CARDHOLDER, "listeners": "d1,cardholder"}.items():
+        monkeypatch.setenv(f"CMS_{name.upper()}", str(value))
+    assert Settings().listeners == {"d1", "cardholder"}
+
+
+def test_a_process_for_cardholders_alone_needs_nothing_of_d1_but_an_address() -> None:
+    alone = {**CARDHOLDER, "listeners": "cardholder", "public_url": None}
+    assert settings(**alone).public_url is None
+    with pytest.raises(ValidationError, match="the address that cardholders use"):
+        settings(**{**alone, "cardholder_url": None})
+
+
+def test_a_process_for_d1_alone_needs_no_key_of_control_tokens() -> None:
+    assert settings(**TLS, cardholder_url="https://cards.test", listeners="d1").served == ["d1"]

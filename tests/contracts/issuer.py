@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,6 +20,7 @@ from crypto.pin_image import ImageStyle
 from crypto.pinblock import iso1
 from crypto.secret import Secret
 from crypto.types import Pin
+from hsm.log import files
 from hsm.manifest.client_secrets import hash_secret
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.port import (
@@ -69,6 +71,16 @@ class Host:
         return Host(
             self.hsm_token, self.directory, reopen_vault(self.hsm_token, self.directory, clock)
         )
+
+    def at(self, moment: datetime) -> "Host":
+        """Open a host with what this one has but its log, whose clock stands still."""
+        directory = Path(mkdtemp(dir=self.directory.parent))
+        shutil.copytree(
+            self.directory, directory, ignore=lambda *_: [files.DIRECTORY], dirs_exist_ok=True
+        )
+        vault = reopen_vault(self.hsm_token, directory, lambda: moment)
+        vault._log.begin()
+        return replace(self, directory=directory, vault=vault)
 
 
 def open_host(hsm_token: HsmToken, hosts: Path) -> Host:

@@ -21,7 +21,7 @@ from crypto.jose.jwk import Point
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, KeyMissing
 from hsm.pkcs11.keys import OWN_ROLES, TDES_KINDS, KeyKind, KeyLabel
-from tests.crypto.ciphers import tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
+from tests.crypto.ciphers import aes_cbc, tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 
 AES_BYTES = 32
 
@@ -59,6 +59,9 @@ class SoftwareToken:
     def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
         decryptor = self._ecb(label).decryptor()
         return decryptor.update(block) + decryptor.finalize()
+
+    def encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
+        return aes_cbc(self._secret(label))(iv, data)
 
     def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
         return AESGCM(self._secret(label)).encrypt(nonce, plaintext, None)

@@ -79,7 +79,7 @@ def grant_server(
 
 def at(issuer: Issuer, moment: datetime) -> Issuer:
     """The issuer at a vault whose clock stands still."""
-    return replace(issuer, host=issuer.host.reopened(lambda: moment))
+    return replace(issuer, host=issuer.host.at(moment))
 
 
 def refused(kind: type[HsmError], asked: Callable[[], object]) -> None:

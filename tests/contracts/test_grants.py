@@ -37,9 +37,7 @@ class Card:
 
     def at(self, moment: datetime) -> "Card":
         """The same at a vault whose clock stands still."""
-        return replace(
-            self, issuer=replace(self.issuer, host=self.issuer.host.reopened(lambda: moment))
-        )
+        return replace(self, issuer=replace(self.issuer, host=self.issuer.host.at(moment)))
 
     def at_host_with(self, **members: object) -> "Card":
         """The same at another host over the same HSM token, whose manifest has other *members*."""

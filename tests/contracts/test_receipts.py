@@ -19,9 +19,10 @@ from hsm.errors import (
     PinRejected,
     VaultUnavailable,
 )
-from hsm.log.chain import Chain
+from hsm.log import files
+from hsm.log.host_log import HostLog
 from hsm.log.lines import Action, Event, Line
-from hsm.log.writer import VaultLog, files_of
+from hsm.log.writer import VaultLog
 from hsm.port import HandOut, Purpose, SealedChange, SealedPin, SealedRecord
 from tests.bearers import bearer
 from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PIN, Host, Issuer, block
@@ -88,8 +89,11 @@ def own(issuer: Issuer) -> Issuer:
 
 
 def lines(host: Host) -> Sequence[Line]:
-    """Read the log of a host, all of it as it was written."""
-    return list(Chain(host.hsm_token.mac).follow(files_of(host.directory / "log")))
+    """Read what was done on a host; all of its log is as it was written."""
+    host_log = HostLog(host.directory / "log", host.hsm_token.mac)
+    read = list(host_log.lines())
+    assert host_log.faults == []
+    return [line for line in read if line.event.what not in (Action.BEGAN, Action.CHAIN)]
 
 
 @every_verb
@@ -135,8 +139,9 @@ def with_a_file_in_its_place(host: Host) -> None:
 
 
 def without_its_files(host: Host) -> None:
-    for path in files_of(host.directory / "log"):
-        path.unlink()
+    for chain in files.chains_of(host.directory / "log").values():
+        for path in files.files_of(chain):
+            path.unlink()
 
 
 def write_nothing(self: VaultLog, event: Event, *, durable: bool) -> str:

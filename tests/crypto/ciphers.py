@@ -7,7 +7,8 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from crypto import retail_mac
-from crypto.types import BlockCipher, Mac, TdesCbc, TdesEcb
+from crypto.pinblock.fields import xor
+from crypto.types import AesCbc, BlockCipher, Mac, TdesCbc, TdesEcb
 
 
 def aes_encrypt(key: bytes) -> BlockCipher:
@@ -16,6 +17,22 @@ def aes_encrypt(key: bytes) -> BlockCipher:
 
 def aes_decrypt(key: bytes) -> BlockCipher:
     return lambda block: Cipher(AES(key), ECB()).decryptor().update(block)
+
+
+def aes_cbc(key: bytes) -> AesCbc:
+    return lambda iv, data: Cipher(AES(key), CBC(iv)).encryptor().update(data)
+
+
+def cbc_of(encrypt_block: BlockCipher) -> AesCbc:
+    """Chain a cipher of one block as CBC mode does."""
+
+    def encrypt(iv: bytes, data: bytes) -> bytes:
+        blocks = [iv]
+        for start in range(0, len(data), len(iv)):
+            blocks.append(encrypt_block(xor(blocks[-1], data[start : start + len(iv)])))
+        return b"".join(blocks[1:])
+
+    return encrypt
 
 
 def tdes_encrypt(key: bytes, block: bytes) -> bytes:

@@ -37,6 +37,7 @@ from tests.e2e.load import (
 CARDS: Final = ("card-1", "card-2")
 CALLERS: Final = 4
 WORKER_KILLS: Final = 12
+VAULT_KILLS: Final = 6
 POSTGRES_KILLS: Final = 3
 FIRST, SECOND, THIRD = (Change(name, "", "") for name in (b"first", b"second", b"third"))
 
@@ -119,6 +120,31 @@ def test_workers_may_be_killed_at_any_moment(
         wait_for(lambda: len(service.workers()) == 2 and not {*killed} & {*service.workers()})
         service.wait_until_ready()
         assert load.answers.count(BROKEN) > 0
+        verify(load, prepared.database_url)
+
+
+def test_the_vault_may_be_killed_at_any_moment(
+    postgres: Postgres, softhsm: SoftHsm, prepare: Prepare, draw: random.Random
+) -> None:
+    prepared, load = prepare(postgres, "crashbank3")
+    killed: list[int] = []
+    token = token_file(softhsm).read_bytes()
+    with prepared.vault_given(workers=2).serving() as service:
+        workers = service.workers()
+        wait_for(lambda: len(service.vault_workers()) == 2)
+        with load.running(CALLERS):
+            for _ in range(VAULT_KILLS):
+                load.wait_for_one(204)
+                time.sleep(draw.uniform(0, 0.3))  # the moment is what the test draws
+                wait_for(lambda: service.vault_workers() != [])
+                killed.append(draw.choice(service.vault_workers()))
+                os.kill(killed[-1], signal.SIGKILL)
+                wait_for(lambda: killed[-1] not in service.vault_workers())
+                mend(softhsm, token)
+        service.wait_until_ready()
+        assert service.workers() == workers
+        # Nobody sees more of it than that the vault was unavailable.
+        assert {*load.answers} <= {200, 204, 503}
         verify(load, prepared.database_url)
 
 

@@ -62,8 +62,9 @@ def test_nothing_else_is_on_the_ops_listener(shared: Shared, method: str, path: 
 
 def test_everything_listens_on_loopback(shared: Shared) -> None:
     listening = set()
-    for pid in (shared.service.process.pid, *family(shared.service.process.pid)):
-        listening |= listening_sockets(pid)
+    for parent in (shared.service.process.pid, shared.service.vault.pid):
+        for pid in (parent, *family(parent)):
+            listening |= listening_sockets(pid)
     deployed = shared.service.deployment
     ports = {deployed.d1_port, int(deployed.environment["CMS_OPS_PORT"])}
     assert listening == {("127.0.0.1", port) for port in ports}

@@ -70,11 +70,12 @@ def load_manifest(prepared: Deployment, text: str) -> None:
     run(prepared, "cms", *words)
 
 
-def run(prepared: Deployment, *words: str) -> None:
+def run(prepared: Deployment, package: str, *words: str) -> None:
+    of_vault = package == "hsm"
     done = subprocess.run(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", package, *words],
         cwd=ROOT,
-        env=prepared.environment,
+        env=prepared.vault_environment if of_vault else prepared.environment,
         capture_output=True,
         text=True,
         timeout=HANG_SECONDS,

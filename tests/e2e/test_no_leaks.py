@@ -24,14 +24,16 @@ from uuid import UUID
 import httpx
 import psycopg
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from jwcrypto.jwk import JWK
 from psycopg import sql
-from starlette.routing import Route
 
 from cms.app import Application, ByPath
 from cms.faces.d1.oauth import TOKEN_PATH
+from cms.faces.routes import Route
 from cms.logs import JsonLines, RequestLog
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres, _binary
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
@@ -40,7 +42,9 @@ from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
-from hsm.log.writer import files_of
+from hsm.client import VaultClient
+from hsm.log.files import FILES
+from hsm.messages import SocketName
 from hsm.vault import Vault
 from tests.bearers import bearer
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
@@ -56,7 +60,8 @@ from tests.issuer_records import (
     server_client,
 )
 from tests.processes import command_line, family
-from tests.service import PUBLIC_URL, d1, running, with_certificate
+from tests.service import PUBLIC_URL, d1, d1_app, running_over, with_certificate
+from tests.vault_process import VaultProcess, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -123,6 +128,9 @@ class House:
     canary: Canary
     bearer: str
     log: LogLines
+    vault_output: Path
+    vault_output_before: int
+    """So many characters were written for tests before this one."""
     answers: list[str] = field(default_factory=list)
     credentials: set[str] = field(default_factory=set)
     """Good for something in somebody's hands: tokens, sessions, secrets."""
@@ -144,7 +152,8 @@ class House:
             "log": "\n".join(self.log.lines),
             "database": self.dump(),
             "log of the database": self.postgres_log(),
-            "log of the vault": "".join(path.read_text() for path in files_of(vault_log())),
+            "log of the vault": "".join(path.read_text() for path in vault_log().rglob(FILES)),
+            "output of the vault": self.vault_output.read_text()[self.vault_output_before :],
             "process list": "\n".join(map(command_line, (os.getpid(), *family(os.getpid())))),
         }
         return {
@@ -179,11 +188,25 @@ class House:
         return data.with_name(f"{data.name}.log").read_text(errors="replace")
 
 
+@pytest.fixture(scope="module")
+def served(vault: Vault) -> Iterator[VaultProcess]:
+    """The vault as a program; tests here change its host through the one in this process."""
+    with serving(Path(os.environ["HSM_STATE_DIRECTORY"])) as served:
+        yield served
+
+
 @pytest.fixture
 async def house(
-    database_url: str, postgres: Postgres, tmp_path: Path, vault: Vault
+    database_url: str, postgres: Postgres, tmp_path: Path, vault: Vault, served: VaultProcess
 ) -> AsyncIterator[House]:
     canary, log = Canary(), LogLines()
+    output = served.output, len(served.output.read_text())
+    client = VaultClient(
+        served.sockets,
+        [SocketName.D1, SocketName.CARDHOLDER],
+        silence_seconds=HANG_SECONDS,
+        wait_seconds_max=HANG_SECONDS,
+    )
     key = tmp_path / "control-token.key"
     key.write_bytes(secrets.token_bytes(32))
     root, level = logging.getLogger(), logging.getLogger().level
@@ -199,10 +222,10 @@ async def house(
         open_app(vault)
         open_server(vault)
         async with (
-            running(
+            running_over(
+                client,
                 database_url,
                 tmp_path,
-                vault,
                 cardholder_url=CARDHOLDER_URL,
                 control_token_key_file=key,
             ) as application,
@@ -211,7 +234,9 @@ async def house(
             assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
             assert await caller.pin(CARD) == canary.pin
             shown = bearer(HOLDER, ISSUER_ID)
-            house = House(database_url, postgres, application, sample_issuer, canary, shown, log)
+            house = House(
+                *(database_url, postgres, application, sample_issuer, canary, shown, log), *output
+            )
             house.credentials.update((shown, shown.rpartition(".")[2], sample_issuer.secret))
             yield house
     finally:
@@ -242,7 +267,7 @@ async def test_junk_on_every_route_of_every_listener_brings_nothing_out(
 
     seen = {answer.split(" ")[0] for answer in house.answers}
     assert seen >= {"200", "204", "400", "401", "403", "404", "405", "500"}
-    assert sum('"event": "request"' in line for line in house.log.lines) >= len(house.answers)
+    assert sum('"event":"request"' in line for line in house.log.lines) >= len(house.answers)
     assert CARD in house.dump()
     assert house.leaks() == set()
 
@@ -486,7 +511,7 @@ def routes(application: Application) -> Iterator[tuple[str, str]]:
         paths: set[str] = set()
         for face in faces:
             assert isinstance(face, FastAPI)
-            of_face = {route.path for route in face.routes if isinstance(route, Route)}
+            of_face = {route.path for route in face.routes if isinstance(route, APIRoute)}
             assert of_face
             paths |= of_face
         for path in sorted(paths | {"/", "/unknown/{cardId}"}):
@@ -575,10 +600,10 @@ async def break_inside(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def leak_into_an_answer(house: House) -> None:
-    async def careless() -> dict[str, str]:
-        return {"pin": house.canary.pin}
+    async def careless(_: Request) -> Response:
+        return Response(house.canary.pin)
 
-    house.application.d1.add_api_route("/careless", careless)
+    d1_app(house.application).add([Route("GET", "/careless", careless)])
     async with d1(house.application, house.sample_issuer) as caller:
         await house.keep(await caller.http.get("/careless"))
 
@@ -604,9 +629,14 @@ async def leak_into_the_log_of_the_database(house: House) -> None:
 
 
 async def leak_into_the_log_of_the_vault(house: House) -> None:
-    *_, newest = files_of(vault_log())
+    newest = max(vault_log().rglob(FILES))
     with newest.open("a") as file:
         file.write(house.canary.pin)
+
+
+async def leak_into_the_output_of_the_vault(house: House) -> None:
+    with house.vault_output.open("a") as file:
+        file.write(house.canary.block)
 
 
 async def leak_a_credential_into_the_log(house: House) -> None:
@@ -629,6 +659,7 @@ async def leak_a_hash_without_a_key_into_the_database(house: House) -> None:
         (leak_into_the_database_as_bytes, "database"),
         (leak_into_the_log_of_the_database, "log of the database"),
         (leak_into_the_log_of_the_vault, "log of the vault"),
+        (leak_into_the_output_of_the_vault, "output of the vault"),
     ],
 )
 async def test_the_search_finds_a_leak(

@@ -2,14 +2,12 @@
 
 import contextlib
 import json
-import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -28,6 +26,7 @@ from tests.deployment import (
     Enrolled,
     Shared,
     deployment,
+    lines_of,
     new_database,
     wait_for,
     without_settings,
@@ -45,32 +44,19 @@ def prepared(
     return made
 
 
-def why_not(prepared: Deployment) -> str:
+def why_not(prepared: Deployment, *, sandbox: bool = True) -> str:
     """Start a service that must refuse to, and return the one reason it gives."""
-    with prepared.serving(wait=False) as service:
-        assert service.process.wait(HANG_SECONDS) == 1
-        (line,) = service.lines("not_started")
+    with prepared.serving_web(sandbox=sandbox) as (process, log):
+        assert process.wait(HANG_SECONDS) == 1
+        (line,) = lines_of(log, "not_started")
     assert line["level"] == "critical"
-    assert len(service.log.read_text().splitlines()) == 1
+    told = {json.loads(line)["event"] for line in log.read_text().splitlines()}
+    assert told <= {"vault.same_user", "not_started"}
     return str(line["reason"])
 
 
-def test_a_wrong_token_pin_is_tried_once_and_said(prepared: Deployment, tmp_path: Path) -> None:
-    pin = tmp_path / "pin"
-    os.mkfifo(pin)
-    wrong = Deployment(
-        prepared.directory,
-        {**prepared.environment, "HSM_PIN_FILE": str(pin)},
-        prepared.database_url,
-    )
-    with wrong.serving(wait=False) as service:
-        # A pipe gives the PIN away once: whoever wanted it again would wait for ever.
-        pin.write_text("not the PIN")
-        assert service.process.wait(HANG_SECONDS) == 1
-        (line,) = service.lines("not_started")
-    assert "the token refused the PIN" in line["reason"]
-    assert "HSM_PIN_FILE" in line["reason"]
-    assert "python -m hsm check" in line["reason"]
+def test_without_the_sockets_of_a_vault_the_web_does_not_start(prepared: Deployment) -> None:
+    assert why_not(prepared).startswith("CMS_VAULT_SOCKET_DIRECTORY: ")
 
 
 def no_such(prepared: Deployment, name: str) -> Deployment:
@@ -114,7 +100,9 @@ def test_a_database_that_can_lose_a_commit_is_not_served_from(prepared: Deployme
 def test_a_port_in_use_is_said(prepared: Deployment) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert why_not(prepared.given(d1_port=port)) == "the D1 listener: Address already in use"
+        with prepared.serving_vault():
+            reason = why_not(prepared.given(d1_port=port))
+    assert reason == "the D1 listener: Address already in use"
 
 
 def put_request(enrolled: Enrolled, bearer: str, body: bytes) -> bytes:
@@ -219,14 +207,13 @@ def test_alembic_brings_an_empty_database_up_to_date(tmp_path: Path, postgres: P
 
 @pytest.fixture
 def in_earnest(prepared: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
-    """A deployment of whose settings only HSM_MODULE is one for trials."""
+    """A deployment of whose settings none is one for trials."""
     monkeypatch.setattr(pki, "CA_NAME", "Issuer CA")
     own = pki.create(tmp_path / "own")
-    key, url, pin = (tmp_path / name for name in ("own-key", "own-url", "own-pin"))
+    key, url = (tmp_path / name for name in ("own-key", "own-url"))
     key.write_text(secrets.token_hex(32))
     url.write_text("postgresql://cms:s3cret@db.example.com/cms?sslmode=verify-full")
-    pin.write_text("no PIN of this HSM token")
-    given = prepared.given(
+    return prepared.given(
         database_url_file=url,
         d1_certificate_file=own.server.certificate,
         d1_key_file=own.server.key,
@@ -236,24 +223,6 @@ def in_earnest(prepared: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyP
         cardholder_key_file=own.server.key,
         control_token_key_file=key,
     )
-    trust = json.loads(Path(prepared.environment["HSM_TRUST_FILE"]).read_text())
-    (tmp_path / "own-trust").write_text(json.dumps({**trust, "sandbox": False}))
-    return with_hsm(given, pin_file=pin, trust_file=tmp_path / "own-trust")
-
-
-def with_hsm(prepared: Deployment, **settings: object) -> Deployment:
-    """The same with other settings of the vault; None takes one away."""
-    names = {f"HSM_{name.upper()}": value for name, value in settings.items()}
-    kept = {name: value for name, value in prepared.environment.items() if name not in names}
-    added = {name: str(value) for name, value in names.items() if value is not None}
-    return replace(prepared, environment={**kept, **added})
-
-
-def why_not_in_earnest(deployment: Deployment) -> str:
-    with deployment.serving(wait=False, sandbox=False) as service:
-        assert service.process.wait(HANG_SECONDS) == 1
-        (line,) = service.log.read_text().splitlines()
-    return str(json.loads(line)["reason"])
 
 
 @pytest.mark.parametrize(
@@ -273,48 +242,13 @@ def test_what_the_sandbox_made_serves_no_real_cards(
     changed = {setting: tmp_path / made}
     if made == "pki/server.pem":
         changed[setting.replace("certificate", "key")] = tmp_path / "pki" / "server.key"
-    reason = why_not_in_earnest(in_earnest.given(**changed))
+    reason = why_not(in_earnest.given(**changed), sandbox=False)
     assert reason.startswith(f"CMS_{setting.upper()} holds a ")
     assert "--sandbox" in reason
 
 
-def test_a_token_in_software_serves_no_real_cards(in_earnest: Deployment) -> None:
-    # The PIN is a wrong one: it was not tried.
-    assert why_not_in_earnest(in_earnest).startswith("HSM_MODULE is SoftHSM")
-
-
-def test_a_token_pin_that_the_sandbox_made_is_not_even_tried(
-    in_earnest: Deployment, prepared: Deployment
-) -> None:
-    pin_file = prepared.environment["HSM_PIN_FILE"]
-    reason = why_not_in_earnest(with_hsm(in_earnest, pin_file=pin_file, module="/no/module"))
-    assert reason.startswith("HSM_PIN_FILE holds a PIN that the sandbox made")
-
-
-def test_a_trust_file_for_trials_serves_no_real_cards(
-    in_earnest: Deployment, prepared: Deployment
-) -> None:
-    trust_file = prepared.environment["HSM_TRUST_FILE"]
-    reason = why_not_in_earnest(with_hsm(in_earnest, trust_file=trust_file))
-    assert reason.startswith("HSM_TRUST_FILE is for trials")
-    assert reason.endswith("serve --sandbox")
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "said"),
-    [
-        ("trust_file", None, "set HSM_TRUST_FILE"),
-        ("trust_file", "pki/ca.pem", "HSM_TRUST_FILE: the trust file: not a JSON object"),
-        ("trust_file", "nowhere", "HSM_TRUST_FILE: the trust file cannot be read"),
-        ("state_directory", None, "set HSM_STATE_DIRECTORY"),
-        ("state_directory", "nowhere", "HSM_STATE_DIRECTORY: no directory"),
-    ],
-)
-def test_what_the_vault_needs_for_manifests_is_missed_before_anything_listens(
-    prepared: Deployment, tmp_path: Path, setting: str, value: str | None, said: str
-) -> None:
-    given = None if value is None else tmp_path / value
-    assert why_not(with_hsm(prepared, **{setting: given})).startswith(said)
+def test_what_is_in_earnest_is_looked_at_before_the_vault(in_earnest: Deployment) -> None:
+    assert why_not(in_earnest, sandbox=False).startswith("CMS_VAULT_SOCKET_DIRECTORY: ")
 
 
 def test_a_trial_is_served_with_one_warning(prepared: Deployment) -> None:

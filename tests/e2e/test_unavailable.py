@@ -1,8 +1,5 @@
 """What the service needs goes away and comes back: 503 meanwhile, and it recovers by itself."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,22 +15,22 @@ from cms.sandbox.partners.d1 import D1Client, D1Error
 from cms.sandbox.partners.transcript import transcript
 from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
-    ROOT,
     CrashingPostgres,
     Deployment,
     Enrolled,
     Service,
     deployment,
+    end,
     in_sql_ascii,
+    lines_of,
     new_database,
     own_token,
     patiently,
     stopped,
     wait_for,
 )
+from tests.e2e import hung_vault
 from tests.issuer_records import run_sql
-
-EXIT_STUCK = 70
 
 
 def statuses(client: D1Client, change: str) -> Sequence[int]:
@@ -167,10 +164,10 @@ def test_a_migration_while_the_service_runs(
 def test_a_database_url_that_must_not_be_used_is_said(
     tmp_path: Path, softhsm: SoftHsm, url: str, reason: str
 ) -> None:
-    with deployment(tmp_path, url, softhsm).serving(wait=False) as service:
-        assert service.process.wait(HANG_SECONDS) == 1
-        (line,) = service.lines("not_started")
-        assert "s3cret" not in service.log.read_text()
+    with deployment(tmp_path, url, softhsm).serving_web() as (process, log):
+        assert process.wait(HANG_SECONDS) == 1
+        (line,) = lines_of(log, "not_started")
+        assert "s3cret" not in log.read_text()
     assert line["reason"].startswith("CMS_DATABASE_URL_FILE: ")
     assert reason in line["reason"]
 
@@ -193,22 +190,50 @@ def set_server(server: Postgres, setting: LiteralString) -> None:
     run_sql(server.url(), "SELECT pg_reload_conf()")
 
 
-def test_a_token_device_that_hangs_costs_the_process(
+def test_a_token_device_that_hangs_costs_a_worker_of_the_vault_and_none_of_the_web(
     tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
-    prepared = deployment(tmp_path, new_database(postgres), softhsm, vault_deadline_seconds=0.3)
-    prepared.enrol(hsm_token, "hungbank01")
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.hung_vault", "hungbank01"],
-        cwd=ROOT,
-        env=prepared.environment,
-        stdout=subprocess.PIPE,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-    assert json.loads(ended.stdout) == {
-        "status": 503,
-        "retry_after": "1",
-        "ready": [True, False],
-    }
-    assert ended.returncode == EXIT_STUCK
+    prepared = deployment(tmp_path, new_database(postgres), softhsm)
+    prepared = prepared.vault_given(deadline_seconds=1)
+    enrolled = prepared.enrol(hsm_token, "hungbank01")
+    hangs = prepared.host / hung_vault.HANGS
+    with prepared.serving(vault=[hung_vault.MODULE]) as service, enrolled.client() as client:
+        web, vault = service.workers(), service.vault_workers()
+        patiently(client.new_access_token)
+        hangs.touch()
+        with pytest.raises(D1Error) as refused:
+            client.new_access_token()
+        assert (refused.value.status, refused.value.error_code) == (503, "SERVICE_UNAVAILABLE")
+        hangs.unlink()
+        patiently(client.new_access_token)
+        assert patiently(partial(client.counter, "card-1")) == 0
+        assert service.vault_lines("vault.worker_killed")
+        assert not {*vault} & {*service.vault_workers()}
+        assert service.workers() == web
+
+
+def test_a_vault_that_ends_and_starts_again(
+    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
+) -> None:
+    prepared = deployment(tmp_path, new_database(postgres), softhsm)
+    enrolled = prepared.enrol(hsm_token, "awaybank06")
+    change = enrolled.sample_issuer.pin_jwe
+    with prepared.serving_vault() as (first, _), prepared.serving_web() as (web, log):
+        service = Service(prepared, web, log, first, log)
+        service.wait_until_ready()
+        workers = service.workers()
+        with enrolled.client() as client:
+            assert statuses(client, change("4071")) == [204, 200]
+            end(first)
+            assert statuses(client, change("2580")) == [503, 503]
+            wait_for(lambda: not service.ready())
+            assert service.ops("/readyz").json() == {
+                "ready": False,
+                "vault": False,
+                "database": True,
+            }
+            with prepared.serving_vault():
+                service.wait_until_ready()
+                assert client.get_pin("card-1", enrolled.sample_issuer.pans["card-1"]) == "4071"
+                assert statuses(client, change("9382")) == [204, 200]
+        assert service.workers() == workers

@@ -111,6 +111,17 @@ def test_tries_at_once_are_counted_before_they_end(counts: Counts) -> None:
     fail(counts, CARD, times=3)
 
 
+def test_tries_of_two_workers_at_one_moment_are_told_apart(
+    counts: Counts, tmp_path: Path, clock: Clock
+) -> None:
+    other = Counts(tmp_path, clock)
+    first, _ = counts.begin([CARD]), other.begin([CARD])
+    counts.take_back(first)
+    fail(other, CARD, times=2)
+    with pytest.raises(CardRefusesForm):
+        counts.begin([CARD])
+
+
 def test_a_failure_counts_until_it_is_as_old_as_the_window(counts: Counts, clock: Clock) -> None:
     fail(counts, CARD)
     clock.time += timedelta(hours=1)

@@ -117,6 +117,8 @@ def test_a_call_of_another_socket_is_refused() -> None:
             b"x", b"\xff"
         ),
         b"\x93\x01\x01" + b"\x91" * 100_000,
+        encoded((VERSION, 1, {"verb": "issue_token", "client_id": "", "secret": None})),
+        encoded((VERSION, 1, {"verb": "issue_token", "client_id": "", "secret": 1})),
     ],
     ids=lambda call: repr(call[:60]),
 )

@@ -7,7 +7,7 @@ from cms.faces.d1.auth import D1Auth
 from cms.faces.d1.certificates import CertificateReader
 from cms.faces.d1.oauth import TokenEndpoint
 from cms.faces.d1.router import CardRoutes
-from cms.faces.routes import add_routes, new_app
+from cms.faces.routes import Face
 from cms.services.d1.access import Access
 from cms.services.d1.calls import CardCalls
 from cms.services.d1.pins import Pins
@@ -17,8 +17,8 @@ def d1_app(
     access: Access, certificates: CertificateReader, calls: CardCalls, pins: Pins
 ) -> FastAPI:
     """Build the app; it is to be wrapped in :class:`cms.logs.RequestLog`."""
-    app = new_app("D1 face")
-    add_routes(app, CardRoutes(D1Auth(access, certificates), calls, pins).routes())
-    add_routes(app, TokenEndpoint(access, certificates).routes())
+    app = Face("D1 face")
+    app.add(CardRoutes(D1Auth(access, certificates), calls, pins).routes())
+    app.add(TokenEndpoint(access, certificates).routes())
     problems.install(app)
     return app

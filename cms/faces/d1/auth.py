@@ -32,7 +32,7 @@ class D1Auth:
         caller = await self.access.caller(
             bearer(request, SCHEMES), certificate, request.path_params["issuerId"]
         )
-        request.state.error_wire = caller.manifest.wire.errors
+        request.scope["error_wire"] = caller.manifest.wire.errors
         request.scope["log"]["issuer_id"] = caller.manifest.issuer_id
         request.scope["log"]["client_id"] = caller.client_id
         return caller

@@ -11,10 +11,10 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 
 from cms import logs
 from cms.domain.errors import BadRequest, Field, ServiceUnavailable, Unauthorized
+from cms.faces.answer import encoded, json_answer
 from cms.faces.d1.certificates import CertificateReader
 from cms.faces.request import FORM, basic_credentials, read_body, read_form
 from cms.faces.routes import Route
@@ -24,7 +24,7 @@ from hsm.manifest.model import Manifest
 from hsm.port import IssuedAccessToken
 
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"  # noqa: S105 - a path
-HEADERS: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+HEADERS: Final = encoded({"Cache-Control": "no-store", "Pragma": "no-cache"})
 #: RFC 6749 5.2 error -> status and the D1 face's code.
 ERRORS: Final[Mapping[str, tuple[int, str]]] = {
     "invalid_request": (400, "FIELD_INVALID_FORMAT"),
@@ -108,7 +108,7 @@ class TokenEndpoint:
             return _refuse(request, "temporarily_unavailable", {"Retry-After": "1"})
         request.scope["log"]["issuer_id"] = manifest.issuer_id
         request.scope["log"]["client_id"] = client_id
-        return JSONResponse(_answer(manifest, issued), headers=HEADERS)
+        return json_answer(_answer(manifest, issued), HEADERS)
 
 
 def _grant_type(request: Request, body: bytes) -> str:
@@ -133,7 +133,9 @@ def _answer(manifest: Manifest, issued: IssuedAccessToken) -> dict[str, object]:
     return answer
 
 
-def _refuse(request: Request, error: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _refuse(request: Request, error: str, headers: Mapping[str, str] | None = None) -> Response:
     status, code = ERRORS[error]
     request.scope["log"]["error_code"] = code
-    return JSONResponse({"error": error, "errorCode": code}, status, {**HEADERS, **(headers or {})})
+    return json_answer(
+        {"error": error, "errorCode": code}, (*HEADERS, *encoded(headers or {})), status
+    )

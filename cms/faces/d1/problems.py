@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from cms import logs
 from cms.domain.errors import (
@@ -26,6 +26,7 @@ from cms.domain.errors import (
     Unauthorized,
     ValueNotPossible,
 )
+from cms.faces.answer import encoded, json_answer
 from hsm.manifest.wire import ErrorWire
 from hsm.port import CLIENT_WINDOW_SECONDS
 
@@ -74,7 +75,7 @@ def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
     return answers
 
 
-async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_domain_error(request: Request, error: Exception) -> Response:
     status, code, text = next(wire for kind, wire in WIRE.items() if isinstance(error, kind))
     if isinstance(error, BadRequest):
         text = error.field.value
@@ -88,24 +89,24 @@ async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, status, code, text, headers)
 
 
-async def _on_routing_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_routing_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     return _answer(request, *ROUTING.get(status, INTERNAL), headers)
 
 
-async def _on_unknown_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_unknown_error(request: Request, error: Exception) -> Response:
     log.error("internal", exc_info=error)
     return _answer(request, *INTERNAL, {})
 
 
 def _answer(
     request: Request, status: int, code: str, text: str, headers: dict[str, str]
-) -> JSONResponse:
-    wire: ErrorWire = getattr(request.state, "error_wire", ErrorWire())
+) -> Response:
+    wire: ErrorWire = request.scope.get("error_wire") or ErrorWire()
     request.scope["log"]["error_code"] = code
     headers["Cache-Control"] = "no-store"
-    return JSONResponse({wire.code_field: code, wire.error_field: text}, status, headers)
+    return json_answer({wire.code_field: code, wire.error_field: text}, encoded(headers), status)
 
 
 def _described(text: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 
 from cms.domain.cards import Verb
 from cms.domain.errors import (
@@ -21,6 +20,7 @@ from cms.domain.errors import (
     TooManyFailures,
 )
 from cms.domain.records import Actor
+from cms.faces.answer import encoded, json_answer, no_content
 from cms.faces.d1.auth import D1Auth
 from cms.faces.d1.problems import documented
 from cms.faces.d1.schemas import (
@@ -41,7 +41,8 @@ from hsm.port import CardRef
 
 PIN: Final = "/cms/api/v1/issuers/{issuerId}/cards/{cardId}/pin"
 PHYSICAL_CARD: Final = "/cms/api/v1/issuers/{issuerId}/physicalCards/{cardId}"
-NO_STORE: Final = {"Cache-Control": "no-store"}
+NO_STORE: Final = encoded({"Cache-Control": "no-store"})
+NO_CONTENT: Final = no_content(NO_STORE)
 
 CardHandler = Callable[[Caller, CardRef, Actor, Request], Awaitable[Response]]
 
@@ -106,20 +107,24 @@ class CardRoutes:
             members, log = request.path_params, request.scope["log"]
             caller = await self.auth.caller(request)  # 401
             actor = Actor(caller.client_id, log["correlation_id"])
-            async with self.calls.audited(
-                verb, caller, members["issuerId"], members["cardId"], actor
-            ) as card:  # another issuer 404, path 400
+
+            async def call(card: CardRef) -> Response:
                 response = await answer(caller, card, actor, request)
-                # unknown card 404, its state 403, body 400
-            log["card_id"] = card.card_id  # now that it is known to exist; before, it may be a PAN
-            return response
+                # now that it is known to exist; before, it may be a PAN
+                log["card_id"] = card.card_id
+                return response
+
+            return await self.calls.audited(
+                *(verb, caller, members["issuerId"], members["cardId"], actor),
+                call,  # another issuer 404, path 400; unknown card 404, its state 403, body 400
+            )
 
         return handler
 
     async def get_pin(self, caller: Caller, card: CardRef, actor: Actor, *_: object) -> Response:
         """Hand out the PIN, encrypted to D1."""
         encrypted = await self.pins.get_pin(card, actor)
-        return JSONResponse(pin_answer(encrypted, caller.manifest.wire), headers=NO_STORE)
+        return json_answer(pin_answer(encrypted, caller.manifest.wire), NO_STORE)
 
     async def set_pin(
         self, caller: Caller, card: CardRef, actor: Actor, request: Request
@@ -138,14 +143,14 @@ class CardRoutes:
         except (BadRequest, PinRefused) as refused:
             request.scope["log"] |= {"reason": reason_of(refused), **loggable(body, wire)}
             raise
-        return Response(status_code=204, headers=NO_STORE)
+        return NO_CONTENT
 
     async def change_counter(self, caller: Caller, card: CardRef, *_: object) -> Response:
         """Count the changes of the PIN."""
         counter = await self.pins.change_counter(card)
-        return JSONResponse(counter_answer(counter, caller.manifest.wire), headers=NO_STORE)
+        return json_answer(counter_answer(counter, caller.manifest.wire), NO_STORE)
 
     async def activate(self, _: Caller, card: CardRef, actor: Actor, *__: object) -> Response:
         """Make the card active; a body is ignored."""
         await self.pins.activate(card, actor)
-        return Response(status_code=204, headers=NO_STORE)
+        return NO_CONTENT

@@ -18,10 +18,11 @@ from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
 from cms.services.cardholder.apps import HostedApp
 from cms.services.cardholder.permission import require_token_allowed
-from cms.services.vault import in_vault
+from cms.services.vault import called
 from crypto.secret import Secret
+from hsm.client import VaultCalls
+from hsm.messages import GrantBearer, VerifyBearer
 from hsm.port import CardRef, Face, Purpose
-from hsm.worker_thread import WorkerThread
 
 FACE: Final = Face.HOSTED
 
@@ -56,9 +57,9 @@ class IssuedToken:
 class HostedCards:
     """What an app may ask for its cardholder."""
 
-    def __init__(self, store: ControlStore, worker_thread: WorkerThread, audit: Audit) -> None:
+    def __init__(self, store: ControlStore, vault: VaultCalls, audit: Audit) -> None:
         self._store = store
-        self._worker_thread = worker_thread
+        self._vault = vault
         self._audit = audit
 
     async def card(self, asking: Asking, *, for_pin: bool) -> CardOfHolder:
@@ -72,10 +73,8 @@ class HostedCards:
             ServiceUnavailable: database or vault are unavailable.
         """
         issuer_id = asking.app.manifest.issuer_id
-        cardholder_id = await in_vault(
-            self._worker_thread,
-            lambda vault: vault.verify_bearer(asking.bearer, issuer_id, for_pin=for_pin),
-        )
+        message = VerifyBearer(asking.bearer, issuer_id, for_pin)
+        cardholder_id = await called(self._vault, message)
         return await self._store.card_of(issuer_id, cardholder_id)
 
     async def require_token_allowed(
@@ -113,9 +112,9 @@ class HostedCards:
         """
         ref, actor = CardRef(card.issuer_id, card.card_id), asking.actor
         try:
-            granted = await in_vault(
-                self._worker_thread,
-                lambda vault: vault.grant_bearer(
+            granted = await called(
+                self._vault,
+                GrantBearer(
                     *(asking.bearer, actor.client_id, purpose),
                     *(ref, card.sealed_record, card.counter),
                 ),

@@ -20,16 +20,18 @@ from cms.persistence.control_store import ControlStore
 from cms.services.audit import Audit
 from cms.services.cardholder.apps import AnyApp, Apps, Servers
 from cms.services.cardholder.control_tokens import new_session
-from cms.services.vault import in_vault, readable
+from cms.services.vault import called, readable
 from crypto.errors import JoseError
 from crypto.jose.jwk import parse_public
 from crypto.pin_image import ImageStyle
-from hsm.port import CardRef, Face, HandOut, PinVault, Purpose, SealedGrant, SealedPin, SealedRecord
-from hsm.worker_thread import WorkerThread
+from hsm import messages
+from hsm.client import VaultCalls
+from hsm.messages import DigitsJwe, RenderImage
+from hsm.port import CardRef, Face, HandOut, Purpose, SealedGrant, SealedPin, SealedRecord
 
 T = TypeVar("T")
-Reveal = Callable[[PinVault, SealedGrant, str, SealedPin, SealedRecord], HandOut[T]]
-"""Calls the verb that shows a PIN against a grant and its control token."""
+Reveal = Callable[[SealedGrant, str, SealedPin, SealedRecord], messages.Verb[HandOut[T]]]
+"""Makes the message that has a PIN shown against a grant and its control token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,13 @@ class PinView:
         face: Face,
         store: ControlStore,
         clients: Apps | Servers,
-        worker_thread: WorkerThread,
+        vault: VaultCalls,
         audit: Audit,
     ) -> None:
         self._face = face
         self._store = store
         self._clients = clients
-        self._worker_thread = worker_thread
+        self._vault = vault
         self._audit = audit
 
     async def image(self, control_token: str, style: ImageStyle, actor: Actor) -> bytes:
@@ -117,9 +119,7 @@ class PinView:
         consumed = await self._store.end_with_text(session, self._face)
         return await self._reveal(
             *(control_token, consumed, actor, f"{self._face} text"),
-            lambda vault, grant, token, pin, record: vault.digits_jwe(
-                grant, token, pin, record, key
-            ),
+            lambda grant, token, pin, record: DigitsJwe(grant, token, pin, record, key),
         )
 
     async def close(self, session: str) -> None:
@@ -137,9 +137,7 @@ class PinView:
     ) -> bytes:
         return await self._reveal(
             *(control_token, consumed, actor, self._face),
-            lambda vault, grant, token, pin, record: vault.render_image(
-                grant, token, pin, record, style
-            ),
+            lambda grant, token, pin, record: RenderImage(grant, token, pin, record, style),
         )
 
     async def _reveal(
@@ -148,7 +146,7 @@ class PinView:
         consumed: ConsumedToken,
         actor: Actor,
         where: str,
-        verb: Reveal[T],
+        reveal: Reveal[T],
     ) -> T:
         """Have the vault show a PIN; the audit row says *where*."""
         grant, token, record = consumed.grant, canonical(control_token), consumed.card.sealed_record
@@ -157,9 +155,8 @@ class PinView:
             # Whether it is personalised says nothing about seeing a PIN.
             require_cardholder_may(self._face, Purpose.VIEW, consumed.card.state, personalised=True)
             sealed_pin = readable(consumed.card)
-            handed_out = await in_vault(
-                self._worker_thread,
-                lambda vault: verb(vault, grant.sealed_grant, token, sealed_pin, record),
+            handed_out = await called(
+                self._vault, reveal(grant.sealed_grant, token, sealed_pin, record)
             )
         except (CardForbids, LimitReached, PinUnavailable) as error:
             event = Verb.GET_PIN

@@ -26,11 +26,12 @@ from cms.services.audit import Audit
 from cms.services.cardholder.apps import ServerApp
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.permission import require_token_allowed
-from cms.services.vault import in_vault
+from cms.services.vault import called
 from crypto.secret import Secret
+from hsm.client import VaultCalls
 from hsm.manifest.clients import ServerClient
+from hsm.messages import GrantServer
 from hsm.port import CardRef, Face, Purpose
-from hsm.worker_thread import WorkerThread
 
 FACE: Final = Face.PINCONTROL
 CONTROL: Final = "control"
@@ -53,12 +54,12 @@ class ControlIds:
         self,
         control_tokens: ControlTokens[ServerClient],
         store: ControlStore,
-        worker_thread: WorkerThread,
+        vault: VaultCalls,
         audit: Audit,
     ) -> None:
         self._control_tokens = control_tokens
         self._store = store
-        self._worker_thread = worker_thread
+        self._vault = vault
         self._audit = audit
 
     async def issue(
@@ -111,9 +112,9 @@ class ControlIds:
         """Have the vault grant a control id, and store it."""
         card = CardRef(plastic.issuer_id, plastic.card_id)
         try:
-            granted = await in_vault(
-                self._worker_thread,
-                lambda vault: vault.grant_server(
+            granted = await called(
+                self._vault,
+                GrantServer(
                     *(actor.client_id, password, asked.plastic_id, asked.purpose),
                     *(card, plastic.sealed_record, plastic.counter),
                 ),

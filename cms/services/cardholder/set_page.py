@@ -25,12 +25,13 @@ from cms.persistence.store import Store
 from cms.services.audit import Audit, Reason
 from cms.services.cardholder.apps import AnyApp, Apps, Servers
 from cms.services.cardholder.control_tokens import new_session
-from cms.services.vault import in_vault
+from cms.services.vault import called
 from crypto.errors import JoseError
 from crypto.jose import jwe as jose
+from hsm.client import VaultCalls
 from hsm.manifest.policy import PolicyBody
+from hsm.messages import PublicJwks, SetPinFromPage
 from hsm.port import CardRef, Face, PublicKeyRole, Purpose
-from hsm.worker_thread import WorkerThread
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,14 @@ class SetPage:
         control_store: ControlStore,
         store: Store,
         clients: Apps | Servers,
-        worker_thread: WorkerThread,
+        vault: VaultCalls,
         audit: Audit,
     ) -> None:
         self._face = face
         self._control_store = control_store
         self._store = store
         self._clients = clients
-        self._worker_thread = worker_thread
+        self._vault = vault
         self._audit = audit
 
     async def open(self, control_token: str, app: AnyApp) -> Opening:
@@ -75,9 +76,7 @@ class SetPage:
             ServiceUnavailable: database or vault are unavailable; the control token is not
                 consumed.
         """
-        keys = await in_vault(
-            self._worker_thread, lambda vault: vault.public_jwks(PublicKeyRole.PAGE)
-        )
+        keys = await called(self._vault, PublicJwks(PublicKeyRole.PAGE))
         session = new_session()
         seconds, grant = await self._control_store.open(
             control_token, session, Purpose.SET, self._face
@@ -179,15 +178,9 @@ class SetPage:
             require_cardholder_may(
                 self._face, Purpose.SET, read.state, personalised=read.personalised
             )
-            sealed_record = read.sealed_record
-            change = await in_vault(
-                self._worker_thread,
-                lambda vault: vault.set_pin_from_page(
-                    grant.sealed_grant,
-                    control_token,
-                    jwe,
-                    sealed_record,  # noqa: B023 - the call ends before the next turn
-                ),
+            change = await called(
+                self._vault,
+                SetPinFromPage(grant.sealed_grant, control_token, jwe, read.sealed_record),
             )
             if await self._control_store.change_pin(
                 *(card, read, change, request_key, session, actor)

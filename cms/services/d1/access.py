@@ -15,15 +15,17 @@ from cryptography import x509
 
 from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
 from cms.services.directory import Directory
-from cms.services.vault import in_vault
+from cms.services.vault import called
 from crypto.errors import JoseError
 from crypto.jose import base64url, jws
 from crypto.jose.jwk import EcPublicKey, parse_public
 from crypto.secret import Secret
+from hsm.client import VaultCalls
 from hsm.manifest import certificate_names, distinguished_name
 from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import D1Client
 from hsm.manifest.model import Manifest
+from hsm.messages import IssueToken, PublicJwks
 from hsm.port import (
     ACCESS_TOKEN_TYPE,
     ISSUER_ID_CHARS,
@@ -33,7 +35,6 @@ from hsm.port import (
     PublicKeyRole,
 )
 from hsm.ttl_cache import TtlCache
-from hsm.worker_thread import WorkerThread
 
 #: What `cryptography` raises for a certificate that it cannot read, or only in part.
 UNREADABLE: Final = (
@@ -135,12 +136,12 @@ class Access:
     def __init__(
         self,
         directory: Directory,
-        worker_thread: WorkerThread,
+        vault: VaultCalls,
         public_url: str,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
-        self._worker_thread = worker_thread
+        self._vault = vault
         self._public_url = public_url
         self._now = now
         self._keys: Mapping[str, EcPublicKey] = {}
@@ -166,10 +167,7 @@ class Access:
         _require_registered(client, certificate)
         if not is_secret(secret, client.secrets, self._now()):
             raise Unauthorized
-        issued = await in_vault(
-            self._worker_thread,
-            lambda vault: vault.issue_token(client_id, secret, certificate.facts),
-        )
+        issued = await called(self._vault, IssueToken(client_id, secret, certificate.facts))
         return manifest, issued
 
     async def caller(
@@ -247,9 +245,7 @@ class Access:
 
     async def _signing_keys(self) -> Mapping[str, EcPublicKey]:
         if not self._keys:
-            jwks = await in_vault(
-                self._worker_thread, lambda vault: vault.public_jwks(PublicKeyRole.TOKEN_SIGN)
-            )
+            jwks = await called(self._vault, PublicJwks(PublicKeyRole.TOKEN_SIGN))
             keys = [parse_public(jwk, "sig") for jwk in jwks["keys"]]
             self._keys = {key.kid: key for key in keys}
         return self._keys

@@ -1,7 +1,7 @@
 """A client's call on a card: it may name cards of its own issuer, and its refusal is audited."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from cms.domain.cards import Verb
 from cms.domain.errors import DomainError, ServiceUnavailable, StoredValueBroken
@@ -10,6 +10,8 @@ from cms.services.audit import Audit
 from cms.services.d1.access import Caller
 from hsm.port import CardRef
 
+T = TypeVar("T")
+
 
 class CardCalls:
     """Begins calls on cards."""
@@ -17,11 +19,16 @@ class CardCalls:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
 
-    @asynccontextmanager
     async def audited(
-        self, verb: Verb, caller: Caller, issuer_id: str, card_id: str, actor: Actor
-    ) -> AsyncIterator[CardRef]:
-        """Name the card, and audit the refusal of it or of what the block does.
+        self,
+        verb: Verb,
+        caller: Caller,
+        issuer_id: str,
+        card_id: str,
+        actor: Actor,
+        call: Callable[[CardRef], Awaitable[T]],
+    ) -> T:
+        """Name the card to *call*, and audit the refusal of it or of what is called.
 
         The audit names the card only where it is of the caller's issuer: another may have one of
         the same id. That the service is unavailable is no refusal.
@@ -34,7 +41,7 @@ class CardCalls:
         card: CardRef | None = None
         try:
             card = caller.card(issuer_id, card_id)
-            yield card
+            return await call(card)
         except ServiceUnavailable:
             raise
         except StoredValueBroken as error:

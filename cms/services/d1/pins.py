@@ -12,9 +12,10 @@ from cms.domain.limits import CHANGE_TRIES_MAX
 from cms.domain.records import Actor, CardToChange
 from cms.persistence.store import Store
 from cms.services.audit import Audit
-from cms.services.vault import in_vault, readable
+from cms.services.vault import called, readable
+from hsm.client import VaultCalls
+from hsm.messages import ExportJwe, SetPinFromJwe
 from hsm.port import CardRef, PinBlockType, SealedChange
-from hsm.worker_thread import WorkerThread
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,10 @@ class PinEnvelope:
 class Pins:
     """The PIN use cases over one store and one vault."""
 
-    def __init__(self, store: Store, worker_thread: WorkerThread, audit: Audit) -> None:
+    def __init__(self, store: Store, vault: VaultCalls, audit: Audit) -> None:
         self._store = store
         self._audit = audit
-        self._worker_thread = worker_thread
+        self._vault = vault
 
     async def set_pin(
         self, card: CardRef, envelope: PinEnvelope | BadRequest, actor: Actor
@@ -94,9 +95,8 @@ class Pins:
         require_state_allows(Verb.GET_PIN, read.state)
         sealed_pin = readable(read)
         try:
-            handed_out = await in_vault(
-                self._worker_thread,
-                lambda vault: vault.export_jwe(sealed_pin, read.sealed_record, card, read.counter),
+            handed_out = await called(
+                self._vault, ExportJwe(sealed_pin, read.sealed_record, card, read.counter)
             )
         except ServiceUnavailable as error:
             await self._audit.failed(card, Verb.GET_PIN, error, actor)
@@ -135,9 +135,9 @@ class Pins:
     async def _seal(
         self, card: CardRef, envelope: PinEnvelope, read: CardToChange, actor: Actor
     ) -> SealedChange:
-        return await in_vault(
-            self._worker_thread,
-            lambda vault: vault.set_pin_from_jwe(
+        return await called(
+            self._vault,
+            SetPinFromJwe(
                 envelope.jwe,
                 envelope.block_type,
                 card,

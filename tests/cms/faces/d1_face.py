@@ -14,6 +14,7 @@ from cms.app import Application
 from cms.domain.cards import CardState
 from hsm.vault import Vault
 from tests import counted
+from tests.in_process_vault import in_process
 from tests.issuer_records import PAN, SampleIssuer, add_card, change_client, open_issuer, run_sql
 from tests.service import D1, d1, running
 
@@ -71,7 +72,7 @@ class D1Face:
 
     async def in_vault(self, verb: Any) -> Any:  # noqa: ANN401 - whatever the verb returns
         """Run *verb* where the service does: the HSM token's session is for one thread."""
-        return await self.application.health.worker_thread.call(verb)
+        return await in_process(self.application.vault).run(verb)
 
     async def open_issuer(self, issuer_id: str, **given: Any) -> SampleIssuer:  # noqa: ANN401 - open_issuer's
         """Add another issuer."""

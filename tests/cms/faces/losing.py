@@ -16,13 +16,11 @@ class Losing(Store):
     def lose(self, turn: int, *, late: bool) -> None:
         self.turn, self.late = turn, late
 
-    async def run(
-        self, statement: Statement, *, fetch: bool = False, **parameters: object
-    ) -> list[Row]:
+    async def run(self, statement: Statement, **parameters: object) -> list[Row]:
         self.turn -= 1
         rows = []
         if self.turn != 0 or self.late:
-            rows = await super().run(statement, fetch=fetch, **parameters)
+            rows = await super().run(statement, **parameters)
         if self.turn == 0:
             raise ServiceUnavailable
         return rows

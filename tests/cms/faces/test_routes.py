@@ -7,8 +7,9 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from opentelemetry import trace
+from starlette.types import Receive, Scope, Send
 
-from cms.faces.routes import Route, add_routes, new_app
+from cms.faces.routes import Face, Route
 
 pytestmark = pytest.mark.anyio
 
@@ -22,8 +23,8 @@ def calling(app: FastAPI) -> httpx.AsyncClient:
 
 
 async def test_a_line_answers_its_methods_and_no_other() -> None:
-    app = new_app()
-    add_routes(app, (Route("PUT", "/one/{name}", echo), Route("GET POST", "/two/{name}", echo)))
+    app = Face()
+    app.add((Route("PUT", "/one/{name}", echo), Route("GET POST", "/two/{name}", echo)))
     async with calling(app) as http:
         assert (await http.put("/one/a")).text == "PUT a"
         assert (await http.get("/two/b")).text == "GET b"
@@ -33,11 +34,49 @@ async def test_a_line_answers_its_methods_and_no_other() -> None:
     assert set(refused.headers["allow"].split(", ")) == {"GET", "POST"}
 
 
+async def test_what_is_answered_nowhere_goes_to_the_server() -> None:
+    async def fail(request: Request) -> Response:
+        raise LookupError
+
+    app = Face()
+    app.add([Route("GET", "/one", fail)])
+    async with calling(app) as http:
+        with pytest.raises(LookupError):
+            await http.get("/one")
+
+
+async def test_two_lines_of_one_path_are_one_path_of_two_methods() -> None:
+    app = Face()
+    app.add((Route("PUT", "/one/{name}", echo), Route("GET", "/one/{name}", echo)))
+    app.add((Route("GET", "/one/{name}/two/{other}", echo),))
+    async with calling(app) as http:
+        assert (await http.put("/one/a")).text == "PUT a"
+        assert (await http.get("/one/a%20b")).text == "GET a b"
+        assert (await http.get("/one/a/two/b")).text == "GET a"
+        refused = await http.delete("/one/a")
+        unknown = [await http.get(path) for path in ("/", "/one", "/one/", "/one/a/", "/ONE/a")]
+    assert (refused.status_code, refused.headers["allow"]) == (405, "PUT, GET")
+    assert {answered.status_code for answered in unknown} == {404}
+
+
+async def test_a_request_notes_its_route_for_the_log() -> None:
+    noted = []
+    app = Face()
+    app.add((Route("PUT", "/one/{name}", echo), Route("GET", "/two", echo)))
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+        noted.append(getattr(scope.get("route"), "path", None))
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(note)) as http:
+        for method, path in (("PUT", "/one/a"), ("GET", "/one/a"), ("PUT", "/two"), ("GET", "/3")):
+            await http.request(method, f"https://pins.test{path}")
+    assert noted == ["/one/{name}", "/one/{name}", "/two", None]
+
+
 async def test_a_line_is_described_as_it_says() -> None:
-    app = new_app()
-    add_routes(
-        app, [Route("PUT", "/one/{name}", echo, "Set One", 204, {404: {"description": "None"}})]
-    )
+    app = Face()
+    app.add([Route("PUT", "/one/{name}", echo, "Set One", 204, {404: {"description": "None"}})])
     operation = app.openapi()["paths"]["/one/{name}"]["put"]
     assert operation["summary"] == "Set One"
     assert operation["responses"].keys() == {"204", "404"}
@@ -45,26 +84,29 @@ async def test_a_line_is_described_as_it_says() -> None:
 
 async def test_what_a_handler_raises_the_app_answers() -> None:
     async def fail(request: Request) -> Response:
-        raise LookupError
+        raise KeyError
 
     async def answer(request: Request, error: Exception) -> Response:
         return JSONResponse({"name": request.path_params["name"]}, 409)
 
-    app = new_app()
+    app = Face()
     app.add_exception_handler(LookupError, answer)
-    add_routes(app, [Route("GET", "/one/{name}", fail)])
+    app.add([Route("GET", "/one/{name}", fail)])
     async with calling(app) as http:
         answered = await http.get("/one/a")
     assert (answered.status_code, answered.json()) == (409, {"name": "a"})
 
 
-@pytest.mark.parametrize(("app", "traced"), [(new_app(), False), (FastAPI(), True)])
+@pytest.mark.parametrize(("app", "traced"), [(Face(), False), (FastAPI(), True)])
 async def test_no_path_or_query_goes_to_telemetry(
     app: FastAPI, traced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = MagicMock(spec=trace.TracerProvider)
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    add_routes(app, [Route("GET", "/one/{name}", echo)])
+    if isinstance(app, Face):
+        app.add([Route("GET", "/one/{name}", echo)])
+    else:
+        app.add_api_route("/one/{name}", echo)
     async with calling(app) as http:
         await http.get("/one/a?token=b")
     assert ("token=b" in str(provider.mock_calls)) is traced

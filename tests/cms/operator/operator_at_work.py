@@ -3,18 +3,29 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cms.__main__ import main
 from cms.sandbox import HANG_SECONDS
+from hsm.port import PinVault
+from tests.in_process_admin import InProcessAdmin
 
 ROOT = Path(__file__).resolve().parents[3]
 #: Eight digits, so that nothing else reads like it.
 PIN = "73918264"
 NEW_PAN = "6011111111111117"
+
+
+def use_vault(monkeypatch: pytest.MonkeyPatch, vault: object) -> None:
+    """Have commands that call the vault of this host call *vault*, in this process."""
+    client = nullcontext(InProcessAdmin(cast("PinVault", vault)))
+    monkeypatch.setenv("CMS_VAULT_SOCKET_DIRECTORY", "/run/vault")
+    monkeypatch.setattr("cms.operator.vault.AdminClient", lambda *_: client)
 
 
 @dataclass(frozen=True)

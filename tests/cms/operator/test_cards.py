@@ -75,6 +75,7 @@ def test_a_card_is_noted_as_personalised(
         assert operator.refused("cards", "personalised", *unknown) == "no such card"
 
 
+@pytest.mark.usefixtures("served")
 def test_a_refused_card_takes_pins_again_once_an_operator_unblocks_it(
     operator: Operator, sample_issuer: SampleIssuer, database_url: str, vault: Vault
 ) -> None:

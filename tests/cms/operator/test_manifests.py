@@ -12,14 +12,15 @@ from cms.operator import manifests
 from cms.persistence import admin
 from cms.sandbox import HANG_SECONDS
 from hsm.manifest.signed import FLOORS_TYPE
-from tests.cms.operator.operator_at_work import Operator
+from tests.cms.operator.operator_at_work import Operator, use_vault
+from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import run_sql
 from tests.operators import (
     OPERATORS,
     OperatorKey,
     floors,
     manifest,
-    prepare_host,
+    open_vault,
     signed,
 )
 
@@ -42,8 +43,9 @@ def put(tmp_path: Path) -> Put:
 
 
 @pytest.fixture(autouse=True)
-def no_trust_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HSM_TRUST_FILE", raising=False)
+def without_a_vault(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Manifests are loaded from a machine that has none."""
+    monkeypatch.delenv("CMS_VAULT_SOCKET_DIRECTORY")
 
 
 @pytest.fixture(autouse=True)
@@ -130,15 +132,29 @@ def test_what_no_host_would_take_is_not_stored(
     assert listed(operator) == []
 
 
-def test_where_there_is_a_trust_file_enough_operators_have_signed(
+def test_what_the_vault_of_this_host_refuses_is_not_stored(
     operator: Operator, put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HSM_TRUST_FILE", str(prepare_host(tmp_path)))
+    vault = open_vault(SoftwareToken(), tmp_path)
+    use_vault(monkeypatch, vault)
     for operators in (OPERATORS[:1], (OPERATORS[0], OperatorKey())):
         file = put(signed(manifest(ISSUER), operators=operators))
         assert operator.refused("manifest", "load", file) == TOO_FEW
     assert listed(operator) == []
-    operator.must("manifest", "load", put(signed(manifest(ISSUER))))
+    for _ in range(2):
+        operator.must("manifest", "load", put(signed(manifest(ISSUER))))
+    assert vault.manifest_version(ISSUER) == 1
+    assert len(listed(operator)) == 1
+
+
+def test_what_the_database_refuses_the_vault_is_not_given(
+    operator: Operator, put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = open_vault(SoftwareToken(), tmp_path)
+    use_vault(monkeypatch, vault)
+    refused = operator.refused("manifest", "load", put(signed(manifest("nobodybank"))))
+    assert refused == "no such issuer"
+    assert vault.manifest_version("nobodybank") == 0
 
 
 def test_an_older_version_is_not_stored(operator: Operator, put: Put) -> None:

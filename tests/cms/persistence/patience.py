@@ -21,6 +21,15 @@ def without_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address, "CONNECT_SECONDS", HANG_SECONDS)
 
 
+async def connected(store: Store) -> None:
+    """Wait until a store has every connection."""
+
+    async def all_there() -> bool:
+        return len(store.pool.connections) == pool.POOL_CONNECTIONS_MAX
+
+    await until(all_there)
+
+
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     """Ask again and again."""
     async with asyncio.timeout(HANG_SECONDS):

@@ -1,17 +1,14 @@
 """The SQL of every request statement, a file each in ``sql/``; ``make sql`` writes them.
 
-A file has what is sent to Postgres, but for white space and for the values that never change, which
-are written in their places.
+A file has what is sent to Postgres, but for white space and for the parameters, which are numbered
+there.
 """
 
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Final
-
-from psycopg.sql import Literal
 
 from cms.persistence import statements
 from cms.persistence.statements import Statement
@@ -31,24 +28,9 @@ def request_statements() -> Mapping[str, Statement]:
     return found
 
 
-def with_constants(statement: Statement) -> str:
-    """Write the values that never change into the SQL, as Postgres' literals."""
-
-    def value(parameter: re.Match[str]) -> str:
-        name = parameter[1]
-        if name not in statement.constants:
-            return parameter[0]
-        return Literal(statement.constants[name]).as_string()
-
-    return re.sub(r"%\((\w+)\)s", value, statement.sql)
-
-
 def rendered() -> dict[str, str]:
     """Render every statement, by its name."""
-    return {
-        name: laid_out(with_constants(statement))
-        for name, statement in request_statements().items()
-    }
+    return {name: laid_out(statement.sql) for name, statement in request_statements().items()}
 
 
 def written() -> dict[str, str]:

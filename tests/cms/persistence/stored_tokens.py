@@ -40,11 +40,9 @@ class Counting(Store):
 
     statements = 0
 
-    async def run(
-        self, statement: Statement, *, fetch: bool = False, **parameters: object
-    ) -> list[Row]:
+    async def run(self, statement: Statement, **parameters: object) -> list[Row]:
         self.statements += 1
-        return await super().run(statement, fetch=fetch, **parameters)
+        return await super().run(statement, **parameters)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from psycopg.types.json import Jsonb
 
 from cms.domain.errors import ServiceUnavailable
 from cms.persistence.hand_outs import HandOutRow, HandOuts
@@ -31,12 +30,11 @@ class SlowStore:
         self.statements: list[tuple[str, Sequence[str]]] = []
         self._running = list[asyncio.Future[None]]()
 
-    async def run(self, _: Statement, *, fetch: bool, **parameters: object) -> None:
-        assert not fetch
+    async def run(self, _: Statement, **parameters: object) -> None:
         issuer_id, rows = parameters["issuer_id"], parameters["rows"]
         assert isinstance(issuer_id, str)
-        assert isinstance(rows, Jsonb)
-        self.statements.append((issuer_id, [row["card_id"] for row in rows.obj]))
+        assert isinstance(rows, list)
+        self.statements.append((issuer_id, [row["card_id"] for row in rows]))
         self._running.append(asyncio.get_running_loop().create_future())
         await self._running[-1]
 

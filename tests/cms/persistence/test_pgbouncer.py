@@ -15,7 +15,7 @@ from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from hsm.port import CardRef, PinBlockType, SealedChange
-from tests.cms.persistence.patience import without_deadlines
+from tests.cms.persistence.patience import connected, without_deadlines
 from tests.issuer_records import run_sql
 from tests.pgbouncer import pgbouncer
 from tests.stored_cards import store_card
@@ -47,7 +47,7 @@ async def store(pooled_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     without_deadlines(monkeypatch)
     store = Store.connect(pooled_url)
     await store.open()
-    await store.pool._connections.wait(HANG_SECONDS)
+    await connected(store)
     yield store
     await store.close()
 

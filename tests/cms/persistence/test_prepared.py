@@ -15,9 +15,8 @@ from cms.persistence.connection import Connection
 from cms.persistence.pool import POOL_CONNECTIONS_MAX
 from cms.persistence.statements import Statement
 from cms.persistence.store import Store
-from cms.sandbox import HANG_SECONDS
 from hsm.port import CardRef
-from tests.cms.persistence.patience import without_deadlines
+from tests.cms.persistence.patience import connected, without_deadlines
 from tests.issuer_records import run_sql
 from tests.stored_cards import store_card
 
@@ -36,7 +35,7 @@ async def store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         store_card(database, CARD)
     store = Store.connect(database_url)
     await store.open()
-    await store.pool._connections.wait(HANG_SECONDS)
+    await connected(store)
     for _ in range(3):
         await everything(store)
     yield store
@@ -83,25 +82,25 @@ def discard(connection: Connection) -> None:
 
 
 def forget(connection: Connection) -> None:
-    """Have psycopg give names that the server has already."""
-    connection._prepared._names.clear()
-    connection._prepared._prepared_idx = 0
+    """Have it give names that the server has already."""
+    connection._prepared.clear()
+    connection._names = 0
 
 
 @pytest.mark.parametrize("behind_its_back", [deallocate, discard, forget])
 async def test_prepared_statements_that_are_gone_or_there_already_cost_no_call(
     store: Store, behind_its_back: Callable[[Connection], None]
 ) -> None:
-    for connection in store.pool._connections._pool:
+    for connection in store.pool.connections:
         behind_its_back(connection)
     await everything(store)
-    for connection in store.pool._connections._pool:
-        assert connection._prepared._names, "it is prepared again"
+    for connection in store.pool.connections:
+        assert connection._prepared, "it is prepared again"
 
 
 async def test_what_is_run_again_is_done_once(store: Store, database_url: str) -> None:
     before = refusals(database_url)
-    for connection in store.pool._connections._pool:
+    for connection in store.pool.connections:
         deallocate(connection)
     await store.refuse(CARD.issuer_id, None, "control", "REASON", ACTOR)
     assert refusals(database_url) == before + 1
@@ -109,7 +108,7 @@ async def test_what_is_run_again_is_done_once(store: Store, database_url: str) -
 
 async def test_what_postgres_does_not_have_is_a_defect_and_no_outage(store: Store) -> None:
     with pytest.raises(FeatureNotSupported):
-        await store.run(Statement("SELECT count(*) FROM cards FOR UPDATE", {}))
+        await store.run(Statement.of("SELECT count(*) FROM cards FOR UPDATE", {}))
     assert await store.pool.fault() is None
 
 

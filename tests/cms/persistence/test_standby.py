@@ -24,7 +24,7 @@ from cms.sandbox.machine import postgres
 from cms.sandbox.machine.postgres import Postgres
 from hsm.port import CardRef
 from tests.cms.persistence.opened_store import opened_store
-from tests.cms.persistence.patience import finds, until
+from tests.cms.persistence.patience import connected, finds, until
 from tests.issuer_records import run_sql
 
 pytestmark = pytest.mark.anyio
@@ -181,7 +181,7 @@ async def test_a_commit_whose_wait_somebody_cancelled_is_not_reported_as_done(
     primary = synchronous.primary
     before = refusals(primary)
     async with opened_store(Store.connect(synchronous.url(primary))) as store:
-        await store.pool._connections.wait(HANG_SECONDS)
+        await connected(store)
         synchronous.standby.stop()
         writing = asyncio.create_task(write(store))
 

@@ -4,8 +4,8 @@ import psycopg
 import pytest
 
 from cms.persistence import admin
-from cms.persistence.statements.d1 import READ_COUNTER
-from tests.cms.persistence.rendered_sql import with_constants
+from cms.persistence.statements import Statement
+from cms.persistence.statements.d1 import READ_COUNTER, READ_FOR_SET
 from tests.issuer_records import run_sql
 
 ISSUER = "testbank01"
@@ -26,10 +26,20 @@ def cards(database_url: str) -> str:
     return database_url
 
 
+def plan(url: str, statement: Statement) -> str:
+    with psycopg.connect(url) as connection:
+        return str(connection.execute(b"EXPLAIN (GENERIC_PLAN) " + statement.numbered).fetchall())
+
+
 def test_a_card_is_found_by_its_key_and_not_among_all_of_its_issuer(cards: str) -> None:
-    sql = with_constants(READ_COUNTER) % {"issuer_id": "$1", "card_id": "$2"}
     with admin.transaction(cards) as database:
         admin.analyze(database)
-    with psycopg.connect(cards) as connection:
-        plan = connection.execute(f"EXPLAIN (GENERIC_PLAN) {sql}".encode()).fetchall()
-    assert "Index Scan using cards_pkey" in str(plan)
+    assert "Index Scan using cards_pkey" in plan(cards, READ_COUNTER)
+
+
+def test_a_history_that_has_not_begun_is_not_planned_to_be_read_whole(cards: str) -> None:
+    with admin.transaction(cards) as database:
+        admin.analyze(database)
+    assert "Seq Scan" not in plan(cards, READ_FOR_SET)
+    run_sql(cards, "ANALYZE")
+    assert "Seq Scan on pin_changes" in plan(cards, READ_FOR_SET)

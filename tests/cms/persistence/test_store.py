@@ -127,7 +127,7 @@ async def test_a_call_is_one_prepared_statement_without_a_transaction(
 @contextmanager
 def traced(store: Store) -> Iterator[list[str]]:
     """Note each message of the protocol: its direction and its name."""
-    (connection,) = store.pool._connections._pool
+    (connection,) = store.pool.connections
     lines: list[str] = []
     with tempfile.NamedTemporaryFile() as file:
         connection.pgconn.trace(file.fileno())

@@ -27,8 +27,8 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.services.health import DatabaseUnfit
 from hsm.port import CardRef, PinBlockType, SealedChange, SealedRecord
 from hsm.vault import Vault
-from tests.cms.persistence.patience import finds, until
-from tests.deployment import in_sql_ascii, stopped
+from tests.cms.persistence.patience import connected, finds, until
+from tests.deployment import in_sql_ascii, stopped, wait_for
 from tests.issuer_records import run_sql
 from tests.service import running
 from tests.stored_cards import store_card
@@ -78,7 +78,7 @@ async def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", 0.1)
     store = Store.connect(server.url)
     await store.open()
-    await store.pool._connections.wait(HANG_SECONDS)
+    await connected(store)
     yield store
     await store.close()
 
@@ -230,24 +230,41 @@ async def test_a_check_alone_finds_that_a_server_became_read_only(
     await every_call_works(store)
 
 
+def end_every_session(server: Server) -> None:
+    """Return when the server has ended them; nothing else of this process runs meanwhile."""
+    others: LiteralString = (
+        "FROM pg_stat_activity WHERE datname = 'cms' AND pid <> pg_backend_pid()"
+    )
+    run_sql(server.url, f"SELECT pg_terminate_backend(pid) {others}")
+    wait_for(lambda: run_sql(server.url, f"SELECT {others}") == [])
+
+
 async def test_with_a_connection_that_the_server_ended_all_are_replaced(
     store: Store, server: Server
 ) -> None:
     await every_call_works(store)
     before = sessions(store)
-    others: LiteralString = (
-        "FROM pg_stat_activity WHERE datname = 'cms' AND pid <> pg_backend_pid()"
-    )
-    run_sql(server.url, f"SELECT pg_terminate_backend(pid) {others}")
-
-    async def ended() -> bool:
-        return run_sql(server.url, f"SELECT {others}") == []
-
-    await until(ended)
+    end_every_session(server)
     with pytest.raises(ServiceUnavailable):
         await store.read_counter(CARD)
     assert sessions(store).isdisjoint(before), "nobody meets another one that is dead"
     await every_call_works(store)
+
+
+async def test_sessions_that_the_server_ended_are_replaced_before_anybody_asks(
+    store: Store, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", HANG_SECONDS)
+    await every_call_works(store)
+    before = sessions(store)
+    end_every_session(server)
+
+    async def heard() -> bool:
+        return sessions(store).isdisjoint(before)
+
+    await until(heard)
+    await asyncio.gather(*(store.read_counter(CARD) for _ in ALL))
+    assert store.pool.cause is None
 
 
 async def test_the_servers_own_deadline_comes_first_and_a_stricter_one_stays(
@@ -257,13 +274,13 @@ async def test_the_servers_own_deadline_comes_first_and_a_stricter_one_stays(
     for option, expected in (("0", "1500ms"), ("30s", "1500ms"), ("700", "700ms")):
         store = Store.connect(f"{database_url}&options=-c%20statement_timeout%3D{option}")
         await store.open()
-        shown = await store.one(Statement("SHOW statement_timeout", {}))
+        shown = await store.one(Statement.of("SHOW statement_timeout", {}))
         await store.close()
         assert shown == (expected,)
 
 
 def sessions(store: Store) -> set[int]:
-    return {each.info.backend_pid for each in store.pool._connections._pool}
+    return {each.pgconn.backend_pid for each in store.pool.connections if each.is_open}
 
 
 async def test_a_restart_leaves_no_statement_that_was_prepared_before(
@@ -275,21 +292,18 @@ async def test_a_restart_leaves_no_statement_that_was_prepared_before(
     await every_call_works(store)
 
 
-async def test_connecting_is_tried_again_after_it_was_given_up(
+async def test_connecting_is_tried_until_it_succeeds(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "RECONNECT_SECONDS", 0.1)
     monkeypatch.setattr(pool, "WAIT_SECONDS_MAX", 0.1)
     server.stop()
     store = Store.connect(server.url)
     await store.open()
 
-    async def given_up() -> bool:
-        return store.pool._connections._nconns == 0
-
-    await until(given_up)
-    with pytest.raises(ServiceUnavailable):
-        await store.read_counter(CARD)
+    for _ in range(2):
+        with pytest.raises(ServiceUnavailable):
+            await store.read_counter(CARD)
+    await finds(store, Cause.NO_CONNECTION)
     server.start()
     await every_call_works(store)
     await store.close()
@@ -302,7 +316,7 @@ async def test_a_card_that_somebody_holds_too_long_is_try_later(
     store = Store.connect(database_url)
     await store.open()
     with pytest.raises(ServiceUnavailable):
-        await store.one(Statement("SELECT pg_sleep(60)", {}))
+        await store.one(Statement.of("SELECT pg_sleep(60)", {}))
     await store.close()
 
 

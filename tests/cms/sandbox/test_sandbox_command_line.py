@@ -31,14 +31,12 @@ def became(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     became: list[list[str]] = []
 
     def execv(program: str, words: Sequence[str]) -> None:
-        assert os.environ["CMS_PUBLIC_URL"] == "https://demo.test"
+        assert os.environ["SETTINGS_OF"] == words[2]
         became.append([program, *words])
         raise SystemExit(0)
 
     monkeypatch.setattr(os, "environ", {})
-    monkeypatch.setattr(
-        settings, "load", lambda: os.environ.update(CMS_PUBLIC_URL="https://demo.test")
-    )
+    monkeypatch.setattr(settings, "load", lambda program: os.environ.update(SETTINGS_OF=program))
     monkeypatch.setattr(os, "execv", execv)
     return became
 

@@ -1,8 +1,5 @@
 """What is known of an issuer, and for how long."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import pytest
 
 from cms.domain.errors import ServiceUnavailable
@@ -14,7 +11,6 @@ from tests.cms.services.clock import Clock
 from tests.operators import manifest
 
 pytestmark = pytest.mark.anyio
-T = TypeVar("T")
 
 
 class Issuers:
@@ -34,18 +30,12 @@ class Issuers:
             raise ServiceUnavailable
         return issuer_id not in self.suspended
 
-    async def call(self, verb: Callable[["Issuers"], T]) -> T:
+    async def read_manifest(self, issuer_id: str) -> Manifest | None:
         if self.without_vault:
             raise VaultUnavailable("the HSM token is gone")
-        return verb(self)
-
-    def manifest_version(self, issuer_id: str) -> int:
-        return self.known[issuer_id].version if issuer_id in self.known else 0
-
-    def read_manifest(self, issuer_id: str) -> Manifest:
         if issuer_id in self.ended:
             raise ManifestRefused("the manifest is not in force now")
-        return self.known[issuer_id]
+        return self.known.get(issuer_id)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -13,10 +14,12 @@ from cms.persistence.causes import Cause
 from cms.sandbox import HANG_SECONDS
 from cms.services import health
 from cms.services.health import UNFIT, DatabaseUnfit, Health
-from hsm.errors import VaultUnavailable
-from hsm.worker_thread import WorkerThread
+from hsm.errors import VaultBusy, VaultUnavailable
+from hsm.messages import Verb
+from tests.in_process_vault import InProcessVault, NoVault
 
 pytestmark = pytest.mark.anyio
+T = TypeVar("T")
 
 
 class Both:
@@ -28,15 +31,6 @@ class Both:
         self.unfit: Cause | None = None
         self.cause: Cause | None = None
         self.asked = 0
-
-    def worker_thread(self) -> WorkerThread:
-        return WorkerThread(
-            lambda: self,  # type: ignore[arg-type, return-value] # as far as it is asked
-            deadline_seconds=HANG_SECONDS,
-            wait_seconds_max=HANG_SECONDS,
-            reopen_seconds=0,
-            on_stuck=lambda: None,
-        )
 
     def health(self) -> None:
         if self.token_unavailable:
@@ -60,7 +54,7 @@ def both() -> Both:
 @pytest.fixture
 def checked(both: Both, monkeypatch: pytest.MonkeyPatch) -> Health:
     monkeypatch.setattr(health, "PAUSE_SECONDS", 0.01)
-    return Health(both.worker_thread(), both)  # type: ignore[arg-type] # a store to it
+    return Health(InProcessVault(both), both)  # type: ignore[arg-type] # as far as it is asked
 
 
 @asynccontextmanager
@@ -80,7 +74,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_nothing_is_ready_before_it_was_asked(checked: Health) -> None:
-    assert (checked.ready, checked.vault, checked.database) == (False, False, False)
+    assert (checked.ready, checked.vault_ready, checked.database_ready) == (False, False, False)
 
 
 @pytest.mark.parametrize("token_unavailable", [False, True])
@@ -92,7 +86,10 @@ async def test_ready_is_both(
     assert checked.ready
     both.token_unavailable, both.database_unavailable = token_unavailable, database_unavailable
     await checked.check()
-    assert (checked.vault, checked.database) == (not token_unavailable, not database_unavailable)
+    assert (checked.vault_ready, checked.database_ready) == (
+        not token_unavailable,
+        not database_unavailable,
+    )
     assert checked.ready is (not token_unavailable and not database_unavailable)
 
 
@@ -149,8 +146,8 @@ async def test_a_database_that_can_lose_commits_and_was_unavailable_at_the_start
     with caplog.at_level(logging.CRITICAL, health.__name__):
         async with beating(checked):
             await until(lambda: both.asked >= 5)
-            assert checked.vault
-            assert not checked.database
+            assert checked.vault_ready
+            assert not checked.database_ready
             both.unfit = None
             await until(lambda: checked.ready)
     assert [record.getMessage() for record in caplog.records] == ["database.unfit"]
@@ -176,3 +173,57 @@ async def test_readiness_is_what_the_database_says_now(both: Both, checked: Heal
         assert answer.json() == {"ready": False, "vault": True, "database": False}
         both.database_unavailable = False
         assert (await ops.get("/readyz")).status_code == 200
+
+
+async def test_readiness_is_what_the_vault_says_now(both: Both, checked: Health) -> None:
+    await checked.check()
+    transport = httpx.ASGITransport(ops_app(checked))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
+        assert (await ops.get("/readyz")).status_code == 200
+        both.token_unavailable = True
+        answer = await ops.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json() == {"ready": False, "vault": False, "database": True}
+        both.token_unavailable = False
+        assert (await ops.get("/readyz")).status_code == 200
+
+
+class Vault(NoVault):
+    """One that does not answer, if nothing else is wrong with it."""
+
+    async def call(self, message: Verb[T]) -> T:
+        await asyncio.sleep(0 if isinstance(self.error, VaultBusy) else HANG_SECONDS)
+        return await super().call(message)
+
+
+async def test_a_vault_that_does_not_answer_in_time_is_not_ready(
+    both: Both, checked: Health, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await checked.check()
+    monkeypatch.setattr(health, "VAULT_SECONDS_MAX", 0.01)
+    checked._vault = Vault(VaultUnavailable())
+    for _ in range(2):
+        await checked.ask_vault()
+        assert not checked.vault_ready
+    assert [(r.getMessage(), r.__dict__["reason"]) for r in caplog.records] == [
+        ("vault.unavailable", "the vault does not answer in time")
+    ]
+
+
+async def test_a_busy_vault_is_as_ready_as_it_was(both: Both, checked: Health) -> None:
+    answering = checked._vault
+    for ready in (False, True):
+        checked._vault = Vault(VaultBusy())
+        await checked.ask_vault()
+        assert checked.vault_ready is ready
+        checked._vault = answering
+        await checked.ask_vault()
+
+
+async def test_that_the_vault_is_gone_is_logged_once_until_it_is_back(
+    both: Both, checked: Health, caplog: pytest.LogCaptureFixture
+) -> None:
+    for token_unavailable, lines in ((True, 1), (True, 1), (False, 1), (True, 2)):
+        both.token_unavailable = token_unavailable
+        await checked.ask_vault()
+        assert len(caplog.records) == lines

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from unittest.mock import AsyncMock, create_autospec
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -19,8 +19,7 @@ from hsm.errors import VaultUnavailable
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
-from hsm.worker_thread import WorkerThread
-from tests.cms.services.d1.pin_service import worker_thread_over
+from tests.in_process_vault import InProcessVault, NoVault
 from tests.issuer_records import app_client, run_sql
 from tests.operators import (
     OPERATORS,
@@ -56,12 +55,12 @@ class Host:
     url: str
     store: Store
     vault: Vault
-    worker_thread: WorkerThread
+    called: InProcessVault
     clock: Clock
     ferry: ManifestFerry = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ferry = ManifestFerry(self.store, self.worker_thread, "here", self.clock)
+        self.ferry = ManifestFerry(self.store, self.called, "here", self.clock)
 
     def put(self, version: int, text: str, issuer_id: str = ISSUER) -> None:
         """Store a text as whoever can write the database may."""
@@ -86,10 +85,10 @@ async def host(database_url: str, hsm_token: Pkcs11Token, tmp_path: Path) -> Asy
     clock = Clock()
     vault = Vault(hsm_token, tmp_path, prepare_host(tmp_path), clock)
     vault.load_floors(signed(floors({}), FLOORS_TYPE))
-    store, worker_thread = Store.connect(database_url), worker_thread_over(vault)
+    store, called = Store.connect(database_url), InProcessVault(vault)
     await store.open()
-    yield Host(database_url, store, vault, worker_thread, clock)
-    worker_thread.close()
+    yield Host(database_url, store, vault, called, clock)
+    await called.close()
     await store.close()
 
 
@@ -163,11 +162,11 @@ async def test_a_host_without_floors_takes_none_until_it_has_them(
     directory = tmp_path_factory.mktemp("new")
     new = Vault(hsm_token, directory, prepare_host(directory), host.clock)
     host.put(1, signed(manifest(ISSUER)))
-    with_new = Host(host.url, host.store, new, worker_thread_over(new), host.clock)
+    with_new = Host(host.url, host.store, new, InProcessVault(new), host.clock)
     assert await with_new.answer() == ManifestAnswer(1, NO_FLOORS)
     new.load_floors(signed(floors({}), FLOORS_TYPE))
     assert await with_new.answer() == ManifestAnswer(1, TAKEN)
-    with_new.worker_thread.close()
+    await with_new.called.close()
 
 
 async def test_one_that_begins_later_is_taken_then(host: Host) -> None:
@@ -212,11 +211,9 @@ async def test_what_is_unavailable_costs_nothing_that_is_known(host: Host) -> No
     clients = [app_client(f"{ISSUER}-a", redirect_origins=[ORIGIN])]
     host.put(1, signed(manifest(ISSUER, clients=clients)))
     await host.ferry.carry()
-    lost = create_autospec(WorkerThread, instance=True)
-    lost.call.side_effect = VaultUnavailable("the HSM token is gone")
-    host.ferry._worker_thread = lost
+    lost = NoVault(VaultUnavailable("the HSM token is gone"))
+    host.ferry._vault = lost
     await host.ferry.carry()
-    assert lost.call.called
     host.ferry._store = AsyncMock()
     host.ferry._store.newest_manifests.side_effect = ServiceUnavailable
     await host.ferry.carry()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from crypto.errors import PinBlockError
 from crypto.pinblock import iso0, iso1, iso2, iso3, iso4
 from crypto.types import Pan, Pin, PinBlock, Random
-from tests.crypto.ciphers import aes_decrypt, aes_encrypt
+from tests.crypto.ciphers import aes_decrypt, aes_encrypt, cbc_of
 from tests.crypto.strategies import pans, pins, randoms, seeded
 
 KEY = bytes(range(32))
@@ -40,12 +40,12 @@ FORMATS: dict[str, tuple[Encode, Decode]] = {
         lambda block, pan: iso3.decode(PinBlock(block), pan),
     ),
     "iso4": (
-        lambda pin, pan, random: iso4.encipher(pin, pan, random, ENCRYPT),
+        lambda pin, pan, random: iso4.encipher(pin, pan, random, cbc_of(ENCRYPT)),
         lambda block, pan: iso4.decipher(block, pan, DECRYPT),
     ),
     # Without a cipher a changed nibble stays one nibble, so each check is reached.
     "iso4_plain": (
-        lambda pin, pan, random: iso4.encipher(pin, pan, random, plain),
+        lambda pin, pan, random: iso4.encipher(pin, pan, random, cbc_of(plain)),
         lambda block, pan: iso4.decipher(block, pan, plain),
     ),
 }
@@ -224,7 +224,7 @@ def test_format_4_takes_8_random_bytes() -> None:
         sizes.append(size)
         return b"\xee" * size
 
-    block = iso4.encipher(Pin("1234"), Pan("00000000"), random, plain)
+    block = iso4.encipher(Pin("1234"), Pan("00000000"), random, cbc_of(plain))
 
     assert sizes == [8]
     assert block.hex().upper() == "441234AAAAAAAAAA" + "EE" * 8

@@ -1,4 +1,4 @@
-"""A host with a log of one line."""
+"""A host whose log has one chain, of one line."""
 
 from pathlib import Path
 
@@ -10,5 +10,7 @@ from tests.hsm.log.vault_host import VaultHost
 @pytest.fixture
 def host(tmp_path: Path) -> VaultHost:
     host = VaultHost(tmp_path / "log")
-    host.worker().begin()
+    worker = host.worker()
+    worker.begin()
+    worker.check()
     return host

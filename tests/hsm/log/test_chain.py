@@ -194,8 +194,8 @@ def test_what_is_no_line_is_not_read(text: bytes) -> None:
         (b'"seq":1,', b'"seq":1.0,'),
         (b"+00:00", b"Z"),
         (b"+00:00", b""),
-        (b'"what":"log.began"', b'"what":"log.ended"'),
-        (b'"what":"log.began"', b'"what":"log.began","more":1'),
+        (b'"what":"log.chain"', b'"what":"log.ended"'),
+        (b'"what":"log.chain"', b'"what":"log.chain","more":1'),
         (b'"mac":"', b'"mac":"00'),
         (b'"key":"log-mac.g1",', b""),
         (b'"key":"log-mac.g1"', b'"key":"log-mac"'),
@@ -231,7 +231,7 @@ def test_what_has_no_line_is_no_log(filled: VaultHost, content: bytes) -> None:
         path.write_bytes(lines if content == b"crlf" else content)
     found = fault(filled)
     assert found is not None
-    assert found[2] == "up to here there is no line of a log"
+    assert found[2] == "up to here there is no line"
 
 
 def test_a_mac_by_a_key_of_another_role_is_none(host: VaultHost) -> None:

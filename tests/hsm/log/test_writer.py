@@ -1,11 +1,9 @@
-"""The log that a vault writes: one chain, whoever of the host's workers writes, whatever breaks."""
+"""The log that a vault writes: one chain, whatever breaks."""
 
 import errno
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from io import FileIO
@@ -13,159 +11,120 @@ from pathlib import Path
 
 import pytest
 
-from cms.sandbox import HANG_SECONDS
 from hsm.errors import LogUnavailable, VaultUnavailable
-from hsm.log import writer
-from hsm.log.lines import Action, Event
+from hsm.log import files
+from hsm.log.end import End
+from hsm.log.lines import Action
 from hsm.log.writer import VaultLog
 from hsm.pkcs11.keys import KeyLabel, KeyRole
-from tests.hsm.log.vault_host import ISSUER_ID, LABEL, VaultHost, hand_out
+from tests.hsm.log.vault_host import ISSUER_ID, VaultHost, hand_out
 
-ROOT = Path(__file__).resolve().parents[3]
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
-WORKERS, LINES_EACH = 2, 200
-#: Appends lines for each word it is given; the directory of the log and a key come first.
-APPENDER = """
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
-from hsm.log.writer import VaultLog
-from tests.contracts.software_token import SoftwareToken
-from tests.hsm.log.vault_host import LABEL, hand_out
-
-directory, key, count = sys.argv[1:]
-hsm_token = SoftwareToken([])
-hsm_token.secrets[LABEL] = bytes.fromhex(key)
-log = VaultLog(Path(directory), hsm_token.mac, LABEL, lambda: datetime.now(UTC))
-sys.stdin.readline()
-for number in range(int(count)):
-    print(log.append(hand_out(number), durable=number % 2 == 0))
-"""
 
 
-def test_the_lines_of_several_workers_are_one_chain(host: VaultHost) -> None:
-    first, second = host.worker(), host.worker()
-    receipts = [
-        worker.append(hand_out(number), durable=True)
-        for number, worker in enumerate((first, first, second, first, second, second))
-    ]
+def test_a_worker_appends_line_after_line(host: VaultHost) -> None:
+    worker = host.worker()
+    receipts = [worker.append(hand_out(number), durable=True) for number in range(6)]
     lines, chain = host.follow()
     assert [line.receipt for line in lines[1:]] == receipts
     assert [line.seq for line in lines] == list(range(1, 8))
     assert [line.event for line in lines[1:]] == [hand_out(number) for number in range(6)]
-    assert lines[0].event == Event(Action.BEGAN)
     assert {line.at for line in lines} == {host.now}
     assert chain.torn == []
 
 
-@pytest.mark.slow
-def test_processes_that_append_at_once_lose_no_line(host: VaultHost) -> None:
-    key = host.hsm_token.secrets[LABEL].hex()
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", APPENDER, str(host.directory), key, str(LINES_EACH)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(WORKERS)
-    ]
-    outputs = [process.communicate("go\n", timeout=HANG_SECONDS)[0] for process in started]
-    receipts = [output.split() for output in outputs]
-    assert list(map(len, receipts)) == [LINES_EACH] * WORKERS
-    lines, chain = host.follow()
-    assert {line.receipt for line in lines[1:]} == {*receipts[0], *receipts[1]}
-    assert (len(lines), chain.torn) == (1 + WORKERS * LINES_EACH, [])
-
-
-def test_the_end_is_searched_once_and_then_only_what_others_appended_is_read(
+def test_the_end_is_searched_once_and_then_known(
     host: VaultHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads = []
-    read_end = writer._read_end
+    searched = []
+    find = End.find
 
-    def counted(directory: Path, changed_ns: int) -> writer._End:
-        reads.append(directory)
-        return read_end(directory, changed_ns)
+    def counted(paths: Sequence[Path]) -> End:
+        searched.append(paths[-1].name)
+        return find(paths)
 
-    monkeypatch.setattr(writer, "_read_end", counted)
-    first, second = host.worker(), host.worker()
-    for worker, read in (
-        *((first, 1), (first, 0), (first, 0)),
-        *((second, 1), (second, 0), (first, 0), (second, 0), (second, 0), (first, 0)),
-    ):
-        reads.clear()
+    monkeypatch.setattr(End, "find", counted)
+    worker = host.worker()
+    worker.append(hand_out(1), durable=False)
+    assert searched == ["chains.jsonl", "2026-11-27.jsonl"]
+    for _ in range(3):
         worker.append(hand_out(1), durable=False)
-        assert len(reads) == read
-    # Another file, or half a line, is searched for.
-    host.now += DAY
-    for worker, read in ((first, 0), (second, 1), (first, 0)):
-        reads.clear()
-        worker.append(hand_out(1), durable=False)
-        assert len(reads) == read
-    with a_full_disk(50), pytest.raises(LogUnavailable):
-        host.worker().append(hand_out(1), durable=False)
-    for worker, read in ((first, 1), (second, 0)):
-        reads.clear()
-        worker.append(hand_out(1), durable=False)
-        assert len(reads) == read
-    assert len(host.follow()[1].torn) == 1
+        host.now += DAY
+    assert len(searched) == 2
 
 
 # Durability
 
 
 def test_a_line_is_on_the_disk_before_its_receipt_is_given_where_that_is_asked_for(
-    host: VaultHost, monkeypatch: pytest.MonkeyPatch
+    host: VaultHost,
 ) -> None:
     synced = []
-    monkeypatch.setattr(os, "fdatasync", lambda _: synced.append(host.receipts()[-1]))
-    worker = host.worker()
+    worker = host.worker(to_disk=lambda _: synced.append(host.receipts()[-1]))
     worker.append(hand_out(1), durable=False)
     assert synced == []
     receipt = worker.append(hand_out(2), durable=True)
     assert synced == [receipt]
 
 
-def test_a_disk_that_cannot_write_back_gives_no_receipt(
-    host: VaultHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_the_file_of_the_line_that_goes_to_the_disk(host: VaultHost) -> None:
+    synced = []
+    worker = host.worker(
+        to_disk=lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink())
+    )
+    for _ in range(2):
+        worker.append(hand_out(1), durable=True)
+        host.now += DAY
+    assert synced == host.paths()
+
+
+def test_a_disk_that_cannot_write_back_gives_no_receipt(host: VaultHost) -> None:
     def broken(_: int) -> None:
         raise OSError(errno.EIO, "broken")
 
-    worker = host.worker()
-    monkeypatch.setattr(os, "fdatasync", broken)
+    worker = host.worker(to_disk=broken)
     with pytest.raises(LogUnavailable):
         worker.append(hand_out(1), durable=True)
     worker.append(hand_out(2), durable=False)
     assert len(host.receipts()) == 3
 
 
+def test_the_file_of_a_day_is_on_the_disk_before_the_next_one_begins(
+    host: VaultHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = host.worker(to_disk=lambda _: None)
+    worker.append(hand_out(1), durable=False)
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", lambda _: synced.append(len(host.paths())))
+    host.now += DAY
+    worker.append(hand_out(2), durable=False)
+    assert synced == [1]
+
+
 # Files
 
 
 def test_each_day_has_a_file_and_the_chain_goes_on(host: VaultHost) -> None:
-    worker, other = host.worker(), host.worker()
+    worker = host.worker()
     for _ in range(3):
         worker.append(hand_out(1), durable=True)
         host.now += DAY
-        other.append(hand_out(2), durable=True)
+        worker.append(hand_out(2), durable=True)
     assert [path.name for path in host.paths()] == [
         f"2026-11-{day}.jsonl" for day in (27, 28, 29, 30)
     ]
     assert len(host.receipts()) == 7
 
 
-def test_a_clock_that_is_set_back_does_not_bring_back_an_older_file(host: VaultHost) -> None:
-    host.now += DAY
+def test_a_clock_that_is_put_back_over_midnight_does_not_bring_back_a_file(host: VaultHost) -> None:
+    host.now = host.now.replace(hour=0) + DAY + SECOND
     worker = host.worker()
     worker.append(hand_out(1), durable=True)
-    host.now -= 3 * DAY
+    host.now -= 3 * SECOND
     worker.append(hand_out(2), durable=True)
     host.worker().append(hand_out(3), durable=True)
     assert len(host.paths()) == 2
-    assert [line.at - host.now for line in host.follow()[0]] == [2 * DAY, 3 * DAY, 0 * DAY, 0 * DAY]
+    assert host.read()[1] == []
 
 
 def test_only_the_vaults_user_may_read_the_log(host: VaultHost) -> None:
@@ -175,26 +134,36 @@ def test_only_the_vaults_user_may_read_the_log(host: VaultHost) -> None:
         host.worker().append(hand_out(1), durable=True)
     finally:
         os.umask(umask)
-    assert {path.stat().st_mode & 0o777 for path in host.paths()} == {0o600}
-    assert host.directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in host.directory.rglob("*.jsonl")} == {0o600}
+    directories = host.directory, host.directory / "0"
+    assert {path.stat().st_mode & 0o777 for path in directories} == {0o700}
 
 
-def test_a_file_belongs_to_whom_the_directory_does(
+def test_what_is_made_belongs_to_whom_the_directory_does(
     host: VaultHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whoever types a command first may be root."""
     given = []
     monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))
+    owner = (host.directory.stat().st_uid, -1)
     host.now += DAY
+    worker = host.worker()
+    worker.append(hand_out(1), durable=True)
+    assert given == [owner]
+    # A chain: its directory, and its first file.
     host.worker().append(hand_out(1), durable=True)
-    assert given == [(host.directory.stat().st_uid, -1)]
+    assert given == [owner] * 3
+    # A log: its directory, and the list of chains.
+    VaultHost(host.directory.parent / "other").worker().begin()
+    assert given == [owner] * 5
 
 
 def test_a_log_begins_once(host: VaultHost) -> None:
-    before = host.receipts()
+    before = host.read()
     host.worker().begin()
     host.now += DAY
     host.worker().begin()
-    assert host.receipts() == before
+    assert host.read() == before
 
 
 # What breaks
@@ -210,7 +179,7 @@ def a_full_disk(room_bytes: int) -> Iterator[None]:
             return write(self, text[:room_bytes])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "FileIO", Full)
+        patch.setattr(files, "FileIO", Full)
         yield
 
 
@@ -221,7 +190,7 @@ def test_after_half_a_line_the_next_one_begins_anew_and_names_it(
     receipt = host.worker().append(hand_out(1), durable=True)
     with a_full_disk(room_bytes), pytest.raises(LogUnavailable):
         host.worker().append(hand_out(2), durable=True)
-    # A new process, and one that saw the line before.
+    # Each by a new process.
     later = [host.worker().append(hand_out(number), durable=True) for number in (3, 4)]
     lines, chain = host.follow()
     assert [line.receipt for line in lines[1:]] == [receipt, *later]
@@ -233,12 +202,43 @@ def test_after_half_a_line_the_next_one_begins_anew_and_names_it(
 def test_the_worker_that_failed_goes_on_likewise(host: VaultHost) -> None:
     with a_full_disk(50):
         worker = host.worker()
+        worker.check()
         with pytest.raises(LogUnavailable):
             worker.append(hand_out(1), durable=True)
-    worker.append(hand_out(2), durable=True)
+    for number in (2, 3):
+        worker.append(hand_out(number), durable=True)
     lines, chain = host.follow()
-    assert [line.seq for line in lines] == [1, 2]
+    assert [line.seq for line in lines] == [1, 2, 3]
     assert len(chain.torn) == 1
+
+
+def test_the_worker_that_failed_at_midnight_goes_on_likewise(host: VaultHost) -> None:
+    worker = host.worker()
+    worker.append(hand_out(1), durable=True)
+    host.now += DAY
+    with a_full_disk(50), pytest.raises(LogUnavailable):
+        worker.append(hand_out(2), durable=True)
+    worker.append(hand_out(3), durable=True)
+    lines, chain = host.follow()
+    assert ([line.seq for line in lines], len(chain.torn)) == ([1, 2, 3], 1)
+
+
+def test_the_worker_that_could_not_finish_the_file_of_a_day_goes_on_with_it(
+    host: VaultHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    worker = host.worker()
+    worker.append(hand_out(1), durable=True)
+    host.now += DAY
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fchown", broken)
+        with pytest.raises(LogUnavailable):
+            worker.append(hand_out(2), durable=True)
+    worker.append(hand_out(3), durable=True)
+    assert [path.stem for path in host.paths()] == ["2026-11-27", "2026-11-28"]
+    assert host.read()[1] == []
 
 
 def test_a_line_that_lacks_its_line_feed_only_is_whole(host: VaultHost) -> None:
@@ -288,11 +288,17 @@ def a_file_in_its_place(host: VaultHost) -> None:
     host.directory.touch()
 
 
+def without_its_chain(host: VaultHost) -> None:
+    shutil.rmtree(host.directory / "0")
+
+
 def no_line_is_whole(host: VaultHost) -> None:
     host.paths()[0].write_bytes(b"x" * 100)
 
 
-@pytest.mark.parametrize("broken", [missing, emptied, a_file_in_its_place, no_line_is_whole])
+@pytest.mark.parametrize(
+    "broken", [missing, emptied, a_file_in_its_place, without_its_chain, no_line_is_whole]
+)
 def test_a_log_that_is_not_there_takes_no_line(host: VaultHost, broken: object) -> None:
     known, new = host.worker(), host.worker()
     known.append(hand_out(1), durable=True)
@@ -305,14 +311,52 @@ def test_a_log_that_is_not_there_takes_no_line(host: VaultHost, broken: object) 
             worker.check()
 
 
-def test_a_log_that_became_shorter_takes_no_line_of_a_worker_that_saw_more(host: VaultHost) -> None:
+def cut(host: VaultHost) -> None:
+    host.edit(lambda lines: lines[:2])
+
+
+def cut_in_a_line(host: VaultHost) -> None:
+    host.edit(lambda lines: [*lines[:-1], lines[-1][:-9]])
+
+
+@pytest.mark.parametrize("change", [cut, cut_in_a_line])
+def test_a_log_that_became_shorter_takes_no_line_of_the_worker_that_wrote_more(
+    host: VaultHost, change: object
+) -> None:
     worker = host.worker()
     for number in range(3):
         worker.append(hand_out(number), durable=True)
-    host.edit(lambda lines: lines[:2])
+    assert callable(change)
+    change(host)
     for _ in range(2):
         with pytest.raises(LogUnavailable, match="shorter"):
             worker.append(hand_out(4), durable=True)
+
+
+def test_a_file_that_was_replaced_takes_no_line(host: VaultHost) -> None:
+    """By one that is as long, of another worker's lines."""
+    worker = host.worker()
+    worker.append(hand_out(1), durable=True)
+    (path,) = host.paths()
+    content = path.read_bytes()
+    new = path.with_suffix(".new")
+    new.write_bytes(content.replace(b"card-1", b"card-7"))
+    new.rename(path)
+    for _ in range(2):
+        with pytest.raises(LogUnavailable, match="changed by others"):
+            worker.append(hand_out(2), durable=True)
+    # As it was before: a copy that was put back.
+    path.write_bytes(content)
+    worker.append(hand_out(2), durable=True)
+    assert host.read()[1] == []
+
+
+def test_lines_that_others_appended_are_not_followed(host: VaultHost) -> None:
+    worker = host.worker()
+    worker.append(hand_out(1), durable=True)
+    host.edit(lambda lines: [*lines, lines[-1].replace(b'"seq":2', b'"seq":3')])
+    with pytest.raises(LogUnavailable, match="changed by others"):
+        worker.append(hand_out(2), durable=True)
 
 
 def test_a_hsm_token_that_does_not_answer_leaves_no_line(host: VaultHost) -> None:
@@ -387,4 +431,5 @@ def test_a_clock_that_is_set_back_does_not_silence_refusals(host: VaultHost) -> 
     worker = host.worker()
     refuse(worker)
     host.now -= DAY
-    assert refuse(worker) is not None
+    with pytest.raises(LogUnavailable):
+        refuse(worker)

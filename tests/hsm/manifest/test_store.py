@@ -12,6 +12,7 @@ from threading import Event, Thread
 import pytest
 
 from hsm.errors import HsmError, ManifestRefused, VaultUnavailable
+from hsm.manifest import model, store
 from hsm.manifest.body import canonical_body
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.manifest.store import Mac, Manifests
@@ -630,3 +631,109 @@ def test_another_issuers_manifest_that_cannot_be_read_stands_in_nobodys_way(host
     host.file().write_text("{}")
     host.file("no-issuer.json").write_text("{}")
     assert load(host.worker(), naming(OTHER_ISSUER_ID)) == 5
+
+
+# Many issuers
+
+ISSUERS = [f"testbank{number:02}" for number in range(10, 15)]
+
+
+class Parses(list[str]):
+    """Whose manifests a worker parsed since this was asked last."""
+
+    def taken(self) -> list[str]:
+        taken = [*self]
+        self.clear()
+        return taken
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch) -> Parses:
+    """Let a worker hold three manifests."""
+    parses, parse = Parses(), model.parse
+
+    def counted(payload: bytes) -> model.Manifest:
+        read = parse(payload)
+        parses.append(read.issuer_id)
+        return read
+
+    monkeypatch.setattr(store, "PARSED_MAX", 3)
+    monkeypatch.setattr(model, "parse", counted)
+    return parses
+
+
+@pytest.fixture
+def busy(host: Host) -> Host:
+    """A host of five issuers, each with an identity provider."""
+    for issuer_id in ISSUERS:
+        load(host.worker(), naming(issuer_id, 1, issuer_id))
+    return host
+
+
+def test_a_manifest_that_is_in_use_is_parsed_once(busy: Host, parses: Parses) -> None:
+    worker = busy.worker()
+    for _ in range(3):
+        for issuer_id in ISSUERS[:3]:
+            assert worker.read(issuer_id).issuer_id == issuer_id
+    assert parses.taken() == ISSUERS[:3]
+
+
+def test_a_worker_holds_the_manifests_that_were_used_last(busy: Host, parses: Parses) -> None:
+    worker = busy.worker()
+    for issuer_id in (*ISSUERS[:3], ISSUERS[0], *ISSUERS[3:]):
+        worker.read(issuer_id)
+    assert parses.taken() == ISSUERS
+    assert len(worker._parsed) == 3
+    for issuer_id in (ISSUERS[0], *ISSUERS[3:]):
+        worker.read(issuer_id)
+    assert parses.taken() == []
+    worker.read(ISSUERS[1])
+    assert parses.taken() == [ISSUERS[1]]
+
+
+def test_a_version_that_another_worker_took_is_noticed_held_or_not(
+    busy: Host, parses: Parses
+) -> None:
+    worker = busy.worker()
+    for issuer_id in ISSUERS:
+        worker.read(issuer_id)
+    for issuer_id in ISSUERS:
+        load(busy.worker(), naming(issuer_id, 2, issuer_id))
+    parses.clear()
+    for issuer_id in ISSUERS:
+        assert worker.read(issuer_id).version == worker.version(issuer_id) == 2
+        assert refusal(load, worker, naming(issuer_id, 1, issuer_id)) == (
+            "an older version than this host takes"
+        )
+    busy.file(f"{ISSUERS[0].encode().hex()}.json").unlink()
+    assert refusal(worker.read, ISSUERS[0]) == "this host has no manifest of the issuer"
+
+
+def test_a_manifest_that_comes_has_the_others_read_once_and_takes_no_place(
+    busy: Host, parses: Parses
+) -> None:
+    worker = busy.worker()
+    for issuer_id in ISSUERS[:3]:
+        worker.read(issuer_id)
+    parses.clear()
+    load(worker, naming(ISSUER_ID, 1))
+    assert sorted(parses.taken()) == sorted([ISSUER_ID, *ISSUERS[3:]])
+    load(worker, naming(ISSUER_ID, 2))
+    # What comes, and of what is there the one that was replaced.
+    assert parses.taken() == [ISSUER_ID] * 2
+    for issuer_id in ISSUERS[1:3]:
+        worker.read(issuer_id)
+    assert parses.taken() == []
+
+
+def test_the_identity_provider_of_each_issuer_is_the_one_of_its_newest_manifest(
+    busy: Host, parses: Parses
+) -> None:
+    worker = busy.worker()
+    taken = "another issuer has this identity provider and audience"
+    for issuer_id in ISSUERS:
+        assert refusal(load, worker, naming(ISSUER_ID, 1, issuer_id)) == taken
+    load(busy.worker(), naming(ISSUERS[0], 2, OTHER_ISSUER_ID))
+    assert refusal(load, worker, naming(ISSUER_ID, 1, OTHER_ISSUER_ID)) == taken
+    assert load(worker, naming(ISSUER_ID, 1, ISSUERS[0])) == 1
+    assert len(worker._parsed) <= 3

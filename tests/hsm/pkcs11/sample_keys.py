@@ -53,7 +53,13 @@ def software_key(number: int) -> tuple[ec.EllipticCurvePrivateKey, Point]:
 
 
 def session_objects(hsm_token: Pkcs11Token) -> int:
-    return len(list(hsm_token._session.get_objects({Attribute.TOKEN: False})))
+    return len(session_keys(hsm_token))
+
+
+def session_keys(hsm_token: Pkcs11Token) -> dict[int, Any]:
+    """Find the keys that are there for a request only, by their handles."""
+    found = hsm_token._session.get_objects({Attribute.TOKEN: False})
+    return {key.handle: key for key in found}
 
 
 def read_or_refusal(key: Any, name: str) -> object:  # noqa: ANN401 - the binding's

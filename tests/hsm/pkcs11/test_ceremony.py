@@ -8,7 +8,9 @@ from jwcrypto.jwk import JWK
 from crypto.jose import base64url
 from hsm.errors import CeremonyError
 from hsm.pkcs11 import ceremony
+from hsm.pkcs11.calls import Calls
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
+from hsm.pkcs11.structures import FunctionList
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from tests.hsm.own_process import FIRST, ROOT
@@ -124,4 +126,5 @@ def test_missing_roles_are_listed() -> None:
             return ()
 
     settings = HsmTokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
-    assert ceremony.missing(Pkcs11Token(None, Empty(), settings)) == list(OWN_ROLES)
+    hsm_token = Pkcs11Token(None, Empty(), Calls(FunctionList(), 0), settings)
+    assert ceremony.missing(hsm_token) == list(OWN_ROLES)

@@ -1,6 +1,5 @@
 """How a PKCS#11 module is initialised, and how one HSM token is told from others behind it."""
 
-import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ from pkcs11.exceptions import MultipleTokensReturned, NoSuchToken, TokenNotPrese
 
 from hsm.pkcs11 import module
 from hsm.pkcs11.module import LockingLibrary, find_token
+from hsm.pkcs11.structures import InitializeArgs
 from hsm.settings import HsmTokenSettings
 
 OS_LOCKING_OK, CANT_CREATE_OS_THREADS = 2, 1
@@ -32,8 +32,9 @@ def test_a_module_is_initialised_as_the_settings_say(
 ) -> None:
     got: list[tuple[int, bytes | None]] = []
 
-    def initialize(arguments: Any) -> int:  # noqa: ANN401 - a pointer of ctypes
-        told = ctypes.cast(arguments, ctypes.POINTER(module._InitializeArgs)).contents
+    def initialize(arguments: Any) -> int:  # noqa: ANN401 - what ctypes.byref makes
+        told = arguments._obj
+        assert isinstance(told, InitializeArgs)
         got.append((told.flags, told.reserved))
         return 0
 

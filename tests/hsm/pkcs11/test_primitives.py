@@ -1,31 +1,42 @@
 """What a PKCS#11 token computes, compared with the same in software."""
 
+import ctypes
 import itertools
 import os
-from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
-from pkcs11 import Mechanism, exceptions
+from pkcs11 import exceptions
 
 from crypto.jose.jwe import other_info
-from hsm.errors import VaultUnavailable
 from hsm.pkcs11.keys import KeyRole
 from hsm.pkcs11.token import Pkcs11Token
+from tests.crypto.ciphers import cbc_of
 from tests.hsm.pkcs11.sample_keys import (
     AGREE_ROLES,
     ENCRYPT_ROLES,
     INFO,
     MAC_ROLES,
     label_of,
+    read_back,
     read_or_refusal,
+    session_keys,
     session_objects,
     software_key,
 )
+
+#: What a shared secret may do: nothing, but be digested.
+SHARED = {
+    "TOKEN": False,
+    "PRIVATE": True,
+    "SENSITIVE": True,
+    "EXTRACTABLE": False,
+    **dict.fromkeys(("ENCRYPT", "DECRYPT", "SIGN", "VERIFY", "WRAP", "UNWRAP", "DERIVE"), False),
+}
 
 
 def concat_kdf(z: bytes, info: bytes) -> bytes:
@@ -52,31 +63,22 @@ def test_agree_keeps_the_zeros_in_front_of_the_shared_secret(hsm_token: Pkcs11To
     assert hsm_token.agree(label_of(KeyRole.D1), point, INFO) == concat_kdf(z, INFO)
 
 
-class Watched:
-    """A session that shows what is digested, or fails to digest it."""
-
-    def __init__(self, session: Any, error: Exception | None = None) -> None:  # noqa: ANN401 - as above
-        self._session = session
-        self._error = error
-        self.digested: list[Any] = []
-
-    def digest(self, parts: Iterator[Any], mechanism: Mechanism) -> Any:  # noqa: ANN401 - as above
-        self.digested = list(parts)
-        self.outcomes = [read_or_refusal(self.digested[1], name) for name in ("VALUE", "SENSITIVE")]
-        if self._error:
-            raise self._error
-        return self._session.digest(iter(self.digested), mechanism=mechanism)
-
-
-def test_the_shared_secret_cannot_be_read_while_it_is_there(
+def test_the_shared_secret_cannot_be_read_or_used_while_it_is_there(
     hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = Watched(hsm_token._session)
-    monkeypatch.setattr(hsm_token, "_session", watched)
+    seen: list[object] = []
+    destroy = hsm_token._calls._destroy_object
+
+    def look_and_destroy(session: ctypes.c_ulong, handle: ctypes.c_ulong) -> int:
+        key = session_keys(hsm_token)[handle.value]
+        seen.append(read_or_refusal(key, "VALUE"))
+        seen.append(read_back(key, SHARED))
+        returned: int = destroy(session, handle)
+        return returned
+
+    monkeypatch.setattr(hsm_token._calls, "_destroy_object", look_and_destroy)
     hsm_token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
-    assert watched.outcomes == [exceptions.AttributeSensitive, True]
-    assert watched.digested[0] == b"\0\0\0\1"
-    assert watched.digested[2] == INFO
+    assert seen == [exceptions.AttributeSensitive, SHARED]
 
 
 def test_no_shared_secret_is_left_behind(hsm_token: Pkcs11Token) -> None:
@@ -86,23 +88,19 @@ def test_no_shared_secret_is_left_behind(hsm_token: Pkcs11Token) -> None:
     assert session_objects(hsm_token) == before
 
 
-def test_no_shared_secret_is_left_behind_when_the_digest_fails(
-    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = session_objects(hsm_token)
-    with monkeypatch.context() as patch:
-        patch.setattr(hsm_token, "_session", Watched(hsm_token._session, exceptions.DeviceError()))
-        with pytest.raises(VaultUnavailable):
-            hsm_token.agree(label_of(KeyRole.D1), software_key(2)[1], INFO)
-    assert session_objects(hsm_token) == before
-
-
 @pytest.mark.parametrize("role", ENCRYPT_ROLES)
 def test_a_block_is_deciphered_to_what_it_was(hsm_token: Pkcs11Token, role: KeyRole) -> None:
     block = os.urandom(16)
     sealed = hsm_token.encrypt_block(label_of(role), block)
     assert sealed != block
     assert hsm_token.decrypt_block(label_of(role), sealed) == block
+
+
+@pytest.mark.parametrize("role", ENCRYPT_ROLES)
+def test_cbc_chains_blocks_of_the_same_cipher(hsm_token: Pkcs11Token, role: KeyRole) -> None:
+    label, iv, data = label_of(role), os.urandom(16), os.urandom(48)
+    chained = cbc_of(partial(hsm_token.encrypt_block, label))
+    assert hsm_token.encrypt_cbc(label, iv, data) == chained(iv, data)
 
 
 @pytest.mark.parametrize("role", ENCRYPT_ROLES)

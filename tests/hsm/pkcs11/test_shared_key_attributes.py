@@ -20,6 +20,7 @@ from tests.hsm.pkcs11.sample_keys import (
     forced,
     read_back,
     read_or_refusal,
+    session_keys,
     session_objects,
 )
 
@@ -173,9 +174,10 @@ def test_a_derived_key_has_one_template_and_shows_nothing(
     master = imported(emptied, role, KeyKind.TDES_2KEY)
     for steps in ([bytes(16)], [bytes(16), b"session key data"], [bytes(16), b"halfhalf" * 2]):
         with emptied.derived(master, *steps) as derived:
-            assert read_back(derived._key, DERIVED) == DERIVED
-            assert derived._key[Attribute.KEY_TYPE] == KeyType.DES2
-            assert read_or_refusal(derived._key, "VALUE") is exceptions.AttributeSensitive
+            key = session_keys(emptied)[derived._handle]
+            assert read_back(key, DERIVED) == DERIVED
+            assert key[Attribute.KEY_TYPE] == KeyType.DES2
+            assert read_or_refusal(key, "VALUE") is exceptions.AttributeSensitive
 
 
 def test_no_derived_key_is_left_behind(emptied: Pkcs11Token) -> None:

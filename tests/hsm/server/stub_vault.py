@@ -1,6 +1,7 @@
 """A vault without keys: what it does with a call is in the issuer id. It has a supervisor.
 
-``python -m tests.hsm.server.stub_vault`` is the supervisor, with more words one of its workers.
+``python -m tests.hsm.server.stub_vault`` is the supervisor, with more words one of its workers,
+and with the word ``careless`` a supervisor that keeps what its starter had open.
 """
 
 import os
@@ -16,7 +17,7 @@ from hsm.server import logs, sockets
 from hsm.server.busy import Cell
 from hsm.server.disk import Disk
 from hsm.server.exits import Exit
-from hsm.server.hardening import harden
+from hsm.server.hardening import close_inherited, end_with, harden
 from hsm.server.supervisor import Supervisor
 from hsm.server.worker import Worker, run_until_told
 from hsm.settings import ServerSettings
@@ -26,6 +27,8 @@ SLEEPS = "sleeps----"
 SLEEPS_ONCE = "once------"
 FAILS = "fails-----"
 AWAY = "away------"
+LISTENING = "listening-"
+DESCRIPTORS_MAX = 256
 REFUSE_LOGIN = "refuse-login"
 LOGINS = "logins"
 
@@ -40,7 +43,18 @@ def perform(message: Verb[Any]) -> object:
         raise ValueError("PIN 4071")
     if message.issuer_id == AWAY:
         raise VaultUnavailable("the HSM token is unavailable")
+    if message.issuer_id == LISTENING:
+        return sum(map(listens, range(DESCRIPTORS_MAX)))
     return os.getpid()
+
+
+def listens(descriptor: int) -> bool:
+    """Whether it is a socket that takes connections."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as stream:
+            return stream.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+    except OSError:
+        return False
 
 
 def state() -> Path:
@@ -54,8 +68,10 @@ def log_in() -> None:
         raise LoginRefused
 
 
-def work(cell: str, *given: str) -> int:
+def work(parent: str, cell: str, *given: str) -> int:
     harden()
+    if not end_with(int(parent)):
+        return Exit.TOLD
     try:
         log_in()
     except LoginRefused:
@@ -67,7 +83,10 @@ def work(cell: str, *given: str) -> int:
     return Exit.TOLD
 
 
-def supervise() -> int:
+def supervise(*, careless: bool = False) -> int:
+    harden()
+    if not careless:
+        close_inherited()
     command = [sys.executable, "-m", "tests.hsm.server.stub_vault"]
     Supervisor(ServerSettings(), command).run()
     return 0
@@ -75,4 +94,6 @@ def supervise() -> int:
 
 if __name__ == "__main__":
     logs.configure()
-    sys.exit(work(*sys.argv[1:]) if sys.argv[1:] else supervise())
+    if sys.argv[1:] in ([], ["careless"]):
+        sys.exit(supervise(careless=bool(sys.argv[1:])))
+    sys.exit(work(*sys.argv[1:]))

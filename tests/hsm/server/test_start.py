@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def state(hsm_token: Pkcs11Token, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def said(state: Path, *module: str, **env: object) -> str:
+def said(state: Path, *module: str, **env: Any) -> str:  # noqa: ANN401
     """Start it; it must end by itself and fail. Return what it said."""
     with serving(state, module=module or SANDBOX, bound=False, **env) as vault:
         assert vault.process.wait(HANG_SECONDS) != 0

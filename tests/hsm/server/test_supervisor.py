@@ -60,6 +60,12 @@ async def test_many_calls_at_once_each_get_their_answer(vault: VaultProcess) -> 
     assert set(pids) == set(children(vault.process.pid))
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_calls_are_answered_on_the_loop_of_the_service_too(vault: VaultProcess) -> None:
+    async with client_of(vault) as client:
+        assert await client.call(PID) in children(vault.process.pid)
+
+
 async def test_a_worker_that_hangs_is_killed_and_its_calls_go_to_the_next(
     vault: VaultProcess,
 ) -> None:
@@ -97,6 +103,19 @@ async def test_a_worker_that_is_killed_is_replaced(vault: VaultProcess) -> None:
             pid = await client.call(PID)
             os.kill(pid, signal.SIGKILL)
             assert await client.call(PID) != pid
+
+
+async def test_workers_are_replaced_one_after_another_when_told(tmp_path: Path) -> None:
+    with serving(tmp_path, module=STUB, HSM_WORKERS=2) as vault:
+        wait_until(lambda: len(children(vault.process.pid)) == 2)
+        async with client_of(vault) as client:
+            assert await client.call(PID)
+            before = {*children(vault.process.pid)}
+            os.kill(vault.process.pid, signal.SIGHUP)
+            while before & {*children(vault.process.pid)}:
+                assert await client.call(PID)  # somebody always answers
+            after = {await client.call(PID)}
+    assert not after & before
 
 
 async def test_a_silent_vault_is_given_up_by_the_client(vault: VaultProcess) -> None:

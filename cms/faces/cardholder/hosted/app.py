@@ -13,7 +13,7 @@ from cms.faces.cardholder.hosted.pages import Pages
 from cms.faces.cardholder.hosted.relay import Relay
 from cms.faces.cardholder.hosted.router import routes
 from cms.faces.cardholder.page.posts import SetPosts
-from cms.faces.routes import add_routes, new_app
+from cms.faces.routes import Face
 from cms.services.cardholder.apps import Apps
 from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.hosted import HostedCards
@@ -54,7 +54,7 @@ def hosted_app(
     """
     if not public_url.startswith("https://"):
         raise ValueError("the cardholder URL is not https")
-    app = new_app()
+    app = Face()
     cors = Cors(services.manifests)
     auth = HostedAuth(services.apps)
     table = routes(
@@ -63,6 +63,6 @@ def hosted_app(
         Pages(services.set_page, services.control_tokens, proxy_peers),
         SetPosts(services.set_page),
     )
-    add_routes(app, table)
+    app.add(table)
     problems.install(app, cors)
     return app

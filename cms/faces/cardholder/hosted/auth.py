@@ -23,7 +23,7 @@ class HostedAuth:
             ServiceUnavailable: database or vault are unavailable.
         """
         app = await self.apps.by_key(request.headers.get("x-client-key"))
-        request.state.app = app
+        request.scope["hosted_app"] = app
         request.scope["log"]["issuer_id"] = app.manifest.issuer_id
         request.scope["log"]["client_id"] = app.client.client_id
         return app

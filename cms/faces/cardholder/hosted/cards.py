@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 
 from cms.domain.control import CardOfHolder
 from cms.domain.errors import BadRequest, Invalid, Unauthorized
 from cms.domain.records import Actor
+from cms.faces.answer import json_answer, no_content
 from cms.faces.cardholder.hosted.auth import HostedAuth, wants_us
 from cms.faces.cardholder.hosted.cors import Cors
 from cms.faces.cardholder.hosted.image import IMAGE_PATH
@@ -69,12 +69,12 @@ class Cards:
     async def status(self, asking: Asking, card: CardOfHolder, request: Request) -> Response:
         """Tell of the cardholder's card."""
         _require_here(request)
-        headers = {**NO_STORE, **self.cors.headers(request)}
-        return JSONResponse(card_answer(card, asking.app.manifest), headers=headers)
+        headers = (*NO_STORE, *self.cors.headers(request))
+        return json_answer(card_answer(card, asking.app.manifest), headers)
 
     async def preflight(self, request: Request) -> Response:
         """Answer a browser that asks before it sends."""
-        return Response(status_code=204, headers={**self.cors.preflight(request)})
+        return no_content(self.cors.preflight(request))
 
     async def _issued(
         self,
@@ -89,21 +89,22 @@ class Cards:
         _require_here(request)
         wish = read_wish(await _body(request), purpose, asking.app.client)
         issued = await self.cards.issue(asking, card, purpose, wish)
-        headers = {
-            **NO_STORE,
-            **self.cors.headers(request),
-            "X-Expires-At": rfc3339(issued.expires_at),
-        }
+        headers = (
+            *NO_STORE,
+            *self.cors.headers(request),
+            (b"x-expires-at", rfc3339(issued.expires_at).encode()),
+        )
         members = {
             "token": issued.control_token,
             url_member: f"{url}?token={issued.control_token}",
         }
-        return JSONResponse(members, headers=headers)
+        return json_answer(members, headers)
 
     async def _relayed(self, relay: Relay, request: Request) -> Response:
         """Send a request on; an app that is not known here sends none."""
         answer = await relay.send(request, await _body(request))
-        answer.headers.update({**NO_STORE, **self.cors.headers(request)})
+        for name, value in (*NO_STORE, *self.cors.headers(request)):
+            answer.headers[name.decode()] = value.decode("latin-1")
         return answer
 
 

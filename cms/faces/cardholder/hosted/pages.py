@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cms.domain.control import Grant
 from cms.domain.errors import ControlEnded, ServiceUnavailable, TooManyFailures
+from cms.faces.answer import json_answer
 from cms.faces.cardholder.hosted.origins import leads_to
 from cms.faces.cardholder.hosted.schemas import page_style
 from cms.faces.cardholder.page.answers import NO_STORE, ended, page_language
@@ -55,7 +56,7 @@ class Pages:
             "targetOrigins": list(app.client.embed_origins) if grant.embedded else [],
             "redirectUrl": _way_back(grant, app.client),
         }
-        return JSONResponse(answer, headers=NO_STORE)
+        return json_answer(answer, NO_STORE)
 
     async def _read_live(self, control_token: str, request: Request) -> tuple[Grant, HostedApp]:
         """Read what a live control token for a set page is good for.

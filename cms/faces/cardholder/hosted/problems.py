@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from cms import logs
 from cms.domain.errors import (
@@ -28,6 +28,7 @@ from cms.domain.errors import (
     Unauthorized,
     ValueNotPossible,
 )
+from cms.faces.answer import encoded, json_answer
 from cms.faces.cardholder.hosted.cors import Cors
 from cms.faces.cardholder.page.answers import NO_STORE, retry_after
 
@@ -65,11 +66,10 @@ def install(app: FastAPI, cors: Cors) -> None:
 
     async def answer(
         request: Request, status: int, body: Mapping[str, Any], headers: Mapping[str, str]
-    ) -> JSONResponse:
-        headers = {**NO_STORE, **cors.headers(request), **headers}
-        return JSONResponse(dict(body), status, headers)
+    ) -> Response:
+        return json_answer(body, (*NO_STORE, *cors.headers(request), *encoded(headers)), status)
 
-    async def on_domain_error(request: Request, error: Exception) -> JSONResponse:
+    async def on_domain_error(request: Request, error: Exception) -> Response:
         status, body = next(wire for kind, wire in WIRE.items() if isinstance(error, kind))
         headers = retry_after(error)
         if isinstance(error, Invalid):
@@ -81,12 +81,12 @@ def install(app: FastAPI, cors: Cors) -> None:
         request.scope["log"]["error_code"] = type(error).__name__
         return await answer(request, status, body, headers)
 
-    async def on_routing_error(request: Request, error: Exception) -> JSONResponse:
+    async def on_routing_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
         return await answer(request, *ROUTING.get(status, INTERNAL), headers)
 
-    async def on_unknown_error(request: Request, error: Exception) -> JSONResponse:
+    async def on_unknown_error(request: Request, error: Exception) -> Response:
         log.error("internal", exc_info=error)
         return await answer(request, *INTERNAL, {})
 

@@ -14,15 +14,17 @@ from cms.domain.errors import (
     StoredValueBroken,
     TooManyFailures,
 )
+from cms.faces.answer import encoded
 from cms.faces.cardholder.page.messages import choose
 from cms.faces.cardholder.page.render import ended_headers, ended_page
 from cms.faces.request import only
 
-NO_STORE: Final = {
+NO_STORE_BY_NAME: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+NO_STORE: Final = encoded(NO_STORE_BY_NAME)
 #: What keeps a page from being made: its status, and the name of what is said.
 ENDS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     ControlEnded: (410, "ended"),

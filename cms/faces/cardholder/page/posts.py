@@ -6,10 +6,11 @@ from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cms.domain.control import WARN_SECONDS
 from cms.domain.errors import BadRequest, Field
+from cms.faces.answer import json_answer, no_content
 from cms.faces.cardholder.page.answers import NO_STORE
 from cms.faces.cardholder.page.assets import ASSETS
 from cms.faces.request import media_type, read_body
@@ -20,6 +21,7 @@ from crypto.jose import json_object
 
 #: A session is 43 characters, a control token 36, a JWE at most 8192.
 MEMBER_CHARS_MAX: Final = 8192
+NO_CONTENT: Final = no_content(NO_STORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class SetPosts:
     async def extend(self, session: str, _request: Request) -> Response:
         """Give a session its full time again."""
         seconds = await self.set_page.extend(session)
-        return JSONResponse({"expiresInSeconds": seconds}, headers=NO_STORE)
+        return json_answer({"expiresInSeconds": seconds}, NO_STORE)
 
     async def submit(
         self, session: str, control_token: str, jwe: str, request: Request
@@ -40,12 +42,12 @@ class SetPosts:
         correlation_id = request.scope["log"]["correlation_id"]
         error_id = getattr(request.state, "error_id", None)
         await self.set_page.submit(session, control_token, jwe, correlation_id, error_id)
-        return Response(status_code=204, headers=NO_STORE)
+        return NO_CONTENT
 
     async def cancel(self, session: str, request: Request) -> Response:
         """End a session, as its cardholder wants."""
         await self.set_page.cancel(session, request.scope["log"]["correlation_id"])
-        return Response(status_code=204, headers=NO_STORE)
+        return NO_CONTENT
 
 
 async def asset(request: Request) -> Response:

@@ -9,7 +9,7 @@ from cms.faces.cardholder.pincontrol import problems
 from cms.faces.cardholder.pincontrol.pages import Pages
 from cms.faces.cardholder.pincontrol.router import routes
 from cms.faces.cardholder.pincontrol.server import Server
-from cms.faces.routes import add_routes, new_app
+from cms.faces.routes import Face
 from cms.services.cardholder.apps import Servers
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.pin_view import PinView
@@ -38,13 +38,13 @@ def pincontrol_app(
         public_url: the base of the URLs in answers, https.
         proxy_peers: addresses whose ``X-Forwarded-For`` counts.
     """
-    app = new_app()
+    app = Face()
     control_ids, set_page = services.control_ids, services.set_page
     table = routes(
         Server(public_url.rstrip("/"), services.backends, control_ids, proxy_peers),
         Pages(services.servers, control_ids, services.pin_view, set_page, proxy_peers),
         SetPosts(set_page),
     )
-    add_routes(app, table)
+    app.add(table)
     problems.install(app)
     return app

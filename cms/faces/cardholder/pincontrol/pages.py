@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cms.domain.control import Grant
 from cms.domain.errors import (
@@ -21,7 +21,15 @@ from cms.domain.errors import (
     ServiceUnavailable,
 )
 from cms.domain.records import Actor
-from cms.faces.cardholder.page.answers import ENDS, NO_STORE, ended, page_language, retry_after
+from cms.faces.answer import json_answer, no_content
+from cms.faces.cardholder.page.answers import (
+    ENDS,
+    NO_STORE,
+    NO_STORE_BY_NAME,
+    ended,
+    page_language,
+    retry_after,
+)
 from cms.faces.cardholder.page.posts import opening_members, posted_members, text_of
 from cms.faces.cardholder.page.render import (
     ControlPage,
@@ -53,7 +61,7 @@ WEBVIEW_ENDS: Final[Mapping[type[Exception], tuple[int, str]]] = {
 }
 INTERNAL: Final = (500, "away")
 IMAGE_HEADERS: Final = {
-    **NO_STORE,
+    **NO_STORE_BY_NAME,
     # Every image has one length: compressed, it would tell of its digits.
     "Cache-Control": "no-store, no-transform",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -123,7 +131,7 @@ class Pages:
     ) -> Response:
         """Consume a control id for a page session to set the PIN."""
         opening = await self.set_page.open(control_id, app)
-        return JSONResponse(opening_members(opening), headers=NO_STORE)
+        return json_answer(opening_members(opening), NO_STORE)
 
     async def view(
         self, control_id: str, grant: Grant, app: ServerApp, request: Request
@@ -147,13 +155,13 @@ class Pages:
         if not isinstance(key, dict):
             raise BadRequest(Field.BODY)
         jwe = await self.pin_view.text(session, control_id, key, *_ids(request))
-        return JSONResponse({"jwe": jwe}, headers=NO_STORE)
+        return json_answer({"jwe": jwe}, NO_STORE)
 
     async def cancel(self, session: str, request: Request) -> Response:
         """End a page session of either kind, as its cardholder wants."""
         await self.pin_view.close(session)
         await self.set_page.cancel(session, request.scope["log"]["correlation_id"])
-        return Response(status_code=204, headers=NO_STORE)
+        return no_content(NO_STORE)
 
     async def _read_live(
         self, control_id: str, frame_key: str | None, request: Request

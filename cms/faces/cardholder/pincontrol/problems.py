@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,6 +29,7 @@ from cms.domain.errors import (
     Unauthorized,
     ValueNotPossible,
 )
+from cms.faces.answer import encoded, json_answer
 from cms.faces.cardholder.page.answers import NO_STORE, retry_after
 from cms.faces.cardholder.pincontrol.pages import PIN_PATH, ended_webview
 
@@ -121,7 +121,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unknown_error)
 
 
-async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_domain_error(request: Request, error: Exception) -> Response:
     wire = next(wire for kind, wire in WIRE.items() if isinstance(error, kind))
     headers = retry_after(error)
     reason = wire.reason
@@ -133,7 +133,7 @@ async def _on_domain_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, wire, reason, headers)
 
 
-async def _on_routing_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_routing_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     wire = ROUTING.get(status, INTERNAL)
@@ -147,7 +147,7 @@ async def _on_unknown_error(request: Request, error: Exception) -> Response:
     return _answer(request, INTERNAL, INTERNAL.reason, {})
 
 
-def _answer(request: Request, wire: Wire, reason: str, headers: dict[str, str]) -> JSONResponse:
+def _answer(request: Request, wire: Wire, reason: str, headers: dict[str, str]) -> Response:
     request.scope["log"] |= {
         "error_code": wire.error_code,
         "error_id": request.state.error_id,
@@ -162,4 +162,4 @@ def _answer(request: Request, wire: Wire, reason: str, headers: dict[str, str]) 
         "errorReason": reason,
         "timestamp": now.replace("+00:00", "Z"),
     }
-    return JSONResponse(body, wire.status, {**NO_STORE, **headers})
+    return json_answer(body, (*NO_STORE, *encoded(headers)), wire.status)

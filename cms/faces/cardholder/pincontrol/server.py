@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 
 from cms.domain.errors import BadRequest, Invalid
 from cms.domain.records import Actor
+from cms.faces.answer import json_answer
 from cms.faces.cardholder.page.answers import NO_STORE
 from cms.faces.cardholder.pincontrol.pages import FRAME_PATH, PIN_PATH
 from cms.faces.cardholder.pincontrol.schemas import read_audit_user, read_control_request
@@ -59,7 +59,7 @@ class Server:
             "pinURL": self.public_url + PIN_PATH,
             "pinFrameURL": self.public_url + FRAME_PATH,
         }
-        return JSONResponse(answer, 201, NO_STORE)
+        return json_answer(answer, NO_STORE, 201)
 
 
 def _credentials(request: Request) -> tuple[str, Secret[str]]:

@@ -305,9 +305,9 @@ async def test_a_client_whose_secrets_ended_is_not_named_by_its_certificate(
 
 async def test_a_token_that_was_verified_is_refused_once_it_expires(d1_face: D1Face) -> None:
     now = [time.time()]
-    health = d1_face.application.health
-    directory = Directory(health.store, health.worker_thread)
-    access = Access(directory, health.worker_thread, PUBLIC_URL, lambda: now[0])
+    application = d1_face.application
+    directory = Directory(application.store, application.vault)
+    access = Access(directory, application.vault, PUBLIC_URL, lambda: now[0])
     presented = read_certificate(d1_face.sample_issuer.certificate.der)
     issuer_id = d1_face.sample_issuer.issuer_id
     _, issued = await access.issue(

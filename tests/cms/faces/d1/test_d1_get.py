@@ -149,7 +149,7 @@ async def test_without_the_vault_it_is_recorded_that_nothing_was_handed_out(
         raise ServiceUnavailable
 
     card = await d1_face.add_card(pin=PIN)
-    monkeypatch.setattr(pins, "in_vault", gone)
+    monkeypatch.setattr(pins, "called", gone)
     answer = await d1_face.send("GET", d1_face.d1.path(card))
     assert answer.status_code == 503
     assert [(event, why) for event, _, _, why, _ in d1_face.audit(answer)] == [

@@ -5,13 +5,16 @@ from collections.abc import Callable
 import httpx
 import psycopg
 import pytest
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from cms.persistence.causes import Cause, DatabaseFailed
+from cms.persistence.connection import Connection, Row
+from cms.persistence.statements import Statement
+from cms.persistence.statements.server import LIMIT_CONNECTION, READ_CONNECTION
 from cms.services import directory
 from hsm.errors import LoginRefused, VaultUnavailable
-from hsm.worker_thread import WorkerThread
 from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import D1Face, put_body, refusal
+from tests.in_process_vault import InProcessVault
 
 pytestmark = pytest.mark.anyio
 
@@ -20,15 +23,21 @@ def vault_is_unavailable(monkeypatch: pytest.MonkeyPatch, error: Exception) -> N
     async def call(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(WorkerThread, "call", call)
+    monkeypatch.setattr(InProcessVault, "call", call)
 
 
 def database_is_unavailable(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def connection(*_: object) -> None:
+    connect = Connection._run
+
+    async def run(
+        connection: Connection, statement: Statement, values: list[bytes | None]
+    ) -> list[Row]:
+        if statement in (READ_CONNECTION, LIMIT_CONNECTION):
+            return await connect(connection, statement, values)
         raise error
 
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
-    monkeypatch.setattr(AsyncConnectionPool, "connection", connection)
+    monkeypatch.setattr(Connection, "_run", run)
 
 
 def assert_try_later(answer: httpx.Response) -> None:
@@ -74,7 +83,7 @@ def assert_token_try_later(answer: httpx.Response) -> None:
 
 ERRORS: dict[str, Callable[[], Exception]] = {
     "gone": lambda: psycopg.OperationalError("connection refused by 10.1.2.3"),
-    "no connection free": lambda: PoolTimeout("no connection"),
+    "no connection free": lambda: DatabaseFailed(Cause.NO_CONNECTION),
     "shutting down": lambda: psycopg.errors.AdminShutdown("terminating"),
     "too slow": lambda: psycopg.errors.QueryCanceled("statement timeout"),
     "closed": lambda: psycopg.InterfaceError("the connection is closed"),

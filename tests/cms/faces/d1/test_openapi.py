@@ -22,7 +22,7 @@ from cms.sandbox.machine.postgres import Postgres
 from hsm.vault import Vault
 from tests.cms.faces.d1_face import PIN, D1Face
 from tests.conftest import TEMPLATE
-from tests.service import PUBLIC_URL
+from tests.service import PUBLIC_URL, d1_app
 
 CARD = "/cms/api/v1/issuers/{issuerId}/cards/{cardId}"
 ACTIVATE = "/cms/api/v1/issuers/{issuerId}/physicalCards/{cardId}/activate"
@@ -62,7 +62,7 @@ class Service:
 
     @property
     def schema(self) -> Any:  # noqa: ANN401 - a schema of schemathesis
-        return schemathesis.openapi.from_dict(self.d1_face.application.d1.openapi())
+        return schemathesis.openapi.from_dict(d1_app(self.d1_face.application).openapi())
 
     def send(self, case: Any, headers: dict[str, str]) -> httpx.Response:  # noqa: ANN401 - a case
         """Send a case as it is, with *headers* besides."""
@@ -100,7 +100,7 @@ def service(
 
 
 def test_every_route_is_described_and_nothing_else(service: Service) -> None:
-    paths = service.d1_face.application.d1.openapi()["paths"]
+    paths = d1_app(service.d1_face.application).openapi()["paths"]
     described = {(path, method.upper()) for path, item in paths.items() for method in item}
     assert described == OPERATIONS.keys()
 

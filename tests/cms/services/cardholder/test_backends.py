@@ -16,9 +16,8 @@ from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.directory import Directory
 from crypto.secret import Secret
 from hsm.vault import Vault
-from hsm.worker_thread import WorkerThread
 from tests.cms.persistence.opened_store import opened_store
-from tests.cms.services.d1.pin_service import worker_thread_over
+from tests.in_process_vault import InProcessVault
 from tests.issuer_records import (
     SECRET,
     change_client,
@@ -41,17 +40,17 @@ class PasswordCalls:
 
     url: str
     store: Store
-    worker_thread: WorkerThread
+    vault: InProcessVault
     now: float = 1_700_000_000.0
     backends: Backends = field(init=False)
 
     def __post_init__(self) -> None:
-        servers = Servers(Directory(self.store, self.worker_thread))
+        servers = Servers(Directory(self.store, self.vault))
         self.backends = Backends(servers, RateLimiter(lambda: self.now), lambda: self.now)
 
     def anew(self) -> "PasswordCalls":
         """Return the same calls, with nothing in a cache."""
-        return PasswordCalls(self.url, self.store, self.worker_thread, self.now)
+        return PasswordCalls(self.url, self.store, self.vault, self.now)
 
     async def refused(self, password: str = "wrong", user: str = USER, address: str = HERE) -> None:
         with pytest.raises(Unauthorized):
@@ -69,10 +68,10 @@ async def calls(database_url: str, vault: Vault) -> AsyncIterator[PasswordCalls]
     servers = [server_client(user) for user in (USER, OTHER)]
     d1 = d1_client("testbank01-d1", "CN=d1", secret=SECRET)
     load_manifest(vault, ISSUER_ID, clients=[*servers, d1])
-    worker_thread = worker_thread_over(vault)
+    called = InProcessVault(vault)
     async with opened_store(Store.connect(database_url)) as store:
-        yield PasswordCalls(database_url, store, worker_thread)
-    worker_thread.close()
+        yield PasswordCalls(database_url, store, called)
+    await called.close()
 
 
 async def test_who_is_no_server_in_service_is_refused(calls: PasswordCalls) -> None:

@@ -61,14 +61,14 @@ class PinViews:
         self.public = self.key.export_public(as_dict=True)
 
     def at(self, face: Face) -> PinView:
-        store, worker_thread = self.pin_service.store, self.pin_service.worker_thread
-        directory = Directory(store, worker_thread)
+        store, vault = self.pin_service.store, self.pin_service.vault
+        directory = Directory(store, vault)
         clients = Servers(directory) if face is Face.PINCONTROL else Apps(directory)
-        return PinView(face, self.control_store, clients, worker_thread, Audit(store))
+        return PinView(face, self.control_store, clients, vault, Audit(store))
 
     async def control_token(self, purpose: Purpose = VIEW) -> str:
         plastic = await self.control_store.plastic(ISSUER_ID, PLASTIC_ID)
-        granted = await self.pin_service.worker_thread.call(
+        granted = await self.pin_service.vault.run(
             lambda vault: vault.grant_server(
                 *(USER, Secret(SECRET), PLASTIC_ID, purpose),
                 *(CardRef(ISSUER_ID, "card-1"), plastic.sealed_record, plastic.counter),
@@ -93,7 +93,7 @@ class PinViews:
         return ShownPage(control_token, shown.session or "", shown.grant_id)
 
     async def app(self) -> ServerApp:
-        directory = Directory(self.pin_service.store, self.pin_service.worker_thread)
+        directory = Directory(self.pin_service.store, self.pin_service.vault)
         app = await Servers(directory).find(USER)
         assert app is not None
         return app
@@ -210,9 +210,7 @@ async def test_closing_ends_a_session_for_text_and_no_other(pin_views: PinViews)
 
 async def test_a_client_out_of_service_gets_no_text(pin_views: PinViews) -> None:
     page = await pin_views.shown()
-    await pin_views.pin_service.worker_thread.call(
-        lambda vault: remove_client(vault, ISSUER_ID, USER)
-    )
+    await pin_views.pin_service.vault.run(lambda vault: remove_client(vault, ISSUER_ID, USER))
     with pytest.raises(ControlEnded):
         await pin_views.text(page)
     assert pin_views.ends() == [(None,)]

@@ -10,14 +10,13 @@ from jwcrypto.jwe import JWE
 from cms.domain.errors import ServiceUnavailable, StoredValueBroken
 from cms.domain.records import Actor
 from cms.persistence.store import Store
-from cms.sandbox import HANG_SECONDS
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.services.audit import Audit
 from cms.services.d1.pins import PinEnvelope, Pins
 from crypto.jose import jwe
-from hsm.port import PinBlockType, PinVault
+from hsm.port import PinBlockType
 from hsm.vault import Vault
-from hsm.worker_thread import WorkerThread
+from tests.in_process_vault import InProcessVault
 from tests.issuer_records import SampleIssuer, open_issuer, run_sql
 
 ACTOR = Actor("testbank01", "call-1")
@@ -28,16 +27,6 @@ def envelope(text: str, block_type: PinBlockType = PinBlockType.ISO0) -> PinEnve
     return PinEnvelope(block_type, text, jwe.parse(text).digest)
 
 
-def worker_thread_over(vault: PinVault) -> WorkerThread:
-    return WorkerThread(
-        lambda: vault,
-        deadline_seconds=HANG_SECONDS,
-        wait_seconds_max=HANG_SECONDS,
-        reopen_seconds=0,
-        on_stuck=lambda: None,
-    )
-
-
 @dataclass(frozen=True)
 class PinService:
     """One bank with ``card-1`` to ``card-4``, and the service's way to their PINs."""
@@ -45,7 +34,7 @@ class PinService:
     url: str
     sample_issuer: SampleIssuer
     store: Store
-    worker_thread: WorkerThread
+    vault: InProcessVault
 
     @classmethod
     @asynccontextmanager
@@ -61,11 +50,11 @@ class PinService:
         """Open the use cases of a bank that is there."""
         store = Store.connect(url)
         await store.open()
-        worker_thread = worker_thread_over(vault)
+        called = InProcessVault(vault)
         try:
-            yield cls(url, sample_issuer, store, worker_thread)
+            yield cls(url, sample_issuer, store, called)
         finally:
-            worker_thread.close()
+            await called.close()
             await store.close()
 
     def through(self, store: Store) -> "PinService":
@@ -74,7 +63,7 @@ class PinService:
 
     @property
     def pins(self) -> Pins:
-        return Pins(self.store, self.worker_thread, Audit(self.store))
+        return Pins(self.store, self.vault, Audit(self.store))
 
     @property
     def actor(self) -> Actor:

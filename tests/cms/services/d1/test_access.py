@@ -17,7 +17,8 @@ from hsm.errors import VaultUnavailable
 from hsm.port import IssuedAccessToken, PinVault
 from hsm.vault import Vault
 from tests.cms.services.clock import Clock
-from tests.cms.services.d1.pin_service import PinService, worker_thread_over
+from tests.cms.services.d1.pin_service import PinService
+from tests.in_process_vault import InProcessVault
 from tests.issuer_records import SECRET, certificate, change_client, secret_hash
 from tests.operators import TOKEN_ISSUER
 
@@ -28,11 +29,11 @@ UNIQUE_IDENTIFIER, COMMON_NAME = bytes.fromhex("0603 55042d"), bytes.fromhex("06
 
 @pytest.fixture
 def access(pin_service: PinService, clock: Clock) -> Access:
-    return Access(directory(pin_service), pin_service.worker_thread, URL, clock)
+    return Access(directory(pin_service), pin_service.vault, URL, clock)
 
 
 def directory(pin_service: PinService) -> Directory:
-    return Directory(pin_service.store, pin_service.worker_thread)
+    return Directory(pin_service.store, pin_service.vault)
 
 
 def presented(pin_service: PinService) -> ClientCertificate:
@@ -50,7 +51,7 @@ def without_hsm_token(pin_service: PinService) -> Access:
     unavailable = create_autospec(Vault, instance=True)
     error = VaultUnavailable("the HSM token is gone")
     unavailable.issue_token.side_effect = unavailable.public_jwks.side_effect = error
-    return Access(directory(pin_service), worker_thread_over(unavailable), URL)
+    return Access(directory(pin_service), InProcessVault(unavailable), URL)
 
 
 def test_a_certificate_that_can_be_read_in_part_only_is_nobodys() -> None:
@@ -92,13 +93,11 @@ async def test_a_token_is_good_in_every_process_of_the_service_and_in_no_other(
 ) -> None:
     issued = await issue(pin_service, access)
     access_token, certificate = issued.access_token, presented(pin_service)
-    sister = Access(directory(pin_service), pin_service.worker_thread, URL, clock)
+    sister = Access(directory(pin_service), pin_service.vault, URL, clock)
     assert (
         await sister.caller(access_token, certificate, "x")
     ).client_id == pin_service.sample_issuer.client_id
-    stranger = Access(
-        directory(pin_service), pin_service.worker_thread, "https://other.test", clock
-    )
+    stranger = Access(directory(pin_service), pin_service.vault, "https://other.test", clock)
     with pytest.raises(Unauthorized):
         await stranger.caller(access_token, certificate, "x")
 
@@ -126,8 +125,8 @@ async def test_a_secret_ends_by_the_clock_of_the_vault(
         secrets = [secret_hash(SECRET, valid_until=end.isoformat())]
         change_client(vault, issuer_id, client_id, secrets=secrets)
 
-    await pin_service.worker_thread.call(end_secret)
-    behind = Access(directory(pin_service), pin_service.worker_thread, URL, clock)
+    await pin_service.vault.run(end_secret)
+    behind = Access(directory(pin_service), pin_service.vault, URL, clock)
     with pytest.raises(Unauthorized):
         await issue(pin_service, behind)
 
@@ -137,7 +136,7 @@ async def test_a_bearer_that_was_verified_needs_no_vault(
 ) -> None:
     issued = await issue(pin_service, access)
     await access.caller(issued.access_token, presented(pin_service), "x")
-    access._worker_thread = without_hsm_token(pin_service)._worker_thread
+    access._vault = without_hsm_token(pin_service)._vault
     caller = await access.caller(issued.access_token, presented(pin_service), "x")
     assert caller.client_id == pin_service.sample_issuer.client_id
 

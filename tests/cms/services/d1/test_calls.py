@@ -30,13 +30,17 @@ async def call(
     """Call on a card, which is answered with *outcome*; return audit rows and the refusal."""
     audit = create_autospec(Audit, instance=True)
     refused: DomainError | None = None
+
+    async def answer(card: CardRef) -> CardRef:
+        if outcome is not None:
+            raise outcome
+        return card
+
     try:
-        async with CardCalls(audit).audited(
-            Verb.GET_PIN, CALLER, issuer_id, card_id, ACTOR
-        ) as card:
-            assert card == CardRef("testbank01", card_id)
-            if outcome is not None:
-                raise outcome
+        called = await CardCalls(audit).audited(
+            Verb.GET_PIN, CALLER, issuer_id, card_id, ACTOR, answer
+        )
+        assert called == CardRef("testbank01", card_id)
     except DomainError as error:
         refused = error
     return [row.args for row in audit.refused.await_args_list], refused

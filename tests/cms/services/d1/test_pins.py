@@ -27,7 +27,8 @@ from cms.services.audit import Audit
 from cms.services.d1 import pins
 from cms.services.d1.pins import Pins
 from hsm.vault import Vault
-from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope, worker_thread_over
+from tests.cms.services.d1.pin_service import ACTOR, PinService, envelope
+from tests.in_process_vault import InProcessVault
 from tests.issuer_records import PAN, add_card, run_sql
 
 pytestmark = pytest.mark.anyio
@@ -50,8 +51,9 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.LogUnavailable: ServiceUnavailable,
     hsm.errors.KeyMissing: ServiceUnavailable,
     hsm.errors.CountsUnavailable: ServiceUnavailable,
+    hsm.errors.MessageRefused: ServiceUnavailable,
 }
-#: Errors of verbs that handle no PIN, and of one that no face calls yet.
+#: Errors of verbs that handle no PIN; and of a defect, which stays what it is.
 ELSEWHERE = {
     hsm.errors.CallerRefused,
     hsm.errors.LimitReached,
@@ -66,14 +68,15 @@ ELSEWHERE = {
     hsm.errors.CeremonyError,
     hsm.errors.LogBroken,
     hsm.errors.NotForProduction,
+    hsm.errors.VaultFailed,
 }
 
 
-def with_vault(pin_service: PinService, error: hsm.errors.HsmError) -> Pins:
+def with_vault(pin_service: PinService, error: Exception) -> Pins:
     """Return the use cases over a vault that fails in one way."""
     failing = create_autospec(Vault, instance=True)
     failing.set_pin_from_jwe.side_effect = failing.export_jwe.side_effect = error
-    return Pins(pin_service.store, worker_thread_over(failing), Audit(pin_service.store))
+    return Pins(pin_service.store, InProcessVault(failing), Audit(pin_service.store))
 
 
 async def test_a_pin_is_read_back_and_the_newest_one_counts(pin_service: PinService) -> None:
@@ -149,14 +152,27 @@ async def test_why_the_vault_could_not_work_is_logged(
     )
     for error in (
         hsm.errors.ManifestRefused("the manifest is not in force now"),
+        hsm.errors.MessageRefused("the vault is of another version"),
         hsm.errors.VaultUnavailable("away"),
     ):
         with caplog.at_level(logging.WARNING, pins.__name__), pytest.raises(ServiceUnavailable):
             await with_vault(pin_service, error).set_pin(card, new, ACTOR)
     assert [(r.getMessage(), r.__dict__["reason"]) for r in caplog.records] == [
         ("manifest.refused", "the manifest is not in force now"),
+        ("vault.message_refused", "the vault is of another version"),
         ("vault.unavailable", "away"),
     ]
+
+
+async def test_a_defect_of_the_vault_is_a_defect_here(pin_service: PinService) -> None:
+    before = pin_service.rows()
+    with pytest.raises(hsm.errors.VaultFailed):
+        await with_vault(pin_service, RuntimeError("nobody foresaw it")).set_pin(
+            pin_service.sample_issuer.card(),
+            envelope(pin_service.sample_issuer.pin_jwe("9382")),
+            ACTOR,
+        )
+    assert pin_service.rows() == before
 
 
 async def test_a_card_is_checked_before_what_was_sent_to_it(pin_service: PinService) -> None:

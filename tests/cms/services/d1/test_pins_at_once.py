@@ -10,9 +10,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection
 
 from cms.domain.errors import CardForbids, ServiceUnavailable
 from cms.domain.records import Actor, CardToChange
+from cms.persistence.pool import Pool
 from cms.persistence.store import Store
 from cms.sandbox import HANG_SECONDS
 from hsm.port import CardRef, PinBlockType, SealedChange
@@ -58,6 +60,10 @@ class Meeting(Between):
 class WithoutTheCondition(Store):
     """A store as it must not be: it writes what it computed, whatever the counter is by then."""
 
+    def __init__(self, pool: Pool, url: str) -> None:
+        super().__init__(pool)
+        self._url = url
+
     async def change_pin(
         self,
         card: CardRef,
@@ -68,7 +74,7 @@ class WithoutTheCondition(Store):
         actor: Actor,
     ) -> bool:
         counter, ids = read.counter + 1, (card.issuer_id, card.card_id)
-        async with self.pool._connections.connection() as connection:
+        async with await AsyncConnection.connect(self._url, autocommit=True) as connection:
             await connection.execute(
                 "UPDATE cards SET counter = %s, sealed_pin = %s, pin_type = %s"
                 " WHERE issuer_id = %s AND card_id = %s",
@@ -108,7 +114,7 @@ async def test_the_check_of_the_books_finds_a_store_that_loses_changes(
     pin_service: PinService,
 ) -> None:
     accepted = different_pins(pin_service)
-    broken = pin_service.through(WithoutTheCondition(pin_service.store.pool))
+    broken = pin_service.through(WithoutTheCondition(pin_service.store.pool, pin_service.url))
     await asyncio.gather(*map(broken.put_until_done, accepted))
     assert "the counter is not the number of accepted PINs" in await pin_service.faults(accepted)
 
@@ -234,12 +240,14 @@ async def test_a_process_that_is_killed_between_vault_and_commit_leaves_nothing(
 
 KILLED = """
 import asyncio, os, signal, sys
+from cms.persistence.pool import Pool
 from cms.persistence.store import Store
 from cms.services.audit import Audit
 from cms.services.d1.pins import Pins
 from hsm.local import open_vault
 from hsm.port import CardRef
-from tests.cms.services.d1.pin_service import ACTOR, envelope, worker_thread_over
+from tests.cms.services.d1.pin_service import ACTOR, envelope
+from tests.in_process_vault import InProcessVault
 
 class Killed(Store):
     async def change_pin(self, card, read, change, *rest):
@@ -250,7 +258,7 @@ async def main(url, issuer_id, jwe):
     store = Killed.connect(url)
     await store.open()
     vault = open_vault()
-    pins = Pins(store, worker_thread_over(vault), Audit(store))
+    pins = Pins(store, InProcessVault(vault), Audit(store))
     await pins.set_pin(CardRef(issuer_id, "card-1"), envelope(jwe), ACTOR)
 
 asyncio.run(main(*sys.argv[1:]))

@@ -21,8 +21,9 @@ from cms.domain.records import Actor
 from cms.services.d1.pins import PinEnvelope, Pins
 from hsm.port import CLIENT_WINDOW_SECONDS, PinBlockType
 from tests import counted
-from tests.cms.services.d1.pin_service import PinService, envelope, worker_thread_over
+from tests.cms.services.d1.pin_service import PinService, envelope
 from tests.cms.services.d1.test_pins_at_once import Between, Change
+from tests.in_process_vault import InProcessVault
 from tests.issuer_records import run_sql
 from tests.operators import TRUST_FILE, now
 from tests.seccos_issuer import SeccosIssuer, Watched, open_girobank, watched_vault
@@ -120,7 +121,7 @@ async def test_a_pin_whose_counter_was_taken_meanwhile_is_stale_and_counts_for_t
 
 async def test_guesses_through_two_processes_are_no_more(giro: Giro, tmp_path: Path) -> None:
     another = Watched(giro.vault._hsm_token, tmp_path, tmp_path / TRUST_FILE, now)
-    beside = replace(giro.pin_service, worker_thread=worker_thread_over(another))
+    beside = replace(giro.pin_service, vault=InProcessVault(another))
     guesses = [
         giro.put(giro.seccos_issuer.wrong_prw(0), process.pins)
         for _ in range(10)
@@ -129,4 +130,4 @@ async def test_guesses_through_two_processes_are_no_more(giro: Giro, tmp_path: P
     outcomes = await asyncio.gather(*guesses, return_exceptions=True)
     assert all(isinstance(outcome, PinRefused) for outcome in outcomes)
     assert giro.vault.tried + another.tried == 5
-    beside.worker_thread.close()
+    await beside.vault.close()

@@ -18,7 +18,7 @@ from cms.persistence.store import Store
 from cms.services.directory import Directory
 from cms.services.manifests import ManifestFerry
 from crypto.secret import Secret
-from hsm.worker_thread import WorkerThread
+from hsm.client import VaultCalls
 from tests.bearers import bearer, identity_provider
 from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
@@ -141,27 +141,25 @@ async def opened(
     *,
     us: bool = False,
     proxy_peers: frozenset[str] = frozenset(),
-    worker_thread: WorkerThread | None = None,
+    vault: VaultCalls | None = None,
     store: Store | None = None,
 ) -> AsyncIterator[HostedFace]:
     """Serve the face over the store and vault of *d1_face*, with a rate limit of its own.
 
-    Who may call is read from that vault also where *worker_thread* leads to another one.
+    Who may call is read from that vault also where *vault* leads to another one.
     """
-    health = d1_face.application.health
-    store, worker_thread = store or health.store, worker_thread or health.worker_thread
+    application = d1_face.application
+    store, vault = store or application.store, vault or application.vault
     faces: list[HostedFace] = []
 
     async def us_env(request: httpx.Request) -> httpx.Response:
         return await faces[0].us_env(request)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(us_env)) as outward:
-        manifests = ManifestFerry(store, health.worker_thread, "here")
+        manifests = ManifestFerry(store, application.vault, "here")
         await manifests.carry()
-        directory = Directory(store, health.worker_thread)
-        services, _ = cardholder_services(
-            store, directory, manifests, CONTROL_TOKEN_KEY, worker_thread
-        )
+        directory = Directory(store, application.vault)
+        services, _ = cardholder_services(store, directory, manifests, CONTROL_TOKEN_KEY, vault)
         relay = Relay(US_URL, outward) if us else None
         app = hosted_app(services, PUBLIC_URL, relay, proxy_peers)
         transport = httpx.ASGITransport(RequestLog(app, "cardholder"), raise_app_exceptions=False)

@@ -13,13 +13,12 @@ from cms.domain.errors import ServiceUnavailable
 from cms.logs import JsonLines
 from cms.persistence.control_store import ControlStore
 from cms.persistence.store import Store
-from cms.sandbox import HANG_SECONDS
 from hsm.errors import VaultUnavailable
-from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace, opened
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.d1_face import D1Face
+from tests.in_process_vault import NoVault
 from tests.issuer_records import run_sql
 
 pytestmark = pytest.mark.anyio
@@ -277,17 +276,7 @@ async def test_no_control_token_and_no_session_is_logged(
 # Vault or database unavailable.
 
 
-def broken_vault() -> WorkerThread:
-    def open_vault() -> None:
-        raise VaultUnavailable("a test has no vault")
-
-    return WorkerThread(
-        open_vault,  # type: ignore[arg-type]
-        deadline_seconds=HANG_SECONDS,
-        wait_seconds_max=HANG_SECONDS,
-        reopen_seconds=0,
-        on_stuck=lambda: None,
-    )
+NO_VAULT = NoVault(VaultUnavailable("a test has no vault"))
 
 
 async def test_without_a_vault_an_image_fails_and_a_page_keeps_its_control_token(
@@ -295,7 +284,7 @@ async def test_without_a_vault_an_image_fails_and_a_page_keeps_its_control_token
 ) -> None:
     card_id, holder = await hosted_face.holder()
     control_token, set_token = await hosted_face.control_tokens(holder)
-    async with opened(with_apps, worker_thread=broken_vault()) as without:
+    async with opened(with_apps, vault=NO_VAULT) as without:
         failed = await without.image(control_token)
         assert result(failed) == (503, "failed")
         assert failed.headers["retry-after"]
@@ -314,7 +303,7 @@ async def test_a_vault_that_goes_away_ends_the_session_and_stores_nothing(
     card_id, holder = await hosted_face.holder()
     session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
     members = submission(session, page_jwe(session, "5938"))
-    async with opened(with_apps, worker_thread=broken_vault()) as without:
+    async with opened(with_apps, vault=NO_VAULT) as without:
         assert (await without.post("submit", **members)).status_code == 503
     assert (await hosted_face.post("submit", **members)).status_code == 410
     assert hosted_face.d1_face.stored(card_id) == before

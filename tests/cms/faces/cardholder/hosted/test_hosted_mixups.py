@@ -42,7 +42,7 @@ async def test_50_requests_at_once_open_one_page(hosted_face: HostedFace) -> Non
 
 async def test_what_another_face_issued_is_worth_nothing_here(hosted_face: HostedFace) -> None:
     card_id, _ = await hosted_face.holder()
-    store = hosted_face.d1_face.application.health.store
+    store = hosted_face.d1_face.application.store
     control_store = ControlStore(store, CONTROL_TOKEN_KEY)
     before = hosted_face.d1_face.stored(card_id)
     issued = {}

@@ -1,21 +1,19 @@
 """Database or vault unavailable at each step: nothing shown, stored, or shown twice."""
 
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
-from hsm.errors import VaultUnavailable
-from hsm.port import PinVault
-from hsm.worker_thread import WorkerThread
+from hsm.errors import HsmError, MessageRefused, VaultUnavailable
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace, opened
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.d1_face import D1Face
 from tests.cms.faces.losing import Losing
 from tests.cms.persistence.opened_store import opened_store
+from tests.in_process_vault import NoVault
 
 pytestmark = pytest.mark.anyio
 
@@ -167,49 +165,22 @@ async def test_a_defect_ends_the_session_as_a_failure_does(
 # A vault that is unavailable, or hangs.
 
 
-def gone(_: threading.Event) -> PinVault:
-    raise VaultUnavailable("a test has no vault")
-
-
-def hung(released: threading.Event) -> PinVault:
-    released.wait()
-    raise VaultUnavailable("released")
-
-
-@contextmanager
-def worker_thread_to(open_vault: Callable[[threading.Event], PinVault]) -> Iterator[WorkerThread]:
-    released = threading.Event()
-    worker_thread = WorkerThread(
-        lambda: open_vault(released),
-        deadline_seconds=0.1,
-        wait_seconds_max=10,
-        reopen_seconds=0,
-        on_stuck=lambda: None,
-    )
-    yield worker_thread
-    released.set()
-    worker_thread.close()
-
-
-@pytest.mark.parametrize("open_vault", [gone, hung])
+@pytest.mark.parametrize(
+    "error", [VaultUnavailable("a test has no vault"), MessageRefused("of another release")]
+)
 async def test_without_a_vault_nothing_is_shown_and_nothing_is_stored(
-    with_apps: D1Face, hosted_face: HostedFace, open_vault: Callable[[threading.Event], PinVault]
+    with_apps: D1Face, hosted_face: HostedFace, error: HsmError
 ) -> None:
     card_id, holder = await hosted_face.holder()
     session, before = await hosted_face.session(holder), hosted_face.d1_face.stored(card_id)
     members = submission(session, good(session))
     view, set_ = await hosted_face.control_tokens(holder)
-    with worker_thread_to(open_vault) as worker_thread:
-        async with opened(with_apps, worker_thread=worker_thread) as without:
-            assert is_later(await without.ask("set-pin", holder))
-            assert is_later(await without.post("session", token=set_))
-            assert (await without.page(set_)).status_code == 200
-    with worker_thread_to(open_vault) as worker_thread:
-        async with opened(with_apps, worker_thread=worker_thread) as without:
-            assert is_later(await without.image(view))
-    with worker_thread_to(open_vault) as worker_thread:
-        async with opened(with_apps, worker_thread=worker_thread) as without:
-            assert is_later(await without.post("submit", **members))
+    async with opened(with_apps, vault=NoVault(error)) as without:
+        assert is_later(await without.ask("set-pin", holder))
+        assert is_later(await without.post("session", token=set_))
+        assert (await without.page(set_)).status_code == 200
+        assert is_later(await without.image(view))
+        assert is_later(await without.post("submit", **members))
     assert hosted_face.controls(card_id) == [(True, "failed"), (True, "shown"), (False, None)]
     assert (await hosted_face.image(view)).status_code == 410
     assert (await hosted_face.post("submit", **members)).status_code == 410

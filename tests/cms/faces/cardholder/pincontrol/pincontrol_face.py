@@ -17,7 +17,7 @@ from cms.logs import RequestLog
 from cms.persistence.store import Store
 from cms.services.directory import Directory
 from cms.services.manifests import ManifestFerry
-from hsm.worker_thread import WorkerThread
+from hsm.client import VaultCalls
 from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.cardholder.pincontrol import backends
@@ -182,20 +182,20 @@ def basic(user: str, password: str) -> dict[str, str]:
 async def opened(
     d1_face: D1Face,
     *,
-    worker_thread: WorkerThread | None = None,
+    vault: VaultCalls | None = None,
     store: Store | None = None,
     proxy_peers: frozenset[str] = frozenset(),
 ) -> AsyncIterator[PinControlFace]:
     """Serve the face over the store and vault of *d1_face*, with rate limits of its own.
 
-    Who may call is read from that vault also where *worker_thread* leads to another one.
+    Who may call is read from that vault also where *vault* leads to another one.
     """
-    health = d1_face.application.health
-    store = store or health.store
-    worker_thread = worker_thread or health.worker_thread
-    directory = Directory(store, health.worker_thread)
-    manifests = ManifestFerry(store, health.worker_thread, "here")
-    _, services = cardholder_services(store, directory, manifests, CONTROL_TOKEN_KEY, worker_thread)
+    application = d1_face.application
+    store = store or application.store
+    vault = vault or application.vault
+    directory = Directory(store, application.vault)
+    manifests = ManifestFerry(store, application.vault, "here")
+    _, services = cardholder_services(store, directory, manifests, CONTROL_TOKEN_KEY, vault)
     app = pincontrol_app(services, f"{PUBLIC_URL}/", proxy_peers)
     transport = httpx.ASGITransport(RequestLog(app, "cardholder"), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as http:

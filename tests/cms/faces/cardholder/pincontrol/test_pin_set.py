@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import httpx
 import pytest
 
 from cms.domain.cards import CardState
+from hsm.messages import Verb
 from tests.cms.faces.cardholder.hosted.jwes import hostile_jwes, page_jwe, submission
 from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import AUDIT_USER, PinControlFace
@@ -139,15 +140,15 @@ async def test_a_card_that_is_personalised_while_the_vault_works_keeps_its_pin(
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
     opened = await pincontrol_face.session(plastic_id)
-    worker_thread = pincontrol_face.d1_face.application.health.worker_thread
-    call = worker_thread.call
+    vault = pincontrol_face.d1_face.application.vault
+    call = vault.call
 
-    async def personalised_meanwhile(verb: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - the verb's
-        done = await call(verb)
+    async def personalised_meanwhile(message: Verb[Any]) -> Any:  # noqa: ANN401 - the verb's
+        done = await call(message)
         pincontrol_face.produce(card_id)
         return done
 
-    monkeypatch.setattr(worker_thread, "call", personalised_meanwhile)
+    monkeypatch.setattr(vault, "call", personalised_meanwhile)
     counter = pincontrol_face.d1_face.counter(card_id)
     assert outcomes.failure(await pincontrol_face.submit(opened, "5938")) == FORBIDDEN
     assert pincontrol_face.d1_face.counter(card_id) == counter

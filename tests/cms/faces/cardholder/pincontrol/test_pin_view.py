@@ -12,12 +12,11 @@ import pytest
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
-from cms.sandbox import HANG_SECONDS
 from hsm.errors import VaultUnavailable
-from hsm.worker_thread import WorkerThread
 from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import AUDIT_USER, PinControlFace, opened
 from tests.cms.faces.d1_face import D1Face
+from tests.in_process_vault import NoVault
 from tests.issuer_records import SampleIssuer
 
 pytestmark = pytest.mark.anyio
@@ -147,27 +146,15 @@ async def test_with_the_vault_unavailable_nothing_is_shown_and_the_id_is_consume
     card_id, plastic_id = await pincontrol_face.plastic()
     control_id = await pincontrol_face.control_id(plastic_id)
 
-    def unavailable() -> Any:  # noqa: ANN401 - never returns
-        raise VaultUnavailable("the HSM token is unavailable")
-
-    worker_thread = WorkerThread(
-        unavailable,
-        deadline_seconds=HANG_SECONDS,
-        wait_seconds_max=HANG_SECONDS,
-        reopen_seconds=0,
-        on_stuck=lambda: None,
-    )
-    try:
-        async with opened(with_backends, worker_thread=worker_thread) as without:
-            answer = await without.view(control_id)
-            assert outcomes.failure(answer) == (503, "TRY_LATER", "INTEGRATION_ERROR")
-            assert PNG not in answer.content
-            assert pincontrol_face.controls(card_id) == [(True, "shown")]
-            set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN")
-            assert outcomes.failure(await without.open(set_))[0] == 503
-            assert pincontrol_face.controls(card_id)[1] == (False, None)
-    finally:
-        worker_thread.close()
+    vault = NoVault(VaultUnavailable("the HSM token is unavailable"))
+    async with opened(with_backends, vault=vault) as without:
+        answer = await without.view(control_id)
+        assert outcomes.failure(answer) == (503, "TRY_LATER", "INTEGRATION_ERROR")
+        assert PNG not in answer.content
+        assert pincontrol_face.controls(card_id) == [(True, "shown")]
+        set_ = await pincontrol_face.control_id(plastic_id, "SET_PIN")
+        assert outcomes.failure(await without.open(set_))[0] == 503
+        assert pincontrol_face.controls(card_id)[1] == (False, None)
     assert outcomes.failure(await pincontrol_face.view(control_id)) == ENDED
     assert (await pincontrol_face.open(set_)).status_code == 200
 

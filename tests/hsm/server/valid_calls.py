@@ -1,0 +1,66 @@
+"""A valid call of every verb, of an issuer at a vault over the software token."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crypto.pin_image import ImageStyle
+from crypto.secret import Secret
+from hsm import messages
+from hsm.manifest.signed import FLOORS_TYPE
+from hsm.messages import Verb
+from hsm.port import CertificateFacts, PinBlockType, PinVault, PublicKeyRole, Purpose
+from tests.bearers import bearer
+from tests.contracts import issuer as sample
+from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PLASTIC_ID, SERVER_SECRET, block
+from tests.contracts.software_token import SoftwareToken
+from tests.feeds import described
+from tests.issuer_records import d1_client
+from tests.operators import floors, signed
+from tests.pans import PAN
+
+D1_CLIENT = f"{ISSUER_ID}-d1"
+D1_SECRET = "a secret of the issuer's D1"
+MANY = 1_000_000
+
+
+def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
+    """Open a vault, and return it with a call of each of its verbs that it does."""
+    host = sample.open_host(SoftwareToken(), directory)
+    clients = [*sample.clients(ISSUER_ID), d1_client(D1_CLIENT, "CN=d1", secret=D1_SECRET)]
+    limits = dict.fromkeys(("handouts_card_day_max", "handouts_client_day_max"), MANY)
+    policy = {"text_reveal": True}
+    issuer = sample.open_issuer(host, clients=clients, limits=limits, policy=policy)
+    record = issuer.seal_record()
+    sealed_pin = issuer.set_pin(sample.PIN, record)
+    jwe = issuer.pin_jwe({"pinBlock": block(sample.PIN)})
+    view, change = issuer.grant_view(record), issuer.grant_set(record, counter=1)
+    shown = (view.grant, view.control_token, sealed_pin, record)
+    by_bearer = (Secret(bearer(HOLDER, ISSUER_ID)), issuer.app_id, Purpose.VIEW)
+    by_server = (issuer.server_id, Secret(SERVER_SECRET), PLASTIC_ID, Purpose.VIEW)
+    certificate = CertificateFacts("thumbprint", "CN=d1", frozenset(("CN=d1",)))
+    calls: list[Verb[Any]] = [
+        messages.SealCards(issuer.feed(described("card-2", PAN)), ISSUER_ID),
+        messages.KeepsPin(record, record, CARD),
+        messages.SetPinFromJwe(jwe, PinBlockType.ISO0, CARD, record, 2, D1_CLIENT),
+        messages.ForgetFailures(CARD),
+        messages.SetPinFromPage(
+            change.grant, change.control_token, issuer.page_jwe(change), record
+        ),
+        messages.VerifyBearer(Secret(bearer(HOLDER, ISSUER_ID)), ISSUER_ID),
+        messages.GrantBearer(*by_bearer, CARD, record, 1),
+        messages.GrantServer(*by_server, CARD, record, 1),
+        messages.ExportJwe(sealed_pin, record, CARD, 1),
+        messages.RenderImage(*shown, ImageStyle()),
+        messages.DigitsJwe(*shown, sample.page_key()[1]),
+        messages.ExportValues({}, CARD, 1),
+        messages.LoadManifest(issuer.signed()),
+        messages.LoadFloors(signed(floors({}), FLOORS_TYPE)),
+        messages.ManifestVersion(ISSUER_ID),
+        messages.ReadManifest(ISSUER_ID),
+        messages.IssueToken(D1_CLIENT, Secret(D1_SECRET), certificate),
+        messages.PublicJwks(PublicKeyRole.PAGE, {"a": 1}),
+        messages.Health(),
+    ]
+    assert {call.name() for call in calls} == messages.VERBS.keys()
+    return issuer.vault, calls
