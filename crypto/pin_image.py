@@ -146,6 +146,9 @@ _SIGNS: Final = {
     MessageKind.FAILED: ("warning", "again"),
     MessageKind.LIMITED: ("wait", "again"),
 }
+# What is drawn at once: digits, so that time does not tell which is used first; or signs.
+_DIGITS: Final = tuple(name for name in SYMBOLS if name.isdecimal())
+_SIGN_NAMES: Final = tuple(name for name in SYMBOLS if not name.isdecimal())
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +187,8 @@ def warm() -> None:
 
     Without it, the first image of each size takes longer.
     """
-    counts = {len(signs) for signs in _SIGNS.values()}
-    for count in counts.union(range(PIN_DIGITS_MIN, PIN_DIGITS_MAX + 1)):
-        _frame(0, _height_px(_pitch_px(count)))
+    for count in range(PIN_DIGITS_MIN, PIN_DIGITS_MAX + 1):
+        _frame(0, _height_px(_pitch_px(count)), _DIGITS)
 
 
 def render(pin: Pin, style: ImageStyle, random: Random) -> bytes:
@@ -201,7 +203,7 @@ def render(pin: Pin, style: ImageStyle, random: Random) -> bytes:
         style: colours and corner radius.
         random: chooses and moves the digits; it is asked for 3 bytes for each digit.
     """
-    image, adler = _write(tuple(pin.reveal()), style.corner_radius_css_px, random)
+    image, adler = _write(pin.reveal(), _DIGITS, style.corner_radius_css_px, random)
     return _png(write_stream(image, adler, DATA_BYTES), style)
 
 
@@ -220,19 +222,21 @@ def render_message(kind: MessageKind, style: ImageStyle) -> bytes:
 
 @cache
 def _message_data(kind: MessageKind, radius_css_px: int) -> bytes:
-    rows = zlib.decompress(write_stream(*_write(_SIGNS[kind], radius_css_px, bytes)))
+    rows = zlib.decompress(write_stream(*_write(_SIGNS[kind], _SIGN_NAMES, radius_css_px, bytes)))
     return zlib.compress(rows, level=9)
 
 
-def _write(symbols: tuple[str, ...], radius_css_px: int, random: Random) -> tuple[bytes, int]:
+def _write(
+    symbols: Sequence[str], names: tuple[str, ...], radius_css_px: int, random: Random
+) -> tuple[bytes, int]:
     """Return the encoded image with *symbols* side by side, and the Adler-32 of its rows.
 
-    Each symbol starts at a byte.
+    Each symbol is one of *names*, and starts at a byte.
     """
     pitch_px = _pitch_px(len(symbols))
     height_px = _height_px(pitch_px)
     shift_px = height_px // 24
-    glyphs, frame = _glyphs(height_px), _frame(radius_css_px, height_px)
+    glyphs, frame = _glyphs(height_px, names), _frame(radius_css_px, height_px, names)
     left_px = (WIDTH_PX - len(symbols) * pitch_px) // 2
     choices = iter(random(3 * len(symbols)))
     columns: list[Iterable[bytes]] = [frame.lefts]
@@ -273,14 +277,13 @@ def _height_px(pitch_px: int) -> int:
 
 
 @cache
-def _glyphs(height_px: int) -> dict[str, list[_Glyph]]:
-    """Draw all symbols at once, so that time does not tell which digit is used first."""
+def _glyphs(height_px: int, names: tuple[str, ...]) -> dict[str, list[_Glyph]]:
     return {
         name: [
-            _glyph(draw(symbol, hand, height_px))
+            _glyph(draw(SYMBOLS[name], hand, height_px))
             for hand in (HANDS if name.isdecimal() else HANDS[:1])
         ]
-        for name, symbol in SYMBOLS.items()
+        for name in names
     }
 
 
@@ -309,11 +312,13 @@ def _glyph(coverage: Glyph) -> _Glyph:
 
 
 @lru_cache(maxsize=64)
-def _frame(radius_css_px: int, height_px: int) -> _Frame:
+def _frame(radius_css_px: int, height_px: int, names: tuple[str, ...]) -> _Frame:
     """Prepare the image around the symbols of a height."""
     image = _background(radius_css_px)
     rows = [image[start : start + _STRIDE_BYTES] for start in range(0, len(image), _STRIDE_BYTES)]
-    highest = max(len(glyph.rows) for hands in _glyphs(height_px).values() for glyph in hands)
+    highest = max(
+        len(glyph.rows) for hands in _glyphs(height_px, names).values() for glyph in hands
+    )
     top = (HEIGHT_PX - highest) // 2 - height_px // 24
     bottom = HEIGHT_PX - top
     margin_bytes = _MARGIN_PX // _PX_PER_BYTE

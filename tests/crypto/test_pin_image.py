@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 
 from crypto.pin_image import (
+    _DIGITS,
     _GAPS,
     DATA_BYTES,
     HANDS,
@@ -135,8 +136,8 @@ def test_pins_of_every_length_have_one_length_in_any_style(
 @pytest.mark.parametrize("digits", range(4, 13))
 def test_the_longest_glyphs_fit_wherever_they_stand(radius: int, digits: int) -> None:
     height = _height_px(_pitch_px(digits))
-    hands = [glyph for digit in "0123456789" for glyph in _glyphs(height)[digit]]
-    frame = _frame(radius, height)
+    hands = [glyph for hands in _glyphs(height, _DIGITS).values() for glyph in hands]
+    frame = _frame(radius, height, _DIGITS)
     rows = len(frame.lefts)
 
     longest = max(
@@ -212,7 +213,6 @@ def test_once_warm_no_picture_has_to_draw_a_digit() -> None:
     assert drawn
     for digits in range(4, 13):
         render(Pin("123456789012"[:digits]), LIGHT, still)
-    messages(LIGHT)
     assert (_glyphs.cache_info().misses, _frame.cache_info().misses) == (drawn, framed)
 
 
