@@ -43,6 +43,16 @@ def aes_decrypt_cbc(key: Secret[bytes], iv: bytes, data: bytes) -> bytes:
     return Cipher(AES(key.reveal()), CBC(iv)).decryptor().update(data)
 
 
+def tdes_encrypt_cbc(key: Secret[bytes], iv: bytes, data: bytes) -> bytes:
+    """Encipher *data*, a multiple of 8 bytes, with TDES in CBC mode; *iv* is 8 bytes."""
+    return Cipher(_tdes(key), CBC(iv)).encryptor().update(data)
+
+
+def aes_encrypt_cbc(key: Secret[bytes], iv: bytes, data: bytes) -> bytes:
+    """Encipher *data*, a multiple of 16 bytes, with AES in CBC mode; *iv* is 16 bytes."""
+    return Cipher(AES(key.reveal()), CBC(iv)).encryptor().update(data)
+
+
 def tdes_cmac(key: Secret[bytes], message: bytes) -> bytes:
     """Return the TDES-CMAC of *message*, 8 bytes (NIST SP 800-38B)."""
     return _cmac(_tdes(key), message)

@@ -1,13 +1,14 @@
 """The vault's command line: ``python -m hsm COMMAND``.
 
-The commands are ``ceremony|import-components|import-block|list|check|jwks|serve|manifest|log``.
+The commands are ``ceremony``, ``import-components``, ``import-block``, ``make-key``, ``record``,
+``list``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest`` and ``log``.
 What a command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads
 none of it.
 
 The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``manifest
-begin``, and ``log verify`` without a directory, also need ``HSM_STATE_DIRECTORY`` and
-``HSM_TRUST_FILE``. Exit code 0 is success, 1 a log that is not as it was written, 2 a refusal, 141
-an output that nobody reads on.
+begin``, ``log verify`` without a directory and the ceremonies of custodians also need
+``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``. Exit code 0 is success, 1 a log that is not as it
+was written, 2 a refusal, 141 an output that nobody reads on.
 """
 
 from __future__ import annotations
@@ -15,40 +16,24 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping, Sequence
-from getpass import getpass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from hsm.command_line import (
-    ISSUER_HELP,
-    OK,
-    REFUSED,
-    Commands,
-    add_command,
-    ask,
-    exit_code,
-    issuer_id,
-)
+from hsm.command_line import OK, REFUSED, add_command, exit_code
 from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
-from hsm.pkcs11.keys import BLOCK_ROLES, KeyKind, KeyRole
+from hsm.pkcs11 import commands as key_commands
+from hsm.pkcs11.commands import open_hsm_token, print_reports
+from hsm.pkcs11.keys import KeyRole
 from hsm.port import PublicKeyRole
 
 if TYPE_CHECKING:
     from hsm.jose_keys import JoseKeys
     from hsm.pkcs11.ceremony import KeyReport
     from hsm.pkcs11.keyring import Keyring
-    from hsm.pkcs11.shared_keys import ClearKey
     from hsm.pkcs11.token import Pkcs11Token
-
-#: What is said of each component that is asked for, by its number.
-COMPONENT_NOTES: Final = {
-    1: "not shown",
-    2: "not shown",
-    3: "not shown; empty if there is none",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,8 +55,11 @@ def _run(arguments: Namespace) -> int:
         text = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
         print(text, file=sys.stderr)
     except ValidationError as error:
-        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in error.errors())
-        print("set " + ", ".join(names), file=sys.stderr)
+        faults = error.errors()
+        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in faults if item["loc"])
+        # What is not of one variable says itself what is wrong.
+        text = "set " + ", ".join(names) if names else str(faults[0]["ctx"]["error"])
+        print(text, file=sys.stderr)
     except HsmError as error:
         print(str(error) or type(error).__doc__, file=sys.stderr)
     return REFUSED
@@ -82,15 +70,19 @@ def program_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m hsm", description="Keys, manifests and log of the PIN vault."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     ceremony = add_command(commands, "ceremony", run_ceremony, "make the keys of a role file")
     ceremony.add_argument("file", type=Path, help="a TOML file of roles, as hsm/roles.toml")
-    _add_imports(commands)
+    key_commands.add_custodians(ceremony, required=False)
+    key_commands.add_to(commands)
     keys = add_command(commands, "list", list_keys, "show the keys")
     keys.add_argument("--json", action="store_true", help="print a JSON array of objects")
     check = add_command(commands, "check", check_keys, "test the keys")
     sandbox = "accept an HSM token in software, for trials only"
     check.add_argument("--sandbox", action="store_true", help=sandbox)
+    text = "say what the HSM token can do, and which faces and profiles that allows"
+    probe = add_command(commands, "probe", probe_hsm_token, text)
+    probe.add_argument("--json", action="store_true", help="print a JSON object")
     jwks = add_command(commands, "jwks", print_jwks, "print public keys")
     roles = [role.value for role in PublicKeyRole]
     jwks.add_argument("role", choices=roles, help="what the keys are for")
@@ -104,70 +96,29 @@ def program_parser() -> ArgumentParser:
     return parser
 
 
-def _add_imports(commands: Commands) -> None:
-    text = "import a key from typed components"
-    components = add_command(commands, "import-components", import_components, text)
-    _add_role(components, [KeyRole.BLOCK_PROTECTION])
-    components.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
-    text = "import a key from a TR-31 key block"
-    block = add_command(commands, "import-block", import_block, text)
-    _add_role(block, BLOCK_ROLES)
-    block.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
-    block.add_argument("file", type=Path, help="a file that holds the key block, as text")
-
-
-def _add_role(parser: ArgumentParser, roles: Sequence[KeyRole]) -> None:
-    # As text: argparse would write an enum's members as Python does.
-    choices = [role.value for role in roles]
-    parser.add_argument("role", choices=choices, help="what the key is for")
-
-
 def run_ceremony(arguments: Namespace) -> int:
-    """Make the keys of a role file that the HSM token lacks; print all of them."""
+    """Make the keys of a role file that the HSM token lacks; print all of them.
+
+    Custodians must be there, but for an HSM token in software.
+    """
+    from hsm import development
+    from hsm.errors import CeremonyError
     from hsm.pkcs11 import ceremony
 
     labels = ceremony.read_roles(arguments.file)
-    hsm_token = _open_hsm_token(writable=True)
-    return _print_reports(list(ceremony.create(hsm_token, labels)))
-
-
-def import_components(arguments: Namespace) -> int:
-    """Ask for each component of a key and its KCV, then for the KCV of the key, and import it."""
-    from crypto.secret import Secret
-    from hsm.pkcs11 import shared_keys
-
-    components = []
-    for number, note in COMPONENT_NOTES.items():
-        text = ask(getpass, f"component {number} ({note}): ")
-        if not text and number > shared_keys.COMPONENTS_MIN:
-            break
-        component = shared_keys.read_component(Secret(text))
-        _confirm(component, f"KCV of component {number}", "Compare it with its form and type it: ")
-        components.append(component)
-    key = shared_keys.join_components(components)
-    return _import(_open_hsm_token(writable=True), arguments, key)
-
-
-def import_block(arguments: Namespace) -> int:
-    """Open a key block, ask for the KCV of its key, and import it."""
-    from hsm.errors import CeremonyError
-    from hsm.pkcs11 import shared_keys
-
-    try:
-        text = arguments.file.read_bytes().removeprefix(BOM_UTF8).decode("ascii").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError):
-        raise CeremonyError("the file cannot be read") from None
-    hsm_token = _open_hsm_token(writable=True)
-    role = KeyRole(arguments.role)
-    key = shared_keys.open_block(hsm_token, role, arguments.issuer, text)
-    return _import(hsm_token, arguments, key)
+    if arguments.custodian or arguments.record:
+        return key_commands.hold_own(arguments, labels)
+    hsm_token = open_hsm_token(writable=True)
+    if hsm_token.device.manufacturer not in development.SOFTWARE_TOKENS:
+        raise CeremonyError("name two custodians, and the record that they sign")
+    return print_reports(list(ceremony.create(hsm_token, labels)))
 
 
 def list_keys(arguments: Namespace) -> int:
     """Print every key of ours on the HSM token, by role, issuer and generation."""
-    reports = _reports(_open_hsm_token())
+    reports = _reports(open_hsm_token())
     if not arguments.json:
-        return _print_reports(reports)
+        return print_reports(reports)
     print(json.dumps([_members(report) for report in reports], indent=2))
     return OK if all(report.as_expected for report in reports) else REFUSED
 
@@ -180,8 +131,8 @@ def check_keys(arguments: Namespace) -> int:
     from hsm import health
     from hsm.pkcs11 import ceremony
 
-    hsm_token = _open_hsm_token(production=not arguments.sandbox)
-    code = _print_reports(_reports(hsm_token))
+    hsm_token = open_hsm_token(production=not arguments.sandbox)
+    code = print_reports(_reports(hsm_token))
     for role in ceremony.missing(hsm_token):
         print(f"missing: {role}", file=sys.stderr)
         code = REFUSED
@@ -190,6 +141,31 @@ def check_keys(arguments: Namespace) -> int:
         health.check(hsm_token, jose_keys, keyring.active.values())
         print("all keys answer")
     return code
+
+
+def probe_hsm_token(arguments: Namespace) -> int:
+    """Try every role with keys of one session; exit code 2 if no face can be served."""
+    from hsm.pkcs11 import probe
+
+    hsm_token = open_hsm_token(probing=True)
+    found, device = probe.probe(hsm_token), hsm_token.device
+    reasons = {profile: found.why_not(profile) for profile in probe.PROFILES}
+    if arguments.json:
+        members = {
+            "hsm_token": asdict(device),
+            "unlisted_mechanisms": found.unlisted,
+            "unknown_attributes": found.unknown_attributes,
+            "profiles": reasons,
+        }
+        print(json.dumps(members, indent=2))
+    else:
+        print(f"{device.label!a}, {device.manufacturer!a}, {device.model!a}, {device.serial!a}")
+        print("not listed by the module:", ", ".join(found.unlisted) or "none")
+        print("attributes that are not known:", ", ".join(found.unknown_attributes) or "none")
+        width = max(map(len, reasons))
+        for profile, why in reasons.items():
+            print(f"{profile:<{width}}  {'; '.join(why) or 'yes'}")
+    return REFUSED if next(iter(reasons.values())) else OK
 
 
 def print_jwks(arguments: Namespace) -> int:
@@ -203,7 +179,7 @@ def print_jwks(arguments: Namespace) -> int:
         if role is not KeyRole.D1:
             raise ManifestRefused("--manifest names keys of role d1 only")
         own_kids = documents.read_manifest(arguments.manifest).wire.jwe.own_kids
-    _, jose_keys = _open_keys(_open_hsm_token())
+    _, jose_keys = _open_keys(open_hsm_token())
     print(json.dumps(jose_keys.public_jwks(role, own_kids), indent=2))
     return OK
 
@@ -235,47 +211,6 @@ def _open_keys(hsm_token: Pkcs11Token) -> tuple[Keyring, JoseKeys]:
     return keyring, JoseKeys(hsm_token)
 
 
-def _open_hsm_token(*, writable: bool = False, production: bool = False) -> Pkcs11Token:
-    """Open the HSM token that the environment names.
-
-    Raises:
-        VaultUnavailable: it does not answer, or refuses the PIN.
-        NotForProduction: *production* is asked for, and it is for development only.
-        ValidationError: the environment does not name one.
-    """
-    from hsm.pkcs11.token import Pkcs11Token
-    from hsm.settings import HsmTokenSettings
-
-    return Pkcs11Token.open(HsmTokenSettings(), writable=writable, production=production)
-
-
-def _import(hsm_token: Pkcs11Token, arguments: Namespace, key: ClearKey) -> int:
-    """Import a key when its KCV is typed; print its report.
-
-    Raises:
-        CeremonyError: what is typed is not the KCV.
-    """
-    from hsm.pkcs11 import ceremony, shared_keys
-
-    _confirm(key, "KCV", "Compare it with the partner's and type it to import the key: ")
-    with hsm_token.alone():
-        label = shared_keys.store(hsm_token, KeyRole(arguments.role), arguments.issuer, key)
-    return _print_reports([ceremony.report(hsm_token, label)])
-
-
-def _confirm(key: ClearKey, name: str, prompt: str) -> None:
-    """Show a KCV and have it typed.
-
-    Raises:
-        CeremonyError: what is typed is not the KCV.
-    """
-    from hsm.errors import CeremonyError
-
-    print(name, key.kcv, flush=True)  # whoever pipes the answer in reads this first
-    if ask(input, prompt).strip().upper() != key.kcv:
-        raise CeremonyError("that is not the KCV that was shown: nothing was imported")
-
-
 def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:
     from hsm.pkcs11 import ceremony
 
@@ -283,20 +218,6 @@ def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:
         hsm_token.labels(), key=lambda label: (label.role, label.issuer_id or "", label.generation)
     )
     return [ceremony.report(hsm_token, label) for label in labels]
-
-
-def _print_reports(reports: Sequence[KeyReport]) -> int:
-    width = max((len(str(report.label)) for report in reports), default=0)
-    for report in reports:
-        verdict = "" if report.as_expected else "   ATTRIBUTES ARE NOT THOSE OF ITS ROLE"
-        unknown = "".join(
-            f"   {attribute} IS NOT KNOWN TO THE DEVICE" for attribute in report.unknown
-        )
-        print(
-            f"{report.label!s:<{width}} {report.kind.value:<10} {_fingerprint_name(report):<12} "
-            f"{report.fingerprint}{verdict}{unknown}"
-        )
-    return OK if all(report.as_expected for report in reports) else REFUSED
 
 
 def _members(report: KeyReport) -> dict[str, object]:
@@ -311,12 +232,6 @@ def _members(report: KeyReport) -> dict[str, object]:
         "as_expected": report.as_expected,
         "unknown": [str(attribute) for attribute in report.unknown],
     }
-
-
-def _fingerprint_name(report: KeyReport) -> str:
-    if report.kind is KeyKind.EC_P256:
-        return "thumbprint"
-    return "KCV" if report.label.role.per_issuer else "check value"
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@
         ├── LogUnavailable the vault's log cannot be written: nothing is handed out
         ├── LoginRefused   the HSM token refused the login: this process never tries again
         ├── KeyMissing     the HSM token answers, and lacks one key
+        ├── MechanismMissing the module cannot do what the service, or one of its keys, needs
         └── CountsUnavailable what this host counts cannot be read and written
 """
 
@@ -163,6 +164,10 @@ class LogUnavailable(VaultUnavailable):
 
 class KeyMissing(VaultUnavailable):
     """A key is not on the HSM token, or was made after this process found its keys."""
+
+
+class MechanismMissing(VaultUnavailable):
+    """The PKCS#11 module lacks a mechanism, which it names."""
 
 
 class CountsUnavailable(VaultUnavailable):

@@ -145,7 +145,7 @@ class SeccosReader:
 
     def _cmac(self, role: KeyRole, generation: int, alg: str, message: bytes) -> bytes:
         kind = CMAC_KINDS[alg]
-        label = self._keyring.shared(role, self._issuer_id, generation, kind)
+        label = self._keyring.shared(role, self._issuer_id, generation, (kind,))
         if kind is KeyKind.AES_256:
             return self._hsm_token.mac(label, message)
         return self._hsm_token.tdes_mac(label, message)

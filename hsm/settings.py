@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hsm.token_uri import TokenUri, TokenUriError
 
 
 class HsmTokenSettings(BaseSettings):
@@ -13,14 +15,48 @@ class HsmTokenSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HSM_", frozen=True)
 
+    uri: str | None = None
+    """A PKCS#11 URI (:mod:`hsm.token_uri`); what it names needs no variable of its own."""
     module: Path
     """The path of the PKCS#11 library, as ``/usr/lib/softhsm/libsofthsm2.so``."""
     module_parameters: str | None = None
     """A text that some libraries need at initialisation; see the manual of the library."""
+    module_locks: bool = True
+    """Whether the library is told to lock its state with the locks of this machine
+    (``CKF_OS_LOCKING_OK``). Without it, it is told that one thread alone uses it, which is so."""
+    module_may_make_threads: bool = True
+    """False: the library is told to make none (``CKF_LIBRARY_CANT_CREATE_OS_THREADS``)."""
     token_label: str
-    """The label of the HSM token; that library must know exactly one of this label."""
+    """The label of the HSM token; that library must know exactly one of this label. Empty: any,
+    where a URI names the HSM token otherwise."""
     pin_file: Path
     """A file with the user PIN of the HSM token; a line end behind the PIN is ignored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_uri(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take from the URI what no variable names.
+
+        Raises:
+            TokenUriError: it is malformed, or a variable names the same.
+        """
+        if values.get("uri") is None:
+            return values
+        uri = TokenUri.parse(str(values["uri"]))
+        named = {"module": uri.module, "token_label": uri.label, "pin_file": uri.pin_file}
+        found = {name: value for name, value in named.items() if value is not None}
+        if found.keys() & values.keys():
+            raise TokenUriError("HSM_URI names what a variable names, too")
+        if uri.names:
+            found.setdefault("token_label", "")
+        return {**found, **values}
+
+    @property
+    def token_names(self) -> tuple[tuple[str, str], ...]:
+        """By which attributes of RFC 7512 the HSM token is found, and their values."""
+        if self.uri is not None and (names := TokenUri.parse(self.uri).names):
+            return names
+        return (("token", self.token_label),)
 
 
 class VaultSettings(HsmTokenSettings):

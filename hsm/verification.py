@@ -113,7 +113,7 @@ class ValueMaker:
             counter = profile.counter.expected(changes)
         except CounterExhaustedError:
             raise CounterExhausted from None
-        label = self._keyring.shared(KeyRole.PRW, self._issuer_id, generation, KeyKind.AES_256)
+        label = self._keyring.shared(KeyRole.PRW, self._issuer_id, generation, (KeyKind.AES_256,))
         size_bytes = profile.prw.random_bytes
         random = self._hsm_token.random(size_bytes) if size_bytes else b""
         made = prw.compute(pin, card, counter, random, profile, partial(self._hsm_token.mac, label))

@@ -84,4 +84,4 @@ class ZoneBlocks:
 
     def _label(self) -> KeyLabel:
         role = ROLES[self._wire.protection]
-        return self._keyring.shared(role, self._issuer_id, self._wire.key_generation, role.kind)
+        return self._keyring.shared(role, self._issuer_id, self._wire.key_generation, role.kinds)

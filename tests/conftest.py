@@ -36,6 +36,7 @@ STARTERS = frozenset(("postgres", "own_postgres", "migrated", "own_softhsm", "pl
 STARTING = (
     *("tests/browser", "tests/cms/sandbox/machine", "tests/e2e"),
     *("tests/hsm/test_command_line.py", "tests/hsm/pkcs11/test_processes.py"),
+    "tests/hsm/test_key_ceremonies.py",
 )
 SECOND_MODULE = "NSS softoken"
 NO_PARAMETERS = SimpleNamespace(params={})

@@ -22,6 +22,8 @@ FEEDS: Final = VAR / "feeds"
 INTAKE_JWKS: Final = CONFIG / "intake.jwks"
 #: The keys with which operators sign.
 OPERATORS: Final = VAR / "operators"
+#: The keys of those who hold key ceremonies.
+CUSTODIANS: Final = {"Cleo": OPERATORS / "cleo.pem", "Dan": OPERATORS / "dan.pem"}
 TRUST: Final = VAR / "trust.json"
 #: What the vault has taken.
 VAULT_STATE: Final = VAR / "vault"

@@ -38,9 +38,8 @@ def share(issuer: str) -> None:
     typed = []
     for component in key_exchange.components(kbpk):
         typed += [component, key_exchange.kcv(bytes.fromhex(component))]
-    no_third = ""
-    typed += [no_third, key_exchange.kcv(kbpk)]
-    run_apart("hsm", "import-components", "block-protection", issuer, typed=typed)
+    typed.append(key_exchange.kcv(kbpk))
+    _hold_ceremony("import-components", "block-protection", issuer, typed=typed)
 
     d1_side = {}
     for role, name, usage, mode, size in D1_KEYS:
@@ -58,7 +57,17 @@ def _import_block(issuer: str, role: str, key: bytes, block: str) -> None:
     file = files.CONFIG / f"{issuer}-{role}.tr31"
     files.write(file, block + "\n")
     words = ("import-block", role, issuer, files.relative(file))
-    run_apart("hsm", *words, typed=[key_exchange.kcv(key)])
+    _hold_ceremony(*words, typed=[key_exchange.kcv(key)])
+
+
+def _hold_ceremony(command: str, role: str, issuer: str, *words: str, typed: list[str]) -> None:
+    """Run a command that two custodians are needed for; their keys have no passphrase here."""
+    record = files.CONFIG / f"{issuer}-{role}.record"
+    record.unlink(missing_ok=True)  # of an earlier set-up
+    for key in files.CUSTODIANS.values():
+        words += ("--custodian", files.relative(key))
+    words += ("--record", files.relative(record))
+    run_apart("hsm", command, role, issuer, *words, typed=typed)
 
 
 def public_jwk(file: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
-"""The demo's two operators: their keys, the trust file that names them, and what they sign.
+"""The demo's operators and custodians: their keys, the trust file, and what operators sign.
 
-In earnest the two keys are on two machines, neither of which serves, and each has a passphrase.
+In earnest the operators' keys are on two machines, neither of which serves, and each key has a
+passphrase.
 """
 
 import json
@@ -16,15 +17,20 @@ FLOORS: Final = files.CONFIG / "floors.json"
 
 
 def make() -> None:
-    """Make a key for each operator, the trust file of this host, and its list of floors.
+    """Make the keys of operators and custodians, the trust file of this host, and its floors.
 
     What an earlier set-up signed, or stored for the vault, counts for nothing and goes.
     """
     for directory in (files.OPERATORS, files.VAULT_STATE):
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700)
-    made = [_make_key(name) for name in NAMES]
-    trust = {"threshold": len(NAMES), "sandbox": True, "operators": made}
+    made = [_make_key(name, _key(name)) for name in NAMES]
+    trust = {
+        "threshold": len(NAMES),
+        "sandbox": True,
+        "operators": made,
+        "custodians": [_make_key(name, key) for name, key in files.CUSTODIANS.items()],
+    }
     files.write(files.TRUST, json.dumps(trust, indent=2) + "\n")
     run("hsm", "manifest", "floors", "--out", files.relative(FLOORS))
     sign(FLOORS)
@@ -39,9 +45,9 @@ def sign(file: Path) -> None:
         run("hsm", *words)
 
 
-def _make_key(name: str) -> dict[str, object]:
+def _make_key(name: str, key: Path) -> dict[str, object]:
     """Make a key and return its entry for the trust file."""
-    words = ("manifest", "key", files.relative(_key(name)), "--name", name, "--no-passphrase")
+    words = ("manifest", "key", files.relative(key), "--name", name, "--no-passphrase")
     entry: dict[str, object] = json.loads(run("hsm", *words))
     return entry
 

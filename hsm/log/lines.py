@@ -11,6 +11,7 @@ that an event does not have are left out::
     count        how many refusals the line stands for
     chain        of a chain that begins, its number
     first        of one in the list of chains, SHA-256 of its first line
+    record       SHA-256 of the record of a key ceremony, hexadecimal
     before       SHA-256 of the bytes of the line before, hexadecimal; 64 zeros in the first
     key          label of the key that makes the MAC
     mac          AES-CMAC, 16 bytes, hexadecimal
@@ -61,6 +62,8 @@ class Action(StrEnum):
     """It handed out PIN verification values to the authorisation host."""
     SET = "pin.set"
     """It sealed a PIN; whether that is stored, the database decides."""
+    CEREMONY = "key.ceremony"
+    """Custodians held a key ceremony (:mod:`hsm.pkcs11.ceremony_record`)."""
     REFUSED = "refused"
     """It refused evidence or a grant."""
 
@@ -69,7 +72,8 @@ class Action(StrEnum):
 class Event:
     """What a line tells. All of it is public.
 
-    *reason* and *count* are of a refusal, *chain* and *first* of a chain that begins.
+    *reason* and *count* are of a refusal, *chain* and *first* of a chain that begins, *record* is
+    of a key ceremony.
     """
 
     what: Action
@@ -83,6 +87,7 @@ class Event:
     count: int | None = None
     chain: int | None = None
     first: str | None = None
+    record: str | None = None
 
     def members(self) -> dict[str, object]:
         """Name what the event has, in the order of a line."""
@@ -98,6 +103,7 @@ class Event:
             "count": self.count,
             "chain": self.chain,
             "first": self.first,
+            "record": self.record,
         }
         return {name: value for name, value in every.items() if value is not None}
 

@@ -6,13 +6,16 @@ JSON, written by root of the host and by nobody else::
      "operators": [{"name": "Ann", "jwk": {"kty": "EC", …}, "issuers": ["demobank01"]},
                    {"name": "Bob", "jwk": {"kty": "EC", …}, "issuers": "all"}]}
 
-An operator's key is named by its thumbprint (RFC 7638). With ``"sandbox": true`` one signature may
+The optional member ``custodians`` has the same entries: who takes part in key ceremonies
+(:mod:`hsm.pkcs11.custodians`). A key is an operator's or a custodian's, never both.
+
+A key is named by its thumbprint (RFC 7638). With ``"sandbox": true`` one signature may
 be enough, and manifests for trials are taken; only ``serve --sandbox`` serves with such a file.
 """
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -35,7 +38,10 @@ NAME_CHARS_MAX: Final = 64
 
 
 class Operator(Body):
-    """Somebody who may sign: a name for people, a public key, and for which issuers."""
+    """Somebody who may sign: a name for people, a public key, and for which issuers.
+
+    A custodian is one, too.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=NAME_CHARS_MAX)]
     jwk: dict[str, Any]
@@ -61,22 +67,26 @@ class Operator(Body):
 
 
 class Trust(Body):
-    """Whose signatures count, and how many different ones are needed."""
+    """Whose signatures count, and how many different ones are needed.
+
+    No operator's signature is needed of custodians, nor one of theirs of a manifest.
+    """
 
     threshold: Annotated[int, Field(ge=1, le=jws_json.SIGNATURES_MAX)]
     operators: tuple[Operator, ...]
+    custodians: tuple[Operator, ...] = ()
     sandbox: bool = False
 
     @model_validator(mode="after")
     def _needs_two(self) -> Self:
         if self.threshold < OPERATORS_NEEDED and not self.sandbox:
             raise ValueError("one signature is enough in a sandbox only")
-        for distinct in (
-            {operator.key.kid for operator in self.operators},
-            {operator.name for operator in self.operators},
-        ):
-            if len(distinct) != len(self.operators):
-                raise ValueError("two operators of one key, or of one name")
+        every = (*self.operators, *self.custodians)
+        if len({one.key.kid for one in every}) != len(every):
+            raise ValueError("two operators or custodians of one key")
+        for several in (self.operators, self.custodians):
+            if len({one.name for one in several}) != len(several):
+                raise ValueError("two operators, or two custodians, of one name")
         if self.threshold > len(self.operators):
             raise ValueError("more signatures are needed than there are operators")
         return self
@@ -112,13 +122,13 @@ class Trust(Body):
             typ: :data:`MANIFEST_TYPE` or :data:`FLOORS_TYPE`.
             issuer_id: the issuer that it concerns; None: every issuer.
         """
-        keys: Mapping[str, EcPublicKey] = {
-            operator.key.kid: operator.key
-            for operator in self.operators
-            if operator.may_sign_for(issuer_id)
-        }
-        kids = jws_json.signers(signed, keys, typ)
-        return [operator for operator in self.operators if operator.key.kid in kids]
+        return _signers(self.operators, signed, typ, issuer_id)
+
+    def signing_custodians(
+        self, signed: SignedText, typ: str, issuer_id: str | None
+    ) -> list[Operator]:
+        """List the custodians whose signatures count, as :meth:`signers` lists the operators."""
+        return _signers(self.custodians, signed, typ, issuer_id)
 
     def require_signed(self, signed: SignedText, typ: str, issuer_id: str | None) -> None:
         """Let what enough operators signed pass.
@@ -128,6 +138,16 @@ class Trust(Body):
         """
         if len(self.signers(signed, typ, issuer_id)) < self.threshold:
             raise ManifestRefused("too few signatures of operators who may sign for this issuer")
+
+
+def _signers(
+    several: Sequence[Operator], signed: SignedText, typ: str, issuer_id: str | None
+) -> list[Operator]:
+    keys: Mapping[str, EcPublicKey] = {
+        one.key.kid: one.key for one in several if one.may_sign_for(issuer_id)
+    }
+    kids = jws_json.signers(signed, keys, typ)
+    return [one for one in several if one.key.kid in kids]
 
 
 def read_trust(path: Path) -> Trust:

@@ -9,7 +9,7 @@ from pathlib import Path
 from crypto import kcv
 from crypto.jose.jwk import thumbprint
 from hsm.errors import CeremonyError
-from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.keys import AES_KINDS, OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.token import Pkcs11Token
 
 
@@ -55,10 +55,19 @@ def create(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyRe
     """
     # Two ceremonies at once would make two keys of one label, and no vault opens on those.
     with hsm_token.alone():
-        for label in labels:
-            if label not in hsm_token.labels():
-                hsm_token.generate(label)
-            yield report(hsm_token, label)
+        yield from create_each(hsm_token, labels)
+
+
+def create_each(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> Iterator[KeyReport]:
+    """Do as :func:`create` does, where the caller keeps others from making keys.
+
+    Raises:
+        VaultUnavailable: the HSM token does not answer.
+    """
+    for label in labels:
+        if label not in hsm_token.labels():
+            hsm_token.generate(label)
+        yield report(hsm_token, label)
 
 
 def report(hsm_token: Pkcs11Token, label: KeyLabel) -> KeyReport:
@@ -77,7 +86,7 @@ def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
         point = hsm_token.public_point(label)
         return thumbprint(point.x, point.y)
     role = label.role
-    if kind is KeyKind.AES_256 and role.per_issuer:
+    if kind in AES_KINDS and role.per_issuer:
         # CKA_CHECK_VALUE of an AES key is not its KCV; that of a TDES key is.
         if role.usage is Usage.MAC:
             return kcv.aes(partial(hsm_token.mac, label)).hex().upper()

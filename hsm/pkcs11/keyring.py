@@ -25,18 +25,18 @@ class Keyring:
         role: KeyRole,
         issuer_id: str,
         generation: int,
-        kind: KeyKind = KeyKind.TDES_2KEY,
+        kinds: Sequence[KeyKind] = (KeyKind.TDES_2KEY,),
     ) -> KeyLabel:
         """Return the label of the key of *role* that a partner of the issuer has too.
 
         Raises:
             KeyMissing: it was not imported.
-            ManifestRefused: it is not of *kind*, so that the profile cannot mean this key.
+            ManifestRefused: it is of none of *kinds*, so that the profile cannot mean this key.
         """
         label = KeyLabel(role, generation, issuer_id)
         if label not in self._shared:
             raise KeyMissing("a shared key is not on the token")
-        if self._shared[label] is not kind:
+        if self._shared[label] not in kinds:
             raise ManifestRefused("a shared key is not of the kind that the profile needs")
         return label
 

@@ -21,13 +21,24 @@ ISSUER_ID_PATTERN: Final = re.compile(r"[^@]{10}")
 class KeyKind(Enum):
     """What a key is made of."""
 
+    AES_128 = "AES-128"
+    AES_192 = "AES-192"
     AES_256 = "AES-256"
     EC_P256 = "EC P-256"
     TDES_2KEY = "TDES 2-key"
+    TDES_3KEY = "TDES 3-key"
 
 
+AES_KINDS: Final = (KeyKind.AES_256, KeyKind.AES_192, KeyKind.AES_128)
+TDES_KINDS: Final = (KeyKind.TDES_2KEY, KeyKind.TDES_3KEY)
 #: The size of a secret key of each kind.
-KEY_BYTES: Final[Mapping[KeyKind, int]] = {KeyKind.AES_256: 32, KeyKind.TDES_2KEY: 16}
+KEY_BYTES: Final[Mapping[KeyKind, int]] = {
+    KeyKind.AES_128: 16,
+    KeyKind.AES_192: 24,
+    KeyKind.AES_256: 32,
+    KeyKind.TDES_2KEY: 16,
+    KeyKind.TDES_3KEY: 24,
+}
 
 
 class Usage(StrEnum):
@@ -157,7 +168,7 @@ _KINDS: Final[Mapping[Usage, KeyKind]] = {
     Usage.SIGN: KeyKind.EC_P256,
 }
 _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
-    KeyRole.BLOCK_PROTECTION: (KeyKind.AES_256, KeyKind.TDES_2KEY),
+    KeyRole.BLOCK_PROTECTION: (*AES_KINDS, *TDES_KINDS),
     KeyRole.SECCOS_PIN: (KeyKind.TDES_2KEY,),
     KeyRole.SECCOS_PRW: (KeyKind.AES_256, KeyKind.TDES_2KEY),
     KeyRole.SECCOS_PRW_RETAIL: (KeyKind.TDES_2KEY,),
@@ -169,8 +180,8 @@ _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
     KeyRole.PVK: (KeyKind.TDES_2KEY,),
     KeyRole.PVK_3624: (KeyKind.TDES_2KEY,),
     KeyRole.PRW: (KeyKind.AES_256,),
-    KeyRole.ZPK: (KeyKind.TDES_2KEY,),
-    KeyRole.ZPK_AES: (KeyKind.AES_256,),
+    KeyRole.ZPK: TDES_KINDS,
+    KeyRole.ZPK_AES: AES_KINDS,
 }
 #: The role of a key that enciphers -> that of the key that makes the CMAC over the result. Both
 #: have the same generation.

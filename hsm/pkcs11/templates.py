@@ -5,7 +5,7 @@ from typing import Final
 
 from pkcs11 import Attribute, KeyType, ObjectClass
 
-from hsm.pkcs11.keys import KeyKind, KeyRole, Usage
+from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyRole, Usage
 
 #: The attributes of every secret and private key of ours, beside its one usage.
 PROTECTION: Final[Mapping[Attribute, bool]] = {
@@ -80,11 +80,16 @@ DERIVED_KEY: Final[Mapping[Attribute, bool | int]] = {
     Attribute.MODIFIABLE: False,
 }
 KEY_TYPES: Final[Mapping[KeyKind, KeyType]] = {
-    KeyKind.AES_256: KeyType.AES,
+    **dict.fromkeys(AES_KINDS, KeyType.AES),
     KeyKind.TDES_2KEY: KeyType.DES2,
+    KeyKind.TDES_3KEY: KeyType.DES3,
     KeyKind.EC_P256: KeyType.EC,
 }
-KINDS: Final = {key_type: kind for kind, key_type in KEY_TYPES.items()}
+#: A kind by its type and, where the type has several, its size in bytes.
+KINDS: Final[Mapping[tuple[KeyType, int | None], KeyKind]] = {
+    (key_type, KEY_BYTES[kind] if kind in AES_KINDS else None): kind
+    for kind, key_type in KEY_TYPES.items()
+}
 
 
 def private_template(role: KeyRole) -> dict[Attribute, bool]:

@@ -1,6 +1,6 @@
 """The primitives of an HSM token over one session of a PKCS#11 module."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Final, Self, TypeVar
@@ -18,18 +18,21 @@ from pkcs11.exceptions import (
 )
 from pkcs11.util.ec import encode_named_curve_parameters
 
+from crypto.emv.key_derivation import odd_parity
 from crypto.errors import JwkError
 from crypto.jose.jwk import Point
 from crypto.kcv import KCV_BYTES
 from crypto.secret import Secret
 from hsm import development
 from hsm.errors import CeremonyError, KeyMissing, LoginRefused, VaultUnavailable
+from hsm.pkcs11 import mechanisms
 from hsm.pkcs11.calls import AES_CMAC, AES_ECB, DES3_CMAC, DES3_ECB, ECDSA, Calls
 from hsm.pkcs11.derived_key import DerivedKey
 from hsm.pkcs11.device_call import device_call
+from hsm.pkcs11.device_info import DeviceInfo
 from hsm.pkcs11.hsm_token import AES_MAC_BYTES, TDES_MAC_BYTES
-from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole, Usage
-from hsm.pkcs11.module import LockingLibrary, functions, one_at_a_time
+from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.module import find_token, functions, load, one_at_a_time
 from hsm.pkcs11.structures import Template
 from hsm.pkcs11.templates import (
     BIRTH,
@@ -74,13 +77,25 @@ class Pkcs11Token:
 
     @classmethod
     def open(
-        cls, settings: HsmTokenSettings, *, writable: bool = False, production: bool = False
+        cls,
+        settings: HsmTokenSettings,
+        *,
+        writable: bool = False,
+        production: bool = False,
+        probing: bool = False,
     ) -> Self:
         """Initialise the module, log in and find every key.
+
+        Args:
+            settings: which module, HSM token and PIN.
+            writable: whether keys can be made and brought in.
+            production: whether what is for development only is refused.
+            probing: whether a module that lacks a mechanism is opened all the same.
 
         Raises:
             NotForProduction: *production* is asked for, and token or PIN is for development only.
                 Said before the login.
+            MechanismMissing: the module cannot do what the service, or a key that is there, needs.
             LoginRefused: the user PIN is wrong, expired or locked. Do not try again.
             VaultUnavailable: the PIN file or the library cannot be used, or it does not have
                 exactly one token with the label.
@@ -89,17 +104,20 @@ class Pkcs11Token:
             try:
                 if production:
                     development.refuse_secret(pin)
-                library = LockingLibrary(str(settings.module), settings.module_parameters)
-                hsm_token = library.get_token(token_label=settings.token_label)
+                library = load(settings)
+                hsm_token = find_token(library, settings.token_names)
                 if production:
                     development.refuse_token(hsm_token)
                 session: Any = hsm_token.open(rw=writable, user_pin=pin.reveal())
                 calls = Calls(functions(library.so), session.handle)
-                return cls(library, session, calls, settings)
+                opened = cls(library, session, calls, settings)
+                if not probing:
+                    mechanisms.require(opened)
             except PIN_REFUSALS:
                 raise LoginRefused("the token refused the PIN") from None
             except (PKCS11Error, OSError, RuntimeError) as error:
                 raise VaultUnavailable(type(error).__name__) from None
+        return opened
 
     def close(self) -> None:
         """Finalise the module: every session and handle of this process ends."""
@@ -111,6 +129,11 @@ class Pkcs11Token:
         with one_at_a_time(self._settings):
             self._find_keys()
             yield
+
+    @property
+    def device(self) -> DeviceInfo:
+        """What the module says of the HSM token."""
+        return DeviceInfo.of(self._session.token)
 
     def labels(self) -> Sequence[KeyLabel]:
         """List the keys that have a label of ours."""
@@ -194,7 +217,10 @@ class Pkcs11Token:
     @device_call
     def kind(self, label: KeyLabel) -> KeyKind:
         """Say what a key is made of."""
-        kind = KINDS.get(self._key(label)[Attribute.KEY_TYPE])
+        key = self._key(label)
+        key_type = key[Attribute.KEY_TYPE]
+        size_bytes = key[Attribute.VALUE_LEN] if key_type == KeyType.AES else None
+        kind = KINDS.get((key_type, size_bytes))
         if kind is None:
             raise VaultUnavailable("a key on the token is of no kind of ours")
         return kind
@@ -216,11 +242,34 @@ class Pkcs11Token:
         names = self._known({**private_template(label.role), **BIRTH})
         return {name.name: bool(key[name]) for name in names}
 
+    def unknown_attributes(self) -> Sequence[str]:
+        """Name the attributes of our keys that the device does not know."""
+        return sorted(f"CKA_{name.name}" for name in self._unknown)
+
     def expected_attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Say what :meth:`attributes` must read for a key of this role."""
         birth = dict.fromkeys(BIRTH, not label.role.per_issuer)
         expected = {**private_template(label.role), **birth}
         return {name.name: value for name, value in expected.items()}
+
+    @device_call
+    def mechanisms(self) -> Set[Mechanism]:
+        """List what the module says that the HSM token can do; some can do more."""
+        return frozenset(self._session.token.slot.get_mechanisms())
+
+    @device_call
+    def make_temporary(self, label: KeyLabel, kind: KeyKind) -> None:
+        """Make a random key of this session only, with the attributes of its role otherwise.
+
+        A shared one comes from outside, as it does in a ceremony.
+        """
+        if label.role.per_issuer:
+            value = odd_parity(Secret(self.random(KEY_BYTES[kind])))
+            if kind in AES_KINDS:
+                value = Secret(self.random(KEY_BYTES[kind]))
+            self._create(label, kind, value, {Attribute.TOKEN: False})
+        else:
+            self._generate(label, {Attribute.TOKEN: False})
 
     @device_call
     def generate(self, label: KeyLabel) -> None:
@@ -229,7 +278,25 @@ class Pkcs11Token:
             raise CeremonyError("shared keys are imported")
         if label in self._keys:
             raise CeremonyError("the key is already on the token")
-        template = self._known(private_template(label.role))
+        self._generate(label, {})
+
+    @device_call
+    def destroy(self, label: KeyLabel) -> None:
+        """Destroy a key, of a pair both halves, where it is there."""
+        for keys in (self._keys, self._public_keys):
+            key = keys.pop(label, None)
+            if key is not None:
+                key.destroy()
+
+    @device_call
+    def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
+        """Bring a secret key in, with the attributes of its role."""
+        if label in self._keys:
+            raise CeremonyError("the key is already on the token")
+        self._create(label, kind, key, {})
+
+    def _generate(self, label: KeyLabel, changes: Mapping[Attribute, bool]) -> None:
+        template = {**self._known(private_template(label.role)), **changes}
         if label.role.kind is KeyKind.AES_256:
             self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
         else:
@@ -240,17 +307,18 @@ class Pkcs11Token:
             )
             curve.generate_keypair(
                 label=str(label),
-                store=True,
                 private_template=template,
-                public_template=public_template(label.role),
+                public_template={**public_template(label.role), **changes},
             )
         self._find_keys()
 
-    @device_call
-    def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
-        """Bring a secret key in, with the attributes of its role."""
-        if label in self._keys:
-            raise CeremonyError("the key is already on the token")
+    def _create(
+        self,
+        label: KeyLabel,
+        kind: KeyKind,
+        key: Secret[bytes],
+        changes: Mapping[Attribute, bool],
+    ) -> None:
         self._session.create_object(
             {
                 Attribute.CLASS: ObjectClass.SECRET_KEY,
@@ -258,6 +326,7 @@ class Pkcs11Token:
                 Attribute.LABEL: str(label),
                 Attribute.VALUE: key.reveal(),
                 **self._known(private_template(label.role)),
+                **changes,
             }
         )
         self._find_keys()

@@ -20,7 +20,7 @@ from crypto.emv import key_derivation
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, KeyMissing
-from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel
+from hsm.pkcs11.keys import OWN_ROLES, TDES_KINDS, KeyKind, KeyLabel
 from tests.crypto.ciphers import aes_cbc, tdes_cbc, tdes_cmac, tdes_ecb, tdes_ecb_decrypt
 
 AES_BYTES = 32
@@ -113,7 +113,7 @@ class SoftwareToken:
         return self.kinds[label]
 
     def check_value(self, label: KeyLabel) -> bytes:
-        if self.kind(label) is KeyKind.TDES_2KEY:
+        if self.kind(label) in TDES_KINDS:
             return self.tdes_encrypt(label, bytes(8))[:3]
         return self.encrypt_block(label, bytes(16))[:3]
 

@@ -1,4 +1,6 @@
 import itertools
+import os
+from collections.abc import Callable
 
 import psec
 import pytest
@@ -7,9 +9,18 @@ from hypothesis import strategies as st
 
 from crypto import keyblock
 from crypto.errors import KeyBlockError, KeyPurposeError, KeyStrengthError
-from crypto.keyblock import KEY_BYTES, STRENGTH_BITS, KeyAlgorithm, KeyBlockHeader, KeyPurpose
+from crypto.keyblock import (
+    KEY_BYTES,
+    STRENGTH_BITS,
+    KeyAlgorithm,
+    KeyBlockHeader,
+    KeyPurpose,
+    OptionalBlock,
+)
+from crypto.secret import Secret
 from crypto.types import Mac
-from tests.crypto.ciphers import aes_cmac, tdes_cmac
+from tests.crypto import x9143_reader
+from tests.crypto.ciphers import aes_cmac, tdes_cmac, tdes_ecb
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.vectors import Row, rows
 
@@ -79,6 +90,7 @@ def test_a_header_is_read_without_a_key() -> None:
         mode="X",
         key_version="12",
         exportability="S",
+        optional=(OptionalBlock("KS", "00604B120F9292800000"),),
     )
 
 
@@ -321,3 +333,168 @@ def test_a_version_does_not_open_with_the_key_of_the_other() -> None:
         purpose = any_size(keyblock.parse_header(text))
         with pytest.raises(KeyBlockError):
             keyblock.open_block(text, purpose, mac(kbpk), len(kbpk))
+
+
+# Writing
+
+
+@st.composite
+def to_be_written(draw: st.DrawFn) -> tuple[KeyBlockHeader, bytes, bytes]:
+    """Draw a header with optional blocks, a key, and a block-protection key that is as strong."""
+    version, kbpk_bytes, algorithm, key_bytes = draw(st.sampled_from(STRONG_ENOUGH))
+    kbpk, key = (draw(st.binary(min_size=size, max_size=size)) for size in (kbpk_bytes, key_bytes))
+    usage, key_version = (draw(st.text(upper, min_size=2, max_size=2)) for _ in range(2))
+    ids = st.text(upper, min_size=2, max_size=2).filter(lambda name: name not in {"PB", "KC"})
+    data = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=251)
+    optional = draw(st.dictionaries(ids, data, max_size=4))
+    header = KeyBlockHeader(
+        *(version, usage, algorithm, draw(upper), key_version, draw(upper)),
+        tuple(itertools.starmap(OptionalBlock, optional.items())),
+    )
+    return header, kbpk, key
+
+
+def write(header: KeyBlockHeader, kbpk: bytes, key: bytes) -> str:
+    mac = mac_with(kbpk, header.version)
+    return keyblock.write_block(header, Secret(key), mac, len(kbpk), os.urandom)
+
+
+@takes_tdes_the_old_way
+@given(to_be_written())
+def test_what_is_written_is_read_by_psec_by_a_second_reader_and_by_us(
+    drawn: tuple[KeyBlockHeader, bytes, bytes],
+) -> None:
+    header, kbpk, key = drawn
+    text = write(header, kbpk, key)
+    optional = {block.block_id: block.data for block in header.optional}
+
+    theirs, their_key = psec.tr31.unwrap(kbpk, text)
+    assert their_key == key
+    assert (theirs.version_id, theirs.key_usage, theirs.algorithm, theirs.mode_of_use) == (
+        *(header.version, header.usage, header.algorithm, header.mode),
+    )
+    assert (theirs.version_num, theirs.exportability) == (header.key_version, header.exportability)
+    assert dict(theirs.blocks) == optional
+
+    head, read_optional, read_key = x9143_reader.read(kbpk, text)
+    assert read_key == key
+    assert {name: data for name, data in read_optional.items() if name != "PB"} == optional
+    assert head[5:12] == text[5:12]
+
+    block = opened(text, kbpk)
+    assert (block.header, block.key.reveal()) == (header, key)
+
+
+@pytest.mark.parametrize("row", OPEN)
+def test_the_second_reader_reads_what_is_published(row: Row) -> None:
+    kbpk = bytes.fromhex(row["inputs"]["kbpk"])
+    _, _, key = x9143_reader.read(kbpk, row["inputs"]["key_block"])
+    assert key.hex().upper() == row["expected"]["key"]
+    with pytest.raises(x9143_reader.ReadError):
+        x9143_reader.read(bytes([kbpk[0] ^ 0x10]) + kbpk[1:], row["inputs"]["key_block"])
+
+
+def a_header(version: str, algorithm: str, *optional: OptionalBlock) -> KeyBlockHeader:
+    return KeyBlockHeader(version, "P0", algorithm, "B", "00", "N", optional)
+
+
+@pytest.mark.parametrize("size", [16, 24])
+def test_the_length_of_a_block_does_not_tell_that_of_its_key(size: int) -> None:
+    assert len(write(a_header("B", "T"), TDES_KBPK + TDES_KBPK[:8], os.urandom(size))) == 96
+    assert len(write(a_header("D", "A"), AES_KBPK, os.urandom(size))) == 144
+
+
+def test_two_blocks_of_one_key_differ() -> None:
+    key = os.urandom(16)
+    assert write(a_header("D", "A"), AES_KBPK, key) != write(a_header("D", "A"), AES_KBPK, key)
+
+
+@pytest.mark.parametrize(
+    "optional",
+    [
+        (OptionalBlock("K", "1"),),
+        (OptionalBlock("ks", "1"),),
+        (OptionalBlock("PB", "0000"),),
+        (OptionalBlock("KS", "\n"),),
+        (OptionalBlock("KS", "\u0661"),),
+        (OptionalBlock("KS", "0" * 252),),
+        (OptionalBlock("KS", "1"), OptionalBlock("KS", "2")),
+        tuple(OptionalBlock(f"{number:02}", "0" * 251) for number in range(50)),
+    ],
+    ids=["short id", "lower case", "padding", "line end", "not ASCII", "long", "twice", "too much"],
+)
+def test_an_optional_block_that_cannot_be_written_is_refused(
+    optional: tuple[OptionalBlock, ...],
+) -> None:
+    with pytest.raises(KeyBlockError):
+        write(a_header("D", "A", *optional), AES_KBPK, os.urandom(16))
+
+
+@pytest.mark.parametrize(
+    ("header", "kbpk", "key_bytes", "error"),
+    [
+        (a_header("B", "A"), TDES_KBPK, 16, KeyStrengthError),
+        (a_header("B", "T"), TDES_KBPK, 24, KeyStrengthError),
+        (a_header("D", "A"), AES_KBPK[:16], 32, KeyStrengthError),
+        (a_header("D", "A"), AES_KBPK, 17, KeyBlockError),
+        (a_header("D", "T"), AES_KBPK, 8, KeyBlockError),
+        (a_header("B", "T"), AES_KBPK, 16, KeyBlockError),
+        (a_header("A", "T"), TDES_KBPK, 16, KeyBlockError),
+        (KeyBlockHeader("D", "p0", "A", "B", "00", "N"), AES_KBPK, 16, KeyBlockError),
+        (KeyBlockHeader("D", "P0", "A", "BB", "00", "N"), AES_KBPK, 16, KeyBlockError),
+        (KeyBlockHeader("D", "P0", "A", "B", "c1", "N"), AES_KBPK, 16, KeyBlockError),
+    ],
+)
+def test_a_block_that_nobody_should_get_is_not_written(
+    header: KeyBlockHeader, kbpk: bytes, key_bytes: int, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        write(header, kbpk, os.urandom(key_bytes))
+
+
+@pytest.mark.parametrize(("algorithm", "size"), KEYS)
+def test_kc_is_the_kcv_of_the_key(algorithm: KeyAlgorithm, size: int) -> None:
+    key = os.urandom(size)
+    block = keyblock.kcv_block(algorithm, Secret(key))
+    whole = aes_cmac(key)(bytes(16))[:5] if algorithm == "A" else tdes_ecb(key)(bytes(8))[:3]
+    assert block == OptionalBlock("KC", {"A": "01", "T": "00"}[algorithm] + whole.hex().upper())
+    text = write(a_header("D", algorithm, block), AES_KBPK, key)
+    assert opened(text, AES_KBPK).key.reveal() == key
+
+
+@takes_tdes_the_old_way
+@pytest.mark.parametrize(
+    ("algorithm", "right", "wrong"),
+    [
+        ("T", lambda key: "00" + tdes_ecb(key)(bytes(8))[:3].hex().upper(), "00000000"),
+        ("T", lambda key: "01" + tdes_cmac(key)(bytes(8))[:5].hex().upper(), "010000000000"),
+        ("A", lambda key: "01" + aes_cmac(key)(bytes(16))[:5].hex().upper(), "010000000000"),
+    ],
+)
+def test_a_kc_that_is_not_of_the_key_is_refused(
+    algorithm: str, right: Callable[[bytes], str], wrong: str
+) -> None:
+    key = os.urandom(16)
+    for data, fits in ((right(key), True), (wrong, False), ("0012", True), ("", True)):
+        header = psec.tr31.Header("D", "P0", algorithm, "B", "00", "N")
+        header.blocks["KC"] = data
+        text = psec.tr31.wrap(AES_KBPK, header, key)
+        if fits:
+            assert opened(text, AES_KBPK).header.optional == (OptionalBlock("KC", data),)
+        else:
+            with pytest.raises(KeyBlockError):
+                opened(text, AES_KBPK)
+
+
+def test_the_five_optional_blocks_of_a_ceremony_come_back_as_they_were() -> None:
+    optional = (
+        OptionalBlock("KS", "00604B120F9292800000"),
+        OptionalBlock("KP", "0152B5B6D2E1"),
+        OptionalBlock("TS", "20261127101112Z"),
+        OptionalBlock("HM", "21"),
+    )
+    key = os.urandom(32)
+    kc = keyblock.kcv_block(KeyAlgorithm.AES, Secret(key))
+    text = write(a_header("D", "A", *optional, kc), AES_KBPK, key)
+    assert opened(text, AES_KBPK).header.optional == (*optional, kc)
+    assert [*psec.tr31.unwrap(AES_KBPK, text)[0].blocks] == ["KS", "KP", "TS", "HM", "KC"]

@@ -2,62 +2,28 @@
 
 import json
 import os
-import select
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
-import psec
 import pytest
 from jwcrypto.jwk import JWK
 
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.softhsm import SoftHsm
-from crypto import kcv
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
+from hsm.pkcs11.probe import PROFILES
 from hsm.pkcs11.token import Pkcs11Token
-from tests.crypto.ciphers import aes_cmac, tdes_ecb
+from tests.hsm.commanding import ROLES, Done, Operator, fingerprints
 from tests.hsm.own_process import FIRST, ROOT, environment
 from tests.operators import OPERATORS, floors, manifest, prepare_host, signed
 from tests.processes import loaded_by
 
-ROLES = str(ROOT / "hsm" / "roles.toml")
+NO_PIN_IN_A_URI = "a PIN does not stand in a URI: name its file as pin-source\n"
 LABELS = sorted(map(str, FIRST))
-STATE = ("HSM_STATE_DIRECTORY", "HSM_TRUST_FILE")
-Done = subprocess.CompletedProcess[str]
-
-
-class Operator:
-    """Somebody at a terminal. Nothing they see holds a secret of the token."""
-
-    def __init__(self, softhsm: SoftHsm) -> None:
-        self.softhsm = softhsm
-        directory = softhsm.directory
-        self.secrets = [
-            (directory / f"{who}-pin").read_text().strip() for who in ("user", "officer")
-        ]
-
-    def run(self, *arguments: str, typed: str = "", **settings: str) -> Done:
-        """Run a command; a setting that is empty is left out."""
-        # Keys need no state of a host.
-        given = {**environment(self.softhsm), **dict.fromkeys(STATE, ""), **settings}
-        done = subprocess.run(
-            [sys.executable, "-m", "hsm", *arguments],
-            cwd=ROOT,
-            env={name: value for name, value in given.items() if value},
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=HANG_SECONDS,
-            check=False,
-        )
-        for secret in self.secrets:
-            assert secret not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+ISSUER = "testbank01"
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +44,6 @@ def operator(ceremony: tuple[Operator, Done]) -> Operator:
 def nobody(own_softhsm: SoftHsm) -> Operator:
     """An operator of a token without keys."""
     return Operator(own_softhsm)
-
-
-def fingerprints(output: str) -> dict[str, str]:
-    """The last word of each line, by its first."""
-    return {words[0]: words[-1] for words in map(str.split, output.splitlines())}
 
 
 def test_a_ceremony_makes_and_prints_a_key_of_each_role(ceremony: tuple[Operator, Done]) -> None:
@@ -156,161 +117,8 @@ def test_check_values_are_those_that_the_cipher_gives(
             assert printed[str(label)] == enciphered[:3].hex().upper()
 
 
-# Keys that are shared with a partner
-
-COMPONENTS = [
-    "1D8465C29E0B3FA74C0D92E6B1785AF3C61F0E9A5B27D4833F6A90C2E87B14D5",
-    "A7C03E5519F28B6D04E7715C8A2F93B6580DE1C47F3A9625B0DC4E8817F562A9",
-    "5E19F7A30C6BD284917E3DC5A0F846B20E93D87615CB4AFD6208B47F9CE531A0",
-]
-KBPK = bytes(a ^ b ^ c for a, b, c in zip(*map(bytes.fromhex, COMPONENTS), strict=True))
-KBPK_KCV = kcv.aes(aes_cmac(KBPK)).hex().upper()
-KCVS = [kcv.aes(aes_cmac(bytes.fromhex(component))).hex().upper() for component in COMPONENTS]
-#: Each component, and its KCV as its form has it.
-TYPED = [line for pair in zip(COMPONENTS, KCVS, strict=True) for line in pair]
-PVK = bytes.fromhex("1F2F3D4C5B6B79890123456789ABCDEF")
-PVK_KCV = kcv.tdes(tdes_ecb(PVK)).hex().upper()
-ISSUER = "testbank01"
-
-
-def lines(*typed: str) -> str:
-    return "".join(f"{line}\n" for line in typed)
-
-
-def import_kbpk(operator: Operator, *typed: str) -> Done:
-    done = operator.run(
-        "import-components",
-        "block-protection",
-        ISSUER,
-        typed=lines(*(typed or (*TYPED, KBPK_KCV))),
-    )
-    shows_no_component(done.stdout + done.stderr)
-    return done
-
-
-def shows_no_component(output: str) -> None:
-    for component in (*COMPONENTS, KBPK.hex().upper()):
-        assert component not in output
-
-
-@pytest.fixture(scope="module")
-def banker(tmp_path_factory: pytest.TempPathFactory) -> Operator:
-    """An operator of a token with keys of its own and a block-protection key."""
-    softhsm = SoftHsm(tmp_path_factory.mktemp("softhsm"))
-    softhsm.ensure()
-    operator = Operator(softhsm)
-    assert operator.run("ceremony", ROLES).returncode == 0
-    assert import_kbpk(operator).returncode == 0
-    return operator
-
-
-@pytest.fixture
-def block(tmp_path: Path) -> Path:
-    """A file with a key block that holds PVK."""
-    return written(tmp_path, "V2")
-
-
-def written(directory: Path, usage: str) -> Path:
-    header = psec.tr31.Header("D", usage, "T", "G", "00", "N")
-    path = directory / "block"
-    path.write_text(psec.tr31.wrap(KBPK, header, PVK) + "\n", "utf-8-sig")
-    return path
-
-
-def test_keys_are_imported_listed_and_checked(banker: Operator, block: Path) -> None:
-    done = banker.run("import-block", "pvk", ISSUER, str(block), typed=lines(PVK_KCV.lower()))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"KCV {PVK_KCV}" in done.stdout
-    assert PVK.hex() not in done.stdout.lower()
-    listed = fingerprints(banker.run("list").stdout)
-    assert listed["block-protection@testbank01.g1"] == KBPK_KCV
-    assert listed["pvk@testbank01.g1"] == PVK_KCV
-    checked = banker.run("check", "--sandbox")
-    assert (checked.returncode, checked.stderr) == (0, "")
-    assert checked.stdout.endswith("all keys answer\n")
-
-
-@pytest.mark.parametrize("typed", ["", "\n", "000000\n", "no\n", PVK_KCV[:4] + "\n"])
-def test_without_the_right_kcv_nothing_is_imported(
-    banker: Operator, block: Path, typed: str
-) -> None:
-    before = banker.run("list").stdout
-    done = banker.run("import-block", "pvk", ISSUER, str(block), typed=typed)
-    assert done.returncode == 2
-    assert done.stderr == "that is not the KCV that was shown: nothing was imported\n"
-    assert banker.run("list").stdout == before
-
-
-def test_a_block_that_cannot_be_used_is_refused_in_one_line(
-    banker: Operator, tmp_path: Path
-) -> None:
-    before = banker.run("list").stdout
-    text = written(tmp_path, "V2").read_text("utf-8-sig")
-    files = {
-        "wrong usage": (written(tmp_path, "V1").read_text("utf-8-sig"), "not for this role"),
-        "changed": (text.replace("V2TG", "V2TC"), "not a genuine key block"),
-        "cut": (text[:-3], "not a genuine key block"),
-        "version A": ("A" + text[1:], "versions A and C"),
-        "empty": ("", "not a genuine key block"),
-        "not ASCII": (text.replace("V2", "V\u0662"), "the file cannot be read"),
-    }
-    for name, (content, message) in files.items():
-        path = tmp_path / name
-        path.write_text(content, "utf-8")
-        done = banker.run("import-block", "pvk", ISSUER, str(path), typed=lines(PVK_KCV))
-        assert (done.returncode, done.stdout) == (2, "")
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
-    done = banker.run("import-block", "pvk", ISSUER, str(tmp_path / "none"))
-    assert (done.returncode, done.stderr) == (2, "the file cannot be read\n")
-    assert banker.run("list").stdout == before
-
-
-def test_another_issuer_cannot_open_the_block(banker: Operator, block: Path) -> None:
-    done = banker.run("import-block", "pvk", "testbank02", str(block), typed=lines(PVK_KCV))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "no block-protection key" in done.stderr
-
-
-NOT_THE_KCV = "that is not the KCV that was shown"
-
-
-@pytest.mark.parametrize(
-    ("typed", "message"),
-    [
-        ((*TYPED, "000000"), NOT_THE_KCV),
-        ((*TYPED[:4], "", KBPK_KCV), NOT_THE_KCV),
-        ((*TYPED[:3], KCVS[0], *TYPED[4:], KBPK_KCV), NOT_THE_KCV),
-        ((COMPONENTS[0], "", *TYPED[2:], KBPK_KCV), NOT_THE_KCV),
-        ((*TYPED[:5], "", KBPK_KCV), NOT_THE_KCV),
-        ((*TYPED[:2], "", "", KBPK_KCV), "not a component of 32 or 64 hexadecimal digits"),
-        ((*TYPED[:2], COMPONENTS[1][:-1], KCVS[1], "", KBPK_KCV), "not a component of 32 or 64"),
-        ((*TYPED[:2], *TYPED[:2], "", KBPK_KCV), "two components are equal"),
-        ((*TYPED[:4], *TYPED[:2], KBPK_KCV), "two components are equal"),
-        ((*TYPED[:2], "00" * 32, "000000", "", KBPK_KCV), "a component is zero"),
-        ((*TYPED[:2], PVK.hex(), PVK_KCV, "", KBPK_KCV), "different lengths"),
-    ],
-    ids=[
-        "KCV of the key",
-        "one left out",
-        "KCV of another component",
-        "KCV of a component left out",
-        "KCV of the third left out",
-        "one alone",
-        "one cut",
-        "one twice",
-        "the first again as the third",
-        "zero",
-        "one too short",
-    ],
-)
-def test_components_that_are_not_the_key_are_refused(
-    nobody: Operator, typed: tuple[str, ...], message: str
-) -> None:
-    done = import_kbpk(nobody, *typed)
-    assert done.returncode == 2
-    assert message in done.stderr.splitlines()[-1]
-    assert nobody.run("list").stdout == ""
+#: Two custodians, and their record.
+HELD = ("--custodian", "a.pem", "--custodian", "b.pem", "--record", "record")
 
 
 def assert_usage(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
@@ -326,15 +134,18 @@ def assert_usage(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("import-block", "block-protection", ISSUER, "file"),
-        ("import-block", "seccos-mac-left", ISSUER, "file"),
-        ("import-block", "seccos-prw-retail-left", ISSUER, "file"),
-        ("import-block", "pin", ISSUER, "file"),
-        ("import-block", "pvk", "testbank0", "file"),
-        ("import-block", "pvk", "testbank@1", "file"),
-        ("import-components", "pvk", ISSUER),
-        ("import-components", "seccos-mac-left", ISSUER),
-        ("import-components", "block-protection", "testbank012"),
+        ("import-block", "block-protection", ISSUER, "file", *HELD),
+        ("import-block", "seccos-mac-left", ISSUER, "file", *HELD),
+        ("import-block", "seccos-prw-retail-left", ISSUER, "file", *HELD),
+        ("import-block", "pin", ISSUER, "file", *HELD),
+        ("import-block", "pvk", "testbank0", "file", *HELD),
+        ("import-block", "pvk", "testbank@1", "file", *HELD),
+        ("import-components", "pvk", ISSUER, *HELD),
+        ("import-components", "seccos-mac-left", ISSUER, *HELD),
+        ("import-components", "block-protection", "testbank012", *HELD),
+        ("import-components", "block-protection", ISSUER, "--kind", "des", *HELD),
+        ("import-components", "block-protection", ISSUER, *HELD[:4]),
+        ("import-components", "block-protection", ISSUER, *HELD[4:]),
     ],
     ids=str,
 )
@@ -342,105 +153,6 @@ def test_an_import_of_what_is_never_imported_is_refused(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert_usage(arguments, capsys)
-
-
-class Terminal:
-    """The controlling terminal of one command."""
-
-    def __init__(self, softhsm: SoftHsm, *arguments: str, piped: bool) -> None:
-        self.screen, keyboard = os.openpty()
-        # Whoever leads a session and opens a terminal has it for its own.
-        command = ["sh", "-c", ': <"$0"; exec "$@"', os.ttyname(keyboard)]
-        self.process = subprocess.Popen(
-            [*command, sys.executable, "-m", "hsm", *arguments],
-            cwd=ROOT,
-            env={**environment(softhsm), "PYTHONUNBUFFERED": ""},
-            stdin=subprocess.PIPE if piped else keyboard,
-            stdout=subprocess.PIPE if piped else keyboard,
-            stderr=keyboard,
-            start_new_session=True,
-            text=True,
-        )
-        os.close(keyboard)
-        self.shown = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-        os.close(self.screen)
-
-    def type(self, line: str, *, after: str) -> None:
-        """Wait for a prompt and answer it."""
-        while not self.shown.endswith(after):
-            assert something_comes(self.screen), self.shown
-            self.shown += os.read(self.screen, 1024).decode()
-        os.write(self.screen, f"{line}\n".encode())
-
-    def all_shown(self) -> str:
-        """Read the screen until the command has ended."""
-        while something_comes(self.screen):
-            try:
-                self.shown += os.read(self.screen, 1024).decode()
-            except OSError:  # nobody holds the other side any more
-                break
-        self.process.wait(timeout=HANG_SECONDS)
-        return self.shown
-
-
-def something_comes(file: int) -> bool:
-    return bool(select.select([file], [], [], HANG_SECONDS)[0])
-
-
-IMPORT = ("import-components", "block-protection", ISSUER)
-
-
-def test_what_is_typed_at_a_terminal_is_not_shown(nobody: Operator) -> None:
-    with Terminal(nobody.softhsm, *IMPORT, piped=False) as terminal:
-        prompts = ["1 (not shown): ", "2 (not shown): ", "if there is none): "]
-        for number, prompt in enumerate(prompts):
-            terminal.type(COMPONENTS[number], after=prompt)
-            terminal.type(KCVS[number].lower(), after="with its form and type it: ")
-        terminal.type(KBPK_KCV, after="to import the key: ")
-        shows_no_component(terminal.all_shown())
-    assert terminal.process.returncode == 0
-    assert fingerprints(nobody.run("list").stdout)["block-protection@testbank01.g1"] == KBPK_KCV
-
-
-def test_what_is_piped_in_is_taken_though_there_is_a_terminal(nobody: Operator) -> None:
-    with Terminal(nobody.softhsm, *IMPORT, piped=True) as terminal:
-        process = terminal.process
-        assert process.stdin
-        assert process.stdout
-        # Who pipes it in compares each KCV before going on.
-        for number, component in enumerate(COMPONENTS):
-            process.stdin.write(lines(component))
-            process.stdin.flush()
-            assert something_comes(process.stdout.fileno())
-            assert process.stdout.readline() == f"KCV of component {number + 1} {KCVS[number]}\n"
-            process.stdin.write(lines(KCVS[number]))
-        process.stdin.flush()
-        assert something_comes(process.stdout.fileno())
-        assert process.stdout.readline() == f"KCV {KBPK_KCV}\n"
-        printed, _ = process.communicate(lines(KBPK_KCV), timeout=HANG_SECONDS)
-        assert (process.returncode, terminal.all_shown()) == (0, "")
-    assert fingerprints(printed) == {"block-protection@testbank01.g1": KBPK_KCV}
-
-
-def test_a_component_that_is_not_text_is_refused_and_not_shown(nobody: Operator) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hsm", *IMPORT],
-        cwd=ROOT,
-        env={**environment(nobody.softhsm), "PYTHONIOENCODING": "utf-8"},
-        input=b"\xff" * 32 + b"\n" + COMPONENTS[1].encode(),
-        capture_output=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == b"what was typed is not text: nothing was done\n"
 
 
 def test_nothing_is_published_while_a_role_has_no_key(nobody: Operator) -> None:
@@ -597,12 +309,53 @@ def test_files_that_cannot_be_read_are_refused(operator: Operator, tmp_path: Pat
     assert (made.returncode, made.stderr) == (2, "not a role file\n")
 
 
+def test_probe_says_which_faces_and_profiles_can_be_had(nobody: Operator) -> None:
+    done = nobody.run("probe")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "'pin-vault', 'SoftHSM project'" in done.stdout
+    assert "not listed by the module: none\n" in done.stdout
+    assert done.stdout.count("  yes\n") == len(PROFILES)
+    members = json.loads(nobody.run("probe", "--json").stdout)
+    assert members["profiles"] == {profile: [] for profile in PROFILES}
+    assert members["hsm_token"]["label"] == "pin-vault"
+    assert nobody.run("list").stdout == ""
+
+
+def by_uri(operator: Operator, names: str) -> Done:
+    """List the keys of the HSM token that a URI names, with no variable beside it."""
+    given = environment(operator.softhsm)
+    uri = f"{names}?module-path={given['HSM_MODULE']}&pin-source=file:{given['HSM_PIN_FILE']}"
+    unset = dict.fromkeys(("HSM_MODULE", "HSM_TOKEN_LABEL", "HSM_PIN_FILE"), "")
+    return operator.run("list", **unset, HSM_URI=uri)
+
+
+def test_the_hsm_token_can_be_named_by_a_uri(ceremony: tuple[Operator, Done]) -> None:
+    operator, first = ceremony
+    for names in (
+        "pkcs11:token=pin-vault",
+        "pkcs11:token=pin-vault;manufacturer=SoftHSM%20project;model=SoftHSM%20v2",
+    ):
+        done = by_uri(operator, names)
+        assert (done.returncode, fingerprints(done.stdout)) == (0, fingerprints(first.stdout))
+    for names, message in (
+        ("pkcs11:token=another", "NoSuchToken\n"),
+        ("pkcs11:token=pin-vault;serial=0", "NoSuchToken\n"),
+        ("pkcs11:manufacturer=SoftHSM%20project", "MultipleTokensReturned\n"),
+        ("pkcs11:object=pin.g1", "the path names what no HSM token is found by\n"),
+        ("pkcs11:", "set HSM_TOKEN_LABEL\n"),
+    ):
+        done = by_uri(operator, names)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
 def refused_settings() -> Iterator[tuple[dict[str, str], str]]:
     yield {"HSM_PIN_FILE": ""}, "set HSM_PIN_FILE\n"
     yield (
         {"HSM_PIN_FILE": "", "HSM_TOKEN_LABEL": ""},
         "set HSM_PIN_FILE, HSM_TOKEN_LABEL\n",
     )
+    yield {"HSM_URI": "pkcs11:token=a?pin-value=1"}, NO_PIN_IN_A_URI
+    yield {"HSM_URI": "pkcs11:token=a"}, "HSM_URI names what a variable names, too\n"
     yield {"HSM_PIN_FILE": "/none"}, "the file with the token PIN cannot be read\n"
     yield {"HSM_PIN_FILE": ROLES}, "the token refused the PIN\n"
     yield {"HSM_TOKEN_LABEL": "another"}, "NoSuchToken\n"

@@ -140,11 +140,15 @@ def private_jwk() -> dict[str, Any]:
         ({"floors": {}}, "floors"),
         (
             {"operators": [ANN.entry("Ann"), ANN.entry("Bob")]},
-            "two operators of one key, or of one name",
+            "two operators or custodians of one key",
         ),
         (
             {"operators": [ANN.entry("Ann"), BOB.entry("Ann")]},
-            "two operators of one key, or of one name",
+            "two operators, or two custodians, of one name",
+        ),
+        (
+            {"operators": [ANN.entry("Ann"), BOB.entry("Bob")], "custodians": [ANN.entry("Eve")]},
+            "two operators or custodians of one key",
         ),
         ({"operators": [ANN.entry("")]}, "operators.0.name"),
         ({"operators": [ANN.entry("Ann", "some")]}, "operators.0.issuers"),

@@ -139,9 +139,6 @@ class FakeLibrary:
     def __init__(self, *_: object) -> None:
         pass
 
-    def get_token(self, **_: object) -> "FakeLibrary":
-        return self
-
     def open(self, **_: object) -> None:
         raise self.error
 
@@ -161,7 +158,8 @@ def test_an_opening_that_the_hsm_token_answers_with_no_is_not_worth_another_try(
 ) -> None:
     (tmp_path / "pin").write_text("1234\n")
     monkeypatch.setattr(FakeLibrary, "error", error, raising=False)
-    monkeypatch.setattr("hsm.pkcs11.token.LockingLibrary", FakeLibrary)
+    monkeypatch.setattr("hsm.pkcs11.token.load", lambda _: FakeLibrary())
+    monkeypatch.setattr("hsm.pkcs11.token.find_token", lambda library, _: library)
     with pytest.raises(VaultUnavailable) as refusal:
         Pkcs11Token.open(SETTINGS.model_copy(update={"pin_file": tmp_path / "pin"}))
     assert isinstance(refusal.value, LoginRefused) == (error in REFUSALS)

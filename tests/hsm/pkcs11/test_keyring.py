@@ -82,10 +82,10 @@ def test_a_shared_key_is_of_the_kind_that_is_needed(kind: KeyKind, needed: KeyKi
     label = KeyLabel(KeyRole.SECCOS_PRW, 1, ISSUER_ID)
     keyring = Keyring(holding(label, kind=kind))
     if kind is needed:
-        assert keyring.shared(KeyRole.SECCOS_PRW, ISSUER_ID, 1, needed) == label
+        assert keyring.shared(KeyRole.SECCOS_PRW, ISSUER_ID, 1, (needed,)) == label
         return
     with pytest.raises(ManifestRefused, match="not of the kind"):
-        keyring.shared(KeyRole.SECCOS_PRW, ISSUER_ID, 1, needed)
+        keyring.shared(KeyRole.SECCOS_PRW, ISSUER_ID, 1, (needed,))
 
 
 def test_a_key_that_came_later_is_found_by_the_next_keyring() -> None:

@@ -21,8 +21,9 @@ ROLES = {
     "intake": (KeyKind.EC_P256, Usage.AGREE),
     "token-sign": (KeyKind.EC_P256, Usage.SIGN),
 }
+AES = (KeyKind.AES_256, KeyKind.AES_192, KeyKind.AES_128)
 SHARED = {
-    "block-protection": ((KeyKind.AES_256, KeyKind.TDES_2KEY), Usage.MAC),
+    "block-protection": ((*AES, KeyKind.TDES_2KEY, KeyKind.TDES_3KEY), Usage.MAC),
     "seccos-pin": ((KeyKind.TDES_2KEY,), Usage.DECRYPT),
     "seccos-prw": ((KeyKind.AES_256, KeyKind.TDES_2KEY), Usage.MAC),
     "seccos-prw-retail": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
@@ -34,8 +35,8 @@ SHARED = {
     "pvk": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
     "pvk-3624": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
     "prw": ((KeyKind.AES_256,), Usage.MAC),
-    "zpk": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT),
-    "zpk-aes": ((KeyKind.AES_256,), Usage.ENCRYPT),
+    "zpk": ((KeyKind.TDES_2KEY, KeyKind.TDES_3KEY), Usage.ENCRYPT),
+    "zpk-aes": (AES, Usage.ENCRYPT),
 }
 
 

@@ -9,7 +9,7 @@ from crypto.emv.key_derivation import odd_parity
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, VaultUnavailable
 from hsm.pkcs11 import ceremony
-from hsm.pkcs11.keys import SHARED_ROLES, KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.keys import KEY_BYTES, SHARED_ROLES, TDES_KINDS, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
 from tests.hsm.own_process import FIRST
@@ -66,8 +66,8 @@ DERIVED = {
 
 
 def some_key(kind: KeyKind) -> Secret[bytes]:
-    key = Secret(os.urandom(32 if kind is KeyKind.AES_256 else 16))
-    return odd_parity(key) if kind is KeyKind.TDES_2KEY else key
+    key = Secret(os.urandom(KEY_BYTES[kind]))
+    return odd_parity(key) if kind in TDES_KINDS else key
 
 
 def imported(hsm_token: Pkcs11Token, role: KeyRole, kind: KeyKind) -> KeyLabel:

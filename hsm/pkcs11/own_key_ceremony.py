@@ -1,0 +1,98 @@
+"""The ceremony in which custodians have the HSM token make the keys of a role file.
+
+Keys that are made in the HSM token have a check value or a thumbprint only once they are there. So
+they are made first, and destroyed again unless everybody signs the record.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from crypto.secret import Secret
+from hsm.command_line import passphrase_of
+from hsm.errors import CeremonyError, LogUnavailable
+from hsm.manifest.trust import read_trust
+from hsm.pkcs11 import ceremony, ceremony_record, custodians
+from hsm.pkcs11.ceremony import KeyReport
+from hsm.pkcs11.ceremony_log import CeremonyLog
+from hsm.pkcs11.ceremony_record import CeremonyRecord, RecordedKey
+from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
+from hsm.pkcs11.keys import KeyLabel
+from hsm.pkcs11.shared_key_ceremony import CEREMONY_ID_BYTES, now
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import VaultSettings
+from hsm.terminal import hand_over
+
+
+def hold(
+    labels: Sequence[KeyLabel], files: Sequence[Path], record_file: Path
+) -> tuple[Sequence[KeyReport], str | None]:
+    """Make each key of *labels* that is not there, and have the record signed and written.
+
+    Args:
+        labels: of the role file.
+        files: the custodians' keys, in the order in which they come.
+        record_file: a new file.
+
+    Returns:
+        A report of each key that was made, and the receipt of the log's line; None: this host has
+        no log yet, and the record must be logged when it has.
+
+    Raises:
+        CeremonyError: fewer than two custodians are named or take part, the record is there or
+            cannot be written, or there is no key to be made. No key stays that was made.
+        ManifestRefused: the trust file or a custodian's key cannot be used.
+        VaultUnavailable: the HSM token does not answer.
+    """
+    if len(files) < CUSTODIANS_MIN:
+        raise CeremonyError("name two custodians or more")
+    ceremony_record.refuse_existing(record_file)
+    settings, began_at = VaultSettings(), now()
+    trust = read_trust(settings.trust_file)
+    hsm_token = Pkcs11Token.open(settings, writable=True)
+    ceremony_id = hsm_token.random(CEREMONY_ID_BYTES).hex()
+    present = Custodians(trust, ceremony_id, None)
+    for file in files:
+        hand_over("Keys of our own are made")
+        present.admit(file, partial(passphrase_of, file))
+
+    def passphrase(place: int) -> Secret[str]:
+        print(f"{present.present[place].name!a} signs this record with", flush=True)
+        return passphrase_of(files[place])
+
+    with hsm_token.alone():
+        made = [label for label in labels if label not in hsm_token.labels()]
+        if not made:
+            raise CeremonyError("every key of the role file is there already")
+        try:
+            reports = list(ceremony.create_each(hsm_token, made))
+            record = CeremonyRecord(
+                ceremony_id=ceremony_id,
+                action="ceremony",
+                issuer_id=None,
+                hsm_token=ceremony_record.described(hsm_token.device),
+                began_at=began_at,
+                ended_at=now(),
+                custodians=ceremony_record.custodians(present.present),
+                keys=tuple(map(_recorded, reports)),
+            )
+            for line in record.lines():
+                print(line)
+            signed = present.sign(record, files, passphrase)
+            custodians.require_signed(trust, record, signed)
+            ceremony_record.write_new(record_file, f"{signed}\n")
+        except BaseException:
+            for label in made:
+                hsm_token.destroy(label)
+            raise
+    try:
+        receipt = CeremonyLog.of_host(hsm_token, settings).tell(record)
+    except LogUnavailable:
+        return reports, None
+    return reports, receipt
+
+
+def _recorded(report: KeyReport) -> RecordedKey:
+    return RecordedKey(
+        label=str(report.label), kind=report.kind.value, fingerprint=report.fingerprint
+    )

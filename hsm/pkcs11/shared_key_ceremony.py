@@ -1,0 +1,245 @@
+"""A ceremony in which custodians bring one shared key onto the HSM token.
+
+Its order is such that an end of the process, at any moment, leaves no key without a record::
+
+    prepare       what can fail without a secret: HSM token, log, files
+    sessions      each custodian proves who they are; some type a component
+    record        shown, and signed by all of them
+    written       the record's file, that of a key block, and the log's line that names the record
+    stored        the key
+
+A record without its key is possible, when the last step fails: then the ceremony is held again.
+"""
+
+import hashlib
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, Self
+
+from crypto import keyblock
+from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, OptionalBlock
+from crypto.secret import Secret
+from hsm.command_line import passphrase_of
+from hsm.errors import CeremonyError
+from hsm.manifest.trust import Operator, Trust, read_trust
+from hsm.pkcs11 import ceremony, ceremony_record, custodians, shared_keys
+from hsm.pkcs11.ceremony import KeyReport
+from hsm.pkcs11.ceremony_log import CeremonyLog
+from hsm.pkcs11.ceremony_record import (
+    Action,
+    CeremonyRecord,
+    RecordedBlock,
+    RecordedComponent,
+    RecordedKey,
+)
+from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
+from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.pkcs11.shared_keys import ClearKey
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.server.hardening import harden
+from hsm.settings import VaultSettings
+from hsm.terminal import hand_over
+
+CEREMONY_ID_BYTES: Final = 16
+
+
+@dataclass
+class SharedKeyCeremony:
+    """One ceremony. Nothing is stored before :meth:`store`."""
+
+    action: Action
+    ceremony_id: str
+    label: KeyLabel
+    """Of the key that is to be: the next generation of its role."""
+    files: Sequence[Path]
+    """The custodians' keys, in the order in which they come."""
+    record_file: Path
+    began_at: datetime
+    hsm_token: Pkcs11Token
+    receipt: str = field(default="", init=False)
+    """Of the line of the log."""
+    _trust: Trust
+    _custodians: Custodians
+    _log: CeremonyLog
+    _components: list[RecordedComponent] = field(default_factory=list, init=False)
+    _block: RecordedBlock | None = field(default=None, init=False)
+    _block_text: str = field(default="", init=False)
+    _block_file: Path | None = field(default=None, init=False)
+
+    @classmethod
+    def prepare(
+        cls,
+        action: Action,
+        role: KeyRole,
+        issuer_id: str,
+        files: Sequence[Path],
+        record_file: Path,
+    ) -> Self:
+        """Do all that can fail before somebody types a secret.
+
+        Raises:
+            CeremonyError: fewer than two custodians are named, or the record is there already.
+            ManifestRefused: the trust file cannot be used.
+            VaultUnavailable: the HSM token does not answer, lacks a key, or this host has no log.
+            ValidationError: the environment does not name HSM token, state and trust file.
+        """
+        if len(files) < CUSTODIANS_MIN:
+            raise CeremonyError("name two custodians or more")
+        ceremony_record.refuse_existing(record_file)
+        harden()
+        settings = VaultSettings()
+        trust = read_trust(settings.trust_file)
+        hsm_token = Pkcs11Token.open(settings, writable=True)
+        log = CeremonyLog.of_host(hsm_token, settings)
+        log.check()
+        ceremony_id = hsm_token.random(CEREMONY_ID_BYTES).hex()
+        return cls(
+            action=action,
+            ceremony_id=ceremony_id,
+            label=shared_keys.next_label(hsm_token, role, issuer_id),
+            files=files,
+            record_file=record_file,
+            began_at=now(),
+            hsm_token=hsm_token,
+            _trust=trust,
+            _custodians=Custodians(trust, ceremony_id, issuer_id),
+            _log=log,
+        )
+
+    def admit(self, file: Path, what: str) -> Operator:
+        """Begin the session of the custodian whose key is in *file*.
+
+        Raises:
+            CeremonyError, ManifestRefused: as :meth:`Custodians.admit` says.
+        """
+        hand_over(what)
+        custodian = self._custodians.admit(file, partial(passphrase_of, file))
+        print(f"{custodian.name!a} is here for {self.label}")
+        return custodian
+
+    def note_component(self, number: int, custodian: Operator, component: ClearKey) -> None:
+        """Write into the record who typed a component."""
+        self._components.append(
+            RecordedComponent(
+                number=number, custodian=custodian.name, kcv=component.kcv, typed_at=now()
+            )
+        )
+
+    def open_block(self, text: str) -> ClearKey:
+        """Open the key block that is imported.
+
+        Raises:
+            CeremonyError: as :func:`shared_keys.open_block` says.
+        """
+        issuer_id = str(self.label.issuer_id)
+        key = shared_keys.open_block(self.hsm_token, self.label.role, issuer_id, text)
+        version = keyblock.parse_header(text).version
+        self._note_block(text, shared_keys.block_protection_key(self.hsm_token, issuer_id, version))
+        return key
+
+    def write_block(
+        self, key: ClearKey, header: KeyBlockHeader, optional: Sequence[OptionalBlock], out: Path
+    ) -> None:
+        """Wrap the key that is made, for a new file that :meth:`store` writes.
+
+        Args:
+            key: the key.
+            header: of its block.
+            optional: KC, KP and TS without data get what is theirs.
+            out: the file.
+
+        Raises:
+            CeremonyError: as :func:`shared_keys.write_block` says, or the issuer has no
+                block-protection key for this version.
+        """
+        issuer_id = str(self.label.issuer_id)
+        kbpk = shared_keys.block_protection_key(self.hsm_token, issuer_id, header.version)
+        blocks = tuple(self._filled(block, key, header, kbpk) for block in optional)
+        header = replace(header, optional=blocks)
+        self._block_text = shared_keys.write_block(self.hsm_token, kbpk, key, header)
+        self._block_file = out
+        self._note_block(self._block_text, kbpk)
+
+    def _filled(
+        self, block: OptionalBlock, key: ClearKey, header: KeyBlockHeader, kbpk: KeyLabel
+    ) -> OptionalBlock:
+        if block.data:
+            return block
+        match block.block_id:
+            case keyblock.KCV_OF_KEY:
+                return keyblock.kcv_block(KeyAlgorithm(header.algorithm), key.value)
+            case keyblock.KCV_OF_KBPK:
+                return shared_keys.kbpk_kcv_block(self.hsm_token, kbpk)
+            case keyblock.TIME_STAMP:
+                return OptionalBlock(keyblock.TIME_STAMP, f"{now():%Y%m%d%H%M%SZ}")
+            case _:
+                raise CeremonyError("an optional block other than KC, KP and TS needs data")
+
+    def _note_block(self, text: str, kbpk: KeyLabel) -> None:
+        optional = keyblock.parse_header(text).optional
+        self._block = RecordedBlock(
+            header=text[:HEADER_CHARS],
+            optional_blocks=tuple(map(str, optional)),
+            protected_by=str(kbpk),
+            sha256=hashlib.sha256(text.encode()).hexdigest(),
+        )
+
+    def store(self, key: ClearKey) -> KeyReport:
+        """Have the record signed, write it, have the log name it, and store the key.
+
+        Raises:
+            CeremonyError: another key became this generation meanwhile, the record cannot be
+                written, or the key is too weak.
+            ManifestRefused: somebody did not sign.
+            VaultUnavailable: the HSM token does not answer, or the log cannot be written.
+        """
+        record = self._record(key)
+        for line in record.lines():
+            print(line)
+        signed = self._custodians.sign(record, self.files, self._passphrase)
+        custodians.require_signed(self._trust, record, signed)
+        # From here on it is seconds, and nobody's to stop.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        label = self.label
+        with self.hsm_token.alone():
+            issuer_id = str(label.issuer_id)
+            if shared_keys.next_label(self.hsm_token, label.role, issuer_id) != label:
+                raise CeremonyError("another key was stored meanwhile: hold the ceremony again")
+            ceremony_record.write_new(self.record_file, f"{signed}\n")
+            if self._block_file is not None:
+                ceremony_record.write_new(self._block_file, f"{self._block_text}\n")
+            self.receipt = self._log.tell(record)
+            shared_keys.store(self.hsm_token, label.role, issuer_id, key)
+        return ceremony.report(self.hsm_token, label)
+
+    def _passphrase(self, place: int) -> Secret[str]:
+        name = self._custodians.present[place].name
+        print(f"{name!a} signs this record with", flush=True)
+        return passphrase_of(self.files[place])
+
+    def _record(self, key: ClearKey) -> CeremonyRecord:
+        return CeremonyRecord(
+            ceremony_id=self.ceremony_id,
+            action=self.action,
+            issuer_id=self.label.issuer_id,
+            hsm_token=ceremony_record.described(self.hsm_token.device),
+            began_at=self.began_at,
+            ended_at=now(),
+            custodians=ceremony_record.custodians(self._custodians.present),
+            components=tuple(self._components),
+            block=self._block,
+            keys=(
+                RecordedKey(
+                    label=str(self.label), kind=key.kind.value, fingerprint=f"KCV {key.kcv}"
+                ),
+            ),
+        )
+
+
+def now() -> datetime:
+    """Tell the time, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)

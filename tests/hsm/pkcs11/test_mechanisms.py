@@ -1,0 +1,146 @@
+"""What a module must have, is found to have, and is refused for."""
+
+from collections.abc import Set
+from pathlib import Path
+
+import pytest
+from pkcs11 import Mechanism
+
+from crypto.secret import Secret
+from hsm.errors import MechanismMissing, VaultUnavailable
+from hsm.pkcs11 import mechanisms, probe
+from hsm.pkcs11.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
+from hsm.pkcs11.token import Pkcs11Token
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "hsm-modules.md"
+KINDS = [(role, kind) for role in (*OWN_ROLES, *SHARED_ROLES) for kind in role.kinds]
+ISSUER = "testbank01"
+
+
+def lacks(
+    monkeypatch: pytest.MonkeyPatch, hsm_token: Pkcs11Token, *missing: Mechanism, works: bool
+) -> None:
+    """Have the module leave mechanisms out of its list, and perhaps not have them."""
+    listed: Set[Mechanism] = hsm_token.mechanisms() - {*missing}
+    monkeypatch.setattr(hsm_token, "mechanisms", lambda: listed)
+    if not works:
+        needed = mechanisms.needed
+
+        def fault(_: Pkcs11Token, role: KeyRole, kind: KeyKind) -> str | None:
+            return "MechanismInvalid" if {*needed(role, kind)} & {*missing} else None
+
+        monkeypatch.setattr(mechanisms, "fault", fault)
+
+
+@pytest.mark.parametrize(("role", "kind"), KINDS)
+def test_each_key_needs_mechanisms_that_pkcs11_names(role: KeyRole, kind: KeyKind) -> None:
+    assert all(isinstance(mechanism, Mechanism) for mechanism in mechanisms.needed(role, kind))
+    assert mechanisms.needed(role, kind)
+
+
+def test_modules_that_can_do_it_are_taken(
+    hsm_token: Pkcs11Token, second_hsm_token: Pkcs11Token
+) -> None:
+    mechanisms.require(hsm_token)
+    mechanisms.require(second_hsm_token)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "name", "role"),
+    [
+        (Mechanism.AES_CMAC, "CKM_AES_CMAC", "grant-mac"),
+        (Mechanism.AES_GCM, "CKM_AES_GCM", "record"),
+        (Mechanism.ECDH1_DERIVE, "CKM_ECDH1_DERIVE", "d1"),
+        (Mechanism.SHA256, "CKM_SHA256", "d1"),
+        (Mechanism.ECDSA, "CKM_ECDSA", "token-sign"),
+    ],
+)
+def test_a_module_without_what_the_service_needs_is_refused_by_its_name(
+    hsm_token: Pkcs11Token,
+    monkeypatch: pytest.MonkeyPatch,
+    mechanism: Mechanism,
+    name: str,
+    role: str,
+) -> None:
+    lacks(monkeypatch, hsm_token, mechanism, works=False)
+    with pytest.raises(MechanismMissing) as refusal:
+        mechanisms.require(hsm_token)
+    assert str(refusal.value) == (
+        f"the PKCS#11 module has no {name}, which keys of role {role} need"
+    )
+
+
+def test_what_a_module_does_and_does_not_list_is_no_reason(
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacks(monkeypatch, hsm_token, Mechanism.AES_CMAC, Mechanism.SHA256, works=True)
+    before = {*hsm_token.labels()}
+    mechanisms.require(hsm_token)
+    assert {*hsm_token.labels()} == before
+
+
+def test_tdes_is_needed_once_a_key_of_it_is_there(
+    emptied: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacks(monkeypatch, emptied, Mechanism.DES3_CMAC, works=False)
+    mechanisms.require(emptied)
+    key = Secret(bytes.fromhex("1F2F3D4C5B6B79890123456789ABCDEF"))
+    emptied.import_key(KeyLabel(KeyRole.SECCOS_PRW, 1, ISSUER), KeyKind.TDES_2KEY, key)
+    with pytest.raises(MechanismMissing, match="CKM_DES3_CMAC, which keys of role seccos-prw"):
+        mechanisms.require(emptied)
+
+
+def test_nothing_stays_of_what_is_tried(
+    hsm_token: Pkcs11Token, second_hsm_token: Pkcs11Token
+) -> None:
+    for one in (hsm_token, second_hsm_token):
+        before = {*one.labels()}
+        objects = len(list(one._session.get_objects({})))
+        probe.probe(one)
+        assert {*one.labels()} == before
+        assert len(list(one._session.get_objects({}))) == objects
+
+
+def test_a_key_that_does_not_decipher_what_it_enciphered_is_a_fault(
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hsm_token, "decrypt_block", lambda *_: bytes(16))
+    assert mechanisms.fault(hsm_token, KeyRole.PIN, KeyKind.AES_256)
+    assert mechanisms.fault(hsm_token, KeyRole.PIN_MAC, KeyKind.AES_256) is None
+
+
+def test_a_device_that_does_not_answer_is_a_fault_by_name(
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> bytes:
+        raise VaultUnavailable("DeviceError")
+
+    monkeypatch.setattr(hsm_token, "mac", away)
+    assert mechanisms.fault(hsm_token, KeyRole.PIN_MAC, KeyKind.AES_256) == "DeviceError"
+
+
+# The table of the documentation
+
+
+def table(found: dict[str, probe.Probe]) -> str:
+    rows = [
+        f"| | {' | '.join(found)} |",
+        f"|---|{'---|' * len(found)}",
+    ]
+    for profile in probe.PROFILES:
+        cells = ["no" if one.why_not(profile) else "yes" for one in found.values()]
+        rows.append(f"| {profile} | {' | '.join(cells)} |")
+    for name, members in (
+        ("the module does not list", "unlisted"),
+        ("the module does not know", "unknown_attributes"),
+    ):
+        cells = [", ".join(getattr(one, members)) or "none" for one in found.values()]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_documentation_says_of_each_module_what_was_found(
+    hsm_token: Pkcs11Token, second_hsm_token: Pkcs11Token
+) -> None:
+    found = {"SoftHSM2": probe.probe(hsm_token), "NSS softoken": probe.probe(second_hsm_token)}
+    assert table(found) in PAGE.read_text()
