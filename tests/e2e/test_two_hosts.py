@@ -261,15 +261,20 @@ def test_a_host_whose_clock_is_slow_serves_nothing_and_the_other_goes_on(
     here, there = (two_hosts.d1(bank, host) for host in two_hosts.both)
     change, pan = bank.enrolled.sample_issuer.pin_jwe, bank.enrolled.sample_issuer.pans[CARD]
     here.set_pin(CARD, "4071", pan)
+
+    there._access_token, there._access_token_until_s = here.access_token(), float("inf")
+
+    def is_refused_for_its_clock() -> bool:
+        assert there.put(CARD, change("9382")).status_code == 503
+        return "the clock is behind the log" in second.service.log.read_text()
+
     with second.with_vault([slow_clock.MODULE]):
-        wait_for(lambda: second.service.ops("/readyz").json()["database"])
+        wait_for(is_refused_for_its_clock)
         assert second.service.ops("/readyz").json() == {
             "ready": False,
             "vault": False,
             "database": True,
         }
-        there._access_token, there._access_token_until_s = here.access_token(), float("inf")
-        assert there.put(CARD, change("9382")).status_code == 503
         assert there.request("GET", there._pin_path(CARD)).status_code == 503
         assert first.service.ready()
         assert here.put(CARD, change("2846")).status_code == 204
