@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwcrypto.jwk import JWK
 
 from benchmarks.operators import Operators
+from benchmarks.processor_time import ProcessorTime
 from cms.domain.cards import CardState
 from cms.persistence import admin, card_feeds, tables
 from cms.persistence.migrate import upgrade
@@ -102,10 +103,15 @@ class Workers:
 
 @dataclass(frozen=True)
 class Service:
-    """Both programs, as they run: the ids of their supervisors."""
+    """All programs, as they run: the ids of their first processes."""
 
     vault: int
     web: int
+    postgres: int
+
+    def processor_time(self) -> ProcessorTime:
+        """Begin to read what each program spends."""
+        return ProcessorTime({"vault": self.vault, "web": self.web, "Postgres": self.postgres})
 
     def resident_mib(self) -> Mapping[str, Sequence[float]]:
         """Read the resident memory of each worker, by its program."""
@@ -331,7 +337,9 @@ def serving(
         running(web, directory / "service.log", without=("HSM_", "SOFTHSM2_")) as process,
     ):
         _wait_until_ready(process, ports[1])
-        yield Service(vault.pid, process.pid)
+        (pid_file,) = (directory / "postgres").rglob("postmaster.pid")
+        postgres = int(pid_file.read_text().split()[0])
+        yield Service(vault.pid, process.pid, postgres)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks import deployment, floors, load, measure
+from benchmarks.processor_time import ProcessorTime
 from cms.domain.cards import Verb
 from cms.domain.control import EndReason
 from cms.persistence.statements.control_token import ISSUED
@@ -209,8 +210,11 @@ class Figures(measure.Figures):
 class Bench:
     """The measurements of one deployment."""
 
-    def __init__(self, crew: load.Crew, port: int, bare_port: int) -> None:
+    def __init__(
+        self, crew: load.Crew, port: int, bare_port: int, processor_time: ProcessorTime
+    ) -> None:
         self._crew = crew
+        self._processor_time = processor_time
         self._port = port
         self._bare_port = bare_port
         self.figures = Figures()
@@ -225,7 +229,9 @@ class Bench:
         rates = self.figures.rates[kind]
         rate = 1.5 * max(rates) if rates else RATE_FIRST[kind]
         self._prepare(kind, int(rate * ROUND_SECONDS / load.PROCESSES))
+        before = self._processor_time.seconds()
         outcome = self._run(kind, load.Plan(self._port, load.CONNECTIONS, 0.0, ROUND_SECONDS))
+        self._processor_time.note(kind, before, outcome.statuses.total())
         rates.append(outcome.per_second)
         self.figures.latencies_ms[kind] += outcome.latencies_ms
 
@@ -292,7 +298,8 @@ def main() -> int:
             ):
                 target = Target(issuer.d1, directory, ports[2])
                 crew = load.Crew(load.PROCESSES, _work, target, issuer, first_pin, copy_url)
-                bench = Bench(crew, ports[2], ports[3])
+                processor_time = service.processor_time()
+                bench = Bench(crew, ports[2], ports[3], processor_time)
                 for kind in KINDS:
                     bench.warm_up(kind)
                 for _ in range(ROUNDS):
@@ -306,6 +313,7 @@ def main() -> int:
             found = deployment.stored(url)
     figures = bench.figures
     _print_requests(figures)
+    processor_time.show(NAMES)
     measure.print_memory(memory)
     measure.print_calls("an image", calls)
     measure.print_parts("image", median(figures.rates["image"]), figures.seconds)

@@ -1,10 +1,10 @@
 """PUT pin, GET pin and changeCounter against a whole deployment, with the load on the same cores.
 
-Two workers behind mutual TLS, kept-alive connections, a Postgres whose commits are on the disk
-before they are answered, a SoftHSM token. Two processes make the load: every PUT carries a JWE of
-its own, made before the clock starts, and goes to one of 200 cards, or as SECCOS to one of 200
-more. Every status is checked, and at the end the change counters must have moved by exactly the
-number of PUTs answered 204.
+A worker of the vault, two of the web behind mutual TLS, or as many as asked for; kept-alive
+connections, a Postgres whose commits are on the disk before they are answered, a SoftHSM token. Two
+processes make the load: every PUT carries a JWE of its own, made before the clock starts, and goes
+to one of 200 cards, or as SECCOS to one of 200 more. Every status is checked, and at the end the
+change counters must have moved by exactly the number of PUTs answered 204.
 
 *At saturation* each connection sends its next request as soon as it has its answer. *At half*
 requests come at random moments at half the rate just measured, and a latency counts from the moment
@@ -28,6 +28,7 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks import deployment, floors, load, measure
+from benchmarks.processor_time import ProcessorTime
 from cms.persistence import admin, tables
 from cms.sandbox.partners.d1 import D1Client
 from hsm.pkcs11.token import Pkcs11Token
@@ -82,8 +83,11 @@ class Figures(measure.Figures):
 class Bench:
     """The measurements of one deployment."""
 
-    def __init__(self, crew: load.Crew, port: int, tls_port: int) -> None:
+    def __init__(
+        self, crew: load.Crew, port: int, tls_port: int, processor_time: ProcessorTime
+    ) -> None:
         self._crew = crew
+        self._processor_time = processor_time
         self._port = port
         self._tls_port = tls_port
         self.figures = Figures()
@@ -96,7 +100,9 @@ class Bench:
     def saturate(self, kind: str) -> None:
         """Send as many requests as are answered."""
         self._crew.do("prepare", kind, int(RATE_MAX[kind] * ROUND_SECONDS / load.PROCESSES))
+        before = self._processor_time.seconds()
         outcome = self._run(kind, load.Plan(self._port, load.CONNECTIONS, 0.0, ROUND_SECONDS))
+        self._processor_time.note(kind, before, outcome.statuses.total())
         self.figures.rates[kind].append(outcome.per_second)
         self.figures.latencies_ms[kind] += outcome.latencies_ms
 
@@ -146,7 +152,8 @@ def main() -> int:
             with D1Client(issuer.d1) as client:
                 target = load.Target(issuer.d1, client.new_access_token(), issuer.seccos_keys)
             crew = load.Crew(load.PROCESSES, _work, target, issuer, copy_url)
-            bench = Bench(crew, ports[0], ports[2])
+            processor_time = service.processor_time()
+            bench = Bench(crew, ports[0], ports[2], processor_time)
             bench.give_every_card_a_pin()
             for _ in range(ROUNDS):
                 for kind in GOALS:
@@ -159,6 +166,7 @@ def main() -> int:
             moved = _changes(url)
     figures = bench.figures
     _print_requests(figures)
+    processor_time.show(NAMES)
     measure.print_memory(memory)
     for kind, counts in calls.items():
         measure.print_calls(f"a {NAMES[kind]}", counts)

@@ -222,7 +222,7 @@ def main() -> int:
         verbs: dict[str, Verb[Any]] = {
             "manifest_version": ManifestVersion(ISSUER),
             "set_pin_from_jwe": SetPinFromJwe(
-                *(issuer.pin_jwe, PinBlockType.ISO0, card, sealed.sealed_record, 1, None)
+                *(issuer.pin_jwe, PinBlockType.ISO0, card, sealed.sealed_record, 1, ISSUER)
             ),
         }
         asyncio.run(measure(directory, verbs))

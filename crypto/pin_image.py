@@ -4,10 +4,11 @@ The PNG (ISO/IEC 15948) is 1020 x 340 pixels, that is 340 x 113 CSS pixels on a 
 3. A pixel has 4 bits: a palette of the two colours and of steps between them. The chunks are IHDR,
 PLTE, tRNS, one IDAT and IEND; no text in it names a card.
 
-All images of a PIN have the same length, 174 kB: IDAT is stored and not compressed (RFC 1951,
-3.2.4). The length of a compressed image would depend on its digits, and nobody can prove an upper
-limit up to which to pad it. So nothing on the way to the cardholder may compress the image either
-(``Cache-Control: no-transform``).
+All images of a PIN have the same length, 26 kB. A compressed image would be longer for some digits
+than for others; so each digit is compressed in advance and alone (:mod:`crypto.pin_image_deflate`),
+the lengths of the longest give a limit for every image, and each image is padded to it. Nothing on
+the way to the cardholder may compress it again (``Cache-Control: no-transform``): that would bring
+the digits back into the length.
 
 Each digit is drawn in one of several :data:`HANDS` and moved a little, so that two images of one
 PIN are different. The drawing is our own (:mod:`crypto.pin_image_strokes`): Pillow would save
@@ -18,13 +19,16 @@ clear PINs.
 import re
 import struct
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from itertools import pairwise
+from functools import cache, lru_cache
+from itertools import chain, pairwise, repeat
 from math import sqrt
+from operator import mul
 from typing import Final, Self
 
+from crypto.pin_image_deflate import STEPS_OF_EDGE, encode, write_stream
 from crypto.pin_image_strokes import INK, SYMBOLS, Glyph, Hand, draw
 from crypto.types import PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pin, Random
 
@@ -42,11 +46,13 @@ HANDS: Final = (
 )
 """The ways in which a digit is drawn; a sign is always drawn in the first."""
 
+DATA_BYTES: Final = 26_000
+"""The length of IDAT: longer than what the widest digits of any number of them take."""
+
 _COLOUR: Final = re.compile("#(?:[0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})")
 
-# The palette: three steps of the background's edge, from nothing, then background to text.
-_EDGE: Final = 3
-_INK_TO_PALETTE: Final = bytes(_EDGE + min(ink, INK) for ink in range(256))
+# The palette: steps of the background's edge, from nothing, then background to text.
+_INK_TO_PALETTE: Final = bytes(STEPS_OF_EDGE + min(ink, INK) for ink in range(256))
 _MARGIN_PX: Final = 48
 _PITCH_MAX_PX: Final = 320
 _SYMBOL_HEIGHT_MAX_PX: Final = 184
@@ -54,6 +60,11 @@ _PX_PER_BYTE: Final = 2
 # A row starts with its filter type, 0 for none.
 _FILTER: Final = b"\0"
 _STRIDE_BYTES: Final = len(_FILTER) + WIDTH_PX // _PX_PER_BYTE
+_SIZE_BYTES: Final = HEIGHT_PX * _STRIDE_BYTES
+_BACKGROUND: Final = 16 * STEPS_OF_EDGE + STEPS_OF_EDGE
+_GAPS: Final = [encode(bytes([_BACKGROUND]) * size) for size in range(_STRIDE_BYTES)]
+"""So many bytes of background."""
+_ADLER_MODULUS: Final = 65521
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +146,49 @@ _SIGNS: Final = {
     MessageKind.FAILED: ("warning", "again"),
     MessageKind.LIMITED: ("wait", "again"),
 }
+# What is drawn at once: digits, so that time does not tell which is used first; or signs.
+_DIGITS: Final = tuple(name for name in SYMBOLS if name.isdecimal())
+_SIGN_NAMES: Final = tuple(name for name in SYMBOLS if not name.isdecimal())
+
+
+@dataclass(frozen=True, slots=True)
+class _Glyph:
+    """A symbol that is drawn, without the empty columns at its sides.
+
+    The last two are what it adds to the sums of Adler-32 (RFC 1950, 9): *total* is the sum of its
+    bytes above the background's, *weighted* of the same, each times its distance from the first.
+    """
+
+    rows: Sequence[bytes]
+    empty: bytes
+    width_px: int
+    """With the empty columns."""
+    left_bytes: int
+    """Of empty columns."""
+    width_bytes: int
+    total: int
+    weighted: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What is around the symbols of one height: whole rows above and below, and the margins."""
+
+    top: int
+    above: bytes
+    lefts: Sequence[bytes]
+    rights: Sequence[bytes]
+    below: bytes
+    adler: int
 
 
 def warm() -> None:
-    """Draw the digits in every size in advance; it takes half a second and 7 MB.
+    """Draw the digits in every size in advance; it takes a second and 4 MB.
 
     Without it, the first image of each size takes longer.
     """
-    counts = {len(signs) for signs in _SIGNS.values()}
-    for count in counts.union(range(PIN_DIGITS_MIN, PIN_DIGITS_MAX + 1)):
-        _glyphs(_height_px(_pitch_px(count)))
+    for count in range(PIN_DIGITS_MIN, PIN_DIGITS_MAX + 1):
+        _frame(0, _height_px(_pitch_px(count)), _DIGITS)
 
 
 def render(pin: Pin, style: ImageStyle, random: Random) -> bytes:
@@ -152,21 +196,21 @@ def render(pin: Pin, style: ImageStyle, random: Random) -> bytes:
 
     >>> image = render(Pin("1234"), ImageStyle(), lambda size: bytes(size))
     >>> image[1:4], len(image)
-    (b'PNG', 173898)
+    (b'PNG', 26132)
 
     Args:
         pin: the clear PIN.
         style: colours and corner radius.
         random: chooses and moves the digits; it is asked for 3 bytes for each digit.
     """
-    rows = _write(tuple(pin.reveal()), style.corner_radius_css_px, random)
-    return _png(zlib.compress(rows, level=0), style)
+    image, adler = _write(pin.reveal(), _DIGITS, style.corner_radius_css_px, random)
+    return _png(write_stream(image, adler, DATA_BYTES), style)
 
 
 def render_message(kind: MessageKind, style: ImageStyle) -> bytes:
     """Return the reason why there is no PIN, as a PNG of about 4 kB, always drawn in the same way.
 
-    It is compressed: there are no digits on which its length could depend. It is drawn and
+    It is compressed well: there are no digits on which its length could depend. It is drawn and
     compressed once: another style has other colours only, which stand apart in the palette.
 
     Args:
@@ -178,29 +222,49 @@ def render_message(kind: MessageKind, style: ImageStyle) -> bytes:
 
 @cache
 def _message_data(kind: MessageKind, radius_css_px: int) -> bytes:
-    return zlib.compress(_write(_SIGNS[kind], radius_css_px, bytes), level=9)
+    rows = zlib.decompress(write_stream(*_write(_SIGNS[kind], _SIGN_NAMES, radius_css_px, bytes)))
+    return zlib.compress(rows, level=9)
 
 
-def _write(symbols: tuple[str, ...], radius_css_px: int, random: Random) -> bytes:
-    """Return the packed rows of the image, with *symbols* side by side; each starts at a byte."""
-    rows = bytearray(_background(radius_css_px))
+def _write(
+    symbols: Sequence[str], names: tuple[str, ...], radius_css_px: int, random: Random
+) -> tuple[bytes, int]:
+    """Return the encoded image with *symbols* side by side, and the Adler-32 of its rows.
+
+    Each symbol is one of *names*, and starts at a byte.
+    """
     pitch_px = _pitch_px(len(symbols))
     height_px = _height_px(pitch_px)
     shift_px = height_px // 24
-    glyphs = _glyphs(height_px)
+    glyphs, frame = _glyphs(height_px, names), _frame(radius_css_px, height_px, names)
     left_px = (WIDTH_PX - len(symbols) * pitch_px) // 2
     choices = iter(random(3 * len(symbols)))
+    columns: list[Iterable[bytes]] = [frame.lefts]
+    end, total, weighted = _MARGIN_PX // _PX_PER_BYTE, 0, 0
     for place, symbol in enumerate(symbols):
         hands = glyphs[symbol]
         glyph = hands[next(choices) % len(hands)]
-        x = left_px + place * pitch_px + (pitch_px - _PX_PER_BYTE * len(glyph[0])) // 2
+        x = left_px + place * pitch_px + (pitch_px - glyph.width_px) // 2
         x += next(choices) % (2 * shift_px + 1) - shift_px
-        y = (HEIGHT_PX - len(glyph)) // 2
+        y = (HEIGHT_PX - len(glyph.rows)) // 2
         y += next(choices) % (2 * shift_px + 1) - shift_px
-        for row, packed in enumerate(glyph, y):
-            start = row * _STRIDE_BYTES + len(_FILTER) + x // _PX_PER_BYTE
-            rows[start : start + len(packed)] = packed
-    return bytes(rows)
+        start = x // _PX_PER_BYTE + glyph.left_bytes
+        above = y - frame.top
+        below = len(frame.lefts) - above - len(glyph.rows)
+        columns += (
+            repeat(_GAPS[start - end]),
+            [*[glyph.empty] * above, *glyph.rows, *[glyph.empty] * below],
+        )
+        end = start + glyph.width_bytes
+        total += glyph.total
+        weighted += glyph.total * (_SIZE_BYTES - y * _STRIDE_BYTES - len(_FILTER) - start)
+        weighted -= glyph.weighted
+    last = (WIDTH_PX - _MARGIN_PX) // _PX_PER_BYTE
+    rows = zip(*columns, repeat(_GAPS[last - end]), frame.rights, strict=False)
+    joined = b"".join([frame.above, *chain.from_iterable(rows), frame.below])
+    low = ((frame.adler & 0xFFFF) + total) % _ADLER_MODULUS
+    high = ((frame.adler >> 16) + weighted) % _ADLER_MODULUS
+    return joined, high << 16 | low
 
 
 def _pitch_px(symbols: int) -> int:
@@ -213,20 +277,64 @@ def _height_px(pitch_px: int) -> int:
 
 
 @cache
-def _glyphs(height_px: int) -> dict[str, list[Glyph]]:
-    """Draw all symbols at once, so that time does not tell which digit is used first."""
+def _glyphs(height_px: int, names: tuple[str, ...]) -> dict[str, list[_Glyph]]:
     return {
         name: [
-            tuple(_pack(row.translate(_INK_TO_PALETTE)) for row in draw(symbol, hand, height_px))
+            _glyph(draw(SYMBOLS[name], hand, height_px))
             for hand in (HANDS if name.isdecimal() else HANDS[:1])
         ]
-        for name, symbol in SYMBOLS.items()
+        for name in names
     }
+
+
+def _glyph(coverage: Glyph) -> _Glyph:
+    rows = [_pack(row.translate(_INK_TO_PALETTE)) for row in coverage]
+    width_bytes = len(rows[0])
+    all_rows, background = b"".join(rows), bytes([_BACKGROUND])
+    inked = [x for x in range(width_bytes) if all_rows[x::width_bytes].strip(background)]
+    left, right = inked[0], inked[-1] + 1
+    rows = [row[left:right] for row in rows]
+    added = [sum(row) - len(row) * _BACKGROUND for row in rows]
+    return _Glyph(
+        rows=[encode(row) for row in rows],
+        empty=_GAPS[right - left],
+        width_px=width_bytes * _PX_PER_BYTE,
+        left_bytes=left,
+        width_bytes=right - left,
+        total=sum(added),
+        weighted=sum(
+            y * _STRIDE_BYTES * row_added
+            + sum(map(mul, row, range(len(row))))
+            - _BACKGROUND * sum(range(len(row)))
+            for y, (row, row_added) in enumerate(zip(rows, added, strict=True))
+        ),
+    )
+
+
+@lru_cache(maxsize=64)
+def _frame(radius_css_px: int, height_px: int, names: tuple[str, ...]) -> _Frame:
+    """Prepare the image around the symbols of a height."""
+    image = _background(radius_css_px)
+    rows = [image[start : start + _STRIDE_BYTES] for start in range(0, len(image), _STRIDE_BYTES)]
+    highest = max(
+        len(glyph.rows) for hands in _glyphs(height_px, names).values() for glyph in hands
+    )
+    top = (HEIGHT_PX - highest) // 2 - height_px // 24
+    bottom = HEIGHT_PX - top
+    margin_bytes = _MARGIN_PX // _PX_PER_BYTE
+    return _Frame(
+        top=top,
+        above=b"".join(map(encode, rows[:top])),
+        lefts=[encode(row[: len(_FILTER) + margin_bytes]) for row in rows[top:bottom]],
+        rights=[encode(row[-margin_bytes:]) for row in rows[top:bottom]],
+        below=b"".join(map(encode, rows[bottom:])),
+        adler=zlib.adler32(image),
+    )
 
 
 def _pack(pixels: bytes) -> bytes:
     """Put two pixels into each byte; after an odd number of pixels comes one of background."""
-    pixels += bytes([_EDGE]) * (len(pixels) % _PX_PER_BYTE)
+    pixels += bytes([STEPS_OF_EDGE]) * (len(pixels) % _PX_PER_BYTE)
     # A pixel is a byte 00 to 0F, so every second hexadecimal digit is the pixel.
     return bytes.fromhex(pixels.hex()[1::2])
 
@@ -241,9 +349,9 @@ def _background(radius_css_px: int) -> bytes:
         left = bytes(insets[0])
         for step, (before, after) in enumerate(pairwise(insets), 1):
             left += bytes([step]) * (after - before)
-        middle = bytes([_EDGE]) * (WIDTH_PX - 2 * len(left))
+        middle = bytes([STEPS_OF_EDGE]) * (WIDTH_PX - 2 * len(left))
         rows.append(_FILTER + _pack(left + middle + left[::-1]))
-    full = _FILTER + _pack(bytes([_EDGE]) * WIDTH_PX)
+    full = _FILTER + _pack(bytes([STEPS_OF_EDGE]) * WIDTH_PX)
     return b"".join([*rows, full * (HEIGHT_PX - 2 * radius), *reversed(rows)])
 
 
@@ -253,15 +361,19 @@ def _inset(radius: int, y: float) -> int:
 
 
 def _png(data: bytes, style: ImageStyle) -> bytes:
+    return b"".join([_start(style), _chunk(b"IDAT", data), _END])
+
+
+@lru_cache(maxsize=128)
+def _start(style: ImageStyle) -> bytes:
+    """Return the image up to its pixels."""
     header = struct.pack(">IIBBBBB", WIDTH_PX, HEIGHT_PX, 4, 3, 0, 0, 0)
     return b"".join(
         [
             b"\x89PNG\r\n\x1a\n",
             _chunk(b"IHDR", header),
             _chunk(b"PLTE", _palette(style)),
-            _chunk(b"tRNS", bytes(255 * step // _EDGE for step in range(_EDGE))),
-            _chunk(b"IDAT", data),
-            _chunk(b"IEND", b""),
+            _chunk(b"tRNS", bytes(255 * step // STEPS_OF_EDGE for step in range(STEPS_OF_EDGE))),
         ]
     )
 
@@ -272,9 +384,12 @@ def _palette(style: ImageStyle) -> bytes:
         for ink in range(INK + 1)
         for back, text in zip(style.background.rgb, style.text.rgb, strict=True)
     ]
-    return bytes(style.background.rgb) * _EDGE + bytes(blends)
+    return bytes(style.background.rgb) * STEPS_OF_EDGE + bytes(blends)
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
     body = name + content
     return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+_END: Final = _chunk(b"IEND", b"")

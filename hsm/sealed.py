@@ -16,6 +16,7 @@ length.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from crypto.pinblock import iso4
@@ -72,7 +73,7 @@ def unpack(blob: bytes, role: KeyRole) -> Envelope:
     """
     try:
         label_end = 2 + blob[1]
-        label = KeyLabel.parse(blob[2:label_end].decode("ascii"))
+        label = _label(blob[2:label_end])
     except (IndexError, UnicodeDecodeError, CeremonyError):
         raise SealBroken from None
     body_end = len(blob) - CMAC_BYTES
@@ -82,6 +83,12 @@ def unpack(blob: bytes, role: KeyRole) -> Envelope:
     if size_bytes < 0 or size_bytes != BODY_BYTES.get(role, size_bytes):
         raise SealBroken
     return Envelope(label, blob[label_end:body_end], blob[body_end:])
+
+
+@lru_cache(maxsize=256)
+def _label(text: bytes) -> KeyLabel:
+    """Read a label, once: all values name the same few."""
+    return KeyLabel.parse(text.decode("ascii"))
 
 
 def pin_mac_input(card: CardRef, holder: str, counter: int, label: KeyLabel, block: bytes) -> bytes:
@@ -135,4 +142,4 @@ def length_prefixed(*parts: bytes) -> bytes:
     >>> length_prefixed(b"a", b"bc") == length_prefixed(b"ab", b"c")
     False
     """
-    return b"".join(len(part).to_bytes(4) + part for part in parts)
+    return b"".join([len(part).to_bytes(4) + part for part in parts])

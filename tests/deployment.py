@@ -324,14 +324,8 @@ class CrashingPostgres(Postgres):
     def crash(self) -> None:
         """End every process of the server at once, and wait until none holds its memory."""
         assert self._process is not None
-        # Stopped, it cannot start one more that would outlive it.
-        os.kill(self._process.pid, signal.SIGSTOP)
-        below = family(self._process.pid)
-        for pid in (self._process.pid, *below):
-            with contextlib.suppress(ProcessLookupError):  # one ended on its own
-                os.kill(pid, signal.SIGKILL)
+        kill_at_once(self._process.pid)
         self._process.wait()
-        wait_for(lambda: not any(map(runs, below)))
 
     def recover(self, log: Path) -> None:
         """Run the same command again, on the same socket."""
@@ -339,6 +333,17 @@ class CrashingPostgres(Postgres):
         command = cast("Sequence[str]", self._process.args)
         with log.open("ab") as output:
             self._await(self._spawn(output, *command))
+
+
+def kill_at_once(*parents: int) -> None:
+    """Kill processes and all that is below them, and wait until none of it runs."""
+    for pid in parents:
+        os.kill(pid, signal.SIGSTOP)  # it cannot start one more, which would outlive it
+    below = [pid for parent in parents for pid in family(parent)]
+    for pid in (*parents, *below):
+        with contextlib.suppress(ProcessLookupError):  # one ended on its own
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(map(runs, (*parents, *below))))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from cms.faces.routes import Face
 from cms.logs import RequestLog
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.settings import Settings
+from hsm.client import VaultCalls
 from hsm.vault import Vault
 from tests.in_process_vault import InProcessVault
 from tests.issuer_records import Certificate, SampleIssuer
@@ -44,8 +45,17 @@ def settings(database_url: str, directory: Path, **given: object) -> Settings:
 async def running(
     database_url: str, directory: Path, vault: Vault, **given: object
 ) -> AsyncIterator[Application]:
-    """Run the service over *vault* until the block ends."""
-    application = create_app(settings(database_url, directory, **given), InProcessVault(vault))
+    """Run the service over *vault*, in this process, until the block ends."""
+    async with running_over(InProcessVault(vault), database_url, directory, **given) as application:
+        yield application
+
+
+@asynccontextmanager
+async def running_over(
+    vault: VaultCalls, database_url: str, directory: Path, **given: object
+) -> AsyncIterator[Application]:
+    """Run the service over a vault, wherever that is, until the block ends."""
+    application = create_app(settings(database_url, directory, **given), vault)
     async with application.running():
         yield application
 

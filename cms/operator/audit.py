@@ -35,6 +35,7 @@ def add_to(commands: command_line.Commands) -> None:
     text = "the log of each host, with all that is in it"
     compare.add_argument(
         "--log",
+        action="extend",
         nargs="+",
         type=Path,
         required=True,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hmac import compare_digest
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -210,7 +210,8 @@ class Manifests:
             return None
         with _files():
             try:
-                status = self._path(_file_name(issuer_id)).stat()
+                # Every verb looks, and Path takes twice as long.
+                status = os.stat(_file(self.directory, issuer_id))  # noqa: PTH116
             except FileNotFoundError:
                 return None
         return status.st_ino, status.st_size, status.st_mtime_ns
@@ -256,7 +257,7 @@ class Manifests:
             os.close(directory)
 
     def _path(self, name: str) -> Path:
-        return self.directory / f"{name}.json"
+        return _path(self.directory, name)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -281,6 +282,15 @@ def _files() -> Iterator[None]:
     except OSError:
         # Not VaultUnavailable: opening the HSM token anew would not help.
         raise ManifestRefused("HSM_STATE_DIRECTORY cannot be read or written") from None
+
+
+@lru_cache(maxsize=PARSED_MAX)
+def _file(directory: Path, issuer_id: str) -> str:
+    return str(_path(directory, _file_name(issuer_id)))
+
+
+def _path(directory: Path, name: str) -> Path:
+    return directory / f"{name}.json"
 
 
 def _file_name(issuer_id: str) -> str:

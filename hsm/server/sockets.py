@@ -3,7 +3,6 @@
 import fcntl
 import os
 import socket
-import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,10 +12,9 @@ from typing import Final, TypeAlias
 from hsm.errors import VaultUnavailable
 from hsm.messages import SocketName
 from hsm.settings import ServerSettings
-from hsm.socket_files import path_of
+from hsm.socket_files import OTHERS_WRITE, path_of
 
 BACKLOG: Final = 128
-OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 Listeners: TypeAlias = Mapping[SocketName, socket.socket]
 _PEER: Final = struct.Struct("=iII")
 """``struct ucred``: pid, uid, gid (unix(7), SO_PEERCRED)."""

@@ -4,20 +4,28 @@ import random
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import product
 
 import pytest
 
 from crypto.pin_image import (
+    _DIGITS,
+    _GAPS,
+    DATA_BYTES,
     HANDS,
     Colour,
     ImageStyle,
     MessageKind,
+    _frame,
     _glyphs,
+    _height_px,
+    _pitch_px,
     render,
     render_message,
     warm,
 )
+from crypto.pin_image_deflate import write_stream
 from crypto.pin_image_strokes import SYMBOLS, draw
 from crypto.types import Pin
 from tests.crypto.strategies import seeded
@@ -28,6 +36,11 @@ ROUND = ImageStyle(corner_radius_css_px=64)
 STYLES = [LIGHT, DARK, ROUND]
 
 Rgba = tuple[int, int, int, int]
+
+
+def only(lots: bytes, _: int) -> bytes:
+    """Draw these lots, whatever their number."""
+    return lots
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,11 @@ def ink(png: bytes) -> list[bytes]:
     return decode(png).rows
 
 
+@cache
+def drawn_pixels(digit: str, hand: int, height: int) -> int:
+    return sum(len(row) - row.count(0) for row in draw(SYMBOLS[digit], HANDS[hand], height))
+
+
 def still(count: int) -> bytes:
     """Choose the first hand, and one place, for each digit."""
     return bytes(count)
@@ -112,6 +130,40 @@ def test_pins_of_every_length_have_one_length_in_any_style(
     pins = ("".join(chance.choices("0123456789", k=4 + n % 9)) for n in range(90))
     drawn = [render(Pin(pin), style, chance.randbytes) for pin in pins]
     assert len({len(png) for png in drawn}) == 1
+
+
+@pytest.mark.parametrize("radius", [0, 16, 56, 64])
+@pytest.mark.parametrize("digits", range(4, 13))
+def test_the_longest_glyphs_fit_wherever_they_stand(radius: int, digits: int) -> None:
+    height = _height_px(_pitch_px(digits))
+    hands = [glyph for hands in _glyphs(height, _DIGITS).values() for glyph in hands]
+    frame = _frame(radius, height, _DIGITS)
+    rows = len(frame.lefts)
+
+    longest = max(
+        len(b"".join(glyph.rows)) + (rows - len(glyph.rows)) * len(glyph.empty) for glyph in hands
+    )
+    # Digits move by a few bytes: no gap is 20 bytes wider than that between two in their places.
+    gap = _pitch_px(digits) // 2 - min(glyph.width_bytes for glyph in hands) + 20
+    gaps = (digits + 1) * max(len(encoded) for encoded in _GAPS[: gap + 1])
+    margins = len(b"".join([frame.above, *frame.lefts, *frame.rights, frame.below]))
+    encoded = bytes(digits * longest + rows * gaps + margins)
+
+    assert len(write_stream(encoded, 0, DATA_BYTES)) == DATA_BYTES
+
+
+@pytest.mark.parametrize("digits", range(4, 13))
+@pytest.mark.parametrize("widest", ["48", "84"])
+def test_digits_that_come_close_lose_no_ink(widest: str, digits: int) -> None:
+    height = _height_px(_pitch_px(digits))
+    pin = (6 * widest)[:digits]
+    for hand in range(len(HANDS)):
+        # To the right, to the left, to the right ...
+        choices = [(hand, (1 - place % 2) * 2 * (height // 24), 0) for place in range(digits)]
+        drawn_lots = b"".join(map(bytes, choices))
+        picture = ink(render(Pin(pin), LIGHT, partial(only, drawn_lots)))
+        drawn = sum(drawn_pixels(digit, hand, height) for digit in pin)
+        assert sum(len(row) - row.count(3) for row in picture) == drawn
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -155,13 +207,13 @@ def test_the_corners_are_cut_by_the_radius(radius: int) -> None:
 
 def test_once_warm_no_picture_has_to_draw_a_digit() -> None:
     _glyphs.cache_clear()
+    _frame.cache_clear()
     warm()
-    drawn = _glyphs.cache_info().misses
+    drawn, framed = _glyphs.cache_info().misses, _frame.cache_info().misses
     assert drawn
     for digits in range(4, 13):
         render(Pin("123456789012"[:digits]), LIGHT, still)
-    messages(LIGHT)
-    assert _glyphs.cache_info().misses == drawn
+    assert (_glyphs.cache_info().misses, _frame.cache_info().misses) == (drawn, framed)
 
 
 @pytest.mark.parametrize("name", SYMBOLS)

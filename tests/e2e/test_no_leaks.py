@@ -33,6 +33,7 @@ from cms.app import Application, ByPath
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.faces.routes import Route
 from cms.logs import JsonLines, RequestLog
+from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres, _binary
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
@@ -41,7 +42,9 @@ from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
 from crypto.jose import base64url
+from hsm.client import VaultClient
 from hsm.log.files import FILES
+from hsm.messages import SocketName
 from hsm.vault import Vault
 from tests.bearers import bearer
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
@@ -57,7 +60,8 @@ from tests.issuer_records import (
     server_client,
 )
 from tests.processes import command_line, family
-from tests.service import PUBLIC_URL, d1, d1_app, running, with_certificate
+from tests.service import PUBLIC_URL, d1, d1_app, running_over, with_certificate
+from tests.vault_process import VaultProcess, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -124,6 +128,9 @@ class House:
     canary: Canary
     bearer: str
     log: LogLines
+    vault_output: Path
+    vault_output_before: int
+    """So many characters were written for tests before this one."""
     answers: list[str] = field(default_factory=list)
     credentials: set[str] = field(default_factory=set)
     """Good for something in somebody's hands: tokens, sessions, secrets."""
@@ -146,6 +153,7 @@ class House:
             "database": self.dump(),
             "log of the database": self.postgres_log(),
             "log of the vault": "".join(path.read_text() for path in vault_log().rglob(FILES)),
+            "output of the vault": self.vault_output.read_text()[self.vault_output_before :],
             "process list": "\n".join(map(command_line, (os.getpid(), *family(os.getpid())))),
         }
         return {
@@ -180,11 +188,25 @@ class House:
         return data.with_name(f"{data.name}.log").read_text(errors="replace")
 
 
+@pytest.fixture(scope="module")
+def served(vault: Vault) -> Iterator[VaultProcess]:
+    """The vault as a program; tests here change its host through the one in this process."""
+    with serving(Path(os.environ["HSM_STATE_DIRECTORY"])) as served:
+        yield served
+
+
 @pytest.fixture
 async def house(
-    database_url: str, postgres: Postgres, tmp_path: Path, vault: Vault
+    database_url: str, postgres: Postgres, tmp_path: Path, vault: Vault, served: VaultProcess
 ) -> AsyncIterator[House]:
     canary, log = Canary(), LogLines()
+    output = served.output, len(served.output.read_text())
+    client = VaultClient(
+        served.sockets,
+        [SocketName.D1, SocketName.CARDHOLDER],
+        silence_seconds=HANG_SECONDS,
+        wait_seconds_max=HANG_SECONDS,
+    )
     key = tmp_path / "control-token.key"
     key.write_bytes(secrets.token_bytes(32))
     root, level = logging.getLogger(), logging.getLogger().level
@@ -200,10 +222,10 @@ async def house(
         open_app(vault)
         open_server(vault)
         async with (
-            running(
+            running_over(
+                client,
                 database_url,
                 tmp_path,
-                vault,
                 cardholder_url=CARDHOLDER_URL,
                 control_token_key_file=key,
             ) as application,
@@ -212,7 +234,9 @@ async def house(
             assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
             assert await caller.pin(CARD) == canary.pin
             shown = bearer(HOLDER, ISSUER_ID)
-            house = House(database_url, postgres, application, sample_issuer, canary, shown, log)
+            house = House(
+                *(database_url, postgres, application, sample_issuer, canary, shown, log), *output
+            )
             house.credentials.update((shown, shown.rpartition(".")[2], sample_issuer.secret))
             yield house
     finally:
@@ -610,6 +634,11 @@ async def leak_into_the_log_of_the_vault(house: House) -> None:
         file.write(house.canary.pin)
 
 
+async def leak_into_the_output_of_the_vault(house: House) -> None:
+    with house.vault_output.open("a") as file:
+        file.write(house.canary.block)
+
+
 async def leak_a_credential_into_the_log(house: House) -> None:
     logging.getLogger("cms.careless").debug("careless", extra={"reason": house.bearer})
 
@@ -630,6 +659,7 @@ async def leak_a_hash_without_a_key_into_the_database(house: House) -> None:
         (leak_into_the_database_as_bytes, "database"),
         (leak_into_the_log_of_the_database, "log of the database"),
         (leak_into_the_log_of_the_vault, "log of the vault"),
+        (leak_into_the_output_of_the_vault, "output of the vault"),
     ],
 )
 async def test_the_search_finds_a_leak(

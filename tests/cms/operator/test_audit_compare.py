@@ -43,7 +43,7 @@ class Stage:
     pin_service: PinService
     log: Path
 
-    def compare(self, *more: Path) -> Answer:
+    def compare(self, *more: str | Path) -> Answer:
         return self.operator("audit", "compare", ISSUER, "--log", self.log, *more)
 
     def differences(self) -> list[str]:
@@ -202,8 +202,9 @@ async def test_the_logs_of_several_hosts_are_compared_together(
     # The row is new: only a minute later would it be missed.
     make_older(url)
     assert (alone.code, stage.compare().code) == (0, 1)
-    both = stage.compare(there / "log")
-    assert (both.code, both.out.splitlines()[0]) == (0, "compared: 7 rows with 7 lines")
+    for words in [(there / "log",), ("--log", there / "log")]:
+        both = stage.compare(*words)
+        assert (both.code, both.out.splitlines()[0]) == (0, "compared: 7 rows with 7 lines")
 
 
 def changed(lines: Sequence[bytes]) -> Sequence[bytes]:
