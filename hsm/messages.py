@@ -424,7 +424,7 @@ def encode_answer(number: int, answer: object) -> bytes:
 
 def encode_refusal(number: int, error: HsmError) -> bytes:
     """Write that a call was refused."""
-    refusal = _Refusal(type(error).__name__, str(error), error.receipt)
+    refusal = _Refusal(type(error).__name__, _writable(str(error)), error.receipt)
     return _ENCODER.encode((number, refusal, None))
 
 

@@ -1,7 +1,9 @@
 """What attacks: the services of the faces' tests, and the owner of their database."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,3 +23,10 @@ async def owner(d1_face: D1Face, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.setattr(directory, "TTL_SECONDS", 0.0)
     async with opened(d1_face, f"victim{next(_numbers):04}") as owner:
         yield owner
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that can be opened to other users: pytest closes the one above its own."""
+    with TemporaryDirectory() as directory:
+        yield Path(directory)

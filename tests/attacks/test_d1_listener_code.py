@@ -87,9 +87,9 @@ def test_it_gets_no_access_token_without_a_secret(attacker: TakenOver) -> None:
 
 
 def test_nothing_around_it_leads_to_the_hsm_token(
-    tmp_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
+    open_path: Path, postgres: Postgres, softhsm: SoftHsm, hsm_token: Pkcs11Token
 ) -> None:
-    prepared = deployment(tmp_path, new_database(postgres), softhsm)
+    prepared = deployment(open_path, new_database(postgres), softhsm)
     prepared.vault(hsm_token)
     found = found_by_code_in(prepared, softhsm, SocketName.D1)
     assert found == {

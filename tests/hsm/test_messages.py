@@ -163,6 +163,11 @@ def test_a_refusal_is_the_same_error_at_the_other_end(error: type[HsmError]) -> 
     assert came.receipt == "7.ab"
 
 
+def test_a_reason_that_is_not_unicode_ends_no_worker() -> None:
+    _, came, _ = messages.decode_answer(messages.encode_refusal(3, PinRejected("\ud800")))
+    assert str(came) == "\N{REPLACEMENT CHARACTER}" * 3
+
+
 def test_an_error_without_a_text_stays_without() -> None:
     _, came, _ = messages.decode_answer(messages.encode_refusal(3, PinRejected()))
     assert came is not None

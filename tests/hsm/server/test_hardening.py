@@ -121,7 +121,9 @@ def test_the_vault_keeps_nothing_that_its_starter_had_open(
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb") as reading, serving(tmp_path, module=module, pass_fds=[theirs]):
         os.close(theirs)
-        ready, _, _ = select.select([reading], [], [], KEPT_SECONDS if module is DIRECT else None)
+        ready, _, _ = select.select(
+            [reading], [], [], KEPT_SECONDS if module is DIRECT else HANG_SECONDS
+        )
         # At its end once nobody has the other side open.
         assert bool(ready) is (module is STUB)
 
