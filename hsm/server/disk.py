@@ -1,33 +1,32 @@
 """Answers that wait until the line which tells of them is on the disk."""
 
 import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from queue import SimpleQueue
 from threading import Thread
-from typing import NamedTuple, TypeAlias
+from typing import Final, Generic, TypeVar
 
-Send: TypeAlias = Callable[[bool], None]
-"""Sends an answer; False: its line may not be on the disk."""
-
-
-class _Held(NamedTuple):
-    file: int
-    send: Send
+PAUSE_SECONDS: Final = 0.002
+"""Between two times that the disk is waited for: what comes meanwhile goes there together."""
+T = TypeVar("T")
 
 
-class Disk:
+class Disk(Generic[T]):
     """A thread that waits for the disk, so that the vault need not.
 
-    What is written while it waits goes to the disk together. Its methods are for the thread of
-    the vault.
+    The thread does as little as can be: the interpreter runs one of them at a time. The methods
+    are for the thread of the vault. *T* is what an answer is held as.
     """
 
     def __init__(self) -> None:
-        self._noted: int | None = None
+        self._noted = False
+        self._inode = -1
+        self._file = -1
         self._held = 0
-        self._queue = SimpleQueue[_Held | None]()
-        self._finished = deque[tuple[Send, bool]]()
+        self._queue = SimpleQueue[tuple[int, T | None] | None]()
+        self._finished = deque[tuple[T, bool]]()
         self.woken = os.eventfd(0, os.EFD_CLOEXEC)
         """A descriptor that can be read when :meth:`finished` has something."""
         self._thread = Thread(target=self._run, name="disk", daemon=True)
@@ -35,22 +34,25 @@ class Disk:
 
     def note(self, file: int) -> None:
         """Note that the file of this descriptor has a line for the call that runs."""
-        if self._noted is not None:
-            os.close(self._noted)
-        # That one may be closed before the thread comes to it.
-        self._noted = os.dup(file)
+        self._noted = True
+        inode = os.fstat(file).st_ino
+        if inode != self._inode:
+            if self._file >= 0:
+                self._queue.put((self._file, None))
+            # That one may be closed before the thread comes to it.
+            self._inode, self._file = inode, os.dup(file)
 
-    def hold(self, send: Send) -> bool:
+    def hold(self, answer: T) -> bool:
         """Hold the answer of the call that ran if a line was noted for it; tell whether one was."""
-        if self._noted is None:
+        if not self._noted:
             return False
-        self._queue.put(_Held(self._noted, send))
-        self._noted = None
+        self._noted = False
         self._held += 1
+        self._queue.put((self._file, answer))
         return True
 
-    def finished(self) -> Iterable[tuple[Send, bool]]:
-        """Take the answers whose lines are on the disk, or cannot be brought there."""
+    def finished(self) -> Iterator[tuple[T, bool]]:
+        """Take the answers, and whether the line of each is on the disk; False: it may not be."""
         os.eventfd_read(self.woken)
         while self._finished:
             self._held -= 1
@@ -66,20 +68,28 @@ class Disk:
         self._queue.put(None)
         self._thread.join()
         os.close(self.woken)
+        if self._file >= 0:
+            os.close(self._file)
 
     def _run(self) -> None:
-        told_to_end = False
-        while not told_to_end:
-            taken = [self._queue.get()]
-            while not self._queue.empty():
-                taken.append(self._queue.get())
-            held = [one for one in taken if one is not None]
-            told_to_end = len(held) < len(taken)
-            files = {os.fstat(one.file).st_ino: one.file for one in held}
-            durable = {inode: _is_durable(file) for inode, file in files.items()}
-            for one in held:
-                self._finished.append((one.send, durable[os.fstat(one.file).st_ino]))
-                os.close(one.file)
+        next_at, is_last = 0.0, False
+        while not is_last and (first := self._queue.get()) is not None:
+            if (pause_seconds := next_at - time.monotonic()) > 0:
+                time.sleep(pause_seconds)
+            taken = [first]
+            while not (is_last or self._queue.empty()):
+                more = self._queue.get()
+                if more is None:
+                    is_last = True
+                else:
+                    taken.append(more)
+            durable = {file: _is_durable(file) for file in {file for file, _ in taken}}
+            next_at = time.monotonic() + PAUSE_SECONDS
+            for file, answer in taken:
+                if answer is None:
+                    os.close(file)
+                else:
+                    self._finished.append((answer, durable[file]))
             os.eventfd_write(self.woken, 1)
 
 

@@ -21,7 +21,7 @@ from hsm.server.busy import Cell
 from hsm.server.disk import Disk
 from hsm.server.exits import Exit
 from hsm.server.hardening import end_with, harden, lock_memory
-from hsm.server.worker import Worker, run_until_told
+from hsm.server.worker import Held, Worker, run_until_told
 from hsm.settings import ServerSettings, VaultSettings
 from hsm.vault import Vault
 
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         SocketName(name): socket(fileno=int(descriptor))
         for name, _, descriptor in (argument.partition("=") for argument in arguments[3:])
     }
-    disk = Disk()
+    disk = Disk[Held]()
     vault = ReopenedVault(partial(_open_vault, settings, disk, sandbox), settings.reopen_seconds)
     try:
         vault.open()
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
     return Exit.TOLD
 
 
-def _open_vault(settings: ServerSettings, disk: Disk, sandbox: bool) -> Vault:
+def _open_vault(settings: ServerSettings, disk: Disk[Held], sandbox: bool) -> Vault:
     vault_settings = VaultSettings()
     hsm_token = Pkcs11Token.open(vault_settings, production=not sandbox)
     return Vault(

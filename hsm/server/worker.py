@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hsm import messages
 from hsm.errors import HsmError, LogUnavailable, MessageRefused, VaultFailed
@@ -57,7 +57,7 @@ class Worker:
         expected_uids: Mapping[SocketName, int],
         perform: Perform,
         cell: Cell,
-        disk: Disk,
+        disk: "Disk[Held]",
     ) -> None:
         self._expected_uids = expected_uids
         self._perform = perform
@@ -121,7 +121,8 @@ class Worker:
         self._connections.add(connection)
         serve = partial(self._serve, connection)
         self._selector.register(stream, selectors.EVENT_READ, serve)
-        self._send(connection, messages.encode_greeting())
+        connection.unsent += frame(messages.encode_greeting())
+        self._send(connection)
 
     def _serve(self, connection: "_Connection") -> None:
         if connection not in self._connections:
@@ -149,7 +150,7 @@ class Worker:
         for call in connection.receive():
             number, message = messages.decode_call(call, connection.name)
             answer = self._perform_safely(number, message)
-            if not self._disk.hold(partial(self._send_held, connection, number, answer)):
+            if not self._disk.hold(Held(connection, number, answer)):
                 connection.unsent += frame(answer)
             if time.monotonic() > ends_at or len(connection.unsent) > UNSENT_BYTES_MAX:
                 connection.has_calls = True
@@ -159,19 +160,18 @@ class Worker:
         connection.send()
 
     def _send_finished(self) -> None:
-        for send, is_durable in self._disk.finished():
-            send(is_durable)
+        connections = set()
+        for held, is_durable in self._disk.finished():
+            answer = held.answer
+            if not is_durable:
+                refusal = LogUnavailable("the log cannot be written")
+                answer = messages.encode_refusal(held.number, refusal)
+            held.connection.unsent += frame(answer)
+            connections.add(held.connection)
+        for connection in connections & self._connections:
+            self._send(connection)
 
-    def _send_held(
-        self, connection: "_Connection", number: int, answer: bytes, is_durable: bool
-    ) -> None:
-        if not is_durable:
-            answer = messages.encode_refusal(number, LogUnavailable("the log cannot be written"))
-        if connection in self._connections:
-            self._send(connection, answer)
-
-    def _send(self, connection: "_Connection", data: bytes) -> None:
-        connection.unsent += frame(data)
+    def _send(self, connection: "_Connection") -> None:
         try:
             connection.send()
         except OSError:
@@ -252,6 +252,14 @@ class _Connection:
         if self.unsent:
             with suppress(BlockingIOError):
                 del self.unsent[: self.stream.send(self.unsent)]
+
+
+class Held(NamedTuple):
+    """An answer that waits for the disk."""
+
+    connection: _Connection
+    number: int
+    answer: bytes
 
 
 def run_until_told(worker: Worker) -> None:
