@@ -16,7 +16,7 @@ from hsm.messages import ANSWER_BYTES_MAX, SocketName, Verb
 from hsm.server import sockets
 from hsm.server.busy import Cell
 from hsm.server.disk import Disk
-from hsm.server.worker import Worker
+from hsm.server.worker import Held, Worker
 from hsm.settings import ServerSettings
 from hsm.socket_files import path_of
 
@@ -101,7 +101,9 @@ FULL_SECONDS = 0.3
 
 @contextmanager
 def working(
-    perform: Callable[[Verb[Any]], object], expected_uids: Mapping[SocketName, int] | None = None
+    perform: Callable[[Verb[Any]], object],
+    expected_uids: Mapping[SocketName, int] | None = None,
+    disk: Disk[Held] | None = None,
 ) -> Iterator[Working]:
     """Serve *perform* on the three sockets."""
     with TemporaryDirectory() as path:
@@ -109,7 +111,7 @@ def working(
         with sockets.bound(settings) as (listeners,):
             cell = Cell.make()
             uids = expected_uids or sockets.uids(settings)
-            worker = Worker(listeners, uids, perform, cell, Disk())
+            worker = Worker(listeners, uids, perform, cell, disk or Disk())
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 worker.wake_by(theirs)

@@ -1,0 +1,181 @@
+"""Answers leave when their lines are on the disk, and not before."""
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cms.sandbox import HANG_SECONDS
+from hsm import messages
+from hsm.errors import LogUnavailable
+from hsm.frames import frame
+from hsm.messages import ManifestVersion, SocketName, Verb
+from hsm.server import disk
+from hsm.server.disk import Disk
+from hsm.server.worker import Held
+from tests.hsm.server.working import working
+
+
+@pytest.fixture
+def held() -> Iterator[Disk[str]]:
+    held = Disk[str]()
+    yield held
+    held.close()
+
+
+def finished(held: Disk[str], count: int) -> list[tuple[str, bool]]:
+    """Wait for so many answers."""
+    found: list[tuple[str, bool]] = []
+    while len(found) < count:
+        assert select.select([held.woken], [], [], HANG_SECONDS)[0], "it does not come"
+        found += held.finished()
+    return found
+
+
+def open_file(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def test_an_answer_without_a_line_is_not_held(held: Disk[str]) -> None:
+    assert not held.hold("answer")
+    assert not held.holds
+
+
+def test_an_answer_is_held_until_the_disk_has_its_line(
+    held: Disk[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, fdatasync = threading.Event(), os.fdatasync
+
+    def slow(file: int) -> None:
+        assert goes_on.wait(HANG_SECONDS)
+        fdatasync(file)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    held.note(open_file(tmp_path / "log"))
+    assert held.hold("answer")
+    assert not select.select([held.woken], [], [], 0.05)[0]
+    assert held.holds
+    goes_on.set()
+    assert finished(held, 1) == [("answer", True)]
+    assert not held.holds
+
+
+def test_a_line_counts_for_the_call_that_wrote_it_only(held: Disk[str], tmp_path: Path) -> None:
+    held.note(open_file(tmp_path / "log"))
+    assert held.hold("hand-out")
+    assert not held.hold("the next call's answer")
+
+
+def test_what_comes_while_it_waits_goes_there_together_and_in_order(
+    held: Disk[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, goes_on, synced = threading.Event(), threading.Event(), list[int]()
+
+    def counted(file: int) -> None:
+        waits.set()
+        assert goes_on.wait(HANG_SECONDS)
+        synced.append(file)
+
+    monkeypatch.setattr(os, "fdatasync", counted)
+    file = open_file(tmp_path / "log")
+    for number in range(50):
+        held.note(file)
+        assert held.hold(str(number))
+        assert waits.wait(HANG_SECONDS)
+    goes_on.set()
+    assert finished(held, 50) == [(str(number), True) for number in range(50)]
+    assert len(synced) == 2
+
+
+def test_of_a_disk_that_fails_every_answer_is_told(
+    held: Disk[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    held.note(open_file(tmp_path / "log"))
+    assert held.hold("answer")
+    assert finished(held, 1) == [("answer", False)]
+
+
+def test_a_file_may_be_closed_and_its_number_be_another_s(
+    held: Disk[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The day is over: the log goes on in another file, under the same descriptor."""
+    synced, fdatasync = list[int](), os.fdatasync
+
+    def noted(file: int) -> None:
+        synced.append(os.fstat(file).st_ino)
+        fdatasync(file)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    paths = [tmp_path / "yesterday", tmp_path / "today"]
+    number = -1
+    for path in paths:
+        file = open_file(path)
+        assert number in {-1, file}, "the number is used again"
+        number = file
+        held.note(file)
+        assert held.hold(path.name)
+        os.close(file)
+    assert finished(held, 2) == [("yesterday", True), ("today", True)]
+    assert {path.stat().st_ino for path in paths} <= {*synced}
+
+
+def test_it_ends_when_all_that_waits_is_done(tmp_path: Path) -> None:
+    held = Disk[str]()
+    before = {*Path("/proc/self/fd").iterdir()}
+    held.note(open_file(tmp_path / "log"))
+    assert held.hold("answer")
+    held.close()
+    assert "disk" not in {thread.name for thread in threading.enumerate()}
+    assert len({*Path("/proc/self/fd").iterdir()} - before) <= 1  # the test's own
+
+
+def test_the_disk_is_not_waited_for_more_often_than_once_in_a_pause(
+    held: Disk[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = list[int]()
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    monkeypatch.setattr(disk, "PAUSE_SECONDS", 1.0)
+    file = open_file(tmp_path / "log")
+    held.note(file)
+    assert held.hold("first")
+    assert finished(held, 1) == [("first", True)]
+    held.note(file)
+    assert held.hold("second")
+    assert not select.select([held.woken], [], [], 0.05)[0]
+    assert len(synced) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_caller_is_refused_what_the_disk_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    def perform(_: Verb[Any]) -> int:
+        answers.note(file)
+        return 7
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    if fails:
+        monkeypatch.setattr(os, "fdatasync", full)
+    answers, file = Disk[Held](), open_file(tmp_path / "log")
+    with working(perform, disk=answers) as served, served.connect(SocketName.D1) as stranger:
+        assert stranger.is_greeted()
+        for number in range(3):
+            stranger.send(frame(messages.encode_call(number, ManifestVersion("testbank01"))))
+        answered = [messages.decode_answer(stranger.read() or b"") for _ in range(3)]
+    assert [number for number, *_ in answered] == [0, 1, 2]
+    if fails:
+        assert {(type(error), str(error)) for _, error, _ in answered} == {
+            (LogUnavailable, "the log cannot be written")
+        }
+    else:
+        assert {messages.read_answer(ManifestVersion, raw) for *_, raw in answered} == {7}
