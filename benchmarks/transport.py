@@ -2,9 +2,10 @@
 
 *worker thread* is the vault in this process; *socket* is ``python -m hsm serve`` with one worker,
 called by :class:`hsm.client.VaultClient`; *streams* calls the same program with asyncio's streams
-in place of the client's protocol; *pyzmq*, where it is installed, carries the same messages between
-a DEALER of asyncio and a process with a ROUTER. The cheap verb is ``manifest_version``, which does
-next to nothing. Images are not among them: a grant is for one.
+in place of the client's protocol. Where they are installed, *pyzmq* carries the same messages
+between a DEALER of asyncio and a process with a ROUTER, and *gRPC* between its client for asyncio
+and a server of one thread. The cheap verb is ``manifest_version``, which does next to nothing.
+Images are not among them: a grant is for one.
 """
 
 import asyncio
@@ -34,6 +35,8 @@ CONNECTIONS: Final = (1, 16)
 """How many calls are under way at once."""
 PATIENCE_SECONDS: Final = 60.0
 ZMQ: Final = "zmq"
+GRPC: Final = "grpc"
+GRPC_METHOD: Final = "/vault/call"
 T = TypeVar("T")
 Call = Callable[[Verb[Any]], Awaitable[object]]
 
@@ -136,6 +139,48 @@ def serve_zmq(endpoint: str) -> None:
         socket.send_multipart([caller, messages.encode_answer(number, message.perform(vault))])
 
 
+class GrpcClient:
+    """One channel of gRPC for asyncio; the messages are ours, so no schema of its own is read."""
+
+    def __init__(self, endpoint: str) -> None:
+        import grpc.aio  # noqa: PLC0415 - no dependency: it may not be there
+
+        self._channel = grpc.aio.insecure_channel(endpoint)
+        self._call = self._channel.unary_unary(GRPC_METHOD)
+
+    async def call(self, message: Verb[Any]) -> object:
+        """Call a verb."""
+        answer = await self._call(messages.encode_call(0, message), wait_for_ready=True)
+        _, _, raw = messages.decode_answer(answer)
+        return messages.read_answer(type(message), raw)
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+
+def serve_grpc(endpoint: str) -> None:
+    """Serve the vault from one thread of gRPC until this process is killed."""
+    import grpc  # noqa: PLC0415 - as above
+
+    thread = ThreadPoolExecutor(1)
+    vault = thread.submit(local.open_vault).result()
+
+    def answer(call: bytes, _: object) -> bytes:
+        number, message = messages.decode_call(call, SocketName.D1)
+        return messages.encode_answer(number, message.perform(vault))
+
+    server = grpc.server(thread)
+    service, _, method = GRPC_METHOD.strip("/").partition("/")
+    handler = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, {method: handler})]
+    )
+    server.add_insecure_port(endpoint)
+    server.start()
+    server.wait_for_termination()
+
+
 @contextmanager
 def process(*arguments: str) -> Iterator[None]:
     """Run a Python program meanwhile."""
@@ -187,6 +232,12 @@ async def ways(directory: Path) -> AsyncIterator[Mapping[str, Call]]:
             zmq_client = ZmqClient(endpoint)
             stack.callback(zmq_client.close)
             calls["pyzmq"] = zmq_client.call
+        if find_spec("grpc"):
+            endpoint = f"unix://{sockets}/grpc"
+            stack.enter_context(process("benchmarks.transport", GRPC, endpoint))
+            grpc_client = GrpcClient(endpoint)
+            stack.push_async_callback(grpc_client.close)
+            calls["gRPC"] = grpc_client.call
         yield calls
 
 
@@ -215,6 +266,8 @@ def main() -> int:
     """Measure and print."""
     if sys.argv[1:2] == [ZMQ]:
         serve_zmq(sys.argv[2])
+    if sys.argv[1:2] == [GRPC]:
+        serve_grpc(sys.argv[2])
     heading(f"Ways to the vault · {machine()}")
     with directory_and_hsm_token() as (directory, hsm_token):
         issuer = make_issuer(directory, hsm_token, "https://localhost", cards=1)
