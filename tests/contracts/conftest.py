@@ -1,6 +1,7 @@
 """A host over an HSM token of each kind, and issuers that share keys with D1."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.contracts.partner import (
     open_partner,
     share_keys,
 )
-from tests.contracts.served import Servers, open_served
+from tests.contracts.served import Servers, environment_of, exported, open_served
 from tests.contracts.software_token import SoftwareToken
 
 
@@ -27,26 +28,49 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hosts")
 
 
+HSM_TOKENS = {
+    "SoftHSM2": "hsm_token",
+    "NSS softoken": "second_hsm_token",
+    "software token": "software_token",
+}
+"""The fixture of each implementation. A new one is one more row."""
+BEHIND_SOCKETS = " behind sockets"
+
+
 @pytest.fixture(scope="session")
-def servers(hsm_token: Pkcs11Token) -> Iterator[Servers]:
-    """What starts vaults in processes of their own, over SoftHSM2."""
-    servers = Servers(hsm_token)
-    yield servers
-    servers.close()
+def software_token() -> SoftwareToken:
+    return SoftwareToken()
+
+
+@pytest.fixture(scope="session")
+def start_servers(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Servers]]:
+    """Start what starts vaults in processes of their own, over the HSM token of a name."""
+    with ExitStack() as stack:
+
+        def start(name: str) -> Servers:
+            hsm_token: HsmToken = request.getfixturevalue(HSM_TOKENS[name])
+            if isinstance(hsm_token, SoftwareToken):
+                servers = Servers(hsm_token, {}, exported(hsm_token))
+            elif name == "NSS softoken":
+                environment = environment_of(request.getfixturevalue("softoken"))
+                servers = Servers(hsm_token, environment)
+            else:
+                servers = Servers(hsm_token, request.getfixturevalue("softhsm").environment)
+            stack.callback(servers.close)
+            return servers
+
+        yield start
 
 
 @pytest.fixture(
-    params=["SoftHSM2", "NSS softoken", "software token", "SoftHSM2 behind sockets"],
-    scope="session",
+    params=[*HSM_TOKENS, *(f"{name}{BEHIND_SOCKETS}" for name in HSM_TOKENS)], scope="session"
 )
 def host(request: pytest.FixtureRequest, hosts: Path) -> Host:
-    """Each implementation, with a key of every role of our own. A new one is one more row."""
-    if request.param == "SoftHSM2 behind sockets":
-        return open_served(request.getfixturevalue("servers"), hosts)
-    if request.param == "software token":
-        return open_host(SoftwareToken(), hosts)
-    name = "hsm_token" if request.param == "SoftHSM2" else "second_hsm_token"
-    return open_host(request.getfixturevalue(name), hosts)
+    """Each implementation, with a key of every role of our own: here, and behind sockets."""
+    name = request.param.removesuffix(BEHIND_SOCKETS)
+    if name != request.param:
+        return open_served(request.getfixturevalue("start_servers")(name), hosts)
+    return open_host(request.getfixturevalue(HSM_TOKENS[name]), hosts)
 
 
 @pytest.fixture(scope="session")

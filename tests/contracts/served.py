@@ -10,14 +10,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from cms.sandbox import HANG_SECONDS
 from hsm.manifest.signed import FLOORS_TYPE
+from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.server import sockets
 from hsm.server.busy import Cell
@@ -25,25 +28,34 @@ from hsm.server.disk import Disk
 from hsm.server.worker import Worker, run_until_told
 from hsm.settings import HsmTokenSettings, ServerSettings
 from tests.contracts.issuer import Host
+from tests.contracts.software_token import SoftwareToken
 from tests.operators import floors, now, prepare_host, reopen_vault, signed
 from tests.processes import ROOT
 from tests.vault_process import Caller
 
 
 class Servers:
-    """Starts vaults over the HSM token of the environment, which is also *hsm_token*."""
+    """Starts vaults over *hsm_token*, which *environment* names, or *keys* are all there is of."""
 
-    def __init__(self, hsm_token: Pkcs11Token) -> None:
+    def __init__(
+        self,
+        hsm_token: HsmToken,
+        environment: Mapping[str, str],
+        keys: Mapping[str, str] | None = None,
+    ) -> None:
         self.hsm_token = hsm_token
         self._sockets = TemporaryDirectory()
         self._callers: list[Caller] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.contracts.served"],
             cwd=ROOT,
+            env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(keys) + "\n")
 
     def start(self, directory: Path, clock: Callable[[], datetime]) -> Caller:
         """Serve the host in *directory*, whose clock runs, or stands at what *clock* says."""
@@ -88,10 +100,45 @@ def open_served(servers: Servers, hosts: Path) -> ServedHost:
     return ServedHost(servers.hsm_token, directory, vault, servers)
 
 
-def serve(directory: Path, path: Path, stands_at: str | None) -> None:
+def environment_of(settings: HsmTokenSettings) -> Mapping[str, str]:
+    """Name an HSM token as the environment does."""
+    return {
+        "HSM_MODULE": str(settings.module),
+        "HSM_MODULE_PARAMETERS": settings.module_parameters or "",
+        "HSM_TOKEN_LABEL": settings.token_label,
+        "HSM_PIN_FILE": str(settings.pin_file),
+    }
+
+
+def exported(hsm_token: SoftwareToken) -> Mapping[str, str]:
+    """Write the keys of an HSM token in memory, hexadecimal: a secret, or a private number."""
+    secrets = {str(label): key.hex() for label, key in hsm_token.secrets.items()}
+    numbers = {
+        str(label): f"{key.private_numbers().private_value:064x}"
+        for label, key in hsm_token.private.items()
+    }
+    return {**secrets, **numbers}
+
+
+def imported(keys: Mapping[str, str]) -> SoftwareToken:
+    """Make such an HSM token of its keys."""
+    hsm_token = SoftwareToken()
+    for label in hsm_token.labels():
+        key = keys[str(label)]
+        if label in hsm_token.private:
+            hsm_token.private[label] = ec.derive_private_key(int(key, 16), ec.SECP256R1())
+        else:
+            hsm_token.secrets[label] = bytes.fromhex(key)
+    return hsm_token
+
+
+def serve(
+    keys: Mapping[str, str] | None, directory: Path, path: Path, stands_at: str | None
+) -> None:
     """Be a worker."""
     clock = now if stands_at is None else lambda: datetime.fromisoformat(stands_at)
-    vault = reopen_vault(Pkcs11Token.open(HsmTokenSettings()), directory, clock)
+    hsm_token = Pkcs11Token.open(HsmTokenSettings()) if keys is None else imported(keys)
+    vault = reopen_vault(hsm_token, directory, clock)
     settings = ServerSettings(socket_directory=path)
     with sockets.bound(settings) as (listeners,):
         show_ready()
@@ -107,11 +154,12 @@ def show_ready() -> None:
 
 def main() -> None:
     workers = []
+    keys = json.loads(sys.stdin.readline())
     # Not by iteration, which reads ahead: a child would have the lines of the next ones.
     while line := sys.stdin.readline():
         directory, path, stands_at = json.loads(line)
         if (pid := os.fork()) == 0:
-            serve(Path(directory), Path(path), stands_at)
+            serve(keys, Path(directory), Path(path), stands_at)
             os._exit(0)
         workers.append(pid)
     for pid in workers:
