@@ -11,7 +11,7 @@ from typing import Final
 
 DEPLOYED: Final = ("requests", "hosted", "pincontrol")
 """Those that run a whole deployment."""
-NAMES: Final = ("command_line", "pin_blocks", "token", "transport", "cards", *DEPLOYED)
+NAMES: Final = ("command_line", "pin_blocks", "token", "transport", "cards", "scale", *DEPLOYED)
 
 
 def main() -> int:

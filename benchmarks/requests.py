@@ -52,13 +52,14 @@ STATUS: Final = {"put": 204, "seccos": 204, "get": 200, "counter": 200, "tls": 2
 PUTS: Final = ("put", "seccos")
 
 
-def _work(
+def work(
     pipe: "Connection[Any, Any]",
     target: load.Target,
     issuer: deployment.Issuer,
     copy_url: str,
     part: int,
 ) -> None:
+    """Be one of the processes that make the load."""
     generator = load.Generator(target, part, load.PROCESSES)
     jobs: dict[str, Callable[..., object]] = {
         "prepare": generator.prepare,
@@ -151,7 +152,7 @@ def main() -> int:
         ):
             with D1Client(issuer.d1) as client:
                 target = load.Target(issuer.d1, client.new_access_token(), issuer.seccos_keys)
-            crew = load.Crew(load.PROCESSES, _work, target, issuer, copy_url)
+            crew = load.Crew(load.PROCESSES, work, target, issuer, copy_url)
             processor_time = service.processor_time()
             bench = Bench(crew, ports[0], ports[2], processor_time)
             bench.give_every_card_a_pin()
