@@ -41,7 +41,7 @@ FLOOR_SECONDS: Final = 2.0
 START_SECONDS: Final = 0.5
 RATE_MAX: Final = {"put": 2000, "seccos": 2000, "get": 4000, "counter": 10_000}
 """As many requests a second are made in advance."""
-GOALS: Final = {"put": 450, "seccos": 270, "get": 700, "counter": 1500}
+GOALS: Final = {"put": 1500, "seccos": 900, "get": 2200, "counter": 6000}
 NAMES: Final = {
     "put": "PUT pin, ISO-0",
     "seccos": "PUT pin, SECCOS",

@@ -8,8 +8,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Final, Generic, TypeVar
 
-PAUSE_SECONDS: Final = 0.002
-"""Between two times that the disk is waited for: what comes meanwhile goes there together."""
+GATHER_SECONDS: Final = 0.002
+"""How long more is waited for while several callers are there, to go to the disk together."""
 T = TypeVar("T")
 
 
@@ -72,10 +72,10 @@ class Disk(Generic[T]):
             os.close(self._file)
 
     def _run(self) -> None:
-        next_at, is_last = 0.0, False
+        several, is_last = False, False
         while not is_last and (first := self._queue.get()) is not None:
-            if (pause_seconds := next_at - time.monotonic()) > 0:
-                time.sleep(pause_seconds)
+            if several:
+                time.sleep(GATHER_SECONDS)
             taken = [first]
             while not (is_last or self._queue.empty()):
                 more = self._queue.get()
@@ -84,7 +84,8 @@ class Disk(Generic[T]):
                 else:
                     taken.append(more)
             durable = {file: _is_durable(file) for file in {file for file, _ in taken}}
-            next_at = time.monotonic() + PAUSE_SECONDS
+            # A caller alone sends nothing before it has its answer.
+            several = len(taken) > 1 or not self._queue.empty()
             for file, answer in taken:
                 if answer is None:
                     os.close(file)

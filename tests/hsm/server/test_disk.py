@@ -3,6 +3,7 @@
 import os
 import select
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,20 +138,37 @@ def test_it_ends_when_all_that_waits_is_done(tmp_path: Path) -> None:
     assert len({*Path("/proc/self/fd").iterdir()} - before) <= 1  # the test's own
 
 
-def test_the_disk_is_not_waited_for_more_often_than_once_in_a_pause(
+def test_more_is_waited_for_only_while_several_callers_are_there(
     held: Disk[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = list[int]()
-    monkeypatch.setattr(os, "fdatasync", synced.append)
-    monkeypatch.setattr(disk, "PAUSE_SECONDS", 1.0)
+    waits, goes_on = threading.Event(), threading.Event()
+    gathered = list[float]()
+
+    def slow(_: int) -> None:
+        waits.set()
+        assert goes_on.wait(HANG_SECONDS)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    monkeypatch.setattr(time, "sleep", gathered.append)
     file = open_file(tmp_path / "log")
-    held.note(file)
-    assert held.hold("first")
-    assert finished(held, 1) == [("first", True)]
-    held.note(file)
-    assert held.hold("second")
-    assert not select.select([held.woken], [], [], 0.05)[0]
-    assert len(synced) == 1
+
+    def hand_out(answer: str) -> None:
+        held.note(file)
+        assert held.hold(answer)
+
+    goes_on.set()
+    for answer in ("alone", "alone again"):
+        hand_out(answer)
+        assert finished(held, 1) == [(answer, True)]
+    assert gathered == []
+    goes_on.clear()
+    waits.clear()
+    hand_out("first")
+    assert waits.wait(HANG_SECONDS)
+    hand_out("second")
+    goes_on.set()
+    assert finished(held, 2) == [("first", True), ("second", True)]
+    assert gathered == [disk.GATHER_SECONDS]
 
 
 @pytest.mark.parametrize("fails", [False, True])
