@@ -11,9 +11,11 @@ from hsm import messages
 from hsm.errors import HsmError, MessageRefused, VaultUnavailable
 from hsm.frames import Frames, frame
 from hsm.messages import SocketName, Verb
-from hsm.socket_files import path_of
+from hsm.socket_files import path_of, paths_of
 
 RECEIVE_BYTES: Final = 1 << 16
+GREETING_SECONDS: Final = 2.0
+"""How long one worker of several may take to greet."""
 NOT_THERE: Final = "the vault takes no connection"
 T = TypeVar("T")
 
@@ -43,14 +45,27 @@ class AdminClient:
     """
 
     def __init__(self, directory: Path, timeout_seconds: float) -> None:
-        self._stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._timeout_seconds = timeout_seconds
         self._number = 0
+        slots = paths_of(directory, SocketName.ADMIN) or [path_of(directory, SocketName.ADMIN, 0)]
+        for path in slots:
+            is_last = path == slots[-1]
+            try:
+                # A worker that hangs or starts keeps callers waiting; another may be there.
+                self._connect(path, timeout_seconds if is_last else GREETING_SECONDS)
+            except VaultUnavailable:
+                if is_last:
+                    raise
+            else:
+                return
+
+    def _connect(self, path: Path, timeout_seconds: float) -> None:
+        self._stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._frames = Frames(messages.ANSWER_BYTES_MAX)
         try:
             self._stream.settimeout(timeout_seconds)
-            self._stream.connect(str(path_of(directory, SocketName.ADMIN, slot=0)))
-            messages.read_greeting(self._receive())
+            self._stream.connect(str(path))
+            messages.read_greeting(self._receive(timeout_seconds))
         except OSError as error:
             self._stream.close()
             raise VaultUnavailable(error.strerror or NOT_THERE) from None
@@ -92,19 +107,19 @@ class AdminClient:
         raise error
 
     def _answer(self) -> tuple[HsmError | None, Raw]:
-        number, error, raw = messages.decode_answer(self._receive())
+        number, error, raw = messages.decode_answer(self._receive(self._timeout_seconds))
         if number != self._number:
             raise MessageRefused("the answer of another call")
         return error, raw
 
-    def _receive(self) -> bytes:
+    def _receive(self, timeout_seconds: float) -> bytes:
         """Return the next frame.
 
         Raises:
             OSError: it did not come in time, or never will.
             MessageRefused: it is too long.
         """
-        ends_at = time.monotonic() + self._timeout_seconds
+        ends_at = time.monotonic() + timeout_seconds
         for part in self._frames.feed(b""):
             return part
         while (left_seconds := ends_at - time.monotonic()) > 0:

@@ -108,13 +108,15 @@ class VaultClient:
         Raises:
             HsmError: as :meth:`call` and the verb do.
         """
-        known = self._manifests.pop(issuer_id, None)
+        known = self._manifests.get(issuer_id)
         text = await self.call(ReadManifest(issuer_id, known.version if known else 0))
         if text.version == 0:
             return None
         manifest = known if text.canonical is None else model.parse(text.canonical)
         if manifest is None:
             raise MessageRefused("no answer of the verb")
+        # Those that were read longest ago go first.
+        self._manifests.pop(issuer_id, None)
         self._manifests[issuer_id] = manifest
         if len(self._manifests) > MANIFESTS_MAX:
             del self._manifests[next(iter(self._manifests))]

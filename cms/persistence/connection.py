@@ -128,6 +128,8 @@ class Connection:
             for name, type_ in statement.parameters
         ]
         self._deadline = self._loop.time() + seconds
+        # What was said to a caller who left, or got an error, is not about this statement.
+        self._not_replicated = False
         try:
             rows = await self._run(statement, values)
         except psycopg.Error as error:
@@ -144,7 +146,6 @@ class Connection:
                 await asyncio.shield(self._stopping)
             raise
         if self._not_replicated:
-            self._not_replicated = False
             raise DatabaseFailed(Cause.NOT_REPLICATED)
         return rows
 

@@ -37,10 +37,11 @@ class Disk(Generic[T]):
         self._noted = True
         inode = os.fstat(file).st_ino
         if inode != self._inode:
-            if self._file >= 0:
-                self._queue.put((self._file, None))
             # That one may be closed before the thread comes to it.
-            self._inode, self._file = inode, os.dup(file)
+            before, self._file = self._file, os.dup(file)
+            self._inode = inode
+            if before >= 0:
+                self._queue.put((before, None))
 
     def hold(self, answer: T) -> bool:
         """Hold the answer of the call that ran if a line was noted for it; tell whether one was."""

@@ -9,3 +9,4 @@ class Exit(IntEnum):
     TOLD = 0
     LOGIN_REFUSED = 3
     NOT_FOR_PRODUCTION = 4
+    DISK_FAILED = 5

@@ -53,20 +53,29 @@ def main(arguments: list[str]) -> int:
     except HsmError as error:
         log.warning("vault.unavailable", extra={"reason": str(error)})
 
+    login_refused = False
+
     def perform(message: Verb[Any]) -> object:
+        nonlocal login_refused
         try:
             return vault.run(message.perform)
         except LoginRefused:
             # The supervisor counts them: a device locks after a few.
-            sys.exit(Exit.LOGIN_REFUSED)
+            login_refused = True
+            worker.stop()
+            raise
 
     if SocketName.CARDHOLDER in listeners:
         pin_image.warm()
     # Nothing that is there now becomes garbage: no need to look through it again and again.
     gc.collect()
     gc.freeze()
-    run_until_told(Worker(listeners, sockets.uids(settings), perform, cell, disk))
-    return Exit.TOLD
+    worker = Worker(listeners, sockets.uids(settings), perform, cell, disk)
+    run_until_told(worker)
+    if worker.disk_failed:
+        log.error("vault.disk_failed")
+        return Exit.DISK_FAILED
+    return Exit.LOGIN_REFUSED if login_refused else Exit.TOLD
 
 
 def _open_vault(settings: ServerSettings, disk: Disk[Held], sandbox: bool) -> Vault:

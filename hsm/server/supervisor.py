@@ -105,22 +105,37 @@ class Supervisor:
                 raise LoginRefused("the HSM token refused the PIN twice: not tried again")
             return
         starting = any(not worker.cell.ready_at for worker in self._workers.values())
+        if not starting and len(self._workers) == len(slots):
+            self._refused_logins = 0
         missing = [slot for slot in range(len(slots)) if slot not in self._workers]
         if missing and not starting and now >= self._next_start:
-            self._workers[missing[0]] = self._start(slots[missing[0]])
+            self._try_to_start(missing[0], slots[missing[0]])
         self._outdated.intersection_update(self._workers.values())
         if self._outdated and not missing and not starting:
             # It ends when it has answered what came, and is buried then.
             min(self._outdated, key=lambda worker: worker.started_at).process.terminate()
 
+    def _try_to_start(self, slot: int, listeners: Listeners) -> None:
+        try:
+            self._workers[slot] = self._start(listeners)
+        except OSError as error:
+            # Too many processes, or no memory: the others go on.
+            extra = {"reason": error.strerror}
+            log.error("vault.no_worker_started", extra=extra)  # noqa: TRY400 - no traceback
+            self._next_start = time.monotonic() + RESTART_SECONDS
+
     def _start(self, listeners: Listeners) -> Started:
         cell = Cell.make()
         descriptors = [f"{name}={listener.fileno()}" for name, listener in listeners.items()]
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            [*self._command, str(os.getpid()), str(cell.handle), *descriptors],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[cell.handle, *(listener.fileno() for listener in listeners.values())],
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [*self._command, str(os.getpid()), str(cell.handle), *descriptors],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[cell.handle, *(listener.fileno() for listener in listeners.values())],
+            )
+        except OSError:
+            cell.close()
+            raise
         return Started(process, cell)
 
     def _bury(self, slot: int, worker: Started, now: float) -> None:
@@ -132,6 +147,8 @@ class Supervisor:
             raise NotForProduction("the HSM token is for development: see the line above")
         if code == Exit.LOGIN_REFUSED:
             self._refused_logins += 1
+            if self._refused_logins == REFUSED_LOGINS_MAX:
+                log.error("vault.no_more_logins", extra={"workers": len(self._workers)})
         if not was_ready or code == Exit.LOGIN_REFUSED:
             self._next_start = now + RESTART_SECONDS
 

@@ -1,9 +1,9 @@
 """A worker of the vault: one thread that answers one call after another.
 
 What came on a connection is done in order; connections take turns. Who does not read its answers
-has no more calls done. An answer that a line of the vault's log tells of leaves when the line is on
-the disk, which a second thread waits for. The supervisor kills a worker whose
-verb does not end, since nothing inside this process can stop a PKCS#11 call.
+has no more calls done. What is handed out leaves when the line of the vault's log that tells of it
+is on the disk, which a second thread waits for. The supervisor kills a worker whose verb does not
+end, since nothing inside this process can stop a PKCS#11 call.
 """
 
 import logging
@@ -35,6 +35,8 @@ TURN_SECONDS: Final = 0.001
 """How long a connection is served before others are; its answers leave together."""
 UNSENT_BYTES_MAX: Final = 1 << 16
 """How much may wait to be sent before a connection's calls wait too."""
+DRAIN_SECONDS: Final = 1.0
+"""How long a worker that was told to end does what still comes on its connections."""
 log = logging.getLogger(__name__)
 
 Perform = Callable[[Verb[Any]], object]
@@ -67,6 +69,8 @@ class Worker:
         self._connections: set[_Connection] = set()
         self._next_turns: set[_Connection] = set()
         self._stopping = False
+        self.disk_failed = False
+        """Whether it ended because a line of the log cannot be brought to the disk."""
         self._listeners = dict(listeners)
         for name, listener in listeners.items():
             self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, name))
@@ -79,8 +83,11 @@ class Worker:
             self._turn(None)
         for listener in self._listeners.values():
             self._selector.unregister(listener)
-        while self._turn(0) or self._disk.holds:
+        ends_at = time.monotonic() + DRAIN_SECONDS
+        while self._turn(0) and time.monotonic() < ends_at:
             pass
+        while self._disk.holds:
+            self._send_finished()
         for connection in [*self._connections]:
             self._close(connection)
         self._disk.close()
@@ -164,6 +171,10 @@ class Worker:
         for held, is_durable in self._disk.finished():
             answer = held.answer
             if not is_durable:
+                # The kernel tells of a failure once: what is written behind it is not to be
+                # believed, and the next worker opens the file anew.
+                self.disk_failed = True
+                self.stop()
                 refusal = LogUnavailable("the log cannot be written")
                 answer = messages.encode_refusal(held.number, refusal)
             held.connection.unsent += frame(answer)
@@ -238,9 +249,14 @@ class _Connection:
             MessageRefused: a frame is too long. What came before it was yielded.
             OSError: the connection is broken.
         """
-        data = b"" if self.has_calls else self.stream.recv(RECEIVE_BYTES)
-        if not data and not self.has_calls:
-            raise EOFError
+        data = b""
+        if not self.has_calls:
+            try:
+                data = self.stream.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                return  # there was room for answers, and nothing came
+            if not data:
+                raise EOFError
         yield from self._frames.feed(data)
 
     def send(self) -> None:

@@ -102,6 +102,14 @@ async def test_what_is_larger_than_the_socket_takes_is_sent_when_there_is_room(
     assert await ask(connection, "SELECT 1") == [(1,)]
 
 
+async def test_what_the_server_said_of_a_commit_is_not_believed_of_the_next_statement(
+    connection: Connection,
+) -> None:
+    """Its caller left, or got an error, before the notice could be told."""
+    connection._not_replicated = True
+    assert await ask(connection, "SELECT 1") == [(1,)]
+
+
 async def test_a_statement_whose_caller_goes_away_is_stopped_and_the_connection_stays_good(
     connection: Connection, database_url: str
 ) -> None:

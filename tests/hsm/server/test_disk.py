@@ -1,5 +1,6 @@
 """Answers leave when their lines are on the disk, and not before."""
 
+import contextlib
 import os
 import select
 import threading
@@ -15,7 +16,7 @@ from hsm import messages
 from hsm.errors import LogUnavailable
 from hsm.frames import frame
 from hsm.messages import ManifestVersion, SocketName, Verb
-from hsm.server import disk
+from hsm.server import disk, worker
 from hsm.server.disk import Disk
 from hsm.server.worker import Held
 from tests.hsm.server.working import working
@@ -187,8 +188,8 @@ def test_a_caller_is_refused_what_the_disk_does_not_have(
     answers, file = Disk[Held](), open_file(tmp_path / "log")
     with working(perform, disk=answers) as served, served.connect(SocketName.D1) as stranger:
         assert stranger.is_greeted()
-        for number in range(3):
-            stranger.send(frame(messages.encode_call(number, ManifestVersion("testbank01"))))
+        calls = (messages.encode_call(number, ManifestVersion("testbank01")) for number in range(3))
+        stranger.send(b"".join(map(frame, calls)))
         answered = [messages.decode_answer(stranger.read() or b"") for _ in range(3)]
     assert [number for number, *_ in answered] == [0, 1, 2]
     if fails:
@@ -197,3 +198,72 @@ def test_a_caller_is_refused_what_the_disk_does_not_have(
         }
     else:
         assert {messages.read_answer(ManifestVersion, raw) for *_, raw in answered} == {7}
+
+
+def test_who_reads_many_held_answers_late_keeps_the_connection(tmp_path: Path) -> None:
+    """More than a socket takes at once: the rest is sent when there is room, and no call came."""
+    answers, file, long = Disk[Held](), open_file(tmp_path / "log"), "x" * 16_000
+
+    def perform(_: Verb[Any]) -> str:
+        answers.note(file)
+        return long
+
+    with working(perform, disk=answers) as served, served.connect(SocketName.D1) as stranger:
+        assert stranger.is_greeted()
+        for number in range(60):
+            stranger.send(frame(messages.encode_call(number, ManifestVersion("testbank01"))))
+        while served.peak_unsent_bytes() == 0 or answers.holds:
+            time.sleep(0.01)
+        for number in range(60):
+            assert messages.decode_answer(stranger.read() or b"")[0] == number
+        stranger.send(frame(messages.encode_call(60, ManifestVersion("testbank01"))))
+        assert messages.decode_answer(stranger.read() or b"")[0] == 60
+
+
+def test_after_a_failure_of_the_disk_the_worker_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of it once: the next line would seem to be there, behind a hole."""
+    answers, file = Disk[Held](), open_file(tmp_path / "log")
+    fails = iter([True])
+
+    def perform(_: Verb[Any]) -> int:
+        answers.note(file)
+        return 7
+
+    def fail_once(_: int) -> None:
+        if next(fails, False):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail_once)
+    with working(perform, disk=answers) as served, served.connect(SocketName.D1) as stranger:
+        assert stranger.is_greeted()
+        stranger.send(frame(messages.encode_call(1, ManifestVersion("testbank01"))))
+        _, error, _ = messages.decode_answer(stranger.read() or b"")
+        assert isinstance(error, LogUnavailable)
+        assert stranger.read() is None
+        served.wait_for_end()
+
+
+def test_a_worker_that_is_told_to_end_ends_though_calls_keep_coming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "DRAIN_SECONDS", 0.05)
+
+    def perform(_: Verb[Any]) -> int:
+        time.sleep(0.002)
+        return 7
+
+    call = frame(messages.encode_call(1, ManifestVersion("testbank01")))
+    with working(perform) as served, served.connect(SocketName.D1) as stranger:
+        assert stranger.is_greeted()
+        for _ in range(8):
+            stranger.send(call)
+        served.stop()
+        answered = 0
+        with contextlib.suppress(OSError):
+            while stranger.read() is not None:
+                answered += 1
+                stranger.send(call)
+        assert answered
+        served.wait_for_end()

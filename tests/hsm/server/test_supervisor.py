@@ -13,7 +13,7 @@ import pytest
 from msgspec import msgpack
 
 from cms.sandbox import HANG_SECONDS
-from hsm import messages
+from hsm import admin_client, messages
 from hsm.admin_client import AdminClient
 from hsm.client import VaultClient
 from hsm.errors import MessageRefused, VaultBusy, VaultFailed, VaultUnavailable
@@ -165,6 +165,22 @@ async def test_a_command_calls_on_the_admin_socket(vault: VaultProcess) -> None:
         with pytest.raises(VaultUnavailable):
             client.call(ManifestVersion(stub_vault.AWAY))
         assert client.call(PID) == pid
+
+
+async def test_a_command_does_not_wait_for_a_worker_while_another_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_client, "GREETING_SECONDS", 0.1)
+    with serving(tmp_path, module=STUB, HSM_WORKERS=2) as vault:
+        wait_until(lambda: len(children(vault.process.pid)) == 2)
+        with AdminClient(vault.sockets, HANG_SECONDS) as client:
+            first = client.call(PID)
+        os.kill(first, signal.SIGSTOP)
+        try:
+            with AdminClient(vault.sockets, HANG_SECONDS) as client:
+                assert client.call(PID) != first
+        finally:
+            os.kill(first, signal.SIGCONT)
 
 
 async def test_without_a_socket_the_vault_is_unavailable(tmp_path: Path) -> None:

@@ -32,6 +32,13 @@ class Working:
     def runs(self) -> bool:
         return self._thread.is_alive()
 
+    def stop(self) -> None:
+        self._worker.stop()
+
+    def wait_for_end(self) -> None:
+        self._thread.join(HANG_SECONDS)
+        assert not self._thread.is_alive()
+
     def connections(self) -> list[Any]:
         return [*self._worker._connections]
 
