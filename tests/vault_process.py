@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -98,13 +99,18 @@ def serving(
             vault.stop()
 
 
+@cache
+def callers_loop() -> asyncio.AbstractEventLoop:
+    """Run one event loop for all callers of this process: each takes a thread and descriptors."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="callers", daemon=True).start()
+    return loop
+
+
 class Caller:
     """The verbs of :class:`hsm.port.PinVault`, called over sockets by the asyncio client."""
 
     def __init__(self, sockets: Path) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
         self.client = VaultClient(
             sockets, BY_RIGHTS, silence_seconds=HANG_SECONDS, wait_seconds_max=HANG_SECONDS
         )
@@ -126,9 +132,6 @@ class Caller:
 
     def close(self) -> None:
         self._run(self.client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     def _run(self, coroutine: Any) -> Any:  # noqa: ANN401 - of a verb
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(HANG_SECONDS)
+        return asyncio.run_coroutine_threadsafe(coroutine, callers_loop()).result(HANG_SECONDS)

@@ -1,7 +1,7 @@
 """Somebody who types ``python -m hsm``, with a pipe or at a terminal of their own."""
 
 import os
-import select
+import selectors
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -108,4 +108,7 @@ class Terminal:
 
 
 def something_comes(file: int) -> bool:
-    return bool(select.select([file], [], [], HANG_SECONDS)[0])
+    # Not by select(2): a process of many tests has higher descriptors.
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_READ)
+        return bool(selector.select(HANG_SECONDS))

@@ -3,7 +3,7 @@
 import json
 import os
 import resource
-import select
+import selectors
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,9 +121,9 @@ def test_the_vault_keeps_nothing_that_its_starter_had_open(
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb") as reading, serving(tmp_path, module=module, pass_fds=[theirs]):
         os.close(theirs)
-        ready, _, _ = select.select(
-            [reading], [], [], KEPT_SECONDS if module is DIRECT else HANG_SECONDS
-        )
+        with selectors.DefaultSelector() as selector:
+            selector.register(reading, selectors.EVENT_READ)
+            ready = selector.select(KEPT_SECONDS if module is DIRECT else HANG_SECONDS)
         # At its end once nobody has the other side open.
         assert bool(ready) is (module is STUB)
 
