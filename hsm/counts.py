@@ -12,7 +12,6 @@ The clock is the machine's. Put back, it makes no failure older and gives no day
 the file a second time.
 """
 
-import fcntl
 import itertools
 import os
 import secrets
@@ -24,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from hsm import directories
 from hsm.errors import CountsUnavailable, HsmError, LimitReached
 
 FILE_NAME: Final = "counts.sqlite"
@@ -192,9 +192,9 @@ class Counts:
     def _open(self) -> sqlite3.Connection:
         path = self._directory / FILE_NAME
         # One after another: two workers cannot both make it a WAL, and neither would wait.
-        with _alone_in(self._directory) as directory:
+        with directories.locked(self._directory):
             with suppress(FileExistsError):
-                _make(path, os.fstat(directory).st_uid)
+                _make(path, self._directory.stat().st_uid)
             # Transactions are ours. A vault is used by one thread, and may end on another.
             connection = sqlite3.connect(
                 path, WAIT_SECONDS_MAX, isolation_level=None, check_same_thread=False
@@ -255,14 +255,3 @@ def _make(path: Path, owner: int) -> None:
         os.fchown(file, owner, -1)
     finally:
         os.close(file)
-
-
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[int]:
-    """Keep others who ask for the same away; give the open directory."""
-    lock = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
-    finally:
-        os.close(lock)

@@ -9,7 +9,6 @@
 Each file is a part of a chain of :mod:`hsm.log.lines`; all are of mode 0600, of the vault's user.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
+from hsm import directories
 from hsm.errors import LogUnavailable
 
 DIRECTORY: Final = "log"
@@ -58,17 +58,6 @@ def usable() -> Iterator[None]:
         raise LogUnavailable("the log cannot be read or written") from None
 
 
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keep away others who do the same; give up the lock at the end."""
-    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
 def open_file(path: Path, flags: int = 0) -> FileIO:
     """Open a file to append to it, and to read it."""
 
@@ -103,10 +92,6 @@ def make_directory(path: Path) -> None:
 
 
 def _settle(made: int, parent: Path) -> None:
-    directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        # Whoever types a command first may be root; the service must go on.
-        os.fchown(made, os.fstat(directory).st_uid, -1)
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    # Whoever types a command first may be root; the service must go on.
+    os.fchown(made, parent.stat().st_uid, -1)
+    directories.sync(parent)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hsm import directories
 from hsm.errors import LogBroken
 from hsm.log import files
 from hsm.log.chain import Chain, Place
@@ -37,7 +38,7 @@ class HostLog:
         """
         path = files.list_of(self.directory)
         # No chain begins meanwhile.
-        with files.locked(self.directory):
+        with directories.locked(self.directory):
             there = files.chains_of(self.directory)
             listed = list(self._follow(path, [path]))
         if listed and listed[0].event.what is not Action.BEGAN:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from hsm import directories
 from hsm.errors import LogUnavailable
 from hsm.log import files, lines
 from hsm.log.end import UNKNOWN, End, last_line
@@ -83,7 +84,7 @@ def begin(directory: Path, at: datetime, label: KeyLabel, mac: Mac) -> None:
     """
     files.make_directory(directory)
     path = files.list_of(directory)
-    with files.locked(directory):
+    with directories.locked(directory):
         listed = End.find([path]) if path.exists() else End.of_new(path)
         if listed.last is None:
             listed.write(Event(Action.BEGAN), at, label, mac)
@@ -102,7 +103,7 @@ def take(directory: Path, now: datetime, label: KeyLabel, mac: Mac) -> OwnChain:
     path = files.list_of(directory)
     if not path.exists():
         raise LogUnavailable("this host has no log: it begins with a list of floors")
-    with files.locked(directory):
+    with directories.locked(directory):
         listed = End.find([path])
         check_clock(now, listed.last)
         own = None

@@ -28,6 +28,7 @@ from typing import Final, TypeAlias
 
 from crypto.errors import JoseError
 from crypto.jose import json_object
+from hsm import directories
 from hsm.errors import CeremonyError, ManifestRefused
 from hsm.manifest import floors, model, signed
 from hsm.manifest.model import Manifest
@@ -250,11 +251,7 @@ class Manifests:
             file.flush()
             os.fsync(file.fileno())
         new.rename(self._path(name))
-        directory = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        directories.sync(self.directory)
 
     def _path(self, name: str) -> Path:
         return _path(self.directory, name)
