@@ -135,11 +135,6 @@ class KeyBlock:
     header: KeyBlockHeader
     key: Secret[bytes]
 
-    @property
-    def kcv(self) -> bytes:
-        """The key check value of the key, 3 bytes (:mod:`crypto.kcv`)."""
-        return _kcv(KeyAlgorithm(self.header.algorithm), self.key, kcv.KCV_BYTES)
-
 
 @dataclass(frozen=True, slots=True)
 class _Binding:
@@ -240,6 +235,8 @@ def write_block(
     binding = _BINDINGS.get(header.version)
     if binding is None or kbpk_bytes not in binding.codes:
         raise KeyBlockError
+    if header.algorithm not in set(KeyAlgorithm):
+        raise KeyBlockError
     algorithm = KeyAlgorithm(header.algorithm)
     size_bytes = len(key.reveal())
     if size_bytes not in KEY_BYTES[algorithm]:
@@ -257,14 +254,11 @@ def write_block(
 
 def kcv_block(algorithm: KeyAlgorithm, key: Secret[bytes]) -> OptionalBlock:
     """Return the optional block KC of *key*: 3 bytes of a TDES key, 5 of an AES key."""
-    method = CMAC_KCV if algorithm is KeyAlgorithm.AES else LEGACY_KCV
-    return OptionalBlock(KCV_OF_KEY, method + _kcv(algorithm, key, AES_KCV_BYTES).hex().upper())
-
-
-def _kcv(algorithm: KeyAlgorithm, key: Secret[bytes], size_bytes: int) -> bytes:
     if algorithm is KeyAlgorithm.AES:
-        return kcv.aes(partial(aes_cmac, key), size_bytes)
-    return kcv.tdes(partial(tdes_encrypt_ecb, key))
+        method, value = CMAC_KCV, kcv.aes(partial(aes_cmac, key), AES_KCV_BYTES)
+    else:
+        method, value = LEGACY_KCV, kcv.tdes(partial(tdes_encrypt_ecb, key))
+    return OptionalBlock(KCV_OF_KEY, method + value.hex().upper())
 
 
 def _check_kcv(header: KeyBlockHeader, key: Secret[bytes]) -> None:

@@ -10,14 +10,22 @@ from __future__ import annotations
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from codecs import BOM_UTF8
 from collections.abc import Callable
 from functools import partial, wraps
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from hsm.command_line import ISSUER_HELP, OK, REFUSED, Commands, add_command, ask, issuer_id
+from hsm.command_line import (
+    BYTE_ORDER_MARK,
+    ISSUER_HELP,
+    OK,
+    REFUSED,
+    Commands,
+    add_command,
+    ask,
+    issuer_id,
+)
 from hsm.pkcs11.keys import AES_KINDS, BLOCK_ROLES, KEY_BYTES, TDES_KINDS, KeyKind, KeyRole
 
 if TYPE_CHECKING:
@@ -174,7 +182,9 @@ def import_block(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
     from hsm.errors import CeremonyError
 
     try:
-        text = arguments.file.read_bytes().removeprefix(BOM_UTF8).decode("ascii").rstrip("\r\n")
+        text = (
+            arguments.file.read_bytes().removeprefix(BYTE_ORDER_MARK).decode("ascii").rstrip("\r\n")
+        )
     except (OSError, UnicodeDecodeError):
         raise CeremonyError("the file cannot be read") from None
     key = ceremony.open_block(text)
