@@ -124,8 +124,11 @@ class Calls:
     def random(self, size_bytes: int) -> bytes:
         """Draw random bytes."""
         room = _room_type(size_bytes)()
-        _check(self._generate_random(self._session, room, c_ulong(size_bytes)))
-        return room.raw
+        try:
+            _check(self._generate_random(self._session, room, c_ulong(size_bytes)))
+            return room.raw
+        finally:
+            room.raw = bytes(size_bytes)
 
     def _take_nonce(self, nonce: bytes) -> None:
         parameters = self._gcm_params

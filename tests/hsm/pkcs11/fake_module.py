@@ -60,6 +60,8 @@ class FakeModule:
                 room, length = given[-2:]
                 ctypes.memset(room, _FILL, length[0])
                 length[0] = self.length_bytes
+            elif name == "generate_random":
+                ctypes.memset(given[1], _FILL, given[2])
             return self.refused.get(name, 0)
 
         return function
