@@ -23,7 +23,7 @@ def _split(given: object) -> object:
 class DatabaseSettings(BaseSettings):
     """Where Postgres is: all that the operator's commands need."""
 
-    model_config = SettingsConfigDict(env_prefix="CMS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="CMS_", frozen=True, hide_input_in_errors=True)
 
     database_url_file: Path
     """A file with one libpq URI, as ``postgresql://user:password@host/database``."""

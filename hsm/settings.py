@@ -13,7 +13,7 @@ from hsm.token_uri import TokenUri, TokenUriError
 class HsmTokenSettings(BaseSettings):
     """Read from the environment: each name with ``HSM_`` before it, as ``HSM_MODULE``."""
 
-    model_config = SettingsConfigDict(env_prefix="HSM_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="HSM_", frozen=True, hide_input_in_errors=True)
 
     uri: str | None = None
     """A PKCS#11 URI (:mod:`hsm.token_uri`); what it names needs no variable of its own."""
@@ -54,9 +54,10 @@ class HsmTokenSettings(BaseSettings):
     @property
     def token_names(self) -> tuple[tuple[str, str], ...]:
         """By which attributes of RFC 7512 the HSM token is found, and their values."""
-        if self.uri is not None and (names := TokenUri.parse(self.uri).names):
-            return names
-        return (("token", self.token_label),)
+        named = () if self.uri is None else TokenUri.parse(self.uri).names
+        if "token" in dict(named) or (named and not self.token_label):
+            return named
+        return (*named, ("token", self.token_label))
 
 
 class VaultSettings(HsmTokenSettings):
@@ -71,7 +72,7 @@ class VaultSettings(HsmTokenSettings):
 class ServerSettings(BaseSettings):
     """How ``python -m hsm serve`` serves the vault."""
 
-    model_config = SettingsConfigDict(env_prefix="HSM_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="HSM_", frozen=True, hide_input_in_errors=True)
 
     socket_directory: Path
     """Where the sockets are made. Nobody but the vault's user may write there."""

@@ -19,7 +19,7 @@ from hsm.messages import ReadManifest
 class VaultAddress(BaseSettings):
     """Where the vault of this host is: of the service's settings what the commands need."""
 
-    model_config = SettingsConfigDict(env_prefix="CMS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="CMS_", frozen=True, hide_input_in_errors=True)
 
     vault_socket_directory: Path
     vault_silence_seconds: Annotated[float, Field(gt=0)] = 10.0

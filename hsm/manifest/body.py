@@ -14,7 +14,7 @@ from hsm.errors import ManifestRefused
 class Body(BaseModel):
     """A body: unknown members are refused, and ``"4"`` is not taken for ``4``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 class SignedBody(Body):

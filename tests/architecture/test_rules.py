@@ -57,6 +57,28 @@ def f_string_raises(tree: ast.Module) -> list[int]:
     ]
 
 
+def hides_input(model: ast.ClassDef) -> bool:
+    return any(
+        isinstance(node, ast.keyword)
+        and node.arg == "hide_input_in_errors"
+        and isinstance(node.value, ast.Constant)
+        and node.value.value is True
+        for node in ast.walk(model)
+    )
+
+
+def test_no_model_shows_what_it_refuses() -> None:
+    models = {
+        f"{path}: {node.name}": node
+        for path, tree in sources("cms", "hsm")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and {"BaseModel", "BaseSettings"} & {ast.unparse(base) for base in node.bases}
+    }
+    assert "hsm/settings.py: HsmTokenSettings" in models
+    assert [name for name, model in models.items() if not hides_input(model)] == []
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_name_is_ours_whatever_else_is_installed(name: str) -> None:
     module = import_module(name)

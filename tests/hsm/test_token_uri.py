@@ -1,5 +1,6 @@
 """PKCS#11 URIs of HSM tokens (RFC 7512)."""
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,14 @@ def test_what_a_uri_names_needs_no_variable(monkeypatch: pytest.MonkeyPatch) -> 
         "",
         (("serial", "7"),),
     )
+    both = settings(
+        monkeypatch, URI="pkcs11:serial=7", MODULE="/m.so", TOKEN_LABEL="pins", PIN_FILE="/pin"
+    )
+    assert both.token_names == (("serial", "7"), ("token", "pins"))
+    any_label = settings(
+        monkeypatch, URI="pkcs11:serial=7", MODULE="/m.so", TOKEN_LABEL="", PIN_FILE="/pin"
+    )
+    assert any_label.token_names == (("serial", "7"),)
     without = settings(monkeypatch, MODULE="/m.so", TOKEN_LABEL="pins", PIN_FILE="/pin")
     assert without.token_names == (("token", "pins"),)
 
@@ -113,3 +122,22 @@ def test_what_is_named_twice_or_not_at_all_is_refused(
 ) -> None:
     with pytest.raises(ValidationError):
         settings(monkeypatch, **values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"URI": "pkcs11:token=a?pin-value=739182"},
+        {"URI": "pkcs11:token=a?module-path=/m.so&pin-source=739182"},
+        {"URI": "pkcs11:token=a?pin-value=739182", "MODULE": "/m.so", "PIN_FILE": "/pin"},
+        {"URI": "pkcs11:token=a", "MODULE_LOCKS": "739182"},
+    ],
+    ids=str,
+)
+def test_a_setting_that_is_refused_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str]
+) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        settings(monkeypatch, **values)
+    shown = "".join(traceback.format_exception(refusal.value))
+    assert "739182" not in shown + repr(refusal.value)
