@@ -1,7 +1,8 @@
 """Which mechanisms of PKCS#11 the keys of each role need, and whether a module has them.
 
 A module's list is not all that it can do: NSS softoken does not list ``CKM_SHA256`` in the slot of
-its keys, and does it. So what is not listed is tried, with a key of the session.
+its keys, and does it. So what is not listed is tried, with a key of the session; and once, so is
+what no list tells.
 """
 
 from __future__ import annotations
@@ -45,6 +46,16 @@ _EC: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
     Usage.SIGN: (Mechanism.ECDSA,),
 }
 
+#: What no list of mechanisms tells, by the one of the roles that need it for which it is tried.
+_UNTOLD: Final[Mapping[KeyRole, str]] = {KeyRole.D1: "C_DigestKey of a secret made by ECDH"}
+#: Errors of a device that may do it another time.
+_OF_THE_DEVICE: Final = frozenset(
+    {
+        *("DeviceError", "DeviceMemory", "DeviceRemoved", "HostMemory"),
+        *("SessionClosed", "SessionHandleInvalid", "TokenNotPresent", "TokenNotRecognised"),
+    }
+)
+
 
 def needed(role: KeyRole, kind: KeyKind) -> tuple[Mechanism, ...]:
     """Name what a key of *role* and *kind* is used with."""
@@ -59,7 +70,7 @@ def require(hsm_token: Pkcs11Token) -> None:
     """Refuse a module that lacks what our own keys need, or the shared keys that are there.
 
     Raises:
-        MechanismMissing: it does.
+        MechanismMissing: it does; says how the use of a key failed.
         VaultUnavailable: it does not answer.
     """
     listed = hsm_token.mechanisms()
@@ -69,8 +80,11 @@ def require(hsm_token: Pkcs11Token) -> None:
     }
     for role, kind in sorted(kinds, key=str):
         missing = [mechanism for mechanism in needed(role, kind) if mechanism not in listed]
-        if missing and fault(hsm_token, role, kind) is not None:
-            raise _missing(missing, role)
+        names = ", ".join(f"CKM_{mechanism.name}" for mechanism in missing) or _UNTOLD.get(role)
+        if names and (found := fault(hsm_token, role, kind)) is not None:
+            raise (
+                VaultUnavailable(found) if found in _OF_THE_DEVICE else _missing(names, role, found)
+            )
 
 
 def fault(hsm_token: Pkcs11Token, role: KeyRole, kind: KeyKind) -> str | None:
@@ -161,7 +175,8 @@ def _round_trip(
         raise KeyMissing("what was enciphered is not deciphered")
 
 
-def _missing(missing: list[Mechanism], role: KeyRole) -> MechanismMissing:
-    """Name what is missing and for whom; no value of a key."""
-    names = ", ".join(f"CKM_{mechanism.name}" for mechanism in missing)
-    return MechanismMissing(f"the PKCS#11 module has no {names}, which keys of role {role} need")
+def _missing(names: str, role: KeyRole, found: str) -> MechanismMissing:
+    """Say what is missing, for whom, and how that was found; no value of a key."""
+    return MechanismMissing(
+        f"the PKCS#11 module has no {names}, which keys of role {role} need: {found}"
+    )

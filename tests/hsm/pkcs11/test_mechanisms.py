@@ -66,8 +66,34 @@ def test_a_module_without_what_the_service_needs_is_refused_by_its_name(
     with pytest.raises(MechanismMissing) as refusal:
         mechanisms.require(hsm_token)
     assert str(refusal.value) == (
-        f"the PKCS#11 module has no {name}, which keys of role {role} need"
+        f"the PKCS#11 module has no {name}, which keys of role {role} need: MechanismInvalid"
     )
+
+
+def test_what_no_list_tells_is_tried(
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> bytes:
+        raise VaultUnavailable("KeyIndigestible")
+
+    monkeypatch.setattr(hsm_token, "agree", refused)
+    with pytest.raises(MechanismMissing) as refusal:
+        mechanisms.require(hsm_token)
+    assert str(refusal.value) == (
+        "the PKCS#11 module has no C_DigestKey of a secret made by ECDH, which keys of role d1 "
+        "need: KeyIndigestible"
+    )
+
+
+@pytest.mark.parametrize("error", ["DeviceError", "DeviceRemoved", "SessionHandleInvalid"])
+def test_a_device_that_fails_for_a_moment_lacks_no_mechanism(
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    lacks(monkeypatch, hsm_token, Mechanism.AES_CMAC, works=True)
+    monkeypatch.setattr(mechanisms, "fault", lambda *_: error)
+    with pytest.raises(VaultUnavailable, match=f"^{error}$") as failure:
+        mechanisms.require(hsm_token)
+    assert not isinstance(failure.value, MechanismMissing)
 
 
 def test_what_a_module_does_and_does_not_list_is_no_reason(
