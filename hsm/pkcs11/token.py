@@ -282,11 +282,16 @@ class Pkcs11Token:
 
     @device_call
     def destroy(self, label: KeyLabel) -> None:
-        """Destroy a key, of a pair both halves, where it is there."""
+        """Destroy a key, of a pair both halves, where it is there.
+
+        It is looked for anew: whoever was interrupted does not know what was made, nor what a
+        device that failed has destroyed.
+        """
+        self._find_keys()
         for keys in (self._keys, self._public_keys):
-            key = keys.pop(label, None)
-            if key is not None:
-                key.destroy()
+            if label in keys:
+                keys[label].destroy()
+                del keys[label]
 
     @device_call
     def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
@@ -340,6 +345,7 @@ class Pkcs11Token:
         return Template(self._known(DERIVED_KEY))
 
     @cached_property
+    @device_call
     def _unknown(self) -> frozenset[Attribute]:
         """Find once what the device does not know, on a key of ours or else on a temporary one."""
         key = next(iter(self._keys.values()), None)

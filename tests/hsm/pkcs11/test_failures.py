@@ -114,6 +114,27 @@ def test_every_way_in_which_a_device_can_fail_is_an_unavailable_vault(
         assert not isinstance(failure.value, LoginRefused)
 
 
+@pytest.mark.parametrize("label", [str(label_of(KeyRole.PIN)), "of another application"])
+@pytest.mark.parametrize(
+    "error",
+    [error for error in ERRORS if error is not exceptions.AttributeTypeInvalid],
+    ids=lambda error: error.__name__,
+)
+def test_a_device_that_fails_when_its_attributes_are_looked_for_is_an_unavailable_vault(
+    error: type[PKCS11Error], label: str
+) -> None:
+    key = FakeKey(label_of(KeyRole.PIN), error("with a detail"))
+    key.label = label
+    hsm_token = opened(key)
+    calls: list[Callable[[], object]] = [hsm_token.unknown_attributes]
+    if hsm_token.labels():
+        calls.append(lambda: hsm_token.derived(label_of(KeyRole.PIN), bytes(16)).__enter__())
+    for call in calls:
+        with pytest.raises(VaultUnavailable) as failure:
+            call()
+        assert failure.value.args == (error.__name__,)
+
+
 @pytest.mark.parametrize("role", OWN_ROLES)
 def test_a_key_that_is_not_there_is_an_unavailable_vault(role: KeyRole) -> None:
     hsm_token, label = opened(), label_of(role)
@@ -129,6 +150,47 @@ def test_a_key_of_another_curve_is_an_unavailable_vault(point: bytes) -> None:
     hsm_token = opened(key)
     with pytest.raises(VaultUnavailable, match="not a P-256 key"):
         hsm_token.public_point(label_of(KeyRole.D1))
+
+
+def test_a_key_whose_destruction_failed_can_be_destroyed_again() -> None:
+    destroyed: list[FakeKey] = []
+
+    class DestroyedKey(FakeKey):
+        def destroy(self) -> None:
+            if self.error is not None:
+                self.fail()
+            destroyed.append(self)
+
+    label = label_of(KeyRole.PIN)
+    key = DestroyedKey(label, exceptions.DeviceError())
+    hsm_token = opened(key)
+    with pytest.raises(VaultUnavailable, match="DeviceError"):
+        hsm_token.destroy(label)
+    key.error = None
+    hsm_token.destroy(label)
+    # Both halves: the fake session finds it as secret and as public key.
+    assert destroyed == [key, key]
+
+
+@pytest.mark.parametrize("role", [KeyRole.PIN, KeyRole.D1])
+def test_a_key_whose_maker_was_interrupted_is_destroyed(
+    emptied: Pkcs11Token, role: KeyRole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def objects() -> int:
+        return len(list(emptied._session.get_objects({})))
+
+    before, label = objects(), KeyLabel(role, 2)
+    monkeypatch.setattr(emptied, "_find_keys", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        emptied.generate(label)
+    monkeypatch.undo()
+    made = objects()
+    emptied.destroy(label)
+    assert made > before
+    assert objects() == before
 
 
 class FakeLibrary:
