@@ -7,13 +7,15 @@ log has SHA-256 of the payload (:attr:`hsm.log.lines.Event.record`).
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from pydantic import AwareDatetime
 
 from crypto.jose.jws_json import SignedText
+from hsm import directories
 from hsm.errors import CeremonyError
 from hsm.manifest import signed
 from hsm.manifest.body import Body, canonical_body, parse_body
@@ -141,27 +143,53 @@ def read(path: Path) -> tuple[CeremonyRecord, SignedText]:
     return parse_body(CeremonyRecord, document.payload), document
 
 
-def refuse_existing(path: Path) -> None:
-    """Refuse a file that is there, before anything is done.
+def require_new(*paths: Path) -> None:
+    """Refuse files that could not be written in the end, before anything is done.
 
     Raises:
-        CeremonyError: it is there.
+        CeremonyError: one is there, two are the same, or a directory is missing or cannot be
+            written.
     """
-    if path.exists():
-        raise CeremonyError("the file that is to be written is there already")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise CeremonyError("two files that are to be written are the same")
+    for path in paths:
+        if os.path.lexists(path):
+            raise CeremonyError("the file that is to be written is there already")
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
+            raise CeremonyError("a new file cannot be written: its directory cannot be")
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file of mode 0600, onto the disk.
+    """Write a new file of mode 0600, whose name and text survive a loss of power.
 
     Raises:
-        CeremonyError: there is one already, or it cannot be written.
+        CeremonyError: there is one already, or it cannot be written; then nothing of it stays.
     """
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "w", encoding="ascii") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            with os.fdopen(file, "w", encoding="ascii") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            directories.sync(path.parent)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     except OSError:
         raise CeremonyError("a new file cannot be written: no key was stored") from None
+
+
+@contextmanager
+def written(texts: Mapping[Path, str]) -> Iterator[None]:
+    """Write new files as :func:`write_new` does; delete them if what is done within fails.
+
+    Raises:
+        CeremonyError: one is there already, or cannot be written; then none stays.
+    """
+    with ExitStack() as undone:
+        for path, text in texts.items():
+            write_new(path, text)
+            undone.callback(path.unlink, missing_ok=True)
+        yield
+        undone.pop_all()

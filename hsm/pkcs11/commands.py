@@ -147,7 +147,7 @@ def _in_ceremony(
             try:
                 ceremony = SharedKeyCeremony.prepare(
                     *(arguments.command, KeyRole(arguments.role), arguments.issuer),
-                    *(arguments.custodian, arguments.record),
+                    *(arguments.custodian, arguments.record, getattr(arguments, "out", None)),
                 )
                 return command(arguments, ceremony)
             except KeyboardInterrupt:
@@ -200,11 +200,10 @@ def make_key(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
     from dataclasses import replace
 
     from crypto.keyblock import OptionalBlock
-    from hsm.pkcs11 import ceremony_record, shared_keys
+    from hsm.pkcs11 import shared_keys
 
     role = ceremony.label.role
     kind = role.kind if arguments.kind is None else KIND_NAMES[arguments.kind]
-    ceremony_record.refuse_existing(arguments.out)
     header = shared_keys.export_header(
         role, kind, arguments.version, arguments.usage, arguments.mode
     )
@@ -213,7 +212,7 @@ def make_key(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
         ceremony.admit(file, "A key is made")
     key = shared_keys.make_key(ceremony.hsm_token, kind)
     optional = [OptionalBlock(*block) for block in arguments.optional]
-    ceremony.write_block(key, header, optional, arguments.out)
+    ceremony.write_block(key, header, optional)
     return _store(ceremony, key)
 
 
@@ -236,7 +235,9 @@ def hold_own(arguments: Namespace, labels: Sequence[KeyLabel]) -> int:
             raise CeremonyError("interrupted: no key was stored") from None
     reports, receipt = held
     code = print_reports(reports)
-    where = "not yet in a log" if receipt is None else f"in the log as {receipt}"
+    where = f"in the log as {receipt}"
+    if receipt is None:
+        where = "not yet in a log: run record log when this host has one"
     print(f"record {arguments.record}, {where}")
     return code
 

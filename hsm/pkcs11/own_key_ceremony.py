@@ -1,7 +1,8 @@
 """The ceremony in which custodians have the HSM token make the keys of a role file.
 
 Keys that are made in the HSM token have a check value or a thumbprint only once they are there. So
-they are made first, and destroyed again unless everybody signs the record.
+they are made first, and destroyed again unless everybody signs the record. Only a process that is
+killed (SIGKILL), or a machine that loses power, leaves them there without one.
 """
 
 from collections.abc import Sequence
@@ -9,8 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from crypto.secret import Secret
+from hsm import signals
 from hsm.command_line import passphrase_of
-from hsm.errors import CeremonyError, LogUnavailable
+from hsm.errors import CeremonyError, VaultUnavailable
 from hsm.manifest.trust import read_trust
 from hsm.pkcs11 import ceremony, ceremony_record, custodians
 from hsm.pkcs11.ceremony import KeyReport
@@ -20,6 +22,7 @@ from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.shared_key_ceremony import CEREMONY_ID_BYTES, now
 from hsm.pkcs11.token import Pkcs11Token
+from hsm.server.hardening import harden, lock_memory
 from hsm.settings import VaultSettings
 from hsm.terminal import hand_over
 
@@ -36,17 +39,21 @@ def hold(
 
     Returns:
         A report of each key that was made, and the receipt of the log's line; None: this host has
-        no log yet, and the record must be logged when it has.
+        no log that can be written, and the record must be logged when it has.
 
     Raises:
         CeremonyError: fewer than two custodians are named or take part, the record is there or
-            cannot be written, or there is no key to be made. No key stays that was made.
-        ManifestRefused: the trust file or a custodian's key cannot be used.
-        VaultUnavailable: the HSM token does not answer.
+            cannot be written, or there is no key to be made. No key stays that was made; where the
+            HSM token does not destroy one, the error says so.
+        ManifestRefused: the trust file or a custodian's key cannot be used. No key stays.
+        VaultUnavailable: the HSM token does not answer. No key stays.
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came before all had signed. No key stays.
     """
     if len(files) < CUSTODIANS_MIN:
         raise CeremonyError("name two custodians or more")
-    ceremony_record.refuse_existing(record_file)
+    ceremony_record.require_new(record_file)
+    harden()
+    lock_memory()
     settings, began_at = VaultSettings(), now()
     trust = read_trust(settings.trust_file)
     hsm_token = Pkcs11Token.open(settings, writable=True)
@@ -64,6 +71,7 @@ def hold(
         made = [label for label in labels if label not in hsm_token.labels()]
         if not made:
             raise CeremonyError("every key of the role file is there already")
+        signals.interrupt_once()
         try:
             reports = list(ceremony.create_each(hsm_token, made))
             record = CeremonyRecord(
@@ -80,16 +88,39 @@ def hold(
                 print(line)
             signed = present.sign(record, files, passphrase)
             custodians.require_signed(trust, record, signed)
+            # From here on it is seconds, and nobody's to stop.
+            signals.ignore()
             ceremony_record.write_new(record_file, f"{signed}\n")
         except BaseException:
-            for label in made:
-                hsm_token.destroy(label)
+            try:
+                signals.ignore()
+            finally:
+                _destroy(hsm_token, made)
             raise
     try:
         receipt = CeremonyLog.of_host(hsm_token, settings).tell(record)
-    except LogUnavailable:
+    except VaultUnavailable:
+        # The keys are there and their record is signed: what lacks is a log, or a key of its own.
         return reports, None
     return reports, receipt
+
+
+def _destroy(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> None:
+    """Destroy each of the keys that is there.
+
+    Raises:
+        CeremonyError: one could not be destroyed; the others were tried.
+    """
+    stay = False
+    for label in labels:
+        try:
+            hsm_token.destroy(label)
+        except VaultUnavailable:
+            stay = True
+    if stay:
+        raise CeremonyError(
+            "the ceremony failed, and a key that it made could not be destroyed: see hsm list"
+        )
 
 
 def _recorded(report: KeyReport) -> RecordedKey:

@@ -8,11 +8,12 @@ Its order is such that an end of the process, at any moment, leaves no key witho
     written       the record's file, that of a key block, and the log's line that names the record
     stored        the key
 
-A record without its key is possible, when the last step fails: then the ceremony is held again.
+What was written is deleted if a step before the log's line fails. After it, a record, and the file
+of a key block, without their key are possible, when the last step fails: then the ceremony is held
+again. So they are when the process is killed, or the machine loses power, from "written" on.
 """
 
 import hashlib
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from typing import Final, Self
 from crypto import keyblock
 from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, OptionalBlock
 from crypto.secret import Secret
+from hsm import signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
 from hsm.manifest.trust import Operator, Trust, read_trust
@@ -58,6 +60,8 @@ class SharedKeyCeremony:
     files: Sequence[Path]
     """The custodians' keys, in the order in which they come."""
     record_file: Path
+    block_file: Path | None
+    """For the key block of a key that is made for a partner."""
     began_at: datetime
     hsm_token: Pkcs11Token
     receipt: str = field(default="", init=False)
@@ -68,7 +72,6 @@ class SharedKeyCeremony:
     _components: list[RecordedComponent] = field(default_factory=list, init=False)
     _block: RecordedBlock | None = field(default=None, init=False)
     _block_text: str = field(default="", init=False)
-    _block_file: Path | None = field(default=None, init=False)
 
     @classmethod
     def prepare(
@@ -78,18 +81,20 @@ class SharedKeyCeremony:
         issuer_id: str,
         files: Sequence[Path],
         record_file: Path,
+        block_file: Path | None = None,
     ) -> Self:
         """Do all that can fail before somebody types a secret.
 
         Raises:
-            CeremonyError: fewer than two custodians are named, or the record is there already.
+            CeremonyError: fewer than two custodians are named; or a file that is to be written is
+                there already, the other one, or in a directory that cannot be written.
             ManifestRefused: the trust file cannot be used.
             VaultUnavailable: the HSM token does not answer, lacks a key, or this host has no log.
             ValidationError: the environment does not name HSM token, state and trust file.
         """
         if len(files) < CUSTODIANS_MIN:
             raise CeremonyError("name two custodians or more")
-        ceremony_record.refuse_existing(record_file)
+        ceremony_record.require_new(record_file, *([] if block_file is None else [block_file]))
         harden()
         settings = VaultSettings()
         trust = read_trust(settings.trust_file)
@@ -103,6 +108,7 @@ class SharedKeyCeremony:
             label=shared_keys.next_label(hsm_token, role, issuer_id),
             files=files,
             record_file=record_file,
+            block_file=block_file,
             began_at=now(),
             hsm_token=hsm_token,
             _trust=trust,
@@ -142,15 +148,14 @@ class SharedKeyCeremony:
         return key
 
     def write_block(
-        self, key: ClearKey, header: KeyBlockHeader, optional: Sequence[OptionalBlock], out: Path
+        self, key: ClearKey, header: KeyBlockHeader, optional: Sequence[OptionalBlock]
     ) -> None:
-        """Wrap the key that is made, for a new file that :meth:`store` writes.
+        """Wrap the key that is made, for the file that :meth:`store` writes.
 
         Args:
             key: the key.
             header: of its block.
             optional: KC, KP and TS without data get what is theirs.
-            out: the file.
 
         Raises:
             CeremonyError: as :func:`shared_keys.write_block` says, or the issuer has no
@@ -161,7 +166,6 @@ class SharedKeyCeremony:
         blocks = tuple(self._filled(block, key, header, kbpk) for block in optional)
         header = replace(header, optional=blocks)
         self._block_text = shared_keys.write_block(self.hsm_token, kbpk, key, header)
-        self._block_file = out
         self._note_block(self._block_text, kbpk)
 
     def _filled(
@@ -191,9 +195,11 @@ class SharedKeyCeremony:
     def store(self, key: ClearKey) -> KeyReport:
         """Have the record signed, write it, have the log name it, and store the key.
 
+        Unless the log names it, no file stays that is written here.
+
         Raises:
-            CeremonyError: another key became this generation meanwhile, the record cannot be
-                written, or the key is too weak.
+            CeremonyError: another key became this generation meanwhile, a file cannot be written,
+                or the key is too weak.
             ManifestRefused: somebody did not sign.
             VaultUnavailable: the HSM token does not answer, or the log cannot be written.
         """
@@ -203,16 +209,17 @@ class SharedKeyCeremony:
         signed = self._custodians.sign(record, self.files, self._passphrase)
         custodians.require_signed(self._trust, record, signed)
         # From here on it is seconds, and nobody's to stop.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signals.ignore()
         label = self.label
         with self.hsm_token.alone():
             issuer_id = str(label.issuer_id)
             if shared_keys.next_label(self.hsm_token, label.role, issuer_id) != label:
                 raise CeremonyError("another key was stored meanwhile: hold the ceremony again")
-            ceremony_record.write_new(self.record_file, f"{signed}\n")
-            if self._block_file is not None:
-                ceremony_record.write_new(self._block_file, f"{self._block_text}\n")
-            self.receipt = self._log.tell(record)
+            texts = {self.record_file: f"{signed}\n"}
+            if self.block_file is not None:
+                texts[self.block_file] = f"{self._block_text}\n"
+            with ceremony_record.written(texts):
+                self.receipt = self._log.tell(record)
             shared_keys.store(self.hsm_token, label.role, issuer_id, key)
         return ceremony.report(self.hsm_token, label)
 

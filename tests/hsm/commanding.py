@@ -91,10 +91,14 @@ class Terminal:
 
     def type(self, line: str, *, after: str) -> None:
         """Wait for a prompt and answer it."""
-        while not self.shown.endswith(after):
+        self.wait_for(after)
+        os.write(self.screen, f"{line}\n".encode())
+
+    def wait_for(self, prompt: str) -> None:
+        """Read the screen until it ends with a prompt."""
+        while not self.shown.endswith(prompt):
             assert something_comes(self.screen), self.shown
             self.shown += os.read(self.screen, 1024).decode()
-        os.write(self.screen, f"{line}\n".encode())
 
     def all_shown(self) -> str:
         """Read the screen until the command has ended."""
