@@ -25,6 +25,7 @@ from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, Optional
 from crypto.secret import Secret
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
+from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import Operator, Trust, read_trust
 from hsm.pkcs11 import ceremony, ceremony_record, custodians, shared_keys
 from hsm.pkcs11.ceremony import KeyReport
@@ -40,7 +41,6 @@ from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.server.hardening import harden
 from hsm.settings import VaultSettings
 from hsm.terminal import hand_over
 
@@ -90,7 +90,7 @@ class SharedKeyCeremony:
         if len(files) < CUSTODIANS_MIN:
             raise CeremonyError("name two custodians or more")
         ceremony_record.refuse_existing(record_file)
-        harden()
+        harden_for_secrets()
         settings = VaultSettings()
         trust = read_trust(settings.trust_file)
         hsm_token = Pkcs11Token.open(settings, writable=True)

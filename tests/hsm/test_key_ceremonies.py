@@ -26,6 +26,7 @@ from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm.commanding import ROLES, Done, Operator, Terminal, fingerprints, lines
 from tests.hsm.own_process import ROOT, environment
 from tests.operators import OPERATORS, floors, signed
+from tests.processes import status_of
 
 ISSUER = "testbank01"
 PASSPHRASE = "of a custodian, 7 words"
@@ -431,6 +432,18 @@ def test_nothing_that_is_typed_at_a_terminal_is_shown_but_kcvs(
     # The screen is emptied for each custodian.
     assert shown.count("\x1b[2J") == 2
     assert KBPK_KCV in room.listed().values()
+
+
+def test_the_process_that_holds_components_cannot_be_looked_into_nor_swapped(
+    terminal: Terminal,
+) -> None:
+    sit_down(terminal)
+    terminal.type(COMPONENTS[0], after="digits (not shown): ")
+    status = status_of(terminal.process.pid)
+    assert status["NoNewPrivs"] == "1"
+    assert Path(f"/proc/{terminal.process.pid}/mem").stat().st_uid == 0
+    # Where locking is not allowed, the screen says so.
+    assert status["VmLck"] != "0 kB" or "memory_not_locked" in terminal.shown
 
 
 def test_what_is_typed_too_early_is_not_shown_either(room: Room, terminal: Terminal) -> None:
