@@ -65,7 +65,7 @@ class Application:
             async with _running(self.health.beat()), _running(self.manifests.beat()):
                 yield
         finally:
-            # Also when the first check failed: a pool left open keeps the process from ending.
+            # Also when the first check failed: the server's sessions end at once.
             await self.vault.close()
             await self.store.close()
             await self.http.aclose()

@@ -52,6 +52,8 @@ SHOWN_CHARS_MAX: Final = 128
 PIN_BLOCK: Final = re.compile(
     "(?<![0-9A-F])(?:[0-3][4-9A-C][0-9A-F]{14}|4[4-9A-C][0-9A-F]{30})(?![0-9A-F])", re.IGNORECASE
 )
+IN_CALLBACK: Final = "in callback"
+"""Behind it an event loop shows a callback and its arguments."""
 PAN_SOUGHT_CHARS_MAX: Final = 128
 #: A value that is no JSON is written as it shows itself: a secret hides what it holds.
 to_json: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
@@ -217,9 +219,13 @@ def _json(line: Mapping[str, object]) -> str:
 def _event(message: object) -> str:
     """Name what happened: the first line of a message, without what fills its places.
 
-    The further lines of asyncio's show the objects at hand, exceptions and their messages too.
+    asyncio fills its own before they come here: what follows shows the objects at hand, callbacks
+    with their arguments, exceptions and their messages.
     """
-    return message.partition("\n")[0] if isinstance(message, str) else type(message).__name__
+    if not isinstance(message, str):
+        return type(message).__name__
+    before, callback, _ = message.partition("\n")[0].partition(IN_CALLBACK)
+    return before + callback
 
 
 def _places(trace: TracebackType | None) -> list[str]:

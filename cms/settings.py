@@ -21,7 +21,7 @@ def _split(given: object) -> object:
 
 
 class DatabaseSettings(BaseSettings):
-    """Where Postgres is: all that the operator's commands need."""
+    """Where Postgres is; the operator's commands need no more of the service."""
 
     model_config = SettingsConfigDict(env_prefix="CMS_", frozen=True, hide_input_in_errors=True)
 
@@ -35,7 +35,21 @@ class DatabaseSettings(BaseSettings):
         return self.database_url_file.read_text(encoding="utf-8-sig").strip()
 
 
-class Settings(DatabaseSettings):
+class VaultAddress(BaseSettings):
+    """Where the vault of this host is, for the service and for the operator's commands."""
+
+    model_config = SettingsConfigDict(env_prefix="CMS_", frozen=True, hide_input_in_errors=True)
+
+    vault_socket_directory: Path
+    """Where the sockets of the vault are: ``HSM_SOCKET_DIRECTORY`` of that."""
+    vault_silence_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How long the vault may answer nothing while calls wait for it.
+
+    Longer than ``HSM_DEADLINE_SECONDS``, after which the vault replaces a worker that hangs.
+    """
+
+
+class Settings(DatabaseSettings, VaultAddress):
     """``CMS_`` and the name of each field in capitals."""
 
     listeners: Annotated[
@@ -79,13 +93,6 @@ class Settings(DatabaseSettings):
     ops_host: str = "127.0.0.1"
     ops_port: Port = 9090
 
-    vault_socket_directory: Path
-    """Where the sockets of the vault are: ``HSM_SOCKET_DIRECTORY`` of that."""
-    vault_silence_seconds: Annotated[float, Field(gt=0)] = 10.0
-    """How long the vault may answer nothing while calls wait for it.
-
-    Longer than ``HSM_DEADLINE_SECONDS``, after which the vault replaces a worker that hangs.
-    """
     vault_wait_seconds_max: Annotated[float, Field(gt=0)] = 1.0
     """How long a call may be expected to wait for others."""
 

@@ -96,6 +96,10 @@ class Verb(
     repeatable: ClassVar[bool] = True
     """Whether nobody minds that the vault did it twice. A hand-out is counted and logged."""
 
+    def __repr__(self) -> str:
+        """Show the verb and no argument: some are control tokens."""
+        return f"{type(self).__name__}(…)"
+
     def perform(self, vault: PinVault) -> T:
         """Call the verb on *vault*.
 

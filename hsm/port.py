@@ -169,7 +169,7 @@ class CertificateFacts:
 class IssuedAccessToken:
     """An access token and when it expires, in seconds since 1970."""
 
-    access_token: str
+    access_token: str = field(repr=False)
     expires_at: int
 
 

@@ -35,7 +35,7 @@ class Route:
     path: str
     """Its members in braces; the handler finds them in ``request.path_params``."""
     handler: Handler
-    """Annotated to return a response, which FastAPI then sends as it is."""
+    """Annotated to return a response, of which FastAPI then describes no model."""
     summary: str = ""
     success_status: int = 200
     answers: Mapping[int | str, dict[str, Any]] = field(default_factory=dict)

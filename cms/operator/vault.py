@@ -2,27 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cms.operator.command_line import Refused
+from cms.settings import VaultAddress
 from hsm.admin_client import AdminCalls, AdminClient
 from hsm.errors import ManifestRefused, VaultUnavailable
 from hsm.manifest import model
 from hsm.manifest.model import Manifest
 from hsm.messages import ReadManifest
-
-
-class VaultAddress(BaseSettings):
-    """Where the vault of this host is: of the service's settings what the commands need."""
-
-    model_config = SettingsConfigDict(env_prefix="CMS_", frozen=True, hide_input_in_errors=True)
-
-    vault_socket_directory: Path
-    vault_silence_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
 @contextmanager

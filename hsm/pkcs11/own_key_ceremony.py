@@ -13,6 +13,7 @@ from crypto.secret import Secret
 from hsm import signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, VaultUnavailable
+from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import read_trust
 from hsm.pkcs11 import ceremony, ceremony_record, custodians
 from hsm.pkcs11.ceremony import KeyReport
@@ -22,7 +23,6 @@ from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.shared_key_ceremony import CEREMONY_ID_BYTES, now
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.server.hardening import harden, lock_memory
 from hsm.settings import VaultSettings
 from hsm.terminal import hand_over
 
@@ -52,8 +52,7 @@ def hold(
     if len(files) < CUSTODIANS_MIN:
         raise CeremonyError("name two custodians or more")
     ceremony_record.require_new(record_file)
-    harden()
-    lock_memory()
+    harden_for_secrets()
     settings, began_at = VaultSettings(), now()
     trust = read_trust(settings.trust_file)
     hsm_token = Pkcs11Token.open(settings, writable=True)

@@ -27,6 +27,7 @@ from crypto.secret import Secret
 from hsm import signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
+from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import Operator, Trust, read_trust
 from hsm.pkcs11 import ceremony, ceremony_record, custodians, shared_keys
 from hsm.pkcs11.ceremony import KeyReport
@@ -42,7 +43,6 @@ from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.server.hardening import harden
 from hsm.settings import VaultSettings
 from hsm.terminal import hand_over
 
@@ -95,7 +95,7 @@ class SharedKeyCeremony:
         if len(files) < CUSTODIANS_MIN:
             raise CeremonyError("name two custodians or more")
         ceremony_record.require_new(record_file, *([] if block_file is None else [block_file]))
-        harden()
+        harden_for_secrets()
         settings = VaultSettings()
         trust = read_trust(settings.trust_file)
         hsm_token = Pkcs11Token.open(settings, writable=True)

@@ -12,15 +12,16 @@ from socket import socket
 from typing import Any
 
 from crypto import pin_image
-from hsm.errors import HsmError, LoginRefused, NotForProduction
+from hsm.errors import HsmError, LoginRefused, NotForProduction, VaultUnavailable
+from hsm.hardening import end_with, harden_for_secrets
 from hsm.messages import SocketName, Verb
+from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.reopened import ReopenedVault
 from hsm.server import logs, sockets
 from hsm.server.busy import Cell
 from hsm.server.disk import Disk
 from hsm.server.exits import Exit
-from hsm.server.hardening import end_with, harden, lock_memory
 from hsm.server.worker import Held, Worker, run_until_told
 from hsm.settings import ServerSettings, VaultSettings
 from hsm.vault import Vault
@@ -31,8 +32,7 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str]) -> int:
     """Open the vault and serve; return an exit code."""
     logs.configure()
-    harden()
-    lock_memory()
+    harden_for_secrets()
     if not end_with(int(arguments[1])):
         return Exit.TOLD
     sandbox, cell = arguments[0] == "sandbox", Cell(int(arguments[2]))
@@ -79,8 +79,19 @@ def main(arguments: list[str]) -> int:
 
 
 def _open_vault(settings: ServerSettings, disk: Disk[Held], sandbox: bool) -> Vault:
+    """Open the HSM token and the vault on it.
+
+    Raises:
+        VaultUnavailable: a key is not as its role wants it, or the HSM token does not answer.
+        LoginRefused: it refused the PIN.
+        NotForProduction: it is for development only.
+    """
     vault_settings = VaultSettings()
     hsm_token = Pkcs11Token.open(vault_settings, production=not sandbox)
+    labels = hsm_token.labels()
+    if unlike := [label for label in labels if not ceremony.is_as_expected(hsm_token, label)]:
+        log.error("vault.keys_refused", extra={"keys": [*map(str, unlike)]})
+        raise VaultUnavailable("keys are not as their roles want them: hsm check says how")
     return Vault(
         *(hsm_token, vault_settings.state_directory, vault_settings.trust_file),
         lambda: datetime.now(UTC),

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hsm.errors import LoginRefused, ManifestRefused, NotForProduction, VaultUnavailable
+from hsm.hardening import close_inherited, harden
 from hsm.manifest.trust import read_trust
 from hsm.server import sockets
 from hsm.server.busy import Cell
 from hsm.server.exits import Exit
-from hsm.server.hardening import close_inherited, harden
 from hsm.server.sockets import Listeners
 from hsm.settings import ServerSettings, VaultSettings
 

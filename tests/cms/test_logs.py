@@ -5,13 +5,15 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+import uvloop
 from starlette.types import Receive, Scope, Send
 
 from cms import logs
@@ -161,6 +163,24 @@ def test_an_exception_nobody_awaited_is_its_class_too(output: io.StringIO) -> No
     # asyncio writes the task, and so the message of its exception, on a second line.
     assert line["event"] == "Task exception was never retrieved"
     assert line["exception"] == "ValueError"
+    assert PIN not in output.getvalue()
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_callback_that_fails_shows_nothing_that_it_was_called_with(
+    output: io.StringIO, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    def fail(_: str) -> None:
+        raise ValueError(PIN)
+
+    async def call() -> None:
+        asyncio.get_running_loop().call_soon(partial(fail, PIN))
+        await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(call())
+    (line,) = lines(output)
+    assert line["event"] == "Exception in callback"
     assert PIN not in output.getvalue()
 
 

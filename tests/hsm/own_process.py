@@ -29,6 +29,7 @@ from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
+from tests.operators import open_vault
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
@@ -238,6 +239,25 @@ def foreign_objects() -> list[str]:
     return sorted(map(str, Pkcs11Token.open(HsmTokenSettings()).labels()))
 
 
+def begun_host() -> int:
+    """Make the keys, and begin the host of the environment; count the keys."""
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    list(ceremony.create(hsm_token, FIRST))
+    open_vault(hsm_token, Path(os.environ["HSM_STATE_DIRECTORY"]))
+    return len(hsm_token.labels())
+
+
+def extractable_key() -> str:
+    """Make a key as somebody else would, whose label is one of ours."""
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    label = KeyLabel(FIRST[0].role, 2)
+    template = {Attribute.EXTRACTABLE: True, Attribute.SENSITIVE: False}
+    hsm_token._session.generate_key(
+        KeyType.AES, 256, label=str(label), store=True, template=template
+    )
+    return str(label)
+
+
 def two_keys_of_one_label() -> str:
     """Let another application make a key that has the label of one of ours."""
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
@@ -257,6 +277,8 @@ FUNCTIONS = {
         generations,
         foreign_objects,
         two_keys_of_one_label,
+        begun_host,
+        extractable_key,
     )
 }
 

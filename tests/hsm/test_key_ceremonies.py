@@ -29,6 +29,7 @@ from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm.commanding import ROLES, Done, Operator, Terminal, fingerprints, lines
 from tests.hsm.own_process import ROOT, environment
 from tests.operators import OPERATORS, floors, signed
+from tests.processes import status_of
 from tests.vault_process import wait_until
 
 ISSUER = "testbank01"
@@ -437,6 +438,18 @@ def test_nothing_that_is_typed_at_a_terminal_is_shown_but_kcvs(
     assert KBPK_KCV in room.listed().values()
 
 
+def test_the_process_that_holds_components_cannot_be_looked_into_nor_swapped(
+    terminal: Terminal,
+) -> None:
+    sit_down(terminal)
+    terminal.type(COMPONENTS[0], after="digits (not shown): ")
+    status = status_of(terminal.process.pid)
+    assert status["NoNewPrivs"] == "1"
+    assert Path(f"/proc/{terminal.process.pid}/mem").stat().st_uid == 0
+    # Where locking is not allowed, the screen says so.
+    assert status["VmLck"] != "0 kB" or "memory_not_locked" in terminal.shown
+
+
 def test_what_is_typed_too_early_is_not_shown_either(room: Room, terminal: Terminal) -> None:
     terminal.type(COMPONENTS[0], after=ENTER)
     terminal.type("wrong", after="(not shown): ")
@@ -727,9 +740,16 @@ def test_a_record_does_not_stay_when_the_key_block_cannot_be_written(
 def test_what_is_written_does_not_stay_when_what_follows_fails(tmp_path: Path) -> None:
     files = [tmp_path / "record", tmp_path / "block"]
     texts = dict.fromkeys(files, "text\n")
-    with pytest.raises(LogUnavailable), ceremony_record.written(texts):
-        assert [path.read_text() for path in files] == ["text\n"] * 2
-        raise LogUnavailable
+    seen: list[str] = []
+
+    def fail_within() -> None:
+        with ceremony_record.written(texts):
+            seen.extend(path.read_text() for path in files)
+            raise LogUnavailable
+
+    with pytest.raises(LogUnavailable):
+        fail_within()
+    assert seen == ["text\n"] * 2
     assert list(tmp_path.iterdir()) == []
     with ceremony_record.written(texts):
         pass

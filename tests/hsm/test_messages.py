@@ -21,11 +21,19 @@ from hsm.messages import (
     ManifestVersion,
     ReadManifest,
     SetPinFromJwe,
+    SetPinFromPage,
     SocketName,
     Verb,
     VerifyBearer,
 )
-from hsm.port import CardRef, PinBlockType, PinVault, SealedRecord
+from hsm.port import (
+    CardRef,
+    IssuedAccessToken,
+    PinBlockType,
+    PinVault,
+    SealedGrant,
+    SealedRecord,
+)
 
 #: Who may call what: DESIGN's table, and what is public.
 PUBLIC = {"health", "load_manifest", "manifest_version", "public_jwks", "read_manifest"}
@@ -253,3 +261,10 @@ def test_a_pin_for_no_client_is_an_import_s_only() -> None:
     assert messages.decode_call(call, SocketName.ADMIN)[0] == 1  # the control
     with pytest.raises(MessageRefused, match="no client"):
         messages.decode_call(call, SocketName.D1)
+
+
+def test_a_message_shows_none_of_its_arguments() -> None:
+    page = SetPinFromPage(SealedGrant(b"grant"), "CONTROL-TOKEN", "JWE", SealedRecord(b""))
+    assert repr(page) == "SetPinFromPage(…)"
+    token = IssuedAccessToken("ACCESS-TOKEN", 1)
+    assert "ACCESS-TOKEN" not in repr(token)

@@ -145,11 +145,21 @@ async def test_it_is_not_free_before_the_statement_has_ended(
     assert await ask(connection, "SELECT 1") == [(1,)]
 
 
-async def test_who_goes_away_before_anything_was_sent_stops_nothing(connection: Connection) -> None:
-    asked = asyncio.create_task(connection.rows(SLEEP, {}, seconds=HANG_SECONDS))
-    asked.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asked
+async def test_who_goes_away_when_the_answer_has_come_stops_nothing(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = Connection._settle
+
+    def settle_and_cancel(self: Connection, *lost: Exception) -> None:
+        settle(self, *lost)
+        asked.cancel()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "_settle", settle_and_cancel)
+        asked = asyncio.create_task(ask(connection, "SELECT 1"))
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+    assert connection._stopping is None
     assert await ask(connection, "SELECT 1") == [(1,)]
 
 

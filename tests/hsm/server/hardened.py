@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 
-from hsm.server import hardening
+from hsm import hardening
 
 
 def main(defences: str) -> None:

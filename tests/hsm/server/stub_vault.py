@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hsm.errors import LoginRefused, VaultUnavailable
+from hsm.hardening import close_inherited, end_with, harden
 from hsm.messages import ManifestVersion, SocketName, Verb
 from hsm.server import logs, sockets
 from hsm.server.busy import Cell
 from hsm.server.disk import Disk
 from hsm.server.exits import Exit
-from hsm.server.hardening import close_inherited, end_with, harden
 from hsm.server.supervisor import Supervisor
 from hsm.server.worker import Worker, run_until_told
 from hsm.settings import ServerSettings

@@ -17,7 +17,7 @@ from hsm.admin_client import AdminClient
 from hsm.messages import ManifestVersion, SocketName
 from hsm.socket_files import paths_of
 from tests.hsm.server import intruder, stub_vault
-from tests.processes import ROOT, children
+from tests.processes import ROOT, children, status_of
 from tests.vault_process import VaultProcess, serving, wait_until
 
 pytestmark = pytest.mark.slow
@@ -104,11 +104,6 @@ def test_a_crash_of_a_process_without_defence_leaves_one(tmp_path: Path) -> None
     assert dumped_core("none", tmp_path)
 
 
-def status_of(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
 def test_supervisor_and_worker_gain_no_right_by_starting_a_program(vault: VaultProcess) -> None:
     for pid in (worker_of(vault), vault.process.pid):
         assert status_of(pid)["NoNewPrivs"] == "1"
@@ -140,7 +135,7 @@ def test_a_worker_listens_on_the_sockets_of_its_slot_only(tmp_path: Path) -> Non
 def test_a_worker_whose_supervisor_is_gone_does_not_begin(is_there: bool) -> None:
     """It would hold its sockets for ever: the signal comes to those only who asked before."""
     parent = os.getpid() if is_there else 1
-    script = f"from hsm.server.hardening import end_with; raise SystemExit(end_with({parent}))"
+    script = f"from hsm.hardening import end_with; raise SystemExit(end_with({parent}))"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, timeout=HANG_SECONDS, check=False
     )

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from cms.sandbox import HANG_SECONDS
+from cms.sandbox.machine.softhsm import SoftHsm
+from hsm.admin_client import AdminClient
+from hsm.errors import VaultUnavailable
+from hsm.messages import Health
 from hsm.pkcs11.token import Pkcs11Token
+from tests.hsm import own_process
 from tests.operators import TRUST_FILE, open_vault
 from tests.vault_process import serving
 
@@ -64,3 +69,24 @@ def test_a_wrong_user_pin_is_tried_no_more_than_twice(state: Path) -> None:
 def test_a_library_that_is_no_hsm_token_does_not_keep_it_from_waiting(state: Path) -> None:
     with serving(state, HSM_MODULE="/usr/lib/none.so") as vault:
         assert vault.process.poll() is None
+
+
+def test_a_key_that_is_not_as_its_role_wants_it_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    softhsm = SoftHsm(tmp_path / "softhsm")
+    softhsm.directory.mkdir()
+    softhsm.ensure()
+    for name, value in softhsm.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HSM_STATE_DIRECTORY", str(tmp_path))
+    assert own_process.run("begun_host", softhsm)
+    with serving(tmp_path) as vault, AdminClient(vault.sockets, HANG_SECONDS) as client:
+        client.call(Health())  # the control
+    label = own_process.run("extractable_key", softhsm)
+    with serving(tmp_path) as vault, AdminClient(vault.sockets, HANG_SECONDS) as client:
+        with pytest.raises(VaultUnavailable):
+            client.call(Health())
+        refused, unavailable = vault.events()
+    assert (refused["event"], refused["keys"]) == ("vault.keys_refused", [label])
+    assert unavailable["reason"] == "keys are not as their roles want them: hsm check says how"

@@ -5,6 +5,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +22,9 @@ from hsm.errors import MessageRefused, VaultBusy, VaultFailed, VaultUnavailable
 from hsm.frames import Frames, frame
 from hsm.messages import ExportJwe, Health, ManifestVersion, SocketName
 from hsm.port import CardRef, SealedPin, SealedRecord
+from hsm.server.exits import Exit
+from hsm.server.supervisor import LOOK_SECONDS, Supervisor
+from hsm.settings import ServerSettings
 from hsm.socket_files import path_of
 from tests.hsm.server import stub_vault
 from tests.processes import children, runs
@@ -324,6 +329,48 @@ async def test_a_refused_login_is_tried_twice_by_all_workers_together(tmp_path: 
     with serving(tmp_path, module=STUB, bound=False, HSM_WORKERS=4) as vault:
         assert vault.process.wait(HANG_SECONDS) != 0
     assert (tmp_path / stub_vault.LOGINS).read_text().count("login") == 2
+
+
+def greets(vault: VaultProcess, slot: int) -> bool:
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(HANG_SECONDS)
+        stream.connect(str(path_of(vault.sockets, SocketName.D1, slot)))
+        return stream.recv(len(GREETING)) == GREETING
+
+
+def test_a_login_that_is_taken_has_a_refused_one_forgotten(tmp_path: Path) -> None:
+    refuses = tmp_path / stub_vault.REFUSE_LOGIN
+    with serving(tmp_path, module=STUB, HSM_WORKERS=2) as vault:
+        for refused in (0, 1, 2):
+            assert greets(vault, 0)
+            assert greets(vault, 1)
+            time.sleep(4 * LOOK_SECONDS)  # the supervisor sees it, too
+            wait_until(lambda n=refused: ended_with(vault, Exit.LOGIN_REFUSED) == n)  # type: ignore[misc]
+            refuses.touch()
+            os.kill(children(vault.process.pid)[0], signal.SIGKILL)
+            wait_until(lambda n=refused: ended_with(vault, Exit.LOGIN_REFUSED) > n)  # type: ignore[misc]
+            refuses.unlink()
+        assert greets(vault, 0)
+        assert greets(vault, 1)
+
+
+def ended_with(vault: VaultProcess, code: int) -> int:
+    return sum(event.get("code") == code for event in vault.events())
+
+
+def test_a_worker_that_cannot_be_started_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def too_many(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    supervisor = Supervisor(ServerSettings(socket_directory=tmp_path), ["nothing"])
+    descriptors = len([*Path("/proc/self/fd").iterdir()])
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", too_many)
+        supervisor._look([{}])
+    assert "vault.no_worker_started" in caplog.text
+    assert len([*Path("/proc/self/fd").iterdir()]) == descriptors
 
 
 async def test_workers_die_with_their_supervisor(vault: VaultProcess) -> None:

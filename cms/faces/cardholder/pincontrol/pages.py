@@ -21,7 +21,7 @@ from cms.domain.errors import (
     ServiceUnavailable,
 )
 from cms.domain.records import Actor
-from cms.faces.answer import json_answer, no_content
+from cms.faces.answer import json_answer
 from cms.faces.cardholder.page.answers import (
     ENDS,
     NO_STORE,
@@ -30,7 +30,7 @@ from cms.faces.cardholder.page.answers import (
     page_language,
     retry_after,
 )
-from cms.faces.cardholder.page.posts import opening_members, posted_members, text_of
+from cms.faces.cardholder.page.posts import NO_CONTENT, opening_members, posted_members, text_of
 from cms.faces.cardholder.page.render import (
     ControlPage,
     control_page,
@@ -161,7 +161,7 @@ class Pages:
         """End a page session of either kind, as its cardholder wants."""
         await self.pin_view.close(session)
         await self.set_page.cancel(session, request.scope["log"]["correlation_id"])
-        return no_content(NO_STORE)
+        return NO_CONTENT
 
     async def _read_live(
         self, control_id: str, frame_key: str | None, request: Request

@@ -1,4 +1,4 @@
-"""What supervisor and workers ask of the kernel before they hold anything."""
+"""What a process of the vault asks of the kernel before it holds anything."""
 
 import ctypes
 import logging
@@ -44,11 +44,12 @@ def end_with(parent: int) -> bool:
     return os.getppid() == parent
 
 
-def lock_memory() -> None:
-    """Keep this process out of swap, where that is allowed.
+def harden_for_secrets() -> None:
+    """Harden a process that is to hold secrets, and keep it out of swap, where that is allowed.
 
     Source: mlockall(2).
     """
+    harden()
     # A limit that is not the highest would have allocations fail later.
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
