@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test test-fast check format sql bench lock softhsm packages
+.PHONY: help demo test test-fast image-test image-packages check format sql bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: $(VENV)/.installed packages  ## Run every test
 
 test-fast: $(VENV)/.installed  ## Run the tests that start no service, database, browser or command
 	@$(RUN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+image-test: $(VENV)/.installed image-packages  ## Build the image, bring docker-compose.yml up with podman, and call it
+	@$(RUN)/pytest tests/image $(ARGS)
 
 check: $(VENV)/.installed  ## Lint, types, architecture, compose file
 	$(RUN)/ruff check .
@@ -59,13 +62,21 @@ softhsm:
 	@command -v softhsm2-util >/dev/null || { echo "SoftHSM2 is missing."; $(call apt,softhsm2); }
 
 # What tests and benchmarks need: both PKCS#11 modules, the second a library without a tool, a pooler of
-# connections to Postgres, and a browser.
+# connections to Postgres, a proxy, and a browser.
 packages:
 	@missing=; command -v softhsm2-util >/dev/null || missing=softhsm2; \
 	$(PYTHON) -c 'import ctypes; ctypes.CDLL("libsoftokn3.so")' 2>/dev/null || missing="$${missing:+$$missing }libnss3"; \
+	[ -x /usr/sbin/haproxy ] || missing="$${missing:+$$missing }haproxy"; \
 	[ -x /usr/sbin/pgbouncer ] || missing="$${missing:+$$missing }pgbouncer"; \
 	[ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
 	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; $(call apt,$$missing); }
+
+# Containers, and what makes a base image of Debian packages: no registry is asked.
+image-packages:
+	@missing=; for tool in podman runc mmdebstrap docker-compose; do \
+		command -v $$tool >/dev/null || missing="$${missing:+$$missing }$$tool"; done; \
+	[ -z "$$missing" ] || { echo "Missing for containers: $$missing."; \
+		$(call apt,podman runc mmdebstrap docker-compose catatonit golang-github-containernetworking-plugin-dnsname); }
 
 $(VENV)/.installed: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -219,10 +219,9 @@ def test_no_call_is_lost_when_certificates_are_read_again_and_a_worker_is_killed
         kill_at_once(front.service.workers()[0])
         wait_for(lambda: len(front.service.workers()) == 2)
         load.wait_for_one(204)
-    port = front.prepared.d1_port
-    with socket.create_connection(("127.0.0.1", port)) as plain:
-        with front.bank.tls().wrap_socket(plain, server_hostname="localhost") as connection:
-            shown = connection.getpeercert(binary_form=True)
+    plain = socket.create_connection(("127.0.0.1", front.prepared.d1_port), timeout=HANG_SECONDS)
+    with front.bank.tls().wrap_socket(plain, server_hostname="localhost") as connection:
+        shown = connection.getpeercert(binary_form=True)
     assert shown == x509.load_pem_x509_certificate(renewed.read_bytes()).public_bytes(Encoding.DER)
     assert (load.wrong, load.answers.count(BROKEN)) == ([], 0)
     load.replay()
