@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test test-fast image-test image-packages check format sql bench lock softhsm packages
+.PHONY: help demo test test-fast image-test image-packages dist check format sql bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,14 @@ sql: $(VENV)/.installed  ## Write the SQL of every request statement to tests/cm
 
 bench: $(VENV)/.installed packages  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)
+
+dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive, list of its parts (SBOM), checksums
+	@rm -rf dist && mkdir dist
+	@name=issuer-pin-service-$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	git archive --prefix=$$name/ --output=dist/$$name.tar.gz HEAD; \
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RUN)/cyclonedx-py requirements requirements.lock \
+		--pyproject pyproject.toml --output-reproducible --output-file dist/$$name.cdx.json 2>/dev/null; \
+	cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
 
 lock: $(VENV)/.installed  ## Choose versions anew and write both lock files
 	$(RUN)/pip install --quiet uv
