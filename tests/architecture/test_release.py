@@ -21,7 +21,9 @@ def test_the_list_of_parts_names_every_locked_package_with_its_hashes(tmp_path: 
         capture_output=True,
     )
     parts = json.loads(file.read_text())
-    locked = re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "requirements.lock").read_text(), re.M)
+    locked = re.findall(
+        r"^([\w.-]+)==([\w.]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE
+    )
     assert parts["bomFormat"] == "CycloneDX"
     assert [(part["name"], part["version"]) for part in parts["components"]] == locked
     for part in parts["components"]:
