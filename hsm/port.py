@@ -503,3 +503,11 @@ class PinVault(Protocol):
                 write its log.
         """
         ...
+
+    def metrics(self) -> str:
+        """Show what all processes of this vault counted, as Prometheus reads it.
+
+        Its labels are verbs, classes of errors and the like: nothing of a call is in it, and there
+        is no more of it the more there are of issuers or cards.
+        """
+        ...

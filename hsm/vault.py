@@ -22,7 +22,7 @@ from crypto.secret import Secret
 from crypto.translation import permit
 from crypto.types import Pin, PinBlock
 from crypto.weak_pins import check
-from hsm import health, plaintexts
+from hsm import exposition, health, plaintexts
 from hsm.access_tokens import AccessTokens
 from hsm.bearers import Bearers
 from hsm.budgets import FailureBudgets
@@ -384,6 +384,10 @@ class Vault:
         health.check(self._hsm_token, self._jose_keys, self._active.values())
         self._counts.check()
         self._log.check()
+
+    def metrics(self) -> str:
+        """Show what all processes of this vault counted."""
+        return exposition.text()
 
     def _sealed(self, described: FeedCard) -> SealedCard:
         card, record = described.card, described.record
