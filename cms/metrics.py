@@ -18,6 +18,11 @@ NO_ROUTE: Final = "none"
 REQUEST_SECONDS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper ends of the steps in which times are counted; an alert looks at 0.5."""
 CALLERS_REFUSED: Final = ("malformed", "slow", "handshake", "unauthorized")
+WATCHED: Final = (
+    *("LIMIT_REACHED", "NOT_GENUINE", "PIN_CHANGE_FORBIDDEN", "SEAL_BROKEN"),
+    "WRONG_PIN_DATA",
+)
+"""Reasons of refusals of which alerts tell."""
 FACES: Final = ("d1", "hosted", "pincontrol")
 _shared: Final = exposition.registry
 
@@ -77,6 +82,8 @@ def begin() -> str:
     # An alert sees a rise only of what was there before.
     for kind in CALLERS_REFUSED:
         _callers_refused.labels(kind)
+    for reason in WATCHED:
+        _refusals.labels(reason)
     for event in ControlToken:
         _control_tokens.labels(event)
     for face in FACES:

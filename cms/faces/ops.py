@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 
 from cms import logs
 from cms.faces.routes import Face, Route
-from cms.services.health import Health, Readiness
+from cms.services.ends import Ends
+from cms.services.health import DATABASE_CAUSES, Health, Readiness
 from hsm import exposition, messages
 from hsm.client import VaultCalls
 from hsm.errors import HsmError
@@ -56,7 +57,7 @@ class OpsRoutes:
 
     async def metrics(self, _: Request) -> Response:
         """Show what all workers counted, and those of the vault, where it answers."""
-        state = State(self.health.of_all(), self.health)
+        state = State(self.health.of_all(), self.health.ends)
         # Some milliseconds of work, beside the requests.
         shown = await asyncio.to_thread(exposition.text, state)
         with suppress(HsmError):
@@ -69,7 +70,7 @@ class State(Collector):
     """What is now, as it was last seen."""
 
     seen: Readiness
-    health: Health
+    ends: Ends
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Describe it."""
@@ -81,14 +82,14 @@ class State(Collector):
             for part in sorted({fault.part for fault in faults}):
                 problems.add_metric([part, severity], sum(each.part == part for each in faults))
         yield problems
+        yield self._database_causes()
         yield self._workers()
         yield self._connections()
-        ends = self.health.ends
         for what, by in (("manifest", "issuer"), ("certificate", "listener")):
             end = GaugeMetricFamily(
                 f"cms_{what}_end_timestamp_seconds", f"When a {what} ends.", labels=[by]
             )
-            for name, moment in getattr(ends, f"{what}s").items():
+            for name, moment in getattr(self.ends, f"{what}s").items():
                 end.add_metric([name], moment.timestamp())
             yield end
 
@@ -98,6 +99,15 @@ class State(Collector):
         ready.add_metric(["vault"], self.seen.vault)
         ready.add_metric(["database"], self.seen.database)
         return ready
+
+    def _database_causes(self) -> GaugeMetricFamily:
+        found = {fault.reason for fault in self.seen.problems if fault.part == "database"}
+        causes = GaugeMetricFamily(
+            "cms_database_cause", "1: why the database cannot be used.", labels=["cause"]
+        )
+        for cause in sorted({*DATABASE_CAUSES, *found}):
+            causes.add_metric([cause], cause in found)
+        return causes
 
     def _workers(self) -> GaugeMetricFamily:
         workers = GaugeMetricFamily("cms_workers", "Workers that run.", labels=["state"])

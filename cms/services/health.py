@@ -27,7 +27,10 @@ VAULT_SECONDS_MAX: Final = 2.0
 """How long the vault may take to say how it is."""
 UNFIT: Final = frozenset({Cause.NOT_DURABLE, Cause.NOT_UTF8})
 """What no waiting changes: somebody has to set the database up otherwise."""
-NOT_ASKED: Final = "it was not asked yet"
+NOT_ASKED: Final = "NOT_ASKED"
+NOT_MIGRATED: Final = "NOT_MIGRATED"
+DATABASE_CAUSES: Final = (*Cause, NOT_ASKED, NOT_MIGRATED)
+"""What the database can be said to have."""
 log = logging.getLogger(__name__)
 
 
@@ -143,7 +146,7 @@ class Health:
         """Look which migration the database had last: one that had none has no table of ours."""
         revision = await self._store.revision()
         if revision == "":
-            self._database_fault = "NOT_MIGRATED"
+            self._database_fault = NOT_MIGRATED
         self._revision_fault = None
         if revision not in (None, "", REVISION):
             self._revision_fault = f"revision {revision} is not {REVISION}, that of this release"
