@@ -9,8 +9,7 @@ itself.
 
 import fcntl
 import os
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +23,9 @@ from prometheus_client.registry import Collector
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the directory to the processes that are started."""
 SLOTS_MAX: Final = 1000
+KINDS: Final = ("counter", "histogram")
+FILE_BYTES: Final = 1 << 20
+"""More than what is counted takes; a file that is full grows."""
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 registry: Final = CollectorRegistry()
 """Of everything that is counted here; each process of a program has all of it."""
@@ -49,11 +51,14 @@ def directory() -> Path | None:
 def count_in(slot: str) -> None:
     """Count in the files of *slot*, if there is a directory.
 
-    Called before anything is counted: what has a value by then keeps it for itself.
+    Called before anything is counted: what has a value by then keeps it for itself. Where the disk
+    has no room, a process counts for itself alone.
     """
     shared = directory()
     if shared is not None:
-        values.ValueClass = _value_class(shared, slot)
+        with suppress(OSError):
+            files = {kind: _file(shared / f"{kind}_{slot}.db") for kind in KINDS}
+            values.ValueClass = _value_class(files)
 
 
 def free_slot() -> str:
@@ -90,13 +95,12 @@ def text(*others: Collector) -> str:
     return shown
 
 
-def _value_class(shared: Path, slot: str) -> Any:  # noqa: ANN401 - as prometheus-client calls it
-    """Make the class of numbers that lie in the files of *slot*.
+def _value_class(files: Mapping[str, MmapedDict]) -> Any:  # noqa: ANN401 - as it is called
+    """Make the class of numbers that lie in *files*, by kind.
 
     That of prometheus-client takes a lock and asks for the process each time, which together cost
     more than a request's other counting: here one thread counts.
     """
-    files = dict[str, MmapedDict]()
 
     class Value:
         _multiprocess = True
@@ -111,8 +115,6 @@ def _value_class(shared: Path, slot: str) -> Any:  # noqa: ANN401 - as prometheu
             help_text: str,
             **_: object,
         ) -> None:
-            if typ not in files:
-                files[typ] = _file(shared / f"{typ}_{slot}.db")
             self._file = files[typ]
             self._key = mmap_key(metric_name, name, labelnames, labelvalues, help_text)
             self._value: float = self._file.read_value(self._key)[0]  # type: ignore[no-untyped-call]
@@ -131,8 +133,11 @@ def _value_class(shared: Path, slot: str) -> Any:  # noqa: ANN401 - as prometheu
 
 
 def _file(path: Path) -> MmapedDict:
-    """Open a file of numbers; one that a process left half written begins anew."""
-    with suppress(RuntimeError, ValueError, struct.error):
-        return MmapedDict(str(path))  # type: ignore[no-untyped-call]
-    path.unlink()
+    """Open a file of numbers.
+
+    Raises:
+        OSError: there is no room for it. Without that, a process would be killed as it counts.
+    """
+    with path.open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
     return MmapedDict(str(path))  # type: ignore[no-untyped-call]

@@ -74,8 +74,9 @@ class Workers:
         directory = exposition.directory()
         if directory is not None:
             new = directory / f"new-view-{self._slot}"
-            new.write_bytes(_encode(view))
-            new.replace(directory / f"view-{self._slot}")
+            with suppress(OSError):  # no room: the others will say that this worker is silent
+                new.write_bytes(_encode(view))
+                new.replace(directory / f"view-{self._slot}")
 
     def views(self) -> Sequence[View]:
         """Read what the workers saw that are running, this one's too."""

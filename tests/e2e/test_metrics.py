@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -89,10 +90,54 @@ def test_a_worker_that_is_killed_takes_no_count_with_it(
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
-def total_or_none(service: Service, name: str) -> float | None:
+def test_the_vault_s_counts_are_shown_too_and_outlive_its_workers(
+    served: tuple[Service, Enrolled],
+) -> None:
+    service, enrolled = served
+    with enrolled.client() as client:
+        client.set_pin("card-1", "4071", enrolled.sample_issuer.pans["card-1"])
+        assert client.get_pin("card-1", enrolled.sample_issuer.pans["card-1"]) == "4071"
+    verb = {"verb": "export_jwe"}
+    assert total(service, "hsm_call_seconds_count", **verb) == 1
+    assert total(service, "cms_vault_call_seconds_count", **verb) == 1
+    assert total(service, "hsm_log_lines_total", action="pin.export") == 1
+    assert total(service, "hsm_openings_total", result="opened") == WORKERS
+    assert total(service, "hsm_wait_seconds_count", socket="d1") > 0
+    os.kill(service.vault_workers()[0], signal.SIGKILL)
+    wait_for(lambda: total_or_none(service, "hsm_openings_total", result="opened") == WORKERS + 1)
+    assert total(service, "hsm_workers_ended_total", why="CRASHED") == 1
+    assert total(service, "hsm_call_seconds_count", **verb) == 1
+
+
+def test_readiness_names_the_certificate_and_manifests_that_end(
+    served: tuple[Service, Enrolled],
+) -> None:
+    service, _ = served
+    wait_for(lambda: total_or_none(service, "cms_ready", part="all") == 1)
+    assert total(service, "cms_certificate_end_timestamp_seconds", listener="d1") > 0
+    wait_for(
+        lambda: total(service, "cms_manifest_end_timestamp_seconds", issuer="metricbnk1") > 0
+    )
+    assert total(service, "cms_workers", state="answering") == WORKERS
+
+
+def test_without_a_vault_the_web_still_shows_its_own(served: tuple[Service, Enrolled]) -> None:
+    service, _ = served
+    service.vault.terminate()
+    service.vault.wait()
+    shown = samples(service)
+    assert any(name.startswith("cms_request_seconds") for name in shown)
+    assert not any(name.startswith("hsm_") for name in shown)
+    answer = service.ops("/readyz")
+    assert answer.status_code == 503
+    assert {fault["part"] for fault in answer.json()["problems"]} == {"vault"}
+
+
+def total_or_none(service: Service, name: str, **labels: str) -> float | None:
+    """The same while a worker is being replaced, which may cost an answer."""
     try:
-        return total(service, name)
-    except OSError:
+        return total(service, name, **labels)
+    except httpx.TransportError:
         return None
 
 

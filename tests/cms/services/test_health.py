@@ -32,6 +32,7 @@ class Both:
         self.unfit: Cause | None = None
         self.cause: Cause | None = None
         self.asked = 0
+        self.revision_found: str | None = REVISION
 
     def health(self) -> None:
         if self.token_unavailable:
@@ -44,8 +45,8 @@ class Both:
     def occupancy(self) -> tuple[int, int, int]:
         return 8, 8, 0
 
-    async def revision(self) -> str:
-        return REVISION
+    async def revision(self) -> str | None:
+        return self.revision_found
 
     async def fault(self) -> Cause | None:
         self.asked += 1
