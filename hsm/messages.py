@@ -29,6 +29,8 @@ from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
     CardRef,
     CertificateFacts,
+    DeviceBlock,
+    DeviceKey,
     GrantedToken,
     HandOut,
     IssuedAccessToken,
@@ -42,6 +44,7 @@ from hsm.port import (
     SealedGrant,
     SealedPin,
     SealedRecord,
+    SealedTzpk,
     SealedValue,
     ValueKind,
 )
@@ -347,6 +350,73 @@ class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
 
 class Health(Verb[None], frozen=True):
     """``health``."""
+
+
+class ExportServerBlock(Verb[HandOut[bytes]], frozen=True):
+    """``export_server_block``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    user: str
+    secret: Secret[str]
+    plastic_id: str
+    zpk_index: str
+    card: CardRef
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class SetPinFromServer(Verb[SealedChange], frozen=True):
+    """``set_pin_from_server``."""
+
+    sockets = CARDHOLDER
+
+    user: str
+    secret: Secret[str]
+    plastic_id: str
+    zpk_index: str
+    block: bytes
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class ExportDeviceBlock(Verb[HandOut[DeviceBlock]], frozen=True):
+    """``export_device_block``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    grant: SealedGrant
+    control_token: str
+    public_key: bytes
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+
+
+class MakeDeviceKey(Verb[DeviceKey], frozen=True):
+    """``make_device_key``."""
+
+    sockets = CARDHOLDER
+
+    grant: SealedGrant
+    control_token: str
+    public_key: bytes
+    sealed_record: SealedRecord
+
+
+class SetPinFromDevice(Verb[SealedChange], frozen=True):
+    """``set_pin_from_device``."""
+
+    sockets = CARDHOLDER
+
+    grant: SealedGrant
+    control_token: str
+    sealed_tzpk: SealedTzpk
+    block: bytes
+    sealed_record: SealedRecord
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

@@ -24,6 +24,8 @@ HAND_OUTS: Final[Mapping[Action, str]] = {
     Action.IMAGE: Verb.GET_PIN,
     Action.TEXT: Verb.GET_PIN,
     Action.VALUES: EXPORT,
+    Action.SERVER: Verb.GET_PIN,
+    Action.DEVICE: Verb.GET_PIN,
 }
 """What the row of each is called."""
 SETS: Final = frozenset({Verb.SET_PIN, LOADED})
