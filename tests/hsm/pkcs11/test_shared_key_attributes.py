@@ -49,6 +49,7 @@ SHARED = {
     "prw": {**IMPORTED, **NO, "SIGN": True},
     "zpk": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
     "zpk-aes": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
+    "zpk-server": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
 }
 SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
 MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER]

@@ -246,6 +246,9 @@ def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> 
         (KeyRole.ZPK_AES, "P0", "A", "D"),
         (KeyRole.ZPK_AES, "P0", "T", "B"),
         (KeyRole.ZPK_AES, "D0", "A", "B"),
+        (KeyRole.ZPK_SERVER, "P0", "T", "E"),
+        (KeyRole.ZPK_SERVER, "P0", "A", "B"),
+        (KeyRole.ZPK_SERVER, "K0", "T", "B"),
     ],
 )
 def test_a_key_for_something_else_is_refused(

@@ -1,4 +1,4 @@
-"""The PIN operations over an issuer whose server has two pre-shared keys: real vault and database."""
+"""The PIN operations of an issuer whose server has two pre-shared keys: real vault and database."""
 
 import secrets
 from collections.abc import AsyncIterator

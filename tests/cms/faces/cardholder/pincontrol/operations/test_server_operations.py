@@ -191,7 +191,7 @@ async def test_a_plastic_that_is_none_is_not_found(operations_face: OperationsFa
     "block",
     [
         *("", "81739710556E151", "81739710556E15180", "81739710556E151G", " 1739710556E1518"),
-        *("gXOXEFVuFRg=", None, 81739710556, ["81739710556E1518"], "８1739710556E1518"),
+        *("gXOXEFVuFRg=", None, 81739710556, ["81739710556E1518"], "\uff181739710556E1518"),
     ],
 )
 async def test_a_block_is_16_hexadecimal_digits(
