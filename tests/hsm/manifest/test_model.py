@@ -56,6 +56,7 @@ def test_every_default_is_written_out() -> None:
         "identity_provider": None,
         "clients": [],
         "feeds": [],
+        "pin_operations": {"pki": False, "pre_shared_keys": []},
     }
     assert json.loads(manifest(seccos={}).canonical())["seccos"] == DEFAULTS["seccos"]
 
