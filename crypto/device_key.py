@@ -33,6 +33,10 @@ OAEP: Final = padding.OAEP(padding.MGF1(SHA256()), SHA256(), label=None)
 def parse(der: bytes) -> rsa.RSAPublicKey:
     """Read a key; whose it is nobody can tell.
 
+    >>> parse(b"")
+    Traceback (most recent call last):
+    crypto.errors.DeviceKeyError
+
     Raises:
         DeviceKeyError: it is another kind of key, of another size or exponent, written in another
             way, or no key at all.
