@@ -16,6 +16,7 @@ from cms.persistence.store import Store
 from cms.services.directory import Directory
 from cms.services.manifests import ManifestFerry
 from crypto.secret import Secret
+from hsm.client import VaultCalls
 from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
@@ -167,16 +168,22 @@ async def set_up(url: str, directory: Path) -> AsyncIterator[D1Face]:
 
 
 @asynccontextmanager
-async def opened(d1_face: D1Face, store: Store | None = None) -> AsyncIterator[OperationsFace]:
+async def opened(
+    d1_face: D1Face,
+    store: Store | None = None,
+    vault: VaultCalls | None = None,
+    proxy_peers: frozenset[str] = frozenset(),
+) -> AsyncIterator[OperationsFace]:
+    """Serve the operations over the store and vault of *d1_face*, with rate limits of its own."""
     application = d1_face.application
     store = store or application.store
     directory = Directory(store, application.vault)
     manifests = ManifestFerry(store, application.vault, "here")
     _, services = cardholder_services(
-        store, directory, manifests, CONTROL_TOKEN_KEY, application.vault
+        store, directory, manifests, CONTROL_TOKEN_KEY, vault or application.vault
     )
     transport = httpx.ASGITransport(
-        RequestLog(operations_app(services), "cardholder"), raise_app_exceptions=False
+        RequestLog(operations_app(services, proxy_peers), "cardholder"), raise_app_exceptions=False
     )
     async with (
         pincontrol_opened(d1_face) as pincontrol,
