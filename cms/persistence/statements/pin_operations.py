@@ -13,6 +13,7 @@ from sqlalchemy import (
     func,
     literal,
     not_,
+    null,
     select,
 )
 
@@ -62,9 +63,9 @@ READ_TZPK: Final = compiled(
 END_CONTROL_TOKEN: Final = compiled(
     control_tokens.update()
     .where(THIS_CONTROL_TOKEN, is_usable(control_tokens))
-    .values(ended_at=func.now(), end_reason=EndReason.FAILED.value)
+    .values(ended_at=func.now(), end_reason=EndReason.FAILED.value, sealed_tzpk=null())
 )
-"""No row. One that is over stays as it is."""
+"""No row. One that is over stays as it is. The key of a device goes with it."""
 
 _token: Final = (
     select(control_tokens.c.token_hash)
@@ -91,7 +92,12 @@ _consumed: Final = (
         control_tokens.c.card_id == _from_device.c.card_id,
         THIS_CONTROL_TOKEN,
     )
-    .values(consumed_at=func.now(), ended_at=func.now(), end_reason=EndReason.SET.value)
+    .values(
+        consumed_at=func.now(),
+        ended_at=func.now(),
+        end_reason=EndReason.SET.value,
+        sealed_tzpk=null(),
+    )
     .cte("consumed")
 )
 CHANGE_PIN_FROM_DEVICE: Final = compiled(
@@ -99,7 +105,8 @@ CHANGE_PIN_FROM_DEVICE: Final = compiled(
 )
 """One row, the new counter, if the control token is live, and the card still as it was read.
 
-Else none, and no change. The control token is over; the new counter ends all others of the card.
+Else none, and no change. The control token is over, and its device's key gone; the new counter ends
+all others of the card.
 """
 
 _from_server, _server_history, _server_audit = change_pin(

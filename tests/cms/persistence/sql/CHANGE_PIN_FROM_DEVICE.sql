@@ -46,8 +46,8 @@ WITH
     FROM changed
   ),
   consumed AS (
-    UPDATE control_tokens SET consumed_at=now(), ended_at=now(), end_reason='set'::VARCHAR
-    FROM changed
+    UPDATE control_tokens
+    SET sealed_tzpk=NULL, consumed_at=now(), ended_at=now(), end_reason='set'::VARCHAR FROM changed
     WHERE control_tokens.issuer_id = changed.issuer_id
       AND control_tokens.card_id = changed.card_id AND control_tokens.token_hash = %(token_hash)s
   )

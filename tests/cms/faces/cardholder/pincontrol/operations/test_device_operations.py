@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from typing import Final, LiteralString
 from uuid import uuid4
 
 import pytest
@@ -161,6 +162,51 @@ async def test_a_block_under_a_key_of_another_control_id_is_refused(
         deciphered = tdes_ecb_decrypt(other)(base64.b64decode(recorded)).hex()
     assert outcomes.failure(await operations_face.set(second, recorded)) == REFUSED
     assert (await operations_face.set(first, recorded)).status_code == 200
+
+
+COPY: Final[LiteralString] = (
+    "UPDATE control_tokens SET sealed_tzpk = other.sealed_tzpk FROM control_tokens AS other"
+    " WHERE control_tokens.card_id = %s AND other.card_id = %s"
+)
+COPY_WITH_GRANT: Final[LiteralString] = COPY.replace(
+    "SET sealed_tzpk", "SET sealed_grant = other.sealed_grant, sealed_tzpk"
+)
+
+
+@pytest.mark.parametrize("copy", [COPY, COPY_WITH_GRANT])
+async def test_a_row_that_was_copied_from_another_control_id_sets_no_pin(
+    operations_face: OperationsFace, copy: LiteralString
+) -> None:
+    pincontrol = operations_face.pincontrol
+    (own, own_plastic), (victim, victim_plastic) = [await pincontrol.plastic() for _ in range(2)]
+    own_id = await pincontrol.control_id(own_plastic, "SET_PIN")
+    recorded = DEVICE.write(await operations_face.tzpk(own_id, DEVICE.public_key), NEW_PIN)
+    victim_id = await pincontrol.control_id(victim_plastic, "SET_PIN")
+    pincontrol.sql(copy, victim, own)
+    answer = await operations_face.set(victim_id, recorded)
+    if copy is COPY:
+        assert outcomes.failure(answer)[0] == 500
+        ((event, _, _, reason, *_),) = pincontrol.audit(answer)
+        assert (event, reason) == ("pin.set.failed", "SEAL_BROKEN")
+    else:
+        assert outcomes.failure(answer) == ENDED
+    assert await operations_face.pin(victim_plastic) == PIN
+    assert (await operations_face.set(own_id, recorded)).status_code == 200
+
+
+async def test_the_key_of_a_device_goes_when_its_control_id_ends(
+    operations_face: OperationsFace,
+) -> None:
+    pincontrol = operations_face.pincontrol
+    stored = "SELECT sealed_tzpk IS NOT NULL FROM control_tokens WHERE card_id = %s"
+    for pin, status in ((NEW_PIN, 200), ("1111", 400)):
+        card_id, plastic_id = await pincontrol.plastic()
+        control_id = await pincontrol.control_id(plastic_id, "SET_PIN")
+        tzpk = await operations_face.tzpk(control_id, DEVICE.public_key)
+        assert pincontrol.sql(stored, card_id) == [(True,)]
+        answer = await operations_face.set(control_id, DEVICE.write(tzpk, pin))
+        assert answer.status_code == status
+        assert pincontrol.sql(stored, card_id) == [(False,)]
 
 
 async def test_no_pin_comes_before_a_key_was_made(operations_face: OperationsFace) -> None:

@@ -376,3 +376,15 @@ async def test_another_plastic_id_in_a_row_shows_nothing(operations_face: Operat
     assert await both(operations_face, "4242424242") == (NOT_FOUND, NOT_FOUND)
     pincontrol.sql("UPDATE cards SET plastic_id = %s WHERE card_id = %s", plastic_id, card_id)
     assert await both(operations_face, plastic_id) == (200, 200)
+
+
+async def test_the_other_listener_and_the_other_faces_do_not_serve_them(
+    operations_face: OperationsFace,
+) -> None:
+    _, plastic_id = await operations_face.pincontrol.plastic()
+    d1, headers = operations_face.d1_face.d1.http, basic(backends.USER, SECRET)
+    params = {"auditUser": "a", "zpkIndex": "0"}
+    for http in (d1, operations_face.pincontrol.http):
+        answer = await http.get(f"/pin/v2/{plastic_id}", params=params, headers=headers)
+        assert answer.status_code == 404
+        assert "pinBlock" not in answer.text
