@@ -116,6 +116,7 @@ class Store:
                 pin_type=pin_type.value,
                 request_key=request_key,
                 receipt=change.receipt,
+                script_due=change.script_due,
                 **sealed_columns(change),
             )
         except UniqueViolation as error:

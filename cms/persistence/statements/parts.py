@@ -1,11 +1,12 @@
 """What statements of more than one module are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
     CTE,
+    Boolean,
     ColumnElement,
     Insert,
     Interval,
@@ -16,14 +17,18 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
+    null,
     select,
 )
 
-from cms.domain.cards import Verb
+from cms.domain.cards import CardType, Verb
+from cms.domain.scripts import ScriptState
 from cms.persistence.tables import (
+    IS_OPEN,
     NEWEST_COUNTER,
     VALUE_COLUMNS,
     audit_events,
+    card_scripts,
     cards,
     pin_changes,
 )
@@ -94,7 +99,7 @@ def audit(
 
 def change_pin(
     *conditions: ColumnElement[bool], **audit_columns: ColumnElement[Any]
-) -> tuple[CTE, CTE, CTE]:
+) -> tuple[CTE, Sequence[CTE]]:
     """Build the update of a card whose counter, state and record are still those read.
 
     A feed may have given it to another holder since: what the vault sealed is for the one before.
@@ -105,7 +110,8 @@ def change_pin(
             the receipt of the vault.
 
     Returns:
-        What is updated (issuer, card, new counter), its row of history and its audit row.
+        What is updated (issuer, card, new counter), and what goes with it: its row of history, its
+        audit row, and its scripts.
     """
     changed = (
         cards.update()
@@ -141,4 +147,40 @@ def change_pin(
     ).cte("history")
     audit_columns |= {"counter": changed.c.counter, "receipt": RECEIPT}
     event = audit(Verb.SET_PIN.value, changed, **audit_columns)
-    return changed, history, event
+    return changed, (history, event, *_scripts(changed))
+
+
+def _scripts(changed: CTE) -> tuple[CTE, CTE]:
+    """Supersede the script of a card that is *changed*, and begin the next where one is due.
+
+    Each of the two reads what was there before this statement.
+    """
+    superseded = (
+        card_scripts.update()
+        .where(
+            card_scripts.c.issuer_id == changed.c.issuer_id,
+            card_scripts.c.card_id == changed.c.card_id,
+            IS_OPEN,
+        )
+        .values(
+            state=literal(ScriptState.SUPERSEDED.value, String),
+            superseded_at=func.now(),
+            sealed_earlier_pin=null(),
+        )
+        .cte("superseded")
+    )
+    before = cards.alias("before")
+    begun = insert_from(
+        card_scripts,
+        {
+            "issuer_id": changed.c.issuer_id,
+            "card_id": changed.c.card_id,
+            "counter": changed.c.counter,
+            "sealed_earlier_pin": before.c.sealed_pin,
+        },
+        before.c.issuer_id == changed.c.issuer_id,
+        before.c.card_id == changed.c.card_id,
+        before.c.card_type != literal(CardType.VIRTUAL.value, String),
+        bindparam("script_due", type_=Boolean),
+    ).cte("begun")
+    return superseded, begun

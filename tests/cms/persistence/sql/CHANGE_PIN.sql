@@ -23,5 +23,19 @@ WITH
       %(correlation_id)s::VARCHAR AS correlation_id, changed.counter AS counter,
       %(receipt)s::VARCHAR AS receipt
     FROM changed
+  ),
+  superseded AS (
+    UPDATE card_scripts
+    SET state='superseded'::VARCHAR, sealed_earlier_pin=NULL, superseded_at=now() FROM changed
+    WHERE card_scripts.issuer_id = changed.issuer_id AND card_scripts.card_id = changed.card_id
+      AND card_scripts.confirmed_at IS NULL AND card_scripts.superseded_at IS NULL
+  ),
+  begun AS (
+    INSERT INTO card_scripts (issuer_id, card_id, counter, sealed_earlier_pin)
+    SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id, changed.counter AS counter,
+      before.sealed_pin AS sealed_earlier_pin
+    FROM changed, cards AS before
+    WHERE before.issuer_id = changed.issuer_id AND before.card_id = changed.card_id
+      AND before.card_type != 'VIRTUAL'::VARCHAR AND %(script_due)s
   )
 SELECT changed.counter FROM changed
