@@ -188,9 +188,7 @@ card_scripts = Table(
     ForeignKeyConstraint(["issuer_id", "card_id"], ["cards.issuer_id", "cards.card_id"]),
 )
 #: Whether a script may still go to its chip, which does not have the PIN as far as is known.
-IS_OPEN: Final = and_(
-    card_scripts.c.confirmed_at.is_(None), card_scripts.c.superseded_at.is_(None)
-)
+IS_OPEN: Final = and_(card_scripts.c.confirmed_at.is_(None), card_scripts.c.superseded_at.is_(None))
 
 #: The last counter in the history of the card that the statement around it reads.
 NEWEST_COUNTER: Final = (

@@ -224,9 +224,7 @@ def test_a_reversal_makes_the_verification_values_of_the_earlier_pin(partner: Pa
     first = change(partner, "2846", counter=1)
     now = stored(partner, PIN, counter=2)
     assert first.sealed_pin is not None
-    made = partner.issuer.vault.reverse_pin(
-        now.pin, first.sealed_pin, now.record, partner.card, 2
-    )
+    made = partner.issuer.vault.reverse_pin(now.pin, first.sealed_pin, now.record, partner.card, 2)
     assert partner.exported(made, 3)["pvv"] == partner.exported(first, 1)["pvv"]
 
 
@@ -253,5 +251,3 @@ def test_a_pin_that_came_with_its_card_is_brought_back(partner: Partner) -> None
     made = partner.issuer.vault.reverse_pin(now.pin, loaded.pin, now.record, partner.card, 1)
     assert made.sealed_pin is not None
     assert partner.issuer.pin(made.sealed_pin, now.record, PAN, partner.card, 2) == "2846"
-
-

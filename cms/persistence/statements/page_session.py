@@ -119,9 +119,7 @@ _ended = (
     .values(ended_at=func.now(), end_reason=EndReason.SET.value)
     .cte("ended")
 )
-CHANGE_PIN_IN_SESSION: Final = compiled(
-    select(_changed.c.counter).add_cte(*_with_it, _ended)
-)
+CHANGE_PIN_IN_SESSION: Final = compiled(select(_changed.c.counter).add_cte(*_with_it, _ended))
 """One row, the new counter, if the session is live, and the card still as it was read.
 
 Else none, and no change. The session is over; the new counter ends all others of the card, and its

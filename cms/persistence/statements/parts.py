@@ -39,6 +39,14 @@ RECEIPT: Final = bindparam("receipt", type_=String)
 REQUEST_KEY: Final = bindparam("request_key", type_=LargeBinary)
 
 
+#: What becomes of a script that is open when the PIN of its card changes, or is forgotten.
+SUPERSEDED: Final[Mapping[str, ColumnElement[Any]]] = {
+    "state": literal(ScriptState.SUPERSEDED.value, String),
+    "superseded_at": func.now(),
+    "sealed_earlier_pin": null(),
+}
+
+
 def matches(column: ColumnElement[str], parameter: str) -> ColumnElement[bool]:
     """Compare a column with a parameter."""
     return column == bindparam(parameter, type_=String)
@@ -162,11 +170,7 @@ def _scripts(changed: CTE) -> tuple[CTE, CTE]:
             card_scripts.c.card_id == changed.c.card_id,
             IS_OPEN,
         )
-        .values(
-            state=literal(ScriptState.SUPERSEDED.value, String),
-            superseded_at=func.now(),
-            sealed_earlier_pin=null(),
-        )
+        .values(SUPERSEDED)
         .cte("superseded")
     )
     before = cards.alias("before")
