@@ -20,6 +20,7 @@ from cms.persistence.admin import (
     Database,
     locked_row,
     row,
+    rules,
 )
 from cms.persistence.statements.reversal import REVERSAL, REVERSE_PIN
 from cms.persistence.tables import (
@@ -29,6 +30,7 @@ from cms.persistence.tables import (
     card_scripts,
     cards,
     issuers,
+    pin_changes,
     sealed_columns,
 )
 from hsm.port import CardRef, PinBlockType, SealedChange, SealedPin, SealedRecord
@@ -155,7 +157,8 @@ def reverse(database: Database, script: ScriptToBuild, change: SealedChange) -> 
         "correlation_id": None,
         **sealed_columns(change),
     }
-    counter = database.exec_driver_sql(REVERSE_PIN.sql, parameters).scalar()
+    with rules(database, pin_changes):
+        counter = database.exec_driver_sql(REVERSE_PIN.sql, parameters).scalar()
     if counter is None:
         raise AdminError(CHANGED_MEANWHILE)
     return int(counter)
