@@ -8,13 +8,15 @@ from typing import Any, Final
 import pyemv
 import pytest
 
-from hsm.errors import KeyMissing, LimitReached, ManifestRefused, SealBroken
+from hsm.errors import KeyMissing, LimitReached, LogUnavailable, ManifestRefused, SealBroken
+from hsm.log.lines import Action, Event
 from hsm.manifest.scripts import ScriptsBody
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import ChipTransaction, PinBlockType, SealedChange, SealedPin, SealedRecord
 from tests.chip import Chip, ScriptFailed
 from tests.contracts.issuer import LONG_PINS, PIN, block
 from tests.contracts.partner import CARD, Partner, with_check_digit
+from tests.contracts.test_receipts import lines, without_its_directory
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.pans import PAN
 
@@ -179,6 +181,33 @@ def test_a_card_gets_so_many_a_day(partner: Partner) -> None:
     with pytest.raises(LimitReached) as raised:
         now.build(seen)
     assert raised.value.receipt
+
+
+def test_a_script_and_a_reversal_leave_a_line_each(partner: Partner) -> None:
+    partner = with_scripts(partner, **MASTERCARD)
+    before, now = stored(partner, "2846", counter=4), stored(partner, PIN, counter=5)
+    vault, seen = partner.issuer.vault, ChipTransaction(bytes(2), bytes(8))
+    built = vault.build_script(now.pin, now.record, partner.card, 5, seen)
+    made = vault.reverse_pin(now.pin, before.pin, now.record, partner.card, 5)
+    *_, of_build, of_reversal = lines(partner.issuer.host)
+    assert [of_build.receipt, of_reversal.receipt] == [built.receipt, made.receipt]
+    where = (partner.card.issuer_id, partner.card.card_id)
+    assert of_build.event == Event(Action.SCRIPT, *where, counter=5)
+    assert of_reversal.event == Event(Action.SET, *where, counter=6)
+
+
+def test_without_a_log_none_is_built(partner: Partner) -> None:
+    partner = with_scripts(partner, **MASTERCARD)
+    now = stored(partner)
+    without_its_directory(partner.issuer.host)
+    with pytest.raises(LogUnavailable):
+        now.build(ChipTransaction(bytes(2), bytes(8)))
+
+
+@pytest.mark.parametrize(("atc", "arqc"), [(b"", bytes(8)), (bytes(2), bytes(7)), (bytes(3), b"")])
+def test_a_transaction_has_an_atc_and_an_arqc(atc: bytes, arqc: bytes) -> None:
+    with pytest.raises(ValueError, match="not an ATC"):
+        ChipTransaction(atc, arqc)
 
 
 def test_a_reversal_seals_the_earlier_pin_for_the_next_counter(partner: Partner) -> None:
