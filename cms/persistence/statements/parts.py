@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    exists,
     func,
     literal,
     null,
@@ -166,9 +167,13 @@ def _scripts(changed: CTE) -> tuple[CTE, CTE]:
     superseded = (
         card_scripts.update()
         .where(
-            card_scripts.c.issuer_id == changed.c.issuer_id,
-            card_scripts.c.card_id == changed.c.card_id,
+            matches(card_scripts.c.issuer_id, "issuer_id"),
+            matches(card_scripts.c.card_id, "card_id"),
+            # One that is open is of the change before. By its key it is found in a table of any
+            # size, whatever size that had when the statement was prepared.
+            card_scripts.c.counter == bindparam("counter_read"),
             IS_OPEN,
+            exists(select(changed.c.counter)),
         )
         .values(SUPERSEDED)
         .cte("superseded")

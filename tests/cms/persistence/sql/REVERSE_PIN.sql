@@ -28,9 +28,11 @@ WITH
   ),
   superseded AS (
     UPDATE card_scripts
-    SET state='superseded'::VARCHAR, sealed_earlier_pin=NULL, superseded_at=now() FROM changed
-    WHERE card_scripts.issuer_id = changed.issuer_id AND card_scripts.card_id = changed.card_id
-      AND card_scripts.confirmed_at IS NULL AND card_scripts.superseded_at IS NULL
+    SET state='superseded'::VARCHAR, sealed_earlier_pin=NULL, superseded_at=now()
+    WHERE card_scripts.issuer_id = %(issuer_id)s::VARCHAR
+      AND card_scripts.card_id = %(card_id)s::VARCHAR
+      AND card_scripts.counter = %(counter_read)s::BIGINT AND card_scripts.confirmed_at IS NULL
+      AND card_scripts.superseded_at IS NULL AND (EXISTS (SELECT changed.counter FROM changed))
   ),
   begun AS (
     INSERT INTO card_scripts (issuer_id, card_id, counter, sealed_earlier_pin)
