@@ -23,6 +23,8 @@ from cms.operator.command_line import Refused
 from cms.persistence import card_scripts
 from cms.persistence.admin import Database
 from cms.services.audit import Reason
+from crypto.errors import JoseError
+from crypto.jose import json_object
 from hsm.admin_client import AdminCalls
 from hsm.errors import LimitReached, SealBroken
 from hsm.messages import BuildScript, ReversePin
@@ -73,23 +75,29 @@ class ScriptCall(BaseModel):
         return ChipTransaction(bytes.fromhex(self.atc), bytes.fromhex(self.arqc))
 
 
-def read_call(members: str | Mapping[str, object]) -> ScriptCall:
-    """Read a call.
-
-    Args:
-        members: a JSON object, or what would be in it.
+def parse_call(text: str) -> ScriptCall:
+    """Read a call from a JSON object.
 
     Raises:
-        Refused: it is none; names the members at fault.
+        Refused: *text* is none; names the members at fault.
     """
     try:
-        if isinstance(members, str):
-            return ScriptCall.model_validate_json(members)
+        return read_call(json_object.parse(text.encode()))
+    except (JoseError, UnicodeEncodeError):
+        raise Refused("not a JSON object") from None
+
+
+def read_call(members: Mapping[str, object]) -> ScriptCall:
+    """Read a call from its members.
+
+    Raises:
+        Refused: they are none of a call; names those at fault.
+    """
+    try:
         return ScriptCall.model_validate(members)
     except ValidationError as error:
-        faults = {".".join(map(str, item["loc"])) for item in error.errors()}
-        named = ", ".join(sorted(filter(None, faults)))
-        raise Refused(f"refused members: {named}" if named else "not a JSON object") from None
+        faults = {str(item["loc"][0]) for item in error.errors()}
+        raise Refused("refused members: " + ", ".join(sorted(faults))) from None
 
 
 def answer(database: Database, vault: AdminCalls, call: ScriptCall) -> Answer:
@@ -119,6 +127,7 @@ def _build(
     transaction: ChipTransaction,
 ) -> Answer:
     script = card_scripts.read_to_build(database, card, counter)
+    database.commit()  # no transaction waits for the vault
     message = BuildScript(script.sealed_pin, script.sealed_record, card, counter, transaction)
     try:
         handed_out = vault.call(message)
@@ -137,6 +146,7 @@ def _build(
 
 def _reverse(database: Database, vault: AdminCalls, card: CardRef, counter: int) -> Answer:
     script = card_scripts.read_to_build(database, card, counter)
+    database.commit()  # as above
     earlier = script.sealed_earlier_pin
     if earlier is None:
         raise Refused("there is no PIN from before to put back")

@@ -388,7 +388,12 @@ async def test_a_host_keeps_one_process_for_many_calls(
         {**one, "call": "delivered"},
         {**one, "call": "confirmed"},
     )
-    text = calls(*many).getvalue() + "junk\n" + json.dumps({**one, "call": "confirmed"}) + "\n"
+    text = (
+        calls(*many).getvalue()
+        + 'junk\n{"counter": 1, "counter": 1}\n'
+        + json.dumps({**one, "call": "confirmed"})
+        + "\n"
+    )
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     answers = [json.loads(line) for line in stage.operator.must("scripts", "calls").splitlines()]
     stage.chip().execute(bytes.fromhex(answers[0]["command"]))
@@ -403,8 +408,21 @@ async def test_a_host_keeps_one_process_for_many_calls(
         {**one, "state": "delivered"},
         {**one, "state": "confirmed"},
         {"error": "not a JSON object"},
+        {"error": "not a JSON object"},
         {**one, "state": "confirmed"},
     ]
+
+
+async def test_a_key_that_is_missing_ends_no_calls(
+    stage: Stage, vault: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_manifest(vault, ISSUER, scripts={**SCRIPTS, "smc_generation": 9})
+    await stage.put(FIRST)
+    one = {"issuerId": ISSUER, "cardId": "card-1", "counter": 1, "atc": "0001", "arqc": "00" * 8}
+    monkeypatch.setattr("sys.stdin", calls({**one, "call": "build"}, {**one, "call": "build"}))
+    answers = stage.operator.must("scripts", "calls").splitlines()
+    assert answers == ['{"error": "a shared key is not on the token"}'] * 2
+    assert stage.states() == {1: "pending"}
 
 
 async def test_calls_end_when_the_vault_is_away(
