@@ -3,25 +3,39 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pyemv
 import pytest
 
+from crypto.seccos.card import CardData
+from crypto.secret import Secret
+from crypto.types import Pan, Pin
+from hsm.counts import Counts
 from hsm.errors import KeyMissing, LimitReached, LogUnavailable, ManifestRefused, SealBroken
 from hsm.log.lines import Action, Event
 from hsm.manifest.scripts import ScriptsBody
-from hsm.pkcs11.keys import KeyRole
+from hsm.pkcs11 import shared_keys
+from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import KeyKind, KeyRole
+from hsm.pkcs11.shared_keys import ClearKey
 from hsm.port import ChipTransaction, PinBlockType, SealedChange, SealedPin, SealedRecord
+from hsm.scripts import Scripts
+from tests import operators
 from tests.chip import Chip, ScriptFailed
 from tests.contracts.issuer import LONG_PINS, PIN, block
 from tests.contracts.partner import CARD, Partner, with_check_digit
 from tests.contracts.test_receipts import lines, without_its_directory
+from tests.crypto.emv.emv_rows import each, given_bytes
 from tests.crypto.oracles import takes_tdes_the_old_way
+from tests.crypto.vectors import Row
 from tests.pans import PAN
 
 pytestmark = takes_tdes_the_old_way
 
+VECTORS_ID: Final = "vectorbank"
 LONG_PAN: Final = with_check_digit("541333008901000000")
 MANY: Final = 1000
 MASTERCARD: Final[Mapping[str, Any]] = {"scheme": "mastercard", "builds_card_day_max": MANY}
@@ -114,6 +128,31 @@ def test_it_is_the_command_that_pyemv_makes(partner: Partner) -> None:
         assert stored(issuer).build(seen) == theirs
 
 
+@each("emv_pin_change_mastercard", "emv_pin_change_ccd")
+def test_it_has_the_block_and_the_mac_that_an_hsm_made(
+    device: HsmToken, tmp_path: Path, row: Row
+) -> None:
+    given, expected = row["inputs"], row["expected"]
+    scheme = row["kind"].removeprefix("emv_pin_change_")
+    generations = {}
+    for role, name in ((KeyRole.SMC, "imk_smc"), (KeyRole.SMI, "imk_smi")):
+        clear = ClearKey(KeyKind.TDES_2KEY, Secret(given_bytes(row, name)))
+        label = shared_keys.store(device, role, VECTORS_ID, clear)
+        generations[f"{role}_generation"] = label.generation
+    body = ScriptsBody.model_validate({"scheme": scheme, "mac_transaction": "none", **generations})
+    made = Scripts(device, Keyring(device), Counts(tmp_path, operators.now)).pin_change(
+        Pin(given["pin"]),
+        CardData(Pan(given["pan"]), int(given["psn"]), "2912"),
+        *(VECTORS_ID, body, ChipTransaction(bytes(2), given_bytes(row, "r"))),
+    )
+    assert made[5:-8].hex().upper() == expected["encrypted_pin"]
+    if scheme == "mastercard":
+        assert made.hex().upper() == f"8424000210{expected['encrypted_pin']}{expected['mac']}"
+    else:
+        # Of this one the HSM was given a header with the length of the other.
+        assert made[:5].hex() == "8424000218"
+
+
 def test_a_script_is_for_one_transaction_of_one_card(partner: Partner) -> None:
     partner = with_scripts(partner, **MASTERCARD)
     card, other = chip(partner), chip(partner, psn=2)
@@ -152,6 +191,15 @@ def test_a_change_says_whether_a_script_is_due(partner: Partner) -> None:
     assert change(scripted).script_due
     # Of a PIN that came as SECCOS the vault has no block: D1 sends what the chip gets.
     assert not scripted.set_seccos().script_due
+
+
+def test_so_does_one_from_a_page(partner: Partner) -> None:
+    for body, due in ((None, False), (MASTERCARD, True)):
+        there = partner.with_members(scripts=body)
+        issuer, card = there.issuer, there.card
+        record = issuer.seal_record(PAN, card, CARD.psn)
+        granted = issuer.grant_set(record, card)
+        assert issuer.set_on_page(granted, record).script_due is due
 
 
 def test_without_scripts_in_the_manifest_there_is_none(partner: Partner) -> None:
