@@ -29,6 +29,7 @@ from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
     CardRef,
     CertificateFacts,
+    ChipTransaction,
     DeviceBlock,
     DeviceKey,
     GrantedToken,
@@ -49,7 +50,7 @@ from hsm.port import (
     ValueKind,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of these messages; web and vault of one release have the same."""
 T = TypeVar("T")
 Counter: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -350,6 +351,31 @@ class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
 
 class Health(Verb[None], frozen=True):
     """``health``."""
+
+
+class BuildScript(Verb[HandOut[bytes]], frozen=True):
+    """``build_script``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Counter
+    transaction: ChipTransaction
+
+
+class ReversePin(Verb[SealedChange], frozen=True):
+    """``reverse_pin``."""
+
+    sockets = ADMIN
+
+    sealed_pin: SealedPin
+    earlier_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class ExportServerBlock(Verb[HandOut[bytes]], frozen=True):

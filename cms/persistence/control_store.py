@@ -246,6 +246,7 @@ class ControlStore:
                 request_key=request_key,
                 session_hash=self._session_hash(session),
                 receipt=change.receipt,
+                script_due=change.script_due,
                 **asked_by(actor),
                 **sealed_columns(change),
             )
@@ -340,6 +341,7 @@ class ControlStore:
                 # A block may well be the same as one before, and is meant again.
                 request_key=secrets.token_bytes(REQUEST_KEY_BYTES),
                 receipt=change.receipt,
+                script_due=change.script_due,
                 audit_user=actor.audit_user,
                 **asked_by(actor),
                 **sealed_columns(change),

@@ -25,6 +25,7 @@ from hsm.manifest.limits import LimitsBody
 from hsm.manifest.pin_operations import PinOperationsBody
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.recipient import RecipientBody
+from hsm.manifest.scripts import ScriptsBody
 from hsm.manifest.verification import VerificationBody
 from hsm.manifest.wire import WireProfile
 
@@ -55,6 +56,8 @@ class Manifest(SignedBody):
     clients: tuple[Client, ...] = ()
     feeds: tuple[FeedBody, ...] = ()
     """Who may bring cards."""
+    scripts: ScriptsBody | None = None
+    """How a new PIN gets onto the chip; None: by no script of ours."""
     pin_operations: PinOperationsBody = PinOperationsBody()
     """The operations of the pincontrol face that work with PIN blocks, without a page of ours."""
 

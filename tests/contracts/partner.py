@@ -45,6 +45,8 @@ KEYS: Final[Mapping[KeyRole, tuple[KeyKind, ...]]] = {
     KeyRole.PRW: (AES, AES),
     KeyRole.ZPK: (TDES, TDES),
     KeyRole.ZPK_AES: (AES, AES),
+    KeyRole.SMC: (TDES, TDES),
+    KeyRole.SMI: (TDES, TDES),
     KeyRole.ZPK_SERVER: (TDES, TDES),
 }
 TDES_CMAC_GENERATION: Final = 3

@@ -80,7 +80,7 @@ _token: Final = (
     .with_for_update(of=control_tokens)
     .cte("token")
 )
-_from_device, _device_history, _device_audit = change_pin(
+_from_device, _with_device = change_pin(
     exists(select(_token.c.token_hash)),
     reason=literal("pincontrol pki", String),
     audit_user=_AUDIT_USER,
@@ -101,7 +101,7 @@ _consumed: Final = (
     .cte("consumed")
 )
 CHANGE_PIN_FROM_DEVICE: Final = compiled(
-    select(_from_device.c.counter).add_cte(_device_history, _device_audit, _consumed)
+    select(_from_device.c.counter).add_cte(*_with_device, _consumed)
 )
 """One row, the new counter, if the control token is live, and the card still as it was read.
 
@@ -109,12 +109,10 @@ Else none, and no change. The control token is over, and its device's key gone; 
 all others of the card.
 """
 
-_from_server, _server_history, _server_audit = change_pin(
+_from_server, _with_server = change_pin(
     not_(cards.c.personalised),
     reason=literal("pincontrol pre-shared key", String),
     audit_user=_AUDIT_USER,
 )
-CHANGE_PIN_FROM_SERVER: Final = compiled(
-    select(_from_server.c.counter).add_cte(_server_history, _server_audit)
-)
+CHANGE_PIN_FROM_SERVER: Final = compiled(select(_from_server.c.counter).add_cte(*_with_server))
 """One row, the new counter, if the card is still as it was read and not personalised; else none."""

@@ -13,7 +13,14 @@ from hsm.messages import Verb
 from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
-from hsm.port import CertificateFacts, PinBlockType, PinVault, PublicKeyRole, Purpose
+from hsm.port import (
+    CertificateFacts,
+    ChipTransaction,
+    PinBlockType,
+    PinVault,
+    PublicKeyRole,
+    Purpose,
+)
 from tests.bearers import bearer
 from tests.contracts import issuer as sample
 from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PLASTIC_ID, SERVER_SECRET, block
@@ -82,6 +89,8 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.IssueToken(D1_CLIENT, Secret(D1_SECRET), certificate),
         messages.PublicJwks(PublicKeyRole.PAGE, {"a": 1}),
         messages.Health(),
+        messages.BuildScript(sealed_pin, record, CARD, 1, ChipTransaction(bytes(2), bytes(8))),
+        messages.ReversePin(sealed_pin, sealed_pin, record, CARD, 1),
         messages.ExportServerBlock(*server, CARD, sealed_pin, record, 1),
         messages.SetPinFromServer(*server, zpk_block, CARD, record, 2),
         messages.ExportDeviceBlock(
