@@ -1,8 +1,12 @@
 """PINs to and from an issuer's own server, under a key that it shares with the vault."""
 
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
+from jwcrypto.jwk import JWK
 
 from crypto.secret import Secret
 from hsm.errors import (
@@ -15,14 +19,27 @@ from hsm.errors import (
     WeakPinRefused,
     WrongPinData,
 )
-from hsm.pkcs11.keys import KeyRole
+from hsm.pkcs11 import shared_keys
+from hsm.pkcs11.keys import KeyKind, KeyRole
+from hsm.pkcs11.shared_keys import ClearKey
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import CardRef, SealedChange, SealedPin, SealedRecord
-from tests.contracts.issuer import LONG_PINS, PIN, PLASTIC_ID, SERVER_SECRET, Issuer, clients
+from tests.contracts.issuer import (
+    LONG_PINS,
+    PIN,
+    PLASTIC_ID,
+    SERVER_SECRET,
+    Issuer,
+    clients,
+    open_issuer,
+)
 from tests.contracts.partner import Partner
+from tests.contracts.served import Servers, open_served
 from tests.crypto.ciphers import tdes_ecb, tdes_ecb_decrypt
 from tests.devices import iso1_pin, iso1_text
 
 INDEXES = {"0": 1, "next": 2}
+SOCKETS_ID = "socketbank"
 
 
 @dataclass(frozen=True)
@@ -220,3 +237,32 @@ def test_servers_count_against_the_limits_of_a_day(server: Server) -> None:
     assert server.view(server.sealed())
     with pytest.raises(LimitReached):
         server.sealed()
+
+
+@pytest.fixture(scope="module")
+def behind_sockets(
+    hsm_token: Pkcs11Token, start_servers: Callable[[str], Servers], hosts: Path
+) -> Iterator[Server]:
+    """A server of another issuer, whose vault is a program that found the key at its start."""
+    value = Secret(os.urandom(16))
+    zpk = ClearKey(KeyKind.TDES_2KEY, value)
+    label = shared_keys.store(hsm_token, KeyRole.ZPK_SERVER, SOCKETS_ID, zpk)
+    issuer = open_issuer(open_served(start_servers("SoftHSM2"), hosts), SOCKETS_ID)
+    there = issuer.with_members(pin_operations=operations(issuer, **{"0": 1}))
+    yield Server(Partner(there, {label: value.reveal()}, JWK.generate(kty="EC", crv="P-256")))
+    hsm_token._keys.pop(label).destroy()
+
+
+def test_it_is_the_same_behind_sockets(behind_sockets: Server) -> None:
+    server = behind_sockets
+    block = server.view(server.sealed())
+    assert server.pin(block) == PIN
+    for wrong in ({"secret": "wrong"}, {"user": f"{SOCKETS_ID}-app"}, {"plastic": "70002"}):
+        with pytest.raises(EvidenceRefused):
+            server.set(server.block(), **wrong)  # type: ignore[arg-type] # none of them is counter
+    with pytest.raises(TypeNotOffered):
+        server.set(server.block(), "1")
+    with pytest.raises(WrongPinData):
+        server.set(block[:7])
+    with pytest.raises(WeakPinRefused):
+        server.set(server.block("1111"))
