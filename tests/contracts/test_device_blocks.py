@@ -7,11 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from crypto import device_key
-from crypto.errors import DeviceKeyError
 from hsm.errors import (
     ClientLimited,
     GrantRefused,
@@ -325,23 +321,3 @@ def test_a_refused_key_shows_no_pin_and_counts_as_none(card: Card) -> None:
                 granted.grant, granted.control_token, bad, card.sealed_pin, card.sealed_record
             )
     assert card.view(granted) == PIN
-
-
-@given(st.one_of(st.binary(max_size=400), st.binary(min_size=294, max_size=294)))
-@example(KEY)
-def test_no_bytes_are_a_key_by_chance(public_key: bytes) -> None:
-    try:
-        parsed = device_key.parse(public_key)
-    except DeviceKeyError:
-        return
-    assert (parsed.key_size, der(parsed)) == (2048, public_key)
-
-
-@given(st.integers(0, len(KEY) - 1), st.integers(1, 255))
-def test_a_key_with_another_byte_is_another_key_or_none(at: int, mask: int) -> None:
-    changed = KEY[:at] + bytes((KEY[at] ^ mask,)) + KEY[at + 1 :]
-    try:
-        parsed = device_key.parse(changed)
-    except DeviceKeyError:
-        return
-    assert (parsed.key_size, parsed.public_numbers().e, der(parsed)) == (2048, 65537, changed)
