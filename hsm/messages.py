@@ -29,6 +29,9 @@ from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
     CardRef,
     CertificateFacts,
+    ChipTransaction,
+    DeviceBlock,
+    DeviceKey,
     GrantedToken,
     HandOut,
     IssuedAccessToken,
@@ -42,11 +45,12 @@ from hsm.port import (
     SealedGrant,
     SealedPin,
     SealedRecord,
+    SealedTzpk,
     SealedValue,
     ValueKind,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of these messages; web and vault of one release have the same."""
 T = TypeVar("T")
 Counter: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -352,6 +356,98 @@ class Health(Verb[None], frozen=True):
 
 class Metrics(Verb[str], frozen=True):
     """``metrics``."""
+
+
+class BuildScript(Verb[HandOut[bytes]], frozen=True):
+    """``build_script``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Counter
+    transaction: ChipTransaction
+
+
+class ReversePin(Verb[SealedChange], frozen=True):
+    """``reverse_pin``."""
+
+    sockets = ADMIN
+
+    sealed_pin: SealedPin
+    earlier_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ExportServerBlock(Verb[HandOut[bytes]], frozen=True):
+    """``export_server_block``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    user: str
+    secret: Secret[str]
+    plastic_id: str
+    zpk_index: str
+    card: CardRef
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class SetPinFromServer(Verb[SealedChange], frozen=True):
+    """``set_pin_from_server``."""
+
+    sockets = CARDHOLDER
+
+    user: str
+    secret: Secret[str]
+    plastic_id: str
+    zpk_index: str
+    block: bytes
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class ExportDeviceBlock(Verb[HandOut[DeviceBlock]], frozen=True):
+    """``export_device_block``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    grant: SealedGrant
+    control_token: str
+    public_key: bytes
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+
+
+class MakeDeviceKey(Verb[DeviceKey], frozen=True):
+    """``make_device_key``."""
+
+    sockets = CARDHOLDER
+
+    grant: SealedGrant
+    control_token: str
+    public_key: bytes
+    sealed_record: SealedRecord
+
+
+class SetPinFromDevice(Verb[SealedChange], frozen=True):
+    """``set_pin_from_device``."""
+
+    sockets = CARDHOLDER
+
+    grant: SealedGrant
+    control_token: str
+    sealed_tzpk: SealedTzpk
+    block: bytes
+    sealed_record: SealedRecord
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

@@ -23,6 +23,8 @@ CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 CLIENT_WINDOW_SECONDS: Final = 60
 """Within which a client's failures count; those of a card do for a day."""
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
+ATC_BYTES: Final = 2
+ARQC_BYTES: Final = 8
 
 T = TypeVar("T")
 
@@ -37,6 +39,9 @@ SealedValue = NewType("SealedValue", bytes)
 
 SealedGrant = NewType("SealedGrant", bytes)
 """Version, key label, what a control token is good for, AES-CMAC (:mod:`hsm.grants`)."""
+
+SealedTzpk = NewType("SealedTzpk", bytes)
+"""Version, key label, nonce, AES-GCM ciphertext and tag of a temporary zone PIN key, AES-CMAC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,26 @@ class SealedChange:
     values: Mapping[ValueKind, SealedValue]
     receipt: str
     """Names the line of it in the vault's log (:mod:`hsm.log.lines`)."""
+    script_due: bool = False
+    """Whether the chip is to get the PIN by a script that :meth:`PinVault.build_script` builds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChipTransaction:
+    """The transaction of a chip card in whose answer a script goes to the card.
+
+    Raises:
+        ValueError: *atc* is not 2 bytes, or *arqc* is not 8.
+    """
+
+    atc: bytes
+    """Application transaction counter, tag 9F36."""
+    arqc: bytes
+    """Application cryptogram, tag 9F26."""
+
+    def __post_init__(self) -> None:
+        if (len(self.atc), len(self.arqc)) != (ATC_BYTES, ARQC_BYTES):
+            raise ValueError("not an ATC of 2 bytes and an ARQC of 8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +207,26 @@ class GrantedToken:
     grant: SealedGrant
     grant_id: str
     """What the page puts into a JWE for the vault, and the vault into one for the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBlock:
+    """A PIN for a cardholder's device."""
+
+    tzpk: bytes = field(repr=False)
+    """The temporary zone PIN key, 16 bytes, enciphered to the device (:mod:`crypto.device_key`)."""
+    block: bytes = field(repr=False)
+    """A format-1 block under it, 8 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKey:
+    """A temporary zone PIN key, under which a cardholder's device sends a PIN."""
+
+    tzpk: bytes = field(repr=False)
+    """As in :class:`DeviceBlock`."""
+    sealed_tzpk: SealedTzpk = field(repr=False)
+    """The same, for the vault."""
 
 
 class PinVault(Protocol):
@@ -442,6 +487,52 @@ class PinVault(Protocol):
         """
         ...
 
+    def build_script(
+        self,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+        transaction: ChipTransaction,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN as a command for the chip: PIN CHANGE/UNBLOCK (EMV 4.3, Book 3, 6.5.10).
+
+        ``84 24 00 02 Lc ‖ enciphered format-2 block ‖ MAC``. The chip takes it in the answer to
+        *transaction* and in no other. The issuer's manifest says how it is made
+        (:mod:`hsm.scripts`).
+
+        Raises:
+            ManifestRefused: the manifest has no scripts, or names a key of another kind.
+            KeyMissing: a key that it names is not on the HSM token.
+            LimitReached: this host built as many for the card today as may be.
+        """
+        ...
+
+    def reverse_pin(
+        self,
+        sealed_pin: SealedPin,
+        earlier_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+    ) -> SealedChange:
+        """Seal the PIN before change *counter* anew, for the change after it.
+
+        Args:
+            sealed_pin: the PIN of change *counter*, which proves that this change was made.
+            earlier_pin: the PIN of the change before.
+            sealed_record: the record of the card.
+            card: the card.
+            counter: of the change that is reversed, from 1.
+
+        Raises:
+            ManifestRefused: the manifest has no scripts: nothing was on its way to a chip.
+            ValueNotPossible: the issuer asks for a PIN verification value that cannot be made of
+                this PIN.
+            CounterExhausted: the SECCOS profile does not count that far.
+        """
+        ...
+
     def load_manifest(self, text: str) -> int:
         """Take a manifest as operators signed it; return its version. The newest may come again.
 
@@ -509,5 +600,122 @@ class PinVault(Protocol):
 
         Its labels are verbs, classes of errors and the like: nothing of a call is in it, and there
         is no more of it the more there are of issuers or cards.
+        """
+        ...
+
+    # The PIN operations of the pincontrol face. Each of the next five raises ``TypeNotOffered``
+    # where the manifest does not have it on, or names no such key of the server.
+
+    def export_server_block(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        card: CardRef,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN to an issuer's own server: a format-1 block under their ZPK, 8 bytes.
+
+        Args:
+            user: the client id of the server.
+            secret: its password.
+            plastic_id: the card's name at this face.
+            zpk_index: what the server calls the key.
+            card: the card.
+            sealed_pin: its PIN.
+            sealed_record: its record.
+            counter: its change counter now.
+
+        Raises:
+            EvidenceRefused: as :meth:`grant_server` raises it.
+            LimitReached: the card, the client or the issuer has had as many as may be on a day.
+        """
+        ...
+
+    def set_pin_from_server(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        block: bytes,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> SealedChange:
+        """Take in a PIN from an issuer's own server and seal it for change *counter*.
+
+        *block* is of format 1, under their ZPK. It is neither fresh nor bound to the card: who
+        recorded it and has the password can send it again, and for another card.
+
+        Raises:
+            EvidenceRefused: as :meth:`grant_server` raises it.
+            PinRejected: *block* cannot be used; ``WrongPinData`` is counted,
+                ``CardRefusesForm`` says that nothing was tried.
+            ClientLimited: too many blocks of the client could not be used.
+            WeakPinRefused: the issuer's policy forbids the PIN on a page.
+            LimitReached: the card, the client or the issuer has had as many as may be on a day.
+            ValueNotPossible: as :meth:`set_pin_from_page` raises it, and ``CounterExhausted``.
+        """
+        ...
+
+    def export_device_block(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+    ) -> HandOut[DeviceBlock]:
+        """Hand out the PIN to a cardholder's device, under a key that only the device can open.
+
+        Whose *public_key* is, DER, the vault cannot tell: it is the device's if the issuer's
+        server says the truth. A grant is for this while its control token lives.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: as :meth:`render_image` raises it.
+            PageKeyRejected: *public_key* is none that a device may have.
+        """
+        ...
+
+    def make_device_key(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_record: SealedRecord,
+    ) -> DeviceKey:
+        """Make the key under which a cardholder's device sends a PIN for this control token.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            PageKeyRejected: *public_key* is none that a device may have.
+        """
+        ...
+
+    def set_pin_from_device(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        sealed_tzpk: SealedTzpk,
+        block: bytes,
+        sealed_record: SealedRecord,
+    ) -> SealedChange:
+        """Take in a PIN from a cardholder's device and seal it for the change after the grant's.
+
+        *block* is of format 1, under the key that was made for this control token.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            SealBroken: *sealed_tzpk* was made for another control token.
+            PinRejected: *block* cannot be used; it is counted as in :meth:`set_pin_from_server`.
+            ClientLimited: too many blocks of the client could not be used.
+            WeakPinRefused: the issuer's policy forbids the PIN on a page.
+            LimitReached: as :meth:`set_pin_from_page` raises it.
+            ValueNotPossible: as :meth:`set_pin_from_page` raises it, and ``CounterExhausted``.
         """
         ...

@@ -47,6 +47,7 @@ from hsm.feed_cards import FeedCard
 from hsm.feeds import read_feed
 from hsm.grants import Grant, Grants
 from hsm.hand_outs import HandOuts
+from hsm.iso1_blocks import Iso1Blocks, from_tzpk, to_device
 from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
@@ -54,15 +55,19 @@ from hsm.log.writer import VaultLog
 from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import AppClient, D1Client, ServerClient
 from hsm.manifest.model import Manifest
+from hsm.manifest.scripts import ScriptsBody
 from hsm.manifest.store import Manifests
 from hsm.manifest.wire import WireProfile
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
-from hsm.pkcs11.keys import KeyRole
+from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import (
     ISSUER_ID_CHARS,
     CardRef,
     CertificateFacts,
+    ChipTransaction,
+    DeviceBlock,
+    DeviceKey,
     Face,
     GrantedToken,
     HandOut,
@@ -76,10 +81,12 @@ from hsm.port import (
     SealedGrant,
     SealedPin,
     SealedRecord,
+    SealedTzpk,
     SealedValue,
     ValueKind,
 )
 from hsm.records import CardRecord
+from hsm.scripts import Scripts
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
 from hsm.verification import ValueMaker
@@ -95,7 +102,8 @@ D1: Final = "d1"
 #: What somebody who may not see or set a PIN is refused with.
 TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused, GrantRefused, LimitReached)
 T = TypeVar("T")
-_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
+_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue], bool]
+"""What a change is made of: PIN, PIN verification values, and whether a script is due."""
 
 #: Who may ask for control tokens, by face.
 CLIENTS: Final[Mapping[Face, type[AppClient | ServerClient]]] = {
@@ -148,9 +156,11 @@ class Vault:
             *(hsm_token, self._jose_keys, self._active[KeyRole.TOKEN_SIGN]), token_issuer, now
         )
         self._seals = Seals(hsm_token, self._keyring)
+        self._iso1_blocks = Iso1Blocks(hsm_token)
         self._counts = Counts(state_directory, now)
         self._failure_budgets = FailureBudgets(self._counts)
         self._hand_outs = HandOuts(self._counts)
+        self._scripts = Scripts(hsm_token, self._keyring, self._counts)
         self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
         self._manifests = Manifests(
@@ -264,14 +274,8 @@ class Vault:
         counter: int,
     ) -> GrantedToken:
         """Make a control token of the pincontrol face for a card, and its grant."""
-        manifest, now = self._manifests.read(card.issuer_id), self._now().timestamp()
-        with self._telling(manifest, Face.PINCONTROL, user):
-            server = manifest.by_client_id.get(user)
-            if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
-                raise EvidenceRefused
-            record = self._seals.open_record(sealed_record, card)
-            if record.plastic_id != plastic_id:
-                raise EvidenceRefused
+        manifest = self._manifests.read(card.issuer_id)
+        record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
         return self._grants.issue(*(Face.PINCONTROL, user, purpose, card, counter, record.holder))
 
     def export_jwe(
@@ -341,6 +345,43 @@ class Vault:
         jwe = self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
         return self._handed_out(jwe, _event(Action.VALUES, card, counter))
 
+    def build_script(
+        self,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+        transaction: ChipTransaction,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN as a command for the chip."""
+        manifest = self._manifests.read(card.issuer_id)
+        body = _scripts(manifest)
+        record = self._seals.open_record(sealed_record, card)
+        pin = self._seals.open_pin(sealed_pin, record, card, counter)
+        with self._telling(manifest):
+            self._scripts.count(body, card)
+        data = _card_data(record)
+        command = self._scripts.pin_change(pin, data, card.issuer_id, body, transaction)
+        return self._handed_out(command, _event(Action.SCRIPT, card, counter))
+
+    def reverse_pin(
+        self,
+        sealed_pin: SealedPin,
+        earlier_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+    ) -> SealedChange:
+        """Seal the PIN before change *counter* anew, for the change after it."""
+        manifest = self._manifests.read(card.issuer_id)
+        _scripts(manifest)
+        record = self._seals.open_record(sealed_record, card)
+        self._seals.open_pin(sealed_pin, record, card, counter)
+        pin = self._seals.open_pin(earlier_pin, record, card, counter - 1)
+        after = counter + 1
+        sealed = self._change(Accepted(pin, {}), manifest, record, card, after, keep_pin=True)
+        return self._set(sealed, _event(Action.SET, card, after))
+
     def load_manifest(self, text: str) -> int:
         """Take a manifest as operators signed it; return its version."""
         manifest = self._manifests.verified(text)
@@ -388,6 +429,97 @@ class Vault:
     def metrics(self) -> str:
         """Show what all processes of this vault counted."""
         return exposition.text()
+
+    def export_server_block(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        card: CardRef,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN to an issuer's own server, under their ZPK."""
+        manifest = self._manifests.read(card.issuer_id)
+        record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
+        label = self._server_zpk(manifest, user, zpk_index)
+        pin = self._seals.open_pin(sealed_pin, record, card, counter)
+        block = self._iso1_blocks.under_zpk(pin, label)
+        self._count_for_server(manifest, card, user)
+        return self._handed_out(block, _event(Action.SERVER, card, counter, Face.PINCONTROL, user))
+
+    def set_pin_from_server(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        block: bytes,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> SealedChange:
+        """Take in a PIN from an issuer's own server and seal it for change *counter*."""
+        manifest = self._manifests.read(card.issuer_id)
+        record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
+        label = self._server_zpk(manifest, user, zpk_index)
+        with self._failure_budgets.one_iso1(manifest.policy, card, user):
+            pin = self._iso1_blocks.from_zpk(block, label, manifest.policy.for_pages)
+        self._count_for_server(manifest, card, user)
+        sealed = self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
+        return self._set(sealed, _event(Action.SET, card, counter, Face.PINCONTROL, user))
+
+    def export_device_block(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+    ) -> HandOut[DeviceBlock]:
+        """Hand out the PIN to a cardholder's device, under a key that only the device can open."""
+        granted = self._for_device(grant, control_token, Purpose.VIEW, sealed_record)
+        tzpk = self._iso1_blocks.new_tzpk()
+        enciphered = to_device(tzpk, public_key)
+        pin, opened = self._shown(granted, sealed_pin, Action.DEVICE), granted.grant
+        made = DeviceBlock(enciphered, self._iso1_blocks.under_tzpk(pin, tzpk))
+        return self._handed_out(made, _event_of(Action.DEVICE, opened, opened.counter))
+
+    def make_device_key(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_record: SealedRecord,
+    ) -> DeviceKey:
+        """Make the key under which a cardholder's device sends a PIN for this control token."""
+        opened = self._for_device(grant, control_token, Purpose.SET, sealed_record).grant
+        tzpk = self._iso1_blocks.new_tzpk()
+        return DeviceKey(
+            to_device(tzpk, public_key), self._seals.seal_tzpk(tzpk, opened, control_token)
+        )
+
+    def set_pin_from_device(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        sealed_tzpk: SealedTzpk,
+        block: bytes,
+        sealed_record: SealedRecord,
+    ) -> SealedChange:
+        """Take in a PIN from a cardholder's device, sealed for the change after the grant's."""
+        granted = self._for_device(grant, control_token, Purpose.SET, sealed_record)
+        opened, manifest, counter = granted.grant, granted.manifest, granted.grant.counter + 1
+        tzpk = self._seals.open_tzpk(sealed_tzpk, opened, control_token)
+        with self._failure_budgets.one_iso1(manifest.policy, opened.card, opened.client_id):
+            pin = from_tzpk(block, tzpk, manifest.policy.for_pages)
+        self._count(granted, Action.SET)
+        sealed = self._change(
+            *(Accepted(pin, {}), manifest, granted.record, opened.card, counter), keep_pin=True
+        )
+        return self._set(sealed, _event_of(Action.SET, opened, counter))
 
     def _sealed(self, described: FeedCard) -> SealedCard:
         card, record = described.card, described.record
@@ -438,6 +570,63 @@ class Vault:
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
         return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
+
+    def _for_server(
+        self,
+        manifest: Manifest,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        card: CardRef,
+        sealed_record: SealedRecord,
+    ) -> CardRecord:
+        """Open the record of a plastic for an issuer's own server that gave its password.
+
+        Raises:
+            EvidenceRefused: there is no such server, or this is not its plastic.
+        """
+        now = self._now().timestamp()
+        with self._telling(manifest, Face.PINCONTROL, user):
+            server = manifest.by_client_id.get(user)
+            if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
+                raise EvidenceRefused
+            record = self._seals.open_record(sealed_record, card)
+            if record.plastic_id != plastic_id:
+                raise EvidenceRefused
+        return record
+
+    def _server_zpk(self, manifest: Manifest, user: str, zpk_index: str) -> KeyLabel:
+        generation = manifest.pin_operations.generation(user, zpk_index)
+        if generation is None:
+            raise TypeNotOffered
+        return self._keyring.shared(KeyRole.ZPK_SERVER, manifest.issuer_id, generation)
+
+    def _count_for_server(self, manifest: Manifest, card: CardRef, user: str) -> None:
+        with self._telling(manifest, Face.PINCONTROL, user):
+            self._hand_outs.count_without_grant(manifest.limits, card, user)
+
+    def _for_device(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        purpose: Purpose,
+        sealed_record: SealedRecord,
+    ) -> _Granted:
+        """Do as :meth:`_granted` at the pincontrol face, for what begins no page session.
+
+        Raises:
+            GrantRefused: the grant is not for this, or its control token is over.
+            TypeNotOffered: the issuer has no PKI on.
+        """
+        granted = self._granted(grant, control_token, purpose, sealed_record)
+        opened, manifest = granted.grant, granted.manifest
+        with self._telling(manifest, opened.face, opened.client_id):
+            is_over = self._now().timestamp() >= opened.token_ends_at
+            if opened.face is not Face.PINCONTROL or is_over:
+                raise GrantRefused
+        if not manifest.pin_operations.pki:
+            raise TypeNotOffered
+        return granted
 
     def _granted(
         self,
@@ -498,11 +687,14 @@ class Vault:
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
         sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        return sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
+        sealed_values = {kind: sealed_value(value, kind) for kind, value in values.items()}
+        return sealed_pin, sealed_values, manifest.scripts is not None and sealed_pin is not None
 
     def _set(self, sealed: _Sealed, event: Event) -> SealedChange:
         """Give a change out when a line that tells of it is written."""
-        return SealedChange(*sealed, self._log.append(event, durable=False))
+        sealed_pin, values, script_due = sealed
+        receipt = self._log.append(event, durable=False)
+        return SealedChange(sealed_pin, values, receipt, script_due)
 
     def _handed_out(self, value: T, event: Event) -> HandOut[T]:
         """Hand out *value* when a line that tells of it is on the disk."""
@@ -552,6 +744,12 @@ class Vault:
         if manifest.seccos is None:
             raise TypeNotOffered
         return SeccosReader(self._hsm_token, self._keyring, manifest.issuer_id, manifest.seccos)
+
+
+def _scripts(manifest: Manifest) -> ScriptsBody:
+    if manifest.scripts is None:
+        raise ManifestRefused("the manifest has no scripts")
+    return manifest.scripts
 
 
 def _changes_before(counter: int) -> int:

@@ -115,9 +115,7 @@ def test_readiness_names_the_certificate_and_manifests_that_end(
     service, _ = served
     wait_for(lambda: total_or_none(service, "cms_ready", part="all") == 1)
     assert total(service, "cms_certificate_end_timestamp_seconds", listener="d1") > 0
-    wait_for(
-        lambda: total(service, "cms_manifest_end_timestamp_seconds", issuer="metricbnk1") > 0
-    )
+    wait_for(lambda: total(service, "cms_manifest_end_timestamp_seconds", issuer="metricbnk1") > 0)
     assert total(service, "cms_workers", state="answering") == WORKERS
 
 

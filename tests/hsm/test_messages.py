@@ -41,10 +41,12 @@ SOCKETS = {
     SocketName.CARDHOLDER: {
         *("digits_jwe", "grant_bearer", "grant_server", "render_image", "set_pin_from_page"),
         "verify_bearer",
+        *("export_server_block", "set_pin_from_server", "export_device_block"),
+        *("make_device_key", "set_pin_from_device"),
     },
     SocketName.ADMIN: {
-        *("export_values", "forget_failures", "keeps_pin", "load_floors", "seal_cards"),
-        "set_pin_from_jwe",
+        *("build_script", "export_values", "forget_failures", "keeps_pin", "load_floors"),
+        *("reverse_pin", "seal_cards", "set_pin_from_jwe"),
     },
 }
 CALL = messages.encode_call(7, ManifestVersion("testbank01"))

@@ -56,7 +56,11 @@ def test_every_default_is_written_out() -> None:
         "identity_provider": None,
         "clients": [],
         "feeds": [],
+        "scripts": None,
+        "pin_operations": {"pki": False, "pre_shared_keys": []},
     }
+    scripts = json.loads(manifest(scripts={"scheme": "ccd"}).canonical())["scripts"]
+    assert scripts == DEFAULTS["scripts"] | {"scheme": "ccd"}
     assert json.loads(manifest(seccos={}).canonical())["seccos"] == DEFAULTS["seccos"]
 
 
