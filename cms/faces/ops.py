@@ -65,7 +65,7 @@ class OpsRoutes:
         return Response(shown, media_type=exposition.CONTENT_TYPE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class State(Collector):
     """What is now, as it was last seen."""
 
