@@ -27,11 +27,14 @@ from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
+    MAILERS_MAX,
+    BatchPart,
     CardRef,
     CertificateFacts,
     GrantedToken,
     HandOut,
     IssuedAccessToken,
+    MailerBatch,
     PinBlockType,
     PinVault,
     PublicKeyRole,
@@ -43,6 +46,7 @@ from hsm.port import (
     SealedPin,
     SealedRecord,
     SealedValue,
+    StoredPin,
     ValueKind,
 )
 
@@ -347,6 +351,27 @@ class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
 
 class Health(Verb[None], frozen=True):
     """``health``."""
+
+
+class GeneratePin(Verb[SealedChange], frozen=True):
+    """``generate_pin``."""
+
+    sockets = ADMIN
+
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class ExportMailers(Verb[MailerBatch], frozen=True):
+    """``export_mailers``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    issuer_id: str
+    pins: Annotated[Sequence[StoredPin], msgspec.Meta(max_length=MAILERS_MAX)]
+    part: BatchPart
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

@@ -31,6 +31,7 @@ INFO: Final = other_info("A256GCM", b"", b"", 256)
 _AES: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
     Usage.ENCRYPT: (Mechanism.AES_ECB, Mechanism.AES_CBC),
     Usage.MAC: (Mechanism.AES_CMAC,),
+    Usage.ENCRYPT_ONLY: (Mechanism.AES_ECB, Mechanism.AES_CBC),
 }
 _GCM_ROLES: Final = frozenset({KeyRole.RECORD, KeyRole.VALUES})
 _TDES: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
@@ -133,6 +134,11 @@ def _use_aes(hsm_token: Pkcs11Token, label: KeyLabel, block: bytes) -> None:
         hsm_token.mac(label, block)
         return
     encrypt, decrypt = hsm_token.encrypt_block, hsm_token.decrypt_block
+    if label.role.usage is Usage.ENCRYPT_ONLY:
+        # What the key cannot undo is compared with what it makes in the other mode.
+        if encrypt(label, block) != hsm_token.encrypt_cbc(label, bytes(len(block)), block):
+            raise KeyMissing("two modes do not encipher alike")
+        return
     _round_trip(partial(encrypt, label), partial(decrypt, label), block)
     # One block in CBC mode is one in ECB mode where the IV is zeros.
     _round_trip(
