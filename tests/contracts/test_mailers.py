@@ -12,12 +12,14 @@ from hsm.errors import (
     CounterExhausted,
     KeyMissing,
     LimitReached,
+    LogUnavailable,
     ManifestRefused,
     SealBroken,
     ValueNotPossible,
     VaultUnavailable,
 )
 from hsm.log.lines import Action
+from hsm.log.writer import VaultLog
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import BatchPart, CardRef, SealedChange, SealedPin, StoredPin
 from tests.bureau import Bureau
@@ -269,6 +271,17 @@ def test_each_pin_has_a_line_of_the_log_that_its_own_line_names(partner: Partner
         (Action.MAILER, "card-1", 3),
         (Action.MAILER, "card-2", 8),
     ]
+
+
+def test_without_a_log_no_pin_leaves(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+    partner = with_bureau(partner, {})
+    pin = stored(partner)
+    (partner.issuer.host.directory / "log").rename(partner.issuer.host.directory / "moved")
+    with pytest.raises(LogUnavailable):
+        export(partner, pin)
+    # The control: it is the log that keeps it back.
+    monkeypatch.setattr(VaultLog, "append", lambda *_, **__: "1.0")
+    assert export(partner, pin)
 
 
 def test_without_a_bureau_in_the_manifest_no_pin_leaves(partner: Partner) -> None:

@@ -531,6 +531,8 @@ VERBS: Final = {
     "digits_jwe",
     "export_jwe",
     "export_values",
+    "generate_pin",
+    "export_mailers",
     "load_manifest",
     "load_floors",
     "manifest_version",

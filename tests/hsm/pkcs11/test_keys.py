@@ -37,6 +37,11 @@ SHARED = {
     "prw": ((KeyKind.AES_256,), Usage.MAC),
     "zpk": ((KeyKind.TDES_2KEY, KeyKind.TDES_3KEY), Usage.ENCRYPT),
     "zpk-aes": (AES, Usage.ENCRYPT),
+    "bureau-pin": ((KeyKind.TDES_2KEY, KeyKind.TDES_3KEY), Usage.ENCRYPT_ONLY),
+    "bureau-pin-aes": (AES, Usage.ENCRYPT_ONLY),
+    "bureau-mac": (AES, Usage.MAC),
+    "bureau-mac-retail": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "bureau-mac-retail-left": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
 }
 
 

@@ -49,6 +49,11 @@ SHARED = {
     "prw": {**IMPORTED, **NO, "SIGN": True},
     "zpk": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
     "zpk-aes": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
+    "bureau-pin": {**IMPORTED, **NO, "ENCRYPT": True},
+    "bureau-pin-aes": {**IMPORTED, **NO, "ENCRYPT": True},
+    "bureau-mac": {**IMPORTED, **NO, "SIGN": True},
+    "bureau-mac-retail": {**IMPORTED, **NO, "ENCRYPT": True},
+    "bureau-mac-retail-left": {**IMPORTED, **NO, "ENCRYPT": True},
 }
 SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
 MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER]

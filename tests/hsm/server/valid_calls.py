@@ -9,7 +9,16 @@ from crypto.secret import Secret
 from hsm import messages
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.messages import Verb
-from hsm.port import CertificateFacts, PinBlockType, PinVault, PublicKeyRole, Purpose
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
+from hsm.port import (
+    BatchPart,
+    CertificateFacts,
+    PinBlockType,
+    PinVault,
+    PublicKeyRole,
+    Purpose,
+    StoredPin,
+)
 from tests.bearers import bearer
 from tests.contracts import issuer as sample
 from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PLASTIC_ID, SERVER_SECRET, block
@@ -26,11 +35,16 @@ MANY = 1_000_000
 
 def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
     """Open a vault, and return it with a call of each of its verbs that it does."""
-    host = sample.open_host(SoftwareToken(), directory)
+    hsm_token = SoftwareToken()
+    for role in (KeyRole.BUREAU_PIN_AES, KeyRole.BUREAU_MAC):
+        hsm_token.import_key(KeyLabel(role, 1, ISSUER_ID), KeyKind.AES_256, Secret(bytes(32)))
+    host = sample.open_host(hsm_token, directory)
     clients = [*sample.clients(ISSUER_ID), d1_client(D1_CLIENT, "CN=d1", secret=D1_SECRET)]
     limits = dict.fromkeys(("handouts_card_day_max", "handouts_client_day_max"), MANY)
     policy = {"text_reveal": True}
-    issuer = sample.open_issuer(host, clients=clients, limits=limits, policy=policy)
+    issuer = sample.open_issuer(
+        host, clients=clients, limits=limits, policy=policy, bureau={"pins_day_max": MANY}
+    )
     record = issuer.seal_record()
     sealed_pin = issuer.set_pin(sample.PIN, record)
     jwe = issuer.pin_jwe({"pinBlock": block(sample.PIN)})
@@ -61,6 +75,12 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.IssueToken(D1_CLIENT, Secret(D1_SECRET), certificate),
         messages.PublicJwks(PublicKeyRole.PAGE, {"a": 1}),
         messages.Health(),
+        messages.GeneratePin(CARD, record, 2),
+        messages.ExportMailers(
+            ISSUER_ID,
+            [StoredPin(CARD, 1, sealed_pin, record)],
+            BatchPart("0" * 32, 1, is_last=True),
+        ),
     ]
     assert {call.name() for call in calls} == messages.VERBS.keys()
     return issuer.vault, calls
