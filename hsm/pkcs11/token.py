@@ -32,7 +32,7 @@ from hsm.pkcs11.device_call import device_call
 from hsm.pkcs11.device_info import DeviceInfo
 from hsm.pkcs11.hsm_token import AES_MAC_BYTES, TDES_MAC_BYTES
 from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
-from hsm.pkcs11.module import find_token, functions, load, one_at_a_time
+from hsm.pkcs11.module import LockingLibrary, find_token, functions, load, one_at_a_time
 from hsm.pkcs11.structures import Template
 from hsm.pkcs11.templates import (
     BIRTH,
@@ -62,8 +62,8 @@ class Pkcs11Token:
 
     def __init__(
         self,
-        library: Any,  # noqa: ANN401 - the binding has no types
-        session: Any,  # noqa: ANN401 - as above
+        library: LockingLibrary,
+        session: Any,  # noqa: ANN401 - the binding has no types
         calls: Calls,
         settings: HsmTokenSettings,
     ) -> None:
@@ -83,6 +83,7 @@ class Pkcs11Token:
         writable: bool = False,
         production: bool = False,
         probing: bool = False,
+        beside: Self | None = None,
     ) -> Self:
         """Initialise the module, log in and find every key.
 
@@ -91,8 +92,10 @@ class Pkcs11Token:
             writable: whether keys can be made and brought in.
             production: whether what is for development only is refused.
             probing: whether a module that lacks a mechanism is opened all the same.
+            beside: one that is open and stays so, of the same module.
 
         Raises:
+            CeremonyError: it is the one *beside* which it is opened.
             NotForProduction: *production* is asked for, and token or PIN is for development only.
                 Said before the login.
             MechanismMissing: the module cannot do what the service, or a key that is there, needs.
@@ -104,8 +107,11 @@ class Pkcs11Token:
             try:
                 if production:
                     development.refuse_secret(pin)
-                library = load(settings)
+                # To initialise a module twice would end every session of the first time.
+                library = load(settings) if beside is None else beside.library
                 hsm_token = find_token(library, settings.token_names)
+                if beside is not None and beside.is_in(hsm_token.slot):
+                    raise CeremonyError("the second token is the first one")
                 if production:
                     development.refuse_token(hsm_token)
                 session: Any = hsm_token.open(rw=writable, user_pin=pin.reveal())
@@ -134,6 +140,15 @@ class Pkcs11Token:
     def device(self) -> DeviceInfo:
         """What the module says of the HSM token."""
         return DeviceInfo.of(self._session.token)
+
+    @property
+    def library(self) -> LockingLibrary:
+        """The module, initialised."""
+        return self._library
+
+    def is_in(self, slot: Any) -> bool:  # noqa: ANN401 - the binding has no types
+        """Tell whether it is the one in *slot*, of the same module."""
+        return bool(slot.slot_id == self._session.token.slot.slot_id)
 
     def labels(self) -> Sequence[KeyLabel]:
         """List the keys that have a label of ours."""
