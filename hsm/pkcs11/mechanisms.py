@@ -39,12 +39,17 @@ _TDES: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
     Usage.MAC: (Mechanism.DES3_CMAC,),
     Usage.ENCRYPT_ONLY: (Mechanism.DES3_ECB, Mechanism.DES3_CBC),
     Usage.DECRYPT: (Mechanism.DES3_ECB, Mechanism.DES3_ECB_ENCRYPT_DATA),
-    # Or TDES-CMAC in place of the last, where a profile says so.
-    Usage.DERIVE: (Mechanism.DES3_ECB_ENCRYPT_DATA, Mechanism.DES3_CBC),
+    Usage.DERIVE: (Mechanism.DES3_ECB_ENCRYPT_DATA,),
 }
 _EC: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
-    Usage.AGREE: (Mechanism.ECDH1_DERIVE, Mechanism.SHA256),
+    Usage.AGREE: (Mechanism.ECDH1_DERIVE,),
     Usage.SIGN: (Mechanism.ECDSA,),
+}
+#: What is used with that which such a key derives.
+_DERIVED: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
+    Usage.AGREE: (Mechanism.SHA256,),
+    # Or TDES-CMAC, where a profile says so.
+    Usage.DERIVE: (Mechanism.DES3_CBC,),
 }
 
 #: What no list of mechanisms tells, by the one of the roles that need it for which it is tried.
@@ -59,7 +64,12 @@ _OF_THE_DEVICE: Final = frozenset(
 
 
 def needed(role: KeyRole, kind: KeyKind) -> tuple[Mechanism, ...]:
-    """Name what a key of *role* and *kind* is used with."""
+    """Name what a key of *role* and *kind*, and what it derives, is used with."""
+    return (*allowed(role, kind), *_DERIVED.get(role.usage, ()))
+
+
+def allowed(role: KeyRole, kind: KeyKind) -> tuple[Mechanism, ...]:
+    """Name what a key of *role* and *kind* itself is used with: its ``CKA_ALLOWED_MECHANISMS``."""
     if role in _GCM_ROLES:
         return (*_AES[role.usage], Mechanism.AES_GCM)
     if kind is KeyKind.EC_P256:

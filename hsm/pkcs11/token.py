@@ -1,6 +1,6 @@
 """The primitives of an HSM token over one session of a PKCS#11 module."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Final, Self, TypeVar
@@ -41,6 +41,7 @@ from hsm.pkcs11.templates import (
     KINDS,
     MAY_BE_UNKNOWN,
     SHARED_SECRET,
+    attribute_mapper,
     private_template,
     public_template,
 )
@@ -62,8 +63,8 @@ class Pkcs11Token:
 
     def __init__(
         self,
-        library: LockingLibrary,
-        session: Any,  # noqa: ANN401 - the binding has no types
+        library: Any,  # noqa: ANN401 - the binding has no types
+        session: Any,  # noqa: ANN401 - as above
         calls: Calls,
         settings: HsmTokenSettings,
     ) -> None:
@@ -114,7 +115,9 @@ class Pkcs11Token:
                     raise CeremonyError("the second token is the first one")
                 if production:
                     development.refuse_token(hsm_token)
-                session: Any = hsm_token.open(rw=writable, user_pin=pin.reveal())
+                session: Any = hsm_token.open(
+                    rw=writable, user_pin=pin.reveal(), attribute_mapper=attribute_mapper()
+                )
                 calls = Calls(functions(library.so), session.handle)
                 opened = cls(library, session, calls, settings)
                 if not probing:
@@ -144,7 +147,8 @@ class Pkcs11Token:
     @property
     def library(self) -> LockingLibrary:
         """The module, initialised."""
-        return self._library
+        found: LockingLibrary = self._library
+        return found
 
     def is_in(self, slot: Any) -> bool:  # noqa: ANN401 - the binding has no types
         """Tell whether it is the one in *slot*, of the same module."""
@@ -255,16 +259,25 @@ class Pkcs11Token:
         """Read back the attributes that protect the secret or private key."""
         key = self._key(label)
         names = self._known({**private_template(label.role), **BIRTH})
-        return {name.name: bool(key[name]) for name in names}
+        read = {name.name: bool(key[name]) for name in names}
+        limits = self._limits(label)
+        if limits is not None:
+            # What it says is compared: the others are true or false.
+            allowed = {*mechanisms.allowed(label.role, self.kind(label))}
+            read[Attribute.ALLOWED_MECHANISMS.name] = limits == allowed
+        return read
 
     def unknown_attributes(self) -> Sequence[str]:
         """Name the attributes of our keys that the device does not know."""
         return sorted(f"CKA_{name.name}" for name in self._unknown)
 
+    @device_call
     def expected_attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Say what :meth:`attributes` must read for a key of this role."""
         birth = dict.fromkeys(BIRTH, not label.role.per_issuer)
         expected = {**private_template(label.role), **birth}
+        if self._limits(label) is not None:
+            expected[Attribute.ALLOWED_MECHANISMS] = True
         return {name.name: value for name, value in expected.items()}
 
     @device_call
@@ -316,10 +329,10 @@ class Pkcs11Token:
         self._create(label, kind, key, {})
 
     def _generate(self, label: KeyLabel, changes: Mapping[Attribute, bool]) -> None:
-        template = {**self._known(private_template(label.role)), **changes}
-        if label.role.kind is KeyKind.AES_256:
-            self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
-        else:
+        def make(template: Mapping[Attribute, Any]) -> None:
+            if label.role.kind is KeyKind.AES_256:
+                self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
+                return
             curve = self._session.create_domain_parameters(
                 KeyType.EC,
                 {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
@@ -330,7 +343,8 @@ class Pkcs11Token:
                 private_template=template,
                 public_template={**public_template(label.role), **changes},
             )
-        self._find_keys()
+
+        self._limited(label.role, label.role.kind, changes, make)
 
     def _create(
         self,
@@ -339,17 +353,41 @@ class Pkcs11Token:
         key: Secret[bytes],
         changes: Mapping[Attribute, bool],
     ) -> None:
-        self._session.create_object(
-            {
-                Attribute.CLASS: ObjectClass.SECRET_KEY,
-                Attribute.KEY_TYPE: KEY_TYPES[kind],
-                Attribute.LABEL: str(label),
-                Attribute.VALUE: key.reveal(),
-                **self._known(private_template(label.role)),
-                **changes,
-            }
-        )
+        def make(template: Mapping[Attribute, Any]) -> None:
+            self._session.create_object(
+                {
+                    Attribute.CLASS: ObjectClass.SECRET_KEY,
+                    Attribute.KEY_TYPE: KEY_TYPES[kind],
+                    Attribute.LABEL: str(label),
+                    Attribute.VALUE: key.reveal(),
+                    **template,
+                }
+            )
+
+        self._limited(label.role, kind, changes, make)
+
+    def _limited(
+        self,
+        role: KeyRole,
+        kind: KeyKind,
+        changes: Mapping[Attribute, bool],
+        make: Callable[[Mapping[Attribute, Any]], None],
+    ) -> None:
+        """Make a key that the device limits to the mechanisms of its role, if it stores that."""
+        template = {**self._known(private_template(role)), **changes}
+        try:
+            make({**template, Attribute.ALLOWED_MECHANISMS: mechanisms.allowed(role, kind)})
+        except PKCS11Error:
+            # With whatever error: NSS softoken has none of its own for it.
+            make(template)
         self._find_keys()
+
+    def _limits(self, label: KeyLabel) -> Set[int] | None:
+        """Read which mechanisms a key is limited to; None: the device does not say."""
+        try:
+            return frozenset(self._key(label)[Attribute.ALLOWED_MECHANISMS])
+        except AttributeTypeInvalid:
+            return None
 
     def _known(self, attributes: Mapping[Attribute, T]) -> dict[Attribute, T]:
         """Leave out the attributes that the device does not know: it would refuse all of them."""

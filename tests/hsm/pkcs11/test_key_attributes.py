@@ -63,6 +63,15 @@ SECRETS = {
     "intake": MAY_AGREE,
     "token-sign": MAY_SIGN,
 }
+SEALS = {Mechanism.AES_ECB, Mechanism.AES_CBC}
+MECHANISMS = {
+    "pin": SEALS,
+    "record": {*SEALS, Mechanism.AES_GCM},
+    "values": {*SEALS, Mechanism.AES_GCM},
+    **{role: {Mechanism.AES_CMAC} for role in SECRETS if role.endswith("-mac")},
+    **{role: {Mechanism.ECDH1_DERIVE} for role in ("d1", "page", "intake")},
+    "token-sign": {Mechanism.ECDSA},
+}
 PUBLISHED = {"TOKEN": True, "PRIVATE": False, "MODIFIABLE": False, "ENCRYPT": False, "WRAP": False}
 PUBLICS = {
     "d1": {**PUBLISHED, "VERIFY": False, "DERIVE": False},
@@ -73,7 +82,7 @@ PUBLICS = {
 
 
 def test_the_tables_of_this_file_name_every_role() -> None:
-    assert SECRETS.keys() == set(OWN_ROLES)
+    assert SECRETS.keys() == MECHANISMS.keys() == set(OWN_ROLES)
     assert PUBLICS.keys() == set(EC_ROLES)
 
 
@@ -81,8 +90,10 @@ def test_the_tables_of_this_file_name_every_role() -> None:
 def test_a_key_has_the_attributes_of_its_role_and_no_more(
     hsm_token: Pkcs11Token, role: KeyRole
 ) -> None:
-    assert read_back(hsm_token._keys[label_of(role)], SECRETS[role]) == SECRETS[role]
-    assert hsm_token.attributes(label_of(role)) == SECRETS[role]
+    key = hsm_token._keys[label_of(role)]
+    assert read_back(key, SECRETS[role]) == SECRETS[role]
+    assert {*key[Attribute.ALLOWED_MECHANISMS]} == MECHANISMS[role]
+    assert hsm_token.attributes(label_of(role)) == {**SECRETS[role], "ALLOWED_MECHANISMS": True}
 
 
 @pytest.mark.parametrize("role", EC_ROLES)

@@ -55,6 +55,19 @@ SHARED = {
     "bureau-mac-retail": {**IMPORTED, **NO, "ENCRYPT": True},
     "bureau-mac-retail-left": {**IMPORTED, **NO, "ENCRYPT": True},
 }
+AES_BLOCKS = {Mechanism.AES_ECB, Mechanism.AES_CBC}
+TDES_BLOCKS = {Mechanism.DES3_ECB, Mechanism.DES3_CBC}
+DERIVES = {Mechanism.DES3_ECB_ENCRYPT_DATA}
+#: By role, and whether the key is a TDES key.
+MECHANISMS = {
+    **{(role, False): {Mechanism.AES_CMAC} for role in SHARED if SHARED[role]["SIGN"]},
+    **{(role, True): {Mechanism.DES3_CMAC} for role in SHARED if SHARED[role]["SIGN"]},
+    **{(role, True): TDES_BLOCKS for role in SHARED if SHARED[role]["ENCRYPT"]},
+    **{(role, False): AES_BLOCKS for role in SHARED if SHARED[role]["ENCRYPT"]},
+    ("zpk", True): {Mechanism.DES3_ECB},
+    ("seccos-pin", True): {Mechanism.DES3_ECB, *DERIVES},
+    ("seccos-mac-master", True): DERIVES,
+}
 SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
 MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER]
 MASTER = KeyLabel(KeyRole.SECCOS_PIN, 1, "testbank01")
@@ -91,7 +104,10 @@ def test_an_imported_key_has_the_attributes_of_its_role_and_no_more(
 ) -> None:
     label = imported(emptied, role, kind)
     assert read_back(emptied._keys[label], SHARED[role]) == SHARED[role]
-    assert emptied.attributes(label) == emptied.expected_attributes(label) == SHARED[role]
+    read = {**SHARED[role], "ALLOWED_MECHANISMS": True}
+    assert emptied.attributes(label) == emptied.expected_attributes(label) == read
+    found = emptied._keys[label][Attribute.ALLOWED_MECHANISMS]
+    assert {*found} == MECHANISMS[role, kind in TDES_KINDS]
     assert emptied.kind(label) is kind
     assert ceremony.report(emptied, label).as_expected
 
