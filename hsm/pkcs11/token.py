@@ -383,9 +383,12 @@ class Pkcs11Token:
         self._find_keys()
 
     def _limits(self, label: KeyLabel) -> Set[int] | None:
-        """Read which mechanisms a key is limited to; None: the device does not say."""
+        """Read which mechanisms a key is limited to; None: to none, or the device does not say.
+
+        A key that is not limited was made before keys were, or where the device does not store it.
+        """
         try:
-            return frozenset(self._key(label)[Attribute.ALLOWED_MECHANISMS])
+            return frozenset(self._key(label)[Attribute.ALLOWED_MECHANISMS]) or None
         except AttributeTypeInvalid:
             return None
 

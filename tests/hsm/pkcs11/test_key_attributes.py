@@ -3,7 +3,8 @@
 import pytest
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error, exceptions
 
-from hsm.pkcs11.keys import OWN_ROLES, KeyRole
+from hsm.pkcs11 import ceremony, mechanisms
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from tests.hsm.pkcs11.sample_keys import (
     ACTION_PROHIBITED,
@@ -196,3 +197,17 @@ def test_a_key_of_ours_neither_wraps_nor_unwraps(
         forced(ours, binding.UnwrapMixin).unwrap_key(
             ObjectClass.SECRET_KEY, KeyType.AES, bytes(24), mechanism=Mechanism.AES_KEY_WRAP
         )
+
+
+def test_a_key_that_is_limited_otherwise_is_reported_and_one_of_before_is_not(
+    emptied: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {}
+    for generation, limits in enumerate(((Mechanism.AES_GCM,), ()), 2):
+        monkeypatch.setattr(mechanisms, "allowed", lambda *_, limits=limits: limits)
+        made[limits] = KeyLabel(KeyRole.PIN_MAC, generation)
+        emptied.generate(made[limits])
+    monkeypatch.undo()
+    reports = {limits: ceremony.report(emptied, label) for limits, label in made.items()}
+    assert not reports[Mechanism.AES_GCM,].as_expected
+    assert reports[()].as_expected
