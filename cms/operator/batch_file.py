@@ -70,6 +70,7 @@ class BatchFile:
                 raise Refused("what was begun of the file is not this user's alone")
             file = cls(path, opened)
             file._read(issuer_id)
+            directories.sync(path.parent)
             try:
                 yield file
             finally:

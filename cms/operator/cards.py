@@ -1,4 +1,6 @@
-"""``python -m cms cards``: cards come in, are shown, and change state. No PAN is an argument.
+"""``python -m cms cards``: cards come in, are shown, change state, and get PINs.
+
+No PAN is an argument, and no PIN is shown: those for the bureau are enciphered to it.
 
 ``feed-key`` and ``make-feed`` are for the issuer's own machine, where PANs are in clear: they need
 files only. What they make goes to a machine of the service, and there ``import`` takes it in.
