@@ -12,6 +12,7 @@ from typing import Final
 
 from cms.domain.cards import Verb
 from cms.persistence.admin import EXPORT, LOADED, ReceiptRow
+from cms.persistence.card_scripts import BUILD
 from cms.persistence.made_pins import MADE
 from cms.persistence.mailers import MAILER
 from hsm.log.lines import Action, Line
@@ -27,6 +28,7 @@ HAND_OUTS: Final[Mapping[Action, str]] = {
     Action.TEXT: Verb.GET_PIN,
     Action.VALUES: EXPORT,
     Action.MAILER: MAILER,
+    Action.SCRIPT: BUILD,
 }
 """What the row of each is called."""
 SETS: Final = frozenset({Verb.SET_PIN, LOADED, MADE})

@@ -1,16 +1,24 @@
 """PINs that the vault made of cards that had none.
 
 The first PIN of a card comes with it: its counter stays 0. Later ones, of a card whose PIN was
-forgotten, are changes as others are, so that no value of the forgotten PIN fits them.
+forgotten, are changes as others are, so that no value of the forgotten PIN fits them; the chip of a
+card that is in the field is to have them by a script.
 """
 
 import hashlib
 from typing import Final
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import func, insert, select, update
 
+from cms.domain.cards import CardType
 from cms.persistence.admin import OPERATOR, Database
-from cms.persistence.tables import audit_events, cards, pin_changes, sealed_columns
+from cms.persistence.tables import (
+    audit_events,
+    card_scripts,
+    cards,
+    pin_changes,
+    sealed_columns,
+)
 from hsm.port import CardRef, PinBlockType, SealedChange
 
 MADE: Final = "pin.made"
@@ -46,6 +54,20 @@ def store(database: Database, card: CardRef, counter: int, change: SealedChange)
         request_key = hashlib.sha256(change.receipt.encode()).digest()
         row = {**key, "counter": counter, "actor": OPERATOR, "request_key": request_key}
         database.execute(insert(pin_changes).values(row))
+        if change.script_due:
+            _begin_script(database, card, counter)
     event = {"event": MADE, "actor": OPERATOR, "counter": counter, "receipt": change.receipt}
     database.execute(insert(audit_events).values(**key, **event))
     return True
+
+
+def _begin_script(database: Database, card: CardRef, counter: int) -> None:
+    """Begin a script; a chip that is yet to be made gets the PIN from the bureau."""
+    columns = (cards.c.issuer_id, cards.c.card_id, cards.c.counter)
+    in_the_field = (
+        select(*columns)
+        .filter_by(issuer_id=card.issuer_id, card_id=card.card_id, counter=counter)
+        .where(cards.c.personalised, cards.c.card_type != CardType.VIRTUAL.value)
+    )
+    names = [column.name for column in columns]
+    database.execute(insert(card_scripts).from_select(names, in_the_field))

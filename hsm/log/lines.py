@@ -64,6 +64,8 @@ class Action(StrEnum):
     """It handed out a PIN to the personalisation bureau, in a batch."""
     SET = "pin.set"
     """It sealed a PIN; whether that is stored, the database decides. One without a face it made."""
+    SCRIPT = "pin.script"
+    """It handed out a PIN as a command for the card's chip."""
     CEREMONY = "key.ceremony"
     """Custodians held a key ceremony (:mod:`hsm.pkcs11.ceremony_record`)."""
     REFUSED = "refused"

@@ -120,6 +120,10 @@ class KeyRole(StrEnum):
     """TDES in CBC mode: the last block of the same, where it is a retail MAC."""
     BUREAU_MAC_RETAIL_LEFT = "bureau-mac-retail-left"
     """TDES in CBC mode: K1‖K1 of the key above, for the chain of that MAC."""
+    SMC = "smc"
+    """TDES: makes the keys that encipher the scripts of chip cards (IMK-SMC)."""
+    SMI = "smi"
+    """TDES: makes the keys of the MACs over them (IMK-SMI)."""
 
     @property
     def kind(self) -> KeyKind:
@@ -176,6 +180,8 @@ _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.BUREAU_MAC: Usage.MAC,
     KeyRole.BUREAU_MAC_RETAIL: Usage.ENCRYPT_ONLY,
     KeyRole.BUREAU_MAC_RETAIL_LEFT: Usage.ENCRYPT_ONLY,
+    KeyRole.SMC: Usage.DERIVE,
+    KeyRole.SMI: Usage.DERIVE,
 }
 _KINDS: Final[Mapping[Usage, KeyKind]] = {
     Usage.ENCRYPT: KeyKind.AES_256,
@@ -203,6 +209,8 @@ _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
     KeyRole.BUREAU_MAC: AES_KINDS,
     KeyRole.BUREAU_MAC_RETAIL: (KeyKind.TDES_2KEY,),
     KeyRole.BUREAU_MAC_RETAIL_LEFT: (KeyKind.TDES_2KEY,),
+    KeyRole.SMC: (KeyKind.TDES_2KEY,),
+    KeyRole.SMI: (KeyKind.TDES_2KEY,),
 }
 #: The role of a key that enciphers -> that of the key that makes the CMAC over the result. Both
 #: have the same generation.

@@ -54,6 +54,7 @@ PROFILES: Final[Mapping[str, Sequence[tuple[KeyRole, KeyKind]]]] = {
     "MAC for a bureau by iso9797-alg3": _two_key(
         KeyRole.BUREAU_MAC_RETAIL, KeyRole.BUREAU_MAC_RETAIL_LEFT
     ),
+    "EMV scripts": _two_key(KeyRole.SMC, KeyRole.SMI),
 }
 
 

@@ -82,6 +82,8 @@ _PURPOSES: Final[Mapping[KeyRole, Sequence[tuple[KeyAlgorithm, str, str]]]] = {
     KeyRole.BUREAU_PIN_AES: ((KeyAlgorithm.AES, "P0", "BEN"),),
     KeyRole.BUREAU_MAC: ((KeyAlgorithm.AES, "M6", "CGN"),),
     KeyRole.BUREAU_MAC_RETAIL: ((KeyAlgorithm.TDES, "M3", "CGN"),),
+    KeyRole.SMC: ((KeyAlgorithm.TDES, "E1", "XN"),),
+    KeyRole.SMI: ((KeyAlgorithm.TDES, "E2", "XN"),),
 }
 #: What a key block must say of its key: one purpose for each usage and algorithm of a role.
 PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {

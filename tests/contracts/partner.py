@@ -49,6 +49,8 @@ KEYS: Final[Mapping[KeyRole, tuple[KeyKind, ...]]] = {
     KeyRole.BUREAU_PIN_AES: (AES, AES),
     KeyRole.BUREAU_MAC: (AES, AES),
     KeyRole.BUREAU_MAC_RETAIL: (TDES, TDES),
+    KeyRole.SMC: (TDES, TDES),
+    KeyRole.SMI: (TDES, TDES),
 }
 TDES_CMAC_GENERATION: Final = 3
 PRW_ROLES: Final = {"iso9797-alg3": KeyRole.SECCOS_PRW_RETAIL}

@@ -533,6 +533,8 @@ VERBS: Final = {
     "export_values",
     "generate_pin",
     "export_mailers",
+    "build_script",
+    "reverse_pin",
     "load_manifest",
     "load_floors",
     "manifest_version",

@@ -179,6 +179,18 @@ def test_a_card_that_is_renewed_keeps_its_pin_and_a_new_holder_gets_a_new_one(de
     assert desk.audited("pin.made") == [("new-1", 0, None), ("new-1", 1, None)]
 
 
+def test_the_chip_of_a_card_in_the_field_is_to_have_a_pin_that_is_made_later(desk: Desk) -> None:
+    change_manifest(desk.vault, ISSUER, scripts={"scheme": "ccd"})
+    for card_id, personalised in (("new-1", True), ("new-2", False)):
+        desk.bring(card_id, PANS[0], pinStatus="D", cardholder="one", personalised=personalised)
+        # A PIN that comes with its card is on the chip already, or comes to it at the bureau.
+        assert run_sql(desk.url, "SELECT card_id FROM card_scripts") == []
+        desk.bring(card_id, PANS[0], cardholder="other", personalised=personalised)
+        assert desk.generate(card_id).out == "1 PINs made\n"
+        found = run_sql(desk.url, "DELETE FROM card_scripts RETURNING card_id, counter, state")
+        assert found == ([(card_id, 1, "pending")] if personalised else [])
+
+
 def test_a_feed_cannot_both_bring_a_pin_and_have_one_made(desk: Desk, tmp_path: Path) -> None:
     jwe = desk.issuer.pin_jwe("4071", pan=PANS[0])
     for members, reason in (

@@ -42,6 +42,8 @@ SHARED = {
     "bureau-mac": (AES, Usage.MAC),
     "bureau-mac-retail": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
     "bureau-mac-retail-left": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "smc": ((KeyKind.TDES_2KEY,), Usage.DERIVE),
+    "smi": ((KeyKind.TDES_2KEY,), Usage.DERIVE),
 }
 
 

@@ -54,6 +54,8 @@ SHARED = {
     "bureau-mac": {**IMPORTED, **NO, "SIGN": True},
     "bureau-mac-retail": {**IMPORTED, **NO, "ENCRYPT": True},
     "bureau-mac-retail-left": {**IMPORTED, **NO, "ENCRYPT": True},
+    "smc": {**IMPORTED, **NO, "DERIVE": True},
+    "smi": {**IMPORTED, **NO, "DERIVE": True},
 }
 AES_BLOCKS = {Mechanism.AES_ECB, Mechanism.AES_CBC}
 TDES_BLOCKS = {Mechanism.DES3_ECB, Mechanism.DES3_CBC}
@@ -66,10 +68,10 @@ MECHANISMS = {
     **{(role, False): AES_BLOCKS for role in SHARED if SHARED[role]["ENCRYPT"]},
     ("zpk", True): {Mechanism.DES3_ECB},
     ("seccos-pin", True): {Mechanism.DES3_ECB, *DERIVES},
-    ("seccos-mac-master", True): DERIVES,
+    **{(role, True): DERIVES for role in ("seccos-mac-master", "smc", "smi")},
 }
 SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
-MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER]
+MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER, KeyRole.SMC, KeyRole.SMI]
 MASTER = KeyLabel(KeyRole.SECCOS_PIN, 1, "testbank01")
 #: What a derived key may do; it is there for the time of one request.
 DERIVED = {

@@ -137,6 +137,8 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
         "bureau-pin-aes": modes("A P0", "BEN"),
         "bureau-mac": modes("A M6", "CGN"),
         "bureau-mac-retail": modes("T M3", "CGN"),
+        "smc": modes("T E1", "XN"),
+        "smi": modes("T E2", "XN"),
     }
     assert {*PURPOSES} == {*BLOCK_ROLES}
 
@@ -265,6 +267,10 @@ def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> 
         (KeyRole.BUREAU_MAC, "M6", "A", "V"),
         (KeyRole.BUREAU_MAC, "M6", "T", "G"),
         (KeyRole.BUREAU_MAC_RETAIL, "M3", "T", "V"),
+        (KeyRole.SMC, "E1", "T", "B"),
+        (KeyRole.SMC, "E2", "T", "X"),
+        (KeyRole.SMI, "E2", "T", "C"),
+        (KeyRole.SMI, "E1", "T", "X"),
     ],
 )
 def test_a_key_for_something_else_is_refused(
@@ -592,6 +598,7 @@ def test_every_role_has_a_key_for_a_partner(
         (KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY, "E1", None, "E1 B"),
         (KeyRole.SECCOS_MAC, KeyKind.TDES_2KEY, None, "G", "M3 G"),
         (KeyRole.SECCOS_MAC_MASTER, KeyKind.TDES_2KEY, None, None, "E2 X"),
+        (KeyRole.SMC, KeyKind.TDES_2KEY, None, None, "E1 X"),
         (KeyRole.PVK, KeyKind.TDES_2KEY, None, "V", "V2 V"),
     ],
 )

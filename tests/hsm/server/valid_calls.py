@@ -13,6 +13,7 @@ from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.port import (
     BatchPart,
     CertificateFacts,
+    ChipTransaction,
     PinBlockType,
     PinVault,
     PublicKeyRole,
@@ -81,6 +82,8 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
             [StoredPin(CARD, 1, sealed_pin, record)],
             BatchPart("0" * 32, 1, is_last=True),
         ),
+        messages.BuildScript(sealed_pin, record, CARD, 1, ChipTransaction(bytes(2), bytes(8))),
+        messages.ReversePin(sealed_pin, sealed_pin, record, CARD, 1),
     ]
     assert {call.name() for call in calls} == messages.VERBS.keys()
     return issuer.vault, calls
