@@ -12,7 +12,7 @@ import pytest
 
 from crypto.secret import Secret
 from hsm.errors import HsmError, LimitReached, ManifestRefused
-from hsm.messages import ExportMailers, SocketName
+from hsm.messages import VERBS, ExportMailers, SocketName
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.port import BatchPart, StoredPin
 from tests.attacks.table import Attacker
@@ -134,13 +134,12 @@ def test_the_bureau_takes_no_batch_that_it_wrote(insider: Insider) -> None:
 
 
 def test_no_other_verb_of_the_socket_hands_out_a_pin(insider: Insider) -> None:
-    from hsm.messages import VERBS
-
     admin_only = {
         name for name, verb in VERBS.items() if verb.sockets == frozenset({SocketName.ADMIN})
     }
     handing_out = {name for name in admin_only if not VERBS[name].repeatable}
-    assert handing_out == {"export_values", "export_mailers", "load_floors"}
+    # A script is enciphered to the chip of its card, and values to the authorisation host.
+    assert handing_out == {"build_script", "export_mailers", "export_values", "load_floors"}
     made = insider.issuer.vault.generate_pin(CARD, insider.victim.sealed_record, 2)
     assert made.sealed_pin is not None
     with pytest.raises(HsmError):
