@@ -15,6 +15,7 @@
     ├── VerificationError
     ├── EmvError
     ├── RandomnessError
+    ├── DeviceKeyError
     ├── KeyBlockError
     │   ├── KeyPurposeError
     │   └── KeyStrengthError
@@ -80,6 +81,10 @@ class EmvError(CryptoError):
 
 class RandomnessError(CryptoError):
     """What should be random gives nothing that a PIN can be made of."""
+
+
+class DeviceKeyError(CryptoError):
+    """The bytes are not the public RSA key of a device."""
 
 
 class KeyBlockError(CryptoError):

@@ -29,6 +29,8 @@ HAND_OUTS: Final[Mapping[Action, str]] = {
     Action.VALUES: EXPORT,
     Action.MAILER: MAILER,
     Action.SCRIPT: BUILD,
+    Action.SERVER: Verb.GET_PIN,
+    Action.DEVICE: Verb.GET_PIN,
 }
 """What the row of each is called."""
 SETS: Final = frozenset({Verb.SET_PIN, LOADED, MADE})

@@ -33,7 +33,7 @@ _AES: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
     Usage.MAC: (Mechanism.AES_CMAC,),
     Usage.ENCRYPT_ONLY: (Mechanism.AES_ECB, Mechanism.AES_CBC),
 }
-_GCM_ROLES: Final = frozenset({KeyRole.RECORD, KeyRole.VALUES})
+_GCM_ROLES: Final = frozenset({KeyRole.RECORD, KeyRole.VALUES, KeyRole.TZPK})
 _TDES: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
     Usage.ENCRYPT: (Mechanism.DES3_ECB,),
     Usage.MAC: (Mechanism.DES3_CMAC,),

@@ -51,6 +51,7 @@ KEYS: Final[Mapping[KeyRole, tuple[KeyKind, ...]]] = {
     KeyRole.BUREAU_MAC_RETAIL: (TDES, TDES),
     KeyRole.SMC: (TDES, TDES),
     KeyRole.SMI: (TDES, TDES),
+    KeyRole.ZPK_SERVER: (TDES, TDES),
 }
 TDES_CMAC_GENERATION: Final = 3
 PRW_ROLES: Final = {"iso9797-alg3": KeyRole.SECCOS_PRW_RETAIL}

@@ -63,12 +63,15 @@ SECRETS = {
     "page": MAY_AGREE,
     "intake": MAY_AGREE,
     "token-sign": MAY_SIGN,
+    "tzpk": MAY_ENCRYPT,
+    "tzpk-mac": MAY_MAC,
 }
 SEALS = {Mechanism.AES_ECB, Mechanism.AES_CBC}
 MECHANISMS = {
     "pin": SEALS,
     "record": {*SEALS, Mechanism.AES_GCM},
     "values": {*SEALS, Mechanism.AES_GCM},
+    "tzpk": {*SEALS, Mechanism.AES_GCM},
     **{role: {Mechanism.AES_CMAC} for role in SECRETS if role.endswith("-mac")},
     **{role: {Mechanism.ECDH1_DERIVE} for role in ("d1", "page", "intake")},
     "token-sign": {Mechanism.ECDSA},

@@ -56,6 +56,7 @@ SHARED = {
     "bureau-mac-retail-left": {**IMPORTED, **NO, "ENCRYPT": True},
     "smc": {**IMPORTED, **NO, "DERIVE": True},
     "smi": {**IMPORTED, **NO, "DERIVE": True},
+    "zpk-server": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
 }
 AES_BLOCKS = {Mechanism.AES_ECB, Mechanism.AES_CBC}
 TDES_BLOCKS = {Mechanism.DES3_ECB, Mechanism.DES3_CBC}
@@ -66,7 +67,7 @@ MECHANISMS = {
     **{(role, True): {Mechanism.DES3_CMAC} for role in SHARED if SHARED[role]["SIGN"]},
     **{(role, True): TDES_BLOCKS for role in SHARED if SHARED[role]["ENCRYPT"]},
     **{(role, False): AES_BLOCKS for role in SHARED if SHARED[role]["ENCRYPT"]},
-    ("zpk", True): {Mechanism.DES3_ECB},
+    **{(role, True): {Mechanism.DES3_ECB} for role in ("zpk", "zpk-server")},
     ("seccos-pin", True): {Mechanism.DES3_ECB, *DERIVES},
     **{(role, True): DERIVES for role in ("seccos-mac-master", "smc", "smi")},
 }
