@@ -27,6 +27,7 @@ from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
+    RESEAL_CARDS_MAX,
     CardRef,
     CertificateFacts,
     GrantedToken,
@@ -37,12 +38,14 @@ from hsm.port import (
     PublicKeyRole,
     Purpose,
     RefusedCard,
+    Resealing,
     SealedCard,
     SealedChange,
     SealedGrant,
     SealedPin,
     SealedRecord,
     SealedValue,
+    StoredCard,
     ValueKind,
 )
 
@@ -347,6 +350,14 @@ class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
 
 class Health(Verb[None], frozen=True):
     """``health``."""
+
+
+class Reseal(Verb[Resealing], frozen=True):
+    """``reseal``."""
+
+    sockets = ADMIN
+
+    cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

@@ -22,6 +22,8 @@ ISSUER_ID_CHARS: Final = 10
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 CLIENT_WINDOW_SECONDS: Final = 60
 """Within which a client's failures count; those of a card do for a day."""
+RESEAL_CARDS_MAX: Final = 100
+"""In a call of ``reseal``."""
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
 
 T = TypeVar("T")
@@ -182,6 +184,65 @@ class GrantedToken:
     grant: SealedGrant
     grant_id: str
     """What the page puts into a JWE for the vault, and the vault into one for the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCard:
+    """All that is stored of a card under keys of the vault.
+
+    Raises:
+        ValueError: a negative counter.
+    """
+
+    card: CardRef
+    counter: int
+    """The change that its PIN and values were sealed for."""
+    sealed_record: SealedRecord
+    sealed_pin: SealedPin | None
+    values: Mapping[ValueKind, SealedValue]
+
+    def __post_init__(self) -> None:
+        if self.counter < 0:
+            raise ValueError("not a counter")
+
+
+class CardPart(StrEnum):
+    """A part of :class:`StoredCard`, as :attr:`ResealedCard.refused` names it."""
+
+    RECORD = "record"
+    PIN = "pin"
+    PVV = ValueKind.PVV
+    OFFSET_3624 = ValueKind.OFFSET_3624
+    PRW = ValueKind.PRW
+    SCRIPT = ValueKind.SCRIPT
+
+
+@dataclass(frozen=True, slots=True)
+class ResealedCard:
+    """Of a stored card, the parts that were resealed. A part that is not here stays as it is."""
+
+    sealed_record: SealedRecord | None
+    sealed_pin: SealedPin | None
+    values: Mapping[ValueKind, SealedValue]
+    refused: Mapping[CardPart, str]
+    """Parts under another key that were not resealed, with the name of the error that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginnings:
+    """How every value begins that is sealed under an active key: version and key label."""
+
+    record: bytes
+    pin: bytes
+    values: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resealing:
+    """What became of each card, in their order, and how what is resealed begins."""
+
+    cards: Sequence[ResealedCard]
+    beginnings: Beginnings
 
 
 class PinVault(Protocol):
@@ -439,6 +500,22 @@ class PinVault(Protocol):
 
         The plaintext is JSON: ``issuerId``, ``cardId``, ``counter``, and a member for each of
         *values*, named as its kind.
+        """
+        ...
+
+    def reseal(self, cards: Sequence[StoredCard]) -> Resealing:
+        """Seal what is stored of cards anew, where that is not under the active keys.
+
+        Each part is opened as every verb opens it, so that one of another card, counter or holder,
+        or one under a key that may not be used, is refused; the other parts and cards go on. What
+        comes back is for the same card, counter and holder. With no cards it only says how what is
+        sealed now begins.
+
+        Args:
+            cards: at most :data:`RESEAL_CARDS_MAX`.
+
+        Raises:
+            MessageRefused: there are more.
         """
         ...
 

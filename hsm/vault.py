@@ -71,15 +71,18 @@ from hsm.port import (
     PublicKeyRole,
     Purpose,
     RefusedCard,
+    Resealing,
     SealedCard,
     SealedChange,
     SealedGrant,
     SealedPin,
     SealedRecord,
     SealedValue,
+    StoredCard,
     ValueKind,
 )
 from hsm.records import CardRecord
+from hsm.reseal import Resealer
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
 from hsm.verification import ValueMaker
@@ -148,6 +151,7 @@ class Vault:
             *(hsm_token, self._jose_keys, self._active[KeyRole.TOKEN_SIGN]), token_issuer, now
         )
         self._seals = Seals(hsm_token, self._keyring)
+        self._resealer = Resealer(self._seals, self._keyring)
         self._counts = Counts(state_directory, now)
         self._failure_budgets = FailureBudgets(self._counts)
         self._hand_outs = HandOuts(self._counts)
@@ -384,6 +388,13 @@ class Vault:
         health.check(self._hsm_token, self._jose_keys, self._active.values())
         self._counts.check()
         self._log.check()
+
+    def reseal(self, cards: Sequence[StoredCard]) -> Resealing:
+        """Seal what is stored of cards under the active keys, where it is not."""
+        resealing, event = self._resealer.reseal(cards)
+        if event is not None:
+            self._log.append(event, durable=False)
+        return resealing
 
     def _sealed(self, described: FeedCard) -> SealedCard:
         card, record = described.card, described.record

@@ -538,6 +538,7 @@ VERBS: Final = {
     "issue_token",
     "public_jwks",
     "health",
+    "reseal",
 }
 
 

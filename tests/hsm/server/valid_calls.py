@@ -9,7 +9,7 @@ from crypto.secret import Secret
 from hsm import messages
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.messages import Verb
-from hsm.port import CertificateFacts, PinBlockType, PinVault, PublicKeyRole, Purpose
+from hsm.port import CertificateFacts, PinBlockType, PinVault, PublicKeyRole, Purpose, StoredCard
 from tests.bearers import bearer
 from tests.contracts import issuer as sample
 from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PLASTIC_ID, SERVER_SECRET, block
@@ -61,6 +61,7 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.IssueToken(D1_CLIENT, Secret(D1_SECRET), certificate),
         messages.PublicJwks(PublicKeyRole.PAGE, {"a": 1}),
         messages.Health(),
+        messages.Reseal([StoredCard(CARD, 1, record, sealed_pin, {})]),
     ]
     assert {call.name() for call in calls} == messages.VERBS.keys()
     return issuer.vault, calls
