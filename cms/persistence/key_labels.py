@@ -52,7 +52,7 @@ def rows_by_generation(database: Database) -> Mapping[str, int]:
     every = in_cards.where(of_card.c.sealed.is_not(None)).union_all(grants).subquery()
     label = _label_of(every.c.sealed).label("label")
     counted = select(label, func.count()).group_by(label).order_by(label)
-    return dict(database.execute(counted).tuples().all())
+    return dict(database.execute(counted).all())
 
 
 def is_under(sealed: ColumnElement[bytes], beginning: bytes) -> ColumnElement[bool]:
