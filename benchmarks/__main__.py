@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Final
 
-DEPLOYED: Final = ("requests", "hosted", "pincontrol")
+DEPLOYED: Final = ("requests", "hosted", "pincontrol", "reseal")
 """Those that run a whole deployment."""
 NAMES: Final = ("command_line", "pin_blocks", "token", "transport", "cards", "scale", *DEPLOYED)
 

@@ -66,7 +66,7 @@ class CardReseal:
             show = _show_nothing
             report.resealed += stored
             report.left = self.count_left(issuer_id)
-            if not stored or report.left <= len(report.refused):
+            if report.left <= len(report.refused):
                 break
         return report
 
@@ -105,7 +105,7 @@ class CardReseal:
                 report.refused.pop(stored.card, None)
                 if resealed.refused:
                     report.refused[stored.card] = _reasons(resealed)
-                changed = _changed(stored, resealed)
+                changed = changed_by(stored, resealed)
                 if changed != stored:
                     yield stored, changed
 
@@ -113,7 +113,8 @@ class CardReseal:
         return self.vault.call(Reseal([])).beginnings
 
 
-def _changed(stored: StoredCard, resealed: ResealedCard) -> StoredCard:
+def changed_by(stored: StoredCard, resealed: ResealedCard) -> StoredCard:
+    """Return how a card is to be stored then."""
     return replace(
         stored,
         sealed_record=resealed.sealed_record or stored.sealed_record,
