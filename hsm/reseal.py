@@ -5,11 +5,12 @@ and counter that are named and, a PIN, for PAN and holder of the card's record, 
 the same again. What was sealed by a key that may not be used any more does not open, and stays.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from hsm.errors import KeyMissing, MessageRefused, SealBroken
+from crypto.types import Pin
+from hsm.errors import HsmError, MessageRefused
 from hsm.log.lines import Action, Event
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyLabel, KeyRole
@@ -25,8 +26,9 @@ from hsm.port import (
     StoredCard,
     ValueKind,
 )
+from hsm.records import CardRecord
 from hsm.sealed import beginning, unpack
-from hsm.seals import Seals
+from hsm.seals import NOT_OPEN, PinOf, Seals
 
 ROLES: Final[Mapping[CardPart, KeyRole]] = {
     **dict.fromkeys(CardPart, KeyRole.VALUES),
@@ -34,8 +36,39 @@ ROLES: Final[Mapping[CardPart, KeyRole]] = {
     CardPart.PIN: KeyRole.PIN,
 }
 SEALING_ROLES: Final = (KeyRole.RECORD, KeyRole.PIN, KeyRole.VALUES)
-#: Why a part does not open, when the HSM token works.
-REFUSALS: Final = (SealBroken, KeyMissing)
+
+
+@dataclass(slots=True)
+class _Card:
+    """A card while it is resealed."""
+
+    stored: StoredCard
+    sealed: dict[CardPart, bytes] = field(default_factory=dict)
+    """What is under the active keys now."""
+    left: set[KeyLabel] = field(default_factory=set)
+    """Under which that was before."""
+    refused: dict[CardPart, str] = field(default_factory=dict)
+
+    def refuse(self, part: CardPart, error: HsmError) -> None:
+        self.refused[part] = type(error).__name__
+
+    def reseal(self, part: CardPart, label: KeyLabel, sealed: bytes) -> None:
+        self.sealed[part] = sealed
+        self.left.add(label)
+
+    def result(self) -> ResealedCard:
+        record, pin = self.sealed.get(CardPart.RECORD), self.sealed.get(CardPart.PIN)
+        values = {
+            kind: SealedValue(self.sealed[CardPart(kind)])
+            for kind in ValueKind
+            if CardPart(kind) in self.sealed
+        }
+        return ResealedCard(
+            None if record is None else SealedRecord(record),
+            None if pin is None else SealedPin(pin),
+            values,
+            self.refused,
+        )
 
 
 class Resealer:
@@ -45,100 +78,106 @@ class Resealer:
         self._seals = seals
         self._keyring = keyring
 
-    def reseal(self, cards: Sequence[StoredCard]) -> tuple[Resealing, Event | None]:
+    def reseal(self, stored: Sequence[StoredCard]) -> tuple[Resealing, Event | None]:
         """Reseal cards; return what became of each, and what the log is to tell of them.
 
         Raises:
             MessageRefused: there are too many.
             VaultUnavailable: the HSM token does not answer, or lacks an active key.
         """
-        if len(cards) > RESEAL_CARDS_MAX:
+        if len(stored) > RESEAL_CARDS_MAX:
             raise MessageRefused("more cards than may be resealed at once")
         active = {role: self._keyring.active[role] for role in SEALING_ROLES}
-        left: set[KeyLabel] = set()
-        done = [self._card(stored, active, left) for stored in cards]
-        resealing = Resealing(done, Beginnings(*map(beginning, active.values())))
-        count = sum(_is_changed(card) for card in done)
-        return resealing, _event(cards, count, left, active) if count else None
+        cards = [_Card(each) for each in stored]
+        old_pins: list[tuple[_Card, KeyLabel, CardRecord]] = []
+        for card in cards:
+            old_pins += self._reseal_but_pin(card, active)
+        self._reseal_pins(old_pins)
+        beginnings = Beginnings(*map(beginning, active.values()))
+        return Resealing([card.result() for card in cards], beginnings), _event(cards, active)
 
-    def _card(
-        self, stored: StoredCard, active: Mapping[KeyRole, KeyLabel], left: set[KeyLabel]
-    ) -> ResealedCard:
-        """Reseal a card; add the keys that it was under to *left*."""
-        resealed: dict[CardPart, bytes] = {}
-        refused: dict[CardPart, str] = {}
-        opening = _Opening(self._seals, stored)
-        for part, sealed in _parts(stored):
-            try:
-                label = unpack(sealed, ROLES[part]).label
-                if label == active[label.role]:
-                    continue
-                seal = opening.open(part, sealed)
-            except REFUSALS as error:
-                refused[part] = type(error).__name__
+    def _reseal_but_pin(
+        self, card: _Card, active: Mapping[KeyRole, KeyLabel]
+    ) -> Sequence[tuple[_Card, KeyLabel, CardRecord]]:
+        """Reseal record and values; return the label of a PIN that is to be, and its record."""
+        old_record = self._old(card, CardPart.RECORD, card.stored.sealed_record, active)
+        old_pin = self._old(card, CardPart.PIN, card.stored.sealed_pin, active)
+        for kind, sealed in card.stored.values.items():
+            if label := self._old(card, CardPart(kind), sealed, active):
+                self._reseal_value(card, kind, sealed, label)
+        if old_record is None and old_pin is None:
+            return ()
+        try:
+            record = self._seals.open_record(card.stored.sealed_record, card.stored.card)
+        except NOT_OPEN as error:
+            # Of a record under its active key it is told with the PIN only, which needs it.
+            for part, label in ((CardPart.RECORD, old_record), (CardPart.PIN, old_pin)):
+                if label is not None:
+                    card.refuse(part, error)
+            return ()
+        if old_record is not None:
+            sealed_record = self._seals.seal_record(record, card.stored.card)
+            card.reseal(CardPart.RECORD, old_record, sealed_record)
+        return () if old_pin is None else ((card, old_pin, record),)
+
+    def _old(
+        self,
+        card: _Card,
+        part: CardPart,
+        sealed: bytes | None,
+        active: Mapping[KeyRole, KeyLabel],
+    ) -> KeyLabel | None:
+        """Return the label of a part if that is not the active one."""
+        if sealed is None:
+            return None
+        role = ROLES[part]
+        try:
+            label = unpack(sealed, role).label
+        except NOT_OPEN as error:
+            card.refuse(part, error)
+            return None
+        return None if label == active[role] else label
+
+    def _reseal_value(
+        self, card: _Card, kind: ValueKind, sealed: SealedValue, label: KeyLabel
+    ) -> None:
+        place = (kind, card.stored.card, card.stored.counter)
+        try:
+            value = self._seals.open_value(sealed, *place)
+        except NOT_OPEN as error:
+            card.refuse(CardPart(kind), error)
+        else:
+            card.reseal(CardPart(kind), label, self._seals.seal_value(value, *place))
+
+    def _reseal_pins(self, old: Sequence[tuple[_Card, KeyLabel, CardRecord]]) -> None:
+        """Reseal PINs together, which takes fewer calls of the HSM token."""
+        owners = [PinOf(record, card.stored.card, card.stored.counter) for card, _, record in old]
+        sealed = [SealedPin(card.stored.sealed_pin or b"") for card, *_ in old]
+        opened = self._seals.open_pins(sealed, owners)
+        pins, pin_owners, good = list[Pin](), list[PinOf](), list[tuple[_Card, KeyLabel]]()
+        for (card, label, _), owner, pin in zip(old, owners, opened, strict=True):
+            if isinstance(pin, Pin):
+                pins.append(pin)
+                pin_owners.append(owner)
+                good.append((card, label))
             else:
-                resealed[part] = seal()
-                left.add(label)
-        record, pin = resealed.pop(CardPart.RECORD, None), resealed.pop(CardPart.PIN, None)
-        values = {ValueKind(part): SealedValue(sealed) for part, sealed in resealed.items()}
-        return ResealedCard(
-            None if record is None else SealedRecord(record),
-            None if pin is None else SealedPin(pin),
-            values,
-            refused,
-        )
+                card.refuse(CardPart.PIN, pin)
+        resealed = self._seals.seal_pins(pins, pin_owners)
+        for (card, label), new in zip(good, resealed, strict=True):
+            card.reseal(CardPart.PIN, label, new)
 
 
-class _Opening:
-    """Opens the parts of a card, its record once."""
-
-    def __init__(self, seals: Seals, stored: StoredCard) -> None:
-        self._seals = seals
-        self._stored = stored
-        self._record = cache(lambda: seals.open_record(stored.sealed_record, stored.card))
-
-    def open(self, part: CardPart, sealed: bytes) -> Callable[[], bytes]:
-        """Open a part; return what seals it again.
-
-        Raises:
-            SealBroken: it is not of this card, counter and holder.
-            KeyMissing: its key may not be used.
-        """
-        seals, card, counter = self._seals, self._stored.card, self._stored.counter
-        if part is CardPart.RECORD:
-            return partial(seals.seal_record, self._record(), card)
-        if part is CardPart.PIN:
-            record = self._record()
-            pin = seals.open_pin(SealedPin(sealed), record, card, counter)
-            return partial(seals.seal_pin, pin, record, card, counter)
-        kind = ValueKind(part)
-        value = seals.open_value(SealedValue(sealed), kind, card, counter)
-        return partial(seals.seal_value, value, kind, card, counter)
-
-
-def _parts(stored: StoredCard) -> Iterator[tuple[CardPart, bytes]]:
-    yield CardPart.RECORD, stored.sealed_record
-    if stored.sealed_pin is not None:
-        yield CardPart.PIN, stored.sealed_pin
-    for kind, sealed in stored.values.items():
-        yield CardPart(kind), sealed
-
-
-def _is_changed(card: ResealedCard) -> bool:
-    return bool(card.sealed_record or card.sealed_pin or card.values)
-
-
-def _event(
-    cards: Sequence[StoredCard],
-    count: int,
-    left: set[KeyLabel],
-    active: Mapping[KeyRole, KeyLabel],
-) -> Event:
-    issuers = {stored.card.issuer_id for stored in cards}
+def _event(cards: Sequence[_Card], active: Mapping[KeyRole, KeyLabel]) -> Event | None:
+    """Tell of what was resealed, if anything was."""
+    changed = [card for card in cards if card.sealed]
+    if not changed:
+        return None
+    issuers = {card.stored.card.issuer_id for card in cards}
+    left = {label for card in changed for label in card.left}
     return Event(
         Action.RESEAL,
         issuers.pop() if len(issuers) == 1 else None,
-        count=count,
+        count=len(changed),
         keys_from=" ".join(sorted(map(str, left))),
         keys_to=" ".join(sorted(str(active[role]) for role in {label.role for label in left})),
     )

@@ -140,11 +140,11 @@ class Pkcs11Token:
         return tuple(self._keys)
 
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Encipher one 16-byte block with AES."""
+        """Encipher 16-byte blocks with AES, each alone (ECB)."""
         return self._calls.encrypt(AES_ECB, self._handle(label), block)
 
     def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Decipher one 16-byte block with AES."""
+        """Decipher 16-byte blocks with AES, each alone (ECB)."""
         return self._calls.decrypt(AES_ECB, self._handle(label), block)
 
     def encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
