@@ -6,8 +6,9 @@ again: what is under the active keys is left out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from cms.operator.pace import Pace
 from cms.persistence import reseal
@@ -19,6 +20,7 @@ from hsm.port import Beginnings, CardRef, ResealedCard, StoredCard
 CARDS_AT_ONCE: Final = 500
 """In a transaction."""
 PASSES_MAX: Final = 5
+_Answers: TypeAlias = Sequence[tuple[StoredCard, ResealedCard]]
 NOT_NEWEST: Final = "its counter is not the newest of its history"
 
 
@@ -37,7 +39,7 @@ class Report:
 
 @dataclass
 class CardReseal:
-    """Reseals cards of issuers; no transaction is open while the vault works."""
+    """Reseals cards of issuers; while the vault has a batch, the one before is stored."""
 
     database: Database
     vault: AdminCalls
@@ -54,60 +56,70 @@ class CardReseal:
 
         Args:
             issuer_id: whose cards.
-            show: is told of the first pass how many more cards it has seen.
+            show: is told, in the first pass, how many more cards are done with.
 
         Raises:
             VaultUnavailable: the vault is unavailable; what was stored stays so.
         """
-        report, before = Report(), self.count_left(issuer_id)
-        report.skipped = reseal.count_cards(self.database, issuer_id) - before
+        report, left = Report(), self.count_left(issuer_id)
+        report.skipped = reseal.count_cards(self.database, issuer_id) - left
         for _ in range(PASSES_MAX):
-            stored = sum(self._batches(issuer_id, report, show))
+            self._pass(issuer_id, report, show)
             show = _show_nothing
-            report.resealed += stored
             report.left = self.count_left(issuer_id)
             if report.left <= len(report.refused):
                 break
         return report
 
-    def _batches(
-        self, issuer_id: str, report: Report, show: Callable[[int], object]
-    ) -> Iterator[int]:
-        """Reseal a batch after the other; yield how many cards of each were stored."""
+    def _pass(self, issuer_id: str, report: Report, show: Callable[[int], object]) -> None:
+        """Reseal every card that is left, once."""
+        waiting: Future[_Answers] | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="vault") as thread:
+            for cards in self._batches(issuer_id, report):
+                begun = thread.submit(self._resealed, cards)
+                if waiting is not None:
+                    show(self._store(issuer_id, waiting.result(), report))
+                waiting = begun
+            if waiting is not None:
+                show(self._store(issuer_id, waiting.result(), report))
+
+    def _batches(self, issuer_id: str, report: Report) -> Iterator[Sequence[StoredCard]]:
+        """Read the cards that are left; refuse those whose rows were put back."""
         after, beginnings = "", self._ask_beginnings()
-        while True:
-            found = reseal.cards_left(
-                self.database, issuer_id, beginnings, after=after, count_max=CARDS_AT_ONCE
-            )
+        while found := reseal.cards_left(
+            self.database, issuer_id, beginnings, after=after, count_max=CARDS_AT_ONCE
+        ):
+            # No transaction waits for the vault.
             self.database.commit()
-            if not found:
-                return
             after = found[-1][0].card.card_id
             for stored, newest in found:
                 if stored.counter != newest:
                     report.refused[stored.card] = NOT_NEWEST
-            sound = [stored for stored, newest in found if stored.counter == newest]
-            changes = [*self._changes(sound, report)]
-            yield reseal.store_resealed(self.database, issuer_id, changes)
-            self.database.commit()
-            show(len(found))
+            yield [stored for stored, newest in found if stored.counter == newest]
+        self.database.commit()
 
-    def _changes(
-        self, cards: Sequence[StoredCard], report: Report
-    ) -> Iterator[tuple[StoredCard, StoredCard]]:
-        """Have the vault reseal cards; yield those of which a part was, and how they are then."""
-        start = 0
-        while some := cards[start : start + self.pace.count]:
-            start += len(some)
+    def _resealed(self, cards: Sequence[StoredCard]) -> _Answers:
+        """Have the vault reseal cards, in calls as long as others can bear."""
+        answers: list[tuple[StoredCard, ResealedCard]] = []
+        while some := cards[len(answers) : len(answers) + self.pace.count]:
             with self.pace.call(len(some)):
                 answer = self.vault.call(Reseal(some))
-            for stored, resealed in zip(some, answer.cards, strict=True):
-                report.refused.pop(stored.card, None)
-                if resealed.refused:
-                    report.refused[stored.card] = _reasons(resealed)
-                changed = changed_by(stored, resealed)
-                if changed != stored:
-                    yield stored, changed
+            answers += zip(some, answer.cards, strict=True)
+        return answers
+
+    def _store(self, issuer_id: str, answers: _Answers, report: Report) -> int:
+        """Store what the vault resealed; return how many cards these are."""
+        changes = []
+        for stored, resealed in answers:
+            report.refused.pop(stored.card, None)
+            if resealed.refused:
+                report.refused[stored.card] = _reasons(resealed)
+            changed = changed_by(stored, resealed)
+            if changed != stored:
+                changes.append((stored, changed))
+        report.resealed += reseal.store_resealed(self.database, issuer_id, changes)
+        self.database.commit()
+        return len(answers)
 
     def _ask_beginnings(self) -> Beginnings:
         return self.vault.call(Reseal([])).beginnings
