@@ -296,6 +296,17 @@ def test_nothing_of_another_card_counter_or_kind_is_resealed(rotated: Rotated, e
     assert right.refused == {}
 
 
+def test_without_the_cmac_they_would_be(rotated: Rotated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test above."""
+    here = replace(rotated, issuer=replace(rotated.issuer, host=rotated.before.host.reopened()))
+    monkeypatch.setattr(Seals, "_verify", lambda *_: None)
+    for edit in (of_an_older_counter, under_the_others_name, others_values):
+        moved = edit(rotated.stored, rotated.other)
+        (resealed,) = here.reseal(moved)
+        assert resealed.refused == {}
+        assert pin_of(here.issuer, merged(moved, resealed)) == PIN
+
+
 def test_nothing_of_another_holder_is_resealed(rotated: Rotated) -> None:
     bobs = rotated.before.seal_record(holder="bob", plastic_id=None)
     (resealed,) = rotated.reseal(replace(rotated.stored, sealed_record=bobs))
