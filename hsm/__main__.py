@@ -1,7 +1,8 @@
 """The vault's command line: ``python -m hsm COMMAND``.
 
 The commands are ``ceremony``, ``import-components``, ``import-block``, ``make-key``, ``record``,
-``list``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest`` and ``log``.
+``list``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest``, ``log``, ``generations``,
+``rotate`` and ``destroy-key``.
 What a command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads
 none of it.
 
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 from hsm.command_line import OK, REFUSED, add_command, exit_code
 from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
+from hsm.manifest import generation_commands
 from hsm.pkcs11 import commands as key_commands
 from hsm.pkcs11.commands import open_hsm_token, print_reports
 from hsm.pkcs11.keys import KeyRole
@@ -93,6 +95,7 @@ def program_parser() -> ArgumentParser:
     server.add_argument("--sandbox", action="store_true", help=sandbox)
     manifest_commands.add_to(commands)
     log_commands.add_to(commands)
+    generation_commands.add_to(commands)
     return parser
 
 
@@ -208,7 +211,7 @@ def _open_keys(hsm_token: Pkcs11Token) -> tuple[Keyring, JoseKeys]:
     from hsm.pkcs11.keyring import Keyring
 
     keyring = Keyring(hsm_token)
-    return keyring, JoseKeys(hsm_token)
+    return keyring, JoseKeys(hsm_token, keyring)
 
 
 def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from hsm.generations import Generations
 from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
 from hsm.log.writer import VaultLog
+from hsm.manifest.host_files import HostFiles
 from hsm.pkcs11.ceremony_record import CeremonyRecord
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
@@ -26,10 +28,18 @@ class CeremonyLog:
 
         Raises:
             VaultUnavailable: a role of our own has no key.
+            ManifestRefused: the table of key generations of this host cannot be used.
         """
-        label = Keyring(hsm_token).active[KeyRole.LOG_MAC]
-        directory = settings.state_directory / DIRECTORY
-        return cls(VaultLog(directory, hsm_token.mac, label, lambda: datetime.now(UTC)))
+        files = HostFiles(settings.state_directory, hsm_token.mac)
+        keyring = Keyring(hsm_token, Generations(files))
+        _ = keyring.active
+        return cls(
+            VaultLog(
+                *(settings.state_directory / DIRECTORY, keyring.mac),
+                lambda: keyring.active[KeyRole.LOG_MAC],
+                lambda: datetime.now(UTC),
+            )
+        )
 
     def check(self) -> None:
         """Look whether there is a log that can be appended to.

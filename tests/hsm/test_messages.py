@@ -45,6 +45,7 @@ SOCKETS = {
     },
     SocketName.ADMIN: {
         *("export_values", "forget_failures", "keeps_pin", "load_floors", "seal_cards"),
+        *("load_generations", "read_generations"),
         "set_pin_from_jwe",
     },
 }
