@@ -27,6 +27,7 @@ from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
 from hsm.manifest import generation_commands
 from hsm.pkcs11 import commands as key_commands
+from hsm.pkcs11 import rotation_commands
 from hsm.pkcs11.commands import open_hsm_token, print_reports
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PublicKeyRole
@@ -96,6 +97,7 @@ def program_parser() -> ArgumentParser:
     manifest_commands.add_to(commands)
     log_commands.add_to(commands)
     generation_commands.add_to(commands)
+    rotation_commands.add_to(commands)
     return parser
 
 
@@ -104,17 +106,9 @@ def run_ceremony(arguments: Namespace) -> int:
 
     Custodians must be there, but for an HSM token in software.
     """
-    from hsm import development
-    from hsm.errors import CeremonyError
     from hsm.pkcs11 import ceremony
 
-    labels = ceremony.read_roles(arguments.file)
-    if arguments.custodian or arguments.record:
-        return key_commands.hold_own(arguments, labels)
-    hsm_token = open_hsm_token(writable=True)
-    if hsm_token.device.manufacturer not in development.SOFTWARE_TOKENS:
-        raise CeremonyError("name two custodians, and the record that they sign")
-    return print_reports(list(ceremony.create(hsm_token, labels)))
+    return key_commands.make_own(arguments, ceremony.read_roles(arguments.file))
 
 
 def list_keys(arguments: Namespace) -> int:
