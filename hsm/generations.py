@@ -17,6 +17,7 @@ from hsm.manifest import floors, generation_table, signed
 from hsm.manifest.generation_table import OPENING, GenerationTable, State
 from hsm.manifest.host_files import FLOORS, GENERATIONS, HostFiles, Seen
 from hsm.manifest.trust import read_trust
+from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 
 KEPT_BY_HOST: Final = frozenset({State.ACTIVE, State.DECRYPT_ONLY})
@@ -70,6 +71,18 @@ class Generations:
         if self.files.seen(FLOORS) is None:
             return 0
         return floors.parse(self.files.payload(FLOORS)).generations
+
+
+def of_host(directory: Path, hsm_token: HsmToken) -> Generations:
+    """Look for the table of a host in its state directory."""
+
+    def mac(label: KeyLabel, data: bytes) -> bytes:
+        # The key under which the table stands may have come with it.
+        if label not in hsm_token.labels():
+            hsm_token.find_keys()
+        return hsm_token.mac(label, data)
+
+    return Generations(HostFiles(directory, mac))
 
 
 def verified(text: str, trust_file: Path, now: datetime) -> GenerationTable:

@@ -46,7 +46,6 @@ from hsm.errors import (
 )
 from hsm.feed_cards import FeedCard
 from hsm.feeds import read_feed
-from hsm.generations import Generations
 from hsm.grants import Grant, Grants
 from hsm.hand_outs import HandOuts
 from hsm.jose_keys import NO_KIDS, JoseKeys
@@ -148,8 +147,7 @@ class Vault:
         self._hsm_token = hsm_token
         self._now = now
         self._trust_file = trust_file
-        # The table says itself under which key it may stand.
-        self._generations = Generations(HostFiles(state_directory, hsm_token.mac))
+        self._generations = generations.of_host(state_directory, hsm_token)
         self._keyring = Keyring(hsm_token, self._generations)
         self._counts = Counts(state_directory, now)
         self._kid_uses = KidUses(self._counts, now)

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from hsm.generations import Generations
+from hsm import generations
 from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
 from hsm.log.writer import VaultLog
-from hsm.manifest.host_files import HostFiles
 from hsm.pkcs11.ceremony_record import CeremonyRecord
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
@@ -30,8 +29,7 @@ class CeremonyLog:
             VaultUnavailable: a role of our own has no key.
             ManifestRefused: the table of key generations of this host cannot be used.
         """
-        files = HostFiles(settings.state_directory, hsm_token.mac)
-        keyring = Keyring(hsm_token, Generations(files))
+        keyring = Keyring(hsm_token, generations.of_host(settings.state_directory, hsm_token))
         _ = keyring.active
         return cls(
             VaultLog(

@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from crypto.secret import Secret
-from hsm import signals
+from hsm import generations, signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, VaultUnavailable
-from hsm.generations import Generations
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.generation_table import State
-from hsm.manifest.host_files import HostFiles
 from hsm.manifest.trust import read_trust
 from hsm.pkcs11 import ceremony, ceremony_record, custodians
 from hsm.pkcs11.ceremony_log import CeremonyLog
@@ -100,7 +98,7 @@ def _ended(hsm_token: Pkcs11Token, settings: VaultSettings, label: KeyLabel) -> 
         raise CeremonyError("a key of role log-mac proves its lines: it is never destroyed")
     if label.role in {*MAC_ROLES.values(), *LEFT_ROLES.values()}:
         raise CeremonyError("this key goes with another: name that")
-    table = Generations(HostFiles(settings.state_directory, hsm_token.mac)).table()
+    table = generations.of_host(settings.state_directory, hsm_token).table()
     if table is None or table.states.get(label) not in ENDED:
         raise CeremonyError("the table of this host does not say that it is retired or compromised")
     partner = {**MAC_ROLES, **LEFT_ROLES}.get(label.role, label.role)

@@ -230,6 +230,33 @@ def test_workers_follow_without_a_restart(rotating: Rotating) -> None:
     assert other._keyring.active[KeyRole.PIN].generation == 2
 
 
+class Elsewhere(SoftwareToken):
+    """An HSM token on which another process makes keys: they are found when they are looked for."""
+
+    def __init__(self, others: SoftwareToken) -> None:
+        super().__init__([])
+        self.others = others
+        self.find_keys()
+
+    def find_keys(self) -> None:
+        self.secrets, self.private = dict(self.others.secrets), dict(self.others.private)
+        self.kinds = dict(self.others.kinds)
+
+
+@pytest.mark.parametrize("role", ["pin", "d1", "manifest-mac", "log-mac", "token-sign"])
+def test_keys_that_another_process_made_are_found_with_the_table(
+    rotating: Rotating, role: str
+) -> None:
+    hsm_token = Elsewhere(rotating.hsm_token)
+    other = reopen_vault(hsm_token, rotating.issuer.host.directory)
+    other.health()
+    rotating.rotate(role)
+    assert KeyLabel(KeyRole(role), 2) not in hsm_token.labels()
+    other.health()
+    assert other._keyring.active[KeyRole(role)].generation == 2
+    assert other.read_manifest(rotating.issuer.issuer_id).version == 1
+
+
 def test_a_table_that_is_removed_or_put_back_is_missed(rotating: Rotating) -> None:
     file = rotating.issuer.host.directory / "generations.json"
     older = file.read_bytes()
