@@ -1,6 +1,6 @@
-"""``python -m hsm rotate|destroy-key``: a key's next generation, and the end of one.
+"""``python -m hsm rotate|destroy-key|change-pin``: what is made in place of another, and its end.
 
-Neither changes what a host does with a key: only the table of key generations does
+None of them changes what a host does with a key: only the table of key generations does
 (:mod:`hsm.manifest.generation_commands`).
 """
 
@@ -33,6 +33,9 @@ def add_to(program: Commands) -> None:
     destroy = add_command(program, "destroy-key", destroy_key, text)
     destroy.add_argument("label", type=_label, help="as pin.g1; its MAC key goes with it")
     commands.add_custodians(destroy)
+    text = "give the HSM token the user PIN that is in a file, in place of the one it has"
+    change = add_command(program, "change-pin", change_pin, text)
+    change.add_argument("file", type=Path, metavar="FILE", help="with the new PIN")
 
 
 def rotate_role(arguments: Namespace) -> int:
@@ -66,6 +69,19 @@ def destroy_key(arguments: Namespace) -> int:
         )
     print(f"destroyed: {label}")
     print(f"record {arguments.record}, in the log as {receipt}")
+    return OK
+
+
+def change_pin(arguments: Namespace) -> int:
+    """Change the user PIN of the HSM token; ``HSM_PIN_FILE`` has the old one."""
+    from crypto.secret import Secret
+    from hsm.errors import CeremonyError
+
+    new = Secret(arguments.file.read_text("utf-8").rstrip("\r\n"))
+    if not new.reveal():
+        raise CeremonyError("the file has no PIN")
+    commands.open_hsm_token(writable=True).change_pin(new)
+    print(f"the old PIN is refused from now on: name {arguments.file} as HSM_PIN_FILE, restart")
     return OK
 
 

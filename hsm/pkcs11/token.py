@@ -299,6 +299,12 @@ class Pkcs11Token:
                 del keys[label]
 
     @device_call
+    def change_pin(self, new: Secret[str]) -> None:
+        """Give the HSM token another user PIN; those who are logged in stay so."""
+        with one_at_a_time(self._settings) as old:
+            self._session.set_pin(old.reveal(), new.reveal())
+
+    @device_call
     def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
         """Bring a secret key in, with the attributes of its role."""
         if label in self._keys:

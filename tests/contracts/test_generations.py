@@ -1,14 +1,12 @@
 """What a table of key generations lets be done with each key, at every vault."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from hsm.errors import (
     GrantRefused,
-    HsmError,
     KeyNotInUse,
     ManifestRefused,
     PinRejected,
@@ -18,40 +16,11 @@ from hsm.manifest.body import canonical_body
 from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.port import PublicKeyRole
-from tests.contracts.issuer import CARD, PIN, open_host, open_issuer
+from tests.contracts.issuer import CARD, PIN
+from tests.contracts.rotating import Rotating
 from tests.contracts.software_token import SoftwareToken
-from tests.key_tables import FIRST, Tables, rotated, table
+from tests.key_tables import FIRST, rotated, table
 from tests.operators import OPERATORS, floors, prepare_host, reopen_vault, signed
-
-
-class Rotating:
-    """An issuer at a host of its own, whose HSM token gets keys as they are named."""
-
-    def __init__(self, hosts: Path) -> None:
-        self.hsm_token = SoftwareToken()
-        self.issuer = open_issuer(open_host(self.hsm_token, hosts))
-        self.vault = self.issuer.vault
-        self.tables = Tables()
-        self.states: Mapping[str, str] = FIRST
-
-    def load(self, states: Mapping[str, str]) -> None:
-        for label in map(KeyLabel.parse, states):
-            if label not in self.hsm_token.labels():
-                self.hsm_token.generate(label)
-        before = dict(self.tables.states), dict(self.tables.since), self.tables.version
-        try:
-            self.vault.load_generations(self.tables.next(states))
-        except HsmError:
-            self.tables.states, self.tables.since, self.tables.version = before
-            raise
-        self.states = states
-
-    def rotate(self, *roles: str, state: str = "decrypt-only") -> None:
-        self.load(rotated(*roles, before=self.states, state=state))
-
-    def become(self, **states: str) -> None:
-        named = {name.replace("__", ".").replace("_", "-"): state for name, state in states.items()}
-        self.load({**self.states, **named})
 
 
 @pytest.fixture

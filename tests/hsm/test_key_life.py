@@ -101,3 +101,15 @@ def test_a_key_is_destroyed_only_when_the_table_of_the_host_lets_it(
         *("--out", str(tmp_path / "back.json")),
     )
     assert (back.returncode, "cannot become" in back.stderr) == (2, True)
+
+
+def test_a_burned_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) -> None:
+    old = Path(room.operator.softhsm.environment["HSM_PIN_FILE"])
+    new = tmp_path / "new-pin"
+    new.write_text("another PIN, of 24 bytes\n")
+    assert room.operator.run("list").returncode == 0
+    said = must(room, "change-pin", new)
+    assert "another PIN" not in said
+    refused = room.operator.run("list", HSM_PIN_FILE=str(old))
+    assert (refused.returncode, refused.stderr) == (2, "the token refused the PIN\n")
+    assert room.operator.run("list", HSM_PIN_FILE=str(new)).returncode == 0
