@@ -14,6 +14,7 @@ from cms.operator import (
     clients,
     command_line,
     d1,
+    generations,
     issuers,
     manifests,
     reseal,
@@ -30,7 +31,7 @@ def program_parser() -> argparse.ArgumentParser:
     """Build the parser of every command."""
     parser = argparse.ArgumentParser(prog="python -m cms", description="The issuer PIN service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for noun in (issuers, cards, clients, manifests, verification, audit, d1, reseal):
+    for noun in (issuers, cards, clients, manifests, verification, audit, d1, generations, reseal):
         noun.add_to(commands)
     serve = command_line.add_command(commands, "serve", _serve, "run the service")
     text = "accept certificates and secrets that are for trials only"

@@ -33,6 +33,7 @@ from hsm.port import (
     GrantedToken,
     HandOut,
     IssuedAccessToken,
+    KeyGenerations,
     PinBlockType,
     PinVault,
     PublicKeyRole,
@@ -358,6 +359,20 @@ class Reseal(Verb[Resealing], frozen=True):
     sockets = ADMIN
 
     cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
+
+
+class LoadGenerations(Verb[int], frozen=True):
+    """``load_generations``: operators signed it, and whoever carries it needs no trust."""
+
+    sockets = ADMIN
+
+    text: str
+
+
+class ReadGenerations(Verb[KeyGenerations], frozen=True):
+    """``read_generations``."""
+
+    sockets = ADMIN
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

@@ -13,7 +13,7 @@ from typing import Final
 from crypto.errors import CryptoError
 from crypto.pinblock import iso4
 from crypto.types import Pin
-from hsm.errors import HsmError, KeyMissing, SealBroken
+from hsm.errors import HsmError, KeyMissing, KeyNotInUse, SealBroken
 from hsm.pkcs11.hsm_token import GCM_NONCE_BYTES, HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
@@ -30,7 +30,7 @@ from hsm.sealed import (
 )
 from hsm.verification import Value
 
-NOT_OPEN: Final = (SealBroken, KeyMissing)
+NOT_OPEN: Final = (SealBroken, KeyMissing, KeyNotInUse)
 """Why a value does not open, while the HSM token works."""
 
 
@@ -44,19 +44,19 @@ class PinOf:
 
 
 class Seals:
-    """Seals under the newest key of a role, opens under a key of any generation.
+    """Seals under the active key of a role, opens under every one that the keyring lets open.
 
     The layouts are those of :mod:`hsm.sealed`. Every method may raise ``VaultUnavailable``: the
-    HSM token does not answer, or lacks the key.
+    HSM token does not answer, or lacks the key; ``KeyNotInUse``, one of them: it must not open.
     """
 
     def __init__(self, hsm_token: HsmToken, keyring: Keyring) -> None:
         self._hsm_token = hsm_token
-        self._active = keyring.active
+        self._keyring = keyring
 
     def seal_record(self, record: CardRecord, card: CardRef) -> SealedRecord:
         """Seal the record of *card*."""
-        label = self._active[KeyRole.RECORD]
+        label = self._keyring.active[KeyRole.RECORD]
         body = self._encipher(label, write_record(record))
         return SealedRecord(self._pack(label, body, record_mac_input(card, label, body)))
 
@@ -72,7 +72,7 @@ class Seals:
 
     def seal_pin(self, pin: Pin, record: CardRecord, card: CardRef, counter: int) -> SealedPin:
         """Seal a PIN of the card's holder as an enciphered PIN block of format 4 (ISO 9564-1)."""
-        label = self._active[KeyRole.PIN]
+        label = self._keyring.active[KeyRole.PIN]
 
         def encrypt(iv: bytes, fields: bytes) -> bytes:
             return self._hsm_token.encrypt_cbc(label, iv, fields)
@@ -124,7 +124,7 @@ class Seals:
         """Seal PINs as :meth:`seal_pin` does, with two enciphering calls."""
         if not pins:
             return []
-        label = self._active[KeyRole.PIN]
+        label = self._keyring.active[KeyRole.PIN]
         encrypt = partial(self._hsm_token.encrypt_block, label)
         pans = [owner.record.pan for owner in owners]
         blocks = iso4.encipher_all(pins, pans, self._hsm_token.random, encrypt)
@@ -135,7 +135,7 @@ class Seals:
 
     def seal_value(self, value: Value, kind: ValueKind, card: CardRef, counter: int) -> SealedValue:
         """Seal a PIN verification value, filled up with spaces to 256 bytes."""
-        label = self._active[KeyRole.VALUES]
+        label = self._keyring.active[KeyRole.VALUES]
         body = self._encipher(label, value.reveal().ljust(VALUE_FIELD_BYTES))
         return SealedValue(
             self._pack(label, body, value_mac_input(card, counter, kind, label, body))
@@ -168,11 +168,11 @@ class Seals:
         return self._hsm_token.decrypt_gcm(envelope.label, nonce, ciphertext)
 
     def _pack(self, label: KeyLabel, body: bytes, mac_input: bytes) -> bytes:
-        cmac = self._hsm_token.mac(label.of(MAC_ROLES[label.role]), mac_input)
+        cmac = self._keyring.mac(label.of(MAC_ROLES[label.role]), mac_input)
         return pack(Envelope(label, body, cmac))
 
     def _verify(self, envelope: Envelope, mac_input: bytes) -> None:
-        if not compare_digest(self._hsm_token.mac(envelope.mac_label, mac_input), envelope.cmac):
+        if not compare_digest(self._keyring.mac(envelope.mac_label, mac_input), envelope.cmac):
             raise SealBroken
 
 

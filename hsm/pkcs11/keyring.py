@@ -1,24 +1,71 @@
-"""Which key a verb uses: of our own the newest, of shared ones that which a profile names."""
+"""Which key a verb uses, and which may open what it made.
+
+The table of key generations of the host decides (:mod:`hsm.generations`). Without one, of our own
+keys the newest is active, and all others open. Every CMAC that is made or compared is made here,
+and every sealed value is opened by its CMAC first: so a key that must open nothing does not.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from contextlib import suppress
 
-from hsm.errors import KeyMissing, ManifestRefused, VaultUnavailable
+from hsm.errors import KeyMissing, KeyNotInUse, ManifestRefused, VaultUnavailable
+from hsm.generations import Generations
+from hsm.manifest.generation_table import OPENING, SHARED_STATES, GenerationTable, State
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
 
+_BURNED = SHARED_STATES - {State.ACTIVE}
+
 
 class Keyring:
-    """The labels that were on the HSM token at construction.
+    """The keys on the HSM token, found at construction and at each new table.
+
+    Every method and property raises ``ManifestRefused`` when the table of the host cannot be used,
+    and ``VaultUnavailable`` when a role of our own has no key, or the HSM token does not answer.
+
+    Args:
+        hsm_token: the HSM token.
+        generations: the table of this host; None: there is none.
 
     Raises:
         VaultUnavailable: at construction, when a role of our own has no key.
     """
 
-    def __init__(self, hsm_token: HsmToken) -> None:
-        labels = hsm_token.labels()
-        self.active: Final[Mapping[KeyRole, KeyLabel]] = _active(labels)
-        self._shared = {label: hsm_token.kind(label) for label in labels if label.role.per_issuer}
+    def __init__(self, hsm_token: HsmToken, generations: Generations | None = None) -> None:
+        self._hsm_token = hsm_token
+        self._generations = generations
+        self._table: GenerationTable | None = None
+        self._labels: Sequence[KeyLabel] = ()
+        # A host that lacks its table must be able to take one.
+        with suppress(ManifestRefused):
+            self._look()
+
+    @property
+    def active(self) -> Mapping[KeyRole, KeyLabel]:
+        """The active key of each role of our own."""
+        self._look()
+        return self._active
+
+    @property
+    def labels(self) -> Sequence[KeyLabel]:
+        """The keys that were found: the same object until they were looked for again."""
+        self._look()
+        return self._labels
+
+    def may_open(self, label: KeyLabel) -> bool:
+        """Tell whether what was sealed, signed or encrypted for a key of our own is taken."""
+        self._look()
+        return self._table is None or self._table.states.get(label) in OPENING
+
+    def mac(self, label: KeyLabel, data: bytes) -> bytes:
+        """Make a 16-byte AES-CMAC with a key of our own, or one to compare with.
+
+        Raises:
+            KeyNotInUse: the table does not let it be used.
+        """
+        if not self.may_open(label):
+            raise KeyNotInUse("a key is not in use any more")
+        return self._hsm_token.mac(label, data)
 
     def shared(
         self,
@@ -31,17 +78,36 @@ class Keyring:
 
         Raises:
             KeyMissing: it was not imported.
+            KeyNotInUse: the table does not let it be used.
             ManifestRefused: it is of none of *kinds*, so that the profile cannot mean this key.
         """
+        self._look()
         label = KeyLabel(role, generation, issuer_id)
         if label not in self._shared:
             raise KeyMissing("a shared key is not on the token")
+        if self._table is not None and self._table.states.get(label) in _BURNED:
+            raise KeyNotInUse("a shared key is not in use any more")
         if self._shared[label] not in kinds:
             raise ManifestRefused("a shared key is not of the kind that the profile needs")
         return label
 
+    def _look(self) -> None:
+        """Follow a new table; keys that came to the HSM token meanwhile are found then."""
+        table = None if self._generations is None else self._generations.table()
+        if table is self._table and self._labels:
+            return
+        if self._labels:
+            self._hsm_token.find_keys()
+        labels = self._hsm_token.labels()
+        came = {*labels} - {*self._labels} if self._labels else ()
+        if not all(map(self._hsm_token.is_as_expected, came)):
+            raise VaultUnavailable("a key is not as its role wants it: hsm check says which")
+        self._active = _active(labels) if table is None else _active_of(table, labels)
+        self._shared = {x: self._hsm_token.kind(x) for x in labels if x.role.per_issuer}
+        self._table, self._labels = table, tuple(labels)
 
-def _active(labels: Sequence[KeyLabel]) -> dict[KeyRole, KeyLabel]:
+
+def _active(labels: Sequence[KeyLabel]) -> Mapping[KeyRole, KeyLabel]:
     """Choose the highest generation of each role; sealing roles need their MAC key beside it."""
     newest = {
         role: max((x for x in labels if x.role is role), key=lambda x: x.generation, default=None)
@@ -52,3 +118,9 @@ def _active(labels: Sequence[KeyLabel]) -> dict[KeyRole, KeyLabel]:
     if len(complete) != len(OWN_ROLES) or not partners <= {*labels}:
         raise VaultUnavailable("a key is not on the token")
     return complete
+
+
+def _active_of(table: GenerationTable, labels: Sequence[KeyLabel]) -> Mapping[KeyRole, KeyLabel]:
+    if not {*table.active.values()} <= {*labels}:
+        raise VaultUnavailable("a key is not on the token")
+    return table.active

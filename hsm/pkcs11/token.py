@@ -73,7 +73,7 @@ class Pkcs11Token:
         self._session = session
         self._keys: dict[KeyLabel, Any] = {}
         self._public_keys: dict[KeyLabel, Any] = {}
-        self._find_keys()
+        self.find_keys()
 
     @classmethod
     def open(
@@ -127,7 +127,7 @@ class Pkcs11Token:
     def alone(self) -> Iterator[None]:
         """Keep other processes of this machine from making keys; find those they made before."""
         with one_at_a_time(self._settings):
-            self._find_keys()
+            self.find_keys()
             yield
 
     @property
@@ -252,6 +252,11 @@ class Pkcs11Token:
         expected = {**private_template(label.role), **birth}
         return {name.name: value for name, value in expected.items()}
 
+    def is_as_expected(self, label: KeyLabel) -> bool:
+        """Tell whether kind and attributes are those of its role, and the device knows them."""
+        read, expected = self.attributes(label), self.expected_attributes(label)
+        return read == expected and self.kind(label) in label.role.kinds
+
     @device_call
     def mechanisms(self) -> Set[Mechanism]:
         """List what the module says that the HSM token can do; some can do more."""
@@ -287,11 +292,17 @@ class Pkcs11Token:
         It is looked for anew: whoever was interrupted does not know what was made, nor what a
         device that failed has destroyed.
         """
-        self._find_keys()
+        self.find_keys()
         for keys in (self._keys, self._public_keys):
             if label in keys:
                 keys[label].destroy()
                 del keys[label]
+
+    @device_call
+    def change_pin(self, new: Secret[str]) -> None:
+        """Give the HSM token another user PIN; those who are logged in stay so."""
+        with one_at_a_time(self._settings) as old:
+            self._session.set_pin(old.reveal(), new.reveal())
 
     @device_call
     def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
@@ -315,7 +326,7 @@ class Pkcs11Token:
                 private_template=template,
                 public_template={**public_template(label.role), **changes},
             )
-        self._find_keys()
+        self.find_keys()
 
     def _create(
         self,
@@ -334,7 +345,7 @@ class Pkcs11Token:
                 **changes,
             }
         )
-        self._find_keys()
+        self.find_keys()
 
     def _known(self, attributes: Mapping[Attribute, T]) -> dict[Attribute, T]:
         """Leave out the attributes that the device does not know: it would refuse all of them."""
@@ -376,7 +387,7 @@ class Pkcs11Token:
         return handle
 
     @device_call
-    def _find_keys(self) -> None:
+    def find_keys(self) -> None:
         """Find every key once, or fail when two carry the same label."""
         self._keys = _by_label(self._session, ObjectClass.SECRET_KEY)
         self._keys |= _by_label(self._session, ObjectClass.PRIVATE_KEY)

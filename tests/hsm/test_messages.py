@@ -45,7 +45,7 @@ SOCKETS = {
     },
     SocketName.ADMIN: {
         *("export_values", "forget_failures", "keeps_pin", "load_floors", "seal_cards"),
-        *("reseal", "set_pin_from_jwe"),
+        *("load_generations", "read_generations", "reseal", "set_pin_from_jwe"),
     },
 }
 CALL = messages.encode_call(7, ManifestVersion("testbank01"))

@@ -7,7 +7,7 @@ from typing import Any
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm import messages
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE
 from hsm.messages import Verb
 from hsm.port import CertificateFacts, PinBlockType, PinVault, PublicKeyRole, Purpose, StoredCard
 from tests.bearers import bearer
@@ -16,6 +16,7 @@ from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PLASTIC_ID, SERVER_S
 from tests.contracts.software_token import SoftwareToken
 from tests.feeds import described
 from tests.issuer_records import d1_client
+from tests.key_tables import FIRST, table
 from tests.operators import floors, signed
 from tests.pans import PAN
 
@@ -62,6 +63,8 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.PublicJwks(PublicKeyRole.PAGE, {"a": 1}),
         messages.Health(),
         messages.Reseal([StoredCard(CARD, 1, record, sealed_pin, {})]),
+        messages.LoadGenerations(signed(table(FIRST), GENERATIONS_TYPE)),
+        messages.ReadGenerations(),
     ]
     assert {call.name() for call in calls} == messages.VERBS.keys()
     return issuer.vault, calls
