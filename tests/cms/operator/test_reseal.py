@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -326,6 +327,16 @@ async def test_how_much_is_stored_under_each_key_is_printed(
     operator.must("reseal")
     counted = json.loads(operator.must("reseal", "--count", "--json"))
     assert counted == [{"key": key, "rows": count} for key, count in BY_SECOND.items()]
+
+
+async def test_on_a_terminal_a_bar_shows_how_far_it_is(
+    operator: Operator, rotated: Rotated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    answer = operator("reseal")
+    assert (answer.code, answer.out) == (0, f"issuer_id=girobank00  {DONE}")
+    assert "0/4" in answer.err
+    assert "4/4" in answer.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "fast"])
