@@ -10,9 +10,9 @@ from typing import Final
 CALL_SECONDS_MAX: Final = 0.005
 """How long a call should keep a worker of the vault, which does one at a time."""
 LATE_FACTOR: Final = 1.5
-"""An answer that takes so much longer than one ever took had to wait for others."""
+"""What an answer takes beyond so many times the least that one ever took, it waited for others."""
 REST_FACTOR: Final = 4.0
-"""By how much longer than it waited for others a command lets them alone."""
+"""How many times as long as it waited for others a command then lets them alone."""
 REST_CALLS_MAX: Final = 20.0
 """At most so many times as long as the call took: it always goes on."""
 
@@ -48,9 +48,9 @@ class Pace:
         self._least_seconds = min(self._least_seconds, seconds / count)
         alone_seconds = count * self._least_seconds
         rest_seconds = count / self.per_second_max - seconds
-        if seconds > LATE_FACTOR * alone_seconds:
-            late = REST_FACTOR * (seconds - alone_seconds)
-            rest_seconds = max(rest_seconds, min(late, REST_CALLS_MAX * alone_seconds))
+        late_seconds = seconds - LATE_FACTOR * alone_seconds
+        give_way_seconds = min(REST_FACTOR * late_seconds, REST_CALLS_MAX * alone_seconds)
+        rest_seconds = max(rest_seconds, give_way_seconds)
         if rest_seconds > 0:
             self.rested_seconds += rest_seconds
             self.sleep(rest_seconds)
