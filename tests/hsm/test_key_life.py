@@ -103,6 +103,22 @@ def test_a_key_is_destroyed_only_when_the_table_of_the_host_lets_it(
     assert (back.returncode, "cannot become" in back.stderr) == (2, True)
 
 
+def test_lines_of_a_burned_log_key_are_told_apart_and_new_ones_are_under_the_next(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(3)]
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room, sign(drafts[0]))
+    must(room, "rotate", "log-mac", drafts[0], "--out", drafts[1])
+    must(room, "generations", "change", drafts[1], "log-mac.g1=compromised", "--out", drafts[2])
+    assert "compromised" not in must(room, "log", "verify")
+    load(room, sign(drafts[2]))
+    assert room.hold("destroy-key", "log-mac.g1", typed=[PASSPHRASE] * 4).returncode == 2
+    said = must(room, "log", "verify")
+    assert "log-mac.g1 is compromised since " in said
+    assert said.count("lines have no other MAC") == 1
+
+
 def test_a_burned_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) -> None:
     old = Path(room.operator.softhsm.environment["HSM_PIN_FILE"])
     new = tmp_path / "new-pin"
