@@ -10,7 +10,14 @@ from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.signed import GENERATIONS_TYPE
 from hsm.pkcs11 import ceremony_record
 from tests.hsm.commanding import ROLES, Operator
-from tests.hsm.test_key_ceremonies import PASSPHRASE, Room
+from tests.hsm.test_key_ceremonies import (
+    ISSUER,
+    PASSPHRASE,
+    TYPED,
+    Room,
+    import_block,
+    written,
+)
 from tests.hsm.vault_commands import load
 from tests.operators import OPERATORS, signed
 
@@ -129,3 +136,20 @@ def test_a_burned_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) ->
     refused = room.operator.run("list", HSM_PIN_FILE=str(old))
     assert (refused.returncode, refused.stderr) == (2, "the token refused the PIN\n")
     assert room.operator.run("list", HSM_PIN_FILE=str(new)).returncode == 0
+
+
+def test_no_key_comes_in_under_a_block_protection_key_that_is_burned(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(2)]
+    assert room.import_kbpk(*TYPED).returncode == 0
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room, sign(drafts[0]))
+    block = written(tmp_path, "V2")
+    assert import_block(room, block).returncode == 0
+    burned = f"block-protection@{ISSUER}.g1=compromised"
+    must(room, "generations", "change", drafts[0], burned, "--out", drafts[1])
+    load(room, sign(drafts[1]))
+    done = import_block(room, block)
+    assert (done.returncode, "not in use any more" in done.stderr) == (2, True)
+    assert f"pvk@{ISSUER}.g2" not in room.listed()
