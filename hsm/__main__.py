@@ -8,13 +8,15 @@ none of it.
 
 The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``manifest
 begin``, ``log verify`` without a directory and the ceremonies of custodians also need
-``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``. Exit code 0 is success, 1 a log that is not as it
+``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``; where the first is set, ``check`` and ``jwks`` go by
+the table of key generations there. Exit code 0 is success, 1 a log that is not as it
 was written, 2 a refusal, 141 an output that nobody reads on.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -196,15 +198,19 @@ def serve(arguments: Namespace) -> int:
 
 
 def _open_keys(hsm_token: Pkcs11Token) -> tuple[Keyring, JoseKeys]:
-    """Find the keys that a vault needs, without its state.
+    """Find the keys that a vault needs, as the table of this host has them where it has one.
 
     Raises:
         VaultUnavailable: a role has no key.
+        ManifestRefused: ``HSM_STATE_DIRECTORY`` is set, and the table there cannot be used.
     """
+    from hsm import generations
     from hsm.jose_keys import JoseKeys
     from hsm.pkcs11.keyring import Keyring
 
-    keyring = Keyring(hsm_token)
+    directory = os.environ.get("HSM_STATE_DIRECTORY")
+    table = generations.of_host(Path(directory), hsm_token) if directory else None
+    keyring = Keyring(hsm_token, table)
     return keyring, JoseKeys(hsm_token, keyring)
 
 

@@ -114,6 +114,10 @@ class GenerationTable(SignedBody):
             if state is State.ACTIVE and not label.role.per_issuer
         }
 
+    def burns(self, label: KeyLabel) -> bool:
+        """Tell whether it says of a shared key that nothing is done with it."""
+        return self.states.get(label) in SHARED_STATES - {State.ACTIVE}
+
     def check_follows(self, before: "GenerationTable") -> None:
         """Look whether this can be the table after *before*.
 

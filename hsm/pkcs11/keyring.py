@@ -10,11 +10,9 @@ from contextlib import suppress
 
 from hsm.errors import KeyMissing, KeyNotInUse, ManifestRefused, VaultUnavailable
 from hsm.generations import Generations
-from hsm.manifest.generation_table import OPENING, SHARED_STATES, GenerationTable, State
+from hsm.manifest.generation_table import OPENING, GenerationTable
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
-
-_BURNED = SHARED_STATES - {State.ACTIVE}
 
 
 class Keyring:
@@ -85,7 +83,7 @@ class Keyring:
         label = KeyLabel(role, generation, issuer_id)
         if label not in self._shared:
             raise KeyMissing("a shared key is not on the token")
-        if self._table is not None and self._table.states.get(label) in _BURNED:
+        if self._table is not None and self._table.burns(label):
             raise KeyNotInUse("a shared key is not in use any more")
         if self._shared[label] not in kinds:
             raise ManifestRefused("a shared key is not of the kind that the profile needs")

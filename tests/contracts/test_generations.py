@@ -184,6 +184,7 @@ def test_uses_are_counted_by_kid(rotating: Rotating) -> None:
     rotating.issuer.set_pin(PIN, record)
     with pytest.raises(PinRejected):
         rotating.issuer.change(rotating.issuer.pin_jwe({"pinBlock": "0"})[:-4] + "AAAA", record)
+    rotating.vault.health()
     uses = {
         one.label: (one.jwes, bool(one.last_jwe)) for one in rotating.vault.read_generations().keys
     }

@@ -10,7 +10,14 @@ from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.signed import GENERATIONS_TYPE
 from hsm.pkcs11 import ceremony_record
 from tests.hsm.commanding import ROLES, Operator
-from tests.hsm.test_key_ceremonies import PASSPHRASE, Room
+from tests.hsm.test_key_ceremonies import (
+    ISSUER,
+    PASSPHRASE,
+    TYPED,
+    Room,
+    import_block,
+    written,
+)
 from tests.hsm.vault_commands import load
 from tests.operators import OPERATORS, signed
 
@@ -103,6 +110,22 @@ def test_a_key_is_destroyed_only_when_the_table_of_the_host_lets_it(
     assert (back.returncode, "cannot become" in back.stderr) == (2, True)
 
 
+def test_lines_of_a_burned_log_key_are_told_apart_and_new_ones_are_under_the_next(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(3)]
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room, sign(drafts[0]))
+    must(room, "rotate", "log-mac", drafts[0], "--out", drafts[1])
+    must(room, "generations", "change", drafts[1], "log-mac.g1=compromised", "--out", drafts[2])
+    assert "compromised" not in must(room, "log", "verify")
+    load(room, sign(drafts[2]))
+    assert room.hold("destroy-key", "log-mac.g1", typed=[PASSPHRASE] * 4).returncode == 2
+    said = must(room, "log", "verify")
+    assert "log-mac.g1 is compromised since " in said
+    assert said.count("lines have no other MAC") == 1
+
+
 def test_a_burned_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) -> None:
     old = Path(room.operator.softhsm.environment["HSM_PIN_FILE"])
     new = tmp_path / "new-pin"
@@ -113,3 +136,20 @@ def test_a_burned_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) ->
     refused = room.operator.run("list", HSM_PIN_FILE=str(old))
     assert (refused.returncode, refused.stderr) == (2, "the token refused the PIN\n")
     assert room.operator.run("list", HSM_PIN_FILE=str(new)).returncode == 0
+
+
+def test_no_key_comes_in_under_a_block_protection_key_that_is_burned(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(2)]
+    assert room.import_kbpk(*TYPED).returncode == 0
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room, sign(drafts[0]))
+    block = written(tmp_path, "V2")
+    assert import_block(room, block).returncode == 0
+    burned = f"block-protection@{ISSUER}.g1=compromised"
+    must(room, "generations", "change", drafts[0], burned, "--out", drafts[1])
+    load(room, sign(drafts[1]))
+    done = import_block(room, block)
+    assert (done.returncode, "not in use any more" in done.stderr) == (2, True)
+    assert f"pvk@{ISSUER}.g2" not in room.listed()
