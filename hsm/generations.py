@@ -1,8 +1,8 @@
 """The table of key generations that a host has taken, and what it says of a key.
 
 Without a table the newest key of a role on the HSM token is active and the older ones open, as when
-a deployment begins. Workers look at the file at each use of a key, so that all of them follow a new
-table at once.
+a deployment begins. Workers look at the file when they use a key, some times a second, so that all
+of them follow a new table soon.
 """
 
 from collections.abc import Iterator, Mapping, Set

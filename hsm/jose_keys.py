@@ -175,6 +175,9 @@ class JoseKeys:
         other_info: bytes,
     ) -> bytes:
         own = own_kids.get(kid)
+        if own is None and kid not in self._by_kid:
+            # Another worker may have told a page of a key that is new.
+            self._keyring.follow()
         label = self._by_kid.get(kid) if own is None else KeyLabel(role, own)
         if label is None or label.role is not role or not self._keyring.may_open(label):
             raise JweError

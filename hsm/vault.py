@@ -375,6 +375,7 @@ class Vault:
         self._manifests.begin(text)
         # A host that lacks its table of key generations begins its log when it takes one.
         with suppress(ManifestRefused):
+            self._keyring.follow()
             self._log.begin()
 
     def manifest_version(self, issuer_id: str) -> int:
@@ -396,6 +397,7 @@ class Vault:
         self, role: PublicKeyRole, own_kids: Mapping[str, int] = NO_KIDS
     ) -> Mapping[str, list[dict[str, str]]]:
         """List the public keys of *role*, newest generation first."""
+        self._keyring.follow()
         return self._jose_keys.public_jwks(KeyRole(role), own_kids)
 
     def health(self) -> None:
@@ -417,6 +419,7 @@ class Vault:
         self._hsm_token.find_keys()
         there = {x for x in self._hsm_token.labels() if self._hsm_token.is_as_expected(x)}
         generations.keep(self._generations, text, there)
+        self._keyring.follow()
         self._log.begin()
         return table.version
 

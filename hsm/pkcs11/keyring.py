@@ -5,8 +5,10 @@ keys the newest is active, and all others open. Every CMAC that is made or compa
 and every sealed value is opened by its CMAC first: so a key that must open nothing does not.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
 from hsm.errors import KeyMissing, KeyNotInUse, ManifestRefused, VaultUnavailable
 from hsm.generations import Generations
@@ -14,9 +16,14 @@ from hsm.manifest.generation_table import OPENING, GenerationTable
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
 
+LOOK_SECONDS: Final = 0.1
+"""Ten looks a verb, each some microseconds, are too many."""
+
 
 class Keyring:
     """The keys on the HSM token, found at construction and at each new table.
+
+    It looks for a new table at use: each 0.1 s, and before it refuses a key.
 
     Every method and property raises ``ManifestRefused`` when the table of the host cannot be used,
     and ``VaultUnavailable`` when a role of our own has no key, or the HSM token does not answer.
@@ -34,6 +41,7 @@ class Keyring:
         self._generations = generations
         self._table: GenerationTable | None = None
         self._labels: Sequence[KeyLabel] = ()
+        self._look_at = 0.0
         # A host that lacks its table must be able to take one.
         with suppress(ManifestRefused):
             self._look()
@@ -53,7 +61,10 @@ class Keyring:
     def may_open(self, label: KeyLabel) -> bool:
         """Tell whether what was sealed, signed or encrypted for a key of our own is taken."""
         self._look()
-        return self._table is None or self._table.states.get(label) in OPENING
+        if not self._opens(label):
+            # What another worker made under a new key came with a new table.
+            self.follow()
+        return self._opens(label)
 
     def mac(self, label: KeyLabel, data: bytes) -> bytes:
         """Make a 16-byte AES-CMAC with a key of our own, or one to compare with.
@@ -89,8 +100,23 @@ class Keyring:
             raise ManifestRefused("a shared key is not of the kind that the profile needs")
         return label
 
+    def _opens(self, label: KeyLabel) -> bool:
+        return self._table is None or self._table.states.get(label) in OPENING
+
+    def follow(self) -> None:
+        """Look for a new table now."""
+        self._look_at = 0.0
+        self._look()
+
     def _look(self) -> None:
         """Follow a new table; keys that came to the HSM token meanwhile are found then."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._follow()
+        self._look_at = now + LOOK_SECONDS
+
+    def _follow(self) -> None:
         table = None if self._generations is None else self._generations.table()
         if table is self._table and self._labels:
             return

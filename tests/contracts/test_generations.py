@@ -1,6 +1,7 @@
 """What a table of key generations lets be done with each key, at every vault."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,21 @@ from hsm.errors import (
 )
 from hsm.manifest.body import canonical_body
 from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
+from hsm.pkcs11 import keyring
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.port import PublicKeyRole
-from tests.contracts.issuer import CARD, PIN
+from tests.contracts.issuer import CARD, PIN, block
 from tests.contracts.rotating import Rotating
 from tests.contracts.software_token import SoftwareToken
-from tests.key_tables import FIRST, rotated, table
+from tests.key_tables import FIRST, Tables, rotated, table
 from tests.operators import OPERATORS, floors, prepare_host, reopen_vault, signed
+from tests.pans import PAN
+
+
+@pytest.fixture(autouse=True)
+def _looking_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other workers of a host look at once, not when 0.1 s are over."""
+    monkeypatch.setattr(keyring, "LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -200,6 +209,27 @@ def test_workers_follow_without_a_restart(rotating: Rotating) -> None:
     assert other._keyring.active[KeyRole.PIN].generation == 2
 
 
+def test_hosts_that_take_tables_one_after_another_open_what_each_other_seals(
+    rotating: Rotating, tmp_path: Path
+) -> None:
+    """First the new key is loaded on every host, then it becomes active on one after another."""
+    issuer, other = rotating.issuer, Tables()
+    rotating.hsm_token.generate(KeyLabel(KeyRole.RECORD, 2))
+    rotating.hsm_token.generate(KeyLabel(KeyRole.RECORD_MAC, 2))
+    last = replace(issuer, host=issuer.host.another())
+    last.vault.load_manifest(last.signed())
+    last.vault.load_generations(other.next(FIRST))
+    rotating.rotate("record")
+    record = issuer.seal_record()
+    with pytest.raises(KeyNotInUse):  # the control: the last host was not told of the key
+        last.grant_view(record)
+    loaded = {**FIRST, "record.g2": "loaded", "record-mac.g2": "loaded"}
+    last.vault.load_generations(other.next(loaded))
+    assert last.grant_view(record)
+    assert bytes(last.seal_record()).find(b"record.g1") > 0
+    assert issuer.grant_view(last.seal_record())
+
+
 class Elsewhere(SoftwareToken):
     """An HSM token on which another process makes keys: they are found when they are looked for."""
 
@@ -225,6 +255,28 @@ def test_keys_that_another_process_made_are_found_with_the_table(
     other.health()
     assert other._keyring.active[KeyRole(role)].generation == 2
     assert other.read_manifest(rotating.issuer.issuer_id).version == 1
+
+
+@pytest.mark.parametrize("role", ["pin", "record", "page", "d1", "manifest-mac", "grant-mac"])
+def test_a_worker_that_has_just_looked_takes_what_another_made_under_a_new_key(
+    rotating: Rotating, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    monkeypatch.setattr(keyring, "LOOK_SECONDS", 3600.0)
+    issuer = rotating.issuer
+    directory = issuer.host.directory
+    other = reopen_vault(Elsewhere(rotating.hsm_token), directory)
+    other.health()
+    rotating.rotate(role)
+    record = issuer.seal_record()
+    pin = issuer.set_pin(PIN, record)
+    there = replace(issuer, host=replace(issuer.host, vault=other))
+    setting = issuer.grant_set(record)
+    page = issuer.page_jwe(setting)
+    given = (setting.grant, setting.control_token, page, record)
+    assert other.set_pin_from_page(*given).sealed_pin
+    assert there.pin(pin, record) == PIN
+    jwe = issuer.pin_jwe({"pinBlock": block(PIN, PAN)})
+    assert there.change(jwe, record).sealed_pin
 
 
 def test_a_table_that_is_removed_or_put_back_is_missed(rotating: Rotating) -> None:
