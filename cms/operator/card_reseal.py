@@ -17,8 +17,8 @@ from hsm.admin_client import AdminCalls
 from hsm.messages import ERRORS, Reseal
 from hsm.port import Beginnings, CardRef, ResealedCard, StoredCard
 
-CARDS_AT_ONCE: Final = 500
-"""In a transaction."""
+CARDS_AT_ONCE: Final = 200
+"""In a transaction, which holds their rows until its commit."""
 PASSES_MAX: Final = 5
 _Answers: TypeAlias = Sequence[tuple[StoredCard, ResealedCard]]
 NOT_NEWEST: Final = "its counter is not the newest of its history"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
-CALL_SECONDS_MAX: Final = 0.005
+CALL_SECONDS_MAX: Final = 0.003
 """How long a call should keep a worker of the vault, which does one at a time."""
 LATE_FACTOR: Final = 1.5
 """What an answer takes beyond so many times the least that one ever took, it waited for others."""

@@ -18,6 +18,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -87,6 +88,9 @@ def store_resealed(
     """
     if not changes:
         return 0
+    # What is lost with the power is done again by the next run; until the disk has it, others
+    # would wait for these rows.
+    database.execute(text("SET LOCAL synchronous_commit TO off"))
     given = _given(changes)
     is_same = (
         cards.c.issuer_id == issuer_id,
