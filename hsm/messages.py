@@ -30,6 +30,7 @@ from hsm.port import (
     RESEAL_CARDS_MAX,
     CardRef,
     CertificateFacts,
+    ChipTransaction,
     GrantedToken,
     HandOut,
     IssuedAccessToken,
@@ -50,7 +51,7 @@ from hsm.port import (
     ValueKind,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of these messages; web and vault of one release have the same."""
 T = TypeVar("T")
 Counter: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -373,6 +374,31 @@ class ReadGenerations(Verb[KeyGenerations], frozen=True):
     """``read_generations``."""
 
     sockets = ADMIN
+
+
+class BuildScript(Verb[HandOut[bytes]], frozen=True):
+    """``build_script``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Counter
+    transaction: ChipTransaction
+
+
+class ReversePin(Verb[SealedChange], frozen=True):
+    """``reverse_pin``."""
+
+    sockets = ADMIN
+
+    sealed_pin: SealedPin
+    earlier_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Annotated[int, msgspec.Meta(ge=1)]
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

@@ -29,6 +29,8 @@ TDES_KEYS: Final[Mapping[KeyRole, bytes]] = {
     KeyRole.SECCOS_MAC_LEFT: KEYS.mac[:8] * 2,
     KeyRole.PVK: bytes(range(50, 66)),
     KeyRole.PVK_3624: bytes(range(70, 86)),
+    KeyRole.SMC: bytes(range(120, 136)),
+    KeyRole.SMI: bytes(range(140, 156)),
 }
 AES_KEYS: Final[Mapping[KeyRole, bytes]] = {
     KeyRole.SECCOS_PRW: KEYS.prw,

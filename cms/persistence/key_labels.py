@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from cms.persistence.admin import Database
-from cms.persistence.tables import VALUE_COLUMNS, cards, control_tokens
+from cms.persistence.tables import VALUE_COLUMNS, card_scripts, cards, control_tokens
 
 LABEL_PATTERN: Final = r"^[a-z0-9-]{1,24}\.g[1-9][0-9]{0,5}$"
 NO_LABEL: Final = "unreadable"
@@ -35,8 +35,9 @@ NO_LABEL: Final = "unreadable"
 def rows_by_generation(database: Database) -> Mapping[str, int]:
     """Count what is sealed under each key, by its label, as in ``{"record.g1": 2, "pin.g1": 1}``.
 
-    Records, PINs and each PIN verification value of all issuers count, and the grants of control
-    tokens that can still be used. A key whose label is not there has nothing stored under it.
+    Records, PINs and each PIN verification value of all issuers count, the grants of control
+    tokens that can still be used, and the earlier PINs that wait for a chip. A key whose label is
+    not there has nothing stored under it.
     """
     sealed_columns = (cards.c.sealed_record, cards.c.sealed_pin, *VALUE_COLUMNS.values())
     of_card = (
@@ -49,7 +50,10 @@ def rows_by_generation(database: Database) -> Mapping[str, int]:
     grants = select(control_tokens.c.sealed_grant).where(
         control_tokens.c.ended_at.is_(None), ends_at > func.now()
     )
-    every = in_cards.where(of_card.c.sealed.is_not(None)).union_all(grants).subquery()
+    earlier = select(card_scripts.c.sealed_earlier_pin).where(
+        card_scripts.c.sealed_earlier_pin.is_not(None)
+    )
+    every = in_cards.where(of_card.c.sealed.is_not(None)).union_all(grants, earlier).subquery()
     label = _label_of(every.c.sealed).label("label")
     counted = select(label, func.count()).group_by(label).order_by(label)
     return dict(database.execute(counted).all())

@@ -10,7 +10,7 @@ from hsm.pkcs11.keys import KeyLabel
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import Operator, use_vault
 from tests.contracts.software_token import SoftwareToken
-from tests.issuer_records import open_issuer
+from tests.issuer_records import open_issuer, run_sql
 from tests.key_tables import FIRST, Tables, rotated
 from tests.operators import open_vault
 
@@ -69,6 +69,22 @@ def test_a_sealing_key_is_retired_only_when_no_row_needs_it(
     loading.operator.must(*loading.words(burned))
     destroyed = {**burned, "record.g1": "destroyed", "record-mac.g1": "destroyed"}
     loading.operator.must(*loading.words(destroyed))
+
+
+def test_an_earlier_pin_that_waits_for_a_chip_needs_its_key(
+    loading: Loading, database_url: str
+) -> None:
+    loading.operator.must(*loading.words(FIRST))
+    open_issuer(database_url, loading.vault)
+    run_sql(
+        database_url,
+        "INSERT INTO card_scripts (issuer_id, card_id, counter, sealed_earlier_pin)"
+        " VALUES ('testbank01', 'card-1', 1, %s)",
+        b"\x01\x06pin.g1" + bytes(32),
+    )
+    loading.operator.must(*loading.words(rotated("pin")))
+    gone = {**rotated("pin"), "pin.g1": "retired", "pin-mac.g1": "retired"}
+    assert "pin.g1 (1)" in loading.operator.refused(*loading.words(gone))
 
 
 def test_a_first_table_names_every_key_that_a_row_needs(

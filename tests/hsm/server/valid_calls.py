@@ -9,7 +9,15 @@ from crypto.secret import Secret
 from hsm import messages
 from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE
 from hsm.messages import Verb
-from hsm.port import CertificateFacts, PinBlockType, PinVault, PublicKeyRole, Purpose, StoredCard
+from hsm.port import (
+    CertificateFacts,
+    ChipTransaction,
+    PinBlockType,
+    PinVault,
+    PublicKeyRole,
+    Purpose,
+    StoredCard,
+)
 from tests.bearers import bearer
 from tests.contracts import issuer as sample
 from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PLASTIC_ID, SERVER_SECRET, block
@@ -65,6 +73,8 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.Reseal([StoredCard(CARD, 1, record, sealed_pin, {})]),
         messages.LoadGenerations(signed(table(FIRST), GENERATIONS_TYPE)),
         messages.ReadGenerations(),
+        messages.BuildScript(sealed_pin, record, CARD, 1, ChipTransaction(bytes(2), bytes(8))),
+        messages.ReversePin(sealed_pin, sealed_pin, record, CARD, 1),
     ]
     assert {call.name() for call in calls} == messages.VERBS.keys()
     return issuer.vault, calls
