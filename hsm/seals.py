@@ -12,12 +12,14 @@ from typing import Final
 
 from crypto.errors import CryptoError
 from crypto.pinblock import iso4
+from crypto.secret import Secret
 from crypto.types import Pin
 from hsm.errors import HsmError, KeyMissing, KeyNotInUse, SealBroken
+from hsm.grants import Grant, digest
 from hsm.pkcs11.hsm_token import GCM_NONCE_BYTES, HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
-from hsm.port import CardRef, SealedPin, SealedRecord, SealedValue, ValueKind
+from hsm.port import CardRef, SealedPin, SealedRecord, SealedTzpk, SealedValue, ValueKind
 from hsm.records import CardRecord, read_record, write_record
 from hsm.sealed import (
     VALUE_FIELD_BYTES,
@@ -25,6 +27,7 @@ from hsm.sealed import (
     pack,
     pin_mac_input,
     record_mac_input,
+    tzpk_mac_input,
     unpack,
     value_mac_input,
 )
@@ -154,6 +157,22 @@ class Seals:
         self._verify(envelope, value_mac_input(card, counter, kind, label, body))
         return Value(self._decipher(envelope).rstrip())
 
+    def seal_tzpk(self, tzpk: Secret[bytes], grant: Grant, control_token: str) -> SealedTzpk:
+        """Seal a TZPK, 16 bytes, for a control token."""
+        label = self._keyring.active[KeyRole.TZPK]
+        body = self._encipher(label, tzpk.reveal())
+        return SealedTzpk(self._pack(label, body, _of_token(grant, control_token, label, body)))
+
+    def open_tzpk(self, sealed: SealedTzpk, grant: Grant, control_token: str) -> Secret[bytes]:
+        """Open a TZPK.
+
+        Raises:
+            SealBroken: it was not sealed here for this grant and control token.
+        """
+        envelope = unpack(sealed, KeyRole.TZPK)
+        self._verify(envelope, _of_token(grant, control_token, envelope.label, envelope.body))
+        return Secret(self._decipher(envelope))
+
     def _verified_pin(self, sealed: SealedPin, owner: PinOf) -> Envelope:
         envelope = unpack(sealed, KeyRole.PIN)
         self._verify(envelope, _mac_input(owner, envelope.label, envelope.body))
@@ -174,6 +193,10 @@ class Seals:
     def _verify(self, envelope: Envelope, mac_input: bytes) -> None:
         if not compare_digest(self._keyring.mac(envelope.mac_label, mac_input), envelope.cmac):
             raise SealBroken
+
+
+def _of_token(grant: Grant, control_token: str, label: KeyLabel, body: bytes) -> bytes:
+    return tzpk_mac_input(grant.grant_id, digest(control_token), grant.purpose, label, body)
 
 
 def _mac_input(owner: PinOf, label: KeyLabel, block: bytes) -> bytes:
