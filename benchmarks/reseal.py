@@ -90,7 +90,7 @@ class Bench:
         """Measure the token calls, and the statements, of all cards alone."""
         with admin.connect(self.copy_url).connect() as database:
             beginnings = self.vault.reseal([]).beginnings
-            cards = reseal.cards_left(
+            cards = reseal.read_left(
                 database, deployment.ISSUER, beginnings, after="", count_max=CARDS
             )
             database.commit()
@@ -98,12 +98,12 @@ class Bench:
             changes = {card.card: self._resealed(card) for card, _ in cards}
             self.seconds["token calls"].append(self.hsm_token.seconds / len(cards))
             began_at, after = time.perf_counter(), ""
-            while found := reseal.cards_left(
+            while found := reseal.read_left(
                 database, deployment.ISSUER, beginnings, after=after, count_max=CARDS_AT_ONCE
             ):
                 database.commit()
                 pairs = [(stored, changes[stored.card]) for stored, _ in found]
-                reseal.store_resealed(database, deployment.ISSUER, pairs)
+                reseal.store(database, deployment.ISSUER, pairs)
                 database.commit()
                 after = found[-1][0].card.card_id
             self.seconds["statements"].append((time.perf_counter() - began_at) / len(cards))

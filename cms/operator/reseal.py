@@ -61,7 +61,7 @@ def _reseal(arguments: Namespace) -> int:
             reports = {issuer_id: run.run(issuer_id, bar.update) for issuer_id in issuer_ids}
     rows = []
     for issuer_id, report in reports.items():
-        for card, reason in report.refused.items():
+        for (card, _), reason in report.refused.items():
             command_line.complain(f"issuer {issuer_id}, card {card.card_id}: {reason}")
         if report.left:
             code = FAULT

@@ -38,7 +38,7 @@ def issuer_ids(database: Database) -> Sequence[str]:
     return database.scalars(select(issuers.c.issuer_id).order_by(issuers.c.issuer_id)).all()
 
 
-def count_cards(database: Database, issuer_id: str) -> int:
+def count_all(database: Database, issuer_id: str) -> int:
     """Count the cards of an issuer."""
     return database.scalar(_of(select(func.count()), issuer_id)) or 0
 
@@ -49,7 +49,7 @@ def count_left(database: Database, issuer_id: str, beginnings: Beginnings) -> in
     return database.scalar(statement) or 0
 
 
-def cards_left(
+def read_left(
     database: Database, issuer_id: str, beginnings: Beginnings, *, after: str, count_max: int
 ) -> Sequence[tuple[StoredCard, int]]:
     """Read the next of them by their id, and with each the last counter in its history.
@@ -74,7 +74,7 @@ def cards_left(
     ]
 
 
-def store_resealed(
+def store(
     database: Database, issuer_id: str, changes: Sequence[tuple[StoredCard, StoredCard]]
 ) -> int:
     """Store cards as they are after resealing, where they are still as before; count these.
@@ -88,9 +88,7 @@ def store_resealed(
     """
     if not changes:
         return 0
-    # What is lost with the power is done again by the next run; until the disk has it, others
-    # would wait for these rows.
-    database.execute(text("SET LOCAL synchronous_commit TO off"))
+    let_go_soon(database)
     given = _given(changes)
     is_same = (
         cards.c.issuer_id == issuer_id,
@@ -117,6 +115,14 @@ def store_resealed(
         event = {"issuer_id": issuer_id, "event": RESEALED, "actor": OPERATOR}
         database.execute(insert(audit_events).values(**event, reason=f"{count} cards"))
     return count
+
+
+def let_go_soon(database: Database) -> None:
+    """Commit this transaction without waiting for the disk: others wait for its rows.
+
+    What is lost with the power is done again by the next run.
+    """
+    database.execute(text("SET LOCAL synchronous_commit TO off"))
 
 
 def _of(statement: Select[Any], issuer_id: str) -> Select[Any]:

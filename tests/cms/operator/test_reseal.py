@@ -22,7 +22,7 @@ from cms.sandbox.partners.jwe import decrypt
 from hsm.errors import VaultUnavailable
 from hsm.messages import Reseal, Verb
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel
-from hsm.port import PinBlockType
+from hsm.port import PinBlockType, SealedPin, SealedRecord
 from hsm.vault import Vault
 from tests.cms.operator.operator_at_work import Answer, Operator, use_vault
 from tests.cms.services.d1.pin_service import PinService, envelope
@@ -203,6 +203,73 @@ async def test_a_pin_that_is_changed_meanwhile_is_neither_lost_nor_overwritten(
     assert await rotated.pins() == {"card-1": PINS["card-1"], "card-3": "271828"}
     assert rotated.counted() == BY_SECOND
     assert [reason for *_, reason in rotated.audited()] == ["3 cards", "1 cards"]
+
+
+async def earlier_pin(rotated: Rotated, vault: Vault) -> None:
+    """Have a chip wait for a second PIN of ``card-1``, which the old keys sealed, too."""
+    (before,) = run_sql(rotated.url, "SELECT sealed_pin FROM cards WHERE card_id = 'card-1'")
+    issuer = rotated.giro.sample_issuer
+    async with PinService.over(issuer, rotated.url, vault) as service:
+        await service.put(issuer.pin_jwe("829301"))
+    run_sql(
+        rotated.url,
+        "INSERT INTO card_scripts (issuer_id, card_id, counter, sealed_earlier_pin)"
+        " VALUES (%s, 'card-1', 2, %s)",
+        *(issuer.issuer_id, *before),
+    )
+
+
+async def test_an_earlier_pin_that_waits_for_a_chip_goes_too(
+    operator: Operator, rotated: Rotated, vault: Watched
+) -> None:
+    await earlier_pin(rotated, vault)
+    assert rotated.counted()["pin.g1"] == 3
+    out = operator.must("reseal")
+    assert out == "issuer_id=girobank00  resealed=5  skipped=0  refused=0  left=0\n"
+    assert rotated.counted() == {**BY_SECOND, "pin.g2": 3}
+    (earlier, record) = run_sql(
+        rotated.url,
+        "SELECT sealed_earlier_pin, sealed_record FROM card_scripts JOIN cards USING (card_id)",
+    )[0]
+    card = rotated.giro.sample_issuer.card("card-1")
+    jwe = rotated.vault.export_jwe(SealedPin(earlier), SealedRecord(record), card, 1).value
+    async with PinService.over(rotated.giro.sample_issuer, rotated.url, rotated.vault) as service:
+        assert service.decrypt(jwe) == PINS["card-1"]
+        assert await service.pin("card-1") == "829301"
+    assert [reason for *_, reason in rotated.audited()] == ["4 cards", "1 earlier PINs"]
+
+
+async def test_an_earlier_pin_that_its_chip_needs_no_more_does_not_come_back(
+    operator: Operator, rotated: Rotated, vault: Watched
+) -> None:
+    await earlier_pin(rotated, vault)
+
+    def confirm_at_last(calls: int) -> None:
+        run_sql(
+            rotated.url,
+            "UPDATE card_scripts SET sealed_earlier_pin = NULL WHERE 3 <= %s",
+            calls,
+        )
+
+    rotated.before_call(confirm_at_last)
+    assert "resealed=4  skipped=0  refused=0  left=0" in operator.must("reseal")
+    assert run_sql(rotated.url, "SELECT sealed_earlier_pin FROM card_scripts") == [(None,)]
+
+
+async def test_an_earlier_pin_of_another_counter_is_refused(
+    operator: Operator, rotated: Rotated, vault: Watched
+) -> None:
+    await earlier_pin(rotated, vault)
+    run_sql(
+        rotated.url,
+        "UPDATE card_scripts SET sealed_earlier_pin ="
+        " (SELECT sealed_pin FROM cards WHERE card_id = 'card-1')",
+    )
+    answer = operator("reseal")
+    assert (answer.code, answer.out) == (
+        *(1, "issuer_id=girobank00  resealed=4  skipped=0  refused=1  left=1\n"),
+    )
+    assert "card card-1: pin: The sealed value was not sealed for this card" in answer.err
 
 
 async def test_two_at_once_do_no_harm(operator: Operator, rotated: Rotated) -> None:

@@ -63,10 +63,14 @@ async def test_grants_count_as_long_as_their_control_tokens_can_be_used(database
             return counted(database_url).get("grant-mac.g1", 0)
 
         await stored.control_token(face=Face.PINCONTROL)
+        tzpk = sealed(KeyRole.TZPK, 3)
+        run_sql(database_url, "UPDATE control_tokens SET sealed_tzpk = %s", tzpk)
+        assert counted(database_url)["tzpk.g3"] == 1
         session = await stored.session(Face.PINCONTROL)
         assert grants() == 2
         stored.age(31)
         # Nobody can open the first one any more; the page of the second is open.
         assert grants() == 1
+        assert "tzpk.g3" not in counted(database_url)
         await stored.finish(session.session)
         assert grants() == 0

@@ -43,7 +43,7 @@ def url(database_url: str) -> str:
 
 def left(url: str, after: str = "", count_max: int = 100) -> list[StoredCard]:
     with admin.transaction(url) as database:
-        found = reseal.cards_left(database, ISSUER_ID, NEW, after=after, count_max=count_max)
+        found = reseal.read_left(database, ISSUER_ID, NEW, after=after, count_max=count_max)
         return [stored for stored, newest in found if newest == stored.counter]
 
 
@@ -59,7 +59,7 @@ def resealed(stored: StoredCard) -> StoredCard:
 def store(url: str, cards: list[StoredCard]) -> int:
     with admin.transaction(url) as database:
         changes = [(stored, resealed(stored)) for stored in cards]
-        return reseal.store_resealed(database, ISSUER_ID, changes)
+        return reseal.store(database, ISSUER_ID, changes)
 
 
 def names(cards: list[StoredCard]) -> list[str]:
@@ -87,7 +87,7 @@ def test_a_card_is_left_when_any_of_its_values_is(url: str, column: str) -> None
         )
     with admin.transaction(url) as database:
         assert reseal.count_left(database, ISSUER_ID, NEW) == 1
-        assert reseal.count_cards(database, ISSUER_ID) == 5
+        assert reseal.count_all(database, ISSUER_ID) == 5
     assert names(left(url)) == ["card-3"]
 
 
