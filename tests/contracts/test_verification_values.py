@@ -538,6 +538,15 @@ VERBS: Final = {
     "issue_token",
     "public_jwks",
     "health",
+    "export_server_block",
+    "set_pin_from_server",
+    "export_device_block",
+    "make_device_key",
+    "set_pin_from_device",
+    "load_generations",
+    "read_generations",
+    "build_script",
+    "reverse_pin",
 }
 
 
