@@ -14,11 +14,11 @@ from typing import Final
 
 from hsm.errors import ManifestRefused
 from hsm.manifest import floors, generation_table, signed
-from hsm.manifest.generation_table import OPENING, GenerationTable, State
+from hsm.manifest.generation_table import GenerationTable, State
 from hsm.manifest.host_files import FLOORS, GENERATIONS, HostFiles, Seen
 from hsm.manifest.trust import read_trust
 from hsm.pkcs11.hsm_token import HsmToken
-from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 
 KEPT_BY_HOST: Final = frozenset({State.ACTIVE, State.DECRYPT_ONLY})
 """The states in which a key must be on the HSM token."""
@@ -60,7 +60,7 @@ class Generations:
             return None
         text, label = self.files.open(GENERATIONS)
         table = generation_table.parse(signed.parse(text).payload)
-        if table.states.get(label) not in OPENING:
+        if not table.opens(label):
             raise ManifestRefused("the table of key generations is under a key that it burns")
         if self._table is not None and table.version < self._table.version:
             raise ManifestRefused("the table of key generations is older than the one before")
@@ -121,10 +121,12 @@ def keep(generations: Generations, text: str, there: Set[KeyLabel]) -> None:
         _check_version(table, before, generations.floor())
         if before is not None:
             table.check_follows(before)
+        if table.roles != {*OWN_ROLES}:
+            raise ManifestRefused("the table does not name a key of each role of our own")
         if any(x not in there for x in _needed(table.states)):
             raise ManifestRefused("a key that the table has in use is not on the HSM token")
         stored = dict(_others(files))
-        if any(table.states.get(label) not in OPENING for _, label in stored.values()):
+        if not all(table.opens(label) for _, label in stored.values()):
             raise ManifestRefused(
                 "files of this host are under a key that the table burns: load one before in which "
                 "it is decrypt-only"

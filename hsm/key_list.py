@@ -38,7 +38,7 @@ def read(
 
 
 def _state(label: KeyLabel, keyring: Keyring, table: GenerationTable | None) -> tuple[str, str]:
-    if table is None:
+    if table is None or not (label.role.per_issuer or label.role in table.roles):
         return without_table(label, keyring.active), ""
     named = table.generations.get(str(label))
     return ("", "") if named is None else (named.state, named.since.isoformat())

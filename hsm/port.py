@@ -212,6 +212,35 @@ class GrantedToken:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyGeneration:
+    """A key, what it may be used for, and how it was used at this host."""
+
+    label: str
+    """As :mod:`hsm.pkcs11.keys` writes it."""
+    state: str
+    """As :mod:`hsm.manifest.generation_table` names it; empty: the table does not name the key."""
+    since: str
+    """ISO 8601; empty: there is no table, or it does not name the key."""
+    is_there: bool
+    """Whether it is on the HSM token."""
+    kid: str
+    """Its JWK thumbprint, of an EC key; else empty."""
+    jwes: int
+    """How many it opened here (:mod:`hsm.kid_uses`)."""
+    last_jwe: str
+    """When the last, ISO 8601; empty: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGenerations:
+    """The keys of a host, by label, and what decides what they may be used for."""
+
+    version: int
+    """Of the table of key generations; 0: there is none."""
+    keys: Sequence[KeyGeneration]
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceBlock:
     """A PIN for a cardholder's device."""
 
@@ -288,35 +317,6 @@ class Resealing:
 
     cards: Sequence[ResealedCard]
     beginnings: Beginnings
-
-
-@dataclass(frozen=True, slots=True)
-class KeyGeneration:
-    """A key, what it may be used for, and how it was used at this host."""
-
-    label: str
-    """As :mod:`hsm.pkcs11.keys` writes it."""
-    state: str
-    """As :mod:`hsm.manifest.generation_table` names it; empty: the table does not name the key."""
-    since: str
-    """ISO 8601; empty: there is no table, or it does not name the key."""
-    is_there: bool
-    """Whether it is on the HSM token."""
-    kid: str
-    """Its JWK thumbprint, of an EC key; else empty."""
-    jwes: int
-    """How many it opened here (:mod:`hsm.kid_uses`)."""
-    last_jwe: str
-    """When the last, ISO 8601; empty: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyGenerations:
-    """The keys of a host, by label, and what decides what they may be used for."""
-
-    version: int
-    """Of the table of key generations; 0: there is none."""
-    keys: Sequence[KeyGeneration]
 
 
 class PinVault(Protocol):
@@ -701,6 +701,27 @@ class PinVault(Protocol):
         """
         ...
 
+    def load_generations(self, text: str) -> int:
+        """Take a table of key generations as operators signed it; return its version.
+
+        The newest may come again. Whether the database still needs a key that it retires, the
+        caller finds out before.
+
+        Raises:
+            ManifestRefused: too few operators who count signed it, it is older than the newest, not
+                in force now or malformed, it cannot follow the newest, has a key in use that is not
+                on the HSM token, or burns one under which files of this host stand.
+        """
+        ...
+
+    def read_generations(self) -> KeyGenerations:
+        """List the keys of this host, by label.
+
+        Raises:
+            CountsUnavailable: how they were used cannot be read.
+        """
+        ...
+
     # The PIN operations of the pincontrol face. Each of the next five raises ``TypeNotOffered``
     # where the manifest does not have it on, or names no such key of the server.
 
@@ -815,26 +836,5 @@ class PinVault(Protocol):
             WeakPinRefused: the issuer's policy forbids the PIN on a page.
             LimitReached: as :meth:`set_pin_from_page` raises it.
             ValueNotPossible: as :meth:`set_pin_from_page` raises it, and ``CounterExhausted``.
-        """
-        ...
-
-    def load_generations(self, text: str) -> int:
-        """Take a table of key generations as operators signed it; return its version.
-
-        The newest may come again. Whether the database still needs a key that it retires, the
-        caller finds out before.
-
-        Raises:
-            ManifestRefused: too few operators who count signed it, it is older than the newest, not
-                in force now or malformed, it cannot follow the newest, has a key in use that is not
-                on the HSM token, or burns one under which files of this host stand.
-        """
-        ...
-
-    def read_generations(self) -> KeyGenerations:
-        """List the keys of this host, by label.
-
-        Raises:
-            CountsUnavailable: how they were used cannot be read.
         """
         ...

@@ -447,6 +447,25 @@ class Vault:
         self._counts.check()
         self._log.check()
 
+    def load_generations(self, text: str) -> int:
+        """Take a table of key generations as operators signed it; return its version."""
+        table = generations.verified(text, self._trust_file, self._now())
+        self._hsm_token.find_keys()
+        there = {x for x in self._hsm_token.labels() if self._hsm_token.is_as_expected(x)}
+        generations.keep(self._generations, text, there)
+        self._keyring.follow()
+        self._log.begin()
+        return table.version
+
+    def read_generations(self) -> KeyGenerations:
+        """List the keys of this host, each with its state, and how it was used."""
+        return key_list.read(
+            self._keyring, self._jose_keys, self._generations.table(), self._kid_uses.read()
+        )
+
+    def _active(self, role: KeyRole) -> KeyLabel:
+        return self._keyring.active[role]
+
     def export_server_block(
         self,
         user: str,
@@ -544,25 +563,6 @@ class Vault:
         if event is not None:
             self._log.append(event, durable=False)
         return resealing
-
-    def load_generations(self, text: str) -> int:
-        """Take a table of key generations as operators signed it; return its version."""
-        table = generations.verified(text, self._trust_file, self._now())
-        self._hsm_token.find_keys()
-        there = {x for x in self._hsm_token.labels() if self._hsm_token.is_as_expected(x)}
-        generations.keep(self._generations, text, there)
-        self._keyring.follow()
-        self._log.begin()
-        return table.version
-
-    def read_generations(self) -> KeyGenerations:
-        """List the keys of this host, each with its state, and how it was used."""
-        return key_list.read(
-            self._keyring, self._jose_keys, self._generations.table(), self._kid_uses.read()
-        )
-
-    def _active(self, role: KeyRole) -> KeyLabel:
-        return self._keyring.active[role]
 
     def _sealed(self, described: FeedCard) -> SealedCard:
         card, record = described.card, described.record

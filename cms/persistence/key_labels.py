@@ -35,9 +35,9 @@ NO_LABEL: Final = "unreadable"
 def rows_by_generation(database: Database) -> Mapping[str, int]:
     """Count what is sealed under each key, by its label, as in ``{"record.g1": 2, "pin.g1": 1}``.
 
-    Records, PINs and each PIN verification value of all issuers count, the grants of control
-    tokens that can still be used and the TZPKs of their devices, and the earlier PINs that wait for
-    a chip. A key whose label is not there has nothing stored under it.
+    Records, PINs and each PIN verification value of all issuers count, grants and TZPKs of control
+    tokens that can still be used, and the earlier PINs that wait for a chip. A key whose label is
+    not there has nothing stored under it.
     """
     sealed_columns = (cards.c.sealed_record, cards.c.sealed_pin, *VALUE_COLUMNS.values())
     of_card = (
@@ -47,16 +47,16 @@ def rows_by_generation(database: Database) -> Mapping[str, int]:
     )
     in_cards = select(of_card.c.sealed).select_from(cards.join(of_card, true()))
     ends_at = func.coalesce(control_tokens.c.session_expires_at, control_tokens.c.expires_at)
-    usable = (control_tokens.c.ended_at.is_(None), ends_at > func.now())
-    grants = select(control_tokens.c.sealed_grant).where(*usable)
+    is_usable = control_tokens.c.ended_at.is_(None), ends_at > func.now()
+    grants = select(control_tokens.c.sealed_grant).where(*is_usable)
     tzpks = select(control_tokens.c.sealed_tzpk).where(
-        control_tokens.c.sealed_tzpk.is_not(None), *usable
+        *is_usable, control_tokens.c.sealed_tzpk.is_not(None)
     )
     earlier = select(card_scripts.c.sealed_earlier_pin).where(
         card_scripts.c.sealed_earlier_pin.is_not(None)
     )
-    of_cards = in_cards.where(of_card.c.sealed.is_not(None))
-    every = of_cards.union_all(grants, tzpks, earlier).subquery()
+    sealed = in_cards.where(of_card.c.sealed.is_not(None))
+    every = sealed.union_all(grants, tzpks, earlier).subquery()
     label = _label_of(every.c.sealed).label("label")
     counted = select(label, func.count()).group_by(label).order_by(label)
     return dict(database.execute(counted).all())

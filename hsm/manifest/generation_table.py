@@ -5,9 +5,10 @@ Two operators sign it, and each host keeps the newest::
     {"type": "generations", "version": 2, "valid_from": "…", "valid_until": "…",
      "generations": {"pin.g1": {"state": "decrypt-only", "since": "…"}, …}}
 
-A label that a table does not name is used for nothing. The dates say when a host may take the
-table; one that is taken stays in force until the next. *since* is when the operators decided, and
-starts nothing itself.
+A label that a table does not name is used for nothing. It names a key of every role of our own; a
+role that came with a later release is as without a table, until the next one names its keys. The
+dates say when a host may take the table; one that is taken stays in force until the next. *since*
+is when the operators decided, and starts nothing itself.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from hsm.errors import CeremonyError, ManifestRefused
 from hsm.manifest.body import Body, SignedBody, parse_body
 from hsm.manifest.model import VERSION_MAX
-from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyLabel, KeyRole
+from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
 
 
 class State(StrEnum):
@@ -96,14 +97,19 @@ class GenerationTable(SignedBody):
         if any(x.role in sealing and x.of(sealing[x.role]) not in states for x in states):
             raise ValueError("a sealing key and the key of its MAC have one state")
         active = [x.role for x, state in states.items() if state is State.ACTIVE]
-        if any(active.count(role) != 1 for role in OWN_ROLES):
-            raise ValueError("each role of our own has exactly one active key")
+        if any(active.count(role) != 1 for role in self.roles):
+            raise ValueError("a role of our own has exactly one active key")
         return self
 
     @cached_property
     def states(self) -> Mapping[KeyLabel, State]:
         """The state of each key that it names."""
         return {KeyLabel.parse(text): one.state for text, one in self.generations.items()}
+
+    @cached_property
+    def roles(self) -> frozenset[KeyRole]:
+        """The roles of our own of which it names a key."""
+        return frozenset(label.role for label in self.states if not label.role.per_issuer)
 
     @cached_property
     def active(self) -> Mapping[KeyRole, KeyLabel]:
@@ -113,6 +119,13 @@ class GenerationTable(SignedBody):
             for label, state in self.states.items()
             if state is State.ACTIVE and not label.role.per_issuer
         }
+
+    def opens(self, label: KeyLabel) -> bool:
+        """Tell whether what was made with a key of our own, or for it, is opened.
+
+        Of a role that it does not name at all, as one that is younger than the table, each is.
+        """
+        return self.states.get(label) in OPENING or label.role not in self.roles
 
     def burns(self, label: KeyLabel) -> bool:
         """Tell whether it says of a shared key that nothing is done with it."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from hsm.errors import KeyMissing, KeyNotInUse, ManifestRefused, VaultUnavailable
 from hsm.generations import Generations
-from hsm.manifest.generation_table import OPENING, GenerationTable
+from hsm.manifest.generation_table import GenerationTable
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
 
@@ -101,7 +101,7 @@ class Keyring:
         return label
 
     def _opens(self, label: KeyLabel) -> bool:
-        return self._table is None or self._table.states.get(label) in OPENING
+        return self._table is None or self._table.opens(label)
 
     def follow(self) -> None:
         """Look for a new table now."""
@@ -126,25 +126,25 @@ class Keyring:
         came = {*labels} - {*self._labels} if self._labels else ()
         if not all(map(self._hsm_token.is_as_expected, came)):
             raise VaultUnavailable("a key is not as its role wants it: hsm check says which")
-        self._active = _active(labels) if table is None else _active_of(table, labels)
+        named = {} if table is None else table.active
+        self._active = _active(labels, named)
         self._shared = {x: self._hsm_token.kind(x) for x in labels if x.role.per_issuer}
         self._table, self._labels = table, tuple(labels)
 
 
-def _active(labels: Sequence[KeyLabel]) -> Mapping[KeyRole, KeyLabel]:
-    """Choose the highest generation of each role; sealing roles need their MAC key beside it."""
+def _active(
+    labels: Sequence[KeyLabel], named: Mapping[KeyRole, KeyLabel]
+) -> Mapping[KeyRole, KeyLabel]:
+    """Choose the key that is *named*, else the highest generation.
+
+    Sealing roles need their MAC key beside it.
+    """
     newest = {
         role: max((x for x in labels if x.role is role), key=lambda x: x.generation, default=None)
         for role in OWN_ROLES
     }
-    complete = {role: label for role, label in newest.items() if label is not None}
+    complete = {role: label for role, label in newest.items() if label is not None} | {**named}
     partners = {complete[role].of(mac) for role, mac in MAC_ROLES.items() if role in complete}
-    if len(complete) != len(OWN_ROLES) or not partners <= {*labels}:
+    if len(complete) != len(OWN_ROLES) or not partners | {*named.values()} <= {*labels}:
         raise VaultUnavailable("a key is not on the token")
     return complete
-
-
-def _active_of(table: GenerationTable, labels: Sequence[KeyLabel]) -> Mapping[KeyRole, KeyLabel]:
-    if not {*table.active.values()} <= {*labels}:
-        raise VaultUnavailable("a key is not on the token")
-    return table.active

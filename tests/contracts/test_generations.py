@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hsm import generations
 from hsm.errors import (
     GrantRefused,
     KeyNotInUse,
@@ -18,7 +19,7 @@ from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
 from hsm.pkcs11 import keyring
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.port import PublicKeyRole
-from tests.contracts.issuer import CARD, PIN, block
+from tests.contracts.issuer import CARD, PIN, block, open_host
 from tests.contracts.rotating import Rotating
 from tests.contracts.software_token import SoftwareToken
 from tests.key_tables import FIRST, Tables, rotated, table
@@ -173,6 +174,26 @@ def test_a_table_without_an_active_key_that_is_there_is_refused(rotating: Rotati
     text = rotating.tables.next(rotated("pin"))
     with pytest.raises(ManifestRefused, match="not on the HSM token"):
         rotating.vault.load_generations(text)
+
+
+def test_a_role_that_came_with_a_later_release_is_as_without_a_table(
+    rotating: Rotating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = {label: state for label, state in FIRST.items() if label != "page.g1"}
+    text = signed(table(without), GENERATIONS_TYPE)
+    vault = open_host(rotating.hsm_token, rotating.issuer.host.directory.parent).vault
+    with pytest.raises(ManifestRefused, match="each role"):
+        vault.load_generations(text)
+    # The release before knew no role page, and took this.
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, "OWN_ROLES", [r for r in OWN_ROLES if r is not KeyRole.PAGE])
+        vault.load_generations(text)
+    (key,) = vault.public_jwks(PublicKeyRole.PAGE)["keys"]
+    states = {one.label: one.state for one in vault.read_generations().keys}
+    assert (states["page.g1"], states["d1.g1"]) == ("active", "active")
+    since = {"page.g1": "2021-01-01T00:00:00+00:00"}
+    assert vault.load_generations(signed(table(FIRST, 2, since), GENERATIONS_TYPE)) == 2
+    assert vault.public_jwks(PublicKeyRole.PAGE)["keys"] == [key]
 
 
 def test_the_page_gets_the_active_key_and_partners_all_that_open(rotating: Rotating) -> None:

@@ -543,6 +543,10 @@ VERBS: Final = {
     "export_device_block",
     "make_device_key",
     "set_pin_from_device",
+    "load_generations",
+    "read_generations",
+    "build_script",
+    "reverse_pin",
     "reseal",
 }
 
