@@ -16,7 +16,7 @@ import itertools
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,6 +48,9 @@ CREATE TABLE IF NOT EXISTS hand_outs (
     day INTEGER NOT NULL,
     issuer_id TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (day, issuer_id, kind, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kid_uses (
+    label TEXT NOT NULL PRIMARY KEY, number INTEGER NOT NULL, last_at REAL NOT NULL
 ) WITHOUT ROWID;
 """
 
@@ -159,6 +162,22 @@ class Counts:
         """
         with self._transaction(self._now().timestamp()) as connection:
             return [quota for quota in quotas if _hand_out(connection, quota)]
+
+    def add_kid_uses(self, uses: Mapping[str, int], at: float) -> None:
+        """Add JWEs that keys opened, by label, the last of them *at* (:mod:`hsm.kid_uses`)."""
+        with self._transaction(self._now().timestamp()) as connection:
+            connection.executemany(
+                "INSERT INTO kid_uses (label, number, last_at) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET number = number + excluded.number,"
+                " last_at = excluded.last_at",
+                [(label, number, at) for label, number in uses.items()],
+            )
+
+    def kid_uses(self) -> Mapping[str, tuple[int, float]]:
+        """Return how many JWEs each key opened, and when the last, by label."""
+        with self._transaction(self._now().timestamp()) as connection:
+            rows = connection.execute("SELECT label, number, last_at FROM kid_uses").fetchall()
+        return {label: (number, last_at) for label, number, last_at in rows}
 
     def _try(self, connection: sqlite3.Connection, window: Window, now: float) -> Try:
         ((failures,),) = connection.execute(

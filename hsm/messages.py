@@ -28,6 +28,7 @@ from crypto.secret import Secret
 from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
     MAILERS_MAX,
+    RESEAL_CARDS_MAX,
     BatchPart,
     CardRef,
     CertificateFacts,
@@ -37,12 +38,14 @@ from hsm.port import (
     GrantedToken,
     HandOut,
     IssuedAccessToken,
+    KeyGenerations,
     MailerBatch,
     PinBlockType,
     PinVault,
     PublicKeyRole,
     Purpose,
     RefusedCard,
+    Resealing,
     SealedCard,
     SealedChange,
     SealedGrant,
@@ -50,6 +53,7 @@ from hsm.port import (
     SealedRecord,
     SealedTzpk,
     SealedValue,
+    StoredCard,
     StoredPin,
     ValueKind,
 )
@@ -376,6 +380,28 @@ class ExportMailers(Verb[MailerBatch], frozen=True):
     issuer_id: str
     pins: Annotated[Sequence[StoredPin], msgspec.Meta(max_length=MAILERS_MAX)]
     part: BatchPart
+
+
+class Reseal(Verb[Resealing], frozen=True):
+    """``reseal``."""
+
+    sockets = ADMIN
+
+    cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
+
+
+class LoadGenerations(Verb[int], frozen=True):
+    """``load_generations``: operators signed it, and whoever carries it needs no trust."""
+
+    sockets = ADMIN
+
+    text: str
+
+
+class ReadGenerations(Verb[KeyGenerations], frozen=True):
+    """``read_generations``."""
+
+    sockets = ADMIN
 
 
 class BuildScript(Verb[HandOut[bytes]], frozen=True):

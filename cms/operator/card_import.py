@@ -290,7 +290,7 @@ class CardImport:
         for one in incoming:
             now, plastic_id = there.get(one.card_id), one.sealed.plastic_id
             if not _is_as_before(one, now):
-                raise AdminError("another import changed the same cards: try again")
+                raise AdminError("the same cards were changed meanwhile: try again")
             state = one.details.state
             if now and state not in {None, now.state, *NEXT_STATES[now.state]}:
                 refused[one.position] = f"a card that is {now.state} cannot become {state}"

@@ -76,19 +76,9 @@ def report(hsm_token: Pkcs11Token, label: KeyLabel) -> KeyReport:
     unknown = hsm_token.expected_attributes(label).keys() - hsm_token.attributes(label).keys()
     return KeyReport(
         *(label, kind, _fingerprint(hsm_token, label, kind)),
-        is_as_expected(hsm_token, label),
+        hsm_token.is_as_expected(label),
         tuple(sorted(unknown)),
     )
-
-
-def is_as_expected(hsm_token: Pkcs11Token, label: KeyLabel) -> bool:
-    """Tell whether kind and attributes of a key are those of its role, and the device knows them.
-
-    Raises:
-        VaultUnavailable: the HSM token does not answer.
-    """
-    read, expected = hsm_token.attributes(label), hsm_token.expected_attributes(label)
-    return read == expected and hsm_token.kind(label) in label.role.kinds
 
 
 def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:

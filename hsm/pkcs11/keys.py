@@ -1,9 +1,8 @@
 """Key roles, labels and generations.
 
-A label is ``<role>.g<generation>``, as in ``pin.g1``. New values are sealed under the highest
-generation of a role on the HSM token; older generations still open what they sealed. A key that is
-shared with a partner belongs to one issuer and is imported: ``<role>@<issuer id>.g<generation>``,
-as in ``pvk@demobank01.g1``.
+A label is ``<role>.g<generation>``, as in ``pin.g1``. Which generation seals and which opens, the
+keyring says (:mod:`hsm.pkcs11.keyring`). A key that is shared with a partner belongs to one issuer
+and is imported: ``<role>@<issuer id>.g<generation>``, as in ``pvk@demobank01.g1``.
 """
 
 import re

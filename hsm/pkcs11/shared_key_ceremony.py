@@ -24,7 +24,7 @@ from typing import Final, Self
 from crypto import keyblock
 from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, OptionalBlock
 from crypto.secret import Secret
-from hsm import signals
+from hsm import generations, signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
 from hsm.hardening import harden_for_secrets
@@ -198,6 +198,15 @@ class SharedKeyCeremony:
                 raise CeremonyError("an optional block other than KC, KP and TS needs data")
 
     def _note_block(self, text: str, kbpk: KeyLabel) -> None:
+        """Write into the record which block it is; its key must be in use.
+
+        Raises:
+            CeremonyError: the table of key generations of this host burns *kbpk*.
+        """
+        directory = VaultSettings().state_directory
+        table = generations.of_host(directory, self.hsm_token).table()
+        if table is not None and table.burns(kbpk):
+            raise CeremonyError("the block-protection key is not in use any more: bring another")
         optional = keyblock.parse_header(text).optional
         self._block = RecordedBlock(
             header=text[:HEADER_CHARS],

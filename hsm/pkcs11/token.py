@@ -74,7 +74,7 @@ class Pkcs11Token:
         self._session = session
         self._keys: dict[KeyLabel, Any] = {}
         self._public_keys: dict[KeyLabel, Any] = {}
-        self._find_keys()
+        self.find_keys()
 
     @classmethod
     def open(
@@ -136,7 +136,7 @@ class Pkcs11Token:
     def alone(self) -> Iterator[None]:
         """Keep other processes of this machine from making keys; find those they made before."""
         with one_at_a_time(self._settings):
-            self._find_keys()
+            self.find_keys()
             yield
 
     @property
@@ -159,11 +159,11 @@ class Pkcs11Token:
         return tuple(self._keys)
 
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Encipher one 16-byte block with AES."""
+        """Encipher 16-byte blocks with AES, each alone (ECB)."""
         return self._calls.encrypt(AES_ECB, self._handle(label), block)
 
     def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Decipher one 16-byte block with AES."""
+        """Decipher 16-byte blocks with AES, each alone (ECB)."""
         return self._calls.decrypt(AES_ECB, self._handle(label), block)
 
     def encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
@@ -280,6 +280,11 @@ class Pkcs11Token:
             expected[Attribute.ALLOWED_MECHANISMS] = True
         return {name.name: value for name, value in expected.items()}
 
+    def is_as_expected(self, label: KeyLabel) -> bool:
+        """Tell whether kind and attributes are those of its role, and the device knows them."""
+        read, expected = self.attributes(label), self.expected_attributes(label)
+        return read == expected and self.kind(label) in label.role.kinds
+
     @device_call
     def mechanisms(self) -> Set[Mechanism]:
         """List what the module says that the HSM token can do; some can do more."""
@@ -315,11 +320,17 @@ class Pkcs11Token:
         It is looked for anew: whoever was interrupted does not know what was made, nor what a
         device that failed has destroyed.
         """
-        self._find_keys()
+        self.find_keys()
         for keys in (self._keys, self._public_keys):
             if label in keys:
                 keys[label].destroy()
                 del keys[label]
+
+    @device_call
+    def change_pin(self, new: Secret[str]) -> None:
+        """Give the HSM token another user PIN; those who are logged in stay so."""
+        with one_at_a_time(self._settings) as old:
+            self._session.set_pin(old.reveal(), new.reveal())
 
     @device_call
     def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
@@ -380,7 +391,7 @@ class Pkcs11Token:
         except PKCS11Error:
             # With whatever error: NSS softoken has none of its own for it.
             make(template)
-        self._find_keys()
+        self.find_keys()
 
     def _limits(self, label: KeyLabel) -> Set[int] | None:
         """Read which mechanisms a key is limited to; None: to none, or the device does not say.
@@ -432,7 +443,7 @@ class Pkcs11Token:
         return handle
 
     @device_call
-    def _find_keys(self) -> None:
+    def find_keys(self) -> None:
         """Find every key once, or fail when two carry the same label."""
         self._keys = _by_label(self._session, ObjectClass.SECRET_KEY)
         self._keys |= _by_label(self._session, ObjectClass.PRIVATE_KEY)

@@ -15,7 +15,6 @@ from crypto import pin_image
 from hsm.errors import HsmError, LoginRefused, NotForProduction, VaultUnavailable
 from hsm.hardening import end_with, harden_for_secrets
 from hsm.messages import SocketName, Verb
-from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.reopened import ReopenedVault
 from hsm.server import logs, sockets
@@ -89,7 +88,7 @@ def _open_vault(settings: ServerSettings, disk: Disk[Held], sandbox: bool) -> Va
     vault_settings = VaultSettings()
     hsm_token = Pkcs11Token.open(vault_settings, production=not sandbox)
     labels = hsm_token.labels()
-    if unlike := [label for label in labels if not ceremony.is_as_expected(hsm_token, label)]:
+    if unlike := [label for label in labels if not hsm_token.is_as_expected(label)]:
         log.error("vault.keys_refused", extra={"keys": [*map(str, unlike)]})
         raise VaultUnavailable("keys are not as their roles want them: hsm check says how")
     return Vault(

@@ -547,6 +547,9 @@ VERBS: Final = {
     "export_device_block",
     "make_device_key",
     "set_pin_from_device",
+    "load_generations",
+    "read_generations",
+    "reseal",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm import messages
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE
 from hsm.messages import Verb
 from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
@@ -21,6 +21,7 @@ from hsm.port import (
     PinVault,
     PublicKeyRole,
     Purpose,
+    StoredCard,
     StoredPin,
 )
 from tests.bearers import bearer
@@ -31,6 +32,7 @@ from tests.crypto.ciphers import tdes_ecb
 from tests.devices import PythonDevice, iso1_text
 from tests.feeds import described
 from tests.issuer_records import d1_client
+from tests.key_tables import FIRST, table
 from tests.operators import floors, signed
 from tests.pans import PAN
 
@@ -103,6 +105,9 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
             [StoredPin(CARD, 1, sealed_pin, record)],
             BatchPart("0" * 32, 1, is_last=True),
         ),
+        messages.Reseal([StoredCard(CARD, 1, record, sealed_pin, {})]),
+        messages.LoadGenerations(signed(table(FIRST), GENERATIONS_TYPE)),
+        messages.ReadGenerations(),
         messages.BuildScript(sealed_pin, record, CARD, 1, ChipTransaction(bytes(2), bytes(8))),
         messages.ReversePin(sealed_pin, sealed_pin, record, CARD, 1),
         messages.ExportServerBlock(*server, CARD, sealed_pin, record, 1),
