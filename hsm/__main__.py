@@ -61,7 +61,9 @@ def _run(arguments: Namespace) -> int:
         print(text, file=sys.stderr)
     except ValidationError as error:
         faults = error.errors()
-        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in faults if item["loc"])
+        # Settings with a prefix of their own say so by their class.
+        prefix = "HSM_IMPORT_" if error.title == "ImportTokenSettings" else "HSM_"
+        names = sorted(prefix + str(item["loc"][0]).upper() for item in faults if item["loc"])
         # What is not of one variable says itself what is wrong.
         text = "set " + ", ".join(names) if names else str(faults[0]["ctx"]["error"])
         print(text, file=sys.stderr)
@@ -128,13 +130,15 @@ def check_keys(arguments: Namespace) -> int:
     Without ``--sandbox`` an HSM token that is for development only is refused before the login.
     """
     from hsm import health
-    from hsm.pkcs11 import ceremony
+    from hsm.pkcs11 import ceremony, import_tokens
 
     hsm_token = open_hsm_token(production=not arguments.sandbox)
     code = print_reports(_reports(hsm_token))
     for role in ceremony.missing(hsm_token):
         print(f"missing: {role}", file=sys.stderr)
         code = REFUSED
+    for label in import_tokens.misplaced(hsm_token.labels()):
+        print(f"{label} opens key blocks with the login that serves: see docs/key-ceremonies.md")
     if code == OK:
         keyring, jose_keys = _open_keys(hsm_token)
         health.check(hsm_token, jose_keys, keyring.active.values())
@@ -188,10 +192,13 @@ def serve(arguments: Namespace) -> int:
 
     Without ``--sandbox`` an HSM token that is for development only is refused before the login.
     """
+    from hsm.errors import NotForProduction
     from hsm.server import logs
     from hsm.server.supervisor import serve as supervise
-    from hsm.settings import ServerSettings
+    from hsm.settings import ServerSettings, is_import_token_named
 
+    if is_import_token_named():
+        raise NotForProduction("HSM_IMPORT_* is set: no machine that serves has that login")
     logs.configure()
     supervise(ServerSettings(), sandbox=arguments.sandbox)
     return OK

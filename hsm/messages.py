@@ -27,7 +27,9 @@ from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
+    MAILERS_MAX,
     RESEAL_CARDS_MAX,
+    BatchPart,
     CardRef,
     CertificateFacts,
     ChipTransaction,
@@ -37,6 +39,7 @@ from hsm.port import (
     HandOut,
     IssuedAccessToken,
     KeyGenerations,
+    MailerBatch,
     PinBlockType,
     PinVault,
     PublicKeyRole,
@@ -51,6 +54,7 @@ from hsm.port import (
     SealedTzpk,
     SealedValue,
     StoredCard,
+    StoredPin,
     ValueKind,
 )
 
@@ -377,6 +381,27 @@ class ReadGenerations(Verb[KeyGenerations], frozen=True):
     """``read_generations``."""
 
     sockets = ADMIN
+
+
+class GeneratePin(Verb[SealedChange], frozen=True):
+    """``generate_pin``."""
+
+    sockets = ADMIN
+
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class ExportMailers(Verb[MailerBatch], frozen=True):
+    """``export_mailers``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    issuer_id: str
+    pins: Annotated[Sequence[StoredPin], msgspec.Meta(max_length=MAILERS_MAX)]
+    part: BatchPart
 
 
 class BuildScript(Verb[HandOut[bytes]], frozen=True):

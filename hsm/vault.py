@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
-from crypto import pin_image
-from crypto.errors import CryptoError, JwkError, PinLengthError, WeakPinError
+from crypto import pin_image, random_pin
+from crypto.errors import CryptoError, JwkError, PinLengthError, RandomnessError, WeakPinError
 from crypto.jose.jwk import EcPublicKey, parse_public, thumbprint
 from crypto.pin_image import ImageStyle
 from crypto.pinblock import PinBlockFormat, iso1
@@ -41,6 +41,7 @@ from hsm.errors import (
     StepUpMissing,
     TextNotOffered,
     TypeNotOffered,
+    VaultUnavailable,
     WeakPinRefused,
     WrongPinData,
 )
@@ -54,6 +55,7 @@ from hsm.kid_uses import KidUses
 from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
 from hsm.log.writer import VaultLog
+from hsm.mailers import BureauKeys, Mailer
 from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import AppClient, D1Client, ServerClient
 from hsm.manifest.host_files import HostFiles
@@ -66,6 +68,7 @@ from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import (
     ISSUER_ID_CHARS,
+    BatchPart,
     CardRef,
     CertificateFacts,
     ChipTransaction,
@@ -76,6 +79,7 @@ from hsm.port import (
     HandOut,
     IssuedAccessToken,
     KeyGenerations,
+    MailerBatch,
     PinBlockType,
     PublicKeyRole,
     Purpose,
@@ -89,6 +93,7 @@ from hsm.port import (
     SealedTzpk,
     SealedValue,
     StoredCard,
+    StoredPin,
     ValueKind,
 )
 from hsm.records import CardRecord
@@ -361,6 +366,45 @@ class Vault:
         }
         jwe = self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
         return self._handed_out(jwe, _event(Action.VALUES, card, counter))
+
+    def generate_pin(
+        self, card: CardRef, sealed_record: SealedRecord, counter: int
+    ) -> SealedChange:
+        """Make a PIN of *card* and seal it for change *counter*; nobody sees it."""
+        manifest = self._manifests.read(card.issuer_id)
+        record = self._seals.open_record(sealed_record, card)
+        try:
+            pin = random_pin.draw(manifest.policy.for_d1, self._hsm_token.random)
+        except RandomnessError:
+            raise VaultUnavailable("the token gives no random digits") from None
+        taken = Accepted(pin, {})
+        sealed = self._change(taken, manifest, record, card, counter, keep_pin=True)
+        return self._set(sealed, _event(Action.SET, card, counter))
+
+    def export_mailers(
+        self, issuer_id: str, pins: Sequence[StoredPin], part: BatchPart
+    ) -> MailerBatch:
+        """Hand out PINs as a batch to the personalisation bureau, under its key in the manifest."""
+        bureau = self._manifests.read(issuer_id).bureau
+        if bureau is None:
+            raise ManifestRefused("the manifest names no bureau")
+        keys = BureauKeys(self._hsm_token, self._keyring, issuer_id, bureau)
+        self._hand_outs.count_mailers(issuer_id, len(pins), bureau.pins_day_max)
+        mailers, refused = [], []
+        for stored in pins:
+            try:
+                mailers.append(self._mailer(keys, issuer_id, stored))
+            except SealBroken:
+                refused.append(stored.card.card_id)
+        receipts = [
+            # What one of them has on the disk, all before it have too.
+            self._log.append(
+                _event(Action.MAILER, mailer.card, mailer.counter), durable=mailer is mailers[-1]
+            )
+            for mailer in mailers
+        ]
+        text = keys.batch(issuer_id, part, self._now(), mailers, receipts)
+        return MailerBatch(text, refused)
 
     def build_script(
         self,
@@ -694,6 +738,14 @@ class Vault:
             if record.holder != opened.cardholder_id:
                 raise GrantRefused
         return _Granted(opened, manifest, record)
+
+    def _mailer(self, keys: BureauKeys, issuer_id: str, stored: StoredPin) -> Mailer:
+        card, counter = stored.card, stored.counter
+        if card.issuer_id != issuer_id:
+            raise SealBroken
+        record = self._seals.open_record(stored.sealed_record, card)
+        pin = self._seals.open_pin(stored.sealed_pin, record, card, counter)
+        return Mailer(card, counter, record.pan.last_four, keys.encipher(pin, record.pan))
 
     def _shown(self, granted: _Granted, sealed_pin: SealedPin, what: Action) -> Pin:
         """Open a PIN to show it, which is counted.

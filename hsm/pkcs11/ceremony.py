@@ -90,7 +90,7 @@ def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
         # CKA_CHECK_VALUE of an AES key is not its KCV; that of a TDES key is.
         if role.usage is Usage.MAC:
             return kcv.aes(partial(hsm_token.mac, label)).hex().upper()
-        if role.usage is Usage.ENCRYPT:
+        if role.usage in (Usage.ENCRYPT, Usage.ENCRYPT_ONLY):
             return kcv.aes_of_cipher(partial(hsm_token.encrypt_block, label)).hex().upper()
     return hsm_token.check_value(label).hex().upper() or "-"
 

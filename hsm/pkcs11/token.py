@@ -1,6 +1,6 @@
 """The primitives of an HSM token over one session of a PKCS#11 module."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Final, Self, TypeVar
@@ -32,7 +32,7 @@ from hsm.pkcs11.device_call import device_call
 from hsm.pkcs11.device_info import DeviceInfo
 from hsm.pkcs11.hsm_token import AES_MAC_BYTES, TDES_MAC_BYTES
 from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
-from hsm.pkcs11.module import find_token, functions, load, one_at_a_time
+from hsm.pkcs11.module import LockingLibrary, find_token, functions, load, one_at_a_time
 from hsm.pkcs11.structures import Template
 from hsm.pkcs11.templates import (
     BIRTH,
@@ -41,6 +41,7 @@ from hsm.pkcs11.templates import (
     KINDS,
     MAY_BE_UNKNOWN,
     SHARED_SECRET,
+    attribute_mapper,
     private_template,
     public_template,
 )
@@ -83,6 +84,7 @@ class Pkcs11Token:
         writable: bool = False,
         production: bool = False,
         probing: bool = False,
+        beside: Self | None = None,
     ) -> Self:
         """Initialise the module, log in and find every key.
 
@@ -91,8 +93,10 @@ class Pkcs11Token:
             writable: whether keys can be made and brought in.
             production: whether what is for development only is refused.
             probing: whether a module that lacks a mechanism is opened all the same.
+            beside: one that is open and stays so, of the same module.
 
         Raises:
+            CeremonyError: it is the one *beside* which it is opened.
             NotForProduction: *production* is asked for, and token or PIN is for development only.
                 Said before the login.
             MechanismMissing: the module cannot do what the service, or a key that is there, needs.
@@ -104,11 +108,16 @@ class Pkcs11Token:
             try:
                 if production:
                     development.refuse_secret(pin)
-                library = load(settings)
+                # To initialise a module twice would end every session of the first time.
+                library = load(settings) if beside is None else beside.library
                 hsm_token = find_token(library, settings.token_names)
+                if beside is not None and beside.is_in(hsm_token.slot):
+                    raise CeremonyError("the second token is the first one")
                 if production:
                     development.refuse_token(hsm_token)
-                session: Any = hsm_token.open(rw=writable, user_pin=pin.reveal())
+                session: Any = hsm_token.open(
+                    rw=writable, user_pin=pin.reveal(), attribute_mapper=attribute_mapper()
+                )
                 calls = Calls(functions(library.so), session.handle)
                 opened = cls(library, session, calls, settings)
                 if not probing:
@@ -134,6 +143,16 @@ class Pkcs11Token:
     def device(self) -> DeviceInfo:
         """What the module says of the HSM token."""
         return DeviceInfo.of(self._session.token)
+
+    @property
+    def library(self) -> LockingLibrary:
+        """The module, initialised."""
+        found: LockingLibrary = self._library
+        return found
+
+    def is_in(self, slot: Any) -> bool:  # noqa: ANN401 - the binding has no types
+        """Tell whether it is the one in *slot*, of the same module."""
+        return bool(slot.slot_id == self._session.token.slot.slot_id)
 
     def labels(self) -> Sequence[KeyLabel]:
         """List the keys that have a label of ours."""
@@ -240,16 +259,25 @@ class Pkcs11Token:
         """Read back the attributes that protect the secret or private key."""
         key = self._key(label)
         names = self._known({**private_template(label.role), **BIRTH})
-        return {name.name: bool(key[name]) for name in names}
+        read = {name.name: bool(key[name]) for name in names}
+        limits = self._limits(label)
+        if limits is not None:
+            # What it says is compared: the others are true or false.
+            allowed = {*mechanisms.allowed(label.role, self.kind(label))}
+            read[Attribute.ALLOWED_MECHANISMS.name] = limits == allowed
+        return read
 
     def unknown_attributes(self) -> Sequence[str]:
         """Name the attributes of our keys that the device does not know."""
         return sorted(f"CKA_{name.name}" for name in self._unknown)
 
+    @device_call
     def expected_attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Say what :meth:`attributes` must read for a key of this role."""
         birth = dict.fromkeys(BIRTH, not label.role.per_issuer)
         expected = {**private_template(label.role), **birth}
+        if self._limits(label) is not None:
+            expected[Attribute.ALLOWED_MECHANISMS] = True
         return {name.name: value for name, value in expected.items()}
 
     def is_as_expected(self, label: KeyLabel) -> bool:
@@ -312,10 +340,10 @@ class Pkcs11Token:
         self._create(label, kind, key, {})
 
     def _generate(self, label: KeyLabel, changes: Mapping[Attribute, bool]) -> None:
-        template = {**self._known(private_template(label.role)), **changes}
-        if label.role.kind is KeyKind.AES_256:
-            self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
-        else:
+        def make(template: Mapping[Attribute, Any]) -> None:
+            if label.role.kind is KeyKind.AES_256:
+                self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
+                return
             curve = self._session.create_domain_parameters(
                 KeyType.EC,
                 {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
@@ -326,7 +354,8 @@ class Pkcs11Token:
                 private_template=template,
                 public_template={**public_template(label.role), **changes},
             )
-        self.find_keys()
+
+        self._limited(label.role, label.role.kind, changes, make)
 
     def _create(
         self,
@@ -335,17 +364,44 @@ class Pkcs11Token:
         key: Secret[bytes],
         changes: Mapping[Attribute, bool],
     ) -> None:
-        self._session.create_object(
-            {
-                Attribute.CLASS: ObjectClass.SECRET_KEY,
-                Attribute.KEY_TYPE: KEY_TYPES[kind],
-                Attribute.LABEL: str(label),
-                Attribute.VALUE: key.reveal(),
-                **self._known(private_template(label.role)),
-                **changes,
-            }
-        )
+        def make(template: Mapping[Attribute, Any]) -> None:
+            self._session.create_object(
+                {
+                    Attribute.CLASS: ObjectClass.SECRET_KEY,
+                    Attribute.KEY_TYPE: KEY_TYPES[kind],
+                    Attribute.LABEL: str(label),
+                    Attribute.VALUE: key.reveal(),
+                    **template,
+                }
+            )
+
+        self._limited(label.role, kind, changes, make)
+
+    def _limited(
+        self,
+        role: KeyRole,
+        kind: KeyKind,
+        changes: Mapping[Attribute, bool],
+        make: Callable[[Mapping[Attribute, Any]], None],
+    ) -> None:
+        """Make a key that the device limits to the mechanisms of its role, if it stores that."""
+        template = {**self._known(private_template(role)), **changes}
+        try:
+            make({**template, Attribute.ALLOWED_MECHANISMS: mechanisms.allowed(role, kind)})
+        except PKCS11Error:
+            # With whatever error: NSS softoken has none of its own for it.
+            make(template)
         self.find_keys()
+
+    def _limits(self, label: KeyLabel) -> Set[int] | None:
+        """Read which mechanisms a key is limited to; None: to none, or the device does not say.
+
+        A key that is not limited was made before keys were, or where the device does not store it.
+        """
+        try:
+            return frozenset(self._key(label)[Attribute.ALLOWED_MECHANISMS]) or None
+        except AttributeTypeInvalid:
+            return None
 
     def _known(self, attributes: Mapping[Attribute, T]) -> dict[Attribute, T]:
         """Leave out the attributes that the device does not know: it would refuse all of them."""

@@ -531,6 +531,10 @@ VERBS: Final = {
     "digits_jwe",
     "export_jwe",
     "export_values",
+    "generate_pin",
+    "export_mailers",
+    "build_script",
+    "reverse_pin",
     "load_manifest",
     "load_floors",
     "manifest_version",
@@ -545,8 +549,6 @@ VERBS: Final = {
     "set_pin_from_device",
     "load_generations",
     "read_generations",
-    "build_script",
-    "reverse_pin",
     "reseal",
 }
 
