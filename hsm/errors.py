@@ -35,7 +35,8 @@
         ├── LoginRefused   the HSM token refused the login: this process never tries again
         ├── KeyMissing     the HSM token answers, and lacks one key
         ├── MechanismMissing the module cannot do what the service, or one of its keys, needs
-        └── CountsUnavailable what this host counts cannot be read and written
+        ├── CountsUnavailable what this host counts cannot be read and written
+        └── KeyUsedUp      a TDES key has enciphered as many blocks as the manifest lets it
 """
 
 
@@ -172,6 +173,10 @@ class MechanismMissing(VaultUnavailable):
 
 class CountsUnavailable(VaultUnavailable):
     """What this host counts cannot be read and written: nothing is done that must be counted."""
+
+
+class KeyUsedUp(VaultUnavailable):
+    """A TDES key has enciphered as many blocks here as the issuer's manifest lets it."""
 
 
 class LoginRefused(VaultUnavailable):

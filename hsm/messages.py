@@ -32,6 +32,7 @@ from hsm.port import (
     GrantedToken,
     HandOut,
     IssuedAccessToken,
+    KeyUse,
     PinBlockType,
     PinVault,
     PublicKeyRole,
@@ -347,6 +348,10 @@ class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
 
 class Health(Verb[None], frozen=True):
     """``health``."""
+
+
+class KeyUses(Verb[Sequence[KeyUse]], frozen=True):
+    """``key_uses``: it is public, and the web's metrics may show it."""
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

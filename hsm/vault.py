@@ -48,6 +48,7 @@ from hsm.feeds import read_feed
 from hsm.grants import Grant, Grants
 from hsm.hand_outs import HandOuts
 from hsm.jose_keys import NO_KIDS, JoseKeys
+from hsm.key_budgets import KeyBudgets
 from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
 from hsm.log.writer import VaultLog
@@ -55,10 +56,9 @@ from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import AppClient, D1Client, ServerClient
 from hsm.manifest.model import Manifest
 from hsm.manifest.store import Manifests
-from hsm.manifest.wire import WireProfile
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
-from hsm.pkcs11.keys import KeyRole
+from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import (
     ISSUER_ID_CHARS,
     CardRef,
@@ -67,6 +67,7 @@ from hsm.port import (
     GrantedToken,
     HandOut,
     IssuedAccessToken,
+    KeyUse,
     PinBlockType,
     PublicKeyRole,
     Purpose,
@@ -125,6 +126,7 @@ class Vault:
         token_issuer: issuer and audience of access tokens, which is the service's public URL; None:
             this vault issues none.
         to_disk: as :class:`hsm.log.writer.VaultLog` has it.
+        key_budgets: what *hsm_token* tells of uses of its keys; None: it tells nobody here.
 
     Raises:
         VaultUnavailable: at construction, when a role has no key on the HSM token.
@@ -138,6 +140,7 @@ class Vault:
         now: Callable[[], datetime],
         token_issuer: str | None = None,
         to_disk: Callable[[int], None] = os.fdatasync,
+        key_budgets: KeyBudgets | None = None,
     ) -> None:
         self._hsm_token = hsm_token
         self._now = now
@@ -149,6 +152,7 @@ class Vault:
         )
         self._seals = Seals(hsm_token, self._keyring)
         self._counts = Counts(state_directory, now)
+        self._key_budgets = key_budgets or KeyBudgets(self._counts)
         self._failure_budgets = FailureBudgets(self._counts)
         self._hand_outs = HandOuts(self._counts)
         self._bearers = Bearers(now)
@@ -287,7 +291,7 @@ class Vault:
             raise ManifestRefused("the manifest names no recipient")
         record = self._seals.open_record(sealed_record, card)
         pin = self._seals.open_pin(sealed_pin, record, card, counter)
-        plaintext = self._blocks(manifest.wire, card).write(pin, record.pan)
+        plaintext = self._blocks(manifest, card).write(pin, record.pan)
         jwe = self._jose_keys.encrypt(plaintext, manifest.recipient.key)
         return self._handed_out(jwe, _event(Action.EXPORT, card, counter, D1))
 
@@ -385,6 +389,10 @@ class Vault:
         self._counts.check()
         self._log.check()
 
+    def key_uses(self) -> Sequence[KeyUse]:
+        """List how often keys were used at this host."""
+        return self._key_budgets.read()
+
     def _sealed(self, described: FeedCard) -> SealedCard:
         card, record = described.card, described.record
         return SealedCard(
@@ -418,7 +426,7 @@ class Vault:
             raise PinRejected from None
         try:
             if reader is None:
-                blocks, policy = self._blocks(manifest.wire, card), manifest.policy.for_d1
+                blocks, policy = self._blocks(manifest, card), manifest.policy.for_d1
                 taken = Accepted(blocks.read(members, data.pan, policy), {})
             else:
                 taken = reader.read(members, data, _changes_before(counter))
@@ -522,8 +530,19 @@ class Vault:
             error.receipt = self._log.refuse(reason, issuer_id, face, client_id)
             raise
 
-    def _blocks(self, wire: WireProfile, card: CardRef) -> ZoneBlocks:
-        return ZoneBlocks(self._hsm_token, self._keyring, card.issuer_id, wire.iso0)
+    def _blocks(self, manifest: Manifest, card: CardRef) -> ZoneBlocks:
+        return ZoneBlocks(
+            self._hsm_token,
+            self._keyring,
+            card.issuer_id,
+            manifest.wire.iso0,
+            self._may_encipher(manifest),
+        )
+
+    def _may_encipher(self, manifest: Manifest) -> Callable[[KeyLabel], None]:
+        """Return what raises ``KeyUsedUp`` for a TDES key that may encipher no more."""
+        blocks_max = manifest.limits.tdes_blocks_max
+        return partial(self._key_budgets.check, tdes_blocks_max=blocks_max)
 
     def _page_key(self, jwk: Mapping[str, object]) -> EcPublicKey:
         try:
@@ -542,6 +561,7 @@ class Vault:
             manifest.issuer_id,
             manifest.verification,
             manifest.seccos,
+            self._may_encipher(manifest),
         )
 
     def _reader(self, manifest: Manifest) -> SeccosReader:

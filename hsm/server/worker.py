@@ -51,6 +51,8 @@ class Worker:
         perform: does what a message says, or raises an error of :mod:`hsm.errors`.
         cell: tells the supervisor since when a verb has been running.
         disk: holds answers until the log's line is there.
+        tidy: is called between turns, and says after how many seconds it wants to be again; None:
+            not before the next turn.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Worker:
         perform: Perform,
         cell: Cell,
         disk: "Disk[Held]",
+        tidy: Callable[[], float | None] = lambda: None,
     ) -> None:
+        self._tidy = tidy
         self._expected_uids = expected_uids
         self._perform = perform
         self._cell = cell
@@ -80,7 +84,7 @@ class Worker:
         """Serve until :meth:`stop`, then answer what has come and return."""
         self._cell.ready_at = time.monotonic()
         while not self._stopping:
-            self._turn(None)
+            self._turn(self._tidy())
         for listener in self._listeners.values():
             self._selector.unregister(listener)
         ends_at = time.monotonic() + DRAIN_SECONDS

@@ -533,6 +533,7 @@ VERBS: Final = {
     "export_values",
     "load_manifest",
     "load_floors",
+    "key_uses",
     "manifest_version",
     "read_manifest",
     "issue_token",

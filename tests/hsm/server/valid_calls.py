@@ -61,6 +61,7 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.IssueToken(D1_CLIENT, Secret(D1_SECRET), certificate),
         messages.PublicJwks(PublicKeyRole.PAGE, {"a": 1}),
         messages.Health(),
+        messages.KeyUses(),
     ]
     assert {call.name() for call in calls} == messages.VERBS.keys()
     return issuer.vault, calls
