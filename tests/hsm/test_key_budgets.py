@@ -64,9 +64,7 @@ def events(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
 # Keeping
 
 
-def test_uses_are_kept_at_every_thousand(
-    worker: Callable[[], KeyBudgets], tmp_path: Path
-) -> None:
+def test_uses_are_kept_at_every_thousand(worker: Callable[[], KeyBudgets], tmp_path: Path) -> None:
     budgets = worker()
     for _ in range(FLUSH_USES - 1):
         budgets.count(LABEL, BLOCKS, 1)

@@ -17,7 +17,6 @@ from hsm.manifest.model import Manifest
 from hsm.messages import (
     VERBS,
     VERSION,
-    Health,
     ManifestVersion,
     ReadManifest,
     SetPinFromJwe,
