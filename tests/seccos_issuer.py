@@ -25,8 +25,7 @@ ISSUER_IDS: Final = tuple(f"girobank{number:02}" for number in range(60))
 KEYS: Final = Keys(bytes(range(16)), bytes(range(32)), bytes(range(100, 116)))
 TDES_KEYS: Final[Mapping[KeyRole, bytes]] = {
     KeyRole.SECCOS_PIN: KEYS.pin_block,
-    KeyRole.SECCOS_MAC: KEYS.mac,
-    KeyRole.SECCOS_MAC_LEFT: KEYS.mac[:8] * 2,
+    KeyRole.SECCOS_MAC_MASTER: KEYS.mac,
     KeyRole.PVK: bytes(range(50, 66)),
     KeyRole.PVK_3624: bytes(range(70, 86)),
 }

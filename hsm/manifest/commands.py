@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crypto.jose.jws_json import SignedText
+    from hsm.manifest.model import Manifest
     from hsm.manifest.operator_key import OperatorKey
 
 MANIFEST_DAYS: Final = 365
@@ -193,9 +194,11 @@ def change_members(arguments: Namespace) -> int:
     new = members.with_member(old, "version", version + 1)
     for path, value in arguments.members:
         new = members.with_member(new, path, value)
-    document = SignedText(model.parse(new).canonical(), ())
+    manifest = model.parse(new)
+    document = SignedText(manifest.canonical(), ())
     for difference in members.differences(old, document.payload):
         print(difference, flush=True)
+    _print_cautions(manifest)
     if arguments.key:
         if ask(input, "Sign? [y/N] ").strip().lower() not in {"y", "yes"}:
             raise ManifestRefused("not signed: nothing was written")
@@ -291,8 +294,16 @@ def _print_summary(document: SignedText) -> None:
     else:
         trials = ", for trials" if body.sandbox else ""
         print(f"manifest of {body.issuer_id!a}, version {body.version}{trials}")
+        _print_cautions(body)
     print(f"in force from {body.valid_from} until {body.valid_until}")
     print(f"SHA-256 {hashlib.sha256(document.payload).hexdigest()}", flush=True)
+
+
+def _print_cautions(manifest: Manifest) -> None:
+    from hsm.manifest.cautions import cautions
+
+    for text in cautions(manifest):
+        print(f"warning: {text}", flush=True)
 
 
 def _keys(paths: Sequence[Path]) -> list[OperatorKey]:
