@@ -75,9 +75,13 @@ class SeccosIssuer:
     host_key: JWK
     """The private key of the authorisation host."""
 
+    def card(self, card_id: str = "card-1") -> Card:
+        """A card as D1 knows it."""
+        return Card(self.sample_issuer.pans[card_id], 0, EXPIRY_YYMM)
+
     def payload(self, pin: str, counter: int, card_id: str = "card-1") -> dict[str, object]:
         """What D1 computes for the card whose counter it has read."""
-        card = Card(self.sample_issuer.pans[card_id], 0, EXPIRY_YYMM)
+        card = self.card(card_id)
         names = {name: getattr(SeccosProfile().payload, name)[0] for name in MEMBERS}
         d1 = Seccos(self.sample_issuer.issuer_id, card_id, card, KEYS, "SECCOS", names)
         return d1.payload(pin, counter)

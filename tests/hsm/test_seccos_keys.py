@@ -72,7 +72,7 @@ def test_what_d1_computes_is_taken_and_nothing_else(
     keys = SharedKeys(*(brought(any_hsm_token, one) for one in marks))
     settings = profile(
         {
-            "pin_block": {"session_key": pin_keys},
+            "pin_block": {"session_key": pin_keys, "same_on_every_card": pin_keys == "none"},
             "prw": {"alg": prw_keys},
             "mac": {"alg": mac_keys[0], "session_key": mac_keys[1]},
         }
