@@ -91,7 +91,7 @@ PINCONTROL_TRANSCRIPT = [
 ]
 CONVERSATIONS = TRANSCRIPT + HOSTED_TRANSCRIPT + PINCONTROL_TRANSCRIPT
 SHARED_ROLES = (
-    *("block-protection", "seccos-pin", "seccos-prw", "seccos-mac", "seccos-mac-left"),
+    *("block-protection", "seccos-pin", "seccos-prw", "seccos-mac-master"),
     *("pvk", "pvk-3624"),
 )
 #: The end of a page as another page would tell of it; it resolves once it was heard.
@@ -328,7 +328,7 @@ def test_a_second_run_keeps_the_keys(running: Tree, first: str) -> None:
     printed = {" ".join(line.split()) for line in first.splitlines()}
     listed = [" ".join(line.split()) for line in thumbprints(running).splitlines()]
     shared = [line for line in listed if "@demobank01" in line]
-    assert [line for line in listed if line not in printed and "seccos-mac-left" not in line] == []
+    assert [line for line in listed if line not in printed] == []
     assert {line.partition("@")[0] for line in shared} == {*SHARED_ROLES}
     assert len(shared) == len(SHARED_ROLES)
 
