@@ -13,6 +13,7 @@ from hsm.errors import KeyUsedUp
 from hsm.messages import SocketName
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
+from hsm.port import SealedPin
 from tests.contracts.issuer import ISSUER_ID, PIN, Host, Issuer, block, open_issuer
 from tests.hsm.server.working import working
 from tests.operators import open_vault
@@ -21,7 +22,7 @@ from tests.vault_process import Caller, VaultProcess, serving, wait_until
 
 PVK, ZPK = (KeyLabel(role, 1, ISSUER_ID) for role in (KeyRole.PVK, KeyRole.ZPK))
 KEY = Secret(bytes.fromhex("0123456789ABCDEF23456789ABCDEF01"))
-PVV = {"verification": {"pvv": {"key_index": 1}}}
+PVV = {"pvv": {"key_index": 1}}
 
 
 @pytest.fixture
@@ -29,13 +30,14 @@ def issuer(emptied: Pkcs11Token, tmp_path: Path) -> Issuer:
     """An issuer that asks for PVVs, at a host whose vault is here."""
     for label in (PVK, ZPK):
         emptied.import_key(label, KeyKind.TDES_2KEY, KEY)
-    return open_issuer(Host(emptied, tmp_path, open_vault(emptied, tmp_path)), **PVV)
+    host = Host(emptied, tmp_path, open_vault(emptied, tmp_path))
+    return open_issuer(host, verification=PVV)
 
 
 @contextmanager
-def served(issuer: Issuer, **settings: object) -> Iterator[tuple[Issuer, VaultProcess]]:
+def served(issuer: Issuer, workers: int = 1) -> Iterator[tuple[Issuer, VaultProcess]]:
     """Serve the host of *issuer*, and call the vault over its sockets."""
-    with serving(issuer.host.directory, **settings) as vault:
+    with serving(issuer.host.directory, HSM_WORKERS=workers) as vault:
         caller = Caller(vault.sockets)
         there = Host(issuer.host.hsm_token, issuer.host.directory, caller)
         yield Issuer(there, issuer.members, issuer.d1_key, issuer.issuer_id), vault
@@ -49,7 +51,7 @@ def uses(issuer: Issuer) -> dict[str, int]:
 
 def test_two_workers_count_together_over_a_restart(issuer: Issuer) -> None:
     times = 6
-    with served(issuer, HSM_WORKERS=2) as (there, vault):
+    with served(issuer, workers=2) as (there, vault):
         wait_until(lambda: len(children(vault.process.pid)) == 2)
         record = there.seal_record()
         for _ in range(times):
@@ -81,11 +83,10 @@ def test_a_worker_that_is_killed_loses_what_it_had_not_kept(issuer: Issuer) -> N
 
 def test_a_manifest_that_says_so_stops_a_key_and_only_what_needs_it(issuer: Issuer) -> None:
     wire = {"iso0": {"protection": "zpk-tdes"}}
-    limits = {"limits": {"tdes_blocks_max": 3}}
-    text = issuer.signed(2, wire=wire, **limits)
+    text = issuer.signed(2, wire=wire, limits={"tdes_blocks_max": 3})
     zone = issuer.host.hsm_token
 
-    def put(issuer: Issuer, pin: str) -> object:
+    def put(issuer: Issuer, pin: str) -> SealedPin:
         enciphered = zone.tdes_encrypt(ZPK, bytes.fromhex(block(pin))).hex()
         jwe = issuer.pin_jwe({"pinBlock": enciphered})
         return issuer.set_jwe(jwe, record)
