@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test test-fast check format sql bench lock softhsm packages
+.PHONY: help demo test test-fast image-test image-packages dist check format sql bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: $(VENV)/.installed packages  ## Run every test
 
 test-fast: $(VENV)/.installed  ## Run the tests that start no service, database, browser or command
 	@$(RUN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+image-test: $(VENV)/.installed image-packages  ## Build the image, bring docker-compose.yml up with podman, and call it
+	@$(RUN)/pytest tests/image $(ARGS)
 
 check: $(VENV)/.installed  ## Lint, types, architecture, compose file
 	$(RUN)/ruff check .
@@ -48,6 +51,14 @@ sql: $(VENV)/.installed  ## Write the SQL of every request statement to tests/cm
 bench: $(VENV)/.installed packages  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)
 
+dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive, list of its parts (SBOM), checksums
+	@rm -rf dist && mkdir dist
+	@name=issuer-pin-service-$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	git archive --prefix=$$name/ --output=dist/$$name.tar.gz HEAD; \
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RUN)/cyclonedx-py requirements requirements.lock \
+		--pyproject pyproject.toml --output-reproducible --output-file dist/$$name.cdx.json 2>/dev/null; \
+	cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
+
 lock: $(VENV)/.installed  ## Choose versions anew and write both lock files
 	$(RUN)/pip install --quiet uv
 	$(RUN)/uv pip compile --universal --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
@@ -59,13 +70,21 @@ softhsm:
 	@command -v softhsm2-util >/dev/null || { echo "SoftHSM2 is missing."; $(call apt,softhsm2); }
 
 # What tests and benchmarks need: both PKCS#11 modules, the second a library without a tool, a pooler of
-# connections to Postgres, and a browser.
+# connections to Postgres, a proxy, and a browser.
 packages:
 	@missing=; command -v softhsm2-util >/dev/null || missing=softhsm2; \
 	$(PYTHON) -c 'import ctypes; ctypes.CDLL("libsoftokn3.so")' 2>/dev/null || missing="$${missing:+$$missing }libnss3"; \
+	[ -x /usr/sbin/haproxy ] || missing="$${missing:+$$missing }haproxy"; \
 	[ -x /usr/sbin/pgbouncer ] || missing="$${missing:+$$missing }pgbouncer"; \
 	[ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
 	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; $(call apt,$$missing); }
+
+# Containers, and what makes a base image of Debian packages: no registry is asked.
+image-packages:
+	@missing=; for tool in podman runc mmdebstrap docker-compose; do \
+		command -v $$tool >/dev/null || missing="$${missing:+$$missing }$$tool"; done; \
+	[ -z "$$missing" ] || { echo "Missing for containers: $$missing."; \
+		$(call apt,podman runc mmdebstrap docker-compose catatonit golang-github-containernetworking-plugin-dnsname); }
 
 $(VENV)/.installed: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

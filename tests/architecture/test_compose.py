@@ -1,4 +1,4 @@
-"""What the trial deployment claims, held against the compose file itself: it cannot be run here."""
+"""What the trial deployment claims, held against the compose file itself; tests/image runs it."""
 
 import json
 import os
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-VAULT, WEB, OPERATOR = "10001", "10002", "10003"
+VAULT, WEB, OPERATOR, PROXY = "10001", "10002", "10003", "10004"
 OURS = sorted(set(SERVICES) - {"db"})
 
 
@@ -46,6 +46,7 @@ def test_the_users_are_numbers_that_image_and_containers_share() -> None:
     users = {
         f"{VAULT}:{VAULT}": {"vault", "hsm", "hsm-init"},
         f"{WEB}:{WEB}": {"web"},
+        f"{PROXY}:{PROXY}": {"proxy"},
         f"{OPERATOR}:{WEB}": {"operator", "manifest", "migrate", "roles", "grants"},
     }
     assert {name: SERVICES[name]["user"] for name in OURS} == {
@@ -91,7 +92,9 @@ def test_every_file_is_one_of_the_secrets_that_its_service_gets() -> None:
     for service in SERVICES.values():
         settings = json.dumps(service)
         named = set(re.findall(r"/run/secrets/([\w.-]+)", settings))
-        assert named == set(service.get("secrets", ()))
+        # HAProxy reads the key of a certificate beside it.
+        beside = {f"{name}.key" for name in named} & {*COMPOSE["secrets"]}
+        assert named | beside == set(service.get("secrets", ()))
         assert set(service.get("secrets", ())) <= set(COMPOSE["secrets"])
 
 
@@ -100,8 +103,15 @@ def test_secrets_are_kept_out_of_the_repository() -> None:
     assert folders == {Path("deploy/secrets")}
     made = {"deploy/secrets/", "deploy/manifests/"}
     assert made <= {*(ROOT / ".gitignore").read_text().splitlines()}
-    others = (ROOT / config["file"] for config in COMPOSE["configs"].values())
-    assert all(file.exists() for file in others if file.parent.name != "manifests")
+    mounted = {
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", ())
+        if volume.startswith("./")
+    }
+    others = {each for each in mounted if not each.startswith("./deploy/manifests")}
+    assert others == {"./deploy/roles.sql", "./deploy/grants.sql", "./deploy/haproxy/haproxy.cfg"}
+    assert all((ROOT / each).exists() for each in others)
 
 
 def test_only_the_first_ceremony_gets_the_officers_pin() -> None:
@@ -132,10 +142,28 @@ def test_the_service_starts_with_the_settings_of_the_file(monkeypatch: pytest.Mo
     assert ServerSettings().workers == 1
     assert VaultSettings().token_label in script("hsm-init")
     assert settings.cardholder_url is not None
-    hosts = (settings.d1_host, settings.cardholder_host, settings.ops_host)
-    assert hosts == ("0.0.0.0", "0.0.0.0", "127.0.0.1")
-    published = [f"{port}:{port}" for port in (settings.d1_port, settings.cardholder_port)]
-    assert SERVICES["web"]["ports"] == published
+    proxied = environment("proxy")
+    assert proxied["D1_SERVER"] == f"unix@{settings.d1_socket}"
+    assert proxied["CARDHOLDER_SERVER"] == f"web:{settings.cardholder_port}"
+    assert int(proxied["OPS_PORT"]) == settings.ops_port
+    address = SERVICES["proxy"]["networks"]["front"]["ipv4_address"]
+    assert settings.cardholder_proxy_peers == {address}
+
+
+def test_nothing_but_the_proxy_is_reached_from_outside() -> None:
+    published = {name: SERVICES[name]["ports"] for name in SERVICES if "ports" in SERVICES[name]}
+    binds = [environment("proxy")[name].split(":")[1] for name in ("D1_BIND", "CARDHOLDER_BIND")]
+    assert published == {"proxy": [f"{port}:{port}" for port in binds]}
+    # Whoever writes to this socket can name any certificate as its own.
+    reaching = {name for name in OURS if "web:/web" in SERVICES[name].get("volumes", ())}
+    assert reaching == {"web", "proxy"}
+    assert "install -d -o cms -g proxy-sockets -m 2750 /web" in DOCKERFILE
+    assert f"groupadd --gid {PROXY} proxy-sockets" in DOCKERFILE
+
+
+def test_the_root_of_every_container_of_ours_is_read_only() -> None:
+    roles = {"roles", "grants"}  # psql of another image
+    assert all(SERVICES[name]["read_only"] for name in OURS if name not in roles)
 
 
 def test_whoever_opens_the_vault_has_its_trust_file_and_the_state_that_outlives_it() -> None:
@@ -146,7 +174,8 @@ def test_whoever_opens_the_vault_has_its_trust_file_and_the_state_that_outlives_
     for service in opening:
         settings = service["environment"]
         assert f"vault:{settings['HSM_STATE_DIRECTORY']}" in service["volumes"]
-        assert settings["HSM_TRUST_FILE"].removeprefix("/") in service["configs"]
+        trust = f"./deploy/manifests/trust.json:{settings['HSM_TRUST_FILE']}:ro"
+        assert trust in service["volumes"]
     assert "vault" in COMPOSE["volumes"]
     # A new volume gets the owner that the directory has in the image.
     assert re.search(r"install -d -o vault -g vault -m 0700 .*/vault\b", DOCKERFILE)
@@ -156,7 +185,7 @@ def test_where_operators_sign_is_neither_a_network_nor_a_secret_nor_a_key_of_the
     offline = SERVICES["manifest"]
     assert offline["network_mode"] == "none"
     assert offline["volumes"] == ["./deploy/manifests:/manifests"]
-    assert {"environment", "secrets", "configs"}.isdisjoint(offline)
+    assert {"environment", "secrets"}.isdisjoint(offline)
 
 
 def test_whoever_uses_the_database_is_told_that_it_has_no_certificate() -> None:

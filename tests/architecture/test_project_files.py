@@ -68,10 +68,6 @@ def test_every_setting_has_its_row(variable: str) -> None:
     assert f"`{variable}`" in (ROOT / "docs" / "settings.md").read_text()
 
 
-def test_the_compose_file_says_that_it_was_not_run() -> None:
-    assert "was not run" in (ROOT / "docker-compose.yml").read_text()
-
-
 def is_sent(path: str) -> bool:
     """Whether the build of the image gets a file: the last line of .dockerignore that fits decides.
 
