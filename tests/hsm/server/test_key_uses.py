@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from cms.sandbox import HANG_SECONDS
 from crypto.secret import Secret
 from hsm.errors import KeyUsedUp
 from hsm.messages import SocketName
@@ -137,3 +139,15 @@ def test_a_worker_at_rest_comes_back_when_it_was_told_to() -> None:
         with worker.connect(SocketName.D1) as caller:
             assert caller.is_greeted()
         wait_until(lambda: len(called) > len(seconds))
+
+
+def test_a_worker_that_hangs_at_the_disk_is_seen_to() -> None:
+    goes_on = threading.Event()
+
+    def tidy() -> None:
+        goes_on.wait(HANG_SECONDS)
+
+    with working(lambda _: None, tidy=tidy) as worker:
+        wait_until(worker.is_busy)
+        goes_on.set()
+        wait_until(lambda: not worker.is_busy())

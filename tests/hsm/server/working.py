@@ -32,6 +32,10 @@ class Working:
     def runs(self) -> bool:
         return self._thread.is_alive()
 
+    def is_busy(self) -> bool:
+        """Whether the supervisor would kill it if this went on."""
+        return self._worker._cell.busy_since > 0
+
     def stop(self) -> None:
         self._worker.stop()
 
