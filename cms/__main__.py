@@ -16,6 +16,7 @@ from cms.operator import (
     d1,
     issuers,
     manifests,
+    scripts,
     verification,
 )
 
@@ -29,7 +30,7 @@ def program_parser() -> argparse.ArgumentParser:
     """Build the parser of every command."""
     parser = argparse.ArgumentParser(prog="python -m cms", description="The issuer PIN service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for noun in (issuers, cards, clients, manifests, verification, audit, d1):
+    for noun in (issuers, cards, clients, manifests, verification, scripts, audit, d1):
         noun.add_to(commands)
     serve = command_line.add_command(commands, "serve", _serve, "run the service")
     text = "accept certificates and secrets that are for trials only"

@@ -11,7 +11,7 @@ Source: NIST SP 800-67 revision 2, section 3 (TDES); SP 800-38D, section 8.3 (ra
 Of a TDES key all blocks are counted that go through it here: what it enciphers, what a MAC runs
 over, two for each key that is derived from it, and what it deciphers, since somebody enciphered
 that under the same key. A derived key is used for one request and not counted: a card key derives
-at most four blocks for each of 65,536 counters, a session key enciphers a handful.
+at most four blocks for each change or script, and a session key enciphers a handful.
 
 A worker counts in memory, and adds that to the counts of its host (:mod:`hsm.counts`) at every
 1,000 and every 10 s: that much is lost with a worker that dies. Each host counts for itself.

@@ -29,6 +29,7 @@ from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
     CardRef,
     CertificateFacts,
+    ChipTransaction,
     GrantedToken,
     HandOut,
     IssuedAccessToken,
@@ -47,7 +48,7 @@ from hsm.port import (
     ValueKind,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of these messages; web and vault of one release have the same."""
 T = TypeVar("T")
 Counter: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -352,6 +353,31 @@ class Health(Verb[None], frozen=True):
 
 class KeyUses(Verb[Sequence[KeyUse]], frozen=True):
     """``key_uses``: it is public, and the web's metrics may show it."""
+
+
+class BuildScript(Verb[HandOut[bytes]], frozen=True):
+    """``build_script``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Counter
+    transaction: ChipTransaction
+
+
+class ReversePin(Verb[SealedChange], frozen=True):
+    """``reverse_pin``."""
+
+    sockets = ADMIN
+
+    sealed_pin: SealedPin
+    earlier_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Annotated[int, msgspec.Meta(ge=1)]
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

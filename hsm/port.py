@@ -23,6 +23,8 @@ CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 CLIENT_WINDOW_SECONDS: Final = 60
 """Within which a client's failures count; those of a card do for a day."""
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
+ATC_BYTES: Final = 2
+ARQC_BYTES: Final = 8
 
 T = TypeVar("T")
 
@@ -142,6 +144,26 @@ class SealedChange:
     values: Mapping[ValueKind, SealedValue]
     receipt: str
     """Names the line of it in the vault's log (:mod:`hsm.log.lines`)."""
+    script_due: bool = False
+    """Whether the chip is to get the PIN by a script that :meth:`PinVault.build_script` builds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChipTransaction:
+    """The transaction of a chip card in whose answer a script goes to the card.
+
+    Raises:
+        ValueError: *atc* is not 2 bytes, or *arqc* is not 8.
+    """
+
+    atc: bytes
+    """Application transaction counter, tag 9F36."""
+    arqc: bytes
+    """Application cryptogram, tag 9F26."""
+
+    def __post_init__(self) -> None:
+        if (len(self.atc), len(self.arqc)) != (ATC_BYTES, ARQC_BYTES):
+            raise ValueError("not an ATC of 2 bytes and an ARQC of 8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,6 +473,52 @@ class PinVault(Protocol):
 
         The plaintext is JSON: ``issuerId``, ``cardId``, ``counter``, and a member for each of
         *values*, named as its kind.
+        """
+        ...
+
+    def build_script(
+        self,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+        transaction: ChipTransaction,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN as a command for the chip: PIN CHANGE/UNBLOCK (EMV 4.3, Book 3, 6.5.10).
+
+        ``84 24 00 02 Lc ‖ enciphered format-2 block ‖ MAC``. The chip takes it in the answer to
+        *transaction* and in no other. The issuer's manifest says how it is made
+        (:mod:`hsm.scripts`).
+
+        Raises:
+            ManifestRefused: the manifest has no scripts, or names a key of another kind.
+            KeyMissing: a key that it names is not on the HSM token.
+            LimitReached: this host built as many for the card today as may be.
+        """
+        ...
+
+    def reverse_pin(
+        self,
+        sealed_pin: SealedPin,
+        earlier_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+    ) -> SealedChange:
+        """Seal the PIN before change *counter* anew, for the change after it.
+
+        Args:
+            sealed_pin: the PIN of change *counter*, which proves that this change was made.
+            earlier_pin: the PIN of the change before.
+            sealed_record: the record of the card.
+            card: the card.
+            counter: of the change that is reversed, from 1.
+
+        Raises:
+            ManifestRefused: the manifest has no scripts: nothing was on its way to a chip.
+            ValueNotPossible: the issuer asks for a PIN verification value that cannot be made of
+                this PIN.
+            CounterExhausted: the SECCOS profile does not count that far.
         """
         ...
 

@@ -55,6 +55,7 @@ from hsm.log.writer import VaultLog
 from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import AppClient, D1Client, ServerClient
 from hsm.manifest.model import Manifest
+from hsm.manifest.scripts import ScriptsBody
 from hsm.manifest.store import Manifests
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
@@ -63,6 +64,7 @@ from hsm.port import (
     ISSUER_ID_CHARS,
     CardRef,
     CertificateFacts,
+    ChipTransaction,
     Face,
     GrantedToken,
     HandOut,
@@ -81,6 +83,7 @@ from hsm.port import (
     ValueKind,
 )
 from hsm.records import CardRecord
+from hsm.scripts import Scripts
 from hsm.seals import Seals
 from hsm.seccos import Accepted, SeccosReader
 from hsm.verification import ValueMaker
@@ -96,7 +99,8 @@ D1: Final = "d1"
 #: What somebody who may not see or set a PIN is refused with.
 TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused, GrantRefused, LimitReached)
 T = TypeVar("T")
-_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue]]
+_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue], bool]
+"""What a change is made of: PIN, PIN verification values, and whether a script is due."""
 
 #: Who may ask for control tokens, by face.
 CLIENTS: Final[Mapping[Face, type[AppClient | ServerClient]]] = {
@@ -155,6 +159,7 @@ class Vault:
         self._key_budgets = key_budgets or KeyBudgets(self._counts)
         self._failure_budgets = FailureBudgets(self._counts)
         self._hand_outs = HandOuts(self._counts)
+        self._scripts = Scripts(hsm_token, self._keyring, self._counts)
         self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._active[KeyRole.GRANT_MAC], now)
         self._manifests = Manifests(
@@ -345,6 +350,45 @@ class Vault:
         jwe = self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
         return self._handed_out(jwe, _event(Action.VALUES, card, counter))
 
+    def build_script(
+        self,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+        transaction: ChipTransaction,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN as a command for the chip."""
+        manifest = self._manifests.read(card.issuer_id)
+        body = _scripts(manifest)
+        record = self._seals.open_record(sealed_record, card)
+        pin = self._seals.open_pin(sealed_pin, record, card, counter)
+        with self._telling(manifest):
+            self._scripts.count(body, card)
+        data = _card_data(record)
+        command = self._scripts.pin_change(
+            *(pin, data, card.issuer_id, body, transaction), self._may_encipher(manifest)
+        )
+        return self._handed_out(command, _event(Action.SCRIPT, card, counter))
+
+    def reverse_pin(
+        self,
+        sealed_pin: SealedPin,
+        earlier_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+    ) -> SealedChange:
+        """Seal the PIN before change *counter* anew, for the change after it."""
+        manifest = self._manifests.read(card.issuer_id)
+        _scripts(manifest)
+        record = self._seals.open_record(sealed_record, card)
+        self._seals.open_pin(sealed_pin, record, card, counter)
+        pin = self._seals.open_pin(earlier_pin, record, card, counter - 1)
+        after = counter + 1
+        sealed = self._change(Accepted(pin, {}), manifest, record, card, after, keep_pin=True)
+        return self._set(sealed, _event(Action.SET, card, after))
+
     def load_manifest(self, text: str) -> int:
         """Take a manifest as operators signed it; return its version."""
         manifest = self._manifests.verified(text)
@@ -502,11 +546,14 @@ class Vault:
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
         sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        return sealed_pin, {kind: sealed_value(value, kind) for kind, value in values.items()}
+        sealed_values = {kind: sealed_value(value, kind) for kind, value in values.items()}
+        return sealed_pin, sealed_values, manifest.scripts is not None and sealed_pin is not None
 
     def _set(self, sealed: _Sealed, event: Event) -> SealedChange:
         """Give a change out when a line that tells of it is written."""
-        return SealedChange(*sealed, self._log.append(event, durable=False))
+        sealed_pin, values, script_due = sealed
+        receipt = self._log.append(event, durable=False)
+        return SealedChange(sealed_pin, values, receipt, script_due)
 
     def _handed_out(self, value: T, event: Event) -> HandOut[T]:
         """Hand out *value* when a line that tells of it is on the disk."""
@@ -568,6 +615,12 @@ class Vault:
         if manifest.seccos is None:
             raise TypeNotOffered
         return SeccosReader(self._hsm_token, self._keyring, manifest.issuer_id, manifest.seccos)
+
+
+def _scripts(manifest: Manifest) -> ScriptsBody:
+    if manifest.scripts is None:
+        raise ManifestRefused("the manifest has no scripts")
+    return manifest.scripts
 
 
 def _changes_before(counter: int) -> int:

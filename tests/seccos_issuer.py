@@ -28,6 +28,8 @@ TDES_KEYS: Final[Mapping[KeyRole, bytes]] = {
     KeyRole.SECCOS_MAC_MASTER: KEYS.mac,
     KeyRole.PVK: bytes(range(50, 66)),
     KeyRole.PVK_3624: bytes(range(70, 86)),
+    KeyRole.SMC: bytes(range(120, 136)),
+    KeyRole.SMI: bytes(range(140, 156)),
 }
 AES_KEYS: Final[Mapping[KeyRole, bytes]] = {
     KeyRole.SECCOS_PRW: KEYS.prw,

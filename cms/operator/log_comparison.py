@@ -12,6 +12,7 @@ from typing import Final
 
 from cms.domain.cards import Verb
 from cms.persistence.admin import EXPORT, LOADED, ReceiptRow
+from cms.persistence.card_scripts import BUILD
 from hsm.log.lines import Action, Line
 
 RECENT: Final = timedelta(seconds=60)
@@ -24,6 +25,7 @@ HAND_OUTS: Final[Mapping[Action, str]] = {
     Action.IMAGE: Verb.GET_PIN,
     Action.TEXT: Verb.GET_PIN,
     Action.VALUES: EXPORT,
+    Action.SCRIPT: BUILD,
 }
 """What the row of each is called."""
 SETS: Final = frozenset({Verb.SET_PIN, LOADED})

@@ -518,7 +518,7 @@ def rules(database: Database, table: Table) -> Iterator[None]:
 
 
 def _noun(table: Table) -> str:
-    return table.name.rstrip("s")
+    return table.name.rstrip("s").replace("_", " ")
 
 
 def _audit(

@@ -28,9 +28,12 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_nothing
 from cms.domain.cards import CardState, CardType
 from cms.domain.control import EndReason
 from cms.persistence.admin import LOADED, OPERATOR, Database, rules
+from cms.persistence.statements.parts import SUPERSEDED
 from cms.persistence.tables import (
+    IS_OPEN,
     audit_events,
     card_feeds,
+    card_scripts,
     cards,
     control_tokens,
     sealed_columns,
@@ -189,6 +192,8 @@ def forget_pins(database: Database, issuer_id: str, card_ids: Collection[str]) -
     database.execute(ended.values(ended_at=func.now(), end_reason=EndReason.REVOKED.value))
     with_pin = (*_of(issuer_id, card_ids), cards.c.pin_type.is_not(None))
     _audit(database, with_pin, "pin.forgotten", with_counter=True)
+    of_cards = (card_scripts.c.issuer_id == issuer_id, _is_any(card_scripts.c.card_id, card_ids))
+    database.execute(update(card_scripts).where(*of_cards, IS_OPEN).values(SUPERSEDED))
     emptied = dict.fromkeys(sealed_columns(SealedChange(None, {}, "")))
     # The host hears of it in the next export: a change that left no value.
     forgotten = update(cards).where(*with_pin)

@@ -234,6 +234,7 @@ class ControlStore:
                 request_key=request_key,
                 session_hash=self._session_hash(session),
                 receipt=change.receipt,
+                script_due=change.script_due,
                 **asked_by(actor),
                 **sealed_columns(change),
             )

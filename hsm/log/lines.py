@@ -62,6 +62,8 @@ class Action(StrEnum):
     """It handed out PIN verification values to the authorisation host."""
     SET = "pin.set"
     """It sealed a PIN; whether that is stored, the database decides."""
+    SCRIPT = "pin.script"
+    """It handed out a PIN as a command for the card's chip."""
     CEREMONY = "key.ceremony"
     """Custodians held a key ceremony (:mod:`hsm.pkcs11.ceremony_record`)."""
     REFUSED = "refused"

@@ -24,6 +24,7 @@ from hsm.manifest.identity_provider import IdentityProviderBody
 from hsm.manifest.limits import LimitsBody
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.recipient import RecipientBody
+from hsm.manifest.scripts import ScriptsBody
 from hsm.manifest.verification import VerificationBody
 from hsm.manifest.wire import WireProfile
 
@@ -54,6 +55,8 @@ class Manifest(SignedBody):
     clients: tuple[Client, ...] = ()
     feeds: tuple[FeedBody, ...] = ()
     """Who may bring cards."""
+    scripts: ScriptsBody | None = None
+    """How a new PIN gets onto the chip; None: by no script of ours."""
 
     @model_validator(mode="after")
     def _clients_are_its_own(self) -> Self:

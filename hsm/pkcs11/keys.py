@@ -110,6 +110,10 @@ class KeyRole(StrEnum):
     """TDES: the format-0 blocks that D1 sends and gets, where a ZPK enciphers them too."""
     ZPK_AES = "zpk-aes"
     """AES: the format-4 blocks that stand in their place."""
+    SMC = "smc"
+    """TDES: makes the keys that encipher the scripts of chip cards (IMK-SMC)."""
+    SMI = "smi"
+    """TDES: makes the keys of the MACs over them (IMK-SMI)."""
 
     @property
     def kind(self) -> KeyKind:
@@ -160,6 +164,8 @@ _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.PRW: Usage.MAC,
     KeyRole.ZPK: Usage.ENCRYPT,
     KeyRole.ZPK_AES: Usage.ENCRYPT,
+    KeyRole.SMC: Usage.DERIVE,
+    KeyRole.SMI: Usage.DERIVE,
 }
 _KINDS: Final[Mapping[Usage, KeyKind]] = {
     Usage.ENCRYPT: KeyKind.AES_256,
@@ -182,6 +188,8 @@ _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
     KeyRole.PRW: (KeyKind.AES_256,),
     KeyRole.ZPK: TDES_KINDS,
     KeyRole.ZPK_AES: AES_KINDS,
+    KeyRole.SMC: (KeyKind.TDES_2KEY,),
+    KeyRole.SMI: (KeyKind.TDES_2KEY,),
 }
 #: The role of a key that enciphers -> that of the key that makes the CMAC over the result. Both
 #: have the same generation.

@@ -48,6 +48,7 @@ PROFILES: Final[Mapping[str, Sequence[tuple[KeyRole, KeyKind]]]] = {
     "PVV": _two_key(KeyRole.PVK),
     "IBM 3624 offsets": _two_key(KeyRole.PVK_3624),
     "PRW of the issuer's own": _of(KeyRole.PRW, (KeyKind.AES_256,)),
+    "EMV scripts": _two_key(KeyRole.SMC, KeyRole.SMI),
 }
 
 

@@ -77,6 +77,8 @@ _PURPOSES: Final[Mapping[KeyRole, Sequence[tuple[KeyAlgorithm, str, str]]]] = {
     # One key for both directions: one that may only encipher, or decipher, is not for these.
     KeyRole.ZPK: ((KeyAlgorithm.TDES, "P0", "BN"),),
     KeyRole.ZPK_AES: ((KeyAlgorithm.AES, "P0", "BN"),),
+    KeyRole.SMC: ((KeyAlgorithm.TDES, "E1", "XN"),),
+    KeyRole.SMI: ((KeyAlgorithm.TDES, "E2", "XN"),),
 }
 #: What a key block must say of its key: one purpose for each usage and algorithm of a role.
 PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {

@@ -45,6 +45,8 @@ KEYS: Final[Mapping[KeyRole, tuple[KeyKind, ...]]] = {
     KeyRole.PRW: (AES, AES),
     KeyRole.ZPK: (TDES, TDES),
     KeyRole.ZPK_AES: (AES, AES),
+    KeyRole.SMC: (TDES, TDES),
+    KeyRole.SMI: (TDES, TDES),
 }
 TDES_CMAC_GENERATION: Final = 3
 PRW_ROLES: Final = {"iso9797-alg3": KeyRole.SECCOS_PRW_RETAIL}

@@ -46,8 +46,8 @@ SOCKETS = {
         "verify_bearer",
     },
     SocketName.ADMIN: {
-        *("export_values", "forget_failures", "keeps_pin", "load_floors", "seal_cards"),
-        "set_pin_from_jwe",
+        *("build_script", "export_values", "forget_failures", "keeps_pin", "load_floors"),
+        *("reverse_pin", "seal_cards", "set_pin_from_jwe"),
     },
 }
 CALL = messages.encode_call(7, ManifestVersion("testbank01"))

@@ -56,7 +56,10 @@ def test_every_default_is_written_out() -> None:
         "identity_provider": None,
         "clients": [],
         "feeds": [],
+        "scripts": None,
     }
+    scripts = json.loads(manifest(scripts={"scheme": "ccd"}).canonical())["scripts"]
+    assert scripts == DEFAULTS["scripts"] | {"scheme": "ccd"}
     assert json.loads(manifest(seccos={}).canonical())["seccos"] == DEFAULTS["seccos"]
 
 

@@ -37,6 +37,8 @@ SHARED = {
     "prw": ((KeyKind.AES_256,), Usage.MAC),
     "zpk": ((KeyKind.TDES_2KEY, KeyKind.TDES_3KEY), Usage.ENCRYPT),
     "zpk-aes": (AES, Usage.ENCRYPT),
+    "smc": ((KeyKind.TDES_2KEY,), Usage.DERIVE),
+    "smi": ((KeyKind.TDES_2KEY,), Usage.DERIVE),
 }
 
 

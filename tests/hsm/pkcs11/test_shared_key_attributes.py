@@ -49,9 +49,11 @@ SHARED = {
     "prw": {**IMPORTED, **NO, "SIGN": True},
     "zpk": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
     "zpk-aes": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
+    "smc": {**IMPORTED, **NO, "DERIVE": True},
+    "smi": {**IMPORTED, **NO, "DERIVE": True},
 }
 SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
-MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER]
+MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER, KeyRole.SMC, KeyRole.SMI]
 MASTER = KeyLabel(KeyRole.SECCOS_PIN, 1, "testbank01")
 #: What a derived key may do; it is there for the time of one request.
 DERIVED = {

@@ -125,6 +125,8 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
         "prw": modes("A M6", "CGN"),
         "zpk": modes("T P0", "BN"),
         "zpk-aes": modes("A P0", "BN"),
+        "smc": modes("T E1", "XN"),
+        "smi": modes("T E2", "XN"),
     }
     assert {*PURPOSES} == {*BLOCK_ROLES}
 
@@ -246,6 +248,10 @@ def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> 
         (KeyRole.ZPK_AES, "P0", "A", "D"),
         (KeyRole.ZPK_AES, "P0", "T", "B"),
         (KeyRole.ZPK_AES, "D0", "A", "B"),
+        (KeyRole.SMC, "E1", "T", "B"),
+        (KeyRole.SMC, "E2", "T", "X"),
+        (KeyRole.SMI, "E2", "T", "C"),
+        (KeyRole.SMI, "E1", "T", "X"),
     ],
 )
 def test_a_key_for_something_else_is_refused(
@@ -573,6 +579,7 @@ def test_every_role_has_a_key_for_a_partner(
         (KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY, "E1", None, "E1 B"),
         (KeyRole.SECCOS_MAC, KeyKind.TDES_2KEY, None, "G", "M3 G"),
         (KeyRole.SECCOS_MAC_MASTER, KeyKind.TDES_2KEY, None, None, "E2 X"),
+        (KeyRole.SMC, KeyKind.TDES_2KEY, None, None, "E1 X"),
         (KeyRole.PVK, KeyKind.TDES_2KEY, None, "V", "V2 V"),
     ],
 )

@@ -9,7 +9,14 @@ from crypto.secret import Secret
 from hsm import messages
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.messages import Verb
-from hsm.port import CertificateFacts, PinBlockType, PinVault, PublicKeyRole, Purpose
+from hsm.port import (
+    CertificateFacts,
+    ChipTransaction,
+    PinBlockType,
+    PinVault,
+    PublicKeyRole,
+    Purpose,
+)
 from tests.bearers import bearer
 from tests.contracts import issuer as sample
 from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PLASTIC_ID, SERVER_SECRET, block
@@ -62,6 +69,8 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.PublicJwks(PublicKeyRole.PAGE, {"a": 1}),
         messages.Health(),
         messages.KeyUses(),
+        messages.BuildScript(sealed_pin, record, CARD, 1, ChipTransaction(bytes(2), bytes(8))),
+        messages.ReversePin(sealed_pin, sealed_pin, record, CARD, 1),
     ]
     assert {call.name() for call in calls} == messages.VERBS.keys()
     return issuer.vault, calls
