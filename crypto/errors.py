@@ -14,6 +14,7 @@
     ├── SeccosError
     ├── VerificationError
     ├── EmvError
+    ├── DeviceKeyError
     ├── KeyBlockError
     │   ├── KeyPurposeError
     │   └── KeyStrengthError
@@ -75,6 +76,10 @@ class VerificationError(CryptoError):
 
 class EmvError(CryptoError):
     """A value has a length, or is outside a range, that EMV does not allow."""
+
+
+class DeviceKeyError(CryptoError):
+    """The bytes are not the public RSA key of a device."""
 
 
 class KeyBlockError(CryptoError):

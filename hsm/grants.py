@@ -64,6 +64,11 @@ class Grant:
     expires_at: int
     """Seconds since 1970."""
 
+    @property
+    def token_ends_at(self) -> int:
+        """When it is over for what begins no page session; seconds since 1970."""
+        return self.expires_at - SESSION_SECONDS_MAX
+
 
 @dataclass(frozen=True, slots=True)
 class Grants:
@@ -105,7 +110,7 @@ class Grants:
             counter.to_bytes(8),
             (self._seconds() + life_seconds).to_bytes(8),
             grant_id,
-            _digest(control_token),
+            digest(control_token),
             cardholder_id.encode(),
         )
         cmac = self.hsm_token.mac(self.label, _mac_input(self.label, body))
@@ -127,7 +132,7 @@ class Grants:
             raise GrantRefused
         issuer_id, card_id, client_id, face, made_for, *rest = _parts(body)
         counter, expires_at, grant_id, token_digest, cardholder_id = rest
-        if not compare_digest(token_digest, _digest(control_token)):
+        if not compare_digest(token_digest, digest(control_token)):
             raise GrantRefused
         expires_at_seconds = int.from_bytes(expires_at)
         if made_for != purpose.encode() or self._seconds() >= expires_at_seconds:
@@ -147,7 +152,8 @@ class Grants:
         return int(self.now().timestamp())
 
 
-def _digest(control_token: str) -> bytes:
+def digest(control_token: str) -> bytes:
+    """Return SHA-256 of a control token, whatever was sent as one."""
     return hashlib.sha256(control_token.encode(errors="surrogatepass")).digest()
 
 

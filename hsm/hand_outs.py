@@ -5,17 +5,23 @@ seen in the logs.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hsm.counts import DAY_SECONDS, Counts, Quota
 from hsm.grants import Grant
 from hsm.log.lines import Action
 from hsm.manifest.limits import LimitsBody
+from hsm.port import CardRef
 
 #: A page shows an image and the digits, each once. It sends a few PINs, as the policy may refuse
 #: some, and each may meet other changes of its card.
-GRANT_MAX: Final[Mapping[Action, int]] = {Action.IMAGE: 1, Action.TEXT: 1, Action.SET: 20}
+GRANT_MAX: Final[Mapping[Action, int]] = {
+    Action.IMAGE: 1,
+    Action.TEXT: 1,
+    Action.SET: 20,
+    Action.DEVICE: 1,
+}
 CARD, CLIENT, ISSUER = "card", "client", "issuer"
 #: What the log says of the last hand-out of a day.
 EVENTS: Final[Mapping[str, tuple[int, str]]] = {
@@ -40,18 +46,31 @@ class HandOuts:
                 before. Nothing is counted.
             CountsUnavailable: it could not be counted.
         """
-        issuer_id, card_id = grant.card.issuer_id, grant.card.card_id
-        today, last_day = self._counts.today(), grant.expires_at // DAY_SECONDS
-        used_up = self._counts.hand_out(
-            [
-                # Of one day whenever it is used: else there would be more at midnight.
-                Quota(last_day, issuer_id, what.value, grant.grant_id, GRANT_MAX[what]),
-                Quota(today, issuer_id, CARD, card_id, limits.handouts_card_day_max),
-                Quota(today, issuer_id, CLIENT, grant.client_id, limits.handouts_client_day_max),
-                Quota(today, issuer_id, ISSUER, "", limits.handouts_issuer_day_max),
-            ]
+        # Of one day whenever it is used: else there would be more at midnight.
+        last_day, most = grant.expires_at // DAY_SECONDS, GRANT_MAX[what]
+        of_grant = Quota(last_day, grant.card.issuer_id, what.value, grant.grant_id, most)
+        self._count(of_grant, *self._of_today(limits, grant.card, grant.client_id))
+
+    def count_without_grant(self, limits: LimitsBody, card: CardRef, client_id: str) -> None:
+        """Count a hand-out to an issuer's own server.
+
+        Raises:
+            LimitReached: a limit of the card, the client or the issuer was reached before. Nothing
+                is counted.
+            CountsUnavailable: it could not be counted.
+        """
+        self._count(*self._of_today(limits, card, client_id))
+
+    def _of_today(self, limits: LimitsBody, card: CardRef, client_id: str) -> Sequence[Quota]:
+        today, issuer_id = self._counts.today(), card.issuer_id
+        return (
+            Quota(today, issuer_id, CARD, card.card_id, limits.handouts_card_day_max),
+            Quota(today, issuer_id, CLIENT, client_id, limits.handouts_client_day_max),
+            Quota(today, issuer_id, ISSUER, "", limits.handouts_issuer_day_max),
         )
-        for quota in used_up:
+
+    def _count(self, *quotas: Quota) -> None:
+        for quota in self._counts.hand_out(quotas):
             if quota.kind in EVENTS:
                 _say(quota)
 

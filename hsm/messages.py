@@ -30,6 +30,8 @@ from hsm.port import (
     CardRef,
     CertificateFacts,
     ChipTransaction,
+    DeviceBlock,
+    DeviceKey,
     GrantedToken,
     HandOut,
     IssuedAccessToken,
@@ -44,6 +46,7 @@ from hsm.port import (
     SealedGrant,
     SealedPin,
     SealedRecord,
+    SealedTzpk,
     SealedValue,
     ValueKind,
 )
@@ -378,6 +381,73 @@ class ReversePin(Verb[SealedChange], frozen=True):
     sealed_record: SealedRecord
     card: CardRef
     counter: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ExportServerBlock(Verb[HandOut[bytes]], frozen=True):
+    """``export_server_block``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    user: str
+    secret: Secret[str]
+    plastic_id: str
+    zpk_index: str
+    card: CardRef
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class SetPinFromServer(Verb[SealedChange], frozen=True):
+    """``set_pin_from_server``."""
+
+    sockets = CARDHOLDER
+
+    user: str
+    secret: Secret[str]
+    plastic_id: str
+    zpk_index: str
+    block: bytes
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class ExportDeviceBlock(Verb[HandOut[DeviceBlock]], frozen=True):
+    """``export_device_block``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    grant: SealedGrant
+    control_token: str
+    public_key: bytes
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+
+
+class MakeDeviceKey(Verb[DeviceKey], frozen=True):
+    """``make_device_key``."""
+
+    sockets = CARDHOLDER
+
+    grant: SealedGrant
+    control_token: str
+    public_key: bytes
+    sealed_record: SealedRecord
+
+
+class SetPinFromDevice(Verb[SealedChange], frozen=True):
+    """``set_pin_from_device``."""
+
+    sockets = CARDHOLDER
+
+    grant: SealedGrant
+    control_token: str
+    sealed_tzpk: SealedTzpk
+    block: bytes
+    sealed_record: SealedRecord
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

@@ -40,6 +40,9 @@ SealedValue = NewType("SealedValue", bytes)
 SealedGrant = NewType("SealedGrant", bytes)
 """Version, key label, what a control token is good for, AES-CMAC (:mod:`hsm.grants`)."""
 
+SealedTzpk = NewType("SealedTzpk", bytes)
+"""Version, key label, nonce, AES-GCM ciphertext and tag of a temporary zone PIN key, AES-CMAC."""
+
 
 @dataclass(frozen=True, slots=True)
 class CardRef:
@@ -216,6 +219,26 @@ class GrantedToken:
     grant: SealedGrant
     grant_id: str
     """What the page puts into a JWE for the vault, and the vault into one for the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBlock:
+    """A PIN for a cardholder's device."""
+
+    tzpk: bytes = field(repr=False)
+    """The temporary zone PIN key, 16 bytes, enciphered to the device (:mod:`crypto.device_key`)."""
+    block: bytes = field(repr=False)
+    """A format-1 block under it, 8 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKey:
+    """A temporary zone PIN key, under which a cardholder's device sends a PIN."""
+
+    tzpk: bytes = field(repr=False)
+    """As in :class:`DeviceBlock`."""
+    sealed_tzpk: SealedTzpk = field(repr=False)
+    """The same, for the vault."""
 
 
 class PinVault(Protocol):
@@ -591,5 +614,122 @@ class PinVault(Protocol):
 
         Raises:
             CountsUnavailable: it cannot be read.
+        """
+        ...
+
+    # The PIN operations of the pincontrol face. Each of the next five raises ``TypeNotOffered``
+    # where the manifest does not have it on, or names no such key of the server.
+
+    def export_server_block(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        card: CardRef,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN to an issuer's own server: a format-1 block under their ZPK, 8 bytes.
+
+        Args:
+            user: the client id of the server.
+            secret: its password.
+            plastic_id: the card's name at this face.
+            zpk_index: what the server calls the key.
+            card: the card.
+            sealed_pin: its PIN.
+            sealed_record: its record.
+            counter: its change counter now.
+
+        Raises:
+            EvidenceRefused: as :meth:`grant_server` raises it.
+            LimitReached: the card, the client or the issuer has had as many as may be on a day.
+        """
+        ...
+
+    def set_pin_from_server(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        block: bytes,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> SealedChange:
+        """Take in a PIN from an issuer's own server and seal it for change *counter*.
+
+        *block* is of format 1, under their ZPK. It is neither fresh nor bound to the card: who
+        recorded it and has the password can send it again, and for another card.
+
+        Raises:
+            EvidenceRefused: as :meth:`grant_server` raises it.
+            PinRejected: *block* cannot be used; ``WrongPinData`` is counted,
+                ``CardRefusesForm`` says that nothing was tried.
+            ClientLimited: too many blocks of the client could not be used.
+            WeakPinRefused: the issuer's policy forbids the PIN on a page.
+            LimitReached: the card, the client or the issuer has had as many as may be on a day.
+            ValueNotPossible: as :meth:`set_pin_from_page` raises it, and ``CounterExhausted``.
+        """
+        ...
+
+    def export_device_block(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+    ) -> HandOut[DeviceBlock]:
+        """Hand out the PIN to a cardholder's device, under a key that only the device can open.
+
+        Whose *public_key* is, DER, the vault cannot tell: it is the device's if the issuer's
+        server says the truth. A grant is for this while its control token lives.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: as :meth:`render_image` raises it.
+            PageKeyRejected: *public_key* is none that a device may have.
+        """
+        ...
+
+    def make_device_key(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_record: SealedRecord,
+    ) -> DeviceKey:
+        """Make the key under which a cardholder's device sends a PIN for this control token.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            PageKeyRejected: *public_key* is none that a device may have.
+        """
+        ...
+
+    def set_pin_from_device(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        sealed_tzpk: SealedTzpk,
+        block: bytes,
+        sealed_record: SealedRecord,
+    ) -> SealedChange:
+        """Take in a PIN from a cardholder's device and seal it for the change after the grant's.
+
+        *block* is of format 1, under the key that was made for this control token.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            SealBroken: *sealed_tzpk* was made for another control token.
+            PinRejected: *block* cannot be used; it is counted as in :meth:`set_pin_from_server`.
+            ClientLimited: too many blocks of the client could not be used.
+            WeakPinRefused: the issuer's policy forbids the PIN on a page.
+            LimitReached: as :meth:`set_pin_from_page` raises it.
+            ValueNotPossible: as :meth:`set_pin_from_page` raises it, and ``CounterExhausted``.
         """
         ...

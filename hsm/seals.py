@@ -7,12 +7,14 @@ from hmac import compare_digest
 
 from crypto.errors import CryptoError
 from crypto.pinblock import iso4
+from crypto.secret import Secret
 from crypto.types import Pin
 from hsm.errors import SealBroken
+from hsm.grants import Grant, digest
 from hsm.pkcs11.hsm_token import GCM_NONCE_BYTES, HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
-from hsm.port import CardRef, SealedPin, SealedRecord, SealedValue, ValueKind
+from hsm.port import CardRef, SealedPin, SealedRecord, SealedTzpk, SealedValue, ValueKind
 from hsm.records import CardRecord, read_record, write_record
 from hsm.sealed import (
     VALUE_FIELD_BYTES,
@@ -20,6 +22,7 @@ from hsm.sealed import (
     pack,
     pin_mac_input,
     record_mac_input,
+    tzpk_mac_input,
     unpack,
     value_mac_input,
 )
@@ -104,6 +107,22 @@ class Seals:
         self._verify(envelope, value_mac_input(card, counter, kind, label, body))
         return Value(self._decipher(envelope).rstrip())
 
+    def seal_tzpk(self, tzpk: Secret[bytes], grant: Grant, control_token: str) -> SealedTzpk:
+        """Seal a TZPK, 16 bytes, for a control token."""
+        label = self._active[KeyRole.TZPK]
+        body = self._encipher(label, tzpk.reveal())
+        return SealedTzpk(self._pack(label, body, _of_token(grant, control_token, label, body)))
+
+    def open_tzpk(self, sealed: SealedTzpk, grant: Grant, control_token: str) -> Secret[bytes]:
+        """Open a TZPK.
+
+        Raises:
+            SealBroken: it was not sealed here for this grant and control token.
+        """
+        envelope = unpack(sealed, KeyRole.TZPK)
+        self._verify(envelope, _of_token(grant, control_token, envelope.label, envelope.body))
+        return Secret(self._decipher(envelope))
+
     def _encipher(self, label: KeyLabel, field: bytes) -> bytes:
         nonce = self._hsm_token.random(GCM_NONCE_BYTES)
         return nonce + self._hsm_token.encrypt_gcm(label, nonce, field)
@@ -119,3 +138,7 @@ class Seals:
     def _verify(self, envelope: Envelope, mac_input: bytes) -> None:
         if not compare_digest(self._hsm_token.mac(envelope.mac_label, mac_input), envelope.cmac):
             raise SealBroken
+
+
+def _of_token(grant: Grant, control_token: str, label: KeyLabel, body: bytes) -> bytes:
+    return tzpk_mac_input(grant.grant_id, digest(control_token), grant.purpose, label, body)

@@ -47,6 +47,7 @@ from hsm.feed_cards import FeedCard
 from hsm.feeds import read_feed
 from hsm.grants import Grant, Grants
 from hsm.hand_outs import HandOuts
+from hsm.iso1_blocks import Iso1Blocks, from_tzpk, to_device
 from hsm.jose_keys import NO_KIDS, JoseKeys
 from hsm.key_budgets import KeyBudgets
 from hsm.log.files import DIRECTORY
@@ -65,6 +66,8 @@ from hsm.port import (
     CardRef,
     CertificateFacts,
     ChipTransaction,
+    DeviceBlock,
+    DeviceKey,
     Face,
     GrantedToken,
     HandOut,
@@ -79,6 +82,7 @@ from hsm.port import (
     SealedGrant,
     SealedPin,
     SealedRecord,
+    SealedTzpk,
     SealedValue,
     ValueKind,
 )
@@ -155,6 +159,7 @@ class Vault:
             *(hsm_token, self._jose_keys, self._active[KeyRole.TOKEN_SIGN]), token_issuer, now
         )
         self._seals = Seals(hsm_token, self._keyring)
+        self._iso1_blocks = Iso1Blocks(hsm_token)
         self._counts = Counts(state_directory, now)
         self._key_budgets = key_budgets or KeyBudgets(self._counts)
         self._failure_budgets = FailureBudgets(self._counts)
@@ -273,14 +278,8 @@ class Vault:
         counter: int,
     ) -> GrantedToken:
         """Make a control token of the pincontrol face for a card, and its grant."""
-        manifest, now = self._manifests.read(card.issuer_id), self._now().timestamp()
-        with self._telling(manifest, Face.PINCONTROL, user):
-            server = manifest.by_client_id.get(user)
-            if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
-                raise EvidenceRefused
-            record = self._seals.open_record(sealed_record, card)
-            if record.plastic_id != plastic_id:
-                raise EvidenceRefused
+        manifest = self._manifests.read(card.issuer_id)
+        record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
         return self._grants.issue(*(Face.PINCONTROL, user, purpose, card, counter, record.holder))
 
     def export_jwe(
@@ -437,6 +436,98 @@ class Vault:
         """List how often keys were used at this host."""
         return self._key_budgets.read()
 
+    def export_server_block(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        card: CardRef,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN to an issuer's own server, under their ZPK."""
+        manifest = self._manifests.read(card.issuer_id)
+        record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
+        label = self._server_zpk(manifest, user, zpk_index)
+        self._may_encipher(manifest)(label)
+        pin = self._seals.open_pin(sealed_pin, record, card, counter)
+        block = self._iso1_blocks.under_zpk(pin, label)
+        self._count_for_server(manifest, card, user)
+        return self._handed_out(block, _event(Action.SERVER, card, counter, Face.PINCONTROL, user))
+
+    def set_pin_from_server(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        block: bytes,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> SealedChange:
+        """Take in a PIN from an issuer's own server and seal it for change *counter*."""
+        manifest = self._manifests.read(card.issuer_id)
+        record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
+        label = self._server_zpk(manifest, user, zpk_index)
+        with self._failure_budgets.one_iso1(manifest.policy, card, user):
+            pin = self._iso1_blocks.from_zpk(block, label, manifest.policy.for_pages)
+        self._count_for_server(manifest, card, user)
+        sealed = self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
+        return self._set(sealed, _event(Action.SET, card, counter, Face.PINCONTROL, user))
+
+    def export_device_block(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+    ) -> HandOut[DeviceBlock]:
+        """Hand out the PIN to a cardholder's device, under a key that only the device can open."""
+        granted = self._for_device(grant, control_token, Purpose.VIEW, sealed_record)
+        tzpk = self._iso1_blocks.new_tzpk()
+        enciphered = to_device(tzpk, public_key)
+        pin, opened = self._shown(granted, sealed_pin, Action.DEVICE), granted.grant
+        made = DeviceBlock(enciphered, self._iso1_blocks.under_tzpk(pin, tzpk))
+        return self._handed_out(made, _event_of(Action.DEVICE, opened, opened.counter))
+
+    def make_device_key(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_record: SealedRecord,
+    ) -> DeviceKey:
+        """Make the key under which a cardholder's device sends a PIN for this control token."""
+        opened = self._for_device(grant, control_token, Purpose.SET, sealed_record).grant
+        tzpk = self._iso1_blocks.new_tzpk()
+        return DeviceKey(
+            to_device(tzpk, public_key), self._seals.seal_tzpk(tzpk, opened, control_token)
+        )
+
+    def set_pin_from_device(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        sealed_tzpk: SealedTzpk,
+        block: bytes,
+        sealed_record: SealedRecord,
+    ) -> SealedChange:
+        """Take in a PIN from a cardholder's device, sealed for the change after the grant's."""
+        granted = self._for_device(grant, control_token, Purpose.SET, sealed_record)
+        opened, manifest, counter = granted.grant, granted.manifest, granted.grant.counter + 1
+        tzpk = self._seals.open_tzpk(sealed_tzpk, opened, control_token)
+        with self._failure_budgets.one_iso1(manifest.policy, opened.card, opened.client_id):
+            pin = from_tzpk(block, tzpk, manifest.policy.for_pages)
+        self._count(granted, Action.SET)
+        sealed = self._change(
+            *(Accepted(pin, {}), manifest, granted.record, opened.card, counter), keep_pin=True
+        )
+        return self._set(sealed, _event_of(Action.SET, opened, counter))
+
     def _sealed(self, described: FeedCard) -> SealedCard:
         card, record = described.card, described.record
         return SealedCard(
@@ -486,6 +577,63 @@ class Vault:
             raise (WrongPinData if reader is None else PinRejected) from None
         # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
         return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
+
+    def _for_server(
+        self,
+        manifest: Manifest,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        card: CardRef,
+        sealed_record: SealedRecord,
+    ) -> CardRecord:
+        """Open the record of a plastic for an issuer's own server that gave its password.
+
+        Raises:
+            EvidenceRefused: there is no such server, or this is not its plastic.
+        """
+        now = self._now().timestamp()
+        with self._telling(manifest, Face.PINCONTROL, user):
+            server = manifest.by_client_id.get(user)
+            if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
+                raise EvidenceRefused
+            record = self._seals.open_record(sealed_record, card)
+            if record.plastic_id != plastic_id:
+                raise EvidenceRefused
+        return record
+
+    def _server_zpk(self, manifest: Manifest, user: str, zpk_index: str) -> KeyLabel:
+        generation = manifest.pin_operations.generation(user, zpk_index)
+        if generation is None:
+            raise TypeNotOffered
+        return self._keyring.shared(KeyRole.ZPK_SERVER, manifest.issuer_id, generation)
+
+    def _count_for_server(self, manifest: Manifest, card: CardRef, user: str) -> None:
+        with self._telling(manifest, Face.PINCONTROL, user):
+            self._hand_outs.count_without_grant(manifest.limits, card, user)
+
+    def _for_device(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        purpose: Purpose,
+        sealed_record: SealedRecord,
+    ) -> _Granted:
+        """Do as :meth:`_granted` at the pincontrol face, for what begins no page session.
+
+        Raises:
+            GrantRefused: the grant is not for this, or its control token is over.
+            TypeNotOffered: the issuer has no PKI on.
+        """
+        granted = self._granted(grant, control_token, purpose, sealed_record)
+        opened, manifest = granted.grant, granted.manifest
+        with self._telling(manifest, opened.face, opened.client_id):
+            is_over = self._now().timestamp() >= opened.token_ends_at
+            if opened.face is not Face.PINCONTROL or is_over:
+                raise GrantRefused
+        if not manifest.pin_operations.pki:
+            raise TypeNotOffered
+        return granted
 
     def _granted(
         self,

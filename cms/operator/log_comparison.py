@@ -26,6 +26,8 @@ HAND_OUTS: Final[Mapping[Action, str]] = {
     Action.TEXT: Verb.GET_PIN,
     Action.VALUES: EXPORT,
     Action.SCRIPT: BUILD,
+    Action.SERVER: Verb.GET_PIN,
+    Action.DEVICE: Verb.GET_PIN,
 }
 """What the row of each is called."""
 SETS: Final = frozenset({Verb.SET_PIN, LOADED})

@@ -236,6 +236,7 @@ control_tokens = Table(
     ),
     Column("grant_id", Text, nullable=False),
     Column("sealed_grant", LargeBinary, nullable=False, comment="opens with the token only"),
+    Column("sealed_tzpk", LargeBinary, comment="of a device that is about to send a PIN"),
     _now("issued_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("consumed_at", DateTime(timezone=True)),

@@ -66,6 +66,10 @@ class Action(StrEnum):
     """It handed out a PIN as a command for the card's chip."""
     CEREMONY = "key.ceremony"
     """Custodians held a key ceremony (:mod:`hsm.pkcs11.ceremony_record`)."""
+    SERVER = "pin.server"
+    """It handed out a PIN to an issuer's own server, under their ZPK."""
+    DEVICE = "pin.device"
+    """It handed out a PIN to a cardholder's device, under a TZPK."""
     REFUSED = "refused"
     """It refused evidence or a grant."""
 

@@ -22,6 +22,7 @@ from hsm.manifest.clients import (
 from hsm.manifest.feeds import FeedBody
 from hsm.manifest.identity_provider import IdentityProviderBody
 from hsm.manifest.limits import LimitsBody
+from hsm.manifest.pin_operations import PinOperationsBody
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.recipient import RecipientBody
 from hsm.manifest.scripts import ScriptsBody
@@ -57,6 +58,8 @@ class Manifest(SignedBody):
     """Who may bring cards."""
     scripts: ScriptsBody | None = None
     """How a new PIN gets onto the chip; None: by no script of ours."""
+    pin_operations: PinOperationsBody = PinOperationsBody()
+    """The operations of the pincontrol face that work with PIN blocks, without a page of ours."""
 
     @model_validator(mode="after")
     def _clients_are_its_own(self) -> Self:
@@ -75,6 +78,13 @@ class Manifest(SignedBody):
         names, kids = ({feed.name for feed in self.feeds}, {feed.key.kid for feed in self.feeds})
         if not len(names) == len(kids) == len(self.feeds):
             raise ValueError("two feeds of one name, or of one kid")
+        return self
+
+    @model_validator(mode="after")
+    def _pre_shared_keys_are_of_servers(self) -> Self:
+        servers = {server.client_id for server in self.servers}
+        if any(key.client_id not in servers for key in self.pin_operations.pre_shared_keys):
+            raise ValueError("a pre-shared key is of a client that is no server of the issuer")
         return self
 
     @cached_property

@@ -114,6 +114,12 @@ class KeyRole(StrEnum):
     """TDES: makes the keys that encipher the scripts of chip cards (IMK-SMC)."""
     SMI = "smi"
     """TDES: makes the keys of the MACs over them (IMK-SMI)."""
+    ZPK_SERVER = "zpk-server"
+    """TDES: the format-1 blocks that an issuer's own server sends and gets."""
+    TZPK = "tzpk"
+    """AES-GCM: a sealed temporary zone PIN key (TZPK), until a device has sent its PIN block."""
+    TZPK_MAC = "tzpk-mac"
+    """AES-CMAC over a sealed TZPK and the control token that it belongs to."""
 
     @property
     def kind(self) -> KeyKind:
@@ -166,6 +172,9 @@ _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.ZPK_AES: Usage.ENCRYPT,
     KeyRole.SMC: Usage.DERIVE,
     KeyRole.SMI: Usage.DERIVE,
+    KeyRole.ZPK_SERVER: Usage.ENCRYPT,
+    KeyRole.TZPK: Usage.ENCRYPT,
+    KeyRole.TZPK_MAC: Usage.MAC,
 }
 _KINDS: Final[Mapping[Usage, KeyKind]] = {
     Usage.ENCRYPT: KeyKind.AES_256,
@@ -190,6 +199,7 @@ _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
     KeyRole.ZPK_AES: AES_KINDS,
     KeyRole.SMC: (KeyKind.TDES_2KEY,),
     KeyRole.SMI: (KeyKind.TDES_2KEY,),
+    KeyRole.ZPK_SERVER: (KeyKind.TDES_2KEY,),
 }
 #: The role of a key that enciphers -> that of the key that makes the CMAC over the result. Both
 #: have the same generation.
@@ -197,6 +207,7 @@ MAC_ROLES: Final[Mapping[KeyRole, KeyRole]] = {
     KeyRole.PIN: KeyRole.PIN_MAC,
     KeyRole.RECORD: KeyRole.RECORD_MAC,
     KeyRole.VALUES: KeyRole.VALUES_MAC,
+    KeyRole.TZPK: KeyRole.TZPK_MAC,
 }
 #: Where a retail MAC is made of two keys: the role of the whole key -> that of its left half.
 LEFT_ROLES: Final[Mapping[KeyRole, KeyRole]] = {

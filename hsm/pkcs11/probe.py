@@ -32,6 +32,7 @@ PROFILES: Final[Mapping[str, Sequence[tuple[KeyRole, KeyKind]]]] = {
     "key blocks of version D": _of(KeyRole.BLOCK_PROTECTION, AES_KINDS),
     "ISO-0 under a zone key (zpk-tdes)": _of(KeyRole.ZPK, TDES_KINDS),
     "ISO-4 under a zone key (zpk-aes)": _of(KeyRole.ZPK_AES, AES_KINDS),
+    "ISO-1 under a server's zone key": _two_key(KeyRole.ZPK_SERVER),
     "SECCOS PIN blocks": _two_key(KeyRole.SECCOS_PIN),
     "SECCOS PRW by aes-cmac": _of(KeyRole.SECCOS_PRW, _BOTH[:1]),
     "SECCOS PRW by tdes-cmac": _of(KeyRole.SECCOS_PRW, _BOTH[1:]),

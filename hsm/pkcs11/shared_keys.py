@@ -79,6 +79,7 @@ _PURPOSES: Final[Mapping[KeyRole, Sequence[tuple[KeyAlgorithm, str, str]]]] = {
     KeyRole.ZPK_AES: ((KeyAlgorithm.AES, "P0", "BN"),),
     KeyRole.SMC: ((KeyAlgorithm.TDES, "E1", "XN"),),
     KeyRole.SMI: ((KeyAlgorithm.TDES, "E2", "XN"),),
+    KeyRole.ZPK_SERVER: ((KeyAlgorithm.TDES, "P0", "BN"),),
 }
 #: What a key block must say of its key: one purpose for each usage and algorithm of a role.
 PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {

@@ -174,6 +174,9 @@ def upgrade() -> None:
         sa.Column(
             "sealed_grant", sa.LargeBinary(), nullable=False, comment="opens with the token only"
         ),
+        sa.Column(
+            "sealed_tzpk", sa.LargeBinary(), comment="of a device that is about to send a PIN"
+        ),
         _now("issued_at"),
         _moment("expires_at", nullable=False),
         _moment("consumed_at"),

@@ -47,6 +47,7 @@ KEYS: Final[Mapping[KeyRole, tuple[KeyKind, ...]]] = {
     KeyRole.ZPK_AES: (AES, AES),
     KeyRole.SMC: (TDES, TDES),
     KeyRole.SMI: (TDES, TDES),
+    KeyRole.ZPK_SERVER: (TDES, TDES),
 }
 TDES_CMAC_GENERATION: Final = 3
 PRW_ROLES: Final = {"iso9797-alg3": KeyRole.SECCOS_PRW_RETAIL}

@@ -539,6 +539,11 @@ VERBS: Final = {
     "issue_token",
     "public_jwks",
     "health",
+    "export_server_block",
+    "set_pin_from_server",
+    "export_device_block",
+    "make_device_key",
+    "set_pin_from_device",
 }
 
 

@@ -44,6 +44,8 @@ SOCKETS = {
     SocketName.CARDHOLDER: {
         *("digits_jwe", "grant_bearer", "grant_server", "render_image", "set_pin_from_page"),
         "verify_bearer",
+        *("export_server_block", "set_pin_from_server", "export_device_block"),
+        *("make_device_key", "set_pin_from_device"),
     },
     SocketName.ADMIN: {
         *("build_script", "export_values", "forget_failures", "keeps_pin", "load_floors"),

@@ -455,6 +455,20 @@ def test_members_that_go_together_are_changed_together(desk: Desk) -> None:
     assert done.code == 0
 
 
+def test_who_turns_pre_shared_keys_on_is_told_what_that_means(desk: Desk) -> None:
+    draft, new = desk.draft(), desk.path("new.json")
+    secrets = json.dumps([{"sha256": "0" * 64}])
+    server = f'{{"kind":"server","client_id":"{ISSUER_ID}-server","secrets":{secrets}}}'
+    keys = f'[{{"client_id":"{ISSUER_ID}-server","zpk_index":"0"}}]'
+    words = (f"clients=[{server}]", f"pin_operations.pre_shared_keys={keys}", "--out", new)
+    done = desk("change", draft, *words)
+    assert done.code == 0
+    assert "warning: pin_operations.pre_shared_keys: testbank01-server sees PINs" in done.out
+    for off in ("pin_operations.pre_shared_keys=[]", "pin_operations.pki=true"):
+        assert "warning:" not in desk("change", new, off, "--out", new).out
+    assert desk("change", new, "pin_operations.pki=1", "--out", new).code == 2
+
+
 def test_a_client_is_named_by_its_id(desk: Desk) -> None:
     draft, new = desk.draft(), desk.path("new.json")
     app = f'clients=[{{"kind":"app","client_id":"{ISSUER_ID}-app"}}]'

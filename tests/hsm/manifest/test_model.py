@@ -57,6 +57,7 @@ def test_every_default_is_written_out() -> None:
         "clients": [],
         "feeds": [],
         "scripts": None,
+        "pin_operations": {"pki": False, "pre_shared_keys": []},
     }
     scripts = json.loads(manifest(scripts={"scheme": "ccd"}).canonical())["scripts"]
     assert scripts == DEFAULTS["scripts"] | {"scheme": "ccd"}

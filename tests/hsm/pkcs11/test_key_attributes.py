@@ -62,6 +62,8 @@ SECRETS = {
     "page": MAY_AGREE,
     "intake": MAY_AGREE,
     "token-sign": MAY_SIGN,
+    "tzpk": MAY_ENCRYPT,
+    "tzpk-mac": MAY_MAC,
 }
 PUBLISHED = {"TOKEN": True, "PRIVATE": False, "MODIFIABLE": False, "ENCRYPT": False, "WRAP": False}
 PUBLICS = {

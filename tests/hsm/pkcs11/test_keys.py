@@ -20,6 +20,8 @@ ROLES = {
     "page": (KeyKind.EC_P256, Usage.AGREE),
     "intake": (KeyKind.EC_P256, Usage.AGREE),
     "token-sign": (KeyKind.EC_P256, Usage.SIGN),
+    "tzpk": (KeyKind.AES_256, Usage.ENCRYPT),
+    "tzpk-mac": (KeyKind.AES_256, Usage.MAC),
 }
 AES = (KeyKind.AES_256, KeyKind.AES_192, KeyKind.AES_128)
 SHARED = {
@@ -39,6 +41,7 @@ SHARED = {
     "zpk-aes": (AES, Usage.ENCRYPT),
     "smc": ((KeyKind.TDES_2KEY,), Usage.DERIVE),
     "smi": ((KeyKind.TDES_2KEY,), Usage.DERIVE),
+    "zpk-server": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT),
 }
 
 

@@ -51,6 +51,7 @@ SHARED = {
     "zpk-aes": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
     "smc": {**IMPORTED, **NO, "DERIVE": True},
     "smi": {**IMPORTED, **NO, "DERIVE": True},
+    "zpk-server": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
 }
 SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
 MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER, KeyRole.SMC, KeyRole.SMI]

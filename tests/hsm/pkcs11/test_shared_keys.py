@@ -252,6 +252,9 @@ def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> 
         (KeyRole.SMC, "E2", "T", "X"),
         (KeyRole.SMI, "E2", "T", "C"),
         (KeyRole.SMI, "E1", "T", "X"),
+        (KeyRole.ZPK_SERVER, "P0", "T", "E"),
+        (KeyRole.ZPK_SERVER, "P0", "A", "B"),
+        (KeyRole.ZPK_SERVER, "K0", "T", "B"),
     ],
 )
 def test_a_key_for_something_else_is_refused(
