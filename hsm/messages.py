@@ -39,6 +39,7 @@ from hsm.port import (
     HandOut,
     IssuedAccessToken,
     KeyGenerations,
+    KeyUse,
     MailerBatch,
     PinBlockType,
     PinVault,
@@ -402,6 +403,10 @@ class ExportMailers(Verb[MailerBatch], frozen=True):
     issuer_id: str
     pins: Annotated[Sequence[StoredPin], msgspec.Meta(max_length=MAILERS_MAX)]
     part: BatchPart
+
+
+class KeyUses(Verb[Sequence[KeyUse]], frozen=True):
+    """``key_uses``: it is public, and the web's metrics may show it."""
 
 
 class BuildScript(Verb[HandOut[bytes]], frozen=True):

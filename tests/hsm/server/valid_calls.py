@@ -108,6 +108,7 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
             [StoredPin(CARD, 1, sealed_pin, record)],
             BatchPart("0" * 32, 1, is_last=True),
         ),
+        messages.KeyUses(),
         messages.BuildScript(sealed_pin, record, CARD, 1, ChipTransaction(bytes(2), bytes(8))),
         messages.ReversePin(sealed_pin, sealed_pin, record, CARD, 1),
         messages.ExportServerBlock(*server, CARD, sealed_pin, record, 1),
