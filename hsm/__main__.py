@@ -1,13 +1,13 @@
 """The vault's command line: ``python -m hsm COMMAND``.
 
 The commands are ``ceremony``, ``import-components``, ``import-block``, ``make-key``, ``record``,
-``list``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest``, ``log``, ``generations``,
-``rotate`` and ``destroy-key``.
+``list``, ``uses``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest``, ``log``,
+``generations``, ``rotate`` and ``destroy-key``.
 What a command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads
 none of it.
 
-The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``manifest
-begin``, ``log verify`` without a directory and the ceremonies of custodians also need
+The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``uses``,
+``manifest begin``, ``log verify`` without a directory and the ceremonies of custodians also need
 ``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``; where the first is set, ``check`` and ``jwks`` go by
 the table of key generations there. Exit code 0 is success, 1 a log that is not as it
 was written, 2 a refusal, 141 an output that nobody reads on.
@@ -84,6 +84,8 @@ def program_parser() -> ArgumentParser:
     key_commands.add_to(commands)
     keys = add_command(commands, "list", list_keys, "show the keys")
     keys.add_argument("--json", action="store_true", help="print a JSON array of objects")
+    uses = add_command(commands, "uses", list_uses, "show how often keys were used at this host")
+    uses.add_argument("--json", action="store_true", help="print a JSON array of objects")
     check = add_command(commands, "check", check_keys, "test the keys")
     sandbox = "accept an HSM token in software, for trials only"
     check.add_argument("--sandbox", action="store_true", help=sandbox)
@@ -122,6 +124,24 @@ def list_keys(arguments: Namespace) -> int:
         return print_reports(reports)
     print(json.dumps([_members(report) for report in reports], indent=2))
     return OK if all(report.as_expected for report in reports) else REFUSED
+
+
+def list_uses(arguments: Namespace) -> int:
+    """Print how often keys were used at this host, out of how often they may be."""
+    from datetime import UTC, datetime
+
+    from hsm.counts import Counts
+    from hsm.key_budgets import key_uses
+    from hsm.settings import VaultSettings
+
+    found = key_uses(Counts(VaultSettings().state_directory, lambda: datetime.now(UTC)))
+    if arguments.json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return OK
+    for one in found:
+        share = one.uses / one.uses_max
+        print(f"{one.label:<42} {one.uses:>13,} of {one.uses_max:>13,} {one.unit}  {share:.2%}")
+    return OK
 
 
 def check_keys(arguments: Namespace) -> int:

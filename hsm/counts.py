@@ -1,4 +1,4 @@
-"""What a vault host counts: failures within a window that moves, and hand-outs of a day.
+"""What a vault host counts: failures within a window that moves, hand-outs of a day, uses of keys.
 
 One SQLite file in the vault's state directory, which the workers of the host share. It outlives
 them; a machine that loses power may forget the last moments (WAL, ``synchronous=NORMAL``), and is
@@ -51,6 +51,10 @@ CREATE TABLE IF NOT EXISTS hand_outs (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS kid_uses (
     label TEXT NOT NULL PRIMARY KEY, number INTEGER NOT NULL, last_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS key_uses (
+    label TEXT NOT NULL, unit TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (label, unit)
 ) WITHOUT ROWID;
 """
 
@@ -178,6 +182,34 @@ class Counts:
         with self._transaction(self._now().timestamp()) as connection:
             rows = connection.execute("SELECT label, number, last_at FROM kid_uses").fetchall()
         return {label: (number, last_at) for label, number, last_at in rows}
+
+    def add_key_uses(self, uses: Mapping[tuple[str, str], int]) -> list[int]:
+        """Add uses, by label and unit; return how many there are of each now, in the same order."""
+        with self._transaction(self._now().timestamp()) as connection:
+            return [
+                connection.execute(
+                    "INSERT INTO key_uses (label, unit, number) VALUES (?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET number = number + excluded.number"
+                    " RETURNING number",
+                    (label, unit, number),
+                ).fetchone()[0]
+                for (label, unit), number in uses.items()
+            ]
+
+    def key_uses_of(self, label: str, unit: str) -> int:
+        """Return how many uses of a key there are."""
+        with self._transaction(self._now().timestamp()) as connection:
+            found = connection.execute(
+                "SELECT number FROM key_uses WHERE label = ? AND unit = ?", (label, unit)
+            ).fetchone()
+        return 0 if found is None else int(found[0])
+
+    def key_uses(self) -> list[tuple[str, str, int]]:
+        """List label, unit and number, by label."""
+        with self._transaction(self._now().timestamp()) as connection:
+            return connection.execute(
+                "SELECT label, unit, number FROM key_uses ORDER BY label, unit"
+            ).fetchall()
 
     def _try(self, connection: sqlite3.Connection, window: Window, now: float) -> Try:
         ((failures,),) = connection.execute(

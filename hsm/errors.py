@@ -36,7 +36,8 @@
         ├── KeyMissing     the HSM token answers, and lacks one key
         ├── KeyNotInUse    the table of key generations lets nothing be done with a key
         ├── MechanismMissing the module cannot do what the service, or one of its keys, needs
-        └── CountsUnavailable what this host counts cannot be read and written
+        ├── CountsUnavailable what this host counts cannot be read and written
+        └── KeyUsedUp      a TDES key has enciphered as many blocks as the manifest lets it
 """
 
 
@@ -177,6 +178,10 @@ class MechanismMissing(VaultUnavailable):
 
 class CountsUnavailable(VaultUnavailable):
     """What this host counts cannot be read and written: nothing is done that must be counted."""
+
+
+class KeyUsedUp(VaultUnavailable):
+    """A TDES key has enciphered as many blocks here as the issuer's manifest lets it."""
 
 
 class LoginRefused(VaultUnavailable):

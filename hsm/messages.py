@@ -39,6 +39,7 @@ from hsm.port import (
     HandOut,
     IssuedAccessToken,
     KeyGenerations,
+    KeyUse,
     MailerBatch,
     PinBlockType,
     PinVault,
@@ -361,6 +362,28 @@ class Health(Verb[None], frozen=True):
     """``health``."""
 
 
+class Reseal(Verb[Resealing], frozen=True):
+    """``reseal``."""
+
+    sockets = ADMIN
+
+    cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
+
+
+class LoadGenerations(Verb[int], frozen=True):
+    """``load_generations``: operators signed it, and whoever carries it needs no trust."""
+
+    sockets = ADMIN
+
+    text: str
+
+
+class ReadGenerations(Verb[KeyGenerations], frozen=True):
+    """``read_generations``."""
+
+    sockets = ADMIN
+
+
 class GeneratePin(Verb[SealedChange], frozen=True):
     """``generate_pin``."""
 
@@ -382,26 +405,8 @@ class ExportMailers(Verb[MailerBatch], frozen=True):
     part: BatchPart
 
 
-class Reseal(Verb[Resealing], frozen=True):
-    """``reseal``."""
-
-    sockets = ADMIN
-
-    cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
-
-
-class LoadGenerations(Verb[int], frozen=True):
-    """``load_generations``: operators signed it, and whoever carries it needs no trust."""
-
-    sockets = ADMIN
-
-    text: str
-
-
-class ReadGenerations(Verb[KeyGenerations], frozen=True):
-    """``read_generations``."""
-
-    sockets = ADMIN
+class KeyUses(Verb[Sequence[KeyUse]], frozen=True):
+    """``key_uses``: it is public, and the web's metrics may show it."""
 
 
 class BuildScript(Verb[HandOut[bytes]], frozen=True):

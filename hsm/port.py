@@ -252,6 +252,18 @@ class IssuedAccessToken:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyUse:
+    """How often a key was used at this host, and how often it may be (:mod:`hsm.key_budgets`)."""
+
+    label: str
+    """Of the key (:mod:`hsm.pkcs11.keys`)."""
+    unit: str
+    """``tdes-blocks`` or ``gcm-invocations``."""
+    uses: int
+    uses_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class GrantedToken:
     """A new control token, and the vault's grant for it, which is good with that token only."""
 
@@ -811,6 +823,16 @@ class PinVault(Protocol):
 
         Raises:
             CountsUnavailable: how they were used cannot be read.
+        """
+        ...
+
+    def key_uses(self) -> Sequence[KeyUse]:
+        """List how often keys were used at this host: TDES keys, and keys of AES-GCM.
+
+        Of other workers it lacks up to 1,000 uses, or those of 10 s.
+
+        Raises:
+            CountsUnavailable: it cannot be read.
         """
         ...
 

@@ -8,6 +8,7 @@ from hsm.errors import (
     CountsUnavailable,
     KeyMissing,
     KeyNotInUse,
+    KeyUsedUp,
     LoginRefused,
     LogUnavailable,
     VaultUnavailable,
@@ -50,7 +51,7 @@ class ReopenedVault:
                 self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
                 self._vault = None
             raise
-        except (CountsUnavailable, KeyNotInUse, LogUnavailable):
+        except (CountsUnavailable, KeyNotInUse, KeyUsedUp, LogUnavailable):
             # The HSM token answers: opening it anew would not help.
             raise
         except VaultUnavailable:

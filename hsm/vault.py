@@ -51,6 +51,7 @@ from hsm.grants import Grant, Grants
 from hsm.hand_outs import HandOuts
 from hsm.iso1_blocks import Iso1Blocks, from_tzpk, to_device
 from hsm.jose_keys import NO_KIDS, JoseKeys
+from hsm.key_budgets import KeyBudgets
 from hsm.kid_uses import KidUses
 from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
@@ -62,7 +63,6 @@ from hsm.manifest.host_files import HostFiles
 from hsm.manifest.model import Manifest
 from hsm.manifest.scripts import ScriptsBody
 from hsm.manifest.store import Manifests
-from hsm.manifest.wire import WireProfile
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyLabel, KeyRole
@@ -79,6 +79,7 @@ from hsm.port import (
     HandOut,
     IssuedAccessToken,
     KeyGenerations,
+    KeyUse,
     MailerBatch,
     PinBlockType,
     PublicKeyRole,
@@ -146,6 +147,7 @@ class Vault:
         token_issuer: issuer and audience of access tokens, which is the service's public URL; None:
             this vault issues none.
         to_disk: as :class:`hsm.log.writer.VaultLog` has it.
+        key_budgets: what *hsm_token* tells of uses of its keys; None: it tells nobody here.
 
     Raises:
         VaultUnavailable: at construction, when a role has no key on the HSM token.
@@ -159,6 +161,7 @@ class Vault:
         now: Callable[[], datetime],
         token_issuer: str | None = None,
         to_disk: Callable[[int], None] = os.fdatasync,
+        key_budgets: KeyBudgets | None = None,
     ) -> None:
         self._hsm_token = hsm_token
         self._now = now
@@ -176,6 +179,7 @@ class Vault:
         self._seals = Seals(hsm_token, self._keyring)
         self._iso1_blocks = Iso1Blocks(hsm_token)
         self._resealer = Resealer(self._seals, self._keyring)
+        self._key_budgets = key_budgets or KeyBudgets(self._counts)
         self._failure_budgets = FailureBudgets(self._counts)
         self._hand_outs = HandOuts(self._counts)
         self._scripts = Scripts(hsm_token, self._keyring, self._counts)
@@ -313,7 +317,7 @@ class Vault:
             raise ManifestRefused("the manifest names no recipient")
         record = self._seals.open_record(sealed_record, card)
         pin = self._seals.open_pin(sealed_pin, record, card, counter)
-        plaintext = self._blocks(manifest.wire, card).write(pin, record.pan)
+        plaintext = self._blocks(manifest, card).write(pin, record.pan)
         jwe = self._jose_keys.encrypt(plaintext, manifest.recipient.key)
         return self._handed_out(jwe, _event(Action.EXPORT, card, counter, D1))
 
@@ -422,7 +426,9 @@ class Vault:
         with self._telling(manifest):
             self._scripts.count(body, card)
         data = _card_data(record)
-        command = self._scripts.pin_change(pin, data, card.issuer_id, body, transaction)
+        command = self._scripts.pin_change(
+            *(pin, data, card.issuer_id, body, transaction), self._may_encipher(manifest)
+        )
         return self._handed_out(command, _event(Action.SCRIPT, card, counter))
 
     def reverse_pin(
@@ -510,6 +516,10 @@ class Vault:
     def _active(self, role: KeyRole) -> KeyLabel:
         return self._keyring.active[role]
 
+    def key_uses(self) -> Sequence[KeyUse]:
+        """List how often keys were used at this host."""
+        return self._key_budgets.read()
+
     def export_server_block(
         self,
         user: str,
@@ -525,6 +535,7 @@ class Vault:
         manifest = self._manifests.read(card.issuer_id)
         record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
         label = self._server_zpk(manifest, user, zpk_index)
+        self._may_encipher(manifest)(label)
         pin = self._seals.open_pin(sealed_pin, record, card, counter)
         block = self._iso1_blocks.under_zpk(pin, label)
         self._count_for_server(manifest, card, user)
@@ -641,7 +652,7 @@ class Vault:
             raise PinRejected from None
         try:
             if reader is None:
-                blocks, policy = self._blocks(manifest.wire, card), manifest.policy.for_d1
+                blocks, policy = self._blocks(manifest, card), manifest.policy.for_d1
                 taken = Accepted(blocks.read(members, data.pan, policy), {})
             else:
                 taken = reader.read(members, data, _changes_before(counter))
@@ -813,8 +824,19 @@ class Vault:
             error.receipt = self._log.refuse(reason, issuer_id, face, client_id)
             raise
 
-    def _blocks(self, wire: WireProfile, card: CardRef) -> ZoneBlocks:
-        return ZoneBlocks(self._hsm_token, self._keyring, card.issuer_id, wire.iso0)
+    def _blocks(self, manifest: Manifest, card: CardRef) -> ZoneBlocks:
+        return ZoneBlocks(
+            self._hsm_token,
+            self._keyring,
+            card.issuer_id,
+            manifest.wire.iso0,
+            self._may_encipher(manifest),
+        )
+
+    def _may_encipher(self, manifest: Manifest) -> Callable[[KeyLabel], None]:
+        """Return what raises ``KeyUsedUp`` for a TDES key that may encipher no more."""
+        blocks_max = manifest.limits.tdes_blocks_max
+        return partial(self._key_budgets.check, tdes_blocks_max=blocks_max)
 
     def _page_key(self, jwk: Mapping[str, object]) -> EcPublicKey:
         try:
@@ -833,6 +855,7 @@ class Vault:
             manifest.issuer_id,
             manifest.verification,
             manifest.seccos,
+            self._may_encipher(manifest),
         )
 
     def _reader(self, manifest: Manifest) -> SeccosReader:

@@ -30,7 +30,14 @@ from hsm.pkcs11.calls import AES_CMAC, AES_ECB, DES3_CMAC, DES3_ECB, ECDSA, Call
 from hsm.pkcs11.derived_key import DerivedKey
 from hsm.pkcs11.device_call import device_call
 from hsm.pkcs11.device_info import DeviceInfo
-from hsm.pkcs11.hsm_token import AES_MAC_BYTES, TDES_MAC_BYTES
+from hsm.pkcs11.hsm_token import (
+    AES_MAC_BYTES,
+    TDES_MAC_BYTES,
+    CountUses,
+    KeyUnit,
+    not_counted,
+    tdes_blocks,
+)
 from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.module import LockingLibrary, find_token, functions, load, one_at_a_time
 from hsm.pkcs11.structures import Template
@@ -67,7 +74,9 @@ class Pkcs11Token:
         session: Any,  # noqa: ANN401 - as above
         calls: Calls,
         settings: HsmTokenSettings,
+        count_uses: CountUses = not_counted,
     ) -> None:
+        self._count_uses = count_uses
         self._library = library
         self._calls = calls
         self._settings = settings
@@ -85,6 +94,7 @@ class Pkcs11Token:
         production: bool = False,
         probing: bool = False,
         beside: Self | None = None,
+        count_uses: CountUses = not_counted,
     ) -> Self:
         """Initialise the module, log in and find every key.
 
@@ -94,6 +104,7 @@ class Pkcs11Token:
             production: whether what is for development only is refused.
             probing: whether a module that lacks a mechanism is opened all the same.
             beside: one that is open and stays so, of the same module.
+            count_uses: told of each use of a key that has a budget (:mod:`hsm.key_budgets`).
 
         Raises:
             CeremonyError: it is the one *beside* which it is opened.
@@ -119,7 +130,7 @@ class Pkcs11Token:
                     rw=writable, user_pin=pin.reveal(), attribute_mapper=attribute_mapper()
                 )
                 calls = Calls(functions(library.so), session.handle)
-                opened = cls(library, session, calls, settings)
+                opened = cls(library, session, calls, settings, count_uses)
                 if not probing:
                     mechanisms.require(opened)
             except PIN_REFUSALS:
@@ -172,6 +183,7 @@ class Pkcs11Token:
 
     def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
         """Encipher with AES-GCM."""
+        self._count_uses(label, KeyUnit.GCM_INVOCATIONS, 1)
         return self._calls.encrypt_gcm(self._handle(label), nonce, plaintext)
 
     def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
@@ -184,23 +196,28 @@ class Pkcs11Token:
 
     def tdes_encrypt(self, label: KeyLabel, data: bytes) -> bytes:
         """Encipher with TDES in ECB mode."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data))
         return self._calls.encrypt(DES3_ECB, self._handle(label), data)
 
     def tdes_decrypt(self, label: KeyLabel, data: bytes) -> bytes:
         """Decipher with TDES in ECB mode."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data))
         return self._calls.decrypt(DES3_ECB, self._handle(label), data)
 
     def tdes_encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
         """Encipher with TDES in CBC mode."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data))
         return self._calls.encrypt_cbc(Mechanism.DES3_CBC, self._handle(label), iv, data)
 
     def tdes_mac(self, label: KeyLabel, data: bytes) -> bytes:
         """Make an 8-byte TDES-CMAC."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data))
         return self._calls.sign(DES3_CMAC, self._handle(label), data, TDES_MAC_BYTES)
 
     @contextmanager
     def derived(self, label: KeyLabel, *data: bytes) -> Iterator[DerivedKey]:
         """Derive TDES keys one from another; the last one can be used until the context ends."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data[0]))
         with ExitStack() as made:
             handle = self._handle(label)
             for step in data:

@@ -181,7 +181,7 @@ class Partner:
 def share_keys(hsm_token: HsmToken) -> Mapping[KeyLabel, bytes]:
     """Import keys for two issuers, one of which only checks MACs, and return all of them."""
     shared: dict[KeyLabel, bytes] = {}
-    for issuer_id, roles in ((ISSUER_ID, [*KEYS]), (MAC_ONLY_ID, [KeyRole.SECCOS_MAC])):
+    for issuer_id, roles in ((ISSUER_ID, [*KEYS]), (MAC_ONLY_ID, [KeyRole.SECCOS_MAC_MASTER])):
         for role in roles:
             for kind in KEYS[role]:
                 key = os.urandom(KEY_BYTES[kind])

@@ -537,6 +537,7 @@ VERBS: Final = {
     "reverse_pin",
     "load_manifest",
     "load_floors",
+    "key_uses",
     "manifest_version",
     "read_manifest",
     "issue_token",

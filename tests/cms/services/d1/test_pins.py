@@ -53,6 +53,7 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.KeyNotInUse: ServiceUnavailable,
     hsm.errors.MechanismMissing: ServiceUnavailable,
     hsm.errors.CountsUnavailable: ServiceUnavailable,
+    hsm.errors.KeyUsedUp: ServiceUnavailable,
     hsm.errors.MessageRefused: ServiceUnavailable,
 }
 #: Errors of verbs that handle no PIN; and of a defect, which stays what it is.
