@@ -109,9 +109,7 @@ class SharedKeyCeremony:
         return cls(
             action=action,
             ceremony_id=ceremony_id,
-            label=shared_keys.next_label(
-                import_token if role is KeyRole.BLOCK_PROTECTION else hsm_token, role, issuer_id
-            ),
+            label=_next_label(hsm_token, import_token, role, issuer_id),
             files=files,
             record_file=record_file,
             block_file=block_file,
@@ -236,14 +234,15 @@ class SharedKeyCeremony:
         label, target = self.label, self._target
         with target.alone():
             issuer_id = str(label.issuer_id)
-            if shared_keys.next_label(target, label.role, issuer_id) != label:
+            after = label.generation - 1
+            if shared_keys.next_label(target, label.role, issuer_id, after) != label:
                 raise CeremonyError("another key was stored meanwhile: hold the ceremony again")
             texts = {self.record_file: f"{signed}\n"}
             if self.block_file is not None:
                 texts[self.block_file] = f"{self._block_text}\n"
             with ceremony_record.written(texts):
                 self.receipt = self._log.tell(record)
-            shared_keys.store(target, label.role, issuer_id, key)
+            shared_keys.store(target, label.role, issuer_id, key, after)
         return ceremony.report(target, label)
 
     def _passphrase(self, place: int) -> Secret[str]:
@@ -268,6 +267,16 @@ class SharedKeyCeremony:
                 ),
             ),
         )
+
+
+def _next_label(
+    hsm_token: Pkcs11Token, import_token: Pkcs11Token, role: KeyRole, issuer_id: str
+) -> KeyLabel:
+    label = shared_keys.next_label(hsm_token, role, issuer_id)
+    if role is not KeyRole.BLOCK_PROTECTION:
+        return label
+    # No two keys have one label, wherever they are: the table of generations names them by it.
+    return shared_keys.next_label(import_token, role, issuer_id, label.generation - 1)
 
 
 def now() -> datetime:

@@ -17,6 +17,7 @@ from tests.hsm.import_machine import (
     ImportMachine,
     aes_kcv,
     make_import_machine,
+    make_second,
 )
 
 KBPK_LISTED = f"block-protection@{ISSUER}.g1 {aes_kcv(KBPK)}"
@@ -72,6 +73,17 @@ def test_a_key_is_made_on_the_one_and_wrapped_by_the_other(
     assert [line for line in machine.listed() if line.startswith("zpk@")]
     assert len(key) == 16
     assert machine.listed_second() == [KBPK_LISTED]
+
+
+def test_a_key_that_moves_to_the_second_token_is_the_next_generation(tmp_path: Path) -> None:
+    machine = make_import_machine(tmp_path / "machine", second=False)
+    machine.bring_kbpk(COMPONENTS)
+    machine.second = make_second(machine.softhsm)
+    machine.bring_kbpk(COMPONENTS)
+    moved = f"block-protection@{ISSUER}.g2 {aes_kcv(KBPK)}"
+    assert machine.listed_second() == [moved]
+    assert KBPK_LISTED in machine.listed()
+    assert moved not in machine.listed()
 
 
 def test_without_the_second_token_nothing_is_imported(machine: ImportMachine, block: Path) -> None:
