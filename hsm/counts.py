@@ -53,6 +53,9 @@ CREATE TABLE IF NOT EXISTS key_uses (
     label TEXT NOT NULL, unit TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (label, unit)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kid_uses (
+    label TEXT NOT NULL PRIMARY KEY, number INTEGER NOT NULL, last_at REAL NOT NULL
+) WITHOUT ROWID;
 """
 
 
@@ -191,6 +194,22 @@ class Counts:
             return connection.execute(
                 "SELECT label, unit, number FROM key_uses ORDER BY label, unit"
             ).fetchall()
+
+    def add_kid_uses(self, uses: Mapping[str, int], at: float) -> None:
+        """Add JWEs that keys opened, by label, the last of them *at* (:mod:`hsm.kid_uses`)."""
+        with self._transaction(self._now().timestamp()) as connection:
+            connection.executemany(
+                "INSERT INTO kid_uses (label, number, last_at) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET number = number + excluded.number,"
+                " last_at = excluded.last_at",
+                [(label, number, at) for label, number in uses.items()],
+            )
+
+    def kid_uses(self) -> Mapping[str, tuple[int, float]]:
+        """Return how many JWEs each key opened, and when the last, by label."""
+        with self._transaction(self._now().timestamp()) as connection:
+            rows = connection.execute("SELECT label, number, last_at FROM kid_uses").fetchall()
+        return {label: (number, last_at) for label, number, last_at in rows}
 
     def _try(self, connection: sqlite3.Connection, window: Window, now: float) -> Try:
         ((failures,),) = connection.execute(

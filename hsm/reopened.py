@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from hsm.errors import (
     CountsUnavailable,
     KeyMissing,
+    KeyNotInUse,
     KeyUsedUp,
     LoginRefused,
     LogUnavailable,
@@ -50,7 +51,7 @@ class ReopenedVault:
                 self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
                 self._vault = None
             raise
-        except (CountsUnavailable, KeyUsedUp, LogUnavailable):
+        except (CountsUnavailable, KeyNotInUse, KeyUsedUp, LogUnavailable):
             # The HSM token answers: opening it anew would not help.
             raise
         except VaultUnavailable:

@@ -73,12 +73,20 @@ class HsmToken(Protocol):
         """List the keys on the HSM token that have a label of ours."""
         ...
 
+    def find_keys(self) -> None:
+        """Look for the keys anew: other processes may have made or destroyed some."""
+        ...
+
+    def is_as_expected(self, label: KeyLabel) -> bool:
+        """Tell whether kind and attributes of a key are those of its role."""
+        ...
+
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Encipher one 16-byte block with AES."""
+        """Encipher 16-byte blocks with AES, each alone (ECB)."""
         ...
 
     def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Decipher one 16-byte block with AES."""
+        """Decipher 16-byte blocks with AES, each alone (ECB)."""
         ...
 
     def encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:

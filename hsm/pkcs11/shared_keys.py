@@ -77,6 +77,11 @@ _PURPOSES: Final[Mapping[KeyRole, Sequence[tuple[KeyAlgorithm, str, str]]]] = {
     # One key for both directions: one that may only encipher, or decipher, is not for these.
     KeyRole.ZPK: ((KeyAlgorithm.TDES, "P0", "BN"),),
     KeyRole.ZPK_AES: ((KeyAlgorithm.AES, "P0", "BN"),),
+    # The next four are used in one direction: a key for the other one is not for them.
+    KeyRole.BUREAU_PIN: ((KeyAlgorithm.TDES, "P0", "BEN"),),
+    KeyRole.BUREAU_PIN_AES: ((KeyAlgorithm.AES, "P0", "BEN"),),
+    KeyRole.BUREAU_MAC: ((KeyAlgorithm.AES, "M6", "CGN"),),
+    KeyRole.BUREAU_MAC_RETAIL: ((KeyAlgorithm.TDES, "M3", "CGN"),),
     KeyRole.SMC: ((KeyAlgorithm.TDES, "E1", "XN"),),
     KeyRole.SMI: ((KeyAlgorithm.TDES, "E2", "XN"),),
     KeyRole.ZPK_SERVER: ((KeyAlgorithm.TDES, "P0", "BN"),),

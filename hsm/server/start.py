@@ -17,7 +17,6 @@ from hsm.errors import HsmError, LoginRefused, NotForProduction, VaultUnavailabl
 from hsm.hardening import end_with, harden_for_secrets
 from hsm.key_budgets import KeyBudgets
 from hsm.messages import SocketName, Verb
-from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.reopened import ReopenedVault
 from hsm.server import logs, sockets
@@ -100,7 +99,7 @@ def _open_vault(
         vault_settings, production=not sandbox, count_uses=key_budgets.count
     )
     labels = hsm_token.labels()
-    if unlike := [label for label in labels if not ceremony.is_as_expected(hsm_token, label)]:
+    if unlike := [label for label in labels if not hsm_token.is_as_expected(label)]:
         log.error("vault.keys_refused", extra={"keys": [*map(str, unlike)]})
         raise VaultUnavailable("keys are not as their roles want them: hsm check says how")
     return Vault(

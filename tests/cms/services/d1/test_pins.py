@@ -50,6 +50,7 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.LoginRefused: ServiceUnavailable,
     hsm.errors.LogUnavailable: ServiceUnavailable,
     hsm.errors.KeyMissing: ServiceUnavailable,
+    hsm.errors.KeyNotInUse: ServiceUnavailable,
     hsm.errors.MechanismMissing: ServiceUnavailable,
     hsm.errors.CountsUnavailable: ServiceUnavailable,
     hsm.errors.KeyUsedUp: ServiceUnavailable,
