@@ -133,6 +133,7 @@ def _d1(settings: Settings, store: Store, directory: Directory, vault: VaultCall
         CertificateReader(settings),
         CardCalls(audit),
         Pins(store, vault, audit),
+        vault,
     )
 
 

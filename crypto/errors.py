@@ -14,6 +14,7 @@
     ├── SeccosError
     ├── VerificationError
     ├── EmvError
+    ├── RandomnessError
     ├── DeviceKeyError
     ├── KeyBlockError
     │   ├── KeyPurposeError
@@ -76,6 +77,10 @@ class VerificationError(CryptoError):
 
 class EmvError(CryptoError):
     """A value has a length, or is outside a range, that EMV does not allow."""
+
+
+class RandomnessError(CryptoError):
+    """What should be random gives nothing that a PIN can be made of."""
 
 
 class DeviceKeyError(CryptoError):

@@ -23,11 +23,13 @@ GRANT_MAX: Final[Mapping[Action, int]] = {
     Action.DEVICE: 1,
 }
 CARD, CLIENT, ISSUER = "card", "client", "issuer"
+BUREAU: Final = "bureau"
 #: What the log says of the last hand-out of a day.
 EVENTS: Final[Mapping[str, tuple[int, str]]] = {
     CARD: (logging.WARNING, "handouts.card_limit"),
     CLIENT: (logging.ERROR, "alarm.handouts_client"),
     ISSUER: (logging.ERROR, "alarm.handouts_issuer"),
+    BUREAU: (logging.ERROR, "alarm.handouts_bureau"),
 }
 log = logging.getLogger(__name__)
 
@@ -74,9 +76,23 @@ class HandOuts:
             if quota.kind in EVENTS:
                 _say(quota)
 
+    def count_mailers(self, issuer_id: str, mailers: int, day_max: int) -> None:
+        """Count PINs for the bureau of an issuer, all of them or none.
+
+        They are none of those that cardholders see: a batch does not keep these from theirs.
+
+        Raises:
+            LimitReached: that many may not be handed out any more today. None is counted.
+            CountsUnavailable: it could not be counted.
+        """
+        quota = Quota(self._counts.today(), issuer_id, BUREAU, "", day_max)
+        for used_up in self._counts.hand_out([quota] * mailers):
+            _say(used_up)
+
 
 def _say(quota: Quota) -> None:
     level, event = EVENTS[quota.kind]
-    named = {CARD: {"card_id": quota.key}, CLIENT: {"client_id": quota.key}, ISSUER: {}}
-    extra = {"issuer_id": quota.issuer_id, "count": quota.hand_outs_max, **named[quota.kind]}
+    named = {CARD: {"card_id": quota.key}, CLIENT: {"client_id": quota.key}}
+    of_whom = named.get(quota.kind, {})
+    extra = {"issuer_id": quota.issuer_id, "count": quota.hand_outs_max, **of_whom}
     log.log(level, event, extra=extra)

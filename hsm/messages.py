@@ -27,6 +27,9 @@ from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
+    MAILERS_MAX,
+    RESEAL_CARDS_MAX,
+    BatchPart,
     CardRef,
     CertificateFacts,
     ChipTransaction,
@@ -35,11 +38,15 @@ from hsm.port import (
     GrantedToken,
     HandOut,
     IssuedAccessToken,
+    KeyGenerations,
+    KeyUse,
+    MailerBatch,
     PinBlockType,
     PinVault,
     PublicKeyRole,
     Purpose,
     RefusedCard,
+    Resealing,
     SealedCard,
     SealedChange,
     SealedGrant,
@@ -47,6 +54,8 @@ from hsm.port import (
     SealedRecord,
     SealedTzpk,
     SealedValue,
+    StoredCard,
+    StoredPin,
     ValueKind,
 )
 
@@ -356,6 +365,53 @@ class Health(Verb[None], frozen=True):
 
 class Metrics(Verb[str], frozen=True):
     """``metrics``."""
+
+
+class Reseal(Verb[Resealing], frozen=True):
+    """``reseal``."""
+
+    sockets = ADMIN
+
+    cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
+
+
+class LoadGenerations(Verb[int], frozen=True):
+    """``load_generations``: operators signed it, and whoever carries it needs no trust."""
+
+    sockets = ADMIN
+
+    text: str
+
+
+class ReadGenerations(Verb[KeyGenerations], frozen=True):
+    """``read_generations``."""
+
+    sockets = ADMIN
+
+
+class GeneratePin(Verb[SealedChange], frozen=True):
+    """``generate_pin``."""
+
+    sockets = ADMIN
+
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class ExportMailers(Verb[MailerBatch], frozen=True):
+    """``export_mailers``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    issuer_id: str
+    pins: Annotated[Sequence[StoredPin], msgspec.Meta(max_length=MAILERS_MAX)]
+    part: BatchPart
+
+
+class KeyUses(Verb[Sequence[KeyUse]], frozen=True):
+    """``key_uses``: it is public, and the web's metrics may show it."""
 
 
 class BuildScript(Verb[HandOut[bytes]], frozen=True):

@@ -5,7 +5,15 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from hsm import metrics
-from hsm.errors import CountsUnavailable, KeyMissing, LoginRefused, LogUnavailable, VaultUnavailable
+from hsm.errors import (
+    CountsUnavailable,
+    KeyMissing,
+    KeyNotInUse,
+    KeyUsedUp,
+    LoginRefused,
+    LogUnavailable,
+    VaultUnavailable,
+)
 from hsm.port import PinVault
 
 LOOK_AGAIN_SECONDS: Final = 10.0
@@ -44,7 +52,7 @@ class ReopenedVault:
                 self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
                 self._vault = None
             raise
-        except (CountsUnavailable, LogUnavailable):
+        except (CountsUnavailable, KeyNotInUse, KeyUsedUp, LogUnavailable):
             # The HSM token answers: opening it anew would not help.
             raise
         except VaultUnavailable:

@@ -60,8 +60,18 @@ def pack(envelope: Envelope) -> bytes:
     >>> pack(envelope)
     b'\x01\x06pin.g1BBBBBBBBBBBBBBBBCCCCCCCCCCCCCCCC'
     """
-    label = str(envelope.label).encode()
-    return bytes((VERSION, len(label))) + label + envelope.body + envelope.cmac
+    return beginning(envelope.label) + envelope.body + envelope.cmac
+
+
+@lru_cache(maxsize=256)
+def beginning(label: KeyLabel) -> bytes:
+    r"""Return what stands before the body of every value that is sealed under a key.
+
+    >>> beginning(KeyLabel(KeyRole.PIN, 1))
+    b'\x01\x06pin.g1'
+    """
+    text = str(label).encode()
+    return bytes((VERSION, len(text))) + text
 
 
 def unpack(blob: bytes, role: KeyRole) -> Envelope:

@@ -111,6 +111,7 @@ cards = Table(
     Column("card_type", String(10), nullable=False, server_default="PHYSICAL"),
     Column("plastic_id", String(38), comment="a number without leading zeros"),
     Column("personalised", Boolean, nullable=False, server_default="false"),
+    Column("bureau_counter", BigInteger, comment="of the PIN that the bureau got last"),
     CheckConstraint("state IN ('inactive', 'active', 'blocked', 'closed')", name="state"),
     CheckConstraint("counter >= 0", name="counter"),
     CheckConstraint("card_type IN ('VIRTUAL', 'PHYSICAL', 'METAL')", name="card_type"),

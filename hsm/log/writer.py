@@ -44,8 +44,8 @@ class VaultLog:
     directory: Path
     """Where it is; only the vault's user may read or write there."""
     mac: Mac
-    label: KeyLabel
-    """The active key of role ``log-mac``."""
+    label: Callable[[], KeyLabel]
+    """Names the active key of role ``log-mac``."""
     now: Callable[[], datetime]
     """The time, UTC."""
     to_disk: Callable[[int], None] = os.fdatasync
@@ -57,7 +57,7 @@ class VaultLog:
     def begin(self) -> None:
         """Begin the log of a host that has none: its first line. One that is there stays."""
         with usable():
-            own_chain.begin(self.directory, self.now(), self.label, self.mac)
+            own_chain.begin(self.directory, self.now(), self.label(), self.mac)
 
     def check(self) -> None:
         """Look whether there is a log to append to; only the line of a new chain is written."""
@@ -75,9 +75,9 @@ class VaultLog:
         with usable():
             chain = self._own_chain(now)
             for refused in self._due(now):
-                chain.write(refused, now, self.label, self.mac)
+                chain.write(refused, now, self.label(), self.mac)
                 metrics.log_line(refused.what)
-            receipt = chain.write(event, now, self.label, self.mac).receipt
+            receipt = chain.write(event, now, self.label(), self.mac).receipt
             metrics.log_line(event.what)
             if durable:
                 self.to_disk(chain.file)
@@ -122,7 +122,7 @@ class VaultLog:
     def _own_chain(self, now: datetime) -> OwnChain:
         """Hold a chain that a line of *now* can be appended to."""
         if self._chain is None:
-            self._chain = own_chain.take(self.directory, now, self.label, self.mac)
+            self._chain = own_chain.take(self.directory, now, self.label(), self.mac)
         own_chain.check_clock(now, self._chain.find_end())
         return self._chain
 

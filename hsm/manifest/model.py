@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from crypto.seccos.profile import SeccosProfile
 from hsm.manifest.body import SignedBody, parse_body
+from hsm.manifest.bureau import BureauBody
 from hsm.manifest.clients import (
     AppClient,
     Client,
@@ -51,6 +52,8 @@ class Manifest(SignedBody):
     verification: VerificationBody = VerificationBody()
     verification_host: RecipientBody | None = None
     """The authorisation host's key, to which PIN verification values are encrypted."""
+    bureau: BureauBody | None = None
+    """How the personalisation bureau gets PINs; None: it gets none."""
     identity_provider: IdentityProviderBody | None = None
     """Whose access tokens name the cardholders at the hosted face."""
     clients: tuple[Client, ...] = ()

@@ -49,6 +49,12 @@ PROFILES: Final[Mapping[str, Sequence[tuple[KeyRole, KeyKind]]]] = {
     "PVV": _two_key(KeyRole.PVK),
     "IBM 3624 offsets": _two_key(KeyRole.PVK_3624),
     "PRW of the issuer's own": _of(KeyRole.PRW, (KeyKind.AES_256,)),
+    "ISO-0 for a bureau": _of(KeyRole.BUREAU_PIN, TDES_KINDS),
+    "ISO-4 for a bureau": _of(KeyRole.BUREAU_PIN_AES, AES_KINDS),
+    "MAC for a bureau by aes-cmac": _of(KeyRole.BUREAU_MAC, AES_KINDS),
+    "MAC for a bureau by iso9797-alg3": _two_key(
+        KeyRole.BUREAU_MAC_RETAIL, KeyRole.BUREAU_MAC_RETAIL_LEFT
+    ),
     "EMV scripts": _two_key(KeyRole.SMC, KeyRole.SMI),
 }
 

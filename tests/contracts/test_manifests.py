@@ -16,7 +16,7 @@ from hsm.errors import ManifestRefused, VaultUnavailable
 from hsm.grants import Grants
 from hsm.manifest.body import canonical_body
 from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
-from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.pkcs11.keyring import Keyring
 from hsm.port import Face, GrantedToken, PublicKeyRole, Purpose, SealedPin, SealedRecord
 from tests.bearers import bearer
 from tests.contracts.edits import EDITS, store, stored
@@ -51,7 +51,7 @@ Verb: TypeAlias = Callable[[Issuer, SealedRecord, SealedPin], object]
 
 def granted(issuer: Issuer, purpose: Purpose, counter: int) -> GrantedToken:
     """What the vault grants, for longer than any manifest is in force."""
-    grants = Grants(issuer.host.hsm_token, KeyLabel(KeyRole.GRANT_MAC, 1), lambda: VALID_UNTIL)
+    grants = Grants(issuer.host.hsm_token, Keyring(issuer.host.hsm_token), lambda: VALID_UNTIL)
     return grants.issue(Face.HOSTED, issuer.app_id, purpose, CARD, counter, HOLDER)
 
 

@@ -67,6 +67,10 @@ def tell_digits(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedP
     )
 
 
+def generate(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> Done:
+    return issuer.vault.generate_pin(CARD, sealed_record, COUNTER)
+
+
 def export_values(issuer: Issuer, *_: object) -> Done:
     return issuer.vault.export_values({}, CARD, COUNTER)
 
@@ -90,6 +94,7 @@ VERBS: Mapping[Verb, Event] = {
     set_from_jwe: Event(Action.SET, face="d1"),
     export: Event(Action.EXPORT, face="d1"),
     export_values: Event(Action.VALUES),
+    generate: Event(Action.SET),
     set_on_a_page: Event(Action.SET, face="hosted", client_id=APP),
     draw: Event(Action.IMAGE, face="hosted", client_id=APP),
     tell_digits: Event(Action.TEXT, face="pincontrol", client_id=SERVER),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from crypto.secret import Secret
 from hsm.errors import (
     EvidenceRefused,
     KeyMissing,
+    KeyUsedUp,
     LimitReached,
     PinRejected,
     SealBroken,
@@ -20,10 +22,12 @@ from hsm.errors import (
     WrongPinData,
 )
 from hsm.pkcs11 import shared_keys
-from hsm.pkcs11.keys import KeyKind, KeyRole
+from hsm.pkcs11.hsm_token import KeyUnit
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import CardRef, SealedChange, SealedPin, SealedRecord
+from hsm.vault import Vault
 from tests.contracts.issuer import (
     LONG_PINS,
     PIN,
@@ -199,6 +203,22 @@ def test_without_the_key_the_vault_is_unavailable_and_the_pin_not_refused(server
         missing.view(sealed_pin)
     with pytest.raises(KeyMissing):
         missing.set(server.block())
+
+
+def test_a_key_that_enciphered_enough_shows_no_pin_and_still_takes_one(server: Server) -> None:
+    for limits, refused in (
+        ({"tdes_blocks_max": 10}, pytest.raises(KeyUsedUp)),
+        ({}, nullcontext()),
+    ):
+        there = server.with_members(limits=limits)
+        vault = there.issuer.vault
+        assert isinstance(vault, Vault)
+        sealed_pin = there.sealed()
+        label = KeyLabel(KeyRole.ZPK_SERVER, INDEXES["0"], there.issuer.issuer_id)
+        vault._key_budgets.count(label, KeyUnit.TDES_BLOCKS, 10)
+        with refused:
+            there.view(sealed_pin)
+        there.sealed(counter=2)
 
 
 def test_what_is_no_block_of_format_1_under_the_key_is_refused(server: Server) -> None:

@@ -531,8 +531,13 @@ VERBS: Final = {
     "digits_jwe",
     "export_jwe",
     "export_values",
+    "generate_pin",
+    "export_mailers",
+    "build_script",
+    "reverse_pin",
     "load_manifest",
     "load_floors",
+    "key_uses",
     "manifest_version",
     "read_manifest",
     "issue_token",
@@ -543,6 +548,9 @@ VERBS: Final = {
     "export_device_block",
     "make_device_key",
     "set_pin_from_device",
+    "load_generations",
+    "read_generations",
+    "reseal",
 }
 
 

@@ -35,7 +35,10 @@ from hsm.port import (
 )
 
 #: Who may call what: DESIGN's table, and what is public.
-PUBLIC = {"health", "load_manifest", "manifest_version", "metrics", "public_jwks", "read_manifest"}
+PUBLIC = {
+    *("health", "load_manifest", "manifest_version", "public_jwks", "read_manifest"),
+    *("key_uses", "metrics"),
+}
 SOCKETS = {
     SocketName.D1: {"export_jwe", "issue_token", "set_pin_from_jwe"},
     SocketName.CARDHOLDER: {
@@ -45,8 +48,10 @@ SOCKETS = {
         *("make_device_key", "set_pin_from_device"),
     },
     SocketName.ADMIN: {
+        *("generate_pin", "export_mailers"),
         *("build_script", "export_values", "forget_failures", "keeps_pin", "load_floors"),
-        *("reverse_pin", "seal_cards", "set_pin_from_jwe"),
+        *("load_generations", "read_generations", "reseal", "reverse_pin", "seal_cards"),
+        "set_pin_from_jwe",
     },
 }
 CALL = messages.encode_call(7, ManifestVersion("testbank01"))

@@ -228,9 +228,11 @@ GOOD = frame(messages.encode_call(1, PID))
 BAD = {
     "oversized": (messages.MESSAGE_BYTES_MAX[SocketName.D1] + 1).to_bytes(4),
     "http": b"GET / HTTP/1.1\r\nHost: vault\r\n\r\n",
-    "other version": frame(msgpack.encode((2, 1, {"verb": "health"}))),
-    "unknown verb": frame(msgpack.encode((1, 1, {"verb": "reveal_pin"}))),
-    "verb of another socket": frame(msgpack.encode((1, 1, {"verb": "load_floors", "text": ""}))),
+    "other version": frame(msgpack.encode((VERSION + 1, 1, {"verb": "health"}))),
+    "unknown verb": frame(msgpack.encode((VERSION, 1, {"verb": "reveal_pin"}))),
+    "verb of another socket": frame(
+        msgpack.encode((VERSION, 1, {"verb": "load_floors", "text": ""}))
+    ),
     "empty": frame(b""),
     "length twice": GOOD[:4] + GOOD,
 }

@@ -8,18 +8,21 @@ from typing import Any
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm import messages
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE
 from hsm.messages import Verb
 from hsm.pkcs11 import shared_keys
-from hsm.pkcs11.keys import KeyKind, KeyRole
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.port import (
+    BatchPart,
     CertificateFacts,
     ChipTransaction,
     PinBlockType,
     PinVault,
     PublicKeyRole,
     Purpose,
+    StoredCard,
+    StoredPin,
 )
 from tests.bearers import bearer
 from tests.contracts import issuer as sample
@@ -29,6 +32,7 @@ from tests.crypto.ciphers import tdes_ecb
 from tests.devices import PythonDevice, iso1_text
 from tests.feeds import described
 from tests.issuer_records import d1_client
+from tests.key_tables import FIRST, table
 from tests.operators import floors, signed
 from tests.pans import PAN
 
@@ -41,6 +45,8 @@ MANY = 1_000_000
 def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
     """Open a vault, and return it with a call of each of its verbs that it does."""
     hsm_token = SoftwareToken()
+    for role in (KeyRole.BUREAU_PIN_AES, KeyRole.BUREAU_MAC):
+        hsm_token.import_key(KeyLabel(role, 1, ISSUER_ID), KeyKind.AES_256, Secret(bytes(32)))
     zpk = ClearKey(KeyKind.TDES_2KEY, Secret(ZPK))
     shared_keys.store(hsm_token, KeyRole.ZPK_SERVER, ISSUER_ID, zpk)
     host = sample.open_host(hsm_token, directory)
@@ -48,9 +54,13 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
     limits = dict.fromkeys(("handouts_card_day_max", "handouts_client_day_max"), MANY)
     policy = {"text_reveal": True}
     keys = [{"client_id": f"{ISSUER_ID}-server", "zpk_index": "0"}]
-    operations = {"pre_shared_keys": keys, "pki": True}
     issuer = sample.open_issuer(
-        host, clients=clients, limits=limits, policy=policy, pin_operations=operations
+        host,
+        clients=clients,
+        limits=limits,
+        policy=policy,
+        pin_operations={"pre_shared_keys": keys, "pki": True},
+        bureau={"pins_day_max": MANY},
     )
     record = issuer.seal_record()
     sealed_pin = issuer.set_pin(sample.PIN, record)
@@ -89,6 +99,16 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.IssueToken(D1_CLIENT, Secret(D1_SECRET), certificate),
         messages.PublicJwks(PublicKeyRole.PAGE, {"a": 1}),
         messages.Health(),
+        messages.Reseal([StoredCard(CARD, 1, record, sealed_pin, {})]),
+        messages.LoadGenerations(signed(table(FIRST), GENERATIONS_TYPE)),
+        messages.ReadGenerations(),
+        messages.GeneratePin(CARD, record, 2),
+        messages.ExportMailers(
+            ISSUER_ID,
+            [StoredPin(CARD, 1, sealed_pin, record)],
+            BatchPart("0" * 32, 1, is_last=True),
+        ),
+        messages.KeyUses(),
         messages.BuildScript(sealed_pin, record, CARD, 1, ChipTransaction(bytes(2), bytes(8))),
         messages.ReversePin(sealed_pin, sealed_pin, record, CARD, 1),
         messages.ExportServerBlock(*server, CARD, sealed_pin, record, 1),
