@@ -20,7 +20,7 @@ from hsm.admin_client import AdminClient
 from hsm.client import VaultClient
 from hsm.errors import MessageRefused, VaultBusy, VaultFailed, VaultUnavailable
 from hsm.frames import Frames, frame
-from hsm.messages import ExportJwe, Health, ManifestVersion, SocketName
+from hsm.messages import VERSION, ExportJwe, Health, ManifestVersion, SocketName
 from hsm.port import CardRef, SealedPin, SealedRecord
 from hsm.server.exits import Exit
 from hsm.server.supervisor import LOOK_SECONDS, Supervisor
