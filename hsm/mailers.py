@@ -21,7 +21,7 @@ ISO 9564-1:2017, 9.4 and 9.3. Both formats are bound to the PAN, as the sealed P
 may become the other (PCI PIN 3-3).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -61,11 +61,18 @@ class BureauKeys:
 
     Raises:
         KeyMissing: at construction, when one was not imported.
+        KeyUsedUp: at construction, when one of TDES may encipher no more. A batch that has begun is
+            ended.
         ManifestRefused: at construction, when one is of another kind.
     """
 
     def __init__(
-        self, hsm_token: HsmToken, keyring: Keyring, issuer_id: str, body: BureauBody
+        self,
+        hsm_token: HsmToken,
+        keyring: Keyring,
+        issuer_id: str,
+        body: BureauBody,
+        may_encipher: Callable[[KeyLabel], None],
     ) -> None:
         self._hsm_token = hsm_token
         self._body = body
@@ -77,8 +84,12 @@ class BureauKeys:
         self._mac_label = keyring.shared(
             mac_role, issuer_id, body.mac_key_generation, mac_role.kinds
         )
+        labels = [self._pin_label, self._mac_label]
         if mac_role in LEFT_ROLES:
-            keyring.shared(LEFT_ROLES[mac_role], issuer_id, body.mac_key_generation)
+            left_role, generation = LEFT_ROLES[mac_role], body.mac_key_generation
+            labels.append(keyring.shared(left_role, issuer_id, generation))
+        for label in labels:
+            may_encipher(label)
 
     def encipher(self, pin: Pin, pan: Pan) -> bytes:
         """Return the block of *pin* under the bureau's key.

@@ -389,10 +389,12 @@ class Vault:
         self, issuer_id: str, pins: Sequence[StoredPin], part: BatchPart
     ) -> MailerBatch:
         """Hand out PINs as a batch to the personalisation bureau, under its key in the manifest."""
-        bureau = self._manifests.read(issuer_id).bureau
-        if bureau is None:
+        manifest = self._manifests.read(issuer_id)
+        if (bureau := manifest.bureau) is None:
             raise ManifestRefused("the manifest names no bureau")
-        keys = BureauKeys(self._hsm_token, self._keyring, issuer_id, bureau)
+        keys = BureauKeys(
+            *(self._hsm_token, self._keyring, issuer_id, bureau), self._may_encipher(manifest)
+        )
         self._hand_outs.count_mailers(issuer_id, len(pins), bureau.pins_day_max)
         mailers, refused = [], []
         for stored in pins:

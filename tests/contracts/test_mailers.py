@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ import pytest
 from hsm.errors import (
     CounterExhausted,
     KeyMissing,
+    KeyUsedUp,
     LimitReached,
     LogUnavailable,
     ManifestRefused,
@@ -20,8 +22,10 @@ from hsm.errors import (
 )
 from hsm.log.lines import Action
 from hsm.log.writer import VaultLog
-from hsm.pkcs11.keys import KeyRole
+from hsm.pkcs11.hsm_token import KeyUnit
+from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import BatchPart, CardRef, SealedChange, SealedPin, StoredPin
+from hsm.vault import Vault
 from tests.bureau import Bureau
 from tests.contracts.issuer import PIN, block, open_host
 from tests.contracts.partner import (
@@ -208,6 +212,23 @@ def test_the_keys_are_those_of_the_generations_that_the_manifest_names(
     assert bureau_of(partner, body).pins(text) == {"card-1": PIN}
     with pytest.raises(AssertionError):
         bureau_of(partner, {**body, "mac_key_generation": 1}).pins(text)
+
+
+@pytest.mark.parametrize(
+    "role", [KeyRole.BUREAU_PIN, KeyRole.BUREAU_MAC_RETAIL, KeyRole.BUREAU_MAC_RETAIL_LEFT]
+)
+def test_a_key_that_enciphered_enough_makes_no_batch(partner: Partner, role: KeyRole) -> None:
+    body = {"block": "iso0", "mac": "iso9797-alg3"}
+    for limits, refused in (({"tdes_blocks_max": 10}, True), ({}, False)):
+        there = with_bureau(partner, body, limits=limits)
+        vault = there.issuer.vault
+        assert isinstance(vault, Vault)
+        pin = stored(there)
+        export(there, pin)
+        label = KeyLabel(role, 1, there.issuer.issuer_id)
+        vault._key_budgets.count(label, KeyUnit.TDES_BLOCKS, 10)
+        with pytest.raises(KeyUsedUp) if refused else nullcontext():
+            export(there, pin)
 
 
 @every_form
