@@ -4,7 +4,7 @@ A request gets one worker; but for ``/healthz`` it tells of all.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from cms.services.health import DATABASE_CAUSES, Health, Readiness
 from hsm import exposition, messages
 from hsm.client import VaultCalls
 from hsm.errors import HsmError
+from hsm.port import KeyUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,10 @@ class OpsRoutes:
 
     async def metrics(self, _: Request) -> Response:
         """Show what all workers counted, and those of the vault, where it answers."""
-        state = State(self.health.of_all(), self.health.ends)
+        uses: Sequence[KeyUse] = ()
+        with suppress(HsmError):
+            uses = await self.vault.call(messages.KeyUses())
+        state = State(self.health.of_all(), self.health.ends, uses)
         # Some milliseconds of work, beside the requests.
         shown = await asyncio.to_thread(exposition.text, state)
         with suppress(HsmError):
@@ -71,6 +75,7 @@ class State(Collector):
 
     seen: Readiness
     ends: Ends
+    key_uses: Sequence[KeyUse] = ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Describe it."""
@@ -85,6 +90,7 @@ class State(Collector):
         yield self._database_causes()
         yield self._workers()
         yield self._connections()
+        yield from self._key_uses()
         for what, by in (("manifest", "issuer"), ("certificate", "listener")):
             end = GaugeMetricFamily(
                 f"cms_{what}_end_timestamp_seconds", f"When a {what} ends.", labels=[by]
@@ -92,6 +98,16 @@ class State(Collector):
             for name, moment in getattr(self.ends, f"{what}s").items():
                 end.add_metric([name], moment.timestamp())
             yield end
+
+    def _key_uses(self) -> Iterator[GaugeMetricFamily]:
+        labels = ["key", "unit"]
+        uses = GaugeMetricFamily("cms_key_uses", "How often a key was used here.", labels=labels)
+        most = GaugeMetricFamily("cms_key_uses_max", "How often it may be.", labels=labels)
+        for each in self.key_uses:
+            uses.add_metric([each.label, each.unit], each.uses)
+            most.add_metric([each.label, each.unit], each.uses_max)
+        yield uses
+        yield most
 
     def _readiness(self) -> GaugeMetricFamily:
         ready = GaugeMetricFamily("cms_ready", "1: it can be used.", labels=["part"])

@@ -124,6 +124,16 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 ],
             ),
             Panel(
+                "Keys: uses of what they may",
+                [
+                    (
+                        f"max by (key, unit) (cms_key_uses{{{OURS}}} / cms_key_uses_max{{{OURS}}})",
+                        "{{key}}",
+                    )
+                ],
+                "percentunit",
+            ),
+            Panel(
                 "Lines of its log",
                 [(f"rate(hsm_log_lines_total{{{OURS}}}[$__rate_interval])", "{{action}}")],
             ),
