@@ -425,7 +425,7 @@ def test_a_card_that_is_personalised_meanwhile_keeps_its_pin(page: Page, real: R
     fields(page)
     real.produce(SECOND_CARD)
     enter(page, "6140")
-    notice(page, "This page is no longer valid")
+    notice(page, "This card takes no new PIN now")
     page.evaluate("set_pin()")
     assert calls(page) == INVALID + VALID + NOT_SET
     assert real.newest() == (True, "failed")
@@ -473,7 +473,7 @@ def test_the_id_is_in_no_address_no_history_and_no_referer(page: Page, real: Rea
     (arrival,) = real.apps.at("/after-the-pin")
     assert "referer" not in arrival.headers
     page.go_back(wait_until="commit")
-    notice(page, "This page is no longer valid")
+    notice(page, "This page was already used")
     assert {"/pincontrol/pin", "/pincontrol/page/view"} <= {
         url.removeprefix(PINS) for url, _ in sent
     }

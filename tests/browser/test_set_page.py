@@ -122,8 +122,9 @@ def test_the_first_entry_is_judged_while_it_is_typed(
 def test_the_rules_are_those_of_the_issuer(page: Page, site: PinSite) -> None:
     site.opening = {"digitsMin": 4, "digitsMax": 12, "refuseRuns": True, "refuseRepeated": False}
     open_page(page, site)
-    expect(page.locator("#entry-intro")).to_have_text(
-        "Choose a new PIN of 4 to 12 digits. The digits may not simply count up or down."
+    rules = page.locator("#rules li")
+    expect(rules).to_have_text(
+        ["4 to 12 digits", "The digits may not simply count up or down."]
     )
     first = page.get_by_label("New PIN", exact=True)
     for pin, said in [
@@ -366,13 +367,13 @@ def test_leaving_the_page_ends_the_session_and_going_back_shows_that(
     page.goto(site.origin("elsewhere.test"))
     # A page from the back-forward cache has no load event.
     page.go_back(wait_until="commit")
-    expect(page.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
+    expect(page.get_by_role("heading", name="This page was already used")).to_be_visible()
     assert [i for i in page.locator("input").all() if i.input_value() != ""] == []
     wait_for(lambda: bool(site.sent("cancel")))  # the page does not wait for the answer
     assert site.sent("cancel") == [{"session": site.session}]
     page.go_back(wait_until="commit")
     page.go_forward(wait_until="commit")
-    expect(page.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
+    expect(page.get_by_role("heading", name="This page was already used")).to_be_visible()
     assert site.sent("session") == [{"token": TOKEN}]
 
 
@@ -382,7 +383,7 @@ def test_a_page_that_the_browser_kept_is_ended_when_it_is_shown_again(
     open_page(page, site)
     enter(page, PIN)
     leave_and_return(page)
-    notice(page, "This page is no longer valid")
+    notice(page, "This page was already used")
 
 
 def test_a_reload_shows_the_ended_page(page: Page, site: PinSite) -> None:

@@ -11,8 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, ViewportSize, expect
 
 from cms.faces.cardholder.page.messages import LANGUAGES
-from cms.faces.cardholder.page.render import set_page_variables
 from cms.faces.cardholder.page.style import PageStyle, parse_page
+from cms.faces.cardholder.page.variables import set_page_variables
 from tests.browser.pin_site import APP, PINS, PinSite
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "var" / "artefacts" / "browser"
@@ -100,9 +100,11 @@ def saving(page: Page, site: PinSite) -> None:
     expect(page.locator("#confirm")).to_be_disabled()
 
 
-def answered(status: int, verb: str = "submit") -> Callable[[Page, PinSite], None]:
+def answered(
+    status: int, verb: str = "submit", **members: str
+) -> Callable[[Page, PinSite], None]:
     def reach(page: Page, site: PinSite) -> None:
-        site.answers[verb] = [(status, {})]
+        site.answers[verb] = [(status, members)]
         if verb == "session":
             page.goto(site.url)
         else:
@@ -155,6 +157,8 @@ STATES = {
     "done": answered(204),
     "done-with-app": done_with_app,
     "failed": answered(503),
+    "blocked": answered(403),
+    "changed": answered(410, ended="changed"),
     "ended": answered(410, "session"),
     "away": answered(503, "session"),
     "limited": answered(429, "session"),
@@ -270,10 +274,10 @@ def test_in_forced_colours_every_box_has_an_edge(
 ) -> None:
     page = new_page(locale="en-GB", viewport=VIEWPORTS[1], forced_colors="active")
     mismatch(page, site)
-    edges = page.locator("#entry :is(input, button:visible)").evaluate_all(
+    edges = page.locator("#entry :is(.slots span, button:visible)").evaluate_all(
         "(boxes) => boxes.map((box) => getComputedStyle(box).borderTopStyle)"
     )
-    assert edges == ["solid", "dashed", "solid", "solid"]
+    assert edges == ["solid"] * 4 + ["dashed"] * 4 + ["solid"] * 2
     shoot(page, "forced-colors")
 
 

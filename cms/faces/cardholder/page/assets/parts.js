@@ -108,15 +108,15 @@ const pageParts = (() => {
 
     /*
      * Show why there are no fields, and what to do: state names the texts, next is one more of
-     * them, button is {text, press}.
+     * them, button is {text, press}; quiet: nothing has happened that is to be told.
      */
-    showNotice(state, { next = null, button = null } = {}) {
+    showNotice(state, { next = null, button = null, quiet = false } = {}) {
       shown = { state, next, button };
       showOnly("notice");
       byId("notice").dataset.state = state;
       writeNotice();
       announce("");
-      byId("notice-title").focus();
+      if (!quiet) byId("notice-title").focus();
     },
 
     /* POST *body* as JSON; the answer's status and members, status 0 when there was none. */

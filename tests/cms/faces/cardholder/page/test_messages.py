@@ -21,6 +21,10 @@ STATES = (
     "unshown",
     "unopened",
     "malformed",
+    "waiting",
+    "used",
+    "blocked",
+    "changed",
 )
 NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
 
