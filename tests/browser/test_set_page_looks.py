@@ -13,7 +13,7 @@ from playwright.sync_api import Page, ViewportSize, expect
 from cms.faces.cardholder.page.messages import LANGUAGES
 from cms.faces.cardholder.page.style import PageStyle, parse_page
 from cms.faces.cardholder.page.variables import set_page_variables
-from tests.browser.pin_site import APP, PINS, PinSite
+from tests.browser.pin_site import APP, PINS, PinSite, leave_and_return
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "var" / "artefacts" / "browser"
 VIEWPORTS: list[ViewportSize] = [
@@ -100,9 +100,7 @@ def saving(page: Page, site: PinSite) -> None:
     expect(page.locator("#confirm")).to_be_disabled()
 
 
-def answered(
-    status: int, verb: str = "submit", **members: str
-) -> Callable[[Page, PinSite], None]:
+def answered(status: int, verb: str = "submit", **members: str) -> Callable[[Page, PinSite], None]:
     def reach(page: Page, site: PinSite) -> None:
         site.answers[verb] = [(status, members)]
         if verb == "session":
@@ -142,6 +140,12 @@ def insecure(page: Page, site: PinSite) -> None:
     expect(page.locator("#notice-title")).to_be_visible()
 
 
+def used(page: Page, site: PinSite) -> None:
+    entry(page, site)
+    leave_and_return(page)
+    expect(page.locator("#notice")).to_have_attribute("data-state", "used")
+
+
 def ended_page(page: Page, site: PinSite) -> None:
     page.goto(f"{site.origin(PINS)}/pin-direct/set")
 
@@ -158,7 +162,8 @@ STATES = {
     "done-with-app": done_with_app,
     "failed": answered(503),
     "blocked": answered(403),
-    "changed": answered(410, ended="changed"),
+    "changed": answered(410, reason="changed"),
+    "used": used,
     "ended": answered(410, "session"),
     "away": answered(503, "session"),
     "limited": answered(429, "session"),

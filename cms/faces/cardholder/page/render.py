@@ -59,14 +59,16 @@ class ControlPage:
     start: Mapping[str, object]
     """For the script: ``flow`` "webview" with ``purpose`` and ``controlId``, or "frame" with
     ``key`` and ``targetOrigins``."""
+    issuer_name: str | None = None
 
 
-def set_page(style: PageStyle, language: str, nonce: str) -> str:
+def set_page(style: PageStyle, language: str, nonce: str, issuer_name: str | None = None) -> str:
     """Write the page on which a PIN is set; *nonce* is the one of :func:`page_headers`."""
     return _SET_PAGE.substitute(
         _shared(language, nonce, (JWE, PIN_SLOTS, PIN_ENTRY, SET_FLOW, PARTS)),
         first_script=_script(SET_PIN, nonce),
         page_title=escape(MESSAGES[language]["title"]),
+        **_whose(issuer_name),
         theme=_theme(style.has_colours),
         variables=_properties(set_page_variables(style)),
         buttons_hidden="",
@@ -83,6 +85,7 @@ def control_page(page: ControlPage, language: str, nonce: str) -> str:
         _shared(language, nonce, scripts),
         first_script=_app_link(start, nonce),
         page_title=escape(MESSAGES[language][title]),
+        **_whose(page.issuer_name),
         theme=_theme(page.style.has_colours),
         variables=_properties(view_variables(page.style)),
         buttons_hidden="" if page.show_button else " hidden",
@@ -252,6 +255,14 @@ def _option(language: str, chosen: bool) -> str:
     selected = " selected" if chosen else ""
     name = escape(MESSAGES[language]["name"])
     return f'<option value="{language}" lang="{language}"{selected}>{name}</option>'
+
+
+def _whose(issuer_name: str | None) -> dict[str, str]:
+    """Write the head of a page; the script adds which card it is, once the server has said so."""
+    return {
+        "issuer_name": escape(issuer_name or ""),
+        "whose_hidden": "" if issuer_name else " hidden",
+    }
 
 
 def _theme(has_colours: bool) -> str:

@@ -17,6 +17,8 @@ $data
 </head>
 <body>
 <main>
+<p id="whose"$whose_hidden><strong dir="auto">$issuer_name</strong>
+<span id="card" dir="ltr" role="img" hidden></span></p>
 """
 
 #: In the page itself: without its stylesheet it must not show digits either. A browser that has no
@@ -95,8 +97,8 @@ VIEW: Final = """\
 </section>
 """
 
-#: One drawing; the stylesheet shows the part that belongs to the state. In the page itself, since its
-#: policy loads no image.
+#: One drawing; the stylesheet shows the part that belongs to the state. In the page itself, since
+#: its policy loads no image.
 ICON: Final = """\
 <svg class="icon" viewBox="0 0 64 64" aria-hidden="true" focusable="false">
 <circle cx="32" cy="32" r="29"/>

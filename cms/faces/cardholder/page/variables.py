@@ -3,6 +3,7 @@
 A client that sets no colour gets those of the stylesheet, which has them for a dark screen too.
 """
 
+import math
 from typing import Final
 
 from cms.faces.cardholder.page.style import PageStyle, ViewStyle
@@ -86,6 +87,6 @@ def _contrast(one: Colour, other: Colour) -> float:
 
 
 def _luminance(colour: Colour) -> float:
-    shares = (value / 255 for value in colour.rgb)
-    red, green, blue = (s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares)
+    # The curve of sRGB; its straight part, for all but black, changes no decision here.
+    red, green, blue = (math.pow((value / 255 + 0.055) / 1.055, 2.4) for value in colour.rgb)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -10,6 +10,7 @@ const pageParts = (() => {
   let messages = data.messages;
   let shown = null;
   let title = null;
+  let card = null;
 
   const text = (key, values = {}) =>
     messages[key].replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
@@ -39,12 +40,19 @@ const pageParts = (() => {
     document.title = text(state + "_title");
   };
 
+  /* Four dots and four digits, which are read out as words. */
+  const writeCard = () => {
+    byId("card").textContent = "\u2022\u2022\u2022\u2022\u00a0" + card;
+    byId("card").setAttribute("aria-label", text("card_ending", { digits: card }));
+  };
+
   const retext = () => {
     for (const element of document.querySelectorAll("[data-text]")) {
       element.textContent = text(element.dataset.text);
     }
     if (title) document.title = text(title);
     if (shown) writeNotice();
+    if (card) writeCard();
     retexted.forEach((write) => write());
   };
 
@@ -96,6 +104,14 @@ const pageParts = (() => {
     /* Have *write* called whenever the language changes. */
     onLanguage(write) {
       retexted.push(write);
+    },
+
+    /* Say which card the page is for, by the last four digits of its number. */
+    nameCard(digits) {
+      if (!/^[0-9]{4}$/.test(digits)) return;
+      card = digits;
+      writeCard();
+      byId("card").hidden = byId("whose").hidden = false;
     },
 
     /* Show one part of the page only; heading: the text that is the document's title too. */

@@ -60,6 +60,7 @@ class SetFlow {
     // As the vault wrote it: some apps write it in capitals.
     this.#controlToken = controlToken.trim().toLowerCase();
     this.entry.start({ refuseRepeated: true, refuseRuns: false, ...members });
+    this.parts.nameCard(members.lastFour);
     this.extend.hidden = false;
     this.#setTime(members.expiresInSeconds);
     this.#ticking = setInterval(() => this.#tick(), SetFlow.#TICK_MS);
@@ -108,10 +109,10 @@ class SetFlow {
   }
 
   /* Why a session is over, as far as the server says. */
-  static #why(status, { ended }) {
+  static #why(status, { reason, errorCode }) {
     if (status === 403) return "blocked";
     if (status !== 410) return "failed";
-    return ["changed", "expired"].includes(ended) ? ended : "ended";
+    return reason === "changed" || errorCode === "PIN_CHANGED" ? "changed" : "ended";
   }
 
   #end(state) {

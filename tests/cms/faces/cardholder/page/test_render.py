@@ -109,6 +109,12 @@ def test_the_texts_in_the_page_are_those_of_the_language() -> None:
     }
 
 
+def test_the_name_of_the_issuer_is_text() -> None:
+    page = render.set_page(PageStyle(), "en", NONCE, "<b>$nonce & Söhne")
+    assert '<p id="whose"><strong dir="auto">&lt;b&gt;$nonce &amp; Söhne</strong>' in page
+    assert '<p id="whose" hidden><strong dir="auto"></strong>' in PAGES[0][0]
+
+
 def test_a_style_becomes_properties() -> None:
     style = PageStyle(background=Colour.parse("#1F2937"), button_radius_px=2.5)
     page = render.set_page(style, "en", NONCE)
