@@ -21,7 +21,8 @@ GRANT UPDATE (
     pin_type, pin_changed_at, counter
 ) ON cards TO cms_service;
 GRANT UPDATE (
-    consumed_at, session_hash, session_expires_at, session_ends_at, tries, ended_at, end_reason
+    consumed_at, session_hash, session_expires_at, session_ends_at, tries, ended_at, end_reason,
+    sealed_tzpk
 ) ON control_tokens TO cms_service;
 GRANT DELETE ON control_tokens TO cms_service;
 COMMIT;

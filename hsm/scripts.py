@@ -27,7 +27,7 @@ from hsm.counts import Counts, Quota
 from hsm.manifest.scripts import ScriptsBody
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
-from hsm.pkcs11.keys import KeyRole
+from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import CardRef, ChipTransaction
 
 QUOTA: Final = "script"
@@ -69,11 +69,13 @@ class Scripts:
         issuer_id: str,
         body: ScriptsBody,
         transaction: ChipTransaction,
+        may_encipher: Callable[[KeyLabel], None],
     ) -> bytes:
         """Return the command PIN CHANGE/UNBLOCK that sets *pin* within *transaction*.
 
         Raises:
             KeyMissing: a key that the manifest names is not on the HSM token.
+            KeyUsedUp: such a key may encipher no more.
             ManifestRefused: such a key is of another kind.
         """
         permit(PinBlockFormat.ISO4, PinBlockFormat.ISO2, same_pan=True, for_card_script=True)
@@ -81,6 +83,8 @@ class Scripts:
         session = key_derivation.session_key(transaction.arqc)
         smc = self._keyring.shared(KeyRole.SMC, issuer_id, body.smc_generation)
         smi = self._keyring.shared(KeyRole.SMI, issuer_id, body.smi_generation)
+        for master in (smc, smi):
+            may_encipher(master)
         with self._hsm_token.derived(smc, card_key.key, session.key) as key:
             data = ENCIPHER[body.scheme](iso2.encode(pin), key.encrypt_cbc)
         derived = partial(self._hsm_token.derived, smi, card_key.key)

@@ -74,6 +74,12 @@ def upgrade() -> None:
         sa.Column("card_type", sa.String(10), server_default="PHYSICAL", nullable=False),
         sa.Column("plastic_id", sa.String(38), comment="a number without leading zeros"),
         sa.Column("personalised", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column(
+            "bureau_counter",
+            sa.BigInteger(),
+            nullable=True,
+            comment="of the PIN that the bureau got last",
+        ),
         sa.CheckConstraint("state IN ('inactive', 'active', 'blocked', 'closed')", name="state"),
         sa.CheckConstraint("counter >= 0", name="counter"),
         sa.CheckConstraint("card_type IN ('VIRTUAL', 'PHYSICAL', 'METAL')", name="card_type"),
@@ -173,6 +179,9 @@ def upgrade() -> None:
         sa.Column("grant_id", sa.Text(), nullable=False),
         sa.Column(
             "sealed_grant", sa.LargeBinary(), nullable=False, comment="opens with the token only"
+        ),
+        sa.Column(
+            "sealed_tzpk", sa.LargeBinary(), comment="of a device that is about to send a PIN"
         ),
         _now("issued_at"),
         _moment("expires_at", nullable=False),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,16 +14,24 @@ from crypto.seccos.card import CardData
 from crypto.secret import Secret
 from crypto.types import Pan, Pin
 from hsm.counts import Counts
-from hsm.errors import KeyMissing, LimitReached, LogUnavailable, ManifestRefused, SealBroken
+from hsm.errors import (
+    KeyMissing,
+    KeyUsedUp,
+    LimitReached,
+    LogUnavailable,
+    ManifestRefused,
+    SealBroken,
+)
 from hsm.log.lines import Action, Event
 from hsm.manifest.scripts import ScriptsBody
 from hsm.pkcs11 import shared_keys
-from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.hsm_token import HsmToken, KeyUnit
 from hsm.pkcs11.keyring import Keyring
-from hsm.pkcs11.keys import KeyKind, KeyRole
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.port import ChipTransaction, PinBlockType, SealedChange, SealedPin, SealedRecord
 from hsm.scripts import Scripts
+from hsm.vault import Vault
 from tests import operators
 from tests.chip import Chip, ScriptFailed
 from tests.contracts.issuer import LONG_PINS, PIN, block
@@ -144,6 +153,7 @@ def test_it_has_the_block_and_the_mac_that_an_hsm_made(
         Pin(given["pin"]),
         CardData(Pan(given["pan"]), int(given["psn"]), "2912"),
         *(VECTORS_ID, body, ChipTransaction(bytes(2), given_bytes(row, "r"))),
+        lambda _: None,
     )
     assert made[5:-8].hex().upper() == expected["encrypted_pin"]
     if scheme == "mastercard":
@@ -220,6 +230,21 @@ def test_without_its_keys_there_is_none(partner: Partner, mac_only: Partner, nam
     ):
         with pytest.raises(KeyMissing):
             stored(other).build(seen)
+
+
+@pytest.mark.parametrize("role", [KeyRole.SMC, KeyRole.SMI])
+def test_a_master_key_that_enciphered_enough_builds_none(partner: Partner, role: KeyRole) -> None:
+    limited = partner.with_members(
+        policy=LONG_PINS, scripts=MASTERCARD, limits={"tdes_blocks_max": 10}
+    )
+    for there, is_limited in ((limited, True), (with_scripts(partner, **MASTERCARD), False)):
+        now, vault = stored(there), there.issuer.vault
+        assert isinstance(vault, Vault)
+        now.build(ChipTransaction(bytes(2), bytes(8)))
+        label = KeyLabel(role, 1, there.issuer.issuer_id)
+        vault._key_budgets.count(label, KeyUnit.TDES_BLOCKS, 10)
+        with pytest.raises(KeyUsedUp) if is_limited else nullcontext():
+            now.build(ChipTransaction(bytes(2), bytes(8)))
 
 
 def test_a_card_gets_so_many_a_day(partner: Partner) -> None:

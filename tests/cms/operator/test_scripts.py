@@ -12,7 +12,8 @@ import pytest
 
 from cms.persistence import card_scripts
 from hsm.errors import VaultUnavailable
-from hsm.pkcs11.keys import KeyRole
+from hsm.pkcs11.hsm_token import KeyUnit
+from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import PinBlockType
 from tests.chip import Chip, ScriptFailed
 from tests.cms.operator.operator_at_work import Operator, use_vault
@@ -423,6 +424,23 @@ async def test_a_key_that_is_missing_ends_no_calls(
     answers = stage.operator.must("scripts", "calls").splitlines()
     assert answers == ['{"error": "a shared key is not on the token"}'] * 2
     assert stage.states() == {1: "pending"}
+
+
+async def test_a_key_that_enciphered_enough_ends_no_calls(
+    stage: Stage, vault: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_manifest(vault, ISSUER, limits={"tdes_blocks_max": 1})
+    await stage.put(FIRST)
+    vault._key_budgets.count(KeyLabel(KeyRole.SMC, 1, ISSUER), KeyUnit.TDES_BLOCKS, 1)
+    one = {"issuerId": ISSUER, "cardId": "card-1", "counter": 1, "atc": "0001", "arqc": "00" * 8}
+    monkeypatch.setattr("sys.stdin", calls({**one, "call": "build"}, {**one, "call": "build"}))
+    answers = stage.operator.must("scripts", "calls").splitlines()
+    used_up = '{"error": "a key has enciphered as much as the manifest lets it"}'
+    assert answers == [used_up] * 2
+    assert stage.states() == {1: "pending"}
+    # The control: without the member it is built.
+    change_manifest(vault, ISSUER, limits={})
+    stage.deliver(1)
 
 
 async def test_calls_end_when_the_vault_is_away(
