@@ -473,7 +473,7 @@ def test_the_id_is_in_no_address_no_history_and_no_referer(page: Page, real: Rea
     (arrival,) = real.apps.at("/after-the-pin")
     assert "referer" not in arrival.headers
     page.go_back(wait_until="commit")
-    notice(page, "This page was already used")
+    notice(page, "This page is no longer valid")
     assert {"/pincontrol/pin", "/pincontrol/page/view"} <= {
         url.removeprefix(PINS) for url, _ in sent
     }
