@@ -124,8 +124,12 @@ class Invalid(DomainError):
 class ControlEnded(DomainError):
     """A control token or page session is unknown, consumed, over, or for another use.
 
-    All look alike.
+    All look alike, but to the holder of a live session whose card's PIN was *changed elsewhere*.
     """
+
+    def __init__(self, *, changed_elsewhere: bool = False) -> None:
+        super().__init__()
+        self.changed_elsewhere = changed_elsewhere
 
 
 class LimitReached(DomainError):

@@ -66,3 +66,5 @@ class ConsumedToken:
 
     grant: Grant
     card: CardToRead
+    last_four: str
+    """Of the card's number."""

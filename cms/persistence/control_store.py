@@ -32,6 +32,7 @@ from cms.persistence.statements.page_session import (
     END_SESSION,
     END_SESSION_WITH_TEXT,
     EXTEND_SESSION,
+    READ_OVERTAKEN_SESSION,
     READ_SESSION,
 )
 from cms.persistence.statements.pin_operations import (
@@ -152,8 +153,11 @@ class ControlStore:
 
     async def open(
         self, control_token: str, session: str, purpose: Purpose, face: Face
-    ) -> tuple[int, Grant]:
-        """Consume a control token for a page session; tell how many seconds that has.
+    ) -> tuple[int, str, Grant]:
+        """Consume a control token for a page session.
+
+        Returns:
+            The seconds that it has, the last four digits of the card's number, and the grant.
 
         Raises:
             ControlEnded: it is not a live control token for this.
@@ -165,19 +169,22 @@ class ControlStore:
             purpose=purpose.value,
             face=face.value,
         )
-        seconds, *grant = _consuming(row)
-        return seconds, _grant(tuple(grant))
+        seconds, last_four, *grant = _consuming(row)
+        return seconds, last_four, _grant(tuple(grant))
 
     async def read_session(self, session: str, purpose: Purpose) -> Grant:
         """Read what a live session is good for.
 
         Raises:
-            ControlEnded: it is not a live session for this.
+            ControlEnded: it is not a live session for this; or it would be, but that the card's
+                PIN was changed elsewhere.
         """
-        row = await self._store.one(
-            READ_SESSION, session_hash=self._session_hash(session), purpose=purpose.value
-        )
-        return _grant(_live(row))
+        session_hash = self._session_hash(session)
+        row = await self._store.one(READ_SESSION, session_hash=session_hash, purpose=purpose.value)
+        if row is None:
+            changed = await self._store.one(READ_OVERTAKEN_SESSION, session_hash=session_hash)
+            raise ControlEnded(changed_elsewhere=changed is not None)
+        return _grant(row)
 
     async def extend(self, session: str) -> int:
         """Give a session its full time again, at most 1,200 s from its opening.
@@ -412,13 +419,13 @@ def _card(row: Row | None) -> Row:
 
 
 def _consumed(row: Row) -> ConsumedToken:
-    *grant, state, pin_type, counter, newest, sealed_record, sealed_pin = row
+    *grant, state, pin_type, counter, newest, sealed_record, sealed_pin, last_four = row
     read = CardToRead(
         CardState(state),
         None if pin_type is None else PinBlockType(pin_type),
         *(counter, newest, sealed_record, sealed_pin),
     )
-    return ConsumedToken(_grant(tuple(grant)), read)
+    return ConsumedToken(_grant(tuple(grant)), read, last_four)
 
 
 def _grant(row: Row) -> Grant:

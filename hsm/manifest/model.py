@@ -40,6 +40,8 @@ class Manifest(SignedBody):
 
     issuer_id: IssuerId
     version: Annotated[int, Field(ge=1, le=VERSION_MAX)]
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,40}$")] | None = None
+    """What cardholders call it, for the head of its pages; None: they name nobody."""
     sandbox: bool = False
     """For trials: a vault takes it only where its trust file is for trials too."""
     wire: WireProfile = WireProfile()

@@ -135,7 +135,7 @@ class ControlSite(PinSite):
         self, request: Request, start: Mapping[str, object], ancestors: list[str]
     ) -> Response:
         language = negotiate(request.headers.get("accept-language"))
-        page = ControlPage(self.view_style, self.show_button, self.hide_seconds, start)
+        page = ControlPage(self.view_style, self.show_button, self.hide_seconds, start, "Demo Bank")
         headers = page_headers(NONCE, ancestors, language)
         return Response(control_page(page, language, NONCE), headers=headers)
 
@@ -162,7 +162,7 @@ class ControlSite(PinSite):
         if request.path_params["verb"] != "view" or answer.status_code != 204:
             return answer
         style = ImageStyle(self.view_style.background, self.view_style.digit)
-        headers = {"X-Pin-Result": "shown", "Cache-Control": "no-store"}
+        headers = {"X-Pin-Result": "shown", "X-Pin-Last-Four": "1111", "Cache-Control": "no-store"}
         if self.has_text:
             headers |= {"X-Pin-Session": self.session, "X-Pin-Grant": self.grant_id}
         return Response(

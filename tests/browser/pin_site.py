@@ -132,7 +132,7 @@ class PinSite:
         if request.query_params.get("token") != TOKEN:
             return Response(ended_page(language), 410, ended_headers(language))
         headers = page_headers(NONCE, self.embed_origins, language)
-        return Response(set_page(self.style, language, NONCE), headers=headers)
+        return Response(set_page(self.style, language, NONCE, "Demo Bank"), headers=headers)
 
     async def _post(self, request: Request) -> Response:
         verb, members = request.path_params["verb"], await request.json()
@@ -148,6 +148,7 @@ class PinSite:
         opening = {
             "session": self.session,
             "grantId": self.grant_id,
+            "lastFour": "1111",
             "expiresInSeconds": 600,
             "warnSeconds": 20,
             "digitsMin": 4,

@@ -71,7 +71,15 @@ def bare(page: Page, control: ControlSite) -> None:
     entry(page, control)
 
 
+def waiting(page: Page, control: ControlSite) -> None:
+    page.goto(control.frame_url)
+    expect(page.locator("#notice")).to_have_attribute("data-state", "waiting")
+    # An app's page keeps the focus while nothing has been asked for.
+    expect(page.locator("#notice-title")).not_to_be_focused()
+
+
 STATES = {
+    "waiting": waiting,
     "view": view,
     "text": text,
     "no-text": no_text,

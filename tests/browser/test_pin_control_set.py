@@ -143,7 +143,7 @@ def test_a_pin_that_the_server_refuses_is_told_and_another_can_be_set(
 @pytest.mark.parametrize(
     ("status", "title"),
     [
-        (403, "This page is no longer valid"),
+        (403, "This card takes no new PIN now"),
         (410, "This page is no longer valid"),
         (503, "Your PIN may not have been saved"),
     ],
@@ -364,7 +364,7 @@ def test_where_a_part_of_the_page_does_not_come_the_app_is_told_when_its_id_is_o
 
 
 @pytest.mark.parametrize(
-    "name", ["PARTS", "JWE", "PIN_ENTRY", "SET_FLOW", "SHOW_PIN", "PIN_CONTROL"]
+    "name", ["PARTS", "JWE", "PIN_SLOTS", "PIN_ENTRY", "SET_FLOW", "SHOW_PIN", "PIN_CONTROL"]
 )
 def test_where_a_script_is_too_new_for_the_webview_the_app_is_told(
     new_page: Callable[..., Page],
@@ -453,7 +453,7 @@ def test_a_page_that_the_browser_kept_is_ended_and_the_app_is_told(
 ) -> None:
     open_page(page, control)
     leave_and_return(page)
-    notice(page, "This page is no longer valid")
+    notice(page, "This page was already used")
     assert calls(page) == FAILED
 
 

@@ -189,7 +189,7 @@ def test_where_the_page_cannot_be_had_whole_the_app_is_told(
 def test_a_page_that_the_browser_kept_is_ended(page: Page, control: ControlSite) -> None:
     open_page(page, control)
     leave_and_return(page)
-    expect(page.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
+    expect(page.get_by_role("heading", name="This page was already used")).to_be_visible()
     assert calls(page) == SHOWN
 
 

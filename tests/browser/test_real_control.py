@@ -425,7 +425,7 @@ def test_a_card_that_is_personalised_meanwhile_keeps_its_pin(page: Page, real: R
     fields(page)
     real.produce(SECOND_CARD)
     enter(page, "6140")
-    notice(page, "This page is no longer valid")
+    notice(page, "This card takes no new PIN now")
     page.evaluate("set_pin()")
     assert calls(page) == INVALID + VALID + NOT_SET
     assert real.newest() == (True, "failed")

@@ -119,12 +119,100 @@ def test_the_first_entry_is_judged_while_it_is_typed(
     assert page.locator("#second-pin").is_enabled() == (typed == PIN)
 
 
+def test_the_page_says_whose_it_is_and_once_it_is_opened_for_which_card(
+    page: Page, site: PinSite
+) -> None:
+    page.route("**/session", lambda _: None)
+    page.goto(site.url)
+    expect(page.locator("#whose")).to_have_text("Demo Bank")
+    assert "1111" not in page.content()
+    page.unroute("**/session")
+    open_page(page, site)
+    expect(page.get_by_role("img", name="Card ending in 1111")).to_have_text("••••\u00a01111")
+    page.get_by_label("Language").select_option("de")
+    expect(page.get_by_role("img", name="Karte mit den Endziffern 1111")).to_be_visible()
+
+
+def test_the_rules_tick_as_they_are_kept_and_the_second_field_comes_when_all_are(
+    page: Page, site: PinSite
+) -> None:
+    open_page(page, site)
+    rules, second = page.locator("#rules li"), page.locator("#second-pin")
+    for typed, kept in [("2", ["", ""]), ("22", ["", ""]), ("222", ["", ""])]:
+        page.locator("#first-pin").fill(typed)
+        assert [rule.get_attribute("class") or "" for rule in rules.all()] == kept
+    for typed, kept in [
+        ("2222", ["met", "broken"]),
+        ("222", ["", ""]),
+        ("2225", ["met", "met"]),
+        ("25", ["", "met"]),
+    ]:
+        page.locator("#first-pin").fill(typed)
+        assert [rule.get_attribute("class") or "" for rule in rules.all()] == kept
+        assert second.is_visible() is (kept == ["met", "met"])
+
+
+def test_a_slot_has_a_dot_for_a_digit_and_the_caret_is_where_it_is_put(
+    page: Page, site: PinSite
+) -> None:
+    site.opening = {"digitsMin": 4, "digitsMax": 6}
+    open_page(page, site)
+
+    def slots() -> list[str]:
+        classes = "(slots) => slots.map((slot) => [...slot.classList].sort().join(' '))"
+        return page.locator("#first-slots span").evaluate_all(classes)  # type: ignore[no-any-return]
+
+    assert slots() == ["at", "", "", ""]
+    page.keyboard.type("8253")
+    assert slots() == ["full"] * 4 + ["at"]
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowLeft")
+    assert slots() == ["full", "full", "full picked", "full", ""]
+    page.keyboard.press("ArrowRight")
+    box = page.locator("#first-slots span").nth(1).bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert slots() == ["full", "full", "at full", "full", ""]
+    page.keyboard.press("Backspace")
+    assert values(page)[0] == "853"
+    page.keyboard.press("End")
+    page.keyboard.type("146")
+    assert slots() == ["full"] * 5 + ["at behind full"]
+    assert page.locator("#first-slots").inner_text() == ""
+
+
+def test_no_digit_and_no_dot_of_the_field_itself_is_drawn(page: Page, site: PinSite) -> None:
+    open_page(page, site)
+    page.keyboard.type(PIN)
+    drawn = """(field) => [getComputedStyle(field), getComputedStyle(field, "::selection")]
+        .map((style) => style.color)"""
+    assert page.locator("#first-pin").evaluate(drawn) == ["rgba(0, 0, 0, 0)"] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "members", "title"),
+    [
+        (403, {}, "This card takes no new PIN now"),
+        (410, {"reason": "changed"}, "Your PIN was changed elsewhere"),
+        (410, {"errorCode": "PIN_CHANGED"}, "Your PIN was changed elsewhere"),
+        (410, {"reason": "insecure"}, "This page is no longer valid"),
+    ],
+)
+def test_each_end_has_its_own_words(
+    page: Page, site: PinSite, status: int, members: dict[str, object], title: str
+) -> None:
+    site.answers["submit"] = [(status, members)]
+    open_page(page, site)
+    enter(page, PIN)
+    set_pin(page)
+    notice(page, title)
+
+
 def test_the_rules_are_those_of_the_issuer(page: Page, site: PinSite) -> None:
     site.opening = {"digitsMin": 4, "digitsMax": 12, "refuseRuns": True, "refuseRepeated": False}
     open_page(page, site)
-    expect(page.locator("#entry-intro")).to_have_text(
-        "Choose a new PIN of 4 to 12 digits. The digits may not simply count up or down."
-    )
+    rules = page.locator("#rules li")
+    expect(rules).to_have_text(["4 to 12 digits", "The digits may not simply count up or down."])
     first = page.get_by_label("New PIN", exact=True)
     for pin, said in [
         ("1234", "count up or down"),
@@ -366,13 +454,13 @@ def test_leaving_the_page_ends_the_session_and_going_back_shows_that(
     page.goto(site.origin("elsewhere.test"))
     # A page from the back-forward cache has no load event.
     page.go_back(wait_until="commit")
-    expect(page.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
+    expect(page.get_by_role("heading", name="This page was already used")).to_be_visible()
     assert [i for i in page.locator("input").all() if i.input_value() != ""] == []
     wait_for(lambda: bool(site.sent("cancel")))  # the page does not wait for the answer
     assert site.sent("cancel") == [{"session": site.session}]
     page.go_back(wait_until="commit")
     page.go_forward(wait_until="commit")
-    expect(page.get_by_role("heading", name="This page is no longer valid")).to_be_visible()
+    expect(page.get_by_role("heading", name="This page was already used")).to_be_visible()
     assert site.sent("session") == [{"token": TOKEN}]
 
 
@@ -382,7 +470,7 @@ def test_a_page_that_the_browser_kept_is_ended_when_it_is_shown_again(
     open_page(page, site)
     enter(page, PIN)
     leave_and_return(page)
-    notice(page, "This page is no longer valid")
+    notice(page, "This page was already used")
 
 
 def test_a_reload_shows_the_ended_page(page: Page, site: PinSite) -> None:

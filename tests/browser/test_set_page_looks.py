@@ -11,9 +11,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, ViewportSize, expect
 
 from cms.faces.cardholder.page.messages import LANGUAGES
-from cms.faces.cardholder.page.render import set_page_variables
 from cms.faces.cardholder.page.style import PageStyle, parse_page
-from tests.browser.pin_site import APP, PINS, PinSite
+from cms.faces.cardholder.page.variables import set_page_variables
+from tests.browser.pin_site import APP, PINS, PinSite, leave_and_return
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "var" / "artefacts" / "browser"
 VIEWPORTS: list[ViewportSize] = [
@@ -100,9 +100,9 @@ def saving(page: Page, site: PinSite) -> None:
     expect(page.locator("#confirm")).to_be_disabled()
 
 
-def answered(status: int, verb: str = "submit") -> Callable[[Page, PinSite], None]:
+def answered(status: int, verb: str = "submit", **members: str) -> Callable[[Page, PinSite], None]:
     def reach(page: Page, site: PinSite) -> None:
-        site.answers[verb] = [(status, {})]
+        site.answers[verb] = [(status, members)]
         if verb == "session":
             page.goto(site.url)
         else:
@@ -140,6 +140,12 @@ def insecure(page: Page, site: PinSite) -> None:
     expect(page.locator("#notice-title")).to_be_visible()
 
 
+def used(page: Page, site: PinSite) -> None:
+    entry(page, site)
+    leave_and_return(page)
+    expect(page.locator("#notice")).to_have_attribute("data-state", "used")
+
+
 def ended_page(page: Page, site: PinSite) -> None:
     page.goto(f"{site.origin(PINS)}/pin-direct/set")
 
@@ -155,6 +161,9 @@ STATES = {
     "done": answered(204),
     "done-with-app": done_with_app,
     "failed": answered(503),
+    "blocked": answered(403),
+    "changed": answered(410, reason="changed"),
+    "used": used,
     "ended": answered(410, "session"),
     "away": answered(503, "session"),
     "limited": answered(429, "session"),
@@ -270,10 +279,10 @@ def test_in_forced_colours_every_box_has_an_edge(
 ) -> None:
     page = new_page(locale="en-GB", viewport=VIEWPORTS[1], forced_colors="active")
     mismatch(page, site)
-    edges = page.locator("#entry :is(input, button:visible)").evaluate_all(
+    edges = page.locator("#entry :is(.slots span, button:visible)").evaluate_all(
         "(boxes) => boxes.map((box) => getComputedStyle(box).borderTopStyle)"
     )
-    assert edges == ["solid", "dashed", "solid", "solid"]
+    assert edges == ["solid"] * 4 + ["dashed"] * 4 + ["solid"] * 2
     shoot(page, "forced-colors")
 
 

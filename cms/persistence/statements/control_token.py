@@ -218,12 +218,12 @@ def show(consumed: CTE) -> Statement:
 
     Returns:
         For each token one row, grant and card: state, form of the PIN, counter, newest counter of
-        the history, sealed record, sealed PIN.
+        the history, sealed record, sealed PIN, last four digits.
     """
     is_its_card = and_(
         cards.c.issuer_id == consumed.c.issuer_id, cards.c.card_id == consumed.c.card_id
     )
-    return compiled(select(*consumed.c, *CARD_TO_READ).join(cards, is_its_card))
+    return compiled(select(*consumed.c, *CARD_TO_READ, cards.c.last_four).join(cards, is_its_card))
 
 
 _SESSION_HASH: Final = cast(bindparam("session_hash", type_=LargeBinary), LargeBinary)
@@ -247,6 +247,15 @@ CONSUME_CONTROL_TOKEN: Final = show(
 With a session hash, a session begins; without one the token is over.
 """
 
+_LAST_FOUR: Final = (
+    select(cards.c.last_four)
+    .where(
+        cards.c.issuer_id == control_tokens.c.issuer_id,
+        cards.c.card_id == control_tokens.c.card_id,
+    )
+    .scalar_subquery()
+    .label("last_four")
+)
 OPEN_CONTROL_TOKEN: Final = compiled(
     control_tokens.update()
     .where(_THIS_LIVE_ONE_FOR_THIS)
@@ -256,6 +265,8 @@ OPEN_CONTROL_TOKEN: Final = compiled(
         session_expires_at=func.now() + SESSION_LIFE,
         session_ends_at=func.now() + seconds(SESSION_SECONDS_MAX),
     )
-    .returning(SECONDS_LEFT, *GRANT)
+    .returning(SECONDS_LEFT, _LAST_FOUR, *GRANT)
 )
-"""One row, the seconds that the session has and its grant, if the token was live until now."""
+"""One row, the seconds that the session has, the last four digits of the card's number and the
+grant, if the token was live until now.
+"""

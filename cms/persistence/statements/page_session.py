@@ -49,6 +49,11 @@ READ_SESSION: Final = compiled(
 )
 """One row, a grant, if the session is live."""
 
+READ_OVERTAKEN_SESSION: Final = compiled(
+    select(control_tokens.c.card_id).where(_THIS_SESSION, not_(HAS_CARD_UNCHANGED))
+)
+"""One row, a card, if nothing but a change of its PIN has ended the session."""
+
 EXTEND_SESSION: Final = compiled(
     control_tokens.update()
     .where(_THIS_LIVE_SESSION)

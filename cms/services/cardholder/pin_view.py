@@ -52,6 +52,8 @@ class Shown:
     session: str | None = field(repr=False)
     grant_id: str
     """What the vault tells the page with the text."""
+    last_four: str
+    """Of the card's number."""
 
 
 class PinView:
@@ -97,7 +99,7 @@ class PinView:
         session = new_session() if app.manifest.policy.text_reveal else None
         consumed = await self._store.consume(control_token, Purpose.VIEW, self._face, session)
         png = await self._draw(control_token, consumed, style, actor)
-        return Shown(png, session, consumed.grant.grant_id)
+        return Shown(png, session, consumed.grant.grant_id, consumed.last_four)
 
     async def text(
         self,

@@ -43,6 +43,8 @@ class Opening:
     grant_id: str
     """What it encrypts with the PIN, so that the vault takes the PIN for this session only."""
     expires_in_seconds: int
+    last_four: str
+    """Of the card's number."""
     policy: PolicyBody
     key: Mapping[str, str]
     """The public key, a JWK, to which it encrypts the PIN."""
@@ -79,11 +81,11 @@ class SetPage:
         """
         keys = await called(self._vault, PublicJwks(PublicKeyRole.PAGE))
         session = new_session()
-        seconds, grant = await self._control_store.open(
+        seconds, last_four, grant = await self._control_store.open(
             control_token, session, Purpose.SET, self._face
         )
         policy, key = app.manifest.policy, keys["keys"][0]
-        return Opening(session, grant.grant_id, seconds, policy, key)
+        return Opening(session, grant.grant_id, seconds, last_four, policy, key)
 
     async def extend(self, session: str) -> int:
         """Give a session its full time again; tell how many seconds it has.

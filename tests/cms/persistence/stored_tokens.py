@@ -84,7 +84,7 @@ class StoredTokens:
 
     async def open(self, control_token: str, purpose: Purpose, face: Face) -> OpenSession:
         session = new_session()
-        seconds, opened = await self.control_store.open(control_token, session, purpose, face)
+        seconds, _, opened = await self.control_store.open(control_token, session, purpose, face)
         return OpenSession(session, seconds, opened)
 
     async def control_token(

@@ -189,6 +189,7 @@ async def test_consuming_hands_over_the_card_once(
         CardToRead(
             CardState.ACTIVE, PinBlockType.ISO0, 1, 1, SealedRecord(b"sealed record"), SEALED
         ),
+        "1111",
     )
     assert stored.ends() == [("shown",)]
     with pytest.raises(ControlEnded):

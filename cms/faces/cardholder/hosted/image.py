@@ -1,6 +1,7 @@
 """``GET /details-image``: a PIN as an image, once; or an image that says why not."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,7 +53,7 @@ PREVIEWS: Final = (
 )
 #: A phone of the brand Cubot is no bot.
 BOT: Final = re.compile(r"(?<!cu)bot\b")
-KINDS: Final = {
+KINDS: Final[Mapping[type[DomainError], tuple[MessageKind, str]]] = {
     ControlEnded: (MessageKind.ENDED, "ended"),
     TooManyFailures: (MessageKind.LIMITED, "failed"),
     ServiceUnavailable: (MessageKind.FAILED, "failed"),

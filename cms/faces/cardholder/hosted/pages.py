@@ -44,7 +44,8 @@ class Pages:
         nonce = secrets.token_urlsafe(NONCE_BYTES)
         parents = app.client.embed_origins if grant.embedded else ()
         headers = {**page_headers(nonce, parents, language), "Vary": "Accept-Language"}
-        return Response(set_page(page_style(grant.style), language, nonce), headers=headers)
+        page = set_page(page_style(grant.style), language, nonce, app.manifest.name)
+        return Response(page, headers=headers)
 
     async def session(self, control_token: str, request: Request) -> Response:
         """Consume a control token for a page session."""

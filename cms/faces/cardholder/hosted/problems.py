@@ -75,6 +75,8 @@ def install(app: FastAPI, cors: Cors) -> None:
         if isinstance(error, Invalid):
             errors = [{"field": field, "message": message} for field, message in error.fields]
             body = {**body, "errors": errors}
+        if isinstance(error, ControlEnded) and error.changed_elsewhere:
+            body = {**body, "reason": "changed"}
         if isinstance(error, Unauthorized):
             headers["WWW-Authenticate"] = "Bearer"
             logs.refused("unauthorized", "hosted")

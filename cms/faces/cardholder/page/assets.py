@@ -63,10 +63,11 @@ def _script(name: str) -> Asset:
     return _asset(_HERE / "assets" / f"{name}.js")
 
 
-PARTS, JWE, PIN_ENTRY, SET_FLOW = map(_script, ("parts", "jwe", "pin_entry", "set_flow"))
+PARTS, JWE, PIN_SLOTS = map(_script, ("parts", "jwe", "pin_slots"))
+PIN_ENTRY, SET_FLOW = map(_script, ("pin_entry", "set_flow"))
 SET_PIN: Final = _script("set_pin")
 PIN_CONTROL, SHOW_PIN = map(_script, ("pin_control", "show_pin"))
-SCRIPTS: Final = (PARTS, JWE, PIN_ENTRY, SET_FLOW, SET_PIN, PIN_CONTROL, SHOW_PIN)
+SCRIPTS: Final = (PARTS, JWE, PIN_SLOTS, PIN_ENTRY, SET_FLOW, SET_PIN, PIN_CONTROL, SHOW_PIN)
 APP_LINK: Final = _text("app_link.js")
 """Part of a page, not loaded by it: what tells an app that a page did not load must be there."""
 STYLESHEET: Final = _asset(_HERE / "assets" / "page.css")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 DEFAULT_LANGUAGE: Final = "en"
-LANGUAGES: Final = ("en", "de", "fr", "es", "fi", "sv", "ar")
+LANGUAGES: Final = ("en", "de", "fr", "es", "it", "pt", "nl", "pl", "fi", "sv", "ar")
 """In the order of the page's switch."""
 ACCEPT_LANGUAGE_CHARS_MAX: Final = 1024
 

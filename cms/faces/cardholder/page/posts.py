@@ -59,11 +59,12 @@ async def asset(request: Request) -> Response:
 
 
 def opening_members(opening: Opening) -> dict[str, object]:
-    """Say what the script of a set page has to know: session, grant, rules, the vault's key."""
+    """Say what the script of a set page has to know: session, grant, card, rules, vault's key."""
     policy = opening.policy
     return {
         "session": opening.session,
         "grantId": opening.grant_id,
+        "lastFour": opening.last_four,
         "expiresInSeconds": opening.expires_in_seconds,
         "warnSeconds": WARN_SECONDS,
         "digitsMin": policy.length_min,

@@ -22,6 +22,7 @@ from cms.faces.cardholder.page.assets import (
     PARTS,
     PIN_CONTROL,
     PIN_ENTRY,
+    PIN_SLOTS,
     SET_FLOW,
     SET_PIN,
     SHOW_PIN,
@@ -31,6 +32,7 @@ from cms.faces.cardholder.page.assets import (
 )
 from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
 from cms.faces.cardholder.page.style import PageStyle, ViewStyle
+from cms.faces.cardholder.page.variables import set_page_variables, view_variables
 
 _NONCE: Final = re.compile("[A-Za-z0-9+/_-]{22,}={0,2}")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.\[\]:-]+")
@@ -57,14 +59,17 @@ class ControlPage:
     start: Mapping[str, object]
     """For the script: ``flow`` "webview" with ``purpose`` and ``controlId``, or "frame" with
     ``key`` and ``targetOrigins``."""
+    issuer_name: str | None = None
 
 
-def set_page(style: PageStyle, language: str, nonce: str) -> str:
+def set_page(style: PageStyle, language: str, nonce: str, issuer_name: str | None = None) -> str:
     """Write the page on which a PIN is set; *nonce* is the one of :func:`page_headers`."""
     return _SET_PAGE.substitute(
-        _shared(language, nonce, (JWE, PIN_ENTRY, SET_FLOW, PARTS)),
+        _shared(language, nonce, (JWE, PIN_SLOTS, PIN_ENTRY, SET_FLOW, PARTS)),
         first_script=_script(SET_PIN, nonce),
         page_title=escape(MESSAGES[language]["title"]),
+        **_whose(issuer_name),
+        theme=_theme(style.has_colours),
         variables=_properties(set_page_variables(style)),
         buttons_hidden="",
         cancel_button=_CANCEL.substitute(_texts(language)),
@@ -75,12 +80,14 @@ def control_page(page: ControlPage, language: str, nonce: str) -> str:
     """Write the page of the pincontrol face; *nonce* is the one of :func:`page_headers`."""
     start = {**page.start, "hideSeconds": page.hide_seconds}
     title = "title" if page.start.get("purpose") == "set" else "view_title"
-    scripts = (JWE, PIN_ENTRY, SET_FLOW, PARTS, SHOW_PIN, PIN_CONTROL)
+    scripts = (JWE, PIN_SLOTS, PIN_ENTRY, SET_FLOW, PARTS, SHOW_PIN, PIN_CONTROL)
     return _CONTROL_PAGE.substitute(
         _shared(language, nonce, scripts),
         first_script=_app_link(start, nonce),
         page_title=escape(MESSAGES[language][title]),
-        variables=_properties(_view_variables(page.style)),
+        **_whose(page.issuer_name),
+        theme=_theme(page.style.has_colours),
+        variables=_properties(view_variables(page.style)),
         buttons_hidden="" if page.show_button else " hidden",
         cancel_button="",
     )
@@ -109,6 +116,7 @@ def _ended(language: str, state: str, first_script: str) -> str:
     return _ENDED_PAGE.substitute(
         texts,
         first_script=first_script,
+        state=state,
         end_title=texts[f"{state}_title"],
         end_text=texts[f"{state}_text"],
         stylesheet=STYLESHEET.path,
@@ -249,35 +257,17 @@ def _option(language: str, chosen: bool) -> str:
     return f'<option value="{language}" lang="{language}"{selected}>{name}</option>'
 
 
-def set_page_variables(style: PageStyle) -> dict[str, str]:
-    """Return the custom properties of a set page's style: colours and lengths."""
-    # Where a box has the colour of the page, its edge must be seen all the same.
-    hidden = style.background_primary == style.background
-    edge = style.text_primary if hidden else style.background_primary
-    pin_edge = style.text_primary if hidden and style.pin_border == style.background else None
+def _whose(issuer_name: str | None) -> dict[str, str]:
+    """Write the head of a page; the script adds which card it is, once the server has said so."""
     return {
-        "background": style.background.css,
-        "text": style.text.css,
-        "primary": style.background_primary.css,
-        "on-primary": style.text_primary.css,
-        "button-edge": edge.css,
-        "button-radius": f"{style.button_radius_px:.2f}px",
-        "pin-edge": (pin_edge or style.pin_border).css,
-        "pin-radius": f"{style.pin_radius_px:.2f}px",
+        "issuer_name": escape(issuer_name or ""),
+        "whose_hidden": "" if issuer_name else " hidden",
     }
 
 
-def _view_variables(style: ViewStyle) -> dict[str, str]:
-    return {
-        "background": style.background.css,
-        "text": style.digit.css,
-        "primary": style.digit.css,
-        "on-primary": style.background.css,
-        "button-edge": style.digit.css,
-        "pin-edge": style.digit.css,
-        "view-edge": style.frame.css,
-        "view-width": f"{style.width_px}px",
-    }
+def _theme(has_colours: bool) -> str:
+    """Mark the page of a client that has colours: a dark screen does not change those."""
+    return ' data-theme="client"' if has_colours else ""
 
 
 def _properties(variables: Mapping[str, str]) -> str:

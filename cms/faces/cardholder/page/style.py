@@ -46,6 +46,17 @@ class PageStyle:
     pin_radius_px: float = 4
     pin_border: Colour = _BLACK
 
+    @property
+    def has_colours(self) -> bool:
+        """Tell whether a colour differs from the published default."""
+        colours = (self.background, self.text, self.pin_border)
+        return self.has_primary or colours != (_BACKGROUND, _BLACK, _BLACK)
+
+    @property
+    def has_primary(self) -> bool:
+        """Tell whether a colour of buttons and slots differs from the published default."""
+        return (self.background_primary, self.text_primary) != (_BLACK, _WHITE)
+
     def members(self) -> dict[str, object]:
         """Return the style as the contract writes it, with every default filled in."""
         return {
@@ -67,6 +78,11 @@ class ViewStyle:
     background: Colour = _WHITE
     frame: Colour = _BLACK
     width_px: int = 340
+
+    @property
+    def has_colours(self) -> bool:
+        """Tell whether a colour differs from the default."""
+        return (self.digit, self.background, self.frame) != (_BLACK, _WHITE, _BLACK)
 
     def members(self) -> dict[str, object]:
         """Return the style as a client's record writes it."""

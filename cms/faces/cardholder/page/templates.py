@@ -4,7 +4,7 @@ from typing import Final
 
 HEAD: Final = """\
 <!DOCTYPE html>
-<html lang="$language" dir="$direction">
+<html lang="$language" dir="$direction"$theme>
 <head>
 <meta charset="utf-8">
 $first_script
@@ -16,13 +16,9 @@ $scripts
 $data
 </head>
 <body>
-<header id="language-bar" hidden>
-<label for="language" data-text="language" class="unseen">$label_language</label>
-<select id="language" autocomplete="off">
-$languages
-</select>
-</header>
 <main>
+<p id="whose"$whose_hidden><strong dir="auto">$issuer_name</strong>
+<span id="card" dir="ltr" role="img" hidden></span></p>
 """
 
 #: In the page itself: without its stylesheet it must not show digits either. A browser that has no
@@ -48,19 +44,25 @@ BEFORE: Final = """\
 ENTRY: Final = """\
 <section id="entry" hidden>
 <form id="pin-form" novalidate autocomplete="off">
-<div id="pin-group" role="group" aria-labelledby="entry-title" aria-describedby="entry-intro">
+<div id="pin-group" role="group" aria-labelledby="entry-title" aria-describedby="rules">
 <h1 id="entry-title" tabindex="-1" data-text="title">$title</h1>
-<p id="entry-intro"></p>
 <div class="field">
 <label for="first-pin" data-text="first_label">$first_label</label>
+<div class="pin" dir="ltr">
 <input id="first-pin" type="text" inputmode="numeric" $unsaved spellcheck="false" \
 enterkeyhint="next" dir="ltr" required aria-describedby="first-hint">
+<div id="first-slots" class="slots" aria-hidden="true"></div>
+</div>
 <p id="first-hint" class="hint"></p>
 </div>
-<div class="field">
+<ul id="rules"></ul>
+<div class="field" hidden>
 <label for="second-pin" data-text="second_label">$second_label</label>
+<div class="pin" dir="ltr">
 <input id="second-pin" type="text" inputmode="numeric" $unsaved spellcheck="false" \
 enterkeyhint="done" dir="ltr" required disabled aria-describedby="second-hint">
+<div id="second-slots" class="slots" aria-hidden="true"></div>
+</div>
 <p id="second-hint" class="hint"></p>
 </div>
 </div>
@@ -95,8 +97,24 @@ VIEW: Final = """\
 </section>
 """
 
-NOTICE: Final = """\
+#: One drawing; the stylesheet shows the part that belongs to the state. In the page itself, since
+#: its policy loads no image.
+ICON: Final = """\
+<svg class="icon" viewBox="0 0 64 64" aria-hidden="true" focusable="false">
+<circle cx="32" cy="32" r="29"/>
+<path class="tick" d="M19 33l9 9 17-19"/>
+<path class="cross" d="M22 22l20 20M42 22L22 42"/>
+<path class="clock" d="M32 17v16l10 7"/>
+<path class="mark" d="M32 17v19M32 45v1"/>
+<path class="lock" d="M21 30h22v16H21zM25 30v-5a7 7 0 0 1 14 0v5"/>
+<path class="swap" d="M19 27h25l-6-7M45 38H20l6 7"/>
+<path class="eye" d="M15 32q17-21 34 0q-17 21-34 0M19 47L45 17"/>
+<path class="dots" d="M20 32h.1M32 32h.1M44 32h.1"/>
+</svg>"""
+
+NOTICE: Final = f"""\
 <section id="notice" hidden>
+{ICON}
 <h1 id="notice-title" tabindex="-1"></h1>
 <p id="notice-text"></p>
 <p id="notice-next" hidden></p>
@@ -104,11 +122,17 @@ NOTICE: Final = """\
 </section>
 <p id="status" role="status" class="unseen"></p>
 </main>
+<footer id="language-bar" hidden>
+<label for="language" data-text="language" class="unseen">$label_language</label>
+<select id="language" autocomplete="off">
+$languages
+</select>
+</footer>
 </body>
 </html>
 """
 
-ENDED: Final = """\
+ENDED: Final = f"""\
 <!DOCTYPE html>
 <html lang="$language" dir="$direction">
 <head>
@@ -120,8 +144,11 @@ $first_script
 </head>
 <body>
 <main>
+<section id="notice" data-state="$state">
+{ICON}
 <h1>$end_title</h1>
 <p>$end_text</p>
+</section>
 </main>
 </body>
 </html>

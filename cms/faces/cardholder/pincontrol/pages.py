@@ -47,7 +47,6 @@ from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.cardholder.set_page import SetPage
 from crypto.pin_image import ImageStyle
-from hsm.manifest.clients import ServerClient
 from hsm.port import Purpose
 
 PIN_PATH: Final = "/pincontrol/pin"
@@ -113,7 +112,7 @@ class Pages:
         except DomainError as error:
             return ended_webview(request, error)
         start = {"flow": "webview", "purpose": grant.purpose.value, "controlId": control_id}
-        return _answer(request, app.client, start, ())
+        return _answer(request, app, start, ())
 
     async def frame(self, request: Request) -> Response:
         """Answer with the page that waits for a message of the client's own pages."""
@@ -124,7 +123,7 @@ class Pages:
             return ended(request, error)
         origins = app.client.frame_origins
         start = {"flow": "frame", "key": key, "targetOrigins": list(origins)}
-        return _answer(request, app.client, start, origins)
+        return _answer(request, app, start, origins)
 
     async def session(
         self, control_id: str, _grant: Grant, app: ServerApp, _request: Request
@@ -143,6 +142,7 @@ class Pages:
             Actor.of_grant(grant, *_ids(request)),
         )
         headers = {**IMAGE_HEADERS, "Content-Type": "image/png", "X-Pin-Result": "shown"}
+        headers["X-Pin-Last-Four"] = shown.last_four
         if shown.session is not None:
             headers |= {"X-Pin-Session": shown.session, "X-Pin-Grant": shown.grant_id}
         return Response(shown.png, headers=headers)
@@ -194,10 +194,11 @@ def ended_webview(request: Request, error: Exception) -> Response:
 
 
 def _answer(
-    request: Request, client: ServerClient, start: Mapping[str, object], parents: Sequence[str]
+    request: Request, app: ServerApp, start: Mapping[str, object], parents: Sequence[str]
 ) -> Response:
+    client = app.client
     style = view_style(client.view_style)
-    page = ControlPage(style, client.show_button, client.hide_seconds, start)
+    page = ControlPage(style, client.show_button, client.hide_seconds, start, app.manifest.name)
     language = page_language(request, client.language)
     nonce = secrets.token_urlsafe(NONCE_BYTES)
     headers = {**page_headers(nonce, parents, language), "Vary": "Accept-Language"}

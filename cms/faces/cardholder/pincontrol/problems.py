@@ -62,6 +62,9 @@ INTERNAL: Final = Wire(
 NO_PLASTIC: Final = Wire(
     404, "Card not Found", "CARD_NOT_FOUND", DYNAMIC, "there is no plastic with this plasticId"
 )
+CHANGED_ELSEWHERE: Final = Wire(
+    410, "Gone", "PIN_CHANGED", DYNAMIC, "the card's PIN was changed since the session began"
+)
 WIRE: Final[Mapping[type[DomainError], Wire]] = {
     Unauthorized: Wire(
         *(401, "Unauthorized", "UNAUTHORIZED", SECURITY),
@@ -152,6 +155,8 @@ async def _on_domain_error(
     wires: Mapping[type[DomainError], Wire], request: Request, error: Exception
 ) -> Response:
     wire = next(wire for kind, wire in wires.items() if isinstance(error, kind))
+    if isinstance(error, ControlEnded) and error.changed_elsewhere:
+        wire = CHANGED_ELSEWHERE
     headers = retry_after(error)
     reason = wire.reason
     if isinstance(error, Invalid):

@@ -20,6 +20,6 @@ SELECT consumed.issuer_id, consumed.card_id, consumed.client_id, consumed.face, 
     SELECT coalesce(max(pin_changes.counter), 0::INTEGER) AS newest FROM pin_changes
     WHERE pin_changes.issuer_id = cards.issuer_id AND pin_changes.card_id = cards.card_id
   ) AS newest,
-  cards.sealed_record, cards.sealed_pin
+  cards.sealed_record, cards.sealed_pin, cards.last_four
 FROM consumed
 JOIN cards ON cards.issuer_id = consumed.issuer_id AND cards.card_id = consumed.card_id

@@ -28,6 +28,10 @@ RETURNING
   CAST(
     floor(EXTRACT(epoch FROM control_tokens.session_expires_at - now())) AS INTEGER
   ) AS seconds_left,
+  (
+    SELECT cards.last_four FROM cards
+    WHERE cards.issuer_id = control_tokens.issuer_id AND cards.card_id = control_tokens.card_id
+  ) AS last_four,
   control_tokens.issuer_id, control_tokens.card_id, control_tokens.client_id, control_tokens.face,
   control_tokens.purpose, control_tokens.grant_id, control_tokens.sealed_grant,
   control_tokens.style, control_tokens.redirect_url, control_tokens.embedded,

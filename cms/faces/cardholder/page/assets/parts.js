@@ -10,6 +10,7 @@ const pageParts = (() => {
   let messages = data.messages;
   let shown = null;
   let title = null;
+  let card = null;
 
   const text = (key, values = {}) =>
     messages[key].replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
@@ -39,12 +40,19 @@ const pageParts = (() => {
     document.title = text(state + "_title");
   };
 
+  /* Four dots and four digits, which are read out as words. */
+  const writeCard = () => {
+    byId("card").textContent = "\u2022\u2022\u2022\u2022\u00a0" + card;
+    byId("card").setAttribute("aria-label", text("card_ending", { digits: card }));
+  };
+
   const retext = () => {
     for (const element of document.querySelectorAll("[data-text]")) {
       element.textContent = text(element.dataset.text);
     }
     if (title) document.title = text(title);
     if (shown) writeNotice();
+    if (card) writeCard();
     retexted.forEach((write) => write());
   };
 
@@ -98,6 +106,14 @@ const pageParts = (() => {
       retexted.push(write);
     },
 
+    /* Say which card the page is for, by the last four digits of its number. */
+    nameCard(digits) {
+      if (!/^[0-9]{4}$/.test(digits)) return;
+      card = digits;
+      writeCard();
+      byId("card").hidden = byId("whose").hidden = false;
+    },
+
     /* Show one part of the page only; heading: the text that is the document's title too. */
     show(part, heading) {
       shown = null;
@@ -108,15 +124,15 @@ const pageParts = (() => {
 
     /*
      * Show why there are no fields, and what to do: state names the texts, next is one more of
-     * them, button is {text, press}.
+     * them, button is {text, press}; quiet: nothing has happened that is to be told.
      */
-    showNotice(state, { next = null, button = null } = {}) {
+    showNotice(state, { next = null, button = null, quiet = false } = {}) {
       shown = { state, next, button };
       showOnly("notice");
       byId("notice").dataset.state = state;
       writeNotice();
       announce("");
-      byId("notice-title").focus();
+      if (!quiet) byId("notice-title").focus();
     },
 
     /* POST *body* as JSON; the answer's status and members, status 0 when there was none. */

@@ -56,9 +56,12 @@ const pinControl = (start, tell) => {
   addEventListener("pageshow", (event) => {
     // What is being submitted has its answer still to come.
     if (!event.persisted || set.busy) return;
-    if (run !== null) fail("ended");
-    else parts.showNotice("ended");
+    if (run !== null) fail("used");
+    else parts.showNotice("used");
   });
+
+  // A frame takes no focus from the app around it before it has been asked for something.
+  if (start.flow === "frame") parts.showNotice("waiting", { quiet: true });
 
   return {
     /* Use an id that the app has got. Returns false where another is in use or has been used. */

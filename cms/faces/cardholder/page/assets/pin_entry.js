@@ -2,7 +2,8 @@
 
 /*
  * Two fields for one PIN: what may be typed, what may be used, and what to say about it. The
- * rules come from the server; those that depend on the card are checked there alone.
+ * second comes when the first is right. The rules come from the server; those that depend on the
+ * card are checked there alone.
  */
 class PinEntry {
   /*
@@ -12,16 +13,21 @@ class PinEntry {
    */
   static #TYPE = CSS.supports("-moz-appearance", "none") ? "text" : "password";
 
+  static #RUNS = ["0123456789", "9876543210"];
+  values = { min: 0, max: 0 };
+  #rules = [];
+
   /*
-   * first, second: {input, hint}. parts: texts and announcements. changed(usable) is called
-   * whenever there is another entry.
+   * parts: the page, its texts and announcements. changed(usable) is called whenever there is
+   * another entry.
    */
-  constructor(first, second, parts, changed) {
-    this.first = first;
-    this.second = second;
+  constructor(parts, changed) {
+    this.first = PinEntry.#field(parts, "first");
+    this.second = PinEntry.#field(parts, "second");
+    this.list = parts.byId("rules");
     this.parts = parts;
     this.changed = changed;
-    for (const field of [first, second]) {
+    for (const field of [this.first, this.second]) {
       field.input.type = PinEntry.#TYPE;
       field.input.addEventListener("beforeinput", (event) => this.#refuse(event, field));
       field.input.addEventListener("input", () => this.#edited(field));
@@ -31,20 +37,31 @@ class PinEntry {
 
   /* Have empty fields; rules: {digitsMin, digitsMax, refuseRepeated, refuseRuns}. */
   start(rules) {
-    this.rules = rules;
-    this.values = { min: rules.digitsMin, max: rules.digitsMax };
-    this.span = rules.digitsMin === rules.digitsMax ? "exact" : "range";
-    for (const { input } of [this.first, this.second]) input.maxLength = rules.digitsMax;
+    const { digitsMin: min, digitsMax: max } = rules;
+    this.values = { min, max };
+    this.span = min === max ? "exact" : "range";
+    this.#rules = [
+      {
+        text: "rule_length_" + this.span,
+        fault: "error_length_" + this.span,
+        met: (value) => value.length >= min && value.length <= max,
+      },
+      rules.refuseRepeated && {
+        text: "rule_repeated",
+        fault: "error_repeated",
+        met: (value) => new Set(value).size > 1,
+      },
+      rules.refuseRuns && {
+        text: "rule_runs",
+        fault: "error_run",
+        met: (value) => !PinEntry.#RUNS.some((run) => run.includes(value)),
+      },
+    ].filter(Boolean);
+    for (const { input, slots } of [this.first, this.second]) {
+      input.maxLength = max;
+      slots.fit(min, max);
+    }
     this.clear();
-  }
-
-  /* The text of the rules, for the head of the group. */
-  get intro() {
-    return [
-      ["intro_" + this.span],
-      ...(this.rules.refuseRepeated ? [["rule_repeated"]] : []),
-      ...(this.rules.refuseRuns ? [["rule_runs"]] : []),
-    ].map(([key]) => this.parts.text(key, this.values)).join(" ");
   }
 
   /* True when both fields are complete, equal and allowed. */
@@ -58,22 +75,26 @@ class PinEntry {
     return this.first.input.value !== "";
   }
 
-  /* Take the digits out of the page, as an array of numbers. */
+  /* Take the digits out of the page, as an array of numbers. Their dots stay until they went. */
   take() {
     const digits = Array.from(this.first.input.value, Number);
-    this.clear();
-    // While they are on their way nothing is to be entered.
-    this.#say(this.second, null);
+    for (const field of [this.first, this.second]) {
+      field.input.value = "";
+      field.input.disabled = true;
+      this.#say(field, null);
+    }
     return digits;
   }
 
   clear() {
     for (const field of [this.first, this.second]) {
       field.input.value = "";
+      field.slots.draw();
       this.#say(field, null);
     }
-    this.second.input.disabled = true;
-    this.#say(this.second, "second_hint");
+    this.first.input.disabled = false;
+    this.#offerSecond(false);
+    this.#tick();
   }
 
   /* Go to the field that comes next, saying what is wrong. Returns whether none does. */
@@ -104,16 +125,42 @@ class PinEntry {
     for (const field of [this.first, this.second]) {
       if (field.said) field.hint.textContent = this.#text(field);
     }
+    this.#tick();
+  }
+
+  static #field(parts, name) {
+    const input = parts.byId(name + "-pin");
+    const slots = new PinSlots(input, parts.byId(name + "-slots"));
+    return { input, slots, hint: parts.byId(name + "-hint"), box: input.closest(".field") };
+  }
+
+  #offerSecond(usable) {
+    this.second.input.disabled = !usable;
+    this.second.box.hidden = !usable;
+  }
+
+  /* Write the rules, each with whether the first entry keeps it, as far as can be told by now. */
+  #tick() {
+    const { value } = this.first.input;
+    const all = value.length >= this.values.min;
+    this.list.replaceChildren(...this.#rules.map(({ text, met }) => {
+      const item = document.createElement("li");
+      item.textContent = this.parts.text(text, this.values);
+      if (value !== "" && met(value)) {
+        item.className = "met";
+        const word = document.createElement("span");
+        word.className = "unseen";
+        word.textContent = " (" + this.parts.text("rule_met") + ")";
+        item.append(word);
+      } else if (all) {
+        item.className = "broken";
+      }
+      return item;
+    }));
   }
 
   #fault(value) {
-    const { digitsMin, digitsMax, refuseRepeated, refuseRuns } = this.rules;
-    if (value.length < digitsMin || value.length > digitsMax) return "error_length_" + this.span;
-    if (refuseRepeated && new Set(value).size === 1) return "error_repeated";
-    const run = "0123456789";
-    const backwards = "9876543210";
-    if (refuseRuns && (run.includes(value) || backwards.includes(value))) return "error_run";
-    return null;
+    return this.#rules.find(({ met }) => !met(value))?.fault ?? null;
   }
 
   /* An empty or unfinished second entry is short, not different. */
@@ -134,7 +181,7 @@ class PinEntry {
     const refusal =
       digits.length !== typed.length
         ? "error_digits"
-        : length > this.rules.digitsMax && "error_length_" + this.span;
+        : length > this.values.max && "error_length_" + this.span;
     if (!refusal) return;
     event.preventDefault();
     this.#say(field, refusal, "error");
@@ -148,10 +195,12 @@ class PinEntry {
 
     if (field === this.first) {
       this.second.input.value = "";
-      const usable = !this.#fault(digits);
-      this.second.input.disabled = !usable;
-      this.#say(this.second, usable ? null : "second_hint");
+      this.second.slots.draw();
+      this.#offerSecond(!this.#fault(digits));
+      this.#say(this.second, null);
+      this.#tick();
     }
+    field.slots.draw();
     const verdict = cut ? ["error_digits", "error"] : this.#verdict(field, digits);
     this.#say(field, ...verdict);
     this.changed(this.usable);

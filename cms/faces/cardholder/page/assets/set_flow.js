@@ -17,7 +17,7 @@ class SetFlow {
   /*
    * path(verb): where to POST. hooks: changed(usable) at every change of the fields, invalid()
    * when an entry was to be sent and cannot be used, over(state) when the session is, "done",
-   * "ended", "expired" or "failed".
+   * "blocked", "changed", "ended", "expired" or "failed".
    */
   constructor(parts, path, hooks) {
     const { byId } = parts;
@@ -26,12 +26,7 @@ class SetFlow {
     this.hooks = hooks;
     this.form = byId("pin-form");
     this.extend = byId("extend");
-    this.entry = new PinEntry(
-      { input: byId("first-pin"), hint: byId("first-hint") },
-      { input: byId("second-pin"), hint: byId("second-hint") },
-      parts,
-      hooks.changed,
-    );
+    this.entry = new PinEntry(parts, hooks.changed);
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
@@ -65,6 +60,7 @@ class SetFlow {
     // As the vault wrote it: some apps write it in capitals.
     this.#controlToken = controlToken.trim().toLowerCase();
     this.entry.start({ refuseRepeated: true, refuseRuns: false, ...members });
+    this.parts.nameCard(members.lastFour);
     this.extend.hidden = false;
     this.#setTime(members.expiresInSeconds);
     this.#ticking = setInterval(() => this.#tick(), SetFlow.#TICK_MS);
@@ -81,17 +77,17 @@ class SetFlow {
     const { grantId, key } = this.#opening;
     const digits = this.entry.take();
     this.#setBusy(true);
-    let status = 0;
+    let [status, members] = [0, {}];
     try {
       const jwe = await pinJwe.ofPin(digits, grantId, controlToken, key);
       const body = { session, controlToken, jwe };
-      ({ status } = await this.parts.post(this.path("submit"), body));
+      ({ status, members } = await this.parts.post(this.path("submit"), body));
     } catch {
       // As an answer that is lost.
     }
     this.#setBusy(false);
     if (status !== 422) {
-      this.#end(status === 204 ? "done" : [403, 410].includes(status) ? "ended" : "failed");
+      this.#end(status === 204 ? "done" : SetFlow.#why(status, members));
       return;
     }
     this.entry.restart("error_weak");
@@ -112,6 +108,13 @@ class SetFlow {
     this.entry.clear();
   }
 
+  /* Why a session is over, as far as the server says. */
+  static #why(status, { reason, errorCode }) {
+    if (status === 403) return "blocked";
+    if (status !== 410) return "failed";
+    return reason === "changed" || errorCode === "PIN_CHANGED" ? "changed" : "ended";
+  }
+
   #end(state) {
     this.#close();
     this.hooks.over(state);
@@ -129,7 +132,6 @@ class SetFlow {
 
   #retext() {
     if (this.#opening === null) return;
-    this.parts.byId("entry-intro").textContent = this.entry.intro;
     this.entry.retext();
     this.#writeWarning();
   }
@@ -178,7 +180,7 @@ class SetFlow {
     const session = this.#session;
     const { status, members } = await this.parts.post(this.path("extend"), { session });
     if (session !== this.#session || this.#busy) return;
-    if (status === 410) return this.#end("ended");
+    if (status === 410) return this.#end(SetFlow.#why(status, members));
     if (status !== 200) return this.#warn("extend_failed");
     // The server's limit is reached: what cannot help is no longer offered.
     const { warnSeconds } = this.#opening;
@@ -197,7 +199,6 @@ class SetFlow {
     this.form.querySelectorAll(".buttons button").forEach((button) => {
       button.disabled = value;
     });
-    this.entry.first.input.disabled = value;
     byId("confirm").textContent = text(value ? "saving" : "confirm");
     if (value) announce(text("saving"));
   }

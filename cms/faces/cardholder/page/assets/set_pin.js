@@ -53,7 +53,7 @@
     });
 
     const open = async () => {
-      if (token === null) return end("ended");
+      if (token === null) return end("used");
       parts.showNotice("loading");
       const { status, members } = await parts.post(path("session"), { token });
       if (status === 410) return end("ended");
@@ -71,7 +71,7 @@
       finish("cancelled");
     });
     addEventListener("pageshow", (event) => {
-      if (event.persisted) end("ended");
+      if (event.persisted) end("used");
     });
 
     if (pinJwe.supported()) open();
@@ -80,7 +80,7 @@
 
   addEventListener("DOMContentLoaded", () => {
     // A part that did not load: the page's own text says what to do.
-    const loaded = [typeof pageParts, typeof pinJwe, typeof PinEntry, typeof SetFlow];
+    const loaded = [typeof pageParts, typeof pinJwe, typeof PinSlots, typeof PinEntry, typeof SetFlow];
     if (!loaded.includes("undefined")) start();
   });
 })();

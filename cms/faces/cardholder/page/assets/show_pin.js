@@ -58,6 +58,7 @@ class PinView {
       this.#controlToken = body.controlId;
       this.#grantId = answer.headers.get("X-Pin-Grant");
     }
+    this.parts.nameCard(answer.headers.get("X-Pin-Last-Four"));
     image.alt = this.parts.text("image_alt");
     image.draggable = false;
     image.addEventListener("load", () => {

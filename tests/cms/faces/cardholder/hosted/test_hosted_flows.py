@@ -51,6 +51,8 @@ async def test_a_pin_set_on_the_page_is_what_d1_reads(hosted_face: HostedFace) -
     assert opened.pop("key").keys() >= {"kty", "crv", "x", "y", "kid"}
     assert opened.pop("session")
     assert opened.pop("grantId")
+    assert "lastFour" in opened
+    assert opened.pop("lastFour") not in page.text
     assert opened == {
         "expiresInSeconds": opened["expiresInSeconds"],
         "warnSeconds": 20,
@@ -155,7 +157,7 @@ async def test_a_committed_change_ends_what_was_issued_before(hosted_face: Hoste
     await hosted_face.d1_face.put_pin("8317", card_id)
     assert (await hosted_face.image(view)).status_code == 410
     sent = await hosted_face.submit(opened, "5938")
-    assert sent.status_code == 410
+    assert (sent.status_code, sent.json()) == (410, {"message": "Gone", "reason": "changed"})
     assert await hosted_face.d1_face.d1.pin(card_id) == "8317"
 
 

@@ -21,6 +21,10 @@ STATES = (
     "unshown",
     "unopened",
     "malformed",
+    "waiting",
+    "used",
+    "blocked",
+    "changed",
 )
 NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
 
@@ -31,7 +35,8 @@ NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
         (None, "en"),
         ("", "en"),
         ("de-CH", "de"),
-        ("pt, fr;q=0.5, es;q=0.8", "es"),
+        ("da, fr;q=0.5, es;q=0.8", "es"),
+        ("pt-BR, fr;q=0.5", "pt"),
         ("ja, zh;q=0.9", "en"),
         ("fi;q=0", "en"),
         ("SV-se , en;q=0.9", "sv"),

@@ -19,10 +19,14 @@ WEBVIEW = render.ControlPage(
     ViewStyle(), True, 30, {"flow": "webview", "purpose": "view", "controlId": "</script><b>$1"}
 )
 PAGES = [
-    (render.set_page(PageStyle(), "en", NONCE), 6),
-    (render.control_page(WEBVIEW, "en", NONCE), 7),
+    (render.set_page(PageStyle(), "en", NONCE), 7),
+    (render.control_page(WEBVIEW, "en", NONCE), 8),
 ]
 ENDED = render.ended_webview_page("en", "ended", NONCE)
+
+
+def control(style: ViewStyle) -> str:
+    return render.control_page(render.ControlPage(style, True, 30, {}), "en", NONCE)
 
 
 class Elements(HTMLParser):
@@ -105,6 +109,12 @@ def test_the_texts_in_the_page_are_those_of_the_language() -> None:
     }
 
 
+def test_the_name_of_the_issuer_is_text() -> None:
+    page = render.set_page(PageStyle(), "en", NONCE, "<b>$nonce & Söhne")
+    assert '<p id="whose"><strong dir="auto">&lt;b&gt;$nonce &amp; Söhne</strong>' in page
+    assert '<p id="whose" hidden><strong dir="auto"></strong>' in PAGES[0][0]
+
+
 def test_a_style_becomes_properties() -> None:
     style = PageStyle(background=Colour.parse("#1F2937"), button_radius_px=2.5)
     page = render.set_page(style, "en", NONCE)
@@ -113,11 +123,33 @@ def test_a_style_becomes_properties() -> None:
 
 
 def test_boxes_in_the_colour_of_the_page_have_an_edge_that_is_seen() -> None:
-    grey, green = Colour.parse("#efefef"), Colour.parse("#10B981")
-    style = PageStyle(background_primary=grey, text_primary=green, pin_border=grey)
-    page = render.set_page(style, "en", NONCE)
-    assert "--button-edge:#10b981;" in page
-    assert "--pin-edge:#10b981;" in page
+    grey, blue = Colour.parse("#efefef"), Colour.parse("#1d4ed8")
+    for primary in (grey, Colour.parse("#dddddd")):
+        style = PageStyle(background_primary=primary, text_primary=blue, pin_border=primary)
+        page = render.set_page(style, "en", NONCE)
+        assert "--button-edge:#1d4ed8;" in page
+        assert "--pin-edge:#1d4ed8;" in page
+
+
+def test_slots_have_the_colours_of_a_client_and_are_no_black_boxes_without_them() -> None:
+    blue, white = Colour.parse("#3B82F6"), Colour(255, 255, 255)
+    page = render.set_page(PageStyle(background_primary=blue, pin_border=blue), "en", NONCE)
+    assert "--slot:#3b82f6;--on-slot:#ffffff;--pin-edge:#3b82f6;" in page
+    page = render.set_page(PageStyle(background=white), "en", NONCE)
+    assert "--slot:#ffffff;--on-slot:#000000;--pin-edge:#000000;" in page
+
+
+def test_a_page_is_dark_on_a_dark_screen_only_without_a_clients_colours() -> None:
+    own = PageStyle(button_radius_px=2, pin_radius_px=0)
+    for page, marked in [
+        (render.set_page(own, "en", NONCE), False),
+        (render.set_page(PageStyle(text=Colour(1, 2, 3)), "en", NONCE), True),
+        (PAGES[1][0], False),
+        (control(ViewStyle(frame=Colour(1, 2, 3))), True),
+    ]:
+        assert ('<html lang="en" dir="ltr" data-theme="client">' in page) is marked
+        assert ("--background:" in page) is marked
+    assert ":root:not([data-theme])" in STYLESHEET.body.decode()
 
 
 def test_what_the_script_starts_with_is_before_the_first_script_and_cannot_end_its_place() -> None:
@@ -234,15 +266,21 @@ def test_no_page_is_stored_or_told_to_others(headers: dict[str, str]) -> None:
 
 
 def test_no_rule_of_the_stylesheet_has_a_colour_of_its_own() -> None:
-    defaults, rules = STYLESHEET.body.decode().split("}", 1)
-    assert len(re.findall(r"#[0-9a-f]{6}", defaults)) == 7
+    light, rest = STYLESHEET.body.decode().split("}", 1)
+    dark, rules = rest.split("}", 1)
+    for defaults in (light, dark):
+        assert len(re.findall(r"#[0-9a-f]{6}", defaults)) == 11
     assert not re.search(r"#[0-9a-f]{3,8}\b|rgb|hsl|url\(|@import", rules)
 
 
 def test_the_ended_page_has_no_script_and_no_control_and_any_app_may_frame_it() -> None:
     page = render.ended_page("en").decode()
     tags = {tag for tag, _ in Elements(page).found}
-    assert tags == {"html", "head", "meta", "title", "link", "body", "main", "h1", "p"}
+    drawn = {"svg", "circle", "path"}
+    assert tags - drawn == {
+        *("html", "head", "meta", "title", "link"),
+        *("body", "main", "section", "h1", "p"),
+    }
     assert "Go back to the app and start again" in page
     policy = directives(render.ended_headers("en"))
     assert policy["frame-ancestors"] == "https: http://localhost:* capacitor: ionic:"

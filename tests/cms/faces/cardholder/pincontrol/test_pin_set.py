@@ -17,6 +17,7 @@ from tests.cms.faces.d1_face import D1Face
 
 pytestmark = pytest.mark.anyio
 ENDED = (410, "CONTROL_ENDED", outcomes.DYNAMIC)
+CHANGED = (410, "PIN_CHANGED", outcomes.DYNAMIC)
 WEAK = (422, "PIN_FORBIDDEN", outcomes.DYNAMIC)
 FORBIDDEN = (403, "CARD_STATE_FORBIDDEN", outcomes.DYNAMIC)
 
@@ -35,7 +36,7 @@ async def test_a_pin_set_on_the_page_is_what_d1_reads_and_can_be_seen(
     opened = opening.json()
     assert opened.keys() == {
         *("session", "grantId", "expiresInSeconds", "warnSeconds", "digitsMin", "digitsMax"),
-        *("refuseRepeated", "refuseRuns", "key"),
+        *("lastFour", "refuseRepeated", "refuseRuns", "key"),
     }
     assert 295 < opened["expiresInSeconds"] <= 300
     assert opened["warnSeconds"] == 20
@@ -160,7 +161,7 @@ async def test_a_change_by_d1_ends_ids_and_sessions(pincontrol_face: PinControlF
     opened = await pincontrol_face.session(plastic_id)
     control_id = await pincontrol_face.control_id(plastic_id, "SET_PIN")
     await pincontrol_face.d1_face.put_pin("8317", card_id)
-    assert outcomes.failure(await pincontrol_face.submit(opened, "5938")) == ENDED
+    assert outcomes.failure(await pincontrol_face.submit(opened, "5938")) == CHANGED
     assert outcomes.tells_app(await pincontrol_face.webview(control_id))
     assert await pincontrol_face.d1_face.d1.pin(card_id) == "8317"
 
