@@ -5,6 +5,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,9 +26,13 @@ from tests.processes import family, runs
 
 DEPLOY: Final = ROOT / "deploy"
 BINARIES: Final = Path("/usr/lib/postgresql/15/bin")
-PROGRAMS: Final = ("/usr/bin/etcd", "/usr/bin/patroni", str(BINARIES / "postgres"))
+ETCD: Final = "/usr/bin/etcd"
+PATRONI, PATRONICTL = (str(Path(sys.executable).with_name(n)) for n in ("patroni", "patronictl"))
+PROGRAMS: Final = (ETCD, PATRONI, str(BINARIES / "postgres"))
 DATABASE: Final = "pins"
 ANSWER_SECONDS_MAX: Final = 1.0
+ALIVE: Final = ("running", "streaming")
+WHOLE: Final = ["leader", "replica", "sync_standby"]
 
 
 def why_not() -> str:
@@ -64,10 +69,7 @@ class Member:
 
     def start(self) -> None:
         """Start etcd and Patroni; waits for nothing."""
-        for command in (
-            ["/usr/bin/etcd"],
-            ["/usr/bin/patroni", str(self.directory / "patroni.yml")],
-        ):
+        for command in ([ETCD], [PATRONI, str(self.configuration)]):
             prefix = self.machine.inside + not_as_root(self.directory) + _DIES_WITH_OWNER
             with (self.directory / "log").open("ab") as log:
                 self.processes[Path(command[0]).name] = subprocess.Popen(
@@ -79,6 +81,9 @@ class Member:
                     stderr=log,
                     start_new_session=True,
                 )
+
+    def runs(self) -> bool:
+        return all(process.poll() is None for process in self.processes.values())
 
     @property
     def log(self) -> str:
@@ -138,9 +143,8 @@ class Member:
     def ask(self, path: str) -> httpx.Response | None:
         """What its Patroni answers, if anything."""
         with suppress(httpx.TransportError):
-            return httpx.get(
-                f"http://{self.place(self.ports.rest)}{path}", timeout=ANSWER_SECONDS_MAX
-            )
+            url = f"http://{self.place(self.ports.rest)}{path}"
+            return httpx.get(url, timeout=ANSWER_SECONDS_MAX, verify=False)
         return None
 
 
@@ -176,32 +180,27 @@ class Cluster:
         leader = self.leader()
         return [member for member in self.members if member is not leader]
 
-    def synchronous(self) -> Member:
-        """The standby that has every change which counts."""
-        (found,) = [
-            member
-            for member in self.members
-            for seen in self.seen()
-            if seen["role"] == "sync_standby" and seen["name"] == member.name
-        ]
-        return found
+    def synchronous(self) -> Member | None:
+        """The standby that has every change which counts, if there is one."""
+        names = [each["name"] for each in self.seen() if each["role"] == "sync_standby"]
+        return next((member for member in self.members if member.name in names), None)
 
     def seen(self) -> list[dict[str, Any]]:
-        """The members, as the first Patroni that answers sees them."""
-        for member in self.members:
-            answer = member.ask("/cluster")
-            if answer is not None and answer.status_code == 200:
-                members: list[dict[str, Any]] = answer.json()["members"]
-                return members
-        return []
+        """The members, as the leader sees them."""
+        leader = self.leader()
+        return [] if leader is None else seen_by(leader)
 
     def is_whole(self) -> bool:
-        """Whether there are a leader, its synchronous standby, and one more that follows it."""
-        seen = self.seen()
-        roles = sorted(each["role"] for each in seen)
-        timelines = {each.get("timeline") for each in seen}
-        alive = all(each["state"] in ("running", "streaming") for each in seen)
-        return alive and len(timelines) == 1 and roles == ["leader", "replica", "sync_standby"]
+        """Whether all agree on a leader, its synchronous standby, and one more that follows it.
+
+        Who just came back believes for a moment what it knew before.
+        """
+        views = [seen_by(member) for member in self.members]
+        agreed = {tuple(sorted((each["name"], each["role"]) for each in view)) for view in views}
+        roles = sorted(each["role"] for each in views[0])
+        alive = all(each["state"] in ALIVE for view in views for each in view)
+        timelines = {each.get("timeline") for view in views for each in view}
+        return roles == WHOLE and len(agreed) == 1 and alive and len(timelines) == 1
 
     def wait_until_whole(self) -> None:
         wait_for(self.is_whole)
@@ -223,10 +222,8 @@ class Cluster:
         """Have another member lead, as an operator does."""
         leader = self.leader()
         assert leader is not None
-        words = ("switchover", "pins", "--master", leader.name, "--force")
-        self._run(
-            leader, "/usr/bin/patronictl", "-c", str(leader.directory / "patroni.yml"), *words
-        )
+        words = ("switchover", "pins", "--leader", leader.name, "--force")
+        self._run(leader, PATRONICTL, "-c", str(leader.configuration), *words)
 
     def make_database(self) -> None:
         """Make the service's database, its two roles and what they may do."""
@@ -259,6 +256,15 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def seen_by(member: Member) -> list[dict[str, Any]]:
+    """All members, as the Patroni of one sees them; none if it does not answer."""
+    answer = member.ask("/cluster")
+    if answer is None or answer.status_code != 200:
+        return []
+    members: list[dict[str, Any]] = answer.json()["members"]
+    return members
+
+
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """Run three members until the block ends."""
@@ -273,16 +279,10 @@ def cluster() -> Iterator[Cluster]:
             stack.callback(member.end)
             member.start()
         found = Cluster(members, directory, passwords)
-        try:
-            found.wait_until_whole()
-        except AssertionError:
-            raise AssertionError("\n".join(member.log for member in members)) from None
+        wait_for(lambda: found.is_whole() or not all(member.runs() for member in members))
+        assert found.is_whole(), "\n".join(member.log for member in members)
         found.make_database()
-        try:
-            yield found
-        finally:
-            for m in members:
-                shutil.copy(m.directory / "log", f"/tmp/ha-{m.name}.log")  # DEBUG
+        yield found
 
 
 def _members(
