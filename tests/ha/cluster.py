@@ -68,8 +68,10 @@ class Member:
         return self.directory / "patroni.yml"
 
     def start(self) -> None:
-        """Start etcd and Patroni; waits for nothing."""
+        """Start what does not run of etcd and Patroni; waits for nothing."""
         for command in ([ETCD], [PATRONI, str(self.configuration)]):
+            if Path(command[0]).name in self.processes:
+                continue
             prefix = self.machine.inside + not_as_root(self.directory) + _DIES_WITH_OWNER
             with (self.directory / "log").open("ab") as log:
                 self.processes[Path(command[0]).name] = subprocess.Popen(
@@ -97,14 +99,13 @@ class Member:
                 return pid
         return None
 
-    def kill(self) -> None:
-        """End all of it at once, as when a machine loses its power."""
-        parents = [each.pid for each in self.processes.values()]
+    def kill(self, *programs: str) -> None:
+        """End Postgres and *programs* at once; without any, all, as a machine without power."""
+        ended = [self.processes.pop(name) for name in programs or tuple(self.processes)]
         postmaster = self.postmaster()
-        kill_at_once(*parents, *([postmaster] if postmaster else []))
-        for process in self.processes.values():
+        kill_at_once(*(each.pid for each in ended), *([postmaster] if postmaster else []))
+        for process in ended:
             process.wait()
-        self.processes.clear()
 
     def kill_postgres(self) -> None:
         postmaster = self.postmaster()

@@ -74,10 +74,10 @@ def test_the_synchronous_standby_is_cut_off(served: Served) -> None:
 
 def test_nothing_is_written_without_a_standby(served: Served) -> None:
     load = served.load
-    with served.through("both standbys killed") as leader:
+    with served.through("both standbys killed, etcd left") as leader:
         standbys = served.cluster.standbys()
         for standby in standbys:
-            standby.kill()
+            standby.kill("patroni")
         load.wait_for_one(503)
         acknowledged = len(load.acked_at)
         for _ in range(REFUSALS):
@@ -87,5 +87,23 @@ def test_nothing_is_written_without_a_standby(served: Served) -> None:
         assert served.cluster.leader() is leader
         for standby in standbys:
             standby.start()
+        load.wait_for_one(204)
+        served.cluster.wait_until_whole()
+
+
+def test_one_machine_alone_writes_nothing(served: Served) -> None:
+    load = served.load
+    with served.through("two machines of three killed") as leader:
+        lost = served.cluster.standbys()
+        for member in lost:
+            member.kill()
+        wait_for(lambda: served.cluster.leader() is None)
+        acknowledged = len(load.acked_at)
+        for _ in range(REFUSALS):
+            load.wait_for_one(503)
+        assert len(load.acked_at) == acknowledged
+        assert leader.runs()
+        for member in lost:
+            member.start()
         load.wait_for_one(204)
         served.cluster.wait_until_whole()
