@@ -9,9 +9,18 @@ import subprocess
 import sys
 from typing import Final
 
-DEPLOYED: Final = ("requests", "hosted", "pincontrol")
+DEPLOYED: Final = ("requests", "hosted", "pincontrol", "reseal")
 """Those that run a whole deployment."""
-NAMES: Final = ("command_line", "pin_blocks", "token", "transport", "cards", "scale", *DEPLOYED)
+NAMES: Final = (
+    "command_line",
+    "pin_blocks",
+    "token",
+    "transport",
+    "cards",
+    "rotation",
+    "scale",
+    *DEPLOYED,
+)
 
 
 def main() -> int:

@@ -394,12 +394,15 @@ def pin_jwe(jwk: Mapping[str, str]) -> str:
 def seccos_jwe(jwk: Mapping[str, str], keys: d1_seccos.Keys, counter: int) -> str:
     """Make what D1 sends: a new PIN as SECCOS for a card that was changed *counter* times."""
     pin, random = random_pin(), secrets.token_bytes(d1_seccos.RANDOM_BYTES)
-    block = d1_seccos.pin_block(pin, keys.pin_block)
+    block_key, mac_key = (
+        d1_seccos.session_key(master, SECCOS_CARD, counter) for master in (keys.pin_block, keys.mac)
+    )
+    block = d1_seccos.pin_block(pin, block_key)
     payload = {
         "pinBlock": block.hex(),
         "prw": d1_seccos.prw(pin, SECCOS_CARD, counter, random, keys.prw).hex(),
         "prwRandom": random.hex(),
-        "mac": d1_seccos.mac(block, counter, keys.mac).hex(),
+        "mac": d1_seccos.mac(block, counter, mac_key).hex(),
         "pinChangeCounter": counter,
     }
     return encrypt_json(payload, jwk)
@@ -451,7 +454,7 @@ def _import_seccos_keys(hsm_token: Pkcs11Token, keys: d1_seccos.Keys) -> None:
     for role, kind, value in (
         (KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY, keys.pin_block),
         (KeyRole.SECCOS_PRW, KeyKind.AES_256, keys.prw),
-        (KeyRole.SECCOS_MAC, KeyKind.TDES_2KEY, keys.mac),
+        (KeyRole.SECCOS_MAC_MASTER, KeyKind.TDES_2KEY, keys.mac),
     ):
         shared_keys.store(hsm_token, role, ISSUER, ClearKey(kind, Secret(value)))
 

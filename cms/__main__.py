@@ -14,8 +14,11 @@ from cms.operator import (
     clients,
     command_line,
     d1,
+    generations,
     issuers,
     manifests,
+    reseal,
+    scripts,
     verification,
 )
 
@@ -29,7 +32,11 @@ def program_parser() -> argparse.ArgumentParser:
     """Build the parser of every command."""
     parser = argparse.ArgumentParser(prog="python -m cms", description="The issuer PIN service.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for noun in (issuers, cards, clients, manifests, verification, audit, d1):
+    nouns = (
+        *(issuers, cards, clients, manifests, verification, scripts, audit, d1, generations),
+        reseal,
+    )
+    for noun in nouns:
         noun.add_to(commands)
     serve = command_line.add_command(commands, "serve", _serve, "run the service")
     text = "accept certificates and secrets that are for trials only"

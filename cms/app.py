@@ -11,7 +11,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cms.faces.cardholder.hosted.app import HostedServices, hosted_app
 from cms.faces.cardholder.hosted.relay import Relay
-from cms.faces.cardholder.pincontrol.app import PinControlServices, pincontrol_app
+from cms.faces.cardholder.pincontrol.app import (
+    PinControlServices,
+    operations_app,
+    pincontrol_app,
+)
+from cms.faces.cardholder.pincontrol.operations import PREFIX as OPERATIONS_PREFIX
 from cms.faces.cardholder.pincontrol.router import PREFIX
 from cms.faces.d1.app import d1_app
 from cms.faces.d1.certificates import CertificateReader
@@ -23,9 +28,11 @@ from cms.services.audit import Audit
 from cms.services.cardholder.apps import Apps, Servers
 from cms.services.cardholder.backends import Backends
 from cms.services.cardholder.control_tokens import ControlTokens
+from cms.services.cardholder.device_set import DeviceSet
 from cms.services.cardholder.hosted import HostedCards
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
+from cms.services.cardholder.pre_shared import PreSharedKey
 from cms.services.cardholder.rate_limit import RateLimiter
 from cms.services.cardholder.set_page import SetPage
 from cms.services.d1.access import Access
@@ -109,6 +116,7 @@ def _d1(settings: Settings, store: Store, directory: Directory, vault: VaultCall
         CertificateReader(settings),
         CardCalls(audit),
         Pins(store, vault, audit),
+        vault,
     )
 
 
@@ -118,10 +126,15 @@ class ByPath:
 
     hosted: FastAPI
     pincontrol: FastAPI
+    operations: FastAPI
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request."""
-        face = self.pincontrol if scope["path"].startswith(PREFIX) else self.hosted
+        face = self.hosted
+        if scope["path"].startswith(PREFIX):
+            face = self.pincontrol
+        elif scope["path"].startswith(OPERATIONS_PREFIX):
+            face = self.operations
         await face(scope, receive, send)
 
 
@@ -140,7 +153,9 @@ def _cardholder(
     url, proxy_peers = str(settings.cardholder_url), settings.cardholder_proxy_peers
     relay = None if settings.us_base_url is None else Relay(settings.us_base_url, http)
     return ByPath(
-        hosted_app(hosted, url, relay, proxy_peers), pincontrol_app(pincontrol, url, proxy_peers)
+        hosted_app(hosted, url, relay, proxy_peers),
+        pincontrol_app(pincontrol, url, proxy_peers),
+        operations_app(pincontrol, proxy_peers),
     )
 
 
@@ -186,6 +201,8 @@ def cardholder_services(
         ControlIds(control_ids, control_store, vault, audit),
         view_of(Face.PINCONTROL, servers),
         page_of(Face.PINCONTROL, servers),
+        PreSharedKey(control_store, store, vault, audit),
+        DeviceSet(control_store, store, vault, audit),
     )
     return hosted, pincontrol
 

@@ -14,6 +14,8 @@
     ├── SeccosError
     ├── VerificationError
     ├── EmvError
+    ├── RandomnessError
+    ├── DeviceKeyError
     ├── KeyBlockError
     │   ├── KeyPurposeError
     │   └── KeyStrengthError
@@ -75,6 +77,14 @@ class VerificationError(CryptoError):
 
 class EmvError(CryptoError):
     """A value has a length, or is outside a range, that EMV does not allow."""
+
+
+class RandomnessError(CryptoError):
+    """What should be random gives nothing that a PIN can be made of."""
+
+
+class DeviceKeyError(CryptoError):
+    """The bytes are not the public RSA key of a device."""
 
 
 class KeyBlockError(CryptoError):

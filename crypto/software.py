@@ -1,7 +1,8 @@
 """TDES, AES and CMAC with keys that are in this process anyway; every other key stays in its token.
 
 Such keys are: those derived from a key block protection key, the key inside a key block, a PIN
-block that is enciphered under itself, and the keys of an EMV2000 tree. A TDES key of 16 bytes
+block that is enciphered under itself, the keys of an EMV2000 tree, and the temporary key that goes
+to a cardholder's device. A TDES key of 16 bytes
 means K1‖K2‖K1 (NIST SP 800-67).
 """
 
@@ -31,6 +32,11 @@ def tdes_encrypt_ecb(key: Secret[bytes], data: bytes) -> bytes:
     """
     # ECB is what the standards prescribe for single blocks and for derivation.
     return Cipher(_tdes(key), ECB()).encryptor().update(data)  # noqa: S305
+
+
+def tdes_decrypt_ecb(key: Secret[bytes], data: bytes) -> bytes:
+    """Decipher *data*, a multiple of 8 bytes, with TDES in ECB mode."""
+    return Cipher(_tdes(key), ECB()).decryptor().update(data)  # noqa: S305 - as above
 
 
 def tdes_decrypt_cbc(key: Secret[bytes], iv: bytes, data: bytes) -> bytes:

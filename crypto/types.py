@@ -21,6 +21,9 @@ PIN_BLOCK_BYTES: Final = 8
 BlockCipher = Callable[[bytes], bytes]
 """Takes one AES block of 16 bytes and returns one; encryption or decryption, as its name says."""
 
+BlocksCipher = Callable[[bytes], bytes]
+"""Takes several AES blocks and returns as many, each enciphered or deciphered alone (ECB)."""
+
 TdesEcb = Callable[[bytes], bytes]
 """Takes a multiple of 8 bytes and returns as many: TDES in ECB mode, encryption or decryption."""
 

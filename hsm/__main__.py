@@ -1,19 +1,22 @@
 """The vault's command line: ``python -m hsm COMMAND``.
 
 The commands are ``ceremony``, ``import-components``, ``import-block``, ``make-key``, ``record``,
-``list``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest`` and ``log``.
+``list``, ``uses``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest``, ``log``,
+``generations``, ``rotate`` and ``destroy-key``.
 What a command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads
 none of it.
 
-The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``manifest
-begin``, ``log verify`` without a directory and the ceremonies of custodians also need
-``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``. Exit code 0 is success, 1 a log that is not as it
+The HSM token is named by ``HSM_MODULE``, ``HSM_TOKEN_LABEL`` and ``HSM_PIN_FILE``; ``uses``,
+``manifest begin``, ``log verify`` without a directory and the ceremonies of custodians also need
+``HSM_STATE_DIRECTORY`` and ``HSM_TRUST_FILE``; where the first is set, ``check`` and ``jwks`` go by
+the table of key generations there. Exit code 0 is success, 1 a log that is not as it
 was written, 2 a refusal, 141 an output that nobody reads on.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +27,9 @@ from typing import TYPE_CHECKING
 from hsm.command_line import OK, REFUSED, add_command, exit_code
 from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
+from hsm.manifest import generation_commands
 from hsm.pkcs11 import commands as key_commands
+from hsm.pkcs11 import rotation_commands
 from hsm.pkcs11.commands import open_hsm_token, print_reports
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PublicKeyRole
@@ -56,7 +61,9 @@ def _run(arguments: Namespace) -> int:
         print(text, file=sys.stderr)
     except ValidationError as error:
         faults = error.errors()
-        names = sorted("HSM_" + str(item["loc"][0]).upper() for item in faults if item["loc"])
+        # Settings with a prefix of their own say so by their class.
+        prefix = "HSM_IMPORT_" if error.title == "ImportTokenSettings" else "HSM_"
+        names = sorted(prefix + str(item["loc"][0]).upper() for item in faults if item["loc"])
         # What is not of one variable says itself what is wrong.
         text = "set " + ", ".join(names) if names else str(faults[0]["ctx"]["error"])
         print(text, file=sys.stderr)
@@ -77,6 +84,8 @@ def program_parser() -> ArgumentParser:
     key_commands.add_to(commands)
     keys = add_command(commands, "list", list_keys, "show the keys")
     keys.add_argument("--json", action="store_true", help="print a JSON array of objects")
+    uses = add_command(commands, "uses", list_uses, "show how often keys were used at this host")
+    uses.add_argument("--json", action="store_true", help="print a JSON array of objects")
     check = add_command(commands, "check", check_keys, "test the keys")
     sandbox = "accept an HSM token in software, for trials only"
     check.add_argument("--sandbox", action="store_true", help=sandbox)
@@ -93,6 +102,8 @@ def program_parser() -> ArgumentParser:
     server.add_argument("--sandbox", action="store_true", help=sandbox)
     manifest_commands.add_to(commands)
     log_commands.add_to(commands)
+    generation_commands.add_to(commands)
+    rotation_commands.add_to(commands)
     return parser
 
 
@@ -101,17 +112,9 @@ def run_ceremony(arguments: Namespace) -> int:
 
     Custodians must be there, but for an HSM token in software.
     """
-    from hsm import development
-    from hsm.errors import CeremonyError
     from hsm.pkcs11 import ceremony
 
-    labels = ceremony.read_roles(arguments.file)
-    if arguments.custodian or arguments.record:
-        return key_commands.hold_own(arguments, labels)
-    hsm_token = open_hsm_token(writable=True)
-    if hsm_token.device.manufacturer not in development.SOFTWARE_TOKENS:
-        raise CeremonyError("name two custodians, and the record that they sign")
-    return print_reports(list(ceremony.create(hsm_token, labels)))
+    return key_commands.make_own(arguments, ceremony.read_roles(arguments.file))
 
 
 def list_keys(arguments: Namespace) -> int:
@@ -123,19 +126,39 @@ def list_keys(arguments: Namespace) -> int:
     return OK if all(report.as_expected for report in reports) else REFUSED
 
 
+def list_uses(arguments: Namespace) -> int:
+    """Print how often keys were used at this host, out of how often they may be."""
+    from datetime import UTC, datetime
+
+    from hsm.counts import Counts
+    from hsm.key_budgets import key_uses
+    from hsm.settings import VaultSettings
+
+    found = key_uses(Counts(VaultSettings().state_directory, lambda: datetime.now(UTC)))
+    if arguments.json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return OK
+    for one in found:
+        share = one.uses / one.uses_max
+        print(f"{one.label:<42} {one.uses:>13,} of {one.uses_max:>13,} {one.unit}  {share:.2%}")
+    return OK
+
+
 def check_keys(arguments: Namespace) -> int:
     """Compare every key's attributes with its role, then encipher and compare with each.
 
     Without ``--sandbox`` an HSM token that is for development only is refused before the login.
     """
     from hsm import health
-    from hsm.pkcs11 import ceremony
+    from hsm.pkcs11 import ceremony, import_tokens
 
     hsm_token = open_hsm_token(production=not arguments.sandbox)
     code = print_reports(_reports(hsm_token))
     for role in ceremony.missing(hsm_token):
         print(f"missing: {role}", file=sys.stderr)
         code = REFUSED
+    for label in import_tokens.misplaced(hsm_token.labels()):
+        print(f"{label} opens key blocks with the login that serves: see docs/key-ceremonies.md")
     if code == OK:
         keyring, jose_keys = _open_keys(hsm_token)
         health.check(hsm_token, jose_keys, keyring.active.values())
@@ -189,26 +212,33 @@ def serve(arguments: Namespace) -> int:
 
     Without ``--sandbox`` an HSM token that is for development only is refused before the login.
     """
+    from hsm.errors import NotForProduction
     from hsm.server import logs
     from hsm.server.supervisor import serve as supervise
-    from hsm.settings import ServerSettings
+    from hsm.settings import ServerSettings, is_import_token_named
 
+    if is_import_token_named():
+        raise NotForProduction("HSM_IMPORT_* is set: no machine that serves has that login")
     logs.configure()
     supervise(ServerSettings(), sandbox=arguments.sandbox)
     return OK
 
 
 def _open_keys(hsm_token: Pkcs11Token) -> tuple[Keyring, JoseKeys]:
-    """Find the keys that a vault needs, without its state.
+    """Find the keys that a vault needs, as the table of this host has them where it has one.
 
     Raises:
         VaultUnavailable: a role has no key.
+        ManifestRefused: ``HSM_STATE_DIRECTORY`` is set, and the table there cannot be used.
     """
+    from hsm import generations
     from hsm.jose_keys import JoseKeys
     from hsm.pkcs11.keyring import Keyring
 
-    keyring = Keyring(hsm_token)
-    return keyring, JoseKeys(hsm_token)
+    directory = os.environ.get("HSM_STATE_DIRECTORY")
+    table = generations.of_host(Path(directory), hsm_token) if directory else None
+    keyring = Keyring(hsm_token, table)
+    return keyring, JoseKeys(hsm_token, keyring)
 
 
 def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:

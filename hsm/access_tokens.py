@@ -25,7 +25,8 @@ from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import D1Client
 from hsm.manifest.model import Manifest
 from hsm.pkcs11.hsm_token import HsmToken
-from hsm.pkcs11.keys import KeyLabel
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import KeyRole
 from hsm.port import ACCESS_TOKEN_TYPE, CertificateFacts, IssuedAccessToken
 
 JTI_BYTES: Final = 16
@@ -39,8 +40,8 @@ class AccessTokens:
     """Makes random bytes."""
     jose_keys: JoseKeys
     """Sign with the keys of that HSM token."""
-    signing: KeyLabel
-    """The key that signs."""
+    keyring: Keyring
+    """Names the key that signs."""
     token_issuer: str | None
     """Issuer and audience of every access token; None: none are issued."""
     now: Callable[[], datetime]
@@ -80,5 +81,7 @@ class AccessTokens:
             "cnf": {"x5t#S256": certificate.thumbprint},
             "certificate_subject": certificate.subject,
         }
-        access_token = self.jose_keys.sign(claims, self.signing, ACCESS_TOKEN_TYPE)
+        access_token = self.jose_keys.sign(
+            claims, self.keyring.active[KeyRole.TOKEN_SIGN], ACCESS_TOKEN_TYPE
+        )
         return IssuedAccessToken(access_token, expires_at)

@@ -1,4 +1,4 @@
-"""What a vault host counts: failures within a window that moves, and hand-outs of a day.
+"""What a vault host counts: failures within a window that moves, hand-outs of a day, uses of keys.
 
 One SQLite file in the vault's state directory, which the workers of the host share. It outlives
 them; a machine that loses power may forget the last moments (WAL, ``synchronous=NORMAL``), and is
@@ -16,7 +16,7 @@ import itertools
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,6 +48,13 @@ CREATE TABLE IF NOT EXISTS hand_outs (
     day INTEGER NOT NULL,
     issuer_id TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (day, issuer_id, kind, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kid_uses (
+    label TEXT NOT NULL PRIMARY KEY, number INTEGER NOT NULL, last_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS key_uses (
+    label TEXT NOT NULL, unit TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (label, unit)
 ) WITHOUT ROWID;
 """
 
@@ -159,6 +166,50 @@ class Counts:
         """
         with self._transaction(self._now().timestamp()) as connection:
             return [quota for quota in quotas if _hand_out(connection, quota)]
+
+    def add_kid_uses(self, uses: Mapping[str, int], at: float) -> None:
+        """Add JWEs that keys opened, by label, the last of them *at* (:mod:`hsm.kid_uses`)."""
+        with self._transaction(self._now().timestamp()) as connection:
+            connection.executemany(
+                "INSERT INTO kid_uses (label, number, last_at) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET number = number + excluded.number,"
+                " last_at = excluded.last_at",
+                [(label, number, at) for label, number in uses.items()],
+            )
+
+    def kid_uses(self) -> Mapping[str, tuple[int, float]]:
+        """Return how many JWEs each key opened, and when the last, by label."""
+        with self._transaction(self._now().timestamp()) as connection:
+            rows = connection.execute("SELECT label, number, last_at FROM kid_uses").fetchall()
+        return {label: (number, last_at) for label, number, last_at in rows}
+
+    def add_key_uses(self, uses: Mapping[tuple[str, str], int]) -> list[int]:
+        """Add uses, by label and unit; return how many there are of each now, in the same order."""
+        with self._transaction(self._now().timestamp()) as connection:
+            return [
+                connection.execute(
+                    "INSERT INTO key_uses (label, unit, number) VALUES (?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET number = number + excluded.number"
+                    " RETURNING number",
+                    (label, unit, number),
+                ).fetchone()[0]
+                for (label, unit), number in uses.items()
+            ]
+
+    def key_uses_of(self, label: str, unit: str) -> int:
+        """Return how many uses of a key there are."""
+        with self._transaction(self._now().timestamp()) as connection:
+            found = connection.execute(
+                "SELECT number FROM key_uses WHERE label = ? AND unit = ?", (label, unit)
+            ).fetchone()
+        return 0 if found is None else int(found[0])
+
+    def key_uses(self) -> list[tuple[str, str, int]]:
+        """List label, unit and number, by label."""
+        with self._transaction(self._now().timestamp()) as connection:
+            return connection.execute(
+                "SELECT label, unit, number FROM key_uses ORDER BY label, unit"
+            ).fetchall()
 
     def _try(self, connection: sqlite3.Connection, window: Window, now: float) -> Try:
         ((failures,),) = connection.execute(

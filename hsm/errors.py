@@ -34,8 +34,10 @@
         ├── LogUnavailable the vault's log cannot be written: nothing is handed out
         ├── LoginRefused   the HSM token refused the login: this process never tries again
         ├── KeyMissing     the HSM token answers, and lacks one key
+        ├── KeyNotInUse    the table of key generations lets nothing be done with a key
         ├── MechanismMissing the module cannot do what the service, or one of its keys, needs
-        └── CountsUnavailable what this host counts cannot be read and written
+        ├── CountsUnavailable what this host counts cannot be read and written
+        └── KeyUsedUp      a TDES key has enciphered as many blocks as the manifest lets it
 """
 
 
@@ -166,12 +168,20 @@ class KeyMissing(VaultUnavailable):
     """A key is not on the HSM token, or was made after this process found its keys."""
 
 
+class KeyNotInUse(VaultUnavailable):
+    """The table of key generations lets nothing be done with a key: it is retired, or worse."""
+
+
 class MechanismMissing(VaultUnavailable):
     """The PKCS#11 module lacks a mechanism, which it names."""
 
 
 class CountsUnavailable(VaultUnavailable):
     """What this host counts cannot be read and written: nothing is done that must be counted."""
+
+
+class KeyUsedUp(VaultUnavailable):
+    """A TDES key has enciphered as many blocks here as the issuer's manifest lets it."""
 
 
 class LoginRefused(VaultUnavailable):

@@ -4,7 +4,7 @@
 
     {"cardId": "…", "pan": "…", "psn": 0, "expiry": "MMYY", "plasticId": "1234",
      "cardholder": "…", "state": "active", "cardType": "PHYSICAL", "personalised": true,
-     "encryptedPinBlock": "<JWE>", "type": "ISO0"}
+     "encryptedPinBlock": "<JWE>", "type": "ISO0", "pinStatus": "W"}
 
 The members of the first line and ``cardholder`` are the card's record, which the vault seals. The
 others it does not read: it passes them on. A member that is not one of these is refused: a name
@@ -33,7 +33,14 @@ RECORD_MEMBERS: Final[Mapping[str, str]] = {
     "cardholder": f"1 to {CARDHOLDER_CHARS_MAX} characters of ASCII that print",
 }
 #: The members that are not the vault's.
-OTHER_MEMBERS: Final = ("state", "cardType", "personalised", "encryptedPinBlock", "type")
+OTHER_MEMBERS: Final = (
+    "state",
+    "cardType",
+    "personalised",
+    "encryptedPinBlock",
+    "type",
+    "pinStatus",
+)
 #: What a name looks like; anything else may be a value that stands in the wrong place.
 MEMBER_PATTERN: Final = re.compile("[A-Za-z_]{1,40}")
 PLASTIC_ID_PATTERN: Final = re.compile("[0-9]{1,38}")

@@ -27,8 +27,9 @@ from hmac import compare_digest
 from typing import Final
 
 from crypto.jose import base64url
-from hsm.errors import GrantRefused, SealBroken
+from hsm.errors import GrantRefused, KeyNotInUse, SealBroken
 from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import (
     LIFE_SECONDS,
@@ -64,6 +65,11 @@ class Grant:
     expires_at: int
     """Seconds since 1970."""
 
+    @property
+    def token_ends_at(self) -> int:
+        """When it is over for what begins no page session; seconds since 1970."""
+        return self.expires_at - SESSION_SECONDS_MAX
+
 
 @dataclass(frozen=True, slots=True)
 class Grants:
@@ -73,9 +79,9 @@ class Grants:
     """
 
     hsm_token: HsmToken
-    """Makes the CMACs, and random bytes."""
-    label: KeyLabel
-    """The active key of role ``grant-mac``."""
+    """Makes random bytes."""
+    keyring: Keyring
+    """Names the active key of role ``grant-mac``, and says which others open."""
     now: Callable[[], datetime]
     """The time, UTC."""
 
@@ -105,11 +111,12 @@ class Grants:
             counter.to_bytes(8),
             (self._seconds() + life_seconds).to_bytes(8),
             grant_id,
-            _digest(control_token),
+            digest(control_token),
             cardholder_id.encode(),
         )
-        cmac = self.hsm_token.mac(self.label, _mac_input(self.label, body))
-        sealed = SealedGrant(pack(Envelope(self.label, body, cmac)))
+        label = self.keyring.active[KeyRole.GRANT_MAC]
+        cmac = self.keyring.mac(label, _mac_input(label, body))
+        sealed = SealedGrant(pack(Envelope(label, body, cmac)))
         return GrantedToken(control_token, sealed, base64url.encode(grant_id))
 
     def open(self, sealed: SealedGrant, control_token: str, purpose: Purpose) -> Grant:
@@ -120,14 +127,15 @@ class Grants:
         """
         try:
             envelope = unpack(sealed, KeyRole.GRANT_MAC)
-        except SealBroken:
+            label, body = envelope.label, envelope.body
+            cmac = self.keyring.mac(label, _mac_input(label, body))
+        except (KeyNotInUse, SealBroken):
             raise GrantRefused from None
-        label, body = envelope.label, envelope.body
-        if not compare_digest(self.hsm_token.mac(label, _mac_input(label, body)), envelope.cmac):
+        if not compare_digest(cmac, envelope.cmac):
             raise GrantRefused
         issuer_id, card_id, client_id, face, made_for, *rest = _parts(body)
         counter, expires_at, grant_id, token_digest, cardholder_id = rest
-        if not compare_digest(token_digest, _digest(control_token)):
+        if not compare_digest(token_digest, digest(control_token)):
             raise GrantRefused
         expires_at_seconds = int.from_bytes(expires_at)
         if made_for != purpose.encode() or self._seconds() >= expires_at_seconds:
@@ -147,7 +155,8 @@ class Grants:
         return int(self.now().timestamp())
 
 
-def _digest(control_token: str) -> bytes:
+def digest(control_token: str) -> bytes:
+    """Return SHA-256 of a control token, whatever was sent as one."""
     return hashlib.sha256(control_token.encode(errors="surrogatepass")).digest()
 
 

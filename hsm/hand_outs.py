@@ -5,23 +5,31 @@ seen in the logs.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hsm.counts import DAY_SECONDS, Counts, Quota
 from hsm.grants import Grant
 from hsm.log.lines import Action
 from hsm.manifest.limits import LimitsBody
+from hsm.port import CardRef
 
 #: A page shows an image and the digits, each once. It sends a few PINs, as the policy may refuse
 #: some, and each may meet other changes of its card.
-GRANT_MAX: Final[Mapping[Action, int]] = {Action.IMAGE: 1, Action.TEXT: 1, Action.SET: 20}
+GRANT_MAX: Final[Mapping[Action, int]] = {
+    Action.IMAGE: 1,
+    Action.TEXT: 1,
+    Action.SET: 20,
+    Action.DEVICE: 1,
+}
 CARD, CLIENT, ISSUER = "card", "client", "issuer"
+BUREAU: Final = "bureau"
 #: What the log says of the last hand-out of a day.
 EVENTS: Final[Mapping[str, tuple[int, str]]] = {
     CARD: (logging.WARNING, "handouts.card_limit"),
     CLIENT: (logging.ERROR, "alarm.handouts_client"),
     ISSUER: (logging.ERROR, "alarm.handouts_issuer"),
+    BUREAU: (logging.ERROR, "alarm.handouts_bureau"),
 }
 log = logging.getLogger(__name__)
 
@@ -40,24 +48,51 @@ class HandOuts:
                 before. Nothing is counted.
             CountsUnavailable: it could not be counted.
         """
-        issuer_id, card_id = grant.card.issuer_id, grant.card.card_id
-        today, last_day = self._counts.today(), grant.expires_at // DAY_SECONDS
-        used_up = self._counts.hand_out(
-            [
-                # Of one day whenever it is used: else there would be more at midnight.
-                Quota(last_day, issuer_id, what.value, grant.grant_id, GRANT_MAX[what]),
-                Quota(today, issuer_id, CARD, card_id, limits.handouts_card_day_max),
-                Quota(today, issuer_id, CLIENT, grant.client_id, limits.handouts_client_day_max),
-                Quota(today, issuer_id, ISSUER, "", limits.handouts_issuer_day_max),
-            ]
+        # Of one day whenever it is used: else there would be more at midnight.
+        last_day, most = grant.expires_at // DAY_SECONDS, GRANT_MAX[what]
+        of_grant = Quota(last_day, grant.card.issuer_id, what.value, grant.grant_id, most)
+        self._count(of_grant, *self._of_today(limits, grant.card, grant.client_id))
+
+    def count_without_grant(self, limits: LimitsBody, card: CardRef, client_id: str) -> None:
+        """Count a hand-out to an issuer's own server.
+
+        Raises:
+            LimitReached: a limit of the card, the client or the issuer was reached before. Nothing
+                is counted.
+            CountsUnavailable: it could not be counted.
+        """
+        self._count(*self._of_today(limits, card, client_id))
+
+    def _of_today(self, limits: LimitsBody, card: CardRef, client_id: str) -> Sequence[Quota]:
+        today, issuer_id = self._counts.today(), card.issuer_id
+        return (
+            Quota(today, issuer_id, CARD, card.card_id, limits.handouts_card_day_max),
+            Quota(today, issuer_id, CLIENT, client_id, limits.handouts_client_day_max),
+            Quota(today, issuer_id, ISSUER, "", limits.handouts_issuer_day_max),
         )
-        for quota in used_up:
+
+    def _count(self, *quotas: Quota) -> None:
+        for quota in self._counts.hand_out(quotas):
             if quota.kind in EVENTS:
                 _say(quota)
+
+    def count_mailers(self, issuer_id: str, mailers: int, day_max: int) -> None:
+        """Count PINs for the bureau of an issuer, all of them or none.
+
+        They are none of those that cardholders see: a batch does not keep these from theirs.
+
+        Raises:
+            LimitReached: that many may not be handed out any more today. None is counted.
+            CountsUnavailable: it could not be counted.
+        """
+        quota = Quota(self._counts.today(), issuer_id, BUREAU, "", day_max)
+        for used_up in self._counts.hand_out([quota] * mailers):
+            _say(used_up)
 
 
 def _say(quota: Quota) -> None:
     level, event = EVENTS[quota.kind]
-    named = {CARD: {"card_id": quota.key}, CLIENT: {"client_id": quota.key}, ISSUER: {}}
-    extra = {"issuer_id": quota.issuer_id, "count": quota.hand_outs_max, **named[quota.kind]}
+    named = {CARD: {"card_id": quota.key}, CLIENT: {"client_id": quota.key}}
+    of_whom = named.get(quota.kind, {})
+    extra = {"issuer_id": quota.issuer_id, "count": quota.hand_outs_max, **of_whom}
     log.log(level, event, extra=extra)

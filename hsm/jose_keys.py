@@ -1,7 +1,7 @@
 """JWEs and JWTs with the EC keys of the HSM token."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -14,31 +14,55 @@ from crypto.jose.jwk import EcPublicKey, Point, public_jwk, thumbprint
 from crypto.secret import Secret
 from hsm.errors import ManifestRefused
 from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole, Usage
 
 NO_KIDS: Final[Mapping[str, int]] = {}
 
 
 class JoseKeys:
-    """The EC keys that were on the HSM token at construction.
+    """The EC keys of a keyring.
 
-    A ``kid`` is a JWK thumbprint (RFC 7638), or what an issuer's wire profile calls a key.
+    A ``kid`` is a JWK thumbprint (RFC 7638), or what an issuer's wire profile calls a key. Every
+    method may raise ``VaultUnavailable``: the HSM token does not answer.
 
     Args:
         hsm_token: the HSM token that has the private keys.
-
-    Raises:
-        VaultUnavailable: at construction, when the HSM token does not answer.
+        keyring: names those keys, and says which of them open.
+        note_use: is told of each JWE that a key opened.
     """
 
-    def __init__(self, hsm_token: HsmToken) -> None:
+    def __init__(
+        self,
+        hsm_token: HsmToken,
+        keyring: Keyring,
+        note_use: Callable[[KeyLabel], None] = lambda _: None,
+    ) -> None:
         self._hsm_token = hsm_token
-        self._public = {
-            label: _named_by_thumbprint(hsm_token.public_point(label))
-            for label in hsm_token.labels()
-            if label.role.kind is KeyKind.EC_P256
-        }
-        self._by_kid = {key.kid: label for label, key in self._public.items()}
+        self._keyring = keyring
+        self._note_use = note_use
+        self._found: Sequence[KeyLabel] = ()
+        self._keys: Mapping[KeyLabel, EcPublicKey] = {}
+        self._labels: Mapping[str, KeyLabel] = {}
+
+    @property
+    def _public(self) -> Mapping[KeyLabel, EcPublicKey]:
+        """The public halves; read anew when the keyring has looked for its keys."""
+        found = self._keyring.labels
+        if found is not self._found:
+            self._keys = {
+                label: _named_by_thumbprint(self._hsm_token.public_point(label))
+                for label in found
+                if label.role.kind is KeyKind.EC_P256
+            }
+            self._labels = {key.kid: label for label, key in self._keys.items()}
+            self._found = found
+        return self._keys
+
+    @property
+    def _by_kid(self) -> Mapping[str, KeyLabel]:
+        _ = self._public
+        return self._labels
 
     def public_key(self, label: KeyLabel) -> EcPublicKey:
         """Return the public half of a key."""
@@ -47,12 +71,15 @@ class JoseKeys:
     def public_jwks(
         self, role: KeyRole, own_kids: Mapping[str, int] = NO_KIDS
     ) -> Mapping[str, list[dict[str, str]]]:
-        """List the public keys of *role* as a JWK set (RFC 7517, 5), newest generation first.
+        """List the public keys of *role* that are in use as a JWK set (RFC 7517, 5), newest first.
 
-        Each has the first ``kid`` that *own_kids* has for its generation, or else its thumbprint.
+        Of role ``page`` that is the active one alone: no page keeps a key. Each has the first
+        ``kid`` that *own_kids* has for its generation, or else its thumbprint.
         """
         use = "sig" if role.usage is Usage.SIGN else "enc"
-        labels = (label for label in self._public if label.role is role)
+        labels = [x for x in self._public if x.role is role and self._keyring.may_open(x)]
+        if role is KeyRole.PAGE:
+            labels = [self._keyring.active[role]]
         newest_first = sorted(labels, key=lambda label: label.generation, reverse=True)
         # The first one that is listed: whoever renames a key puts its new name there.
         kids = {generation: kid for kid, generation in reversed([*own_kids.items()])}
@@ -95,7 +122,7 @@ class JoseKeys:
 
         Args:
             text: the JWE.
-            role: the role that the recipient's key must have; any generation will do.
+            role: the role that the recipient's key must have; any generation that opens will do.
             extra_members: header members that are ignored, beside those that are always allowed.
             own_kids: what the sender calls our keys, and the generation of each.
 
@@ -113,14 +140,19 @@ class JoseKeys:
 
         Args:
             message: the JWE.
-            role: the role that the recipient's key must have; any generation will do.
+            role: the role that the recipient's key must have; any generation that opens will do.
             own_kids: what the sender calls our keys, and the generation of each.
 
         Raises:
             JweError: it is not one to such a key.
             VaultUnavailable: the HSM token does not answer.
         """
-        return jwe.decrypt(message, partial(self._agree, role, own_kids))
+        used: list[KeyLabel] = []
+        opened = jwe.decrypt(message, partial(self._agree, used, role, own_kids))
+        # Of what was opened: a stranger who names a kid uses no key.
+        for label in used:
+            self._note_use(label)
+        return opened
 
     def encrypt(self, plaintext: bytes, recipient: EcPublicKey) -> str:
         """Write a compact JWE (ECDH-ES, A256GCM) to *recipient*."""
@@ -135,6 +167,7 @@ class JoseKeys:
 
     def _agree(
         self,
+        used: list[KeyLabel],
         role: KeyRole,
         own_kids: Mapping[str, int],
         kid: str,
@@ -142,9 +175,13 @@ class JoseKeys:
         other_info: bytes,
     ) -> bytes:
         own = own_kids.get(kid)
+        if own is None and kid not in self._by_kid:
+            # Another worker may have told a page of a key that is new.
+            self._keyring.follow()
         label = self._by_kid.get(kid) if own is None else KeyLabel(role, own)
-        if label is None or label.role is not role:
+        if label is None or label.role is not role or not self._keyring.may_open(label):
             raise JweError
+        used.append(label)
         return self._hsm_token.agree(label, point, other_info)
 
 

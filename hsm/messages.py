@@ -27,26 +27,39 @@ from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm.errors import HsmError, MessageRefused
 from hsm.port import (
+    MAILERS_MAX,
+    RESEAL_CARDS_MAX,
+    BatchPart,
     CardRef,
     CertificateFacts,
+    ChipTransaction,
+    DeviceBlock,
+    DeviceKey,
     GrantedToken,
     HandOut,
     IssuedAccessToken,
+    KeyGenerations,
+    KeyUse,
+    MailerBatch,
     PinBlockType,
     PinVault,
     PublicKeyRole,
     Purpose,
     RefusedCard,
+    Resealing,
     SealedCard,
     SealedChange,
     SealedGrant,
     SealedPin,
     SealedRecord,
+    SealedTzpk,
     SealedValue,
+    StoredCard,
+    StoredPin,
     ValueKind,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of these messages; web and vault of one release have the same."""
 T = TypeVar("T")
 Counter: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -347,6 +360,145 @@ class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
 
 class Health(Verb[None], frozen=True):
     """``health``."""
+
+
+class Reseal(Verb[Resealing], frozen=True):
+    """``reseal``."""
+
+    sockets = ADMIN
+
+    cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
+
+
+class LoadGenerations(Verb[int], frozen=True):
+    """``load_generations``: operators signed it, and whoever carries it needs no trust."""
+
+    sockets = ADMIN
+
+    text: str
+
+
+class ReadGenerations(Verb[KeyGenerations], frozen=True):
+    """``read_generations``."""
+
+    sockets = ADMIN
+
+
+class GeneratePin(Verb[SealedChange], frozen=True):
+    """``generate_pin``."""
+
+    sockets = ADMIN
+
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class ExportMailers(Verb[MailerBatch], frozen=True):
+    """``export_mailers``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    issuer_id: str
+    pins: Annotated[Sequence[StoredPin], msgspec.Meta(max_length=MAILERS_MAX)]
+    part: BatchPart
+
+
+class KeyUses(Verb[Sequence[KeyUse]], frozen=True):
+    """``key_uses``: it is public, and the web's metrics may show it."""
+
+
+class BuildScript(Verb[HandOut[bytes]], frozen=True):
+    """``build_script``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Counter
+    transaction: ChipTransaction
+
+
+class ReversePin(Verb[SealedChange], frozen=True):
+    """``reverse_pin``."""
+
+    sockets = ADMIN
+
+    sealed_pin: SealedPin
+    earlier_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ExportServerBlock(Verb[HandOut[bytes]], frozen=True):
+    """``export_server_block``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    user: str
+    secret: Secret[str]
+    plastic_id: str
+    zpk_index: str
+    card: CardRef
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class SetPinFromServer(Verb[SealedChange], frozen=True):
+    """``set_pin_from_server``."""
+
+    sockets = CARDHOLDER
+
+    user: str
+    secret: Secret[str]
+    plastic_id: str
+    zpk_index: str
+    block: bytes
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class ExportDeviceBlock(Verb[HandOut[DeviceBlock]], frozen=True):
+    """``export_device_block``."""
+
+    sockets = CARDHOLDER
+    repeatable = False
+
+    grant: SealedGrant
+    control_token: str
+    public_key: bytes
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+
+
+class MakeDeviceKey(Verb[DeviceKey], frozen=True):
+    """``make_device_key``."""
+
+    sockets = CARDHOLDER
+
+    grant: SealedGrant
+    control_token: str
+    public_key: bytes
+    sealed_record: SealedRecord
+
+
+class SetPinFromDevice(Verb[SealedChange], frozen=True):
+    """``set_pin_from_device``."""
+
+    sockets = CARDHOLDER
+
+    grant: SealedGrant
+    control_token: str
+    sealed_tzpk: SealedTzpk
+    block: bytes
+    sealed_record: SealedRecord
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

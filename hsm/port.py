@@ -20,9 +20,17 @@ if TYPE_CHECKING:
 
 ISSUER_ID_CHARS: Final = 10
 CARD_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
+MAILERS_MAX: Final = 20
+"""In one batch for the bureau. A worker does nothing else meanwhile, and each PIN takes some seven
+calls of the HSM token: with one that needs 10 ms for a call, a batch takes 1.4 s."""
+FILE_ID_PATTERN: Final = re.compile(r"[0-9a-f]{32}")
 CLIENT_WINDOW_SECONDS: Final = 60
 """Within which a client's failures count; those of a card do for a day."""
+RESEAL_CARDS_MAX: Final = 100
+"""In a call of ``reseal``."""
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the JWT's typ (RFC 9068, section 2.1)
+ATC_BYTES: Final = 2
+ARQC_BYTES: Final = 8
 
 T = TypeVar("T")
 
@@ -37,6 +45,9 @@ SealedValue = NewType("SealedValue", bytes)
 
 SealedGrant = NewType("SealedGrant", bytes)
 """Version, key label, what a control token is good for, AES-CMAC (:mod:`hsm.grants`)."""
+
+SealedTzpk = NewType("SealedTzpk", bytes)
+"""Version, key label, nonce, AES-GCM ciphertext and tag of a temporary zone PIN key, AES-CMAC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +153,26 @@ class SealedChange:
     values: Mapping[ValueKind, SealedValue]
     receipt: str
     """Names the line of it in the vault's log (:mod:`hsm.log.lines`)."""
+    script_due: bool = False
+    """Whether the chip is to get the PIN by a script that :meth:`PinVault.build_script` builds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChipTransaction:
+    """The transaction of a chip card in whose answer a script goes to the card.
+
+    Raises:
+        ValueError: *atc* is not 2 bytes, or *arqc* is not 8.
+    """
+
+    atc: bytes
+    """Application transaction counter, tag 9F36."""
+    arqc: bytes
+    """Application cryptogram, tag 9F26."""
+
+    def __post_init__(self) -> None:
+        if (len(self.atc), len(self.arqc)) != (ATC_BYTES, ARQC_BYTES):
+            raise ValueError("not an ATC of 2 bytes and an ARQC of 8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +182,53 @@ class HandOut(Generic[T]):
     value: T = field(repr=False)
     receipt: str
     """Names that line (:mod:`hsm.log.lines`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPin:
+    """A sealed PIN, with what it opens by.
+
+    Raises:
+        ValueError: a negative counter.
+    """
+
+    card: CardRef
+    counter: int
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+
+    def __post_init__(self) -> None:
+        if self.counter < 0:
+            raise ValueError("not a change counter")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPart:
+    """Which part of a file for the bureau a batch is. All of it goes into the batch.
+
+    Raises:
+        ValueError: *file_id* or *number* is not as below.
+    """
+
+    file_id: str
+    """Of the file: 32 hexadecimal digits in lower case, drawn when it is begun."""
+    number: int
+    """Counted from 1."""
+    is_last: bool
+
+    def __post_init__(self) -> None:
+        if not FILE_ID_PATTERN.fullmatch(self.file_id) or self.number < 1:
+            raise ValueError("not a part of a file")
+
+
+@dataclass(frozen=True, slots=True)
+class MailerBatch:
+    """PINs for the personalisation bureau."""
+
+    text: str = field(repr=False)
+    """Lines of ASCII, with a MAC over all of them (:mod:`hsm.mailers`)."""
+    refused: Sequence[str]
+    """Card ids whose PIN or record does not open: they are not in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +252,18 @@ class IssuedAccessToken:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyUse:
+    """How often a key was used at this host, and how often it may be (:mod:`hsm.key_budgets`)."""
+
+    label: str
+    """Of the key (:mod:`hsm.pkcs11.keys`)."""
+    unit: str
+    """``tdes-blocks`` or ``gcm-invocations``."""
+    uses: int
+    uses_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class GrantedToken:
     """A new control token, and the vault's grant for it, which is good with that token only."""
 
@@ -182,6 +272,114 @@ class GrantedToken:
     grant: SealedGrant
     grant_id: str
     """What the page puts into a JWE for the vault, and the vault into one for the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGeneration:
+    """A key, what it may be used for, and how it was used at this host."""
+
+    label: str
+    """As :mod:`hsm.pkcs11.keys` writes it."""
+    state: str
+    """As :mod:`hsm.manifest.generation_table` names it; empty: the table does not name the key."""
+    since: str
+    """ISO 8601; empty: there is no table, or it does not name the key."""
+    is_there: bool
+    """Whether it is on the HSM token."""
+    kid: str
+    """Its JWK thumbprint, of an EC key; else empty."""
+    jwes: int
+    """How many it opened here (:mod:`hsm.kid_uses`)."""
+    last_jwe: str
+    """When the last, ISO 8601; empty: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGenerations:
+    """The keys of a host, by label, and what decides what they may be used for."""
+
+    version: int
+    """Of the table of key generations; 0: there is none."""
+    keys: Sequence[KeyGeneration]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBlock:
+    """A PIN for a cardholder's device."""
+
+    tzpk: bytes = field(repr=False)
+    """The temporary zone PIN key, 16 bytes, enciphered to the device (:mod:`crypto.device_key`)."""
+    block: bytes = field(repr=False)
+    """A format-1 block under it, 8 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKey:
+    """A temporary zone PIN key, under which a cardholder's device sends a PIN."""
+
+    tzpk: bytes = field(repr=False)
+    """As in :class:`DeviceBlock`."""
+    sealed_tzpk: SealedTzpk = field(repr=False)
+    """The same, for the vault."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCard:
+    """All that is stored of a card under keys of the vault.
+
+    Raises:
+        ValueError: a negative counter.
+    """
+
+    card: CardRef
+    counter: int
+    """The change that its PIN and values were sealed for."""
+    sealed_record: SealedRecord
+    sealed_pin: SealedPin | None
+    values: Mapping[ValueKind, SealedValue]
+
+    def __post_init__(self) -> None:
+        if self.counter < 0:
+            raise ValueError("not a counter")
+
+
+class CardPart(StrEnum):
+    """A part of :class:`StoredCard`, as :attr:`ResealedCard.refused` names it."""
+
+    RECORD = "record"
+    PIN = "pin"
+    PVV = ValueKind.PVV
+    OFFSET_3624 = ValueKind.OFFSET_3624
+    PRW = ValueKind.PRW
+    SCRIPT = ValueKind.SCRIPT
+
+
+@dataclass(frozen=True, slots=True)
+class ResealedCard:
+    """Of a stored card, the parts that were resealed. A part that is not here stays as it is."""
+
+    sealed_record: SealedRecord | None
+    sealed_pin: SealedPin | None
+    values: Mapping[ValueKind, SealedValue]
+    refused: Mapping[CardPart, str]
+    """Parts under another key that were not resealed, with the name of the error that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginnings:
+    """How every value begins that is sealed under an active key: version and key label."""
+
+    record: bytes
+    pin: bytes
+    values: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resealing:
+    """What became of each card, in their order, and how what is resealed begins."""
+
+    cards: Sequence[ResealedCard]
+    beginnings: Beginnings
 
 
 class PinVault(Protocol):
@@ -442,6 +640,109 @@ class PinVault(Protocol):
         """
         ...
 
+    def generate_pin(
+        self, card: CardRef, sealed_record: SealedRecord, counter: int
+    ) -> SealedChange:
+        """Make a PIN of *card* and seal it for change *counter*; nobody sees it.
+
+        It is random, from the HSM token, has as many digits as the issuer's policy asks for at
+        least, and is none that the policy calls easy to guess (:mod:`crypto.random_pin`).
+
+        Args:
+            card: the card.
+            sealed_record: its record.
+            counter: that of the change; 0 is a PIN that comes with its card.
+
+        Raises:
+            ValueNotPossible: the issuer asks for a PIN verification value that cannot be made of
+                this PIN.
+            CounterExhausted: the SECCOS profile does not count that far.
+        """
+        ...
+
+    def export_mailers(
+        self, issuer_id: str, pins: Sequence[StoredPin], part: BatchPart
+    ) -> MailerBatch:
+        """Hand out PINs as a batch to the personalisation bureau, under its key in the manifest.
+
+        Each is counted for the issuer, and has a line of the log. PINs that do not open, or are of
+        another issuer's cards, are named and left out.
+
+        Args:
+            issuer_id: whose cards.
+            pins: up to :data:`MAILERS_MAX`.
+            part: what the batch is a part of.
+
+        Raises:
+            ManifestRefused: the manifest names no bureau, or a key of it is of another kind.
+            KeyMissing: a key of it was not imported.
+            LimitReached: the bureau gets no more as many PINs today.
+            CountsUnavailable: this host cannot count.
+        """
+        ...
+
+    def build_script(
+        self,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+        transaction: ChipTransaction,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN as a command for the chip: PIN CHANGE/UNBLOCK (EMV 4.3, Book 3, 6.5.10).
+
+        ``84 24 00 02 Lc ‖ enciphered format-2 block ‖ MAC``. The chip takes it in the answer to
+        *transaction* and in no other. The issuer's manifest says how it is made
+        (:mod:`hsm.scripts`).
+
+        Raises:
+            ManifestRefused: the manifest has no scripts, or names a key of another kind.
+            KeyMissing: a key that it names is not on the HSM token.
+            LimitReached: this host built as many for the card today as may be.
+        """
+        ...
+
+    def reverse_pin(
+        self,
+        sealed_pin: SealedPin,
+        earlier_pin: SealedPin,
+        sealed_record: SealedRecord,
+        card: CardRef,
+        counter: int,
+    ) -> SealedChange:
+        """Seal the PIN before change *counter* anew, for the change after it.
+
+        Args:
+            sealed_pin: the PIN of change *counter*, which proves that this change was made.
+            earlier_pin: the PIN of the change before.
+            sealed_record: the record of the card.
+            card: the card.
+            counter: of the change that is reversed, from 1.
+
+        Raises:
+            ManifestRefused: the manifest has no scripts: nothing was on its way to a chip.
+            ValueNotPossible: the issuer asks for a PIN verification value that cannot be made of
+                this PIN.
+            CounterExhausted: the SECCOS profile does not count that far.
+        """
+        ...
+
+    def reseal(self, cards: Sequence[StoredCard]) -> Resealing:
+        """Seal what is stored of cards anew, where that is not under the active keys.
+
+        Each part is opened as every verb opens it, so that one of another card, counter or holder,
+        or one under a key that may not be used, is refused; the other parts and cards go on. What
+        comes back is for the same card, counter and holder. With no cards it only says how what is
+        sealed now begins.
+
+        Args:
+            cards: at most :data:`RESEAL_CARDS_MAX`.
+
+        Raises:
+            MessageRefused: there are more.
+        """
+        ...
+
     def load_manifest(self, text: str) -> int:
         """Take a manifest as operators signed it; return its version. The newest may come again.
 
@@ -501,5 +802,153 @@ class PinVault(Protocol):
         Raises:
             VaultUnavailable: a key is missing, an answer is wrong, or this host cannot count or
                 write its log.
+        """
+        ...
+
+    def load_generations(self, text: str) -> int:
+        """Take a table of key generations as operators signed it; return its version.
+
+        The newest may come again. Whether the database still needs a key that it retires, the
+        caller finds out before.
+
+        Raises:
+            ManifestRefused: too few operators who count signed it, it is older than the newest, not
+                in force now or malformed, it cannot follow the newest, has a key in use that is not
+                on the HSM token, or burns one under which files of this host stand.
+        """
+        ...
+
+    def read_generations(self) -> KeyGenerations:
+        """List the keys of this host, by label.
+
+        Raises:
+            CountsUnavailable: how they were used cannot be read.
+        """
+        ...
+
+    def key_uses(self) -> Sequence[KeyUse]:
+        """List how often keys were used at this host: TDES keys, and keys of AES-GCM.
+
+        Of other workers it lacks up to 1,000 uses, or those of 10 s.
+
+        Raises:
+            CountsUnavailable: it cannot be read.
+        """
+        ...
+
+    # The PIN operations of the pincontrol face. Each of the next five raises ``TypeNotOffered``
+    # where the manifest does not have it on, or names no such key of the server.
+
+    def export_server_block(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        card: CardRef,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> HandOut[bytes]:
+        """Hand out the PIN to an issuer's own server: a format-1 block under their ZPK, 8 bytes.
+
+        Args:
+            user: the client id of the server.
+            secret: its password.
+            plastic_id: the card's name at this face.
+            zpk_index: what the server calls the key.
+            card: the card.
+            sealed_pin: its PIN.
+            sealed_record: its record.
+            counter: its change counter now.
+
+        Raises:
+            EvidenceRefused: as :meth:`grant_server` raises it.
+            LimitReached: the card, the client or the issuer has had as many as may be on a day.
+        """
+        ...
+
+    def set_pin_from_server(
+        self,
+        user: str,
+        secret: Secret[str],
+        plastic_id: str,
+        zpk_index: str,
+        block: bytes,
+        card: CardRef,
+        sealed_record: SealedRecord,
+        counter: int,
+    ) -> SealedChange:
+        """Take in a PIN from an issuer's own server and seal it for change *counter*.
+
+        *block* is of format 1, under their ZPK. It is neither fresh nor bound to the card: who
+        recorded it and has the password can send it again, and for another card.
+
+        Raises:
+            EvidenceRefused: as :meth:`grant_server` raises it.
+            PinRejected: *block* cannot be used; ``WrongPinData`` is counted,
+                ``CardRefusesForm`` says that nothing was tried.
+            ClientLimited: too many blocks of the client could not be used.
+            WeakPinRefused: the issuer's policy forbids the PIN on a page.
+            LimitReached: the card, the client or the issuer has had as many as may be on a day.
+            ValueNotPossible: as :meth:`set_pin_from_page` raises it, and ``CounterExhausted``.
+        """
+        ...
+
+    def export_device_block(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+    ) -> HandOut[DeviceBlock]:
+        """Hand out the PIN to a cardholder's device, under a key that only the device can open.
+
+        Whose *public_key* is, DER, the vault cannot tell: it is the device's if the issuer's
+        server says the truth. A grant is for this while its control token lives.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: as :meth:`render_image` raises it.
+            PageKeyRejected: *public_key* is none that a device may have.
+        """
+        ...
+
+    def make_device_key(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        public_key: bytes,
+        sealed_record: SealedRecord,
+    ) -> DeviceKey:
+        """Make the key under which a cardholder's device sends a PIN for this control token.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            PageKeyRejected: *public_key* is none that a device may have.
+        """
+        ...
+
+    def set_pin_from_device(
+        self,
+        grant: SealedGrant,
+        control_token: str,
+        sealed_tzpk: SealedTzpk,
+        block: bytes,
+        sealed_record: SealedRecord,
+    ) -> SealedChange:
+        """Take in a PIN from a cardholder's device and seal it for the change after the grant's.
+
+        *block* is of format 1, under the key that was made for this control token.
+
+        Raises:
+            GrantRefused: *grant* is not for this, or no longer.
+            SealBroken: *sealed_tzpk* was made for another control token.
+            PinRejected: *block* cannot be used; it is counted as in :meth:`set_pin_from_server`.
+            ClientLimited: too many blocks of the client could not be used.
+            WeakPinRefused: the issuer's policy forbids the PIN on a page.
+            LimitReached: as :meth:`set_pin_from_page` raises it.
+            ValueNotPossible: as :meth:`set_pin_from_page` raises it, and ``CounterExhausted``.
         """
         ...

@@ -4,7 +4,15 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from hsm.errors import CountsUnavailable, KeyMissing, LoginRefused, LogUnavailable, VaultUnavailable
+from hsm.errors import (
+    CountsUnavailable,
+    KeyMissing,
+    KeyNotInUse,
+    KeyUsedUp,
+    LoginRefused,
+    LogUnavailable,
+    VaultUnavailable,
+)
 from hsm.port import PinVault
 
 LOOK_AGAIN_SECONDS: Final = 10.0
@@ -43,7 +51,7 @@ class ReopenedVault:
                 self._next_look = time.monotonic() + LOOK_AGAIN_SECONDS
                 self._vault = None
             raise
-        except (CountsUnavailable, LogUnavailable):
+        except (CountsUnavailable, KeyNotInUse, KeyUsedUp, LogUnavailable):
             # The HSM token answers: opening it anew would not help.
             raise
         except VaultUnavailable:

@@ -5,6 +5,7 @@
     sealed PIN     01 | n | key label, n bytes | block 16                            | CMAC 16
     sealed record  01 | n | key label, n bytes | nonce 12, ciphertext 320, GCM tag 16 | CMAC 16
     sealed value   01 | n | key label, n bytes | nonce 12, ciphertext 256, GCM tag 16 | CMAC 16
+    sealed TZPK    01 | n | key label, n bytes | nonce 12, ciphertext 16, GCM tag 16  | CMAC 16
 
 ``01`` is the version of the layout and ``n`` the length of the label, one byte each. What stands
 between label and CMAC is the body. A PIN verification value is JSON, filled up with spaces, so
@@ -23,16 +24,18 @@ from crypto.pinblock import iso4
 from hsm.errors import CeremonyError, SealBroken
 from hsm.pkcs11.hsm_token import GCM_NONCE_BYTES, GCM_TAG_BYTES
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
-from hsm.port import CardRef, ValueKind
+from hsm.port import CardRef, Purpose, ValueKind
 from hsm.records import FIELD_BYTES
 
 VERSION: Final = 1
 CMAC_BYTES: Final = 16
 VALUE_FIELD_BYTES: Final = 256
+TZPK_BYTES: Final = 16
 BODY_BYTES: Final = {
     KeyRole.PIN: iso4.BLOCK_BYTES,
     KeyRole.RECORD: GCM_NONCE_BYTES + FIELD_BYTES + GCM_TAG_BYTES,
     KeyRole.VALUES: GCM_NONCE_BYTES + VALUE_FIELD_BYTES + GCM_TAG_BYTES,
+    KeyRole.TZPK: GCM_NONCE_BYTES + TZPK_BYTES + GCM_TAG_BYTES,
 }
 
 
@@ -57,8 +60,18 @@ def pack(envelope: Envelope) -> bytes:
     >>> pack(envelope)
     b'\x01\x06pin.g1BBBBBBBBBBBBBBBBCCCCCCCCCCCCCCCC'
     """
-    label = str(envelope.label).encode()
-    return bytes((VERSION, len(label))) + label + envelope.body + envelope.cmac
+    return beginning(envelope.label) + envelope.body + envelope.cmac
+
+
+@lru_cache(maxsize=256)
+def beginning(label: KeyLabel) -> bytes:
+    r"""Return what stands before the body of every value that is sealed under a key.
+
+    >>> beginning(KeyLabel(KeyRole.PIN, 1))
+    b'\x01\x06pin.g1'
+    """
+    text = str(label).encode()
+    return bytes((VERSION, len(text))) + text
 
 
 def unpack(blob: bytes, role: KeyRole) -> Envelope:
@@ -129,6 +142,19 @@ def value_mac_input(
         kind.encode(),
         str(label).encode(),
         body,
+    )
+
+
+def tzpk_mac_input(
+    grant_id: str, token_digest: bytes, purpose: Purpose, label: KeyLabel, body: bytes
+) -> bytes:
+    """Return what the CMAC of a sealed TZPK covers.
+
+    That is the grant and SHA-256 of the control token for which it was made, their purpose, its
+    key and body.
+    """
+    return length_prefixed(
+        b"tzpk", grant_id.encode(), token_digest, purpose.encode(), str(label).encode(), body
     )
 
 

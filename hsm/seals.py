@@ -3,16 +3,23 @@
 Opening checks the CMAC before anything else, so that a GCM error always means a broken HSM token.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
+from typing import Final
 
 from crypto.errors import CryptoError
 from crypto.pinblock import iso4
+from crypto.secret import Secret
 from crypto.types import Pin
-from hsm.errors import SealBroken
+from hsm.errors import HsmError, KeyMissing, KeyNotInUse, SealBroken
+from hsm.grants import Grant, digest
 from hsm.pkcs11.hsm_token import GCM_NONCE_BYTES, HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import MAC_ROLES, KeyLabel, KeyRole
-from hsm.port import CardRef, SealedPin, SealedRecord, SealedValue, ValueKind
+from hsm.port import CardRef, SealedPin, SealedRecord, SealedTzpk, SealedValue, ValueKind
 from hsm.records import CardRecord, read_record, write_record
 from hsm.sealed import (
     VALUE_FIELD_BYTES,
@@ -20,26 +27,39 @@ from hsm.sealed import (
     pack,
     pin_mac_input,
     record_mac_input,
+    tzpk_mac_input,
     unpack,
     value_mac_input,
 )
 from hsm.verification import Value
 
+NOT_OPEN: Final = (SealBroken, KeyMissing, KeyNotInUse)
+"""Why a value does not open, while the HSM token works."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinOf:
+    """Whose PIN it is, and of which change."""
+
+    record: CardRecord
+    card: CardRef
+    counter: int
+
 
 class Seals:
-    """Seals under the newest key of a role, opens under a key of any generation.
+    """Seals under the active key of a role, opens under every one that the keyring lets open.
 
     The layouts are those of :mod:`hsm.sealed`. Every method may raise ``VaultUnavailable``: the
-    HSM token does not answer, or lacks the key.
+    HSM token does not answer, or lacks the key; ``KeyNotInUse``, one of them: it must not open.
     """
 
     def __init__(self, hsm_token: HsmToken, keyring: Keyring) -> None:
         self._hsm_token = hsm_token
-        self._active = keyring.active
+        self._keyring = keyring
 
     def seal_record(self, record: CardRecord, card: CardRef) -> SealedRecord:
         """Seal the record of *card*."""
-        label = self._active[KeyRole.RECORD]
+        label = self._keyring.active[KeyRole.RECORD]
         body = self._encipher(label, write_record(record))
         return SealedRecord(self._pack(label, body, record_mac_input(card, label, body)))
 
@@ -55,13 +75,13 @@ class Seals:
 
     def seal_pin(self, pin: Pin, record: CardRecord, card: CardRef, counter: int) -> SealedPin:
         """Seal a PIN of the card's holder as an enciphered PIN block of format 4 (ISO 9564-1)."""
-        label = self._active[KeyRole.PIN]
+        label = self._keyring.active[KeyRole.PIN]
 
         def encrypt(iv: bytes, fields: bytes) -> bytes:
             return self._hsm_token.encrypt_cbc(label, iv, fields)
 
         block = iso4.encipher(pin, record.pan, self._hsm_token.random, encrypt)
-        mac_input = pin_mac_input(card, record.holder, counter, label, block)
+        mac_input = _mac_input(PinOf(record, card, counter), label, block)
         return SealedPin(self._pack(label, block, mac_input))
 
     def open_pin(self, sealed: SealedPin, record: CardRecord, card: CardRef, counter: int) -> Pin:
@@ -70,22 +90,55 @@ class Seals:
         Raises:
             SealBroken: it was not sealed here for this card, its PAN, its holder and this counter.
         """
-        envelope = unpack(sealed, KeyRole.PIN)
-        label, body = envelope.label, envelope.body
-        self._verify(envelope, pin_mac_input(card, record.holder, counter, label, body))
-
-        def decrypt(block: bytes) -> bytes:
-            return self._hsm_token.decrypt_block(label, block)
-
+        envelope = self._verified_pin(sealed, PinOf(record, card, counter))
+        decrypt = partial(self._hsm_token.decrypt_block, envelope.label)
         try:
-            return iso4.decipher(body, record.pan, decrypt)
+            return iso4.decipher(envelope.body, record.pan, decrypt)
         except CryptoError:
             # The CMAC was right: this PIN was sealed for another PAN of the same card.
             raise SealBroken from None
 
+    def open_pins(
+        self, sealed: Sequence[SealedPin], owners: Sequence[PinOf]
+    ) -> Sequence[Pin | HsmError]:
+        """Open PINs as :meth:`open_pin` does, those under one key with two deciphering calls.
+
+        Returns:
+            Each PIN, or in its place the error for which it does not open.
+        """
+        opened: dict[int, Pin | HsmError] = {}
+        verified: dict[KeyLabel, list[tuple[int, bytes]]] = defaultdict(list)
+        for number, (each, owner) in enumerate(zip(sealed, owners, strict=True)):
+            try:
+                envelope = self._verified_pin(each, owner)
+            except NOT_OPEN as error:
+                opened[number] = error
+            else:
+                verified[envelope.label].append((number, envelope.body))
+        for label, several in verified.items():
+            numbers, blocks = zip(*several, strict=True)
+            pans = [owners[number].record.pan for number in numbers]
+            decrypt = partial(self._hsm_token.decrypt_block, label)
+            for number, pin in zip(numbers, iso4.decipher_all(blocks, pans, decrypt), strict=True):
+                opened[number] = SealBroken() if pin is None else pin
+        return [opened[number] for number in range(len(sealed))]
+
+    def seal_pins(self, pins: Sequence[Pin], owners: Sequence[PinOf]) -> Sequence[SealedPin]:
+        """Seal PINs as :meth:`seal_pin` does, with two enciphering calls."""
+        if not pins:
+            return []
+        label = self._keyring.active[KeyRole.PIN]
+        encrypt = partial(self._hsm_token.encrypt_block, label)
+        pans = [owner.record.pan for owner in owners]
+        blocks = iso4.encipher_all(pins, pans, self._hsm_token.random, encrypt)
+        return [
+            SealedPin(self._pack(label, block, _mac_input(owner, label, block)))
+            for owner, block in zip(owners, blocks, strict=True)
+        ]
+
     def seal_value(self, value: Value, kind: ValueKind, card: CardRef, counter: int) -> SealedValue:
         """Seal a PIN verification value, filled up with spaces to 256 bytes."""
-        label = self._active[KeyRole.VALUES]
+        label = self._keyring.active[KeyRole.VALUES]
         body = self._encipher(label, value.reveal().ljust(VALUE_FIELD_BYTES))
         return SealedValue(
             self._pack(label, body, value_mac_input(card, counter, kind, label, body))
@@ -104,6 +157,27 @@ class Seals:
         self._verify(envelope, value_mac_input(card, counter, kind, label, body))
         return Value(self._decipher(envelope).rstrip())
 
+    def seal_tzpk(self, tzpk: Secret[bytes], grant: Grant, control_token: str) -> SealedTzpk:
+        """Seal a TZPK, 16 bytes, for a control token."""
+        label = self._keyring.active[KeyRole.TZPK]
+        body = self._encipher(label, tzpk.reveal())
+        return SealedTzpk(self._pack(label, body, _of_token(grant, control_token, label, body)))
+
+    def open_tzpk(self, sealed: SealedTzpk, grant: Grant, control_token: str) -> Secret[bytes]:
+        """Open a TZPK.
+
+        Raises:
+            SealBroken: it was not sealed here for this grant and control token.
+        """
+        envelope = unpack(sealed, KeyRole.TZPK)
+        self._verify(envelope, _of_token(grant, control_token, envelope.label, envelope.body))
+        return Secret(self._decipher(envelope))
+
+    def _verified_pin(self, sealed: SealedPin, owner: PinOf) -> Envelope:
+        envelope = unpack(sealed, KeyRole.PIN)
+        self._verify(envelope, _mac_input(owner, envelope.label, envelope.body))
+        return envelope
+
     def _encipher(self, label: KeyLabel, field: bytes) -> bytes:
         nonce = self._hsm_token.random(GCM_NONCE_BYTES)
         return nonce + self._hsm_token.encrypt_gcm(label, nonce, field)
@@ -113,9 +187,17 @@ class Seals:
         return self._hsm_token.decrypt_gcm(envelope.label, nonce, ciphertext)
 
     def _pack(self, label: KeyLabel, body: bytes, mac_input: bytes) -> bytes:
-        cmac = self._hsm_token.mac(label.of(MAC_ROLES[label.role]), mac_input)
+        cmac = self._keyring.mac(label.of(MAC_ROLES[label.role]), mac_input)
         return pack(Envelope(label, body, cmac))
 
     def _verify(self, envelope: Envelope, mac_input: bytes) -> None:
-        if not compare_digest(self._hsm_token.mac(envelope.mac_label, mac_input), envelope.cmac):
+        if not compare_digest(self._keyring.mac(envelope.mac_label, mac_input), envelope.cmac):
             raise SealBroken
+
+
+def _of_token(grant: Grant, control_token: str, label: KeyLabel, body: bytes) -> bytes:
+    return tzpk_mac_input(grant.grant_id, digest(control_token), grant.purpose, label, body)
+
+
+def _mac_input(owner: PinOf, label: KeyLabel, block: bytes) -> bytes:
+    return pin_mac_input(owner.card, owner.record.holder, owner.counter, label, block)

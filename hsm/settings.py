@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,6 +58,37 @@ class HsmTokenSettings(BaseSettings):
         if "token" in dict(named) or (named and not self.token_label):
             return named
         return (*named, ("token", self.token_label))
+
+
+class ImportTokenSettings(HsmTokenSettings):
+    """A second HSM token of the same module, which holds the keys that open key blocks.
+
+    Each name with ``HSM_IMPORT_`` before it. The module, and how it is initialised, are those of
+    the first: a URI names the HSM token and its PIN only.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="HSM_IMPORT_")
+
+    @classmethod
+    def beside(cls, serving: HsmTokenSettings) -> Self | None:
+        """Read where it is; None: no variable names one.
+
+        Raises:
+            ValidationError: not all of it is named.
+        """
+        if not is_import_token_named():
+            return None
+        return cls(
+            module=serving.module,
+            module_parameters=serving.module_parameters,
+            module_locks=serving.module_locks,
+            module_may_make_threads=serving.module_may_make_threads,
+        )
+
+
+def is_import_token_named() -> bool:
+    """Tell whether the environment names an HSM token for imports."""
+    return any(name.upper().startswith("HSM_IMPORT_") for name in os.environ)
 
 
 class VaultSettings(HsmTokenSettings):

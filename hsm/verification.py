@@ -12,7 +12,7 @@ sealed or encrypted to the authorisation host. A value is JSON::
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Self
 
@@ -27,7 +27,7 @@ from hsm.errors import CounterExhausted, ManifestRefused, ValueNotPossible
 from hsm.manifest.verification import OffsetBody, PvvBody, VerificationBody
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
-from hsm.pkcs11.keys import KeyKind, KeyRole
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.port import ValueKind
 
 
@@ -56,12 +56,14 @@ class ValueMaker:
         issuer_id: str,
         asked: VerificationBody,
         seccos: SeccosProfile | None,
+        may_encipher: Callable[[KeyLabel], None],
     ) -> None:
         self._hsm_token = hsm_token
         self._keyring = keyring
         self._issuer_id = issuer_id
         self._asked = asked
         self._seccos = seccos
+        self._may_encipher = may_encipher
 
     def complete(
         self, sent: Mapping[ValueKind, Value], pin: Pin | None, card: CardData, changes: int
@@ -78,6 +80,7 @@ class ValueMaker:
             ValueNotPossible: a value cannot be made of this PIN, this PAN, or by the issuer.
             CounterExhausted: the SECCOS profile does not count that far.
             KeyMissing: a key that the manifest names is not on the HSM token.
+            KeyUsedUp: such a key may encipher no more.
             ManifestRefused: such a key is of another kind, or a PRW needs a SECCOS profile and
                 there is none.
         """
@@ -121,6 +124,7 @@ class ValueMaker:
 
     def _pvv(self, pin: Pin, pan: Pan, body: PvvBody) -> Value:
         label = self._keyring.shared(KeyRole.PVK, self._issuer_id, body.key_generation)
+        self._may_encipher(label)
         made = pvv.compute(pin, pan, body.index, partial(self._hsm_token.tdes_encrypt, label))
         return Value.of(
             pvv=made.reveal(), keyIndex=body.key_index, keyGeneration=body.key_generation
@@ -128,6 +132,7 @@ class ValueMaker:
 
     def _offset(self, pin: Pin, pan: Pan, body: OffsetBody) -> Value:
         label = self._keyring.shared(KeyRole.PVK_3624, self._issuer_id, body.key_generation)
+        self._may_encipher(label)
         encrypt = partial(self._hsm_token.tdes_encrypt, label)
         made = ibm3624.offset(pin, pan, body.template, body.decimalisation, encrypt)
         return Value.of(offset=made.reveal(), keyGeneration=body.key_generation)

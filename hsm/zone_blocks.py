@@ -11,6 +11,7 @@ ISO 9564-1:2017 enciphers format 0 by TDES only (9.3) and has format 4 for AES (
 to the same PAN; PCI PIN 3-3 lets one become the other.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from crypto.pinblock import PinBlockFormat, iso0, iso4
@@ -33,12 +34,18 @@ class ZoneBlocks:
     """
 
     def __init__(
-        self, hsm_token: HsmToken, keyring: Keyring, issuer_id: str, wire: Iso0Wire
+        self,
+        hsm_token: HsmToken,
+        keyring: Keyring,
+        issuer_id: str,
+        wire: Iso0Wire,
+        may_encipher: Callable[[KeyLabel], None],
     ) -> None:
         self._hsm_token = hsm_token
         self._keyring = keyring
         self._issuer_id = issuer_id
         self._wire = wire
+        self._may_encipher = may_encipher
         self._format = PinBlockFormat.ISO4 if wire.protection == "zpk-aes" else PinBlockFormat.ISO0
 
     def read(self, members: dict[str, object], pan: Pan, policy: PinPolicy) -> Pin:
@@ -66,7 +73,11 @@ class ZoneBlocks:
         return iso0.decode(PinBlock(block), pan)
 
     def write(self, pin: Pin, pan: Pan) -> bytes:
-        """Write the JSON object with the block of *pin* for *pan*."""
+        """Write the JSON object with the block of *pin* for *pan*.
+
+        Raises:
+            KeyUsedUp: a ZPK of TDES may encipher no more.
+        """
         permit(PinBlockFormat.ISO4, self._format, same_pan=True)
         if self._format is PinBlockFormat.ISO4:
             label = self._label()
@@ -79,7 +90,9 @@ class ZoneBlocks:
         else:
             block = iso0.encode(pin, pan).reveal()
             if self._wire.protection == "zpk-tdes":
-                block = self._hsm_token.tdes_encrypt(self._label(), block)
+                label = self._label()
+                self._may_encipher(label)
+                block = self._hsm_token.tdes_encrypt(label, block)
         return plaintexts.write_block(block, self._wire)
 
     def _label(self) -> KeyLabel:

@@ -35,7 +35,7 @@ def forget_in(state_directory: Path) -> None:
 
 
 def _file(vault: Vault) -> Path:
-    return vault._manifests.directory / FILE_NAME
+    return vault._manifests.files.directory / FILE_NAME
 
 
 def _run(file: Path, statement: str, *parameters: object) -> list[Any]:

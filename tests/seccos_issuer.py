@@ -25,10 +25,11 @@ ISSUER_IDS: Final = tuple(f"girobank{number:02}" for number in range(60))
 KEYS: Final = Keys(bytes(range(16)), bytes(range(32)), bytes(range(100, 116)))
 TDES_KEYS: Final[Mapping[KeyRole, bytes]] = {
     KeyRole.SECCOS_PIN: KEYS.pin_block,
-    KeyRole.SECCOS_MAC: KEYS.mac,
-    KeyRole.SECCOS_MAC_LEFT: KEYS.mac[:8] * 2,
+    KeyRole.SECCOS_MAC_MASTER: KEYS.mac,
     KeyRole.PVK: bytes(range(50, 66)),
     KeyRole.PVK_3624: bytes(range(70, 86)),
+    KeyRole.SMC: bytes(range(120, 136)),
+    KeyRole.SMI: bytes(range(140, 156)),
 }
 AES_KEYS: Final[Mapping[KeyRole, bytes]] = {
     KeyRole.SECCOS_PRW: KEYS.prw,
@@ -76,9 +77,13 @@ class SeccosIssuer:
     host_key: JWK
     """The private key of the authorisation host."""
 
+    def card(self, card_id: str = "card-1") -> Card:
+        """A card as D1 knows it."""
+        return Card(self.sample_issuer.pans[card_id], 0, EXPIRY_YYMM)
+
     def payload(self, pin: str, counter: int, card_id: str = "card-1") -> dict[str, object]:
         """What D1 computes for the card whose counter it has read."""
-        card = Card(self.sample_issuer.pans[card_id], 0, EXPIRY_YYMM)
+        card = self.card(card_id)
         names = {name: getattr(SeccosProfile().payload, name)[0] for name in MEMBERS}
         d1 = Seccos(self.sample_issuer.issuer_id, card_id, card, KEYS, "SECCOS", names)
         return d1.payload(pin, counter)

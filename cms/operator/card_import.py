@@ -4,13 +4,15 @@ The vault opens a feed and seals the records of its cards. What else a feed says
 here::
 
     {"state": "active", "cardType": "PHYSICAL", "personalised": true,
-     "encryptedPinBlock": "<JWE>", "type": "ISO0"}
+     "encryptedPinBlock": "<JWE>", "type": "ISO0", "pinStatus": "W"}
 
 All of it may be absent. Of a new card ``state`` is inactive unless given, and ``cardType``
 (VIRTUAL, PHYSICAL or METAL) PHYSICAL. ``personalised`` tells whether there is a plastic whose PIN
 cannot be set at the pincontrol face any more; unless given, a new card that is not inactive is. The
-last two members are for a new card whose PIN is known: they are what PUT pin takes, and the change
-counter stays 0; without ``type`` the block is of the wire profile's first ISO-0 type.
+next two members are for a new card whose PIN is known: they are what PUT pin takes, and the change
+counter stays 0; without ``type`` the block is of the wire profile's first ISO-0 type. With
+``pinStatus`` D the vault makes a PIN of a card that has none (:mod:`cms.persistence.made_pins`);
+with W, and unless given, the card waits until its PIN is set.
 
 A card that is there is renewed: it gets the new record whole, so that a holder or a plastic id that
 is absent is taken away, and keeps its PIN while PAN and holder stay. What is absent of the members
@@ -19,20 +21,21 @@ above stays as it is.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 from cms.domain.cards import NEXT_STATES, CardState, CardType
 from cms.operator.vault import read_manifest
-from cms.persistence import card_feeds
-from cms.persistence.admin import AdminError, Database
+from cms.persistence import card_feeds, made_pins
+from cms.persistence.admin import LOADED, AdminError, Database
 from cms.persistence.card_feeds import CardBefore
 from cms.persistence.tables import sealed_columns
 from hsm.admin_client import AdminCalls
 from hsm.errors import (
     CardRefused,
     CardRefusesForm,
+    CounterExhausted,
     FeedRefused,
     HsmError,
     PinRejected,
@@ -41,7 +44,7 @@ from hsm.errors import (
     WeakPinRefused,
 )
 from hsm.manifest.wire import WireProfile
-from hsm.messages import KeepsPin, SealCards, SetPinFromJwe
+from hsm.messages import GeneratePin, KeepsPin, SealCards, SetPinFromJwe
 from hsm.port import PinBlockType, SealedCard, SealedChange
 
 #: The members that are read here, and what each holds.
@@ -51,6 +54,7 @@ MEMBERS: Final[Mapping[str, str]] = {
     "personalised": "true or false",
     "encryptedPinBlock": "a compact JWE",
     "type": "text, as in PUT pin",
+    "pinStatus": "D: a PIN is made; W: the card waits for one",
 }
 PIN_REASONS: Final[Mapping[type[HsmError], str]] = {
     CardRefusesForm: "too many PINs of this card failed",
@@ -58,6 +62,10 @@ PIN_REASONS: Final[Mapping[type[HsmError], str]] = {
     WeakPinRefused: "the PIN policy forbids this PIN",
     TypeNotOffered: "this type of PIN block is not offered",
     ValueNotPossible: "a card of this issuer does not take a PIN in this form",
+}
+NO_PIN_MADE: Final[Mapping[type[HsmError], str]] = {
+    ValueNotPossible: "a verification value that is asked for cannot be made of a PIN of this card",
+    CounterExhausted: "the SECCOS profile counts no further change of this card",
 }
 PLASTIC_ID_TAKEN: Final = "another card has this plastic id"
 
@@ -71,6 +79,8 @@ class Details:
     personalised: bool | None
     pin_jwe: str | None
     pin_literal: str | None
+    pin_is_made: bool
+    """Whether a PIN is made if the card has none then."""
 
     @classmethod
     def read(cls, others: Mapping[str, str | bool]) -> "Details":
@@ -85,6 +95,11 @@ class Details:
         pin_jwe, pin_literal = _text(others, "encryptedPinBlock"), _text(others, "type")
         if pin_literal is not None and pin_jwe is None:
             raise CardRefused("missing member: encryptedPinBlock (a compact JWE)")
+        pin_status = _text(others, "pinStatus")
+        if pin_status not in {None, "D", "W"}:
+            raise _refused("pinStatus")
+        if pin_status == "D" and pin_jwe is not None:
+            raise CardRefused("a card that brings its PIN has none made")
         state, card_type = _text(others, "state"), _text(others, "cardType")
         if state is not None and state not in set(CardState):
             raise _refused("state")
@@ -96,6 +111,7 @@ class Details:
             personalised,
             pin_jwe,
             pin_literal,
+            pin_status == "D",
         )
 
 
@@ -112,7 +128,10 @@ class FeedResult:
 
 @dataclass(frozen=True, slots=True)
 class _Incoming:
-    """A card that the vault has sealed; *before* is how it was, *change* the PIN that it brings."""
+    """A card that the vault has sealed; *before* is how it was.
+
+    *change* is a PIN that it brings, or that was made of it; *counter* is that PIN's.
+    """
 
     position: int
     sealed: SealedCard
@@ -120,6 +139,7 @@ class _Incoming:
     before: CardBefore | None
     change: SealedChange | None
     keeps_pin: bool
+    counter: int = 0
 
     @property
     def card_id(self) -> str:
@@ -190,7 +210,10 @@ class CardImport:
                     yield _Incoming(position, card, details, None, change, keeps_pin=True)
                     continue
                 keeps_pin = self._keeps_pin(card, details, before)
-                yield _Incoming(position, card, details, before, None, keeps_pin)
+                change, counter = None, before.next_counter
+                if details.pin_is_made and not (keeps_pin and before.has_pin):
+                    change = self._made_pin(card, counter)
+                yield _Incoming(position, card, details, before, change, keeps_pin, counter)
             except CardRefused as error:
                 refused[position] = str(error)
 
@@ -204,6 +227,8 @@ class CardImport:
         return read_manifest(self.vault, self.issuer_id).wire
 
     def _first_pin(self, card: SealedCard, details: Details) -> SealedChange | None:
+        if details.pin_is_made:
+            return self._made_pin(card, 0)
         if details.pin_jwe is None:
             return None
         literal = details.pin_literal or self._wire.put_pin.iso0[0]
@@ -222,6 +247,12 @@ class CardImport:
                 next(text for kind, text in PIN_REASONS.items() if isinstance(error, kind))
             ) from None
 
+    def _made_pin(self, card: SealedCard, counter: int) -> SealedChange:
+        try:
+            return self.vault.call(GeneratePin(card.card, card.sealed_record, counter))
+        except tuple(NO_PIN_MADE) as error:
+            raise CardRefused(NO_PIN_MADE[type(error)]) from None
+
     def _store(
         self, line: int, digest: bytes, incoming: Sequence[_Incoming], refused: dict[int, str]
     ) -> FeedResult:
@@ -235,8 +266,15 @@ class CardImport:
             self.database, self.issuer_id, [one.card_id for one in taken if not one.keeps_pin]
         )
         card_feeds.renew_cards(self.database, self.issuer_id, renewed)
-        receipts = {one.card_id: one.change.receipt for one in taken if one.change is not None}
+        receipts = {
+            one.card_id: (made_pins.MADE if one.details.pin_is_made else LOADED, one.change.receipt)
+            for one in taken
+            if one.before is None and one.change is not None
+        }
         card_feeds.add_cards(self.database, self.issuer_id, new, receipts)
+        for one in taken:
+            if one.before is not None and one.change is not None:
+                made_pins.store(self.database, one.sealed.card, one.counter, one.change)
         self.database.commit()
         reasons = [f"card {position}: {reason}" for position, reason in sorted(refused.items())]
         return FeedResult(line, len(new), len(renewed), refused=reasons)
@@ -251,8 +289,8 @@ class CardImport:
         taken = card_feeds.taken_plastic_ids(self.database, self.issuer_id, wanted, ids)
         for one in incoming:
             now, plastic_id = there.get(one.card_id), one.sealed.plastic_id
-            if (now and now.sealed_record) != (one.before and one.before.sealed_record):
-                raise AdminError("another import changed the same cards: try again")
+            if not _is_as_before(one, now):
+                raise AdminError("the same cards were changed meanwhile: try again")
             state = one.details.state
             if now and state not in {None, now.state, *NEXT_STATES[now.state]}:
                 refused[one.position] = f"a card that is {now.state} cannot become {state}"
@@ -262,6 +300,17 @@ class CardImport:
                 if plastic_id is not None:
                     taken.add(plastic_id)
                 yield one
+
+
+def _is_as_before(one: _Incoming, now: CardBefore | None) -> bool:
+    """Tell whether what the vault did for a card still fits it."""
+    before = one.before
+    if before is None or now is None:
+        return before is now
+    if one.change is None:
+        return before.sealed_record == now.sealed_record
+    # A PIN was made for what is the next change no more, or for a card that has one.
+    return before == replace(now, state=before.state)
 
 
 def _record_columns(sealed: SealedCard) -> dict[str, object]:

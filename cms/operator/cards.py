@@ -1,4 +1,6 @@
-"""``python -m cms cards``: cards come in, are shown, and change state. No PAN is an argument.
+"""``python -m cms cards``: cards come in, are shown, change state, and get PINs.
+
+No PAN is an argument, and no PIN is shown: those for the bureau are enciphered to it.
 
 ``feed-key`` and ``make-feed`` are for the issuer's own machine, where PANs are in clear: they need
 files only. What they make goes to a machine of the service, and there ``import`` takes it in.
@@ -7,8 +9,9 @@ files only. What they make goes to a machine of the service, and there ``import`
 from __future__ import annotations
 
 import json
+import re
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +28,7 @@ def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its commands to the program."""
     cards = command_line.add_noun(commands, "cards", "cards of an issuer")
     _add_feeds(cards)
+    _add_pins(cards)
     command_line.add_list(cards, "cards", "issuer")
     command_line.add_show(cards, "cards", {"issuer_id": "issuer", "card_id": "card"})
     move = command_line.add_command(
@@ -65,6 +69,26 @@ def _add_feeds(cards: command_line.Commands) -> None:
     text = "take in feeds: new cards, and new records of cards"
     load = command_line.add_command(cards, "import", import_cards, text, "issuer")
     load.add_argument("feed", type=Path, metavar="FEED", help="what make-feed made")
+
+
+def _add_pins(cards: command_line.Commands) -> None:
+    text = "have PINs made of cards that have none"
+    make = command_line.add_command(cards, "generate-pins", generate_pins, text, "issuer")
+    make.add_argument("card", nargs="+", help=command_line.POSITIONALS["card"])
+    text = "write the PINs that the personalisation bureau has not got, for it alone"
+    mail = command_line.add_command(cards, "mailers", write_mailers, text, "issuer")
+    mail.add_argument("out", type=Path, metavar="OUT", help="a new file, or one to go on with")
+    text = "a card whose PIN it gets again: once for each, with --again"
+    mail.add_argument("--card", action="append", metavar="CARD", help=text)
+    text = "why it gets them again, for the audit: 1 to 40 letters, spaces, ',', '.' and '-'"
+    mail.add_argument("--again", type=_reason, metavar="REASON", help=text)
+
+
+def _reason(text: str) -> str:
+    # No digits: a PAN is none.
+    if not re.fullmatch("[A-Za-z][A-Za-z ,.-]{0,39}", text):
+        raise ArgumentTypeError("not 1 to 40 letters, spaces, ',', '.' and '-'")
+    return text
 
 
 def make_key(arguments: Namespace) -> int:
@@ -177,3 +201,58 @@ def unblock(arguments: Namespace) -> int:
         admin.unblock_card(database, card)
         vault.call(ForgetFailures(card))
     return OK
+
+
+def generate_pins(arguments: Namespace) -> int:
+    """Have PINs made; what is refused is named, and the others are stored."""
+    from cms.operator.mailers import make_pin
+    from cms.operator.vault import open_vault
+    from cms.persistence.admin import AdminError
+    from hsm.errors import CounterExhausted, ValueNotPossible
+    from hsm.port import CardRef
+
+    made = 0
+    with open_vault() as vault, command_line.open_database() as database:
+        for card_id in arguments.card:
+            try:
+                card = CardRef(arguments.issuer, card_id)
+                make_pin(database, vault, card)
+                made += 1
+            except ValueError:
+                command_line.complain("no such card")
+            except (command_line.Refused, AdminError, ValueNotPossible, CounterExhausted) as error:
+                command_line.complain(f"card {card_id}: {error or type(error).__doc__}")
+    print(f"{made} PINs made")
+    return OK if made == len(arguments.card) else REFUSED
+
+
+def write_mailers(arguments: Namespace) -> int:
+    """Write PINs for the bureau; what cannot go is named, and the others are written."""
+    from cms.operator.batch_file import BatchFile
+    from cms.operator.mailers import MailerExport
+    from cms.operator.vault import open_vault
+    from cms.persistence import admin, tables
+
+    card_ids, reason = arguments.card, arguments.again
+    if (card_ids is None) != (reason is None):
+        raise command_line.Refused("--card and --again belong together")
+    code = OK
+    with (
+        open_vault() as vault,
+        command_line.open_database() as database,
+        BatchFile.open(arguments.out, arguments.issuer) as file,
+    ):
+        admin.row(database, tables.issuers, issuer_id=arguments.issuer)
+        export = MailerExport(database, vault, arguments.issuer, file, card_ids, reason)
+        for refused in export.run():
+            code = REFUSED
+            command_line.complain(f"card {refused.card_id}: {refused.reason}")
+        for card_id in export.without_pin():
+            code = REFUSED
+            command_line.complain(f"card {card_id}: it has no PIN, or is not there or closed")
+        if file.is_empty:
+            print("no PIN is due")
+            return code
+        file.finish()
+        print(f"{len(file.mailed)} PINs: {arguments.out}")
+    return code

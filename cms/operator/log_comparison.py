@@ -12,6 +12,9 @@ from typing import Final
 
 from cms.domain.cards import Verb
 from cms.persistence.admin import EXPORT, LOADED, ReceiptRow
+from cms.persistence.card_scripts import BUILD
+from cms.persistence.made_pins import MADE
+from cms.persistence.mailers import MAILER
 from hsm.log.lines import Action, Line
 
 RECENT: Final = timedelta(seconds=60)
@@ -24,10 +27,14 @@ HAND_OUTS: Final[Mapping[Action, str]] = {
     Action.IMAGE: Verb.GET_PIN,
     Action.TEXT: Verb.GET_PIN,
     Action.VALUES: EXPORT,
+    Action.MAILER: MAILER,
+    Action.SCRIPT: BUILD,
+    Action.SERVER: Verb.GET_PIN,
+    Action.DEVICE: Verb.GET_PIN,
 }
 """What the row of each is called."""
-SETS: Final = frozenset({Verb.SET_PIN, LOADED})
-"""What the row of a PIN that was set is called: afterwards, or with its card."""
+SETS: Final = frozenset({Verb.SET_PIN, LOADED, MADE})
+"""What the row of a PIN that was set is called: afterwards, with its card, or made here."""
 EVENTS: Final = frozenset({*HAND_OUTS.values(), *SETS})
 
 

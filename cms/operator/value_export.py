@@ -76,5 +76,5 @@ def _result(database: Database, vault: AdminCalls, found: CardWithValues) -> Car
 
 
 def _broken(database: Database, found: CardWithValues, why: str) -> CardResult:
-    admin.audit_failed_export(database, found.card, Reason.SEAL_BROKEN)
+    admin.audit_failed(database, found.card, admin.EXPORT, Reason.SEAL_BROKEN)
     return CardResult(found.card.card_id, refused=why)

@@ -401,9 +401,9 @@ def audit_export(database: Database, card: CardRef, counter: int, receipt: str) 
     _audit(database, card.issuer_id, EXPORT, card.card_id, counter=counter, receipt=receipt)
 
 
-def audit_failed_export(database: Database, card: CardRef, reason: str) -> None:
-    """Record why a card's verification values cannot be handed out."""
-    _audit(database, card.issuer_id, f"{EXPORT}.failed", card.card_id, reason=reason)
+def audit_failed(database: Database, card: CardRef, event: str, reason: str) -> None:
+    """Record why what *event* names cannot be handed out of a card."""
+    _audit(database, card.issuer_id, f"{event}.failed", card.card_id, reason=reason)
 
 
 def load_manifest(database: Database, issuer_id: str, version: int, text: str) -> None:
@@ -518,7 +518,7 @@ def rules(database: Database, table: Table) -> Iterator[None]:
 
 
 def _noun(table: Table) -> str:
-    return table.name.rstrip("s")
+    return table.name.rstrip("s").replace("_", " ")
 
 
 def _audit(

@@ -27,10 +27,13 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_nothing
 
 from cms.domain.cards import CardState, CardType
 from cms.domain.control import EndReason
-from cms.persistence.admin import LOADED, OPERATOR, Database, rules
+from cms.persistence.admin import OPERATOR, Database, rules
+from cms.persistence.statements.parts import SUPERSEDED
 from cms.persistence.tables import (
+    IS_OPEN,
     audit_events,
     card_feeds,
+    card_scripts,
     cards,
     control_tokens,
     sealed_columns,
@@ -46,7 +49,7 @@ NEW_CARD: Final[Mapping[str, object]] = {
     "card_type": CardType.PHYSICAL.value,
     "personalised": False,
 }
-NO_RECEIPTS: Final[Mapping[str, str]] = {}
+NO_RECEIPTS: Final[Mapping[str, tuple[str, str]]] = {}
 #: What a feed may leave as it is.
 KEPT: Final = ("state", "card_type", "personalised")
 
@@ -57,6 +60,14 @@ class CardBefore:
 
     state: CardState
     sealed_record: SealedRecord
+    counter: int
+    has_pin: bool
+    had_pin: bool
+
+    @property
+    def next_counter(self) -> int:
+        """Of a PIN that is made of it: 0 of its first one, which comes with the card."""
+        return self.counter + 1 if self.had_pin else 0
 
 
 def is_loaded(database: Database, issuer_id: str, digest: bytes) -> bool:
@@ -93,7 +104,14 @@ def cards_before(
 ) -> Mapping[str, CardBefore]:
     """Read which of these cards are there; *lock* keeps them as they are to the end."""
     statement = (
-        select(cards.c.card_id, cards.c.state, cards.c.sealed_record)
+        select(
+            cards.c.card_id,
+            cards.c.state,
+            cards.c.sealed_record,
+            cards.c.counter,
+            cards.c.pin_type.is_not(None),
+            cards.c.pin_changed_at.is_not(None),
+        )
         .where(*_of(issuer_id, card_ids))
         .order_by(cards.c.card_id)
     )
@@ -101,8 +119,8 @@ def cards_before(
         # In one order: two feeds wait for one another, and none for ever.
         statement = statement.with_for_update(key_share=True)
     return {
-        card_id: CardBefore(CardState(state), SealedRecord(sealed_record))
-        for card_id, state, sealed_record in database.execute(statement)
+        card_id: CardBefore(CardState(state), SealedRecord(sealed_record), *pin)
+        for card_id, state, sealed_record, *pin in database.execute(statement)
     }
 
 
@@ -122,7 +140,7 @@ def add_cards(
     database: Database,
     issuer_id: str,
     rows: Sequence[Mapping[str, object]],
-    receipts: Mapping[str, str] = NO_RECEIPTS,
+    receipts: Mapping[str, tuple[str, str]] = NO_RECEIPTS,
 ) -> None:
     """Add cards.
 
@@ -131,7 +149,7 @@ def add_cards(
         issuer_id: whose cards.
         rows: their columns, of which :data:`NEW_CARD` has those that may be absent. With a
             ``pin_type`` a card comes with a PIN: its counter stays 0.
-        receipts: of the PINs that came along, by the id of the card.
+        receipts: of the PINs that came along, each behind its audit event, by the id of the card.
 
     Raises:
         AdminError: the issuer is unknown, or another card of it has a card id or a plastic id.
@@ -146,9 +164,10 @@ def add_cards(
         database.execute(insert(cards).from_select(columns, added))
     _audit(database, _of(issuer_id, [row["card_id"] for row in rows]), "card.added")
     if receipts:
-        event = {"issuer_id": issuer_id, "event": LOADED, "actor": OPERATOR, "counter": 0}
+        common = {"issuer_id": issuer_id, "actor": OPERATOR, "counter": 0}
         loaded = [
-            {**event, "card_id": card_id, "receipt": receipts[card_id]} for card_id in receipts
+            {**common, "event": event, "card_id": card_id, "receipt": receipt}
+            for card_id, (event, receipt) in receipts.items()
         ]
         database.execute(insert(audit_events), loaded)
 
@@ -189,6 +208,8 @@ def forget_pins(database: Database, issuer_id: str, card_ids: Collection[str]) -
     database.execute(ended.values(ended_at=func.now(), end_reason=EndReason.REVOKED.value))
     with_pin = (*_of(issuer_id, card_ids), cards.c.pin_type.is_not(None))
     _audit(database, with_pin, "pin.forgotten", with_counter=True)
+    of_cards = (card_scripts.c.issuer_id == issuer_id, _is_any(card_scripts.c.card_id, card_ids))
+    database.execute(update(card_scripts).where(*of_cards, IS_OPEN).values(SUPERSEDED))
     emptied = dict.fromkeys(sealed_columns(SealedChange(None, {}, "")))
     # The host hears of it in the next export: a change that left no value.
     forgotten = update(cards).where(*with_pin)

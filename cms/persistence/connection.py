@@ -161,7 +161,7 @@ class Connection:
             await self.rows(LIMIT_CONNECTION, limit, seconds=STATEMENT_SECONDS_MAX)
             self._prepares = True
 
-    async def _run(self, statement: Statement, values: list[bytes | None]) -> list[Row]:
+    async def _run(self, statement: Statement, values: list[abc.Buffer | None]) -> list[Row]:
         if self._prepares:
             try:
                 name, transformer = self._prepared.get(statement) or await self._prepare(statement)
@@ -182,7 +182,9 @@ class Connection:
         self._prepared[statement] = name, Transformer()
         return self._prepared[statement]
 
-    async def _run_unprepared(self, statement: Statement, values: list[bytes | None]) -> list[Row]:
+    async def _run_unprepared(
+        self, statement: Statement, values: list[abc.Buffer | None]
+    ) -> list[Row]:
         self.pgconn.send_query_params(
             statement.numbered, values, statement.oids, statement.formats, Format.BINARY
         )

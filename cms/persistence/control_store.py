@@ -4,7 +4,9 @@ Both are bearer secrets. The database holds only a keyed hash of each, so that n
 reads it nor somebody who writes it, but has not the key, can use or make one.
 """
 
+import secrets
 from datetime import datetime
+from typing import Final
 
 from psycopg.errors import UniqueViolation
 
@@ -13,6 +15,7 @@ from cms.domain.control import CardOfHolder, EndReason, Grant, Plastic, canonica
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
 from cms.persistence.connection import Row
+from cms.persistence.statements import Statement
 from cms.persistence.statements.cardholder import READ_CARD_OF_HOLDER, READ_PLASTIC
 from cms.persistence.statements.control_token import (
     CONSUME_CONTROL_TOKEN,
@@ -29,11 +32,20 @@ from cms.persistence.statements.page_session import (
     EXTEND_SESSION,
     READ_SESSION,
 )
+from cms.persistence.statements.pin_operations import (
+    CHANGE_PIN_FROM_DEVICE,
+    CHANGE_PIN_FROM_SERVER,
+    END_CONTROL_TOKEN,
+    KEEP_TZPK,
+    READ_TZPK,
+)
 from cms.persistence.store import Store, asked_by, card_key, require_next_counter
 from cms.persistence.tables import sealed_columns
 from crypto.keyed_hash import keyed_hash
 from crypto.secret import Secret
-from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange
+from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange, SealedTzpk
+
+REQUEST_KEY_BYTES: Final = 32
 
 
 class ControlStore:
@@ -234,8 +246,106 @@ class ControlStore:
                 request_key=request_key,
                 session_hash=self._session_hash(session),
                 receipt=change.receipt,
+                script_due=change.script_due,
                 **asked_by(actor),
                 **sealed_columns(change),
+            )
+        except UniqueViolation as error:
+            require_next_counter(error)
+            return False
+        return row is not None
+
+    async def keep_tzpk(self, control_token: str, sealed_tzpk: SealedTzpk, actor: Actor) -> None:
+        """Keep the key of a device beside a live control token, in place of one before it.
+
+        Raises:
+            ControlEnded: it is not a live control token to set a PIN.
+        """
+        row = await self._store.one(
+            KEEP_TZPK,
+            token_hash=self._token_hash(control_token),
+            sealed_tzpk=sealed_tzpk,
+            audit_user=actor.audit_user,
+            **asked_by(actor),
+        )
+        _live(row)
+
+    async def read_tzpk(self, control_token: str) -> SealedTzpk:
+        """Read the key of a device.
+
+        Raises:
+            ControlEnded: it is not a live control token to set a PIN, or no device has a key.
+        """
+        row = await self._store.one(READ_TZPK, token_hash=self._token_hash(control_token))
+        sealed_tzpk: SealedTzpk = _live(row)[0]
+        return sealed_tzpk
+
+    async def change_pin_from_device(
+        self,
+        card: CardRef,
+        read: CardToChange,
+        change: SealedChange,
+        control_token: str,
+        actor: Actor,
+    ) -> bool:
+        """Store the PIN that a device sent, and consume its control token, in one statement.
+
+        Args:
+            card: the card of the control token's grant.
+            read: that card, as it was when the vault sealed for the counter after it.
+            change: what the vault made.
+            control_token: a live one to set a PIN.
+            actor: for the audit.
+
+        Returns:
+            False, and nothing is changed, when the card is no longer as *read*, or the control
+            token is not live.
+
+        Raises:
+            StoredValueBroken: the history of the card has its next counter already.
+        """
+        token_hash = self._token_hash(control_token)
+        return await self._change_from_block(
+            *(CHANGE_PIN_FROM_DEVICE, card, read, change, actor), token_hash=token_hash
+        )
+
+    async def change_pin_from_server(
+        self, card: CardRef, read: CardToChange, change: SealedChange, actor: Actor
+    ) -> bool:
+        """Store the PIN that an issuer's own server sent; as :meth:`change_pin_from_device`."""
+        return await self._change_from_block(CHANGE_PIN_FROM_SERVER, card, read, change, actor)
+
+    async def end_token(self, control_token: str) -> None:
+        """End a control token whose PIN could not be used; one that is over stays as it is."""
+        token_hash = self._token_hash(control_token)
+        await self._store.run(END_CONTROL_TOKEN, token_hash=token_hash)
+
+    async def _change_from_block(
+        self,
+        statement: Statement,
+        card: CardRef,
+        read: CardToChange,
+        change: SealedChange,
+        actor: Actor,
+        **parameters: object,
+    ) -> bool:
+        try:
+            row = await self._store.one(
+                statement,
+                **card_key(card),
+                counter_read=read.counter,
+                state_read=read.state.value,
+                sealed_record_read=read.sealed_record,
+                # As D1's clear PINs: sealed, and fit to be handed out.
+                pin_type=PinBlockType.ISO0.value,
+                # A block may well be the same as one before, and is meant again.
+                request_key=secrets.token_bytes(REQUEST_KEY_BYTES),
+                receipt=change.receipt,
+                script_due=change.script_due,
+                audit_user=actor.audit_user,
+                **asked_by(actor),
+                **sealed_columns(change),
+                **parameters,
             )
         except UniqueViolation as error:
             require_next_counter(error)

@@ -16,10 +16,11 @@ from cms.persistence.causes import DatabaseFailed
 from cms.persistence.connection import Row
 from cms.persistence.pool import Pool
 from cms.persistence.statements import Statement, d1, directory, manifests, refusals
-from cms.persistence.tables import pin_changes, sealed_columns
+from cms.persistence.tables import card_scripts, pin_changes, sealed_columns
 from hsm.port import CardRef, PinBlockType, SealedChange
 
-HISTORY_KEY: Final = f"{pin_changes.name}_pkey"
+COUNTER_KEYS: Final = frozenset({f"{pin_changes.name}_pkey", f"{card_scripts.name}_pkey"})
+"""Of what has a row for each change: a counter that was put back meets it there."""
 
 
 class Store:
@@ -116,6 +117,7 @@ class Store:
                 pin_type=pin_type.value,
                 request_key=request_key,
                 receipt=change.receipt,
+                script_due=change.script_due,
                 **sealed_columns(change),
             )
         except UniqueViolation as error:
@@ -189,7 +191,7 @@ def require_next_counter(error: UniqueViolation) -> None:
     Raises:
         StoredValueBroken: the counter was put back.
     """
-    if error.diag.constraint_name == HISTORY_KEY:
+    if error.diag.constraint_name in COUNTER_KEYS:
         raise StoredValueBroken from None
 
 

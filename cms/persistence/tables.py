@@ -25,8 +25,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     func,
     select,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -106,6 +108,7 @@ cards = Table(
     Column("card_type", String(10), nullable=False, server_default="PHYSICAL"),
     Column("plastic_id", String(38), comment="a number without leading zeros"),
     Column("personalised", Boolean, nullable=False, server_default="false"),
+    Column("bureau_counter", BigInteger, comment="of the PIN that the bureau got last"),
     CheckConstraint("state IN ('inactive', 'active', 'blocked', 'closed')", name="state"),
     CheckConstraint("counter >= 0", name="counter"),
     CheckConstraint("card_type IN ('VIRTUAL', 'PHYSICAL', 'METAL')", name="card_type"),
@@ -150,6 +153,43 @@ pin_changes = Table(
     UniqueConstraint("issuer_id", "card_id", "request_key"),
     ForeignKeyConstraint(["issuer_id", "card_id"], ["cards.issuer_id", "cards.card_id"]),
 )
+
+card_scripts = Table(
+    "card_scripts",
+    metadata,
+    _issuer_id(),
+    Column("card_id", String(48), primary_key=True),
+    Column("counter", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", String(10), nullable=False, server_default="pending"),
+    Column(
+        "sealed_earlier_pin",
+        LargeBinary,
+        comment="that of the counter before, for a reversal; none once the script is closed",
+    ),
+    _now("pending_at"),
+    Column("built_at", DateTime(timezone=True), comment="the last time"),
+    Column("delivered_at", DateTime(timezone=True), comment="the last time"),
+    Column("confirmed_at", DateTime(timezone=True)),
+    Column("superseded_at", DateTime(timezone=True)),
+    CheckConstraint(
+        "state IN ('pending', 'built', 'delivered', 'confirmed', 'superseded')", name="state"
+    ),
+    CheckConstraint("(state = 'confirmed') = (confirmed_at IS NOT NULL)", name="confirmed"),
+    CheckConstraint("(state = 'superseded') = (superseded_at IS NOT NULL)", name="superseded"),
+    CheckConstraint(
+        "sealed_earlier_pin IS NULL OR (confirmed_at IS NULL AND superseded_at IS NULL)",
+        name="sealed_earlier_pin",
+    ),
+    Index(
+        None,
+        "issuer_id",
+        "card_id",
+        postgresql_where=text("confirmed_at IS NULL AND superseded_at IS NULL"),
+    ),
+    ForeignKeyConstraint(["issuer_id", "card_id"], ["cards.issuer_id", "cards.card_id"]),
+)
+#: Whether a script may still go to its chip, which does not have the PIN as far as is known.
+IS_OPEN: Final = and_(card_scripts.c.confirmed_at.is_(None), card_scripts.c.superseded_at.is_(None))
 
 #: The last counter in the history of the card that the statement around it reads.
 NEWEST_COUNTER: Final = (
@@ -197,6 +237,7 @@ control_tokens = Table(
     ),
     Column("grant_id", Text, nullable=False),
     Column("sealed_grant", LargeBinary, nullable=False, comment="opens with the token only"),
+    Column("sealed_tzpk", LargeBinary, comment="of a device that is about to send a PIN"),
     _now("issued_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("consumed_at", DateTime(timezone=True)),

@@ -10,11 +10,11 @@ from cms.sandbox.operator_commands import run, run_apart
 from cms.sandbox.partners import key_exchange
 
 #: Of the keys that D1 shares: the role, the name in D1's file, TR-31 usage and mode of use, bytes.
-#: V verifies, D deciphers, G makes.
+#: V verifies, G makes, X derives: those of TDES are master keys.
 D1_KEYS: Final = (
-    ("seccos-pin", "pinBlock", "P0", "D", key_exchange.TDES_KEY_BYTES),
+    ("seccos-pin", "pinBlock", "E1", "X", key_exchange.TDES_KEY_BYTES),
     ("seccos-prw", "prw", "M6", "V", key_exchange.AES_KEY_BYTES),
-    ("seccos-mac", "mac", "M3", "V", key_exchange.TDES_KEY_BYTES),
+    ("seccos-mac-master", "mac", "E2", "X", key_exchange.TDES_KEY_BYTES),
 )
 #: The keys with which the issuer makes verification values.
 PIN_VERIFICATION_KEYS: Final = (("pvk", "V2", "G"), ("pvk-3624", "V1", "G"))

@@ -104,6 +104,21 @@ def verify_bytes(
     return payload
 
 
+def key_id(text: str) -> str:
+    """Return the ``kid`` that a JWS names; nothing is verified.
+
+    Raises:
+        JwsError: it names none.
+    """
+    try:
+        kid = json_object.parse(base64url.decode(text.partition(".")[0])).get("kid")
+    except JoseError:
+        raise JwsError from None
+    if not isinstance(kid, str):
+        raise JwsError
+    return kid
+
+
 def is_signed(signed: bytes, signature: bytes, key: EcPublicKey) -> bool:
     """Tell whether *signature* (r ‖ s, 64 bytes) is that of *key* over *signed* (ES256)."""
     if len(signature) != SIGNATURE_BYTES:

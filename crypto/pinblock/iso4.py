@@ -12,12 +12,13 @@ on the left, and M = 0. What enciphers is CBC mode over both fields, of which th
 result: one call of the HSM token in place of two.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from crypto.errors import PinBlockError
 from crypto.pinblock import PinBlockFormat
 from crypto.pinblock.fields import FILL_NIBBLES_MAX, pin_field, read_pin_field, xor
-from crypto.types import PIN_BLOCK_BYTES, AesCbc, BlockCipher, Pan, Pin, Random
+from crypto.types import PIN_BLOCK_BYTES, AesCbc, BlockCipher, BlocksCipher, Pan, Pin, Random
 
 BLOCK_BYTES: Final = 16
 NO_IV: Final = bytes(BLOCK_BYTES)
@@ -65,6 +66,57 @@ def decipher(block: bytes, pan: Pan, decrypt_block: BlockCipher) -> Pin:
         raise PinBlockError
     field = decrypt_block(xor(decrypt_block(block), pan_field(pan)))
     return read_pin_field(field[:PIN_BLOCK_BYTES], CONTROL, FILL)
+
+
+def encipher_all(
+    pins: Sequence[Pin], pans: Sequence[Pan], random: Random, encrypt_blocks: BlocksCipher
+) -> Sequence[bytes]:
+    """Return the enciphered blocks of several PINs, as :func:`encipher` makes each.
+
+    Args:
+        pins: the clear PINs.
+        pans: the PAN to which each block is bound.
+        random: is asked for 8 bytes a PIN.
+        encrypt_blocks: AES encryption of 16-byte blocks, each alone; it is called twice.
+    """
+    draws = random(8 * len(pins))
+    fields = [
+        pin_field(CONTROL, pin, FILL) + draws[8 * number : 8 * number + 8]
+        for number, pin in enumerate(pins)
+    ]
+    pan_fields = b"".join(map(pan_field, pans))
+    return _blocks(encrypt_blocks(xor(encrypt_blocks(b"".join(fields)), pan_fields)))
+
+
+def decipher_all(
+    blocks: Sequence[bytes], pans: Sequence[Pan], decrypt_blocks: BlocksCipher
+) -> Sequence[Pin | None]:
+    """Return the PINs of several enciphered blocks; None of one that is not for its PAN.
+
+    Args:
+        blocks: 16 bytes each.
+        pans: the PAN to which each is bound.
+        decrypt_blocks: AES decryption of 16-byte blocks, each alone; it is called twice.
+
+    Raises:
+        PinBlockError: a block is not 16 bytes.
+    """
+    if any(len(block) != BLOCK_BYTES for block in blocks):
+        raise PinBlockError
+    pan_fields = b"".join(map(pan_field, pans))
+    fields = decrypt_blocks(xor(decrypt_blocks(b"".join(blocks)), pan_fields))
+    return [_pin(field) for field in _blocks(fields)]
+
+
+def _blocks(joined: bytes) -> Sequence[bytes]:
+    return [joined[start : start + BLOCK_BYTES] for start in range(0, len(joined), BLOCK_BYTES)]
+
+
+def _pin(field: bytes) -> Pin | None:
+    try:
+        return read_pin_field(field[:PIN_BLOCK_BYTES], CONTROL, FILL)
+    except PinBlockError:
+        return None
 
 
 def pan_field(pan: Pan) -> bytes:

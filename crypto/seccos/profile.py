@@ -77,9 +77,12 @@ class PinBlockProfile(_Section):
     8 bytes, big-endian."""
     padding: Literal["none", "iso9797-2"] = "none"
     """``iso9797-2`` adds 80 00 00 00 00 00 00 00, since the data is whole blocks already."""
-    session_key: Literal["none", "emv_csk"] = "none"
-    """``none``: the key is used as it is. ``emv_csk``: it is an issuer master key; card key by
-    EMV option A, common session key with R = counter in 2 bytes and 6 zero bytes."""
+    session_key: Literal["emv_csk", "none"] = "emv_csk"
+    """``emv_csk``: the key is an issuer master key; card key by EMV option A, common session key
+    with R = counter in 2 bytes and 6 zero bytes. ``none``: it is used as it is, for all cards."""
+    same_on_every_card: bool = False
+    """Must be true where the same PIN makes the same block on every card, and only there: a block
+    of format 2 under the key as it is. Whoever sees blocks then sees which cards have one PIN."""
     key_label: Annotated[str, Field(pattern=rf"^d1\.spe{_GENERATION}$")] = "d1.spe"
     """The key that deciphers the block: ``d1.spe`` (generation 1), ``d1.spe.g2`` and so on."""
 
@@ -87,6 +90,11 @@ class PinBlockProfile(_Section):
     def key_generation(self) -> int:
         """The generation in ``key_label``; a payload may name another one."""
         return _generation(self.key_label)
+
+    @property
+    def ignores_card(self) -> bool:
+        """Whether the same PIN at the same counter makes the same block on every card."""
+        return self.session_key == "none" and self.clear_format == "iso2"
 
     @property
     def block_bytes(self) -> int:
@@ -171,8 +179,8 @@ class MacProfile(_Section):
     """The parts of its input: any of ``pinBlock prw random pan cdp cdt counter:u8 counter:u16be
     counter:u32be hex:…`` in their order. ``pinBlock`` must be among them. The default is a
     script command; IBM's MAC of a PIN block is ``pinBlock cdp``."""
-    session_key: Literal["none", "emv_csk"] = "none"
-    """As for the block; only with a TDES algorithm."""
+    session_key: Literal["emv_csk", "none"] = "emv_csk"
+    """As for the block; ``none`` with AES-CMAC."""
     key_label: Annotated[str, Field(pattern=rf"^d1\.smi{_GENERATION}$")] = "d1.smi"
     """The key of the MAC: ``d1.smi``, or ``d1.smi.g2`` and so on."""
 
@@ -265,6 +273,11 @@ class SeccosProfile(_Section):
     errors: ErrorProfile = ErrorProfile()
 
     @property
+    def is_under_card_keys(self) -> bool:
+        """Whether block and MAC are each under a key that one card has."""
+        return "none" not in (self.pin_block.session_key, self.mac.session_key)
+
+    @property
     def mac_binds_counter(self) -> bool:
         """Whether the MAC depends on the counter; if not, a payload must name its counter."""
         by_card_data = self.prw.counter_binding == "cdt_suffix" and "cdt" in self.mac.input
@@ -319,6 +332,10 @@ def _broken_block_rules(profile: SeccosProfile) -> Iterator[Rule]:
     block = profile.pin_block
     if block.cipher == "tdes-ecb" and block.iv != ZERO_IV_HEX:
         yield ("pin_block", "iv"), "ECB has no IV"
+    if block.same_on_every_card and not block.ignores_card:
+        yield ("pin_block", "same_on_every_card"), "it is not: nothing is to be allowed"
+    if block.ignores_card and not block.same_on_every_card:
+        yield ("pin_block", "same_on_every_card"), "format 2 without a session key needs it"
     if block.selfenc == "replace" and profile.verify != "mac_only":
         yield ("verify",), "selfenc: replace cannot be undone and needs verify: mac_only"
 
@@ -357,7 +374,7 @@ def _broken_mac_rules(profile: SeccosProfile) -> Iterator[Rule]:
     if mac.length > MAC_BYTES[mac.alg]:
         yield ("mac", "length"), "longer than the algorithm's tag"
     if mac.session_key == "emv_csk" and mac.alg == "aes-cmac":
-        yield ("mac", "session_key"), "emv_csk makes TDES keys"
+        yield ("mac", "session_key"), "emv_csk makes TDES keys: none with aes-cmac"
     if "pinBlock" not in parts:
         yield ("mac", "input"), "pinBlock is missing"
     if "prw" in parts and not prw.in_payload:

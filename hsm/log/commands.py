@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 import re
 from argparse import Namespace
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hsm.command_line import FAULT, OK, Commands, add_command
+from hsm.pkcs11.keys import KeyLabel, KeyRole
+
+if TYPE_CHECKING:
+    from hsm.pkcs11.hsm_token import HsmToken
 
 
 def add_to(commands: Commands) -> None:
@@ -43,14 +50,20 @@ def verify_log(arguments: Namespace) -> int:
     from hsm.settings import HsmTokenSettings
 
     directory = arguments.directory or _directory_of_this_host()
-    host_log = HostLog(directory, Pkcs11Token.open(HsmTokenSettings()).mac)
-    wanted = {*arguments.receipt}
+    hsm_token = Pkcs11Token.open(HsmTokenSettings())
+    host_log = HostLog(directory, hsm_token.mac)
+    burned = _compromised(hsm_token) if arguments.directory is None else {}
+    wanted, doubtful = {*arguments.receipt}, Counter[KeyLabel]()
     for line in host_log.lines():
         wanted.discard(line.receipt)
+        if line.key in burned:
+            doubtful[line.key] += 1
     for fault in host_log.faults:
         print(fault)
     for place in host_log.torn:
         print(f"{place}: not whole, as when a process ends while it writes")
+    for label, count in doubtful.items():
+        print(f"{label} is compromised since {burned[label]}: {count} lines have no other MAC")
     for path, seq in host_log.ends.items():
         print(f"{path}: lines 1 to {seq} are as the vault wrote them")
     for receipt in sorted(wanted, key=_seq):
@@ -59,6 +72,26 @@ def verify_log(arguments: Namespace) -> int:
         return FAULT
     print("whether there were more after these, only a later receipt can tell")
     return OK
+
+
+def _compromised(hsm_token: HsmToken) -> Mapping[KeyLabel, str]:
+    """Name the keys of role ``log-mac`` that are compromised, and since when."""
+    from hsm import generations
+    from hsm.errors import ManifestRefused
+    from hsm.manifest.generation_table import State
+    from hsm.settings import VaultSettings
+
+    try:
+        table = generations.of_host(VaultSettings().state_directory, hsm_token).table()
+    except ManifestRefused:
+        # Whether the log is whole can be told without it.
+        table = None
+    states = {} if table is None else table.states
+    return {
+        label: table.generations[str(label)].since.isoformat()
+        for label, state in states.items()
+        if table is not None and label.role is KeyRole.LOG_MAC and state is State.COMPROMISED
+    }
 
 
 def _directory_of_this_host() -> Path:

@@ -8,10 +8,12 @@ that an event does not have are left out::
     what         an Action
     issuer_id, card_id, face, client_id, grant_id, counter
     reason       of a refusal, as :mod:`hsm.errors` names it
-    count        how many refusals the line stands for
+    count        how many refusals, or resealed cards, the line stands for
     chain        of a chain that begins, its number
     first        of one in the list of chains, SHA-256 of its first line
     record       SHA-256 of the record of a key ceremony, hexadecimal
+    keys_from    labels of the keys under which cards were, with spaces between them
+    keys_to      labels of the keys under which they were resealed
     before       SHA-256 of the bytes of the line before, hexadecimal; 64 zeros in the first
     key          label of the key that makes the MAC
     mac          AES-CMAC, 16 bytes, hexadecimal
@@ -60,10 +62,20 @@ class Action(StrEnum):
     """It handed out a PIN as digits, to a page."""
     VALUES = "verification.export"
     """It handed out PIN verification values to the authorisation host."""
+    MAILER = "pin.mailer"
+    """It handed out a PIN to the personalisation bureau, in a batch."""
     SET = "pin.set"
-    """It sealed a PIN; whether that is stored, the database decides."""
+    """It sealed a PIN; whether that is stored, the database decides. One without a face it made."""
+    SCRIPT = "pin.script"
+    """It handed out a PIN as a command for the card's chip."""
     CEREMONY = "key.ceremony"
     """Custodians held a key ceremony (:mod:`hsm.pkcs11.ceremony_record`)."""
+    SERVER = "pin.server"
+    """It handed out a PIN to an issuer's own server, under their ZPK."""
+    DEVICE = "pin.device"
+    """It handed out a PIN to a cardholder's device, under a TZPK."""
+    RESEAL = "cards.resealed"
+    """It sealed what is stored of cards under the active keys."""
     REFUSED = "refused"
     """It refused evidence or a grant."""
 
@@ -73,7 +85,7 @@ class Event:
     """What a line tells. All of it is public.
 
     *reason* and *count* are of a refusal, *chain* and *first* of a chain that begins, *record* is
-    of a key ceremony.
+    of a key ceremony, *count*, *keys_from* and *keys_to* are of cards that were resealed.
     """
 
     what: Action
@@ -88,6 +100,8 @@ class Event:
     chain: int | None = None
     first: str | None = None
     record: str | None = None
+    keys_from: str | None = None
+    keys_to: str | None = None
 
     def members(self) -> dict[str, object]:
         """Name what the event has, in the order of a line."""
@@ -104,6 +118,8 @@ class Event:
             "chain": self.chain,
             "first": self.first,
             "record": self.record,
+            "keys_from": self.keys_from,
+            "keys_to": self.keys_to,
         }
         return {name: value for name, value in every.items() if value is not None}
 

@@ -43,8 +43,8 @@ class VaultLog:
     directory: Path
     """Where it is; only the vault's user may read or write there."""
     mac: Mac
-    label: KeyLabel
-    """The active key of role ``log-mac``."""
+    label: Callable[[], KeyLabel]
+    """Names the active key of role ``log-mac``."""
     now: Callable[[], datetime]
     """The time, UTC."""
     to_disk: Callable[[int], None] = os.fdatasync
@@ -56,7 +56,7 @@ class VaultLog:
     def begin(self) -> None:
         """Begin the log of a host that has none: its first line. One that is there stays."""
         with usable():
-            own_chain.begin(self.directory, self.now(), self.label, self.mac)
+            own_chain.begin(self.directory, self.now(), self.label(), self.mac)
 
     def check(self) -> None:
         """Look whether there is a log to append to; only the line of a new chain is written."""
@@ -74,8 +74,8 @@ class VaultLog:
         with usable():
             chain = self._own_chain(now)
             for refused in self._due(now):
-                chain.write(refused, now, self.label, self.mac)
-            receipt = chain.write(event, now, self.label, self.mac).receipt
+                chain.write(refused, now, self.label(), self.mac)
+            receipt = chain.write(event, now, self.label(), self.mac).receipt
             if durable:
                 self.to_disk(chain.file)
         return receipt
@@ -119,7 +119,7 @@ class VaultLog:
     def _own_chain(self, now: datetime) -> OwnChain:
         """Hold a chain that a line of *now* can be appended to."""
         if self._chain is None:
-            self._chain = own_chain.take(self.directory, now, self.label, self.mac)
+            self._chain = own_chain.take(self.directory, now, self.label(), self.mac)
         own_chain.check_clock(now, self._chain.find_end())
         return self._chain
 

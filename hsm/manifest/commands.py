@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crypto.jose.jws_json import SignedText
+    from hsm.manifest.model import Manifest
     from hsm.manifest.operator_key import OperatorKey
 
 MANIFEST_DAYS: Final = 365
@@ -50,10 +51,12 @@ def add_to(commands: Commands) -> None:
     _add_change(manifests)
     sign = add_command(manifests, "sign", add_signatures, "show what is signed, and sign it")
     sign.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed already")
-    _add_keys(sign, required=True)
+    add_keys(sign, required=True)
     sign.add_argument("--out", type=Path, metavar="FILE", help="where to; in place unless said")
     verify = add_command(manifests, "verify", print_signers, "say who signed, and if enough did")
-    verify.add_argument("file", type=Path, metavar="FILE", help="signed: a manifest, or floors")
+    verify.add_argument(
+        "file", type=Path, metavar="FILE", help="signed: a manifest, floors or generations"
+    )
     text = "the trust file of a host"
     verify.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
     _add_floors(manifests)
@@ -89,7 +92,7 @@ def _add_change(commands: Commands) -> None:
         help="as policy.length_max=6 or clients[demobank01-app].language='\"de\"'",
     )
     change.add_argument("--out", type=Path, required=True, metavar="NEW", help="where to")
-    _add_keys(change, required=False)
+    add_keys(change, required=False)
 
 
 def _add_floors(commands: Commands) -> None:
@@ -98,10 +101,13 @@ def _add_floors(commands: Commands) -> None:
     floors.add_argument(
         "floors", nargs="*", type=_floor, metavar="ISSUER=VERSION", help="of every issuer ever"
     )
+    text = "the version of the table of key generations, if there ever was one"
+    floors.add_argument("--generations", type=int, default=0, metavar="N", help=text)
     floors.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to")
 
 
-def _add_keys(parser: ArgumentParser, *, required: bool) -> None:
+def add_keys(parser: ArgumentParser, *, required: bool) -> None:
+    """Add the argument that names the keys to sign with."""
     parser.add_argument(
         "--key",
         action="extend",
@@ -151,7 +157,7 @@ def print_new(arguments: Namespace) -> int:
     from hsm.manifest.body import canonical_body
 
     body = {
-        **_dates(MANIFEST_DAYS),
+        **dates_from_now(MANIFEST_DAYS),
         "issuer_id": arguments.issuer,
         "version": 1,
         "sandbox": arguments.sandbox,
@@ -193,9 +199,11 @@ def change_members(arguments: Namespace) -> int:
     new = members.with_member(old, "version", version + 1)
     for path, value in arguments.members:
         new = members.with_member(new, path, value)
-    document = SignedText(model.parse(new).canonical(), ())
+    manifest = model.parse(new)
+    document = SignedText(manifest.canonical(), ())
     for difference in members.differences(old, document.payload):
         print(difference, flush=True)
+    _print_cautions(manifest)
     if arguments.key:
         if ask(input, "Sign? [y/N] ").strip().lower() not in {"y", "yes"}:
             raise ManifestRefused("not signed: nothing was written")
@@ -219,17 +227,14 @@ def add_signatures(arguments: Namespace) -> int:
 def print_signers(arguments: Namespace) -> int:
     """Say who signed, and whether that is enough for hosts with that trust file."""
     from hsm.manifest import documents
-    from hsm.manifest.floors import Floors
-    from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
+    from hsm.manifest.model import Manifest
     from hsm.manifest.trust import read_trust
 
     document, trust = documents.read(arguments.file), read_trust(arguments.trust)
     body = documents.content(document)
     _print_summary(document)
-    if isinstance(body, Floors):
-        signers = trust.signers(document, FLOORS_TYPE, None)
-    else:
-        signers = trust.signers(document, MANIFEST_TYPE, body.issuer_id)
+    issuer_id = body.issuer_id if isinstance(body, Manifest) else None
+    signers = trust.signers(document, documents.type_of(body), issuer_id)
     for operator in signers:
         print(f"signed by {operator.name!a}")
     known = {operator.key.kid for operator in signers}
@@ -237,10 +242,10 @@ def print_signers(arguments: Namespace) -> int:
         if kid not in known:
             print(f"does not count: the signature of {kid!a}")
     print(f"{len(signers)} of {trust.threshold} signatures", flush=True)
-    if isinstance(body, Floors):
-        trust.accept_floors(document)
-    else:
+    if isinstance(body, Manifest):
         trust.accept_manifest(document)
+    else:
+        trust.require_signed(document, documents.type_of(body), None)
     return OK
 
 
@@ -254,7 +259,8 @@ def make_floors(arguments: Namespace) -> int:
     versions = dict(arguments.floors)
     if len(versions) != len(arguments.floors):
         raise ManifestRefused("an issuer stands there twice")
-    listed = floors.parse(canonical_body({**_dates(FLOORS_DAYS), "floors": versions}))
+    body = {**dates_from_now(FLOORS_DAYS), "floors": versions}
+    listed = floors.parse(canonical_body({**body, "generations": arguments.generations}))
     documents.write(arguments.out, SignedText(listed.canonical(), ()))
     return OK
 
@@ -282,17 +288,32 @@ def _print_summary(document: SignedText) -> None:
 
     from hsm.manifest import documents
     from hsm.manifest.floors import Floors
+    from hsm.manifest.generation_table import GenerationTable
 
     body = documents.content(document)
     if isinstance(body, Floors):
         print("list of floors")
         for issuer, version in body.floors.items():
             print(f"  {issuer!a} from version {version}")
+        if body.generations:
+            print(f"  table of key generations from version {body.generations}")
+    elif isinstance(body, GenerationTable):
+        print(f"table of key generations, version {body.version}")
+        for label, one in body.generations.items():
+            print(f"  {label!a} {one.state} since {one.since}")
     else:
         trials = ", for trials" if body.sandbox else ""
         print(f"manifest of {body.issuer_id!a}, version {body.version}{trials}")
+        _print_cautions(body)
     print(f"in force from {body.valid_from} until {body.valid_until}")
     print(f"SHA-256 {hashlib.sha256(document.payload).hexdigest()}", flush=True)
+
+
+def _print_cautions(manifest: Manifest) -> None:
+    from hsm.manifest.cautions import cautions
+
+    for text in cautions(manifest):
+        print(f"warning: {text}", flush=True)
 
 
 def _keys(paths: Sequence[Path]) -> list[OperatorKey]:
@@ -301,7 +322,7 @@ def _keys(paths: Sequence[Path]) -> list[OperatorKey]:
     return [OperatorKey.read(path, partial(passphrase_of, path)) for path in paths]
 
 
-def _dates(days: int) -> dict[str, str]:
+def dates_from_now(days: int) -> dict[str, str]:
     """Return the dates of what is in force from now on."""
     from datetime import UTC, datetime, timedelta
 

@@ -1,24 +1,31 @@
-"""Files of operators: drafts and signed texts, of manifests and of lists of floors.
+"""Files of operators: drafts and signed texts of manifests, lists of floors, and key generations.
 
 A draft is JSON without signatures, and may leave out what has a default. Every default is written
 into what is signed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from crypto.errors import JoseError
 from crypto.jose import json_object
 from crypto.jose.jws_json import SignedText
 from hsm.errors import ManifestRefused
-from hsm.manifest import floors, model, signed
+from hsm.manifest import floors, generation_table, model, signed
 from hsm.manifest.body import indented
 from hsm.manifest.floors import Floors
+from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.model import Manifest
 from hsm.manifest.operator_key import OperatorKey
-from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
 
+Content: TypeAlias = Manifest | Floors | GenerationTable
+TYPES: Final[Mapping[type[Content], str]] = {
+    Manifest: MANIFEST_TYPE,
+    Floors: FLOORS_TYPE,
+    GenerationTable: GENERATIONS_TYPE,
+}
 BYTE_ORDER_MARK: Final = "\N{BYTE ORDER MARK}"
 """What some editors put before the text of a file."""
 
@@ -47,19 +54,21 @@ def read(path: Path) -> SignedText:
         document = signed.parse(text)
         content(document)
         return document
-    body = floors.parse(text.encode()) if "floors" in members else model.parse(text.encode())
-    return SignedText(body.canonical(), ())
+    return SignedText(_body(text.encode()).canonical(), ())
 
 
-def content(document: SignedText) -> Manifest | Floors:
+def content(document: SignedText) -> Content:
     """Read the payload.
 
     Raises:
-        ManifestRefused: it is neither a manifest nor a list of floors.
+        ManifestRefused: it is none of what operators sign.
     """
-    if "floors" in _object(document.payload):
-        return floors.parse(document.payload)
-    return model.parse(document.payload)
+    return _body(document.payload)
+
+
+def type_of(body: Content) -> str:
+    """Return the ``typ`` with which it is signed."""
+    return TYPES[type(body)]
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -83,10 +92,9 @@ def with_signatures(document: SignedText, keys: Sequence[OperatorKey]) -> Signed
     body = content(document)
     if body.canonical() != document.payload:
         raise ManifestRefused("not every member is written out: sign a draft of it")
-    typ = MANIFEST_TYPE if isinstance(body, Manifest) else FLOORS_TYPE
     ours = {key.public.kid for key in keys}
     others = [one for one in document.signatures if one.header.get("kid") not in ours]
-    made = [key.sign(document.payload, typ) for key in keys]
+    made = [key.sign(document.payload, type_of(body)) for key in keys]
     return SignedText(document.payload, (*others, *made))
 
 
@@ -101,6 +109,15 @@ def write(path: Path, document: SignedText) -> None:
         path.write_text(text, "ascii")
     except OSError:
         raise ManifestRefused("the file cannot be written") from None
+
+
+def _body(text: bytes) -> Content:
+    members = _object(text)
+    if "floors" in members:
+        return floors.parse(text)
+    if "generations" in members:
+        return generation_table.parse(text)
+    return model.parse(text)
 
 
 def _object(text: bytes) -> dict[str, object]:

@@ -4,10 +4,12 @@ Whoever writes the database may offer an older manifest. A host that has state k
 itself; a host without state takes nothing until operators who may sign for every issuer have signed
 a list of floors for it::
 
-    {"valid_from": "…", "valid_until": "…", "floors": {"demobank01": 7}}
+    {"valid_from": "…", "valid_until": "…", "floors": {"demobank01": 7}, "generations": 3}
 
 An issuer that is not in the list may begin with any version: who signs a list lists every issuer
-that was ever served.
+that was ever served. *generations* is the same of the table of key generations
+(:mod:`hsm.manifest.generation_table`); 0: there was none. A host whose list has one serves nothing
+before it has taken such a table: it would open with keys that are burned.
 """
 
 from typing import Annotated
@@ -22,6 +24,7 @@ class Floors(SignedBody):
     """A list of floors, good for a new host while it is in force."""
 
     floors: dict[IssuerId, Annotated[int, Field(ge=1, le=VERSION_MAX)]]
+    generations: Annotated[int, Field(ge=0, le=VERSION_MAX)] = 0
 
 
 def parse(text: bytes) -> Floors:

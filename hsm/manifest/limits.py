@@ -1,4 +1,4 @@
-"""How many PINs may be handed out to cardholders, and set from pages, within a day (UTC)."""
+"""How many PINs may be handed out and set from pages, and how much a TDES key may encipher."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ HandOutsMax = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class LimitsBody(Body):
-    """Limits of a day, which each vault host counts for itself.
+    """Limits, which each vault host counts for itself; those of a day are of a day in UTC.
 
     An image, digits for a page, and a PIN that is set from a page are one each.
     """
@@ -21,3 +21,6 @@ class LimitsBody(Body):
     """To one client, over all cards."""
     handouts_issuer_day_max: HandOutsMax = 50_000
     """To all clients of the issuer."""
+    tdes_blocks_max: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
+    """Blocks that may go through a TDES key of the issuer, from which on it enciphers none: what
+    needs it is 503. None: that is logged only. Keys that decipher and verify go on."""

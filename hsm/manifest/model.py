@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from crypto.seccos.profile import SeccosProfile
 from hsm.manifest.body import SignedBody, parse_body
+from hsm.manifest.bureau import BureauBody
 from hsm.manifest.clients import (
     AppClient,
     Client,
@@ -22,8 +23,10 @@ from hsm.manifest.clients import (
 from hsm.manifest.feeds import FeedBody
 from hsm.manifest.identity_provider import IdentityProviderBody
 from hsm.manifest.limits import LimitsBody
+from hsm.manifest.pin_operations import PinOperationsBody
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.recipient import RecipientBody
+from hsm.manifest.scripts import ScriptsBody
 from hsm.manifest.verification import VerificationBody
 from hsm.manifest.wire import WireProfile
 
@@ -49,11 +52,17 @@ class Manifest(SignedBody):
     verification: VerificationBody = VerificationBody()
     verification_host: RecipientBody | None = None
     """The authorisation host's key, to which PIN verification values are encrypted."""
+    bureau: BureauBody | None = None
+    """How the personalisation bureau gets PINs; None: it gets none."""
     identity_provider: IdentityProviderBody | None = None
     """Whose access tokens name the cardholders at the hosted face."""
     clients: tuple[Client, ...] = ()
     feeds: tuple[FeedBody, ...] = ()
     """Who may bring cards."""
+    scripts: ScriptsBody | None = None
+    """How a new PIN gets onto the chip; None: by no script of ours."""
+    pin_operations: PinOperationsBody = PinOperationsBody()
+    """The operations of the pincontrol face that work with PIN blocks, without a page of ours."""
 
     @model_validator(mode="after")
     def _clients_are_its_own(self) -> Self:
@@ -72,6 +81,13 @@ class Manifest(SignedBody):
         names, kids = ({feed.name for feed in self.feeds}, {feed.key.kid for feed in self.feeds})
         if not len(names) == len(kids) == len(self.feeds):
             raise ValueError("two feeds of one name, or of one kid")
+        return self
+
+    @model_validator(mode="after")
+    def _pre_shared_keys_are_of_servers(self) -> Self:
+        servers = {server.client_id for server in self.servers}
+        if any(key.client_id not in servers for key in self.pin_operations.pre_shared_keys):
+            raise ValueError("a pre-shared key is of a client that is no server of the issuer")
         return self
 
     @cached_property

@@ -23,13 +23,14 @@ class PolicyBody(Body):
     failures_card_max: Annotated[int, Field(ge=1, le=100)] = 5
     """Failures of a card's PINs from D1 within 24 hours, from which on it takes none in that form:
     ISO-0 blocks for another PAN; SECCOS payloads whose MAC is right and whose block or PRW is
-    wrong."""
+    wrong. So it is with blocks of a server or a device that are none of format 1."""
     refusals_card_max: Annotated[int, Field(ge=1, le=100)] = 20
     """PINs that this policy refuses, in ISO-0 blocks for the card's PAN, within 24 hours, from
-    which on the card takes no ISO-0. A cardholder may well try some."""
+    which on the card takes no ISO-0. A cardholder may well try some. The same of format 1."""
     failures_client_max: Annotated[int, Field(ge=1, le=1000)] = 60
     """Failures of a client within 60 seconds, over all cards, from which on it gets 429 for PINs in
-    that form: ISO-0 blocks for another PAN; SECCOS payloads whose MAC is wrong."""
+    that form: ISO-0 blocks for another PAN; SECCOS payloads whose MAC is wrong; blocks that are
+    none of format 1."""
 
     @field_validator("page_length_max")
     @classmethod

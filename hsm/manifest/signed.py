@@ -1,7 +1,7 @@
 """What operators signed: a JWS whose payload is in canonical form (:mod:`hsm.manifest.body`).
 
-The ``typ`` of every signature's header says which of the two it is, so that a signature of one
-never counts for the other.
+The ``typ`` of every signature's header says which of them it is, so that a signature of one
+never counts for another.
 """
 
 from typing import Final
@@ -14,6 +14,7 @@ from hsm.manifest.body import canonical_body
 
 MANIFEST_TYPE: Final = "manifest+jws"
 FLOORS_TYPE: Final = "floors+jws"
+GENERATIONS_TYPE: Final = "generations+jws"
 
 
 def parse(text: str) -> SignedText:

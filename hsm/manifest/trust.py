@@ -27,11 +27,12 @@ from crypto.jose import jws_json
 from crypto.jose.jwk import EcPublicKey, parse_public, thumbprint
 from crypto.jose.jws_json import SignedText
 from hsm.errors import ManifestRefused
-from hsm.manifest import floors, model
+from hsm.manifest import floors, generation_table, model
 from hsm.manifest.body import Body, parse_body
 from hsm.manifest.floors import Floors
+from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.model import IssuerId, Manifest
-from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
 
 OPERATORS_NEEDED: Final = 2
 NAME_CHARS_MAX: Final = 64
@@ -114,12 +115,22 @@ class Trust(Body):
         self.require_signed(signed, FLOORS_TYPE, None)
         return listed
 
+    def accept_generations(self, signed: SignedText) -> GenerationTable:
+        """Read a table of key generations that enough operators signed; no date is checked.
+
+        Raises:
+            ManifestRefused: it is none, or too few operators who may sign for every issuer did.
+        """
+        table = generation_table.parse(signed.payload)
+        self.require_signed(signed, GENERATIONS_TYPE, None)
+        return table
+
     def signers(self, signed: SignedText, typ: str, issuer_id: str | None) -> list[Operator]:
         """List the operators whose signatures count.
 
         Args:
             signed: what they signed.
-            typ: :data:`MANIFEST_TYPE` or :data:`FLOORS_TYPE`.
+            typ: :data:`MANIFEST_TYPE`, :data:`FLOORS_TYPE` or :data:`GENERATIONS_TYPE`.
             issuer_id: the issuer that it concerns; None: every issuer.
         """
         return _signers(self.operators, signed, typ, issuer_id)

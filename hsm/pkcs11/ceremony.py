@@ -76,19 +76,9 @@ def report(hsm_token: Pkcs11Token, label: KeyLabel) -> KeyReport:
     unknown = hsm_token.expected_attributes(label).keys() - hsm_token.attributes(label).keys()
     return KeyReport(
         *(label, kind, _fingerprint(hsm_token, label, kind)),
-        is_as_expected(hsm_token, label),
+        hsm_token.is_as_expected(label),
         tuple(sorted(unknown)),
     )
-
-
-def is_as_expected(hsm_token: Pkcs11Token, label: KeyLabel) -> bool:
-    """Tell whether kind and attributes of a key are those of its role, and the device knows them.
-
-    Raises:
-        VaultUnavailable: the HSM token does not answer.
-    """
-    read, expected = hsm_token.attributes(label), hsm_token.expected_attributes(label)
-    return read == expected and hsm_token.kind(label) in label.role.kinds
 
 
 def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
@@ -100,7 +90,7 @@ def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
         # CKA_CHECK_VALUE of an AES key is not its KCV; that of a TDES key is.
         if role.usage is Usage.MAC:
             return kcv.aes(partial(hsm_token.mac, label)).hex().upper()
-        if role.usage is Usage.ENCRYPT:
+        if role.usage in (Usage.ENCRYPT, Usage.ENCRYPT_ONLY):
             return kcv.aes_of_cipher(partial(hsm_token.encrypt_block, label)).hex().upper()
     return hsm_token.check_value(label).hex().upper() or "-"
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from hsm import generations
 from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
 from hsm.log.writer import VaultLog
@@ -26,10 +27,17 @@ class CeremonyLog:
 
         Raises:
             VaultUnavailable: a role of our own has no key.
+            ManifestRefused: the table of key generations of this host cannot be used.
         """
-        label = Keyring(hsm_token).active[KeyRole.LOG_MAC]
-        directory = settings.state_directory / DIRECTORY
-        return cls(VaultLog(directory, hsm_token.mac, label, lambda: datetime.now(UTC)))
+        keyring = Keyring(hsm_token, generations.of_host(settings.state_directory, hsm_token))
+        _ = keyring.active
+        return cls(
+            VaultLog(
+                *(settings.state_directory / DIRECTORY, keyring.mac),
+                lambda: keyring.active[KeyRole.LOG_MAC],
+                lambda: datetime.now(UTC),
+            )
+        )
 
     def check(self) -> None:
         """Look whether there is a log that can be appended to.

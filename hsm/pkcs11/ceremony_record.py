@@ -25,7 +25,9 @@ from hsm.pkcs11.device_info import DeviceInfo
 
 RECORD_TYPE: Final = "key-ceremony+jws"
 """``typ`` of the signatures."""
-Action: TypeAlias = Literal["import-components", "import-block", "make-key", "ceremony"]
+Action: TypeAlias = Literal[
+    "import-components", "import-block", "make-key", "ceremony", "destroy-key"
+]
 """Which command held the ceremony."""
 
 
@@ -46,7 +48,7 @@ class RecordedComponent(Body):
 
 
 class RecordedKey(Body):
-    """A key that was stored; *fingerprint* is its KCV, or the thumbprint of an EC key."""
+    """A key that was stored, or destroyed; *fingerprint* is its KCV, or an EC key's thumbprint."""
 
     label: str
     kind: str

@@ -216,6 +216,25 @@ def make_key(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
     return _store(ceremony, key)
 
 
+def make_own(arguments: Namespace, labels: Sequence[KeyLabel]) -> int:
+    """Make those keys of our own that the HSM token lacks, and print them.
+
+    Raises:
+        CeremonyError: no custodians are named, and the HSM token is not one in software; or as
+            :func:`own_key_ceremony.hold` says.
+    """
+    from hsm import development
+    from hsm.errors import CeremonyError
+    from hsm.pkcs11 import ceremony
+
+    if arguments.custodian or arguments.record:
+        return hold_own(arguments, labels)
+    hsm_token = open_hsm_token(writable=True)
+    if hsm_token.device.manufacturer not in development.SOFTWARE_TOKENS:
+        raise CeremonyError("name two custodians, and the record that they sign")
+    return print_reports(list(ceremony.create(hsm_token, labels)))
+
+
 def hold_own(arguments: Namespace, labels: Sequence[KeyLabel]) -> int:
     """Have custodians make keys of our own.
 

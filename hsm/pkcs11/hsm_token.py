@@ -6,9 +6,10 @@ checked before they come here, so a failure always means a broken device. Those 
 import a key raise ``CeremonyError`` too, when there is a key of that label already.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from enum import StrEnum
+from typing import Final, Protocol, TypeAlias
 
 from crypto.jose.jwk import Point
 from crypto.secret import Secret
@@ -18,6 +19,31 @@ GCM_NONCE_BYTES: Final = 12
 GCM_TAG_BYTES: Final = 16
 AES_MAC_BYTES: Final = 16
 TDES_MAC_BYTES: Final = 8
+TDES_BLOCK_BYTES: Final = 8
+
+
+class KeyUnit(StrEnum):
+    """In what the use of a key is counted; :mod:`hsm.key_budgets` says how much there may be."""
+
+    TDES_BLOCKS = "tdes-blocks"
+    GCM_INVOCATIONS = "gcm-invocations"
+
+
+#: Told of each use of a key that is counted: its label, the unit and how many.
+CountUses: TypeAlias = Callable[[KeyLabel, KeyUnit, int], None]
+
+
+def not_counted(label: KeyLabel, unit: KeyUnit, uses: int) -> None:
+    """Count nothing, as commands do: they use no key that is counted for long."""
+
+
+def tdes_blocks(data: bytes) -> int:
+    """Count the blocks of *data*; a last one may be short, and an empty MAC input is one.
+
+    >>> [tdes_blocks(bytes(size)) for size in (0, 8, 9)]
+    [1, 1, 2]
+    """
+    return -(-len(data) // TDES_BLOCK_BYTES) or 1
 
 
 class SessionKey(Protocol):
@@ -47,12 +73,20 @@ class HsmToken(Protocol):
         """List the keys on the HSM token that have a label of ours."""
         ...
 
+    def find_keys(self) -> None:
+        """Look for the keys anew: other processes may have made or destroyed some."""
+        ...
+
+    def is_as_expected(self, label: KeyLabel) -> bool:
+        """Tell whether kind and attributes of a key are those of its role."""
+        ...
+
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Encipher one 16-byte block with AES."""
+        """Encipher 16-byte blocks with AES, each alone (ECB)."""
         ...
 
     def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Decipher one 16-byte block with AES."""
+        """Decipher 16-byte blocks with AES, each alone (ECB)."""
         ...
 
     def encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:

@@ -1,9 +1,8 @@
 """Key roles, labels and generations.
 
-A label is ``<role>.g<generation>``, as in ``pin.g1``. New values are sealed under the highest
-generation of a role on the HSM token; older generations still open what they sealed. A key that is
-shared with a partner belongs to one issuer and is imported: ``<role>@<issuer id>.g<generation>``,
-as in ``pvk@demobank01.g1``.
+A label is ``<role>.g<generation>``, as in ``pin.g1``. Which generation seals and which opens, the
+keyring says (:mod:`hsm.pkcs11.keyring`). A key that is shared with a partner belongs to one issuer
+and is imported: ``<role>@<issuer id>.g<generation>``, as in ``pvk@demobank01.g1``.
 """
 
 import re
@@ -110,6 +109,26 @@ class KeyRole(StrEnum):
     """TDES: the format-0 blocks that D1 sends and gets, where a ZPK enciphers them too."""
     ZPK_AES = "zpk-aes"
     """AES: the format-4 blocks that stand in their place."""
+    BUREAU_PIN = "bureau-pin"
+    """TDES: the format-0 blocks that the personalisation bureau gets."""
+    BUREAU_PIN_AES = "bureau-pin-aes"
+    """AES: the format-4 blocks that it gets in their place."""
+    BUREAU_MAC = "bureau-mac"
+    """AES-CMAC over a batch of them."""
+    BUREAU_MAC_RETAIL = "bureau-mac-retail"
+    """TDES in CBC mode: the last block of the same, where it is a retail MAC."""
+    BUREAU_MAC_RETAIL_LEFT = "bureau-mac-retail-left"
+    """TDES in CBC mode: K1‖K1 of the key above, for the chain of that MAC."""
+    SMC = "smc"
+    """TDES: makes the keys that encipher the scripts of chip cards (IMK-SMC)."""
+    SMI = "smi"
+    """TDES: makes the keys of the MACs over them (IMK-SMI)."""
+    ZPK_SERVER = "zpk-server"
+    """TDES: the format-1 blocks that an issuer's own server sends and gets."""
+    TZPK = "tzpk"
+    """AES-GCM: a sealed temporary zone PIN key (TZPK), until a device has sent its PIN block."""
+    TZPK_MAC = "tzpk-mac"
+    """AES-CMAC over a sealed TZPK and the control token that it belongs to."""
 
     @property
     def kind(self) -> KeyKind:
@@ -160,6 +179,17 @@ _USAGES: Final[Mapping[KeyRole, Usage]] = {
     KeyRole.PRW: Usage.MAC,
     KeyRole.ZPK: Usage.ENCRYPT,
     KeyRole.ZPK_AES: Usage.ENCRYPT,
+    # No PIN block comes back from the bureau.
+    KeyRole.BUREAU_PIN: Usage.ENCRYPT_ONLY,
+    KeyRole.BUREAU_PIN_AES: Usage.ENCRYPT_ONLY,
+    KeyRole.BUREAU_MAC: Usage.MAC,
+    KeyRole.BUREAU_MAC_RETAIL: Usage.ENCRYPT_ONLY,
+    KeyRole.BUREAU_MAC_RETAIL_LEFT: Usage.ENCRYPT_ONLY,
+    KeyRole.SMC: Usage.DERIVE,
+    KeyRole.SMI: Usage.DERIVE,
+    KeyRole.ZPK_SERVER: Usage.ENCRYPT,
+    KeyRole.TZPK: Usage.ENCRYPT,
+    KeyRole.TZPK_MAC: Usage.MAC,
 }
 _KINDS: Final[Mapping[Usage, KeyKind]] = {
     Usage.ENCRYPT: KeyKind.AES_256,
@@ -182,6 +212,14 @@ _SHARED_KINDS: Final[Mapping[KeyRole, Sequence[KeyKind]]] = {
     KeyRole.PRW: (KeyKind.AES_256,),
     KeyRole.ZPK: TDES_KINDS,
     KeyRole.ZPK_AES: AES_KINDS,
+    KeyRole.BUREAU_PIN: TDES_KINDS,
+    KeyRole.BUREAU_PIN_AES: AES_KINDS,
+    KeyRole.BUREAU_MAC: AES_KINDS,
+    KeyRole.BUREAU_MAC_RETAIL: (KeyKind.TDES_2KEY,),
+    KeyRole.BUREAU_MAC_RETAIL_LEFT: (KeyKind.TDES_2KEY,),
+    KeyRole.SMC: (KeyKind.TDES_2KEY,),
+    KeyRole.SMI: (KeyKind.TDES_2KEY,),
+    KeyRole.ZPK_SERVER: (KeyKind.TDES_2KEY,),
 }
 #: The role of a key that enciphers -> that of the key that makes the CMAC over the result. Both
 #: have the same generation.
@@ -189,11 +227,13 @@ MAC_ROLES: Final[Mapping[KeyRole, KeyRole]] = {
     KeyRole.PIN: KeyRole.PIN_MAC,
     KeyRole.RECORD: KeyRole.RECORD_MAC,
     KeyRole.VALUES: KeyRole.VALUES_MAC,
+    KeyRole.TZPK: KeyRole.TZPK_MAC,
 }
 #: Where a retail MAC is made of two keys: the role of the whole key -> that of its left half.
 LEFT_ROLES: Final[Mapping[KeyRole, KeyRole]] = {
     KeyRole.SECCOS_PRW_RETAIL: KeyRole.SECCOS_PRW_RETAIL_LEFT,
     KeyRole.SECCOS_MAC: KeyRole.SECCOS_MAC_LEFT,
+    KeyRole.BUREAU_MAC_RETAIL: KeyRole.BUREAU_MAC_RETAIL_LEFT,
 }
 #: The roles of which every deployment has a key, made by its own ceremony.
 OWN_ROLES: Final = tuple(role for role in KeyRole if not role.per_issuer)

@@ -31,19 +31,25 @@ INFO: Final = other_info("A256GCM", b"", b"", 256)
 _AES: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
     Usage.ENCRYPT: (Mechanism.AES_ECB, Mechanism.AES_CBC),
     Usage.MAC: (Mechanism.AES_CMAC,),
+    Usage.ENCRYPT_ONLY: (Mechanism.AES_ECB, Mechanism.AES_CBC),
 }
-_GCM_ROLES: Final = frozenset({KeyRole.RECORD, KeyRole.VALUES})
+_GCM_ROLES: Final = frozenset({KeyRole.RECORD, KeyRole.VALUES, KeyRole.TZPK})
 _TDES: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
     Usage.ENCRYPT: (Mechanism.DES3_ECB,),
     Usage.MAC: (Mechanism.DES3_CMAC,),
     Usage.ENCRYPT_ONLY: (Mechanism.DES3_ECB, Mechanism.DES3_CBC),
     Usage.DECRYPT: (Mechanism.DES3_ECB, Mechanism.DES3_ECB_ENCRYPT_DATA),
-    # Or TDES-CMAC in place of the last, where a profile says so.
-    Usage.DERIVE: (Mechanism.DES3_ECB_ENCRYPT_DATA, Mechanism.DES3_CBC),
+    Usage.DERIVE: (Mechanism.DES3_ECB_ENCRYPT_DATA,),
 }
 _EC: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
-    Usage.AGREE: (Mechanism.ECDH1_DERIVE, Mechanism.SHA256),
+    Usage.AGREE: (Mechanism.ECDH1_DERIVE,),
     Usage.SIGN: (Mechanism.ECDSA,),
+}
+#: What is used with that which such a key derives.
+_DERIVED: Final[Mapping[Usage, tuple[Mechanism, ...]]] = {
+    Usage.AGREE: (Mechanism.SHA256,),
+    # Or TDES-CMAC, where a profile says so.
+    Usage.DERIVE: (Mechanism.DES3_CBC,),
 }
 
 #: What no list of mechanisms tells, by the one of the roles that need it for which it is tried.
@@ -58,7 +64,12 @@ _OF_THE_DEVICE: Final = frozenset(
 
 
 def needed(role: KeyRole, kind: KeyKind) -> tuple[Mechanism, ...]:
-    """Name what a key of *role* and *kind* is used with."""
+    """Name what a key of *role* and *kind*, and what it derives, is used with."""
+    return (*allowed(role, kind), *_DERIVED.get(role.usage, ()))
+
+
+def allowed(role: KeyRole, kind: KeyKind) -> tuple[Mechanism, ...]:
+    """Name what a key of *role* and *kind* itself is used with: its ``CKA_ALLOWED_MECHANISMS``."""
     if role in _GCM_ROLES:
         return (*_AES[role.usage], Mechanism.AES_GCM)
     if kind is KeyKind.EC_P256:
@@ -133,6 +144,11 @@ def _use_aes(hsm_token: Pkcs11Token, label: KeyLabel, block: bytes) -> None:
         hsm_token.mac(label, block)
         return
     encrypt, decrypt = hsm_token.encrypt_block, hsm_token.decrypt_block
+    if label.role.usage is Usage.ENCRYPT_ONLY:
+        # What the key cannot undo is compared with what it makes in the other mode.
+        if encrypt(label, block) != hsm_token.encrypt_cbc(label, bytes(len(block)), block):
+            raise KeyMissing("two modes do not encipher alike")
+        return
     _round_trip(partial(encrypt, label), partial(decrypt, label), block)
     # One block in CBC mode is one in ECB mode where the IV is zeros.
     _round_trip(

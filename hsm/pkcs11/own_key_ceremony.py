@@ -12,7 +12,7 @@ from pathlib import Path
 from crypto.secret import Secret
 from hsm import signals
 from hsm.command_line import passphrase_of
-from hsm.errors import CeremonyError, VaultUnavailable
+from hsm.errors import CeremonyError, ManifestRefused, VaultUnavailable
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import read_trust
 from hsm.pkcs11 import ceremony, ceremony_record, custodians
@@ -98,7 +98,7 @@ def hold(
             raise
     try:
         receipt = CeremonyLog.of_host(hsm_token, settings).tell(record)
-    except VaultUnavailable:
+    except (ManifestRefused, VaultUnavailable):
         # The keys are there and their record is signed: what lacks is a log, or a key of its own.
         return reports, None
     return reports, receipt

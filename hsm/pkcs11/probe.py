@@ -32,6 +32,7 @@ PROFILES: Final[Mapping[str, Sequence[tuple[KeyRole, KeyKind]]]] = {
     "key blocks of version D": _of(KeyRole.BLOCK_PROTECTION, AES_KINDS),
     "ISO-0 under a zone key (zpk-tdes)": _of(KeyRole.ZPK, TDES_KINDS),
     "ISO-4 under a zone key (zpk-aes)": _of(KeyRole.ZPK_AES, AES_KINDS),
+    "ISO-1 under a server's zone key": _two_key(KeyRole.ZPK_SERVER),
     "SECCOS PIN blocks": _two_key(KeyRole.SECCOS_PIN),
     "SECCOS PRW by aes-cmac": _of(KeyRole.SECCOS_PRW, _BOTH[:1]),
     "SECCOS PRW by tdes-cmac": _of(KeyRole.SECCOS_PRW, _BOTH[1:]),
@@ -48,6 +49,13 @@ PROFILES: Final[Mapping[str, Sequence[tuple[KeyRole, KeyKind]]]] = {
     "PVV": _two_key(KeyRole.PVK),
     "IBM 3624 offsets": _two_key(KeyRole.PVK_3624),
     "PRW of the issuer's own": _of(KeyRole.PRW, (KeyKind.AES_256,)),
+    "ISO-0 for a bureau": _of(KeyRole.BUREAU_PIN, TDES_KINDS),
+    "ISO-4 for a bureau": _of(KeyRole.BUREAU_PIN_AES, AES_KINDS),
+    "MAC for a bureau by aes-cmac": _of(KeyRole.BUREAU_MAC, AES_KINDS),
+    "MAC for a bureau by iso9797-alg3": _two_key(
+        KeyRole.BUREAU_MAC_RETAIL, KeyRole.BUREAU_MAC_RETAIL_LEFT
+    ),
+    "EMV scripts": _two_key(KeyRole.SMC, KeyRole.SMI),
 }
 
 

@@ -24,12 +24,12 @@ from typing import Final, Self
 from crypto import keyblock
 from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, OptionalBlock
 from crypto.secret import Secret
-from hsm import signals
+from hsm import generations, signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import Operator, Trust, read_trust
-from hsm.pkcs11 import ceremony, ceremony_record, custodians, shared_keys
+from hsm.pkcs11 import ceremony, ceremony_record, custodians, import_tokens, shared_keys
 from hsm.pkcs11.ceremony import KeyReport
 from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import (
@@ -64,6 +64,9 @@ class SharedKeyCeremony:
     """For the key block of a key that is made for a partner."""
     began_at: datetime
     hsm_token: Pkcs11Token
+    """The one that serves, with the key of the log."""
+    import_token: Pkcs11Token
+    """The one that opens and makes key blocks: another, or the same."""
     receipt: str = field(default="", init=False)
     """Of the line of the log."""
     _trust: Trust
@@ -99,22 +102,30 @@ class SharedKeyCeremony:
         settings = VaultSettings()
         trust = read_trust(settings.trust_file)
         hsm_token = Pkcs11Token.open(settings, writable=True)
+        import_token = import_tokens.beside(hsm_token, settings)
         log = CeremonyLog.of_host(hsm_token, settings)
         log.check()
         ceremony_id = hsm_token.random(CEREMONY_ID_BYTES).hex()
         return cls(
             action=action,
             ceremony_id=ceremony_id,
-            label=shared_keys.next_label(hsm_token, role, issuer_id),
+            label=_next_label(hsm_token, import_token, role, issuer_id),
             files=files,
             record_file=record_file,
             block_file=block_file,
             began_at=now(),
             hsm_token=hsm_token,
+            import_token=import_token,
             _trust=trust,
             _custodians=Custodians(trust, ceremony_id, issuer_id),
             _log=log,
         )
+
+    @property
+    def _target(self) -> Pkcs11Token:
+        """Where the key is stored: one that opens key blocks, where those are opened."""
+        is_kbpk = self.label.role is KeyRole.BLOCK_PROTECTION
+        return self.import_token if is_kbpk else self.hsm_token
 
     def admit(self, file: Path, what: str) -> Operator:
         """Begin the session of the custodian whose key is in *file*.
@@ -142,9 +153,10 @@ class SharedKeyCeremony:
             CeremonyError: as :func:`shared_keys.open_block` says.
         """
         issuer_id = str(self.label.issuer_id)
-        key = shared_keys.open_block(self.hsm_token, self.label.role, issuer_id, text)
+        key = shared_keys.open_block(self.import_token, self.label.role, issuer_id, text)
         version = keyblock.parse_header(text).version
-        self._note_block(text, shared_keys.block_protection_key(self.hsm_token, issuer_id, version))
+        kbpk = shared_keys.block_protection_key(self.import_token, issuer_id, version)
+        self._note_block(text, kbpk)
         return key
 
     def write_block(
@@ -162,10 +174,10 @@ class SharedKeyCeremony:
                 block-protection key for this version.
         """
         issuer_id = str(self.label.issuer_id)
-        kbpk = shared_keys.block_protection_key(self.hsm_token, issuer_id, header.version)
+        kbpk = shared_keys.block_protection_key(self.import_token, issuer_id, header.version)
         blocks = tuple(self._filled(block, key, header, kbpk) for block in optional)
         header = replace(header, optional=blocks)
-        self._block_text = shared_keys.write_block(self.hsm_token, kbpk, key, header)
+        self._block_text = shared_keys.write_block(self.import_token, kbpk, key, header)
         self._note_block(self._block_text, kbpk)
 
     def _filled(
@@ -177,13 +189,22 @@ class SharedKeyCeremony:
             case keyblock.KCV_OF_KEY:
                 return keyblock.kcv_block(KeyAlgorithm(header.algorithm), key.value)
             case keyblock.KCV_OF_KBPK:
-                return shared_keys.kbpk_kcv_block(self.hsm_token, kbpk)
+                return shared_keys.kbpk_kcv_block(self.import_token, kbpk)
             case keyblock.TIME_STAMP:
                 return OptionalBlock(keyblock.TIME_STAMP, f"{now():%Y%m%d%H%M%SZ}")
             case _:
                 raise CeremonyError("an optional block other than KC, KP and TS needs data")
 
     def _note_block(self, text: str, kbpk: KeyLabel) -> None:
+        """Write into the record which block it is; its key must be in use.
+
+        Raises:
+            CeremonyError: the table of key generations of this host burns *kbpk*.
+        """
+        directory = VaultSettings().state_directory
+        table = generations.of_host(directory, self.hsm_token).table()
+        if table is not None and table.burns(kbpk):
+            raise CeremonyError("the block-protection key is not in use any more: bring another")
         optional = keyblock.parse_header(text).optional
         self._block = RecordedBlock(
             header=text[:HEADER_CHARS],
@@ -210,18 +231,19 @@ class SharedKeyCeremony:
         custodians.require_signed(self._trust, record, signed)
         # From here on it is seconds, and nobody's to stop.
         signals.ignore()
-        label = self.label
-        with self.hsm_token.alone():
+        label, target = self.label, self._target
+        with target.alone():
             issuer_id = str(label.issuer_id)
-            if shared_keys.next_label(self.hsm_token, label.role, issuer_id) != label:
+            after = label.generation - 1
+            if shared_keys.next_label(target, label.role, issuer_id, after) != label:
                 raise CeremonyError("another key was stored meanwhile: hold the ceremony again")
             texts = {self.record_file: f"{signed}\n"}
             if self.block_file is not None:
                 texts[self.block_file] = f"{self._block_text}\n"
             with ceremony_record.written(texts):
                 self.receipt = self._log.tell(record)
-            shared_keys.store(self.hsm_token, label.role, issuer_id, key)
-        return ceremony.report(self.hsm_token, label)
+            shared_keys.store(target, label.role, issuer_id, key, after)
+        return ceremony.report(target, label)
 
     def _passphrase(self, place: int) -> Secret[str]:
         name = self._custodians.present[place].name
@@ -233,7 +255,7 @@ class SharedKeyCeremony:
             ceremony_id=self.ceremony_id,
             action=self.action,
             issuer_id=self.label.issuer_id,
-            hsm_token=ceremony_record.described(self.hsm_token.device),
+            hsm_token=ceremony_record.described(self._target.device),
             began_at=self.began_at,
             ended_at=now(),
             custodians=ceremony_record.custodians(self._custodians.present),
@@ -245,6 +267,16 @@ class SharedKeyCeremony:
                 ),
             ),
         )
+
+
+def _next_label(
+    hsm_token: Pkcs11Token, import_token: Pkcs11Token, role: KeyRole, issuer_id: str
+) -> KeyLabel:
+    label = shared_keys.next_label(hsm_token, role, issuer_id)
+    if role is not KeyRole.BLOCK_PROTECTION:
+        return label
+    # No two keys have one label, wherever they are: the table of generations names them by it.
+    return shared_keys.next_label(import_token, role, issuer_id, label.generation - 1)
 
 
 def now() -> datetime:

@@ -77,6 +77,14 @@ _PURPOSES: Final[Mapping[KeyRole, Sequence[tuple[KeyAlgorithm, str, str]]]] = {
     # One key for both directions: one that may only encipher, or decipher, is not for these.
     KeyRole.ZPK: ((KeyAlgorithm.TDES, "P0", "BN"),),
     KeyRole.ZPK_AES: ((KeyAlgorithm.AES, "P0", "BN"),),
+    # The next four are used in one direction: a key for the other one is not for them.
+    KeyRole.BUREAU_PIN: ((KeyAlgorithm.TDES, "P0", "BEN"),),
+    KeyRole.BUREAU_PIN_AES: ((KeyAlgorithm.AES, "P0", "BEN"),),
+    KeyRole.BUREAU_MAC: ((KeyAlgorithm.AES, "M6", "CGN"),),
+    KeyRole.BUREAU_MAC_RETAIL: ((KeyAlgorithm.TDES, "M3", "CGN"),),
+    KeyRole.SMC: ((KeyAlgorithm.TDES, "E1", "XN"),),
+    KeyRole.SMI: ((KeyAlgorithm.TDES, "E2", "XN"),),
+    KeyRole.ZPK_SERVER: ((KeyAlgorithm.TDES, "P0", "BN"),),
 }
 #: What a key block must say of its key: one purpose for each usage and algorithm of a role.
 PURPOSES: Final[Mapping[KeyRole, Sequence[KeyPurpose]]] = {
@@ -289,8 +297,10 @@ def kbpk_kcv_block(hsm_token: HsmToken, label: KeyLabel) -> OptionalBlock:
     return OptionalBlock(keyblock.KCV_OF_KBPK, method + found.hex().upper())
 
 
-def store(hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey) -> KeyLabel:
-    """Import *key* as the next generation of *role*.
+def store(
+    hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey, after: int = 0
+) -> KeyLabel:
+    """Import *key* as the next generation of *role*, as :func:`next_label` names it.
 
     The caller makes sure that no other process imports a key meanwhile.
 
@@ -303,7 +313,7 @@ def store(hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey) -> 
     if key.kind in TDES_KINDS:
         # XOR undoes parity, and partners may leave it out; some devices insist on it.
         value = odd_parity(value)
-    label = next_label(hsm_token, role, issuer_id)
+    label = next_label(hsm_token, role, issuer_id, after)
     if role in LEFT_ROLES:
         # First, so that there is no MAC key without it.
         left = Secret(value.reveal()[:HALF_BYTES] * 2)
@@ -312,8 +322,8 @@ def store(hsm_token: HsmToken, role: KeyRole, issuer_id: str, key: ClearKey) -> 
     return label
 
 
-def next_label(hsm_token: HsmToken, role: KeyRole, issuer_id: str) -> KeyLabel:
-    """Name the next generation of *role*.
+def next_label(hsm_token: HsmToken, role: KeyRole, issuer_id: str, after: int = 0) -> KeyLabel:
+    """Name the next generation of *role*, which is above *after*.
 
     Raises:
         CeremonyError: *issuer_id* is not 10 characters without ``@``.
@@ -324,7 +334,7 @@ def next_label(hsm_token: HsmToken, role: KeyRole, issuer_id: str) -> KeyLabel:
         for label in hsm_token.labels()
         if label.role in roles and label.issuer_id == issuer_id
     ]
-    return KeyLabel(role, max(taken, default=0) + 1, issuer_id)
+    return KeyLabel(role, max((after, *taken)) + 1, issuer_id)
 
 
 def _kbpk(hsm_token: HsmToken, label: KeyLabel) -> tuple[Mac, int]:

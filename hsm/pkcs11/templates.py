@@ -1,9 +1,11 @@
 """The PKCS#11 attributes of each key, in full: the binding's defaults allow everything."""
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pkcs11 import Attribute, KeyType, ObjectClass
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from pkcs11.attributes import AttributeMapper
 
 from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyRole, Usage
 
@@ -16,8 +18,9 @@ PROTECTION: Final[Mapping[Attribute, bool]] = {
     Attribute.MODIFIABLE: False,
     Attribute.COPYABLE: False,
 }
-#: A device of PKCS#11 2.20 or older does not know this one.
-MAY_BE_UNKNOWN: Final = frozenset({Attribute.COPYABLE})
+#: Not every device knows these, or stores them. Without the second a key is only less well kept:
+#: another usage than that of its role is refused all the same.
+MAY_BE_UNKNOWN: Final = frozenset({Attribute.COPYABLE, Attribute.ALLOWED_MECHANISMS})
 #: Attributes that the device sets itself: true for a key that was made in it and never left it,
 #: false for one that was imported.
 BIRTH: Final[Mapping[Attribute, bool]] = {
@@ -90,6 +93,24 @@ KINDS: Final[Mapping[tuple[KeyType, int | None], KeyKind]] = {
     (key_type, KEY_BYTES[kind] if kind in AES_KINDS else None): kind
     for kind, key_type in KEY_TYPES.items()
 }
+
+
+def attribute_mapper() -> AttributeMapper:
+    """Let the binding write and read the one attribute of ours that it does not know.
+
+    A value is a sequence of mechanisms, an array of ``CK_MECHANISM_TYPE`` (PKCS#11 2.40, 4.8).
+    """
+    mapper = AttributeMapper()
+    mapper.register_handler(Attribute.ALLOWED_MECHANISMS, _pack_mechanisms, _unpack_mechanisms)
+    return mapper
+
+
+def _pack_mechanisms(mechanisms: Sequence[Mechanism]) -> bytes:
+    return struct.pack(f"{len(mechanisms)}L", *mechanisms)
+
+
+def _unpack_mechanisms(data: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"{len(data) // struct.calcsize('L')}L", data)
 
 
 def private_template(role: KeyRole) -> dict[Attribute, bool]:

@@ -1,6 +1,6 @@
 """The primitives of an HSM token over one session of a PKCS#11 module."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, Final, Self, TypeVar
@@ -30,9 +30,16 @@ from hsm.pkcs11.calls import AES_CMAC, AES_ECB, DES3_CMAC, DES3_ECB, ECDSA, Call
 from hsm.pkcs11.derived_key import DerivedKey
 from hsm.pkcs11.device_call import device_call
 from hsm.pkcs11.device_info import DeviceInfo
-from hsm.pkcs11.hsm_token import AES_MAC_BYTES, TDES_MAC_BYTES
+from hsm.pkcs11.hsm_token import (
+    AES_MAC_BYTES,
+    TDES_MAC_BYTES,
+    CountUses,
+    KeyUnit,
+    not_counted,
+    tdes_blocks,
+)
 from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
-from hsm.pkcs11.module import find_token, functions, load, one_at_a_time
+from hsm.pkcs11.module import LockingLibrary, find_token, functions, load, one_at_a_time
 from hsm.pkcs11.structures import Template
 from hsm.pkcs11.templates import (
     BIRTH,
@@ -41,6 +48,7 @@ from hsm.pkcs11.templates import (
     KINDS,
     MAY_BE_UNKNOWN,
     SHARED_SECRET,
+    attribute_mapper,
     private_template,
     public_template,
 )
@@ -66,14 +74,16 @@ class Pkcs11Token:
         session: Any,  # noqa: ANN401 - as above
         calls: Calls,
         settings: HsmTokenSettings,
+        count_uses: CountUses = not_counted,
     ) -> None:
+        self._count_uses = count_uses
         self._library = library
         self._calls = calls
         self._settings = settings
         self._session = session
         self._keys: dict[KeyLabel, Any] = {}
         self._public_keys: dict[KeyLabel, Any] = {}
-        self._find_keys()
+        self.find_keys()
 
     @classmethod
     def open(
@@ -83,6 +93,8 @@ class Pkcs11Token:
         writable: bool = False,
         production: bool = False,
         probing: bool = False,
+        beside: Self | None = None,
+        count_uses: CountUses = not_counted,
     ) -> Self:
         """Initialise the module, log in and find every key.
 
@@ -91,8 +103,11 @@ class Pkcs11Token:
             writable: whether keys can be made and brought in.
             production: whether what is for development only is refused.
             probing: whether a module that lacks a mechanism is opened all the same.
+            beside: one that is open and stays so, of the same module.
+            count_uses: told of each use of a key that has a budget (:mod:`hsm.key_budgets`).
 
         Raises:
+            CeremonyError: it is the one *beside* which it is opened.
             NotForProduction: *production* is asked for, and token or PIN is for development only.
                 Said before the login.
             MechanismMissing: the module cannot do what the service, or a key that is there, needs.
@@ -104,13 +119,18 @@ class Pkcs11Token:
             try:
                 if production:
                     development.refuse_secret(pin)
-                library = load(settings)
+                # To initialise a module twice would end every session of the first time.
+                library = load(settings) if beside is None else beside.library
                 hsm_token = find_token(library, settings.token_names)
+                if beside is not None and beside.is_in(hsm_token.slot):
+                    raise CeremonyError("the second token is the first one")
                 if production:
                     development.refuse_token(hsm_token)
-                session: Any = hsm_token.open(rw=writable, user_pin=pin.reveal())
+                session: Any = hsm_token.open(
+                    rw=writable, user_pin=pin.reveal(), attribute_mapper=attribute_mapper()
+                )
                 calls = Calls(functions(library.so), session.handle)
-                opened = cls(library, session, calls, settings)
+                opened = cls(library, session, calls, settings, count_uses)
                 if not probing:
                     mechanisms.require(opened)
             except PIN_REFUSALS:
@@ -127,7 +147,7 @@ class Pkcs11Token:
     def alone(self) -> Iterator[None]:
         """Keep other processes of this machine from making keys; find those they made before."""
         with one_at_a_time(self._settings):
-            self._find_keys()
+            self.find_keys()
             yield
 
     @property
@@ -135,16 +155,26 @@ class Pkcs11Token:
         """What the module says of the HSM token."""
         return DeviceInfo.of(self._session.token)
 
+    @property
+    def library(self) -> LockingLibrary:
+        """The module, initialised."""
+        found: LockingLibrary = self._library
+        return found
+
+    def is_in(self, slot: Any) -> bool:  # noqa: ANN401 - the binding has no types
+        """Tell whether it is the one in *slot*, of the same module."""
+        return bool(slot.slot_id == self._session.token.slot.slot_id)
+
     def labels(self) -> Sequence[KeyLabel]:
         """List the keys that have a label of ours."""
         return tuple(self._keys)
 
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Encipher one 16-byte block with AES."""
+        """Encipher 16-byte blocks with AES, each alone (ECB)."""
         return self._calls.encrypt(AES_ECB, self._handle(label), block)
 
     def decrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
-        """Decipher one 16-byte block with AES."""
+        """Decipher 16-byte blocks with AES, each alone (ECB)."""
         return self._calls.decrypt(AES_ECB, self._handle(label), block)
 
     def encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
@@ -153,6 +183,7 @@ class Pkcs11Token:
 
     def encrypt_gcm(self, label: KeyLabel, nonce: bytes, plaintext: bytes) -> bytes:
         """Encipher with AES-GCM."""
+        self._count_uses(label, KeyUnit.GCM_INVOCATIONS, 1)
         return self._calls.encrypt_gcm(self._handle(label), nonce, plaintext)
 
     def decrypt_gcm(self, label: KeyLabel, nonce: bytes, ciphertext: bytes) -> bytes:
@@ -165,23 +196,28 @@ class Pkcs11Token:
 
     def tdes_encrypt(self, label: KeyLabel, data: bytes) -> bytes:
         """Encipher with TDES in ECB mode."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data))
         return self._calls.encrypt(DES3_ECB, self._handle(label), data)
 
     def tdes_decrypt(self, label: KeyLabel, data: bytes) -> bytes:
         """Decipher with TDES in ECB mode."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data))
         return self._calls.decrypt(DES3_ECB, self._handle(label), data)
 
     def tdes_encrypt_cbc(self, label: KeyLabel, iv: bytes, data: bytes) -> bytes:
         """Encipher with TDES in CBC mode."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data))
         return self._calls.encrypt_cbc(Mechanism.DES3_CBC, self._handle(label), iv, data)
 
     def tdes_mac(self, label: KeyLabel, data: bytes) -> bytes:
         """Make an 8-byte TDES-CMAC."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data))
         return self._calls.sign(DES3_CMAC, self._handle(label), data, TDES_MAC_BYTES)
 
     @contextmanager
     def derived(self, label: KeyLabel, *data: bytes) -> Iterator[DerivedKey]:
         """Derive TDES keys one from another; the last one can be used until the context ends."""
+        self._count_uses(label, KeyUnit.TDES_BLOCKS, tdes_blocks(data[0]))
         with ExitStack() as made:
             handle = self._handle(label)
             for step in data:
@@ -240,17 +276,31 @@ class Pkcs11Token:
         """Read back the attributes that protect the secret or private key."""
         key = self._key(label)
         names = self._known({**private_template(label.role), **BIRTH})
-        return {name.name: bool(key[name]) for name in names}
+        read = {name.name: bool(key[name]) for name in names}
+        limits = self._limits(label)
+        if limits is not None:
+            # What it says is compared: the others are true or false.
+            allowed = {*mechanisms.allowed(label.role, self.kind(label))}
+            read[Attribute.ALLOWED_MECHANISMS.name] = limits == allowed
+        return read
 
     def unknown_attributes(self) -> Sequence[str]:
         """Name the attributes of our keys that the device does not know."""
         return sorted(f"CKA_{name.name}" for name in self._unknown)
 
+    @device_call
     def expected_attributes(self, label: KeyLabel) -> Mapping[str, bool]:
         """Say what :meth:`attributes` must read for a key of this role."""
         birth = dict.fromkeys(BIRTH, not label.role.per_issuer)
         expected = {**private_template(label.role), **birth}
+        if self._limits(label) is not None:
+            expected[Attribute.ALLOWED_MECHANISMS] = True
         return {name.name: value for name, value in expected.items()}
+
+    def is_as_expected(self, label: KeyLabel) -> bool:
+        """Tell whether kind and attributes are those of its role, and the device knows them."""
+        read, expected = self.attributes(label), self.expected_attributes(label)
+        return read == expected and self.kind(label) in label.role.kinds
 
     @device_call
     def mechanisms(self) -> Set[Mechanism]:
@@ -287,11 +337,17 @@ class Pkcs11Token:
         It is looked for anew: whoever was interrupted does not know what was made, nor what a
         device that failed has destroyed.
         """
-        self._find_keys()
+        self.find_keys()
         for keys in (self._keys, self._public_keys):
             if label in keys:
                 keys[label].destroy()
                 del keys[label]
+
+    @device_call
+    def change_pin(self, new: Secret[str]) -> None:
+        """Give the HSM token another user PIN; those who are logged in stay so."""
+        with one_at_a_time(self._settings) as old:
+            self._session.set_pin(old.reveal(), new.reveal())
 
     @device_call
     def import_key(self, label: KeyLabel, kind: KeyKind, key: Secret[bytes]) -> None:
@@ -301,10 +357,10 @@ class Pkcs11Token:
         self._create(label, kind, key, {})
 
     def _generate(self, label: KeyLabel, changes: Mapping[Attribute, bool]) -> None:
-        template = {**self._known(private_template(label.role)), **changes}
-        if label.role.kind is KeyKind.AES_256:
-            self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
-        else:
+        def make(template: Mapping[Attribute, Any]) -> None:
+            if label.role.kind is KeyKind.AES_256:
+                self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
+                return
             curve = self._session.create_domain_parameters(
                 KeyType.EC,
                 {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
@@ -315,7 +371,8 @@ class Pkcs11Token:
                 private_template=template,
                 public_template={**public_template(label.role), **changes},
             )
-        self._find_keys()
+
+        self._limited(label.role, label.role.kind, changes, make)
 
     def _create(
         self,
@@ -324,17 +381,44 @@ class Pkcs11Token:
         key: Secret[bytes],
         changes: Mapping[Attribute, bool],
     ) -> None:
-        self._session.create_object(
-            {
-                Attribute.CLASS: ObjectClass.SECRET_KEY,
-                Attribute.KEY_TYPE: KEY_TYPES[kind],
-                Attribute.LABEL: str(label),
-                Attribute.VALUE: key.reveal(),
-                **self._known(private_template(label.role)),
-                **changes,
-            }
-        )
-        self._find_keys()
+        def make(template: Mapping[Attribute, Any]) -> None:
+            self._session.create_object(
+                {
+                    Attribute.CLASS: ObjectClass.SECRET_KEY,
+                    Attribute.KEY_TYPE: KEY_TYPES[kind],
+                    Attribute.LABEL: str(label),
+                    Attribute.VALUE: key.reveal(),
+                    **template,
+                }
+            )
+
+        self._limited(label.role, kind, changes, make)
+
+    def _limited(
+        self,
+        role: KeyRole,
+        kind: KeyKind,
+        changes: Mapping[Attribute, bool],
+        make: Callable[[Mapping[Attribute, Any]], None],
+    ) -> None:
+        """Make a key that the device limits to the mechanisms of its role, if it stores that."""
+        template = {**self._known(private_template(role)), **changes}
+        try:
+            make({**template, Attribute.ALLOWED_MECHANISMS: mechanisms.allowed(role, kind)})
+        except PKCS11Error:
+            # With whatever error: NSS softoken has none of its own for it.
+            make(template)
+        self.find_keys()
+
+    def _limits(self, label: KeyLabel) -> Set[int] | None:
+        """Read which mechanisms a key is limited to; None: to none, or the device does not say.
+
+        A key that is not limited was made before keys were, or where the device does not store it.
+        """
+        try:
+            return frozenset(self._key(label)[Attribute.ALLOWED_MECHANISMS]) or None
+        except AttributeTypeInvalid:
+            return None
 
     def _known(self, attributes: Mapping[Attribute, T]) -> dict[Attribute, T]:
         """Leave out the attributes that the device does not know: it would refuse all of them."""
@@ -376,7 +460,7 @@ class Pkcs11Token:
         return handle
 
     @device_call
-    def _find_keys(self) -> None:
+    def find_keys(self) -> None:
         """Find every key once, or fail when two carry the same label."""
         self._keys = _by_label(self._session, ObjectClass.SECRET_KEY)
         self._keys |= _by_label(self._session, ObjectClass.PRIVATE_KEY)

@@ -12,10 +12,11 @@ from socket import socket
 from typing import Any
 
 from crypto import pin_image
+from hsm.counts import Counts
 from hsm.errors import HsmError, LoginRefused, NotForProduction, VaultUnavailable
 from hsm.hardening import end_with, harden_for_secrets
+from hsm.key_budgets import KeyBudgets
 from hsm.messages import SocketName, Verb
-from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.reopened import ReopenedVault
 from hsm.server import logs, sockets
@@ -42,7 +43,10 @@ def main(arguments: list[str]) -> int:
         for name, _, descriptor in (argument.partition("=") for argument in arguments[3:])
     }
     disk = Disk[Held]()
-    vault = ReopenedVault(partial(_open_vault, settings, disk, sandbox), settings.reopen_seconds)
+    # Those of the process: an HSM token that is opened anew goes on with them.
+    key_budgets = KeyBudgets(Counts(VaultSettings().state_directory, _now))
+    opening = partial(_open_vault, settings, disk, key_budgets, sandbox)
+    vault = ReopenedVault(opening, settings.reopen_seconds)
     try:
         vault.open()
     except NotForProduction as error:
@@ -70,15 +74,19 @@ def main(arguments: list[str]) -> int:
     # Nothing that is there now becomes garbage: no need to look through it again and again.
     gc.collect()
     gc.freeze()
-    worker = Worker(listeners, sockets.uids(settings), perform, cell, disk)
+    uids, tidy = sockets.uids(settings), key_budgets.flush_if_due
+    worker = Worker(listeners, uids, perform, cell, disk, tidy)
     run_until_told(worker)
+    key_budgets.flush()
     if worker.disk_failed:
         log.error("vault.disk_failed")
         return Exit.DISK_FAILED
     return Exit.LOGIN_REFUSED if login_refused else Exit.TOLD
 
 
-def _open_vault(settings: ServerSettings, disk: Disk[Held], sandbox: bool) -> Vault:
+def _open_vault(
+    settings: ServerSettings, disk: Disk[Held], key_budgets: KeyBudgets, sandbox: bool
+) -> Vault:
     """Open the HSM token and the vault on it.
 
     Raises:
@@ -87,17 +95,24 @@ def _open_vault(settings: ServerSettings, disk: Disk[Held], sandbox: bool) -> Va
         NotForProduction: it is for development only.
     """
     vault_settings = VaultSettings()
-    hsm_token = Pkcs11Token.open(vault_settings, production=not sandbox)
+    hsm_token = Pkcs11Token.open(
+        vault_settings, production=not sandbox, count_uses=key_budgets.count
+    )
     labels = hsm_token.labels()
-    if unlike := [label for label in labels if not ceremony.is_as_expected(hsm_token, label)]:
+    if unlike := [label for label in labels if not hsm_token.is_as_expected(label)]:
         log.error("vault.keys_refused", extra={"keys": [*map(str, unlike)]})
         raise VaultUnavailable("keys are not as their roles want them: hsm check says how")
     return Vault(
         *(hsm_token, vault_settings.state_directory, vault_settings.trust_file),
-        lambda: datetime.now(UTC),
+        _now,
         settings.token_issuer,
         disk.note,
+        key_budgets,
     )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,10 @@ class Worker:
         listeners: the sockets.
         expected_uids: who may connect to each.
         perform: does what a message says, or raises an error of :mod:`hsm.errors`.
-        cell: tells the supervisor since when a verb has been running.
+        cell: tells the supervisor since when a verb, or *tidy*, has been running.
         disk: holds answers until the log's line is there.
+        tidy: is called between turns, and says after how many seconds it wants to be again; None:
+            not before the next turn.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Worker:
         perform: Perform,
         cell: Cell,
         disk: "Disk[Held]",
+        tidy: Callable[[], float | None] = lambda: None,
     ) -> None:
+        self._tidy = tidy
         self._expected_uids = expected_uids
         self._perform = perform
         self._cell = cell
@@ -80,7 +84,7 @@ class Worker:
         """Serve until :meth:`stop`, then answer what has come and return."""
         self._cell.ready_at = time.monotonic()
         while not self._stopping:
-            self._turn(None)
+            self._turn(self._tidied())
         for listener in self._listeners.values():
             self._selector.unregister(listener)
         ends_at = time.monotonic() + DRAIN_SECONDS
@@ -100,6 +104,14 @@ class Worker:
         """Look up when *wakeup* gets a byte, as it does of a signal."""
         awake = partial(wakeup.recv, RECEIVE_BYTES)
         self._selector.register(wakeup, selectors.EVENT_READ, awake)
+
+    def _tidied(self) -> float | None:
+        """Tidy up, which may hang at a disk as a verb may."""
+        self._cell.busy_since = time.monotonic()
+        try:
+            return self._tidy()
+        finally:
+            self._cell.busy_since = 0.0
 
     def _turn(self, timeout_seconds: float | None) -> bool:
         """Serve whoever wants something now; tell whether anybody did."""

@@ -11,7 +11,7 @@ depends_on = None
 
 TABLES = (
     *("issuers", "manifests", "manifest_hosts", "cards", "card_feeds", "pin_changes"),
-    *("audit_events", "control_tokens"),
+    *("card_scripts", "audit_events", "control_tokens"),
 )
 APPEND_ONLY = ("pin_changes", "audit_events")
 
@@ -74,6 +74,12 @@ def upgrade() -> None:
         sa.Column("card_type", sa.String(10), server_default="PHYSICAL", nullable=False),
         sa.Column("plastic_id", sa.String(38), comment="a number without leading zeros"),
         sa.Column("personalised", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column(
+            "bureau_counter",
+            sa.BigInteger(),
+            nullable=True,
+            comment="of the PIN that the bureau got last",
+        ),
         sa.CheckConstraint("state IN ('inactive', 'active', 'blocked', 'closed')", name="state"),
         sa.CheckConstraint("counter >= 0", name="counter"),
         sa.CheckConstraint("card_type IN ('VIRTUAL', 'PHYSICAL', 'METAL')", name="card_type"),
@@ -100,6 +106,41 @@ def upgrade() -> None:
         sa.Column("request_key", sa.LargeBinary(), nullable=False),
         sa.UniqueConstraint("issuer_id", "card_id", "request_key"),
         _of_card(),
+    )
+    op.create_table(
+        "card_scripts",
+        _issuer_id(),
+        sa.Column("card_id", sa.String(48), primary_key=True),
+        sa.Column("counter", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("state", sa.String(10), server_default="pending", nullable=False),
+        sa.Column(
+            "sealed_earlier_pin",
+            sa.LargeBinary(),
+            comment="that of the counter before, for a reversal; none once the script is closed",
+        ),
+        _now("pending_at"),
+        _moment("built_at", comment="the last time"),
+        _moment("delivered_at", comment="the last time"),
+        _moment("confirmed_at"),
+        _moment("superseded_at"),
+        sa.CheckConstraint(
+            "state IN ('pending', 'built', 'delivered', 'confirmed', 'superseded')", name="state"
+        ),
+        sa.CheckConstraint("(state = 'confirmed') = (confirmed_at IS NOT NULL)", name="confirmed"),
+        sa.CheckConstraint(
+            "(state = 'superseded') = (superseded_at IS NOT NULL)", name="superseded"
+        ),
+        sa.CheckConstraint(
+            "sealed_earlier_pin IS NULL OR (confirmed_at IS NULL AND superseded_at IS NULL)",
+            name="sealed_earlier_pin",
+        ),
+        _of_card(),
+    )
+    op.create_index(
+        None,
+        "card_scripts",
+        ["issuer_id", "card_id"],
+        postgresql_where=sa.text("confirmed_at IS NULL AND superseded_at IS NULL"),
     )
     op.create_table(
         "audit_events",
@@ -138,6 +179,9 @@ def upgrade() -> None:
         sa.Column("grant_id", sa.Text(), nullable=False),
         sa.Column(
             "sealed_grant", sa.LargeBinary(), nullable=False, comment="opens with the token only"
+        ),
+        sa.Column(
+            "sealed_tzpk", sa.LargeBinary(), comment="of a device that is about to send a PIN"
         ),
         _now("issued_at"),
         _moment("expires_at", nullable=False),

@@ -62,7 +62,8 @@ def test_both_locks_hold_the_same_versions() -> None:
 @pytest.mark.parametrize(
     "variable",
     [f"CMS_{name.upper()}" for name in Settings.model_fields]
-    + [f"HSM_{name.upper()}" for name in VaultSettings.model_fields | ServerSettings.model_fields],
+    + [f"HSM_{name.upper()}" for name in VaultSettings.model_fields | ServerSettings.model_fields]
+    + [f"HSM_IMPORT_{name}" for name in ("URI", "TOKEN_LABEL", "PIN_FILE")],
 )
 def test_every_setting_has_its_row(variable: str) -> None:
     assert f"`{variable}`" in (ROOT / "docs" / "settings.md").read_text()

@@ -94,7 +94,7 @@ def count_no_signatures(patch: pytest.MonkeyPatch, _: DatabaseOwner) -> None:
 
 def forget_the_floor(patch: pytest.MonkeyPatch, _: DatabaseOwner) -> None:
     def keep(self: Manifests, text: str, manifest: Manifest) -> None:
-        self._write(_file_name(manifest.issuer_id), text)
+        self.files.write(_file_name(manifest.issuer_id), text, self.label())
 
     patch.setattr(Manifests, "keep", keep)
 

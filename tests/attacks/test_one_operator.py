@@ -13,18 +13,19 @@ import pytest
 from jwcrypto.jwk import JWK
 
 from hsm.errors import ManifestRefused
-from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE, parse
 from hsm.vault import Vault
 from tests.attacks.table import Attacker
 from tests.contracts.software_token import SoftwareToken
+from tests.key_tables import FIRST, Tables
 from tests.operators import TRUST_FILE, OperatorKey, floors, manifest, reopen_vault, signed
 
 ATTACKER = Attacker(
     who="one operator who signs manifests",
     gets="a private key",
     does_not=(
-        "change who calls, who is encrypted to, or a policy: that takes two. Alone one "
-        "can refuse to sign"
+        "change who calls, who is encrypted to, a policy, or what a key may be used for: that "
+        "takes two. Alone one can refuse to sign"
     ),
 )
 
@@ -108,6 +109,26 @@ def test_one_operator_cannot_say_below_what_a_new_host_takes_nothing(
     write_trust(tmp_path, **attack.weaker)
     new_vault.load_floors(text)
     assert new_vault.load_manifest(older) == 1
+
+
+@every_attack
+def test_one_operator_cannot_say_what_a_key_may_be_used_for(
+    vault: Vault, tmp_path: Path, attack: Attack
+) -> None:
+    """Such as that one of two who are to open nothing opens again."""
+    tables = Tables()
+    states = {**FIRST, "pvk@testbank01.g1": "retired"}
+    vault.load_generations(resigned(tables.next(states), [ANN, BOB]))
+    text = resigned(tables.next({**states, "pvk@testbank01.g1": "active"}), attack.signers)
+    with pytest.raises(ManifestRefused, match=TOO_FEW):
+        vault.load_generations(text)
+    assert vault.read_generations().version == 1
+    write_trust(tmp_path, **attack.weaker)
+    assert vault.load_generations(text) == 2
+
+
+def resigned(text: str, operators: Sequence[OperatorKey]) -> str:
+    return signed(parse(text).payload, GENERATIONS_TYPE, operators)
 
 
 def test_two_operators_can_do_all_of_it(new_vault: Vault) -> None:

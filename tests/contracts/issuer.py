@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,6 +26,7 @@ from hsm.manifest.client_secrets import hash_secret
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.port import (
     CardRef,
+    DeviceKey,
     GrantedToken,
     PinBlockType,
     PinVault,
@@ -36,6 +38,7 @@ from hsm.port import (
     SealedRecord,
 )
 from tests.bearers import bearer, identity_provider
+from tests.devices import PythonDevice
 from tests.feeds import described, feed
 from tests.operators import manifest, now, open_vault, reopen_vault, signed
 from tests.pans import PAN
@@ -277,6 +280,40 @@ class Issuer:
         return self.vault.digits_jwe(
             granted.grant, granted.control_token, sealed_pin, sealed_record, key
         ).value
+
+    def view_on_device(
+        self,
+        granted: GrantedToken,
+        device: PythonDevice,
+        sealed_pin: SealedPin,
+        sealed_record: SealedRecord,
+    ) -> str:
+        """Have a device see the PIN."""
+        key = b64decode(device.public_key)
+        shown = self.vault.export_device_block(
+            granted.grant, granted.control_token, key, sealed_pin, sealed_record
+        ).value
+        return device.read(b64encode(shown.tzpk).decode(), b64encode(shown.block).decode())
+
+    def key_of_device(
+        self, granted: GrantedToken, device: PythonDevice, sealed_record: SealedRecord
+    ) -> DeviceKey:
+        key = b64decode(device.public_key)
+        return self.vault.make_device_key(granted.grant, granted.control_token, key, sealed_record)
+
+    def set_on_device(
+        self,
+        granted: GrantedToken,
+        made: DeviceKey,
+        device: PythonDevice,
+        sealed_record: SealedRecord,
+        pin: str = PIN,
+    ) -> SealedChange:
+        """Have a device set the PIN under the key that was made for it."""
+        block = b64decode(device.write(b64encode(made.tzpk).decode(), pin))
+        return self.vault.set_pin_from_device(
+            granted.grant, granted.control_token, made.sealed_tzpk, block, sealed_record
+        )
 
     def pin(
         self,

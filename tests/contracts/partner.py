@@ -45,6 +45,13 @@ KEYS: Final[Mapping[KeyRole, tuple[KeyKind, ...]]] = {
     KeyRole.PRW: (AES, AES),
     KeyRole.ZPK: (TDES, TDES),
     KeyRole.ZPK_AES: (AES, AES),
+    KeyRole.BUREAU_PIN: (TDES, TDES),
+    KeyRole.BUREAU_PIN_AES: (AES, AES),
+    KeyRole.BUREAU_MAC: (AES, AES),
+    KeyRole.BUREAU_MAC_RETAIL: (TDES, TDES),
+    KeyRole.SMC: (TDES, TDES),
+    KeyRole.SMI: (TDES, TDES),
+    KeyRole.ZPK_SERVER: (TDES, TDES),
 }
 TDES_CMAC_GENERATION: Final = 3
 PRW_ROLES: Final = {"iso9797-alg3": KeyRole.SECCOS_PRW_RETAIL}
@@ -174,7 +181,7 @@ class Partner:
 def share_keys(hsm_token: HsmToken) -> Mapping[KeyLabel, bytes]:
     """Import keys for two issuers, one of which only checks MACs, and return all of them."""
     shared: dict[KeyLabel, bytes] = {}
-    for issuer_id, roles in ((ISSUER_ID, [*KEYS]), (MAC_ONLY_ID, [KeyRole.SECCOS_MAC])):
+    for issuer_id, roles in ((ISSUER_ID, [*KEYS]), (MAC_ONLY_ID, [KeyRole.SECCOS_MAC_MASTER])):
         for role in roles:
             for kind in KEYS[role]:
                 key = os.urandom(KEY_BYTES[kind])

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cms.sandbox import HANG_SECONDS
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.hsm_token import HsmToken
+from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.server import sockets
 from hsm.server.busy import Cell
@@ -122,7 +123,7 @@ def exported(hsm_token: SoftwareToken) -> Mapping[str, str]:
 
 def imported(keys: Mapping[str, str]) -> SoftwareToken:
     """Make such an HSM token of its keys."""
-    hsm_token = SoftwareToken()
+    hsm_token = SoftwareToken([KeyLabel.parse(text) for text in keys])
     for label in hsm_token.labels():
         key = keys[str(label)]
         if label in hsm_token.private:

@@ -52,6 +52,12 @@ class SoftwareToken:
     def labels(self) -> Sequence[KeyLabel]:
         return (*self.secrets, *self.private)
 
+    def find_keys(self) -> None:
+        """There are no other processes."""
+
+    def is_as_expected(self, label: KeyLabel) -> bool:
+        return label in self.labels()
+
     def encrypt_block(self, label: KeyLabel, block: bytes) -> bytes:
         encryptor = self._ecb(label).encryptor()
         return encryptor.update(block) + encryptor.finalize()

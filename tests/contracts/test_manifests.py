@@ -16,7 +16,7 @@ from hsm.errors import ManifestRefused, VaultUnavailable
 from hsm.grants import Grants
 from hsm.manifest.body import canonical_body
 from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
-from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.pkcs11.keyring import Keyring
 from hsm.port import Face, GrantedToken, PublicKeyRole, Purpose, SealedPin, SealedRecord
 from tests.bearers import bearer
 from tests.contracts.edits import EDITS, store, stored
@@ -32,6 +32,7 @@ from tests.contracts.issuer import (
     page_key,
 )
 from tests.contracts.software_token import SoftwareToken
+from tests.devices import PythonDevice
 from tests.operators import (
     OPERATORS,
     VALID_FROM,
@@ -50,7 +51,7 @@ Verb: TypeAlias = Callable[[Issuer, SealedRecord, SealedPin], object]
 
 def granted(issuer: Issuer, purpose: Purpose, counter: int) -> GrantedToken:
     """What the vault grants, for longer than any manifest is in force."""
-    grants = Grants(issuer.host.hsm_token, KeyLabel(KeyRole.GRANT_MAC, 1), lambda: VALID_UNTIL)
+    grants = Grants(issuer.host.hsm_token, Keyring(issuer.host.hsm_token), lambda: VALID_UNTIL)
     return grants.issue(Face.HOSTED, issuer.app_id, purpose, CARD, counter, HOLDER)
 
 
@@ -66,6 +67,17 @@ def tell(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin) -> 
     return issuer.digits(granted(issuer, Purpose.VIEW, 5), sealed_pin, sealed_record, page_key()[1])
 
 
+def view_on_device(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin) -> object:
+    granted = issuer.grant_plastic(Purpose.VIEW, sealed_record, counter=5)
+    return issuer.view_on_device(granted, PythonDevice(), sealed_pin, sealed_record)
+
+
+def set_on_device(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> object:
+    granted = issuer.grant_plastic(Purpose.SET, sealed_record, counter=5)
+    made = issuer.key_of_device(granted, PythonDevice(), sealed_record)
+    return issuer.set_on_device(granted, made, PythonDevice(), sealed_record)
+
+
 def verify_bearer(issuer: Issuer, *_: object) -> object:
     return issuer.vault.verify_bearer(Secret(bearer(HOLDER, ISSUER_ID)), ISSUER_ID)
 
@@ -79,6 +91,8 @@ VERBS: Mapping[str, Verb] = {
     "set_pin_from_page": set_on_a_page,
     "render_image": draw,
     "digits_jwe": tell,
+    "export_device_block": view_on_device,
+    "set_pin_from_device": set_on_device,
     "export_jwe": lambda issuer, record, pin: issuer.export(pin, record, counter=5),
     "export_values": lambda issuer, *_: issuer.vault.export_values({}, CARD, 5),
     "read_manifest": lambda issuer, *_: issuer.vault.read_manifest(ISSUER_ID),
@@ -90,7 +104,11 @@ every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def complete(issuer: Issuer) -> Issuer:
     """An issuer whose manifest lets every verb work; its host is the test's own."""
     host_key = json.loads(JWK.generate(kty="EC", crv="P-256", kid="host-2026").export_public())
-    return issuer.with_members(policy={"text_reveal": True}, verification_host={"jwk": host_key})
+    return issuer.with_members(
+        policy={"text_reveal": True},
+        verification_host={"jwk": host_key},
+        pin_operations={"pki": True},
+    )
 
 
 @pytest.fixture

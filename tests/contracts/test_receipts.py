@@ -1,6 +1,7 @@
 """Each verb that sets or hands out anything leaves a line in the host's log, and its receipt."""
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -23,13 +24,14 @@ from hsm.log import files
 from hsm.log.host_log import HostLog
 from hsm.log.lines import Action, Event, Line
 from hsm.log.writer import VaultLog
-from hsm.port import HandOut, Purpose, SealedChange, SealedPin, SealedRecord
+from hsm.port import DeviceBlock, HandOut, Purpose, SealedChange, SealedPin, SealedRecord
 from tests.bearers import bearer
 from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PIN, Host, Issuer, block
+from tests.devices import PythonDevice
 from tests.operators import now
 from tests.pans import PAN
 
-Done: TypeAlias = SealedChange | HandOut[str] | HandOut[bytes]
+Done: TypeAlias = SealedChange | HandOut[str] | HandOut[bytes] | HandOut[DeviceBlock]
 Verb: TypeAlias = Callable[[Issuer, SealedRecord, SealedPin], Done]
 COUNTER = 5
 APP, SERVER = "testbank01-app", "testbank01-server"
@@ -65,8 +67,26 @@ def tell_digits(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedP
     )
 
 
+def generate(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> Done:
+    return issuer.vault.generate_pin(CARD, sealed_record, COUNTER)
+
+
 def export_values(issuer: Issuer, *_: object) -> Done:
     return issuer.vault.export_values({}, CARD, COUNTER)
+
+
+def show_to_a_device(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin) -> Done:
+    granted = issuer.grant_plastic(Purpose.VIEW, sealed_record, counter=COUNTER)
+    key = b64decode(PythonDevice().public_key)
+    return issuer.vault.export_device_block(
+        granted.grant, granted.control_token, key, sealed_pin, sealed_record
+    )
+
+
+def set_by_a_device(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> Done:
+    granted = issuer.grant_plastic(Purpose.SET, sealed_record, counter=COUNTER - 1)
+    made = issuer.key_of_device(granted, PythonDevice(), sealed_record)
+    return issuer.set_on_device(granted, made, PythonDevice(), sealed_record)
 
 
 #: What a verb writes, beside issuer, card and counter.
@@ -74,9 +94,12 @@ VERBS: Mapping[Verb, Event] = {
     set_from_jwe: Event(Action.SET, face="d1"),
     export: Event(Action.EXPORT, face="d1"),
     export_values: Event(Action.VALUES),
+    generate: Event(Action.SET),
     set_on_a_page: Event(Action.SET, face="hosted", client_id=APP),
     draw: Event(Action.IMAGE, face="hosted", client_id=APP),
     tell_digits: Event(Action.TEXT, face="pincontrol", client_id=SERVER),
+    show_to_a_device: Event(Action.DEVICE, face="pincontrol", client_id=SERVER),
+    set_by_a_device: Event(Action.SET, face="pincontrol", client_id=SERVER),
 }
 every_verb = pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
 
@@ -85,7 +108,11 @@ every_verb = pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name
 def own(issuer: Issuer) -> Issuer:
     """An issuer whose manifest lets every verb work; its host is the test's own."""
     host_key = json.loads(JWK.generate(kty="EC", crv="P-256", kid="host-2026").export_public())
-    return issuer.with_members(policy={"text_reveal": True}, verification_host={"jwk": host_key})
+    return issuer.with_members(
+        policy={"text_reveal": True},
+        verification_host={"jwk": host_key},
+        pin_operations={"pki": True},
+    )
 
 
 def lines(host: Host) -> Sequence[Line]:

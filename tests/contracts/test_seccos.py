@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import pyemv
 import pytest
 from hypothesis import given, settings, strategies
 
@@ -32,11 +33,13 @@ from tests.contracts.partner import (
     cards,
     open_partner,
     share_keys,
+    with_check_digit,
 )
 from tests.contracts.software_token import SoftwareToken
+from tests.crypto.ciphers import tdes_ecb_decrypt
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.d1_side import Card, Writer
-from tests.crypto.seccos.profiles import Body, bodies
+from tests.crypto.seccos.profiles import KEYS_OF_ALL_CARDS, Body, bodies
 from tests.crypto.strategies import pins
 from tests.operators import VALID_UNTIL
 from tests.pans import PANS
@@ -98,6 +101,35 @@ def test_what_d1_computed_is_kept_for_the_host_and_for_the_card(partner: Partner
     }
 
 
+def script_of(partner: Partner, card: Card) -> bytes:
+    """Let D1 set the PIN of a card; return the block for it, which the host gets."""
+    content = partner.exported(partner.set_seccos(card=card))
+    return bytes.fromhex(content["script"]["pinBlock"])
+
+
+def test_a_script_is_enciphered_under_a_key_of_its_card(partner: Partner) -> None:
+    master, clear = partner.key(KeyRole.SECCOS_PIN), bytes.fromhex("244071FFFFFFFFFF")
+    scripts = {card: script_of(partner, card) for card in many_cards(100)}
+    for card, script in scripts.items():
+        card_key = pyemv.kd.derive_icc_mk_a(master, card.pan, f"{card.psn:02d}")
+        session_key = pyemv.kd.derive_common_sk(card_key, bytes.fromhex("0007000000000000"))
+        assert tdes_ecb_decrypt(session_key)(script) == clear
+        assert tdes_ecb_decrypt(master)(script) != clear
+    assert len({*scripts.values()}) == len(scripts) == 100
+
+
+def test_only_by_the_knob_is_it_the_same_on_every_card(partner: Partner) -> None:
+    shared = partner.with_profile(KEYS_OF_ALL_CARDS)
+    (script,) = {script_of(shared, card) for card in many_cards(100)}
+    key = shared.key(KeyRole.SECCOS_PIN)
+    assert tdes_ecb_decrypt(key)(script) == bytes.fromhex("244071FFFFFFFFFF")
+
+
+def many_cards(number: int) -> list[Card]:
+    """Cards of one issuer with one sequence number and one expiry date."""
+    return [replace(CARD, pan=with_check_digit(f"67259012345{one:07}")) for one in range(number)]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -137,7 +169,8 @@ def test_the_profile_says_which_counter_d1_computes_with(
         {"prw": {"alg": "iso9797-alg3", "encoding": "ibm-literal"}},
         {"prw": {"counter_binding": "replace_random"}},
         {"prw": {"random": "none"}},
-        {"mac": {"alg": "aes-cmac", "length": 16}},
+        {"mac": {"alg": "aes-cmac", "length": 16, "session_key": "none"}},
+        KEYS_OF_ALL_CARDS,
         {"mac": {"length": 4, "input": ["prw", "random", "pinBlock", "counter:u32be"]}},
         MAC_OVER_CARD,
     ],
@@ -160,7 +193,7 @@ def test_session_keys_that_make_a_tdes_cmac(partner: Partner, block_key: str) ->
 
 def assert_session_keys_work(partner: Partner, mac_alg: str, block_key: str) -> None:
     body = {
-        "pin_block": {"session_key": block_key},
+        "pin_block": {"session_key": block_key, "same_on_every_card": block_key == "none"},
         "mac": {"alg": mac_alg, "session_key": "emv_csk", "input": ["pinBlock"]},
     }
     profiled = partner.with_profile(body)
@@ -174,7 +207,11 @@ def assert_session_keys_work(partner: Partner, mac_alg: str, block_key: str) -> 
 def test_tdes_cmac(partner: Partner) -> None:
     body = {
         "prw": {"alg": "tdes-cmac", "key_label": f"d1.prw.ver.g{TDES_CMAC_GENERATION}"},
-        "mac": {"alg": "tdes-cmac", "key_label": f"d1.smi.g{TDES_CMAC_GENERATION}"},
+        "mac": {
+            "alg": "tdes-cmac",
+            "session_key": "none",
+            "key_label": f"d1.smi.g{TDES_CMAC_GENERATION}",
+        },
     }
     assert_only_d1s_payload_is_taken(partner.with_profile(body))
 
@@ -218,7 +255,11 @@ def test_a_counter_that_is_not_the_one_of_the_mac_is_not_genuine(partner: Partne
 def test_a_payload_for_another_card_fails_by_whatever_knows_the_card(
     partner: Partner, card: Card
 ) -> None:
-    assert partner.refusal(partner.writer(card=card).payload(PIN)) is WrongPinData
+    # Session keys of the default know PAN and PSN, and the PRW knows the expiry date.
+    by_mac = NotGenuine if card.expiry == CARD.expiry else WrongPinData
+    assert partner.refusal(partner.writer(card=card).payload(PIN)) is by_mac
+    shared = partner.with_profile(KEYS_OF_ALL_CARDS)
+    assert shared.refusal(shared.writer(card=card).payload(PIN)) is WrongPinData
     bound = partner.with_profile(MAC_OVER_CARD)
     assert bound.refusal(bound.writer(card=card).payload(PIN)) is NotGenuine
 
@@ -380,8 +421,8 @@ def test_a_profile_counts_so_far_and_no_further(
         {"prw": {"key_label": "d1.prw.ver.g9"}},
         {"prw": {"key_label": "d1.prw.ver.g9", "alg": "iso9797-alg3"}},
         {"mac": {"key_label": "d1.smi.g9"}},
-        {"mac": {"key_label": "d1.smi.g9", "alg": "aes-cmac"}},
-        {"mac": {"key_label": "d1.smi.g9", "session_key": "emv_csk"}},
+        {"mac": {"key_label": "d1.smi.g9", "session_key": "none"}},
+        {"mac": {"key_label": "d1.smi.g9", "session_key": "none", "alg": "aes-cmac"}},
     ],
     ids=str,
 )
@@ -395,8 +436,14 @@ def test_a_key_that_was_not_imported_is_missing(partner: Partner, body: Body) ->
     "body",
     [
         {"prw": {"key_label": f"d1.prw.ver.g{TDES_CMAC_GENERATION}"}},
-        {"mac": {"key_label": f"d1.smi.g{TDES_CMAC_GENERATION}", "alg": "aes-cmac"}},
-        {"mac": {"alg": "tdes-cmac"}},
+        {
+            "mac": {
+                "key_label": f"d1.smi.g{TDES_CMAC_GENERATION}",
+                "alg": "aes-cmac",
+                "session_key": "none",
+            }
+        },
+        {"mac": {"alg": "tdes-cmac", "session_key": "none"}},
     ],
     ids=str,
 )
@@ -506,7 +553,11 @@ class NotingToken(SoftwareToken):
         return super()._secret(label)
 
 
-@pytest.mark.parametrize("body", [{}, MAC_OVER_CARD, {"pin_block": {"selfenc": "append"}}], ids=str)
+@pytest.mark.parametrize(
+    "body",
+    [{}, MAC_OVER_CARD, {"pin_block": {"selfenc": "append"}}, KEYS_OF_ALL_CARDS],
+    ids=str,
+)
 def test_every_wrong_payload_costs_the_hsm_token_the_same(body: Body, hosts: Path) -> None:
     hsm_token = NotingToken()
     keys = share_keys(hsm_token)
@@ -532,9 +583,10 @@ def test_every_wrong_payload_costs_the_hsm_token_the_same(body: Body, hosts: Pat
         partner.refusal(payload)
         uses.append([label for label in hsm_token.used if label.role.per_issuer])
     roles = {label.role for label in uses[0]}
-    assert roles == {
-        KeyRole.SECCOS_PIN, KeyRole.SECCOS_PRW, KeyRole.SECCOS_MAC, KeyRole.SECCOS_MAC_LEFT,
-    }  # fmt: skip
+    mac_roles = {KeyRole.SECCOS_MAC_MASTER}
+    if body is KEYS_OF_ALL_CARDS:
+        mac_roles = {KeyRole.SECCOS_MAC, KeyRole.SECCOS_MAC_LEFT}
+    assert roles == {KeyRole.SECCOS_PIN, KeyRole.SECCOS_PRW, *mac_roles}
     assert uses == [uses[0]] * len(wrong)
 
 

@@ -45,3 +45,20 @@ def test_a_translation_is_permitted_where_the_table_says_so(
 def test_no_purpose_is_assumed() -> None:
     with pytest.raises(TranslationError):
         permit(PinBlockFormat.ISO0, PinBlockFormat.ISO2, same_pan=True)
+
+
+@pytest.mark.parametrize("same_pan", [False, True])
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(range(5), repeat=2)))
+def test_for_its_cardholder_a_pin_may_leave_its_pan_and_nothing_else_is_permitted(
+    source: int, target: int, *, same_pan: bool
+) -> None:
+    formats = PinBlockFormat(source), PinBlockFormat(target)
+    cell = CELLS[source, target]
+    leaves_its_pan = same_pan and source in (0, 3, 4) and target == 1
+    expected = leaves_its_pan or {"Y": True, "P": same_pan}.get(cell, False)
+    try:
+        permit(*formats, same_pan=same_pan, for_cardholder=True)
+    except TranslationError:
+        assert not expected
+    else:
+        assert expected

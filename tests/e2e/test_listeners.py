@@ -46,6 +46,7 @@ def test_health_is_on_the_ops_listener_only(shared: Shared) -> None:
     ("method", "path"),
     [
         ("POST", TOKEN_PATH),
+        ("GET", "/.well-known/jwks.json"),
         ("GET", "/cms/api/v1/issuers/firstbank1/cards/card-1/pin"),
         ("PUT", "/cms/api/v1/issuers/firstbank1/cards/card-1/pin"),
         ("GET", "/cms/api/v1/issuers/firstbank1/cards/card-1/pin/changeCounter"),

@@ -38,6 +38,7 @@ from cms.sandbox.machine.postgres import Postgres, _binary
 from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from cms.services.cardholder import set_page
+from cms.services.cardholder.device_set import DeviceSet
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
@@ -48,6 +49,7 @@ from hsm.messages import SocketName
 from hsm.vault import Vault
 from tests.bearers import bearer
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
+from tests.devices import PythonDevice
 from tests.issuer_records import (
     PANS,
     SECRET,
@@ -213,7 +215,9 @@ async def house(
     root.addHandler(log)
     root.setLevel(logging.DEBUG)
     try:
-        sample_issuer = open_issuer(database_url, vault, policy=POLICY)
+        sample_issuer = open_issuer(
+            database_url, vault, policy=POLICY, pin_operations={"pki": True}
+        )
         add_card(
             *(database_url, vault, sample_issuer, CARD, PAN),
             plastic_id=PLASTIC,
@@ -409,6 +413,50 @@ async def test_a_pin_that_a_server_asks_for_leaves_nothing_behind(
     assert house.leaks() == set()
 
 
+async def test_a_pin_that_a_device_asks_for_and_sends_leaves_nothing_behind(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cardholder(house) as http:
+        statuses = [await on_device(house, http, house.canary.pin)]
+        statuses.append(await on_device(house, http, "1" * 12))
+        with monkeypatch.context() as patch:
+
+            async def broken(*arguments: object) -> None:
+                secret = (arguments, house.canary.pin, PAN)
+                raise KeyError(secret) from ValueError(sorted(house.credentials))
+
+            patch.setattr(PinView, "device_block", broken)
+            patch.setattr(DeviceSet, "set_pin", broken)
+            statuses.append(await on_device(house, http, house.canary.pin))
+
+    assert statuses == [[200, 200, 200, 400], [200, 200, 400, 400], [500, 200, 500, 500]]
+    assert "pincontrol pki" in house.dump()
+    assert house.leaks() == set()
+
+
+async def on_device(house: House, http: httpx.AsyncClient, pin: str) -> list[int]:
+    """Have a device see the PIN and send another one, twice; what is in its hands is secret."""
+    device = PythonDevice()
+    view, set_ = [await control_id(house, http, scope) for scope in ("VIEW_PIN", "SET_PIN")]
+
+    async def operate(path: str, **members: str) -> httpx.Response:
+        answer = await http.post(
+            f"/pin/v3/{path}", params={"auditUser": "a clerk"}, json=members, auth=(SERVER, SECRET)
+        )
+        if "tzpk" in answer.text:
+            house.credentials.add(device.tzpk(answer.json()["tzpk"]).hex())
+        return await house.keep(answer)
+
+    shown = await operate("view", controlId=view, publicKey=device.public_key)
+    if shown.status_code == 200:
+        block = shown.json()
+        assert device.read(block["tzpk"], block["pinBlock"]) == house.canary.pin
+    made = await operate("set/tzpk", controlId=set_, publicKey=device.public_key)
+    sent = device.write(made.json()["tzpk"], pin)
+    stored = [await operate("set", controlId=set_, pinBlock=sent) for _ in range(2)]
+    return [answer.status_code for answer in (shown, made, *stored)]
+
+
 async def ask(
     http: httpx.AsyncClient, plastic_id: str, scope: str, password: str = SECRET
 ) -> httpx.Response:
@@ -507,7 +555,7 @@ def routes(application: Application) -> Iterator[tuple[str, str]]:
     for name, listener in application.listeners.items():
         assert isinstance(listener, RequestLog)
         app = listener._app
-        faces = (app.hosted, app.pincontrol) if isinstance(app, ByPath) else (app,)
+        faces = (app.hosted, app.pincontrol, app.operations) if isinstance(app, ByPath) else (app,)
         paths: set[str] = set()
         for face in faces:
             assert isinstance(face, FastAPI)

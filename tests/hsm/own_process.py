@@ -145,9 +145,9 @@ def open_in_rounds() -> None:
     for _ in sys.stdin:
         try:
             hsm_token = Pkcs11Token.open(HsmTokenSettings())
-            active = Keyring(hsm_token).active
-            jose_keys = JoseKeys(hsm_token)
-            health.check(hsm_token, jose_keys, active.values())
+            keyring = Keyring(hsm_token)
+            jose_keys = JoseKeys(hsm_token, keyring)
+            health.check(hsm_token, jose_keys, keyring.active.values())
             hsm_token.close()
         except Exception as error:  # noqa: BLE001 - the test wants to know any
             show(repr(error))

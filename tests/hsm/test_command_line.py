@@ -12,13 +12,14 @@ from jwcrypto.jwk import JWK
 
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.softhsm import SoftHsm
+from hsm.counts import Counts
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11.probe import PROFILES
 from hsm.pkcs11.token import Pkcs11Token
 from tests.hsm.commanding import ROLES, Done, Operator, fingerprints
 from tests.hsm.own_process import FIRST, ROOT, environment
-from tests.operators import OPERATORS, floors, manifest, prepare_host, signed
+from tests.operators import OPERATORS, floors, manifest, now, prepare_host, signed
 from tests.processes import loaded_by
 
 NO_PIN_IN_A_URI = "a PIN does not stand in a URI: name its file as pin-source\n"
@@ -99,6 +100,30 @@ def test_list_and_check_print_what_the_ceremony_printed(ceremony: tuple[Operator
     checked = operator.run("check", "--sandbox")
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout == listed.stdout + "all keys answer\n"
+
+
+def test_uses_of_keys_are_shown_as_this_host_counted_them(nobody: Operator, tmp_path: Path) -> None:
+    host = {"HSM_STATE_DIRECTORY": str(tmp_path), "HSM_TRUST_FILE": "trust.json"}
+    assert nobody.run("uses", **host).stdout == ""
+    values, pvk = "values.g1", f"pvk@{ISSUER}.g1"
+    Counts(tmp_path, now).add_key_uses(
+        {
+            (values, "gcm-invocations"): 1 << 30,
+            (pvk, "tdes-blocks"): 1 << 19,
+        }
+    )
+    shown = nobody.run("uses", **host)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert [line.split() for line in shown.stdout.splitlines()] == [
+        [pvk, "524,288", "of", "1,048,576", "tdes-blocks", "50.00%"],
+        [values, "1,073,741,824", "of", "4,294,967,296", "gcm-invocations", "25.00%"],
+    ]
+    assert json.loads(nobody.run("uses", "--json", **host).stdout)[0] == {
+        "label": pvk,
+        "unit": "tdes-blocks",
+        "uses": 1 << 19,
+        "uses_max": 1 << 20,
+    }
 
 
 def test_check_names_the_roles_without_a_key(nobody: Operator) -> None:

@@ -17,6 +17,7 @@ FULL: Mapping[str, object] = {
     "state": "active",
     "encryptedPinBlock": "f.g.h.i.j",
     "type": "ISO_0",
+    "pinStatus": "W",
     "cardholder": "auth0|5f7c8ec7",
     "cardType": "METAL",
     "plasticId": "9" * 38,

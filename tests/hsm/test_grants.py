@@ -9,12 +9,14 @@ import pytest
 from crypto.jose import base64url
 from hsm.errors import GrantRefused
 from hsm.grants import Grant, Grants
-from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.pkcs11.keyring import Keyring
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.port import LIFE_SECONDS, CardRef, Face, GrantedToken, Purpose, SealedGrant
 from tests.contracts.software_token import SoftwareToken
 
 START = 1_700_000_000
 CARD = CardRef("testbank01", "card-1")
+FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
 LABEL = KeyLabel(KeyRole.GRANT_MAC, 2)
 
 
@@ -22,7 +24,7 @@ class Counting(SoftwareToken):
     """An HSM token whose random bytes count up, and whose CMAC shows what it is over."""
 
     def __init__(self) -> None:
-        super().__init__([LABEL])
+        super().__init__([*FIRST, LABEL])
         self.bytes: Iterator[int] = iter(range(256))
         self.covered = b""
 
@@ -34,8 +36,8 @@ class Counting(SoftwareToken):
         return super().mac(label, data)
 
 
-def grants(hsm_token: SoftwareToken, now: float = START, label: KeyLabel = LABEL) -> Grants:
-    return Grants(hsm_token, label, lambda: datetime.fromtimestamp(now, UTC))
+def grants(hsm_token: SoftwareToken, now: float = START) -> Grants:
+    return Grants(hsm_token, Keyring(hsm_token), lambda: datetime.fromtimestamp(now, UTC))
 
 
 def issue(made_by: Grants, face: Face = Face.HOSTED, holder: str = "ann") -> GrantedToken:
@@ -63,7 +65,7 @@ def test_a_grant_is_version_label_body_and_cmac() -> None:
 
 @pytest.mark.parametrize("holder", ["ann", "", "x" * 255])
 def test_a_grant_is_read_as_it_was_made(holder: str) -> None:
-    made_by = grants(SoftwareToken([LABEL]))
+    made_by = grants(SoftwareToken())
     granted = issue(made_by, Face.PINCONTROL, holder)
     assert made_by.open(granted.grant, granted.control_token, Purpose.VIEW) == Grant(
         *(granted.grant_id, CARD, "testbank01-app", Face.PINCONTROL, Purpose.VIEW, 258, holder),
@@ -72,15 +74,15 @@ def test_a_grant_is_read_as_it_was_made(holder: str) -> None:
 
 
 def test_a_grant_under_an_older_key_is_good_while_the_key_is_there() -> None:
-    older, newer = KeyLabel(KeyRole.GRANT_MAC, 1), LABEL
-    hsm_token = SoftwareToken([older, newer])
-    granted = issue(grants(hsm_token, label=older))
+    hsm_token = SoftwareToken()
+    granted = issue(grants(hsm_token))
+    hsm_token.generate(LABEL)
     assert grants(hsm_token).open(granted.grant, granted.control_token, Purpose.VIEW)
 
 
 @pytest.mark.parametrize("bytes_left", range(32))
 def test_a_grant_that_is_cut_is_none(bytes_left: int) -> None:
-    made_by = grants(SoftwareToken([LABEL]))
+    made_by = grants(SoftwareToken())
     granted = issue(made_by)
     for cut in (granted.grant[:bytes_left], granted.grant[: 14 + bytes_left]):
         with pytest.raises(GrantRefused):

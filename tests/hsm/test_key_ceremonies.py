@@ -911,11 +911,12 @@ def test_a_device_makes_no_key_without_custodians(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hsm import __main__
+    from hsm.pkcs11 import commands
     from hsm.pkcs11.device_info import DeviceInfo
 
     class Device:
         device = DeviceInfo("pins", "1", "Vendor", "Model")
 
-    monkeypatch.setattr(__main__, "open_hsm_token", lambda **_: Device())
+    monkeypatch.setattr(commands, "open_hsm_token", lambda **_: Device())
     assert __main__.main(["ceremony", ROLES]) == 2
     assert capsys.readouterr().err == "name two custodians, and the record that they sign\n"

@@ -17,7 +17,6 @@ from hsm.manifest.model import Manifest
 from hsm.messages import (
     VERBS,
     VERSION,
-    Health,
     ManifestVersion,
     ReadManifest,
     SetPinFromJwe,
@@ -36,15 +35,22 @@ from hsm.port import (
 )
 
 #: Who may call what: DESIGN's table, and what is public.
-PUBLIC = {"health", "load_manifest", "manifest_version", "public_jwks", "read_manifest"}
+PUBLIC = {
+    *("health", "load_manifest", "manifest_version", "public_jwks", "read_manifest"),
+    "key_uses",
+}
 SOCKETS = {
     SocketName.D1: {"export_jwe", "issue_token", "set_pin_from_jwe"},
     SocketName.CARDHOLDER: {
         *("digits_jwe", "grant_bearer", "grant_server", "render_image", "set_pin_from_page"),
         "verify_bearer",
+        *("export_server_block", "set_pin_from_server", "export_device_block"),
+        *("make_device_key", "set_pin_from_device"),
     },
     SocketName.ADMIN: {
-        *("export_values", "forget_failures", "keeps_pin", "load_floors", "seal_cards"),
+        *("generate_pin", "export_mailers"),
+        *("build_script", "export_values", "forget_failures", "keeps_pin", "load_floors"),
+        *("load_generations", "read_generations", "reseal", "reverse_pin", "seal_cards"),
         "set_pin_from_jwe",
     },
 }
@@ -92,7 +98,7 @@ def test_a_socket_takes_its_verbs_and_no_others(socket: SocketName) -> None:
         with pytest.raises(MessageRefused) as raised:
             messages.decode_call(encoded((VERSION, 1, {"verb": name, "more": 1})), socket)
         if name in PUBLIC and not verb.__struct_fields__:
-            assert messages.decode_call(call, socket) == (1, Health())
+            assert messages.decode_call(call, socket) == (1, verb())
         assert str(raised.value) == "no call of a verb of this socket"
 
 

@@ -10,6 +10,7 @@ from hsm.errors import (
     CountsUnavailable,
     HsmError,
     KeyMissing,
+    KeyUsedUp,
     LoginRefused,
     LogUnavailable,
     PinRejected,
@@ -81,7 +82,8 @@ def test_one_that_was_unavailable_is_opened_again_for_the_next_verb(
 
 
 @pytest.mark.parametrize(
-    "error", [CountsUnavailable(), LogUnavailable(), PinRejected(), RuntimeError("a defect")]
+    "error",
+    [CountsUnavailable(), KeyUsedUp(), LogUnavailable(), PinRejected(), RuntimeError("a defect")],
 )
 def test_what_the_hsm_token_is_not_the_cause_of_leaves_it_open(
     opener: Opener, vault: ReopenedVault, error: Exception

@@ -4,6 +4,7 @@ What D1's side computes is written from the text of the design, with psec and py
 """
 
 import os
+from collections import Counter
 from typing import Final
 
 import psec
@@ -16,6 +17,7 @@ from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.seccos import SeccosReader
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
@@ -72,7 +74,7 @@ def test_what_d1_computes_is_taken_and_nothing_else(
     keys = SharedKeys(*(brought(any_hsm_token, one) for one in marks))
     settings = profile(
         {
-            "pin_block": {"session_key": pin_keys},
+            "pin_block": {"session_key": pin_keys, "same_on_every_card": pin_keys == "none"},
             "prw": {"alg": prw_keys},
             "mac": {"alg": mac_keys[0], "session_key": mac_keys[1]},
         }
@@ -88,6 +90,27 @@ def test_what_d1_computes_is_taken_and_nothing_else(
         reader.read(flipped(members, names.mac[0]), card_data(CARD), COUNTER)
     with pytest.raises(WrongPinData):
         reader.read(flipped(members, names.prw[1]), card_data(CARD), COUNTER)
+
+
+def test_a_pin_by_the_default_profile_is_six_blocks_of_master_keys(
+    emptied: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: Counter[KeyRole] = Counter()
+    monkeypatch.setattr(
+        emptied, "_count_uses", lambda label, _, blocks: told.update({label.role: blocks})
+    )
+    roles = (KeyRole.SECCOS_PIN, KeyRole.SECCOS_PRW, KeyRole.SECCOS_MAC_MASTER)
+    keys = [os.urandom(32 if role is KeyRole.SECCOS_PRW else 16) for role in roles]
+    for role, key in zip(roles, keys, strict=True):
+        shared_keys.store(emptied, role, ISSUER, ClearKey(role.kind, Secret(key)))
+    settings = profile({})
+    members = Writer(settings, SharedKeys(*keys), CARD, COUNTER, os.urandom).payload(PIN)
+
+    SeccosReader(emptied, Keyring(emptied), ISSUER, settings).read(
+        members, card_data(CARD), COUNTER
+    )
+
+    assert told == {KeyRole.SECCOS_PIN: 2, KeyRole.SECCOS_MAC_MASTER: 4}
 
 
 def flipped(members: dict[str, object], name: str) -> dict[str, object]:

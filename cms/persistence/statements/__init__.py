@@ -5,23 +5,23 @@ what compiling and unpacking in Core costs, a third of the throughput. As text t
 ``tests/cms/persistence/sql``, one file each.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from psycopg.abc import Buffer
 from psycopg.pq import Format
 from psycopg.sql import Literal
+from psycopg.types.bool import BoolBinaryDumper
+from psycopg.types.json import JsonbBinaryDumper
 from sqlalchemy import Boolean, ClauseElement, Integer, LargeBinary, String
 from sqlalchemy.dialects.postgresql import JSONB, psycopg
 from sqlalchemy.types import TypeEngine
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
-
-_JSONB_VERSION: Final = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +33,20 @@ class ParameterType:
 
     oid: int
     """Of the type in ``pg_type``."""
-    encode: Callable[..., bytes]
+    encode: Callable[..., Buffer | None]
 
 
 def _itself(value: bytes) -> bytes:
     return value
 
 
-def _jsonb(value: object) -> bytes:
-    return _JSONB_VERSION + json.dumps(value).encode()
-
-
 PARAMETER_TYPES: Final[Mapping[type[TypeEngine[Any]], ParameterType]] = {
-    Boolean: ParameterType(16, Struct("?").pack),
+    Boolean: ParameterType(16, BoolBinaryDumper(bool).dump),
     LargeBinary: ParameterType(17, _itself),
     # The SQL casts it to the smaller one where it has to.
     Integer: ParameterType(20, Struct("!q").pack),
     String: ParameterType(1043, str.encode),
-    JSONB: ParameterType(3802, _jsonb),
+    JSONB: ParameterType(3802, JsonbBinaryDumper(dict).dump),
 }
 """By SQLAlchemy's type, or the one that it derives from.
 

@@ -100,7 +100,7 @@ SECONDS_LEFT: Final = cast(
 """The whole seconds that a session has."""
 
 
-def _is_usable(tokens: FromClause) -> ColumnElement[bool]:
+def is_usable(tokens: FromClause) -> ColumnElement[bool]:
     """Tell of each row of *tokens* whether it is neither consumed nor ended nor expired."""
     return and_(
         tokens.c.consumed_at.is_(None),
@@ -120,25 +120,25 @@ _newer_count = (
         _newer.c.purpose == control_tokens.c.purpose,
         tuple_(_newer.c.issued_at, _newer.c.token_hash)
         > tuple_(control_tokens.c.issued_at, control_tokens.c.token_hash),
-        _is_usable(_newer),
+        is_usable(_newer),
     )
     .correlate(control_tokens)
     .scalar_subquery()
 )
 """How many newer tokens of the same card, purpose and client are usable."""
 
-_THIS_CONTROL_TOKEN: Final = control_tokens.c.token_hash == bindparam(
+THIS_CONTROL_TOKEN: Final = control_tokens.c.token_hash == bindparam(
     "token_hash", type_=LargeBinary
 )
 _IS_LIVE: Final = and_(
-    _is_usable(control_tokens),
+    is_usable(control_tokens),
     HAS_CARD_UNCHANGED,
     # Counted again when a token is consumed: two that were issued at once did not see one another.
     _newer_count < literal(LIVE_MAX, Integer),
 )
+THIS_LIVE_ONE: Final = and_(THIS_CONTROL_TOKEN, _IS_LIVE)
 _THIS_LIVE_ONE_FOR_THIS: Final = and_(
-    _THIS_CONTROL_TOKEN,
-    _IS_LIVE,
+    THIS_LIVE_ONE,
     matches(control_tokens.c.purpose, "purpose"),
     matches(control_tokens.c.face, "face"),
 )
@@ -149,7 +149,7 @@ _revoked = (
         IS_OF_LOCKED_CARD,
         matches(control_tokens.c.client_id, "client_id"),
         matches(control_tokens.c.purpose, "purpose"),
-        _is_usable(control_tokens),
+        is_usable(control_tokens),
         _newer_count >= literal(LIVE_MAX - 1, Integer),
     )
     .values(ended_at=func.now(), end_reason=EndReason.REVOKED.value)
@@ -206,10 +206,10 @@ ISSUE_CONTROL_TOKEN: Final = compiled(
 Of the client's live tokens for this card and purpose the newest stay. Old rows go.
 """
 
-READ_LIVE_CONTROL_TOKEN: Final = compiled(select(*GRANT).where(_THIS_CONTROL_TOKEN, _IS_LIVE))
+READ_LIVE_CONTROL_TOKEN: Final = compiled(select(*GRANT).where(THIS_CONTROL_TOKEN, _IS_LIVE))
 """One row, a grant, if the token is live."""
 
-READ_ISSUED_CONTROL_TOKEN: Final = compiled(select(*GRANT).where(_THIS_CONTROL_TOKEN))
+READ_ISSUED_CONTROL_TOKEN: Final = compiled(select(*GRANT).where(THIS_CONTROL_TOKEN))
 """One row, a grant, if the token was ever issued and its row is not deleted yet."""
 
 

@@ -34,8 +34,8 @@ READ_FOR_SET: Final = compiled(
 State, counter, sealed record, whether the request key is known, and whether it is personalised.
 """
 
-_changed, _history, _set_audit = change_pin()
-CHANGE_PIN: Final = compiled(select(_changed.c.counter).add_cte(_history, _set_audit))
+_changed, _with_it = change_pin()
+CHANGE_PIN: Final = compiled(select(_changed.c.counter).add_cte(*_with_it))
 """One row, the new counter, if counter, state and record are still those read.
 
 Else none, and no change.

@@ -104,7 +104,7 @@ _session = (
     .with_for_update(of=control_tokens)
     .cte("session")
 )
-_changed, _history, _set_audit = change_pin(
+_changed, _with_it = change_pin(
     exists(select(_session.c.token_hash)),
     reason=select(_session.c.face).scalar_subquery(),
     audit_user=select(_session.c.audit_user).scalar_subquery(),
@@ -119,9 +119,7 @@ _ended = (
     .values(ended_at=func.now(), end_reason=EndReason.SET.value)
     .cte("ended")
 )
-CHANGE_PIN_IN_SESSION: Final = compiled(
-    select(_changed.c.counter).add_cte(_history, _set_audit, _ended)
-)
+CHANGE_PIN_IN_SESSION: Final = compiled(select(_changed.c.counter).add_cte(*_with_it, _ended))
 """One row, the new counter, if the session is live, and the card still as it was read.
 
 Else none, and no change. The session is over; the new counter ends all others of the card, and its

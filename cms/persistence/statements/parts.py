@@ -1,11 +1,12 @@
 """What statements of more than one module are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
     CTE,
+    Boolean,
     ColumnElement,
     Insert,
     Interval,
@@ -14,16 +15,21 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    exists,
     func,
     literal,
+    null,
     select,
 )
 
-from cms.domain.cards import Verb
+from cms.domain.cards import CardType, Verb
+from cms.domain.scripts import ScriptState
 from cms.persistence.tables import (
+    IS_OPEN,
     NEWEST_COUNTER,
     VALUE_COLUMNS,
     audit_events,
+    card_scripts,
     cards,
     pin_changes,
 )
@@ -32,6 +38,14 @@ ACTOR: Final = bindparam("actor", type_=String)
 CORRELATION_ID: Final = bindparam("correlation_id", type_=String)
 RECEIPT: Final = bindparam("receipt", type_=String)
 REQUEST_KEY: Final = bindparam("request_key", type_=LargeBinary)
+
+
+#: What becomes of a script that is open when the PIN of its card changes, or is forgotten.
+SUPERSEDED: Final[Mapping[str, ColumnElement[Any]]] = {
+    "state": literal(ScriptState.SUPERSEDED.value, String),
+    "superseded_at": func.now(),
+    "sealed_earlier_pin": null(),
+}
 
 
 def matches(column: ColumnElement[str], parameter: str) -> ColumnElement[bool]:
@@ -94,7 +108,7 @@ def audit(
 
 def change_pin(
     *conditions: ColumnElement[bool], **audit_columns: ColumnElement[Any]
-) -> tuple[CTE, CTE, CTE]:
+) -> tuple[CTE, Sequence[CTE]]:
     """Build the update of a card whose counter, state and record are still those read.
 
     A feed may have given it to another holder since: what the vault sealed is for the one before.
@@ -105,7 +119,8 @@ def change_pin(
             the receipt of the vault.
 
     Returns:
-        What is updated (issuer, card, new counter), its row of history and its audit row.
+        What is updated (issuer, card, new counter), and what goes with it: its row of history, its
+        audit row, and its scripts.
     """
     changed = (
         cards.update()
@@ -141,4 +156,40 @@ def change_pin(
     ).cte("history")
     audit_columns |= {"counter": changed.c.counter, "receipt": RECEIPT}
     event = audit(Verb.SET_PIN.value, changed, **audit_columns)
-    return changed, history, event
+    return changed, (history, event, *_scripts(changed))
+
+
+def _scripts(changed: CTE) -> tuple[CTE, CTE]:
+    """Supersede the script of a card that is *changed*, and begin the next where one is due.
+
+    Each of the two reads what was there before this statement.
+    """
+    superseded = (
+        card_scripts.update()
+        .where(
+            matches(card_scripts.c.issuer_id, "issuer_id"),
+            matches(card_scripts.c.card_id, "card_id"),
+            # One that is open is of the change before. By its key it is found in a table of any
+            # size, whatever size that had when the statement was prepared.
+            card_scripts.c.counter == bindparam("counter_read"),
+            IS_OPEN,
+            exists(select(changed.c.counter)),
+        )
+        .values(SUPERSEDED)
+        .cte("superseded")
+    )
+    before = cards.alias("before")
+    begun = insert_from(
+        card_scripts,
+        {
+            "issuer_id": changed.c.issuer_id,
+            "card_id": changed.c.card_id,
+            "counter": changed.c.counter,
+            "sealed_earlier_pin": before.c.sealed_pin,
+        },
+        before.c.issuer_id == changed.c.issuer_id,
+        before.c.card_id == changed.c.card_id,
+        before.c.card_type != literal(CardType.VIRTUAL.value, String),
+        bindparam("script_due", type_=Boolean),
+    ).cte("begun")
+    return superseded, begun

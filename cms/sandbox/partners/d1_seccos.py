@@ -3,10 +3,14 @@
 NOT PUBLIC: a profile of this project, and of that only the default layout. Lengths and counter
 in 2 bytes, big-endian::
 
-    block   24 12 34 FF FF FF FF FF, ISO 9564-1 format 2, under TDES-ECB
+    block   24 12 34 FF FF FF FF FF, ISO 9564-1 format 2, TDES-ECB under a session key
     PRW     AES-CMAC over 50 52 57 31 ‖ length ‖ PAN ‖ length ‖ PSN, 2 bytes
             ‖ length ‖ expiry YYMM ‖ counter ‖ 04 12 34 FF FF FF FF FF ‖ random, 4 bytes
-    MAC     ISO 9797-1 algorithm 3, padding method 2, over 84 24 00 02 10 ‖ counter ‖ block
+    MAC     ISO 9797-1 algorithm 3, padding method 2, over 84 24 00 02 10 ‖ counter ‖ block,
+            under a session key
+
+Session keys are EMV's: card key by option A from PAN and PSN (EMV 4.3, Book 2, A1.4.1), common
+session key (A1.3.1) with R = counter ‖ 00 00 00 00 00 00. What D1 shares are the master keys.
 """
 
 import json
@@ -37,7 +41,7 @@ LAYOUT: Final[Mapping[str, Mapping[str, object]]] = {
         "selfenc": "none",
         "cipher": "tdes-ecb",
         "padding": "none",
-        "session_key": "none",
+        "session_key": "emv_csk",
     },
     "prw": {
         "alg": "aes-cmac",
@@ -52,7 +56,7 @@ LAYOUT: Final[Mapping[str, Mapping[str, object]]] = {
         "alg": "iso9797-alg3-pad2",
         "length": 8,
         "input": [f"hex:{SCRIPT_COMMAND}", "counter:u16be", "pinBlock"],
-        "session_key": "none",
+        "session_key": "emv_csk",
     },
     "counter": {"width": 2, "rule": "current"},
 }
@@ -74,7 +78,10 @@ class Card:
 
 @dataclass(frozen=True, repr=False)
 class Keys:
-    """What D1 shares with the issuer: TDES, AES-256 and TDES keys of 16, 32 and 16 bytes."""
+    """What D1 shares with the issuer: TDES, AES-256 and TDES keys of 16, 32 and 16 bytes.
+
+    Those of TDES are master keys.
+    """
 
     pin_block: bytes
     prw: bytes
@@ -108,12 +115,13 @@ class Seccos:
         """
         if random is None:
             random = secrets.token_bytes(RANDOM_BYTES)
-        block = pin_block(pin, self.keys.pin_block)
+        block = pin_block(pin, session_key(self.keys.pin_block, self.card, counter))
+        mac_key = session_key(self.keys.mac, self.card, counter)
         return {
             self.names["pin_block"]: _hex(block),
             self.names["prw"]: _hex(prw(pin, self.card, counter, random, self.keys.prw)),
             self.names["prw_random"]: _hex(random),
-            self.names["mac"]: _hex(mac(block, counter, self.keys.mac)),
+            self.names["mac"]: _hex(mac(block, counter, mac_key)),
             self.names["counter"]: counter,
         }
 
@@ -137,13 +145,21 @@ def load(sandbox: Path) -> Seccos:
     )
 
 
+def session_key(master: bytes, card: Card, counter: int) -> bytes:
+    """Return the key of a card for one change, 16 bytes."""
+    y = f"{card.pan}{card.psn:02d}"[-16:].rjust(16, "0")
+    card_key = _ecb(master, bytes.fromhex(y) + bytes(byte ^ 0xFF for byte in bytes.fromhex(y)))
+    r = [counter.to_bytes(2) + mark + bytes(5) for mark in (b"\xf0", b"\x0f")]
+    return _ecb(card_key, b"".join(r))
+
+
 def pin_block(pin: str, key: bytes) -> bytes:
     """Return the format-2 block of *pin*, enciphered.
 
     Raises:
         ValueError: *pin* is not 4 to 12 digits.
     """
-    return _update(Cipher(_tdes(key), ECB()).encryptor(), bytes.fromhex(pin_field(2, pin)))  # noqa: S305 - one block
+    return _ecb(key, bytes.fromhex(pin_field(2, pin)))
 
 
 def prw(pin: str, card: Card, counter: int, random: bytes, key: bytes) -> bytes:
@@ -170,7 +186,7 @@ def mac(block: bytes, counter: int, key: bytes) -> bytes:
     left, right = key[:BLOCK_BYTES], key[BLOCK_BYTES:]
     chain = _update(Cipher(_tdes(left), CBC(bytes(BLOCK_BYTES))).encryptor(), message)
     turned = _update(Cipher(_tdes(right), ECB()).decryptor(), chain[-BLOCK_BYTES:])  # noqa: S305 - one block
-    return _update(Cipher(_tdes(left), ECB()).encryptor(), turned)  # noqa: S305 - one block
+    return _ecb(left, turned)
 
 
 def _others(profile: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
@@ -178,6 +194,10 @@ def _others(profile: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
         for member, value in members.items():
             if profile[section][member] != value:
                 yield f"{section}.{member}"
+
+
+def _ecb(key: bytes, blocks: bytes) -> bytes:
+    return _update(Cipher(_tdes(key), ECB()).encryptor(), blocks)  # noqa: S305 - what SECCOS uses
 
 
 def _tdes(key: bytes) -> TripleDES:

@@ -14,6 +14,7 @@ from cms.domain.errors import (
     PinUnavailable,
     ServiceUnavailable,
     StoredValueBroken,
+    TypeNotOffered,
 )
 from cms.domain.records import Actor, ConsumedToken
 from cms.persistence.control_store import ControlStore
@@ -26,8 +27,17 @@ from crypto.jose.jwk import parse_public
 from crypto.pin_image import ImageStyle
 from hsm import messages
 from hsm.client import VaultCalls
-from hsm.messages import DigitsJwe, RenderImage
-from hsm.port import CardRef, Face, HandOut, Purpose, SealedGrant, SealedPin, SealedRecord
+from hsm.messages import DigitsJwe, ExportDeviceBlock, RenderImage
+from hsm.port import (
+    CardRef,
+    DeviceBlock,
+    Face,
+    HandOut,
+    Purpose,
+    SealedGrant,
+    SealedPin,
+    SealedRecord,
+)
 
 T = TypeVar("T")
 Reveal = Callable[[SealedGrant, str, SealedPin, SealedRecord], messages.Verb[HandOut[T]]]
@@ -122,6 +132,25 @@ class PinView:
             lambda grant, token, pin, record: DigitsJwe(grant, token, pin, record, key),
         )
 
+    async def device_block(
+        self, control_token: str, public_key: bytes, actor: Actor
+    ) -> DeviceBlock:
+        """Consume a control token for a block to the device that has *public_key*, DER.
+
+        Raises:
+            ControlEnded: it is not a live control token for this, or the card shows no PIN any
+                more.
+            ServiceUnavailable: database or vault are unavailable.
+            StoredValueBroken: what is stored is not what was stored.
+        """
+        consumed = await self._store.consume(control_token, Purpose.VIEW, self._face)
+        return await self._reveal(
+            *(control_token, consumed, actor, f"{self._face} pki"),
+            lambda grant, token, pin, record: ExportDeviceBlock(
+                grant, token, public_key, pin, record
+            ),
+        )
+
     async def close(self, session: str) -> None:
         """End a session that was good for text; one that is over stays as it is.
 
@@ -158,7 +187,7 @@ class PinView:
             handed_out = await called(
                 self._vault, reveal(grant.sealed_grant, token, sealed_pin, record)
             )
-        except (CardForbids, LimitReached, PinUnavailable) as error:
+        except (CardForbids, LimitReached, PinUnavailable, TypeNotOffered) as error:
             event = Verb.GET_PIN
             await self._audit.refused(grant.issuer_id, grant.card_id, event, error, actor)
             raise ControlEnded from None

@@ -8,16 +8,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from cms.domain.cards import Verb
 from cms.domain.control import VERBS, Grant, Plastic
 from cms.domain.errors import (
     BadRequest,
     CardForbids,
     CardNotFound,
     ControlEnded,
+    DomainError,
     EvidenceRefused,
     Invalid,
     PinUnavailable,
     StoredValueBroken,
+    TypeNotOffered,
     ValueNotPossible,
 )
 from cms.domain.records import Actor
@@ -150,6 +153,46 @@ class ControlIds:
         if frame_key not in (None, app.client.frame_key):
             raise ControlEnded
         return grant, app
+
+    async def of_server(
+        self, control_id: str, purpose: Purpose, app: ServerApp, address: str, actor: Actor
+    ) -> Grant:
+        """Read what a live control id is good for that a server sends itself; nothing is consumed.
+
+        Raises:
+            TypeNotOffered: the issuer has no PKI on.
+            ControlEnded: it is not live, for something else, or was issued to another server.
+            TooManyFailures: too many were not live, as :meth:`ControlTokens.read_live` counts.
+            ServiceUnavailable: database or vault are unavailable.
+        """
+        try:
+            return await self._of_server(control_id, purpose, app, address)
+        except (ControlEnded, TypeNotOffered) as error:
+            issued = await self._store.read_issued(control_id)
+            own = issued is not None and issued.client_id == app.client.client_id
+            card_id = issued.card_id if issued is not None and own else None
+            await self.refused(app, card_id, VERBS[purpose], error, actor)
+            raise
+
+    async def _of_server(
+        self, control_id: str, purpose: Purpose, app: ServerApp, address: str
+    ) -> Grant:
+        if not app.manifest.pin_operations.pki:
+            raise TypeNotOffered
+        grant, owner = await self._control_tokens.read_live(control_id, address)
+        if grant.purpose is not purpose or owner.client.client_id != app.client.client_id:
+            raise ControlEnded
+        return grant
+
+    async def refused(
+        self, app: ServerApp, card_id: str | None, event: Verb, error: DomainError, actor: Actor
+    ) -> None:
+        """Audit that something else than a control id was refused to a server.
+
+        Raises:
+            ServiceUnavailable: the database is unavailable.
+        """
+        await self._audit.refused(app.manifest.issuer_id, card_id, event, error, actor)
 
     @asynccontextmanager
     async def refusals_audited(

@@ -1,7 +1,7 @@
 """Who a caller is: a client certificate, a client secret, an access token.
 
 An access token is an ES256 JWT of the vault (RFC 9068), bound to the client certificate (RFC 8705).
-It is verified once and cached by its hash until it expires.
+It is verified once and cached by its hash until it expires, or its key is not in use any more.
 """
 
 import hashlib
@@ -13,7 +13,13 @@ from typing import Final
 
 from cryptography import x509
 
-from cms.domain.errors import BadRequest, Field, IssuerNotFound, Unauthorized
+from cms.domain.errors import (
+    BadRequest,
+    Field,
+    IssuerNotFound,
+    ServiceUnavailable,
+    Unauthorized,
+)
 from cms.services.directory import Directory
 from cms.services.vault import called
 from crypto.errors import JoseError
@@ -36,6 +42,10 @@ from hsm.port import (
 )
 from hsm.ttl_cache import TtlCache
 
+KEYS_UNKNOWN_SECONDS: Final = 0.05
+"""So often it asks because of a key that it does not know, which strangers can name."""
+KEYS_SECONDS: Final = 1.0
+"""So soon a process of the web follows when keys that sign access tokens come or go."""
 #: What `cryptography` raises for a certificate that it cannot read, or only in part.
 UNREADABLE: Final = (
     ValueError,
@@ -105,6 +115,7 @@ class Caller:
 class _AccessToken:
     """What was verified of an access token."""
 
+    kid: str
     issuer_id: str
     client_id: str
     expires_at: float
@@ -145,6 +156,7 @@ class Access:
         self._public_url = public_url
         self._now = now
         self._keys: Mapping[str, EcPublicKey] = {}
+        self._keys_read_at = 0.0
         self._access_tokens = TtlCache[bytes, _AccessToken](now)
 
     async def issue(
@@ -216,18 +228,21 @@ class Access:
 
     async def _verified(self, bearer: str) -> _AccessToken:
         key = hashlib.sha256(bearer.encode(errors="surrogatepass")).digest()
-        cached = self._access_tokens.get(key)
-        if cached is not None:
+        cached, keys = self._access_tokens.get(key), await self._signing_keys()
+        if cached is not None and cached.kid in keys:
             return cached
         try:
-            claims = jws.verify(bearer, await self._signing_keys(), ACCESS_TOKEN_TYPE)
+            kid = jws.key_id(bearer)
+            if kid not in keys:
+                keys = await self._signing_keys(kid)
+            claims = jws.verify(bearer, keys, ACCESS_TOKEN_TYPE)
         except JoseError:
             raise Unauthorized from None
-        verified = self._read_claims(claims)
+        verified = self._read_claims(claims, kid)
         self._access_tokens.put(key, verified, verified.expires_at)
         return verified
 
-    def _read_claims(self, claims: Mapping[str, object]) -> _AccessToken:
+    def _read_claims(self, claims: Mapping[str, object], kid: str) -> _AccessToken:
         confirmation, expires_at = claims.get("cnf"), claims.get("exp")
         parties = (claims.get("iss"), claims.get("aud"))
         if parties != (self._public_url, self._public_url):
@@ -236,6 +251,7 @@ class Access:
             raise Unauthorized
         thumbprint = confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None
         return _AccessToken(
+            kid,
             str(claims.get("issuerId")),
             str(claims.get("sub")),
             expires_at,
@@ -243,11 +259,28 @@ class Access:
             str(claims.get("certificate_subject")),
         )
 
-    async def _signing_keys(self) -> Mapping[str, EcPublicKey]:
-        if not self._keys:
-            jwks = await called(self._vault, PublicJwks(PublicKeyRole.TOKEN_SIGN))
-            keys = [parse_public(jwk, "sig") for jwk in jwks["keys"]]
-            self._keys = {key.kid: key for key in keys}
+    async def _signing_keys(self, kid: str | None = None) -> Mapping[str, EcPublicKey]:
+        """Return the keys that sign access tokens, as the vault named them a moment ago.
+
+        A *kid* that is not among them may be of a key that came since.
+
+        Raises:
+            ServiceUnavailable: it never did, and does not answer. Afterwards those it named last
+                are good until it answers.
+        """
+        is_known = kid is None or kid in self._keys
+        age_max = KEYS_SECONDS if is_known else KEYS_UNKNOWN_SECONDS
+        now = self._now()
+        if not self._keys or not 0 <= now - self._keys_read_at < age_max:
+            self._keys_read_at = now
+            try:
+                jwks = await called(self._vault, PublicJwks(PublicKeyRole.TOKEN_SIGN))
+            except ServiceUnavailable:
+                if not self._keys:
+                    raise
+            else:
+                keys = [parse_public(jwk, "sig") for jwk in jwks["keys"]]
+                self._keys = {key.kid: key for key in keys}
         return self._keys
 
 

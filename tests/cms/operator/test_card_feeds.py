@@ -521,7 +521,7 @@ def test_of_two_imports_of_a_card_at_once_one_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(vault, "keeps_pin", while_another_renews)
         answer = load([described("card-1", PAN, cardholder="ann"), described("new-1", NEW_PAN)])
-    assert complaints(answer)[0] == ("line 1: another import changed the same cards: try again")
+    assert complaints(answer)[0] == ("line 1: the same cards were changed meanwhile: try again")
     assert run_sql(database_url, READ)[0][0] == "bob"
     assert run_sql(database_url, "SELECT FROM cards WHERE card_id = 'new-1'") == []
 

@@ -16,14 +16,16 @@ FULL: Mapping[str, str | bool] = {
     "personalised": False,
     "encryptedPinBlock": "f.g.h.i.j",
     "type": "ISO_0",
+    "pinStatus": "W",
 }
 
 
 def test_all_of_it_may_be_said_or_nothing() -> None:
     assert Details.read(FULL) == Details(
-        CardState.ACTIVE, CardType.METAL, False, "f.g.h.i.j", "ISO_0"
+        CardState.ACTIVE, CardType.METAL, False, "f.g.h.i.j", "ISO_0", pin_is_made=False
     )
-    assert Details.read({}) == Details(None, None, None, None, None)
+    assert Details.read({}) == Details(None, None, None, None, None, pin_is_made=False)
+    assert Details.read({"pinStatus": "D"}).pin_is_made
 
 
 def test_what_the_vault_passes_on_is_what_is_read() -> None:
@@ -36,6 +38,7 @@ def test_what_the_vault_passes_on_is_what_is_read() -> None:
         *product(["state", "cardType"], ["", "new", "ACTIVE", "metal", True]),
         *product(["personalised"], ["", "true"]),
         *product(["encryptedPinBlock", "type"], [True, False]),
+        *product(["pinStatus"], ["", "S", "d", True]),
     ],
 )
 def test_a_bad_member_is_named_with_what_it_may_be(name: str, value: str | bool) -> None:

@@ -31,7 +31,7 @@ def test_without_a_vault_it_is_said_where_to_look(settings: Mapping[str, str]) -
     assert (answer.code, answer.err) == (2, f"the vault: No such file or directory{LOOK}")
 
 
-def test_without_the_directory_its_setting_is_named(tmp_path: Path) -> None:
+def test_without_the_directory_its_setting_is_named() -> None:
     answer = run_module(*UNBLOCK)
     assert (answer.code, answer.err) == (
         2,

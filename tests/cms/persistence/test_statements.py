@@ -30,6 +30,9 @@ FOUND_BY_HASH: Final = {
     "COUNT_SESSION_TRY",
     "END_SESSION",
     "END_SESSION_WITH_TEXT",
+    "END_CONTROL_TOKEN",
+    "KEEP_TZPK",
+    "READ_TZPK",
 }
 #: What is not about one issuer: the tables it reads, and why.
 OF_NO_ISSUER: Final[Mapping[str, tuple[list[str], str]]] = {

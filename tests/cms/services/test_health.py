@@ -197,7 +197,7 @@ class Vault(NoVault):
 
 
 async def test_a_vault_that_does_not_answer_in_time_is_not_ready(
-    both: Both, checked: Health, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    checked: Health, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await checked.check()
     monkeypatch.setattr(health, "VAULT_SECONDS_MAX", 0.01)
@@ -210,7 +210,7 @@ async def test_a_vault_that_does_not_answer_in_time_is_not_ready(
     ]
 
 
-async def test_a_busy_vault_is_as_ready_as_it_was(both: Both, checked: Health) -> None:
+async def test_a_busy_vault_is_as_ready_as_it_was(checked: Health) -> None:
     answering = checked._vault
     for ready in (False, True):
         checked._vault = Vault(VaultBusy())

@@ -55,6 +55,28 @@ def test_format_4(pin: str, pan: str, random: Random) -> None:
     assert iso4.decipher(other, Pan(pan), aes_decrypt(KEY)).reveal() == pin
 
 
+@given(several=st.lists(st.tuples(pins, pans4), max_size=5), random=randoms)
+def test_format_4_of_several_at_once(several: list[tuple[str, str]], random: Random) -> None:
+    typed = [Pin(pin) for pin, _ in several], [Pan(pan) for _, pan in several]
+    ours = iso4.encipher_all(*typed, random, aes_encrypt(KEY))
+    others = [theirs.encipher_pinblock_iso_4(KEY, pin, pan) for pin, pan in several]
+
+    opened = [
+        theirs.decipher_pinblock_iso_4(KEY, block, pan)
+        for block, (_, pan) in zip(ours, several, strict=True)
+    ]
+    read = iso4.decipher_all(others, typed[1], aes_decrypt(KEY))
+    assert opened == [pin.reveal() for pin in read if pin] == [pin for pin, _ in several]
+
+
+def test_format_4_of_several_tells_which_is_not_for_its_pan() -> None:
+    first, second = Pan("4761739001010119"), Pan("4111111111111111")
+    blocks = [theirs.encipher_pinblock_iso_4(KEY, "4071", first.reveal()) for _ in range(2)]
+
+    opened = iso4.decipher_all(blocks, [second, first], aes_decrypt(KEY))
+    assert [pin and pin.reveal() for pin in opened] == [None, "4071"]
+
+
 PAN = "4761739001010119"
 READERS: dict[int, tuple[Callable[[bytes], Pin], Callable[[bytes], str]]] = {
     0: (

@@ -159,6 +159,8 @@ def test_format_4_refuses_other_sizes_before_it_uses_the_key(size: int) -> None:
 
     with pytest.raises(PinBlockError):
         iso4.decipher(bytes(size), Pan("4761739001010119"), never)
+    with pytest.raises(PinBlockError):
+        iso4.decipher_all([bytes(16), bytes(size)], [Pan("4761739001010119")] * 2, never)
 
 
 @each_format

@@ -8,6 +8,11 @@ from hypothesis import strategies as st
 from crypto.seccos.profile import CARD_PARTS, COUNTER_PARTS, MAC_BYTES, SeccosProfile
 
 Body = dict[str, Any]
+#: Keys used as they are, for all cards: block and MAC of a PIN are the same on every card.
+KEYS_OF_ALL_CARDS: Body = {
+    "pin_block": {"session_key": "none", "same_on_every_card": True},
+    "mac": {"session_key": "none"},
+}
 
 HEX_PAIRS = st.binary(min_size=1, max_size=4).map(lambda raw: raw.hex().upper())
 CARD_DATA = st.lists(st.sampled_from([*CARD_PARTS]) | HEX_PAIRS, min_size=2, max_size=5).map(
@@ -28,21 +33,22 @@ def bodies(draw: st.DrawFn) -> Body:
     def pick(*values: str) -> str:
         return draw(st.sampled_from(values))
 
-    block = {
+    block: Body = {
         "clear_format": pick("iso0", "iso1", "iso2", "iso3"),
         "selfenc": pick("none", "replace", "append"),
         "cipher": pick("tdes-ecb", "tdes-cbc"),
         "padding": pick("none", "iso9797-2"),
         "session_key": pick("none", "emv_csk"),
     }
+    if block["session_key"] == "none" and block["clear_format"] == "iso2":
+        block["same_on_every_card"] = True
     if block["cipher"] == "tdes-cbc":
         block["iv"] = draw(st.just("counter") | st.binary(min_size=8, max_size=8).map(bytes.hex))
     mac_only = block["selfenc"] == "replace" or draw(st.integers(0, 3)) == 0
     mac: Body = {"alg": pick("iso9797-alg3-pad2", "aes-cmac", "tdes-cmac")}
     mac["length"] = draw(st.integers(4, MAC_BYTES[mac["alg"]]))
-    if mac["alg"] != "aes-cmac":
-        mac["session_key"] = pick("none", "emv_csk")
-    csk = "emv_csk" in (block["session_key"], mac.get("session_key"))
+    mac["session_key"] = "none" if mac["alg"] == "aes-cmac" else pick("none", "emv_csk")
+    csk = "emv_csk" in (block["session_key"], mac["session_key"])
     width = draw(st.sampled_from([1, 2, 4]))
     counter_max = draw(st.integers(1, min(256**width - 1, 0xFFFF if csk else 2**32)))
     issuer = not mac_only and draw(st.booleans())

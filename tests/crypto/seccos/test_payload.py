@@ -159,7 +159,7 @@ def test_sizes_are_those_of_the_profile() -> None:
     "mac", [{"input": ["pinBlock", "cdp"]}, {"input": ["hex:84", "pinBlock", "pan"]}]
 )
 def test_a_counter_that_the_mac_does_not_bind_must_be_sent(mac: dict[str, object]) -> None:
-    unbound = profile({"mac": mac})
+    unbound = profile({"mac": {**mac, "session_key": "none"}})
     with pytest.raises(SeccosError):
         parse(GOOD | {"pinChangeCounter": None}, unbound)
     assert parse(GOOD, unbound).counter == 7

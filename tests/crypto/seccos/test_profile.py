@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from crypto.errors import CounterExhaustedError
 from crypto.seccos.profile import CounterProfile, SeccosProfile
-from tests.crypto.seccos.profiles import Body, bodies, profile
+from tests.crypto.seccos.profiles import KEYS_OF_ALL_CARDS, Body, bodies, profile
 from tests.manifest_defaults import DEFAULTS
 
 
@@ -135,6 +135,21 @@ ALL_BUT_CDT = ["pan", "cdp", "pinField", "random"]
             },
             "prw.random",
         ),
+        ({"pin_block": {"session_key": "none"}}, "pin_block.same_on_every_card"),
+        ({"pin_block": {"same_on_every_card": True}}, "pin_block.same_on_every_card"),
+        *(
+            (
+                {
+                    "pin_block": {
+                        "session_key": "none",
+                        "clear_format": clear_format,
+                        "same_on_every_card": True,
+                    }
+                },
+                "pin_block.same_on_every_card",
+            )
+            for clear_format in ("iso0", "iso1", "iso3")
+        ),
         ({"prw": {"cdp": "{psn:u8}"}}, "prw.cdp"),
         ({"prw": {"cdt": "00" * 257}}, "prw.cdt"),
         ({"prw": {"encoding": "template"}}, "prw.template"),
@@ -188,15 +203,21 @@ ALL_BUT_CDT = ["pan", "cdp", "pinField", "random"]
             "counter.max",
         ),
         (
-            {"prw": {"counter_binding": "none"}, "mac": {"input": ["pinBlock", "cdt"]}},
+            {
+                "prw": {"counter_binding": "none"},
+                "mac": {"input": ["pinBlock", "cdt"], "session_key": "none"},
+            },
             "prw.counter_binding",
         ),
-        ({"verify": "mac_only", "mac": {"input": ["pinBlock"]}}, "prw.counter_binding"),
+        (
+            {"verify": "mac_only", "mac": {"input": ["pinBlock"], "session_key": "none"}},
+            "prw.counter_binding",
+        ),
         (
             {
                 "prw": {"random": "issuer"},
                 "prw_source": "issuer",
-                "mac": {"input": ["pinBlock"]},
+                "mac": {"input": ["pinBlock"], "session_key": "none"},
             },
             "prw.counter_binding",
         ),
@@ -229,7 +250,9 @@ def test_a_combination_that_makes_no_sense_is_refused_with_its_path(body: Body, 
         {"prw": {"counter_binding": "replace_random", "random": "none"}},
         {"prw": {"counter_binding": "none"}},
         {"prw": {"random": "issuer"}, "prw_source": "issuer"},
-        {"mac": {"input": ["pinBlock", "cdp"], "alg": "aes-cmac"}},
+        {"mac": {"input": ["pinBlock", "cdp"], "alg": "aes-cmac", "session_key": "none"}},
+        KEYS_OF_ALL_CARDS,
+        {"pin_block": {"session_key": "none", "clear_format": "iso0"}},
         {"mac": {"input": ["pinBlock"], "session_key": "emv_csk"}, "verify": "mac_only"},
         {"mac": {"input": ["pinBlock", "cdt"]}, "verify": "mac_only"},
         {"counter": {"width": 1, "max": 255}},

@@ -16,7 +16,7 @@ from tests.crypto.ciphers import (
     two_key_mac,
 )
 from tests.crypto.seccos.d1_side import SharedKeys
-from tests.crypto.seccos.profiles import Body, profile
+from tests.crypto.seccos.profiles import KEYS_OF_ALL_CARDS, Body, profile
 from tests.crypto.seccos.vault_side import received
 from tests.crypto.vectors import Row, rows
 
@@ -143,7 +143,14 @@ def test_mac_as_ibm_orders_it(row: Row) -> None:
     key = aes_cmac(bytes.fromhex(row["inputs"]["k_epb_mac"]))
     for length in (8, 16):
         settings = profile(
-            {"mac": {"alg": "aes-cmac", "length": length, "input": ["pinBlock", "cdp"]}}
+            {
+                "mac": {
+                    "alg": "aes-cmac",
+                    "length": length,
+                    "input": ["pinBlock", "cdp"],
+                    "session_key": "none",
+                }
+            }
         )
         made = (message[:8], CARD, COUNTER, settings)
 
@@ -155,7 +162,8 @@ def outcome(row: Row) -> Outcome:
     given = row["inputs"]
     keys = SharedKeys(*(bytes.fromhex(given[name]) for name in ("k_spe", "k_prw", "k_mac")))
     card = CardData(Pan(given["pan"]), int(given["cdp"]), given["expiry_yymm"])
-    return received(given["decrypted_json"], profile({}), keys, card, given["expected_counter"])
+    settings = profile(KEYS_OF_ALL_CARDS)
+    return received(given["decrypted_json"], settings, keys, card, given["expected_counter"])
 
 
 @each("seccos_payload_accept")

@@ -12,7 +12,7 @@ from crypto.seccos.verify import Keys, Verdict, verify
 from crypto.types import Pin
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
-from tests.crypto.seccos.profiles import profile, profiles
+from tests.crypto.seccos.profiles import KEYS_OF_ALL_CARDS, Body, profile, profiles
 from tests.crypto.seccos.vault_side import card_data, keys_for, received
 from tests.crypto.strategies import pans, pins, randoms, seeded
 
@@ -125,26 +125,55 @@ class Mixed:
         return members | ({names.prw_random[0]: random} if random else {})
 
 
-def default_writer() -> Writer:
+def default_writer(body: Body | None = None) -> Writer:
     prw = bytes(range(32))
-    return Writer(profile({}), replace(KEYS, prw=prw), CARD, 7, seeded(7))
+    return Writer(profile(body or {}), replace(KEYS, prw=prw), CARD, 7, seeded(7))
 
 
 @pytest.mark.parametrize(
-    "card",
+    ("card", "expected"),
     [
-        replace(CARD, pan="6725901234567890126"),
-        replace(CARD, psn=2),
-        replace(CARD, expiry="2911"),
+        (replace(CARD, pan="6725901234567890126"), Verdict.NOT_GENUINE),
+        (replace(CARD, psn=2), Verdict.NOT_GENUINE),
+        # Session keys know no expiry date; the PRW does.
+        (replace(CARD, expiry="2911"), Verdict.WRONG_PIN_DATA),
     ],
 )
-def test_another_card_is_refused(card: Card) -> None:
+def test_another_card_is_refused(card: Card, expected: Verdict) -> None:
     writer = default_writer()
-
+    assert verdict(replace(writer, card=card), writer.payload("1234")) is expected
+    # The control: under keys of all cards the MAC is that of a script and knows no card.
+    writer = default_writer(KEYS_OF_ALL_CARDS)
     found = verdict(replace(writer, card=card), writer.payload("1234"))
-
-    # The default MAC is that of a script and knows no card; the PRW does.
     assert found is Verdict.WRONG_PIN_DATA
+
+
+def cards_of(number: int) -> list[Card]:
+    """Cards of one issuer, which differ in the number of their accounts."""
+    return [replace(CARD, pan=f"67259012345{number:07}0") for number in range(number)]
+
+
+def distinct_blocks(body: Body) -> int:
+    """Count the blocks of one PIN on 100 cards that were changed equally often."""
+    writer = default_writer(body)
+    return len({replace(writer, card=card).block("1234") for card in cards_of(100)})
+
+
+def test_a_pin_makes_another_block_on_every_card() -> None:
+    assert distinct_blocks({}) == 100
+    # The control, which a manifest must ask for by name.
+    assert distinct_blocks(KEYS_OF_ALL_CARDS) == 1
+
+
+@pytest.mark.parametrize("clear_format", ["iso0", "iso1", "iso3"])
+def test_another_format_makes_another_block_too(clear_format: str) -> None:
+    block = {"session_key": "none", "clear_format": clear_format}
+    assert distinct_blocks({"pin_block": block}) == 100
+
+
+def test_a_pin_makes_another_block_at_every_counter() -> None:
+    writer = default_writer()
+    assert len({replace(writer, counter=counter).block("1234") for counter in range(100)}) == 100
 
 
 @pytest.mark.parametrize("name", ["spe", "prw", "mac"])

@@ -34,7 +34,7 @@ from tests.hsm.log.vault_host import LABEL, hand_out
 directory, key, count = sys.argv[1:]
 hsm_token = SoftwareToken([])
 hsm_token.secrets[LABEL] = bytes.fromhex(key)
-log = VaultLog(Path(directory), hsm_token.mac, LABEL, lambda: datetime.now(UTC))
+log = VaultLog(Path(directory), hsm_token.mac, lambda: LABEL, lambda: datetime.now(UTC))
 log.check()
 print("ready", flush=True)
 for _ in sys.stdin:

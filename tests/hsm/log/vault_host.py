@@ -34,7 +34,9 @@ class VaultHost:
 
     def worker(self, mac: Mac | None = None, label: KeyLabel = LABEL, **more: Any) -> VaultLog:  # noqa: ANN401 - as VaultLog has them
         """Start a worker, which has not seen the log yet. It ends when nobody has it any more."""
-        return VaultLog(self.directory, mac or self.hsm_token.mac, label, lambda: self.now, **more)
+        return VaultLog(
+            self.directory, mac or self.hsm_token.mac, lambda: label, lambda: self.now, **more
+        )
 
     def paths(self, chain: int = 0) -> Sequence[Path]:
         return files.files_of(self.directory / str(chain))

@@ -277,6 +277,52 @@ def test_both_may_sign_at_once(desk: Desk) -> None:
         assert desk("verify", draft, "--trust", trust).code == 0
 
 
+SAME_BLOCK = (
+    "warning: seccos.pin_block.same_on_every_card: the same PIN makes the same block on every"
+    " card; whoever sees blocks sees which cards have one PIN"
+)
+KEYS_OF_ALL_CARDS = (
+    "warning: seccos: by session_key none, block and MAC of a script, or one of them, are under a"
+    " key of all cards"
+)
+
+
+@pytest.mark.parametrize(
+    ("seccos", "warnings"),
+    [
+        ("null", []),
+        ("{}", []),
+        (
+            '{"pin_block": {"session_key": "none", "same_on_every_card": true}}',
+            [SAME_BLOCK, KEYS_OF_ALL_CARDS],
+        ),
+        ('{"pin_block": {"session_key": "none", "clear_format": "iso0"}}', [KEYS_OF_ALL_CARDS]),
+        ('{"mac": {"session_key": "none"}}', [KEYS_OF_ALL_CARDS]),
+    ],
+)
+def test_seccos_without_keys_of_cards_is_warned_of_before_anybody_signs(
+    desk: Desk, seccos: str, warnings: list[str]
+) -> None:
+    trust = desk.trust(desk.key("ann"), desk.key("bob"))
+    new = desk.path("new.json")
+    changed = desk("change", desk.draft(), f"seccos={seccos}", "--out", new)
+    signed = desk("sign", new, "--key", desk.path("ann.pem"), desk.path("bob.pem"))
+    verified = desk("verify", new, "--trust", trust)
+    for done in (changed, signed, verified):
+        assert done.code == 0
+        assert [line for line in done.lines if line.startswith("warning:")] == warnings
+
+
+def test_the_same_block_on_every_card_is_asked_for_by_name(desk: Desk) -> None:
+    done = desk(
+        "change",
+        desk.draft(),
+        'seccos={"pin_block": {"session_key": "none"}}',
+        *("--out", desk.path("new.json")),
+    )
+    refused(done, "refused members: seccos.pin_block.same_on_every_card")
+
+
 def test_who_signs_again_has_signed_once(desk: Desk) -> None:
     trust = desk.trust(desk.key("ann"), desk.key("bob"))
     draft = desk.draft()
@@ -407,6 +453,20 @@ def test_members_that_go_together_are_changed_together(desk: Desk) -> None:
     assert "policy.page_length_max" in alone.err
     done = desk("change", draft, "policy.length_min=6", "policy.page_length_max=6", "--out", new)
     assert done.code == 0
+
+
+def test_who_turns_pre_shared_keys_on_is_told_what_that_means(desk: Desk) -> None:
+    draft, new = desk.draft(), desk.path("new.json")
+    secrets = json.dumps([{"sha256": "0" * 64}])
+    server = f'{{"kind":"server","client_id":"{ISSUER_ID}-server","secrets":{secrets}}}'
+    keys = f'[{{"client_id":"{ISSUER_ID}-server","zpk_index":"0"}}]'
+    words = (f"clients=[{server}]", f"pin_operations.pre_shared_keys={keys}", "--out", new)
+    done = desk("change", draft, *words)
+    assert done.code == 0
+    assert "warning: pin_operations.pre_shared_keys: testbank01-server sees PINs" in done.out
+    for off in ("pin_operations.pre_shared_keys=[]", "pin_operations.pki=true"):
+        assert "warning:" not in desk("change", new, off, "--out", new).out
+    assert desk("change", new, "pin_operations.pki=1", "--out", new).code == 2
 
 
 def test_a_client_is_named_by_its_id(desk: Desk) -> None:

@@ -26,7 +26,7 @@ def test_a_list_is_read_back_from_the_bytes_that_are_signed() -> None:
     assert listed.floors == {"testbank01": 7, "testbank02": 1}
     assert floors.parse(listed.canonical()) == listed
     assert listed.canonical() == (
-        b'{"floors":{"testbank01":7,"testbank02":1},'
+        b'{"floors":{"testbank01":7,"testbank02":1},"generations":0,'
         b'"valid_from":"2026-01-01T00:00:00Z","valid_until":"2026-01-08T00:00:00Z"}'
     )
 

@@ -53,11 +53,17 @@ def test_every_default_is_written_out() -> None:
         "seccos": None,
         "verification": DEFAULTS["verification"],
         "verification_host": None,
+        "bureau": None,
         "identity_provider": None,
         "clients": [],
         "feeds": [],
+        "scripts": None,
+        "pin_operations": {"pki": False, "pre_shared_keys": []},
     }
+    scripts = json.loads(manifest(scripts={"scheme": "ccd"}).canonical())["scripts"]
+    assert scripts == DEFAULTS["scripts"] | {"scheme": "ccd"}
     assert json.loads(manifest(seccos={}).canonical())["seccos"] == DEFAULTS["seccos"]
+    assert json.loads(manifest(bureau={}).canonical())["bureau"] == DEFAULTS["bureau"]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import pytest
 from hsm.errors import HsmError, ManifestRefused, VaultUnavailable
 from hsm.manifest import model, store
 from hsm.manifest.body import canonical_body
+from hsm.manifest.host_files import HostFiles, Mac
 from hsm.manifest.signed import FLOORS_TYPE
-from hsm.manifest.store import Mac, Manifests
+from hsm.manifest.store import Manifests
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from tests.bearers import identity_provider
 from tests.contracts.software_token import SoftwareToken
@@ -50,9 +51,8 @@ class Host:
     def worker(self, mac: Mac | None = None, label: KeyLabel = LABEL) -> Manifests:
         """Start a worker, which knows nothing yet of what others have taken."""
         trust_file = self.directory.parent / "trust.json"
-        return Manifests(
-            *(self.directory, trust_file, mac or self.hsm_token.mac, label), lambda: self.now
-        )
+        files = HostFiles(self.directory, mac or self.hsm_token.mac)
+        return Manifests(files, trust_file, lambda: label, lambda: self.now)
 
     def file(self, name: str = FILE) -> Path:
         return self.directory / name
@@ -454,7 +454,7 @@ def test_a_file_that_is_removed_leaves_the_floors(host: Host) -> None:
 
 def test_a_manifest_that_this_program_refuses_is_replaced_by_a_newer_one(host: Host) -> None:
     body = {**json.loads(manifest(ISSUER_ID, 6)), "of_another_version_of_this_program": True}
-    host.worker()._write(FILE.removesuffix(".json"), signed(canonical_body(body)))
+    host.worker().files.write(FILE.removesuffix(".json"), signed(canonical_body(body)), LABEL)
     worker = host.worker()
     assert worker.version(ISSUER_ID) == 6
     assert "of_another_version" in refusal(worker.read, ISSUER_ID)

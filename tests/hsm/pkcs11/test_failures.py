@@ -183,7 +183,7 @@ def test_a_key_whose_maker_was_interrupted_is_destroyed(
         return len(list(emptied._session.get_objects({})))
 
     before, label = objects(), KeyLabel(role, 2)
-    monkeypatch.setattr(emptied, "_find_keys", interrupted)
+    monkeypatch.setattr(emptied, "find_keys", interrupted)
     with pytest.raises(KeyboardInterrupt):
         emptied.generate(label)
     monkeypatch.undo()

@@ -3,7 +3,8 @@
 import pytest
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error, exceptions
 
-from hsm.pkcs11.keys import OWN_ROLES, KeyRole
+from hsm.pkcs11 import ceremony, mechanisms
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from tests.hsm.pkcs11.sample_keys import (
     ACTION_PROHIBITED,
@@ -62,6 +63,18 @@ SECRETS = {
     "page": MAY_AGREE,
     "intake": MAY_AGREE,
     "token-sign": MAY_SIGN,
+    "tzpk": MAY_ENCRYPT,
+    "tzpk-mac": MAY_MAC,
+}
+SEALS = {Mechanism.AES_ECB, Mechanism.AES_CBC}
+MECHANISMS = {
+    "pin": SEALS,
+    "record": {*SEALS, Mechanism.AES_GCM},
+    "values": {*SEALS, Mechanism.AES_GCM},
+    "tzpk": {*SEALS, Mechanism.AES_GCM},
+    **{role: {Mechanism.AES_CMAC} for role in SECRETS if role.endswith("-mac")},
+    **{role: {Mechanism.ECDH1_DERIVE} for role in ("d1", "page", "intake")},
+    "token-sign": {Mechanism.ECDSA},
 }
 PUBLISHED = {"TOKEN": True, "PRIVATE": False, "MODIFIABLE": False, "ENCRYPT": False, "WRAP": False}
 PUBLICS = {
@@ -73,7 +86,7 @@ PUBLICS = {
 
 
 def test_the_tables_of_this_file_name_every_role() -> None:
-    assert SECRETS.keys() == set(OWN_ROLES)
+    assert SECRETS.keys() == MECHANISMS.keys() == set(OWN_ROLES)
     assert PUBLICS.keys() == set(EC_ROLES)
 
 
@@ -81,8 +94,10 @@ def test_the_tables_of_this_file_name_every_role() -> None:
 def test_a_key_has_the_attributes_of_its_role_and_no_more(
     hsm_token: Pkcs11Token, role: KeyRole
 ) -> None:
-    assert read_back(hsm_token._keys[label_of(role)], SECRETS[role]) == SECRETS[role]
-    assert hsm_token.attributes(label_of(role)) == SECRETS[role]
+    key = hsm_token._keys[label_of(role)]
+    assert read_back(key, SECRETS[role]) == SECRETS[role]
+    assert {*key[Attribute.ALLOWED_MECHANISMS]} == MECHANISMS[role]
+    assert hsm_token.attributes(label_of(role)) == {**SECRETS[role], "ALLOWED_MECHANISMS": True}
 
 
 @pytest.mark.parametrize("role", EC_ROLES)
@@ -185,3 +200,17 @@ def test_a_key_of_ours_neither_wraps_nor_unwraps(
         forced(ours, binding.UnwrapMixin).unwrap_key(
             ObjectClass.SECRET_KEY, KeyType.AES, bytes(24), mechanism=Mechanism.AES_KEY_WRAP
         )
+
+
+def test_a_key_that_is_limited_otherwise_is_reported_and_one_of_before_is_not(
+    emptied: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {}
+    for generation, limits in enumerate(((Mechanism.AES_GCM,), ()), 2):
+        monkeypatch.setattr(mechanisms, "allowed", lambda *_, limits=limits: limits)
+        made[limits] = KeyLabel(KeyRole.PIN_MAC, generation)
+        emptied.generate(made[limits])
+    monkeypatch.undo()
+    reports = {limits: ceremony.report(emptied, label) for limits, label in made.items()}
+    assert not reports[Mechanism.AES_GCM,].as_expected
+    assert reports[()].as_expected

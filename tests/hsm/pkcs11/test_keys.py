@@ -20,6 +20,8 @@ ROLES = {
     "page": (KeyKind.EC_P256, Usage.AGREE),
     "intake": (KeyKind.EC_P256, Usage.AGREE),
     "token-sign": (KeyKind.EC_P256, Usage.SIGN),
+    "tzpk": (KeyKind.AES_256, Usage.ENCRYPT),
+    "tzpk-mac": (KeyKind.AES_256, Usage.MAC),
 }
 AES = (KeyKind.AES_256, KeyKind.AES_192, KeyKind.AES_128)
 SHARED = {
@@ -37,6 +39,14 @@ SHARED = {
     "prw": ((KeyKind.AES_256,), Usage.MAC),
     "zpk": ((KeyKind.TDES_2KEY, KeyKind.TDES_3KEY), Usage.ENCRYPT),
     "zpk-aes": (AES, Usage.ENCRYPT),
+    "bureau-pin": ((KeyKind.TDES_2KEY, KeyKind.TDES_3KEY), Usage.ENCRYPT_ONLY),
+    "bureau-pin-aes": (AES, Usage.ENCRYPT_ONLY),
+    "bureau-mac": (AES, Usage.MAC),
+    "bureau-mac-retail": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "bureau-mac-retail-left": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT_ONLY),
+    "smc": ((KeyKind.TDES_2KEY,), Usage.DERIVE),
+    "smi": ((KeyKind.TDES_2KEY,), Usage.DERIVE),
+    "zpk-server": ((KeyKind.TDES_2KEY,), Usage.ENCRYPT),
 }
 
 

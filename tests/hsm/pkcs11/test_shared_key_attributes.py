@@ -49,9 +49,30 @@ SHARED = {
     "prw": {**IMPORTED, **NO, "SIGN": True},
     "zpk": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
     "zpk-aes": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
+    "bureau-pin": {**IMPORTED, **NO, "ENCRYPT": True},
+    "bureau-pin-aes": {**IMPORTED, **NO, "ENCRYPT": True},
+    "bureau-mac": {**IMPORTED, **NO, "SIGN": True},
+    "bureau-mac-retail": {**IMPORTED, **NO, "ENCRYPT": True},
+    "bureau-mac-retail-left": {**IMPORTED, **NO, "ENCRYPT": True},
+    "smc": {**IMPORTED, **NO, "DERIVE": True},
+    "smi": {**IMPORTED, **NO, "DERIVE": True},
+    "zpk-server": {**IMPORTED, **NO, "ENCRYPT": True, "DECRYPT": True},
+}
+AES_BLOCKS = {Mechanism.AES_ECB, Mechanism.AES_CBC}
+TDES_BLOCKS = {Mechanism.DES3_ECB, Mechanism.DES3_CBC}
+DERIVES = {Mechanism.DES3_ECB_ENCRYPT_DATA}
+#: By role, and whether the key is a TDES key.
+MECHANISMS = {
+    **{(role, False): {Mechanism.AES_CMAC} for role in SHARED if SHARED[role]["SIGN"]},
+    **{(role, True): {Mechanism.DES3_CMAC} for role in SHARED if SHARED[role]["SIGN"]},
+    **{(role, True): TDES_BLOCKS for role in SHARED if SHARED[role]["ENCRYPT"]},
+    **{(role, False): AES_BLOCKS for role in SHARED if SHARED[role]["ENCRYPT"]},
+    **{(role, True): {Mechanism.DES3_ECB} for role in ("zpk", "zpk-server")},
+    ("seccos-pin", True): {Mechanism.DES3_ECB, *DERIVES},
+    **{(role, True): DERIVES for role in ("seccos-mac-master", "smc", "smi")},
 }
 SHARED_KINDS = [(role, kind) for role in SHARED_ROLES for kind in role.kinds]
-MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER]
+MASTER_ROLES = [KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER, KeyRole.SMC, KeyRole.SMI]
 MASTER = KeyLabel(KeyRole.SECCOS_PIN, 1, "testbank01")
 #: What a derived key may do; it is there for the time of one request.
 DERIVED = {
@@ -86,7 +107,10 @@ def test_an_imported_key_has_the_attributes_of_its_role_and_no_more(
 ) -> None:
     label = imported(emptied, role, kind)
     assert read_back(emptied._keys[label], SHARED[role]) == SHARED[role]
-    assert emptied.attributes(label) == emptied.expected_attributes(label) == SHARED[role]
+    read = {**SHARED[role], "ALLOWED_MECHANISMS": True}
+    assert emptied.attributes(label) == emptied.expected_attributes(label) == read
+    found = emptied._keys[label][Attribute.ALLOWED_MECHANISMS]
+    assert {*found} == MECHANISMS[role, kind in TDES_KINDS]
     assert emptied.kind(label) is kind
     assert ceremony.report(emptied, label).as_expected
 

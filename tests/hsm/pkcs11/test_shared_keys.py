@@ -79,6 +79,14 @@ def works_as(hsm_token: HsmToken, label: KeyLabel, key: bytes) -> bool:
             enciphered = hsm_token.encrypt_block(label, data)
             assert enciphered == aes_encrypt(key)(data)
             return hsm_token.decrypt_block(label, enciphered) == data
+        case Usage.ENCRYPT_ONLY if hsm_token.kind(label) in AES_KINDS:
+            return hsm_token.encrypt_block(label, data) == aes_encrypt(key)(data)
+        case _:
+            return works_as_tdes(hsm_token, label, key, data)
+
+
+def works_as_tdes(hsm_token: HsmToken, label: KeyLabel, key: bytes, data: bytes) -> bool:
+    match label.role.usage:
         case Usage.ENCRYPT | Usage.DECRYPT:
             if label.role.usage is Usage.ENCRYPT:
                 assert hsm_token.tdes_encrypt(label, data) == tdes_ecb(key)(data)
@@ -125,6 +133,13 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
         "prw": modes("A M6", "CGN"),
         "zpk": modes("T P0", "BN"),
         "zpk-aes": modes("A P0", "BN"),
+        "bureau-pin": modes("T P0", "BEN"),
+        "bureau-pin-aes": modes("A P0", "BEN"),
+        "bureau-mac": modes("A M6", "CGN"),
+        "bureau-mac-retail": modes("T M3", "CGN"),
+        "smc": modes("T E1", "XN"),
+        "smi": modes("T E2", "XN"),
+        "zpk-server": modes("T P0", "BN"),
     }
     assert {*PURPOSES} == {*BLOCK_ROLES}
 
@@ -246,6 +261,20 @@ def test_what_is_no_key_block_is_refused(any_hsm_token: HsmToken, text: str) -> 
         (KeyRole.ZPK_AES, "P0", "A", "D"),
         (KeyRole.ZPK_AES, "P0", "T", "B"),
         (KeyRole.ZPK_AES, "D0", "A", "B"),
+        (KeyRole.BUREAU_PIN, "P0", "T", "D"),
+        (KeyRole.BUREAU_PIN, "P0", "A", "E"),
+        (KeyRole.BUREAU_PIN_AES, "P0", "A", "D"),
+        (KeyRole.BUREAU_PIN_AES, "D0", "A", "E"),
+        (KeyRole.BUREAU_MAC, "M6", "A", "V"),
+        (KeyRole.BUREAU_MAC, "M6", "T", "G"),
+        (KeyRole.BUREAU_MAC_RETAIL, "M3", "T", "V"),
+        (KeyRole.SMC, "E1", "T", "B"),
+        (KeyRole.SMC, "E2", "T", "X"),
+        (KeyRole.SMI, "E2", "T", "C"),
+        (KeyRole.SMI, "E1", "T", "X"),
+        (KeyRole.ZPK_SERVER, "P0", "T", "E"),
+        (KeyRole.ZPK_SERVER, "P0", "A", "B"),
+        (KeyRole.ZPK_SERVER, "K0", "T", "B"),
     ],
 )
 def test_a_key_for_something_else_is_refused(
@@ -573,6 +602,7 @@ def test_every_role_has_a_key_for_a_partner(
         (KeyRole.SECCOS_PIN, KeyKind.TDES_2KEY, "E1", None, "E1 B"),
         (KeyRole.SECCOS_MAC, KeyKind.TDES_2KEY, None, "G", "M3 G"),
         (KeyRole.SECCOS_MAC_MASTER, KeyKind.TDES_2KEY, None, None, "E2 X"),
+        (KeyRole.SMC, KeyKind.TDES_2KEY, None, None, "E1 X"),
         (KeyRole.PVK, KeyKind.TDES_2KEY, None, "V", "V2 V"),
     ],
 )

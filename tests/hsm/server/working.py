@@ -32,6 +32,10 @@ class Working:
     def runs(self) -> bool:
         return self._thread.is_alive()
 
+    def is_busy(self) -> bool:
+        """Whether the supervisor would kill it if this went on."""
+        return self._worker._cell.busy_since > 0
+
     def stop(self) -> None:
         self._worker.stop()
 
@@ -111,6 +115,7 @@ def working(
     perform: Callable[[Verb[Any]], object],
     expected_uids: Mapping[SocketName, int] | None = None,
     disk: Disk[Held] | None = None,
+    tidy: Callable[[], float | None] = lambda: None,
 ) -> Iterator[Working]:
     """Serve *perform* on the three sockets."""
     with TemporaryDirectory() as path:
@@ -118,7 +123,7 @@ def working(
         with sockets.bound(settings) as (listeners,):
             cell = Cell.make()
             uids = expected_uids or sockets.uids(settings)
-            worker = Worker(listeners, uids, perform, cell, disk or Disk())
+            worker = Worker(listeners, uids, perform, cell, disk or Disk(), tidy)
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 worker.wake_by(theirs)

@@ -10,6 +10,7 @@ from cms.domain.control import FAILURES_BY_ADDRESS
 from cms.domain.errors import (
     ControlEnded,
     DomainError,
+    LimitReached,
     ServiceUnavailable,
     StoredValueBroken,
     TooManyFailures,
@@ -35,6 +36,8 @@ ENDS: Final[Mapping[type[Exception], tuple[int, str]]] = {
 RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
     ServiceUnavailable: 1,
     TooManyFailures: FAILURES_BY_ADDRESS.window_seconds,
+    # Days end at midnight UTC, and a limit may be raised before.
+    LimitReached: 3600,
 }
 
 

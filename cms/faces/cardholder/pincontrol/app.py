@@ -1,4 +1,4 @@
-"""The app of the pincontrol face, on the cardholder listener."""
+"""The apps of the pincontrol face, on the cardholder listener: pages, and PIN operations."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,17 @@ from fastapi import FastAPI
 
 from cms.faces.cardholder.page.posts import SetPosts
 from cms.faces.cardholder.pincontrol import problems
+from cms.faces.cardholder.pincontrol.operations import Operations
 from cms.faces.cardholder.pincontrol.pages import Pages
 from cms.faces.cardholder.pincontrol.router import routes
-from cms.faces.cardholder.pincontrol.server import Server
+from cms.faces.cardholder.pincontrol.server import Callers, Server
 from cms.faces.routes import Face
 from cms.services.cardholder.apps import Servers
 from cms.services.cardholder.backends import Backends
+from cms.services.cardholder.device_set import DeviceSet
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
+from cms.services.cardholder.pre_shared import PreSharedKey
 from cms.services.cardholder.set_page import SetPage
 
 
@@ -26,6 +29,8 @@ class PinControlServices:
     control_ids: ControlIds
     pin_view: PinView
     set_page: SetPage
+    pre_shared_key: PreSharedKey
+    device_set: DeviceSet
 
 
 def pincontrol_app(
@@ -41,10 +46,30 @@ def pincontrol_app(
     app = Face()
     control_ids, set_page = services.control_ids, services.set_page
     table = routes(
-        Server(public_url.rstrip("/"), services.backends, control_ids, proxy_peers),
+        Callers(services.backends, proxy_peers),
+        Server(public_url.rstrip("/"), control_ids),
         Pages(services.servers, control_ids, services.pin_view, set_page, proxy_peers),
         SetPosts(set_page),
     )
     app.add(table)
     problems.install(app)
+    return app
+
+
+def operations_app(
+    services: PinControlServices, proxy_peers: frozenset[str] = frozenset()
+) -> FastAPI:
+    """Build the app of what is under :data:`.operations.PREFIX`.
+
+    Args:
+        services: what the app calls.
+        proxy_peers: addresses whose ``X-Forwarded-For`` counts.
+    """
+    app = Face()
+    operations = Operations(
+        *(services.control_ids, services.pin_view, services.pre_shared_key, services.device_set),
+        proxy_peers,
+    )
+    app.add(operations.routes(Callers(services.backends, proxy_peers)))
+    problems.install(app, problems.OF_OPERATIONS)
     return app

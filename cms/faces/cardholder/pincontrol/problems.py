@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from fastapi import FastAPI, Request
@@ -18,14 +19,18 @@ from cms.domain.errors import (
     CardForbids,
     CardNotFound,
     ControlEnded,
+    CounterExhausted,
     DomainError,
     EvidenceRefused,
     Invalid,
+    LimitReached,
     PinForbidden,
+    PinRefused,
     PinUnavailable,
     ServiceUnavailable,
     StoredValueBroken,
     TooManyFailures,
+    TypeNotOffered,
     Unauthorized,
     ValueNotPossible,
 )
@@ -92,6 +97,28 @@ WIRE: Final[Mapping[type[DomainError], Wire]] = {
         reason="something that the service needs is away",
     ),
 }
+#: Of the PIN operations, whose contract knows no 410 and no 422.
+OF_OPERATIONS: Final[Mapping[type[DomainError], Wire]] = {
+    **WIRE,
+    ControlEnded: Wire(
+        *(400, "Bad Request", "CONTROL_ENDED", DYNAMIC),
+        reason="the controlId is unknown, spent, over or for something else",
+    ),
+    PinRefused: Wire(
+        400, "Bad Request", "PIN_BLOCK_REFUSED", DYNAMIC, "the PIN block cannot be used"
+    ),
+    PinForbidden: Wire(
+        400, "Bad Request", "PIN_FORBIDDEN", DYNAMIC, "the PIN policy forbids this PIN"
+    ),
+    TypeNotOffered: Wire(
+        *(403, "Forbidden", "OPERATION_NOT_OFFERED", SECURITY),
+        reason="the issuer does not let this server do this",
+    ),
+    LimitReached: Wire(
+        429, "Too Many Requests", "LIMIT_REACHED", SECURITY, "as many PINs as may be on a day"
+    ),
+    CounterExhausted: WIRE[ValueNotPossible],
+}
 ROUTING: Final[Mapping[int, Wire]] = {
     403: Wire(403, "Forbidden", "FOREIGN_PAGE", SECURITY, "sent by a page of another site"),
     404: Wire(404, "Not Found", "NO_SUCH_RESOURCE", STATIC, "there is nothing at this path"),
@@ -113,16 +140,18 @@ class ErrorIds:
         await self._app(scope, receive, send)
 
 
-def install(app: FastAPI) -> None:
-    """Route every failure of *app* through this module."""
+def install(app: FastAPI, wires: Mapping[type[DomainError], Wire] = WIRE) -> None:
+    """Route every failure of *app* through this module; *wires* are its answers."""
     app.add_middleware(ErrorIds)
-    app.add_exception_handler(DomainError, _on_domain_error)
+    app.add_exception_handler(DomainError, partial(_on_domain_error, wires))
     app.add_exception_handler(HTTPException, _on_routing_error)
     app.add_exception_handler(Exception, _on_unknown_error)
 
 
-async def _on_domain_error(request: Request, error: Exception) -> Response:
-    wire = next(wire for kind, wire in WIRE.items() if isinstance(error, kind))
+async def _on_domain_error(
+    wires: Mapping[type[DomainError], Wire], request: Request, error: Exception
+) -> Response:
+    wire = next(wire for kind, wire in wires.items() if isinstance(error, kind))
     headers = retry_after(error)
     reason = wire.reason
     if isinstance(error, Invalid):

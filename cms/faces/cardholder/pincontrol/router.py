@@ -5,18 +5,18 @@ from typing import Final
 
 from cms.faces.cardholder.page.posts import SetPosts, by_page
 from cms.faces.cardholder.pincontrol.pages import FRAME_PATH, PIN_PATH, Pages
-from cms.faces.cardholder.pincontrol.server import Server
+from cms.faces.cardholder.pincontrol.server import Callers, Server
 from cms.faces.routes import Route
 from hsm.port import Purpose
 
 PREFIX: Final = "/pincontrol/"
 
 
-def routes(server: Server, pages: Pages, posts: SetPosts) -> Sequence[Route]:
+def routes(callers: Callers, server: Server, pages: Pages, posts: SetPosts) -> Sequence[Route]:
     """Return the table of the face; every path starts with :data:`PREFIX`."""
     return (
         # An issuer's server, by its password.
-        Route("POST", "/pincontrol/v2/plastic/{plastic_id}", server.by_password(server.issue)),
+        Route("POST", "/pincontrol/v2/plastic/{plastic_id}", callers.by_password(server.issue)),
         # A webview, by a control id; a frame of the client that has the key in its query.
         Route("GET HEAD POST", PIN_PATH, pages.webview),
         Route("GET HEAD", FRAME_PATH, pages.frame),

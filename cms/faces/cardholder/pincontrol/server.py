@@ -25,12 +25,10 @@ ServerHandler = Callable[[ServerApp, Secret[str], Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """Answers an issuer's server; *public_url* is the base of the URLs in answers."""
+class Callers:
+    """Finds out which issuer's server calls."""
 
-    public_url: str
     backends: Backends
-    control_ids: ControlIds
     proxy_peers: frozenset[str]
 
     def by_password(self, answer: ServerHandler) -> Handler:
@@ -47,12 +45,18 @@ class Server:
 
         return handler
 
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Answers an issuer's server; *public_url* is the base of the URLs in answers."""
+
+    public_url: str
+    control_ids: ControlIds
+
     async def issue(self, app: ServerApp, password: Secret[str], request: Request) -> Response:
         """Issue a control id."""
-        audit_user = read_audit_user(request)
-        correlation_id = request.scope["log"]["correlation_id"]
-        actor = Actor(app.client.client_id, correlation_id, audit_user, request.state.error_id)
-        asked = await _asked(request, audit_user)
+        actor = actor_of(app, request)
+        asked = await _asked(request, actor.audit_user)
         control_id = await self.control_ids.issue(app, password, asked, actor)
         answer = {
             "id": control_id,
@@ -60,6 +64,13 @@ class Server:
             "pinFrameURL": self.public_url + FRAME_PATH,
         }
         return json_answer(answer, NO_STORE, 201)
+
+
+def actor_of(app: ServerApp, request: Request) -> Actor:
+    """Name for the audit who asks, in the words of the client too if they can be read."""
+    correlation_id = request.scope["log"]["correlation_id"]
+    audit_user = read_audit_user(request)
+    return Actor(app.client.client_id, correlation_id, audit_user, request.state.error_id)
 
 
 def _credentials(request: Request) -> tuple[str, Secret[str]]:

@@ -99,7 +99,7 @@ async def resigned_by_us(d1_face: D1Face, header: Mapping[str, object]) -> str:
     value = digest.finalize()
 
     def sign(vault: Vault) -> bytes:
-        return vault._hsm_token.sign(vault._active[KeyRole.TOKEN_SIGN], value)
+        return vault._hsm_token.sign(vault._active(KeyRole.TOKEN_SIGN), value)
 
     return f"{signing_input}.{base64url.encode(await d1_face.in_vault(sign))}"
 

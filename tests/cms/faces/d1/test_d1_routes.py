@@ -64,6 +64,7 @@ async def test_an_unknown_route_is_refused_in_the_documented_shape(
         (f"{CARD}/pin/changeCounter", {"GET"}),
         (f"{ISSUER}/physicalCards/active/activate", {"POST"}),
         ("/authz/d1/v1/oauth2/token", {"POST"}),
+        ("/.well-known/jwks.json", {"GET"}),
     ],
 )
 async def test_a_wrong_method_is_refused_in_the_documented_shape(

@@ -15,7 +15,7 @@ import pytest
 
 from cms.app import Application
 from cms.sandbox.machine.postgres import Postgres
-from cms.sandbox.partners.d1_seccos import mac
+from cms.sandbox.partners.d1_seccos import mac, session_key
 from cms.services import directory
 from crypto.jose import jws_json
 from hsm.port import ValueKind
@@ -251,7 +251,7 @@ async def test_a_card_whose_changes_cannot_be_counted_further_is_refused(giro: G
 def wrong_block(seccos_issuer: SeccosIssuer) -> str:
     """Put another PIN's block behind a MAC that is right for it."""
     payload, block = seccos_issuer.payload(PIN, 0), bytes.fromhex("00112233445566FF")
-    tag = mac(block, 0, KEYS.mac).hex().upper()
+    tag = mac(block, 0, session_key(KEYS.mac, seccos_issuer.card(), 0)).hex().upper()
     return seccos_issuer.jwe({**payload, "pinBlock": block.hex().upper(), "mac": tag})
 
 
@@ -273,7 +273,7 @@ FAILURES: Mapping[str, tuple[str, Callable[[SeccosIssuer], str]]] = {
     "counter": ("NOT_GENUINE", lambda sample_issuer: sample_issuer.seccos(PIN, 1)),
     "counter told": ("NOT_GENUINE", changed(pinChangeCounter=1)),
     "another card": (
-        "WRONG_PIN_DATA",
+        "NOT_GENUINE",
         lambda sample_issuer: sample_issuer.seccos(PIN, 0, "card-2"),
     ),
     "PRW": ("WRONG_PIN_DATA", lambda sample_issuer: sample_issuer.wrong_prw(0)),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import httpx
 import psycopg
 import pytest
+from psycopg.abc import Buffer
 
 from cms.persistence.causes import Cause, DatabaseFailed
 from cms.persistence.connection import Connection, Row
@@ -30,7 +31,7 @@ def database_is_unavailable(monkeypatch: pytest.MonkeyPatch, error: Exception) -
     connect = Connection._run
 
     async def run(
-        connection: Connection, statement: Statement, values: list[bytes | None]
+        connection: Connection, statement: Statement, values: list[Buffer | None]
     ) -> list[Row]:
         if statement in (READ_CONNECTION, LIMIT_CONNECTION):
             return await connect(connection, statement, values)

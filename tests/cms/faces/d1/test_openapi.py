@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
+from cms.faces.d1.jwks import JWKS_PATH
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.sandbox.machine.postgres import Postgres
 from hsm.vault import Vault
@@ -33,6 +34,7 @@ OPERATIONS = {
     (f"{CARD}/pin/changeCounter", "GET"): {200, 400, 401, 403, 404},
     (ACTIVATE, "POST"): {204, 400, 401, 403, 404},
     (TOKEN_PATH, "POST"): {200, 400, 401},
+    (JWKS_PATH, "GET"): {200},
 }
 CHECKS = [
     schemathesis.checks.not_a_server_error,

@@ -23,5 +23,21 @@ WITH
       %(correlation_id)s::VARCHAR AS correlation_id, changed.counter AS counter,
       %(receipt)s::VARCHAR AS receipt
     FROM changed
+  ),
+  superseded AS (
+    UPDATE card_scripts
+    SET state='superseded'::VARCHAR, sealed_earlier_pin=NULL, superseded_at=now()
+    WHERE card_scripts.issuer_id = %(issuer_id)s::VARCHAR
+      AND card_scripts.card_id = %(card_id)s::VARCHAR
+      AND card_scripts.counter = %(counter_read)s::BIGINT AND card_scripts.confirmed_at IS NULL
+      AND card_scripts.superseded_at IS NULL AND (EXISTS (SELECT changed.counter FROM changed))
+  ),
+  begun AS (
+    INSERT INTO card_scripts (issuer_id, card_id, counter, sealed_earlier_pin)
+    SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id, changed.counter AS counter,
+      before.sealed_pin AS sealed_earlier_pin
+    FROM changed, cards AS before
+    WHERE before.issuer_id = changed.issuer_id AND before.card_id = changed.card_id
+      AND before.card_type != 'VIRTUAL'::VARCHAR AND %(script_due)s
   )
 SELECT changed.counter FROM changed

@@ -1,6 +1,7 @@
 """What is remembered of a caller, and what an absent HSM token means for it."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from unittest.mock import create_autospec
 
 import pytest
@@ -10,17 +11,33 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.name import _ASN1Type
 
 from cms.domain.errors import ServiceUnavailable, Unauthorized
-from cms.services.d1.access import Access, ClientCertificate, read_certificate
+from cms.services.d1.access import (
+    KEYS_SECONDS,
+    KEYS_UNKNOWN_SECONDS,
+    Access,
+    ClientCertificate,
+    read_certificate,
+)
 from cms.services.directory import Directory
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
+from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import IssuedAccessToken, PinVault
 from hsm.vault import Vault
 from tests.cms.services.clock import Clock
 from tests.cms.services.d1.pin_service import PinService
+from tests.contracts.software_token import SoftwareToken
 from tests.in_process_vault import InProcessVault
-from tests.issuer_records import SECRET, certificate, change_client, secret_hash
-from tests.operators import TOKEN_ISSUER
+from tests.issuer_records import (
+    SECRET,
+    certificate,
+    change_client,
+    d1_client,
+    load_manifest,
+    secret_hash,
+)
+from tests.key_tables import FIRST, Tables, rotated
+from tests.operators import TOKEN_ISSUER, open_vault
 
 pytestmark = pytest.mark.anyio
 URL = TOKEN_ISSUER
@@ -139,6 +156,34 @@ async def test_a_bearer_that_was_verified_needs_no_vault(
     access._vault = without_hsm_token(pin_service)._vault
     caller = await access.caller(issued.access_token, presented(pin_service), "x")
     assert caller.client_id == pin_service.sample_issuer.client_id
+
+
+async def test_access_tokens_follow_the_keys_that_sign_them(
+    pin_service: PinService, clock: Clock, tmp_path: Path
+) -> None:
+    """Rotated at once; those of a key that is compromised are refused a second later."""
+    hsm_token, tables = SoftwareToken(), Tables()
+    own = open_vault(hsm_token, tmp_path)
+    own.load_generations(tables.next(FIRST))
+    issuer_id = pin_service.sample_issuer.issuer_id
+    client = d1_client(issuer_id, pin_service.sample_issuer.certificate.subject, secret=SECRET)
+    load_manifest(own, issuer_id, clients=[client])
+    vault = InProcessVault(own)
+    access = Access(Directory(pin_service.store, vault), vault, URL, clock)
+    older = (await issue(pin_service, access)).access_token
+    assert await access.caller(older, presented(pin_service), "x")
+    hsm_token.generate(KeyLabel(KeyRole.TOKEN_SIGN, 2))
+    own.load_generations(tables.next(rotated("token-sign")))
+    newer = (await issue(pin_service, access)).access_token
+    clock.now += 2 * KEYS_UNKNOWN_SECONDS
+    for token in (older, newer):
+        assert await access.caller(token, presented(pin_service), "x")
+    burned = {**rotated("token-sign"), "token-sign.g1": "compromised"}
+    own.load_generations(tables.next(burned))
+    clock.now += KEYS_SECONDS
+    with pytest.raises(Unauthorized):
+        await access.caller(older, presented(pin_service), "x")
+    assert await access.caller(newer, presented(pin_service), "x")
 
 
 def test_a_certificate_without_a_subject_has_no_empty_name() -> None:

@@ -50,8 +50,10 @@ MEANINGS: Mapping[type[hsm.errors.HsmError], type[Exception]] = {
     hsm.errors.LoginRefused: ServiceUnavailable,
     hsm.errors.LogUnavailable: ServiceUnavailable,
     hsm.errors.KeyMissing: ServiceUnavailable,
+    hsm.errors.KeyNotInUse: ServiceUnavailable,
     hsm.errors.MechanismMissing: ServiceUnavailable,
     hsm.errors.CountsUnavailable: ServiceUnavailable,
+    hsm.errors.KeyUsedUp: ServiceUnavailable,
     hsm.errors.MessageRefused: ServiceUnavailable,
 }
 #: Errors of verbs that handle no PIN; and of a defect, which stays what it is.

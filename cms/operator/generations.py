@@ -1,0 +1,104 @@
+"""``python -m cms generations``: the table of key generations, given to the vault of this host."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cms.operator import command_line
+from hsm.command_line import OK
+
+if TYPE_CHECKING:
+    from hsm.manifest.generation_table import GenerationTable
+    from hsm.port import KeyGenerations
+
+
+def add_to(commands: command_line.Commands) -> None:
+    """Add the noun and its commands to the program."""
+    noun = command_line.add_noun(commands, "generations", "what each key may be used for")
+    text = "give this host a signed table; refused while a row needs a key that it retires"
+    load = command_line.add_command(noun, "load", load_table, text)
+    load.add_argument("file", type=Path, help="a signed table, or -")
+    text = "list the keys of this host: their state, kid, and JWEs that they opened"
+    command_line.add_json(command_line.add_command(noun, "show", show_keys, text))
+
+
+def load_table(arguments: Namespace) -> int:
+    """Have the vault of this host take a table, when no stored value needs what it retires.
+
+    Raises:
+        Refused: one does.
+    """
+    from cms.operator.vault import open_vault
+    from cms.persistence.key_labels import rows_by_generation
+    from hsm.errors import ManifestRefused
+    from hsm.manifest import generation_table, signed
+    from hsm.messages import LoadGenerations, ReadGenerations
+    from hsm.port import KeyGenerations
+
+    text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text("utf-8-sig")
+    table = generation_table.parse(signed.parse(text).payload)
+    with open_vault() as vault:
+        try:
+            before = vault.call(ReadGenerations())
+        except ManifestRefused:
+            # A new host that must take a table before it serves.
+            before = KeyGenerations(0, ())
+        with command_line.open_database() as database:
+            _require_unneeded(table, before, rows_by_generation(database))
+        version = vault.call(LoadGenerations(text))
+    print(f"version {version} is in force on this host")
+    return OK
+
+
+def show_keys(arguments: Namespace) -> int:
+    """Print the keys of this host, a line each."""
+    from dataclasses import asdict
+
+    from cms.operator.vault import open_vault
+    from hsm.messages import ReadGenerations
+
+    with open_vault() as vault:
+        found = vault.call(ReadGenerations())
+    if not arguments.json:
+        print(f"table: version {found.version}" if found.version else "table: none")
+    rows = [
+        {name: None if value == "" else value for name, value in asdict(key).items()}
+        for key in found.keys
+    ]
+    command_line.print_rows(rows, as_json=arguments.json)
+    return OK
+
+
+def _require_unneeded(
+    table: GenerationTable, before: KeyGenerations, rows: Mapping[str, int]
+) -> None:
+    """Let a table pass that takes no key away that a stored value needs.
+
+    What is sealed under a compromised key is lost already.
+
+    Raises:
+        Refused: it takes one; names each, and how many values need it.
+    """
+    from cms.persistence.key_labels import NO_LABEL
+    from hsm.manifest.generation_table import OPENING, State
+
+    states = {str(label): state for label, state in table.states.items()}
+    lost = {key.label for key in before.keys if key.state in {State.COMPROMISED, State.DESTROYED}}
+    needed = []
+    for text, count in rows.items():
+        state = states.get(text)
+        is_lost = state is State.COMPROMISED or (
+            state is State.DESTROYED and (text in lost or not before.version)
+        )
+        if text != NO_LABEL and state not in OPENING and not is_lost:
+            needed.append(f"{text} ({count})")
+    if needed:
+        raise command_line.Refused(
+            "stored values need keys that would open nothing: "
+            + ", ".join(needed)
+            + "; run python -m cms reseal before"
+        )

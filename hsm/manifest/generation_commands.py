@@ -1,0 +1,143 @@
+"""``python -m hsm generations``: what operators decide of the keys, in a table that they sign.
+
+Only ``new`` needs the HSM token. Signing, showing and verifying are those of manifests.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hsm.command_line import OK, Commands, add_command
+from hsm.manifest.commands import (
+    add_keys,
+    add_signatures,
+    dates_from_now,
+    print_body,
+    print_signers,
+)
+
+if TYPE_CHECKING:
+    from hsm.manifest.generation_table import GenerationTable, State
+    from hsm.pkcs11.keys import KeyLabel
+
+TABLE_DAYS: Final = 30
+"""How long hosts take a table; one that is taken stays in force."""
+LABEL_HELP: Final = "as pin.g2=active; its MAC key goes with a key that seals"
+
+
+def add_to(commands: Commands) -> None:
+    """Add the noun and its commands to the program."""
+    noun = commands.add_parser("generations", help="what each key may be used for")
+    tables = noun.add_subparsers(required=True, metavar="COMMAND")
+    text = "make a draft of the first table, of the keys on the HSM token"
+    add_out(add_command(tables, "new", make_table, text))
+    text = "make the next version, in which keys have other states"
+    change = add_command(tables, "change", change_states, text)
+    change.add_argument("file", type=Path, metavar="FILE", help="the table that is in force")
+    change.add_argument("states", nargs="+", type=_state, metavar="LABEL=STATE", help=LABEL_HELP)
+    add_out(change)
+    show = add_command(tables, "show", print_body, "print what it says")
+    show.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed")
+    sign = add_command(tables, "sign", add_signatures, "show what is signed, and sign it")
+    sign.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed already")
+    add_keys(sign, required=True)
+    sign.add_argument("--out", type=Path, metavar="FILE", help="where to; in place unless said")
+    verify = add_command(tables, "verify", print_signers, "say who signed, and if enough did")
+    verify.add_argument("file", type=Path, metavar="FILE", help="signed")
+    text = "the trust file of a host"
+    verify.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
+
+
+def add_out(parser: ArgumentParser) -> None:
+    """Add the argument that names the draft to be written."""
+    text = "where to: a draft, to be signed"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
+
+
+def _state(text: str) -> tuple[str, str]:
+    from hsm.errors import CeremonyError
+    from hsm.manifest.generation_table import State
+    from hsm.pkcs11.keys import KeyLabel
+
+    label, _, state = text.partition("=")
+    try:
+        return str(KeyLabel.parse(label)), State(state).value
+    except (CeremonyError, ValueError):
+        raise ArgumentTypeError("not LABEL=STATE, as pin.g2=active") from None
+
+
+def make_table(arguments: Namespace) -> int:
+    """Write a draft that changes nothing: the newest keys active, older ones decrypt-only."""
+    from hsm.generations import without_table
+    from hsm.pkcs11.commands import open_hsm_token
+    from hsm.pkcs11.keyring import Keyring
+
+    keyring = Keyring(open_hsm_token())
+    write_next(None, {x: without_table(x, keyring.active) for x in keyring.labels}, arguments.out)
+    return OK
+
+
+def change_states(arguments: Namespace) -> int:
+    """Write a draft of the next table, and print what differs."""
+    from hsm.manifest.generation_table import State
+    from hsm.pkcs11.keys import KeyLabel
+
+    states = {KeyLabel.parse(label): State(state) for label, state in arguments.states}
+    write_next(read_table(arguments.file), states, arguments.out)
+    return OK
+
+
+def read_table(path: Path) -> GenerationTable:
+    """Read a table; no signature is checked.
+
+    Raises:
+        ManifestRefused: the file cannot be read, or is none.
+    """
+    from hsm.errors import ManifestRefused
+    from hsm.manifest import documents
+    from hsm.manifest.generation_table import GenerationTable
+
+    body = documents.content(documents.read(path))
+    if not isinstance(body, GenerationTable):
+        raise ManifestRefused("not a table of key generations")
+    return body
+
+
+def write_next(
+    before: GenerationTable | None, states: Mapping[KeyLabel, State], path: Path
+) -> None:
+    """Write a draft of the next table, and print what differs; a key's MAC key goes with it.
+
+    Args:
+        before: the table that is in force; None: there is none.
+        states: of the keys that change, or are new.
+        path: where to.
+
+    Raises:
+        ManifestRefused: it cannot follow *before*, or be written.
+    """
+    from crypto.jose.jws_json import SignedText
+    from hsm.manifest import documents, generation_table
+    from hsm.manifest.body import canonical_body
+    from hsm.pkcs11.keys import MAC_ROLES
+
+    old = {} if before is None else before.generations
+    dates = dates_from_now(TABLE_DAYS)
+    listed = {text: one.model_dump(mode="json") for text, one in old.items()}
+    partners = {x.of(MAC_ROLES[x.role]): s for x, s in states.items() if x.role in MAC_ROLES}
+    for label, state in {**partners, **states}.items():
+        text = str(label)
+        was = old[text].state if text in old else None
+        if was is not state:
+            listed[text] = {"state": state.value, "since": dates["valid_from"]}
+            print(f"{text}: {was or 'not named'} -> {state}")
+    version = 1 if before is None else before.version + 1
+    body = {**dates, "type": "generations", "version": version, "generations": listed}
+    table = generation_table.parse(canonical_body(body))
+    if before is not None:
+        table.check_follows(before)
+    documents.write(path, SignedText(table.canonical(), ()))
+    print(f"draft of version {version}: {path}")

@@ -1,0 +1,154 @@
+"""A key is burned: one path for each, and nothing opens with it. Before, everything did.
+
+The paths are those of docs/key-compromise.md; that of the HSM token's user PIN is in
+``tests/hsm/test_key_life.py``.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from jwcrypto.jwk import JWK
+
+from crypto.secret import Secret
+from hsm.errors import FeedRefused, KeyNotInUse, ManifestRefused, PinRejected
+from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
+from tests import feeds
+from tests.contracts.issuer import CARD, HOLDER, PIN, Issuer, block, open_host
+from tests.contracts.partner import Partner, open_partner
+from tests.contracts.rotating import Rotating
+from tests.contracts.software_token import SoftwareToken
+from tests.feeds import described, feed_member
+from tests.key_tables import FIRST, Tables
+from tests.operators import OPERATORS, TRUST_FILE, OperatorKey, manifest, prepare_host, signed
+from tests.pans import PAN
+
+
+@pytest.fixture
+def rotating(tmp_path: Path) -> Rotating:
+    rotating = Rotating(tmp_path)
+    rotating.load(FIRST)
+    return rotating
+
+
+def burn(rotating: Rotating, role: str) -> None:
+    """Load one table: the next key is active, the one before compromised."""
+    rotating.rotate(role, state="compromised")
+
+
+def test_d1(rotating: Rotating) -> None:
+    issuer, record = rotating.issuer, rotating.issuer.seal_record()
+    jwe, later = (issuer.pin_jwe({"pinBlock": block(PIN, PAN)}) for _ in range(2))
+    assert issuer.change(jwe, record).sealed_pin
+    burn(rotating, "d1")
+    for text in (jwe, later):
+        with pytest.raises(PinRejected):
+            issuer.change(text, record)
+    assert issuer.pin(issuer.set_pin(PIN, record), record) == PIN
+
+
+def test_page(rotating: Rotating) -> None:
+    issuer, record = rotating.issuer, rotating.issuer.seal_record()
+    granted = issuer.grant_set(record)
+    jwe = issuer.page_jwe(granted)
+
+    def send(text: str) -> object:
+        given = (granted.grant, granted.control_token, text, record)
+        return issuer.vault.set_pin_from_page(*given).sealed_pin
+
+    assert send(jwe)
+    burn(rotating, "page")
+    with pytest.raises(PinRejected):
+        send(jwe)
+    assert send(issuer.page_jwe(granted))
+
+
+def test_pin(rotating: Rotating) -> None:
+    issuer, record = rotating.issuer, rotating.issuer.seal_record()
+    pin = issuer.set_pin(PIN, record)
+    granted = issuer.grant_view(record)
+    assert issuer.pin(pin, record) == PIN
+    assert issuer.draw(granted, pin, record)
+    burn(rotating, "pin")
+    with pytest.raises(KeyNotInUse):
+        issuer.export(pin, record)
+    with pytest.raises(KeyNotInUse):
+        issuer.draw(granted, pin, record)
+    assert issuer.pin(issuer.set_pin(PIN, record), record) == PIN
+
+
+def test_record(rotating: Rotating) -> None:
+    """The feed brings the cards anew; no PIN stays, since nothing proves whose it is."""
+    issuer, record = rotating.issuer, rotating.issuer.seal_record()
+    pin = issuer.set_pin(PIN, record)
+    assert issuer.pin(pin, record) == PIN
+    burn(rotating, "record")
+    with pytest.raises(KeyNotInUse):
+        issuer.export(pin, record)
+    with pytest.raises(KeyNotInUse):
+        issuer.grant_view(record)
+    again = issuer.seal_record()
+    assert not issuer.vault.keeps_pin(record, again, CARD)
+    assert issuer.pin(issuer.set_pin(PIN, again), again) == PIN
+
+
+class Sharing:
+    """An issuer whose PVVs are made with a key that it shares."""
+
+    def __init__(self, directory: Path) -> None:
+        self.hsm_token = SoftwareToken()
+        self.labels = [KeyLabel(KeyRole.PVK, number, "sharesbank") for number in (1, 2)]
+        for label in self.labels:
+            self.hsm_token.import_key(label, KeyKind.TDES_2KEY, Secret(os.urandom(16)))
+        self.directory = directory
+
+    def asking(self, generation: int) -> Partner:
+        partner = open_partner(open_host(self.hsm_token, self.directory), {}, "sharesbank")
+        body = {"pvv": {"key_generation": generation, "key_index": 1}}
+        return partner.asking(**body)
+
+
+def test_an_issuers_pvk(tmp_path: Path) -> None:
+    sharing = Sharing(tmp_path)
+    first, second = sharing.asking(1), sharing.asking(2)
+    shared = {str(label): "active" for label in sharing.labels}
+    burned = {**shared, str(sharing.labels[0]): "compromised"}
+    for partner in (first, second):
+        tables = Tables()
+        vault = partner.issuer.vault
+        vault.load_generations(tables.next({**FIRST, **shared}))
+        assert partner.set_iso0().values
+        vault.load_generations(tables.next({**FIRST, **burned}))
+    with pytest.raises(KeyNotInUse):
+        first.set_iso0()
+    assert second.set_iso0().values
+
+
+def test_an_operators_key(rotating: Rotating) -> None:
+    burned, honest = OPERATORS
+    issuer, stranger = rotating.issuer, OperatorKey()
+    text = signed(issuer_manifest(issuer, 2), operators=(burned, honest))
+    issuer.vault.load_manifest(text)
+    prepare_host(issuer.host.directory, (stranger, honest))
+    assert (issuer.host.directory / TRUST_FILE).exists()
+    for operators in ((burned, honest), (burned,)):
+        with pytest.raises(ManifestRefused, match="too few"):
+            issuer.vault.load_manifest(signed(issuer_manifest(issuer, 3), operators=operators))
+    issuer.vault.load_manifest(signed(issuer_manifest(issuer, 3), operators=(stranger, honest)))
+
+
+def issuer_manifest(issuer: Issuer, version: int) -> bytes:
+    return manifest(issuer.issuer_id, version, **issuer.members)
+
+
+def test_a_feeds_key(rotating: Rotating) -> None:
+    issuer = rotating.issuer
+    text = issuer.feed(described(CARD.card_id, PAN, psn=1, expiry="1229", cardholder=HOLDER))
+    assert issuer.vault.seal_cards(text, issuer.issuer_id)
+    other = JWK.generate(kty="EC", crv="P-256", kid=feeds.KEY.export_public(as_dict=True)["kid"])
+    issuer.vault.load_manifest(issuer.signed(2, feeds=[feed_member(key=other)]))
+    with pytest.raises(FeedRefused):
+        issuer.vault.seal_cards(text, issuer.issuer_id)
+    card = described(CARD.card_id, PAN, psn=1, expiry="1229", cardholder=HOLDER)
+    fresh = feeds.feed(issuer.issuer_id, issuer.intake_jwk, card, key=other)
+    assert issuer.vault.seal_cards(fresh, issuer.issuer_id)

@@ -1,0 +1,155 @@
+"""A key's life as operators and custodians type it: rotated, retired, destroyed."""
+
+from pathlib import Path
+
+import pytest
+
+from cms.sandbox.machine.softhsm import SoftHsm
+from hsm.manifest import documents
+from hsm.manifest.generation_table import GenerationTable
+from hsm.manifest.signed import GENERATIONS_TYPE
+from hsm.pkcs11 import ceremony_record
+from tests.hsm.commanding import ROLES, Operator
+from tests.hsm.test_key_ceremonies import (
+    ISSUER,
+    PASSPHRASE,
+    TYPED,
+    Room,
+    import_block,
+    written,
+)
+from tests.hsm.vault_commands import load
+from tests.operators import OPERATORS, signed
+
+
+@pytest.fixture
+def room(own_softhsm: SoftHsm, tmp_path: Path) -> Room:
+    room = Room(Operator(own_softhsm), tmp_path)
+    assert room.operator.run("ceremony", ROLES).returncode == 0
+    room.begin()
+    return room
+
+
+def table_of(file: Path) -> GenerationTable:
+    body = documents.content(documents.read(file))
+    assert isinstance(body, GenerationTable)
+    return body
+
+
+def sign(draft: Path) -> str:
+    return signed(documents.read(draft).payload, GENERATIONS_TYPE, OPERATORS)
+
+
+def must(room: Room, *words: object) -> str:
+    done = room.operator.run(*map(str, words), **room.settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_role_is_rotated_by_custodians_into_a_draft(room: Room, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    said = must(room, "generations", "new", "--out", first)
+    assert "draft of version 1" in said
+    typed = [PASSPHRASE] * 4
+    done = room.hold("rotate", "pin", str(first), "--out", str(second), typed=typed)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "pin.g2: not named -> active" in done.stdout
+    assert "pin-mac.g1: active -> decrypt-only" in done.stdout
+    table = table_of(second)
+    states = {str(label): state for label, state in table.states.items()}
+    assert table.version == 2
+    assert (states["pin.g2"], states["pin-mac.g2"]) == ("active", "active")
+    assert (states["pin.g1"], states["pin-mac.g1"]) == ("decrypt-only", "decrypt-only")
+    record, _ = ceremony_record.read(room.record)
+    assert [key.label for key in record.keys] == ["pin.g2", "pin-mac.g2"]
+    assert {"pin.g2", "pin-mac.g2"} <= room.listed().keys()
+    again = room.operator.run("rotate", "d1", str(second), "--out", str(second), **room.settings)
+    assert (again.returncode, "there already" in again.stderr) == (2, True)
+    assert "d1.g2" not in room.listed()
+
+
+def test_a_key_is_destroyed_only_when_the_table_of_the_host_lets_it(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(4)]
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room, sign(drafts[0]))
+    must(room, "rotate", "pin", drafts[0], "--out", drafts[1])
+    load(room, sign(drafts[1]))
+    typed = [PASSPHRASE] * 4
+    done = room.hold("destroy-key", "pin.g1", typed=typed)
+    assert (done.returncode, "does not say" in done.stderr) == (2, True)
+    must(room, "generations", "change", drafts[1], "pin.g1=retired", "--out", drafts[2])
+    done = room.hold("destroy-key", "pin.g1", typed=typed)
+    assert done.returncode == 2  # a draft is no table
+    load(room, sign(drafts[2]))
+    done = room.hold("destroy-key", "pin.g1", typed=typed, custodians=room.keys[:1])
+    assert (done.returncode, done.stderr) == (2, "name two custodians or more\n")
+    done = room.hold("destroy-key", "pin.g1", typed=[*typed[:3], "wrong"])
+    assert done.returncode == 2
+    assert "pin.g1" in room.listed()
+    assert not room.record.exists()
+    done = room.hold("destroy-key", "pin.g1", typed=typed)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not {"pin.g1", "pin-mac.g1"} & room.listed().keys()
+    assert {"pin.g2", "pin-mac.g2"} <= room.listed().keys()
+    record, _ = ceremony_record.read(room.record)
+    assert (record.action, [key.label for key in record.keys]) == (
+        "destroy-key",
+        ["pin.g1", "pin-mac.g1"],
+    )
+    assert room.logged()[-1].event.record == record.sha256
+    must(room, "generations", "change", drafts[2], "pin.g1=destroyed", "--out", drafts[3])
+    load(room, sign(drafts[3]))
+    for word in ("log-mac.g1", "pin-mac.g1", "d1.g1"):
+        assert room.hold("destroy-key", word, typed=typed).returncode == 2
+    back = room.operator.run(
+        *("generations", "change", str(drafts[3]), "pin.g1=decrypt-only"),
+        *("--out", str(tmp_path / "back.json")),
+    )
+    assert (back.returncode, "cannot become" in back.stderr) == (2, True)
+
+
+def test_lines_of_a_burned_log_key_are_told_apart_and_new_ones_are_under_the_next(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(3)]
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room, sign(drafts[0]))
+    must(room, "rotate", "log-mac", drafts[0], "--out", drafts[1])
+    must(room, "generations", "change", drafts[1], "log-mac.g1=compromised", "--out", drafts[2])
+    assert "compromised" not in must(room, "log", "verify")
+    load(room, sign(drafts[2]))
+    assert room.hold("destroy-key", "log-mac.g1", typed=[PASSPHRASE] * 4).returncode == 2
+    said = must(room, "log", "verify")
+    assert "log-mac.g1 is compromised since " in said
+    assert said.count("lines have no other MAC") == 1
+
+
+def test_a_burned_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) -> None:
+    old = Path(room.operator.softhsm.environment["HSM_PIN_FILE"])
+    new = tmp_path / "new-pin"
+    new.write_text("another PIN, of 24 bytes\n")
+    assert room.operator.run("list").returncode == 0
+    said = must(room, "change-pin", new)
+    assert "another PIN" not in said
+    refused = room.operator.run("list", HSM_PIN_FILE=str(old))
+    assert (refused.returncode, refused.stderr) == (2, "the token refused the PIN\n")
+    assert room.operator.run("list", HSM_PIN_FILE=str(new)).returncode == 0
+
+
+def test_no_key_comes_in_under_a_block_protection_key_that_is_burned(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(2)]
+    assert room.import_kbpk(*TYPED).returncode == 0
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room, sign(drafts[0]))
+    block = written(tmp_path, "V2")
+    assert import_block(room, block).returncode == 0
+    burned = f"block-protection@{ISSUER}.g1=compromised"
+    must(room, "generations", "change", drafts[0], burned, "--out", drafts[1])
+    load(room, sign(drafts[1]))
+    done = import_block(room, block)
+    assert (done.returncode, "not in use any more" in done.stderr) == (2, True)
+    assert f"pvk@{ISSUER}.g2" not in room.listed()

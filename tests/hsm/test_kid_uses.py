@@ -1,0 +1,66 @@
+"""Uses of a key are counted in memory, kept soon, and never in the way."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from hsm.counts import Counts
+from hsm.errors import CountsUnavailable
+from hsm.kid_uses import FLUSH_SECONDS, FLUSH_USES, KidUses
+from hsm.pkcs11.keys import KeyLabel, KeyRole
+
+D1, PAGE = KeyLabel(KeyRole.D1, 1), KeyLabel(KeyRole.PAGE, 2)
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+class Worker:
+    """Counts on a host, at a time that stands still."""
+
+    def __init__(self, directory: Path) -> None:
+        self.seconds = 100.0
+        self.counts = Counts(directory, lambda: NOW)
+        self.uses = KidUses(self.counts, lambda: NOW, lambda: self.seconds)
+
+    def note(self, label: KeyLabel, times: int = 1) -> None:
+        for _ in range(times):
+            self.uses.note(label)
+
+
+def test_a_key_that_is_hardly_used_shows_each_use_at_once(tmp_path: Path) -> None:
+    worker, other = Worker(tmp_path), Worker(tmp_path)
+    worker.note(D1)
+    assert other.uses.read() == {"d1.g1": (1, NOW.timestamp())}
+    worker.note(D1)
+    assert other.uses.read()["d1.g1"][0] == 1
+    worker.seconds += FLUSH_SECONDS
+    worker.note(PAGE)
+    assert {label: uses for label, (uses, _) in other.uses.read().items()} == {
+        "d1.g1": 2,
+        "page.g2": 1,
+    }
+
+
+def test_many_uses_are_kept_together(tmp_path: Path) -> None:
+    worker, other = Worker(tmp_path), Worker(tmp_path)
+    worker.note(D1, 1 + FLUSH_USES - 1)
+    assert other.uses.read()["d1.g1"][0] == 1
+    worker.note(D1)
+    assert other.uses.read()["d1.g1"][0] == FLUSH_USES + 1
+    assert worker.uses.read() == other.uses.read()
+
+
+def test_what_cannot_be_kept_stays_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise CountsUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.counts, "add_kid_uses", fail)
+        worker.note(D1, 3)
+        with pytest.raises(CountsUnavailable):
+            worker.uses.read()
+    assert worker.uses.read()["d1.g1"][0] == 3
