@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test test-fast image-test image-packages dist check format sql bench lock softhsm packages
+.PHONY: help demo test test-fast image-test image-packages ha-test ha-packages dist check format sql bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test-fast: $(VENV)/.installed  ## Run the tests that start no service, database,
 
 image-test: $(VENV)/.installed image-packages  ## Build the image, bring docker-compose.yml up with podman, and call it
 	@$(RUN)/pytest tests/image $(ARGS)
+
+ha-test: $(VENV)/.installed packages ha-packages  ## Have three databases fail over under load, in every way we know
+	@$(RUN)/pytest tests/ha/every_event.py -o log_cli=true -o log_cli_level=WARNING $(ARGS)
 
 check: $(VENV)/.installed  ## Lint, types, architecture, compose file
 	$(RUN)/ruff check .
@@ -85,6 +88,21 @@ image-packages:
 		command -v $$tool >/dev/null || missing="$${missing:+$$missing }$$tool"; done; \
 	[ -z "$$missing" ] || { echo "Missing for containers: $$missing."; \
 		$(call apt,podman runc mmdebstrap docker-compose catatonit golang-github-containernetworking-plugin-dnsname); }
+
+# Three machines for a database; Patroni itself is in the virtual environment. Postgres makes no cluster,
+# and nothing is started.
+ha-packages:
+	@missing=; [ -x /usr/bin/etcd ] || missing=etcd-server; \
+	[ -x /usr/lib/postgresql/15/bin/postgres ] || missing="$${missing:+$$missing }postgresql-15"; \
+	command -v ip >/dev/null || missing="$${missing:+$$missing }iproute2"; \
+	[ -z "$$missing" ] || { echo "Missing for three databases: $$missing."; \
+		if [ "$$(id -u)" = 0 ]; then \
+			mkdir -p /etc/postgresql-common/createcluster.d; \
+			echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.d/none.conf; \
+			[ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+				printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }; \
+		fi; \
+		$(call apt,$$missing); }
 
 $(VENV)/.installed: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

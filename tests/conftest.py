@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("untimed")
 STARTERS = frozenset(("postgres", "own_postgres", "migrated", "own_softhsm", "playwright", "sites"))
 #: Where tests do so themselves.
 STARTING = (
-    *("tests/browser", "tests/cms/sandbox/machine", "tests/e2e"),
+    *("tests/browser", "tests/cms/sandbox/machine", "tests/e2e", "tests/ha"),
     *("tests/hsm/test_command_line.py", "tests/hsm/pkcs11/test_processes.py"),
     "tests/hsm/test_key_ceremonies.py",
 )

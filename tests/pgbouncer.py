@@ -55,7 +55,7 @@ def pgbouncer(
         url = f"postgresql://cms@/{behind['dbname']}?host={quote(made, safe='')}&port={PORT}"
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*_not_as_root(directory), BINARY, str(configuration)],
+                [*not_as_root(directory), BINARY, str(configuration)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -68,13 +68,17 @@ def pgbouncer(
             process.wait(HANG_SECONDS)
 
 
-def _not_as_root(directory: Path) -> tuple[str, ...]:
-    """PgBouncer refuses to run as root; it has to reach the socket of Postgres all the same."""
+def not_as_root(directory: Path) -> tuple[str, ...]:
+    """What a command begins with that refuses root, as PgBouncer, Postgres and Patroni do.
+
+    It has to reach *directory*, and the socket of a Postgres that root runs, all the same.
+    """
     if os.geteuid() != 0:
         return ()
     if postgres._namespace_reaches(directory):
         return postgres._IN_NAMESPACE
-    shutil.chown(directory, postgres._NOBODY, postgres._NOBODY)
+    for path in (directory, *directory.rglob("*")):
+        shutil.chown(path, postgres._NOBODY, postgres._NOBODY)
     return ("setpriv", *postgres._AS_NOBODY)
 
 

@@ -2,10 +2,12 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Final
 
 import httpx
@@ -87,16 +89,24 @@ def read_stored(database_url: str, issuer_id: str, card_id: str) -> Stored:
 
 
 class Load:
-    """Callers of one issuer, each a thread with a connection of its own, all on the same cards."""
+    """Callers of one issuer, each a thread with a connection of its own, all on the same cards.
 
-    def __init__(self, enrolled: Enrolled, cards: Sequence[str], seed: int) -> None:
+    Who gets no answer to its liking waits *pause_seconds* before it calls again.
+    """
+
+    def __init__(
+        self, enrolled: Enrolled, cards: Sequence[str], seed: int, pause_seconds: float = 0
+    ) -> None:
         self.sent = {card: Sent() for card in cards}
         self.wrong: list[str] = []
         """Answers that no caller should ever see."""
         self.answers: list[int] = []
         """Every status in turn, or BROKEN."""
         self.enrolled = enrolled
+        self.acked_at = [time.monotonic()]
+        """When a change was acknowledged, in turn, after the time at which this was made."""
         self._seed = seed
+        self._pause_seconds = pause_seconds
         self._over = threading.Event()
 
     def wait_for_one(self, status: int) -> None:
@@ -104,9 +114,15 @@ class Load:
         before = self.answers.count(status)
         wait_for(lambda: self.answers.count(status) > before)
 
+    def outage_seconds(self, since: float) -> float:
+        """The longest time without an acknowledged change, from *since* on."""
+        times = [since, *sorted(at for at in self.acked_at if at > since)]
+        return max(after - before for before, after in pairwise(times))
+
     @contextmanager
     def running(self, callers: int) -> Iterator[None]:
         """Keep *callers* calling until the block ends."""
+        self._over.clear()
         threads = [threading.Thread(target=self._call, args=(each,)) for each in range(callers)]
         for thread in threads:
             thread.start()
@@ -147,6 +163,10 @@ class Load:
         answer = self._answer(lambda: client.put(card, change.jwe), expected=204)
         sent = self.sent[card]
         (sent.in_doubt if answer is None else sent.acked).append(change)
+        if answer is None:
+            self._over.wait(self._pause_seconds)
+        else:
+            self.acked_at.append(time.monotonic())
 
     def _count(self, client: D1Client, card: str, seen: int) -> int:
         issuer_id = self.enrolled.sample_issuer.issuer_id
@@ -183,3 +203,21 @@ def new_change(sample_issuer: SampleIssuer, card: str, chance: random.Random) ->
         pin = f"{chance.randrange(10_000):04}"
     sent = sample_issuer.pin_jwe(pin, card)
     return Change(jwe.parse(sent).digest, sent, pin)
+
+
+def verify(load: Load, database_url: str) -> None:
+    """Compare what callers know with what is stored, before and after they send again."""
+    assert load.wrong == []
+    issuer_id = load.enrolled.sample_issuer.issuer_id
+    for card, sent in load.sent.items():
+        assert violations(sent, read_stored(database_url, issuer_id, card)) == []
+    load.replay()
+    for card, sent in load.sent.items():
+        stored = read_stored(database_url, issuer_id, card)
+        assert violations(sent, stored) == []
+        assert stored.counter == len(sent.acked)
+        pins = {change.key: change.pin for change in sent.acked}
+        with load.enrolled.client() as client:
+            assert patiently(partial(client.counter, card)) == stored.counter
+            read = partial(client.get_pin, card, load.enrolled.sample_issuer.pans[card])
+            assert patiently(read) == pins[stored.history[-1][1]]

@@ -7,7 +7,6 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,6 @@ from tests.deployment import (
     Deployment,
     deployment,
     new_database,
-    patiently,
     wait_for,
 )
 from tests.e2e.load import (
@@ -30,7 +28,7 @@ from tests.e2e.load import (
     Load,
     Sent,
     Stored,
-    read_stored,
+    verify,
     violations,
 )
 
@@ -81,24 +79,6 @@ def mend(softhsm: SoftHsm, token: bytes) -> None:
 def token_file(softhsm: SoftHsm) -> Path:
     (file,) = softhsm.directory.glob("tokens/*/token.object")
     return file
-
-
-def verify(load: Load, database_url: str) -> None:
-    """Compare what callers know with what is stored, before and after they send again."""
-    assert load.wrong == []
-    issuer_id = load.enrolled.sample_issuer.issuer_id
-    for card, sent in load.sent.items():
-        assert violations(sent, read_stored(database_url, issuer_id, card)) == []
-    load.replay()
-    for card, sent in load.sent.items():
-        stored = read_stored(database_url, issuer_id, card)
-        assert violations(sent, stored) == []
-        assert stored.counter == len(sent.acked)
-        pins = {change.key: change.pin for change in sent.acked}
-        with load.enrolled.client() as client:
-            assert patiently(partial(client.counter, card)) == stored.counter
-            read = partial(client.get_pin, card, load.enrolled.sample_issuer.pans[card])
-            assert patiently(read) == pins[stored.history[-1][1]]
 
 
 def test_workers_may_be_killed_at_any_moment(

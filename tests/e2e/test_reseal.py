@@ -32,8 +32,7 @@ from tests.deployment import (
     patiently,
     wait_for,
 )
-from tests.e2e.load import Load, read_stored
-from tests.e2e.test_crash import verify
+from tests.e2e.load import Load, read_stored, verify
 from tests.issuer_records import PAN, active, load_cards
 
 CARDS: Final = 160
