@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
@@ -39,9 +40,12 @@ from cms.services.d1.access import Access
 from cms.services.d1.calls import CardCalls
 from cms.services.d1.pins import Pins
 from cms.services.directory import Directory
+from cms.services.ends import Ends, of_certificates
 from cms.services.health import Health
 from cms.services.manifests import ManifestFerry
+from cms.services.measured_vault import MeasuredVault
 from cms.services.outbound import http_client
+from cms.services.workers import Workers
 from cms.settings import Settings
 from crypto.secret import Secret
 from hsm.client import VaultCalls, VaultClient
@@ -78,25 +82,38 @@ class Application:
             await self.http.aclose()
 
 
-def create_app(settings: Settings, vault: VaultCalls | None = None) -> Application:
+def create_app(settings: Settings, vault: VaultCalls | None = None, slot: str = "0") -> Application:
     """Wire the service; nothing is opened before :meth:`Application.running`.
 
     Args:
         settings: the service's settings.
         vault: the way to the vault; None: the sockets that the settings name.
+        slot: of this worker among all.
     """
-    vault = vault or _client(settings)
+    opened = vault or _client(settings)
+    vault = MeasuredVault(opened)
     store = Store.connect(settings.database_url(), settings.database_tls)
     directory = Directory(store, vault)
-    manifests = ManifestFerry(store, vault, settings.host_name)
-    health, http = Health(vault, store), http_client(settings.us_ca_file)
-    listeners: dict[str, ASGIApp] = {"ops": RequestLog(ops_app(health), "ops")}
+    ends = Ends(certificates=of_certificates(_certificates(settings)))
+    manifests = ManifestFerry(store, vault, settings.host_name, ends=ends)
+    health = Health(vault, store, Workers(slot), ends)
+    http = http_client(settings.us_ca_file)
+    listeners: dict[str, ASGIApp] = {"ops": RequestLog(ops_app(health, vault), "ops")}
     if settings.serves("d1"):
         listeners["d1"] = RequestLog(_d1(settings, store, directory, vault), "d1")
     if settings.serves("cardholder"):
         cardholder = _cardholder(settings, store, directory, manifests, vault, http)
         listeners["cardholder"] = RequestLog(cardholder, "cardholder")
-    return Application(listeners, vault, store, health, manifests, http)
+    return Application(listeners, opened, store, health, manifests, http)
+
+
+def _certificates(settings: Settings) -> Mapping[str, Path | None]:
+    """Name the files of the certificates that this process shows, by listener."""
+    files = {
+        "d1": settings.d1_certificate_file,
+        "cardholder": settings.cardholder_certificate_file,
+    }
+    return {listener: files[listener] for listener in settings.served}
 
 
 def _client(settings: Settings) -> VaultClient:

@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cms import metrics
 from crypto.pan_text import holds_long_number, holds_pan
 
 FIELDS: Final = (
@@ -117,6 +118,7 @@ def set_up() -> None:
 def refused(kind: str, reason: str) -> None:
     """Count and log a caller that was turned away before it was known."""
     refusals[kind] += 1
+    metrics.caller_refused(kind)
     log.warning(kind, extra={"reason": reason, "count": refusals[kind]})
 
 
@@ -155,8 +157,12 @@ class RequestLog:
                 raise
             log.exception("internal")  # the answer has begun: no face can give another
         finally:
-            fields["route"] = getattr(scope.get("route"), "path", None)
-            fields["duration_ms"] = round((time.perf_counter() - started) * 1000, 2)
+            route = getattr(scope.get("route"), "path", None)
+            seconds = time.perf_counter() - started
+            metrics.request_served(
+                self._listener, route, scope["method"], fields.get("status", 500), seconds
+            )
+            fields["route"], fields["duration_ms"] = route, round(seconds * 1000, 2)
             if log.isEnabledFor(logging.INFO):
                 record = object.__new__(logging.LogRecord)
                 record.__dict__ |= {**fields, **REQUEST, "created": time.time()}

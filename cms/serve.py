@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from cms import development, logs
+from cms import development, logs, metrics
 from cms.app import Application, create_app
 from cms.persistence.address import AddressRefused, connection_string
 from cms.protocol import BoundedProtocol
@@ -29,6 +29,7 @@ from cms.services.outbound import http_client
 from cms.settings import Listener, Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.keyed_hash import keyed_hash
+from hsm import exposition
 from hsm.errors import VaultUnavailable
 from hsm.messages import SocketName
 from hsm.socket_files import owner_of
@@ -77,7 +78,8 @@ def run(settings: Settings, *, sandbox: bool) -> int:
         log.warning("sandbox", extra={"reason": "--sandbox: for trials only, never for real cards"})
     config = _config(_main(settings), "cms.serve:worker", settings, factory=True, lifespan="on")
     supervisor = Supervisor(config, sockets=[bound])
-    supervisor.run()
+    with exposition.shared_directory("pins-web-"):
+        supervisor.run()
     ended = {process.exitcode for process in supervisor.processes}
     return FAILED if STARTUP_FAILURE in ended else 0
 
@@ -86,8 +88,8 @@ def worker() -> ASGIApp:
     """Build the app of a worker's main listener; its lifespan opens everything else."""
     logs.set_up()
     _end_with_supervisor()
-    settings = Settings()
-    return _with_lifespan(create_app(settings), settings)
+    slot, settings = metrics.begin(), Settings()
+    return _with_lifespan(create_app(settings, slot=slot), settings)
 
 
 class Supervisor(Multiprocess):

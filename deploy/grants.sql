@@ -6,7 +6,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, cms_service;
 GRANT USAGE ON SCHEMA public TO cms_service;
 
 GRANT SELECT ON
-    issuers, manifests, manifest_hosts, cards, pin_changes, control_tokens
+    issuers, manifests, manifest_hosts, cards, pin_changes, control_tokens, alembic_version
 TO cms_service;
 GRANT INSERT ON manifest_hosts, pin_changes, audit_events, control_tokens
 TO cms_service;

@@ -22,10 +22,13 @@ def check(hsm_token: HsmToken, jose_keys: JoseKeys, labels: Iterable[KeyLabel]) 
     """Use every key of *labels* once and compare what comes back.
 
     Raises:
-        VaultUnavailable: the HSM token or a key does not answer, or an answer is wrong.
+        VaultUnavailable: the HSM token or a key does not answer, or an answer is wrong; it names
+            the key.
     """
-    if not all(_answers(hsm_token, jose_keys, label) for label in labels):
-        raise VaultUnavailable("the token's answer is wrong")
+    wrong = [str(label) for label in labels if not _answers(hsm_token, jose_keys, label)]
+    if wrong:
+        reason = "the token's answer is wrong, with " + ", ".join(wrong)
+        raise VaultUnavailable(reason)
 
 
 def _answers(hsm_token: HsmToken, jose_keys: JoseKeys, label: KeyLabel) -> bool:

@@ -92,6 +92,7 @@ MALFORMED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises: for a text that is not UTF-8, and for depth, no errors of its own."""
 
 
+@cache
 def _verb(class_name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z][a-z])", "_", class_name).lower()
 
@@ -360,6 +361,10 @@ class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
 
 class Health(Verb[None], frozen=True):
     """``health``."""
+
+
+class Metrics(Verb[str], frozen=True):
+    """``metrics``."""
 
 
 class Reseal(Verb[Resealing], frozen=True):

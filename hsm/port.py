@@ -805,6 +805,14 @@ class PinVault(Protocol):
         """
         ...
 
+    def metrics(self) -> str:
+        """Show what all processes of this vault counted, as Prometheus reads it.
+
+        Its labels are verbs, classes of errors and the like: nothing of a call is in it, and there
+        is no more of it the more there are of issuers or cards.
+        """
+        ...
+
     def load_generations(self, text: str) -> int:
         """Take a table of key generations as operators signed it; return its version.
 

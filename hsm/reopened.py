@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from hsm import metrics
 from hsm.errors import (
     CountsUnavailable,
     KeyMissing,
@@ -73,6 +74,11 @@ class ReopenedVault:
             self._vault = self._open_vault()
         except LoginRefused:
             self._login_refused = True
+            metrics.opened(metrics.Opening.LOGIN_REFUSED)
             raise
+        except VaultUnavailable:
+            metrics.opened(metrics.Opening.UNAVAILABLE)
+            raise
+        metrics.opened(metrics.Opening.OPENED)
         self._next_opening = 0.0
         return self._vault

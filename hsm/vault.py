@@ -22,7 +22,7 @@ from crypto.secret import Secret
 from crypto.translation import permit
 from crypto.types import Pin, PinBlock
 from crypto.weak_pins import check
-from hsm import generations, health, key_list, plaintexts
+from hsm import exposition, generations, health, key_list, plaintexts
 from hsm.access_tokens import AccessTokens
 from hsm.bearers import Bearers
 from hsm.budgets import FailureBudgets
@@ -498,6 +498,10 @@ class Vault:
         health.check(self._hsm_token, self._probed_keys, self._keyring.active.values())
         self._counts.check()
         self._log.check()
+
+    def metrics(self) -> str:
+        """Show what all processes of this vault counted."""
+        return exposition.text()
 
     def load_generations(self, text: str) -> int:
         """Take a table of key generations as operators signed it; return its version."""

@@ -260,6 +260,11 @@ class Service:
             return self.ops("/readyz").status_code == 200
         return False
 
+    def readiness(self) -> dict[str, bool]:
+        """What is ready, without what is wrong in detail."""
+        answer = self.ops("/readyz").json()
+        return {name: answer[name] for name in ("ready", "vault", "database")}
+
     def answers(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
             return self.ops("/healthz").status_code == 200

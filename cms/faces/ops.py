@@ -1,14 +1,27 @@
-"""Operations: is this worker alive, is it ready. Loopback only; a request gets one worker."""
+"""Operations: is this worker alive, are all ready, what was counted. For operators only.
+
+A request gets one worker; but for ``/healthz`` it tells of all.
+"""
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from cms import logs
 from cms.faces.routes import Face, Route
-from cms.services.health import Health
+from cms.services.ends import Ends
+from cms.services.health import DATABASE_CAUSES, Health, Readiness
+from hsm import exposition, messages
+from hsm.client import VaultCalls
+from hsm.errors import HsmError
+from hsm.port import KeyUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +29,14 @@ class OpsRoutes:
     """What an operator's monitoring asks; whoever reaches the listener may call."""
 
     health: Health
+    vault: VaultCalls
 
     def routes(self) -> tuple[Route, ...]:
         """Return the table."""
         return (
             Route("GET", "/healthz", self.healthz),
             Route("GET", "/readyz", self.readyz),
+            Route("GET", "/metrics", self.metrics),
         )
 
     async def healthz(self, _: Request) -> Response:
@@ -29,19 +44,107 @@ class OpsRoutes:
         return JSONResponse({"status": "alive", "refused": dict(logs.refusals)})
 
     async def readyz(self, _: Request) -> Response:
-        """Answer 200 when vault and database answer now, else 503."""
-        health = self.health
-        await asyncio.gather(health.ask_vault(), health.ask_database())
+        """Answer 200 when vault and database answer now and to all workers, else 503."""
+        await asyncio.gather(self.health.ask_vault(), self.health.ask_database())
+        seen = self.health.of_all()
         checks = {
-            "ready": health.ready,
-            "vault": health.vault_ready,
-            "database": health.database_ready,
+            "ready": seen.ready,
+            "vault": seen.vault,
+            "database": seen.database,
+            "problems": msgspec.to_builtins(seen.problems),
+            "warnings": msgspec.to_builtins(seen.warnings),
         }
-        return JSONResponse(checks, 200 if health.ready else 503)
+        return JSONResponse(checks, 200 if seen.ready else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        """Show what all workers counted, and those of the vault, where it answers."""
+        uses: Sequence[KeyUse] = ()
+        with suppress(HsmError):
+            uses = await self.vault.call(messages.KeyUses())
+        state = State(self.health.of_all(), self.health.ends, uses)
+        # Some milliseconds of work, beside the requests.
+        shown = await asyncio.to_thread(exposition.text, state)
+        with suppress(HsmError):
+            shown += await self.vault.call(messages.Metrics())
+        return Response(shown, media_type=exposition.CONTENT_TYPE)
 
 
-def ops_app(health: Health) -> FastAPI:
+@dataclass(frozen=True, slots=True, eq=False)
+class State(Collector):
+    """What is now, as it was last seen."""
+
+    seen: Readiness
+    ends: Ends
+    key_uses: Sequence[KeyUse] = ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Describe it."""
+        yield self._readiness()
+        problems = GaugeMetricFamily(
+            "cms_problem", "What is wrong (ready is 0), or will be.", labels=["part", "severity"]
+        )
+        for severity, faults in (("problem", self.seen.problems), ("warning", self.seen.warnings)):
+            for part in sorted({fault.part for fault in faults}):
+                problems.add_metric([part, severity], sum(each.part == part for each in faults))
+        yield problems
+        yield self._database_causes()
+        yield self._workers()
+        yield self._connections()
+        yield from self._key_uses()
+        for what, by in (("manifest", "issuer"), ("certificate", "listener")):
+            end = GaugeMetricFamily(
+                f"cms_{what}_end_timestamp_seconds", f"When a {what} ends.", labels=[by]
+            )
+            for name, moment in getattr(self.ends, f"{what}s").items():
+                end.add_metric([name], moment.timestamp())
+            yield end
+
+    def _key_uses(self) -> Iterator[GaugeMetricFamily]:
+        labels = ["key", "unit"]
+        uses = GaugeMetricFamily("cms_key_uses", "How often a key was used here.", labels=labels)
+        most = GaugeMetricFamily("cms_key_uses_max", "How often it may be.", labels=labels)
+        for each in self.key_uses:
+            uses.add_metric([each.label, each.unit], each.uses)
+            most.add_metric([each.label, each.unit], each.uses_max)
+        yield uses
+        yield most
+
+    def _readiness(self) -> GaugeMetricFamily:
+        ready = GaugeMetricFamily("cms_ready", "1: it can be used.", labels=["part"])
+        ready.add_metric(["all"], self.seen.ready)
+        ready.add_metric(["vault"], self.seen.vault)
+        ready.add_metric(["database"], self.seen.database)
+        return ready
+
+    def _database_causes(self) -> GaugeMetricFamily:
+        found = {fault.reason for fault in self.seen.problems if fault.part == "database"}
+        causes = GaugeMetricFamily(
+            "cms_database_cause", "1: why the database cannot be used.", labels=["cause"]
+        )
+        for cause in sorted({*DATABASE_CAUSES, *found}):
+            causes.add_metric([cause], cause in found)
+        return causes
+
+    def _workers(self) -> GaugeMetricFamily:
+        workers = GaugeMetricFamily("cms_workers", "Workers that run.", labels=["state"])
+        silent = sum(view.is_silent for view in self.seen.views)
+        workers.add_metric(["answering"], len(self.seen.views) - silent)
+        workers.add_metric(["silent"], silent)
+        return workers
+
+    def _connections(self) -> GaugeMetricFamily:
+        views = self.seen.views
+        connections = GaugeMetricFamily(
+            "cms_database_connections", "Of all workers, as last seen.", labels=["state"]
+        )
+        connections.add_metric(["open"], sum(view.connections for view in views))
+        connections.add_metric(["free"], sum(view.connections_free for view in views))
+        connections.add_metric(["waited_for"], sum(view.callers_waiting for view in views))
+        return connections
+
+
+def ops_app(health: Health, vault: VaultCalls) -> FastAPI:
     """Build the app of the operations listener."""
     app = Face()
-    app.add(OpsRoutes(health).routes())
+    app.add(OpsRoutes(health, vault).routes())
     return app

@@ -10,10 +10,12 @@ from typing import Final
 
 from psycopg.errors import UniqueViolation
 
+from cms import metrics
 from cms.domain.cards import CardState, CardType
 from cms.domain.control import CardOfHolder, EndReason, Grant, Plastic, canonical
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
+from cms.metrics import ControlToken
 from cms.persistence.connection import Row
 from cms.persistence.statements import Statement
 from cms.persistence.statements.cardholder import READ_CARD_OF_HOLDER, READ_PLASTIC
@@ -93,6 +95,7 @@ class ControlStore:
             **asked_by(actor),
         )
         expires_at: datetime = _card(row)[0]
+        metrics.control_token(ControlToken.ISSUED)
         return expires_at
 
     async def read_live(self, control_token: str) -> Grant | None:
@@ -133,7 +136,7 @@ class ControlStore:
             purpose=purpose.value,
             face=face.value,
         )
-        return _consumed(_live(row))
+        return _consumed(_consuming(row))
 
     async def end_with_text(self, session: str, face: Face) -> ConsumedToken:
         """End the session that :meth:`consume` began, and read its card.
@@ -166,7 +169,7 @@ class ControlStore:
             purpose=purpose.value,
             face=face.value,
         )
-        seconds, last_four, *grant = _live(row)
+        seconds, last_four, *grant = _consuming(row)
         return seconds, last_four, _grant(tuple(grant))
 
     async def read_session(self, session: str, purpose: Purpose) -> Grant:
@@ -397,6 +400,16 @@ def _live(row: Row | None) -> Row:
     if row is None:
         raise ControlEnded
     return row
+
+
+def _consuming(row: Row | None) -> Row:
+    """Count what became of the control token.
+
+    Raises:
+        ControlEnded: it is not live.
+    """
+    metrics.control_token(ControlToken.CONSUMED if row is not None else ControlToken.REFUSED)
+    return _live(row)
 
 
 def _card(row: Row | None) -> Row:

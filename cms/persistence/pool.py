@@ -14,6 +14,7 @@ from typing import Final
 
 import psycopg
 
+from cms import metrics
 from cms.persistence.causes import WRONG_CONNECTION, Cause, DatabaseFailed
 from cms.persistence.connection import ENCODING, STATEMENT_SECONDS_MAX, Connection, Row
 from cms.persistence.statements import Statement
@@ -67,6 +68,10 @@ class Pool:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
+    def occupancy(self) -> tuple[int, int, int]:
+        """Count the connections that are open and those that are free, and who waits for one."""
+        return len(self.connections), len(self._free), len(self._waiting)
+
     async def rows(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
         """Run a statement and return its rows.
 
@@ -76,10 +81,13 @@ class Pool:
             psycopg.Error: any other error of the statement.
         """
         if self._refused_at_once:
-            raise DatabaseFailed(self.cause or Cause.NO_ANSWER)
+            cause = self.cause or Cause.NO_ANSWER
+            metrics.database_failed(cause)
+            raise DatabaseFailed(cause)
         try:
             return await self._run(statement, parameters, STATEMENT_SECONDS_MAX)
         except DatabaseFailed as failed:
+            metrics.database_failed(failed.cause)
             if failed.cause not in (Cause.NO_CONNECTION, Cause.STATEMENT_STOPPED):
                 self._note(failed.cause)
                 self._refused_at_once |= failed.cause in REFUSED_AT_ONCE

@@ -6,7 +6,7 @@ No transaction is held between two calls, and none while the vault works.
 from collections.abc import Mapping
 from typing import Final, Self
 
-from psycopg.errors import UniqueViolation
+from psycopg.errors import InsufficientPrivilege, UndefinedTable, UniqueViolation
 
 from cms.domain.cards import CardState
 from cms.domain.errors import ServiceUnavailable, StoredValueBroken
@@ -15,7 +15,7 @@ from cms.persistence.address import Tls, connection_string
 from cms.persistence.causes import DatabaseFailed
 from cms.persistence.connection import Row
 from cms.persistence.pool import Pool
-from cms.persistence.statements import Statement, d1, directory, manifests, refusals
+from cms.persistence.statements import Statement, d1, directory, manifests, refusals, server
 from cms.persistence.tables import card_scripts, pin_changes, sealed_columns
 from hsm.port import CardRef, PinBlockType, SealedChange
 
@@ -49,6 +49,16 @@ class Store:
     async def close(self) -> None:
         """Close every connection."""
         await self.pool.close()
+
+    async def revision(self) -> str | None:
+        """Read which migration the database had last; empty: none, None: it does not tell."""
+        try:
+            rows = await self.pool.rows(server.READ_REVISION, {})
+        except UndefinedTable:
+            return ""
+        except (DatabaseFailed, InsufficientPrivilege):
+            return None
+        return rows[0][0] if rows else ""
 
     async def is_in_service(self, issuer_id: str) -> bool:
         """Tell whether an issuer is known and not suspended."""

@@ -34,6 +34,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from hsm.port import SealedChange, ValueKind
 
+REVISION: Final = "9c4e7b1a2f60"
+"""The newest migration, as alembic names it."""
+
 metadata = MetaData(
     naming_convention={
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",

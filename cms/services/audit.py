@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
+from cms import metrics
 from cms.domain.errors import (
     BadRequest,
     CardForbids,
@@ -134,7 +135,9 @@ class Audit:
             ServiceUnavailable: the database is unavailable.
         """
         receipt = why.receipt if isinstance(why, DomainError) else None
-        await self._store.refuse(issuer_id, card_id, event, reason_of(why), actor, receipt=receipt)
+        reason = reason_of(why)
+        metrics.call_refused(reason)
+        await self._store.refuse(issuer_id, card_id, event, reason, actor, receipt=receipt)
 
     async def failed(self, card: CardRef, event: str, why: DomainError, actor: Actor) -> None:
         """Record that *event* was allowed and failed; a broken seal is an alarm in the log too.
@@ -152,6 +155,7 @@ class Audit:
         if isinstance(why, StoredValueBroken):
             where = {"issuer_id": card.issuer_id, "card_id": card.card_id, "reason": event}
             log.error("alarm.seal_broken", extra=where)
+        metrics.call_refused(REASONS[type(why)])
         await self._store.refuse(
             *(card.issuer_id, card.card_id, event, REASONS[type(why)], actor),
             outcome="failed",

@@ -1,12 +1,22 @@
-"""Whether this process can do its work: asked again and again, answered from what was last seen."""
+"""Whether this program can do its work: asked again and again, answered from what was last seen.
+
+Each worker asks for itself; what one sees the others know too, so that all give one answer.
+"""
 
 import asyncio
 import logging
+import os
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from cms.persistence.causes import Cause
 from cms.persistence.store import Store
+from cms.persistence.tables import REVISION
+from cms.services.ends import Ends
+from cms.services.workers import Fault, View, Workers, now
 from hsm import messages
 from hsm.client import VaultCalls
 from hsm.errors import HsmError, VaultBusy
@@ -17,6 +27,10 @@ VAULT_SECONDS_MAX: Final = 2.0
 """How long the vault may take to say how it is."""
 UNFIT: Final = frozenset({Cause.NOT_DURABLE, Cause.NOT_UTF8})
 """What no waiting changes: somebody has to set the database up otherwise."""
+NOT_ASKED: Final = "NOT_ASKED"
+NOT_MIGRATED: Final = "NOT_MIGRATED"
+DATABASE_CAUSES: Final = (*Cause, NOT_ASKED, NOT_MIGRATED)
+"""What the database can be said to have."""
 log = logging.getLogger(__name__)
 
 
@@ -24,26 +38,64 @@ class DatabaseUnfit(Exception):
     """Postgres may lose a commit that it reported, or does not hold every text."""
 
 
-class Health:
-    """The state of the vault and the database as this process last saw it."""
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What all workers saw."""
 
-    def __init__(self, vault: VaultCalls, store: Store) -> None:
-        self._vault = vault
-        self._store = store
-        self._reported = False
-        self._database_answered = False
-        self._unfit: Cause | None = None
-        self.vault_ready = False
-        """Whether every key of the vault worked when it was last asked."""
-
-    @property
-    def database_ready(self) -> bool:
-        """Whether the database could be used when last asked, and no statement failed since."""
-        return self._database_answered and self._store.pool.cause is None
+    vault: bool
+    database: bool
+    problems: tuple[Fault, ...]
+    """Why requests cannot be served."""
+    warnings: tuple[Fault, ...]
+    """What will be a problem, or may be one."""
+    views: tuple[View, ...]
 
     @property
     def ready(self) -> bool:
         """Whether requests can be served."""
+        return bool(self.views) and not self.problems
+
+
+class Health:
+    """The state of the vault and the database as this process last saw it.
+
+    Args:
+        vault: the way to the vault.
+        store: the database.
+        workers: knows what the others saw.
+        ends: what ends soon.
+    """
+
+    def __init__(
+        self,
+        vault: VaultCalls,
+        store: Store,
+        workers: Workers | None = None,
+        ends: Ends | None = None,
+    ) -> None:
+        self._vault = vault
+        self._store = store
+        self._workers = workers or Workers()
+        self.ends = ends or Ends()
+        self._reported = False
+        self._database_fault: str | None = NOT_ASKED
+        self._vault_fault: str | None = NOT_ASKED
+        self._revision_fault: str | None = None
+        self._unfit: Cause | None = None
+
+    @property
+    def vault_ready(self) -> bool:
+        """Whether every key of the vault worked when it was last asked."""
+        return self._vault_fault is None
+
+    @property
+    def database_ready(self) -> bool:
+        """Whether the database could be used when last asked, and no statement failed since."""
+        return self._database_fault is None and self._store.pool.cause is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be served, as far as this worker saw."""
         return self.vault_ready and self.database_ready
 
     async def check(self) -> None:
@@ -72,19 +124,32 @@ class Health:
         except HsmError as error:
             self._vault_failed(str(error))
         else:
-            self.vault_ready, self._reported = True, False
+            self._vault_fault, self._reported = None, False
+        self._tell()
 
     def _vault_failed(self, reason: str) -> None:
         """Log it, once until the vault is ready again."""
         if not self._reported:
             log.warning("vault.unavailable", extra={"reason": reason})
-        self.vault_ready, self._reported = False, True
+        self._vault_fault, self._reported = reason, True
 
     async def ask_database(self) -> Cause | None:
         """Ask the database now, with a bound; if it cannot be used, tell why."""
         cause = await self._store.pool.fault()
-        self._database_answered = cause is None
+        self._database_fault = cause
+        if cause is None:
+            await self._ask_revision()
+        self._tell()
         return cause
+
+    async def _ask_revision(self) -> None:
+        """Look which migration the database had last: one that had none has no table of ours."""
+        revision = await self._store.revision()
+        if revision == "":
+            self._database_fault = NOT_MIGRATED
+        self._revision_fault = None
+        if revision not in (None, "", REVISION):
+            self._revision_fault = f"revision {revision} is not {REVISION}, that of this release"
 
     async def beat(self) -> None:
         """Keep asking, more often while something is unavailable."""
@@ -95,3 +160,44 @@ class Health:
                     break
             with suppress(DatabaseUnfit):
                 await self.check()
+
+    def of_all(self) -> Readiness:
+        """Tell what all workers saw; who is silent for long is a problem itself."""
+        views = self._workers.views()
+        problems = {fault: None for view in views for fault in view.problems}
+        silent = sum(view.is_silent for view in views)
+        if silent:
+            problems[Fault("worker", f"{silent} of {len(views)} do not answer")] = None
+        return Readiness(
+            all(view.vault for view in views),
+            all(view.database for view in views),
+            tuple(problems),
+            tuple({fault: None for view in views for fault in view.warnings}),
+            tuple(views),
+        )
+
+    def _tell(self) -> None:
+        pool = self._store.pool
+        self._workers.tell(
+            View(
+                os.getpid(),
+                now(),
+                self.vault_ready,
+                self.database_ready,
+                tuple(self._problems()),
+                tuple(self._warnings()),
+                *pool.occupancy(),
+            )
+        )
+
+    def _problems(self) -> Iterator[Fault]:
+        if self._vault_fault is not None:
+            yield Fault("vault", self._vault_fault)
+        cause = self._store.pool.cause or self._database_fault
+        if cause is not None:
+            yield Fault("database", cause)
+
+    def _warnings(self) -> Iterator[Fault]:
+        if self._revision_fault is not None:
+            yield Fault("database", self._revision_fault)
+        yield from self.ends.near(datetime.now(UTC))

@@ -15,6 +15,7 @@ from typing import Final
 from cms.domain.errors import ServiceUnavailable
 from cms.domain.records import TAKEN, ManifestAnswer
 from cms.persistence.store import Store
+from cms.services.ends import Ends
 from hsm.client import VaultCalls
 from hsm.errors import ManifestRefused, MessageRefused, VaultUnavailable
 from hsm.manifest.clients import AppClient
@@ -36,6 +37,7 @@ class ManifestFerry:
         vault: the way to the vault.
         host: by what this host is known to operators.
         now: the time, UTC.
+        ends: is told when manifests end.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class ManifestFerry:
         vault: VaultCalls,
         host: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ends: Ends | None = None,
     ) -> None:
         self._store = store
         self._vault = vault
         self._host = host
         self._now = now
+        self._ends = ends or Ends()
         self._origins: frozenset[str] = frozenset()
         self._refused: dict[str, int] = {}
         self._warned: dict[str, datetime] = {}
@@ -85,6 +89,7 @@ class ManifestFerry:
             if manifest is not None:
                 self._warn_of_end(manifest)
                 manifests.append(manifest)
+        self._ends.manifests = {each.issuer_id: each.valid_until for each in manifests}
         self._origins = frozenset(chain.from_iterable(map(_origins, manifests)))
 
     async def _offer(self, issuer_id: str, version: int) -> ManifestAnswer | None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from hsm import metrics
 from hsm.log import own_chain
 from hsm.log.files import usable
 from hsm.log.lines import Action, Event, Mac
@@ -75,7 +76,9 @@ class VaultLog:
             chain = self._own_chain(now)
             for refused in self._due(now):
                 chain.write(refused, now, self.label(), self.mac)
+                metrics.log_line(refused.what)
             receipt = chain.write(event, now, self.label(), self.mac).receipt
+            metrics.log_line(event.what)
             if durable:
                 self.to_disk(chain.file)
         return receipt

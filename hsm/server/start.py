@@ -12,11 +12,12 @@ from socket import socket
 from typing import Any
 
 from crypto import pin_image
+from hsm import exposition, metrics
 from hsm.counts import Counts
 from hsm.errors import HsmError, LoginRefused, NotForProduction, VaultUnavailable
 from hsm.hardening import end_with, harden_for_secrets
 from hsm.key_budgets import KeyBudgets
-from hsm.messages import SocketName, Verb
+from hsm.messages import Metrics, SocketName, Verb
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.reopened import ReopenedVault
 from hsm.server import logs, sockets
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> int:
     if not end_with(int(arguments[1])):
         return Exit.TOLD
     sandbox, cell = arguments[0] == "sandbox", Cell(int(arguments[2]))
+    metrics.begin(exposition.free_slot())
     settings = ServerSettings()
     listeners = {
         SocketName(name): socket(fileno=int(descriptor))
@@ -61,6 +63,8 @@ def main(arguments: list[str]) -> int:
 
     def perform(message: Verb[Any]) -> object:
         nonlocal login_refused
+        if isinstance(message, Metrics):
+            return exposition.text()  # most wanted when the HSM token cannot be opened
         try:
             return vault.run(message.perform)
         except LoginRefused:

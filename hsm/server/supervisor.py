@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from hsm import exposition, metrics
 from hsm.errors import LoginRefused, ManifestRefused, NotForProduction, VaultUnavailable
 from hsm.hardening import close_inherited, harden
 from hsm.manifest.trust import read_trust
@@ -39,6 +40,7 @@ class Started:
     process: subprocess.Popen[bytes]
     cell: Cell
     started_at: float = field(default_factory=time.monotonic)
+    killed: bool = False
 
     def is_late(self, now: float, deadline_seconds: float) -> bool:
         """Whether a verb, or the start, has been running for too long."""
@@ -99,6 +101,7 @@ class Supervisor:
                 self._bury(slot, worker, now)
             elif worker.is_late(now, self._settings.deadline_seconds):
                 log.error("vault.worker_killed", extra={"pid": worker.process.pid})
+                worker.killed = True
                 worker.process.kill()
         if self._refused_logins >= REFUSED_LOGINS_MAX:
             if not self._workers:
@@ -142,6 +145,7 @@ class Supervisor:
         del self._workers[slot]
         code, was_ready = worker.process.returncode, bool(worker.cell.ready_at)
         worker.cell.close()
+        metrics.worker_ended(code, killed=worker.killed)
         log.warning("vault.worker_ended", extra={"pid": worker.process.pid, "code": code})
         if code == Exit.NOT_FOR_PRODUCTION:
             raise NotForProduction("the HSM token is for development: see the line above")
@@ -179,7 +183,9 @@ def serve(settings: ServerSettings, *, sandbox: bool) -> None:
     close_inherited()
     _check_host(VaultSettings(), sandbox=sandbox)
     mode = "sandbox" if sandbox else "production"
-    Supervisor(settings, [sys.executable, "-m", "hsm.server.start", mode]).run()
+    with exposition.shared_directory("pins-vault-"):
+        metrics.begin(metrics.SUPERVISOR)
+        Supervisor(settings, [sys.executable, "-m", "hsm.server.start", mode]).run()
 
 
 def _check_host(settings: VaultSettings, *, sandbox: bool) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from hsm import messages
+from hsm import messages, metrics
 from hsm.errors import HsmError, LogUnavailable, MessageRefused, VaultFailed
 from hsm.frames import Frames, frame
 from hsm.messages import SocketName, Verb
@@ -168,6 +168,7 @@ class Worker:
         ends_at = time.monotonic() + TURN_SECONDS
         for call in connection.receive():
             number, message = messages.decode_call(call, connection.name)
+            metrics.waited(connection.name, time.monotonic() - connection.received_at)
             answer = self._perform_safely(number, message)
             if not self._disk.hold(Held(connection, number, answer)):
                 connection.unsent += frame(answer)
@@ -222,10 +223,11 @@ class Worker:
         connection.stream.close()
 
     def _perform_safely(self, number: int, message: Verb[Any]) -> bytes:
-        self._cell.busy_since = time.monotonic()
+        started = self._cell.busy_since = time.monotonic()
         try:
             return messages.encode_answer(number, self._perform(message))
         except HsmError as error:
+            metrics.refused(message.name(), type(error).__name__)
             return messages.encode_refusal(number, error)
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the worker
             # Neither its text nor its traceback: an argument can be in them.
@@ -234,11 +236,13 @@ class Worker:
                 where = where.tb_next
             line = where.tb_lineno if where else 0
             file = where.tb_frame.f_code.co_filename if where else ""
+            metrics.refused(message.name(), VaultFailed.__name__)
             extra = {"verb": message.name(), "error": type(error).__name__}
             log.error("vault.failed", extra={**extra, "at": f"{file}:{line}"})  # noqa: TRY400
             return messages.encode_refusal(number, VaultFailed())
         finally:
             self._cell.busy_since = 0.0
+            metrics.called(message.name(), time.monotonic() - started)
 
 
 class _Connection:
@@ -251,6 +255,8 @@ class _Connection:
         self.events = selectors.EVENT_READ
         self.has_calls = False
         """Whether calls may have come that were not done yet."""
+        self.received_at = 0.0
+        """When what is done now was read."""
         self._frames = Frames(messages.MESSAGE_BYTES_MAX[name])
 
     def receive(self) -> Iterator[bytes]:
@@ -269,6 +275,7 @@ class _Connection:
                 return  # there was room for answers, and nothing came
             if not data:
                 raise EOFError
+            self.received_at = time.monotonic()
         yield from self._frames.feed(data)
 
     def send(self) -> None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-VAULT, WEB, OPERATOR, PROXY = "10001", "10002", "10003", "10004"
+VAULT, WEB, OPERATOR, PROXY, PROMETHEUS = "10001", "10002", "10003", "10004", "10005"
 OURS = sorted(set(SERVICES) - {"db"})
 
 
@@ -47,6 +47,7 @@ def test_the_users_are_numbers_that_image_and_containers_share() -> None:
         f"{VAULT}:{VAULT}": {"vault", "hsm", "hsm-init"},
         f"{WEB}:{WEB}": {"web"},
         f"{PROXY}:{PROXY}": {"proxy"},
+        f"{PROMETHEUS}:{PROMETHEUS}": {"prometheus"},
         f"{OPERATOR}:{WEB}": {"operator", "manifest", "migrate", "roles", "grants"},
     }
     assert {name: SERVICES[name]["user"] for name in OURS} == {
@@ -110,7 +111,10 @@ def test_secrets_are_kept_out_of_the_repository() -> None:
         if volume.startswith("./")
     }
     others = {each for each in mounted if not each.startswith("./deploy/manifests")}
-    assert others == {"./deploy/roles.sql", "./deploy/grants.sql", "./deploy/haproxy/haproxy.cfg"}
+    assert others == {
+        *("./deploy/roles.sql", "./deploy/grants.sql", "./deploy/haproxy/haproxy.cfg"),
+        "./deploy/prometheus",
+    }
     assert all((ROOT / each).exists() for each in others)
 
 
@@ -268,3 +272,12 @@ def test_a_start_that_was_interrupted_is_made_up_for(tmp_path: Path) -> None:
     (job.token / "softhsm2.conf").write_text("")
     assert job.run().returncode == 0
     assert job.slots().count("pin-vault") == 1
+
+
+def test_prometheus_asks_the_ops_listener_of_the_web() -> None:
+    (volume,) = SERVICES["prometheus"]["volumes"]
+    here = ROOT / volume.split(":")[0]
+    (job,) = YAML(typ="safe").load(here / "prometheus.yml")["scrape_configs"]
+    (targets,) = [each["targets"] for each in job["static_configs"]]
+    port = environment("proxy")["OPS_PORT"]
+    assert (job["job_name"], targets) == ("pins", [f"web:{port}"])

@@ -26,7 +26,7 @@ LISTENING = "0A"
 
 
 def test_health_is_on_the_ops_listener_only(shared: Shared) -> None:
-    assert shared.service.ops("/readyz").json() == {
+    assert shared.service.readiness() == {
         "ready": True,
         "vault": True,
         "database": True,

@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import secrets
 import subprocess
 from collections import defaultdict
@@ -71,7 +72,7 @@ CARD = "canary-card"
 PAN = "4539578763621486"
 ISSUER_ID = "testbank01"
 APP, HOLDER = "testbank01-app", "canary-holder"
-SERVER, PLASTIC = "testbank01-server", "77"
+SERVER, PLASTIC = "testbank01-server", "90000000000077"
 CARDHOLDER_URL = "https://cards.test"
 POLICY: dict[str, object] = {"length_max": 12, "page_length_max": 12, "text_reveal": True}
 PAGE = "/pincontrol/page"
@@ -142,6 +143,17 @@ class House:
     def note_control_tokens(self, *tokens: str) -> None:
         self.control_tokens.update(tokens)
         self.credentials.update((*tokens, *(UUID(token).hex for token in tokens)))
+
+    async def leaks_of_metrics(self) -> set[str]:
+        """Name what the metrics show of a card or a person, with all that was done so far."""
+        transport = httpx.ASGITransport(self.application.listeners["ops"])
+        async with httpx.AsyncClient(transport=transport, base_url="http://ops") as http:
+            shown = (await http.get("/metrics")).text
+        assert "cms_request_seconds_count" in shown
+        assert "hsm_call_seconds_count" in shown
+        self.answers.append(shown)
+        names = {CARD, HOLDER, PLASTIC, APP, SERVER}
+        return {name for name in names if re.search(rf"\b{name}\b", shown)}
 
     async def keep(self, answer: httpx.Response) -> httpx.Response:
         self.answers.append(f"{answer.status_code} {answer.headers} {answer.text}")
@@ -273,6 +285,7 @@ async def test_junk_on_every_route_of_every_listener_brings_nothing_out(
     assert seen >= {"200", "204", "400", "401", "403", "404", "405", "500"}
     assert sum('"event":"request"' in line for line in house.log.lines) >= len(house.answers)
     assert CARD in house.dump()
+    assert await house.leaks_of_metrics() == set()
     assert house.leaks() == set()
 
 
@@ -328,6 +341,7 @@ async def test_a_pin_that_is_shown_and_set_leaves_nothing_behind(
     seen = [answer.split(" ")[0] for answer in house.answers]
     assert seen == ["200", "410", "422", "204", "410", "410", *["500"] * 3]
     assert "control_tokens" in house.dump()
+    assert await house.leaks_of_metrics() == set()
     assert house.leaks() == set()
 
 
@@ -410,6 +424,7 @@ async def test_a_pin_that_a_server_asks_for_leaves_nothing_behind(
     steps = ["410", "200", "410", "422", "204", "410", "404", "400", "400", "401"]
     assert seen == [*steps, *["500"] * 4]
     assert "pincontrol text" in house.dump()
+    assert await house.leaks_of_metrics() == set()
     assert house.leaks() == set()
 
 
@@ -713,6 +728,7 @@ async def leak_a_hash_without_a_key_into_the_database(house: House) -> None:
 async def test_the_search_finds_a_leak(
     house: House, leak: Callable[[House], Awaitable[None]], place: str
 ) -> None:
+    assert await house.leaks_of_metrics() == set()
     assert house.leaks() == set()
     await leak(house)
     assert house.leaks() == {place}

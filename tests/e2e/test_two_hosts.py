@@ -270,7 +270,7 @@ def test_a_host_whose_clock_is_slow_serves_nothing_and_the_other_goes_on(
 
     with second.with_vault([slow_clock.MODULE]):
         wait_for(is_refused_for_its_clock)
-        assert second.service.ops("/readyz").json() == {
+        assert second.service.readiness() == {
             "ready": False,
             "vault": False,
             "database": True,

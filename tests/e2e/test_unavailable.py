@@ -77,7 +77,7 @@ def test_a_token_that_was_taken_unavailable_and_brought_back(
             client.new_access_token()
         assert refused.value.status == 503
         wait_for(lambda: service.ops("/readyz").status_code == 503)
-        assert service.ops("/readyz").json() == {"ready": False, "vault": False, "database": True}
+        assert service.readiness() == {"ready": False, "vault": False, "database": True}
         elsewhere.rename(tokens)
         service.wait_until_ready()
         assert client.get_pin("card-1", enrolled.sample_issuer.pans["card-1"]) == "4071"
@@ -91,7 +91,7 @@ def test_a_database_that_is_unavailable_when_the_service_starts(
     own_postgres.crash()
     with prepared.serving(wait=False) as service, enrolled.client() as client:
         service.wait_until_answering()
-        assert service.ops("/readyz").json() == {"ready": False, "vault": True, "database": False}
+        assert service.readiness() == {"ready": False, "vault": True, "database": False}
         with pytest.raises(D1Error) as refused:
             client.new_access_token()
         assert (refused.value.status, refused.value.error_code) == (503, "SERVICE_UNAVAILABLE")
@@ -109,7 +109,7 @@ def test_a_database_that_stands_still(
     with serving_pins(prepared, enrolled) as (service, client):
         with stopped(own_postgres):
             assert statuses(client, change("2580")) == [503, 503]
-            assert service.ops("/readyz").json() == {
+            assert service.readiness() == {
                 "ready": False,
                 "vault": True,
                 "database": False,
@@ -227,7 +227,7 @@ def test_a_vault_that_ends_and_starts_again(
             end(first)
             assert statuses(client, change("2580")) == [503, 503]
             wait_for(lambda: not service.ready())
-            assert service.ops("/readyz").json() == {
+            assert service.readiness() == {
                 "ready": False,
                 "vault": False,
                 "database": True,

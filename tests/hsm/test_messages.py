@@ -37,7 +37,7 @@ from hsm.port import (
 #: Who may call what: DESIGN's table, and what is public.
 PUBLIC = {
     *("health", "load_manifest", "manifest_version", "public_jwks", "read_manifest"),
-    "key_uses",
+    *("key_uses", "metrics"),
 }
 SOCKETS = {
     SocketName.D1: {"export_jwe", "issue_token", "set_pin_from_jwe"},

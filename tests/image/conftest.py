@@ -25,9 +25,9 @@ from tests.image.podman import Compose, podman, project, why_not
 BANK, CARD, HOLDER, PLASTIC = "firstbank1", "card-0001", "holder-1", "90000000000001"
 PAN = "4111111111111111"
 APP, SERVER = f"{BANK}-app", f"{BANK}-server"
-VAULT, WEB, OPERATOR, PROXY = 10001, 10002, 10003, 10004
+VAULT, WEB, OPERATOR, PROXY, PROMETHEUS = 10001, 10002, 10003, 10004, 10005
 HEALTH_CHECKED = ("db", "vault", "web")
-SERVED = ("db", "vault", "web", "proxy")
+SERVED = ("db", "vault", "web", "proxy", "prometheus")
 STARTED_ONCE = ("roles", "migrate", "grants", "hsm-init")
 
 

@@ -26,6 +26,7 @@ IMAGE: Final = "localhost/issuer-pin-service"
 STAND_INS: Final = {
     "POSTGRES_IMAGE": "localhost/pins-postgres",
     "HAPROXY_IMAGE": "localhost/pins-haproxy",
+    "PROMETHEUS_IMAGE": "localhost/pins-prometheus",
 }
 BASE_PACKAGES: Final = "ca-certificates,python3,python3-venv,python3-pip"
 #: crun of Debian 12 fails on a hybrid hierarchy of cgroups, and there is no systemd to ask.

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from tests.deployment import wait_for
 from tests.image.conftest import (
     CARD,
     PAN,
     PLASTIC,
+    PROMETHEUS,
     PROXY,
     SERVED,
     STARTED_ONCE,
@@ -34,7 +36,12 @@ def test_d1_an_app_and_an_issuers_server_set_and_read_one_pin(bank: Bank) -> Non
 
 def test_each_program_has_its_user_and_its_network(bank: Bank) -> None:
     users = {name: bank.compose.inside(name, "id", "-u").strip() for name in SERVED[1:]}
-    assert users == {"vault": str(VAULT), "web": str(WEB), "proxy": str(PROXY)}
+    assert users == {
+        "vault": str(VAULT),
+        "web": str(WEB),
+        "proxy": str(PROXY),
+        "prometheus": str(PROMETHEUS),
+    }
     interfaces = bank.compose.inside("vault", "cat", "/proc/net/dev").splitlines()[2:]
     assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
 
@@ -74,3 +81,15 @@ def test_no_secret_is_in_the_environment_or_the_command_of_a_container(bank: Ban
         told = bank.compose.engine.run("podman", "inspect", bank.compose.container(service))
         for file in bank.compose.secrets.iterdir():
             assert file.read_text().strip() not in told
+
+
+def test_prometheus_sees_the_web_and_its_vault(bank: Bank) -> None:
+    address = "http://127.0.0.1:9090"
+
+    def found(query: str) -> str:
+        words = ("promtool", "query", "instant", address, query)
+        return bank.compose.inside("prometheus", *words)
+
+    wait_for(lambda: "job=" in found('cms_ready{part="all"} == 1'))
+    wait_for(lambda: "job=" in found('hsm_openings_total{result="opened"} > 0'))
+    bank.compose.inside("prometheus", "promtool", "check", "rules", "/etc/prometheus/rules.yml")

@@ -71,6 +71,11 @@ _HAS_STANDBY: Final = exists().where(
     )
 )
 
+READ_REVISION: Final = compiled(
+    select(column("version_num", String)).select_from(table("alembic_version"))
+)
+"""One row, the migration that the database had last."""
+
 READ_FITNESS: Final = compiled(
     select(
         _setting("server_encoding").label("server_encoding"),

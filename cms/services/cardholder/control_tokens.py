@@ -7,6 +7,7 @@ address that many people share, somebody else's guesses must not shut its holder
 import secrets
 from typing import Final, Generic
 
+from cms import metrics
 from cms.domain.control import Grant
 from cms.domain.errors import ControlEnded
 from cms.persistence.control_store import ControlStore
@@ -39,6 +40,7 @@ class ControlTokens(Generic[C]):
         """
         grant = await self._store.read_live(control_token)
         if grant is None:
+            metrics.control_token(metrics.ControlToken.REFUSED)
             dead, _ = await self.read_issued(control_token, address)
             self._rate_limiter.failed(address, dead.client_id)
             raise ControlEnded

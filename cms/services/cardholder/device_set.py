@@ -6,6 +6,7 @@ id; whatever else comes of a block ends it, so that nobody tries another.
 
 from contextlib import suppress
 
+from cms import metrics
 from cms.domain.cards import Verb
 from cms.domain.control import Grant, canonical, require_cardholder_may
 from cms.domain.errors import (
@@ -112,6 +113,7 @@ class DeviceSet:
                 *(card, read, change, control_id, actor)
             ):
                 return
+        metrics.conflict(Face.PINCONTROL)
         raise ServiceUnavailable
 
     async def _card(self, card: CardRef) -> CardToChange:

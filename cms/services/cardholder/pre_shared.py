@@ -5,6 +5,7 @@ The vault wants its password too, so that this process alone shows and sets no P
 
 from dataclasses import dataclass
 
+from cms import metrics
 from cms.domain.cards import Verb
 from cms.domain.control import require_cardholder_may
 from cms.domain.errors import (
@@ -138,6 +139,7 @@ class PreSharedKey:
             )
             if await self._control_store.change_pin_from_server(card, read, change, asking.actor):
                 return
+        metrics.conflict(Face.PINCONTROL)
         raise ServiceUnavailable
 
     async def _plastic(self, asking: ServerAsking) -> CardRef:

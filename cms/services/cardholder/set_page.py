@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from cms import metrics
 from cms.domain.cards import Verb
 from cms.domain.control import EndReason, Grant, canonical, require_cardholder_may
 from cms.domain.errors import (
@@ -189,6 +190,7 @@ class SetPage:
             ):
                 return
             await self._session(session)
+        metrics.conflict(self._face)
         raise ServiceUnavailable
 
     async def _session(self, session: str) -> Grant:

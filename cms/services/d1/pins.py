@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cms import metrics
 from cms.domain.cards import Verb, require_state_allows
 from cms.domain.errors import (
     BadRequest,
@@ -77,6 +78,7 @@ class Pins:
                 card, read, change, envelope.block_type, envelope.request_key, actor
             ):
                 return
+        metrics.conflict("d1")
         raise ServiceUnavailable
 
     async def get_pin(self, card: CardRef, actor: Actor) -> str:

@@ -7,10 +7,12 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import OperationalError
 
 from cms.persistence import migrate
 from cms.persistence.migrate import PYPROJECT, upgrade
+from cms.persistence.tables import REVISION
 from cms.sandbox import HANG_SECONDS
 
 pytestmark = pytest.mark.anyio
@@ -43,3 +45,8 @@ def test_what_a_migration_sets_ends_with_it(database_url: str) -> None:
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "1s"
         connection.exec_driver_sql("COMMIT")
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "0"
+
+
+def test_the_newest_migration_is_the_one_of_this_release() -> None:
+    scripts = ScriptDirectory.from_config(Config(toml_file=PYPROJECT))
+    assert scripts.get_current_head() == REVISION

@@ -48,6 +48,7 @@ OF_NO_ISSUER: Final[Mapping[str, tuple[list[str], str]]] = {
         ["pg_stat_activity", "pg_stat_replication"],
         "The settings of the server, and whether its commits reach a standby.",
     ),
+    "READ_REVISION": (["alembic_version"], "The migration that the database had last."),
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cms.faces.ops import ops_app
 from cms.persistence.causes import Cause
+from cms.persistence.tables import REVISION
 from cms.sandbox import HANG_SECONDS
 from cms.services import health
 from cms.services.health import UNFIT, DatabaseUnfit, Health
@@ -31,6 +32,7 @@ class Both:
         self.unfit: Cause | None = None
         self.cause: Cause | None = None
         self.asked = 0
+        self.revision_found: str | None = REVISION
 
     def health(self) -> None:
         if self.token_unavailable:
@@ -39,6 +41,12 @@ class Both:
     @property
     def pool(self) -> "Both":
         return self
+
+    def occupancy(self) -> tuple[int, int, int]:
+        return 8, 8, 0
+
+    async def revision(self) -> str | None:
+        return self.revision_found
 
     async def fault(self) -> Cause | None:
         self.asked += 1
@@ -163,27 +171,39 @@ async def test_a_statement_that_failed_has_the_database_asked(both: Both, checke
 
 async def test_readiness_is_what_the_database_says_now(both: Both, checked: Health) -> None:
     await checked.check()
-    app = ops_app(checked)
+    app = ops_app(checked, checked._vault)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
         assert (await ops.get("/readyz")).status_code == 200
         both.database_unavailable = True
         answer = await ops.get("/readyz")
         assert answer.status_code == 503
-        assert answer.json() == {"ready": False, "vault": True, "database": False}
+        assert answer.json() == {
+            "ready": False,
+            "vault": True,
+            "database": False,
+            "problems": [{"part": "database", "reason": "NO_CONNECTION"}],
+            "warnings": [],
+        }
         both.database_unavailable = False
         assert (await ops.get("/readyz")).status_code == 200
 
 
 async def test_readiness_is_what_the_vault_says_now(both: Both, checked: Health) -> None:
     await checked.check()
-    transport = httpx.ASGITransport(ops_app(checked))
+    transport = httpx.ASGITransport(ops_app(checked, checked._vault))
     async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
         assert (await ops.get("/readyz")).status_code == 200
         both.token_unavailable = True
         answer = await ops.get("/readyz")
         assert answer.status_code == 503
-        assert answer.json() == {"ready": False, "vault": False, "database": True}
+        assert answer.json() == {
+            "ready": False,
+            "vault": False,
+            "database": True,
+            "problems": [{"part": "vault", "reason": "the HSM token is gone"}],
+            "warnings": [],
+        }
         both.token_unavailable = False
         assert (await ops.get("/readyz")).status_code == 200
 

@@ -34,16 +34,16 @@ def imported(hsm_token: Pkcs11Token, role: KeyRole) -> KeyLabel:
 def test_each_block_of_a_tdes_key_is_told(
     emptied: Pkcs11Token, told: list[tuple[str, KeyUnit, int]]
 ) -> None:
-    zpk, prw = imported(emptied, KeyRole.ZPK), imported(emptied, KeyRole.SECCOS_PRW)
+    zpk, mac, prw = (
+        imported(emptied, role) for role in (KeyRole.ZPK, KeyRole.SECCOS_MAC, KeyRole.SECCOS_PRW)
+    )
     emptied.tdes_encrypt(zpk, bytes(16))
     emptied.tdes_decrypt(zpk, bytes(8))
-    emptied.tdes_encrypt_cbc(zpk, bytes(8), bytes(32))
+    emptied.tdes_encrypt_cbc(mac, bytes(8), bytes(32))
     for size_bytes in (0, 8, 17):
         emptied.tdes_mac(prw, bytes(size_bytes))
-    blocks = KeyUnit.TDES_BLOCKS
-    assert told == [(str(zpk), blocks, number) for number in (2, 1, 4)] + [
-        (str(prw), blocks, number) for number in (1, 1, 3)
-    ]
+    expected = [(zpk, 2), (zpk, 1), (mac, 4), (prw, 1), (prw, 1), (prw, 3)]
+    assert told == [(str(label), KeyUnit.TDES_BLOCKS, blocks) for label, blocks in expected]
 
 
 def test_a_derivation_is_two_blocks_of_the_master_key_and_what_is_derived_is_not_told(

@@ -139,6 +139,7 @@ def test_each_role_takes_keys_of_these_usages_and_modes_only() -> None:
         "bureau-mac-retail": modes("T M3", "CGN"),
         "smc": modes("T E1", "XN"),
         "smi": modes("T E2", "XN"),
+        "zpk-server": modes("T P0", "BN"),
     }
     assert {*PURPOSES} == {*BLOCK_ROLES}
 

@@ -407,7 +407,14 @@ def test_seccos_script_mac(any_hsm_token: HsmToken, row: Row) -> None:
 @each("seccos.json", "seccos_epb_mac")
 def test_seccos_mac_as_ibm_orders_it(any_hsm_token: HsmToken, row: Row) -> None:
     label = imported(any_hsm_token, KeyRole.SECCOS_MAC_CMAC, row["inputs"]["k_epb_mac"])
-    body = {"mac": {"alg": "aes-cmac", "length": 16, "input": ["pinBlock", "cdp"]}}
+    body = {
+        "mac": {
+            "alg": "aes-cmac",
+            "length": 16,
+            "input": ["pinBlock", "cdp"],
+            "session_key": "none",
+        }
+    }
     enciphered = given_bytes(row, "message")[:8]
     value = mac.compute(enciphered, CARD, COUNTER, profile(body), partial(any_hsm_token.mac, label))
     assert text(value) == row["expected"]

@@ -20,7 +20,7 @@ from hsm.admin_client import AdminClient
 from hsm.client import VaultClient
 from hsm.errors import MessageRefused, VaultBusy, VaultFailed, VaultUnavailable
 from hsm.frames import Frames, frame
-from hsm.messages import ExportJwe, Health, ManifestVersion, SocketName
+from hsm.messages import VERSION, ExportJwe, Health, ManifestVersion, SocketName
 from hsm.port import CardRef, SealedPin, SealedRecord
 from hsm.server.exits import Exit
 from hsm.server.supervisor import LOOK_SECONDS, Supervisor
@@ -228,9 +228,11 @@ GOOD = frame(messages.encode_call(1, PID))
 BAD = {
     "oversized": (messages.MESSAGE_BYTES_MAX[SocketName.D1] + 1).to_bytes(4),
     "http": b"GET / HTTP/1.1\r\nHost: vault\r\n\r\n",
-    "other version": frame(msgpack.encode((2, 1, {"verb": "health"}))),
-    "unknown verb": frame(msgpack.encode((1, 1, {"verb": "reveal_pin"}))),
-    "verb of another socket": frame(msgpack.encode((1, 1, {"verb": "load_floors", "text": ""}))),
+    "other version": frame(msgpack.encode((VERSION + 1, 1, {"verb": "health"}))),
+    "unknown verb": frame(msgpack.encode((VERSION, 1, {"verb": "reveal_pin"}))),
+    "verb of another socket": frame(
+        msgpack.encode((VERSION, 1, {"verb": "load_floors", "text": ""}))
+    ),
     "empty": frame(b""),
     "length twice": GOOD[:4] + GOOD,
 }
