@@ -319,7 +319,10 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("public_key", [*KEYS.values(), None, 1, [], {}], ids=str)
+# Named, not shown: the keys are others in each process, and test ids must be the same in all.
+@pytest.mark.parametrize(
+    "public_key", [*KEYS.values(), None, 1, [], {}], ids=[*KEYS, "none", "number", "list", "object"]
+)
 async def test_a_key_that_no_device_may_have_consumes_nothing(
     operations_face: OperationsFace, public_key: object
 ) -> None:
