@@ -239,6 +239,7 @@ async def _commits_of_one(connection: Connection, cards: Sequence[int], ends_at:
             "sealed_record_read": read[2],
             **sealed_columns(SealedChange(SealedPin(os.urandom(SEALED_PIN_BYTES)), {}, "receipt")),
             "pin_type": PinBlockType.ISO0.value,
+            "script_due": False,
             "actor": ISSUER,
             "correlation_id": "0",
             "receipt": "receipt",

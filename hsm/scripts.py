@@ -31,6 +31,10 @@ from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import CardRef, ChipTransaction
 
 QUOTA: Final = "script"
+REVERSAL_QUOTA: Final = "script-reversal"
+REVERSALS_CARD_DAY_MAX: Final = 3
+"""Each brings back the PIN of one change before: without an end, whoever kept old seals of a card
+could go on from each to the next, until any of them is the newest."""
 CARD_KEYS: Final[Mapping[str, Callable[[Pan, int], DerivationData]]] = {
     "a": key_derivation.card_key_a,
     "b": key_derivation.card_key_b,
@@ -62,29 +66,54 @@ class Scripts:
         today, most = self._counts.today(), body.builds_card_day_max
         self._counts.hand_out([Quota(today, card.issuer_id, QUOTA, card.card_id, most)])
 
-    def pin_change(
-        self,
-        pin: Pin,
-        card: CardData,
-        issuer_id: str,
-        body: ScriptsBody,
-        transaction: ChipTransaction,
-        may_encipher: Callable[[KeyLabel], None],
-    ) -> bytes:
-        """Return the command PIN CHANGE/UNBLOCK that sets *pin* within *transaction*.
+    def count_reversal(self, card: CardRef) -> None:
+        """Count a reversal before it is made.
+
+        Raises:
+            LimitReached: :data:`REVERSALS_CARD_DAY_MAX` were made for the card today.
+            CountsUnavailable: it could not be counted.
+        """
+        most = REVERSALS_CARD_DAY_MAX
+        quota = Quota(self._counts.today(), card.issuer_id, REVERSAL_QUOTA, card.card_id, most)
+        self._counts.hand_out([quota])
+
+    def keys(
+        self, issuer_id: str, body: ScriptsBody, may_encipher: Callable[[KeyLabel], None]
+    ) -> tuple[KeyLabel, KeyLabel]:
+        """Find SMC and SMI; nothing is counted when they cannot be used.
 
         Raises:
             KeyMissing: a key that the manifest names is not on the HSM token.
             KeyUsedUp: such a key may encipher no more.
             ManifestRefused: such a key is of another kind.
         """
-        permit(PinBlockFormat.ISO4, PinBlockFormat.ISO2, same_pan=True, for_card_script=True)
-        card_key = CARD_KEYS[body.card_key](card.pan, card.psn)
-        session = key_derivation.session_key(transaction.arqc)
         smc = self._keyring.shared(KeyRole.SMC, issuer_id, body.smc_generation)
         smi = self._keyring.shared(KeyRole.SMI, issuer_id, body.smi_generation)
         for master in (smc, smi):
             may_encipher(master)
+        return smc, smi
+
+    def pin_change(
+        self,
+        pin: Pin,
+        card: CardData,
+        body: ScriptsBody,
+        keys: tuple[KeyLabel, KeyLabel],
+        transaction: ChipTransaction,
+    ) -> bytes:
+        """Return the command PIN CHANGE/UNBLOCK that sets *pin* within *transaction*.
+
+        Args:
+            pin: the PIN.
+            card: whose master keys are derived.
+            body: what the manifest says of scripts.
+            keys: SMC and SMI, as :meth:`keys` finds them.
+            transaction: what the chip sent.
+        """
+        permit(PinBlockFormat.ISO4, PinBlockFormat.ISO2, same_pan=True, for_card_script=True)
+        card_key = CARD_KEYS[body.card_key](card.pan, card.psn)
+        session = key_derivation.session_key(transaction.arqc)
+        smc, smi = keys
         with self._hsm_token.derived(smc, card_key.key, session.key) as key:
             data = ENCIPHER[body.scheme](iso2.encode(pin), key.encrypt_cbc)
         derived = partial(self._hsm_token.derived, smi, card_key.key)

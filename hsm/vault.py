@@ -100,7 +100,7 @@ from hsm.port import (
 from hsm.records import CardRecord
 from hsm.reseal import Resealer
 from hsm.scripts import Scripts
-from hsm.seals import Seals
+from hsm.seals import NOT_OPEN, Seals
 from hsm.seccos import Accepted, SeccosReader
 from hsm.verification import ValueMaker
 from hsm.zone_blocks import ZoneBlocks
@@ -400,7 +400,7 @@ class Vault:
         for stored in pins:
             try:
                 mailers.append(self._mailer(keys, issuer_id, stored))
-            except SealBroken:
+            except NOT_OPEN:
                 refused.append(stored.card.card_id)
         receipts = [
             # What one of them has on the disk, all before it have too.
@@ -425,12 +425,10 @@ class Vault:
         body = _scripts(manifest)
         record = self._seals.open_record(sealed_record, card)
         pin = self._seals.open_pin(sealed_pin, record, card, counter)
+        keys = self._scripts.keys(card.issuer_id, body, self._may_encipher(manifest))
         with self._telling(manifest):
             self._scripts.count(body, card)
-        data = _card_data(record)
-        command = self._scripts.pin_change(
-            *(pin, data, card.issuer_id, body, transaction), self._may_encipher(manifest)
-        )
+        command = self._scripts.pin_change(pin, _card_data(record), body, keys, transaction)
         return self._handed_out(command, _event(Action.SCRIPT, card, counter))
 
     def reverse_pin(
@@ -447,6 +445,8 @@ class Vault:
         record = self._seals.open_record(sealed_record, card)
         self._seals.open_pin(sealed_pin, record, card, counter)
         pin = self._seals.open_pin(earlier_pin, record, card, counter - 1)
+        with self._telling(manifest):
+            self._scripts.count_reversal(card)
         after = counter + 1
         sealed = self._change(Accepted(pin, {}), manifest, record, card, after, keep_pin=True)
         return self._set(sealed, _event(Action.SET, card, after))

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from cms import logs
 from cms.faces.routes import Face, Route
 from cms.services.ends import Ends
-from cms.services.health import DATABASE_CAUSES, Health, Readiness
+from cms.services.health import DATABASE_CAUSES, VAULT_SECONDS_MAX, Health, Readiness
 from hsm import exposition, messages
 from hsm.client import VaultCalls
 from hsm.errors import HsmError
@@ -59,13 +59,16 @@ class OpsRoutes:
     async def metrics(self, _: Request) -> Response:
         """Show what all workers counted, and those of the vault, where it answers."""
         uses: Sequence[KeyUse] = ()
-        with suppress(HsmError):
-            uses = await self.vault.call(messages.KeyUses())
+        # A vault that hangs is told of by what the web itself counts: that must come in time.
+        with suppress(HsmError, TimeoutError):
+            async with asyncio.timeout(VAULT_SECONDS_MAX):
+                uses = await self.vault.call(messages.KeyUses())
         state = State(self.health.of_all(), self.health.ends, uses)
         # Some milliseconds of work, beside the requests.
         shown = await asyncio.to_thread(exposition.text, state)
-        with suppress(HsmError):
-            shown += await self.vault.call(messages.Metrics())
+        with suppress(HsmError, TimeoutError):
+            async with asyncio.timeout(VAULT_SECONDS_MAX):
+                shown += await self.vault.call(messages.Metrics())
         return Response(shown, media_type=exposition.CONTENT_TYPE)
 
 

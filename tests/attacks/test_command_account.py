@@ -22,13 +22,14 @@ ATTACKER = Attacker(
     " user of the vault's admin socket",
     gets="scripts: of a card's stored PIN a command with an enciphered block, as many a day as"
     " `builds_card_day_max` says at each vault host, each in the vault's log. With rows of the"
-    " database it can put the PIN of the change before back. It can have any PIN sealed for a card"
+    " database it can put the PIN of the change before back, and with seals that it kept older"
+    " ones, three a day for a card at each vault host. It can have any PIN sealed for a card"
     " whose PAN it knows, as an import does, and so guess at the PIN of a card: one for each script"
     " but the first, and a right guess shows",
     does_not="open a block: its key is in the chip and, derived for a request, in the HSM token."
     " Have a chip take a script outside the transaction for which it was built, or one of another"
-    " card. Have one built of the PIN of another counter than its seal says, or a PIN brought back"
-    " that is older than the one before",
+    " card. Have one built of the PIN of another counter than its seal says, or one brought back"
+    " that it has no seal of",
 )
 FORGED = ChipTransaction(b"\0\x01", bytes(8))
 GUESSES = [f"{number:04d}" for number in range(4055, 4072)]

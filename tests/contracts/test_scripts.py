@@ -30,7 +30,7 @@ from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.port import ChipTransaction, PinBlockType, SealedChange, SealedPin, SealedRecord
-from hsm.scripts import Scripts
+from hsm.scripts import REVERSALS_CARD_DAY_MAX, Scripts
 from hsm.vault import Vault
 from tests import operators
 from tests.chip import Chip, ScriptFailed
@@ -149,11 +149,13 @@ def test_it_has_the_block_and_the_mac_that_an_hsm_made(
         label = shared_keys.store(device, role, VECTORS_ID, clear)
         generations[f"{role}_generation"] = label.generation
     body = ScriptsBody.model_validate({"scheme": scheme, "mac_transaction": "none", **generations})
-    made = Scripts(device, Keyring(device), Counts(tmp_path, operators.now)).pin_change(
+    builder = Scripts(device, Keyring(device), Counts(tmp_path, operators.now))
+    made = builder.pin_change(
         Pin(given["pin"]),
         CardData(Pan(given["pan"]), int(given["psn"]), "2912"),
-        *(VECTORS_ID, body, ChipTransaction(bytes(2), given_bytes(row, "r"))),
-        lambda _: None,
+        body,
+        builder.keys(VECTORS_ID, body, lambda _: None),
+        ChipTransaction(bytes(2), given_bytes(row, "r")),
     )
     assert made[5:-8].hex().upper() == expected["encrypted_pin"]
     if scheme == "mastercard":
@@ -304,6 +306,27 @@ def test_a_reversal_makes_the_verification_values_of_the_earlier_pin(partner: Pa
     assert first.sealed_pin is not None
     made = partner.issuer.vault.reverse_pin(now.pin, first.sealed_pin, now.record, partner.card, 2)
     assert partner.exported(made, 3)["pvv"] == partner.exported(first, 1)["pvv"]
+
+
+def test_no_way_of_reversals_leads_from_old_seals_to_any_counter(partner: Partner) -> None:
+    partner = with_scripts(partner, **MASTERCARD)
+    earlier, now = stored(partner, "2846", counter=4), stored(partner, PIN, counter=5)
+    reverse, pins = partner.issuer.vault.reverse_pin, [earlier.pin, now.pin]
+    for counter in range(5, 5 + REVERSALS_CARD_DAY_MAX):
+        made = reverse(pins[-1], pins[-2], now.record, partner.card, counter).sealed_pin
+        assert made is not None
+        pins.append(made)
+    with pytest.raises(LimitReached) as raised:
+        reverse(pins[-1], pins[-2], now.record, partner.card, 5 + REVERSALS_CARD_DAY_MAX)
+    assert raised.value.receipt
+
+
+def test_a_script_that_lacks_a_key_is_not_counted(partner: Partner) -> None:
+    lacking = with_scripts(partner, **{**MASTERCARD, "smc_generation": 9, "builds_card_day_max": 1})
+    with pytest.raises(KeyMissing):
+        stored(lacking).build(ChipTransaction(bytes(2), bytes(8)))
+    there = with_scripts(partner, **{**MASTERCARD, "builds_card_day_max": 1})
+    assert stored(there).build(ChipTransaction(bytes(2), bytes(8)))
 
 
 def test_only_the_change_before_is_brought_back(partner: Partner) -> None:

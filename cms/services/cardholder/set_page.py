@@ -164,7 +164,7 @@ class SetPage:
             raise
         except DomainError as error:
             await self._refused(grant, error, actor)
-            if isinstance(error, CardForbids):
+            if isinstance(error, CardForbids | ControlEnded):
                 raise
             raise ControlEnded from None
 
