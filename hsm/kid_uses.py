@@ -39,11 +39,13 @@ class KidUses:
         self._now = now
         self._clock = clock
         self._waiting: Counter[KeyLabel] = Counter()
+        self._last_at = 0.0
         self._flush_at = 0.0
 
     def note(self, label: KeyLabel) -> None:
         """Count a JWE that a key opened. This never fails."""
         self._waiting[label] += 1
+        self._last_at = self._now().timestamp()
         if self._clock() >= self._flush_at or self._waiting.total() >= FLUSH_USES:
             self._flush_at = self._clock() + FLUSH_SECONDS
             with suppress(CountsUnavailable):
@@ -60,6 +62,6 @@ class KidUses:
 
     def _flush(self) -> None:
         if self._waiting:
-            at = self._now().timestamp()
-            self._counts.add_kid_uses({str(x): uses for x, uses in self._waiting.items()}, at)
+            uses = {str(label): number for label, number in self._waiting.items()}
+            self._counts.add_kid_uses(uses, self._last_at)
             self._waiting.clear()

@@ -1,6 +1,6 @@
 """Uses of a key are counted in memory, kept soon, and never in the way."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,12 @@ NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
 class Worker:
-    """Counts on a host, at a time that stands still."""
+    """Counts on a host, at a time that stands still unless it is moved."""
 
     def __init__(self, directory: Path) -> None:
-        self.seconds = 100.0
+        self.seconds, self.now = 100.0, NOW
         self.counts = Counts(directory, lambda: NOW)
-        self.uses = KidUses(self.counts, lambda: NOW, lambda: self.seconds)
+        self.uses = KidUses(self.counts, lambda: self.now, lambda: self.seconds)
 
     def note(self, label: KeyLabel, times: int = 1) -> None:
         for _ in range(times):
@@ -39,6 +39,13 @@ def test_a_key_that_is_hardly_used_shows_each_use_at_once(tmp_path: Path) -> Non
         "d1.g1": 2,
         "page.g2": 1,
     }
+
+
+def test_a_key_was_last_used_when_it_was_not_when_somebody_asks(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    worker.note(D1, 2)
+    worker.now = NOW + timedelta(days=4)
+    assert worker.uses.read() == {"d1.g1": (2, NOW.timestamp())}
 
 
 def test_many_uses_are_kept_together(tmp_path: Path) -> None:
