@@ -347,11 +347,13 @@ def test_what_does_not_open_is_named_and_stops_no_other_pin(
         replace(other, sealed_pin=good.sealed_pin),
         replace(other, sealed_record=good.sealed_record),
         replace(other, sealed_pin=SealedPin(b"")),
+        # Under a generation that is not there.
+        replace(other, sealed_pin=SealedPin(other.sealed_pin.replace(b"pin.g1", b"pin.g9"))),
         # It opens, and is no business of this issuer's bureau.
         StoredPin(CardRef(MAC_ONLY_ID, "card-3"), 3, of_another.sealed_pin, foreign),
     ]
     batch = partner.issuer.vault.export_mailers(partner.issuer.issuer_id, [good, *wrong], ONLY)
-    assert batch.refused == [*["card-2"] * 4, "card-3"]
+    assert batch.refused == [*["card-2"] * 5, "card-3"]
     read = bureau_of(partner, {}).read(batch.text)
     assert [line["cardId"] for line in read.lines] == ["card-1"]
 
