@@ -274,7 +274,10 @@ class CardImport:
         card_feeds.add_cards(self.database, self.issuer_id, new, receipts)
         for one in taken:
             if one.before is not None and one.change is not None:
-                made_pins.store(self.database, one.sealed.card, one.counter, one.change)
+                made_pins.store(
+                    *(self.database, one.sealed.card, one.sealed.sealed_record),
+                    *(one.counter, one.change),
+                )
         self.database.commit()
         reasons = [f"card {position}: {reason}" for position, reason in sorted(refused.items())]
         return FeedResult(line, len(new), len(renewed), refused=reasons)

@@ -208,9 +208,19 @@ def generate_pins(arguments: Namespace) -> int:
     from cms.operator.mailers import make_pin
     from cms.operator.vault import open_vault
     from cms.persistence.admin import AdminError
-    from hsm.errors import CounterExhausted, ValueNotPossible
+    from hsm.errors import (
+        CounterExhausted,
+        KeyMissing,
+        KeyNotInUse,
+        KeyUsedUp,
+        SealBroken,
+        ValueNotPossible,
+    )
     from hsm.port import CardRef
 
+    refusals = (command_line.Refused, AdminError, ValueNotPossible, CounterExhausted)
+    # A key that is missing, retired or used up may be that of some cards only.
+    not_opened = (SealBroken, KeyMissing, KeyNotInUse, KeyUsedUp)
     made = 0
     with open_vault() as vault, command_line.open_database() as database:
         for card_id in arguments.card:
@@ -220,8 +230,9 @@ def generate_pins(arguments: Namespace) -> int:
                 made += 1
             except ValueError:
                 command_line.complain("no such card")
-            except (command_line.Refused, AdminError, ValueNotPossible, CounterExhausted) as error:
-                command_line.complain(f"card {card_id}: {error or type(error).__doc__}")
+            except (*refusals, *not_opened) as error:
+                database.rollback()
+                command_line.complain(f"card {card_id}: {str(error) or type(error).__doc__}")
     print(f"{made} PINs made")
     return OK if made == len(arguments.card) else REFUSED
 
@@ -249,7 +260,9 @@ def write_mailers(arguments: Namespace) -> int:
             command_line.complain(f"card {refused.card_id}: {refused.reason}")
         for card_id in export.without_pin():
             code = REFUSED
-            command_line.complain(f"card {card_id}: it has no PIN, or is not there or closed")
+            command_line.complain(
+                f"card {card_id}: it has no PIN, or is not there, closed or virtual"
+            )
         if file.is_empty:
             print("no PIN is due")
             return code

@@ -13,6 +13,7 @@ from cms.operator.batch_file import BatchFile
 from cms.operator.command_line import Refused
 from cms.persistence import admin, card_feeds, made_pins, mailers
 from cms.persistence.admin import Database
+from cms.persistence.card_scripts import CHANGED_MEANWHILE
 from cms.persistence.mailers import MAILER, PinToMail
 from cms.services.audit import Reason
 from hsm.admin_client import AdminCalls
@@ -35,10 +36,11 @@ def make_pin(database: Database, vault: AdminCalls, card: CardRef) -> None:
     """Have a PIN made of a card that has none, and store it; commits.
 
     Raises:
-        Refused: it has one, or is closed.
-        AdminError: there is no such card.
+        Refused: there is no such card, it has one, is closed, or changed meanwhile.
+        AdminError: the issuer is unknown or suspended, or the history of the card does not fit.
         HsmError: the vault makes none.
     """
+    admin.require_active(database, card.issuer_id)
     before = card_feeds.cards_before(database, card.issuer_id, [card.card_id]).get(card.card_id)
     # No transaction is open while the vault works.
     database.commit()
@@ -48,8 +50,8 @@ def make_pin(database: Database, vault: AdminCalls, card: CardRef) -> None:
         raise Refused("the card has a PIN, or is closed")
     counter = before.next_counter
     change = vault.call(GeneratePin(card, before.sealed_record, counter))
-    if not made_pins.store(database, card, counter, change):
-        raise Refused("the card got a PIN meanwhile")
+    if not made_pins.store(database, card, before.sealed_record, counter, change):
+        raise Refused(CHANGED_MEANWHILE)
     database.commit()
 
 
@@ -71,6 +73,7 @@ class MailerExport:
         """Write part after part, and tell of each PIN that cannot go; commits on the way.
 
         Raises:
+            AdminError: the issuer is suspended.
             ManifestRefused: the issuer's manifest names no bureau, or is not in force.
             LimitReached: the bureau gets no more today.
             VaultUnavailable: the HSM token is unavailable, or lacks a key of the bureau's.
@@ -79,6 +82,7 @@ class MailerExport:
         self.database.commit()
         after = ""
         while not self.file.is_whole:
+            admin.require_active(self.database, self.issuer_id)
             # One more tells whether this part is the last.
             found = self._next(after)
             self.database.commit()

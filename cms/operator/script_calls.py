@@ -9,7 +9,8 @@ Each is a JSON object::
     {"issuerId": "…", "cardId": "…", "counter": 7, "state": "delivered"}
 
 ``confirmed`` is as ``delivered``. ``reverse`` names the change that is reversed, and is answered
-with the counter of the change that reverses it, and ``pending``. Bytes are hexadecimal.
+with the counter of the change that reverses it, and ``pending``; so it is when it is sent again.
+Bytes are hexadecimal.
 """
 
 from collections.abc import Mapping
@@ -18,9 +19,10 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from cms.domain.cards import Verb
 from cms.domain.scripts import ScriptState
 from cms.operator.command_line import Refused
-from cms.persistence import card_scripts
+from cms.persistence import admin, card_scripts
 from cms.persistence.admin import Database
 from cms.services.audit import Reason
 from crypto.errors import JoseError
@@ -145,12 +147,22 @@ def _build(
 
 
 def _reverse(database: Database, vault: AdminCalls, card: CardRef, counter: int) -> Answer:
+    # The host may not have got the answer, and send the call again.
+    done = card_scripts.reversal_of(database, card, counter)
+    if done is not None:
+        return _answer(card, done, ScriptState.PENDING)
     script = card_scripts.read_to_build(database, card, counter)
     database.commit()  # as above
     earlier = script.sealed_earlier_pin
     if earlier is None:
         raise Refused("there is no PIN from before to put back")
-    change = vault.call(ReversePin(script.sealed_pin, earlier, script.sealed_record, card, counter))
+    message = ReversePin(script.sealed_pin, earlier, script.sealed_record, card, counter)
+    try:
+        change = vault.call(message)
+    except SealBroken:
+        admin.audit_failed(database, card, Verb.SET_PIN.value, Reason.SEAL_BROKEN)
+        database.commit()
+        raise
     after = card_scripts.reverse(database, script, change)
     database.commit()
     return _answer(card, after, ScriptState.PENDING)

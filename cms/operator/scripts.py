@@ -62,7 +62,7 @@ def many_calls(_: Namespace) -> int:
     from cms.operator import script_calls
     from cms.operator.vault import open_vault
     from cms.persistence.admin import AdminError, DatabaseUnavailable
-    from hsm.errors import HsmError, KeyMissing, KeyUsedUp, VaultUnavailable
+    from hsm.errors import HsmError, KeyMissing, KeyNotInUse, KeyUsedUp, VaultUnavailable
 
     with open_vault() as vault, command_line.open_database() as database:
         for line in sys.stdin:
@@ -70,8 +70,9 @@ def many_calls(_: Namespace) -> int:
                 answer = script_calls.answer(database, vault, script_calls.parse_call(line))
             except (command_line.Refused, AdminError, HsmError) as error:
                 is_away = isinstance(error, VaultUnavailable | DatabaseUnavailable)
-                # A key that is missing, or used up, is one of an issuer's: the others are served.
-                if is_away and not isinstance(error, KeyMissing | KeyUsedUp):
+                # A key that is missing, not in use or used up is one card's or issuer's: the others
+                # are served.
+                if is_away and not isinstance(error, KeyMissing | KeyNotInUse | KeyUsedUp):
                     raise
                 database.rollback()
                 answer = {"error": str(error) or str(type(error).__doc__)}

@@ -318,6 +318,16 @@ def set_issuer_state(database: Database, issuer_id: str, state: str) -> None:
     _audit(database, issuer_id, f"issuer.{state}")
 
 
+def require_active(database: Database, issuer_id: str) -> None:
+    """Let an issuer pass that is not suspended.
+
+    Raises:
+        AdminError: there is no such issuer, or it is suspended.
+    """
+    if row(database, issuers, issuer_id=issuer_id)["state"] != "active":
+        raise AdminError("the issuer is suspended")
+
+
 def set_card_state(database: Database, card: CardRef, state: CardState) -> None:
     """Move a card to another state.
 

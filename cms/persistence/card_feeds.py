@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     TableValuedAlias,
+    and_,
     any_,
     case,
     column,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     insert,
     literal,
     not_,
+    or_,
     select,
     update,
 )
@@ -188,9 +190,16 @@ def renew_cards(database: Database, issuer_id: str, rows: Sequence[Mapping[str, 
         return
     given = _table(rows)
     mine = (cards.c.issuer_id == issuer_id, cards.c.card_id == given.c.card_id)
-    # Two cards may change theirs for one another's, and no two may have one, not for a moment.
-    changes = cards.c.plastic_id.is_distinct_from(given.c.plastic_id)
-    database.execute(update(cards).where(*mine, changes).values(plastic_id=None))
+    # Of another plastic the bureau gets the PIN anew.
+    is_reissued = or_(
+        cards.c.plastic_id.is_distinct_from(given.c.plastic_id),
+        cards.c.psn != given.c.psn,
+        cards.c.expiry != given.c.expiry,
+        and_(cards.c.personalised, given.c.personalised.is_(False)),
+    )
+    # Two cards may change plastic ids for one another's, and no two may have one, not for a moment.
+    without = {"plastic_id": None, "bureau_counter": None}
+    database.execute(update(cards).where(*mine, is_reissued).values(without))
     values = {name: given.c[name] for name in rows[0] if name != "card_id"}
     kept = {name: func.coalesce(given.c[name], cards.c[name]) for name in KEPT}
     with rules(database, cards):

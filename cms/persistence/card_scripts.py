@@ -19,6 +19,7 @@ from cms.persistence.admin import (
     AdminError,
     Database,
     locked_row,
+    require_active,
     row,
     rules,
 )
@@ -54,9 +55,10 @@ def read_to_build(database: Database, card: CardRef, counter: int) -> ScriptToBu
     """Read a script, and what the vault needs for it.
 
     Raises:
-        AdminError: there is none, it is closed, the card is not active, or its counter is not this
-            one or not the newest of its history.
+        AdminError: there is none, it is closed, the issuer or the card is not active, or its
+            counter is not this one or not the newest of its history.
     """
+    require_active(database, card.issuer_id)
     key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
     state = ScriptState(row(database, card_scripts, **key, counter=counter)["state"])
     if ScriptState.BUILT not in NEXT_STATES[state]:
@@ -141,8 +143,6 @@ def reverse(database: Database, script: ScriptToBuild, change: SealedChange) -> 
     Raises:
         AdminError: the card changed meanwhile.
     """
-    # SHA-256 as of every change, of what no JWE is.
-    request_key = hashlib.sha256(f"{REVERSAL} of {script.counter}".encode()).digest()
     parameters = {
         "issuer_id": script.card.issuer_id,
         "card_id": script.card.card_id,
@@ -150,7 +150,7 @@ def reverse(database: Database, script: ScriptToBuild, change: SealedChange) -> 
         "state_read": CardState.ACTIVE.value,
         "sealed_record_read": script.sealed_record,
         "pin_type": PinBlockType.ISO0.value,
-        "request_key": request_key,
+        "request_key": _reversal_key(script.counter),
         "receipt": change.receipt,
         "script_due": change.script_due,
         "actor": OPERATOR,
@@ -162,6 +162,18 @@ def reverse(database: Database, script: ScriptToBuild, change: SealedChange) -> 
     if counter is None:
         raise AdminError(CHANGED_MEANWHILE)
     return int(counter)
+
+
+def reversal_of(database: Database, card: CardRef, counter: int) -> int | None:
+    """Find the counter of the change that reversed that of *counter*; None: it is not reversed."""
+    key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
+    found = select(pin_changes.c.counter).filter_by(**key, request_key=_reversal_key(counter))
+    return database.scalar(found)
+
+
+def _reversal_key(counter: int) -> bytes:
+    """Make the request key of a reversal: SHA-256 as of every change, of what no JWE is."""
+    return hashlib.sha256(f"{REVERSAL} of {counter}".encode()).digest()
 
 
 def open_scripts(database: Database, issuer_id: str, card_id: str | None) -> Iterator[Any]:

@@ -10,8 +10,8 @@ from typing import Final
 
 from sqlalchemy import func, insert, select, update
 
-from cms.domain.cards import CardType
-from cms.persistence.admin import OPERATOR, Database
+from cms.domain.cards import CardState, CardType
+from cms.persistence.admin import OPERATOR, Database, rules
 from cms.persistence.tables import (
     audit_events,
     card_scripts,
@@ -19,27 +19,41 @@ from cms.persistence.tables import (
     pin_changes,
     sealed_columns,
 )
-from hsm.port import CardRef, PinBlockType, SealedChange
+from hsm.port import CardRef, PinBlockType, SealedChange, SealedRecord
 
 MADE: Final = "pin.made"
 """The audit event."""
 
 
-def store(database: Database, card: CardRef, counter: int, change: SealedChange) -> bool:
+def store(
+    database: Database,
+    card: CardRef,
+    sealed_record: SealedRecord,
+    counter: int,
+    change: SealedChange,
+) -> bool:
     """Store a PIN that was made, of a card that has none.
 
     Args:
         database: an open transaction.
         card: the card.
+        sealed_record: that the PIN was made for.
         counter: that the PIN is sealed for.
         change: what the vault made.
 
     Returns:
-        Whether it is stored: False, the card got a PIN meanwhile.
+        Whether it is stored: False, the card got a PIN or another record meanwhile, or is closed.
+
+    Raises:
+        AdminError: its history has this counter already.
     """
     key = {"issuer_id": card.issuer_id, "card_id": card.card_id}
     before = max(counter - 1, 0)
-    without_pin = update(cards).filter_by(**key, counter=before).where(cards.c.pin_type.is_(None))
+    without_pin = (
+        update(cards)
+        .filter_by(**key, counter=before, sealed_record=sealed_record)
+        .where(cards.c.pin_type.is_(None), cards.c.state != CardState.CLOSED.value)
+    )
     # Shown and exported as one that came as ISO-0.
     stored = without_pin.values(
         **sealed_columns(change),
@@ -53,7 +67,8 @@ def store(database: Database, card: CardRef, counter: int, change: SealedChange)
         # No request brought it: the receipt stands in the place of one.
         request_key = hashlib.sha256(change.receipt.encode()).digest()
         row = {**key, "counter": counter, "actor": OPERATOR, "request_key": request_key}
-        database.execute(insert(pin_changes).values(row))
+        with rules(database, pin_changes):
+            database.execute(insert(pin_changes).values(row))
         if change.script_due:
             _begin_script(database, card, counter)
     event = {"event": MADE, "actor": OPERATOR, "counter": counter, "receipt": change.receipt}

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Select, any_, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from cms.domain.cards import CardState
+from cms.domain.cards import CardState, CardType
 from cms.persistence.admin import OPERATOR, Database
 from cms.persistence.tables import NEWEST_COUNTER, audit_events, cards
 from hsm.port import CardRef, SealedPin, SealedRecord, StoredPin
@@ -38,7 +38,7 @@ class Mailed:
 def due(database: Database, issuer_id: str, *, after: str, count_max: int) -> Sequence[PinToMail]:
     """Read the next PINs, by card id, that the bureau has not got and its cards wait for.
 
-    Those are of cards that are neither personalised nor closed.
+    Those are of cards that are neither personalised nor closed, and no virtual ones.
 
     Args:
         database: an open transaction.
@@ -55,7 +55,7 @@ def due(database: Database, issuer_id: str, *, after: str, count_max: int) -> Se
 def named(
     database: Database, issuer_id: str, card_ids: Collection[str], *, after: str, count_max: int
 ) -> Sequence[PinToMail]:
-    """Read the next PINs of these cards, whether the bureau got them or not."""
+    """Read the next PINs of these cards, no virtual ones, whether the bureau got them or not."""
     wanted = cards.c.card_id == any_(literal([*card_ids], ARRAY(cards.c.card_id.type)))
     statement = _with_pin(issuer_id, after, count_max).where(wanted)
     return _read(database, issuer_id, statement)
@@ -99,6 +99,7 @@ def _with_pin(issuer_id: str, after: str, count_max: int) -> Select[Any]:
             cards.c.card_id > after,
             cards.c.sealed_pin.is_not(None),
             cards.c.state != CardState.CLOSED.value,
+            cards.c.card_type != CardType.VIRTUAL.value,
         )
         .order_by(cards.c.card_id)
         .limit(count_max)

@@ -14,7 +14,7 @@ import pytest
 from cms.operator.log_comparison import EVENTS, Comparison
 from cms.persistence import admin
 from crypto.secret import Secret
-from hsm.errors import VaultUnavailable
+from hsm.errors import HsmError, KeyMissing, KeyNotInUse, KeyUsedUp, SealBroken, VaultUnavailable
 from hsm.log.host_log import HostLog
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
@@ -151,9 +151,64 @@ def test_a_pin_that_somebody_sets_meanwhile_stays(
         return change
 
     monkeypatch.setattr(desk.vault, "generate_pin", late)
-    assert desk.generate("card-1").err == "card card-1: the card got a PIN meanwhile\n"
+    assert desk.generate("card-1").err == "card card-1: the card changed meanwhile; try again\n"
     assert run_sql(desk.url, "SELECT DISTINCT sealed_pin FROM cards") == [(b"theirs",)]
     assert desk.audited("pin.made") == []
+
+
+@pytest.mark.parametrize("column", ["sealed_record = 'renewed'", "state = 'closed'"])
+def test_a_pin_is_not_stored_of_a_card_that_is_renewed_or_closed_meanwhile(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    make = desk.vault.generate_pin
+
+    def late(card: CardRef, sealed_record: SealedRecord, counter: int) -> SealedChange:
+        change = make(card, sealed_record, counter)
+        run_sql(desk.url, f"UPDATE cards SET {column}")
+        return change
+
+    monkeypatch.setattr(desk.vault, "generate_pin", late)
+    assert desk.generate("card-1").err == "card card-1: the card changed meanwhile; try again\n"
+    assert desk.card("card-1") == (0, None, None)
+
+
+@pytest.mark.parametrize("kind", [SealBroken, KeyMissing, KeyNotInUse, KeyUsedUp])
+def test_a_card_that_the_vault_cannot_serve_is_named_and_stops_no_other(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: type[HsmError]
+) -> None:
+    make = desk.vault.generate_pin
+
+    def broken(card: CardRef, sealed_record: SealedRecord, counter: int) -> SealedChange:
+        if card.card_id == "card-1":
+            raise kind
+        return make(card, sealed_record, counter)
+
+    monkeypatch.setattr(desk.vault, "generate_pin", broken)
+    answer = desk.generate("card-1", "card-2")
+    assert answer == Answer(2, "1 PINs made\n", f"card card-1: {kind.__doc__}\n")
+
+
+def test_a_card_whose_history_does_not_fit_is_named_and_keeps_no_pin(desk: Desk) -> None:
+    desk.bring("new-1", PANS[0], pinStatus="D", cardholder="one")
+    desk.bring("new-1", PANS[0], cardholder="other")
+    run_sql(
+        desk.url,
+        "INSERT INTO pin_changes (issuer_id, card_id, counter, actor, request_key)"
+        " VALUES (%s, 'new-1', 1, 'somebody', 'key')",
+        ISSUER,
+    )
+    answer = desk.generate("new-1", "card-2")
+    assert answer == Answer(2, "1 PINs made\n", "card new-1: duplicate pin change\n")
+    assert desk.card("new-1") == (0, None, None)
+
+
+def test_of_a_suspended_issuer_no_pin_is_made_and_none_goes_to_the_bureau(desk: Desk) -> None:
+    desk.generate("card-1")
+    desk.operator.must("issuers", "suspend", ISSUER)
+    suspended = "the issuer is suspended\n"
+    assert desk.generate("card-2") == Answer(2, "0 PINs made\n", f"card card-2: {suspended}")
+    assert desk.mailers() == Answer(2, "", suspended)
+    assert desk.audited() == []
 
 
 def test_a_feed_asks_for_a_pin_by_the_pin_status_d(desk: Desk) -> None:
@@ -233,6 +288,34 @@ def test_cards_that_are_personalised_closed_or_without_a_pin_are_not_due(desk: D
     assert desk.read().keys() == {"card-3"}
 
 
+def test_the_pin_of_a_virtual_card_does_not_go(desk: Desk) -> None:
+    desk.generate("card-1", "card-2")
+    run_sql(desk.url, "UPDATE cards SET card_type = 'VIRTUAL' WHERE card_id = 'card-1'")
+    desk.mailers()
+    assert desk.read().keys() == {"card-2"}
+    again = desk.out.with_name("again")
+    assert desk.mailers("--card", "card-1", "--again", "lost", out=again).code == 2
+    assert not again.exists()
+
+
+@pytest.mark.parametrize(
+    "reissued",
+    [{"plasticId": "12"}, {"psn": 1}, {"expiry": "1232"}, {"personalised": False}],
+)
+def test_the_pin_of_a_plastic_that_is_reissued_is_due_again(
+    desk: Desk, reissued: dict[str, object]
+) -> None:
+    desk.bring("new-1", PANS[0], pinStatus="D", plasticId="11")
+    desk.mailers()
+    desk.operator.must("cards", "personalised", ISSUER, "new-1")
+    # The control: the same plastic once more.
+    plastic = {"plasticId": "11", "personalised": True}
+    desk.bring("new-1", PANS[0], **plastic)
+    assert desk.card("new-1")[2] == 0
+    desk.bring("new-1", PANS[0], **(plastic | reissued))
+    assert desk.card("new-1")[2] is None
+
+
 def test_a_pin_goes_again_with_a_reason_only(desk: Desk) -> None:
     desk.generate("card-1", "card-2")
     desk.mailers()
@@ -252,7 +335,7 @@ def test_cards_that_have_no_pin_to_send_again_are_named(desk: Desk) -> None:
     answer = desk.mailers(*words)
     assert answer.code == 2
     assert answer.err == "".join(
-        f"card {card_id}: it has no PIN, or is not there or closed\n"
+        f"card {card_id}: it has no PIN, or is not there, closed or virtual\n"
         for card_id in ("card-2", "nobody")
     )
     assert desk.read().keys() == {"card-1"}

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from cms.persistence import card_scripts
-from hsm.errors import VaultUnavailable
+from hsm.errors import KeyNotInUse, VaultUnavailable
 from hsm.pkcs11.hsm_token import KeyUnit
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import PinBlockType
@@ -236,10 +236,32 @@ async def test_a_reversal_puts_the_old_pin_back_as_a_new_change(stage: Stage) ->
     assert await stage.pin_service.pin() == FIRST
     assert await stage.pin_service.counter() == 3
     assert stage.states() == {1: "confirmed", 2: "superseded", 3: "pending"}
-    assert "superseded" in stage.refused("reverse", 2)
+    # A host that did not get the answer sends the call again.
+    assert stage.call("reverse", 2) == {"counter": 3, "state": "pending"}
+    assert await stage.pin_service.counter() == 3
     stage.deliver(3)
     assert stage.chip().pin == FIRST
     assert ("pin.set", 3, "reversal", True) in stage.events()
+
+
+async def test_a_reversal_of_what_does_not_open_is_audited(stage: Stage) -> None:
+    await stage.put(FIRST)
+    await stage.put(SECOND)
+    sql = "UPDATE card_scripts SET sealed_earlier_pin = 'broken' WHERE counter = 2"
+    run_sql(stage.pin_service.url, sql)
+    stage.refused("reverse", 2)
+    assert stage.events()[-1] == ("pin.set.failed", None, "SEAL_BROKEN", False)
+
+
+async def test_a_suspended_issuer_gets_no_script(stage: Stage) -> None:
+    await stage.put(FIRST)
+    await stage.put(SECOND)
+    stage.deliver(2)
+    stage.operator.must("issuers", "suspend", ISSUER)
+    for name in ("build", "reverse"):
+        assert stage.refused(name, 2) == "the issuer is suspended"
+    # What a chip has is told none the less.
+    stage.call("confirmed", 2)
 
 
 async def test_a_reversal_can_be_reversed_until_it_is_confirmed(stage: Stage) -> None:
@@ -441,6 +463,22 @@ async def test_a_key_that_enciphered_enough_ends_no_calls(
     # The control: without the member it is built.
     change_manifest(vault, ISSUER, limits={})
     stage.deliver(1)
+
+
+async def test_a_key_that_is_not_in_use_ends_no_calls(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.put(FIRST)
+
+    class Retired:
+        def build_script(self, **_: object) -> None:
+            raise KeyNotInUse("a key is retired")
+
+    use_vault(monkeypatch, Retired())
+    one = {"issuerId": ISSUER, "cardId": "card-1", "counter": 1, "atc": "0001", "arqc": "00" * 8}
+    monkeypatch.setattr("sys.stdin", calls({**one, "call": "build"}, {**one, "call": "build"}))
+    answers = stage.operator.must("scripts", "calls").splitlines()
+    assert answers == ['{"error": "a key is retired"}'] * 2
 
 
 async def test_calls_end_when_the_vault_is_away(
