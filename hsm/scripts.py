@@ -32,7 +32,7 @@ from hsm.port import CardRef, ChipTransaction
 
 QUOTA: Final = "script"
 REVERSAL_QUOTA: Final = "script-reversal"
-REVERSALS_CARD_DAY_MAX: Final = 3
+REVERSALS_CARD_DAY_MAX: Final = 10
 """Each brings back the PIN of one change before: without an end, whoever kept old seals of a card
 could go on from each to the next, until any of them is the newest."""
 CARD_KEYS: Final[Mapping[str, Callable[[Pan, int], DerivationData]]] = {

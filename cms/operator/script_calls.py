@@ -159,6 +159,9 @@ def _reverse(database: Database, vault: AdminCalls, card: CardRef, counter: int)
     message = ReversePin(script.sealed_pin, earlier, script.sealed_record, card, counter)
     try:
         change = vault.call(message)
+    except LimitReached as error:
+        card_scripts.note_not_reversed(database, script, Reason.LIMIT_REACHED, error.receipt)
+        raise
     except SealBroken:
         admin.audit_failed(database, card, Verb.SET_PIN.value, Reason.SEAL_BROKEN)
         database.commit()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import and_, func, insert, null, select, update
 
-from cms.domain.cards import CardState
+from cms.domain.cards import CardState, Verb
 from cms.domain.scripts import NEXT_STATES, ScriptState
 from cms.persistence.admin import (
     OPERATOR,
@@ -114,6 +114,15 @@ def note_not_built(
 ) -> None:
     """Record, for good, why the vault built no script: it ``refused``, or ``failed``."""
     event = f"{BUILD}.{outcome}"
+    _audit(database, script.card, event, script.counter, reason=reason, receipt=receipt)
+    database.commit()
+
+
+def note_not_reversed(
+    database: Database, script: ScriptToBuild, reason: str, receipt: str | None
+) -> None:
+    """Record, for good, that the vault made no reversal: the card had as many as it may."""
+    event = f"{Verb.SET_PIN.value}.refused"
     _audit(database, script.card, event, script.counter, reason=reason, receipt=receipt)
     database.commit()
 

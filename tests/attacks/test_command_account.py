@@ -23,7 +23,7 @@ ATTACKER = Attacker(
     gets="scripts: of a card's stored PIN a command with an enciphered block, as many a day as"
     " `builds_card_day_max` says at each vault host, each in the vault's log. With rows of the"
     " database it can put the PIN of the change before back, and with seals that it kept older"
-    " ones, three a day for a card at each vault host. It can have any PIN sealed for a card"
+    " ones, ten a day for a card at each vault host. It can have any PIN sealed for a card"
     " whose PAN it knows, as an import does, and so guess at the PIN of a card: one for each script"
     " but the first, and a right guess shows",
     does_not="open a block: its key is in the chip and, derived for a request, in the HSM token."

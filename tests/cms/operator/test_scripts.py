@@ -15,6 +15,7 @@ from hsm.errors import KeyNotInUse, VaultUnavailable
 from hsm.pkcs11.hsm_token import KeyUnit
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.port import PinBlockType
+from hsm.scripts import REVERSALS_CARD_DAY_MAX
 from tests.chip import Chip, ScriptFailed
 from tests.cms.operator.operator_at_work import Operator, use_vault
 from tests.cms.services.d1.pin_service import PinService, envelope
@@ -273,6 +274,16 @@ async def test_a_reversal_can_be_reversed_until_it_is_confirmed(stage: Stage) ->
     stage.deliver(4)
     stage.call("confirmed", 4)
     assert stage.refused("reverse", 4) == "the script is confirmed"
+
+
+async def test_the_vault_limits_how_many_reversals_are_made_of_a_card(stage: Stage) -> None:
+    for pin in (FIRST, SECOND):
+        await stage.put(pin, "card-3")
+    made = range(2, 2 + REVERSALS_CARD_DAY_MAX)
+    for counter in made:
+        stage.call("reverse", counter, "card-3")
+    stage.refused("reverse", made.stop, "card-3")
+    assert stage.events("card-3")[-1] == ("pin.set.refused", made.stop, "LIMIT_REACHED", True)
 
 
 async def test_the_first_pin_of_a_card_has_none_before_it(stage: Stage) -> None:
