@@ -19,11 +19,10 @@ FLOORS: Final = files.CONFIG / "floors.json"
 def make() -> None:
     """Make the keys of operators and custodians, the trust file of this host, and its floors.
 
-    What an earlier set-up signed, or stored for the vault, counts for nothing and goes.
+    What an earlier set-up signed counts for nothing and goes.
     """
-    for directory in (files.OPERATORS, files.VAULT_STATE):
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(mode=0o700)
+    shutil.rmtree(files.OPERATORS, ignore_errors=True)
+    files.OPERATORS.mkdir(mode=0o700)
     made = [_make_key(name, _key(name)) for name in NAMES]
     trust = {
         "threshold": len(NAMES),

@@ -5,6 +5,7 @@ a manifest is in force when a host has taken it.
 """
 
 import hashlib
+import shutil
 from typing import Final
 
 from cms.sandbox import cards, clients, files, keys, manifests, operators
@@ -33,7 +34,7 @@ def kind() -> str:
 def prepare(postgres: Postgres) -> None:
     """Make what the service needs, as an operator does.
 
-    The HSM token is new. What an earlier set-up left in the database goes.
+    The HSM token is new. What an earlier set-up left in the database, or for the vault, goes.
     """
     from cms.persistence.migrate import upgrade  # noqa: PLC0415 - a second run does not need it
 
@@ -42,6 +43,9 @@ def prepare(postgres: Postgres) -> None:
     postgres.drop_database("cms")
     postgres.create_database("cms")
     upgrade(postgres.url())
+    # It was stored with keys that are gone: every command that reads it would refuse it.
+    shutil.rmtree(files.VAULT_STATE, ignore_errors=True)
+    files.VAULT_STATE.mkdir(mode=0o700)
     keys.make()
     operators.make()
     keys.share(ISSUERS[0])
