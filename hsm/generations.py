@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from hsm.errors import ManifestRefused
+from hsm.errors import KeyMissing, ManifestRefused
 from hsm.manifest import floors, generation_table, signed
 from hsm.manifest.generation_table import GenerationTable, State
 from hsm.manifest.host_files import FLOORS, GENERATIONS, HostFiles, Seen
@@ -50,7 +50,10 @@ class Generations:
         if key != self._seen or not self._looked:
             if seen is None and (self._table is not None or self.floor()):
                 raise ManifestRefused("this host lacks its table of key generations")
-            self._table = None if seen is None else self.stored()
+            table = None if seen is None else self.stored()
+            if table is not None and table.version < self.floor():
+                raise ManifestRefused("the table of key generations is below this host's floor")
+            self._table = table
             self._seen, self._looked = key, True
         return self._table
 
@@ -142,7 +145,7 @@ def _others(files: HostFiles) -> Iterator[tuple[str, tuple[str, KeyLabel]]]:
     """Read the other files; one that cannot be read serves nobody, and burning a key goes on."""
     for name in files.names():
         if name != GENERATIONS:
-            with suppress(ManifestRefused):
+            with suppress(ManifestRefused, KeyMissing):
                 yield name, files.open(name)
 
 

@@ -412,7 +412,11 @@ class PinVault(Protocol):
     def keeps_pin(self, before: SealedRecord, after: SealedRecord, card: CardRef) -> bool:
         """Tell whether a card that gets the record *after* keeps its PIN: same PAN, same holder.
 
-        Of a record *before* that does not open it does not.
+        Of a record *before* that does not open, or whose key is compromised or destroyed, it does
+        not.
+
+        Raises:
+            KeyNotInUse: the key of one of them is not in use here, and may be again.
         """
         ...
 

@@ -63,6 +63,14 @@ class Seals:
         body = self._encipher(label, write_record(record))
         return SealedRecord(self._pack(label, body, record_mac_input(card, label, body)))
 
+    def is_lost(self, sealed: SealedRecord) -> bool:
+        """Tell whether the table says of the key of a record that it never opens anything again.
+
+        Raises:
+            SealBroken: it is no sealed record.
+        """
+        return self._keyring.is_lost(unpack(sealed, KeyRole.RECORD).label)
+
     def open_record(self, sealed: SealedRecord, card: CardRef) -> CardRecord:
         """Open the record of *card*.
 

@@ -208,8 +208,12 @@ class Vault:
         new = self._seals.open_record(after, card)
         try:
             old = self._seals.open_record(before, card)
-        except (KeyNotInUse, SealBroken):
+        except SealBroken:
             return False
+        except KeyNotInUse:
+            if self._seals.is_lost(before):
+                return False
+            raise
         return old.pan.reveal() == new.pan.reveal() and old.holder == new.holder
 
     def set_pin_from_jwe(

@@ -42,6 +42,8 @@ class State(StrEnum):
 
 
 OPENING: Final = frozenset({State.LOADED, State.ACTIVE, State.DECRYPT_ONLY})
+LOST: Final = frozenset({State.COMPROMISED, State.DESTROYED})
+"""From which no key comes back."""
 SHARED_STATES: Final = frozenset({State.ACTIVE, State.RETIRED, State.COMPROMISED, State.DESTROYED})
 """Of a shared key: which of those that are active is used, the issuer's manifest says."""
 SUCCESSORS: Final[Mapping[State, frozenset[State]]] = {
@@ -147,6 +149,9 @@ class GenerationTable(SignedBody):
                 raise ManifestRefused("a key cannot become what the table says of it")
             if (new.state is old.state) != (new.since == old.since) or new.since < old.since:
                 raise ManifestRefused("a state has another date than the change to it")
+        for text in self.generations.keys() - before.generations.keys():
+            if self.generations[text].state is State.DESTROYED:
+                raise ManifestRefused("a key is destroyed that the table before does not name")
 
 
 def parse(text: bytes) -> GenerationTable:

@@ -12,7 +12,7 @@ from typing import Final
 
 from hsm.errors import KeyMissing, KeyNotInUse, ManifestRefused, VaultUnavailable
 from hsm.generations import Generations
-from hsm.manifest.generation_table import GenerationTable
+from hsm.manifest.generation_table import LOST, GenerationTable
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
 
@@ -65,6 +65,10 @@ class Keyring:
             # What another worker made under a new key came with a new table.
             self.follow()
         return self._opens(label)
+
+    def is_lost(self, label: KeyLabel) -> bool:
+        """Tell whether the table says of a key that it is burned or destroyed, for good."""
+        return self._table is not None and self._table.states.get(label) in LOST
 
     def mac(self, label: KeyLabel, data: bytes) -> bytes:
         """Make a 16-byte AES-CMAC with a key of our own, or one to compare with.

@@ -40,11 +40,14 @@ def add_to(program: Commands) -> None:
 
 def rotate_role(arguments: Namespace) -> int:
     """Make a key that nothing uses yet, and write the draft in which it is active."""
+    from hsm.errors import CeremonyError
     from hsm.manifest.generation_table import State
     from hsm.pkcs11 import ceremony_record
 
     role, before = KeyRole(arguments.role), read_table(arguments.table)
     ceremony_record.require_new(arguments.out)
+    if role not in before.active:
+        raise CeremonyError("the table names no key of this role: make one with generations change")
     hsm_token = commands.open_hsm_token()
     roles = {role, MAC_ROLES.get(role, role)}
     taken = [x for x in (*hsm_token.labels(), *before.states) if x.role in roles]

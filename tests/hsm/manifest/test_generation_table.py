@@ -105,6 +105,13 @@ def test_a_table_names_every_key_that_the_one_before_names() -> None:
         after(parse(table({**FIRST, SHARED: "compromised"})), FIRST)
 
 
+def test_a_key_that_no_table_named_is_not_destroyed_at_once() -> None:
+    before = parse(table(FIRST))
+    after(before, {**FIRST, SHARED: "compromised"}, SHARED)
+    with pytest.raises(ManifestRefused, match="does not name"):
+        after(before, {**FIRST, SHARED: "destroyed"}, SHARED)
+
+
 def test_the_date_of_a_state_is_that_of_the_change_to_it() -> None:
     before = parse(table({**FIRST, SHARED: "active"}))
     for states, changed in (
