@@ -173,6 +173,11 @@ def test_a_new_host_whose_floors_name_a_table_serves_nothing_before_it_has_one(
         vault.load_generations(signed(table(FIRST, 2), GENERATIONS_TYPE))
     vault.load_generations(signed(table(FIRST, 3), GENERATIONS_TYPE))
     assert vault.public_jwks(PublicKeyRole.D1)["keys"]
+    # An older table, as this or another host stored it, is not believed by a worker that starts.
+    older = (rotating.issuer.host.directory / "generations.json").read_bytes()
+    (directory / "generations.json").write_bytes(older)
+    with pytest.raises(ManifestRefused, match="below this host's floor"):
+        reopen_vault(rotating.hsm_token, directory).public_jwks(PublicKeyRole.D1)
 
 
 def test_a_table_without_an_active_key_that_is_there_is_refused(rotating: Rotating) -> None:
