@@ -147,7 +147,8 @@ class GenerationTable(SignedBody):
             per_issuer = KeyLabel.parse(text).role.per_issuer
             if new.state not in (SHARED_SUCCESSORS if per_issuer else SUCCESSORS)[old.state]:
                 raise ManifestRefused("a key cannot become what the table says of it")
-            if (new.state is old.state) != (new.since == old.since) or new.since < old.since:
+            # Two changes can be within one second.
+            if new.since < old.since or (new.state is old.state and new.since != old.since):
                 raise ManifestRefused("a state has another date than the change to it")
         for text in self.generations.keys() - before.generations.keys():
             if self.generations[text].state is State.DESTROYED:

@@ -538,6 +538,7 @@ VERBS: Final = {
     "load_manifest",
     "load_floors",
     "key_uses",
+    "metrics",
     "manifest_version",
     "read_manifest",
     "issue_token",

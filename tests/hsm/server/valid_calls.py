@@ -109,6 +109,7 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
             BatchPart("0" * 32, 1, is_last=True),
         ),
         messages.KeyUses(),
+        messages.Metrics(),
         messages.BuildScript(sealed_pin, record, CARD, 1, ChipTransaction(bytes(2), bytes(8))),
         messages.ReversePin(sealed_pin, sealed_pin, record, CARD, 1),
         messages.ExportServerBlock(*server, CARD, sealed_pin, record, 1),
