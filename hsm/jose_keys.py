@@ -73,11 +73,13 @@ class JoseKeys:
     ) -> Mapping[str, list[dict[str, str]]]:
         """List the public keys of *role* that are in use as a JWK set (RFC 7517, 5), newest first.
 
-        Of role ``page`` that is the active one alone: no page keeps a key. Each has the first
-        ``kid`` that *own_kids* has for its generation, or else its thumbprint.
+        Those that verify are listed when they are loaded, those that are encrypted to when they are
+        active. Of role ``page`` that is the active one alone: no page keeps a key. Each has the
+        first ``kid`` that *own_kids* has for its generation, or else its thumbprint.
         """
         use = "sig" if role.usage is Usage.SIGN else "enc"
-        labels = [x for x in self._public if x.role is role and self._keyring.may_open(x)]
+        is_shown = self._keyring.may_open if use == "sig" else self._keyring.is_announced
+        labels = [x for x in self._public if x.role is role and is_shown(x)]
         if role is KeyRole.PAGE:
             labels = [self._keyring.active[role]]
         newest_first = sorted(labels, key=lambda label: label.generation, reverse=True)

@@ -3,6 +3,7 @@
 A verb opens what it needs, works, and seals the result; nothing clear is stored between two verbs.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -515,6 +516,8 @@ class Vault:
         generations.keep(self._generations, text, there)
         self._keyring.follow()
         self._log.begin()
+        digest = hashlib.sha256(table.canonical()).hexdigest()
+        self._log.append(Event(Action.TABLE, record=digest), durable=True)
         return table.version
 
     def read_generations(self) -> KeyGenerations:

@@ -78,24 +78,28 @@ def _require_unneeded(
 ) -> None:
     """Let a table pass that takes no key away that a stored value needs.
 
-    What is sealed under a compromised key is lost already.
+    What opens under no key today stops no table: whoever writes rows could name any key, and so
+    keep one that is burned. It is told of.
 
     Raises:
         Refused: it takes one; names each, and how many values need it.
     """
-    from cms.persistence.key_labels import NO_LABEL
     from hsm.manifest.generation_table import OPENING, State
 
     states = {str(label): state for label, state in table.states.items()}
-    lost = {key.label for key in before.keys if key.state in {State.COMPROMISED, State.DESTROYED}}
-    needed = []
+    now = {key.label: key.state for key in before.keys}
+    needed: list[str] = []
+    lost: list[str] = []
     for text, count in rows.items():
-        state = states.get(text)
-        is_lost = state is State.COMPROMISED or (
-            state is State.DESTROYED and (text in lost or not before.version)
-        )
-        if text != NO_LABEL and state not in OPENING and not is_lost:
-            needed.append(f"{text} ({count})")
+        state, old = states.get(text), now.get(text)
+        if state in OPENING:
+            continue
+        opens = old in OPENING and state is not State.COMPROMISED
+        # What is retired can come back; what is destroyed cannot.
+        can_open = old == State.RETIRED and state is State.DESTROYED
+        (needed if opens or can_open else lost).append(f"{text} ({count})")
+    if lost:
+        print("stored values that open under no key: " + ", ".join(lost), file=sys.stderr)
     if needed:
         raise command_line.Refused(
             "stored values need keys that would open nothing: "

@@ -11,7 +11,7 @@ that an event does not have are left out::
     count        how many refusals, or resealed cards, the line stands for
     chain        of a chain that begins, its number
     first        of one in the list of chains, SHA-256 of its first line
-    record       SHA-256 of the record of a key ceremony, hexadecimal
+    record       SHA-256 of the record of a key ceremony, or of a table of keys, hexadecimal
     keys_from    labels of the keys under which cards were, with spaces between them
     keys_to      labels of the keys under which they were resealed
     before       SHA-256 of the bytes of the line before, hexadecimal; 64 zeros in the first
@@ -70,6 +70,8 @@ class Action(StrEnum):
     """It handed out a PIN as a command for the card's chip."""
     CEREMONY = "key.ceremony"
     """Custodians held a key ceremony (:mod:`hsm.pkcs11.ceremony_record`)."""
+    TABLE = "key.table"
+    """It took a table of key generations (:mod:`hsm.manifest.generation_table`)."""
     SERVER = "pin.server"
     """It handed out a PIN to an issuer's own server, under their ZPK."""
     DEVICE = "pin.device"
@@ -85,7 +87,8 @@ class Event:
     """What a line tells. All of it is public.
 
     *reason* and *count* are of a refusal, *chain* and *first* of a chain that begins, *record* is
-    of a key ceremony, *count*, *keys_from* and *keys_to* are of cards that were resealed.
+    of a key ceremony or a table of keys, *count*, *keys_from* and *keys_to* are of cards that were
+    resealed.
     """
 
     what: Action

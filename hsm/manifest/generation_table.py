@@ -28,7 +28,7 @@ class State(StrEnum):
     """What a key may be used for."""
 
     LOADED = "loaded"
-    """It opens, and is announced to partners: another host may seal under it already."""
+    """It opens: another host may seal under it already. Partners are not told of it yet."""
     ACTIVE = "active"
     """It seals, signs and opens: of a role of our own exactly one."""
     DECRYPT_ONLY = "decrypt-only"

@@ -13,9 +13,9 @@ from hsm import generations, signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, VaultUnavailable
 from hsm.hardening import harden_for_secrets
-from hsm.manifest.generation_table import State
+from hsm.manifest.generation_table import LOST
 from hsm.manifest.trust import read_trust
-from hsm.pkcs11 import ceremony, ceremony_record, custodians
+from hsm.pkcs11 import ceremony, ceremony_record, custodians, import_tokens
 from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import CeremonyRecord, RecordedKey
 from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
@@ -24,8 +24,6 @@ from hsm.pkcs11.shared_key_ceremony import CEREMONY_ID_BYTES, now
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import VaultSettings
 from hsm.terminal import hand_over
-
-ENDED = frozenset({State.RETIRED, State.COMPROMISED, State.DESTROYED})
 
 
 def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
@@ -42,8 +40,8 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
     Raises:
         CeremonyError: fewer than two custodians are named or take part, the record is there or
             cannot be written, the key is not there, makes MACs of the log or goes with another, or
-            the table of this host does not say that it is retired or compromised. Or the HSM token
-            did not destroy it; then the record is there all the same.
+            the table of this host does not say that it is destroyed or compromised. Or the HSM
+            token did not destroy it; then the record is there all the same.
         ManifestRefused: trust file, table or a custodian's key cannot be used.
         VaultUnavailable: the HSM token does not answer, or this host has no log.
         KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came before all had signed.
@@ -57,7 +55,10 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
     hsm_token = Pkcs11Token.open(settings, writable=True)
     log = CeremonyLog.of_host(hsm_token, settings)
     log.check()
-    labels = _ended(hsm_token, settings, label)
+    holder = hsm_token
+    if label.role is KeyRole.BLOCK_PROTECTION:
+        holder = import_tokens.beside(hsm_token, settings)
+    labels = _ended(hsm_token, holder, settings, label)
     ceremony_id = hsm_token.random(CEREMONY_ID_BYTES).hex()
     present = Custodians(trust, ceremony_id, label.issuer_id)
     for file in files:
@@ -68,17 +69,17 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
         print(f"{present.present[place].name!a} signs this record with", flush=True)
         return passphrase_of(files[place])
 
-    with hsm_token.alone():
+    with holder.alone():
         signals.interrupt_once()
         record = CeremonyRecord(
             ceremony_id=ceremony_id,
             action="destroy-key",
             issuer_id=label.issuer_id,
-            hsm_token=ceremony_record.described(hsm_token.device),
+            hsm_token=ceremony_record.described(holder.device),
             began_at=began_at,
             ended_at=now(),
             custodians=ceremony_record.custodians(present.present),
-            keys=tuple(_recorded(hsm_token, one) for one in labels),
+            keys=tuple(_recorded(holder, one) for one in labels),
         )
         for line in record.lines():
             print(line)
@@ -88,21 +89,25 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
         signals.ignore()
         ceremony_record.write_new(record_file, f"{signed}\n")
         receipt = log.tell(record)
-        _destroy(hsm_token, labels)
+        _destroy(holder, labels)
     return receipt
 
 
-def _ended(hsm_token: Pkcs11Token, settings: VaultSettings, label: KeyLabel) -> Sequence[KeyLabel]:
-    """Name the keys that go, when the table lets them."""
+def _ended(
+    hsm_token: Pkcs11Token, holder: Pkcs11Token, settings: VaultSettings, label: KeyLabel
+) -> Sequence[KeyLabel]:
+    """Name the keys of *holder* that go, when the table lets them."""
     if label.role is KeyRole.LOG_MAC:
         raise CeremonyError("a key of role log-mac proves its lines: it is never destroyed")
     if label.role in {*MAC_ROLES.values(), *LEFT_ROLES.values()}:
         raise CeremonyError("this key goes with another: name that")
     table = generations.of_host(settings.state_directory, hsm_token).table()
-    if table is None or table.states.get(label) not in ENDED:
-        raise CeremonyError("the table of this host does not say that it is retired or compromised")
+    if table is None or table.states.get(label) not in LOST:
+        raise CeremonyError(
+            "the table of this host does not say that it is destroyed or compromised"
+        )
     partner = {**MAC_ROLES, **LEFT_ROLES}.get(label.role, label.role)
-    labels = [one for one in {label: 0, label.of(partner): 0} if one in hsm_token.labels()]
+    labels = [one for one in {label: 0, label.of(partner): 0} if one in holder.labels()]
     if not labels:
         raise CeremonyError("the key is not on the HSM token")
     return labels

@@ -12,7 +12,7 @@ from typing import Final
 
 from hsm.errors import KeyMissing, KeyNotInUse, ManifestRefused, VaultUnavailable
 from hsm.generations import Generations
-from hsm.manifest.generation_table import LOST, GenerationTable
+from hsm.manifest.generation_table import LOST, GenerationTable, State
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
 
@@ -65,6 +65,14 @@ class Keyring:
             # What another worker made under a new key came with a new table.
             self.follow()
         return self._opens(label)
+
+    def is_announced(self, label: KeyLabel) -> bool:
+        """Tell whether partners may encrypt to a key: every host opens with it by then.
+
+        A key that is loaded opens here, and not yet where the table has not come.
+        """
+        is_loaded = self._table is not None and self._table.states.get(label) is State.LOADED
+        return self.may_open(label) and not is_loaded
 
     def is_lost(self, label: KeyLabel) -> bool:
         """Tell whether the table says of a key that it is burned or destroyed, for good."""

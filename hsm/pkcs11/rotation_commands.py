@@ -29,7 +29,7 @@ def add_to(program: Commands) -> None:
     rotate.add_argument("table", type=Path, metavar="TABLE", help="that is in force, signed")
     add_out(rotate)
     commands.add_custodians(rotate, required=False)
-    text = "destroy a key that the table of this host says is retired or compromised"
+    text = "destroy a key that the table of this host says is destroyed or compromised"
     destroy = add_command(program, "destroy-key", destroy_key, text)
     destroy.add_argument("label", type=_label, help="as pin.g1; its MAC key goes with it")
     commands.add_custodians(destroy)

@@ -14,6 +14,7 @@ from hsm.errors import (
     PinRejected,
     VaultUnavailable,
 )
+from hsm.log.lines import Action
 from hsm.manifest.body import canonical_body
 from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
 from hsm.pkcs11 import keyring
@@ -22,6 +23,7 @@ from hsm.port import PublicKeyRole
 from tests.contracts.issuer import CARD, PIN, block, open_host
 from tests.contracts.rotating import Rotating
 from tests.contracts.software_token import SoftwareToken
+from tests.contracts.test_receipts import lines
 from tests.key_tables import FIRST, Tables, rotated, table
 from tests.operators import OPERATORS, floors, prepare_host, reopen_vault, signed
 from tests.pans import PAN
@@ -217,6 +219,22 @@ def test_the_page_gets_the_active_key_and_partners_all_that_open(rotating: Rotat
     ]
     rotating.become(d1__g1="retired")
     assert len(rotating.vault.public_jwks(PublicKeyRole.D1)["keys"]) == 1
+
+
+def test_partners_are_told_of_a_key_when_every_host_opens_with_it(rotating: Rotating) -> None:
+    roles = ("d1", "intake", "token-sign")
+    for role in roles:
+        rotating.hsm_token.generate(KeyLabel(KeyRole(role), 2))
+    rotating.become(**{f"{role.replace('-', '_')}__g2": "loaded" for role in roles})
+    shown = {role: len(rotating.vault.public_jwks(PublicKeyRole(role))["keys"]) for role in roles}
+    # One that verifies is harmless before it signs.
+    assert shown == {"d1": 1, "intake": 1, "token-sign": 2}
+
+
+def test_a_table_that_is_taken_is_in_the_log_of_the_vault(rotating: Rotating) -> None:
+    rotating.rotate("d1")
+    event = lines(rotating.issuer.host)[-1].event
+    assert (event.what, len(event.record or "")) == (Action.TABLE, 64)
 
 
 def test_uses_are_counted_by_kid(rotating: Rotating) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import psec
 import pytest
 
+from hsm.manifest.signed import GENERATIONS_TYPE
 from hsm.pkcs11 import ceremony_record
 from tests.hsm.import_machine import (
     COMPONENTS,
@@ -19,6 +20,9 @@ from tests.hsm.import_machine import (
     make_import_machine,
     make_second,
 )
+from tests.hsm.vault_commands import load
+from tests.key_tables import FIRST, table
+from tests.operators import signed
 
 KBPK_LISTED = f"block-protection@{ISSUER}.g1 {aes_kcv(KBPK)}"
 
@@ -84,6 +88,25 @@ def test_a_key_that_moves_to_the_second_token_is_the_next_generation(tmp_path: P
     assert machine.listed_second() == [moved]
     assert KBPK_LISTED in machine.listed()
     assert moved not in machine.listed()
+
+
+def test_a_burned_key_on_the_second_token_is_destroyed_there(tmp_path: Path) -> None:
+    machine = make_import_machine(tmp_path / "machine", second=True)
+    machine.bring_kbpk(COMPONENTS)
+    label = f"block-protection@{ISSUER}.g1"
+    words = ("destroy-key", label)
+    refused = machine.hold(*words, typed=[PASSPHRASE] * 4)
+    assert (refused.returncode, "does not say" in refused.stderr) == (2, True)
+    load(
+        machine.operator,
+        machine.state,
+        signed(table({**FIRST, label: "compromised"}), GENERATIONS_TYPE),
+    )
+    done = machine.hold(*words, typed=[PASSPHRASE] * 4)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert machine.listed_second() == []
+    record, _ = ceremony_record.read(machine.directory / f"record-{machine.number}")
+    assert (record.hsm_token.label, [key.label for key in record.keys]) == (LABEL, [label])
 
 
 def test_without_the_second_token_nothing_is_imported(machine: ImportMachine, block: Path) -> None:

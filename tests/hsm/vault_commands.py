@@ -2,17 +2,11 @@
 
 import subprocess
 import sys
-from typing import Protocol
+from collections.abc import Mapping
 
 from cms.sandbox import HANG_SECONDS
 from tests.hsm.commanding import Operator
 from tests.hsm.own_process import ROOT, environment
-
-
-class Where(Protocol):
-    operator: Operator
-    settings: dict[str, str]
-
 
 LOAD = """
 import sys
@@ -21,12 +15,12 @@ print(open_vault().load_generations(sys.stdin.read()))
 """
 
 
-def load(where: Where, text: str) -> None:
+def load(operator: Operator, settings: Mapping[str, str], text: str) -> None:
     """Have a host take a table, as its vault does."""
     done = subprocess.run(
         [sys.executable, "-c", LOAD],
         cwd=ROOT,
-        env={**environment(where.operator.softhsm), **where.settings},
+        env={**environment(operator.softhsm), **settings},
         input=text,
         capture_output=True,
         text=True,

@@ -66,9 +66,45 @@ def test_a_sealing_key_is_retired_only_when_no_row_needs_it(
     assert said.startswith("stored values need keys that would open nothing: record.g1 (")
     loading.tables.states, loading.tables.since, loading.tables.version = before
     burned = {**gone, "record.g1": "compromised", "record-mac.g1": "compromised"}
-    loading.operator.must(*loading.words(burned))
     destroyed = {**burned, "record.g1": "destroyed", "record-mac.g1": "destroyed"}
-    loading.operator.must(*loading.words(destroyed))
+    for states in (burned, destroyed):
+        answer = loading.operator(*loading.words(states))
+        assert (answer.code, "record.g1 (" in answer.err) == (0, True)
+
+
+def test_no_row_under_a_key_that_opens_nothing_stops_a_table_that_burns_another(
+    loading: Loading, database_url: str
+) -> None:
+    loading.operator.must(*loading.words(FIRST))
+    open_issuer(database_url, loading.vault)
+    for row in (b"\x01\x06zzz.g1", b"\x01\x06pin.g9", b"?"):
+        run_sql(database_url, "UPDATE cards SET sealed_pin = %s", row + bytes(32))
+        burned = {**rotated("d1"), "d1.g1": "compromised"}
+        said = loading.operator(*loading.words(burned))
+        assert said.code == 0
+        assert "open under no key" in said.err
+
+
+def test_what_is_retired_is_not_destroyed_while_a_row_needs_it(
+    loading: Loading, database_url: str
+) -> None:
+    loading.operator.must(*loading.words(FIRST))
+    loading.operator.must(*loading.words(rotated("record")))
+    gone = {**rotated("record"), "record.g1": "retired", "record-mac.g1": "retired"}
+    loading.operator.must(*loading.words(gone))
+    # A backup is restored.
+    open_issuer(database_url, loading.vault)
+    run_sql(
+        database_url,
+        "UPDATE cards SET sealed_record = %s",
+        b"\x01\x09record.g1" + bytes(364),
+    )
+    before = dict(loading.tables.states), dict(loading.tables.since), loading.tables.version
+    destroyed = {**gone, "record.g1": "destroyed", "record-mac.g1": "destroyed"}
+    assert "record.g1 (" in loading.operator.refused(*loading.words(destroyed))
+    loading.tables.states, loading.tables.since, loading.tables.version = before
+    said = loading.operator(*loading.words({**gone, "d1.g1": "compromised", "d1.g2": "active"}))
+    assert (said.code, "record.g1 (" in said.err) == (0, True)
 
 
 def test_an_earlier_pin_that_waits_for_a_chip_needs_its_key(
