@@ -7,10 +7,13 @@ import signal
 import socket
 import ssl
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -154,11 +157,37 @@ def test_no_query_and_no_bearer_is_in_its_log(front: Front) -> None:
     assert headers["Authorization"] not in front.proxy.log
 
 
+class Recorder(BaseHTTPRequestHandler):
+    """Stands for the service: it is ready, and notes who calls."""
+
+    seen: ClassVar[list[list[str]]] = []
+
+    def do_GET(self) -> None:
+        if self.path == "/v1/card/status":
+            self.seen.append(self.headers.get_all("X-Forwarded-For") or [])
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
+        """Be quiet."""
+
+
 def test_who_calls_is_told_by_the_proxy_and_by_nobody_else(front: Front) -> None:
-    with front.app() as app:
-        # The service refuses two of them.
-        for claimed in ({}, {"X-Forwarded-For": "203.0.113.7"}):
-            assert app.get("/v1/card/status", headers=claimed).status_code == 499
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
+    threading.Thread(target=server.serve_forever).start()
+    (d1_port,) = free_ports(1)
+    before = haproxy.before(front.prepared).given(
+        d1_port=d1_port, cardholder_port=server.server_port, ops_port=server.server_port
+    )
+    with tempfile.TemporaryDirectory() as made, haproxy.haproxy(before, Path(made)) as proxy:
+        other = Front(before, front.service, proxy, front.bank, front.other)
+        with other.app() as app:
+            for claimed in ({}, {"X-Forwarded-For": "203.0.113.7"}):
+                assert app.get("/v1/card/status", headers=claimed).status_code == 200
+    server.shutdown()
+    server.server_close()
+    assert Recorder.seen == [["127.0.0.1"], ["127.0.0.1"]]
 
 
 @pytest.mark.parametrize(
