@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 
 from crypto.jose.jws_json import SignedText
 from crypto.secret import Secret
+from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, ManifestRefused
 from hsm.manifest.body import canonical_body
 from hsm.manifest.operator_key import OperatorKey
@@ -68,31 +69,34 @@ class Custodians:
         self.present.append(found[0])
         return found[0]
 
-    def sign(
-        self,
-        record: CeremonyRecord,
-        files: Sequence[Path],
-        passphrase: Callable[[int], Secret[str]],
-    ) -> SignedText:
-        """Have everybody who took part sign *record*.
+    def sign(self, record: CeremonyRecord, files: Sequence[Path]) -> SignedText:
+        """Show *record*, and have everybody who took part sign it.
 
         Args:
-            record: what they have read.
+            record: of what is done next.
             files: their keys, in the order in which they came.
-            passphrase: asks, by the place in that order, for what opens the file; called when the
-                file needs it.
 
         Raises:
             CeremonyError: a file has another key now.
-            ManifestRefused: a file cannot be read, or the passphrase is wrong.
+            ManifestRefused: a file cannot be read, or the passphrase is wrong; or somebody whom the
+                record names did not sign.
         """
+        for line in record.lines():
+            print(line)
         payload, signatures = record.canonical(), []
-        for place, (custodian, file) in enumerate(zip(self.present, files, strict=True)):
-            key = OperatorKey.read(file, partial(passphrase, place))
+        for custodian, file in zip(self.present, files, strict=True):
+            key = OperatorKey.read(file, partial(_asked, custodian, file))
             if key.public.kid != custodian.key.kid:
                 raise CeremonyError("this is the key of somebody else: no key was stored")
             signatures.append(key.sign(payload, RECORD_TYPE))
-        return SignedText(payload, signatures)
+        signed = SignedText(payload, signatures)
+        require_signed(self._trust, record, signed)
+        return signed
+
+
+def _asked(custodian: Operator, file: Path) -> Secret[str]:
+    print(f"{custodian.name!a} signs this record with", flush=True)
+    return passphrase_of(file)
 
 
 def require_signed(trust: Trust, record: CeremonyRecord, document: SignedText) -> None:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from crypto.secret import Secret
 from hsm import generations, signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, VaultUnavailable
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.generation_table import LOST
 from hsm.manifest.trust import read_trust
-from hsm.pkcs11 import ceremony, ceremony_record, custodians, import_tokens
+from hsm.pkcs11 import ceremony, ceremony_record, import_tokens
 from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import CeremonyRecord, RecordedKey
 from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
@@ -65,10 +64,6 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
         hand_over("A key is destroyed")
         present.admit(file, partial(passphrase_of, file))
 
-    def passphrase(place: int) -> Secret[str]:
-        print(f"{present.present[place].name!a} signs this record with", flush=True)
-        return passphrase_of(files[place])
-
     with holder.alone():
         signals.interrupt_once()
         record = CeremonyRecord(
@@ -81,10 +76,7 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
             custodians=ceremony_record.custodians(present.present),
             keys=tuple(_recorded(holder, one) for one in labels),
         )
-        for line in record.lines():
-            print(line)
-        signed = present.sign(record, files, passphrase)
-        custodians.require_signed(trust, record, signed)
+        signed = present.sign(record, files)
         # From here on it is seconds, and nobody's to stop.
         signals.ignore()
         ceremony_record.write_new(record_file, f"{signed}\n")

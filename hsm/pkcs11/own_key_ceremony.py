@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from crypto.secret import Secret
 from hsm import signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, ManifestRefused, VaultUnavailable
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import read_trust
-from hsm.pkcs11 import ceremony, ceremony_record, custodians
+from hsm.pkcs11 import ceremony, ceremony_record
 from hsm.pkcs11.ceremony import KeyReport
 from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import CeremonyRecord, RecordedKey
@@ -62,10 +61,6 @@ def hold(
         hand_over("Keys of our own are made")
         present.admit(file, partial(passphrase_of, file))
 
-    def passphrase(place: int) -> Secret[str]:
-        print(f"{present.present[place].name!a} signs this record with", flush=True)
-        return passphrase_of(files[place])
-
     with hsm_token.alone():
         made = [label for label in labels if label not in hsm_token.labels()]
         if not made:
@@ -83,10 +78,7 @@ def hold(
                 custodians=ceremony_record.custodians(present.present),
                 keys=tuple(map(_recorded, reports)),
             )
-            for line in record.lines():
-                print(line)
-            signed = present.sign(record, files, passphrase)
-            custodians.require_signed(trust, record, signed)
+            signed = present.sign(record, files)
             # From here on it is seconds, and nobody's to stop.
             signals.ignore()
             ceremony_record.write_new(record_file, f"{signed}\n")

@@ -23,13 +23,12 @@ from typing import Final, Self
 
 from crypto import keyblock
 from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, OptionalBlock
-from crypto.secret import Secret
 from hsm import generations, signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import Operator, Trust, read_trust
-from hsm.pkcs11 import ceremony, ceremony_record, custodians, import_tokens, shared_keys
+from hsm.pkcs11 import ceremony, ceremony_record, import_tokens, shared_keys
 from hsm.pkcs11.ceremony import KeyReport
 from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import (
@@ -225,10 +224,7 @@ class SharedKeyCeremony:
             VaultUnavailable: the HSM token does not answer, or the log cannot be written.
         """
         record = self._record(key)
-        for line in record.lines():
-            print(line)
-        signed = self._custodians.sign(record, self.files, self._passphrase)
-        custodians.require_signed(self._trust, record, signed)
+        signed = self._custodians.sign(record, self.files)
         # From here on it is seconds, and nobody's to stop.
         signals.ignore()
         label, target = self.label, self._target
@@ -244,11 +240,6 @@ class SharedKeyCeremony:
                 self.receipt = self._log.tell(record)
             shared_keys.store(target, label.role, issuer_id, key, after)
         return ceremony.report(target, label)
-
-    def _passphrase(self, place: int) -> Secret[str]:
-        name = self._custodians.present[place].name
-        print(f"{name!a} signs this record with", flush=True)
-        return passphrase_of(self.files[place])
 
     def _record(self, key: ClearKey) -> CeremonyRecord:
         return CeremonyRecord(

@@ -30,7 +30,7 @@ FORBIDDEN = (403, "CARD_STATE_FORBIDDEN", outcomes.DYNAMIC)
 NOT_OFFERED = (403, "OPERATION_NOT_OFFERED", "SECURITY_ERROR")
 DEVICE = PythonDevice()
 LANGUAGES = [
-    pytest.param(name, marks=pytest.mark.skipif(not is_here(name), reason="not on this machine"))
+    pytest.param(name, marks=pytest.mark.skipif(not is_here(name), reason=f"{name} is not here"))
     for name in ("python", "java", "node")
 ]
 
