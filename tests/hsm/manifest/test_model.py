@@ -45,6 +45,7 @@ def test_every_default_is_written_out() -> None:
     written = json.loads(manifest(recipient=None).canonical())
     assert written == {
         **SMALLEST,
+        "name": None,
         "sandbox": False,
         "wire": DEFAULTS["wire"],
         "policy": DEFAULTS["policy"],
