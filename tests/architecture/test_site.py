@@ -68,6 +68,18 @@ def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
         assert [each for each in parser.addresses if re.match(r"(\w+:)?//", each)] == []
 
 
+def test_a_diagram_is_a_table(site: Path) -> None:
+    source = (ROOT / "ARCHITECTURE.md").read_text()
+    text = (site / "architecture.html").read_text()
+    assert "sequenceDiagram" in source
+    assert not re.search("sequenceDiagram|mermaid", text)
+    # Each message, and each note, is a row.
+    steps = len(re.findall(r"^ +(\w+--?>>\w+|Note over [\w,]+): ", source, re.MULTILINE))
+    tables = re.findall("<th>from</th>.*?</table>", text, re.DOTALL)
+    assert sum(table.count("<tr>") for table in tables) == steps
+    assert "<td>PUT …/pin over mutual TLS, bearer, {type, encryptedPinBlock}</td>" in text
+
+
 def test_no_style_fetches_anything_from_elsewhere(site: Path) -> None:
     for style in site.rglob("*.css"):
         assert not re.search(r"url\(['\"]?(https?:)?//", style.read_text())
