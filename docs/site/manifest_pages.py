@@ -164,7 +164,7 @@ def _default(field: FieldInfo) -> str:
         return "its defaults"
     if isinstance(field.default, tuple) and len(field.default) > 1:
         return ", ".join(f"`{json.dumps(each)}`" for each in field.default)
-    return _code(json.dumps(field.default))
+    return f"`{json.dumps(field.default)}`"
 
 
 def _type(  # noqa: PLR0911 - a line a kind
@@ -177,7 +177,7 @@ def _type(  # noqa: PLR0911 - a line a kind
     if origin is Annotated:
         return _type(inner[0], inner[1:], page)
     if origin is Literal:
-        return ", ".join(_code(json.dumps(each)) for each in inner)
+        return ", ".join(f"`{json.dumps(each)}`" for each in inner)
     if origin in {Union, UnionType}:
         return " or ".join(
             "`null`" if each is NoneType else _type(each, (), page) for each in inner
@@ -210,16 +210,13 @@ def _bounds(metadata: Sequence[Any]) -> str:
             case Le(most) | MaxLen(most):
                 ends[Le] = most
         if pattern := getattr(each, "pattern", None):
-            words = f" that matches {_code(pattern)}"
+            # A cell cannot hold a bar, and one that has some is better said in words.
+            words = " as its meaning says" if "|" in pattern else f" that matches `{pattern}`"
     if ends.keys() == {Ge, Le}:
         return f" ({ends[Ge]} to {ends[Le]}){words}"
     if ends:
         return f" (at {'least' if Ge in ends else 'most'} {next(iter(ends.values()))}){words}"
     return words
-
-
-def _code(text: str) -> str:
-    return "`" + text.replace("|", "\\|") + "`"
 
 
 def _cell(text: str) -> str:

@@ -53,13 +53,21 @@ def _refusals(node: ast.AST, names: Mapping[str, object], seen: set[str]) -> Ite
         match each:
             case ast.Raise(ast.Call(ast.Name("ValueError"), [ast.Constant(str(text))])):
                 yield text
-            case ast.Yield(ast.Tuple([_, ast.Constant(str(text))])):
-                yield text
+            case ast.Yield(ast.Tuple([path, ast.Constant(str(text))])):
+                yield f"{_member(path)}{text}"
             case ast.Call(ast.Name(name)) if name not in seen and inspect.isfunction(
                 called := names.get(name)
             ):
                 seen.add(name)
                 yield from _refusals(ast.parse(inspect.getsource(called)), names, seen)
+
+
+def _member(path: ast.expr) -> str:
+    """Name the member at fault, where the source does."""
+    try:
+        return f"`{'.'.join(ast.literal_eval(path))}`: "
+    except ValueError:
+        return ""
 
 
 def _markdown(text: str) -> str:
