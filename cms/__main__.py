@@ -21,6 +21,7 @@ from cms.operator import (
     scripts,
     verification,
 )
+from hsm import completion
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +42,7 @@ def program_parser() -> argparse.ArgumentParser:
     serve = command_line.add_command(commands, "serve", _serve, "run the service")
     text = "accept certificates and secrets that are for trials only"
     serve.add_argument("--sandbox", action="store_true", help=text)
+    completion.add_to(commands, parser, "cms")
     return parser
 
 

@@ -2,7 +2,7 @@
 
 The commands are ``ceremony``, ``import-components``, ``import-block``, ``make-key``, ``record``,
 ``list``, ``uses``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest``, ``log``,
-``generations``, ``rotate`` and ``destroy-key``.
+``generations``, ``rotate``, ``destroy-key``, ``change-pin`` and ``completion``.
 What a command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads
 none of it.
 
@@ -24,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hsm import completion
 from hsm.command_line import OK, REFUSED, add_command, exit_code
 from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
@@ -104,6 +105,7 @@ def program_parser() -> ArgumentParser:
     log_commands.add_to(commands)
     generation_commands.add_to(commands)
     rotation_commands.add_to(commands)
+    completion.add_to(commands, parser, "hsm")
     return parser
 
 

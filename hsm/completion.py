@@ -1,0 +1,58 @@
+"""``python -m cms completion SHELL``, and of ``hsm``: has a shell complete what is typed.
+
+What is printed defines the command, ``cms`` or ``hsm``, and says how its words are completed. It is
+made of the parser by shtab (https://tqdm.github.io/shtab): nothing of ours runs when somebody
+presses Tab.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from hsm.command_line import OK, Commands, add_command
+
+#: What defines the command in each shell: its name, and what it stands for.
+DEFINITIONS: Final[Mapping[str, str]] = {
+    "bash": '{name}() {{ {words} "$@"; }}',
+    "fish": "function {name}; {words} $argv; end",
+    "tcsh": "alias {name} {words}",
+    "zsh": '{name}() {{ {words} "$@"; }}',
+}
+
+
+def add_to(commands: Commands, program: ArgumentParser, name: str) -> None:
+    """Add the command to a program, which is to be called *name*."""
+    text = "print what lets a shell complete commands, options and files"
+    run = partial(print_script, program, name)
+    completion = add_command(commands, "completion", run, text)
+    completion.add_argument("shell", choices=[*DEFINITIONS], help="for which shell")
+
+
+def print_script(program: ArgumentParser, name: str, arguments: Namespace) -> int:
+    """Print the script of a shell."""
+    import shtab
+
+    for action in _actions(program):
+        if action.type is Path:
+            is_directory = action.metavar == "DIRECTORY"
+            action.complete = shtab.DIRECTORY if is_directory else shtab.FILE  # type: ignore[attr-defined]
+    words = f"{shlex.quote(sys.executable)} -m {name}"
+    definition = DEFINITIONS[arguments.shell].format(name=name, words=words)
+    program.prog = name
+    print(shtab.complete(program, arguments.shell, preamble={arguments.shell: definition}))
+    return OK
+
+
+def _actions(parser: ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public name for them
+        yield action
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - the same
+            for command in action.choices.values():
+                yield from _actions(command)
