@@ -46,7 +46,7 @@ def print_script(program: ArgumentParser, name: str, arguments: Namespace) -> in
     words = f"{shlex.quote(sys.executable)} -m {name}"
     definition = DEFINITIONS[arguments.shell].format(name=name, words=words)
     program.prog = name
-    print(shtab.complete(program, arguments.shell, preamble={arguments.shell: definition}))
+    print(shtab.complete(program, arguments.shell, preamble=definition))
     return OK
 
 

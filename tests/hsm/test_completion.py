@@ -59,12 +59,11 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def typed_in_bash(line: str, keys: str, scripts: Path, directory: Path) -> list[str]:
-    """Type a line, press keys, then Return; give the words that the program got."""
-    program = line.split()[0]
+def typed_in_bash(line: str, scripts: Path, directory: Path) -> list[str]:
+    """Type a line, have all that fits inserted, press Return; give what the program got."""
+    program = line.split(maxsplit=1)[0]
     setup = f"stty -echo; PS1=; . {shlex.quote(str(scripts / program))}.bash"
-    # Readline takes keys only when it asks for a line: each is sent when the one before was run.
-    screen = at_a_terminal(SHELLS["bash"], [setup, line + keys], directory)
+    screen = at_a_terminal(SHELLS["bash"], [setup, line + ALL], directory)
     return screen[-1].splitlines()
 
 
@@ -77,11 +76,12 @@ def at_a_terminal(shell: Sequence[str], lines: Sequence[str], directory: Path) -
         term = "dumb" if shell[0] == "bash" else "vt100"
         os.environ.update(TERM=term, HOME=str(directory), PYTHONPATH=str(ROOT))
         signal.alarm(HANG_SECONDS)
-        os.execvp(shell[0], shell)
+        os.execvp(shell[0], [*shell])
     shown = []
     try:
         for number, line in enumerate(lines):
-            # What is typed shows, too: its quotes tell it from what is printed.
+            # A line is typed when the one before was run: only then the shell takes Tab. What is
+            # typed may show, too: its quotes tell it from what is printed.
             os.write(terminal, f"{line}\necho 'do'ne{number}\n".encode())
             seen = b""
             while f"done{number}".encode() not in seen:
@@ -115,11 +115,11 @@ def at_a_terminal(shell: Sequence[str], lines: Sequence[str], directory: Path) -
 def test_bash_completes_commands_options_choices_and_files(
     scripts: Path, files: Path, line: str, words: list[str]
 ) -> None:
-    assert typed_in_bash(line, ALL, scripts, files)[-len(words) :] == words
+    assert typed_in_bash(line, scripts, files)[-len(words) :] == words
 
 
 def test_bash_completes_no_more_than_there_is(scripts: Path, files: Path) -> None:
-    assert typed_in_bash("cms cards no-such", ALL, scripts, files) == ["cards", "no-such"]
+    assert typed_in_bash("cms cards no-such", scripts, files) == ["cards", "no-such"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
