@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from hsm import printing
 from hsm.command_line import OK, REFUSED, exit_code
 
 if TYPE_CHECKING:
@@ -183,10 +184,13 @@ def moment(text: str | None) -> datetime | None:
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Print rows, a line each, or as a JSON array; without sealed values."""
+    """Print rows, in columns, a line each, or as a JSON array; without sealed values."""
+    if not as_json and printing.is_for_people():
+        printing.print_table(dict(_visible(row)) for row in rows)
+        return
     if not as_json:
         for row in rows:
-            print("  ".join(f"{name}={_shown(value)}" for name, value in _visible(row)))
+            print("  ".join(f"{name}={printing.shown(value)}" for name, value in _visible(row)))
         return
     separator = "["
     for row in rows:
@@ -201,8 +205,7 @@ def print_row(row: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_rows([row], as_json=True)
         return
-    for name, value in _visible(row):
-        print(f"{name:<22}{_shown(value)}")
+    printing.print_columns(dict(_visible(row)))
 
 
 def _faults(error: ValidationError) -> str:
@@ -239,10 +242,6 @@ def _visible(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
         if not name.startswith("sealed_"):
             yield name, value
-
-
-def _shown(value: object) -> str:
-    return "-" if value is None or value == [] else str(value)
 
 
 def _for_json(value: object) -> object:
