@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsm import completion, printing
+from hsm import command_help, completion, printing
 from hsm.command_line import OK, REFUSED, add_command, exit_code
 from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
@@ -108,6 +108,7 @@ def program_parser() -> ArgumentParser:
     generation_commands.add_to(commands)
     rotation_commands.add_to(commands)
     completion.add_to(commands, parser, "hsm")
+    command_help.explain(parser, command_help.EXAMPLES)
     return parser
 
 

@@ -7,15 +7,16 @@ presses Tab.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from hsm.command_help import commands_of
 from hsm.command_line import OK, Commands, add_command
 
 #: What defines the command in each shell: its name, and what it stands for.
@@ -39,7 +40,8 @@ def print_script(program: ArgumentParser, name: str, arguments: Namespace) -> in
     """Print the script of a shell."""
     import shtab
 
-    for action in _actions(program):
+    parsers = [program, *(parser for _, _, parser in commands_of(program))]
+    for action in chain.from_iterable(parser._actions for parser in parsers):  # noqa: SLF001
         if action.type is Path:
             is_directory = action.metavar == "DIRECTORY"
             action.complete = shtab.DIRECTORY if is_directory else shtab.FILE  # type: ignore[attr-defined]
@@ -48,11 +50,3 @@ def print_script(program: ArgumentParser, name: str, arguments: Namespace) -> in
     program.prog = name
     print(shtab.complete(program, arguments.shell, preamble=definition))
     return OK
-
-
-def _actions(parser: ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public name for them
-        yield action
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - the same
-            for command in action.choices.values():
-                yield from _actions(command)

@@ -189,7 +189,7 @@ def print_differences(arguments: Namespace) -> int:
     for path in (arguments.old, arguments.new):
         documents.read_manifest(path)
     old, new = (documents.read(path).payload for path in (arguments.old, arguments.new))
-    found = [*differences(old, new)]
+    found = [*map(str, differences(old, new))]
     if arguments.json:
         printing.print_json({"differences": found})
         return OK
@@ -212,7 +212,7 @@ def change_members(arguments: Namespace, result: Result) -> int:
         new = members.with_member(new, path, value)
     manifest = model.parse(new)
     document = SignedText(manifest.canonical(), ())
-    differences = [*members.differences(old, document.payload)]
+    differences = [*map(str, members.differences(old, document.payload))]
     for difference in differences:
         print(difference, flush=True)
     _print_cautions(manifest)
