@@ -67,7 +67,7 @@ def _run(arguments: Namespace) -> int:
         names = sorted(prefix + str(item["loc"][0]).upper() for item in faults if item["loc"])
         # What is not of one variable says itself what is wrong.
         text = "set " + ", ".join(names) if names else str(faults[0]["ctx"]["error"])
-        print(text, file=sys.stderr)
+        print(f"{text}; see docs/settings.md", file=sys.stderr)
     except HsmError as error:
         print(str(error) or type(error).__doc__, file=sys.stderr)
     return REFUSED

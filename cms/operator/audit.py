@@ -35,7 +35,7 @@ def add_to(commands: command_line.Commands) -> None:
         help="the newest so many; 1000 unless said",
     )
     command_line.add_json(show)
-    text = "compare it with the logs of the vaults, hand-out by hand-out"
+    text = "compare the audit with the logs of the vaults, hand-out by hand-out"
     compare = command_line.add_command(audit, "compare", compare_logs, text, "issuer")
     text = "the log of each host, with all that is in it"
     compare.add_argument(

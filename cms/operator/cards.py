@@ -37,10 +37,20 @@ def add_to(commands: command_line.Commands) -> None:
     states = [state.value for state in CardState]
     move.add_argument("state", choices=states, help="where it goes; closed is the end")
     command_line.add_command(
-        cards, "personalised", mark_personalised, "note that it is personalised", "issuer", "card"
+        cards,
+        "personalised",
+        mark_personalised,
+        "note that a card is personalised",
+        "issuer",
+        "card",
     )
     command_line.add_command(
-        cards, "unblock", unblock, "forget failed PINs, on this host", "issuer", "card"
+        cards,
+        "unblock",
+        unblock,
+        "forget the failed PINs of a card, on this host",
+        "issuer",
+        "card",
     )
 
 

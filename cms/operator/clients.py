@@ -30,8 +30,8 @@ def add_to(commands: command_line.Commands) -> None:
     update = add("update", client_update.update_client, text, "draft", "client")
     client_update.add_arguments(update)
     add("remove", remove_client, "remove a client", "draft", "client")
-    command_line.add_json(add("list", list_clients, "list them", "draft"))
-    command_line.add_json(add("show", show_client, "show one", "draft", "client"))
+    command_line.add_json(add("list", list_clients, "list the clients", "draft"))
+    command_line.add_json(add("show", show_client, "show one of the clients", "draft", "client"))
 
 
 def _add_to_add(add: ArgumentParser) -> None:

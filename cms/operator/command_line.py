@@ -84,7 +84,7 @@ def add_json(parser: ArgumentParser) -> None:
 
 def add_list(commands: Commands, table: str, *positionals: str) -> None:
     """Add the command that lists a table: whole, or with the positional ``issuer`` that one's."""
-    parser = add_command(commands, "list", _list_rows, "list them", *positionals)
+    parser = add_command(commands, "list", _list_rows, f"list the {table}", *positionals)
     parser.set_defaults(table=table)
     add_json(parser)
 
@@ -97,7 +97,7 @@ def add_show(commands: Commands, table: str, key: Mapping[str, str]) -> None:
         table: whose row.
         key: for each column of the key, the positional that gives its value.
     """
-    parser = add_command(commands, "show", _show_row, "show one", *key.values())
+    parser = add_command(commands, "show", _show_row, f"show one of the {table}", *key.values())
     parser.set_defaults(table=table, key=key)
     add_json(parser)
 
@@ -119,7 +119,7 @@ def _run(arguments: Namespace) -> int:
     except BrokenPipeError:
         raise
     except ValidationError as error:
-        complain(f"settings that are missing or wrong: {_faults(error)}")
+        complain(f"settings that are missing or wrong: {_faults(error)}; see docs/settings.md")
     except OSError as error:
         complain(": ".join(str(part) for part in (error.filename, error.strerror) if part))
     except UnicodeDecodeError:

@@ -109,5 +109,5 @@ def _require_unneeded(
         raise command_line.Refused(
             "stored values need keys that would open nothing: "
             + ", ".join(needed)
-            + "; run python -m cms reseal before"
+            + "; run python -m cms reseal before, see docs/reseal.md"
         )

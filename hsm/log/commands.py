@@ -117,7 +117,9 @@ def _directory_of_this_host() -> Path:
 
     directory = VaultSettings().state_directory / files.DIRECTORY
     if not files.list_of(directory).exists():
-        raise LogUnavailable("this host has no log: it begins with a list of floors")
+        raise LogUnavailable(
+            "this host has no log: it begins with a list of floors, see docs/operating.md"
+        )
     return directory
 
 

@@ -45,9 +45,11 @@ def add_to(commands: Commands) -> None:
     new = add_command(manifests, "new", print_new, "print a draft with every default")
     new.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
     new.add_argument("--sandbox", action="store_true", help="for trials only")
-    show = add_command(manifests, "show", print_body, "print what it says")
+    show = add_command(manifests, "show", print_body, "print what a manifest says")
     show.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed")
-    diff = add_command(manifests, "diff", print_differences, "compare two, member by member")
+    diff = add_command(
+        manifests, "diff", print_differences, "compare two manifests, member by member"
+    )
     diff.add_argument("old", type=Path, metavar="OLD", help="the one before")
     diff.add_argument("new", type=Path, metavar="NEW", help="the one after it")
     printing.add_json(diff)

@@ -38,13 +38,13 @@ def add_to(commands: Commands) -> None:
     new = add_command(tables, "new", make_table, text)
     add_out(new)
     printing.add_json(new)
-    text = "make the next version, in which keys have other states"
+    text = "make the next version of the table, in which keys have other states"
     change = add_command(tables, "change", change_states, text)
     change.add_argument("file", type=Path, metavar="FILE", help="the table that is in force")
     change.add_argument("states", nargs="+", type=_state, metavar="LABEL=STATE", help=LABEL_HELP)
     add_out(change)
     printing.add_json(change)
-    show = add_command(tables, "show", print_body, "print what it says")
+    show = add_command(tables, "show", print_body, "print what a table says")
     show.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed")
     sign = add_command(tables, "sign", add_signatures, "show what is signed, and sign it")
     sign.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed already")

@@ -246,7 +246,9 @@ def make_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -
         return hold_own(arguments, labels, result)
     hsm_token = open_hsm_token(writable=True)
     if hsm_token.device.manufacturer not in development.SOFTWARE_TOKENS:
-        raise CeremonyError("name two custodians, and the record that they sign")
+        raise CeremonyError(
+            "name two custodians, and the record that they sign: see docs/key-ceremonies.md"
+        )
     return print_reports(list(ceremony.create(hsm_token, labels)), result)
 
 

@@ -90,7 +90,7 @@ def test_a_feed_that_is_made_is_imported(
     (desk.feed.parent / "url").write_text(database_url)
     monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(desk.feed.parent / "url"))
     answer = operator("cards", "import", sample_issuer.issuer_id, desk.feed)
-    assert answer == Answer(0, "2 cards added, 0 renewed, 0 refused\n", "2 cards\r")
+    assert answer == Answer(0, "2 cards added, 0 renewed, 0 refused\n", "")
     assert run_sql(
         database_url,
         "SELECT card_id, state, psn, last_four, expiry, sealed_pin, counter,"
