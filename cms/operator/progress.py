@@ -21,7 +21,7 @@ def bar(unit: str, total: int | None = None) -> Iterator[Bar]:
     """Show how many are done, of *total* where that is known."""
     from tqdm import tqdm
 
-    with tqdm(total=total, unit=f" {unit}", disable=None, leave=False) as shown:
+    with tqdm(total=total, unit=f" {unit}", disable=None) as shown:
         yield shown
 
 
@@ -36,7 +36,7 @@ def lines_of(file: Path) -> Iterator[Iterator[bytes]]:
 
     with file.open("rb") as opened:
         total = file.stat().st_size or None
-        with tqdm(total=total, unit="B", unit_scale=True, disable=None, leave=False) as shown:
+        with tqdm(total=total, unit="B", unit_scale=True, disable=None) as shown:
             yield _told(opened, shown)
 
 
