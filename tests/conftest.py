@@ -49,8 +49,10 @@ TEMPLATE = "migrated"
 def pytest_configure(config: pytest.Config) -> None:
     text = "slow: starts a service, a database, a browser or commands, or takes long"
     config.addinivalue_line("markers", text)
-    # A shell has what it starts in the background ignore SIGINT, and all that this starts in turn.
+    # A shell has what it starts in the background ignore SIGINT, and nohup SIGHUP, and all that
+    # this starts in turn.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
