@@ -46,7 +46,7 @@ check: $(VENV)/.installed docs  ## Lint, types, architecture, compose file, docu
 
 # Nothing is fetched, and a link that leads nowhere ends it. The variable spares the theme's advertisement.
 docs: $(VENV)/.installed  ## Build the documentation site in var/site
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 format: $(VENV)/.installed  ## Put code into the form that `make check` wants
 	$(RUN)/ruff check --fix .
