@@ -137,7 +137,7 @@ def test_a_revoked_certificate_is_refused_once_the_list_is_read_again(front: Fro
     url = front.prepared.base_url + front.path
     with httpx.Client(verify=context) as http:
         assert http.get(url).status_code == 401
-    front.proxy.revoked.write_bytes(haproxy.crl(front.prepared.pki, made.certificate))
+    front.proxy.revoked.write_bytes(pki.revocation_list(front.prepared.pki, made.certificate))
     reload(front.proxy)
     with httpx.Client(verify=context) as http, pytest.raises(httpx.TransportError):
         http.get(url)
