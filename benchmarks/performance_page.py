@@ -126,9 +126,12 @@ them did. A latency counts from when a request was due.
 
 ![Processor time]({PROCESSOR})
 
-HAProxy spends what TLS takes, which the web then does not. Both hosts, the proxy, the database and
-the load share the cores: the figures of two hosts tell what a second one costs, not what it adds
-where it has a machine of its own. What each part of a request takes is in the
+{_processor(figures)}
+
+Microseconds of one request at saturation, whatever else the machine does. HAProxy spends what TLS
+takes, which the web then does not. Both hosts, the proxy, the database and the load share the
+cores: the figures of two hosts tell what a second one costs, not what it adds where it has a
+machine of its own. What each part of a request takes is in the
 [benchmarks' own page](../benchmarks/README.md).
 """
 
@@ -151,6 +154,17 @@ def _latencies(figures: Figures) -> str:
             rate = figures.paced_per_second[kind]
             row = f"| {kind} | {front} | {rate:.0f} | {each.p50_ms:.1f} | {each.p99_ms:.1f} |"
             lines.append(row)
+    return "\n".join(lines)
+
+
+def _processor(figures: Figures) -> str:
+    programs = [*next(iter(next(iter(figures.measured.values())).values())).cpu_us]
+    lines = [f"| | | {' | '.join(programs)} | sum |", "|---|---|" + "---|" * (len(programs) + 1)]
+    for kind, fronts in figures.measured.items():
+        for front, each in fronts.items():
+            spent = [each.cpu_us[program] for program in programs]
+            cells = " | ".join(f"{us:.0f}" for us in (*spent, sum(spent)))
+            lines.append(f"| {kind} | {front} | {cells} |")
     return "\n".join(lines)
 
 

@@ -34,6 +34,7 @@ def test_a_table_has_medians_and_ratios_to_the_service_alone() -> None:
     assert "| GET pin | service alone | 800 | 1.00 | 800, 802, 798 |" in page
     assert "| GET pin | HAProxy, one host | 600 | 0.75 | 600, 602, 598 |" in page
     assert "| GET pin | HAProxy, one host | 300 | 1.5 | 4.2 |" in page
+    assert "| GET pin | HAProxy, one host | 400 | 600 | 1000 |" in page
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:
