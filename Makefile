@@ -66,12 +66,15 @@ dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive
 		--pyproject pyproject.toml --output-reproducible --output-file dist/$$name.cdx.json 2>/dev/null; \
 	cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
 
-lock: $(VENV)/.installed  ## Choose versions anew and write both lock files
+lock: $(VENV)/.installed  ## Choose versions anew and write the lock files
 	$(RUN)/pip install --quiet uv
 	$(RUN)/uv pip compile --universal --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
 		pyproject.toml --output-file requirements.lock
 	$(RUN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
 		pyproject.toml --extra sandbox --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(RUN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
+		pyproject.toml --extra tracing --constraint requirements.lock --constraint requirements-dev.lock \
+		--output-file requirements-tracing.lock
 
 softhsm:
 	@command -v softhsm2-util >/dev/null || { echo "SoftHSM2 is missing."; $(call apt,softhsm2); }
