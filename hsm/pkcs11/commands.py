@@ -230,7 +230,7 @@ def make_own(arguments: Namespace, labels: Sequence[KeyLabel]) -> int:
     if arguments.custodian or arguments.record:
         return hold_own(arguments, labels)
     hsm_token = open_hsm_token(writable=True)
-    if hsm_token.device.manufacturer not in development.SOFTWARE_TOKENS:
+    if not development.is_software(hsm_token.device):
         raise CeremonyError("name two custodians, and the record that they sign")
     return print_reports(list(ceremony.create(hsm_token, labels)))
 

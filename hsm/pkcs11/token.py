@@ -125,7 +125,7 @@ class Pkcs11Token:
                 if beside is not None and beside.is_in(hsm_token.slot):
                     raise CeremonyError("the second token is the first one")
                 if production:
-                    development.refuse_token(hsm_token)
+                    development.refuse_token(DeviceInfo.of(hsm_token))
                 session: Any = hsm_token.open(
                     rw=writable, user_pin=pin.reveal(), attribute_mapper=attribute_mapper()
                 )
