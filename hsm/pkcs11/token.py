@@ -1,7 +1,7 @@
 """The primitives of an HSM token over one session of a PKCS#11 module."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from typing import Any, Final, Self, TypeVar
 
@@ -38,7 +38,7 @@ from hsm.pkcs11.hsm_token import (
     not_counted,
     tdes_blocks,
 )
-from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, TDES_KINDS, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.module import LockingLibrary, find_token, functions, load, one_at_a_time
 from hsm.pkcs11.structures import Template
 from hsm.pkcs11.templates import (
@@ -264,12 +264,15 @@ class Pkcs11Token:
     @device_call
     def check_value(self, label: KeyLabel) -> bytes:
         """Read ``CKA_CHECK_VALUE`` of a secret key, or compute it with a key that enciphers."""
-        try:
-            return bytes(self._key(label)[Attribute.CHECK_VALUE])
-        except AttributeTypeInvalid:
-            if label.role.usage is not Usage.ENCRYPT:
-                return b""
-            return self.encrypt_block(label, bytes(16))[:KCV_BYTES]
+        # A device without it has no such attribute, or leaves it empty.
+        with suppress(AttributeTypeInvalid):
+            if kept := bytes(self._key(label)[Attribute.CHECK_VALUE]):
+                return kept
+        if label.role.usage not in (Usage.ENCRYPT, Usage.ENCRYPT_ONLY):
+            return b""
+        if self.kind(label) in TDES_KINDS:
+            return self.tdes_encrypt(label, bytes(8))[:KCV_BYTES]
+        return self.encrypt_block(label, bytes(16))[:KCV_BYTES]
 
     @device_call
     def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
