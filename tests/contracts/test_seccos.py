@@ -44,7 +44,10 @@ from tests.crypto.strategies import pins
 from tests.operators import VALID_UNTIL
 from tests.pans import PANS
 
-pytestmark = takes_tdes_the_old_way
+pytestmark = [
+    takes_tdes_the_old_way,
+    pytest.mark.needs(KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER),
+]
 
 BLOCK, PRW, RANDOM, MAC = "value", "pinReferenceWord", "prwRandom", "mac"
 COUNTER, KEY_ID = "pinChangeCounter", "keyId"

@@ -60,7 +60,7 @@ def test_a_module_that_does_not_initialise_says_why(monkeypatch: pytest.MonkeyPa
     refusing = SimpleNamespace(initialize=lambda _: 0x0A)
     monkeypatch.setattr(module, "functions", lambda _: refusing)
     library = SimpleNamespace(so="m.so", _parameters=None, _flags=OS_LOCKING_OK)
-    with pytest.raises(VaultUnavailable, match="did not initialise: CKR_CANT_LOCK$"):
+    with pytest.raises(VaultUnavailable, match=r"did not initialise: CKR_CANT_LOCK$"):
         LockingLibrary.initialize(library)  # type: ignore[arg-type]
 
 
