@@ -27,8 +27,10 @@ IN_A_CONTAINER: Final = Path("/run/.containerenv")
 CONFIGURATION: Final = Path("/etc/opencryptoki/opencryptoki.conf")
 SOCKET, PID_FILE = (Path(f"/run/opencryptoki/pkcsslotd.{end}") for end in ("socket", "pid"))
 #: What the daemon wants to be there, and the group of whoever may use the tokens.
-DIRECTORIES: Final = tuple(
-    Path(f"/{name}/opencryptoki") for name in ("var/lib", "var/log", "var/lock", "run")
+STATE: Final = Path("/var/lib/opencryptoki")
+DIRECTORIES: Final = (
+    *(STATE, Path("/var/log/opencryptoki"), Path("/var/lock/opencryptoki")),
+    Path("/run/opencryptoki"),
 )
 GROUP: Final = "pkcs11"
 #: One slot each: of the tests' own process, of commands, and the one for imports.
@@ -123,5 +125,10 @@ def opencryptoki(directory: Path) -> Iterator[dict[str, OpenCryptokiToken]]:
             token.initialise()
         yield {token.label: token for token in tokens}
     finally:
-        os.kill(pid, signal.SIGTERM)
+        # SIGTERM lets it wait for every process that has a token open.
+        os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not runs(pid))
+        for file in (SOCKET, PID_FILE):
+            file.unlink()
+        for label in LABELS:
+            shutil.rmtree(STATE / label)

@@ -28,6 +28,7 @@ from tests.contracts.partner import (
     CHANGES,
     ISSUER_ID,
     KEY_IDS,
+    SECCOS_ROLES,
     TDES_CMAC_GENERATION,
     Partner,
     cards,
@@ -46,7 +47,7 @@ from tests.pans import PANS
 
 pytestmark = [
     takes_tdes_the_old_way,
-    pytest.mark.needs(KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER),
+    pytest.mark.needs(*SECCOS_ROLES),
 ]
 
 BLOCK, PRW, RANDOM, MAC = "value", "pinReferenceWord", "prwRandom", "mac"

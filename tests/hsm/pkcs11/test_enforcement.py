@@ -120,10 +120,10 @@ def wrap_it(hsm_token: Pkcs11Token) -> object:
     return any(found)
 
 
-def agree_in_clear(hsm_token: Pkcs11Token) -> object:
+def agree_in_clear(hsm_token: Pkcs11Token, label: KeyLabel = PAGE_KEY) -> object:
     """Have the secret that opens a page's JWE made so that it can be read."""
-    point = hsm_token.public_point(PAGE_KEY).uncompressed
-    secret = forced(key_of(hsm_token, PAGE_KEY), binding.DeriveMixin).derive_key(
+    point = hsm_token.public_point(label).uncompressed
+    secret = forced(key_of(hsm_token, label), binding.DeriveMixin).derive_key(
         KeyType.GENERIC_SECRET,
         256,
         mechanism=Mechanism.ECDH1_DERIVE,

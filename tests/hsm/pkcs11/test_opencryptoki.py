@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import psec
 import pytest
 
 from hsm.pkcs11 import ceremony, ceremony_record
-from hsm.pkcs11.keys import KeyLabel
+from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from tests import opencryptoki
 from tests.hsm.import_machine import (
@@ -22,6 +23,7 @@ from tests.hsm.import_machine import (
     furnish,
 )
 from tests.hsm.own_process import FIRST
+from tests.hsm.pkcs11.test_enforcement import agree_in_clear, is_refused
 from tests.opencryptoki import COMMANDS, IMPORTS, MODULE, OpenCryptokiToken
 
 if reason := opencryptoki.why_not():
@@ -51,6 +53,20 @@ def test_a_key_is_as_its_role_wants_it(third_hsm_token: Pkcs11Token, label: KeyL
     report = ceremony.report(third_hsm_token, label)
     assert report.as_expected
     assert report.unknown == ()
+
+
+def test_a_secret_of_ecdh_is_held_because_its_key_says_so(
+    third_hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: a key without CKA_DERIVE_TEMPLATE lets its secret be read."""
+    monkeypatch.setattr(Pkcs11Token, "_takes_derive_templates", False)
+    without = KeyLabel(KeyRole.PAGE, 2)
+    third_hsm_token.generate(without)
+    try:
+        assert not is_refused(third_hsm_token, partial(agree_in_clear, label=without))
+    finally:
+        third_hsm_token.destroy(without)
+    assert is_refused(third_hsm_token, agree_in_clear)
 
 
 def test_it_is_taken_as_software(machine: ImportMachine) -> None:
