@@ -41,7 +41,7 @@ SLOT: Final = (
     "slot {number}\n{{\nstdll = libpkcs11_sw.so\ntokname = {label}\ntokversion = 3.12\n}}\n"
 )
 FIRST_OFFICER_PIN: Final = "87654321"
-"""Of a token that was not used yet; it must be changed."""
+"""Of every token that was not used yet."""
 
 
 def why_not() -> str:
@@ -83,12 +83,10 @@ class OpenCryptokiToken:
     def initialise(self) -> None:
         """Give it a label and PINs of 8 characters, which is the most that it takes."""
         self.directory.mkdir()
-        officer, first, user = (secrets.token_hex(4) for _ in range(3))
+        officer, user = secrets.token_hex(4), secrets.token_hex(4)
         self._configure("-I", "-S", FIRST_OFFICER_PIN, typed=f"{self.label}\n")
-        # It serves nobody by a PIN that somebody else gave them.
         self._configure("-P", "-S", FIRST_OFFICER_PIN, "-n", officer)
-        self._configure("-u", "-S", officer, "-n", first)
-        self._configure("-p", "-U", first, "-n", user)
+        self._configure("-u", "-S", officer, "-n", user)
         (self.directory / "officer-pin").write_text(f"{officer}\n")
         self.pin_file.write_text(f"{user}\n")
 

@@ -59,7 +59,7 @@ def test_a_secret_of_ecdh_is_held_because_its_key_says_so(
     third_hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: a key without CKA_DERIVE_TEMPLATE lets its secret be read."""
-    monkeypatch.setattr(Pkcs11Token, "_takes_derive_templates", False)
+    monkeypatch.setattr(third_hsm_token, "_takes_derive_templates", False)
     without = KeyLabel(KeyRole.PAGE, 2)
     third_hsm_token.generate(without)
     try:
