@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo docs test test-fast image-test image-packages ha-test ha-packages dist check format sql bench lock softhsm packages
+.PHONY: help demo docs test test-fast image-test image-packages opencryptoki-test ha-test ha-packages dist check format sql bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test-fast: $(VENV)/.installed  ## Run the tests that start no service, database,
 
 image-test: $(VENV)/.installed image-packages  ## Build the image, bring docker-compose.yml up with podman, and call it
 	@$(RUN)/pytest tests/image $(ARGS)
+
+opencryptoki-test: $(VENV)/.installed image-packages  ## Run what a third PKCS#11 module shows, in a container
+	@$(RUN)/python -m tests.image.opencryptoki $(ARGS)
 
 ha-test: $(VENV)/.installed packages ha-packages  ## Have three databases fail over under load, in every way we know
 	@$(RUN)/pytest tests/ha/every_event.py -o log_cli=true -o log_cli_level=WARNING $(ARGS)
