@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from secrets import token_bytes
 from typing import LiteralString
-from uuid import uuid4
 
 from cms.domain.control import Grant
 from cms.domain.records import Actor, CardToChange
@@ -13,9 +13,11 @@ from cms.persistence import admin
 from cms.persistence.connection import Row
 from cms.persistence.control_store import ControlStore
 from cms.persistence.statements import Statement
+from cms.persistence.statements.directory import READ_ISSUER_IDS
 from cms.persistence.store import Store
 from cms.persistence.tables import metadata
 from cms.services.cardholder.control_tokens import new_session
+from crypto import control_tokens
 from crypto.secret import Secret
 from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange, SealedGrant, SealedPin
 from tests.cms.persistence.opened_store import opened_store
@@ -36,12 +38,12 @@ REDIRECT = "https://app.example/done?from=pin"
 
 
 class Counting(Store):
-    """A store that counts what it sends to the database."""
+    """A store that counts what it sends to the database, but for who the issuers are."""
 
     statements = 0
 
     async def run(self, statement: Statement, **parameters: object) -> list[Row]:
-        self.statements += 1
+        self.statements += statement is not READ_ISSUER_IDS
         return await super().run(statement, **parameters)
 
 
@@ -72,7 +74,7 @@ class StoredTokens:
 
     async def issue(self, grant: Grant, actor: Actor, counter: int | None = None) -> IssuedToken:
         """Issue a control token that was granted at *counter*; None: at the card's now."""
-        control_token = str(uuid4())
+        control_token = new_control_token(grant.issuer_id)
         granted_at = self.counter(grant.card_id) if counter is None else counter
         return IssuedToken(
             control_token, await self.control_store.issue(control_token, grant, granted_at, actor)
@@ -83,7 +85,7 @@ class StoredTokens:
         return int(counters[0][0]) if counters else 0
 
     async def open(self, control_token: str, purpose: Purpose, face: Face) -> OpenSession:
-        session = new_session()
+        session = new_session(control_token)
         seconds, _, opened = await self.control_store.open(control_token, session, purpose, face)
         return OpenSession(session, seconds, opened)
 
@@ -159,6 +161,11 @@ class StoredTokens:
                 text for (text,) in run_sql(self.url, f"SELECT t::text FROM {table} AS t")
             )
         )
+
+
+def new_control_token(issuer_id: str = ISSUER_ID) -> str:
+    """Make a control token as the vault does."""
+    return control_tokens.make(issuer_id, token_bytes(control_tokens.RANDOM_BYTES))
 
 
 def grant(

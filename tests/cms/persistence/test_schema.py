@@ -34,8 +34,6 @@ CATALOG: Mapping[str, LiteralString] = {
     "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
 }
 ALEMBICS_OWN = "alembic_version"
-#: The URL of a token names no issuer.
-FIRST_OF_TOKENS = {"token_hash", "session_hash"}
 
 CARD = (
     "INSERT INTO cards (issuer_id, card_id, state, sealed_record, last_four, expiry, psn)"
@@ -126,9 +124,7 @@ def test_every_key_starts_with_the_issuer(database_url: str) -> None:
         " AND connamespace = 'public'::regnamespace AND conrelid::regclass::text <> %s",
         ALEMBICS_OWN,
     )
-    others = {column for table, column in keys if table != "control_tokens"}
-    assert others == {"issuer_id"}
-    assert {column for table, column in keys if table == "control_tokens"} == FIRST_OF_TOKENS
+    assert {column for _, column in keys} == {"issuer_id"}
     assert {table for table, _ in keys} == set(tables.metadata.tables)
 
 
