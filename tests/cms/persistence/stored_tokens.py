@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from secrets import token_bytes
 from typing import LiteralString
 
@@ -127,14 +127,19 @@ class StoredTokens:
 
     def age(self, seconds: int) -> None:
         """Let time pass for all control tokens and sessions."""
-        run_sql(
-            self.url,
-            "UPDATE control_tokens SET issued_at = issued_at - age, expires_at = expires_at - age,"
-            " session_expires_at = session_expires_at - age,"
-            " session_ends_at = session_ends_at - age"
-            " FROM (SELECT make_interval(secs => %s) AS age) AS a",
-            seconds,
+        age = timedelta(seconds=seconds)
+        rows = self.rows(
+            "SELECT issued_at, expires_at, session_expires_at, session_ends_at, token_hash"
+            " FROM control_tokens"
         )
+        for *moments, token_hash in rows:
+            run_sql(
+                self.url,
+                "UPDATE control_tokens SET issued_at = %s, expires_at = %s,"
+                " session_expires_at = %s, session_ends_at = %s WHERE token_hash = %s",
+                *(None if moment is None else moment - age for moment in moments),
+                token_hash,
+            )
 
     def audit(self, event: str) -> list[Row]:
         """What is recorded of *event*: card, actor, correlation id, counter, reason."""
@@ -157,9 +162,7 @@ class StoredTokens:
         return "\n".join(
             f"{table}: {row}"
             for table in metadata.tables
-            for row in sorted(
-                text for (text,) in run_sql(self.url, f"SELECT t::text FROM {table} AS t")
-            )
+            for row in sorted(map(str, run_sql(self.url, f"SELECT * FROM {table}")))
         )
 
 

@@ -5,9 +5,7 @@ from typing import LiteralString
 
 import psycopg
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from psycopg.errors import (
     CheckViolation,
@@ -20,9 +18,10 @@ from psycopg.errors import (
 
 from cms.persistence import tables
 from cms.persistence.admin import connect
-from cms.persistence.migrate import PYPROJECT, upgrade
+from cms.persistence.migrate import upgrade
 from cms.sandbox.machine.postgres import Postgres
 from tests.conftest import TEMPLATE
+from tests.given_database import downgrade
 from tests.issuer_records import run_sql
 
 CATALOG: Mapping[str, LiteralString] = {
@@ -102,13 +101,6 @@ def test_the_schema_goes_away_and_comes_back(empty: str) -> None:
     assert run_sql(empty, "SELECT FROM pg_proc WHERE pronamespace = 'public'::regnamespace") == []
     upgrade(empty)
     assert catalog(empty) == made
-
-
-def downgrade(url: str) -> None:
-    config = Config(toml_file=PYPROJECT)
-    with connect(url).begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
 
 
 def test_a_newest_schema_is_left_as_it_is(with_card: str) -> None:
