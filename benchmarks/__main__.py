@@ -19,6 +19,7 @@ NAMES: Final = (
     "cards",
     "rotation",
     "scale",
+    "many_cards",
     *DEPLOYED,
 )
 
