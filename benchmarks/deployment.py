@@ -76,7 +76,7 @@ SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
 FEED: Final = "benchmark"
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
-START_SECONDS_MAX: Final = 30.0
+START_SECONDS_MAX: Final = 120.0
 MARKS: Final = {"vault": b"hsm.server.start", "web": b"spawn_main"}
 """What stands in the command line of a worker."""
 

@@ -25,7 +25,7 @@ from hsm.port import CARD_ID_PATTERN
 
 CARDS: Final = 10_000_000
 KINDS: Final = ("put", "get", "counter")
-ROUNDS: Final = 10
+ROUNDS: Final = 6
 ROUND_SECONDS: Final = 2.0
 START_SECONDS: Final = 0.5
 SHARE_MAX: Final = 0.1
