@@ -10,6 +10,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cms import interfaces
 from cms.faces.cardholder.hosted.app import HostedServices, hosted_app
 from cms.faces.cardholder.hosted.relay import Relay
 from cms.faces.cardholder.pincontrol.app import (
@@ -98,7 +99,9 @@ def create_app(settings: Settings, vault: VaultCalls | None = None, slot: str = 
     manifests = ManifestFerry(store, vault, settings.host_name, ends=ends)
     health = Health(vault, store, Workers(slot), ends)
     http = http_client(settings.us_ca_file)
-    listeners: dict[str, ASGIApp] = {"ops": RequestLog(ops_app(health, vault), "ops")}
+    listeners: dict[str, ASGIApp] = {
+        "ops": RequestLog(ops_app(health, vault, interfaces.shown()), "ops")
+    }
     if settings.serves("d1"):
         listeners["d1"] = RequestLog(_d1(settings, store, directory, vault), "d1")
     if settings.serves("cardholder"):

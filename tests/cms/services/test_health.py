@@ -171,7 +171,7 @@ async def test_a_statement_that_failed_has_the_database_asked(both: Both, checke
 
 async def test_readiness_is_what_the_database_says_now(both: Both, checked: Health) -> None:
     await checked.check()
-    app = ops_app(checked, checked._vault)
+    app = ops_app(checked, checked._vault, {})
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
         assert (await ops.get("/readyz")).status_code == 200
@@ -191,7 +191,7 @@ async def test_readiness_is_what_the_database_says_now(both: Both, checked: Heal
 
 async def test_readiness_is_what_the_vault_says_now(both: Both, checked: Health) -> None:
     await checked.check()
-    transport = httpx.ASGITransport(ops_app(checked, checked._vault))
+    transport = httpx.ASGITransport(ops_app(checked, checked._vault, {}))
     async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
         assert (await ops.get("/readyz")).status_code == 200
         both.token_unavailable = True
