@@ -19,6 +19,7 @@ from cms import logs
 from cms.faces import NAMES
 from cms.faces.answer import json_answer
 from cms.faces.operation import TEXT, About, Answered, Content, Operation, parameter
+from cms.faces.refusals import Refusal
 from cms.faces.routes import Face, Route
 from cms.services.ends import Ends
 from cms.services.health import DATABASE_CAUSES, VAULT_SECONDS_MAX, Health, Readiness
@@ -54,6 +55,10 @@ ABOUT: Final = About(
     name="ops",
     title="Operations",
     description="Health, metrics and these documents: on loopback, for operators only.",
+)
+ROUTING_REFUSALS: Final = (
+    Refusal(404, {"detail": "Not Found"}, "There is nothing at this path.", "Correct it."),
+    Refusal(405, {"detail": "Method Not Allowed"}, "Not with this method.", "Correct it."),
 )
 HEALTHZ: Final = Operation("Is this worker alive", {200: Answered("It is.", Content(Alive))})
 READYZ: Final = Operation(

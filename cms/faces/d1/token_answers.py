@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cms.domain.errors import BadRequest, DomainError, ServiceUnavailable, Unauthorized
-from cms.faces.d1.problems import INTERNAL
+from cms.faces.d1 import problems
 from cms.faces.operation import TEXT, Answered, Content, Operation, Schema
-from cms.faces.refusals import CALLER_DOES, DEFECT, TELL, Refusal, meaning_of
+from cms.faces.refusals import CALLER_DOES, Refusal, meaning_of
 from cms.faces.request import FORM
 from hsm.manifest.wire import AccessTokenWire
 from hsm.port import IssuedAccessToken
@@ -57,14 +57,12 @@ def token_answer(wire: AccessTokenWire, issued: IssuedAccessToken) -> dict[str, 
 
 def refusals() -> Sequence[Refusal]:
     """Describe how a request for an access token is refused, and a defect, as all over D1."""
-    status, code, text = INTERNAL
-    defect = Refusal(status, {"errorCode": code, "error": text}, DEFECT, TELL, None, "errorCode")
     return [
         *(
             Refusal(status, {"error": error, "errorCode": code}, *MEANINGS[error], "error")
             for error, (status, code) in ERRORS.items()
         ),
-        defect,
+        problems.refusals()[-1],
     ]
 
 
