@@ -82,8 +82,7 @@ def _schemas(about: About, table: Sequence[Operation]) -> dict[str, Any]:
 def _contents(operation: Operation) -> Iterator[Content]:
     yield from operation.body
     for answer in operation.answers.values():
-        if answer.content is not None:
-            yield answer.content
+        yield from answer.contents
 
 
 def _operation(
@@ -124,8 +123,8 @@ def _answer(answer: Answered, schemas: Mapping[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {"description": answer.description}
     if answer.headers:
         made["headers"] = _headers(answer.headers)
-    if answer.content is not None:
-        made["content"] = {answer.content.media_type: _content(answer.content, schemas)}
+    if answer.contents:
+        made["content"] = {each.media_type: _content(each, schemas) for each in answer.contents}
     return made
 
 
@@ -190,15 +189,17 @@ def _model_name(model: Model) -> str:
 
 def _example(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
     """Make an example of the first example of each member; None: there is none."""
-    if "$ref" in schema:
-        return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas)
-    if "examples" in schema:
-        return schema["examples"][0]
-    if schema.get("type") == "array":
-        item = _example(schema.get("items", {}), schemas)
-        return None if item is None else [item]
-    members = {
-        name: _example(member, schemas) for name, member in schema.get("properties", {}).items()
-    }
-    known = {name: value for name, value in members.items() if value is not None}
-    return known or None
+    match schema:
+        case {"$ref": reference}:
+            return _example(schemas[reference.rpartition("/")[2]], schemas)
+        case {"examples": [first, *_]} | {"enum": [first, *_]} | {"const": first}:
+            return first
+        case {"anyOf": [first, *_]}:
+            return _example(first, schemas)
+        case {"type": "array"}:
+            item = _example(schema.get("items", {}), schemas)
+            return [] if item is None else [item]
+        case {"properties": properties}:
+            members = {name: _example(each, schemas) for name, each in properties.items()}
+            return {name: value for name, value in members.items() if value is not None} or None
+    return None

@@ -38,6 +38,13 @@ class Answered:
     content: Content | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     """What each says, by its name."""
+    otherwise: Sequence[Content] = ()
+    """The body, where it is of another media type."""
+
+    @property
+    def contents(self) -> Sequence[Content]:
+        """All that the body may be."""
+        return self.otherwise if self.content is None else (self.content, *self.otherwise)
 
 
 @dataclass(frozen=True, slots=True)

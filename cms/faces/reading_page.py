@@ -75,12 +75,12 @@ def _page(title: str, body: str) -> Response:
 
 def _operations(document: Mapping[str, Any]) -> Iterator[str]:
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
-    for tag in tags or [None]:
-        if tag is not None:
-            yield f"<h2>{escape(tag)}</h2>{_text(tags[tag])}"
-        for path, method, operation in operations(document):
-            if operation.get("tags", [None])[0] == tag:
-                yield _operation(path, method, operation)
+    by_tag: dict[str, list[str]] = {tag: [] for tag in tags}
+    for path, method, operation in operations(document):
+        (tag,) = operation.get("tags", ["operations"])
+        by_tag.setdefault(tag, []).append(_operation(path, method, operation))
+    for tag, shown in by_tag.items():
+        yield f"<h2>{escape(tag)}</h2>{_text(tags.get(tag, ''))}{''.join(shown)}"
 
 
 def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:

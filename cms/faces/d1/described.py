@@ -17,7 +17,15 @@ from cms.domain.errors import (
 )
 from cms.faces.d1.problems import refusals
 from cms.faces.d1.schemas import counter_schema, error_schema, pin_schema, put_pin_schema
-from cms.faces.operation import CORRELATION_ID, About, Answered, Content, Operation, parameter
+from cms.faces.operation import (
+    CORRELATION_ID,
+    About,
+    Answered,
+    Content,
+    Operation,
+    Schema,
+    parameter,
+)
 from hsm.manifest.wire import WireProfile
 from hsm.port import CARD_ID_PATTERN, ISSUER_ID_CHARS
 
@@ -113,6 +121,25 @@ ACTIVATE: Final = Operation(
     parameters=CARD,
     security=CALLER,
 )
+COORDINATE: Final[Schema] = {"type": "string", "minLength": 43, "maxLength": 43}
+JWK: Final[Schema] = {
+    "type": "object",
+    "required": ["kty", "crv", "x", "y", "kid", "use", "role"],
+    "properties": {
+        "kty": {"const": "EC"},
+        "crv": {"const": "P-256"},
+        "x": {**COORDINATE, "examples": ["MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4"]},
+        "y": {**COORDINATE, "examples": ["4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"]},
+        "kid": {"type": "string", "examples": ["bank-2026"]},
+        "use": {"const": "enc"},
+        "role": {"enum": ["d1", "intake"]},
+    },
+}
+JWKS: Final[Schema] = {
+    "type": "object",
+    "required": ["keys"],
+    "properties": {"keys": {"type": "array", "items": JWK}},
+}
 PUBLIC_KEYS: Final = Operation(
     summary="Public Keys",
     description="What partners encrypt to, of each role the newest first. No access token.",
@@ -120,27 +147,7 @@ PUBLIC_KEYS: Final = Operation(
     answers={
         200: Answered(
             "A JWK set (RFC 7517, 5).",
-            Content(
-                {
-                    "type": "object",
-                    "required": ["keys"],
-                    "properties": {
-                        "keys": {
-                            "type": "array",
-                            "items": {
-                                "type": "object",
-                                "required": ["kty", "crv", "x", "y", "kid", "use", "role"],
-                                "properties": {
-                                    "kty": {"const": "EC"},
-                                    "crv": {"const": "P-256"},
-                                    "use": {"const": "enc"},
-                                    "role": {"enum": ["d1", "intake"]},
-                                },
-                            },
-                        }
-                    },
-                }
-            ),
+            Content(JWKS),
         )
     },
     refusals=refusals()[1:],

@@ -86,8 +86,9 @@ FORM_SCHEMA: Final[Schema] = {
 }
 TOKEN: Final = Operation(
     summary="Get Authorization Token",
+    tag="authorization",
     answers={200: Answered("An access token.", Content(token_schema(AccessTokenWire())), HEADERS)},
     refusals=refusals(),
     body=[Content(FORM_SCHEMA, FORM, {"grant_type": "client_credentials"})],
-    security=["client"],
+    security=["certificate", "client"],
 )

@@ -48,8 +48,10 @@ def faults(
         if name.lower() not in headers:
             yield f"{where}: lacks the header {name}"
     contents = answer.get("content", {})
+    if method == "HEAD":  # the server sends no body
+        return
     if not body:
-        if contents and method != "HEAD":
+        if contents:
             yield f"{where}: has no body"
         return
     media_type = headers.get("content-type", "").partition(";")[0]

@@ -32,6 +32,7 @@ from cms.faces.cardholder.hosted.problems import refusals
 from cms.faces.cardholder.hosted.schemas import wish_schema
 from cms.faces.cardholder.page import described as page
 from cms.faces.cardholder.page.answers import ENDS
+from cms.faces.cardholder.page.assets import MEDIA_TYPES
 from cms.faces.cardholder.page.models import CONTROL_TOKEN
 from cms.faces.operation import (
     BINARY,
@@ -178,8 +179,8 @@ ASSET: Final = Operation(
     tag=page.PAGE,
     answers={
         200: Answered(
-            "Never changes: its path is the hash of its bytes.",
-            Content(TEXT, "text/javascript; charset=utf-8"),
+            "Never changes: its path has the hash of its bytes.",
+            otherwise=[Content(TEXT, media_type) for media_type in MEDIA_TYPES.values()],
         )
     },
     refusals=refusals(statuses=[404]),

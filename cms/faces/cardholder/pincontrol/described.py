@@ -231,7 +231,11 @@ DIGITS: Final = page.posted(
         "required": ["session", "controlToken", "key"],
         "properties": {
             **page.texts("session", "controlToken")["properties"],
-            "key": {"type": "object", "description": "The page's public P-256 key, a JWK."},
+            "key": {
+                "type": "object",
+                "description": "The page's public P-256 key, a JWK.",
+                "examples": [{"kty": "EC", "crv": "P-256", "x": "…", "y": "…"}],
+            },
         },
     },
 )

@@ -86,13 +86,13 @@ class PinBlock(msgspec.Struct, rename="camel"):
 class DeviceKey(msgspec.Struct):
     """The key under which a device sends a PIN."""
 
-    tzpk: Annotated[str, Meta(description=TZPK, min_length=1)]
+    tzpk: Annotated[str, Meta(description=TZPK, min_length=1, examples=["kq3Zc0V1…"])]
 
 
 class DevicePin(msgspec.Struct, rename="camel"):
     """A PIN for a device."""
 
-    tzpk: Annotated[str, Meta(description=TZPK, min_length=1)]
+    tzpk: Annotated[str, Meta(description=TZPK, min_length=1, examples=["kq3Zc0V1…"])]
     pin_block: Annotated[
         str,
         Meta(
