@@ -297,6 +297,7 @@ def cardholder_settings(directory: Path, port: int) -> dict[str, str]:
     """Return the settings of a cardholder listener, for :func:`serving`."""
     key = directory / "control-token.key"
     key.write_bytes(os.urandom(32))
+    key.chmod(0o600)
     return {
         "CMS_CARDHOLDER_URL": f"https://localhost:{port}",
         "CMS_CARDHOLDER_PORT": str(port),
@@ -316,6 +317,7 @@ def serving(
 ) -> Iterator[Service]:
     """Run the vault, and the web on the ports given, D1's and the operator's, until the end."""
     (directory / "database-url").write_text(url)
+    (directory / "database-url").chmod(0o600)
     public_url = f"https://localhost:{ports[0]}"
     os.environ.update(
         {

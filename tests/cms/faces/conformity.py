@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 from starlette.types import Message, Receive, Scope, Send
 
 from cms.faces.openapi import operations
@@ -59,7 +59,7 @@ def faults(
         yield f"{where}: is {media_type}"
     elif media_type == JSON:
         for error in validator(path, method, str(status)).iter_errors(json.loads(body)):
-            yield f"{where}: {error.json_path} {error.message}"
+            yield f"{where}: {error.instance_path} {error.message}"
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def all_answers_described() -> Iterator[list[str]]:
             body = b"".join(message.get("body", b"") for message in rest)
             found.extend(faults(route.path, method, start["status"], headers, body))
 
-    Face._serve = serve  # type: ignore[method-assign]
+    Face._serve = serve  # type: ignore[assignment,method-assign]
     try:
         yield found
     finally:

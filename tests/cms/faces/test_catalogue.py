@@ -1,9 +1,14 @@
 """The catalogue of errors: nothing is missing in it, and nothing is stale."""
 
+import inspect
 import re
 
 import pytest
 
+from cms import protocol
+from cms.faces.cardholder.hosted import problems as hosted
+from cms.faces.cardholder.pincontrol import problems as pincontrol
+from cms.faces.d1 import problems as d1
 from cms.faces.refusals import CALLER_DOES, meaning_of
 from cms.services.vault import MEANINGS
 from tests.cms.faces import catalogue
@@ -27,9 +32,9 @@ def test_every_error_of_the_domain_is_answered_by_a_face() -> None:
 @pytest.mark.parametrize(
     ("face", "table"),
     [
-        ("d1", catalogue.d1.WIRE),
-        ("hosted", catalogue.hosted.WIRE),
-        ("pincontrol", catalogue.pincontrol.OF_OPERATIONS),
+        ("d1", d1.WIRE),
+        ("hosted", hosted.WIRE),
+        ("pincontrol", pincontrol.OF_OPERATIONS),
     ],
 )
 def test_a_face_documents_all_that_it_has_an_answer_to(face: str, table: object) -> None:
@@ -45,7 +50,7 @@ def test_every_error_of_the_vault_is_listed_with_what_it_becomes() -> None:
 
 
 def test_every_text_for_what_cannot_be_read_is_listed() -> None:
-    source = catalogue.inspect.getsource(catalogue.cms.protocol)
+    source = inspect.getsource(protocol)
     texts = {*re.findall(r'(?:Malformed\(|, )"([A-Z][^"]+\.)"', source)}
     listed = "\n".join(catalogue.unreadable())
     assert texts
