@@ -22,6 +22,8 @@ from cms.operator import (
     scripts,
     verification,
 )
+from cms.operator.examples import EXAMPLES
+from hsm import command_help, completion
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +45,8 @@ def program_parser() -> argparse.ArgumentParser:
     text = "accept certificates and secrets that are for trials only"
     serve.add_argument("--sandbox", action="store_true", help=text)
     openapi.add_to(commands)
+    completion.add_to(commands, parser, "cms")
+    command_help.explain(parser, EXAMPLES)
     return parser
 
 

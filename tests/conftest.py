@@ -36,7 +36,7 @@ STARTERS = frozenset(("postgres", "own_postgres", "migrated", "own_softhsm", "pl
 STARTING = (
     *("tests/browser", "tests/cms/sandbox/machine", "tests/e2e", "tests/ha"),
     *("tests/hsm/test_command_line.py", "tests/hsm/pkcs11/test_processes.py"),
-    "tests/hsm/test_key_ceremonies.py",
+    *("tests/hsm/test_key_ceremonies.py", "tests/architecture/test_site.py"),
 )
 #: What the contract suite says of further implementations.
 REPEATS = {"NSS softoken", "NSS softoken behind sockets", "software token behind sockets"}
@@ -49,8 +49,10 @@ TEMPLATE = "migrated"
 def pytest_configure(config: pytest.Config) -> None:
     text = "slow: starts a service, a database, a browser or commands, or takes long"
     config.addinivalue_line("markers", text)
-    # A shell has what it starts in the background ignore SIGINT, and all that this starts in turn.
+    # A shell has what it starts in the background ignore SIGINT, and nohup SIGHUP, and all that
+    # this starts in turn.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

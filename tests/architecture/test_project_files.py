@@ -13,7 +13,6 @@ from cms.settings import Settings
 from crypto.seccos.profile import SeccosProfile
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.verification import VerificationBody
-from hsm.manifest.wire import WireProfile
 from hsm.settings import ServerSettings, VaultSettings
 from tests.attacks import table
 
@@ -117,7 +116,6 @@ def members_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     [
         (SeccosProfile, "seccos.md"),
         (VerificationBody, "seccos.md"),
-        (WireProfile, "d1-face.md"),
         (PolicyBody, "onboarding.md"),
     ],
 )

@@ -54,6 +54,7 @@ def test_each_setting_is_named_and_no_value(
         monkeypatch.setenv(f"SAMPLE_{name}", value)
     with pytest.raises((ValidationError, SettingsError)) as caught:
         Sample()
+    assert isinstance(caught.value, ValidationError | SettingsError)
     assert faults(caught.value, "SAMPLE_") == line
     assert "s3cret" not in line
 

@@ -221,6 +221,9 @@ def project(engine: Podman, given: Mapping[str, str]) -> Iterator[Compose]:
                 # Podman's own are higher than a container within a container may set.
                 service["ulimits"] |= LIMITS
                 service["ulimits"].pop("memlock", None)
+            if "healthcheck" in service:
+                # No machine is too slow for a test.
+                service["healthcheck"]["retries"] = HANG_SECONDS
         (directory / "docker-compose.yml").write_text(json.dumps(content))
         shutil.copytree(
             ROOT / "deploy",

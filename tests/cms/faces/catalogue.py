@@ -65,7 +65,8 @@ HEADINGS: Final = {
 VAULT: Final = """## What becomes of the vault's errors
 
 The column *from* above names the error of the service that leads to an answer. These are the
-errors of the vault, and what they become. Those without are defects, if a face meets them.
+errors of the vault, and what they become. Those without are defects, if a face meets them. The
+layout of SECCOS is not public: [ours](seccos.md) is a profile.
 
 | of the vault | meaning | becomes |
 |---|---|---|
