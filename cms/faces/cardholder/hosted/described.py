@@ -37,6 +37,7 @@ from cms.faces.cardholder.page.models import CONTROL_TOKEN
 from cms.faces.operation import (
     BINARY,
     CORRELATION_ID,
+    JSON,
     TEXT,
     About,
     Answered,
@@ -180,7 +181,10 @@ ASSET: Final = Operation(
     answers={
         200: Answered(
             "Never changes: its path has the hash of its bytes.",
-            otherwise=[Content(TEXT, media_type) for media_type in MEDIA_TYPES.values()],
+            otherwise=[
+                Content({"type": "object"} if media_type == JSON else TEXT, media_type)
+                for media_type in MEDIA_TYPES.values()
+            ],
         )
     },
     refusals=refusals(statuses=[404]),
