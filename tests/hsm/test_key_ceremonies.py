@@ -360,7 +360,7 @@ def test_tdes_components_may_be_held_to_odd_parity(room: Room) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"HSM_STATE_DIRECTORY": ""}, "set HSM_STATE_DIRECTORY"),
+        ({"HSM_STATE_DIRECTORY": ""}, "HSM_STATE_DIRECTORY is missing"),
         ({"HSM_TRUST_FILE": "/none"}, "the trust file cannot be read"),
         ({"HSM_STATE_DIRECTORY": "/none"}, "this host has no log"),
     ],
