@@ -1,7 +1,7 @@
 """The table of key generations that a host has taken, and what it says of a key.
 
-Without a table the newest key of a role on the HSM token is active and the older ones open, as when
-a deployment begins. Workers look at the file when they use a key, some times a second, so that all
+Without a table the oldest key of a role on the HSM token is active, as when a deployment begins, and
+younger ones are loaded: one that is made changes nothing before operators have signed. Workers look at the file when they use a key, some times a second, so that all
 of them follow a new table soon.
 """
 
@@ -167,4 +167,13 @@ def _needed(states: Mapping[KeyLabel, State]) -> Set[KeyLabel]:
 def without_table(label: KeyLabel, active: Mapping[KeyRole, KeyLabel]) -> State:
     """Say what a key may be used for where there is no table."""
     is_active = label.role.per_issuer or active[label.role] == label
-    return State.ACTIVE if is_active else State.DECRYPT_ONLY
+    return State.ACTIVE if is_active else State.LOADED
+
+
+def state_of(
+    label: KeyLabel, table: GenerationTable | None, active: Mapping[KeyRole, KeyLabel]
+) -> State | None:
+    """Say what a key may be used for; None: the table does not name it."""
+    if table is None or not (label.role.per_issuer or label.role in table.roles):
+        return without_table(label, active)
+    return table.states.get(label)

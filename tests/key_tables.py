@@ -2,10 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
+from hsm import generations
 from hsm.manifest.generation_table import State, parse
 from hsm.manifest.signed import GENERATIONS_TYPE
+from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyLabel
+from hsm.port import PinVault
+from hsm.vault import Vault
 from tests.operators import VALID_FROM, VALID_UNTIL, signed
 
 SINCE = VALID_FROM.isoformat()
@@ -54,6 +59,22 @@ def table(
         },
     }
     return parse(json.dumps(body).encode()).canonical()
+
+
+def make_newest_active(before: PinVault, directory: Path, hsm_token: HsmToken) -> None:
+    """Have a host keep a first table: of each role the newest is active, others decrypt-only.
+
+    The vault *before* goes on as if there were none.
+    """
+    assert isinstance(before, Vault)  # one in this process
+    before._keyring._generations = None
+    labels = sorted(
+        (x for x in hsm_token.labels() if not x.role.per_issuer), key=lambda x: x.generation
+    )
+    newest = {x.role: x for x in labels}
+    states = {str(x): "active" if newest[x.role] == x else "decrypt-only" for x in labels}
+    text = signed(table(states), GENERATIONS_TYPE)
+    generations.keep(generations.of_host(directory, hsm_token), text, {*labels})
 
 
 class Tables:

@@ -70,7 +70,7 @@ def _state(text: str) -> tuple[str, str]:
 
 
 def make_table(arguments: Namespace) -> int:
-    """Write a draft that changes nothing: the newest keys active, older ones decrypt-only."""
+    """Write a draft that changes nothing: the oldest keys active, younger ones loaded."""
     from hsm.generations import without_table
     from hsm.pkcs11.commands import open_hsm_token
     from hsm.pkcs11.keyring import Keyring
