@@ -64,6 +64,7 @@ from hsm.manifest.host_files import HostFiles
 from hsm.manifest.model import Manifest
 from hsm.manifest.scripts import ScriptsBody
 from hsm.manifest.store import Manifests
+from hsm.manifest.trust import read_trust
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyLabel, KeyRole
@@ -513,7 +514,7 @@ class Vault:
         table = generations.verified(text, self._trust_file, self._now())
         self._hsm_token.find_keys()
         there = {x for x in self._hsm_token.labels() if self._hsm_token.is_as_expected(x)}
-        generations.keep(self._generations, text, there)
+        generations.keep(self._generations, text, read_trust(self._trust_file), there)
         self._keyring.follow()
         self._log.begin()
         digest = hashlib.sha256(table.canonical()).hexdigest()

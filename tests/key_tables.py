@@ -7,11 +7,12 @@ from pathlib import Path
 from hsm import generations
 from hsm.manifest.generation_table import State, parse
 from hsm.manifest.signed import GENERATIONS_TYPE
+from hsm.manifest.trust import read_trust
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyLabel
 from hsm.port import PinVault
 from hsm.vault import Vault
-from tests.operators import VALID_FROM, VALID_UNTIL, signed
+from tests.operators import TRUST_FILE, VALID_FROM, VALID_UNTIL, signed
 
 SINCE = VALID_FROM.isoformat()
 FIRST: Mapping[str, str] = {f"{role}.g1": "active" for role in OWN_ROLES}
@@ -74,7 +75,8 @@ def make_newest_active(before: PinVault, directory: Path, hsm_token: HsmToken) -
     newest = {x.role: x for x in labels}
     states = {str(x): "active" if newest[x.role] == x else "decrypt-only" for x in labels}
     text = signed(table(states), GENERATIONS_TYPE)
-    generations.keep(generations.of_host(directory, hsm_token), text, {*labels})
+    trust = read_trust(directory / TRUST_FILE)
+    generations.keep(generations.of_host(directory, hsm_token), text, trust, {*labels})
 
 
 class Tables:
