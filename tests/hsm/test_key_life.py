@@ -9,7 +9,7 @@ from hsm.manifest import documents
 from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.signed import GENERATIONS_TYPE
 from hsm.pkcs11 import ceremony_record
-from tests.hsm.commanding import ROLES, Operator
+from tests.hsm.commanding import ROLES, Operator, Terminal
 from tests.hsm.test_key_ceremonies import (
     ISSUER,
     PASSPHRASE,
@@ -18,6 +18,8 @@ from tests.hsm.test_key_ceremonies import (
     TYPED,
     Room,
     import_block,
+    is_free,
+    sit_down,
     written,
 )
 from tests.hsm.vault_commands import load
@@ -112,6 +114,30 @@ def test_a_key_is_destroyed_only_when_the_table_of_the_host_lets_it(
         *("--out", str(tmp_path / "back.json")),
     )
     assert (back.returncode, "cannot become" in back.stderr) == (2, True)
+
+
+def test_nobody_waits_for_the_hsm_token_while_a_custodian_signs_that_a_key_ends(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(3)]
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room.operator, room.settings, sign(drafts[0]))
+    must(room, "rotate", "grant-mac", drafts[0], "--out", drafts[1])
+    must(room, "generations", "change", drafts[1], "grant-mac.g1=compromised", "--out", drafts[2])
+    load(room.operator, room.settings, sign(drafts[2]))
+    words = room.words("destroy-key", "grant-mac.g1")
+    with Terminal(room.operator.softhsm, room.settings, *words) as terminal:
+        sit_down(terminal)
+        sit_down(terminal)
+        terminal.wait_for("passphrase of cleo.pem (not shown): ")
+        assert is_free(room.operator.softhsm)
+        # Somebody else destroys the key meanwhile: what is signed for is not there any more.
+        done = room.hold("destroy-key", "grant-mac.g1", typed=[PASSPHRASE] * 4)
+        assert (done.returncode, done.stderr) == (0, "")
+        terminal.type(PASSPHRASE, after="passphrase of cleo.pem (not shown): ")
+        terminal.type(PASSPHRASE, after="passphrase of dan.pem (not shown): ")
+        assert "the keys are others than were signed for" in terminal.all_shown()
+    assert not Path(words[-1]).exists()
 
 
 def test_lines_of_a_burned_log_key_are_told_apart_and_new_ones_are_under_the_next(
