@@ -150,6 +150,7 @@ class Vault:
             this vault issues none.
         to_disk: as :class:`hsm.log.writer.VaultLog` has it.
         key_budgets: what *hsm_token* tells of uses of its keys; None: it tells nobody here.
+        kid_uses: how many JWEs keys opened, over several vaults of a process; None: of this one.
 
     Raises:
         VaultUnavailable: at construction, when a role has no key on the HSM token.
@@ -164,6 +165,7 @@ class Vault:
         token_issuer: str | None = None,
         to_disk: Callable[[int], None] = os.fdatasync,
         key_budgets: KeyBudgets | None = None,
+        kid_uses: KidUses | None = None,
     ) -> None:
         self._hsm_token = hsm_token
         self._now = now
@@ -171,7 +173,7 @@ class Vault:
         self._generations = generations.of_host(state_directory, hsm_token)
         self._keyring = Keyring(hsm_token, self._generations)
         self._counts = Counts(state_directory, now)
-        self._kid_uses = KidUses(self._counts, now)
+        self._kid_uses = kid_uses or KidUses(self._counts, now)
         self._jose_keys = JoseKeys(hsm_token, self._keyring, self._kid_uses.note)
         self._probed_keys = JoseKeys(hsm_token, self._keyring)
         """The same, whose use is none of a partner's and not counted."""
