@@ -939,6 +939,7 @@ class PinVault(Protocol):
 
         Raises:
             GrantRefused: *grant* is not for this, or no longer.
+            LimitReached: three were made for it at this host.
             PageKeyRejected: *public_key* is none that a device may have.
         """
         ...

@@ -602,11 +602,12 @@ class Vault:
         sealed_record: SealedRecord,
     ) -> DeviceKey:
         """Make the key under which a cardholder's device sends a PIN for this control token."""
-        opened = self._for_device(grant, control_token, Purpose.SET, sealed_record).grant
-        tzpk = self._iso1_blocks.new_tzpk()
-        return DeviceKey(
-            to_device(tzpk, public_key), self._seals.seal_tzpk(tzpk, opened, control_token)
-        )
+        granted = self._for_device(grant, control_token, Purpose.SET, sealed_record)
+        opened, tzpk = granted.grant, self._iso1_blocks.new_tzpk()
+        enciphered = to_device(tzpk, public_key)
+        with self._telling(granted.manifest, opened.face, opened.client_id):
+            self._hand_outs.count_device_key(opened)
+        return DeviceKey(enciphered, self._seals.seal_tzpk(tzpk, opened, control_token))
 
     def set_pin_from_device(
         self,
