@@ -19,6 +19,8 @@ NAMES: Final = (
     "cards",
     "rotation",
     "scale",
+    "stack",
+    "many_cards",
     *DEPLOYED,
 )
 

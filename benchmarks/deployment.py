@@ -76,7 +76,7 @@ SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
 FEED: Final = "benchmark"
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
-START_SECONDS_MAX: Final = 30.0
+START_SECONDS_MAX: Final = 120.0
 MARKS: Final = {"vault": b"hsm.server.start", "web": b"spawn_main"}
 """What stands in the command line of a worker."""
 
@@ -315,14 +315,34 @@ def serving(
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Service]:
     """Run the vault, and the web on the ports given, D1's and the operator's, until the end."""
-    (directory / "database-url").write_text(url)
     public_url = f"https://localhost:{ports[0]}"
+    with (
+        serving_vault(directory, workers.vault, public_url) as vault,
+        serving_web(directory, ports, public_url, url, workers.web, settings) as process,
+    ):
+        (pid_file,) = (directory / "postgres").rglob("postmaster.pid")
+        postgres = int(pid_file.read_text().split()[0])
+        yield Service(vault.pid, process.pid, postgres)
+
+
+@contextmanager
+def serving_web(
+    directory: Path,
+    ports: Sequence[int],
+    public_url: str,
+    url: str,
+    workers: int,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the web alone, on a database and on the ports given, beside a vault that runs."""
+    url_file = directory / f"database-url-{ports[0]}"
+    url_file.write_text(url)
     os.environ.update(
         {
-            "CMS_DATABASE_URL_FILE": str(directory / "database-url"),
+            "CMS_DATABASE_URL_FILE": str(url_file),
             "CMS_PUBLIC_URL": public_url,
             "CMS_VAULT_SOCKET_DIRECTORY": str(directory / "sockets"),
-            "CMS_WORKERS": str(workers.web),
+            "CMS_WORKERS": str(workers),
             "CMS_D1_PORT": str(ports[0]),
             "CMS_OPS_PORT": str(ports[1]),
             "CMS_D1_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
@@ -332,14 +352,10 @@ def serving(
         }
     )
     web = ("-m", "cms", "serve", "--sandbox")
-    with (
-        serving_vault(directory, workers.vault, public_url) as vault,
-        running(web, directory / "service.log", without=("HSM_", "SOFTHSM2_")) as process,
-    ):
-        _wait_until_ready(process, ports[1])
-        (pid_file,) = (directory / "postgres").rglob("postmaster.pid")
-        postgres = int(pid_file.read_text().split()[0])
-        yield Service(vault.pid, process.pid, postgres)
+    log = directory / f"service-{ports[0]}.log"
+    with running(web, log, without=("HSM_", "SOFTHSM2_")) as process:
+        wait_until_ready(process, ports[1])
+        yield process
 
 
 @contextmanager
@@ -370,12 +386,17 @@ def serving_vault(
 
 @contextmanager
 def running(
-    arguments: Sequence[str], log: Path, without: tuple[str, ...] = ()
+    arguments: Sequence[str],
+    log: Path,
+    without: tuple[str, ...] = (),
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Python with *arguments* until the block ends, without settings that begin so."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(without)
-    }
+    """Run Python with *arguments* until the block ends, without settings that begin so.
+
+    Those that are given are set afterwards.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
+    environment = {**kept, **settings}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output
@@ -500,7 +521,8 @@ def _row(sealed: SealedCard, pin: SealedChange | None) -> Mapping[str, object]:
     }
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], ops_port: int) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], ops_port: int) -> None:
+    """Wait until a web is ready, or end with an error."""
     deadline = time.monotonic() + START_SECONDS_MAX
     while process.poll() is None and time.monotonic() < deadline:
         try:

@@ -268,7 +268,7 @@ class GrantedToken:
     """A new control token, and the vault's grant for it, which is good with that token only."""
 
     control_token: str = field(repr=False)
-    """A UUID in its usual form (RFC 9562, version 4)."""
+    """A UUID in its usual form (:mod:`crypto.control_tokens`)."""
     grant: SealedGrant
     grant_id: str
     """What the page puts into a JWE for the vault, and the vault into one for the page."""

@@ -3,7 +3,7 @@
 No transaction is held between two calls, and none while the vault works.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Self
 
 from psycopg.errors import InsufficientPrivilege, UndefinedTable, UniqueViolation
@@ -34,13 +34,13 @@ class Store:
         self.pool = pool
 
     @classmethod
-    def connect(cls, url: str, tls: Tls = "verify") -> Self:
+    def connect(cls, url: str, tls: Tls = "verify", pool_at: Callable[[str], Pool] = Pool) -> Self:
         """Make a store that connects in the background, now and after each loss.
 
         Raises:
             AddressRefused: it cannot be read, or TLS must be verified and would not be.
         """
-        return cls(Pool(connection_string(url, tls)))
+        return cls(pool_at(connection_string(url, tls)))
 
     async def open(self) -> None:
         """Start connecting; does not wait for a connection."""
@@ -63,6 +63,10 @@ class Store:
     async def is_in_service(self, issuer_id: str) -> bool:
         """Tell whether an issuer is known and not suspended."""
         return await self.one(directory.READ_ISSUER, issuer_id=issuer_id) == ("active",)
+
+    async def issuer_ids(self) -> list[str]:
+        """Read who the issuers are."""
+        return [issuer_id for (issuer_id,) in await self.run(directory.READ_ISSUER_IDS)]
 
     async def newest_manifests(self) -> Mapping[str, int]:
         """Read the version of each issuer's newest manifest; 0 where it has none."""

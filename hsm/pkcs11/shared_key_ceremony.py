@@ -29,7 +29,14 @@ from hsm.errors import CeremonyError
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.trust import Operator, Trust, read_trust
-from hsm.pkcs11 import burned_keys, ceremony, ceremony_record, import_tokens, shared_keys
+from hsm.pkcs11 import (
+    burned_keys,
+    ceremony,
+    ceremony_record,
+    import_tokens,
+    mechanisms,
+    shared_keys,
+)
 from hsm.pkcs11.ceremony import KeyReport
 from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import (
@@ -224,17 +231,21 @@ class SharedKeyCeremony:
             CeremonyError: the key was compromised, another key became this generation meanwhile, a
                 file cannot be written, or the key is too weak.
             ManifestRefused: somebody did not sign.
+            MechanismMissing: the HSM token cannot do what the key is for. With it there, nothing
+                would open the HSM token any more.
             VaultUnavailable: the HSM token does not answer, or the log cannot be written.
         """
         table = self._table()
         if table is not None:
             hsm_tokens = [self.hsm_token, self.import_token]
             burned_keys.require_other(key, str(self.label.issuer_id), table, hsm_tokens)
+        label, target = self.label, self._target
+        with target.alone():
+            mechanisms.require_for(target, [(label.role, key.kind)])
         record = self._record(key)
         signed = self._custodians.sign(record, self.files)
         # From here on it is seconds, and nobody's to stop.
         signals.ignore()
-        label, target = self.label, self._target
         with target.alone():
             issuer_id = str(label.issuer_id)
             after = label.generation - 1

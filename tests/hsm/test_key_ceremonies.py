@@ -384,7 +384,10 @@ def test_a_host_that_has_not_begun_has_no_log_and_holds_no_ceremony(
     settings = {**room.settings, "HSM_STATE_DIRECTORY": str(tmp_path)}
     done = room.operator.run(*words, typed=lines(*TYPED), **settings)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "this host has no log: it begins with a list of floors\n"
+    assert (
+        done.stderr
+        == "this host has no log: it begins with a list of floors, see docs/operating.md\n"
+    )
     assert_nothing_is_left(room, before)
 
 
@@ -867,7 +870,7 @@ def test_nobody_waits_for_the_hsm_token_while_a_custodian_is_asked_to_sign(
         sit_down(terminal)
         sit_down(terminal)
         terminal.wait_for("passphrase of cleo.pem (not shown): ")
-        assert is_free(room.operator.softhsm)
+        assert is_free(room)
         assert room.stored() > before
         # Another ceremony leaves these keys to this one.
         typed = [PASSPHRASE] * 4
@@ -878,9 +881,9 @@ def test_nobody_waits_for_the_hsm_token_while_a_custodian_is_asked_to_sign(
     assert room.stored() == before
 
 
-def is_free(softhsm: SoftHsm) -> bool:
+def is_free(room: Room) -> bool:
     """Tell whether another command can open the HSM token now."""
-    with Path(softhsm.environment["HSM_PIN_FILE"]).open() as file:
+    with Path(room.operator.softhsm.environment["HSM_PIN_FILE"]).open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -950,4 +953,6 @@ def test_a_device_makes_no_key_without_custodians(
 
     monkeypatch.setattr(commands, "open_hsm_token", lambda **_: Device())
     assert __main__.main(["ceremony", ROLES]) == 2
-    assert capsys.readouterr().err == "name two custodians, and the record that they sign\n"
+    assert capsys.readouterr().err == (
+        "name two custodians, and the record that they sign: see docs/key-ceremonies.md\n"
+    )

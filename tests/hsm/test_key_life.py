@@ -130,7 +130,7 @@ def test_nobody_waits_for_the_hsm_token_while_a_custodian_signs_that_a_key_ends(
         sit_down(terminal)
         sit_down(terminal)
         terminal.wait_for("passphrase of cleo.pem (not shown): ")
-        assert is_free(room.operator.softhsm)
+        assert is_free(room)
         # Somebody else destroys the key meanwhile: what is signed for is not there any more.
         done = room.hold("destroy-key", "grant-mac.g1", typed=[PASSPHRASE] * 4)
         assert (done.returncode, done.stderr) == (0, "")

@@ -19,7 +19,7 @@ from cms.services.cardholder.set_page import Opening, SetPage
 from crypto.errors import JoseError
 from crypto.jose import json_object
 
-#: A session is 43 characters, a control token 36, a JWE at most 8192.
+#: A session is 47 characters, a control token 36, a JWE at most 8192.
 MEMBER_CHARS_MAX: Final = 8192
 NO_CONTENT: Final = no_content(NO_STORE)
 
