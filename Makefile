@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo test test-fast image-test image-packages ha-test ha-packages dist check format sql bench lock softhsm packages
+.PHONY: help demo test test-fast image-test image-packages ha-test ha-packages bench-packages dist check format sql bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,7 +51,7 @@ format: $(VENV)/.installed  ## Put code into the form that `make check` wants
 sql: $(VENV)/.installed  ## Write the SQL of every request statement to tests/cms/persistence/sql
 	@$(RUN)/python -m tests.cms.persistence.rendered_sql
 
-bench: $(VENV)/.installed packages  ## Measure; see benchmarks/README.md
+bench: $(VENV)/.installed packages bench-packages  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)
 
 dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive, list of its parts (SBOM), checksums
@@ -81,6 +81,10 @@ packages:
 	[ -x /usr/sbin/pgbouncer ] || missing="$${missing:+$$missing }pgbouncer"; \
 	[ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
 	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; $(call apt,$$missing); }
+
+# A program that reads digits from images.
+bench-packages:
+	@command -v tesseract >/dev/null || { echo "Missing for benchmarks: tesseract."; $(call apt,tesseract-ocr); }
 
 # Containers, and what makes a base image of Debian packages: no registry is asked.
 image-packages:
