@@ -38,5 +38,8 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# For whoever opens a shell in a container: cms and hsm are commands, and complete.
+RUN python -m cms completion bash >> /etc/bash.bashrc \
+    && python -m hsm completion bash >> /etc/bash.bashrc
 USER 10002:10002
 CMD ["python", "-m", "cms", "serve"]

@@ -20,6 +20,7 @@ NAMES: Final = (
     "cards",
     "rotation",
     "scale",
+    "stack",
     *DEPLOYED,
 )
 

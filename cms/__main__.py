@@ -21,6 +21,8 @@ from cms.operator import (
     scripts,
     verification,
 )
+from cms.operator.examples import EXAMPLES
+from hsm import command_help, completion
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +43,8 @@ def program_parser() -> argparse.ArgumentParser:
     serve = command_line.add_command(commands, "serve", _serve, "run the service")
     text = "accept certificates and secrets that are for trials only"
     serve.add_argument("--sandbox", action="store_true", help=text)
+    completion.add_to(commands, parser, "cms")
+    command_help.explain(parser, EXAMPLES)
     return parser
 
 

@@ -1,7 +1,7 @@
 """What the web counts: requests, refusals, and what becomes of calls of the database and the vault.
 
 All workers together (:mod:`hsm.exposition`). Labels are names of ours, of which there are few: no
-path, no card, nobody who calls. docs/monitoring.md lists what is shown.
+path, no card, nobody who calls. docs/metrics.md lists what is shown.
 """
 
 from collections.abc import Callable
@@ -37,38 +37,58 @@ class ControlToken(StrEnum):
 
 _requests: Final = Histogram(
     "cms_request_seconds",
-    "Requests, and the time to the end of the answer.",
+    "Requests: the time to the end of the answer.",
     ["listener", "route", "method", "status"],
     buckets=REQUEST_SECONDS,
     registry=_shared,
 )
 _callers_refused: Final = Counter(
-    "cms_callers_refused", "Callers turned away, by kind.", ["kind"], registry=_shared
+    "cms_callers_refused",
+    "Callers turned away before they were known: malformed, slow, handshake, unauthorized.",
+    ["kind"],
+    registry=_shared,
 )
 _refusals: Final = Counter(
-    "cms_refusals", "Calls that the audit has as refused, by reason.", ["reason"], registry=_shared
+    "cms_refusals",
+    "Calls that the audit has as refused or failed, by its reasons: PIN_CHANGE_FORBIDDEN is a weak"
+    " PIN, NOT_GENUINE a SECCOS payload that D1 did not make, SEAL_BROKEN an alarm.",
+    ["reason"],
+    registry=_shared,
 )
 _database_failures: Final = Counter(
     "cms_database_failures", "Statements that failed, by cause.", ["cause"], registry=_shared
 )
 _conflicts: Final = Counter(
-    "cms_conflicts", "PINs not set: the card changed at each try.", ["face"], registry=_shared
+    "cms_conflicts",
+    "PINs that were not set, since the card changed at each of three tries.",
+    ["face"],
+    registry=_shared,
 )
 _control_tokens: Final = Counter(
-    "cms_control_tokens", "Control tokens, by what became of them.", ["event"], registry=_shared
+    "cms_control_tokens",
+    "Control tokens: issued, consumed, and refused, which were asked for and not live. What was"
+    " issued and not consumed expires.",
+    ["event"],
+    registry=_shared,
 )
 _vault_calls: Final = Histogram(
     "cms_vault_call_seconds",
-    "Calls of the vault, with the wait for it.",
+    "Calls of the vault as the web waits for them.",
     ["verb"],
     buckets=REQUEST_SECONDS,
     registry=_shared,
 )
 _vault_failures: Final = Counter(
-    "cms_vault_failures", "Calls of the vault that failed.", ["verb", "error"], registry=_shared
+    "cms_vault_failures",
+    "Calls of the vault that failed or were refused; VaultBusy: too many were waiting.",
+    ["verb", "error"],
+    registry=_shared,
 )
 _workers_started: Final = Counter(
-    "cms_workers_started", "Workers that were started.", ["program"], registry=_shared
+    "cms_workers_started",
+    "Workers of the web that were started; what is more than CMS_WORKERS are restarts.",
+    ["program"],
+    registry=_shared,
 )
 _observers: Final[dict[tuple[object, ...], Callable[[float], None]]] = {}
 """A labelled value is looked up once: that costs more than to count."""

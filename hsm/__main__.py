@@ -2,7 +2,7 @@
 
 The commands are ``ceremony``, ``import-components``, ``import-block``, ``make-key``, ``record``,
 ``list``, ``uses``, ``check``, ``probe``, ``jwks``, ``serve``, ``manifest``, ``log``,
-``generations``, ``rotate`` and ``destroy-key``.
+``generations``, ``rotate``, ``destroy-key``, ``change-pin`` and ``completion``.
 What a command works with (HSM token, vault, libraries) it imports when it runs: ``--help`` loads
 none of it.
 
@@ -15,7 +15,6 @@ was written, 2 a refusal, 141 an output that nobody reads on.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -24,15 +23,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hsm import command_help, completion, printing
 from hsm.command_line import OK, REFUSED, add_command, exit_code
 from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
 from hsm.manifest import generation_commands
 from hsm.pkcs11 import commands as key_commands
 from hsm.pkcs11 import rotation_commands
-from hsm.pkcs11.commands import open_hsm_token, print_reports
+from hsm.pkcs11.commands import open_hsm_token, print_reports, report_members
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PublicKeyRole
+from hsm.printing import Result
 
 if TYPE_CHECKING:
     from hsm.jose_keys import JoseKeys
@@ -66,7 +67,7 @@ def _run(arguments: Namespace) -> int:
         names = sorted(prefix + str(item["loc"][0]).upper() for item in faults if item["loc"])
         # What is not of one variable says itself what is wrong.
         text = "set " + ", ".join(names) if names else str(faults[0]["ctx"]["error"])
-        print(text, file=sys.stderr)
+        print(f"{text}; see docs/settings.md", file=sys.stderr)
     except HsmError as error:
         print(str(error) or type(error).__doc__, file=sys.stderr)
     return REFUSED
@@ -81,17 +82,19 @@ def program_parser() -> ArgumentParser:
     ceremony = add_command(commands, "ceremony", run_ceremony, "make the keys of a role file")
     ceremony.add_argument("file", type=Path, help="a TOML file of roles, as hsm/roles.toml")
     key_commands.add_custodians(ceremony, required=False)
+    printing.add_json(ceremony)
     key_commands.add_to(commands)
     keys = add_command(commands, "list", list_keys, "show the keys")
-    keys.add_argument("--json", action="store_true", help="print a JSON array of objects")
+    printing.add_json(keys, "array of objects")
     uses = add_command(commands, "uses", list_uses, "show how often keys were used at this host")
-    uses.add_argument("--json", action="store_true", help="print a JSON array of objects")
+    printing.add_json(uses, "array of objects")
     check = add_command(commands, "check", check_keys, "test the keys")
     sandbox = "accept an HSM token in software, for trials only"
     check.add_argument("--sandbox", action="store_true", help=sandbox)
+    printing.add_json(check)
     text = "say what the HSM token can do, and which faces and profiles that allows"
     probe = add_command(commands, "probe", probe_hsm_token, text)
-    probe.add_argument("--json", action="store_true", help="print a JSON object")
+    printing.add_json(probe)
     jwks = add_command(commands, "jwks", print_jwks, "print public keys")
     roles = [role.value for role in PublicKeyRole]
     jwks.add_argument("role", choices=roles, help="what the keys are for")
@@ -104,25 +107,28 @@ def program_parser() -> ArgumentParser:
     log_commands.add_to(commands)
     generation_commands.add_to(commands)
     rotation_commands.add_to(commands)
+    completion.add_to(commands, parser, "hsm")
+    command_help.explain(parser, command_help.EXAMPLES)
     return parser
 
 
-def run_ceremony(arguments: Namespace) -> int:
+@printing.with_result
+def run_ceremony(arguments: Namespace, result: Result) -> int:
     """Make the keys of a role file that the HSM token lacks; print all of them.
 
     Custodians must be there, but for an HSM token in software.
     """
     from hsm.pkcs11 import ceremony
 
-    return key_commands.make_own(arguments, ceremony.read_roles(arguments.file))
+    return key_commands.make_own(arguments, ceremony.read_roles(arguments.file), result)
 
 
 def list_keys(arguments: Namespace) -> int:
     """Print every key of ours on the HSM token, by role, issuer and generation."""
     reports = _reports(open_hsm_token())
     if not arguments.json:
-        return print_reports(reports)
-    print(json.dumps([_members(report) for report in reports], indent=2))
+        return print_reports(reports, {})
+    printing.print_json(list(map(report_members, reports)))
     return OK if all(report.as_expected for report in reports) else REFUSED
 
 
@@ -136,7 +142,11 @@ def list_uses(arguments: Namespace) -> int:
 
     found = key_uses(Counts(VaultSettings().state_directory, lambda: datetime.now(UTC)))
     if arguments.json:
-        print(json.dumps([asdict(one) for one in found], indent=2))
+        printing.print_json(list(map(asdict, found)))
+        return OK
+    if printing.is_for_people():
+        shares = ({**asdict(one), "share": f"{one.uses / one.uses_max:.2%}"} for one in found)
+        printing.print_table(shares)
         return OK
     for one in found:
         share = one.uses / one.uses_max
@@ -144,7 +154,8 @@ def list_uses(arguments: Namespace) -> int:
     return OK
 
 
-def check_keys(arguments: Namespace) -> int:
+@printing.with_result
+def check_keys(arguments: Namespace, result: Result) -> int:
     """Compare every key's attributes with its role, then encipher and compare with each.
 
     Without ``--sandbox`` an HSM token that is for development only is refused before the login.
@@ -153,8 +164,10 @@ def check_keys(arguments: Namespace) -> int:
     from hsm.pkcs11 import ceremony, import_tokens
 
     hsm_token = open_hsm_token(production=not arguments.sandbox)
-    code = print_reports(_reports(hsm_token))
-    for role in ceremony.missing(hsm_token):
+    code = print_reports(_reports(hsm_token), result)
+    missing = [*ceremony.missing(hsm_token)]
+    result |= {"missing": [*map(str, missing)], "all_answer": False}
+    for role in missing:
         print(f"missing: {role}", file=sys.stderr)
         code = REFUSED
     for label in import_tokens.misplaced(hsm_token.labels()):
@@ -163,6 +176,7 @@ def check_keys(arguments: Namespace) -> int:
         keyring, jose_keys = _open_keys(hsm_token)
         health.check(hsm_token, jose_keys, keyring.active.values())
         print("all keys answer")
+        result["all_answer"] = True
     return code
 
 
@@ -180,7 +194,7 @@ def probe_hsm_token(arguments: Namespace) -> int:
             "unknown_attributes": found.unknown_attributes,
             "profiles": reasons,
         }
-        print(json.dumps(members, indent=2))
+        printing.print_json(members)
     else:
         print(f"{device.label!a}, {device.manufacturer!a}, {device.model!a}, {device.serial!a}")
         print("not listed by the module:", ", ".join(found.unlisted) or "none")
@@ -203,7 +217,7 @@ def print_jwks(arguments: Namespace) -> int:
             raise ManifestRefused("--manifest names keys of role d1 only")
         own_kids = documents.read_manifest(arguments.manifest).wire.jwe.own_kids
     _, jose_keys = _open_keys(open_hsm_token())
-    print(json.dumps(jose_keys.public_jwks(role, own_kids), indent=2))
+    printing.print_json(jose_keys.public_jwks(role, own_kids))
     return OK
 
 
@@ -248,20 +262,6 @@ def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:
         hsm_token.labels(), key=lambda label: (label.role, label.issuer_id or "", label.generation)
     )
     return [ceremony.report(hsm_token, label) for label in labels]
-
-
-def _members(report: KeyReport) -> dict[str, object]:
-    label = report.label
-    return {
-        "label": str(label),
-        "role": label.role.value,
-        "issuer_id": label.issuer_id,
-        "generation": label.generation,
-        "kind": report.kind.value,
-        "fingerprint": report.fingerprint,
-        "as_expected": report.as_expected,
-        "unknown": [str(attribute) for attribute in report.unknown],
-    }
 
 
 if __name__ == "__main__":

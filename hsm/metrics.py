@@ -31,29 +31,39 @@ class Opening(StrEnum):
 
 _calls: Final = Histogram(
     "hsm_call_seconds",
-    "Calls, without the wait for others.",
+    "Calls in the vault, without the wait for others.",
     ["verb"],
     buckets=CALL_SECONDS,
     registry=_shared,
 )
 _waits: Final = Histogram(
     "hsm_wait_seconds",
-    "What a call waited in a worker.",
+    "What a call waited in a worker after it was read.",
     ["socket"],
     buckets=CALL_SECONDS,
     registry=_shared,
 )
 _refusals: Final = Counter(
-    "hsm_refusals", "Calls that were refused, by error.", ["verb", "error"], registry=_shared
+    "hsm_refusals", "Calls that the vault refused.", ["verb", "error"], registry=_shared
 )
 _openings: Final = Counter(
-    "hsm_openings", "Openings of the HSM token.", ["result"], registry=_shared
+    "hsm_openings",
+    "Openings of the HSM token: opened, login_refused, unavailable.",
+    ["result"],
+    registry=_shared,
 )
 _workers_ended: Final = Counter(
-    "hsm_workers_ended", "Workers that ended, by why.", ["why"], registry=_shared
+    "hsm_workers_ended",
+    "Workers of the vault that ended: TOLD, KILLED (a call did not end), CRASHED, LOGIN_REFUSED,"
+    " DISK_FAILED, NOT_FOR_PRODUCTION.",
+    ["why"],
+    registry=_shared,
 )
 _log_lines: Final = Counter(
-    "hsm_log_lines", "Lines of the log, by what they tell.", ["action"], registry=_shared
+    "hsm_log_lines",
+    "Lines of the log of the vault, by what they tell.",
+    ["action"],
+    registry=_shared,
 )
 _observers: Final[dict[tuple[str, str], Callable[[float], None]]] = {}
 

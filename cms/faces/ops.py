@@ -84,7 +84,9 @@ class State(Collector):
         """Describe it."""
         yield self._readiness()
         problems = GaugeMetricFamily(
-            "cms_problem", "What is wrong (ready is 0), or will be.", labels=["part", "severity"]
+            "cms_problem",
+            "How many problems and warnings /readyz names.",
+            labels=["part", "severity"],
         )
         for severity, faults in (("problem", self.seen.problems), ("warning", self.seen.warnings)):
             for part in sorted({fault.part for fault in faults}):
@@ -104,8 +106,10 @@ class State(Collector):
 
     def _key_uses(self) -> Iterator[GaugeMetricFamily]:
         labels = ["key", "unit"]
-        uses = GaugeMetricFamily("cms_key_uses", "How often a key was used here.", labels=labels)
-        most = GaugeMetricFamily("cms_key_uses_max", "How often it may be.", labels=labels)
+        uses = GaugeMetricFamily(
+            "cms_key_uses", "How often a key of the HSM token was used at this host.", labels=labels
+        )
+        most = GaugeMetricFamily("cms_key_uses_max", "How often a key may be used.", labels=labels)
         for each in self.key_uses:
             uses.add_metric([each.label, each.unit], each.uses)
             most.add_metric([each.label, each.unit], each.uses_max)
@@ -113,7 +117,7 @@ class State(Collector):
         yield most
 
     def _readiness(self) -> GaugeMetricFamily:
-        ready = GaugeMetricFamily("cms_ready", "1: it can be used.", labels=["part"])
+        ready = GaugeMetricFamily("cms_ready", "1 or 0: all, vault, database.", labels=["part"])
         ready.add_metric(["all"], self.seen.ready)
         ready.add_metric(["vault"], self.seen.vault)
         ready.add_metric(["database"], self.seen.database)
@@ -129,7 +133,9 @@ class State(Collector):
         return causes
 
     def _workers(self) -> GaugeMetricFamily:
-        workers = GaugeMetricFamily("cms_workers", "Workers that run.", labels=["state"])
+        workers = GaugeMetricFamily(
+            "cms_workers", "Workers that run: answering, silent.", labels=["state"]
+        )
         silent = sum(view.is_silent for view in self.seen.views)
         workers.add_metric(["answering"], len(self.seen.views) - silent)
         workers.add_metric(["silent"], silent)
@@ -138,7 +144,9 @@ class State(Collector):
     def _connections(self) -> GaugeMetricFamily:
         views = self.seen.views
         connections = GaugeMetricFamily(
-            "cms_database_connections", "Of all workers, as last seen.", labels=["state"]
+            "cms_database_connections",
+            "Of all workers, as last seen: open, free, and callers that wait for one, waited_for.",
+            labels=["state"],
         )
         connections.add_metric(["open"], sum(view.connections for view in views))
         connections.add_metric(["free"], sum(view.connections_free for view in views))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cms.operator import command_line
+from hsm import printing
 from hsm.command_line import FAULT, OK
+
+if TYPE_CHECKING:
+    from cms.operator.log_comparison import Comparison
 
 EVENTS_MAX: Final = 100_000
 
@@ -30,7 +35,7 @@ def add_to(commands: command_line.Commands) -> None:
         help="the newest so many; 1000 unless said",
     )
     command_line.add_json(show)
-    text = "compare it with the logs of the vaults, hand-out by hand-out"
+    text = "compare the audit with the logs of the vaults, hand-out by hand-out"
     compare = command_line.add_command(audit, "compare", compare_logs, text, "issuer")
     text = "the log of each host, with all that is in it"
     compare.add_argument(
@@ -43,6 +48,7 @@ def add_to(commands: command_line.Commands) -> None:
         dest="directories",
         help=text,
     )
+    printing.add_json(compare)
 
 
 def list_events(arguments: Namespace) -> int:
@@ -90,19 +96,31 @@ def compare_logs(arguments: Namespace) -> int:
     }
     faults = [fault for host_log in host_logs for fault in host_log.faults]
     if faults:
-        print(*faults, sep="\n")
+        if arguments.json:
+            printing.print_json({"faults": [*map(str, faults)]})
+        else:
+            print(*faults, sep="\n")
         return FAULT
     comparison = Comparison(lines, began_at)
-    differences = 0
     with command_line.open_database() as database:
         rows = admin.receipt_rows(database, arguments.issuer, EVENTS)
+        if arguments.json:
+            differences = [*map(str, comparison.differences(rows))]
+            _print_comparison(comparison, len(lines), differences)
+            return FAULT if differences else OK
+        count = 0
         for difference in comparison.differences(rows):
             print(difference)
-            differences += 1
+            count += 1
     print(f"compared: {comparison.rows} rows with {len(lines)} lines")
     print(f"set and not stored: {comparison.not_stored()}")
-    print(f"differences: {differences}")
-    return FAULT if differences else OK
+    print(f"differences: {count}")
+    return FAULT if count else OK
+
+
+def _print_comparison(comparison: Comparison, lines: int, differences: Sequence[str]) -> None:
+    counts = {"rows": comparison.rows, "lines": lines, "not_stored": comparison.not_stored()}
+    printing.print_json({"faults": [], **counts, "differences": differences})
 
 
 def _count(text: str) -> int:

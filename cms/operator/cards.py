@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from argparse import ArgumentTypeError, Namespace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cms.domain.cards import CardState
-from cms.operator import command_line
+from cms.operator import command_line, progress
+from hsm import printing
 from hsm.command_line import OK, REFUSED, issuer_id, new_passphrase, passphrase_of
 
 if TYPE_CHECKING:
@@ -37,10 +37,20 @@ def add_to(commands: command_line.Commands) -> None:
     states = [state.value for state in CardState]
     move.add_argument("state", choices=states, help="where it goes; closed is the end")
     command_line.add_command(
-        cards, "personalised", mark_personalised, "note that it is personalised", "issuer", "card"
+        cards,
+        "personalised",
+        mark_personalised,
+        "note that a card is personalised",
+        "issuer",
+        "card",
     )
     command_line.add_command(
-        cards, "unblock", unblock, "forget failed PINs, on this host", "issuer", "card"
+        cards,
+        "unblock",
+        unblock,
+        "forget the failed PINs of a card, on this host",
+        "issuer",
+        "card",
     )
 
 
@@ -66,15 +76,18 @@ def _add_feeds(cards: command_line.Commands) -> None:
         help="the vault's key, as python -m hsm jwks intake prints it",
     )
     make.add_argument("--out", type=Path, required=True, metavar="FEED", help="where to")
+    printing.add_json(make)
     text = "take in feeds: new cards, and new records of cards"
     load = command_line.add_command(cards, "import", import_cards, text, "issuer")
     load.add_argument("feed", type=Path, metavar="FEED", help="what make-feed made")
+    printing.add_json(load)
 
 
 def _add_pins(cards: command_line.Commands) -> None:
     text = "have PINs made of cards that have none"
     make = command_line.add_command(cards, "generate-pins", generate_pins, text, "issuer")
     make.add_argument("card", nargs="+", help=command_line.POSITIONALS["card"])
+    printing.add_json(make)
     text = "write the PINs that the personalisation bureau has not got, for it alone"
     mail = command_line.add_command(cards, "mailers", write_mailers, text, "issuer")
     mail.add_argument("out", type=Path, metavar="OUT", help="a new file, or one to go on with")
@@ -82,6 +95,7 @@ def _add_pins(cards: command_line.Commands) -> None:
     mail.add_argument("--card", action="append", metavar="CARD", help=text)
     text = "why it gets them again, for the audit: 1 to 40 letters, spaces, ',', '.' and '-'"
     mail.add_argument("--again", type=_reason, metavar="REASON", help=text)
+    printing.add_json(mail)
 
 
 def _reason(text: str) -> str:
@@ -119,11 +133,14 @@ def make_feed(arguments: Namespace) -> int:
     unfinished = arguments.out.with_name(f".{arguments.out.name}.new")
     feeds, refused = 0, 0
     try:
-        with arguments.plain.open("rb") as lines, unfinished.open("w", encoding="ascii") as out:
+        with (
+            progress.lines_of(arguments.plain) as lines,
+            unfinished.open("w", encoding="ascii") as out,
+        ):
             for made in writer.feeds(lines, _check_details):
                 if isinstance(made, RefusedLine):
                     refused += 1
-                    command_line.complain(f"line {made.line}: {made.reason}")
+                    progress.complain(f"line {made.line}: {made.reason}")
                 else:
                     feeds += 1
                     print(made, file=out)
@@ -131,7 +148,10 @@ def make_feed(arguments: Namespace) -> int:
             unfinished.replace(arguments.out)
     finally:
         unfinished.unlink(missing_ok=True)
-    print(f"{refused} lines refused: nothing was written" if refused else f"{feeds} feeds made")
+    if arguments.json:
+        printing.print_json({"feeds": 0 if refused else feeds, "refused": refused})
+    else:
+        print(f"{refused} lines refused: nothing was written" if refused else f"{feeds} feeds made")
     return REFUSED if refused else OK
 
 
@@ -151,7 +171,7 @@ def import_cards(arguments: Namespace) -> int:
     with (
         open_vault() as vault,
         command_line.open_database() as database,
-        arguments.feed.open("rb") as lines,
+        progress.lines_of(arguments.feed) as lines,
     ):
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
         for result in CardImport(database, vault, arguments.issuer).run(lines):
@@ -160,10 +180,12 @@ def import_cards(arguments: Namespace) -> int:
             refused += len(result.refused)
             loaded_before += result.loaded_before
             for reason in result.refused:
-                command_line.complain(f"line {result.line}: {reason}")
-            # The next line that is shown overwrites this one.
-            print(f"{added + renewed} cards", end="\r", file=sys.stderr, flush=True)
+                progress.complain(f"line {result.line}: {reason}")
         admin.analyze(database)
+    if arguments.json:
+        counts = {"added": added, "renewed": renewed, "refused": refused}
+        printing.print_json({**counts, "feeds_loaded_before": loaded_before})
+        return REFUSED if refused else OK
     print(f"{added} cards added, {renewed} renewed, {refused} refused")
     if loaded_before:
         print(f"{loaded_before} feeds were loaded before")
@@ -222,19 +244,28 @@ def generate_pins(arguments: Namespace) -> int:
     # A key that is missing, retired or used up may be that of some cards only.
     not_opened = (SealBroken, KeyMissing, KeyNotInUse, KeyUsedUp)
     made = 0
-    with open_vault() as vault, command_line.open_database() as database:
-        for card_id in arguments.card:
+    cards = arguments.card
+    with (
+        open_vault() as vault,
+        command_line.open_database() as database,
+        progress.bar("cards", len(cards)) as bar,
+    ):
+        for card_id in cards:
             try:
                 card = CardRef(arguments.issuer, card_id)
                 make_pin(database, vault, card)
                 made += 1
             except ValueError:
-                command_line.complain("no such card")
+                progress.complain("no such card")
             except (*refusals, *not_opened) as error:
                 database.rollback()
-                command_line.complain(f"card {card_id}: {str(error) or type(error).__doc__}")
-    print(f"{made} PINs made")
-    return OK if made == len(arguments.card) else REFUSED
+                progress.complain(f"card {card_id}: {str(error) or type(error).__doc__}")
+            bar.update(1)
+    if arguments.json:
+        printing.print_json({"made": made, "refused": len(cards) - made})
+    else:
+        print(f"{made} PINs made")
+    return OK if made == len(cards) else REFUSED
 
 
 def write_mailers(arguments: Namespace) -> int:
@@ -252,20 +283,21 @@ def write_mailers(arguments: Namespace) -> int:
         open_vault() as vault,
         command_line.open_database() as database,
         BatchFile.open(arguments.out, arguments.issuer) as file,
+        progress.bar("PINs") as bar,
     ):
         admin.row(database, tables.issuers, issuer_id=arguments.issuer)
         export = MailerExport(database, vault, arguments.issuer, file, card_ids, reason)
-        for refused in export.run():
+        for refused in export.run(bar.update):
             code = REFUSED
-            command_line.complain(f"card {refused.card_id}: {refused.reason}")
+            progress.complain(f"card {refused.card_id}: {refused.reason}")
         for card_id in export.without_pin():
             code = REFUSED
-            command_line.complain(
-                f"card {card_id}: it has no PIN, or is not there, closed or virtual"
-            )
-        if file.is_empty:
-            print("no PIN is due")
-            return code
-        file.finish()
-        print(f"{len(file.mailed)} PINs: {arguments.out}")
+            progress.complain(f"card {card_id}: it has no PIN, or is not there, closed or virtual")
+        if not file.is_empty:
+            file.finish()
+    out = None if file.is_empty else str(arguments.out)
+    if arguments.json:
+        printing.print_json({"pins": len(file.mailed), "file": out})
+    else:
+        print("no PIN is due" if out is None else f"{len(file.mailed)} PINs: {out}")
     return code

@@ -10,6 +10,7 @@ from typing import Any, Final
 from cms.faces.cardholder.page.messages import LANGUAGES
 from cms.operator import client_values, drafts
 from cms.operator.command_line import Refused
+from hsm import printing
 from hsm.command_line import OK
 
 #: What can be changed, and the kinds of clients of which it can.
@@ -78,6 +79,7 @@ def add_arguments(update: ArgumentParser) -> None:
         metavar="N",
         help=f"from now, how long the old one is valid too; {OLD_SECRET_MINUTES} unless said",
     )
+    printing.add_json(update)
 
 
 def _add_names(update: ArgumentParser, text: str) -> None:
@@ -106,9 +108,9 @@ def update_client(arguments: Namespace) -> int:
             changed["secrets"] = [made, *_old_secret(client["secrets"], stays)]
         drafts.replace(arguments.draft, draft, changed)
         undo.pop_all()
-    made_here = changed.get("frame_key") not in (client.get("frame_key"), arguments.frame_key)
-    if made_here and changed["frame_key"] is not None:
-        print(changed["frame_key"])
+    key = changed.get("frame_key")
+    made_here = key not in (client.get("frame_key"), arguments.frame_key)
+    client_values.print_frame_key(key if made_here else None, as_json=arguments.json)
     return OK
 
 

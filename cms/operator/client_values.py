@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cms.operator.command_line import Refused
+from hsm import printing
 
 FRAME_KEY_BYTES: Final = 12
 
@@ -117,6 +118,14 @@ def frame_key(issuer_id: str, given: str | None, frame_origins: Sequence[str]) -
             " and starts with the id of its issuer"
         )
     return given
+
+
+def print_frame_key(key: str | None, *, as_json: bool) -> None:
+    """Print the key of a server's frames that a command made; None: it made none."""
+    if as_json:
+        printing.print_json({"frame_key": key})
+    elif key is not None:
+        print(key)
 
 
 def view_style(file: Path | None) -> Mapping[str, object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cms.faces.cardholder.page.messages import LANGUAGES
 from cms.operator import client_update, client_values, command_line, drafts
+from hsm import printing
 from hsm.command_line import OK
 
 
@@ -29,8 +30,8 @@ def add_to(commands: command_line.Commands) -> None:
     update = add("update", client_update.update_client, text, "draft", "client")
     client_update.add_arguments(update)
     add("remove", remove_client, "remove a client", "draft", "client")
-    command_line.add_json(add("list", list_clients, "list them", "draft"))
-    command_line.add_json(add("show", show_client, "show one", "draft", "client"))
+    command_line.add_json(add("list", list_clients, "list the clients", "draft"))
+    command_line.add_json(add("show", show_client, "show one of the clients", "draft", "client"))
 
 
 def _add_to_add(add: ArgumentParser) -> None:
@@ -90,6 +91,7 @@ def _add_to_add_backend(add: ArgumentParser) -> None:
     )
     add.add_argument("--style", type=Path, metavar="FILE", help="JSON, of the view page")
     add.add_argument("--language", choices=LANGUAGES, help="of its pages")
+    printing.add_json(add)
 
 
 def add_client(arguments: Namespace) -> int:
@@ -150,8 +152,7 @@ def add_backend(arguments: Namespace) -> int:
         }
         drafts.add(arguments.draft, draft, client)
         undo.pop_all()
-    if frame_key is not None:
-        print(frame_key)
+    client_values.print_frame_key(frame_key, as_json=arguments.json)
     return OK
 
 

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from hsm import printing
 from hsm.command_line import OK, REFUSED, exit_code
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def add_json(parser: ArgumentParser) -> None:
 
 def add_list(commands: Commands, table: str, *positionals: str) -> None:
     """Add the command that lists a table: whole, or with the positional ``issuer`` that one's."""
-    parser = add_command(commands, "list", _list_rows, "list them", *positionals)
+    parser = add_command(commands, "list", _list_rows, f"list the {table}", *positionals)
     parser.set_defaults(table=table)
     add_json(parser)
 
@@ -96,7 +97,7 @@ def add_show(commands: Commands, table: str, key: Mapping[str, str]) -> None:
         table: whose row.
         key: for each column of the key, the positional that gives its value.
     """
-    parser = add_command(commands, "show", _show_row, "show one", *key.values())
+    parser = add_command(commands, "show", _show_row, f"show one of the {table}", *key.values())
     parser.set_defaults(table=table, key=key)
     add_json(parser)
 
@@ -118,7 +119,7 @@ def _run(arguments: Namespace) -> int:
     except BrokenPipeError:
         raise
     except ValidationError as error:
-        complain(f"settings that are missing or wrong: {_faults(error)}")
+        complain(f"settings that are missing or wrong: {_faults(error)}; see docs/settings.md")
     except OSError as error:
         complain(": ".join(str(part) for part in (error.filename, error.strerror) if part))
     except UnicodeDecodeError:
@@ -183,10 +184,13 @@ def moment(text: str | None) -> datetime | None:
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Print rows, a line each, or as a JSON array; without sealed values."""
+    """Print rows, in columns, a line each, or as a JSON array; without sealed values."""
+    if not as_json and printing.is_for_people():
+        printing.print_table(dict(_visible(row)) for row in rows)
+        return
     if not as_json:
         for row in rows:
-            print("  ".join(f"{name}={_shown(value)}" for name, value in _visible(row)))
+            print("  ".join(f"{name}={printing.shown(value)}" for name, value in _visible(row)))
         return
     separator = "["
     for row in rows:
@@ -201,8 +205,7 @@ def print_row(row: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_rows([row], as_json=True)
         return
-    for name, value in _visible(row):
-        print(f"{name:<22}{_shown(value)}")
+    printing.print_columns(dict(_visible(row)))
 
 
 def _faults(error: ValidationError) -> str:
@@ -239,10 +242,6 @@ def _visible(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
         if not name.startswith("sealed_"):
             yield name, value
-
-
-def _shown(value: object) -> str:
-    return "-" if value is None or value == [] else str(value)
 
 
 def _for_json(value: object) -> object:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cms.operator import command_line
+from hsm import printing
 from hsm.command_line import BYTE_ORDER_MARK, OK, REFUSED
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def add_to(commands: command_line.Commands) -> None:
     text = "say why the form of a PUT is refused; no key is used"
     explain = command_line.add_command(d1, "explain", explain_put, text, "issuer")
     explain.add_argument("file", type=Path, help="the body of a PUT, or the JWE in it; or -")
+    printing.add_json(explain, "array of objects")
 
 
 def explain_put(arguments: Namespace) -> int:
@@ -42,12 +44,15 @@ def explain_put(arguments: Namespace) -> int:
         jwks = {role: vault.call(PublicJwks(role))["keys"] for role in PublicKeyRole}
     roles = {key["kid"]: str(role) for role, keys in jwks.items() for key in keys}
     lines = list(explain_body(data, wire, roles))
+    code = OK if all(right for right, _ in lines) else REFUSED
+    if arguments.json:
+        printing.print_json([{"ok": right, "what": text} for right, text in lines])
+        return code
     for right, text in lines:
         print(f"{'ok' if right else 'WRONG':<5}  {text}")
-    if not all(right for right, _ in lines):
-        return REFUSED
-    print("The form is right. Whether it opens, and what is in it, is not looked at here.")
-    return OK
+    if code == OK:
+        print("The form is right. Whether it opens, and what is in it, is not looked at here.")
+    return code
 
 
 def explain_body(data: bytes, wire: WireProfile, roles: Mapping[str, str]) -> Iterator[Line]:

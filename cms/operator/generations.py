@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cms.operator import command_line
+from hsm import printing
 from hsm.command_line import OK
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def add_to(commands: command_line.Commands) -> None:
     text = "give this host a signed table; refused while a row needs a key that it retires"
     load = command_line.add_command(noun, "load", load_table, text)
     load.add_argument("file", type=Path, help="a signed table, or -")
+    printing.add_json(load)
     text = "list the keys of this host: their state, kid, and JWEs that they opened"
     command_line.add_json(command_line.add_command(noun, "show", show_keys, text))
 
@@ -50,7 +52,10 @@ def load_table(arguments: Namespace) -> int:
         with command_line.open_database() as database:
             _require_unneeded(table, before, rows_by_generation(database))
         version = vault.call(LoadGenerations(text))
-    print(f"version {version} is in force on this host")
+    if arguments.json:
+        printing.print_json({"version": version})
+    else:
+        print(f"version {version} is in force on this host")
     return OK
 
 
@@ -104,5 +109,5 @@ def _require_unneeded(
         raise command_line.Refused(
             "stored values need keys that would open nothing: "
             + ", ".join(needed)
-            + "; run python -m cms reseal before"
+            + "; run python -m cms reseal before, see docs/reseal.md"
         )

@@ -14,7 +14,9 @@ def add_to(commands: command_line.Commands) -> None:
     command_line.add_list(issuers, "issuers")
     command_line.add_show(issuers, "issuers", {"issuer_id": "issuer"})
     for name, state in (("suspend", "suspended"), ("resume", "active")):
-        move = command_line.add_command(issuers, name, set_state, f"make it {state}", "issuer")
+        move = command_line.add_command(
+            issuers, name, set_state, f"make an issuer {state}", "issuer"
+        )
         move.set_defaults(state=state)
 
 

@@ -4,7 +4,7 @@ The vault makes both; nobody else sees a PIN. What a file for the bureau looks l
 :mod:`hsm.mailers`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,8 +69,11 @@ class MailerExport:
     card_ids: Sequence[str] | None = None
     reason: str | None = None
 
-    def run(self) -> Iterator[RefusedPin]:
+    def run(self, tell: Callable[[int], object]) -> Iterator[RefusedPin]:
         """Write part after part, and tell of each PIN that cannot go; commits on the way.
+
+        Args:
+            tell: called with how many cards are done, after each part.
 
         Raises:
             AdminError: the issuer is suspended.
@@ -90,6 +93,7 @@ class MailerExport:
                 return
             batch, is_last = found[:MAILERS_MAX], len(found) <= MAILERS_MAX
             yield from self._write(batch, is_last=is_last)
+            tell(len(batch))
             after = batch[-1].stored.card.card_id if batch else after
 
     def without_pin(self) -> Sequence[str]:

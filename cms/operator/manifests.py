@@ -46,7 +46,7 @@ def add_to(commands: command_line.Commands) -> None:
         metavar="N",
         help=f"how long to wait for hosts; {WAIT_SECONDS} unless said",
     )
-    text = "print what the newest one says"
+    text = "print what the newest manifest says"
     show = command_line.add_command(manifest, "show", show_manifest, text, "issuer")
     show.add_argument("--signed", action="store_true", help="print it as it was signed")
     show.add_argument("--version", type=int, metavar="N", help="this one, not the newest")

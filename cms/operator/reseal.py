@@ -6,7 +6,7 @@ from argparse import ArgumentTypeError, Namespace
 from contextlib import suppress
 from math import inf, isfinite
 
-from cms.operator import command_line
+from cms.operator import command_line, progress
 from cms.operator.command_line import POSITIONALS
 from hsm.command_line import FAULT, OK
 
@@ -41,8 +41,6 @@ def reseal_cards(arguments: Namespace) -> int:
 
 
 def _reseal(arguments: Namespace) -> int:
-    from tqdm import tqdm
-
     from cms.operator.card_reseal import CardReseal
     from cms.operator.pace import Pace
     from cms.operator.vault import open_vault
@@ -56,8 +54,7 @@ def _reseal(arguments: Namespace) -> int:
         issuer_ids = [arguments.issuer] if arguments.issuer else reseal.issuer_ids(database)
         run = CardReseal(database, vault, Pace(RESEAL_CARDS_MAX, arguments.cards_per_second))
         total = sum(map(run.count_left, issuer_ids))
-        # On a terminal only.
-        with tqdm(total=total, unit=" cards", disable=None) as bar:
+        with progress.bar("cards", total) as bar:
             reports = {issuer_id: run.run(issuer_id, bar.update) for issuer_id in issuer_ids}
     rows = []
     for issuer_id, report in reports.items():

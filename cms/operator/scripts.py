@@ -12,8 +12,8 @@ from hsm.command_line import OK
 
 CALLS: Final = {
     "build": "print the command that sets the PIN of a change, for one transaction",
-    "delivered": "note that it was sent to the terminal",
-    "confirmed": "note that the card took it",
+    "delivered": "note that the command was sent to the terminal",
+    "confirmed": "note that the card took the PIN",
     "reverse": "put back the PIN from before a change, as a new change",
 }
 

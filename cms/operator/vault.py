@@ -28,7 +28,7 @@ def open_vault() -> Iterator[AdminCalls]:
         raise Refused(
             f"the vault: {error or VaultUnavailable.__doc__}; see the log of python -m hsm serve,"
             " whether CMS_VAULT_SOCKET_DIRECTORY is its directory, and whether this user is its"
-            " HSM_ADMIN_UID"
+            " HSM_ADMIN_UID: docs/operating.md tells of both"
         ) from None
 
 

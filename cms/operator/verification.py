@@ -11,7 +11,7 @@ from hsm.command_line import OK, REFUSED
 def add_to(commands: command_line.Commands) -> None:
     """Add the noun and its command to the program."""
     verification = command_line.add_noun(commands, "verification", "verification values of PINs")
-    text = "print them for the authorisation host"
+    text = "print verification values for the authorisation host"
     export = command_line.add_command(verification, "export", export_values, text, "issuer")
     export.add_argument(
         "--since",

@@ -223,7 +223,9 @@ class KeyId(_Section):
     """What D1 calls one generation of the three keys."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
+    """The name."""
     generation: Annotated[int, Field(ge=1, le=999_999)]
+    """The generation."""
 
 
 class PayloadProfile(_Section):

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hsm import printing
 from hsm.command_line import FAULT, OK, Commands, add_command
 from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.printing import Result
 
 if TYPE_CHECKING:
     from hsm.pkcs11.hsm_token import HsmToken
@@ -38,9 +40,11 @@ def add_to(commands: Commands) -> None:
         metavar="RECEIPT",
         help="a line that must be there, as an audit row names it",
     )
+    printing.add_json(verify)
 
 
-def verify_log(arguments: Namespace) -> int:
+@printing.with_result
+def verify_log(arguments: Namespace, result: Result) -> int:
     """Check that every line of every chain follows the one before it, has its MAC, and is there.
 
     Of each chain the first fault is named.
@@ -58,6 +62,13 @@ def verify_log(arguments: Namespace) -> int:
         wanted.discard(line.receipt)
         if line.key in burned:
             doubtful[line.key] += 1
+    result |= {
+        "faults": [*map(str, host_log.faults)],
+        "torn": [*map(str, host_log.torn)],
+        "lines_with_a_compromised_key": sum(doubtful.values()),
+        "chains": [{"file": str(path), "lines": seq} for path, seq in host_log.ends.items()],
+        "receipts_that_are_missing": sorted(wanted, key=_seq),
+    }
     for fault in host_log.faults:
         print(fault)
     for place in host_log.torn:
@@ -106,7 +117,9 @@ def _directory_of_this_host() -> Path:
 
     directory = VaultSettings().state_directory / files.DIRECTORY
     if not files.list_of(directory).exists():
-        raise LogUnavailable("this host has no log: it begins with a list of floors")
+        raise LogUnavailable(
+            "this host has no log: it begins with a list of floors, see docs/operating.md"
+        )
     return directory
 
 

@@ -21,7 +21,9 @@ class SignedBody(Body):
     """A body that operators sign, in force from *valid_from* until just before *valid_until*."""
 
     valid_from: AwareDatetime
+    """When it comes into force."""
     valid_until: AwareDatetime
+    """When it ends; what it is about is refused from then on."""
 
     @model_validator(mode="after")
     def _ends_after_it_begins(self) -> Self:

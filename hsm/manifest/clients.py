@@ -34,6 +34,7 @@ class SecretHash(Body):
     """SHA-256 of a secret's text, in lower case hexadecimal, and until when the secret is valid."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """The hash."""
     valid_until: AwareDatetime | None = None
     """None: as long as the manifest is."""
 
@@ -45,10 +46,13 @@ class D1Client(Body):
     """Thales D1. Without a secret its certificate alone names it."""
 
     kind: Literal["d1"]
+    """Thales D1."""
     client_id: ClientId
+    """Its id at the token endpoint."""
     certificates: Annotated[tuple[str, ...], Field(min_length=1)]
     """By what its certificates are known, as :mod:`hsm.manifest.certificate_names` writes them."""
     secrets: Secrets = ()
+    """For access tokens; the second is the one before, for as long as it is valid."""
 
     def is_registered(self, names: Set[str]) -> bool:
         """Tell whether a certificate that has these names is one of its own.
@@ -71,12 +75,15 @@ class AppClient(Body):
     """An app, known by a public key."""
 
     kind: Literal["app"]
+    """An app at the hosted face."""
     client_id: ClientId
+    """Its client key, ``x-client-key``."""
     redirect_origins: tuple[str, ...] = ()
     """Where its pages may lead: origins, and schemes of apps."""
     embed_origins: tuple[str, ...] = ()
     """Who may frame its pages."""
     failure_image_status: Literal[200, 410] = 410
+    """The status of an image that says why there is none; some loaders drop what is not 200."""
     language: Language | None = None
     """Of its pages; None: as the browser asks."""
 
@@ -97,16 +104,23 @@ class ServerClient(Body):
     """An issuer's own server, known by a password, and the pages that it opens."""
 
     kind: Literal["server"]
+    """A server at the pincontrol face."""
     client_id: ClientId
+    """Its user name, for HTTP Basic."""
     secrets: Annotated[Secrets, Field(min_length=1)]
+    """Its password; the second is the one before, for as long as it is valid."""
     frame_key: FrameKey | None = None
     """The key of its frames; without one nobody may frame its pages."""
     frame_origins: tuple[str, ...] = ()
     """Who may frame its pages."""
     show_button: bool = True
+    """Whether the page has a button of its own to set the PIN."""
     hide_seconds: Annotated[int, Field(ge=5, le=120)] = 30
+    """How long a PIN is shown."""
     view_style: dict[str, Any] = Field(default_factory=dict)
+    """``digitColor``, ``backgroundColor``, ``frameColor`` and ``widthPx`` of the image."""
     language: Language | None = None
+    """Of its pages; None: as the browser asks."""
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hsm import printing
 from hsm.command_line import (
     ISSUER_HELP,
     OK,
@@ -23,6 +24,7 @@ from hsm.command_line import (
     new_passphrase,
     passphrase_of,
 )
+from hsm.printing import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,22 +45,27 @@ def add_to(commands: Commands) -> None:
     new = add_command(manifests, "new", print_new, "print a draft with every default")
     new.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
     new.add_argument("--sandbox", action="store_true", help="for trials only")
-    show = add_command(manifests, "show", print_body, "print what it says")
+    show = add_command(manifests, "show", print_body, "print what a manifest says")
     show.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed")
-    diff = add_command(manifests, "diff", print_differences, "compare two, member by member")
+    diff = add_command(
+        manifests, "diff", print_differences, "compare two manifests, member by member"
+    )
     diff.add_argument("old", type=Path, metavar="OLD", help="the one before")
     diff.add_argument("new", type=Path, metavar="NEW", help="the one after it")
+    printing.add_json(diff)
     _add_change(manifests)
     sign = add_command(manifests, "sign", add_signatures, "show what is signed, and sign it")
     sign.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed already")
     add_keys(sign, required=True)
     sign.add_argument("--out", type=Path, metavar="FILE", help="where to; in place unless said")
+    printing.add_json(sign)
     verify = add_command(manifests, "verify", print_signers, "say who signed, and if enough did")
     verify.add_argument(
         "file", type=Path, metavar="FILE", help="signed: a manifest, floors or generations"
     )
     text = "the trust file of a host"
     verify.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
+    printing.add_json(verify)
     _add_floors(manifests)
     begin = add_command(manifests, "begin", begin_host, "give a new host its signed floors")
     begin.add_argument("file", type=Path, metavar="FILE", help="a signed list")
@@ -93,6 +100,7 @@ def _add_change(commands: Commands) -> None:
     )
     change.add_argument("--out", type=Path, required=True, metavar="NEW", help="where to")
     add_keys(change, required=False)
+    printing.add_json(change)
 
 
 def _add_floors(commands: Commands) -> None:
@@ -183,12 +191,17 @@ def print_differences(arguments: Namespace) -> int:
     for path in (arguments.old, arguments.new):
         documents.read_manifest(path)
     old, new = (documents.read(path).payload for path in (arguments.old, arguments.new))
-    for difference in differences(old, new):
+    found = [*map(str, differences(old, new))]
+    if arguments.json:
+        printing.print_json({"differences": found})
+        return OK
+    for difference in found:
         print(difference)
     return OK
 
 
-def change_members(arguments: Namespace) -> int:
+@printing.with_result
+def change_members(arguments: Namespace, result: Result) -> int:
     """Make the next version of a manifest, and sign it with the keys that are given."""
     from crypto.jose.jws_json import SignedText
     from hsm.errors import ManifestRefused
@@ -201,7 +214,8 @@ def change_members(arguments: Namespace) -> int:
         new = members.with_member(new, path, value)
     manifest = model.parse(new)
     document = SignedText(manifest.canonical(), ())
-    for difference in members.differences(old, document.payload):
+    differences = [*map(str, members.differences(old, document.payload))]
+    for difference in differences:
         print(difference, flush=True)
     _print_cautions(manifest)
     if arguments.key:
@@ -209,22 +223,28 @@ def change_members(arguments: Namespace) -> int:
             raise ManifestRefused("not signed: nothing was written")
         document = documents.with_signatures(document, _keys(arguments.key))
     documents.write(arguments.out, document)
+    written = {"version": manifest.version, "file": str(arguments.out)}
+    result |= {"differences": differences, **written, "signatures": len(document.signatures)}
     return OK
 
 
-def add_signatures(arguments: Namespace) -> int:
+@printing.with_result
+def add_signatures(arguments: Namespace, result: Result) -> int:
     """Show what is signed, and add the signatures of the keys that are given."""
     from hsm.manifest import documents
 
     document = documents.read(arguments.file)
     _print_summary(document)
     document = documents.with_signatures(document, _keys(arguments.key))
-    documents.write(arguments.out or arguments.file, document)
+    file = arguments.out or arguments.file
+    documents.write(file, document)
     print(f"signatures: {len(document.signatures)}")
+    result |= {**_summary(document), "file": str(file), "signatures": len(document.signatures)}
     return OK
 
 
-def print_signers(arguments: Namespace) -> int:
+@printing.with_result
+def print_signers(arguments: Namespace, result: Result) -> int:
     """Say who signed, and whether that is enough for hosts with that trust file."""
     from hsm.manifest import documents
     from hsm.manifest.model import Manifest
@@ -237,6 +257,8 @@ def print_signers(arguments: Namespace) -> int:
     signers = trust.signers(document, documents.type_of(body), issuer_id)
     for operator in signers:
         print(f"signed by {operator.name!a}")
+    names = [operator.name for operator in signers]
+    result |= {**_summary(document), "signed_by": names, "threshold": trust.threshold}
     known = {operator.key.kid for operator in signers}
     for kid in (one.header.get("kid") for one in document.signatures):
         if kid not in known:
@@ -307,6 +329,22 @@ def _print_summary(document: SignedText) -> None:
         _print_cautions(body)
     print(f"in force from {body.valid_from} until {body.valid_until}")
     print(f"SHA-256 {hashlib.sha256(document.payload).hexdigest()}", flush=True)
+
+
+def _summary(document: SignedText) -> Result:
+    import hashlib
+
+    from hsm.manifest import documents
+    from hsm.manifest.model import Manifest
+
+    body = documents.content(document)
+    return {
+        "type": documents.type_of(body),
+        "issuer_id": body.issuer_id if isinstance(body, Manifest) else None,
+        "valid_from": body.valid_from.isoformat(),
+        "valid_until": body.valid_until.isoformat(),
+        "sha256": hashlib.sha256(document.payload).hexdigest(),
+    }
 
 
 def _print_cautions(manifest: Manifest) -> None:

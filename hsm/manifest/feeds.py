@@ -22,7 +22,9 @@ class FeedBody(Body):
     """
 
     name: FeedName
+    """Its name, the ``iss`` of its feeds."""
     jwk: dict[str, Any]
+    """The key that signs them."""
 
     @model_validator(mode="after")
     def _has_a_key(self) -> "FeedBody":

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hsm import printing
 from hsm.command_line import OK, Commands, add_command
 from hsm.manifest.commands import (
     add_keys,
@@ -18,6 +19,7 @@ from hsm.manifest.commands import (
     print_body,
     print_signers,
 )
+from hsm.printing import Result
 
 if TYPE_CHECKING:
     from hsm.manifest.generation_table import GenerationTable, State
@@ -33,22 +35,27 @@ def add_to(commands: Commands) -> None:
     noun = commands.add_parser("generations", help="what each key may be used for")
     tables = noun.add_subparsers(required=True, metavar="COMMAND")
     text = "make a draft of the first table, of the keys on the HSM token"
-    add_out(add_command(tables, "new", make_table, text))
-    text = "make the next version, in which keys have other states"
+    new = add_command(tables, "new", make_table, text)
+    add_out(new)
+    printing.add_json(new)
+    text = "make the next version of the table, in which keys have other states"
     change = add_command(tables, "change", change_states, text)
     change.add_argument("file", type=Path, metavar="FILE", help="the table that is in force")
     change.add_argument("states", nargs="+", type=_state, metavar="LABEL=STATE", help=LABEL_HELP)
     add_out(change)
-    show = add_command(tables, "show", print_body, "print what it says")
+    printing.add_json(change)
+    show = add_command(tables, "show", print_body, "print what a table says")
     show.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed")
     sign = add_command(tables, "sign", add_signatures, "show what is signed, and sign it")
     sign.add_argument("file", type=Path, metavar="FILE", help="a draft, or signed already")
     add_keys(sign, required=True)
     sign.add_argument("--out", type=Path, metavar="FILE", help="where to; in place unless said")
+    printing.add_json(sign)
     verify = add_command(tables, "verify", print_signers, "say who signed, and if enough did")
     verify.add_argument("file", type=Path, metavar="FILE", help="signed")
     text = "the trust file of a host"
     verify.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
+    printing.add_json(verify)
 
 
 def add_out(parser: ArgumentParser) -> None:
@@ -69,24 +76,27 @@ def _state(text: str) -> tuple[str, str]:
         raise ArgumentTypeError("not LABEL=STATE, as pin.g2=active") from None
 
 
-def make_table(arguments: Namespace) -> int:
+@printing.with_result
+def make_table(arguments: Namespace, result: Result) -> int:
     """Write a draft that changes nothing: the newest keys active, older ones decrypt-only."""
     from hsm.generations import without_table
     from hsm.pkcs11.commands import open_hsm_token
     from hsm.pkcs11.keyring import Keyring
 
     keyring = Keyring(open_hsm_token())
-    write_next(None, {x: without_table(x, keyring.active) for x in keyring.labels}, arguments.out)
+    states = {label: without_table(label, keyring.active) for label in keyring.labels}
+    write_next(None, states, arguments.out, result)
     return OK
 
 
-def change_states(arguments: Namespace) -> int:
+@printing.with_result
+def change_states(arguments: Namespace, result: Result) -> int:
     """Write a draft of the next table, and print what differs."""
     from hsm.manifest.generation_table import State
     from hsm.pkcs11.keys import KeyLabel
 
     states = {KeyLabel.parse(label): State(state) for label, state in arguments.states}
-    write_next(read_table(arguments.file), states, arguments.out)
+    write_next(read_table(arguments.file), states, arguments.out, result)
     return OK
 
 
@@ -107,7 +117,7 @@ def read_table(path: Path) -> GenerationTable:
 
 
 def write_next(
-    before: GenerationTable | None, states: Mapping[KeyLabel, State], path: Path
+    before: GenerationTable | None, states: Mapping[KeyLabel, State], path: Path, result: Result
 ) -> None:
     """Write a draft of the next table, and print what differs; a key's MAC key goes with it.
 
@@ -115,6 +125,7 @@ def write_next(
         before: the table that is in force; None: there is none.
         states: of the keys that change, or are new.
         path: where to.
+        result: gets the changes, and the version and file of the draft.
 
     Raises:
         ManifestRefused: it cannot follow *before*, or be written.
@@ -128,12 +139,14 @@ def write_next(
     dates = dates_from_now(TABLE_DAYS)
     listed = {text: one.model_dump(mode="json") for text, one in old.items()}
     partners = {x.of(MAC_ROLES[x.role]): s for x, s in states.items() if x.role in MAC_ROLES}
+    changes = []
     for label, state in {**partners, **states}.items():
         text = str(label)
         was = old[text].state if text in old else None
         if was is not state:
             listed[text] = {"state": state.value, "since": dates["valid_from"]}
             print(f"{text}: {was or 'not named'} -> {state}")
+            changes.append({"key": text, "from": was, "to": state})
     version = 1 if before is None else before.version + 1
     body = {**dates, "type": "generations", "version": version, "generations": listed}
     table = generation_table.parse(canonical_body(body))
@@ -141,3 +154,4 @@ def write_next(
         table.check_follows(before)
     documents.write(path, SignedText(table.canonical(), ()))
     print(f"draft of version {version}: {path}")
+    result |= {"changes": changes, "version": version, "draft": str(path)}

@@ -22,6 +22,7 @@ class JwkSetBody(Body):
     """A JWK set (RFC 7517, section 5) of public keys that verify signatures."""
 
     keys: Annotated[tuple[dict[str, Any], ...], Field(min_length=1, max_length=KEYS_MAX)]
+    """For ES256, RS256 or PS256; each has a ``kid``."""
 
     @model_validator(mode="after")
     def _are_keys(self) -> "JwkSetBody":
@@ -47,6 +48,7 @@ class IdentityProviderBody(Body):
     audience: NonEmpty
     """The ``aud`` of access tokens that are for us."""
     jwks: JwkSetBody
+    """Its public keys, which are pinned: nobody is asked for them."""
     step_up_acr: NonEmpty | None = None
     """The ``acr`` without which no PIN is shown or set; None: any will do."""
     step_up_seconds: Annotated[int, Field(ge=1)] | None = None

@@ -39,7 +39,9 @@ class Manifest(SignedBody):
     """What one issuer decides, while it is in force."""
 
     issuer_id: IssuerId
+    """Whose it is."""
     version: Annotated[int, Field(ge=1, le=VERSION_MAX)]
+    """Higher than that of the one before: a host takes no lower one."""
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,40}$")] | None = None
     """What cardholders call it, for the head of its pages; None: they name nobody."""
     sandbox: bool = False
@@ -59,6 +61,7 @@ class Manifest(SignedBody):
     identity_provider: IdentityProviderBody | None = None
     """Whose access tokens name the cardholders at the hosted face."""
     clients: tuple[Client, ...] = ()
+    """Who may call."""
     feeds: tuple[FeedBody, ...] = ()
     """Who may bring cards."""
     scripts: ScriptsBody | None = None

@@ -20,7 +20,9 @@ class PreSharedKeyBody(Body):
     """A zone PIN key (ZPK) that one server of the issuer has, and what the server calls it."""
 
     client_id: ClientId
+    """The server."""
     zpk_index: ZpkIndex
+    """What it calls the key."""
     generation: Generation = 1
     """Of the issuer's key of role ``zpk-server``."""
 

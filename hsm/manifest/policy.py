@@ -13,11 +13,15 @@ class PolicyBody(Body):
     """The PIN policy; lengths are in digits. D1's SDK lets a cardholder enter 4 to 8 digits."""
 
     length_min: Annotated[int, Field(ge=4, le=12)] = 4
+    """The shortest PIN."""
     length_max: Annotated[int, Field(ge=4, le=12)] = 8
+    """The longest PIN that D1 may send."""
     page_length_max: int = Field(default_factory=lambda others: others["length_min"])
     """The longest PIN that a page of ours takes; the default is ``length_min``: one length only."""
     refuse_repeated: bool = True
+    """Whether a PIN of one digit, repeated, is refused."""
     refuse_runs: bool = True
+    """Whether a PIN whose digits go up or down by one is refused."""
     text_reveal: bool = False
     """Whether a page may get the digits as text, to show or to speak them."""
     failures_card_max: Annotated[int, Field(ge=1, le=100)] = 5

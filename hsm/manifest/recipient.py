@@ -17,6 +17,7 @@ class RecipientBody(Body):
     """
 
     jwk: dict[str, Any]
+    """The key. A ``kid`` in it is named in our JWEs; without one, its thumbprint (RFC 7638)."""
 
     @model_validator(mode="after")
     def _is_a_key(self) -> "RecipientBody":

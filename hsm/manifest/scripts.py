@@ -18,7 +18,10 @@ class ScriptsBody(Body):
     mac_transaction: Literal["atc-arqc", "none"] = "atc-arqc"
     """What the MAC covers between header and data, and the command does not hold."""
     mac_bytes: Annotated[int, Field(ge=4, le=8)] = 8
+    """How many bytes of the MAC are sent."""
     smc_generation: Generation = 1
+    """Of the issuer's key of role ``smc``, for confidentiality."""
     smi_generation: Generation = 1
+    """Of the issuer's key of role ``smi``, for integrity."""
     builds_card_day_max: Annotated[int, Field(ge=1, le=1000)] = 10
     """Scripts that a vault host builds for a card within a day (UTC)."""

@@ -20,7 +20,9 @@ class PvvBody(Body):
     """The PVV of Visa: the index of the key at the authorisation host, and its generation here."""
 
     key_index: Annotated[int, Field(ge=1, le=6)]
+    """Of the PVV key at the authorisation host, PVKI."""
     key_generation: Generation = 1
+    """Of the issuer's key of role ``pvk``."""
 
     @cached_property
     def index(self) -> KeyIndex:
@@ -36,8 +38,11 @@ class OffsetBody(Body):
     """
 
     table: str
+    """The decimalisation table: 16 digits."""
     validation_data: str = "{left:0:16}"
+    """As in ``{left:0:16}``: which digits of the PAN are enciphered."""
     key_generation: Generation = 1
+    """Of the issuer's key of role ``pvk-3624``."""
 
     @field_validator("table")
     @classmethod
@@ -74,8 +79,11 @@ class VerificationBody(Body):
     """The PIN verification values that are made of every PIN; by default none."""
 
     pvv: PvvBody | None = None
+    """The PVV, and its key; None: it is not made."""
     offset_3624: OffsetBody | None = None
+    """The IBM 3624 offset, and its key; None: it is not made."""
     prw: bool = False
     """Whether a PRW is asked for. The SECCOS profile gives its layout, and says whether D1 or the
     issuer makes it. Where D1 makes it, a PIN that does not come as SECCOS is refused."""
     prw_key_generation: Generation = 1
+    """Of the issuer's key of role ``prw``."""

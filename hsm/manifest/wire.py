@@ -26,11 +26,15 @@ class AccessTokenWire(Body):
     """The answer of the OAuth token endpoint, and what an access token is bound to."""
 
     ttl_seconds: Annotated[int, Field(ge=30, le=900)] = 900
+    """The life of an access token."""
     expires_in_as_string: bool = True
+    """Whether ``expires_in`` is text."""
     emit_expires_at: bool = True
+    """Whether the answer has ``expires_at``."""
     scope: Scope = "pin"
     """Given to every client, whatever scope it asks for."""
     bearer_binding: Literal["certificate", "subject", "none"] = "certificate"
+    """What an access token is bound to: the client certificate, its subject, or nothing."""
 
 
 class PutPinWire(Body):
@@ -45,6 +49,7 @@ class PutPinWire(Body):
         "PINBLOCK_ISO0",
         "PIN Block ISO0",
     )
+    """What an ISO-0 block is called."""
     seccos: Literals = (
         "3DES_SECCOS",
         "SECCOS",
@@ -53,21 +58,27 @@ class PutPinWire(Body):
         "PIN_BLOCK_3DES_SECCOS",
         "PIN Block 3DES Seccos",
     )
+    """What 3DES SECCOS is called."""
 
 
 class GetPinWire(Body):
     """The members of the answer to GET pin."""
 
     field: Member = "encryptedPinBlock"
+    """The member with the JWE."""
     type_literal: Annotated[str, Field(min_length=1, max_length=64)] = "ISO0"
+    """What the block is called."""
     include_type: bool = True
+    """Whether ``type`` is in the answer."""
 
 
 class OurKid(Body):
     """A ``kid`` of one of our keys of role ``d1``, and the generation of that key."""
 
     kid: Kid
+    """What D1 calls the key."""
     generation: Generation = 1
+    """Of our key of role ``d1``."""
 
 
 class JweWire(Body):
@@ -113,9 +124,13 @@ class Iso0Wire(Body):
     key_generation: Generation = 1
     """Which of the issuer's ZPKs that is."""
     field: Member = "pinBlock"
+    """The member with the block."""
     aliases: tuple[Member, ...] = ("pinblock", "block", "value")
+    """Other names that it may have in PUT."""
     hex_case: Literal["upper", "lower"] = "upper"
+    """Of the block in GET; in PUT either is taken."""
     pan_field: Member = "pan"
+    """A member that may hold the PAN, which then must be that of the card."""
 
     @model_validator(mode="after")
     def _pan_has_a_member_of_its_own(self) -> "Iso0Wire":
@@ -128,14 +143,18 @@ class CounterWire(Body):
     """The member of the answer to GET changeCounter."""
 
     field: Member = "changeCounter"
+    """The member with the counter."""
     as_string: bool = False
+    """Whether it is text."""
 
 
 class ErrorWire(Body):
     """The members of every answer that is not 2xx."""
 
     code_field: Member = "errorCode"
+    """The member with the code."""
     error_field: Member = "error"
+    """The member with the text."""
 
 
 class WireProfile(Body):

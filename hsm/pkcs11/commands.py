@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from hsm import printing
 from hsm.command_line import (
     BYTE_ORDER_MARK,
     ISSUER_HELP,
@@ -27,6 +28,7 @@ from hsm.command_line import (
     issuer_id,
 )
 from hsm.pkcs11.keys import AES_KINDS, BLOCK_ROLES, KEY_BYTES, TDES_KINDS, KeyKind, KeyRole
+from hsm.printing import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,12 +60,14 @@ def add_to(commands: Commands) -> None:
     text = "have TDES components checked for odd parity; any unless said"
     components.add_argument("--parity", choices=("any", "odd"), default="any", help=text)
     add_custodians(components)
+    printing.add_json(components)
     text = "import a key from a TR-31 key block"
     block = add_command(commands, "import-block", import_block, text)
     _add_role(block, BLOCK_ROLES)
     block.add_argument("issuer", type=issuer_id, help=ISSUER_HELP)
     block.add_argument("file", type=Path, help="a file that holds the key block, as text")
     add_custodians(block)
+    printing.add_json(block)
     _add_make_key(commands)
     noun = commands.add_parser("record", help="what custodians signed of a key ceremony")
     records = noun.add_subparsers(required=True, metavar="COMMAND")
@@ -71,9 +75,11 @@ def add_to(commands: Commands) -> None:
     show.add_argument("file", type=Path, metavar="FILE", help="a record")
     text = "the trust file that names the custodians"
     show.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
+    printing.add_json(show)
     text = "have the log of this host name a record that another made, or that is older"
     log = add_command(records, "log", log_record, text)
     log.add_argument("file", type=Path, metavar="FILE", help="a record")
+    printing.add_json(log)
 
 
 def _add_make_key(commands: Commands) -> None:
@@ -102,6 +108,7 @@ def _add_make_key(commands: Commands) -> None:
     )
     make.add_argument("--out", type=Path, required=True, metavar="NEW", help="for the key block")
     add_custodians(make)
+    printing.add_json(make)
 
 
 def _optional_block(text: str) -> tuple[str, str]:
@@ -133,12 +140,13 @@ def add_custodians(parser: ArgumentParser, *, required: bool = True) -> None:
 
 
 def _in_ceremony(
-    command: Callable[[Namespace, SharedKeyCeremony], int],
+    command: Callable[[Namespace, SharedKeyCeremony], KeyReport],
 ) -> Callable[[Namespace], int]:
     """Run *command* with a ceremony that has been prepared; nothing that is typed shows."""
 
+    @printing.with_result
     @wraps(command)
-    def run(arguments: Namespace) -> int:
+    def run(arguments: Namespace, result: Result) -> int:
         from hsm.errors import CeremonyError
         from hsm.pkcs11.shared_key_ceremony import SharedKeyCeremony
         from hsm.terminal import without_echo
@@ -149,15 +157,20 @@ def _in_ceremony(
                     *(arguments.command, KeyRole(arguments.role), arguments.issuer),
                     *(arguments.custodian, arguments.record, getattr(arguments, "out", None)),
                 )
-                return command(arguments, ceremony)
+                report = command(arguments, ceremony)
             except KeyboardInterrupt:
                 raise CeremonyError("interrupted: no key was stored") from None
+        record, receipt = str(ceremony.record_file), ceremony.receipt
+        code = print_reports([report], result)
+        print(f"record {record}, in the log as {receipt}")
+        result |= {"record": record, "receipt": receipt}
+        return code
 
     return run
 
 
 @_in_ceremony
-def import_components(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
+def import_components(arguments: Namespace, ceremony: SharedKeyCeremony) -> KeyReport:
     """Have each custodian type a component and its KCV, then the KCV of the key; import it."""
     from hsm.errors import CeremonyError
     from hsm.pkcs11 import shared_keys
@@ -173,11 +186,11 @@ def import_components(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
         ceremony.note_component(number, custodian, components[-1])
     key = shared_keys.join_components(components)
     _in_tries(partial(_require_kcv, key, "the key"))
-    return _store(ceremony, key)
+    return ceremony.store(key)
 
 
 @_in_ceremony
-def import_block(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
+def import_block(arguments: Namespace, ceremony: SharedKeyCeremony) -> KeyReport:
     """Open a key block, have the KCV of its key typed, and import it."""
     from hsm.errors import CeremonyError
 
@@ -191,11 +204,11 @@ def import_block(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
     for file in arguments.custodian:
         ceremony.admit(file, "Key block")
     _in_tries(partial(_require_kcv, key, "the key"))
-    return _store(ceremony, key)
+    return ceremony.store(key)
 
 
 @_in_ceremony
-def make_key(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
+def make_key(arguments: Namespace, ceremony: SharedKeyCeremony) -> KeyReport:
     """Make a key, wrap it for the partner, store it so that nobody gets it out, and forget it."""
     from dataclasses import replace
 
@@ -213,11 +226,13 @@ def make_key(arguments: Namespace, ceremony: SharedKeyCeremony) -> int:
     key = shared_keys.make_key(ceremony.hsm_token, kind)
     optional = [OptionalBlock(*block) for block in arguments.optional]
     ceremony.write_block(key, header, optional)
-    return _store(ceremony, key)
+    return ceremony.store(key)
 
 
-def make_own(arguments: Namespace, labels: Sequence[KeyLabel]) -> int:
+def make_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -> int:
     """Make those keys of our own that the HSM token lacks, and print them.
+
+    *result* gets the keys, and the record and its receipt where there are such.
 
     Raises:
         CeremonyError: no custodians are named, and the HSM token is not one in software; or as
@@ -228,15 +243,17 @@ def make_own(arguments: Namespace, labels: Sequence[KeyLabel]) -> int:
     from hsm.pkcs11 import ceremony
 
     if arguments.custodian or arguments.record:
-        return hold_own(arguments, labels)
+        return hold_own(arguments, labels, result)
     hsm_token = open_hsm_token(writable=True)
-    if hsm_token.device.manufacturer not in development.SOFTWARE_TOKENS:
-        raise CeremonyError("name two custodians, and the record that they sign")
-    return print_reports(list(ceremony.create(hsm_token, labels)))
+    if not development.is_software(hsm_token.device):
+        raise CeremonyError(
+            "name two custodians, and the record that they sign: see docs/key-ceremonies.md"
+        )
+    return print_reports(list(ceremony.create(hsm_token, labels)), result)
 
 
-def hold_own(arguments: Namespace, labels: Sequence[KeyLabel]) -> int:
-    """Have custodians make keys of our own.
+def hold_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -> int:
+    """Have custodians make keys of our own; *result* is that of :func:`make_own`.
 
     Raises:
         CeremonyError: no record is named, or as :func:`own_key_ceremony.hold` says.
@@ -253,7 +270,8 @@ def hold_own(arguments: Namespace, labels: Sequence[KeyLabel]) -> int:
         except KeyboardInterrupt:
             raise CeremonyError("interrupted: no key was stored") from None
     reports, receipt = held
-    code = print_reports(reports)
+    code = print_reports(reports, result)
+    result |= {"record": str(arguments.record), "receipt": receipt}
     where = f"in the log as {receipt}"
     if receipt is None:
         where = "not yet in a log: run record log when this host has one"
@@ -277,11 +295,15 @@ def log_record(arguments: Namespace) -> int:
     settings = VaultSettings()
     require_signed(read_trust(settings.trust_file), record, document)
     receipt = CeremonyLog.of_host(open_hsm_token(), settings).tell(record)
-    print(f"in the log as {receipt}")
+    if arguments.json:
+        printing.print_json({"receipt": receipt})
+    else:
+        print(f"in the log as {receipt}")
     return OK
 
 
-def show_record(arguments: Namespace) -> int:
+@printing.with_result
+def show_record(arguments: Namespace, result: Result) -> int:
     """Print a record; exit code 2 unless every custodian whom it names has signed it."""
     from hsm.manifest.trust import read_trust
     from hsm.pkcs11 import ceremony_record
@@ -292,8 +314,11 @@ def show_record(arguments: Namespace) -> int:
     record, document = ceremony_record.read(arguments.file)
     for line in record.lines():
         print(line)
-    for one in trust.signing_custodians(document, RECORD_TYPE, record.issuer_id):
+    signers = trust.signing_custodians(document, RECORD_TYPE, record.issuer_id)
+    for one in signers:
         print(f"signed by      {one.name!a}", flush=True)
+    members = {**record.model_dump(mode="json"), "sha256": record.sha256}
+    result |= {"record": members, "signed_by": [one.name for one in signers]}
     require_signed(trust, record, document)
     return OK
 
@@ -317,31 +342,61 @@ def open_hsm_token(
     )
 
 
-def print_reports(reports: Sequence[KeyReport]) -> int:
-    """Print a line for each key; the exit code tells whether all are as they must be."""
+def print_reports(reports: Sequence[KeyReport], result: Result) -> int:
+    """Print a line for each key; the exit code tells whether all are as they must be.
+
+    *result* gets them, too.
+    """
+    result["keys"] = list(map(report_members, reports))
+    code = OK if all(report.as_expected for report in reports) else REFUSED
+    if printing.is_for_people():
+        printing.print_table(map(_row, reports))
+        return code
     width = max((len(str(report.label)) for report in reports), default=0)
     for report in reports:
-        verdict = "" if report.as_expected else "   ATTRIBUTES ARE NOT THOSE OF ITS ROLE"
-        unknown = "".join(
-            f"   {attribute} IS NOT KNOWN TO THE DEVICE" for attribute in report.unknown
-        )
+        faults = "".join(f"   {fault}" for fault in _faults(report))
         print(
             f"{report.label!s:<{width}} {report.kind.value:<10} {_fingerprint_name(report):<12} "
-            f"{report.fingerprint}{verdict}{unknown}"
+            f"{report.fingerprint}{faults}"
         )
-    return OK if all(report.as_expected for report in reports) else REFUSED
+    return code
+
+
+def _row(report: KeyReport) -> Mapping[str, object]:
+    return {
+        "key": str(report.label),
+        "kind": report.kind.value,
+        "fingerprint": f"{_fingerprint_name(report)} {report.fingerprint}",
+        "attributes": "; ".join(_faults(report)) or "as they must be",
+    }
+
+
+def _faults(report: KeyReport) -> Iterator[str]:
+    if not report.as_expected:
+        yield "ATTRIBUTES ARE NOT THOSE OF ITS ROLE"
+    for attribute in report.unknown:
+        yield f"{attribute} IS NOT KNOWN TO THE DEVICE"
+
+
+def report_members(report: KeyReport) -> Result:
+    """Say of a key what JSON says of it."""
+    label = report.label
+    return {
+        "label": str(label),
+        "role": label.role.value,
+        "issuer_id": label.issuer_id,
+        "generation": label.generation,
+        "kind": report.kind.value,
+        "fingerprint": report.fingerprint,
+        "as_expected": report.as_expected,
+        "unknown": [str(attribute) for attribute in report.unknown],
+    }
 
 
 def _fingerprint_name(report: KeyReport) -> str:
     if report.kind is KeyKind.EC_P256:
         return "thumbprint"
     return "KCV" if report.label.role.per_issuer else "check value"
-
-
-def _store(ceremony: SharedKeyCeremony, key: ClearKey) -> int:
-    code = print_reports([ceremony.store(key)])
-    print(f"record {ceremony.record_file}, in the log as {ceremony.receipt}")
-    return code
 
 
 def _typed_component(name: str, kind: KeyKind, is_parity_odd: bool) -> ClearKey:

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
+from hsm import printing
 from hsm.command_line import OK, Commands, add_command
 from hsm.manifest.generation_commands import add_out, read_table, write_next
 from hsm.pkcs11 import commands
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyLabel, KeyRole
+from hsm.printing import Result
 
 T = TypeVar("T")
 ROLES: Final = [role.value for role in OWN_ROLES if role not in MAC_ROLES.values()]
@@ -29,16 +31,19 @@ def add_to(program: Commands) -> None:
     rotate.add_argument("table", type=Path, metavar="TABLE", help="that is in force, signed")
     add_out(rotate)
     commands.add_custodians(rotate, required=False)
+    printing.add_json(rotate)
     text = "destroy a key that the table of this host says is destroyed or compromised"
     destroy = add_command(program, "destroy-key", destroy_key, text)
     destroy.add_argument("label", type=_label, help="as pin.g1; its MAC key goes with it")
     commands.add_custodians(destroy)
+    printing.add_json(destroy)
     text = "give the HSM token the user PIN that is in a file, in place of the one it has"
     change = add_command(program, "change-pin", change_pin, text)
     change.add_argument("file", type=Path, metavar="FILE", help="with the new PIN")
 
 
-def rotate_role(arguments: Namespace) -> int:
+@printing.with_result
+def rotate_role(arguments: Namespace, result: Result) -> int:
     """Make a key that nothing uses yet, and write the draft in which it is active."""
     from hsm.errors import CeremonyError
     from hsm.manifest.generation_table import State
@@ -53,14 +58,15 @@ def rotate_role(arguments: Namespace) -> int:
     taken = [x for x in (*hsm_token.labels(), *before.states) if x.role in roles]
     hsm_token.close()
     made = KeyLabel(role, max(x.generation for x in taken) + 1)
-    code = commands.make_own(arguments, [made.of(one) for one in sorted(roles)])
+    code = commands.make_own(arguments, [made.of(one) for one in sorted(roles)], result)
     if code == OK:
         states = {made: State.ACTIVE, before.active[role]: State.DECRYPT_ONLY}
-        write_next(before, states, arguments.out)
+        write_next(before, states, arguments.out, result)
     return code
 
 
-def destroy_key(arguments: Namespace) -> int:
+@printing.with_result
+def destroy_key(arguments: Namespace, result: Result) -> int:
     """Have custodians destroy a key."""
     from hsm.pkcs11 import key_destruction
     from hsm.terminal import without_echo
@@ -72,6 +78,7 @@ def destroy_key(arguments: Namespace) -> int:
         )
     print(f"destroyed: {label}")
     print(f"record {arguments.record}, in the log as {receipt}")
+    result |= {"destroyed": str(label), "record": str(arguments.record), "receipt": receipt}
     return OK
 
 

@@ -27,7 +27,7 @@ ALERTS: dict[str, dict[str, Any]] = {
     for rule in group["rules"]
 }
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
-MONITORING = (ROOT / "docs" / "monitoring.md").read_text()
+METRICS = (ROOT / "docs" / "metrics.md").read_text()
 NAME = re.compile(r"\b(?:cms|hsm)_[a-z_]+\b")
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool, of Debian's package prometheus, is not here"
@@ -58,7 +58,7 @@ def test_every_metric_in_rules_and_dashboard_exists() -> None:
 
 def test_every_metric_is_documented_and_on_the_dashboard() -> None:
     for name in shown():
-        assert f"`{name}" in MONITORING
+        assert f"`{name}" in METRICS
         assert name in dashboard.text()
 
 

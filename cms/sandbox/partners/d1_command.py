@@ -46,7 +46,11 @@ def program_parser() -> argparse.ArgumentParser:
         help="what the demo wrote; var/sandbox.json unless said",
     )
     parser.add_argument("--issuer", metavar="ISSUER_ID", help="whose card; the first unless said")
-    parser.add_argument("--seccos", action="store_true", help="with set-pin: not as ISO-0")
+    parser.add_argument(
+        "--seccos",
+        action="store_true",
+        help="with set-pin: as 3DES SECCOS, whose layout is not public: ours",
+    )
     return parser
 
 

@@ -1,5 +1,6 @@
 """``python -m cms audit compare``: two records of what was handed out."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -97,6 +98,17 @@ async def test_a_deleted_row_is_a_hand_out_that_the_audit_does_not_tell(stage: S
     (found,) = stage.differences()
     assert found.startswith(f"line {receipt}, pin.export of card card-1, counter 1, ")
     assert found.endswith(": no row")
+
+
+async def test_a_comparison_is_told_as_json(stage: Stage) -> None:
+    event_id, receipt = stage.row("pin.get")
+    stage.as_owner("DELETE FROM audit_events WHERE event_id = %s", event_id)
+    answer = stage.compare("--json")
+    compared = json.loads(answer.out)
+    (found,) = compared.pop("differences")
+    assert found.startswith(f"line {receipt}, pin.export of card card-1")
+    assert compared == {"faults": [], "rows": 5, "lines": 6, "not_stored": 0}
+    assert answer.code == 1
 
 
 async def test_a_set_without_a_row_is_one_that_was_not_stored(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 """``cards feed-key``, ``make-feed`` and ``import``: lines of JSON become cards, or are named."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -52,13 +53,14 @@ class Desk:
         self.member = json.loads(printed)
         self.intake.write_text(json.dumps(vault.public_jwks(PublicKeyRole.INTAKE)))
 
-    def make(self, *rows: object) -> Answer:
+    def make(self, *rows: object, json_too: bool = False) -> Answer:
         """Make a feed of rows: what is not text becomes a line of JSON."""
         lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
         self.plain.write_text("".join(line + "\n" for line in lines))
         key = ("--key", self.key, "--name", NAME, "--intake-jwk", self.intake)
         return self.operator(
-            "cards", "make-feed", "testbank01", self.plain, *key, "--out", self.feed
+            *("cards", "make-feed", "testbank01", self.plain, *key, "--out", self.feed),
+            *["--json"] * json_too,
         )
 
 
@@ -90,7 +92,7 @@ def test_a_feed_that_is_made_is_imported(
     (desk.feed.parent / "url").write_text(database_url)
     monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(desk.feed.parent / "url"))
     answer = operator("cards", "import", sample_issuer.issuer_id, desk.feed)
-    assert answer == Answer(0, "2 cards added, 0 renewed, 0 refused\n", "2 cards\r")
+    assert answer == Answer(0, "2 cards added, 0 renewed, 0 refused\n", "")
     assert run_sql(
         database_url,
         "SELECT card_id, state, psn, last_four, expiry, sealed_pin, counter,"
@@ -100,6 +102,46 @@ def test_a_feed_that_is_made_is_imported(
         ("new-1", "active", 99, "1117", "1230", None, 0, "x", "VIRTUAL", None, True),
         ("new-2", "inactive", 0, "1117", "1230", None, 0, None, "PHYSICAL", "77", True),
     ]
+
+
+def test_what_was_made_and_imported_is_told_as_json(
+    desk: Desk,
+    operator: Operator,
+    sample_issuer: SampleIssuer,
+    database_url: str,
+    vault: Vault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    change_manifest(vault, sample_issuer.issuer_id, feeds=[desk.member])
+    made = desk.make(described("new-1", NEW_PAN), json_too=True)
+    assert json.loads(made.out) == {"feeds": 1, "refused": 0}
+    (desk.feed.parent / "url").write_text(database_url)
+    monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(desk.feed.parent / "url"))
+    load = ("cards", "import", sample_issuer.issuer_id, desk.feed, "--json")
+    counts = {"added": 1, "renewed": 0, "refused": 0, "feeds_loaded_before": 0}
+    assert json.loads(operator.must(*load)) == counts
+    assert json.loads(operator.must(*load)) == {**counts, "added": 0, "feeds_loaded_before": 1}
+
+
+def test_at_a_terminal_a_bar_shows_how_far_an_import_is_and_refusals_stand_above_it(
+    desk: Desk,
+    operator: Operator,
+    sample_issuer: SampleIssuer,
+    vault: Vault,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    database_url: str,
+) -> None:
+    change_manifest(vault, sample_issuer.issuer_id, feeds=[desk.member])
+    desk.make(described("new-1", NEW_PAN))
+    desk.feed.write_text(desk.feed.read_text() + "no feed\n")
+    (tmp_path / "url").write_text(database_url)
+    monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(tmp_path / "url"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    answer = operator("cards", "import", sample_issuer.issuer_id, desk.feed)
+    assert answer.out == "1 cards added, 0 renewed, 1 refused\n"
+    assert "100%" in answer.err
+    assert [line for line in answer.err.splitlines() if line.startswith("line 2: ")]
 
 
 def test_a_line_that_describes_no_card_is_named_and_nothing_is_written(desk: Desk) -> None:

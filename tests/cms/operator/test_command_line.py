@@ -23,7 +23,7 @@ def test_a_command_without_settings_says_which(
 ) -> None:
     monkeypatch.delenv("CMS_DATABASE_URL_FILE")
     assert operator.refused("issuers", "list") == (
-        "settings that are missing or wrong: CMS_DATABASE_URL_FILE"
+        "settings that are missing or wrong: CMS_DATABASE_URL_FILE; see docs/settings.md"
     )
 
 
@@ -130,6 +130,23 @@ def test_help_explains_every_argument(build: Callable[[], argparse.ArgumentParse
     assert [(prog, action.dest) for prog, action in arguments if not action.help] == []
 
 
+def commands_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str | None]]:
+    """Every noun and command of a parser and of those below it, and its line of help."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {listed.dest: listed.help for listed in action._choices_actions}
+            for name, sub in action.choices.items():
+                yield sub.prog, helps.get(name)
+                yield from commands_of(sub)
+
+
+@pytest.mark.parametrize("build", PARSERS[:3], ids=lambda build: build.__module__)
+def test_help_explains_every_command(build: Callable[[], argparse.ArgumentParser]) -> None:
+    commands = list(commands_of(build()))
+    assert len(commands) > 3
+    assert [prog for prog, text in commands if not text] == []
+
+
 @pytest.mark.parametrize("build", PARSERS, ids=lambda build: build.__module__)
 def test_a_choice_is_what_is_typed(build: Callable[[], argparse.ArgumentParser]) -> None:
     for prog, action in actions_of(build()):
@@ -152,7 +169,7 @@ HEAVY = {
     *("crypto", "hsm"),
 }
 #: What both programs end with: the standard library only.
-SHARED = {"hsm", "hsm.command_line"}
+SHARED = {"hsm", "hsm.command_help", "hsm.command_line", "hsm.completion", "hsm.printing"}
 
 
 @pytest.mark.parametrize(

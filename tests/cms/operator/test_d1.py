@@ -62,6 +62,17 @@ def test_a_good_put_is_found_right_step_by_step(
     assert explain(jwe).code == 0
 
 
+def test_the_steps_are_told_as_json(
+    operator: Operator, sample_issuer: SampleIssuer, tmp_path: Path
+) -> None:
+    file = tmp_path / "put.json"
+    file.write_text('{"type": "ISO9"}')
+    answer = operator("d1", "explain", sample_issuer.issuer_id, file, "--json")
+    steps = json.loads(answer.out)
+    assert (answer.code, [step["ok"] for step in steps]) == (2, [True, False, False])
+    assert steps[0]["what"] == "body: a JSON object"
+
+
 def test_nothing_is_opened(
     explain: Explain, sample_issuer: SampleIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,11 @@ def test_a_table_is_loaded_and_shown(loading: Loading) -> None:
     assert keys["d1.g2"]["jwes"] == 0
 
 
+def test_the_version_that_is_in_force_is_told_as_json(loading: Loading) -> None:
+    said = loading.operator.must(*loading.words(rotated("d1")), "--json")
+    assert json.loads(said) == {"version": 1}
+
+
 def test_a_sealing_key_is_retired_only_when_no_row_needs_it(
     loading: Loading, database_url: str
 ) -> None:

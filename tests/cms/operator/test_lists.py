@@ -2,9 +2,12 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -132,6 +135,58 @@ def test_a_time_has_a_zone(operator: Operator, sample_issuer: SampleIssuer, opti
     for time in ("2020-01-01T00:00:00", "yesterday", ""):
         refusal = operator.refused("audit", "list", ISSUER, option, time)
         assert refusal == "a time is written as 2026-01-31T12:00:00+01:00"
+
+
+# Terminals
+
+
+@pytest.mark.usefixtures("operator", "sample_issuer")
+def test_at_a_terminal_a_list_is_a_table_with_headings() -> None:
+    heading, line = at_a_terminal(120, "cms", "issuers", "list")
+    assert heading.split() == ["ISSUER_ID", "NAME", "STATE", "CREATED_AT"]
+    for column in ("NAME", "STATE", "CREATED_AT"):
+        at = heading.index(column)
+        assert (line[at - 2 : at], line[at] == " ") == ("  ", False)
+
+
+@pytest.mark.usefixtures("operator", "sample_issuer")
+def test_where_a_terminal_is_too_narrow_a_row_is_a_line_for_each_column() -> None:
+    lines = at_a_terminal(60, "cms", "cards", "list", ISSUER)
+    assert lines[0].split() == ["issuer_id", ISSUER]
+    assert "" in lines
+    assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.usefixtures("operator")
+def test_the_keys_are_a_table_too() -> None:
+    heading, *lines = at_a_terminal(120, "hsm", "list")
+    assert heading.split() == ["KEY", "KIND", "FINGERPRINT", "ATTRIBUTES"]
+    assert {line[heading.index("ATTRIBUTES") :] for line in lines} == {"as they must be"}
+
+
+def test_nothing_that_is_stored_steers_a_terminal(
+    operator: Operator, sample_issuer: SampleIssuer, database_url: str
+) -> None:
+    run_sql(database_url, "UPDATE issuers SET name = %s", "Bank\x1b[2J\nissuer_id=another")
+    for command in (("list",), ("show", ISSUER)):
+        printed = operator.must("issuers", *command)
+        assert "Bank\\x1b[2J\\nissuer_id=another" in printed
+    assert not [line for line in at_a_terminal(120, "cms", "issuers", "list") if "\x1b" in line]
+
+
+def at_a_terminal(columns: int, *words: str) -> list[str]:
+    """Run a module at a terminal of so many columns, and return the lines that it shows."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, columns))
+    code, said = into(its, *words)
+    assert (code, said) == (0, "")
+    shown = b""
+    # At its end a terminal that nobody holds any more is an error.
+    with suppress(OSError):
+        while read := os.read(ours, 65536):
+            shown += read
+    os.close(ours)
+    return shown.decode().splitlines()
 
 
 # Pipes

@@ -1,6 +1,7 @@
 """``cards generate-pins`` and ``mailers``, and feeds that ask for a PIN: what the bureau reads."""
 
 import fcntl
+import json
 import os
 import stat
 from collections.abc import Sequence
@@ -112,6 +113,14 @@ def desk(
     return Desk(
         operator, vault, issuer, database_url, out, Bureau(PIN_KEY, MAC_KEY, issuer.pans), hsm_token
     )
+
+
+def test_what_was_made_and_written_is_told_as_json(desk: Desk) -> None:
+    made = desk.generate("card-1", "card-2", "nobody", "--json")
+    assert (made.code, json.loads(made.out)) == (2, {"made": 2, "refused": 1})
+    assert json.loads(desk.mailers("--json").out) == {"pins": 2, "file": str(desk.out)}
+    none = desk.mailers("--json", out=desk.out.with_name("none"))
+    assert json.loads(none.out) == {"pins": 0, "file": None}
 
 
 # PINs that are made

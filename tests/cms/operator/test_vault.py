@@ -11,7 +11,7 @@ from tests.cms.operator.operator_at_work import run_module
 UNBLOCK = ("cms", "cards", "unblock", "testbank01", "card-1")
 LOOK = (
     "; see the log of python -m hsm serve, whether CMS_VAULT_SOCKET_DIRECTORY is its directory, and"
-    " whether this user is its HSM_ADMIN_UID\n"
+    " whether this user is its HSM_ADMIN_UID: docs/operating.md tells of both\n"
 )
 
 
@@ -35,5 +35,5 @@ def test_without_the_directory_its_setting_is_named() -> None:
     answer = run_module(*UNBLOCK)
     assert (answer.code, answer.err) == (
         2,
-        "settings that are missing or wrong: CMS_VAULT_SOCKET_DIRECTORY\n",
+        "settings that are missing or wrong: CMS_VAULT_SOCKET_DIRECTORY; see docs/settings.md\n",
     )

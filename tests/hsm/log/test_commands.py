@@ -144,7 +144,11 @@ def test_what_is_no_receipt_is_no_argument(verify: Verify, word: str) -> None:
 
 def test_a_host_without_a_log_is_refused(filled: VaultHost, verify: Verify) -> None:
     shutil.rmtree(filled.directory)
-    assert verify() == (2, "", "this host has no log: it begins with a list of floors\n")
+    assert verify() == (
+        2,
+        "",
+        "this host has no log: it begins with a list of floors, see docs/operating.md\n",
+    )
     code, said, why = verify(filled.directory)
     assert (code, said) == (2, "")
     assert why.endswith("No such file or directory\n")

@@ -36,7 +36,7 @@ def said(state: Path, *module: str, **env: Any) -> str:  # noqa: ANN401
 
 
 def test_a_setting_that_is_wrong_is_named(state: Path) -> None:
-    assert said(state, HSM_WORKERS=0) == "set HSM_WORKERS\n"
+    assert said(state, HSM_WORKERS=0) == "set HSM_WORKERS; see docs/settings.md\n"
 
 
 @pytest.mark.parametrize("name", ["HSM_TRUST_FILE", "HSM_STATE_DIRECTORY", "HSM_SOCKET_DIRECTORY"])
