@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo docs test test-fast image-test image-packages opencryptoki-test ha-test ha-packages citus-test dist \
+.PHONY: help demo docs test test-fast image-test image-packages opencryptoki-test ha-test ha-packages bench-packages citus-test dist \
 	check format sql errors bench lock softhsm packages
 
 help:  ## Say what can be made
@@ -66,7 +66,7 @@ sql: $(VENV)/.installed  ## Write the SQL of every request statement to tests/cm
 errors: $(VENV)/.installed  ## Write the catalogue of every error to docs/errors.md
 	@$(RUN)/python -m tests.cms.faces.catalogue
 
-bench: $(VENV)/.installed packages  ## Measure; see benchmarks/README.md
+bench: $(VENV)/.installed packages bench-packages  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)
 
 dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive, list of its parts (SBOM), checksums
@@ -99,6 +99,10 @@ packages:
 	[ -x /usr/sbin/pgbouncer ] || missing="$${missing:+$$missing }pgbouncer"; \
 	[ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
 	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; $(call apt,$$missing); }
+
+# A program that reads digits from images.
+bench-packages:
+	@command -v tesseract >/dev/null || { echo "Missing for benchmarks: tesseract."; $(call apt,tesseract-ocr); }
 
 # Containers, and what makes a base image of Debian packages: no registry is asked.
 image-packages:

@@ -14,6 +14,7 @@ DEPLOYED: Final = ("requests", "hosted", "pincontrol", "reseal")
 NAMES: Final = (
     "command_line",
     "pin_blocks",
+    "pin_image",
     "token",
     "transport",
     "cards",

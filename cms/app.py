@@ -242,12 +242,13 @@ def cardholder_services(
         page_of(Face.HOSTED, apps),
         manifests,
     )
-    control_ids = ControlTokens(Face.PINCONTROL, control_store, servers, rate_limiter)
+    of_servers = ControlTokens(Face.PINCONTROL, control_store, servers, rate_limiter)
     pincontrol = PinControlServices(
         servers,
         # Passwords have a limit of their own: who guesses them must not shut out cardholders.
         Backends(servers, RateLimiter()),
-        ControlIds(control_ids, control_store, vault, audit),
+        of_servers,
+        ControlIds(of_servers, control_store, vault, audit),
         view_of(Face.PINCONTROL, servers),
         page_of(Face.PINCONTROL, servers),
         PreSharedKey(control_store, store, vault, audit),

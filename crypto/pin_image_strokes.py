@@ -8,18 +8,21 @@ rounded.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from math import ceil, cos, hypot, pi, radians, sin
 from typing import Final
 
 INK: Final = 12
 """The coverage of a pixel that is full of ink."""
 
-# Where two strokes cross, the sum of their coverages can be more than INK.
-_FULL: Final = bytes(min(level, INK) for level in range(256))
+# Where strokes cross, the sum of their coverages can be more than INK.
+_LEVELS: Final = [bytes([min(level, INK)]) for level in range(256)]
 
 Glyph = tuple[bytes, ...]
 """Rows of equal length, from top to bottom; one byte of coverage for each pixel."""
+
+Areas = dict[int, float]
+"""Of a row: by how much the coverage of a pixel differs from that of the one before."""
 
 Position = tuple[float, float]
 Stroke = tuple[Position, ...]
@@ -60,7 +63,8 @@ SYMBOLS: Final = {
             ),
         )
     ),
-    "1": Symbol((((0.06, 0.24), (0.36, 0)), ((0.36, 0), (0.36, 1)))),
+    # With a foot: however it leans, it is no 7.
+    "1": Symbol((((0.05, 0.24), (0.3, 0)), ((0.3, 0), (0.3, 1)), ((0.06, 1), (0.54, 1)))),
     "2": Symbol(
         (
             (*_arc(0.28, 0.28, 0.54, 0.56, 190, 395), (0.02, 1)),
@@ -129,38 +133,52 @@ SYMBOLS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """How a symbol is drawn: its slant (x per y), and factors for its width and its pen."""
+    """How a symbol is drawn: factors for its size and its pen, then a slant, then a turn."""
 
-    slant: float
-    width: float
-    pen: float
+    turn_degrees: float = 0
+    """Clockwise."""
+    slant: float = 0
+    """To the right, at the top (x per y)."""
+    width: float = 1
+    height: float = 1
+    pen: float = 1
 
 
 def draw(symbol: Symbol, hand: Hand, height_px: int) -> Glyph:
-    """Return *symbol* as coverage; the path of the pen is *height_px* pixels high."""
+    """Return *symbol* as coverage, without empty rows and columns but for one at each side.
+
+    Upright, and of the height that is usual, the path of the pen is *height_px* pixels high.
+    """
     radius = symbol.pen * hand.pen * height_px / 2
+    paths = [[_placed(point, symbol, hand, height_px) for point in s] for s in symbol.strokes]
+    xs, ys = zip(*[point for path in paths for point in path], strict=True)
     margin = radius + 1
-    lean = abs(hand.slant) * height_px / 2
-    half_width = symbol.width * hand.width * height_px / 2 + lean + margin
-    width_px, rows = ceil(2 * half_width), ceil(height_px + 2 * margin)
-    # One more column: an edge in the last pixel of a row also adds to the next pixel.
-    stride = width_px + 1
-    areas = [0.0] * (stride * rows)
-    areas[0] = 0.5  # int() below drops the fraction; with 0.5 added, that is rounding
-    for stroke in symbol.strokes:
-        placed = [
-            (
-                half_width
-                + height_px * ((x - symbol.width / 2) * hand.width + (0.5 - y) * hand.slant),
-                margin + height_px * y,
-            )
-            for x, y in stroke
-        ]
-        outline = [*_outline(placed, radius)]
+    left, top = min(xs) - margin, min(ys) - margin
+    width_px, rows = ceil(max(xs) + margin - left), ceil(max(ys) + margin - top)
+    areas: list[Areas] = [{} for _ in range(rows)]
+    for path in paths:
+        outline = [*_outline([(x - left, y - top) for x, y in path], radius)]
         for start, end in pairwise([*outline, outline[0]]):
-            _add_edge(areas, stride, start, end)
-    coverage = bytes(map(int, accumulate(areas))).translate(_FULL)
-    return tuple(coverage[row * stride : (row + 1) * stride - 1] for row in range(rows))
+            _add_edge(areas, start, end)
+    return tuple(_row(changes, width_px) for changes in areas)
+
+
+def _placed(point: Position, symbol: Symbol, hand: Hand, height_px: int) -> Position:
+    """Return where a point of a symbol is, in pixels from the symbol's middle."""
+    x = (point[0] - symbol.width / 2) * hand.width + (0.5 - point[1]) * hand.slant
+    y = (point[1] - 0.5) * hand.height
+    c, s = cos(radians(hand.turn_degrees)), sin(radians(hand.turn_degrees))
+    return height_px * (x * c - y * s), height_px * (x * s + y * c)
+
+
+def _row(changes: Areas, width_px: int) -> bytes:
+    """Add up the changes of a row, from left to right, and round."""
+    row = bytearray()
+    level = 0.5  # int() below drops the fraction; with 0.5 added, that is rounding
+    for pixel in sorted(changes):
+        row += _LEVELS[int(level)] * (pixel - len(row))
+        level += changes[pixel]
+    return bytes(row + bytes(width_px - len(row)))
 
 
 def _outline(path: Sequence[Position], radius: float) -> Iterator[Position]:
@@ -188,9 +206,9 @@ def _cap(centre: Position, normal: Position) -> Iterator[Position]:
         )
 
 
-def _add_edge(areas: list[float], stride: int, start: Position, end: Position) -> None:
+def _add_edge(areas: Sequence[Areas], start: Position, end: Position) -> None:
     """Add an edge of an outline: the change of area, from each pixel to the next, in its rows."""
-    (x0, y0), (x1, y1) = min(start, end, key=_y), max(start, end, key=_y)
+    (x0, y0), (x1, y1) = (start, end) if start[1] < end[1] else (end, start)
     if y0 == y1:
         return
     sign = INK if start[1] < end[1] else -INK
@@ -200,12 +218,9 @@ def _add_edge(areas: list[float], stride: int, start: Position, end: Position) -
         left, across = x0 + (top - y0) * slope, (bottom - top) * slope
         pieces = int(abs(across)) + 1
         part = sign * (bottom - top) / pieces
+        changes = areas[row]
         for piece in range(pieces):
             x = left + across * (piece + 0.5) / pieces
             pixel = int(x)
-            areas[row * stride + pixel] += part * (pixel + 1 - x)
-            areas[row * stride + pixel + 1] += part * (x - pixel)
-
-
-def _y(point: Position) -> float:
-    return point[1]
+            changes[pixel] = changes.get(pixel, 0.0) + part * (pixel + 1 - x)
+            changes[pixel + 1] = changes.get(pixel + 1, 0.0) + part * (x - pixel)

@@ -14,6 +14,8 @@ from cms.sandbox.partners.identity_provider import IdentityProvider
 
 #: By what the issuer's identity provider knows this service.
 AUDIENCE: Final = "issuer-pin-service"
+#: What cardholders read at the head of the pages.
+NAMES: Final = {ISSUERS[0]: "Demo Bank", ISSUERS[1]: "Second Demo Bank"}
 #: What the issuer of the SECCOS card makes of every PIN, for its authorisation host.
 VERIFICATION: Final = {"pvv": {"key_index": 1}, "offset_3624": {"table": "0123456789012345"}}
 
@@ -57,6 +59,7 @@ def _change(old: Path, new: Path, members: Mapping[str, object]) -> None:
 
 def _members(issuer: str) -> Mapping[str, object]:
     members: dict[str, object] = {
+        "name": NAMES[issuer],
         "recipient": {"jwk": keys.public_jwk(files.D1_KEY)},
         "feeds": [cards.make_feed_key(issuer)],
         # Whoever tries the pages of one card all day need not wait for the next.

@@ -6,9 +6,10 @@
 import base64
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from html import escape
+from math import ceil
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -23,16 +24,24 @@ from tests.browser.pin_site import PinSite, serving
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs" / "pages"
 #: By the width of a screen: its height, how wide a picture is, and how many stand in a row.
 SHEETS: Final = {320: (600, 170, 8), 768: (800, 230, 6), 1440: (900, 330, 4)}
+GAP: Final = 10
+LINE: Final = 20
+#: As long as no state takes to be drawn.
+HIDE_SECONDS: Final = 60
 SCHEMES: Final = ("light", "dark")
 
 S = TypeVar("S", bound=PinSite)
 Pictures = dict[tuple[int, str], list[tuple[str, bytes]]]
 
 
-def draw(browser: Browser, sites: list[PinSite], directory: Path) -> list[Path]:
-    """Write the sheets, as ``320-light.png``, into *directory*."""
+def draw(
+    browser: Browser, sites: list[PinSite], directory: Path, names: Collection[str] = ()
+) -> list[Path]:
+    """Write the sheets, as ``320-light.png``, into *directory*: of all states, or those named."""
     pictures: Pictures = {(width, scheme): [] for width in SHEETS for scheme in SCHEMES}
     for name, reach in _states(sites):
+        if names and name not in names:
+            continue
         context = new_context(browser, locale="en-GB")
         page = context.new_page()
         reach(page)
@@ -46,13 +55,25 @@ def draw(browser: Browser, sites: list[PinSite], directory: Path) -> list[Path]:
     return [_sheet(browser, directory, *key, taken) for key, taken in pictures.items()]
 
 
+def states() -> list[str]:
+    """Return the names of all states."""
+    return [*set_looks.STATES, *(f"app: {name}" for name in control_looks.STATES)]
+
+
+def size(width: int, count: int) -> tuple[int, int]:
+    """Return how large a sheet of so many states is, for a width."""
+    height, shown, columns = SHEETS[width]
+    rows = ceil(count / columns)
+    return columns * (shown + GAP) + GAP, rows * (round(shown * height / width) + LINE + GAP) + GAP
+
+
 def _states(sites: list[PinSite]) -> Iterator[tuple[str, Callable[[Page], None]]]:
     for name, reach in set_looks.STATES.items():
         site = PinSite(sites[0].port)
         sites[:] = [site]
         yield name, partial(_reach, reach, site)
     for name, reach_control in control_looks.STATES.items():
-        control = ControlSite(sites[0].port)
+        control = ControlSite(sites[0].port, hide_seconds=HIDE_SECONDS)
         sites[:] = [control]
         yield f"app: {name}", partial(_reach, reach_control, control)
 
@@ -71,12 +92,14 @@ def _sheet(
         for name, png in taken
     )
     style = (
-        f"body{{display:grid;grid-template-columns:repeat({columns},{shown}px);gap:10px;margin:10px;"
-        "background:#7c8794}figure{margin:0}figcaption{font:13px/20px sans-serif;color:#fff}"
+        f"body{{display:grid;grid-template-columns:repeat({columns},{shown}px);"
+        f"gap:{GAP}px;margin:{GAP}px;"
+        "background:#7c8794}figure{margin:0}"
+        f"figcaption{{font:13px/{LINE}px sans-serif;color:#fff}}"
         f"img{{display:block;width:{shown}px;height:{round(shown * height / width)}px}}"
     )
-    size: ViewportSize = {"width": columns * (shown + 10) + 10, "height": 100}
-    context = new_context(browser, viewport=size)
+    viewport: ViewportSize = {"width": size(width, len(taken))[0], "height": 100}
+    context = new_context(browser, viewport=viewport)
     page = context.new_page()
     page.set_content(f"<!DOCTYPE html><style>{style}</style>{cells}")
     path = directory / f"{width}-{scheme}.png"

@@ -26,7 +26,14 @@ from starlette.types import Receive, Scope, Send
 
 from cms.faces.cardholder.page.assets import ASSETS
 from cms.faces.cardholder.page.messages import negotiate
-from cms.faces.cardholder.page.render import ended_headers, ended_page, page_headers, set_page
+from cms.faces.cardholder.page.render import (
+    Owner,
+    ended_headers,
+    ended_page,
+    ended_page_of,
+    page_headers,
+    set_page,
+)
 from cms.faces.cardholder.page.style import PageStyle
 from cms.sandbox.machine import pki
 from crypto.pinblock import iso1
@@ -34,6 +41,8 @@ from crypto.types import PinBlock
 
 PINS, APP = "pins.issuer.test", "www.shop.test"
 TOKEN = "100a99cf-f4d3-4fa1-9be9-2e9828b20ebb"
+#: One that is over, of a client that is known.
+OVER = "0d5c2f4e-64a3-4c0e-8a1b-6f1a4f0f3c77"
 NONCE = "bm9uY2Utb2YtdGhlLXRlc3Q"
 
 HOST_PAGE = """<!DOCTYPE html><title>app</title><h1>app</h1>
@@ -129,6 +138,10 @@ class PinSite:
     async def _page(self, request: Request) -> Response:
         self.requests.append(request)
         language = negotiate(request.headers.get("accept-language"))
+        if request.query_params.get("token") == OVER:
+            owner = Owner(self.style, "Demo Bank", None)
+            page = ended_page_of(owner, language, "ended", NONCE)
+            return Response(page, 410, ended_headers(language, NONCE))
         if request.query_params.get("token") != TOKEN:
             return Response(ended_page(language), 410, ended_headers(language))
         headers = page_headers(NONCE, self.embed_origins, language)

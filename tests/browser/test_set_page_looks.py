@@ -13,7 +13,7 @@ from playwright.sync_api import Page, ViewportSize, expect
 from cms.faces.cardholder.page.messages import LANGUAGES
 from cms.faces.cardholder.page.style import PageStyle, parse_page
 from cms.faces.cardholder.page.variables import set_page_variables
-from tests.browser.pin_site import APP, PINS, PinSite, leave_and_return
+from tests.browser.pin_site import APP, OVER, PINS, PinSite, leave_and_return
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "var" / "artefacts" / "browser"
 VIEWPORTS: list[ViewportSize] = [
@@ -150,6 +150,11 @@ def ended_page(page: Page, site: PinSite) -> None:
     page.goto(f"{site.origin(PINS)}/pin-direct/set")
 
 
+def ended_page_of_client(page: Page, site: PinSite) -> None:
+    page.goto(f"{site.origin(PINS)}/pin-direct/set?token={OVER}")
+    expect(page.locator("#whose")).to_have_text("Demo Bank")
+
+
 STATES = {
     "loading": loading,
     "entry": entry,
@@ -171,6 +176,7 @@ STATES = {
     "expired": expired,
     "insecure": insecure,
     "ended-page": ended_page,
+    "ended-page-of-client": ended_page_of_client,
 }
 
 

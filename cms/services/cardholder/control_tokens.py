@@ -5,6 +5,7 @@ address that many people share, somebody else's guesses must not shut its holder
 """
 
 import secrets
+from dataclasses import dataclass
 from typing import Final, Generic
 
 from cms import metrics
@@ -19,6 +20,15 @@ from hsm.port import Face
 SESSION_BYTES: Final = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Found(Generic[C]):
+    """A control token that was issued."""
+
+    grant: Grant
+    app: App[C]
+    live: bool
+
+
 class ControlTokens(Generic[C]):
     """The control tokens of one face."""
 
@@ -30,22 +40,35 @@ class ControlTokens(Generic[C]):
         self._clients = clients
         self._rate_limiter = rate_limiter
 
-    async def read_live(self, control_token: str, address: str) -> tuple[Grant, App[C]]:
-        """Read what a live control token of this face is good for.
+    async def read(self, control_token: str, address: str) -> Found[C]:
+        """Read what a control token of this face is good for, or was, as one that is over.
 
         Raises:
-            ControlEnded: it is not live, or its client is out of service.
+            ControlEnded: it never was one of this face, or its client is out of service.
             TooManyFailures: it is not live, like too many before from this address: of those that
                 never were, or of those of the same client.
             ServiceUnavailable: database or vault are unavailable.
         """
         grant = await self._store.read_live(control_token)
-        if grant is None:
-            metrics.control_token(metrics.ControlToken.REFUSED)
-            dead, _ = await self.read_issued(control_token, address)
-            self._rate_limiter.failed(address, dead.client_id)
+        if grant is not None:
+            return Found(*await self._of_this_face(grant), live=True)
+        metrics.control_token(metrics.ControlToken.REFUSED)
+        dead, app = await self.read_issued(control_token, address)
+        self._rate_limiter.failed(address, dead.client_id)
+        return Found(dead, app, live=False)
+
+    async def read_live(self, control_token: str, address: str) -> tuple[Grant, App[C]]:
+        """Read what a live control token of this face is good for.
+
+        Raises:
+            ControlEnded: it is not live, or its client is out of service.
+            TooManyFailures: as :meth:`read`.
+            ServiceUnavailable: database or vault are unavailable.
+        """
+        found = await self.read(control_token, address)
+        if not found.live:
             raise ControlEnded
-        return await self._of_this_face(grant)
+        return found.grant, found.app
 
     async def read_issued(self, control_token: str, address: str) -> tuple[Grant, App[C]]:
         """Read what a control token of this face was issued for, whatever became of it.

@@ -13,18 +13,16 @@ from cms.faces.answer import json_answer
 from cms.faces.cardholder.hosted.models import HostedOpening
 from cms.faces.cardholder.hosted.origins import leads_to
 from cms.faces.cardholder.hosted.schemas import page_style
-from cms.faces.cardholder.page.answers import NO_STORE, ended, page_language
+from cms.faces.cardholder.page.answers import NO_STORE, NONCE_BYTES, ended, page_language
 from cms.faces.cardholder.page.posts import opening_members
-from cms.faces.cardholder.page.render import page_headers, set_page
+from cms.faces.cardholder.page.render import Owner, page_headers, set_page
 from cms.faces.request import address, only
-from cms.services.cardholder.apps import HostedApp
-from cms.services.cardholder.control_tokens import ControlTokens
+from cms.services.cardholder.control_tokens import ControlTokens, Found
 from cms.services.cardholder.set_page import SetPage
 from hsm.manifest.clients import AppClient
 from hsm.port import Purpose
 
 PAGE_PATH: Final = "/pin-direct/set"
-NONCE_BYTES: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +36,27 @@ class Pages:
     async def page(self, request: Request) -> Response:
         """Answer with the page; the control token stays as it is."""
         try:
-            grant, app = await self._read_live(only(request, "token"), request)
+            found = await self._read(only(request, "token"), request)
         except (ControlEnded, TooManyFailures, ServiceUnavailable) as error:
             return ended(request, error)
+        grant, app = found.grant, found.app
+        style = page_style(grant.style)
+        if not found.live:
+            owner = Owner(style, app.manifest.name, app.client.language)
+            return ended(request, ControlEnded(), owner)
         language = page_language(request, app.client.language)
         nonce = secrets.token_urlsafe(NONCE_BYTES)
         parents = app.client.embed_origins if grant.embedded else ()
         headers = {**page_headers(nonce, parents, language), "Vary": "Accept-Language"}
-        page = set_page(page_style(grant.style), language, nonce, app.manifest.name)
+        page = set_page(style, language, nonce, app.manifest.name)
         return Response(page, headers=headers)
 
     async def session(self, control_token: str, request: Request) -> Response:
         """Consume a control token for a page session."""
-        grant, app = await self._read_live(control_token, request)
+        found = await self._read(control_token, request)
+        if not found.live:
+            raise ControlEnded
+        grant, app = found.grant, found.app
         opening = await self.set_page.open(control_token, app)
         answer = HostedOpening(
             **opening_members(opening),
@@ -60,21 +66,21 @@ class Pages:
         )
         return json_answer(answer, NO_STORE)
 
-    async def _read_live(self, control_token: str, request: Request) -> tuple[Grant, HostedApp]:
-        """Read what a live control token for a set page is good for.
+    async def _read(self, control_token: str, request: Request) -> Found[AppClient]:
+        """Read what a control token for a set page is good for, or was.
 
         A page that is reloaded has no control token, and does not guess at one.
 
         Raises:
-            ControlEnded: it is not live, or for something else.
-            TooManyFailures: too many were not live, as :meth:`ControlTokens.read_live` counts.
+            ControlEnded: it never was one, or for something else.
+            TooManyFailures: too many were not live, as :meth:`ControlTokens.read` counts.
             ServiceUnavailable: database or vault are unavailable.
         """
         if not control_token:
             raise ControlEnded
         sender = address(request, self.proxy_peers)
-        found = await self.control_tokens.read_live(control_token, sender)
-        if found[0].purpose is not Purpose.SET:
+        found = await self.control_tokens.read(control_token, sender)
+        if found.grant.purpose is not Purpose.SET:
             raise ControlEnded
         return found
 

@@ -1,5 +1,6 @@
 """What the answers of cardholders' faces have in common: a language, and why there is no page."""
 
+import secrets
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,9 +18,10 @@ from cms.domain.errors import (
 )
 from cms.faces.answer import encoded
 from cms.faces.cardholder.page.messages import choose
-from cms.faces.cardholder.page.render import ended_headers, ended_page
+from cms.faces.cardholder.page.render import Owner, ended_headers, ended_page, ended_page_of
 from cms.faces.request import only
 
+NONCE_BYTES: Final = 18
 NO_STORE_BY_NAME: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -41,12 +43,21 @@ RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
 }
 
 
-def ended(request: Request, error: DomainError) -> Response:
-    """Answer with the static page of an error of :data:`ENDS`: it tells nothing else."""
+def ended(request: Request, error: DomainError, owner: Owner | None = None) -> Response:
+    """Answer with the page of an error of :data:`ENDS`; *owner* is None where nobody knows whose.
+
+    It tells nothing else.
+    """
     status, state = ENDS[type(error)]
-    language = page_language(request)
-    headers = {**ended_headers(language), **retry_after(error), "Vary": "Accept-Language"}
-    return Response(ended_page(language, state), status, headers)
+    language = page_language(request, None if owner is None else owner.language)
+    if owner is None:
+        page, headers = ended_page(language, state), ended_headers(language)
+    else:
+        nonce = secrets.token_urlsafe(NONCE_BYTES)
+        page = ended_page_of(owner, language, state, nonce).encode()
+        headers = ended_headers(language, nonce)
+    headers = {**headers, **retry_after(error), "Vary": "Accept-Language"}
+    return Response(page, status, headers)
 
 
 def page_language(request: Request, registered: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """The HTML of the pages and the headers they are sent with.
 
 Three pages: the set page of the hosted face and the page of the pincontrol face, whose scripts do
-everything, and the ended page, which is static; in a webview it has the script that tells the app.
+everything, and the ended page, which has none but, in a webview, the one that tells the app.
 What varies in a page with script is typed colours and numbers, our own texts, the nonce, and JSON
 that only the script reads.
 """
@@ -45,6 +45,7 @@ _CONTROL_PAGE: Final = Template(
 )
 _CANCEL: Final = Template(templates.CANCEL)
 _ENDED_PAGE: Final = Template(templates.ENDED)
+_WHOSE: Final = Template(templates.WHOSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +94,50 @@ def control_page(page: ControlPage, language: str, nonce: str) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose page it is: the look of a client, and what cardholders call its issuer."""
+
+    style: PageStyle | ViewStyle
+    issuer_name: str | None
+    language: str | None
+    """The one that the client registered."""
+
+
 @cache
 def ended_page(language: str, state: str = "ended") -> bytes:
-    """Return the page of a control token that is unknown, consumed or expired: all look alike.
+    """Return the page of a control token that is over, where nobody knows whose it was.
 
     With *state* ``away`` or ``limited``, of one that could not be looked at; ``malformed``, where
     none was sent.
     """
-    return _ended(language, state, "").encode()
+    return _ended(language, state).encode()
 
 
-def ended_webview_page(language: str, state: str, nonce: str) -> str:
-    """Write the ended page that tells the app around it that there is no PIN to see or to set.
+def ended_page_of(owner: Owner, language: str, state: str, nonce: str) -> str:
+    """Write the page of a control token that is over, in its client's look.
 
     *nonce* is the one of :func:`ended_headers`.
     """
-    return _ended(language, state, _app_link({"flow": "webview", "failed": True}, nonce))
+    return _ended(language, state, owner, nonce)
 
 
-def _ended(language: str, state: str, first_script: str) -> str:
+def ended_webview_page(language: str, state: str, nonce: str, owner: Owner | None = None) -> str:
+    """Write the ended page that tells the app around it that there is no PIN to see or to set.
+
+    *nonce* is the one of :func:`ended_headers`; *owner* is None where nobody knows whose it was.
+    """
+    link = _app_link({"flow": "webview", "failed": True}, nonce)
+    return _ended(language, state, owner, nonce, link)
+
+
+def _ended(
+    language: str,
+    state: str,
+    owner: Owner | None = None,
+    nonce: str = "",
+    first_script: str = "",
+) -> str:
     texts = _texts(language)
     return _ENDED_PAGE.substitute(
         texts,
@@ -121,7 +147,21 @@ def _ended(language: str, state: str, first_script: str) -> str:
         end_text=texts[f"{state}_text"],
         stylesheet=STYLESHEET.path,
         stylesheet_integrity=STYLESHEET.integrity,
+        **_owned(owner, nonce),
     )
+
+
+def _owned(owner: Owner | None, nonce: str) -> dict[str, str]:
+    """Write what of an ended page is its client's."""
+    if owner is None:
+        return {"theme": "", "look": "", "whose": ""}
+    style, name = owner.style, owner.issuer_name
+    variables = _variables(style)
+    return {
+        "theme": _theme(style.has_colours),
+        "look": f'<style nonce="{_checked_nonce(nonce)}">:root{{{_properties(variables)}}}</style>',
+        "whose": "" if name is None else _WHOSE.substitute(issuer_name=escape(name)),
+    }
 
 
 def page_headers(nonce: str, frame_ancestors: Sequence[str], language: str) -> dict[str, str]:
@@ -151,15 +191,17 @@ def page_headers(nonce: str, frame_ancestors: Sequence[str], language: str) -> d
 
 
 def ended_headers(language: str, nonce: str | None = None) -> dict[str, str]:
-    """Return the headers of the ended page, which any app may frame; *nonce* is its script's.
+    """Return the headers of the ended page, which any app may frame.
 
     An app waits in its own frame for the end; a frame that is refused would leave it waiting. The
-    same for all: whose token is dead is not to be told.
+    same for all: whose token is dead is not to be told to whoever frames the page. *nonce* is that
+    of its script and its client's look.
     """
+    nonced = "" if nonce is None else f" 'nonce-{_checked_nonce(nonce)}'"
     policy = {
         "default-src": "'none'",
-        **({} if nonce is None else {"script-src": f"'nonce-{_checked_nonce(nonce)}'"}),
-        "style-src": "'self'",
+        **({"script-src": nonced.strip()} if nonced else {}),
+        "style-src": f"'self'{nonced}",
         "form-action": "'none'",
         "base-uri": "'none'",
         "frame-ancestors": _ANY_APP,
@@ -263,6 +305,10 @@ def _whose(issuer_name: str | None) -> dict[str, str]:
         "issuer_name": escape(issuer_name or ""),
         "whose_hidden": "" if issuer_name else " hidden",
     }
+
+
+def _variables(style: PageStyle | ViewStyle) -> dict[str, str]:
+    return set_page_variables(style) if isinstance(style, PageStyle) else view_variables(style)
 
 
 def _theme(has_colours: bool) -> str:

@@ -132,18 +132,23 @@ $languages
 </html>
 """
 
+WHOSE: Final = """\
+<p id="whose"><strong dir="auto">$issuer_name</strong></p>"""
+
 ENDED: Final = f"""\
 <!DOCTYPE html>
-<html lang="$language" dir="$direction">
+<html lang="$language" dir="$direction"$theme>
 <head>
 <meta charset="utf-8">
 $first_script
 <title>$end_title</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="$stylesheet" integrity="$stylesheet_integrity">
+$look
 </head>
 <body>
 <main>
+$whose
 <section id="notice" data-state="$state">
 {ICON}
 <h1>$end_title</h1>

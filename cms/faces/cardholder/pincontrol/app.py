@@ -11,11 +11,13 @@ from cms.faces.cardholder.pincontrol.server import Callers, Server
 from cms.faces.routes import Face
 from cms.services.cardholder.apps import Servers
 from cms.services.cardholder.backends import Backends
+from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.device_set import DeviceSet
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.cardholder.pre_shared import PreSharedKey
 from cms.services.cardholder.set_page import SetPage
+from hsm.manifest.clients import ServerClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class PinControlServices:
 
     servers: Servers
     backends: Backends
+    control_tokens: ControlTokens[ServerClient]
     control_ids: ControlIds
     pin_view: PinView
     set_page: SetPage
@@ -46,7 +49,10 @@ def pincontrol_app(
     table = routes(
         Callers(services.backends, proxy_peers),
         Server(public_url.rstrip("/"), control_ids),
-        Pages(services.servers, control_ids, services.pin_view, set_page, proxy_peers),
+        Pages(
+            *(services.servers, control_ids, services.control_tokens, services.pin_view, set_page),
+            proxy_peers,
+        ),
         SetPosts(set_page),
     )
     app.add(table)

@@ -26,6 +26,7 @@ from cms.faces.cardholder.page.answers import (
     ENDS,
     NO_STORE,
     NO_STORE_BY_NAME,
+    NONCE_BYTES,
     ended,
     page_language,
     retry_after,
@@ -34,6 +35,7 @@ from cms.faces.cardholder.page.models import PageOpening
 from cms.faces.cardholder.page.posts import NO_CONTENT, opening_members, posted_members, text_of
 from cms.faces.cardholder.page.render import (
     ControlPage,
+    Owner,
     control_page,
     ended_headers,
     ended_webview_page,
@@ -45,15 +47,16 @@ from cms.faces.cardholder.pincontrol.models import Digits
 from cms.faces.request import address, only
 from cms.faces.routes import Handler
 from cms.services.cardholder.apps import ServerApp, Servers
+from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.cardholder.set_page import SetPage
 from crypto.pin_image import ImageStyle
+from hsm.manifest.clients import ServerClient
 from hsm.port import Purpose
 
 PIN_PATH: Final = "/pincontrol/pin"
 FRAME_PATH: Final = "/pincontrol/frame"
-NONCE_BYTES: Final = 18
 #: What keeps the page of a webview from being made: its status, and the name of what is said. What
 #: was posted in another way than the contract's is for the app's developers to see.
 WEBVIEW_ENDS: Final[Mapping[type[Exception], tuple[int, str]]] = {
@@ -78,6 +81,7 @@ class Pages:
 
     servers: Servers
     control_ids: ControlIds
+    control_tokens: ControlTokens[ServerClient]
     pin_view: PinView
     set_page: SetPage
     proxy_peers: frozenset[str]
@@ -110,9 +114,14 @@ class Pages:
             return ended(request, ControlEnded())
         try:
             control_id = await posted_control_id(request)
-            grant, app = await self._read_live(control_id, None, request)
+            sender = address(request, self.proxy_peers)
+            found = await self.control_tokens.read(control_id, sender)
         except DomainError as error:
             return ended_webview(request, error)
+        grant, app = found.grant, found.app
+        if not found.live:
+            return ended_webview(request, ControlEnded(), _owner(app))
+        _note(request, grant)
         start = {"flow": "webview", "purpose": grant.purpose.value, "controlId": control_id}
         return _answer(request, app, start, ())
 
@@ -172,12 +181,7 @@ class Pages:
         found = await self.control_ids.read_live(
             control_id, frame_key, address(request, self.proxy_peers)
         )
-        grant, _ = found
-        request.scope["log"] |= {
-            "issuer_id": grant.issuer_id,
-            "client_id": grant.client_id,
-            "card_id": grant.card_id,
-        }
+        _note(request, found[0])
         return found
 
 
@@ -187,12 +191,27 @@ def view_style(members: Mapping[str, object]) -> ViewStyle:
     return style if isinstance(style, ViewStyle) else ViewStyle()
 
 
-def ended_webview(request: Request, error: Exception) -> Response:
+def ended_webview(request: Request, error: Exception, owner: Owner | None = None) -> Response:
     """Answer a webview with the page of an error, which tells the app: it waits for a callback."""
     status, state = WEBVIEW_ENDS.get(type(error), INTERNAL)
-    language, nonce = page_language(request), secrets.token_urlsafe(NONCE_BYTES)
+    language = page_language(request, None if owner is None else owner.language)
+    nonce = secrets.token_urlsafe(NONCE_BYTES)
     headers = {**ended_headers(language, nonce), **retry_after(error), "Vary": "Accept-Language"}
-    return Response(ended_webview_page(language, state, nonce), status, headers)
+    return Response(ended_webview_page(language, state, nonce, owner), status, headers)
+
+
+def _owner(app: ServerApp) -> Owner:
+    client = app.client
+    return Owner(view_style(client.view_style), app.manifest.name, client.language)
+
+
+def _note(request: Request, grant: Grant) -> None:
+    """Name in the log whose control id it is."""
+    request.scope["log"] |= {
+        "issuer_id": grant.issuer_id,
+        "client_id": grant.client_id,
+        "card_id": grant.card_id,
+    }
 
 
 def _answer(

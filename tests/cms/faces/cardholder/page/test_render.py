@@ -296,7 +296,28 @@ def test_in_a_webview_the_ended_page_has_one_script_and_differs_in_nothing_else(
         directives(render.ended_headers("en", NONCE)),
         directives(render.ended_headers("en")),
     )
-    assert policy == {**plain, "script-src": f"'nonce-{NONCE}'"}
+    nonce = f"'nonce-{NONCE}'"
+    assert policy == {**plain, "script-src": nonce, "style-src": f"'self' {nonce}"}
+
+
+@pytest.mark.parametrize("in_webview", [False, True])
+def test_an_ended_page_has_the_look_of_its_client_where_that_is_known(in_webview: bool) -> None:
+    def written(style: PageStyle | ViewStyle, name: str | None) -> str:
+        owner = render.Owner(style, name, None)
+        if in_webview:
+            return render.ended_webview_page("en", "ended", NONCE, owner)
+        return render.ended_page_of(owner, "en", "ended", NONCE)
+
+    style = PageStyle(background=Colour.parse("#123456"))
+    page = written(style, "<Bank> & Co")
+    assert '<strong dir="auto">&lt;Bank&gt; &amp; Co</strong>' in page
+    assert 'data-theme="client"' in page
+    assert f'<style nonce="{NONCE}">:root{{' in page
+    assert "--background:#123456;" in page
+    plain = written(ViewStyle(), None)
+    assert "data-theme" not in plain
+    assert "<strong" not in plain
+    assert "This page is no longer valid" in plain
 
 
 def test_a_field_is_masked_by_the_page_itself_also_where_no_browser_masks_text() -> None:
