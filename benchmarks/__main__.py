@@ -20,6 +20,7 @@ NAMES: Final = (
     "rotation",
     "scale",
     "many_cards",
+    "stack",
     *DEPLOYED,
 )
 
