@@ -19,8 +19,8 @@ NAMES: Final = (
     "cards",
     "rotation",
     "scale",
-    "many_cards",
     "stack",
+    "many_cards",
     *DEPLOYED,
 )
 
