@@ -185,10 +185,10 @@ async def _consumes_of_one(connection: Connection, hashes: Iterator[bytes], ends
     done = 0
     for token_hash in hashes:
         key = {
+            "issuer_id": ISSUER,
             "token_hash": token_hash,
             "purpose": Purpose.VIEW.value,
             "face": Face.HOSTED.value,
-            "session_hash": None,
         }
         await _row(connection, control_token.READ_ISSUED_CONTROL_TOKEN, key)
         await _row(connection, control_token.CONSUME_CONTROL_TOKEN, key)

@@ -332,7 +332,7 @@ async def test_without_a_database_nothing_is_consumed(
                 unavailable.image(control_token),
                 unavailable.page(set_token),
                 unavailable.post("session", token=set_token),
-                unavailable.post("submit", session="s", controlToken="t", jwe="j"),
+                unavailable.post("submit", session=set_token, controlToken=set_token, jwe="j"),
             )
     finally:
         await store.close()
