@@ -39,6 +39,7 @@ COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # For whoever opens a shell in a container: cms and hsm are commands, and complete.
-RUN for program in cms hsm; do python -m $program completion bash; done >> /etc/bash.bashrc
+RUN python -m cms completion bash >> /etc/bash.bashrc \
+    && python -m hsm completion bash >> /etc/bash.bashrc
 USER 10002:10002
 CMD ["python", "-m", "cms", "serve"]

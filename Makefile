@@ -15,7 +15,7 @@ define apt
 	fi
 endef
 
-.PHONY: help demo docs test test-fast image-test image-packages ha-test ha-packages dist check format sql errors bench lock softhsm packages
+.PHONY: help demo docs test test-fast image-test image-packages opencryptoki-test ha-test ha-packages dist check format sql errors bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test-fast: $(VENV)/.installed  ## Run the tests that start no service, database,
 image-test: $(VENV)/.installed image-packages  ## Build the image, bring docker-compose.yml up with podman, and call it
 	@$(RUN)/pytest tests/image $(ARGS)
 
+opencryptoki-test: $(VENV)/.installed image-packages  ## Run what a third PKCS#11 module shows, in a container
+	@$(RUN)/python -m tests.image.opencryptoki $(ARGS)
+
 ha-test: $(VENV)/.installed packages ha-packages  ## Have three databases fail over under load, in every way we know
 	@$(RUN)/pytest tests/ha/every_event.py -o log_cli=true -o log_cli_level=WARNING $(ARGS)
 
@@ -46,7 +49,7 @@ check: $(VENV)/.installed docs  ## Lint, types, architecture, compose file, docu
 
 # Nothing is fetched, and a link that leads nowhere ends it. The variable spares the theme's advertisement.
 docs: $(VENV)/.installed  ## Build the documentation site in var/site
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 format: $(VENV)/.installed  ## Put code into the form that `make check` wants
 	$(RUN)/ruff check --fix .
@@ -69,12 +72,15 @@ dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive
 		--pyproject pyproject.toml --output-reproducible --output-file dist/$$name.cdx.json 2>/dev/null; \
 	cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
 
-lock: $(VENV)/.installed  ## Choose versions anew and write both lock files
+lock: $(VENV)/.installed  ## Choose versions anew and write the lock files
 	$(RUN)/pip install --quiet uv
 	$(RUN)/uv pip compile --universal --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
 		pyproject.toml --output-file requirements.lock
 	$(RUN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
 		pyproject.toml --extra sandbox --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(RUN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
+		pyproject.toml --extra tracing --constraint requirements.lock --constraint requirements-dev.lock \
+		--output-file requirements-tracing.lock
 
 softhsm:
 	@command -v softhsm2-util >/dev/null || { echo "SoftHSM2 is missing."; $(call apt,softhsm2); }

@@ -19,6 +19,7 @@ NAMES: Final = (
     "cards",
     "rotation",
     "scale",
+    "stack",
     *DEPLOYED,
 )
 

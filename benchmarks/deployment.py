@@ -338,7 +338,7 @@ def serving(
         serving_vault(directory, workers.vault, public_url) as vault,
         running(web, directory / "service.log", without=("HSM_", "SOFTHSM2_")) as process,
     ):
-        _wait_until_ready(process, ports[1])
+        wait_until_ready(process, ports[1])
         (pid_file,) = (directory / "postgres").rglob("postmaster.pid")
         postgres = int(pid_file.read_text().split()[0])
         yield Service(vault.pid, process.pid, postgres)
@@ -372,12 +372,17 @@ def serving_vault(
 
 @contextmanager
 def running(
-    arguments: Sequence[str], log: Path, without: tuple[str, ...] = ()
+    arguments: Sequence[str],
+    log: Path,
+    without: tuple[str, ...] = (),
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Python with *arguments* until the block ends, without settings that begin so."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(without)
-    }
+    """Run Python with *arguments* until the block ends, without settings that begin so.
+
+    Those that are given are set afterwards.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
+    environment = {**kept, **settings}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output
@@ -502,7 +507,8 @@ def _row(sealed: SealedCard, pin: SealedChange | None) -> Mapping[str, object]:
     }
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], ops_port: int) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], ops_port: int) -> None:
+    """Wait until a web is ready, or end with an error."""
     deadline = time.monotonic() + START_SECONDS_MAX
     while process.poll() is None and time.monotonic() < deadline:
         try:

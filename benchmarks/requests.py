@@ -164,7 +164,7 @@ def main() -> int:
                 bench.halve(kind)
             crew.dismiss()
             memory = service.resident_mib()
-            moved = _changes(url)
+            moved = changes(url)
     figures = bench.figures
     _print_requests(figures)
     processor_time.show(NAMES)
@@ -217,7 +217,7 @@ def _hsm_token_calls(hsm_token: Pkcs11Token, issuer: deployment.Issuer, verb: st
     return counting.calls
 
 
-def _changes(url: str) -> int:
+def changes(url: str) -> int:
     """Add up the change counters of all cards."""
     with admin.connect(url).begin() as connection:
         return sum(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 from fastapi import FastAPI
@@ -25,6 +26,7 @@ from cms.faces.d1.certificates import CertificateReader
 from cms.faces.ops import ops_app
 from cms.logs import RequestLog
 from cms.persistence.control_store import ControlStore
+from cms.persistence.pool import Pool
 from cms.persistence.store import Store
 from cms.services.audit import Audit
 from cms.services.cardholder.apps import Apps, Servers
@@ -53,6 +55,9 @@ from hsm.client import VaultCalls, VaultClient
 from hsm.messages import SocketName
 from hsm.port import Face
 
+if TYPE_CHECKING:
+    from cms.tracing.tracing import Tracing
+
 
 @dataclass(slots=True)
 class Application:
@@ -65,6 +70,7 @@ class Application:
     manifests: ManifestFerry
     http: httpx.AsyncClient
     """The way to a second deployment."""
+    tracing: "Tracing | None"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -81,6 +87,8 @@ class Application:
             await self.vault.close()
             await self.store.close()
             await self.http.aclose()
+            if self.tracing is not None:
+                await self.tracing.export.close()
 
 
 def create_app(settings: Settings, vault: VaultCalls | None = None, slot: str = "0") -> Application:
@@ -91,23 +99,44 @@ def create_app(settings: Settings, vault: VaultCalls | None = None, slot: str = 
         vault: the way to the vault; None: the sockets that the settings name.
         slot: of this worker among all.
     """
+    tracing = _tracing(settings, slot)
     opened = vault or _client(settings)
-    vault = MeasuredVault(opened)
-    store = Store.connect(settings.database_url(), settings.database_tls)
+    vault = MeasuredVault(opened if tracing is None else tracing.vault(opened))
+    pool_at = Pool if tracing is None else tracing.pool
+    store = Store.connect(settings.database_url(), settings.database_tls, pool_at)
     directory = Directory(store, vault)
     ends = Ends(certificates=of_certificates(_certificates(settings)))
     manifests = ManifestFerry(store, vault, settings.host_name, ends=ends)
     health = Health(vault, store, Workers(slot), ends)
     http = http_client(settings.us_ca_file)
-    listeners: dict[str, ASGIApp] = {
-        "ops": RequestLog(ops_app(health, vault, interfaces.shown()), "ops")
-    }
+    apps: dict[str, ASGIApp] = {"ops": ops_app(health, vault, interfaces.shown())}
     if settings.serves("d1"):
-        listeners["d1"] = RequestLog(_d1(settings, store, directory, vault), "d1")
+        apps["d1"] = _d1(settings, store, directory, vault)
     if settings.serves("cardholder"):
-        cardholder = _cardholder(settings, store, directory, manifests, vault, http)
-        listeners["cardholder"] = RequestLog(cardholder, "cardholder")
-    return Application(listeners, opened, store, health, manifests, http)
+        apps["cardholder"] = _cardholder(settings, store, directory, manifests, vault, http)
+    if tracing is not None:
+        peers = _proxy_peers(settings)
+        apps = {name: tracing.requests(app, peers[name]) for name, app in apps.items()}
+    listeners = {name: RequestLog(app, name) for name, app in apps.items()}
+    return Application(listeners, opened, store, health, manifests, http, tracing)
+
+
+def _tracing(settings: Settings, slot: str) -> "Tracing | None":
+    """Load what makes spans, where there is a collector for them."""
+    if settings.traces_url is None:
+        return None
+    from cms.tracing.tracing import Tracing  # noqa: PLC0415 - its libraries need not be there
+
+    return Tracing.configured(settings.traces_url, settings, slot)
+
+
+def _proxy_peers(settings: Settings) -> Mapping[str, frozenset[str]]:
+    """Name who may say that a request belongs to a trace, by listener."""
+    return {
+        "d1": settings.d1_proxy_peers,
+        "cardholder": settings.cardholder_proxy_peers,
+        "ops": frozenset(),
+    }
 
 
 def _certificates(settings: Settings) -> Mapping[str, Path | None]:

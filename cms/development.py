@@ -20,6 +20,7 @@ CERTIFICATE_FILES: Final = (
     "d1_client_ca_file",
     "cardholder_certificate_file",
     "us_ca_file",
+    "traces_ca_file",
 )
 SECRET_FILES: Final = ("database_url_file", "control_token_key_file")
 

@@ -31,6 +31,7 @@ FIELDS: Final = (
     "status",
     "duration_ms",
     "correlation_id",
+    "trace_id",
     "issuer_id",
     "client_id",
     "card_id",

@@ -6,6 +6,7 @@ checked once, before there is any.
 
 import asyncio
 import ctypes
+import importlib.util
 import logging
 import os
 import signal
@@ -54,6 +55,7 @@ FILES: Final = (
     "cardholder_key_file",
     "control_token_key_file",
     "us_ca_file",
+    "traces_ca_file",
 )
 SECRETS: Final = (
     "database_url_file",
@@ -61,6 +63,7 @@ SECRETS: Final = (
     "cardholder_key_file",
     "control_token_key_file",
 )
+TRACING_LIBRARY: Final = "opentelemetry.sdk"
 PR_SET_PDEATHSIG: Final = 1
 """Linux, ``prctl(2)``."""
 log = logging.getLogger(__name__)
@@ -268,6 +271,10 @@ def _check_files(settings: Settings) -> None:
         connection_string(settings.database_url(), settings.database_tls)
     except AddressRefused as error:
         raise CannotStart(f"CMS_DATABASE_URL_FILE: {error}") from None
+    if settings.traces_url is not None and importlib.util.find_spec(TRACING_LIBRARY) is None:
+        raise CannotStart(
+            f"CMS_TRACES_URL: {TRACING_LIBRARY} is not installed; see docs/tracing.md"
+        )
     try:
         if settings.serves("d1") and settings.d1_mtls_ends == "service":
             tls_context(settings)

@@ -13,6 +13,13 @@ from crypto.secret import Secret
 Port = Annotated[int, Field(ge=0, le=65535)]
 Listener = Literal["d1", "cardholder"]
 LISTENERS: Final[Sequence[Listener]] = ("d1", "cardholder")
+CollectorUrl = Annotated[
+    str,
+    Field(
+        pattern=r"^(https://[A-Za-z0-9.-]+|http://(localhost|127\.0\.0\.1|\[::1\]))"
+        r"(:[0-9]{1,5})?/[A-Za-z0-9._/-]*$"
+    ),
+]
 HttpsOrigin = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?$")]
 
 
@@ -95,6 +102,13 @@ class Settings(DatabaseSettings, VaultAddress):
 
     vault_wait_seconds_max: Annotated[float, Field(gt=0)] = 1.0
     """How long a call may be expected to wait for others."""
+
+    traces_url: CollectorUrl | None = None
+    """Where spans go by OTLP/HTTP, with its path; None: there are none."""
+    traces_ca_file: Path | None = None
+    """The CAs that the certificate there may lead to, and no others; None: the public ones."""
+    traces_ratio: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of requests that is traced, unless a proxy of ours says which."""
 
     def serves(self, listener: Listener) -> bool:
         """Tell whether this process has a listener; that of cardholders needs an address."""

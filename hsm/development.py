@@ -9,14 +9,21 @@ SECRET_MARK: Final = "made-by-the-sandbox"  # noqa: S105 - a mark, no secret
 """A part of every secret that the sandbox makes for the service: it stays in every copy."""
 SOFTWARE_TOKENS: Final = frozenset(("SoftHSM project", "Mozilla Foundation"))
 """``manufacturerID`` of ``CK_TOKEN_INFO`` as SoftHSM2 and NSS softoken give it."""
+SOFTWARE_MODELS: Final = frozenset((("IBM", "Soft"),))
+"""``manufacturerID`` and ``model`` of opencryptoki's token in software; others have a device."""
 
 
-class TokenInfo(Protocol):
-    """Of ``CK_TOKEN_INFO`` (PKCS#11 2.40, section 3.2) what tells a device from a library."""
+class Device(Protocol):
+    """What tells a device from a library (:class:`hsm.pkcs11.device_info.DeviceInfo`)."""
 
     @property
-    def manufacturer_id(self) -> str:
-        """Who made it: at most 32 characters."""
+    def manufacturer(self) -> str:
+        """Who made it."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Which one it is."""
         ...
 
 
@@ -32,13 +39,19 @@ def refuse_secret(pin: Secret[str]) -> None:
         )
 
 
-def refuse_token(info: TokenInfo) -> None:
-    """Refuse an HSM token that is a library and files, without a device.
+def is_software(device: Device) -> bool:
+    """Tell whether an HSM token is a library and files, without a device."""
+    by_model = (device.manufacturer, device.model) in SOFTWARE_MODELS
+    return by_model or device.manufacturer in SOFTWARE_TOKENS
+
+
+def refuse_token(device: Device) -> None:
+    """Refuse an HSM token in software.
 
     Raises:
-        NotForProduction: its manufacturer makes it in software.
+        NotForProduction: its manufacturer makes it so.
     """
-    if info.manufacturer_id.strip(" \0") in SOFTWARE_TOKENS:
+    if is_software(device):
         raise NotForProduction(
             "HSM_MODULE is SoftHSM or another token in software: name the library of your HSM"
         )

@@ -3,7 +3,7 @@
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,8 @@ from hsm.pkcs11 import ceremony
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
-from tests import counted
+from tests import counted, opencryptoki
+from tests.opencryptoki import OpenCryptokiToken
 from tests.operators import TRUST_FILE, open_vault
 from tests.softoken import make_softoken
 
@@ -39,7 +40,10 @@ STARTING = (
     *("tests/hsm/test_key_ceremonies.py", "tests/architecture/test_site.py"),
 )
 #: What the contract suite says of further implementations.
-REPEATS = {"NSS softoken", "NSS softoken behind sockets", "software token behind sockets"}
+REPEATS = {
+    *("NSS softoken", "NSS softoken behind sockets", "software token behind sockets"),
+    *("opencryptoki", "opencryptoki behind sockets"),
+}
 NO_PARAMETERS = SimpleNamespace(params={})
 
 ROLES = Path(__file__).resolve().parents[1] / "hsm" / "roles.toml"
@@ -49,10 +53,18 @@ TEMPLATE = "migrated"
 def pytest_configure(config: pytest.Config) -> None:
     text = "slow: starts a service, a database, a browser or commands, or takes long"
     config.addinivalue_line("markers", text)
+    text = "needs(roles): uses shared keys of these roles, which not every module can use"
+    config.addinivalue_line("markers", text)
     # A shell has what it starts in the background ignore SIGINT, and nohup SIGHUP, and all that
     # this starts in turn.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_report_header() -> list[str]:
+    """Say why tests of a module are not among those that follow."""
+    reason = opencryptoki.why_not()
+    return [f"without opencryptoki: {reason}"] if reason else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -108,6 +120,26 @@ def softoken(tmp_path_factory: pytest.TempPathFactory) -> HsmTokenSettings:
 def second_hsm_token(softoken: HsmTokenSettings) -> Iterator[Pkcs11Token]:
     """That HSM token with a key of each role."""
     hsm_token = Pkcs11Token.open(softoken, writable=True)
+    list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
+    yield hsm_token
+    hsm_token.close()
+
+
+@pytest.fixture(scope="session")
+def opencryptoki_tokens(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Mapping[str, OpenCryptokiToken]]:
+    """HSM tokens of a third module, without keys."""
+    with opencryptoki.opencryptoki(tmp_path_factory.mktemp("opencryptoki")) as tokens:
+        yield tokens
+
+
+@pytest.fixture(scope="session")
+def third_hsm_token(
+    opencryptoki_tokens: Mapping[str, OpenCryptokiToken],
+) -> Iterator[Pkcs11Token]:
+    """One of them with a key of each role."""
+    hsm_token = Pkcs11Token.open(opencryptoki_tokens[opencryptoki.PINS].settings, writable=True)
     list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
     yield hsm_token
     hsm_token.close()

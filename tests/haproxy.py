@@ -4,15 +4,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from cms.sandbox.machine import pki
 from tests.deployment import ROOT, Deployment, end, free_ports, wait_for
 
 BINARY: Final = "/usr/sbin/haproxy"
@@ -70,7 +67,7 @@ def haproxy(
     configuration.write_text(changed(CONFIGURATION.read_text()))
     (directory / "server.pem").write_bytes((prepared.pki / "server.pem").read_bytes())
     (directory / "server.pem.key").write_bytes((prepared.pki / "server.key").read_bytes())
-    (directory / "d1-client.crl").write_bytes(crl(prepared.pki))
+    (directory / "d1-client.crl").write_bytes(pki.revocation_list(prepared.pki))
     variables = {
         "PROXY_SOCKET": directory / "admin.sock",
         "D1_BIND": f"127.0.0.1:{prepared.d1_port}",
@@ -98,22 +95,3 @@ def haproxy(
         yield made
     finally:
         end(process)
-
-
-def crl(pki: Path, *revoked: Path) -> bytes:
-    """A revocation list of the CA in *pki* with these certificates on it."""
-    ca = x509.load_pem_x509_certificate((pki / "ca.pem").read_bytes())
-    key = serialization.load_pem_private_key((pki / "ca.key").read_bytes(), password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(ca.subject)
-        .last_update(now - timedelta(hours=1))
-        .next_update(now + timedelta(days=1))
-    )
-    for path in revoked:
-        serial = x509.load_pem_x509_certificate(path.read_bytes()).serial_number
-        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
-        builder = builder.add_revoked_certificate(entry.build())
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

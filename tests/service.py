@@ -17,6 +17,7 @@ from cms.faces.routes import Face
 from cms.logs import RequestLog
 from cms.sandbox.partners.pin_blocks import iso0_pin
 from cms.settings import Settings
+from cms.tracing.spans import TracedRequests
 from hsm.client import VaultCalls
 from hsm.vault import Vault
 from tests.in_process_vault import InProcessVault
@@ -112,12 +113,18 @@ class D1:
         return counter
 
 
+def served_by(listener: ASGIApp) -> ASGIApp:
+    """Return what stands behind the log of a listener, and behind what traces it."""
+    assert isinstance(listener, RequestLog)
+    app = listener._app
+    return app.app if isinstance(app, TracedRequests) else app
+
+
 def d1_app(application: Application) -> Face:
-    """Return what stands behind the log of the D1 listener."""
-    logged = application.listeners["d1"]
-    assert isinstance(logged, RequestLog)
-    assert isinstance(logged._app, Face)
-    return logged._app
+    """Return what serves the D1 listener."""
+    app = served_by(application.listeners["d1"])
+    assert isinstance(app, Face)
+    return app
 
 
 @asynccontextmanager

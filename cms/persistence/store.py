@@ -3,7 +3,7 @@
 No transaction is held between two calls, and none while the vault works.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Self
 
 from psycopg.errors import InsufficientPrivilege, UndefinedTable, UniqueViolation
@@ -34,13 +34,13 @@ class Store:
         self.pool = pool
 
     @classmethod
-    def connect(cls, url: str, tls: Tls = "verify") -> Self:
+    def connect(cls, url: str, tls: Tls = "verify", pool_at: Callable[[str], Pool] = Pool) -> Self:
         """Make a store that connects in the background, now and after each loss.
 
         Raises:
             AddressRefused: it cannot be read, or TLS must be verified and would not be.
         """
-        return cls(Pool(connection_string(url, tls)))
+        return cls(pool_at(connection_string(url, tls)))
 
     async def open(self) -> None:
         """Start connecting; does not wait for a connection."""

@@ -245,7 +245,7 @@ def make_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -
     if arguments.custodian or arguments.record:
         return hold_own(arguments, labels, result)
     hsm_token = open_hsm_token(writable=True)
-    if hsm_token.device.manufacturer not in development.SOFTWARE_TOKENS:
+    if not development.is_software(hsm_token.device):
         raise CeremonyError(
             "name two custodians, and the record that they sign: see docs/key-ceremonies.md"
         )

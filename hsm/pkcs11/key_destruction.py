@@ -51,7 +51,8 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
     harden_for_secrets()
     settings, began_at = VaultSettings(), now()
     trust = read_trust(settings.trust_file)
-    hsm_token = Pkcs11Token.open(settings, writable=True)
+    # A key that the module cannot use must be able to go.
+    hsm_token = Pkcs11Token.open(settings, writable=True, probing=True)
     log = CeremonyLog.of_host(hsm_token, settings)
     log.check()
     holder = hsm_token

@@ -7,7 +7,7 @@ what no list tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -84,11 +84,20 @@ def require(hsm_token: Pkcs11Token) -> None:
         MechanismMissing: it does; says how the use of a key failed.
         VaultUnavailable: it does not answer.
     """
-    listed = hsm_token.mechanisms()
     kinds = {(role, role.kind) for role in OWN_ROLES}
     kinds |= {
         (label.role, hsm_token.kind(label)) for label in hsm_token.labels() if label.role.per_issuer
     }
+    require_for(hsm_token, kinds)
+
+
+def require_for(hsm_token: Pkcs11Token, kinds: Iterable[tuple[KeyRole, KeyKind]]) -> None:
+    """Refuse a module that lacks what keys of these roles and kinds need.
+
+    Raises:
+        MechanismMissing, VaultUnavailable: as :func:`require` says.
+    """
+    listed = hsm_token.mechanisms()
     for role, kind in sorted(kinds, key=str):
         missing = [mechanism for mechanism in needed(role, kind) if mechanism not in listed]
         names = ", ".join(f"CKM_{mechanism.name}" for mechanism in missing) or _UNTOLD.get(role)

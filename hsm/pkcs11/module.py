@@ -18,7 +18,7 @@ from pkcs11.exceptions import (
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
 from hsm.pkcs11.device_info import DeviceInfo
-from hsm.pkcs11.return_values import CKR_ALREADY_INITIALIZED, CKR_OK
+from hsm.pkcs11.return_values import CKR_ALREADY_INITIALIZED, CKR_OK, initialize_name_of
 from hsm.pkcs11.structures import FunctionList, InitializeArgs
 from hsm.settings import HsmTokenSettings
 
@@ -57,7 +57,8 @@ class LockingLibrary(_pkcs11.lib):
             module.finalize(None)
             result = module.initialize(arguments)
         if result != CKR_OK:
-            raise VaultUnavailable("the PKCS#11 module did not initialise")
+            text = f"the PKCS#11 module did not initialise: {initialize_name_of(result)}"
+            raise VaultUnavailable(text)
 
 
 def load(settings: HsmTokenSettings) -> LockingLibrary:

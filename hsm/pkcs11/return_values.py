@@ -52,6 +52,24 @@ _ERRORS: Final[Mapping[int, type[PKCS11Error]]] = {
     0x1C4: exceptions.PublicKeyInvalid,
     0x200: exceptions.FunctionRejected,
 }
+#: What ``C_Initialize`` may return (5.4), for which the binding has no names.
+_OF_INITIALIZE: Final[Mapping[int, str]] = {
+    0x02: "CKR_HOST_MEMORY",
+    0x05: "CKR_GENERAL_ERROR",
+    0x06: "CKR_FUNCTION_FAILED",
+    0x07: "CKR_ARGUMENTS_BAD",
+    0x09: "CKR_NEED_TO_CREATE_THREADS",
+    0x0A: "CKR_CANT_LOCK",
+}
+
+
+def initialize_name_of(result: int) -> str:
+    """Name what ``C_Initialize`` returned.
+
+    >>> initialize_name_of(0x0A), initialize_name_of(0x80000001)
+    ('CKR_CANT_LOCK', '0x80000001')
+    """
+    return _OF_INITIALIZE.get(result, f"0x{result:X}")
 
 
 def name_of(result: int) -> str:

@@ -28,7 +28,7 @@ from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import Operator, Trust, read_trust
-from hsm.pkcs11 import ceremony, ceremony_record, import_tokens, shared_keys
+from hsm.pkcs11 import ceremony, ceremony_record, import_tokens, mechanisms, shared_keys
 from hsm.pkcs11.ceremony import KeyReport
 from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import (
@@ -221,13 +221,17 @@ class SharedKeyCeremony:
             CeremonyError: another key became this generation meanwhile, a file cannot be written,
                 or the key is too weak.
             ManifestRefused: somebody did not sign.
+            MechanismMissing: the HSM token cannot do what the key is for. With it there, nothing
+                would open the HSM token any more.
             VaultUnavailable: the HSM token does not answer, or the log cannot be written.
         """
+        label, target = self.label, self._target
+        with target.alone():
+            mechanisms.require_for(target, [(label.role, key.kind)])
         record = self._record(key)
         signed = self._custodians.sign(record, self.files)
         # From here on it is seconds, and nobody's to stop.
         signals.ignore()
-        label, target = self.label, self._target
         with target.alone():
             issuer_id = str(label.issuer_id)
             after = label.generation - 1

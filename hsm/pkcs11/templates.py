@@ -2,12 +2,14 @@
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Never
 
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.attributes import AttributeMapper
+from pkcs11.exceptions import AttributeTypeInvalid
 
 from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyRole, Usage
+from hsm.pkcs11.structures import Template
 
 #: The attributes of every secret and private key of ours, beside its one usage.
 PROTECTION: Final[Mapping[Attribute, bool]] = {
@@ -64,6 +66,8 @@ SHARED_SECRET: Final[Mapping[Attribute, bool | int]] = {
     Attribute.EXTRACTABLE: False,
     **dict.fromkeys(SECRET_USAGES, False),
 }
+#: What a key of ECDH must hold its secrets to, whoever has them made: ``CKA_DERIVE_TEMPLATE``.
+HELD_SECRET: Final = Template({Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False})
 #: Every derived TDES key: a card key derives, a session key makes a MAC, by CMAC or by
 #: enciphering, or deciphers a block. It has no length: that of its type is the only one, and a
 #: device may refuse to be told.
@@ -96,12 +100,14 @@ KINDS: Final[Mapping[tuple[KeyType, int | None], KeyKind]] = {
 
 
 def attribute_mapper() -> AttributeMapper:
-    """Let the binding write and read the one attribute of ours that it does not know.
+    """Let the binding write the two attributes of ours that it does not know, and read the first.
 
-    A value is a sequence of mechanisms, an array of ``CK_MECHANISM_TYPE`` (PKCS#11 2.40, 4.8).
+    Its value is a sequence of mechanisms, an array of ``CK_MECHANISM_TYPE`` (PKCS#11 2.40, 4.8);
+    that of the second is an array of ``CK_ATTRIBUTE`` (4.9), which points to what it does not hold.
     """
     mapper = AttributeMapper()
     mapper.register_handler(Attribute.ALLOWED_MECHANISMS, _pack_mechanisms, _unpack_mechanisms)
+    mapper.register_handler(Attribute.DERIVE_TEMPLATE, _pack_template, _no_template)
     return mapper
 
 
@@ -111,6 +117,15 @@ def _pack_mechanisms(mechanisms: Sequence[Mechanism]) -> bytes:
 
 def _unpack_mechanisms(data: bytes) -> tuple[int, ...]:
     return struct.unpack(f"{len(data) // struct.calcsize('L')}L", data)
+
+
+def _pack_template(template: Template) -> bytes:
+    return bytes(template.array)
+
+
+def _no_template(_: bytes) -> Never:
+    # The device would write to wherever the binding's array points.
+    raise AttributeTypeInvalid
 
 
 def private_template(role: KeyRole) -> dict[Attribute, bool]:

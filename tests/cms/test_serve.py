@@ -13,7 +13,13 @@ from types import SimpleNamespace
 import pytest
 
 from cms.sandbox import HANG_SECONDS
-from cms.serve import CannotStart, Supervisor, _check_vault_sockets, _main_socket
+from cms.serve import (
+    CannotStart,
+    Supervisor,
+    _check_files,
+    _check_vault_sockets,
+    _main_socket,
+)
 from cms.settings import Settings
 from hsm.messages import SocketName
 from hsm.socket_files import path_of
@@ -140,3 +146,12 @@ def test_the_service_never_loads_what_opens_an_hsm_token() -> None:
     assert "hsm.client" in modules
     unwanted = {"pkcs11", "hsm.vault", "hsm.settings", "hsm.local", "hsm.pkcs11", "hsm.server"}
     assert not unwanted & modules
+
+
+def test_traces_without_their_library_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cms.serve.TRACING_LIBRARY", "opentelemetry.missing")
+    given = settings("postgresql:///cms", tmp_path, traces_url="http://localhost:4318/v1/traces")
+    with pytest.raises(CannotStart, match=r"^CMS_TRACES_URL: .* is not installed"):
+        _check_files(given)

@@ -181,3 +181,20 @@ def test_a_process_for_cardholders_alone_needs_nothing_of_d1_but_an_address() ->
 
 def test_a_process_for_d1_alone_needs_no_key_of_control_tokens() -> None:
     assert settings(**TLS, cardholder_url="https://cards.test", listeners="d1").served == ["d1"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:4318/v1/traces", "http://[::1]:4318/", "https://otel.example/v1/traces"],
+)
+def test_spans_go_to_this_machine_or_over_tls(url: str) -> None:
+    assert settings(**TLS, traces_url=url).traces_url == url
+    assert settings(**TLS).traces_url is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://otel.example/v1", "https://me:secret@otel/", "https://otel/?a=b", "otel:4318"]
+)
+def test_spans_go_nowhere_else(url: str) -> None:
+    with pytest.raises(ValidationError, match="traces_url"):
+        settings(**TLS, traces_url=url)

@@ -15,11 +15,13 @@ from tests.contracts.partner import (
     ISSUER_ID,
     MAC_ONLY_ID,
     Partner,
+    leave_out_without,
     open_partner,
     share_keys,
 )
 from tests.contracts.served import Servers, environment_of, exported, open_served
 from tests.contracts.software_token import SoftwareToken
+from tests.modules import MODULES
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +30,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hosts")
 
 
-HSM_TOKENS = {
-    "SoftHSM2": "hsm_token",
-    "NSS softoken": "second_hsm_token",
-    "software token": "software_token",
-}
-"""The fixture of each implementation. A new one is one more row."""
+HSM_TOKENS = {**MODULES, "software token": "software_token"}
+"""The fixture of each implementation."""
 BEHIND_SOCKETS = " behind sockets"
 
 
@@ -51,11 +49,9 @@ def start_servers(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Se
             hsm_token: HsmToken = request.getfixturevalue(HSM_TOKENS[name])
             if isinstance(hsm_token, SoftwareToken):
                 servers = Servers(hsm_token, {}, exported(hsm_token))
-            elif name == "NSS softoken":
-                environment = environment_of(request.getfixturevalue("softoken"))
-                servers = Servers(hsm_token, environment)
             else:
-                servers = Servers(hsm_token, request.getfixturevalue("softhsm").environment)
+                assert isinstance(hsm_token, Pkcs11Token)
+                servers = Servers(hsm_token, environment_of(hsm_token._settings))
             stack.callback(servers.close)
             return servers
 
@@ -94,14 +90,13 @@ def sealed_pin(issuer: Issuer, sealed_record: SealedRecord) -> SealedPin:
     return issuer.set_pin(PIN, sealed_record, counter=5)
 
 
-@pytest.fixture(params=["software token", "SoftHSM2", "NSS softoken"], scope="module")
+@pytest.fixture(params=["software token", *MODULES], scope="module")
 def device(request: pytest.FixtureRequest) -> Iterator[HsmToken]:
     """Each HSM token without shared keys; the keys that a module imports are removed after it."""
     if request.param == "software token":
         yield SoftwareToken()
         return
-    name = "hsm_token" if request.param == "SoftHSM2" else "second_hsm_token"
-    hsm_token: Pkcs11Token = request.getfixturevalue(name)
+    hsm_token: Pkcs11Token = request.getfixturevalue(MODULES[request.param])
     before = {*hsm_token.labels()}
     yield hsm_token
     for label in {*hsm_token.labels()} - before:
@@ -116,6 +111,14 @@ def shared(device: HsmToken, hosts: Path) -> Shared:
     """A host, and the shared keys that its HSM token got before the vault was made."""
     keys = share_keys(device)
     return open_host(device, hosts), keys
+
+
+@pytest.fixture(autouse=True)
+def _has_the_keys(request: pytest.FixtureRequest) -> None:
+    """Leave out what needs keys of a role that the module could not use."""
+    marker = request.node.get_closest_marker("needs")
+    if marker is not None and "device" in request.fixturenames:
+        leave_out_without(request.getfixturevalue("shared")[1], *marker.args)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Self
 
 import pytest
@@ -14,11 +14,12 @@ from jwcrypto.jwk import JWK
 from cms.sandbox.partners.jwe import decrypt
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
-from hsm.errors import PinRejected
-from hsm.pkcs11 import shared_keys
+from hsm.errors import MechanismMissing, PinRejected
+from hsm.pkcs11 import mechanisms, shared_keys
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KEY_BYTES, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import CardRef, PinBlockType, SealedChange
 from tests.contracts.issuer import PIN, Host, Issuer, block, open_issuer
 from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
@@ -53,6 +54,8 @@ KEYS: Final[Mapping[KeyRole, tuple[KeyKind, ...]]] = {
     KeyRole.SMI: (TDES, TDES),
     KeyRole.ZPK_SERVER: (TDES, TDES),
 }
+#: What a payload of SECCOS takes unless its profile says otherwise.
+SECCOS_ROLES: Final = (KeyRole.SECCOS_PIN, KeyRole.SECCOS_MAC_MASTER)
 TDES_CMAC_GENERATION: Final = 3
 PRW_ROLES: Final = {"iso9797-alg3": KeyRole.SECCOS_PRW_RETAIL}
 MAC_ROLES: Final = {"iso9797-alg3-pad2": KeyRole.SECCOS_MAC}
@@ -159,6 +162,7 @@ class Partner:
         return self.send(plaintext, changes=changes, card=card, block_type=PinBlockType.ISO0)
 
     def set_seccos(self, pin: str = PIN, card: Card = CARD, changes: int = CHANGES) -> SealedChange:
+        leave_out_without(self.keys, *SECCOS_ROLES)
         return self.send(self.writer(changes, card).payload(pin), changes=changes, card=card)
 
     def refusal(self, plaintext: object, **how: Any) -> type[PinRejected]:  # noqa: ANN401 - of send
@@ -179,15 +183,36 @@ class Partner:
 
 
 def share_keys(hsm_token: HsmToken) -> Mapping[KeyLabel, bytes]:
-    """Import keys for two issuers, one of which only checks MACs, and return all of them."""
+    """Import keys for two issuers, one of which only checks MACs, and return all of them.
+
+    What the module could not use is left out, as a ceremony leaves it out.
+    """
     shared: dict[KeyLabel, bytes] = {}
     for issuer_id, roles in ((ISSUER_ID, [*KEYS]), (MAC_ONLY_ID, [KeyRole.SECCOS_MAC_MASTER])):
         for role in roles:
-            for kind in KEYS[role]:
+            for kind in filter(partial(is_usable, hsm_token, role), KEYS[role]):
                 key = os.urandom(KEY_BYTES[kind])
                 clear = ClearKey(kind, Secret(key))
                 shared[shared_keys.store(hsm_token, role, issuer_id, clear)] = key
     return shared
+
+
+def leave_out_without(keys: Mapping[KeyLabel, bytes], *roles: KeyRole) -> None:
+    """End a test as skipped that needs keys of a role that the module could not use."""
+    missing = {*roles} - {label.role for label in keys}
+    if missing:
+        pytest.skip(f"the module cannot use keys of role {', '.join(sorted(missing))}")
+
+
+def is_usable(hsm_token: HsmToken, role: KeyRole, kind: KeyKind) -> bool:
+    """Tell whether a PKCS#11 module has what a key needs."""
+    if not isinstance(hsm_token, Pkcs11Token):
+        return True
+    try:
+        mechanisms.require_for(hsm_token, [(role, kind)])
+    except MechanismMissing:
+        return False
+    return True
 
 
 def open_partner(host: Host, keys: Mapping[KeyLabel, bytes], issuer_id: str) -> Partner:

@@ -103,9 +103,10 @@ def open_served(servers: Servers, hosts: Path) -> ServedHost:
 
 def environment_of(settings: HsmTokenSettings) -> Mapping[str, str]:
     """Name an HSM token as the environment does."""
+    parameters = settings.module_parameters
     return {
         "HSM_MODULE": str(settings.module),
-        "HSM_MODULE_PARAMETERS": settings.module_parameters or "",
+        **({} if parameters is None else {"HSM_MODULE_PARAMETERS": parameters}),
         "HSM_TOKEN_LABEL": settings.token_label,
         "HSM_PIN_FILE": str(settings.pin_file),
     }

@@ -42,7 +42,7 @@ from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.vectors import Row
 from tests.pans import PAN
 
-pytestmark = takes_tdes_the_old_way
+pytestmark = [takes_tdes_the_old_way, pytest.mark.needs(KeyRole.SMC, KeyRole.SMI)]
 
 VECTORS_ID: Final = "vectorbank"
 LONG_PAN: Final = with_check_digit("541333008901000000")

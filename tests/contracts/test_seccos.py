@@ -28,6 +28,7 @@ from tests.contracts.partner import (
     CHANGES,
     ISSUER_ID,
     KEY_IDS,
+    SECCOS_ROLES,
     TDES_CMAC_GENERATION,
     Partner,
     cards,
@@ -44,7 +45,10 @@ from tests.crypto.strategies import pins
 from tests.operators import VALID_UNTIL
 from tests.pans import PANS
 
-pytestmark = takes_tdes_the_old_way
+pytestmark = [
+    takes_tdes_the_old_way,
+    pytest.mark.needs(*SECCOS_ROLES),
+]
 
 BLOCK, PRW, RANDOM, MAC = "value", "pinReferenceWord", "prwRandom", "mac"
 COUNTER, KEY_ID = "pinChangeCounter", "keyId"

@@ -23,7 +23,7 @@ from hsm.port import (
 from hsm.vault import Vault
 from tests.contracts.edits import every_change
 from tests.contracts.issuer import LONG_PINS, PIN
-from tests.contracts.partner import CARD, CHANGES, ISSUER_ID, Partner, cards
+from tests.contracts.partner import CARD, CHANGES, ISSUER_ID, SECCOS_ROLES, Partner, cards
 from tests.crypto.ciphers import triple
 from tests.crypto.oracles import takes_tdes_the_old_way
 from tests.crypto.seccos.d1_side import Card
@@ -246,6 +246,7 @@ def test_other_implementations_agree(
 # What cannot be made
 
 
+@pytest.mark.needs(*SECCOS_ROLES)
 def test_where_the_prw_is_d1s_only_d1_can_set_a_pin(partner: Partner) -> None:
     asking = partner.asking(prw=True)
     with pytest.raises(ValueNotPossible):

@@ -379,6 +379,40 @@ def test_two_operators_change_a_policy_while_the_demo_serves(running: Tree) -> N
     running.printed(*set_pin, typed="407185\n")
 
 
+def type_page(tree: Tree, heading: str) -> str:
+    """Type the commands that docs/demo.md has under a heading, but those that stand for several."""
+    page = (ROOT / "docs" / "demo.md").read_text()
+    _, _, section = page.partition(f"\n## {heading}\n")
+    blocks = re.findall(r"^```\n(.*?)^```", section.partition("\n## ")[0], re.DOTALL | re.MULTILINE)
+    commands = [block for block in blocks if "…" not in block]
+    done = subprocess.run(
+        ["bash", "-e", "-c", "".join(commands).replace("python -m", f"{sys.executable} -m")],
+        cwd=tree.root,
+        env=without_settings(),
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_page_on_the_demo_says_how_two_operators_change_a_policy(running: Tree) -> None:
+    assert "policy.length_max: 8 -> 6" in type_page(running, "Two operators")
+    set_pin = ("cms.sandbox", "d1", "set-pin", "card-0003")
+    wait_for(lambda: running.run(*set_pin, typed="4071852\n").returncode != 0)
+    running.printed(*set_pin, typed="407185\n")
+
+
+def test_the_page_on_the_demo_says_how_another_cardholder_comes_in(running: Tree) -> None:
+    line = {"cardId": "card-0099", "pan": "4000056655665556", "expiry": "1230"}
+    (running.root / "line.jsonl").write_text(json.dumps({**line, "cardholder": "somebody"}))
+    type_page(running, "Commands")
+    shown = running.printed("cms.sandbox", "cms", "cards", "show", "demobank01", "card-0099")
+    assert "somebody" in shown
+
+
 def test_a_pin_is_set_by_hand_as_seccos(running: Tree) -> None:
     client = ForeignClient(running.root)
     path = client.path("card-0004")

@@ -45,6 +45,7 @@ from tests.issuer_records import add_clients, app_client, name_card
 
 BANK, OTHER, APP = "firstbank1", "secondbnk2", "firstbank1-app"
 CARD, HOLDER = "card-1", "holder-1"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def test_a_revoked_certificate_is_refused_once_the_list_is_read_again(front: Fro
     url = front.prepared.base_url + front.path
     with httpx.Client(verify=context) as http:
         assert http.get(url).status_code == 401
-    front.proxy.revoked.write_bytes(haproxy.crl(front.prepared.pki, made.certificate))
+    front.proxy.revoked.write_bytes(pki.revocation_list(front.prepared.pki, made.certificate))
     reload(front.proxy)
     with httpx.Client(verify=context) as http, pytest.raises(httpx.TransportError):
         http.get(url)
@@ -161,10 +162,12 @@ class Recorder(BaseHTTPRequestHandler):
     """Stands for the service: it is ready, and notes who calls."""
 
     seen: ClassVar[list[list[str]]] = []
+    traces: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
         if self.path == "/v1/card/status":
             self.seen.append(self.headers.get_all("X-Forwarded-For") or [])
+            self.traces.append(self.headers["traceparent"])
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -183,11 +186,12 @@ def test_who_calls_is_told_by_the_proxy_and_by_nobody_else(front: Front) -> None
     with tempfile.TemporaryDirectory() as made, haproxy.haproxy(before, Path(made)) as proxy:
         other = Front(before, front.service, proxy, front.bank, front.other)
         with other.app() as app:
-            for claimed in ({}, {"X-Forwarded-For": "203.0.113.7"}):
+            for claimed in ({}, {"X-Forwarded-For": "203.0.113.7", "traceparent": TRACEPARENT}):
                 assert app.get("/v1/card/status", headers=claimed).status_code == 200
     server.shutdown()
     server.server_close()
     assert Recorder.seen == [["127.0.0.1"], ["127.0.0.1"]]
+    assert Recorder.traces == [None, None]
 
 
 @pytest.mark.parametrize(

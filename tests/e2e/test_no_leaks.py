@@ -1,4 +1,4 @@
-"""No PIN, PIN block or PAN in an answer, a log, a database dump or the process list.
+"""No PIN, PIN block or PAN in an answer, a log, a span, a database dump or the process list.
 
 What stands for a person or a client, such as a token or a secret, is in none of them either, but
 for the one answer that hands it out.
@@ -27,13 +27,14 @@ import psycopg
 import pytest
 from fastapi import Request, Response
 from jwcrypto.jwk import JWK
+from opentelemetry import trace
 from psycopg import sql
 
 from cms.app import Application, ByPath
 from cms.faces.d1.oauth import TOKEN_PATH
 from cms.faces.operation import Operation
 from cms.faces.routes import Face, Route
-from cms.logs import JsonLines, RequestLog
+from cms.logs import JsonLines
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres, _binary
 from cms.sandbox.partners.jwe import encrypt
@@ -43,6 +44,7 @@ from cms.services.cardholder.device_set import DeviceSet
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.pincontrol import ControlIds
 from cms.services.d1.pins import Pins
+from cms.tracing import export
 from crypto.jose import base64url
 from hsm.client import VaultClient
 from hsm.log.files import FILES
@@ -50,6 +52,7 @@ from hsm.messages import SocketName
 from hsm.vault import Vault
 from tests.bearers import bearer
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
+from tests.collector import Collector, Received, collecting
 from tests.devices import PythonDevice
 from tests.issuer_records import (
     PANS,
@@ -63,7 +66,7 @@ from tests.issuer_records import (
     server_client,
 )
 from tests.processes import command_line, family
-from tests.service import PUBLIC_URL, d1, d1_app, running_over, with_certificate
+from tests.service import PUBLIC_URL, d1, d1_app, running_over, served_by, with_certificate
 from tests.vault_process import VaultProcess, serving
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +134,7 @@ class House:
     canary: Canary
     bearer: str
     log: LogLines
+    collector: Collector
     vault_output: Path
     vault_output_before: int
     """So many characters were written for tests before this one."""
@@ -152,15 +156,21 @@ class House:
         assert "cms_request_seconds_count" in shown
         assert "hsm_call_seconds_count" in shown
         self.answers.append(shown)
-        names = {CARD, HOLDER, PLASTIC, APP, SERVER}
-        return {name for name in names if re.search(rf"\b{name}\b", shown)}
+        return names_in(shown)
+
+    def request_spans(self) -> list[Received]:
+        """The spans of requests that the collector has, when it has all."""
+        assert self.application.tracing is not None
+        self.application.tracing.export.flush()
+        return [span for span in self.collector.spans if "http.route" in span.attributes]
 
     async def keep(self, answer: httpx.Response) -> httpx.Response:
         self.answers.append(f"{answer.status_code} {answer.headers} {answer.text}")
         return answer
 
     def leaks(self) -> set[str]:
-        """Name the places where the canary or a credential is."""
+        """Name the places where the canary or a credential is; a span names no card either."""
+        assert self.request_spans()
         places = {
             "answer": "\n".join(self.answers),
             "log": "\n".join(self.log.lines),
@@ -169,11 +179,14 @@ class House:
             "log of the vault": "".join(path.read_text() for path in vault_log().rglob(FILES)),
             "output of the vault": self.vault_output.read_text()[self.vault_output_before :],
             "process list": "\n".join(map(command_line, (os.getpid(), *family(os.getpid())))),
+            "spans": "\n".join(self.collector.texts),
         }
         return {
             name
             for name, text in places.items()
-            if self.canary.found_in(text) or self.credential_in(text.lower(), name)
+            if self.canary.found_in(text)
+            or self.credential_in(text.lower(), name)
+            or (name == "spans" and names_in(text))
         }
 
     def credential_in(self, text: str, place: str) -> bool:
@@ -202,6 +215,12 @@ class House:
         return data.with_name(f"{data.name}.log").read_text(errors="replace")
 
 
+def names_in(text: str) -> set[str]:
+    """Find what names a card, a cardholder or a client."""
+    names = {CARD, HOLDER, PLASTIC, APP, SERVER}
+    return {name for name in names if re.search(rf"\b{name}\b", text)}
+
+
 @pytest.fixture(scope="module")
 def served(vault: Vault) -> Iterator[VaultProcess]:
     """The vault as a program; tests here change its host through the one in this process."""
@@ -211,7 +230,12 @@ def served(vault: Vault) -> Iterator[VaultProcess]:
 
 @pytest.fixture
 async def house(
-    database_url: str, postgres: Postgres, tmp_path: Path, vault: Vault, served: VaultProcess
+    database_url: str,
+    postgres: Postgres,
+    tmp_path: Path,
+    vault: Vault,
+    served: VaultProcess,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[House]:
     canary, log = Canary(), LogLines()
     output = served.output, len(served.output.read_text())
@@ -224,6 +248,7 @@ async def house(
     key = tmp_path / "control-token.key"
     key.write_bytes(secrets.token_bytes(32))
     key.chmod(0o600)
+    monkeypatch.setattr(export, "QUEUE_SPANS_MAX", 1_000_000)
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(log)
     root.setLevel(logging.DEBUG)
@@ -238,24 +263,30 @@ async def house(
         )
         open_app(vault)
         open_server(vault)
-        async with (
-            running_over(
-                client,
-                database_url,
-                tmp_path,
-                cardholder_url=CARDHOLDER_URL,
-                control_token_key_file=key,
-            ) as application,
-            d1(application, sample_issuer) as caller,
-        ):
-            assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
-            assert await caller.pin(CARD) == canary.pin
-            shown = bearer(HOLDER, ISSUER_ID)
-            house = House(
-                *(database_url, postgres, application, sample_issuer, canary, shown, log), *output
-            )
-            house.credentials.update((shown, shown.rpartition(".")[2], sample_issuer.secret))
-            yield house
+        with collecting() as collector:
+            async with (
+                running_over(
+                    client,
+                    database_url,
+                    tmp_path,
+                    cardholder_url=CARDHOLDER_URL,
+                    control_token_key_file=key,
+                    traces_url=collector.url,
+                    traces_ratio=1,
+                ) as application,
+                d1(application, sample_issuer) as caller,
+            ):
+                assert application.tracing is not None
+                application.tracing._choice._per_second_max = 1_000_000
+                assert (await caller.put_pin(canary.pin, CARD)).status_code == 204
+                assert await caller.pin(CARD) == canary.pin
+                shown = bearer(HOLDER, ISSUER_ID)
+                house = House(
+                    *(database_url, postgres, application, sample_issuer, canary, shown, log),
+                    *(collector, *output),
+                )
+                house.credentials.update((shown, shown.rpartition(".")[2], sample_issuer.secret))
+                yield house
     finally:
         root.removeHandler(log)
         root.setLevel(level)
@@ -285,6 +316,7 @@ async def test_junk_on_every_route_of_every_listener_brings_nothing_out(
     seen = {answer.split(" ")[0] for answer in house.answers}
     assert seen >= {"200", "204", "400", "401", "403", "404", "405", "500"}
     assert sum('"event":"request"' in line for line in house.log.lines) >= len(house.answers)
+    assert len(house.request_spans()) >= len(house.answers)
     assert CARD in house.dump()
     assert await house.leaks_of_metrics() == set()
     assert house.leaks() == set()
@@ -569,8 +601,7 @@ async def send_junk_as_an_app(house: House, path: str) -> None:
 def routes(application: Application) -> Iterator[tuple[str, str]]:
     """List the paths of every listener, and some that no listener has."""
     for name, listener in application.listeners.items():
-        assert isinstance(listener, RequestLog)
-        app = listener._app
+        app = served_by(listener)
         faces = (app.hosted, app.pincontrol, app.operations) if isinstance(app, ByPath) else (app,)
         paths: set[str] = set()
         for face in faces:
@@ -672,6 +703,24 @@ async def leak_into_an_answer(house: House) -> None:
         await house.keep(await caller.http.get("/careless"))
 
 
+async def leak_into_a_span(house: House) -> None:
+    await be_traced_carelessly(house, house.canary.pin)
+
+
+async def leak_a_card_into_a_span(house: House) -> None:
+    await be_traced_carelessly(house, CARD)
+
+
+async def be_traced_carelessly(house: House, text: str) -> None:
+    async def careless(_: Request) -> Response:
+        trace.get_current_span().set_attribute("careless", text)
+        return Response()
+
+    d1_app(house.application).add([Route("GET", "/careless", careless, Operation("", {}))])
+    async with d1(house.application, house.sample_issuer) as caller:
+        await caller.http.get("/careless")
+
+
 async def leak_into_the_log(house: House) -> None:
     logging.getLogger("cms.careless").debug("careless", extra={"reason": house.canary.block})
 
@@ -718,6 +767,8 @@ async def leak_a_hash_without_a_key_into_the_database(house: House) -> None:
         (leak_a_credential_into_the_log, "log"),
         (leak_a_hash_without_a_key_into_the_database, "database"),
         (leak_into_an_answer, "answer"),
+        (leak_into_a_span, "spans"),
+        (leak_a_card_into_a_span, "spans"),
         (leak_into_the_log, "log"),
         (leak_into_the_database, "database"),
         (leak_into_the_database_as_bytes, "database"),

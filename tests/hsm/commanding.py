@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from cms.sandbox import HANG_SECONDS
-from cms.sandbox.machine.softhsm import SoftHsm
-from tests.hsm.own_process import ROOT, environment
+from tests.hsm.own_process import ROOT, OwnHsmToken, environment
 
 ROLES = str(ROOT / "hsm" / "roles.toml")
 STATE = ("HSM_STATE_DIRECTORY", "HSM_TRUST_FILE")
@@ -19,12 +18,9 @@ Done = subprocess.CompletedProcess[str]
 class Operator:
     """Somebody at a terminal. Nothing they see holds a secret of the token."""
 
-    def __init__(self, softhsm: SoftHsm) -> None:
+    def __init__(self, softhsm: OwnHsmToken) -> None:
         self.softhsm = softhsm
-        directory = softhsm.directory
-        self.secrets = [
-            (directory / f"{who}-pin").read_text().strip() for who in ("user", "officer")
-        ]
+        self.secrets = [file.read_text().strip() for file in softhsm.directory.glob("*-pin")]
 
     def run(self, *arguments: str, typed: str = "", **settings: str) -> Done:
         """Run a command; a setting that is empty is left out."""
@@ -60,7 +56,7 @@ class Terminal:
 
     def __init__(
         self,
-        softhsm: SoftHsm,
+        softhsm: OwnHsmToken,
         settings: Mapping[str, str],
         *arguments: str,
         piped: bool = False,

@@ -16,6 +16,7 @@ from hsm.manifest.operator_key import OperatorKey
 from hsm.manifest.signed import FLOORS_TYPE
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm.commanding import ROLES, Done, Operator, lines
+from tests.hsm.own_process import OwnHsmToken
 from tests.operators import OPERATORS, floors, signed
 
 ISSUER: Final = "testbank01"
@@ -38,7 +39,7 @@ def aes_kcv(key: bytes) -> str:
 class ImportMachine:
     """Custodians at a machine; *second* names the second HSM token, if there is one."""
 
-    softhsm: SoftHsm
+    softhsm: OwnHsmToken
     directory: Path
     second: Mapping[str, str]
     number: int = field(default=0)
@@ -103,6 +104,13 @@ def make_import_machine(directory: Path, *, second: bool) -> ImportMachine:
     softhsm = SoftHsm(directory / "softhsm")
     softhsm.ensure()
     machine = ImportMachine(softhsm, directory, make_second(softhsm) if second else {})
+    furnish(machine)
+    return machine
+
+
+def furnish(machine: ImportMachine) -> None:
+    """Make keys of our own, custodians, and a log."""
+    directory = machine.directory
     assert machine.operator.run("ceremony", ROLES).returncode == 0
     custodians = [OperatorKey.create(file, Secret(PASSPHRASE)) for file in machine.custodians]
     entries = [key.entry(name) for key, name in zip(custodians, ("Cleo", "Dan"), strict=True)]
@@ -115,10 +123,9 @@ def make_import_machine(directory: Path, *, second: bool) -> ImportMachine:
         "manifest", "begin", str(directory / "floors.json"), **machine.state
     )
     assert begun.returncode == 0, begun.stderr
-    return machine
 
 
-def make_second(softhsm: SoftHsm, label: str = LABEL) -> dict[str, str]:
+def make_second(softhsm: OwnHsmToken, label: str = LABEL) -> dict[str, str]:
     """Make a second HSM token of the same module; return the variables that name it."""
     tool, pin = shutil.which("softhsm2-util"), secrets.token_hex(8)
     assert tool is not None

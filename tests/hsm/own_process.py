@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.attributes import AttributeMapper
@@ -37,9 +37,23 @@ SECOND = [KeyLabel(role, 2) for role in OWN_ROLES]
 THREADS, OPERATIONS, ROUNDS = 8, 100, 5
 
 
-def environment(softhsm: SoftHsm) -> dict[str, str]:
-    """The environment of a process that uses *softhsm*."""
-    return {**os.environ, **softhsm.environment}
+class OwnHsmToken(Protocol):
+    """An HSM token that other processes open."""
+
+    @property
+    def directory(self) -> Path:
+        """Where its PINs are: ``user-pin`` and ``officer-pin``."""
+        ...
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that name it."""
+        ...
+
+
+def environment(hsm_token: OwnHsmToken) -> dict[str, str]:
+    """The environment of a process that uses *hsm_token*."""
+    return {**os.environ, **hsm_token.environment}
 
 
 def run(function: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON

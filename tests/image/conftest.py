@@ -19,7 +19,6 @@ from cms.sandbox.partners.hosted_app import HostedClient, HostedConfig
 from cms.sandbox.partners.pincontrol_server import PinControlClient, PinControlConfig
 from tests.bearers import bearer, identity_provider
 from tests.deployment import ORGANISATION, free_ports, wait_for
-from tests.haproxy import crl
 from tests.image.podman import Compose, podman, project, why_not
 
 BANK, CARD, HOLDER, PLASTIC = "firstbank1", "card-0001", "holder-1", "90000000000001"
@@ -127,7 +126,7 @@ def make_secrets(bank: Bank) -> None:
         "server.pem": (PROXY, (bank.pki / "server.pem").read_text()),
         "server.pem.key": (PROXY, (bank.pki / "server.key").read_text()),
         "d1-client-ca.pem": (PROXY, (bank.pki / "ca.pem").read_text()),
-        "d1-client.crl": (PROXY, crl(bank.pki).decode()),
+        "d1-client.crl": (PROXY, pki.revocation_list(bank.pki).decode()),
     }
     for name, (owner, text) in texts.items():
         file = bank.compose.secrets / name

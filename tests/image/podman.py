@@ -40,6 +40,7 @@ cgroup_manager = "cgroupfs"
 LIMITS: Final = {"nofile": 20_000, "nproc": 20_000}
 CERTIFICATES: Final = Path("/etc/ssl/certs")
 """Of this machine: pip trusts what this machine trusts."""
+TRUST: Final = ("--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro")
 
 
 def why_not() -> str:
@@ -74,23 +75,28 @@ class Podman:
         assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def build(self, tag: str, context: Path, *words: str) -> None:
-        base = ("--build-arg", f"BASE={BASE}", "--network", "host", "--pull=never")
-        self.run("podman", "build", "--quiet", *base, *words, "--tag", tag, context)
+    def build(self, tag: str, context: Path, *words: str, base: str = BASE) -> None:
+        options = ("--build-arg", f"BASE={base}", "--network", "host", "--pull=never")
+        self.run("podman", "build", "--quiet", *options, *words, "--tag", tag, context)
+
+    def make_base(self, tag: str, release: str) -> None:
+        """Make an image of the packages of a release of Debian, unless it is there."""
+        if self.run("podman", "images", "--quiet", tag):
+            return
+        with tempfile.TemporaryDirectory() as made:
+            tar = Path(made, "base.tar")
+            self.run(
+                *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={BASE_PACKAGES}"),
+                *(release, tar),
+            )
+            self.run("podman", "import", "--quiet", tar, tag)
 
     def make_images(self) -> None:
-        """Build the base unless it is there, ours, and those that stand in for others."""
-        if not self.run("podman", "images", "--quiet", BASE):
-            with tempfile.TemporaryDirectory() as made:
-                tar = Path(made, "base.tar")
-                self.run(
-                    *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={BASE_PACKAGES}"),
-                    *("bookworm", tar),
-                )
-                self.run("podman", "import", "--quiet", tar, BASE)
+        """Build the base, ours, and those that stand in for others."""
+        self.make_base(BASE, "bookworm")
         for tag in STAND_INS.values():
             self.build(tag, ROOT / "tests/image/stand_ins" / tag.rpartition("-")[2])
-        self.build(IMAGE, ROOT, "--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro")
+        self.build(IMAGE, ROOT, *TRUST)
 
 
 @contextmanager

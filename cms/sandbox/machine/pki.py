@@ -71,6 +71,23 @@ def issue_client(directory: Path, name: str, subject_cn: str, organisation: str)
     return client
 
 
+def revocation_list(directory: Path, *revoked: Path) -> bytes:
+    """Sign a revocation list of the CA in *directory*, PEM, with these certificates on it."""
+    issuer, issuer_key = _read(_credential(directory, "ca"))
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.subject)
+        .last_update(_now() - BACKDATED)
+        .next_update(_now() + LEAF_LIFETIME)
+    )
+    for path in revoked:
+        serial = x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(_now())
+        builder = builder.add_revoked_certificate(entry.build())
+    signed = builder.sign(issuer_key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
+
+
 def ensure(directory: Path, *, hosts: Sequence[str] = HOSTS) -> Pki:
     """Do what :func:`create` does, and renew every leaf that expires within 7 days."""
     pki = create(directory, hosts=hosts)
@@ -115,10 +132,7 @@ def _sign(
     public_key: CertificatePublicKeyTypes,
     extensions: Sequence[x509.ExtensionType],
 ) -> None:
-    issuer = x509.load_pem_x509_certificate(ca.certificate.read_bytes())
-    issuer_key = serialization.load_pem_private_key(ca.key.read_bytes(), password=None)
-    if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
-        raise TypeError("not the key of this CA")
+    issuer, issuer_key = _read(ca)
     builder = (
         _builder(subject, issuer.subject, public_key, issuer_key.public_key(), LEAF_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -127,6 +141,13 @@ def _sign(
     for extension in extensions:
         builder = builder.add_extension(extension, critical=False)
     _write(certificate, _pem(builder.sign(issuer_key, hashes.SHA256())))
+
+
+def _read(ca: Credential) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = serialization.load_pem_private_key(ca.key.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("not the key of this CA")
+    return x509.load_pem_x509_certificate(ca.certificate.read_bytes()), key
 
 
 def _builder(

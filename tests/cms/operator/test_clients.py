@@ -213,6 +213,21 @@ def test_an_app_whose_pages_have_a_scheme_of_their_own_is_registered(
     assert f"['{origin}']" in operator.must("clients", "show", *server)
 
 
+def test_the_key_of_frames_that_was_made_is_told_as_json(
+    operator: Operator, draft: Path, tmp_path: Path
+) -> None:
+    server, password = (draft, "testbank01-server"), ("--password-file", tmp_path / "password")
+    origin = "https://bank.example"
+    printed = operator.must(
+        *("clients", "add-backend", *server, *password, "--frame-origin", origin, "--json")
+    )
+    key = json.loads(printed)["frame_key"]
+    assert key in operator.must("clients", "show", *server)
+    (tmp_path / "password").unlink()
+    changed = ("clients", "update", *server, "--language", "fi", "--json")
+    assert json.loads(operator.must(*changed)) == {"frame_key": None}
+
+
 def test_the_pages_of_a_client_may_have_a_language(
     operator: Operator, draft: Path, tmp_path: Path
 ) -> None:

@@ -5,13 +5,11 @@ there.
 """
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Final
 
-from cms.persistence import statements
 from cms.persistence.statements import Statement
+from cms.persistence.statements.names import named
 from tests.cms.persistence.sql_layout import laid_out
 
 FOLDER: Final = Path(__file__).with_name("sql")
@@ -20,11 +18,9 @@ FOLDER: Final = Path(__file__).with_name("sql")
 def request_statements() -> Mapping[str, Statement]:
     """Find every statement by its name, which no two share."""
     found: dict[str, Statement] = {}
-    for module in iter_modules(statements.__path__, f"{statements.__name__}."):
-        for name, value in vars(import_module(module.name)).items():
-            if isinstance(value, Statement):
-                assert name not in found, name
-                found[name] = value
+    for name, statement in named():
+        assert name not in found, name
+        found[name] = statement
     return found
 
 

@@ -15,6 +15,7 @@ from hsm.pkcs11.templates import SHARED_SECRET
 from hsm.pkcs11.token import Pkcs11Token
 from tests.hsm.pkcs11.fake_module import FUNCTIONS, SESSION, FakeModule
 from tests.hsm.pkcs11.sample_keys import INFO, label_of, session_objects, software_key
+from tests.modules import MODULES
 
 KEY = 0x2_0000_0009
 POINT = software_key(2)[1].uncompressed
@@ -173,11 +174,11 @@ def test_a_shared_secret_that_is_not_destroyed_is_an_unavailable_vault() -> None
         Calls(fake.functions, SESSION).agree(KEY, POINT, INFO, Template(SHARED_SECRET))
 
 
-@pytest.mark.parametrize("which", ["hsm_token", "second_hsm_token"])
+@pytest.mark.parametrize("name", MODULES)
 def test_a_call_that_is_refused_is_not_in_the_way_of_the_next(
-    which: str, request: pytest.FixtureRequest
+    name: str, request: pytest.FixtureRequest
 ) -> None:
-    hsm_token: Pkcs11Token = request.getfixturevalue(which)
+    hsm_token: Pkcs11Token = request.getfixturevalue(MODULES[name])
     pin, mac, d1 = map(label_of, (KeyRole.PIN, KeyRole.PIN_MAC, KeyRole.D1))
     point = software_key(2)[1]
     before, objects = hsm_token.agree(d1, point, INFO), session_objects(hsm_token)

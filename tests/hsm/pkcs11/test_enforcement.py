@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -19,9 +18,10 @@ from hsm.pkcs11.structures import Template
 from hsm.pkcs11.templates import DERIVED_KEY
 from hsm.pkcs11.token import Pkcs11Token
 from tests.crypto.ciphers import aes_encrypt
+from tests.hsm.pkcs11.documented import column
 from tests.hsm.pkcs11.sample_keys import binding, forced, session_keys
+from tests.modules import MODULES
 
-PAGE: Final = Path(__file__).resolve().parents[3] / "docs" / "hsm-modules.md"
 PIN, PIN_MAC, PAGE_KEY = (
     KeyLabel(role, 1) for role in (KeyRole.PIN, KeyRole.PIN_MAC, KeyRole.PAGE)
 )
@@ -120,10 +120,10 @@ def wrap_it(hsm_token: Pkcs11Token) -> object:
     return any(found)
 
 
-def agree_in_clear(hsm_token: Pkcs11Token) -> object:
+def agree_in_clear(hsm_token: Pkcs11Token, label: KeyLabel = PAGE_KEY) -> object:
     """Have the secret that opens a page's JWE made so that it can be read."""
-    point = hsm_token.public_point(PAGE_KEY).uncompressed
-    secret = forced(key_of(hsm_token, PAGE_KEY), binding.DeriveMixin).derive_key(
+    point = hsm_token.public_point(label).uncompressed
+    secret = forced(key_of(hsm_token, label), binding.DeriveMixin).derive_key(
         KeyType.GENERIC_SECRET,
         256,
         mechanism=Mechanism.ECDH1_DERIVE,
@@ -169,47 +169,29 @@ def is_refused(hsm_token: Pkcs11Token, attack: Attack) -> bool:
         return True
 
 
-@pytest.fixture
-def modules(
-    hsm_token: Pkcs11Token, second_hsm_token: Pkcs11Token
-) -> Iterator[Mapping[str, Pkcs11Token]]:
-    both = {"SoftHSM2": hsm_token, "NSS softoken": second_hsm_token}
-    for one in both.values():
-        one.import_key(MASTER, KeyKind.TDES_2KEY, odd_parity(Secret(os.urandom(16))))
-    yield both
-    for one in both.values():
-        one.destroy(MASTER)
+@pytest.fixture(params=MODULES)
+def module(request: pytest.FixtureRequest) -> Iterator[tuple[str, Pkcs11Token]]:
+    """Each module that runs here, by its name, with the key that session keys come from."""
+    hsm_token: Pkcs11Token = request.getfixturevalue(MODULES[request.param])
+    hsm_token.import_key(MASTER, KeyKind.TDES_2KEY, odd_parity(Secret(os.urandom(16))))
+    yield request.param, hsm_token
+    hsm_token.destroy(MASTER)
 
 
-def table(found: Mapping[str, Mapping[str, bool]]) -> str:
-    """Write the table: yes, the module refuses it."""
-    rows = [
-        ["refused is that", *found],
-        ["---"] * (1 + len(found)),
-        *(
-            [attack, *("yes" if one[attack] else "**no**" for one in found.values())]
-            for attack in ATTACKS
-        ),
-    ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows).replace("| --- ", "|---")
-
-
-def test_the_documentation_says_what_each_module_enforces(
-    modules: Mapping[str, Pkcs11Token],
-) -> None:
-    found = {
-        name: {what: is_refused(hsm_token, attack) for what, attack in ATTACKS.items()}
-        for name, hsm_token in modules.items()
+def test_the_documentation_says_what_a_module_enforces(module: tuple[str, Pkcs11Token]) -> None:
+    name, hsm_token = module
+    assert column("refused is that", name) == {
+        what: "yes" if is_refused(hsm_token, attack) else "**no**"
+        for what, attack in ATTACKS.items()
     }
-    assert table(found) in PAGE.read_text()
 
 
-def test_nothing_stays_of_what_is_tried(modules: Mapping[str, Pkcs11Token]) -> None:
-    for hsm_token in modules.values():
-        before = len(list(hsm_token._session.get_objects({})))
-        for attack in ATTACKS.values():
-            is_refused(hsm_token, attack)
-        assert len(list(hsm_token._session.get_objects({}))) == before
+def test_nothing_stays_of_what_is_tried(module: tuple[str, Pkcs11Token]) -> None:
+    _, hsm_token = module
+    before = len(list(hsm_token._session.get_objects({})))
+    for attack in ATTACKS.values():
+        is_refused(hsm_token, attack)
+    assert len(list(hsm_token._session.get_objects({}))) == before
 
 
 def test_the_mechanism_is_refused_because_the_key_is_limited(hsm_token: Pkcs11Token) -> None:

@@ -1,7 +1,6 @@
 """What a module must have, is found to have, and is refused for."""
 
 from collections.abc import Set
-from pathlib import Path
 
 import pytest
 from pkcs11 import Mechanism
@@ -11,8 +10,9 @@ from hsm.errors import MechanismMissing, VaultUnavailable
 from hsm.pkcs11 import mechanisms, probe
 from hsm.pkcs11.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
+from tests.hsm.pkcs11.documented import column
+from tests.modules import MODULES
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "hsm-modules.md"
 KINDS = [(role, kind) for role in (*OWN_ROLES, *SHARED_ROLES) for kind in role.kinds]
 ISSUER = "testbank01"
 
@@ -38,11 +38,14 @@ def test_each_key_needs_mechanisms_that_pkcs11_names(role: KeyRole, kind: KeyKin
     assert mechanisms.needed(role, kind)
 
 
-def test_modules_that_can_do_it_are_taken(
-    hsm_token: Pkcs11Token, second_hsm_token: Pkcs11Token
-) -> None:
-    mechanisms.require(hsm_token)
-    mechanisms.require(second_hsm_token)
+@pytest.fixture(params=MODULES)
+def module(request: pytest.FixtureRequest) -> tuple[str, Pkcs11Token]:
+    """Each module that runs here, by its name."""
+    return request.param, request.getfixturevalue(MODULES[request.param])
+
+
+def test_a_module_that_can_do_it_is_taken(module: tuple[str, Pkcs11Token]) -> None:
+    mechanisms.require(module[1])
 
 
 @pytest.mark.parametrize(
@@ -116,15 +119,13 @@ def test_tdes_is_needed_once_a_key_of_it_is_there(
         mechanisms.require(emptied)
 
 
-def test_nothing_stays_of_what_is_tried(
-    hsm_token: Pkcs11Token, second_hsm_token: Pkcs11Token
-) -> None:
-    for one in (hsm_token, second_hsm_token):
-        before = {*one.labels()}
-        objects = len(list(one._session.get_objects({})))
-        probe.probe(one)
-        assert {*one.labels()} == before
-        assert len(list(one._session.get_objects({}))) == objects
+def test_nothing_stays_of_what_is_tried(module: tuple[str, Pkcs11Token]) -> None:
+    _, one = module
+    before = {*one.labels()}
+    objects = len(list(one._session.get_objects({})))
+    probe.probe(one)
+    assert {*one.labels()} == before
+    assert len(list(one._session.get_objects({}))) == objects
 
 
 def test_a_key_that_does_not_decipher_what_it_enciphered_is_a_fault(
@@ -145,28 +146,14 @@ def test_a_device_that_does_not_answer_is_a_fault_by_name(
     assert mechanisms.fault(hsm_token, KeyRole.PIN_MAC, KeyKind.AES_256) == "DeviceError"
 
 
-# The table of the documentation
-
-
-def table(found: dict[str, probe.Probe]) -> str:
-    rows = [
-        f"| | {' | '.join(found)} |",
-        f"|---|{'---|' * len(found)}",
-    ]
-    for profile in probe.PROFILES:
-        cells = ["no" if one.why_not(profile) else "yes" for one in found.values()]
-        rows.append(f"| {profile} | {' | '.join(cells)} |")
-    for name, members in (
-        ("the module does not list", "unlisted"),
-        ("the module does not know", "unknown_attributes"),
-    ):
-        cells = [", ".join(getattr(one, members)) or "none" for one in found.values()]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
-
-
-def test_the_documentation_says_of_each_module_what_was_found(
-    hsm_token: Pkcs11Token, second_hsm_token: Pkcs11Token
+def test_the_documentation_says_of_a_module_what_was_found(
+    module: tuple[str, Pkcs11Token],
 ) -> None:
-    found = {"SoftHSM2": probe.probe(hsm_token), "NSS softoken": probe.probe(second_hsm_token)}
-    assert table(found) in PAGE.read_text()
+    name, hsm_token = module
+    found = probe.probe(hsm_token)
+    profiles = {each: "no" if found.why_not(each) else "yes" for each in probe.PROFILES}
+    assert column("", name) == {
+        **profiles,
+        "the module does not list": ", ".join(found.unlisted) or "none",
+        "the module does not know": ", ".join(found.unknown_attributes) or "none",
+    }

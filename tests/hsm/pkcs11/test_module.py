@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pkcs11.exceptions import MultipleTokensReturned, NoSuchToken, TokenNotPresent
 
+from hsm.errors import VaultUnavailable
 from hsm.pkcs11 import module
 from hsm.pkcs11.module import LockingLibrary, find_token
 from hsm.pkcs11.structures import InitializeArgs
@@ -53,6 +54,14 @@ def test_a_module_is_initialised_as_the_settings_say(
     module.load(SETTINGS.model_copy(update=changes))
     assert got == [(flags, reserved)]
     assert made[0][0] == "m.so"
+
+
+def test_a_module_that_does_not_initialise_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = SimpleNamespace(initialize=lambda _: 0x0A)
+    monkeypatch.setattr(module, "functions", lambda _: refusing)
+    library = SimpleNamespace(so="m.so", _parameters=None, _flags=OS_LOCKING_OK)
+    with pytest.raises(VaultUnavailable, match=r"did not initialise: CKR_CANT_LOCK$"):
+        LockingLibrary.initialize(library)  # type: ignore[arg-type]
 
 
 @dataclass

@@ -8,9 +8,12 @@ import pytest
 from pkcs11 import Attribute
 
 from cms.sandbox import HANG_SECONDS
+from crypto import kcv
+from crypto.secret import Secret
 from hsm.pkcs11 import ceremony
-from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.token import Pkcs11Token
+from tests.crypto.ciphers import tdes_ecb
 from tests.hsm.own_process import FIRST, ROOT
 
 SECRET_ROLES = [role for role in OWN_ROLES if role.usage in (Usage.ENCRYPT, Usage.MAC)]
@@ -81,6 +84,18 @@ def test_a_check_value_that_the_device_does_not_keep_is_computed_by_a_key_that_c
         assert fingerprint == "-"
 
 
+@pytest.mark.parametrize("role", [KeyRole.ZPK, KeyRole.PVK])
+def test_so_is_the_kcv_of_a_tdes_key(second_hsm_token: Pkcs11Token, role: KeyRole) -> None:
+    label = KeyLabel(role, 1, "testbank01")
+    key = bytes.fromhex("1F2F3D4C5B6B79890123456789ABCDEF")
+    second_hsm_token.import_key(label, KeyKind.TDES_2KEY, Secret(key))
+    try:
+        fingerprint = ceremony.report(second_hsm_token, label).fingerprint
+        assert fingerprint == kcv.tdes(tdes_ecb(key)).hex().upper()
+    finally:
+        second_hsm_token.destroy(label)
+
+
 def test_the_command_line_takes_the_parameters_of_the_module_and_says_what_is_unknown(
     second_hsm_token: Pkcs11Token,
 ) -> None:
@@ -97,4 +112,5 @@ def test_a_module_that_misses_its_parameters_is_an_unavailable_vault(
 ) -> None:
     done = hsm_list(second_hsm_token, HSM_MODULE_PARAMETERS="configdir='sql:/none'")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "the PKCS#11 module did not initialise\n"
+    # An error of NSS's own.
+    assert done.stderr == "the PKCS#11 module did not initialise: 0xCE534351\n"
