@@ -15,7 +15,8 @@ define apt
 	fi
 endef
 
-.PHONY: help demo docs test test-fast image-test image-packages opencryptoki-test ha-test ha-packages dist check format sql errors bench lock softhsm packages
+.PHONY: help demo docs test test-fast image-test image-packages opencryptoki-test ha-test ha-packages citus-test dist \
+	check format sql errors bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +37,10 @@ image-test: $(VENV)/.installed image-packages  ## Build the image, bring docker-
 
 opencryptoki-test: $(VENV)/.installed image-packages  ## Run what a third PKCS#11 module shows, in a container
 	@$(RUN)/python -m tests.image.opencryptoki $(ARGS)
+
+citus-test: $(VENV)/.installed  ## Run the tests of the stores on the database that CMS_TEST_DATABASE_URL names
+	@test -n "$$CMS_TEST_DATABASE_URL" || { echo "CMS_TEST_DATABASE_URL is not set; see docs/scaling.md"; exit 1; }
+	@$(RUN)/pytest -n 0 $(addprefix tests/cms/persistence/test_,store.py control_store.py plastics.py card_scripts.py) $(ARGS)
 
 ha-test: $(VENV)/.installed packages ha-packages  ## Have three databases fail over under load, in every way we know
 	@$(RUN)/pytest tests/ha/every_event.py -o log_cli=true -o log_cli_level=WARNING $(ARGS)

@@ -20,6 +20,7 @@ NAMES: Final = (
     "rotation",
     "scale",
     "stack",
+    "many_cards",
     *DEPLOYED,
 )
 

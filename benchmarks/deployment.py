@@ -76,7 +76,7 @@ SECCOS_CARD: Final = d1_seccos.Card(PAN, 0, "3012")
 FEED: Final = "benchmark"
 COPY: Final = "copy"
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"
-START_SECONDS_MAX: Final = 30.0
+START_SECONDS_MAX: Final = 120.0
 MARKS: Final = {"vault": b"hsm.server.start", "web": b"spawn_main"}
 """What stands in the command line of a worker."""
 
@@ -316,15 +316,35 @@ def serving(
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Service]:
     """Run the vault, and the web on the ports given, D1's and the operator's, until the end."""
-    (directory / "database-url").write_text(url)
-    (directory / "database-url").chmod(0o600)
     public_url = f"https://localhost:{ports[0]}"
+    with (
+        serving_vault(directory, workers.vault, public_url) as vault,
+        serving_web(directory, ports, public_url, url, workers.web, settings) as process,
+    ):
+        (pid_file,) = (directory / "postgres").rglob("postmaster.pid")
+        postgres = int(pid_file.read_text().split()[0])
+        yield Service(vault.pid, process.pid, postgres)
+
+
+@contextmanager
+def serving_web(
+    directory: Path,
+    ports: Sequence[int],
+    public_url: str,
+    url: str,
+    workers: int,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the web alone, on a database and on the ports given, beside a vault that runs."""
+    url_file = directory / f"database-url-{ports[0]}"
+    url_file.write_text(url)
+    url_file.chmod(0o600)
     os.environ.update(
         {
-            "CMS_DATABASE_URL_FILE": str(directory / "database-url"),
+            "CMS_DATABASE_URL_FILE": str(url_file),
             "CMS_PUBLIC_URL": public_url,
             "CMS_VAULT_SOCKET_DIRECTORY": str(directory / "sockets"),
-            "CMS_WORKERS": str(workers.web),
+            "CMS_WORKERS": str(workers),
             "CMS_D1_PORT": str(ports[0]),
             "CMS_OPS_PORT": str(ports[1]),
             "CMS_D1_CERTIFICATE_FILE": str(directory / "pki" / "server.pem"),
@@ -334,14 +354,10 @@ def serving(
         }
     )
     web = ("-m", "cms", "serve", "--sandbox")
-    with (
-        serving_vault(directory, workers.vault, public_url) as vault,
-        running(web, directory / "service.log", without=("HSM_", "SOFTHSM2_")) as process,
-    ):
+    log = directory / f"service-{ports[0]}.log"
+    with running(web, log, without=("HSM_", "SOFTHSM2_")) as process:
         wait_until_ready(process, ports[1])
-        (pid_file,) = (directory / "postgres").rglob("postmaster.pid")
-        postgres = int(pid_file.read_text().split()[0])
-        yield Service(vault.pid, process.pid, postgres)
+        yield process
 
 
 @contextmanager

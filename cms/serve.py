@@ -57,13 +57,13 @@ FILES: Final = (
     "us_ca_file",
     "traces_ca_file",
 )
+TRACING_LIBRARY: Final = "opentelemetry.sdk"
 SECRETS: Final = (
     "database_url_file",
     "d1_key_file",
     "cardholder_key_file",
     "control_token_key_file",
 )
-TRACING_LIBRARY: Final = "opentelemetry.sdk"
 PR_SET_PDEATHSIG: Final = 1
 """Linux, ``prctl(2)``."""
 log = logging.getLogger(__name__)

@@ -19,13 +19,13 @@ grant without the control token holds nothing.
 """
 
 import hashlib
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from hmac import compare_digest
 from typing import Final
 
+from crypto import control_tokens
 from crypto.jose import base64url
 from hsm.errors import GrantRefused, KeyNotInUse, SealBroken
 from hsm.pkcs11.hsm_token import HsmToken
@@ -43,7 +43,6 @@ from hsm.port import (
 from hsm.sealed import Envelope, length_prefixed, pack, unpack
 
 GRANT_ID_BYTES: Final = 16
-UUID_BYTES: Final = 16
 CLOCK_SKEW_SECONDS: Final = 60
 """By so much the database's clock, by which control tokens end, may be behind the vault's."""
 
@@ -99,7 +98,8 @@ class Grants:
         The grant ends when the longest session could that begins in the last second of the control
         token's life. When a control token and a session end is for the database to say.
         """
-        control_token = str(uuid.UUID(bytes=self.hsm_token.random(UUID_BYTES), version=4))
+        random = self.hsm_token.random(control_tokens.RANDOM_BYTES)
+        control_token = control_tokens.make(card.issuer_id, random)
         grant_id = self.hsm_token.random(GRANT_ID_BYTES)
         life_seconds = LIFE_SECONDS[face] + SESSION_SECONDS_MAX + CLOCK_SKEW_SECONDS
         body = length_prefixed(

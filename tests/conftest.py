@@ -18,6 +18,8 @@ from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
 from tests import counted, opencryptoki
+from tests.given_database import VARIABLE as GIVEN_URL
+from tests.given_database import GivenDatabase
 from tests.opencryptoki import OpenCryptokiToken
 from tests.operators import TRUST_FILE, open_vault
 from tests.softoken import make_softoken
@@ -167,8 +169,11 @@ def _nothing_counted() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres | GivenDatabase]:
     """A server with a migrated database to copy."""
+    if given_url := os.environ.get(GIVEN_URL):
+        yield GivenDatabase(given_url)
+        return
     with Postgres(tmp_path_factory.mktemp("pg") / "data") as server:
         server.create_database(TEMPLATE)
         upgrade(server.url(TEMPLATE))
@@ -176,7 +181,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def database_url(postgres: Postgres) -> Iterator[str]:
+def database_url(postgres: Postgres | GivenDatabase) -> Iterator[str]:
     """A database of this test's own, migrated and empty."""
     name = f"test_{secrets.token_hex(6)}"
     postgres.create_database(name, template=TEMPLATE)

@@ -2,6 +2,9 @@
 
 Both are bearer secrets. The database holds only a keyed hash of each, so that neither somebody who
 reads it nor somebody who writes it, but has not the key, can use or make one.
+
+Both begin as control tokens of their issuer do (:mod:`crypto.control_tokens`). They are looked for
+at each issuer whose do so: nearly always at one.
 """
 
 import secrets
@@ -12,15 +15,24 @@ from psycopg.errors import UniqueViolation
 
 from cms import metrics
 from cms.domain.cards import CardState, CardType
-from cms.domain.control import CardOfHolder, EndReason, Grant, Plastic, canonical
+from cms.domain.control import (
+    SESSION_SECONDS,
+    CardOfHolder,
+    EndReason,
+    Grant,
+    Plastic,
+    canonical,
+)
 from cms.domain.errors import CardNotFound, ControlEnded
 from cms.domain.records import Actor, CardToChange, CardToRead, ConsumedToken
 from cms.metrics import ControlToken
 from cms.persistence.connection import Row
+from cms.persistence.issuer_prefixes import IssuerPrefixes
 from cms.persistence.statements import Statement
 from cms.persistence.statements.cardholder import READ_CARD_OF_HOLDER, READ_PLASTIC
 from cms.persistence.statements.control_token import (
     CONSUME_CONTROL_TOKEN,
+    CONSUME_FOR_SESSION,
     ISSUE_CONTROL_TOKEN,
     OPEN_CONTROL_TOKEN,
     READ_ISSUED_CONTROL_TOKEN,
@@ -46,7 +58,15 @@ from cms.persistence.store import Store, asked_by, card_key, require_next_counte
 from cms.persistence.tables import sealed_columns
 from crypto.keyed_hash import keyed_hash
 from crypto.secret import Secret
-from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange, SealedTzpk
+from hsm.port import (
+    LIFE_SECONDS,
+    CardRef,
+    Face,
+    PinBlockType,
+    Purpose,
+    SealedChange,
+    SealedTzpk,
+)
 
 REQUEST_KEY_BYTES: Final = 32
 
@@ -59,6 +79,7 @@ class ControlStore:
 
     def __init__(self, store: Store, key: Secret[bytes]) -> None:
         self._store = store
+        self._prefixes = IssuerPrefixes(store)
         self._key = key
         self._hash("", "")  # a key that is too short is found at start
 
@@ -92,6 +113,7 @@ class ControlStore:
             redirect_url=grant.redirect_url,
             embedded=grant.embedded,
             audit_user=grant.audit_user,
+            life_seconds=LIFE_SECONDS[grant.face],
             **asked_by(actor),
         )
         expires_at: datetime = _card(row)[0]
@@ -100,9 +122,7 @@ class ControlStore:
 
     async def read_live(self, control_token: str) -> Grant | None:
         """Read what a live control token is good for, and change nothing."""
-        row = await self._store.one(
-            READ_LIVE_CONTROL_TOKEN, token_hash=self._token_hash(control_token)
-        )
+        row = await self._of_token(READ_LIVE_CONTROL_TOKEN, control_token)
         return None if row is None else _grant(row)
 
     async def read_issued(self, control_token: str) -> Grant | None:
@@ -110,9 +130,7 @@ class ControlStore:
 
         Its row is deleted a day after it expired, at the earliest.
         """
-        row = await self._store.one(
-            READ_ISSUED_CONTROL_TOKEN, token_hash=self._token_hash(control_token)
-        )
+        row = await self._of_token(READ_ISSUED_CONTROL_TOKEN, control_token)
         return None if row is None else _grant(row)
 
     async def consume(
@@ -129,12 +147,10 @@ class ControlStore:
         Raises:
             ControlEnded: it is not a live control token for this.
         """
-        row = await self._store.one(
-            CONSUME_CONTROL_TOKEN,
-            token_hash=self._token_hash(control_token),
-            session_hash=None if session is None else self._session_hash(session),
-            purpose=purpose.value,
-            face=face.value,
+        statement = CONSUME_CONTROL_TOKEN if session is None else CONSUME_FOR_SESSION
+        began = {} if session is None else self._began(session, face)
+        row = await self._of_token(
+            statement, control_token, purpose=purpose.value, face=face.value, **began
         )
         return _consumed(_consuming(row))
 
@@ -144,11 +160,7 @@ class ControlStore:
         Raises:
             ControlEnded: it is not a live session for this.
         """
-        row = await self._store.one(
-            END_SESSION_WITH_TEXT,
-            session_hash=self._session_hash(session),
-            face=face.value,
-        )
+        row = await self._of_session(END_SESSION_WITH_TEXT, session, face=face.value)
         return _consumed(_live(row))
 
     async def open(
@@ -162,12 +174,12 @@ class ControlStore:
         Raises:
             ControlEnded: it is not a live control token for this.
         """
-        row = await self._store.one(
+        row = await self._of_token(
             OPEN_CONTROL_TOKEN,
-            token_hash=self._token_hash(control_token),
-            session_hash=self._session_hash(session),
+            control_token,
             purpose=purpose.value,
             face=face.value,
+            **self._began(session, face),
         )
         seconds, last_four, *grant = _consuming(row)
         return seconds, last_four, _grant(tuple(grant))
@@ -179,15 +191,14 @@ class ControlStore:
             ControlEnded: it is not a live session for this; or it would be, but that the card's
                 PIN was changed elsewhere.
         """
-        session_hash = self._session_hash(session)
-        row = await self._store.one(READ_SESSION, session_hash=session_hash, purpose=purpose.value)
+        row = await self._of_session(READ_SESSION, session, purpose=purpose.value)
         if row is None:
-            changed = await self._store.one(READ_OVERTAKEN_SESSION, session_hash=session_hash)
+            changed = await self._of_session(READ_OVERTAKEN_SESSION, session)
             raise ControlEnded(changed_elsewhere=changed is not None)
         return _grant(row)
 
-    async def extend(self, session: str) -> int:
-        """Give a session its full time again, at most 1,200 s from its opening.
+    async def extend(self, session: str, face: Face) -> int:
+        """Give a session of *face* its full time again, at most 1,200 s from its opening.
 
         Returns:
             The seconds that it has left.
@@ -195,7 +206,7 @@ class ControlStore:
         Raises:
             ControlEnded: it is not a live session.
         """
-        row = await self._store.one(EXTEND_SESSION, session_hash=self._session_hash(session))
+        row = await self._of_session(EXTEND_SESSION, session, session_seconds=SESSION_SECONDS[face])
         seconds: int = _live(row)[0]
         return seconds
 
@@ -208,15 +219,14 @@ class ControlStore:
         Raises:
             ControlEnded: it is not a live session.
         """
-        row = await self._store.one(COUNT_SESSION_TRY, session_hash=self._session_hash(session))
-        left: int = _live(row)[0]
+        left: int = _live(await self._of_session(COUNT_SESSION_TRY, session))[0]
+        if left == 0:
+            await self.end(session, EndReason.TRIES)
         return left
 
     async def end(self, session: str, reason: EndReason) -> None:
         """End a session; one that is over stays as it is."""
-        await self._store.run(
-            END_SESSION, session_hash=self._session_hash(session), end_reason=reason.value
-        )
+        await self._of_session(END_SESSION, session, end_reason=reason.value)
 
     async def change_pin(
         self,
@@ -271,9 +281,9 @@ class ControlStore:
         Raises:
             ControlEnded: it is not a live control token to set a PIN.
         """
-        row = await self._store.one(
+        row = await self._of_token(
             KEEP_TZPK,
-            token_hash=self._token_hash(control_token),
+            control_token,
             sealed_tzpk=sealed_tzpk,
             audit_user=actor.audit_user,
             **asked_by(actor),
@@ -286,7 +296,7 @@ class ControlStore:
         Raises:
             ControlEnded: it is not a live control token to set a PIN, or no device has a key.
         """
-        row = await self._store.one(READ_TZPK, token_hash=self._token_hash(control_token))
+        row = await self._of_token(READ_TZPK, control_token)
         sealed_tzpk: SealedTzpk = _live(row)[0]
         return sealed_tzpk
 
@@ -327,8 +337,7 @@ class ControlStore:
 
     async def end_token(self, control_token: str) -> None:
         """End a control token whose PIN could not be used; one that is over stays as it is."""
-        token_hash = self._token_hash(control_token)
-        await self._store.run(END_CONTROL_TOKEN, token_hash=token_hash)
+        await self._of_token(END_CONTROL_TOKEN, control_token)
 
     async def _change_from_block(
         self,
@@ -385,6 +394,35 @@ class ControlStore:
         return CardOfHolder(
             *(issuer_id, card_id, CardState(state), last_four, expiry, CardType(card_type)), *rest
         )
+
+    async def _of_token(
+        self, statement: Statement, control_token: str, **parameters: object
+    ) -> Row | None:
+        token_hash = self._token_hash(control_token)
+        return await self._found(
+            statement, canonical(control_token), token_hash=token_hash, **parameters
+        )
+
+    async def _of_session(
+        self, statement: Statement, session: str, **parameters: object
+    ) -> Row | None:
+        session_hash = self._session_hash(session)
+        return await self._found(statement, session, session_hash=session_hash, **parameters)
+
+    async def _found(self, statement: Statement, secret: str, **parameters: object) -> Row | None:
+        """Run a statement for each issuer of which *secret* may be, until one returns a row."""
+        for issuer_id in await self._prefixes.issuers_of(secret):
+            row = await self._store.one(statement, issuer_id=issuer_id, **parameters)
+            if row is not None:
+                return row
+        return None
+
+    def _began(self, session: str, face: Face) -> dict[str, object]:
+        """Name the parameters that begin a session."""
+        return {
+            "session_hash": self._session_hash(session),
+            "session_seconds": SESSION_SECONDS[face],
+        }
 
     def _token_hash(self, control_token: str) -> bytes:
         return self._hash("token", canonical(control_token))

@@ -64,6 +64,10 @@ class Store:
         """Tell whether an issuer is known and not suspended."""
         return await self.one(directory.READ_ISSUER, issuer_id=issuer_id) == ("active",)
 
+    async def issuer_ids(self) -> list[str]:
+        """Read who the issuers are."""
+        return [issuer_id for (issuer_id,) in await self.run(directory.READ_ISSUER_IDS)]
+
     async def newest_manifests(self) -> Mapping[str, int]:
         """Read the version of each issuer's newest manifest; 0 where it has none."""
         rows = await self.run(manifests.READ_NEWEST_MANIFESTS)

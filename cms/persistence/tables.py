@@ -1,6 +1,7 @@
 """The tables. Every key starts with ``issuer_id``, so that they can be split by it.
 
-Only ``control_tokens`` has keys that do not: the published URL of a token names no issuer.
+The published URL of a control token names no issuer: :mod:`crypto.control_tokens` says how its row
+is found.
 
 PINs and PANs are here only as the vault sealed them. ``pin_changes`` and ``audit_events`` take
 inserts only: a trigger refuses anything else.
@@ -14,12 +15,14 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     DateTime,
     ForeignKeyConstraint,
     Identity,
     Index,
     LargeBinary,
     MetaData,
+    ScalarSelect,
     SmallInteger,
     String,
     Table,
@@ -194,12 +197,20 @@ card_scripts = Table(
 #: Whether a script may still go to its chip, which does not have the PIN as far as is known.
 IS_OPEN: Final = and_(card_scripts.c.confirmed_at.is_(None), card_scripts.c.superseded_at.is_(None))
 
-#: The last counter in the history of the card that the statement around it reads.
-NEWEST_COUNTER: Final = (
-    select(func.coalesce(func.max(pin_changes.c.counter), 0).label("newest"))
-    .where(pin_changes.c.issuer_id == cards.c.issuer_id, pin_changes.c.card_id == cards.c.card_id)
-    .scalar_subquery()
-)
+
+def newest_counter(issuer_id: ColumnElement[str]) -> ScalarSelect[int]:
+    """Read the last counter in the history of the card that the statement around it reads.
+
+    *issuer_id* is of that card.
+    """
+    return (
+        select(func.coalesce(func.max(pin_changes.c.counter), 0).label("newest"))
+        .where(pin_changes.c.issuer_id == issuer_id, pin_changes.c.card_id == cards.c.card_id)
+        .scalar_subquery()
+    )
+
+
+NEWEST_COUNTER: Final = newest_counter(cards.c.issuer_id)
 
 audit_events = Table(
     "audit_events",
@@ -222,8 +233,8 @@ audit_events = Table(
 control_tokens = Table(
     "control_tokens",
     metadata,
+    _issuer_id(),
     Column("token_hash", LargeBinary, primary_key=True),
-    Column("issuer_id", String(10), nullable=False),
     Column("card_id", String(48), nullable=False),
     Column("client_id", String(40), nullable=False),
     Column("face", String(10), nullable=False),
@@ -244,7 +255,7 @@ control_tokens = Table(
     _now("issued_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("consumed_at", DateTime(timezone=True)),
-    Column("session_hash", LargeBinary, unique=True),
+    Column("session_hash", LargeBinary),
     Column("session_expires_at", DateTime(timezone=True)),
     Column("session_ends_at", DateTime(timezone=True), comment="however often it is extended"),
     Column("tries", SmallInteger, nullable=False, server_default="0"),
@@ -257,6 +268,7 @@ control_tokens = Table(
         "end_reason IN ('shown', 'set', 'cancelled', 'failed', 'revoked', 'tries')",
         name="end_reason",
     ),
+    UniqueConstraint("issuer_id", "session_hash"),
     ForeignKeyConstraint(["issuer_id", "card_id"], ["cards.issuer_id", "cards.card_id"]),
     Index(None, "issuer_id", "card_id", "expires_at"),
 )

@@ -160,8 +160,8 @@ def upgrade() -> None:
     op.create_index(None, "audit_events", ["issuer_id", "card_id", "event_id"])
     op.create_table(
         "control_tokens",
+        _issuer_id(),
         sa.Column("token_hash", sa.LargeBinary(), primary_key=True),
-        sa.Column("issuer_id", sa.String(10), nullable=False),
         sa.Column("card_id", sa.String(48), nullable=False),
         sa.Column("client_id", sa.String(40), nullable=False),
         sa.Column("face", sa.String(10), nullable=False),
@@ -186,7 +186,7 @@ def upgrade() -> None:
         _now("issued_at"),
         _moment("expires_at", nullable=False),
         _moment("consumed_at"),
-        sa.Column("session_hash", sa.LargeBinary(), unique=True),
+        sa.Column("session_hash", sa.LargeBinary()),
         _moment("session_expires_at"),
         _moment("session_ends_at", comment="however often it is extended"),
         sa.Column("tries", sa.SmallInteger(), server_default="0", nullable=False),
@@ -199,6 +199,7 @@ def upgrade() -> None:
             "end_reason IN ('shown', 'set', 'cancelled', 'failed', 'revoked', 'tries')",
             name="end_reason",
         ),
+        sa.UniqueConstraint("issuer_id", "session_hash"),
         _of_card(),
     )
     op.create_index(None, "control_tokens", ["issuer_id", "card_id", "expires_at"])

@@ -247,8 +247,8 @@ async def house(
     )
     key = tmp_path / "control-token.key"
     key.write_bytes(secrets.token_bytes(32))
-    key.chmod(0o600)
     monkeypatch.setattr(export, "QUEUE_SPANS_MAX", 1_000_000)
+    key.chmod(0o600)
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(log)
     root.setLevel(logging.DEBUG)

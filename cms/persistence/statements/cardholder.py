@@ -6,7 +6,7 @@ from sqlalchemy import String, literal, select
 
 from cms.domain.cards import CardState
 from cms.persistence.statements import compiled
-from cms.persistence.statements.parts import matches
+from cms.persistence.statements.parts import matches, of_issuer
 from cms.persistence.tables import cards
 
 READ_PLASTIC: Final = compiled(
@@ -18,7 +18,7 @@ READ_PLASTIC: Final = compiled(
         cards.c.pin_type,
         cards.c.counter,
         cards.c.sealed_record,
-    ).where(matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.plastic_id, "plastic_id"))
+    ).where(of_issuer(cards), matches(cards.c.plastic_id, "plastic_id"))
 )
 """One row, a card by its plastic id."""
 
@@ -36,7 +36,7 @@ READ_CARD_OF_HOLDER: Final = compiled(
         cards.c.counter,
         cards.c.sealed_record,
     )
-    .where(matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.cardholder_id, "cardholder_id"))
+    .where(of_issuer(cards), matches(cards.c.cardholder_id, "cardholder_id"))
     .order_by(
         cards.c.state != literal(CardState.ACTIVE.value, String),
         cards.c.state == literal(CardState.CLOSED.value, String),

@@ -5,9 +5,7 @@ changed in between. Where two rows are locked, the card's is the first: none wai
 ring.
 """
 
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     CTE,
@@ -17,21 +15,22 @@ from sqlalchemy import (
     FromClause,
     Integer,
     LargeBinary,
+    Select,
     String,
     Text,
     and_,
     bindparam,
-    case,
     cast,
+    exists,
     func,
     literal,
-    null,
+    not_,
     select,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from cms.domain.control import KEPT_SECONDS, LIVE_MAX, SESSION_SECONDS, EndReason
+from cms.domain.control import KEPT_SECONDS, LIVE_MAX, EndReason
 from cms.persistence.statements import Statement, compiled
 from cms.persistence.statements.parts import (
     CARD_TO_READ,
@@ -39,10 +38,11 @@ from cms.persistence.statements.parts import (
     audit,
     insert_from,
     matches,
+    of_issuer,
     seconds,
 )
 from cms.persistence.tables import cards, control_tokens
-from hsm.port import LIFE_SECONDS, SESSION_SECONDS_MAX, Face
+from hsm.port import SESSION_SECONDS_MAX
 
 ISSUED: Final = "control.issued"
 """The audit event; its reason is face and purpose."""
@@ -65,39 +65,36 @@ GRANT: Final = (
 HAS_CARD_UNCHANGED: Final = (
     control_tokens.c.counter
     == select(cards.c.counter)
-    .where(
-        cards.c.issuer_id == control_tokens.c.issuer_id,
-        cards.c.card_id == control_tokens.c.card_id,
-    )
+    .where(of_issuer(cards), cards.c.card_id == control_tokens.c.card_id)
     .scalar_subquery()
 )
 """The card's PIN was not changed since the token was granted."""
 
 # A lock shows the row as it is, whatever the rest of the statement sees.
 LOCKED_CARD: Final = (
-    select(cards.c.issuer_id, cards.c.card_id, cards.c.counter, cards.c.personalised)
+    select(cards.c.issuer_id, cards.c.card_id, cards.c.personalised)
     .where(THIS_CARD)
     .with_for_update(key_share=True)
     .cte("card")
 )
 IS_OF_LOCKED_CARD: Final = and_(
-    control_tokens.c.issuer_id == LOCKED_CARD.c.issuer_id,
-    control_tokens.c.card_id == LOCKED_CARD.c.card_id,
+    matches(control_tokens.c.card_id, "card_id"),
+    exists(select(LOCKED_CARD.c.card_id)),
 )
+IS_NOT_PERSONALISED: Final = exists(
+    select(LOCKED_CARD.c.card_id).where(not_(LOCKED_CARD.c.personalised))
+)
+"""The card that is locked."""
 
 
-def _by_face(face: ColumnElement[str], seconds_of: Mapping[Face, int]) -> ColumnElement[timedelta]:
-    return case(
-        *((face == one.value, seconds(count)) for one, count in seconds_of.items()),
-        else_=seconds(0),
-    )
+SESSION_LIFE: Final = bindparam("session_seconds", type_=Integer) * seconds(1)
+"""None makes a time of none."""
 
 
-SESSION_LIFE: Final = _by_face(control_tokens.c.face, SESSION_SECONDS)
-SECONDS_LEFT: Final = cast(
-    func.floor(func.extract("epoch", control_tokens.c.session_expires_at - func.now())), Integer
-).label("seconds_left")
-"""The whole seconds that a session has."""
+def seconds_left(sessions: CTE) -> ColumnElement[int]:
+    """Return the whole seconds that each session has."""
+    left = sessions.c.session_expires_at - func.now()
+    return cast(func.floor(func.extract("epoch", left)), Integer).label("seconds_left")
 
 
 def is_usable(tokens: FromClause) -> ColumnElement[bool]:
@@ -114,7 +111,7 @@ _newer_count = (
     select(func.count().label("newer_count"))
     .select_from(_newer)
     .where(
-        _newer.c.issuer_id == control_tokens.c.issuer_id,
+        of_issuer(_newer),
         _newer.c.card_id == control_tokens.c.card_id,
         _newer.c.client_id == control_tokens.c.client_id,
         _newer.c.purpose == control_tokens.c.purpose,
@@ -127,8 +124,9 @@ _newer_count = (
 )
 """How many newer tokens of the same card, purpose and client are usable."""
 
-THIS_CONTROL_TOKEN: Final = control_tokens.c.token_hash == bindparam(
-    "token_hash", type_=LargeBinary
+THIS_CONTROL_TOKEN: Final = and_(
+    of_issuer(control_tokens),
+    control_tokens.c.token_hash == bindparam("token_hash", type_=LargeBinary),
 )
 _IS_LIVE: Final = and_(
     is_usable(control_tokens),
@@ -146,6 +144,7 @@ _THIS_LIVE_ONE_FOR_THIS: Final = and_(
 _revoked = (
     control_tokens.update()
     .where(
+        of_issuer(control_tokens),
         IS_OF_LOCKED_CARD,
         matches(control_tokens.c.client_id, "client_id"),
         matches(control_tokens.c.purpose, "purpose"),
@@ -157,7 +156,11 @@ _revoked = (
 )
 _forgotten = (
     control_tokens.delete()
-    .where(IS_OF_LOCKED_CARD, control_tokens.c.expires_at < func.now() - seconds(KEPT_SECONDS))
+    .where(
+        of_issuer(control_tokens),
+        IS_OF_LOCKED_CARD,
+        control_tokens.c.expires_at < func.now() - seconds(KEPT_SECONDS),
+    )
     .cte("forgotten")
 )
 _FACE: Final = bindparam("face", type_=String)
@@ -180,7 +183,7 @@ _issued = (
             "redirect_url": bindparam("redirect_url", type_=Text),
             "embedded": bindparam("embedded", type_=Boolean),
             "audit_user": _AUDIT_USER,
-            "expires_at": func.now() + _by_face(_FACE, LIFE_SECONDS),
+            "expires_at": func.now() + bindparam("life_seconds", type_=Integer) * seconds(1),
         },
     )
     .returning(
@@ -213,6 +216,12 @@ READ_ISSUED_CONTROL_TOKEN: Final = compiled(select(*GRANT).where(THIS_CONTROL_TO
 """One row, a grant, if the token was ever issued and its row is not deleted yet."""
 
 
+def with_cards(tokens: CTE, *columns: ColumnElement[Any]) -> Select[Any]:
+    """Select *columns* of tokens, which have the columns of a grant, and of their cards."""
+    is_its_card = and_(of_issuer(cards), cards.c.card_id == tokens.c.card_id)
+    return select(*columns).select_from(tokens.join(cards, is_its_card))
+
+
 def show(consumed: CTE) -> Statement:
     """Read the cards of the tokens that are *consumed*, which has the columns of a grant.
 
@@ -220,52 +229,34 @@ def show(consumed: CTE) -> Statement:
         For each token one row, grant and card: state, form of the PIN, counter, newest counter of
         the history, sealed record, sealed PIN, last four digits.
     """
-    is_its_card = and_(
-        cards.c.issuer_id == consumed.c.issuer_id, cards.c.card_id == consumed.c.card_id
-    )
-    return compiled(select(*consumed.c, *CARD_TO_READ, cards.c.last_four).join(cards, is_its_card))
+    return compiled(with_cards(consumed, *consumed.c, *CARD_TO_READ, cards.c.last_four))
 
 
-_SESSION_HASH: Final = cast(bindparam("session_hash", type_=LargeBinary), LargeBinary)
-_is_over = _SESSION_HASH.is_(None)
+_consuming: Final = control_tokens.update().where(_THIS_LIVE_ONE_FOR_THIS)
+_opening: Final = _consuming.values(
+    consumed_at=func.now(),
+    session_hash=bindparam("session_hash", type_=LargeBinary),
+    session_expires_at=func.now() + SESSION_LIFE,
+    session_ends_at=func.now() + seconds(SESSION_SECONDS_MAX),
+)
 CONSUME_CONTROL_TOKEN: Final = show(
-    control_tokens.update()
-    .where(_THIS_LIVE_ONE_FOR_THIS)
-    .values(
-        consumed_at=func.now(),
-        session_hash=_SESSION_HASH,
-        session_expires_at=case((_is_over, null()), else_=func.now() + SESSION_LIFE),
-        session_ends_at=case((_is_over, null()), else_=func.now() + seconds(SESSION_SECONDS_MAX)),
-        ended_at=case((_is_over, func.now()), else_=null()),
-        end_reason=case((_is_over, literal(EndReason.SHOWN.value, String)), else_=null()),
-    )
+    _consuming.values(consumed_at=func.now(), ended_at=func.now(), end_reason=EndReason.SHOWN.value)
     .returning(*GRANT)
     .cte("consumed")
 )
-"""One row, as :func:`show` returns it, if the token was live until now.
+"""One row, as :func:`show` returns it, if the token was live until now. It is over."""
 
-With a session hash, a session begins; without one the token is over.
-"""
+CONSUME_FOR_SESSION: Final = show(_opening.returning(*GRANT).cte("consumed"))
+"""One row, as :func:`show` returns it, if the token was live until now. A session begins."""
 
-_LAST_FOUR: Final = (
-    select(cards.c.last_four)
-    .where(
-        cards.c.issuer_id == control_tokens.c.issuer_id,
-        cards.c.card_id == control_tokens.c.card_id,
-    )
-    .scalar_subquery()
-    .label("last_four")
-)
+_opened: Final = _opening.returning(control_tokens.c.session_expires_at, *GRANT).cte("opened")
 OPEN_CONTROL_TOKEN: Final = compiled(
-    control_tokens.update()
-    .where(_THIS_LIVE_ONE_FOR_THIS)
-    .values(
-        consumed_at=func.now(),
-        session_hash=bindparam("session_hash", type_=LargeBinary),
-        session_expires_at=func.now() + SESSION_LIFE,
-        session_ends_at=func.now() + seconds(SESSION_SECONDS_MAX),
+    with_cards(
+        _opened,
+        seconds_left(_opened),
+        cards.c.last_four,
+        *(_opened.c[column.name] for column in GRANT),
     )
-    .returning(SECONDS_LEFT, _LAST_FOUR, *GRANT)
 )
 """One row, the seconds that the session has, the last four digits of the card's number and the
 grant, if the token was live until now.

@@ -12,11 +12,12 @@ from cms.persistence.statements.parts import (
     THIS_CARD,
     audit,
     change_pin,
+    of_issuer,
 )
 from cms.persistence.tables import cards, pin_changes
 
 _IS_KNOWN: Final = exists().where(
-    pin_changes.c.issuer_id == cards.c.issuer_id,
+    of_issuer(pin_changes),
     pin_changes.c.card_id == cards.c.card_id,
     pin_changes.c.request_key == REQUEST_KEY,
 )
@@ -47,6 +48,7 @@ READ_FOR_GET: Final = compiled(select(*CARD_TO_READ).where(THIS_CARD))
 READ_COUNTER: Final = compiled(select(cards.c.state, cards.c.counter).where(THIS_CARD))
 """One row: state and change counter."""
 
+_before = select(cards.c.state).where(THIS_CARD).cte("before")
 _activated = (
     cards.update()
     .where(THIS_CARD, cards.c.state == literal(CardState.INACTIVE.value, String))
@@ -56,8 +58,6 @@ _activated = (
     .cte("activated")
 )
 ACTIVATE: Final = compiled(
-    select(cards.c.state)
-    .where(THIS_CARD)
-    .add_cte(_activated, audit(Verb.ACTIVATE.value, _activated))
+    select(_before.c.state).add_cte(_before, audit(Verb.ACTIVATE.value, _activated))
 )
 """One row: the state before. An inactive card is active, and personalised, afterwards."""

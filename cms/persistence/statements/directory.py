@@ -1,4 +1,4 @@
-"""What the database knows of an issuer: whether it is in service."""
+"""What the database knows of issuers: who they are, and whether they are in service."""
 
 from typing import Final
 
@@ -12,3 +12,6 @@ READ_ISSUER: Final = compiled(
     select(issuers.c.state).where(matches(issuers.c.issuer_id, "issuer_id"))
 )
 """One row, its state, or none where there is no such issuer."""
+
+READ_ISSUER_IDS: Final = compiled(select(issuers.c.issuer_id))
+"""A row for each issuer."""

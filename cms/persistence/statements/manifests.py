@@ -34,16 +34,17 @@ READ_MANIFEST: Final = compiled(
 )
 """One row, the text, or none where there is no such version."""
 
-_answer = {"version": _VERSION, "outcome": bindparam("outcome", type_=Text), "at": func.now()}
+_answer = insert(manifest_hosts).values(
+    issuer_id=bindparam("issuer_id", type_=String),
+    host=bindparam("host", type_=Text),
+    version=_VERSION,
+    outcome=bindparam("outcome", type_=Text),
+    at=func.now(),
+)
 ANSWER_MANIFEST: Final = compiled(
-    insert(manifest_hosts)
-    .values(
-        issuer_id=bindparam("issuer_id", type_=String),
-        host=bindparam("host", type_=Text),
-        **_answer,
-    )
-    .on_conflict_do_update(
-        index_elements=[manifest_hosts.c.issuer_id, manifest_hosts.c.host], set_=_answer
+    _answer.on_conflict_do_update(
+        index_elements=[manifest_hosts.c.issuer_id, manifest_hosts.c.host],
+        set_={name: _answer.excluded[name] for name in ("version", "outcome", "at")},
     )
 )
 """No row. What this host answers takes the place of its last answer."""

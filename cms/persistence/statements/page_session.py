@@ -9,12 +9,10 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
-    case,
     exists,
     func,
     literal,
     not_,
-    null,
     or_,
     select,
 )
@@ -24,24 +22,26 @@ from cms.persistence.statements import compiled
 from cms.persistence.statements.control_token import (
     GRANT,
     HAS_CARD_UNCHANGED,
+    IS_NOT_PERSONALISED,
     IS_OF_LOCKED_CARD,
-    LOCKED_CARD,
-    SECONDS_LEFT,
     SESSION_LIFE,
+    seconds_left,
     show,
 )
-from cms.persistence.statements.parts import change_pin, matches
+from cms.persistence.statements.parts import change_pin, matches, of_issuer
 from cms.persistence.tables import control_tokens
 from hsm.port import Face, Purpose
 
-_HAS_SESSION_HASH: Final = control_tokens.c.session_hash == bindparam(
-    "session_hash", type_=LargeBinary
+_HAS_SESSION_HASH: Final = and_(
+    of_issuer(control_tokens),
+    control_tokens.c.session_hash == bindparam("session_hash", type_=LargeBinary),
 )
-_THIS_SESSION: Final = and_(
+_IS_NOT_OVER: Final = and_(
     _HAS_SESSION_HASH,
     control_tokens.c.ended_at.is_(None),
     control_tokens.c.session_expires_at > func.now(),
 )
+_THIS_SESSION: Final = and_(_IS_NOT_OVER, control_tokens.c.tries < literal(TRIES_MAX, Integer))
 _THIS_LIVE_SESSION: Final = and_(_THIS_SESSION, HAS_CARD_UNCHANGED)
 
 READ_SESSION: Final = compiled(
@@ -54,32 +54,29 @@ READ_OVERTAKEN_SESSION: Final = compiled(
 )
 """One row, a card, if nothing but a change of its PIN has ended the session."""
 
-EXTEND_SESSION: Final = compiled(
+_extended: Final = (
     control_tokens.update()
     .where(_THIS_LIVE_SESSION)
     .values(
         session_expires_at=func.least(func.now() + SESSION_LIFE, control_tokens.c.session_ends_at)
     )
-    .returning(SECONDS_LEFT)
+    .returning(control_tokens.c.session_expires_at)
+    .cte("extended")
 )
+EXTEND_SESSION: Final = compiled(select(seconds_left(_extended)))
 """One row, the seconds that the session has left, if it is live."""
 
-_is_last_try = control_tokens.c.tries + 1 >= literal(TRIES_MAX, Integer)
 COUNT_SESSION_TRY: Final = compiled(
     control_tokens.update()
     .where(_THIS_LIVE_SESSION)
-    .values(
-        tries=control_tokens.c.tries + 1,
-        ended_at=case((_is_last_try, func.now()), else_=null()),
-        end_reason=case((_is_last_try, literal(EndReason.TRIES.value, String)), else_=null()),
-    )
+    .values(tries=control_tokens.c.tries + 1)
     .returning((literal(TRIES_MAX, Integer) - control_tokens.c.tries).label("tries_left"))
 )
-"""One row, the tries that are left, if the session was live; with none left it is over."""
+"""One row, the tries that are left, if the session was live; with none left it is no more."""
 
 END_SESSION: Final = compiled(
     control_tokens.update()
-    .where(_THIS_SESSION)
+    .where(_IS_NOT_OVER)
     .values(ended_at=func.now(), end_reason=bindparam("end_reason", type_=String))
 )
 """No row. One that is over stays as it is."""
@@ -99,14 +96,14 @@ END_SESSION_WITH_TEXT: Final = show(
 
 _session = (
     select(control_tokens.c.token_hash, control_tokens.c.face, control_tokens.c.audit_user)
-    .join(LOCKED_CARD, IS_OF_LOCKED_CARD)
     .where(
+        IS_OF_LOCKED_CARD,
         _THIS_SESSION,
         control_tokens.c.counter == bindparam("counter_read", type_=BigInteger),
         control_tokens.c.purpose == Purpose.SET.value,
-        or_(control_tokens.c.face != Face.PINCONTROL.value, not_(LOCKED_CARD.c.personalised)),
+        or_(control_tokens.c.face != Face.PINCONTROL.value, IS_NOT_PERSONALISED),
     )
-    .with_for_update(of=control_tokens)
+    .with_for_update()
     .cte("session")
 )
 _changed, _with_it = change_pin(
@@ -116,11 +113,7 @@ _changed, _with_it = change_pin(
 )
 _ended = (
     control_tokens.update()
-    .where(
-        control_tokens.c.issuer_id == _changed.c.issuer_id,
-        control_tokens.c.card_id == _changed.c.card_id,
-        _HAS_SESSION_HASH,
-    )
+    .where(_HAS_SESSION_HASH, exists(select(_changed.c.counter)))
     .values(ended_at=func.now(), end_reason=EndReason.SET.value)
     .cte("ended")
 )

@@ -1,4 +1,10 @@
-"""What statements of more than one module are made of."""
+"""What statements of more than one module are made of.
+
+The database may be one whose rows are split by issuer, over many servers. So that a statement goes
+to one of them, each table in it is compared with the parameter ``issuer_id`` itself, and not only
+with the issuer of another; and since its parts may run one after the other there, none reads what
+another has written, but from what that returns (``docs/scaling.md``).
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -8,6 +14,7 @@ from sqlalchemy import (
     CTE,
     Boolean,
     ColumnElement,
+    FromClause,
     Insert,
     Interval,
     LargeBinary,
@@ -26,11 +33,11 @@ from cms.domain.cards import CardType, Verb
 from cms.domain.scripts import ScriptState
 from cms.persistence.tables import (
     IS_OPEN,
-    NEWEST_COUNTER,
     VALUE_COLUMNS,
     audit_events,
     card_scripts,
     cards,
+    newest_counter,
     pin_changes,
 )
 
@@ -58,15 +65,18 @@ def seconds(count: int) -> ColumnElement[timedelta]:
     return literal(timedelta(seconds=count), Interval)
 
 
-THIS_CARD: Final = and_(
-    matches(cards.c.issuer_id, "issuer_id"), matches(cards.c.card_id, "card_id")
-)
+def of_issuer(rows: FromClause) -> ColumnElement[bool]:
+    """Compare the issuer of a table's rows with the parameter."""
+    return matches(rows.c.issuer_id, "issuer_id")
+
+
+THIS_CARD: Final = and_(of_issuer(cards), matches(cards.c.card_id, "card_id"))
 
 CARD_TO_READ: Final = (
     cards.c.state,
     cards.c.pin_type,
     cards.c.counter,
-    NEWEST_COUNTER.label("newest"),
+    newest_counter(bindparam("issuer_id", type_=String)).label("newest"),
     cards.c.sealed_record,
     cards.c.sealed_pin,
 )
@@ -119,9 +129,10 @@ def change_pin(
             the receipt of the vault.
 
     Returns:
-        What is updated (issuer, card, new counter), and what goes with it: its row of history, its
-        audit row, and its scripts.
+        What is updated (issuer, card, new counter), and what goes with it: the card before, its row
+        of history, its audit row, and its scripts. The card before is the first.
     """
+    before = select(cards.c.card_type, cards.c.sealed_pin).where(THIS_CARD).cte("before")
     changed = (
         cards.update()
         .where(
@@ -156,18 +167,15 @@ def change_pin(
     ).cte("history")
     audit_columns |= {"counter": changed.c.counter, "receipt": RECEIPT}
     event = audit(Verb.SET_PIN.value, changed, **audit_columns)
-    return changed, (history, event, *_scripts(changed))
+    return changed, (before, history, event, *_scripts(before, changed))
 
 
-def _scripts(changed: CTE) -> tuple[CTE, CTE]:
-    """Supersede the script of a card that is *changed*, and begin the next where one is due.
-
-    Each of the two reads what was there before this statement.
-    """
+def _scripts(before: CTE, changed: CTE) -> tuple[CTE, CTE]:
+    """Supersede the script of a card that is *changed*, and begin the next where one is due."""
     superseded = (
         card_scripts.update()
         .where(
-            matches(card_scripts.c.issuer_id, "issuer_id"),
+            of_issuer(card_scripts),
             matches(card_scripts.c.card_id, "card_id"),
             # One that is open is of the change before. By its key it is found in a table of any
             # size, whatever size that had when the statement was prepared.
@@ -178,7 +186,6 @@ def _scripts(changed: CTE) -> tuple[CTE, CTE]:
         .values(SUPERSEDED)
         .cte("superseded")
     )
-    before = cards.alias("before")
     begun = insert_from(
         card_scripts,
         {
@@ -187,8 +194,6 @@ def _scripts(changed: CTE) -> tuple[CTE, CTE]:
             "counter": changed.c.counter,
             "sealed_earlier_pin": before.c.sealed_pin,
         },
-        before.c.issuer_id == changed.c.issuer_id,
-        before.c.card_id == changed.c.card_id,
         before.c.card_type != literal(CardType.VIRTUAL.value, String),
         bindparam("script_due", type_=Boolean),
     ).cte("begun")

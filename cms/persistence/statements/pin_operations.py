@@ -20,8 +20,8 @@ from sqlalchemy import (
 from cms.domain.control import EndReason
 from cms.persistence.statements import compiled
 from cms.persistence.statements.control_token import (
+    IS_NOT_PERSONALISED,
     IS_OF_LOCKED_CARD,
-    LOCKED_CARD,
     THIS_CONTROL_TOKEN,
     THIS_LIVE_ONE,
     is_usable,
@@ -69,15 +69,15 @@ END_CONTROL_TOKEN: Final = compiled(
 
 _token: Final = (
     select(control_tokens.c.token_hash)
-    .join(LOCKED_CARD, IS_OF_LOCKED_CARD)
     .where(
+        IS_OF_LOCKED_CARD,
         THIS_CONTROL_TOKEN,
         is_usable(control_tokens),
         control_tokens.c.counter == bindparam("counter_read", type_=BigInteger),
         _SETS_A_PIN,
-        not_(LOCKED_CARD.c.personalised),
+        IS_NOT_PERSONALISED,
     )
-    .with_for_update(of=control_tokens)
+    .with_for_update()
     .cte("token")
 )
 _from_device, _with_device = change_pin(
@@ -87,11 +87,7 @@ _from_device, _with_device = change_pin(
 )
 _consumed: Final = (
     control_tokens.update()
-    .where(
-        control_tokens.c.issuer_id == _from_device.c.issuer_id,
-        control_tokens.c.card_id == _from_device.c.card_id,
-        THIS_CONTROL_TOKEN,
-    )
+    .where(THIS_CONTROL_TOKEN, exists(select(_from_device.c.counter)))
     .values(
         consumed_at=func.now(),
         ended_at=func.now(),

@@ -8,11 +8,12 @@ import secrets
 from typing import Final, Generic
 
 from cms import metrics
-from cms.domain.control import Grant
+from cms.domain.control import Grant, canonical
 from cms.domain.errors import ControlEnded
 from cms.persistence.control_store import ControlStore
 from cms.services.cardholder.apps import App, C, Clients
 from cms.services.cardholder.rate_limit import RateLimiter
+from crypto.control_tokens import PREFIX_CHARS
 from hsm.port import Face
 
 SESSION_BYTES: Final = 32
@@ -66,6 +67,6 @@ class ControlTokens(Generic[C]):
         return grant, await self._clients.of(grant)
 
 
-def new_session() -> str:
-    """Make the secret of a page session: 256 random bits as base64url."""
-    return secrets.token_urlsafe(SESSION_BYTES)
+def new_session(control_token: str) -> str:
+    """Make the secret of a page session: the control token's prefix, and 256 random bits."""
+    return canonical(control_token)[:PREFIX_CHARS] + secrets.token_urlsafe(SESSION_BYTES)

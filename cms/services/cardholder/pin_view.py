@@ -96,7 +96,7 @@ class PinView:
             ServiceUnavailable: database or vault are unavailable.
             StoredValueBroken: what is stored is not what was stored.
         """
-        session = new_session() if app.manifest.policy.text_reveal else None
+        session = new_session(control_token) if app.manifest.policy.text_reveal else None
         consumed = await self._store.consume(control_token, Purpose.VIEW, self._face, session)
         png = await self._draw(control_token, consumed, style, actor)
         return Shown(png, session, consumed.grant.grant_id, consumed.last_four)

@@ -80,7 +80,7 @@ class SetPage:
                 consumed.
         """
         keys = await called(self._vault, PublicJwks(PublicKeyRole.PAGE))
-        session = new_session()
+        session = new_session(control_token)
         seconds, last_four, grant = await self._control_store.open(
             control_token, session, Purpose.SET, self._face
         )
@@ -95,7 +95,7 @@ class SetPage:
             ServiceUnavailable: the database is unavailable.
         """
         await self._session(session)
-        return await self._control_store.extend(session)
+        return await self._control_store.extend(session, self._face)
 
     async def cancel(self, session: str, correlation_id: str) -> None:
         """End a session as its cardholder wants; one that is over stays as it is.

@@ -9,7 +9,7 @@ that it meets and updates instead is bound when the two are of the same ``issuer
 Whatever else a statement does to name its issuer is not understood, and counts as if it did not.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from sqlglot import exp, parse_one
@@ -24,22 +24,16 @@ Bound = Mapping[str, bool]
 """Of each reference, or CTE, by its name: whether it is bound."""
 
 
-def unbound(sql: str, keys: Iterable[str] = ()) -> list[str]:
-    """Name what in a statement is not bound to its issuer, in the order of reading.
-
-    Args:
-        sql: one statement for psycopg.
-        keys: columns that bind a reference as well, by an equality with the parameter of the name.
-    """
+def unbound(sql: str) -> list[str]:
+    """Name what in a statement for psycopg is not bound to its issuer, in the order of reading."""
     assert all(ISSUER_ID in table.columns for table in metadata.tables.values())
-    check = _Check({ISSUER_ID, *keys})
+    check = _Check()
     check.query(parse_one(sql, read="postgres"), {}, {})
     return check.unbound
 
 
 class _Check:
-    def __init__(self, keys: set[str]) -> None:
-        self._keys = keys
+    def __init__(self) -> None:
         self.unbound: list[str] = []
 
     def query(self, query: exp.Expr, ctes: Bound, around: Bound) -> list[tuple[str, bool]]:
@@ -80,8 +74,6 @@ class _Check:
         return scope
 
     def _binds(self, column: exp.Column, value: exp.Expr, scope: Bound) -> bool:
-        if isinstance(value, exp.Placeholder):
-            return column.name == value.name and column.name in self._keys
         return column.name == ISSUER_ID and _is_issuer(value, scope)
 
     def _joins(self, query: exp.Expr) -> None:

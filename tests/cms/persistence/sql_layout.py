@@ -22,7 +22,7 @@ LINE_CHARS_MAX: Final = 100
 INDENT: Final = "  "
 CLAUSES: Final = (
     *("WITH", "SELECT", "FROM", "JOIN", "WHERE", "ORDER BY", "LIMIT"),
-    *("FOR NO KEY UPDATE", "FOR UPDATE OF"),
+    *("FOR NO KEY UPDATE", "FOR UPDATE"),
     *("INSERT INTO", "UPDATE", "SET", "DELETE FROM", "USING", "RETURNING"),
 )
 CLOSED_BY: Final = {"(": ")", "CASE": "END"}

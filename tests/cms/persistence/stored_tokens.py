@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from secrets import token_bytes
 from typing import LiteralString
-from uuid import uuid4
 
 from cms.domain.control import Grant
 from cms.domain.records import Actor, CardToChange
@@ -13,9 +13,11 @@ from cms.persistence import admin
 from cms.persistence.connection import Row
 from cms.persistence.control_store import ControlStore
 from cms.persistence.statements import Statement
+from cms.persistence.statements.directory import READ_ISSUER_IDS
 from cms.persistence.store import Store
 from cms.persistence.tables import metadata
 from cms.services.cardholder.control_tokens import new_session
+from crypto import control_tokens
 from crypto.secret import Secret
 from hsm.port import CardRef, Face, PinBlockType, Purpose, SealedChange, SealedGrant, SealedPin
 from tests.cms.persistence.opened_store import opened_store
@@ -36,12 +38,12 @@ REDIRECT = "https://app.example/done?from=pin"
 
 
 class Counting(Store):
-    """A store that counts what it sends to the database."""
+    """A store that counts what it sends to the database, but for who the issuers are."""
 
     statements = 0
 
     async def run(self, statement: Statement, **parameters: object) -> list[Row]:
-        self.statements += 1
+        self.statements += statement is not READ_ISSUER_IDS
         return await super().run(statement, **parameters)
 
 
@@ -72,7 +74,7 @@ class StoredTokens:
 
     async def issue(self, grant: Grant, actor: Actor, counter: int | None = None) -> IssuedToken:
         """Issue a control token that was granted at *counter*; None: at the card's now."""
-        control_token = str(uuid4())
+        control_token = new_control_token(grant.issuer_id)
         granted_at = self.counter(grant.card_id) if counter is None else counter
         return IssuedToken(
             control_token, await self.control_store.issue(control_token, grant, granted_at, actor)
@@ -83,7 +85,7 @@ class StoredTokens:
         return int(counters[0][0]) if counters else 0
 
     async def open(self, control_token: str, purpose: Purpose, face: Face) -> OpenSession:
-        session = new_session()
+        session = new_session(control_token)
         seconds, _, opened = await self.control_store.open(control_token, session, purpose, face)
         return OpenSession(session, seconds, opened)
 
@@ -125,14 +127,19 @@ class StoredTokens:
 
     def age(self, seconds: int) -> None:
         """Let time pass for all control tokens and sessions."""
-        run_sql(
-            self.url,
-            "UPDATE control_tokens SET issued_at = issued_at - age, expires_at = expires_at - age,"
-            " session_expires_at = session_expires_at - age,"
-            " session_ends_at = session_ends_at - age"
-            " FROM (SELECT make_interval(secs => %s) AS age) AS a",
-            seconds,
+        age = timedelta(seconds=seconds)
+        rows = self.rows(
+            "SELECT issued_at, expires_at, session_expires_at, session_ends_at, token_hash"
+            " FROM control_tokens"
         )
+        for *moments, token_hash in rows:
+            run_sql(
+                self.url,
+                "UPDATE control_tokens SET issued_at = %s, expires_at = %s,"
+                " session_expires_at = %s, session_ends_at = %s WHERE token_hash = %s",
+                *(None if moment is None else moment - age for moment in moments),
+                token_hash,
+            )
 
     def audit(self, event: str) -> list[Row]:
         """What is recorded of *event*: card, actor, correlation id, counter, reason."""
@@ -155,10 +162,13 @@ class StoredTokens:
         return "\n".join(
             f"{table}: {row}"
             for table in metadata.tables
-            for row in sorted(
-                text for (text,) in run_sql(self.url, f"SELECT t::text FROM {table} AS t")
-            )
+            for row in sorted(map(str, run_sql(self.url, f"SELECT * FROM {table}")))
         )
+
+
+def new_control_token(issuer_id: str = ISSUER_ID) -> str:
+    """Make a control token as the vault does."""
+    return control_tokens.make(issuer_id, token_bytes(control_tokens.RANDOM_BYTES))
 
 
 def grant(

@@ -222,15 +222,3 @@ def test_a_statement_about_one_issuer_passes(sql: str) -> None:
 )
 def test_a_statement_that_reaches_another_issuer_is_found(sql: str, expected: list[str]) -> None:
     assert unbound(sql) == expected
-
-
-def test_a_key_binds_only_the_reference_that_has_it() -> None:
-    found_by_hash = (
-        "SELECT cards.state FROM control_tokens AS t JOIN cards ON {}"
-        " WHERE t.token_hash = %(token_hash)s"
-    )
-    with_issuer = found_by_hash.format("cards.issuer_id = t.issuer_id")
-    assert unbound(with_issuer, {"token_hash"}) == []
-    assert unbound(with_issuer) == ["t", "cards"]
-    without = found_by_hash.format("cards.card_id = t.card_id")
-    assert unbound(without, {"token_hash"}) == ["cards"]

@@ -137,8 +137,9 @@ async def test_an_image_may_begin_a_session_that_ends_with_the_text(
     stored: StoredTokens,
 ) -> None:
     with_pin(stored)
-    secret = new_session()
-    consumed = await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, secret)
+    control_token = await issue(stored, VIEW)
+    secret = new_session(control_token)
+    consumed = await stored.control_store.consume(control_token, VIEW, HERE, secret)
     assert consumed.card.sealed_pin == b"a PIN"
     assert stored.ends() == [(None,)]
     assert await stored.control_store.read_session(secret, VIEW) == consumed.grant
@@ -166,8 +167,9 @@ async def test_of_50_that_ask_for_the_text_at_once_one_gets_it(
     stored: StoredTokens,
 ) -> None:
     with_pin(stored)
-    secret = new_session()
-    await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, secret)
+    control_token = await issue(stored, VIEW)
+    secret = new_session(control_token)
+    await stored.control_store.consume(control_token, VIEW, HERE, secret)
     asked = (stored.control_store.end_with_text(secret, HERE) for _ in range(50))
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert sum(not isinstance(outcome, ControlEnded) for outcome in outcomes) == 1
@@ -186,8 +188,9 @@ async def test_text_is_over_with_its_time_and_with_a_change(
 ) -> None:
     with_pin(stored)
     for end in ("time", "change"):
-        secret = new_session()
-        await stored.control_store.consume(await issue(stored, VIEW), VIEW, HERE, secret)
+        control_token = await issue(stored, VIEW)
+        secret = new_session(control_token)
+        await stored.control_store.consume(control_token, VIEW, HERE, secret)
         if end == "time":
             stored.age(300)
         else:

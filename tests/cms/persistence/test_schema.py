@@ -5,9 +5,7 @@ from typing import LiteralString
 
 import psycopg
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from psycopg.errors import (
     CheckViolation,
@@ -20,9 +18,10 @@ from psycopg.errors import (
 
 from cms.persistence import tables
 from cms.persistence.admin import connect
-from cms.persistence.migrate import PYPROJECT, upgrade
+from cms.persistence.migrate import upgrade
 from cms.sandbox.machine.postgres import Postgres
 from tests.conftest import TEMPLATE
+from tests.given_database import downgrade
 from tests.issuer_records import run_sql
 
 CATALOG: Mapping[str, LiteralString] = {
@@ -34,8 +33,6 @@ CATALOG: Mapping[str, LiteralString] = {
     "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
 }
 ALEMBICS_OWN = "alembic_version"
-#: The URL of a token names no issuer.
-FIRST_OF_TOKENS = {"token_hash", "session_hash"}
 
 CARD = (
     "INSERT INTO cards (issuer_id, card_id, state, sealed_record, last_four, expiry, psn)"
@@ -106,13 +103,6 @@ def test_the_schema_goes_away_and_comes_back(empty: str) -> None:
     assert catalog(empty) == made
 
 
-def downgrade(url: str) -> None:
-    config = Config(toml_file=PYPROJECT)
-    with connect(url).begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
-
-
 def test_a_newest_schema_is_left_as_it_is(with_card: str) -> None:
     upgrade(with_card)
     assert run_sql(with_card, "SELECT counter FROM pin_changes") == [(1,)]
@@ -126,9 +116,7 @@ def test_every_key_starts_with_the_issuer(database_url: str) -> None:
         " AND connamespace = 'public'::regnamespace AND conrelid::regclass::text <> %s",
         ALEMBICS_OWN,
     )
-    others = {column for table, column in keys if table != "control_tokens"}
-    assert others == {"issuer_id"}
-    assert {column for table, column in keys if table == "control_tokens"} == FIRST_OF_TOKENS
+    assert {column for _, column in keys} == {"issuer_id"}
     assert {table for table, _ in keys} == set(tables.metadata.tables)
 
 

@@ -23,7 +23,7 @@ PAGE: Final = "page"
 HTML: Final = "text/html"
 NO_STORE: Final = {"Cache-Control": "`no-store`."}
 MEMBER_CHARS_MAX: Final = 8192
-"""A session is 43 characters, a control token 36, a JWE at most 8192."""
+"""A session is 47 characters, a control token 36, a JWE at most 8192."""
 EXAMPLES: Final = {
     "session": SESSION,
     "jwe": "eyJhbGciOiJFQ0RILUVTIiwiZW5jIjoiQTI1NkdDTSJ9..AAECAwQFBgcICQoL.o9JvGk0R4vYk.t7d0Yb0V",

@@ -1,4 +1,8 @@
 WITH
+  before AS (
+    SELECT cards.state AS state FROM cards
+    WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
+  ),
   activated AS (
     UPDATE cards SET state='active'::VARCHAR, personalised=true
     WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
@@ -12,5 +16,4 @@ WITH
       %(correlation_id)s::VARCHAR AS correlation_id
     FROM activated
   )
-SELECT cards.state FROM cards
-WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
+SELECT before.state FROM before

@@ -1,6 +1,10 @@
 WITH
+  before AS (
+    SELECT cards.card_type AS card_type, cards.sealed_pin AS sealed_pin FROM cards
+    WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
+  ),
   card AS (
-    SELECT cards.issuer_id AS issuer_id, cards.card_id AS card_id, cards.counter AS counter,
+    SELECT cards.issuer_id AS issuer_id, cards.card_id AS card_id,
       cards.personalised AS personalised
     FROM cards
     WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
@@ -8,13 +12,19 @@ WITH
   ),
   token AS (
     SELECT control_tokens.token_hash AS token_hash FROM control_tokens
-    JOIN card ON control_tokens.issuer_id = card.issuer_id AND control_tokens.card_id = card.card_id
-    WHERE control_tokens.token_hash = %(token_hash)s AND control_tokens.consumed_at IS NULL
+    WHERE control_tokens.card_id = %(card_id)s::VARCHAR
+      AND (EXISTS (SELECT card.card_id FROM card))
+      AND control_tokens.issuer_id = %(issuer_id)s::VARCHAR
+      AND control_tokens.token_hash = %(token_hash)s AND control_tokens.consumed_at IS NULL
       AND control_tokens.ended_at IS NULL AND control_tokens.expires_at > now()
       AND control_tokens.counter = %(counter_read)s::BIGINT
       AND control_tokens.purpose = 'set'::VARCHAR AND control_tokens.face = 'pincontrol'::VARCHAR
-      AND NOT card.personalised
-    FOR UPDATE OF control_tokens
+      AND (
+        EXISTS (
+          SELECT card.card_id FROM card WHERE NOT card.personalised
+        )
+      )
+    FOR UPDATE
   ),
   changed AS (
     UPDATE cards
@@ -57,14 +67,13 @@ WITH
     INSERT INTO card_scripts (issuer_id, card_id, counter, sealed_earlier_pin)
     SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id,
       changed.counter AS counter, before.sealed_pin AS sealed_earlier_pin
-    FROM changed, cards AS before
-    WHERE before.issuer_id = changed.issuer_id AND before.card_id = changed.card_id
-      AND before.card_type != 'VIRTUAL'::VARCHAR AND %(script_due)s
+    FROM changed, before WHERE before.card_type != 'VIRTUAL'::VARCHAR AND %(script_due)s
   ),
   consumed AS (
     UPDATE control_tokens
-    SET sealed_tzpk=NULL, consumed_at=now(), ended_at=now(), end_reason='set'::VARCHAR FROM changed
-    WHERE control_tokens.issuer_id = changed.issuer_id
-      AND control_tokens.card_id = changed.card_id AND control_tokens.token_hash = %(token_hash)s
+    SET sealed_tzpk=NULL, consumed_at=now(), ended_at=now(), end_reason='set'::VARCHAR
+    WHERE control_tokens.issuer_id = %(issuer_id)s::VARCHAR
+      AND control_tokens.token_hash = %(token_hash)s
+      AND (EXISTS (SELECT changed.counter FROM changed))
   )
 SELECT changed.counter FROM changed

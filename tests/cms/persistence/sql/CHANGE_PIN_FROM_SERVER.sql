@@ -1,4 +1,8 @@
 WITH
+  before AS (
+    SELECT cards.card_type AS card_type, cards.sealed_pin AS sealed_pin FROM cards
+    WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
+  ),
   changed AS (
     UPDATE cards
     SET sealed_pin=%(sealed_pin)s, sealed_pvv=%(sealed_pvv)s,
@@ -39,8 +43,6 @@ WITH
     INSERT INTO card_scripts (issuer_id, card_id, counter, sealed_earlier_pin)
     SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id, changed.counter AS counter,
       before.sealed_pin AS sealed_earlier_pin
-    FROM changed, cards AS before
-    WHERE before.issuer_id = changed.issuer_id AND before.card_id = changed.card_id
-      AND before.card_type != 'VIRTUAL'::VARCHAR AND %(script_due)s
+    FROM changed, before WHERE before.card_type != 'VIRTUAL'::VARCHAR AND %(script_due)s
   )
 SELECT changed.counter FROM changed

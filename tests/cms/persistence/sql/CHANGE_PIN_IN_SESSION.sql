@@ -1,6 +1,10 @@
 WITH
+  before AS (
+    SELECT cards.card_type AS card_type, cards.sealed_pin AS sealed_pin FROM cards
+    WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
+  ),
   card AS (
-    SELECT cards.issuer_id AS issuer_id, cards.card_id AS card_id, cards.counter AS counter,
+    SELECT cards.issuer_id AS issuer_id, cards.card_id AS card_id,
       cards.personalised AS personalised
     FROM cards
     WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
@@ -10,13 +14,22 @@ WITH
     SELECT control_tokens.token_hash AS token_hash, control_tokens.face AS face,
       control_tokens.audit_user AS audit_user
     FROM control_tokens
-    JOIN card ON control_tokens.issuer_id = card.issuer_id AND control_tokens.card_id = card.card_id
-    WHERE control_tokens.session_hash = %(session_hash)s AND control_tokens.ended_at IS NULL
-      AND control_tokens.session_expires_at > now()
+    WHERE control_tokens.card_id = %(card_id)s::VARCHAR
+      AND (EXISTS (SELECT card.card_id FROM card))
+      AND control_tokens.issuer_id = %(issuer_id)s::VARCHAR
+      AND control_tokens.session_hash = %(session_hash)s AND control_tokens.ended_at IS NULL
+      AND control_tokens.session_expires_at > now() AND control_tokens.tries < 5::INTEGER
       AND control_tokens.counter = %(counter_read)s::BIGINT
       AND control_tokens.purpose = 'set'::VARCHAR
-      AND (control_tokens.face != 'pincontrol'::VARCHAR OR NOT card.personalised)
-    FOR UPDATE OF control_tokens
+      AND (
+        control_tokens.face != 'pincontrol'::VARCHAR
+        OR (
+          EXISTS (
+            SELECT card.card_id FROM card WHERE NOT card.personalised
+          )
+        )
+      )
+    FOR UPDATE
   ),
   changed AS (
     UPDATE cards
@@ -59,14 +72,12 @@ WITH
     INSERT INTO card_scripts (issuer_id, card_id, counter, sealed_earlier_pin)
     SELECT changed.issuer_id AS issuer_id, changed.card_id AS card_id,
       changed.counter AS counter, before.sealed_pin AS sealed_earlier_pin
-    FROM changed, cards AS before
-    WHERE before.issuer_id = changed.issuer_id AND before.card_id = changed.card_id
-      AND before.card_type != 'VIRTUAL'::VARCHAR AND %(script_due)s
+    FROM changed, before WHERE before.card_type != 'VIRTUAL'::VARCHAR AND %(script_due)s
   ),
   ended AS (
-    UPDATE control_tokens SET ended_at=now(), end_reason='set'::VARCHAR FROM changed
-    WHERE control_tokens.issuer_id = changed.issuer_id
-      AND control_tokens.card_id = changed.card_id
+    UPDATE control_tokens SET ended_at=now(), end_reason='set'::VARCHAR
+    WHERE control_tokens.issuer_id = %(issuer_id)s::VARCHAR
       AND control_tokens.session_hash = %(session_hash)s
+      AND (EXISTS (SELECT changed.counter FROM changed))
   )
 SELECT changed.counter FROM changed

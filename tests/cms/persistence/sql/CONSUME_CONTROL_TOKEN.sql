@@ -1,33 +1,17 @@
 WITH
   consumed AS (
-    UPDATE control_tokens
-    SET consumed_at=now(), session_hash=CAST(%(session_hash)s AS BYTEA),
-      session_expires_at=CASE
-        WHEN (CAST(%(session_hash)s AS BYTEA) IS NULL) THEN NULL
-        ELSE now() + CASE
-          WHEN (control_tokens.face = 'hosted'::VARCHAR) THEN '0:10:00'::interval
-          WHEN (control_tokens.face = 'pincontrol'::VARCHAR) THEN '0:05:00'::interval
-          ELSE '0:00:00'::interval
-        END
-      END,
-      session_ends_at=CASE
-        WHEN (CAST(%(session_hash)s AS BYTEA) IS NULL) THEN NULL ELSE now() + '0:20:00'::interval
-      END,
-      ended_at=CASE WHEN (CAST(%(session_hash)s AS BYTEA) IS NULL) THEN now() ELSE NULL END,
-      end_reason=CASE
-        WHEN (CAST(%(session_hash)s AS BYTEA) IS NULL) THEN 'shown'::VARCHAR ELSE NULL
-      END
-    WHERE control_tokens.token_hash = %(token_hash)s AND control_tokens.consumed_at IS NULL
+    UPDATE control_tokens SET consumed_at=now(), ended_at=now(), end_reason='shown'::VARCHAR
+    WHERE control_tokens.issuer_id = %(issuer_id)s::VARCHAR
+      AND control_tokens.token_hash = %(token_hash)s AND control_tokens.consumed_at IS NULL
       AND control_tokens.ended_at IS NULL AND control_tokens.expires_at > now()
       AND control_tokens.counter = (
         SELECT cards.counter FROM cards
-        WHERE cards.issuer_id = control_tokens.issuer_id AND cards.card_id = control_tokens.card_id
+        WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = control_tokens.card_id
       )
       AND (
         SELECT count(*) AS newer_count FROM control_tokens AS newer
-        WHERE newer.issuer_id = control_tokens.issuer_id
-          AND newer.card_id = control_tokens.card_id AND newer.client_id = control_tokens.client_id
-          AND newer.purpose = control_tokens.purpose
+        WHERE newer.issuer_id = %(issuer_id)s::VARCHAR AND newer.card_id = control_tokens.card_id
+          AND newer.client_id = control_tokens.client_id AND newer.purpose = control_tokens.purpose
           AND (newer.issued_at, newer.token_hash) > (
             control_tokens.issued_at, control_tokens.token_hash
           )
@@ -44,8 +28,8 @@ SELECT consumed.issuer_id, consumed.card_id, consumed.client_id, consumed.face, 
   consumed.embedded, consumed.audit_user, cards.state, cards.pin_type, cards.counter,
   (
     SELECT coalesce(max(pin_changes.counter), 0::INTEGER) AS newest FROM pin_changes
-    WHERE pin_changes.issuer_id = cards.issuer_id AND pin_changes.card_id = cards.card_id
+    WHERE pin_changes.issuer_id = %(issuer_id)s::VARCHAR AND pin_changes.card_id = cards.card_id
   ) AS newest,
   cards.sealed_record, cards.sealed_pin, cards.last_four
 FROM consumed
-JOIN cards ON cards.issuer_id = consumed.issuer_id AND cards.card_id = consumed.card_id
+JOIN cards ON cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = consumed.card_id

@@ -1,22 +1,23 @@
 WITH
   card AS (
-    SELECT cards.issuer_id AS issuer_id, cards.card_id AS card_id, cards.counter AS counter,
+    SELECT cards.issuer_id AS issuer_id, cards.card_id AS card_id,
       cards.personalised AS personalised
     FROM cards
     WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = %(card_id)s::VARCHAR
     FOR NO KEY UPDATE
   ),
   revoked AS (
-    UPDATE control_tokens SET ended_at=now(), end_reason='revoked'::VARCHAR FROM card
-    WHERE control_tokens.issuer_id = card.issuer_id AND control_tokens.card_id = card.card_id
+    UPDATE control_tokens SET ended_at=now(), end_reason='revoked'::VARCHAR
+    WHERE control_tokens.issuer_id = %(issuer_id)s::VARCHAR
+      AND control_tokens.card_id = %(card_id)s::VARCHAR
+      AND (EXISTS (SELECT card.card_id FROM card))
       AND control_tokens.client_id = %(client_id)s::VARCHAR
       AND control_tokens.purpose = %(purpose)s::VARCHAR AND control_tokens.consumed_at IS NULL
       AND control_tokens.ended_at IS NULL AND control_tokens.expires_at > now()
       AND (
         SELECT count(*) AS newer_count FROM control_tokens AS newer
-        WHERE newer.issuer_id = control_tokens.issuer_id
-          AND newer.card_id = control_tokens.card_id AND newer.client_id = control_tokens.client_id
-          AND newer.purpose = control_tokens.purpose
+        WHERE newer.issuer_id = %(issuer_id)s::VARCHAR AND newer.card_id = control_tokens.card_id
+          AND newer.client_id = control_tokens.client_id AND newer.purpose = control_tokens.purpose
           AND (newer.issued_at, newer.token_hash) > (
             control_tokens.issued_at, control_tokens.token_hash
           )
@@ -24,8 +25,10 @@ WITH
       ) >= 2::INTEGER
   ),
   forgotten AS (
-    DELETE FROM control_tokens USING card
-    WHERE control_tokens.issuer_id = card.issuer_id AND control_tokens.card_id = card.card_id
+    DELETE FROM control_tokens
+    WHERE control_tokens.issuer_id = %(issuer_id)s::VARCHAR
+      AND control_tokens.card_id = %(card_id)s::VARCHAR
+      AND (EXISTS (SELECT card.card_id FROM card))
       AND control_tokens.expires_at < now() - '1 day 0:00:00'::interval
   ),
   issued AS (
@@ -39,11 +42,7 @@ WITH
       %(face)s::VARCHAR AS face, %(purpose)s::VARCHAR AS purpose, %(style)s::JSONB AS style,
       %(redirect_url)s::VARCHAR AS redirect_url, %(embedded)s AS embedded,
       %(audit_user)s::VARCHAR AS audit_user,
-      now() + CASE
-        WHEN (%(face)s::VARCHAR = 'hosted'::VARCHAR) THEN '0:10:00'::interval
-        WHEN (%(face)s::VARCHAR = 'pincontrol'::VARCHAR) THEN '0:00:30'::interval
-        ELSE '0:00:00'::interval
-      END AS expires_at
+      now() + %(life_seconds)s::INTEGER * '0:00:01'::interval AS expires_at
     FROM card
     RETURNING control_tokens.issuer_id, control_tokens.card_id, control_tokens.counter,
       control_tokens.expires_at

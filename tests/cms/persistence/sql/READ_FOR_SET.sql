@@ -1,7 +1,7 @@
 SELECT cards.state, cards.counter, cards.sealed_record,
   EXISTS (
     SELECT * FROM pin_changes
-    WHERE pin_changes.issuer_id = cards.issuer_id AND pin_changes.card_id = cards.card_id
+    WHERE pin_changes.issuer_id = %(issuer_id)s::VARCHAR AND pin_changes.card_id = cards.card_id
       AND pin_changes.request_key = %(request_key)s
   ) AS is_known,
   cards.personalised

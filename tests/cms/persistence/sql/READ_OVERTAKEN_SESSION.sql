@@ -1,7 +1,8 @@
 SELECT control_tokens.card_id FROM control_tokens
-WHERE control_tokens.session_hash = %(session_hash)s AND control_tokens.ended_at IS NULL
-  AND control_tokens.session_expires_at > now()
+WHERE control_tokens.issuer_id = %(issuer_id)s::VARCHAR
+  AND control_tokens.session_hash = %(session_hash)s AND control_tokens.ended_at IS NULL
+  AND control_tokens.session_expires_at > now() AND control_tokens.tries < 5::INTEGER
   AND control_tokens.counter != (
     SELECT cards.counter FROM cards
-    WHERE cards.issuer_id = control_tokens.issuer_id AND cards.card_id = control_tokens.card_id
+    WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = control_tokens.card_id
   )

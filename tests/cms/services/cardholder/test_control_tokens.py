@@ -30,10 +30,11 @@ def control_tokens(store: AsyncMock) -> ControlTokens[AppClient]:
     return ControlTokens(Face.HOSTED, store, AsyncMock(), RateLimiter())
 
 
-def test_a_page_session_is_256_random_bits() -> None:
-    session = new_session()
-    assert len(base64url.decode(session)) == 32
-    assert session != new_session()
+def test_a_page_session_is_256_random_bits_behind_the_prefix_of_its_control_token() -> None:
+    session = new_session(" 3B7D0203-0405-8607-8809-0A0B0C0D0E0F")
+    assert session.startswith("3b7d")
+    assert len(base64url.decode(session[4:])) == 32
+    assert session != new_session("3b7d0203-0405-8607-8809-0a0b0c0d0e0f")
 
 
 async def test_one_that_never_was_is_counted_against_the_address_and_live_ones_pass(

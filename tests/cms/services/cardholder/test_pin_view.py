@@ -83,7 +83,8 @@ class PinViews:
         return granted.control_token
 
     async def setting_session(self) -> str:
-        session, control_token = new_session(), await self.control_token(SET)
+        control_token = await self.control_token(SET)
+        session = new_session(control_token)
         await self.control_store.open(control_token, session, SET, Face.PINCONTROL)
         return session
 
@@ -152,7 +153,8 @@ async def test_an_issuer_that_does_not_allow_text_has_no_session(pin_views: PinV
     assert (await pin_views.shown()).session == ""
     assert pin_views.ends() == [("shown",)]
     # Nor does a session of some other making get it.
-    page = ShownPage(await pin_views.control_token(), new_session())
+    control_token = await pin_views.control_token()
+    page = ShownPage(control_token, new_session(control_token))
     await pin_views.control_store.consume(page.control_token, VIEW, Face.PINCONTROL, page.session)
     with pytest.raises(ControlEnded):
         await pin_views.text(page)

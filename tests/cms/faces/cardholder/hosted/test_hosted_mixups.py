@@ -23,6 +23,7 @@ from tests.cms.faces.cardholder.hosted.hosted_face import (
 )
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
 from tests.cms.faces.d1_face import D1Face, put_body
+from tests.cms.persistence.stored_tokens import new_control_token
 from tests.issuer_records import change_client, run_sql
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ async def test_what_another_face_issued_is_worth_nothing_here(hosted_face: Hoste
             *(ISSUER_ID, card_id, apps.KEY, Face.PINCONTROL, purpose),
             *("a grant", SealedGrant(b"of the vault"), {}),
         )
-        issued[purpose] = str(uuid4())
+        issued[purpose] = new_control_token(ISSUER_ID)
         await control_store.issue(issued[purpose], grant, 1, Actor(apps.KEY, "call"))
         for answer in (
             await hosted_face.image(issued[purpose]),
@@ -61,7 +62,7 @@ async def test_what_another_face_issued_is_worth_nothing_here(hosted_face: Hoste
             assert answer.status_code == 410
     assert hosted_face.controls(card_id) == [(False, None), (False, None)]
     for purpose, control_token in issued.items():
-        session = new_session()
+        session = new_session(control_token)
         await control_store.open(control_token, session, purpose, Face.PINCONTROL)
         assert (await hosted_face.post("extend", session=session)).status_code == 410
         assert (

@@ -1,0 +1,38 @@
+WITH
+  consumed AS (
+    UPDATE control_tokens
+    SET consumed_at=now(), session_hash=%(session_hash)s,
+      session_expires_at=(now() + %(session_seconds)s::INTEGER * '0:00:01'::interval),
+      session_ends_at=(now() + '0:20:00'::interval)
+    WHERE control_tokens.issuer_id = %(issuer_id)s::VARCHAR
+      AND control_tokens.token_hash = %(token_hash)s AND control_tokens.consumed_at IS NULL
+      AND control_tokens.ended_at IS NULL AND control_tokens.expires_at > now()
+      AND control_tokens.counter = (
+        SELECT cards.counter FROM cards
+        WHERE cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = control_tokens.card_id
+      )
+      AND (
+        SELECT count(*) AS newer_count FROM control_tokens AS newer
+        WHERE newer.issuer_id = %(issuer_id)s::VARCHAR AND newer.card_id = control_tokens.card_id
+          AND newer.client_id = control_tokens.client_id AND newer.purpose = control_tokens.purpose
+          AND (newer.issued_at, newer.token_hash) > (
+            control_tokens.issued_at, control_tokens.token_hash
+          )
+          AND newer.consumed_at IS NULL AND newer.ended_at IS NULL AND newer.expires_at > now()
+      ) < 3::INTEGER
+      AND control_tokens.purpose = %(purpose)s::VARCHAR AND control_tokens.face = %(face)s::VARCHAR
+    RETURNING control_tokens.issuer_id, control_tokens.card_id, control_tokens.client_id,
+      control_tokens.face, control_tokens.purpose, control_tokens.grant_id,
+      control_tokens.sealed_grant, control_tokens.style, control_tokens.redirect_url,
+      control_tokens.embedded, control_tokens.audit_user
+  )
+SELECT consumed.issuer_id, consumed.card_id, consumed.client_id, consumed.face, consumed.purpose,
+  consumed.grant_id, consumed.sealed_grant, consumed.style, consumed.redirect_url,
+  consumed.embedded, consumed.audit_user, cards.state, cards.pin_type, cards.counter,
+  (
+    SELECT coalesce(max(pin_changes.counter), 0::INTEGER) AS newest FROM pin_changes
+    WHERE pin_changes.issuer_id = %(issuer_id)s::VARCHAR AND pin_changes.card_id = cards.card_id
+  ) AS newest,
+  cards.sealed_record, cards.sealed_pin, cards.last_four
+FROM consumed
+JOIN cards ON cards.issuer_id = %(issuer_id)s::VARCHAR AND cards.card_id = consumed.card_id

@@ -1,0 +1,1 @@
+SELECT issuers.issuer_id FROM issuers
