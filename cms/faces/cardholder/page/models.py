@@ -15,7 +15,7 @@ Seconds = Annotated[int, Meta(ge=0, examples=[600])]
 class PageOpening(msgspec.Struct, rename="camel", kw_only=True):
     """A page session, and what the page must know: grant, card, rules for PINs, the vault's key."""
 
-    session: Annotated[str, Meta(min_length=43, max_length=43, examples=[SESSION])]
+    session: Annotated[str, Meta(min_length=43, examples=[SESSION])]
     grant_id: Annotated[str, Meta(min_length=1, examples=["ZkqXo3wUQ0y3vE5lq0yCkA"])]
     last_four: Annotated[str, Meta(pattern="^[0-9]{4}$", examples=["1111"])]
     expires_in_seconds: Seconds
