@@ -436,6 +436,7 @@ def test_a_key_that_was_not_imported_is_missing(partner: Partner, body: Body) ->
         profiled.set_seccos()
 
 
+@on_two_hsm_tokens
 @pytest.mark.parametrize(
     "body",
     [
