@@ -16,7 +16,7 @@ define apt
 endef
 
 .PHONY: help demo docs test test-fast image-test image-packages opencryptoki-test ha-test ha-packages citus-test dist \
-	check format sql bench lock softhsm packages
+	check format sql errors bench lock softhsm packages
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ format: $(VENV)/.installed  ## Put code into the form that `make check` wants
 
 sql: $(VENV)/.installed  ## Write the SQL of every request statement to tests/cms/persistence/sql
 	@$(RUN)/python -m tests.cms.persistence.rendered_sql
+
+errors: $(VENV)/.installed  ## Write the catalogue of every error to docs/errors.md
+	@$(RUN)/python -m tests.cms.faces.catalogue
 
 bench: $(VENV)/.installed packages  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)

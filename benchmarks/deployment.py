@@ -297,6 +297,7 @@ def cardholder_settings(directory: Path, port: int) -> dict[str, str]:
     """Return the settings of a cardholder listener, for :func:`serving`."""
     key = directory / "control-token.key"
     key.write_bytes(os.urandom(32))
+    key.chmod(0o600)
     return {
         "CMS_CARDHOLDER_URL": f"https://localhost:{port}",
         "CMS_CARDHOLDER_PORT": str(port),
@@ -337,6 +338,7 @@ def serving_web(
     """Run the web alone, on a database and on the ports given, beside a vault that runs."""
     url_file = directory / f"database-url-{ports[0]}"
     url_file.write_text(url)
+    url_file.chmod(0o600)
     os.environ.update(
         {
             "CMS_DATABASE_URL_FILE": str(url_file),

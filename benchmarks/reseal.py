@@ -25,6 +25,7 @@ from typing import Final
 import psycopg
 
 from benchmarks import deployment, floors, load, measure
+from benchmarks.operators import Operators
 from benchmarks.requests import work
 from cms.operator.card_reseal import CARDS_AT_ONCE, CardReseal, changed_by
 from cms.operator.pace import Pace
@@ -32,8 +33,13 @@ from cms.persistence import admin, reseal
 from cms.persistence.admin import Database
 from cms.sandbox.partners.d1 import D1Client
 from hsm.admin_client import AdminClient
-from hsm.pkcs11.keys import MAC_ROLES, KeyLabel
+from hsm.local import vault_over
+from hsm.manifest.generation_table import State
+from hsm.pkcs11 import ceremony
+from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyLabel
+from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import RESEAL_CARDS_MAX, StoredCard
+from hsm.settings import VaultSettings
 from hsm.vault import Vault
 
 CARDS: Final = 8000
@@ -135,6 +141,18 @@ class Load:
         return outcome.latencies_ms
 
 
+def make_second_active(directory: Path, hsm_token: Pkcs11Token) -> None:
+    """Make a second generation of every key that seals, and have the host take it."""
+    second = [KeyLabel(role, 2) for pair in MAC_ROLES.items() for role in pair]
+    list(ceremony.create(hsm_token, second))
+    states = {KeyLabel(role, 1): State.ACTIVE for role in OWN_ROLES}
+    states |= {KeyLabel(x.role, 1): State.DECRYPT_ONLY for x in second}
+    states |= dict.fromkeys(second, State.ACTIVE)
+    operators = Operators()
+    operators.be_trusted(directory)
+    vault_over(hsm_token, VaultSettings()).load_generations(operators.generations(1, states))
+
+
 def main() -> int:
     """Measure and print."""
     workers = deployment.Workers.asked_for()
@@ -144,9 +162,7 @@ def main() -> int:
         url = f"https://localhost:{ports[0]}"
         issuer = deployment.make_issuer(directory, hsm_token, url, CARDS)
         pins = deployment.set_pins(hsm_token, issuer)
-        for role, mac_role in MAC_ROLES.items():
-            hsm_token.generate(KeyLabel(role, 2))
-            hsm_token.generate(KeyLabel(mac_role, 2))
+        make_second_active(directory, hsm_token)
         counting = floors.CountingHsmToken(hsm_token)
         vault = floors.counted_vault(counting)
         with (

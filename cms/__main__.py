@@ -17,6 +17,7 @@ from cms.operator import (
     generations,
     issuers,
     manifests,
+    openapi,
     reseal,
     scripts,
     verification,
@@ -43,6 +44,7 @@ def program_parser() -> argparse.ArgumentParser:
     serve = command_line.add_command(commands, "serve", _serve, "run the service")
     text = "accept certificates and secrets that are for trials only"
     serve.add_argument("--sandbox", action="store_true", help=text)
+    openapi.add_to(commands)
     completion.add_to(commands, parser, "cms")
     command_help.explain(parser, EXAMPLES)
     return parser

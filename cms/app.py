@@ -11,6 +11,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cms import interfaces
 from cms.faces.cardholder.hosted.app import HostedServices, hosted_app
 from cms.faces.cardholder.hosted.relay import Relay
 from cms.faces.cardholder.pincontrol.app import (
@@ -108,7 +109,7 @@ def create_app(settings: Settings, vault: VaultCalls | None = None, slot: str = 
     manifests = ManifestFerry(store, vault, settings.host_name, ends=ends)
     health = Health(vault, store, Workers(slot), ends)
     http = http_client(settings.us_ca_file)
-    apps: dict[str, ASGIApp] = {"ops": ops_app(health, vault)}
+    apps: dict[str, ASGIApp] = {"ops": ops_app(health, vault, interfaces.shown())}
     if settings.serves("d1"):
         apps["d1"] = _d1(settings, store, directory, vault)
     if settings.serves("cardholder"):

@@ -33,6 +33,7 @@ from crypto.keyed_hash import keyed_hash
 from hsm import exposition
 from hsm.errors import VaultUnavailable
 from hsm.messages import SocketName
+from hsm.setting_faults import PAGE, open_to_others
 from hsm.socket_files import owner_of
 
 BACKLOG: Final = 2048
@@ -57,6 +58,12 @@ FILES: Final = (
     "traces_ca_file",
 )
 TRACING_LIBRARY: Final = "opentelemetry.sdk"
+SECRETS: Final = (
+    "database_url_file",
+    "d1_key_file",
+    "cardholder_key_file",
+    "control_token_key_file",
+)
 PR_SET_PDEATHSIG: Final = 1
 """Linux, ``prctl(2)``."""
 log = logging.getLogger(__name__)
@@ -255,8 +262,11 @@ def _check_files(settings: Settings) -> None:
         try:
             if path is not None:
                 path.read_bytes()
+                wrong = open_to_others(path) if name in SECRETS else None
+                if wrong is not None:
+                    raise CannotStart(f"CMS_{name.upper()}: {wrong}")
         except OSError as error:
-            raise CannotStart(f"CMS_{name.upper()}: {error.strerror}") from None
+            raise CannotStart(f"CMS_{name.upper()}: {error.strerror}; see {PAGE}") from None
     try:
         connection_string(settings.database_url(), settings.database_tls)
     except AddressRefused as error:

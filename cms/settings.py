@@ -126,11 +126,15 @@ class Settings(DatabaseSettings, VaultAddress):
     @model_validator(mode="after")
     def _cardholders_have_all_they_need(self) -> Self:
         if "d1" not in self.listeners and self.cardholder_url is None:
-            raise ValueError("a cardholder listener needs the address that cardholders use")
+            raise ValueError("CMS_CARDHOLDER_URL is missing: the listener of cardholders needs it")
         if self.serves("cardholder") and self.control_token_key_file is None:
-            raise ValueError("a cardholder listener needs a control token key file")
+            raise ValueError(
+                "CMS_CONTROL_TOKEN_KEY_FILE is missing: cardholders' listener needs it"
+            )
         if (self.cardholder_certificate_file is None) != (self.cardholder_key_file is None):
-            raise ValueError("the cardholder listener's certificate and key go together")
+            raise ValueError(
+                "CMS_CARDHOLDER_CERTIFICATE_FILE, CMS_CARDHOLDER_KEY_FILE: both or none"
+            )
         return self
 
     @model_validator(mode="after")
@@ -138,12 +142,15 @@ class Settings(DatabaseSettings, VaultAddress):
         if not self.serves("d1"):
             return self
         if self.public_url is None:
-            raise ValueError("the D1 listener needs the public URL, under which D1 reaches it")
+            raise ValueError("CMS_PUBLIC_URL is missing: the D1 listener needs it")
         files = (self.d1_certificate_file, self.d1_key_file, self.d1_client_ca_file)
         if self.d1_mtls_ends == "service" and None in files:
-            raise ValueError("mutual TLS in the service needs certificate, key and client CA files")
+            raise ValueError(
+                "CMS_D1_CERTIFICATE_FILE, CMS_D1_KEY_FILE or CMS_D1_CLIENT_CA_FILE is missing:"
+                " mutual TLS ends in the service"
+            )
         if self.d1_mtls_ends == "proxy" and not self.d1_proxy_peers:
-            raise ValueError("mutual TLS in a proxy needs the peers whose header counts")
+            raise ValueError("CMS_D1_PROXY_PEERS is missing: CMS_D1_MTLS_ENDS is proxy")
         if self.d1_mtls_ends == "service" and self.d1_proxy_peers:
-            raise ValueError("proxy peers are set, but mutual TLS ends in the service")
+            raise ValueError("CMS_D1_PROXY_PEERS is set, but CMS_D1_MTLS_ENDS is service")
         return self

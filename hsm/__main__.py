@@ -49,8 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Namespace) -> int:
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from hsm.errors import HsmError
+    from hsm.setting_faults import faults
 
     command: Callable[[Namespace], int] = arguments.run
     try:
@@ -60,14 +62,10 @@ def _run(arguments: Namespace) -> int:
     except OSError as error:
         text = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
         print(text, file=sys.stderr)
-    except ValidationError as error:
-        faults = error.errors()
+    except (ValidationError, SettingsError) as error:
         # Settings with a prefix of their own say so by their class.
-        prefix = "HSM_IMPORT_" if error.title == "ImportTokenSettings" else "HSM_"
-        names = sorted(prefix + str(item["loc"][0]).upper() for item in faults if item["loc"])
-        # What is not of one variable says itself what is wrong.
-        text = "set " + ", ".join(names) if names else str(faults[0]["ctx"]["error"])
-        print(f"{text}; see docs/settings.md", file=sys.stderr)
+        second = isinstance(error, ValidationError) and error.title == "ImportTokenSettings"
+        print(faults(error, "HSM_IMPORT_" if second else "HSM_"), file=sys.stderr)
     except HsmError as error:
         print(str(error) or type(error).__doc__, file=sys.stderr)
     return REFUSED

@@ -1,8 +1,9 @@
 """The table of key generations that a host has taken, and what it says of a key.
 
-Without a table the newest key of a role on the HSM token is active and the older ones open, as when
-a deployment begins. Workers look at the file when they use a key, some times a second, so that all
-of them follow a new table soon.
+Without a table the oldest key of a role on the HSM token is active, as when a deployment begins,
+and younger ones are loaded: one that is made changes nothing before operators have signed. Workers
+look at the file when they use a key, some times a second, so that all of them follow a new table
+soon.
 """
 
 from collections.abc import Iterator, Mapping, Set
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from hsm.errors import KeyMissing, ManifestRefused
-from hsm.manifest import floors, generation_table, signed
+from hsm.manifest import floors, generation_table, resigned, signed
 from hsm.manifest.generation_table import GenerationTable, State
 from hsm.manifest.host_files import FLOORS, GENERATIONS, HostFiles, Seen
-from hsm.manifest.trust import read_trust
+from hsm.manifest.trust import Trust, read_trust
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 
@@ -101,7 +102,7 @@ def verified(text: str, trust_file: Path, now: datetime) -> GenerationTable:
     return table
 
 
-def keep(generations: Generations, text: str, there: Set[KeyLabel]) -> None:
+def keep(generations: Generations, text: str, trust: Trust, there: Set[KeyLabel]) -> None:
     """Store a table that :func:`verified` returned; the newest one may come again.
 
     Every other file of the host then gets its CMAC from the key that the table makes active, so
@@ -110,12 +111,14 @@ def keep(generations: Generations, text: str, there: Set[KeyLabel]) -> None:
     Args:
         generations: of this host.
         text: the table, as it was signed.
+        trust: whose signatures count on a file that gets a CMAC of another key.
         there: the keys on the HSM token, each as its role wants it.
 
     Raises:
         ManifestRefused: this host has a newer one, another of this version or a higher floor; it
             cannot follow the one before, names a key as in use that is not there, or burns one
-            under which files of this host stand.
+            under which files of this host stand; or such a file is not signed by operators who
+            count now: each is named.
     """
     files, document = generations.files, signed.parse(text)
     table = generation_table.parse(document.payload)
@@ -135,10 +138,20 @@ def keep(generations: Generations, text: str, there: Set[KeyLabel]) -> None:
                 "it is decrypt-only"
             )
         label = table.active[KeyRole.MANIFEST_MAC]
+        moving = {name: one for name, (one, by) in stored.items() if by != label}
+        _require_signed(moving, trust)
         files.write(GENERATIONS, text, label)
-        for name, (one, by) in stored.items():
-            if by != label:
-                files.write(name, one, label)
+        for name, one in moving.items():
+            files.write(name, one, label)
+
+
+def _require_signed(moving: Mapping[str, str], trust: Trust) -> None:
+    unsigned = [x for x, text in sorted(moving.items()) if not resigned.is_signed(trust, x, text)]
+    if unsigned:
+        raise ManifestRefused(
+            "files of this host are not signed by operators who count now; load newer ones, or "
+            "remove what nobody signed: " + ", ".join(map(resigned.described, unsigned))
+        )
 
 
 def _others(files: HostFiles) -> Iterator[tuple[str, tuple[str, KeyLabel]]]:
@@ -167,4 +180,13 @@ def _needed(states: Mapping[KeyLabel, State]) -> Set[KeyLabel]:
 def without_table(label: KeyLabel, active: Mapping[KeyRole, KeyLabel]) -> State:
     """Say what a key may be used for where there is no table."""
     is_active = label.role.per_issuer or active[label.role] == label
-    return State.ACTIVE if is_active else State.DECRYPT_ONLY
+    return State.ACTIVE if is_active else State.LOADED
+
+
+def state_of(
+    label: KeyLabel, table: GenerationTable | None, active: Mapping[KeyRole, KeyLabel]
+) -> State | None:
+    """Say what a key may be used for; None: the table does not name it."""
+    if table is None or not (label.role.per_issuer or label.role in table.roles):
+        return without_table(label, active)
+    return table.states.get(label)

@@ -22,6 +22,9 @@ GRANT_MAX: Final[Mapping[Action, int]] = {
     Action.SET: 20,
     Action.DEVICE: 1,
 }
+DEVICE_KEY: Final = "device-key"
+DEVICE_KEYS_MAX: Final = 3
+"""For a grant: a device that heard no answer asks again, within the 30 s of its control token."""
 CARD, CLIENT, ISSUER = "card", "client", "issuer"
 BUREAU: Final = "bureau"
 #: What the log says of the last hand-out of a day.
@@ -48,10 +51,17 @@ class HandOuts:
                 before. Nothing is counted.
             CountsUnavailable: it could not be counted.
         """
-        # Of one day whenever it is used: else there would be more at midnight.
-        last_day, most = grant.expires_at // DAY_SECONDS, GRANT_MAX[what]
-        of_grant = Quota(last_day, grant.card.issuer_id, what.value, grant.grant_id, most)
+        of_grant = _of_grant(grant, what.value, GRANT_MAX[what])
         self._count(of_grant, *self._of_today(limits, grant.card, grant.client_id))
+
+    def count_device_key(self, grant: Grant) -> None:
+        """Count a key that is made for a device; it shows and sets nothing.
+
+        Raises:
+            LimitReached: there are as many of the grant as may be.
+            CountsUnavailable: it could not be counted.
+        """
+        self._count(_of_grant(grant, DEVICE_KEY, DEVICE_KEYS_MAX))
 
     def count_without_grant(self, limits: LimitsBody, card: CardRef, client_id: str) -> None:
         """Count a hand-out to an issuer's own server.
@@ -88,6 +98,12 @@ class HandOuts:
         quota = Quota(self._counts.today(), issuer_id, BUREAU, "", day_max)
         for used_up in self._counts.hand_out([quota] * mailers):
             _say(used_up)
+
+
+def _of_grant(grant: Grant, kind: str, most: int) -> Quota:
+    # Of one day whenever it is used: else there would be more at midnight.
+    last_day = grant.expires_at // DAY_SECONDS
+    return Quota(last_day, grant.card.issuer_id, kind, grant.grant_id, most)
 
 
 def _say(quota: Quota) -> None:

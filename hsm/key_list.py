@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from hsm.generations import without_table
+from hsm.generations import state_of
 from hsm.jose_keys import JoseKeys
 from hsm.manifest.generation_table import GenerationTable
 from hsm.pkcs11.keyring import Keyring
@@ -38,10 +38,9 @@ def read(
 
 
 def _state(label: KeyLabel, keyring: Keyring, table: GenerationTable | None) -> tuple[str, str]:
-    if table is None or not (label.role.per_issuer or label.role in table.roles):
-        return without_table(label, keyring.active), ""
-    named = table.generations.get(str(label))
-    return ("", "") if named is None else (named.state, named.since.isoformat())
+    named = None if table is None else table.generations.get(str(label))
+    since = "" if named is None else named.since.isoformat()
+    return state_of(label, table, keyring.active) or "", since
 
 
 def _order(label: KeyLabel) -> tuple[str, str, int]:

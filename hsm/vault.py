@@ -64,6 +64,7 @@ from hsm.manifest.host_files import HostFiles
 from hsm.manifest.model import Manifest
 from hsm.manifest.scripts import ScriptsBody
 from hsm.manifest.store import Manifests
+from hsm.manifest.trust import read_trust
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyLabel, KeyRole
@@ -149,6 +150,7 @@ class Vault:
             this vault issues none.
         to_disk: as :class:`hsm.log.writer.VaultLog` has it.
         key_budgets: what *hsm_token* tells of uses of its keys; None: it tells nobody here.
+        kid_uses: how many JWEs keys opened, over several vaults of a process; None: of this one.
 
     Raises:
         VaultUnavailable: at construction, when a role has no key on the HSM token.
@@ -163,6 +165,7 @@ class Vault:
         token_issuer: str | None = None,
         to_disk: Callable[[int], None] = os.fdatasync,
         key_budgets: KeyBudgets | None = None,
+        kid_uses: KidUses | None = None,
     ) -> None:
         self._hsm_token = hsm_token
         self._now = now
@@ -170,7 +173,7 @@ class Vault:
         self._generations = generations.of_host(state_directory, hsm_token)
         self._keyring = Keyring(hsm_token, self._generations)
         self._counts = Counts(state_directory, now)
-        self._kid_uses = KidUses(self._counts, now)
+        self._kid_uses = kid_uses or KidUses(self._counts, now)
         self._jose_keys = JoseKeys(hsm_token, self._keyring, self._kid_uses.note)
         self._probed_keys = JoseKeys(hsm_token, self._keyring)
         """The same, whose use is none of a partner's and not counted."""
@@ -513,7 +516,7 @@ class Vault:
         table = generations.verified(text, self._trust_file, self._now())
         self._hsm_token.find_keys()
         there = {x for x in self._hsm_token.labels() if self._hsm_token.is_as_expected(x)}
-        generations.keep(self._generations, text, there)
+        generations.keep(self._generations, text, read_trust(self._trust_file), there)
         self._keyring.follow()
         self._log.begin()
         digest = hashlib.sha256(table.canonical()).hexdigest()
@@ -599,11 +602,12 @@ class Vault:
         sealed_record: SealedRecord,
     ) -> DeviceKey:
         """Make the key under which a cardholder's device sends a PIN for this control token."""
-        opened = self._for_device(grant, control_token, Purpose.SET, sealed_record).grant
-        tzpk = self._iso1_blocks.new_tzpk()
-        return DeviceKey(
-            to_device(tzpk, public_key), self._seals.seal_tzpk(tzpk, opened, control_token)
-        )
+        granted = self._for_device(grant, control_token, Purpose.SET, sealed_record)
+        opened, tzpk = granted.grant, self._iso1_blocks.new_tzpk()
+        enciphered = to_device(tzpk, public_key)
+        with self._telling(granted.manifest, opened.face, opened.client_id):
+            self._hand_outs.count_device_key(opened)
+        return DeviceKey(enciphered, self._seals.seal_tzpk(tzpk, opened, control_token))
 
     def set_pin_from_device(
         self,

@@ -112,6 +112,7 @@ class Deployment:
         """The same with a cardholder listener, on a port that is free now."""
         key = self.directory / "control-token.key"
         key.write_bytes(os.urandom(32))
+        key.chmod(0o600)
         (port,) = free_ports(1)
         return self.given(
             cardholder_url=f"https://localhost:{port}",
@@ -373,6 +374,7 @@ def deployment(
     pki.create(directory / "pki")
     url_file = directory / "database-url"
     url_file.write_text(database_url)
+    url_file.chmod(0o600)
     d1_port, ops_port = free_ports(2)
     host = directory / "host"
     host.mkdir()

@@ -2,11 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
+from hsm import generations
 from hsm.manifest.generation_table import State, parse
 from hsm.manifest.signed import GENERATIONS_TYPE
+from hsm.manifest.trust import read_trust
+from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyLabel
-from tests.operators import VALID_FROM, VALID_UNTIL, signed
+from hsm.port import PinVault
+from hsm.vault import Vault
+from tests.operators import TRUST_FILE, VALID_FROM, VALID_UNTIL, signed
 
 SINCE = VALID_FROM.isoformat()
 FIRST: Mapping[str, str] = {f"{role}.g1": "active" for role in OWN_ROLES}
@@ -54,6 +60,23 @@ def table(
         },
     }
     return parse(json.dumps(body).encode()).canonical()
+
+
+def make_newest_active(before: PinVault, directory: Path, hsm_token: HsmToken) -> None:
+    """Have a host keep a first table: of each role the newest is active, others decrypt-only.
+
+    The vault *before* goes on as if there were none.
+    """
+    assert isinstance(before, Vault)  # one in this process
+    before._keyring._generations = None
+    labels = sorted(
+        (x for x in hsm_token.labels() if not x.role.per_issuer), key=lambda x: x.generation
+    )
+    newest = {x.role: x for x in labels}
+    states = {str(x): "active" if newest[x.role] == x else "decrypt-only" for x in labels}
+    text = signed(table(states), GENERATIONS_TYPE)
+    trust = read_trust(directory / TRUST_FILE)
+    generations.keep(generations.of_host(directory, hsm_token), text, trust, {*labels})
 
 
 class Tables:

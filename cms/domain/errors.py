@@ -104,7 +104,10 @@ class JweFault(StrEnum):
 
 
 class BadRequest(DomainError):
-    """A part of the request is not as published; *fault* says more where it is a JWE."""
+    """A part of the request is not as published.
+
+    *fault* says more where it is a JWE.
+    """
 
     def __init__(self, field: Field, fault: JweFault | None = None) -> None:
         super().__init__()

@@ -21,7 +21,9 @@ class Answer(Response):
         self.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
 
 
-def json_answer(members: Mapping[str, object], headers: Headers, status: int = 200) -> Answer:
+def json_answer(
+    members: Mapping[str, object] | msgspec.Struct, headers: Headers, status: int = 200
+) -> Answer:
     """Answer with a JSON object."""
     return Answer(_to_json(members), (*headers, JSON), status)
 

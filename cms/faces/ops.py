@@ -4,24 +4,88 @@ A request gets one worker; but for ``/healthz`` it tells of all.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import Request, Response
+from msgspec import Meta
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from cms import logs
+from cms.faces import NAMES
+from cms.faces.answer import json_answer
+from cms.faces.operation import TEXT, About, Answered, Content, Operation, parameter
+from cms.faces.refusals import Refusal
 from cms.faces.routes import Face, Route
 from cms.services.ends import Ends
 from cms.services.health import DATABASE_CAUSES, VAULT_SECONDS_MAX, Health, Readiness
+from cms.services.workers import Fault
 from hsm import exposition, messages
 from hsm.client import VaultCalls
 from hsm.errors import HsmError
 from hsm.port import KeyUse
+
+Documents: TypeAlias = Mapping[str, Response]
+INTERFACES_PATH: Final = "/interfaces"
+OPENAPI_PATH: Final = "/openapi"
+
+
+class Alive(msgspec.Struct):
+    """What this worker turned away, by kind."""
+
+    status: Annotated[str, Meta(examples=["alive"])]
+    refused: Annotated[dict[str, int], Meta(examples=[{"malformed": 2}])]
+
+
+class Checks(msgspec.Struct):
+    """What can be used, and what is wrong, or will be."""
+
+    ready: Annotated[bool, Meta(examples=[True])]
+    vault: Annotated[bool, Meta(examples=[True])]
+    database: Annotated[bool, Meta(examples=[True])]
+    problems: Sequence[Fault]
+    warnings: Sequence[Fault]
+
+
+ABOUT: Final = About(
+    name="ops",
+    title="Operations",
+    description="Health, metrics and these documents: on loopback, for operators only.",
+)
+ROUTING_REFUSALS: Final = (
+    Refusal(404, {"detail": "Not Found"}, "There is nothing at this path.", "Correct it."),
+    Refusal(405, {"detail": "Method Not Allowed"}, "Not with this method.", "Correct it."),
+)
+HEALTHZ: Final = Operation("Is this worker alive", {200: Answered("It is.", Content(Alive))})
+READYZ: Final = Operation(
+    "Can all workers serve",
+    {
+        200: Answered("They can.", Content(Checks)),
+        503: Answered("They cannot: problems says why.", Content(Checks)),
+    },
+)
+METRICS: Final = Operation(
+    "What was counted",
+    {200: Answered("For Prometheus.", Content(TEXT, exposition.CONTENT_TYPE))},
+)
+HTML: Final = Content(TEXT, "text/html; charset=utf-8")
+FACE: Final = parameter("path", "face", {"enum": [*NAMES]}, example=NAMES[0])
+NO_FACE: Final = Answered("There is no such face.")
+INTERFACES: Final = Operation("List the faces", {200: Answered("A page.", HTML)})
+INTERFACE: Final = Operation(
+    "Read what a face offers",
+    {200: Answered("A page.", HTML), 404: NO_FACE},
+    parameters=[FACE],
+)
+OPENAPI: Final = Operation(
+    "Get what a face offers as OpenAPI 3.1",
+    {200: Answered("A document.", Content({"type": "object"})), 404: NO_FACE},
+    parameters=[FACE],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +94,30 @@ class OpsRoutes:
 
     health: Health
     vault: VaultCalls
+    documents: Documents
 
     def routes(self) -> tuple[Route, ...]:
         """Return the table."""
         return (
-            Route("GET", "/healthz", self.healthz),
-            Route("GET", "/readyz", self.readyz),
-            Route("GET", "/metrics", self.metrics),
+            Route("GET", "/healthz", self.healthz, HEALTHZ),
+            Route("GET", "/readyz", self.readyz, READYZ),
+            Route("GET", "/metrics", self.metrics, METRICS),
+            Route("GET", INTERFACES_PATH, self.document, INTERFACES),
+            Route("GET", f"{INTERFACES_PATH}/{{face}}", self.document, INTERFACE),
+            Route("GET", f"{OPENAPI_PATH}/{{face}}", self.document, OPENAPI),
         )
 
     async def healthz(self, _: Request) -> Response:
         """Answer as long as the event loop turns; show what this worker turned away."""
-        return JSONResponse({"status": "alive", "refused": dict(logs.refusals)})
+        return json_answer(Alive("alive", dict(logs.refusals)), ())
 
     async def readyz(self, _: Request) -> Response:
         """Answer 200 when vault and database answer now and to all workers, else 503."""
         await asyncio.gather(self.health.ask_vault(), self.health.ask_database())
         seen = self.health.of_all()
-        checks = {
-            "ready": seen.ready,
-            "vault": seen.vault,
-            "database": seen.database,
-            "problems": msgspec.to_builtins(seen.problems),
-            "warnings": msgspec.to_builtins(seen.warnings),
-        }
-        return JSONResponse(checks, 200 if seen.ready else 503)
+        parts = seen.ready, seen.vault, seen.database
+        checks = Checks(*parts, seen.problems, seen.warnings)
+        return json_answer(checks, (), 200 if seen.ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         """Show what all workers counted, and those of the vault, where it answers."""
@@ -70,6 +133,11 @@ class OpsRoutes:
             async with asyncio.timeout(VAULT_SECONDS_MAX):
                 shown += await self.vault.call(messages.Metrics())
         return Response(shown, media_type=exposition.CONTENT_TYPE)
+
+    async def document(self, request: Request) -> Response:
+        """Show what the faces offer, for people or for programs."""
+        found = self.documents.get(request.url.path)
+        return Response(status_code=404) if found is None else found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,8 +222,14 @@ class State(Collector):
         return connections
 
 
-def ops_app(health: Health, vault: VaultCalls) -> FastAPI:
-    """Build the app of the operations listener."""
+def ops_app(health: Health, vault: VaultCalls, documents: Documents) -> Face:
+    """Build the app of the operations listener.
+
+    Args:
+        health: what it tells of.
+        vault: the same.
+        documents: what describes every face, by its path; made before any request.
+    """
     app = Face()
-    app.add(OpsRoutes(health, vault).routes())
+    app.add(OpsRoutes(health, vault, documents).routes())
     return app

@@ -1,47 +1,44 @@
 """How a face states its routes: one table of what may be called, and what answers.
 
 A handler takes the request itself: FastAPI would read a body before anything of ours runs, and
-each face has an order of answers of its own, in which the body comes last. So FastAPI describes
-the routes, and :class:`Face` calls them. Who may call stands in the table too: where a handler's
-own signature names a caller, the table shows the function that finds this caller and then calls
-it::
+each face has an order of answers of its own, in which the body comes last. So :class:`Face` calls
+the routes. Who may call stands in the table too: where a handler's own signature names a caller,
+the table shows the function that finds this caller and then calls it. So does what is said of the
+route, for the face's OpenAPI document::
 
     def routes(self) -> Sequence[Route]:
         return (
-            Route("GET", f"{CARD}/pin", self._for_client(Verb.GET_PIN, self.get_pin)),
-            Route("GET HEAD", PAGE_PATH, self.page),
+            Route("GET", f"{CARD}/pin", self._for_client(Verb.GET_PIN, self.get_pin), GET_PIN),
+            Route("GET HEAD", PAGE_PATH, self.page, PAGE),
         )
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cms.faces.operation import Operation
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of a face's table. What follows *handler* is for OpenAPI only."""
+    """One line of a face's table."""
 
     methods: str
     """One or more, separated by blanks."""
     path: str
     """Its members in braces; the handler finds them in ``request.path_params``."""
     handler: Handler
-    """Annotated to return a response, of which FastAPI then describes no model."""
-    summary: str = ""
-    success_status: int = 200
-    answers: Mapping[int | str, dict[str, Any]] = field(default_factory=dict)
-    """Every other answer, by status."""
-    openapi: Mapping[str, Any] = field(default_factory=dict)
-    """Further members of the operation: ``parameters``, ``requestBody``."""
+    operation: Operation
+    """What OpenAPI says of it."""
 
 
 ByMethod: TypeAlias = dict[str, Route]
@@ -49,38 +46,30 @@ ByMethod: TypeAlias = dict[str, Route]
 
 
 class Face(FastAPI):
-    """The app of a face, which describes its routes as FastAPI does and calls them itself.
+    """The app of a face, which calls its routes itself.
 
     FastAPI's own way to a handler is for parameters, dependencies, files and telemetry, of which
     there is none here; its telemetry would tell of paths and queries, and so of control tokens.
     Whatever a handler raises is answered by the handler of its class, or of the nearest base class.
     """
 
-    def __init__(self, title: str = "FastAPI") -> None:
-        super().__init__(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+    def __init__(self) -> None:
+        super().__init__(docs_url=None, redoc_url=None, openapi_url=None)
+        self.table: list[Route] = []
+        """All that it serves."""
         self._plain: dict[str, ByMethod] = {}
         self._with_members: dict[str, tuple[re.Pattern[str], ByMethod]] = {}
 
     def add(self, routes: Iterable[Route]) -> None:
-        """Serve and describe *routes*; what is added in another way is not served."""
+        """Serve *routes*; what is added in another way is not served."""
         for route in routes:
-            methods = route.methods.split()
-            self.router.add_api_route(
-                route.path,
-                route.handler,
-                methods=methods,
-                name=route.summary or None,
-                summary=route.summary or None,
-                status_code=route.success_status,
-                responses=dict(route.answers),
-                openapi_extra=dict(route.openapi),
-            )
+            self.table.append(route)
             if "{" in route.path:
                 new = compile_path(route.path)[0], ByMethod()
                 by_method = self._with_members.setdefault(route.path, new)[1]
             else:
                 by_method = self._plain.setdefault(route.path, {})
-            by_method |= dict.fromkeys(methods, route)
+            by_method |= dict.fromkeys(route.methods.split(), route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""

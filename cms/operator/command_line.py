@@ -24,8 +24,6 @@ from hsm import printing
 from hsm.command_line import OK, REFUSED, exit_code
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
-
     from cms.persistence.admin import Database
     from hsm.port import CardRef
 
@@ -109,17 +107,19 @@ def run(parser: ArgumentParser, words: Sequence[str] | None) -> int:
 
 def _run(arguments: Namespace) -> int:
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from cms.persistence.admin import AdminError
     from hsm.errors import HsmError
+    from hsm.setting_faults import faults
 
     command: Callable[[Namespace], int] = arguments.run
     try:
         return command(arguments)
     except BrokenPipeError:
         raise
-    except ValidationError as error:
-        complain(f"settings that are missing or wrong: {_faults(error)}; see docs/settings.md")
+    except (ValidationError, SettingsError) as error:
+        complain(faults(error, "CMS_"))
     except OSError as error:
         complain(": ".join(str(part) for part in (error.filename, error.strerror) if part))
     except UnicodeDecodeError:
@@ -206,13 +206,6 @@ def print_row(row: Mapping[str, Any], *, as_json: bool) -> None:
         print_rows([row], as_json=True)
         return
     printing.print_columns(dict(_visible(row)))
-
-
-def _faults(error: ValidationError) -> str:
-    return ", ".join(
-        "CMS_" + str(item["loc"][0]).upper() if item["loc"] else item["msg"]
-        for item in error.errors()
-    )
 
 
 def _list_rows(arguments: Namespace) -> int:

@@ -58,5 +58,6 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "generations load": Example("generations load keys-1.jws", "docs/key-generations.md"),
     "reseal": Example("reseal demobank01 --cards-per-second 200", "docs/reseal.md"),
     "serve": Example("serve", "docs/operating.md"),
+    "openapi": Example("openapi hosted", "docs/errors.md"),
     "completion": Example("completion bash", "docs/commands.md"),
 }

@@ -13,7 +13,7 @@ from hsm import printing
 from hsm.command_line import OK
 
 if TYPE_CHECKING:
-    from hsm.manifest.generation_table import GenerationTable
+    from hsm.manifest.generation_table import GenerationTable, State
     from hsm.port import KeyGenerations
 
 
@@ -31,11 +31,12 @@ def add_to(commands: command_line.Commands) -> None:
 def load_table(arguments: Namespace) -> int:
     """Have the vault of this host take a table, when no stored value needs what it retires.
 
+    To burn a key waits for no database: where a table takes no other key away, it is loaded first.
+
     Raises:
-        Refused: one does.
+        Refused: a stored value needs a key that it takes away.
     """
     from cms.operator.vault import open_vault
-    from cms.persistence.key_labels import rows_by_generation
     from hsm.errors import ManifestRefused
     from hsm.manifest import generation_table, signed
     from hsm.messages import LoadGenerations, ReadGenerations
@@ -49,13 +50,16 @@ def load_table(arguments: Namespace) -> int:
         except ManifestRefused:
             # A new host that must take a table before it serves.
             before = KeyGenerations(0, ())
-        with command_line.open_database() as database:
-            _require_unneeded(table, before, rows_by_generation(database))
+        retires = _retires(table, before)
+        if retires:
+            _require_unneeded(table, before, _counted())
         version = vault.call(LoadGenerations(text))
     if arguments.json:
         printing.print_json({"version": version})
     else:
-        print(f"version {version} is in force on this host")
+        print(f"version {version} is in force on this host", flush=True)
+    if not retires:
+        _tell_of_lost(table, before)
     return OK
 
 
@@ -78,6 +82,42 @@ def show_keys(arguments: Namespace) -> int:
     return OK
 
 
+def _counted() -> Mapping[str, int]:
+    from cms.persistence.key_labels import rows_by_generation
+
+    with command_line.open_database() as database:
+        return rows_by_generation(database)
+
+
+def _tell_of_lost(table: GenerationTable, before: KeyGenerations) -> None:
+    """Tell of the stored values that open under no key, if the database can be asked."""
+    from pydantic import ValidationError
+
+    from cms.persistence.admin import AdminError
+
+    try:
+        rows = _counted()
+    except (AdminError, OSError, ValidationError) as error:
+        why = str(error) if isinstance(error, AdminError) else "no database is named"
+        print(f"not counted is what opens under no key now: {why}", file=sys.stderr)
+    else:
+        _require_unneeded(table, before, rows)
+
+
+def _retires(table: GenerationTable, before: KeyGenerations) -> bool:
+    """Tell whether it takes a key away that a stored value could need, and be asked about."""
+    states = {str(label): state for label, state in table.states.items()}
+    return any(_may_be_needed(key.state, states.get(key.label)) for key in before.keys)
+
+
+def _may_be_needed(old: str | None, state: State | None) -> bool:
+    from hsm.manifest.generation_table import OPENING, State
+
+    opens = old in OPENING and state not in {*OPENING, State.COMPROMISED}
+    # What is retired can come back; what is destroyed cannot.
+    return opens or (old == State.RETIRED and state is State.DESTROYED)
+
+
 def _require_unneeded(
     table: GenerationTable, before: KeyGenerations, rows: Mapping[str, int]
 ) -> None:
@@ -89,7 +129,7 @@ def _require_unneeded(
     Raises:
         Refused: it takes one; names each, and how many values need it.
     """
-    from hsm.manifest.generation_table import OPENING, State
+    from hsm.manifest.generation_table import OPENING
 
     states = {str(label): state for label, state in table.states.items()}
     now = {key.label: key.state for key in before.keys}
@@ -99,10 +139,7 @@ def _require_unneeded(
         state, old = states.get(text), now.get(text)
         if state in OPENING:
             continue
-        opens = old in OPENING and state is not State.COMPROMISED
-        # What is retired can come back; what is destroyed cannot.
-        can_open = old == State.RETIRED and state is State.DESTROYED
-        (needed if opens or can_open else lost).append(f"{text} ({count})")
+        (needed if _may_be_needed(old, state) else lost).append(f"{text} ({count})")
     if lost:
         print("stored values that open under no key: " + ", ".join(lost), file=sys.stderr)
     if needed:

@@ -68,7 +68,10 @@ WAKE_SECONDS: Final = 0.1
 #: What Postgres refuses because of how it was set up, and what an operator does about it.
 REFUSALS: Final[Mapping[type[psycopg.Error], str]] = {
     UndefinedTable: "the database has no tables: run alembic upgrade head",
-    UndefinedColumn: "the tables are of another version: run alembic upgrade head",
+    UndefinedColumn: (
+        "the tables are of another version: run alembic upgrade head of this release, or use the"
+        " one that they were upgraded for"
+    ),
     InsufficientPrivilege: "this role of the database may not do that: its owner's may",
 }
 

@@ -147,9 +147,14 @@ class Health:
         revision = await self._store.revision()
         if revision == "":
             self._database_fault = NOT_MIGRATED
-        self._revision_fault = None
+        known, self._revision_fault = self._revision_fault, None
         if revision not in (None, "", REVISION):
-            self._revision_fault = f"revision {revision} is not {REVISION}, that of this release"
+            self._revision_fault = (
+                f"revision {revision} is not {REVISION}, that of this release: run alembic upgrade"
+                " head of this release, or start the release that the database was upgraded for"
+            )
+            if self._revision_fault != known:
+                log.warning("database.revision", extra={"reason": self._revision_fault})
 
     async def beat(self) -> None:
         """Keep asking, more often while something is unavailable."""

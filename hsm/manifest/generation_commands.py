@@ -1,14 +1,15 @@
 """``python -m hsm generations``: what operators decide of the keys, in a table that they sign.
 
-Only ``new`` needs the HSM token. Signing, showing and verifying are those of manifests.
+Only ``new`` needs the HSM token; ``change`` asks it for the KCV of a shared key that is burned, and
+does without. Signing, showing and verifying are those of manifests.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hsm import printing
 from hsm.command_line import OK, Commands, add_command
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from hsm.manifest.generation_table import GenerationTable, State
     from hsm.pkcs11.keys import KeyLabel
 
+_Listed: TypeAlias = dict[str, dict[str, object]]
 TABLE_DAYS: Final = 30
 """How long hosts take a table; one that is taken stays in force."""
 LABEL_HELP: Final = "as pin.g2=active; its MAC key goes with a key that seals"
@@ -78,7 +80,7 @@ def _state(text: str) -> tuple[str, str]:
 
 @printing.with_result
 def make_table(arguments: Namespace, result: Result) -> int:
-    """Write a draft that changes nothing: the newest keys active, older ones decrypt-only."""
+    """Write a draft that changes nothing: the oldest keys active, younger ones loaded."""
     from hsm.generations import without_table
     from hsm.pkcs11.commands import open_hsm_token
     from hsm.pkcs11.keyring import Keyring
@@ -133,20 +135,23 @@ def write_next(
     from crypto.jose.jws_json import SignedText
     from hsm.manifest import documents, generation_table
     from hsm.manifest.body import canonical_body
+    from hsm.manifest.generation_table import State
     from hsm.pkcs11.keys import MAC_ROLES
 
     old = {} if before is None else before.generations
     dates = dates_from_now(TABLE_DAYS)
-    listed = {text: one.model_dump(mode="json") for text, one in old.items()}
+    listed: _Listed = {text: one.model_dump(mode="json") for text, one in old.items()}
     partners = {x.of(MAC_ROLES[x.role]): s for x, s in states.items() if x.role in MAC_ROLES}
     changes = []
     for label, state in {**partners, **states}.items():
         text = str(label)
         was = old[text].state if text in old else None
         if was is not state:
-            listed[text] = {"state": state.value, "since": dates["valid_from"]}
+            changed = {"state": state.value, "since": dates["valid_from"]}
+            listed[text] = {**listed.get(text, {}), **changed}
             print(f"{text}: {was or 'not named'} -> {state}")
             changes.append({"key": text, "from": was, "to": state})
+    _note_kcvs(listed, [x for x, s in states.items() if s is State.COMPROMISED])
     version = 1 if before is None else before.version + 1
     body = {**dates, "type": "generations", "version": version, "generations": listed}
     table = generation_table.parse(canonical_body(body))
@@ -155,3 +160,15 @@ def write_next(
     documents.write(path, SignedText(table.canonical(), ()))
     print(f"draft of version {version}: {path}")
     result |= {"changes": changes, "version": version, "draft": str(path)}
+
+
+def _note_kcvs(listed: _Listed, burned: Sequence[KeyLabel]) -> None:
+    """Write into a table which shared keys must not be imported again, as far as is known here."""
+    from hsm.pkcs11 import burned_keys
+
+    unknown = [x for x in burned if x.role.per_issuer and not listed[str(x)].get("kcv")]
+    kcvs = burned_keys.kcvs_on_token(unknown) if unknown else {}
+    for label in unknown:
+        listed[str(label)]["kcv"] = kcvs.get(label)
+        if label not in kcvs:
+            print(f"{label}: its KCV is not known here, so that an import cannot refuse the key")

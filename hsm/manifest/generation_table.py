@@ -3,7 +3,7 @@
 Two operators sign it, and each host keeps the newest::
 
     {"type": "generations", "version": 2, "valid_from": "…", "valid_until": "…",
-     "generations": {"pin.g1": {"state": "decrypt-only", "since": "…"}, …}}
+     "generations": {"pin.g1": {"state": "decrypt-only", "since": "…", "kcv": null}, …}}
 
 A label that a table does not name is used for nothing. It names a key of every role of our own; a
 role that came with a later release is as without a table, until the next one names its keys. The
@@ -71,6 +71,8 @@ class Generation(Body):
 
     state: State = Field(strict=False)
     since: AwareDatetime
+    kcv: Annotated[str, Field(pattern="^[0-9A-F]{6}$")] | None = None
+    """Of a shared key that is compromised, or was: no key of this KCV is imported again."""
 
 
 class GenerationTable(SignedBody):
@@ -90,6 +92,8 @@ class GenerationTable(SignedBody):
         for label, state in states.items():
             if label.role.per_issuer and state not in SHARED_STATES:
                 raise ValueError("a shared key is active, retired, compromised or destroyed")
+            if self.generations[str(label)].kcv and not (label.role.per_issuer and state in LOST):
+                raise ValueError("only of a shared key that is compromised the table has the KCV")
             if label.role is KeyRole.LOG_MAC and state is State.DESTROYED:
                 raise ValueError("a key of role log-mac proves its lines: it is never destroyed")
             partner = MAC_ROLES.get(label.role)
@@ -148,6 +152,8 @@ class GenerationTable(SignedBody):
             if new.state not in (SHARED_SUCCESSORS if per_issuer else SUCCESSORS)[old.state]:
                 raise ManifestRefused("a key cannot become what the table says of it")
             # Two changes can be within one second.
+            if old.kcv is not None and new.kcv != old.kcv:
+                raise ManifestRefused("a key has another KCV than in the table before")
             if new.since < old.since or (new.state is old.state and new.since != old.since):
                 raise ManifestRefused("a state has another date than the change to it")
         for text in self.generations.keys() - before.generations.keys():

@@ -5,12 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from crypto import kcv
 from crypto.jose.jwk import thumbprint
 from hsm.errors import CeremonyError
 from hsm.pkcs11.keys import AES_KINDS, OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.token import Pkcs11Token
+
+NO_FINGERPRINT: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
             return kcv.aes(partial(hsm_token.mac, label)).hex().upper()
         if role.usage in (Usage.ENCRYPT, Usage.ENCRYPT_ONLY):
             return kcv.aes_of_cipher(partial(hsm_token.encrypt_block, label)).hex().upper()
-    return hsm_token.check_value(label).hex().upper() or "-"
+    return hsm_token.check_value(label).hex().upper() or NO_FINGERPRINT
 
 
 def missing(hsm_token: Pkcs11Token) -> Sequence[KeyRole]:

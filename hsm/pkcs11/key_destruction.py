@@ -39,8 +39,9 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
     Raises:
         CeremonyError: fewer than two custodians are named or take part, the record is there or
             cannot be written, the key is not there, makes MACs of the log or goes with another, or
-            the table of this host does not say that it is destroyed or compromised. Or the HSM
-            token did not destroy it; then the record is there all the same.
+            the table of this host does not say that it is destroyed or compromised; or keys are
+            others than were signed for. Or the HSM token did not destroy it; then the record is
+            there all the same.
         ManifestRefused: trust file, table or a custodian's key cannot be used.
         VaultUnavailable: the HSM token does not answer, or this host has no log.
         KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came before all had signed.
@@ -65,21 +66,24 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
         hand_over("A key is destroyed")
         present.admit(file, partial(passphrase_of, file))
 
+    signals.interrupt_once()
+    record = CeremonyRecord(
+        ceremony_id=ceremony_id,
+        action="destroy-key",
+        issuer_id=label.issuer_id,
+        hsm_token=ceremony_record.described(holder.device),
+        began_at=began_at,
+        ended_at=now(),
+        custodians=ceremony_record.custodians(present.present),
+        keys=tuple(_recorded(holder, one) for one in labels),
+    )
+    signed = present.sign(record, files)
+    # From here on it is seconds, and nobody's to stop; nobody waits for the HSM token before.
+    signals.ignore()
     with holder.alone():
-        signals.interrupt_once()
-        record = CeremonyRecord(
-            ceremony_id=ceremony_id,
-            action="destroy-key",
-            issuer_id=label.issuer_id,
-            hsm_token=ceremony_record.described(holder.device),
-            began_at=began_at,
-            ended_at=now(),
-            custodians=ceremony_record.custodians(present.present),
-            keys=tuple(_recorded(holder, one) for one in labels),
-        )
-        signed = present.sign(record, files)
-        # From here on it is seconds, and nobody's to stop.
-        signals.ignore()
+        found = tuple(_recorded(holder, one) for one in labels if one in holder.labels())
+        if found != record.keys:
+            raise CeremonyError("the keys are others than were signed for: no key was destroyed")
         ceremony_record.write_new(record_file, f"{signed}\n")
         receipt = log.tell(record)
         _destroy(holder, labels)

@@ -1,7 +1,7 @@
 """Which key a verb uses, and which may open what it made.
 
 The table of key generations of the host decides (:mod:`hsm.generations`). Without one, of our own
-keys the newest is active, and all others open. Every CMAC that is made or compared is made here,
+keys the oldest is active, and all others open. Every CMAC that is made or compared is made here,
 and every sealed value is opened by its CMAC first: so a key that must open nothing does not.
 """
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from hsm.errors import KeyMissing, KeyNotInUse, ManifestRefused, VaultUnavailable
-from hsm.generations import Generations
+from hsm.generations import Generations, state_of
 from hsm.manifest.generation_table import LOST, GenerationTable, State
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyKind, KeyLabel, KeyRole
@@ -71,8 +71,9 @@ class Keyring:
 
         A key that is loaded opens here, and not yet where the table has not come.
         """
-        is_loaded = self._table is not None and self._table.states.get(label) is State.LOADED
-        return self.may_open(label) and not is_loaded
+        if not self.may_open(label):
+            return False
+        return state_of(label, self._table, self._active) is not State.LOADED
 
     def is_lost(self, label: KeyLabel) -> bool:
         """Tell whether the table says of a key that it is burned or destroyed, for good."""
@@ -147,15 +148,15 @@ class Keyring:
 def _active(
     labels: Sequence[KeyLabel], named: Mapping[KeyRole, KeyLabel]
 ) -> Mapping[KeyRole, KeyLabel]:
-    """Choose the key that is *named*, else the highest generation.
+    """Choose the key that is *named*, else the lowest generation.
 
     Sealing roles need their MAC key beside it.
     """
-    newest = {
-        role: max((x for x in labels if x.role is role), key=lambda x: x.generation, default=None)
+    oldest = {
+        role: min((x for x in labels if x.role is role), key=lambda x: x.generation, default=None)
         for role in OWN_ROLES
     }
-    complete = {role: label for role, label in newest.items() if label is not None} | {**named}
+    complete = {role: label for role, label in oldest.items() if label is not None} | {**named}
     partners = {complete[role].of(mac) for role, mac in MAC_ROLES.items() if role in complete}
     if len(complete) != len(OWN_ROLES) or not partners | {*named.values()} <= {*labels}:
         raise VaultUnavailable("a key is not on the token")

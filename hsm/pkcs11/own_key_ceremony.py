@@ -5,7 +5,8 @@ they are made first, and destroyed again unless everybody signs the record. Only
 killed (SIGKILL), or a machine that loses power, leaves them there without one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -61,39 +62,53 @@ def hold(
         hand_over("Keys of our own are made")
         present.admit(file, partial(passphrase_of, file))
 
-    with hsm_token.alone():
-        made = [label for label in labels if label not in hsm_token.labels()]
-        if not made:
-            raise CeremonyError("every key of the role file is there already")
-        signals.interrupt_once()
-        try:
+    made: list[KeyLabel] = []
+    signals.interrupt_once()
+    with _destroyed_on_failure(hsm_token, made):
+        with hsm_token.alone():
+            made += (label for label in labels if label not in hsm_token.labels())
+            if not made:
+                raise CeremonyError("every key of the role file is there already")
             reports = list(ceremony.create_each(hsm_token, made))
-            record = CeremonyRecord(
-                ceremony_id=ceremony_id,
-                action="ceremony",
-                issuer_id=None,
-                hsm_token=ceremony_record.described(hsm_token.device),
-                began_at=began_at,
-                ended_at=now(),
-                custodians=ceremony_record.custodians(present.present),
-                keys=tuple(map(_recorded, reports)),
-            )
-            signed = present.sign(record, files)
-            # From here on it is seconds, and nobody's to stop.
-            signals.ignore()
-            ceremony_record.write_new(record_file, f"{signed}\n")
-        except BaseException:
-            try:
-                signals.ignore()
-            finally:
-                _destroy(hsm_token, made)
-            raise
+        # Nobody waits for the HSM token while somebody is asked. What is made stands in no table,
+        # so that nothing uses it, and another ceremony finds it there.
+        record = CeremonyRecord(
+            ceremony_id=ceremony_id,
+            action="ceremony",
+            issuer_id=None,
+            hsm_token=ceremony_record.described(hsm_token.device),
+            began_at=began_at,
+            ended_at=now(),
+            custodians=ceremony_record.custodians(present.present),
+            keys=tuple(map(_recorded, reports)),
+        )
+        signed = present.sign(record, files)
+        # From here on it is seconds, and nobody's to stop.
+        signals.ignore()
+        ceremony_record.write_new(record_file, f"{signed}\n")
     try:
         receipt = CeremonyLog.of_host(hsm_token, settings).tell(record)
     except (ManifestRefused, VaultUnavailable):
         # The keys are there and their record is signed: what lacks is a log, or a key of its own.
         return reports, None
     return reports, receipt
+
+
+@contextmanager
+def _destroyed_on_failure(hsm_token: Pkcs11Token, made: Sequence[KeyLabel]) -> Iterator[None]:
+    """Destroy the keys again if what is done within fails.
+
+    Raises:
+        CeremonyError: as :func:`_destroy` does.
+    """
+    try:
+        yield
+    except BaseException:
+        try:
+            signals.ignore()
+        finally:
+            _destroy(hsm_token, made)
+        raise
 
 
 def _destroy(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> None:

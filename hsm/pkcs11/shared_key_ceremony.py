@@ -27,8 +27,16 @@ from hsm import generations, signals
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError
 from hsm.hardening import harden_for_secrets
+from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.trust import Operator, Trust, read_trust
-from hsm.pkcs11 import ceremony, ceremony_record, import_tokens, mechanisms, shared_keys
+from hsm.pkcs11 import (
+    burned_keys,
+    ceremony,
+    ceremony_record,
+    import_tokens,
+    mechanisms,
+    shared_keys,
+)
 from hsm.pkcs11.ceremony import KeyReport
 from hsm.pkcs11.ceremony_log import CeremonyLog
 from hsm.pkcs11.ceremony_record import (
@@ -200,8 +208,7 @@ class SharedKeyCeremony:
         Raises:
             CeremonyError: the table of key generations of this host burns *kbpk*.
         """
-        directory = VaultSettings().state_directory
-        table = generations.of_host(directory, self.hsm_token).table()
+        table = self._table()
         if table is not None and table.burns(kbpk):
             raise CeremonyError("the block-protection key is not in use any more: bring another")
         optional = keyblock.parse_header(text).optional
@@ -212,19 +219,26 @@ class SharedKeyCeremony:
             sha256=hashlib.sha256(text.encode()).hexdigest(),
         )
 
+    def _table(self) -> GenerationTable | None:
+        return generations.of_host(VaultSettings().state_directory, self.hsm_token).table()
+
     def store(self, key: ClearKey) -> KeyReport:
         """Have the record signed, write it, have the log name it, and store the key.
 
         Unless the log names it, no file stays that is written here.
 
         Raises:
-            CeremonyError: another key became this generation meanwhile, a file cannot be written,
-                or the key is too weak.
+            CeremonyError: the key was compromised, another key became this generation meanwhile, a
+                file cannot be written, or the key is too weak.
             ManifestRefused: somebody did not sign.
             MechanismMissing: the HSM token cannot do what the key is for. With it there, nothing
                 would open the HSM token any more.
             VaultUnavailable: the HSM token does not answer, or the log cannot be written.
         """
+        table = self._table()
+        if table is not None:
+            hsm_tokens = [self.hsm_token, self.import_token]
+            burned_keys.require_other(key, str(self.label.issuer_id), table, hsm_tokens)
         label, target = self.label, self._target
         with target.alone():
             mechanisms.require_for(target, [(label.role, key.kind)])

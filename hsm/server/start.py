@@ -17,6 +17,7 @@ from hsm.counts import Counts
 from hsm.errors import HsmError, LoginRefused, NotForProduction, VaultUnavailable
 from hsm.hardening import end_with, harden_for_secrets
 from hsm.key_budgets import KeyBudgets
+from hsm.kid_uses import KidUses
 from hsm.messages import Metrics, SocketName, Verb
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.reopened import ReopenedVault
@@ -46,8 +47,9 @@ def main(arguments: list[str]) -> int:
     }
     disk = Disk[Held]()
     # Those of the process: an HSM token that is opened anew goes on with them.
-    key_budgets = KeyBudgets(Counts(VaultSettings().state_directory, _now))
-    opening = partial(_open_vault, settings, disk, key_budgets, sandbox)
+    counts = Counts(VaultSettings().state_directory, _now)
+    key_budgets, kid_uses = KeyBudgets(counts), KidUses(counts, _now)
+    opening = partial(_open_vault, settings, disk, key_budgets, kid_uses, sandbox)
     vault = ReopenedVault(opening, settings.reopen_seconds)
     try:
         vault.open()
@@ -78,18 +80,28 @@ def main(arguments: list[str]) -> int:
     # Nothing that is there now becomes garbage: no need to look through it again and again.
     gc.collect()
     gc.freeze()
-    uids, tidy = sockets.uids(settings), key_budgets.flush_if_due
+    uids, tidy = sockets.uids(settings), partial(_flush_if_due, key_budgets, kid_uses)
     worker = Worker(listeners, uids, perform, cell, disk, tidy)
     run_until_told(worker)
     key_budgets.flush()
+    kid_uses.flush()
     if worker.disk_failed:
         log.error("vault.disk_failed")
         return Exit.DISK_FAILED
     return Exit.LOGIN_REFUSED if login_refused else Exit.TOLD
 
 
+def _flush_if_due(*counters: KeyBudgets | KidUses) -> float | None:
+    waits = [one.flush_if_due() for one in counters]
+    return min((seconds for seconds in waits if seconds is not None), default=None)
+
+
 def _open_vault(
-    settings: ServerSettings, disk: Disk[Held], key_budgets: KeyBudgets, sandbox: bool
+    settings: ServerSettings,
+    disk: Disk[Held],
+    key_budgets: KeyBudgets,
+    kid_uses: KidUses,
+    sandbox: bool,
 ) -> Vault:
     """Open the HSM token and the vault on it.
 
@@ -112,6 +124,7 @@ def _open_vault(
         settings.token_issuer,
         disk.note,
         key_budgets,
+        kid_uses,
     )
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from hsm import exposition, metrics
@@ -21,6 +22,7 @@ from hsm.server import sockets
 from hsm.server.busy import Cell
 from hsm.server.exits import Exit
 from hsm.server.sockets import Listeners
+from hsm.setting_faults import open_to_others
 from hsm.settings import ServerSettings, VaultSettings
 
 LOOK_SECONDS: Final = 0.05
@@ -201,4 +203,18 @@ def _check_host(settings: VaultSettings, *, sandbox: bool) -> None:
         )
     directory = settings.state_directory
     if not directory.is_dir() or not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise VaultUnavailable("HSM_STATE_DIRECTORY: no directory that can be read and written")
+        raise VaultUnavailable(
+            "HSM_STATE_DIRECTORY: no directory that can be read and written. Mount a volume there"
+            " that survives restarts, for the vault's user alone; see docs/settings.md"
+        )
+    _check_pin_file(settings.pin_file)
+
+
+def _check_pin_file(pin_file: Path) -> None:
+    try:
+        wrong = open_to_others(pin_file)
+    except OSError:
+        return  # a worker says so, and another one tries again
+    if wrong is not None:
+        text = f"HSM_PIN_FILE: {wrong}"
+        raise VaultUnavailable(text)

@@ -41,7 +41,7 @@ NOT_JSON = {
         [
             *("cms cards feed-key", "cms manifest show", "cms verification export"),
             *("cms scripts build", "cms scripts delivered", "cms scripts confirmed"),
-            *("cms scripts reverse", "cms scripts calls", "hsm jwks"),
+            *("cms scripts reverse", "cms scripts calls", "cms openapi", "hsm jwks"),
             *("hsm manifest key", "hsm manifest new", "hsm manifest show", "hsm generations show"),
         ],
         PRINTS_JSON,

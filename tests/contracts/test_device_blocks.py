@@ -19,6 +19,7 @@ from hsm.errors import (
     WeakPinRefused,
     WrongPinData,
 )
+from hsm.hand_outs import DEVICE_KEYS_MAX
 from hsm.port import (
     CardRef,
     DeviceKey,
@@ -119,6 +120,18 @@ def test_a_key_is_good_for_its_control_token_only(card: Card) -> None:
         card.set(replace(granted, control_token=other.control_token), made)
     with pytest.raises(GrantRefused):
         card.set(replace(granted, grant=other.grant), made)
+    assert card.set(granted, made) == PIN
+
+
+def test_a_control_token_gets_a_few_keys_and_no_more(card: Card) -> None:
+    granted, other = card.grant(Purpose.SET), card.grant(Purpose.SET)
+    for _ in range(DEVICE_KEYS_MAX):
+        made = card.key(granted)
+    with pytest.raises(LimitReached) as refused:
+        card.key(granted)
+    assert refused.value.receipt
+    # The last of them is good, and another control token has its own.
+    assert card.key(other)
     assert card.set(granted, made) == PIN
 
 

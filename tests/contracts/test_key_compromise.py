@@ -4,6 +4,7 @@ The paths are those of docs/key-compromise.md; that of the HSM token's user PIN 
 ``tests/hsm/test_key_life.py``.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from jwcrypto.jwk import JWK
 
 from crypto.secret import Secret
 from hsm.errors import FeedRefused, KeyNotInUse, ManifestRefused, PinRejected
+from hsm.manifest.host_files import HostFiles
+from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from tests import feeds
 from tests.contracts.issuer import CARD, HOLDER, PIN, Issuer, block, open_host
@@ -20,7 +23,15 @@ from tests.contracts.rotating import Rotating
 from tests.contracts.software_token import SoftwareToken
 from tests.feeds import described, feed_member
 from tests.key_tables import FIRST, Tables
-from tests.operators import OPERATORS, TRUST_FILE, OperatorKey, manifest, prepare_host, signed
+from tests.operators import (
+    OPERATORS,
+    TRUST_FILE,
+    OperatorKey,
+    floors,
+    manifest,
+    prepare_host,
+    signed,
+)
 from tests.pans import PAN
 
 
@@ -90,6 +101,53 @@ def test_record(rotating: Rotating) -> None:
     again = issuer.seal_record()
     assert not issuer.vault.keeps_pin(record, again, CARD)
     assert issuer.pin(issuer.set_pin(PIN, again), again) == PIN
+
+
+def forge(rotating: Rotating, name: str, text: str, generation: int = 1) -> Path:
+    """Write a file as somebody does who has a manifest-mac key and may write the directory."""
+    files = HostFiles(rotating.issuer.host.directory, rotating.hsm_token.mac)
+    files.write(name, text, KeyLabel(KeyRole.MANIFEST_MAC, generation))
+    return files.path(name)
+
+
+def test_manifest_mac(rotating: Rotating) -> None:
+    """What was forged under a burned key gets no MAC of the next, and is named."""
+    issuer, other = rotating.issuer, "anotherbnk"
+    own = issuer.issuer_id.encode().hex()
+    genuine = rotating.issuer.host.directory.joinpath(f"{own}.json").read_text()
+    strangers = (OperatorKey(), OperatorKey())
+    forged = {
+        other: signed(manifest(other, 9), operators=strangers),
+        issuer.issuer_id: signed(
+            issuer_manifest(issuer, 9), operators=(OPERATORS[0], strangers[0])
+        ),
+    }
+    for issuer_id, text in forged.items():
+        file = forge(rotating, issuer_id.encode().hex(), text)
+        assert issuer.vault.read_manifest(issuer_id).version == 9  # the control: it is believed
+        with pytest.raises(ManifestRefused, match="not signed") as refused:
+            rotating.rotate("manifest-mac")
+        assert str(refused.value).endswith(f"signed: {file.name} of {issuer_id!r}")
+        file.unlink()
+    swapped = forge(rotating, other.encode().hex(), json.loads(genuine)["jws"])
+    floors_file = forge(rotating, "floors", signed(floors({}), FLOORS_TYPE, strangers))
+    with pytest.raises(ManifestRefused, match=rf"{swapped.name} of 'anotherbnk', floors.json$"):
+        rotating.rotate("manifest-mac")
+    swapped.unlink()
+    floors_file.unlink()
+    issuer.vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    issuer.vault.load_manifest(issuer.signed(2))
+    rotating.rotate("manifest-mac")
+    # Between the two tables somebody may write one, too.
+    file = forge(rotating, other.encode().hex(), forged[other])
+    with pytest.raises(ManifestRefused):
+        rotating.become(manifest_mac__g1="compromised")
+    file.unlink()
+    rotating.become(manifest_mac__g1="compromised")
+    forge(rotating, other.encode().hex(), forged[other])
+    with pytest.raises(ManifestRefused, match="not in use"):
+        issuer.vault.read_manifest(other)
+    assert issuer.vault.read_manifest(issuer.issuer_id).version == 2
 
 
 class Sharing:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hsm import generations
 from hsm.errors import HsmError, SealBroken
 from hsm.log.host_log import HostLog
 from hsm.log.lines import Action, Event
@@ -48,6 +49,7 @@ from tests.contracts.issuer import (
 )
 from tests.contracts.served import ServedHost, Servers
 from tests.contracts.software_token import SoftwareToken
+from tests.key_tables import make_newest_active
 from tests.operators import now
 from tests.pans import PAN, PANS
 
@@ -74,8 +76,9 @@ class Rotated:
 
     @property
     def seals(self) -> Seals:
-        hsm_token = self.issuer.host.hsm_token
-        return Seals(hsm_token, Keyring(hsm_token))
+        host = self.issuer.host
+        table = generations.of_host(host.directory, host.hsm_token)
+        return Seals(host.hsm_token, Keyring(host.hsm_token, table))
 
 
 def store(
@@ -101,6 +104,7 @@ def rotated(
     other = store(before, OTHER_CARD, PANS[1], "8264")
     for label in SECOND:
         hsm_token.generate(label)
+    make_newest_active(before.host.vault, before.host.directory, hsm_token)
     try:
         host: Host = before.host.reopened()
         if name != request.param:
@@ -236,7 +240,7 @@ def test_a_part_that_another_key_did_not_seal_is_none_of_that_key(
     )
     (resealed,) = rotated.reseal(lying)
     assert (resealed.sealed_record, resealed.sealed_pin) == (None, None)
-    expected = "SealBroken" if generation == 2 else "KeyMissing"
+    expected = "SealBroken" if generation == 2 else "KeyNotInUse"
     assert resealed.refused[CardPart.PIN] == expected
     assert CardPart.RECORD not in resealed.refused or generation == 7
 

@@ -25,15 +25,15 @@ from uuid import UUID
 import httpx
 import psycopg
 import pytest
-from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Request, Response
 from jwcrypto.jwk import JWK
 from opentelemetry import trace
 from psycopg import sql
 
 from cms.app import Application, ByPath
 from cms.faces.d1.oauth import TOKEN_PATH
-from cms.faces.routes import Route
+from cms.faces.operation import Operation
+from cms.faces.routes import Face, Route
 from cms.logs import JsonLines
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres, _binary
@@ -248,6 +248,7 @@ async def house(
     key = tmp_path / "control-token.key"
     key.write_bytes(secrets.token_bytes(32))
     monkeypatch.setattr(export, "QUEUE_SPANS_MAX", 1_000_000)
+    key.chmod(0o600)
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(log)
     root.setLevel(logging.DEBUG)
@@ -604,8 +605,8 @@ def routes(application: Application) -> Iterator[tuple[str, str]]:
         faces = (app.hosted, app.pincontrol, app.operations) if isinstance(app, ByPath) else (app,)
         paths: set[str] = set()
         for face in faces:
-            assert isinstance(face, FastAPI)
-            of_face = {route.path for route in face.routes if isinstance(route, APIRoute)}
+            assert isinstance(face, Face)
+            of_face = {route.path for route in face.table}
             assert of_face
             paths |= of_face
         for path in sorted(paths | {"/", "/unknown/{cardId}"}):
@@ -697,7 +698,7 @@ async def leak_into_an_answer(house: House) -> None:
     async def careless(_: Request) -> Response:
         return Response(house.canary.pin)
 
-    d1_app(house.application).add([Route("GET", "/careless", careless)])
+    d1_app(house.application).add([Route("GET", "/careless", careless, Operation("", {}))])
     async with d1(house.application, house.sample_issuer) as caller:
         await house.keep(await caller.http.get("/careless"))
 
@@ -715,7 +716,7 @@ async def be_traced_carelessly(house: House, text: str) -> None:
         trace.get_current_span().set_attribute("careless", text)
         return Response()
 
-    d1_app(house.application).add([Route("GET", "/careless", careless)])
+    d1_app(house.application).add([Route("GET", "/careless", careless, Operation("", {}))])
     async with d1(house.application, house.sample_issuer) as caller:
         await caller.http.get("/careless")
 

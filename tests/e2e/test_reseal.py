@@ -1,5 +1,6 @@
 """Keys get a second generation, and cards are resealed under load: killed, and run again."""
 
+import json
 import os
 import random
 import signal
@@ -20,6 +21,8 @@ from cms.persistence.key_labels import rows_by_generation
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
+from hsm.manifest import generation_table
+from hsm.manifest.signed import GENERATIONS_TYPE
 from hsm.pkcs11.keys import MAC_ROLES
 from hsm.pkcs11.token import Pkcs11Token
 from tests.deployment import (
@@ -34,6 +37,7 @@ from tests.deployment import (
 )
 from tests.e2e.load import Load, read_stored, verify
 from tests.issuer_records import PAN, active, load_cards
+from tests.operators import signed
 
 CARDS: Final = 160
 """Whose PINs nobody changes, beside those of the load."""
@@ -107,6 +111,19 @@ def open_bank(directory: Path, url: str, softhsm: SoftHsm, hsm_token: Pkcs11Toke
     return Bank(prepared, enrolled, pins)
 
 
+def second_active(bank: Bank, directory: Path) -> Path:
+    """Sign a table in which the second generation of each key that seals is active."""
+    first, table = directory / "first.json", directory / "table.jws"
+    assert bank.run("hsm", "generations", "new", "--out", str(first)).returncode == 0
+    body = json.loads(first.read_text())
+    for role in {*MAC_ROLES, *MAC_ROLES.values()}:
+        body["generations"][f"{role}.g1"]["state"] = "decrypt-only"
+        body["generations"][f"{role}.g2"]["state"] = "active"
+    text = generation_table.parse(json.dumps(body).encode()).canonical()
+    table.write_text(signed(text, GENERATIONS_TYPE))
+    return table
+
+
 def books(bank: Bank) -> list[tuple[object, ...]]:
     """Counters, types and history of the cards that nobody changes."""
     with psycopg.connect(bank.prepared.database_url) as connection:
@@ -125,6 +142,7 @@ def test_a_reseal_under_load_that_is_killed_and_run_again_ends_right(
     roles = tmp_path / "roles.toml"
     roles.write_text(f"[keys]\n{SECOND}")
     assert bank.run("hsm", "ceremony", str(roles)).returncode == 0
+    table = second_active(bank, tmp_path)
     before = books(bank)
     assert {row[1] for row in before} == {0}
     load = Load(bank.enrolled, CHANGED, seed=1)
@@ -136,6 +154,7 @@ def test_a_reseal_under_load_that_is_killed_and_run_again_ends_right(
             wrong.extend(bank.wrong_pins())
 
     with bank.prepared.serving() as service, load.running(CALLERS):
+        assert bank.run("cms", "generations", "load", str(table)).returncode == 0
         load.wait_for_one(204)
         reader = threading.Thread(target=read_on)
         reader.start()

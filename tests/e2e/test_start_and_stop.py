@@ -34,6 +34,11 @@ from tests.deployment import (
 from tests.e2e.load import read_stored
 from tests.processes import family, runs
 
+OPEN = (
+    "a secret, and its mode 0644 is for every user: chmod 0600 it, or 0640 for a group;"
+    " see docs/settings.md"
+)
+
 
 @pytest.fixture
 def prepared(
@@ -63,6 +68,13 @@ def no_such(prepared: Deployment, name: str) -> Deployment:
     return prepared.given(**{name: prepared.directory / "missing"})
 
 
+def open_secret(prepared: Deployment, name: str) -> Deployment:
+    secret = prepared.directory / "secret"
+    secret.write_bytes((prepared.pki / "ca.key").read_bytes())
+    secret.chmod(0o644)
+    return prepared.given(**{name: secret})
+
+
 def another_key(prepared: Deployment, _: str) -> Deployment:
     return prepared.given(d1_key_file=prepared.pki / "ca.key")
 
@@ -70,10 +82,28 @@ def another_key(prepared: Deployment, _: str) -> Deployment:
 @pytest.mark.parametrize(
     ("change", "name", "reason"),
     [
-        (no_such, "database_url_file", "CMS_DATABASE_URL_FILE: No such file or directory"),
-        (no_such, "d1_certificate_file", "CMS_D1_CERTIFICATE_FILE: No such file or directory"),
-        (no_such, "d1_key_file", "CMS_D1_KEY_FILE: No such file or directory"),
-        (no_such, "d1_client_ca_file", "CMS_D1_CLIENT_CA_FILE: No such file or directory"),
+        (
+            no_such,
+            "database_url_file",
+            "CMS_DATABASE_URL_FILE: No such file or directory; see docs/settings.md",
+        ),
+        (
+            no_such,
+            "d1_certificate_file",
+            "CMS_D1_CERTIFICATE_FILE: No such file or directory; see docs/settings.md",
+        ),
+        (
+            no_such,
+            "d1_key_file",
+            "CMS_D1_KEY_FILE: No such file or directory; see docs/settings.md",
+        ),
+        (
+            no_such,
+            "d1_client_ca_file",
+            "CMS_D1_CLIENT_CA_FILE: No such file or directory; see docs/settings.md",
+        ),
+        (open_secret, "database_url_file", f"CMS_DATABASE_URL_FILE: {OPEN}"),
+        (open_secret, "d1_key_file", f"CMS_D1_KEY_FILE: {OPEN}"),
         (
             another_key,
             "another key",
@@ -213,6 +243,8 @@ def in_earnest(prepared: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyP
     key, url = (tmp_path / name for name in ("own-key", "own-url"))
     key.write_text(secrets.token_hex(32))
     url.write_text("postgresql://cms:s3cret@db.example.com/cms?sslmode=verify-full")
+    for secret in (key, url):
+        secret.chmod(0o600)
     return prepared.given(
         database_url_file=url,
         d1_certificate_file=own.server.certificate,

@@ -154,6 +154,7 @@ def served(
     with way(cluster) as url:
         url_file = directory / "service-url"
         url_file.write_text(url)
+        url_file.chmod(0o600)
         owner = cluster.url("cms_owner")
         made = deployment(directory, owner, softhsm, workers=2, database_url_file=url_file)
         load = Load(

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -209,6 +209,7 @@ def generations() -> dict[str, Any]:
     """Seal, hold a second ceremony, and open the HSM token again."""
     # Not at the top: it loads half of the service, which the other functions need not wait for.
     from tests.contracts.issuer import PIN, open_host, open_issuer
+    from tests.key_tables import make_newest_active
 
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
     list(ceremony.create(hsm_token, FIRST))
@@ -218,10 +219,11 @@ def generations() -> dict[str, Any]:
     old_pin = before.set_pin(PIN, old_pan)
     reports = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]
     list(ceremony.create(hsm_token, SECOND))
+    make_newest_active(before.host.vault, before.host.directory, hsm_token)
     hsm_token.close()
 
     hsm_token = Pkcs11Token.open(HsmTokenSettings())
-    after = open_issuer(open_host(hsm_token, hosts))
+    after = replace(before, host=replace(before.host, hsm_token=hsm_token).reopened())
     new_pan = after.seal_record()
     new_pin = after.set_pin(PIN, new_pan)
     first = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]

@@ -281,10 +281,10 @@ def test_a_host_begins_with_the_floors_that_operators_signed(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"HSM_STATE_DIRECTORY": ""}, "set HSM_STATE_DIRECTORY; see docs/settings.md\n"),
+        ({"HSM_STATE_DIRECTORY": ""}, "HSM_STATE_DIRECTORY is missing; see docs/settings.md\n"),
         (
             {"HSM_STATE_DIRECTORY": "", "HSM_TRUST_FILE": ""},
-            "set HSM_STATE_DIRECTORY, HSM_TRUST_FILE; see docs/settings.md\n",
+            "HSM_STATE_DIRECTORY is missing; HSM_TRUST_FILE is missing; see docs/settings.md\n",
         ),
         ({"HSM_STATE_DIRECTORY": "/none"}, "HSM_STATE_DIRECTORY is no directory\n"),
         ({"HSM_TRUST_FILE": "/none"}, "the trust file cannot be read\n"),
@@ -372,17 +372,17 @@ def test_the_hsm_token_can_be_named_by_a_uri(ceremony: tuple[Operator, Done]) ->
             "pkcs11:object=pin.g1",
             "the path names what no HSM token is found by; see docs/settings.md\n",
         ),
-        ("pkcs11:", "set HSM_TOKEN_LABEL; see docs/settings.md\n"),
+        ("pkcs11:", "HSM_TOKEN_LABEL is missing; see docs/settings.md\n"),
     ):
         done = by_uri(operator, names)
         assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
 def refused_settings() -> Iterator[tuple[dict[str, str], str]]:
-    yield {"HSM_PIN_FILE": ""}, "set HSM_PIN_FILE; see docs/settings.md\n"
+    yield {"HSM_PIN_FILE": ""}, "HSM_PIN_FILE is missing; see docs/settings.md\n"
     yield (
         {"HSM_PIN_FILE": "", "HSM_TOKEN_LABEL": ""},
-        "set HSM_PIN_FILE, HSM_TOKEN_LABEL; see docs/settings.md\n",
+        "HSM_PIN_FILE is missing; HSM_TOKEN_LABEL is missing; see docs/settings.md\n",
     )
     yield {"HSM_URI": "pkcs11:token=a?pin-value=1"}, NO_PIN_IN_A_URI
     yield (

@@ -119,8 +119,8 @@ def test_without_the_second_token_nothing_is_imported(machine: ImportMachine, bl
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"HSM_IMPORT_TOKEN_LABEL": ""}, "set HSM_IMPORT_TOKEN_LABEL; see docs/settings.md"),
-        ({"HSM_IMPORT_PIN_FILE": ""}, "set HSM_IMPORT_PIN_FILE; see docs/settings.md"),
+        ({"HSM_IMPORT_TOKEN_LABEL": ""}, "HSM_IMPORT_TOKEN_LABEL is missing; see docs/settings.md"),
+        ({"HSM_IMPORT_PIN_FILE": ""}, "HSM_IMPORT_PIN_FILE is missing; see docs/settings.md"),
         ({"HSM_IMPORT_TOKEN_LABEL": "nobody"}, "NoSuchToken"),
         ({"HSM_IMPORT_PIN_FILE": "/nowhere"}, "the file with the token PIN cannot be read"),
     ],

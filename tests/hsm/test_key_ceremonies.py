@@ -1,5 +1,6 @@
 """Key ceremonies of custodians, as they type them: what is refused, kept, shown and never shown."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -360,7 +361,7 @@ def test_tdes_components_may_be_held_to_odd_parity(room: Room) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"HSM_STATE_DIRECTORY": ""}, "set HSM_STATE_DIRECTORY"),
+        ({"HSM_STATE_DIRECTORY": ""}, "HSM_STATE_DIRECTORY is missing"),
         ({"HSM_TRUST_FILE": "/none"}, "the trust file cannot be read"),
         ({"HSM_STATE_DIRECTORY": "/none"}, "this host has no log"),
     ],
@@ -858,6 +859,36 @@ def test_our_own_keys_do_not_stay_when_their_ceremony_is_interrupted(
         assert "interrupted: no key was stored" in terminal.all_shown()
         assert terminal.process.returncode == 2
     assert_nothing_is_left(room, before)
+
+
+def test_nobody_waits_for_the_hsm_token_while_a_custodian_is_asked_to_sign(
+    empty_room: Room,
+) -> None:
+    room = empty_room
+    before = room.stored()
+    with Terminal(room.operator.softhsm, room.settings, *room.words("ceremony", ROLES)) as terminal:
+        sit_down(terminal)
+        sit_down(terminal)
+        terminal.wait_for("passphrase of cleo.pem (not shown): ")
+        assert is_free(room)
+        assert room.stored() > before
+        # Another ceremony leaves these keys to this one.
+        typed = [PASSPHRASE] * 4
+        other = room.hold("ceremony", ROLES, typed=typed)
+        assert "every key of the role file is there already" in other.stderr
+        terminal.process.send_signal(signal.SIGINT)
+        assert "interrupted: no key was stored" in terminal.all_shown()
+    assert room.stored() == before
+
+
+def is_free(room: Room) -> bool:
+    """Tell whether another command can open the HSM token now."""
+    with Path(room.operator.softhsm.environment["HSM_PIN_FILE"]).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def test_every_key_of_a_ceremony_that_failed_is_tried_to_be_destroyed() -> None:

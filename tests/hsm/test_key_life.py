@@ -9,13 +9,17 @@ from hsm.manifest import documents
 from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.signed import GENERATIONS_TYPE
 from hsm.pkcs11 import ceremony_record
-from tests.hsm.commanding import ROLES, Operator
+from tests.hsm.commanding import ROLES, Operator, Terminal
 from tests.hsm.test_key_ceremonies import (
     ISSUER,
     PASSPHRASE,
+    PVK_KCV,
+    SIGN,
     TYPED,
     Room,
     import_block,
+    is_free,
+    sit_down,
     written,
 )
 from tests.hsm.vault_commands import load
@@ -112,6 +116,30 @@ def test_a_key_is_destroyed_only_when_the_table_of_the_host_lets_it(
     assert (back.returncode, "cannot become" in back.stderr) == (2, True)
 
 
+def test_nobody_waits_for_the_hsm_token_while_a_custodian_signs_that_a_key_ends(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(3)]
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room.operator, room.settings, sign(drafts[0]))
+    must(room, "rotate", "grant-mac", drafts[0], "--out", drafts[1])
+    must(room, "generations", "change", drafts[1], "grant-mac.g1=compromised", "--out", drafts[2])
+    load(room.operator, room.settings, sign(drafts[2]))
+    words = room.words("destroy-key", "grant-mac.g1")
+    with Terminal(room.operator.softhsm, room.settings, *words) as terminal:
+        sit_down(terminal)
+        sit_down(terminal)
+        terminal.wait_for("passphrase of cleo.pem (not shown): ")
+        assert is_free(room)
+        # Somebody else destroys the key meanwhile: what is signed for is not there any more.
+        done = room.hold("destroy-key", "grant-mac.g1", typed=[PASSPHRASE] * 4)
+        assert (done.returncode, done.stderr) == (0, "")
+        terminal.type(PASSPHRASE, after="passphrase of cleo.pem (not shown): ")
+        terminal.type(PASSPHRASE, after="passphrase of dan.pem (not shown): ")
+        assert "the keys are others than were signed for" in terminal.all_shown()
+    assert not Path(words[-1]).exists()
+
+
 def test_lines_of_a_burned_log_key_are_told_apart_and_new_ones_are_under_the_next(
     room: Room, tmp_path: Path
 ) -> None:
@@ -155,3 +183,49 @@ def test_no_key_comes_in_under_a_block_protection_key_that_is_burned(
     done = import_block(room, block)
     assert (done.returncode, "not in use any more" in done.stderr) == (2, True)
     assert f"pvk@{ISSUER}.g2" not in room.listed()
+
+
+def test_a_key_that_was_burned_does_not_come_in_again_in_any_role(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(3)]
+    assert room.import_kbpk(*TYPED).returncode == 0
+    block = written(tmp_path, "V2")
+    assert import_block(room, block).returncode == 0
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room.operator, room.settings, sign(drafts[0]))
+    # The control: a key that is not burned comes in as often as somebody brings it.
+    assert import_block(room, block).returncode == 0
+    first, second = (f"pvk@{ISSUER}.g{number}" for number in (1, 2))
+    must(room, "generations", "change", drafts[0], f"{first}=compromised", "--out", drafts[1])
+    assert table_of(drafts[1]).generations[first].kcv == PVK_KCV
+    load(room.operator, room.settings, sign(drafts[1]))
+    refused = "a key of this KCV was compromised: no key was stored, ask for another\n"
+    before = room.stored()
+    done = import_block(room, block)
+    assert (done.returncode, done.stderr) == (2, refused)
+    as_offset = [PASSPHRASE, PASSPHRASE, PVK_KCV, *SIGN]
+    other = room.hold(
+        "import-block", "pvk-3624", ISSUER, str(written(tmp_path, "V1")), typed=as_offset
+    )
+    assert (other.returncode, other.stderr) == (2, refused)
+    assert (room.stored(), room.record.exists()) == (before, False)
+    # Destroyed, it is known by the table.
+    must(room, "generations", "change", drafts[1], f"{first}=destroyed", "--out", drafts[2])
+    load(room.operator, room.settings, sign(drafts[2]))
+    for label in (first, second):
+        done = room.hold("destroy-key", label, typed=[PASSPHRASE] * 4)
+        assert done.returncode == (0 if label == first else 2)
+    assert import_block(room, written(tmp_path, "V2")).stderr == refused
+
+
+def test_a_key_is_burned_without_its_hsm_token(room: Room, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    assert room.import_kbpk(*TYPED).returncode == 0
+    must(room, "generations", "new", "--out", first)
+    burned = f"block-protection@{ISSUER}.g1"
+    words = ("generations", "change", str(first), f"{burned}=compromised", "--out", str(second))
+    done = room.operator.run(*words, **room.settings, HSM_MODULE="none")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{burned}: its KCV is not known here" in done.stdout
+    assert table_of(second).generations[burned].kcv is None

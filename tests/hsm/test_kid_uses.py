@@ -1,5 +1,6 @@
 """Uses of a key are counted in memory, kept soon, and never in the way."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -71,3 +72,30 @@ def test_what_cannot_be_kept_stays_and_stops_nobody(
         with pytest.raises(CountsUnavailable):
             worker.uses.read()
     assert worker.uses.read()["d1.g1"][0] == 3
+
+
+def test_what_waits_is_kept_in_time_and_when_the_worker_ends(tmp_path: Path) -> None:
+    worker, other = Worker(tmp_path), Worker(tmp_path)
+    assert worker.uses.flush_if_due() is None
+    worker.note(D1, 5)
+    assert worker.uses.flush_if_due() == FLUSH_SECONDS
+    worker.seconds += FLUSH_SECONDS
+    assert worker.uses.flush_if_due() is None
+    assert other.uses.read()["d1.g1"][0] == 5
+    worker.note(D1, 999)
+    worker.uses.flush()
+    assert other.uses.read()["d1.g1"][0] == 1004
+
+
+def test_a_host_that_cannot_count_is_asked_once_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, asked = Worker(tmp_path), list[int]()
+
+    def fail(uses: Mapping[str, int], _: float) -> None:
+        asked.append(sum(uses.values()))
+        raise CountsUnavailable
+
+    monkeypatch.setattr(worker.counts, "add_kid_uses", fail)
+    worker.note(D1, 3 * FLUSH_USES)
+    assert asked == [1, 1 + FLUSH_USES, 1 + 2 * FLUSH_USES]

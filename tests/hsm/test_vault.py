@@ -16,6 +16,7 @@ from tests.contracts.issuer import PIN, Host, Issuer, block, jwe_to, open_host, 
 from tests.contracts.partner import ISSUER_ID, open_partner, share_keys
 from tests.contracts.software_token import SoftwareToken
 from tests.feeds import described, feed
+from tests.key_tables import make_newest_active
 from tests.pans import PAN
 
 FIRST = [KeyLabel(role, 1) for role in OWN_ROLES]
@@ -50,15 +51,20 @@ def test_shared_keys_are_no_part_of_what_every_vault_needs(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("role", [KeyRole.PIN, KeyRole.RECORD, KeyRole.VALUES])
-def test_no_vault_while_a_sealing_key_is_newer_than_its_mac_key(
+def test_no_vault_while_a_sealing_key_has_no_mac_key_of_its_generation(
     role: KeyRole, tmp_path: Path
 ) -> None:
+    labels = [KeyLabel(role, 2), *(x for x in FIRST if x.role is not role)]
     with pytest.raises(VaultUnavailable, match="a key is not on the token"):
-        open_host(SoftwareToken([*FIRST, KeyLabel(role, 2)]), tmp_path)
+        open_host(SoftwareToken(labels), tmp_path)
 
 
-def test_a_mac_key_waits_for_the_sealing_key_of_its_generation(tmp_path: Path) -> None:
-    hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.PIN_MAC, 2)])
+@pytest.mark.parametrize("made", [[KeyRole.PIN], [KeyRole.PIN_MAC], [KeyRole.PIN, KeyRole.PIN_MAC]])
+def test_without_a_table_a_key_that_is_made_seals_nothing(
+    made: list[KeyRole], tmp_path: Path
+) -> None:
+    """Its custodians may not have signed yet, and it is destroyed if one of them does not."""
+    hsm_token = SoftwareToken([*FIRST, *(KeyLabel(role, 2) for role in made)])
     issuer = open_issuer(open_host(hsm_token, tmp_path))
     sealed_record = issuer.seal_record()
     sealed_pin = issuer.set_pin(PIN, sealed_record)
@@ -66,7 +72,7 @@ def test_a_mac_key_waits_for_the_sealing_key_of_its_generation(tmp_path: Path) -
     assert issuer.pin(sealed_pin, sealed_record) == PIN
 
 
-def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_open(
+def test_new_values_are_sealed_under_the_active_generation_and_old_ones_still_open(
     tmp_path: Path,
 ) -> None:
     hsm_token = SoftwareToken()
@@ -78,6 +84,7 @@ def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_o
         for role in OWN_ROLES:
             hsm_token.generate(KeyLabel(role, generation))
 
+    make_newest_active(before.host.vault, before.host.directory, hsm_token)
     after = replace(before, host=before.host.reopened())
     # What was taken and encrypted before still counts.
     assert after.set_jwe(old_jwe, old_pan)
@@ -87,7 +94,6 @@ def test_new_values_are_sealed_under_the_highest_generation_and_old_ones_still_o
     assert b"pin.g10" in bytes(new_pin)
     assert after.pin(old_pin, old_pan) == PIN
     assert after.pin(new_pin, new_pan) == PIN
-    assert stored_under(after) == "manifest-mac.g1"
     after.vault.load_manifest(after.signed(2))
     assert stored_under(after) == "manifest-mac.g10"
 
@@ -97,7 +103,7 @@ def stored_under(issuer: Issuer) -> str:
     return str(json.loads(file.read_bytes())["key_label"])
 
 
-def test_values_are_sealed_under_the_highest_generation_and_old_ones_still_open(
+def test_values_are_sealed_under_the_active_generation_and_old_ones_still_open(
     tmp_path: Path,
 ) -> None:
     hsm_token = SoftwareToken()
@@ -107,6 +113,7 @@ def test_values_are_sealed_under_the_highest_generation_and_old_ones_still_open(
     old = before.set_iso0()
     for role in (KeyRole.VALUES, KeyRole.VALUES_MAC):
         hsm_token.generate(KeyLabel(role, 10))
+    make_newest_active(before.issuer.host.vault, before.issuer.host.directory, hsm_token)
 
     after = replace(before, issuer=replace(before.issuer, host=before.issuer.host.reopened()))
     new = after.set_iso0()
@@ -121,14 +128,18 @@ def test_the_roles_of_public_keys_are_those_of_our_own_ec_keys() -> None:
 
 def test_public_keys_of_all_generations_are_listed_the_newest_first(tmp_path: Path) -> None:
     hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 10), KeyLabel(KeyRole.D1, 2)])
-    keys = open_host(hsm_token, tmp_path).vault.public_jwks(PublicKeyRole.D1)["keys"]
+    host = open_host(hsm_token, tmp_path)
+    make_newest_active(host.vault, host.directory, hsm_token)
+    keys = host.reopened().vault.public_jwks(PublicKeyRole.D1)["keys"]
     points = [hsm_token.public_point(KeyLabel(KeyRole.D1, number)) for number in (10, 2, 1)]
     assert [key["x"] for key in keys] == [base64url.encode(point.x) for point in points]
 
 
 def test_a_public_key_is_listed_by_its_own_kid_where_it_has_one(tmp_path: Path) -> None:
     hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 2)])
-    vault = open_host(hsm_token, tmp_path).vault
+    host = open_host(hsm_token, tmp_path)
+    make_newest_active(host.vault, host.directory, hsm_token)
+    vault = host.reopened().vault
     thumbprints = [key["kid"] for key in vault.public_jwks(PublicKeyRole.D1)["keys"]]
     named = vault.public_jwks(PublicKeyRole.D1, {"bank-2026": 1, "bank-2025": 1})["keys"]
     assert [key["kid"] for key in named] == [thumbprints[0], "bank-2026"]
@@ -137,6 +148,8 @@ def test_a_public_key_is_listed_by_its_own_kid_where_it_has_one(tmp_path: Path) 
 def test_a_jwe_may_name_our_key_by_its_own_kid_or_by_its_thumbprint(tmp_path: Path) -> None:
     hsm_token = SoftwareToken([*FIRST, KeyLabel(KeyRole.D1, 2)])
     issuer = open_issuer(open_host(hsm_token, tmp_path))
+    make_newest_active(issuer.host.vault, issuer.host.directory, hsm_token)
+    issuer = replace(issuer, host=issuer.host.reopened())
     sealed_record = issuer.seal_record()
     newest, oldest = issuer.vault.public_jwks(PublicKeyRole.D1)["keys"]
 

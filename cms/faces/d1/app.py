@@ -1,7 +1,5 @@
 """The app of the D1 listener."""
 
-from fastapi import FastAPI
-
 from cms.faces.d1 import problems
 from cms.faces.d1.auth import D1Auth
 from cms.faces.d1.certificates import CertificateReader
@@ -21,9 +19,9 @@ def d1_app(
     calls: CardCalls,
     pins: Pins,
     vault: VaultCalls,
-) -> FastAPI:
+) -> Face:
     """Build the app; it is to be wrapped in :class:`cms.logs.RequestLog`."""
-    app = Face("D1 face")
+    app = Face()
     app.add(CardRoutes(D1Auth(access, certificates), calls, pins).routes())
     app.add(TokenEndpoint(access, certificates).routes())
     app.add(PartnerKeys(vault).routes())

@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import Request, Response
 
 from cms.faces.answer import encoded, json_answer
-from cms.faces.d1.problems import documented
+from cms.faces.d1.described import PUBLIC_KEYS
 from cms.faces.routes import Route
 from cms.services.vault import called
 from hsm.client import VaultCalls
@@ -31,7 +31,7 @@ class PartnerKeys:
 
     def routes(self) -> tuple[Route, ...]:
         """Return the table."""
-        return (Route("GET", JWKS_PATH, self.jwks, summary="Public Keys", answers=documented()),)
+        return (Route("GET", JWKS_PATH, self.jwks, PUBLIC_KEYS),)
 
     async def jwks(self, _: Request) -> Response:
         """List the keys."""

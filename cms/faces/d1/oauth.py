@@ -6,8 +6,7 @@ Source: Thales D1 "OAuth2 API" (D1-Public-OUT-v1-Auth2), RFC 6749 4.4. Errors sa
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote_plus
 
 from fastapi import Request, Response
@@ -15,55 +14,16 @@ from fastapi import Request, Response
 from cms import logs
 from cms.domain.errors import BadRequest, Field, ServiceUnavailable, Unauthorized
 from cms.faces.answer import encoded, json_answer
+from cms.faces.d1 import token_answers
 from cms.faces.d1.certificates import CertificateReader
-from cms.faces.request import FORM, basic_credentials, read_body, read_form
+from cms.faces.d1.token_answers import ERRORS, TOKEN, token_answer
+from cms.faces.request import basic_credentials, read_body, read_form
 from cms.faces.routes import Route
 from cms.services.d1.access import Access
 from crypto.secret import Secret
-from hsm.manifest.model import Manifest
-from hsm.port import IssuedAccessToken
 
 TOKEN_PATH: Final = "/authz/d1/v1/oauth2/token"  # noqa: S105 - a path
-HEADERS: Final = encoded({"Cache-Control": "no-store", "Pragma": "no-cache"})
-#: RFC 6749 5.2 error -> status and the D1 face's code.
-ERRORS: Final[Mapping[str, tuple[int, str]]] = {
-    "invalid_request": (400, "FIELD_INVALID_FORMAT"),
-    "unsupported_grant_type": (400, "FIELD_INVALID_VALUE"),
-    "invalid_client": (401, "AUTHORIZER_UNAUTHORIZED"),
-    "temporarily_unavailable": (503, "SERVICE_UNAVAILABLE"),
-}
-_STRING: Final = {"type": "string"}
-
-
-def _json(description: str, required: list[str], **properties: object) -> dict[str, Any]:
-    schema = {"type": "object", "required": required, "properties": properties}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-_REFUSED: Final = _json(
-    *("Refused", ["error", "errorCode"]), error={"enum": list(ERRORS)}, errorCode=_STRING
-)
-_ANSWERS: Final[Mapping[int | str, dict[str, Any]]] = {
-    200: _json(
-        "An access token",
-        ["access_token", "token_type"],
-        access_token=_STRING,
-        token_type={"enum": ["Bearer"]},
-        expires_in={"type": ["string", "integer"]},
-        expires_at=_STRING,
-        scope=_STRING,
-    ),
-    **dict.fromkeys((400, 401, 503), _REFUSED),
-}
-_FORM: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["grant_type"],
-    "properties": {"grant_type": {"enum": ["client_credentials"]}, "scope": _STRING},
-}
-_REQUEST: Final[dict[str, Any]] = {
-    "parameters": [{"name": "authorization", "in": "header", "required": True, "schema": _STRING}],
-    "requestBody": {"required": True, "content": {FORM: {"schema": _FORM}}},
-}
+HEADERS: Final = encoded(token_answers.HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +35,7 @@ class TokenEndpoint:
 
     def routes(self) -> tuple[Route, ...]:
         """Return the table of the one route."""
-        return (
-            Route(
-                "POST",
-                TOKEN_PATH,
-                self.issue,
-                summary="Get Authorization Token",
-                answers=_ANSWERS,
-                openapi=_REQUEST,
-            ),
-        )
+        return (Route("POST", TOKEN_PATH, self.issue, TOKEN),)
 
     async def issue(self, request: Request) -> Response:
         """Answer with an access token, or with an error of RFC 6749."""
@@ -108,7 +59,7 @@ class TokenEndpoint:
             return _refuse(request, "temporarily_unavailable", {"Retry-After": "1"})
         request.scope["log"]["issuer_id"] = manifest.issuer_id
         request.scope["log"]["client_id"] = client_id
-        return json_answer(_answer(manifest, issued), HEADERS)
+        return json_answer(token_answer(manifest.wire.token, issued), HEADERS)
 
 
 def _grant_type(request: Request, body: bytes) -> str:
@@ -116,21 +67,6 @@ def _grant_type(request: Request, body: bytes) -> str:
     if "grant_type" not in form:
         raise BadRequest(Field.BODY)
     return form["grant_type"]
-
-
-def _answer(manifest: Manifest, issued: IssuedAccessToken) -> dict[str, object]:
-    wire = manifest.wire.token
-    seconds: object = str(wire.ttl_seconds) if wire.expires_in_as_string else wire.ttl_seconds
-    answer: dict[str, object] = {
-        "access_token": issued.access_token,
-        "token_type": "Bearer",
-        "expires_in": seconds,
-        "scope": wire.scope,
-    }
-    if wire.emit_expires_at:
-        moment = datetime.fromtimestamp(issued.expires_at, UTC)
-        answer["expires_at"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return answer
 
 
 def _refuse(request: Request, error: str, headers: Mapping[str, str] | None = None) -> Response:

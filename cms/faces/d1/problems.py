@@ -1,8 +1,8 @@
 """The only place where a domain error becomes an answer to D1."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -15,6 +15,7 @@ from cms.domain.errors import (
     CardNotFound,
     CounterExhausted,
     DomainError,
+    Field,
     IssuerNotFound,
     PinForbidden,
     PinRefused,
@@ -27,9 +28,12 @@ from cms.domain.errors import (
     ValueNotPossible,
 )
 from cms.faces.answer import encoded, json_answer
+from cms.faces.refusals import DEFECT, TELL, Refusal, refusal_of
 from hsm.manifest.wire import ErrorWire
 from hsm.port import CLIENT_WINDOW_SECONDS
 
+CODE: Final = ErrorWire().code_field
+"""What D1 tells refusals apart by; an issuer's wire profile may give the member another name."""
 INTERNAL: Final = (500, "INTERNAL_ERROR", "Internal error")
 #: Error class -> status, errorCode, error. Codes are D1's own where it publishes one.
 WIRE: Final[Mapping[type[DomainError], tuple[int, str, str]]] = {
@@ -56,6 +60,11 @@ RETRY_AFTER_SECONDS: Final[Mapping[type[DomainError], int]] = {
     ServiceUnavailable: 1,
     TooManyFailures: CLIENT_WINDOW_SECONDS,
 }
+#: Of whom the issuer knows the certificate.
+CALLER_DOES: Final[Mapping[type[DomainError], str]] = {
+    Unauthorized: "Get a new access token; present the certificate that the issuer registered.",
+    PinRefused: "Make a new JWE: to a key of ours, with a block for this card's PAN.",
+}
 log = logging.getLogger(__name__)
 
 
@@ -66,13 +75,36 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unknown_error)
 
 
-def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
-    """Describe *errors* for OpenAPI, from the table that answers them."""
-    answers: dict[int | str, dict[str, Any]] = {500: _described("Internal error")}
-    always: tuple[type[DomainError], ...] = (Unauthorized, ServiceUnavailable)
-    for error in (*errors, *always):
-        answers[WIRE[error][0]] = _described(str(error.__doc__))
-    return answers
+def refusals(*errors: type[DomainError], fields: Sequence[Field] = ()) -> Sequence[Refusal]:
+    """Describe how *errors* are answered, each part of a request that may be wrong, and a defect.
+
+    Every call may be refused as unauthorized, and as the service being unavailable.
+    """
+    parts = [_refusal(BadRequest, field.value) for field in fields]
+    every: Sequence[type[DomainError]] = (Unauthorized, *errors, ServiceUnavailable)
+    known = [_refusal(error) for error in every]
+    status, code, text = INTERNAL
+    defect = Refusal(status, _members(code, text), DEFECT, TELL, StoredValueBroken, CODE)
+    return (*parts, *known, defect)
+
+
+def routing_refusals() -> Sequence[Refusal]:
+    """Describe how a request is answered that no route takes."""
+    meanings = {404: "There is nothing at this path.", 405: "Not with this method."}
+    return [
+        Refusal(status, _members(code, text), meanings[status], "Correct the address.", None, CODE)
+        for status, code, text in ROUTING.values()
+    ]
+
+
+def _refusal(error: type[DomainError], text: str | None = None) -> Refusal:
+    status, code, fixed = WIRE[error]
+    members = _members(code, fixed if text is None else text)
+    return refusal_of(error, status, members, CODE, caller_does=CALLER_DOES)
+
+
+def _members(code: str, text: str) -> Mapping[str, object]:
+    return {ErrorWire().code_field: code, ErrorWire().error_field: text}
 
 
 async def _on_domain_error(request: Request, error: Exception) -> Response:
@@ -107,13 +139,3 @@ def _answer(
     request.scope["log"]["error_code"] = code
     headers["Cache-Control"] = "no-store"
     return json_answer({wire.code_field: code, wire.error_field: text}, encoded(headers), status)
-
-
-def _described(text: str) -> dict[str, Any]:
-    error = {"type": "string"}
-    schema = {
-        "type": "object",
-        "properties": {"errorCode": error, "error": error},
-        "required": ["errorCode", "error"],
-    }
-    return {"description": text, "content": {"application/json": {"schema": schema}}}

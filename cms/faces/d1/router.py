@@ -10,27 +10,12 @@ from typing import Final
 from fastapi import Request, Response
 
 from cms.domain.cards import Verb
-from cms.domain.errors import (
-    BadRequest,
-    CardForbids,
-    CardNotFound,
-    PinForbidden,
-    PinRefused,
-    PinUnavailable,
-    TooManyFailures,
-)
+from cms.domain.errors import BadRequest, PinRefused
 from cms.domain.records import Actor
 from cms.faces.answer import encoded, json_answer, no_content
 from cms.faces.d1.auth import D1Auth
-from cms.faces.d1.problems import documented
-from cms.faces.d1.schemas import (
-    CARD_PATH,
-    PUT_PIN_BODY,
-    counter_answer,
-    loggable,
-    parse_envelope,
-    pin_answer,
-)
+from cms.faces.d1.described import ACTIVATE, COUNTER, GET_PIN, SET_PIN
+from cms.faces.d1.schemas import counter_answer, loggable, parse_envelope, pin_answer
 from cms.faces.request import read_body
 from cms.faces.routes import Handler, Route
 from cms.services.audit import reason_of
@@ -57,43 +42,17 @@ class CardRoutes:
 
     def routes(self) -> tuple[Route, ...]:
         """Return the table: what is called, by whom and for what, and what is answered."""
-        path = {"parameters": CARD_PATH}
+        by_client = self._by_client
+        counter = f"{PIN}/changeCounter"
         return (
-            Route(
-                "GET",
-                PIN,
-                self._by_client(Verb.GET_PIN, self.get_pin),
-                summary="Get Card PIN",
-                answers=documented(BadRequest, CardForbids, PinUnavailable, CardNotFound),
-                openapi=path,
-            ),
-            Route(
-                "PUT",
-                PIN,
-                self._by_client(Verb.SET_PIN, self.set_pin),
-                summary="Set Card PIN",
-                success_status=204,
-                answers=documented(
-                    BadRequest, PinRefused, CardForbids, PinForbidden, CardNotFound, TooManyFailures
-                ),
-                openapi={**path, "requestBody": PUT_PIN_BODY},
-            ),
-            Route(
-                "GET",
-                f"{PIN}/changeCounter",
-                self._by_client(Verb.READ_COUNTER, self.change_counter),
-                summary="Get PIN Change Counter",
-                answers=documented(BadRequest, CardForbids, CardNotFound),
-                openapi=path,
-            ),
+            Route("GET", PIN, by_client(Verb.GET_PIN, self.get_pin), GET_PIN),
+            Route("PUT", PIN, by_client(Verb.SET_PIN, self.set_pin), SET_PIN),
+            Route("GET", counter, by_client(Verb.READ_COUNTER, self.change_counter), COUNTER),
             Route(
                 "POST",
                 f"{PHYSICAL_CARD}/activate",
-                self._by_client(Verb.ACTIVATE, self.activate),
-                summary="Activate Card",
-                success_status=204,
-                answers=documented(BadRequest, CardForbids, CardNotFound),
-                openapi=path,
+                by_client(Verb.ACTIVATE, self.activate),
+                ACTIVATE,
             ),
         )
 

@@ -5,45 +5,60 @@ come from the issuer's wire profile.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from cms.domain.errors import BadRequest, Field
+from cms.faces.operation import TEXT, Schema
 from cms.services.d1 import jwe_report
 from cms.services.d1.pins import PinEnvelope
 from crypto.errors import JoseError
 from crypto.jose import json_object, jwe
 from hsm.manifest.wire import WireProfile
 
-CARD_PATH: Final[list[dict[str, Any]]] = [
-    {
-        "name": "issuerId",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "minLength": 10, "maxLength": 10},
-    },
-    {
-        "name": "cardId",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,48}$"},
-    },
-    {"name": "x-correlation-id", "in": "header", "schema": {"type": "string"}},
-]
-PUT_PIN_BODY: Final[dict[str, Any]] = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["type", "encryptedPinBlock"],
-                "properties": {
-                    "type": {"type": "string"},
-                    "encryptedPinBlock": {"type": "string", "maxLength": jwe.JWE_CHARS_MAX},
-                },
-            }
-        }
-    },
-}
+JWE_PATTERN: Final = r"^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]{16}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{22}$"
+"""Five parts, no encrypted key, an IV of 12 bytes, a tag of 16."""
+JWE_EXAMPLE: Final = (
+    "eyJhbGciOiJFQ0RILUVTIiwiZW5jIjoiQTI1NkdDTSIsImtpZCI6ImJhbmstMjAyNiIsImVwayI6e319"
+    "..AAECAwQFBgcICQoL.o9JvGk0R4vYk.t7d0Yb0VZkq3uQ5m1n8xrw"
+)
+"""Of this form; it opens for nobody."""
+
+
+def put_pin_schema(wire: WireProfile) -> Schema:
+    """Describe the body of PUT pin; a literal of ``type`` may be in upper or lower case."""
+    literals = [*wire.put_pin.iso0, *wire.put_pin.seccos]
+    encrypted = {"type": "string", "maxLength": jwe.JWE_CHARS_MAX, "pattern": JWE_PATTERN}
+    return {
+        "type": "object",
+        "required": ["type", "encryptedPinBlock"],
+        "properties": {
+            "type": {"type": "string", "enum": literals, "examples": literals[:1]},
+            "encryptedPinBlock": {**encrypted, "examples": [JWE_EXAMPLE]},
+        },
+    }
+
+
+def pin_schema(wire: WireProfile) -> Schema:
+    """Describe what :func:`pin_answer` builds."""
+    members = pin_answer(JWE_EXAMPLE, wire)
+    properties: dict[str, Schema] = {
+        name: {"type": "string", "examples": [value]} for name, value in members.items()
+    }
+    return {"type": "object", "required": [*members], "properties": properties}
+
+
+def counter_schema(wire: WireProfile) -> Schema:
+    """Describe what :func:`counter_answer` builds."""
+    ((name, value),) = counter_answer(3, wire).items()
+    kind = {"type": "string"} if wire.counter.as_string else {"type": "integer", "minimum": 0}
+    member = {**kind, "examples": [value]}
+    return {"type": "object", "required": [name], "properties": {name: member}}
+
+
+def error_schema(wire: WireProfile) -> Schema:
+    """Describe every answer that is not 2xx."""
+    names = [wire.errors.code_field, wire.errors.error_field]
+    return {"type": "object", "required": names, "properties": dict.fromkeys(names, TEXT)}
 
 
 def parse_envelope(body: bytes, wire: WireProfile) -> PinEnvelope:

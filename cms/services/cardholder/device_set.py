@@ -51,6 +51,7 @@ class DeviceSet:
         Raises:
             ControlEnded: the control id is over.
             CardForbids: the card takes no PIN.
+            LimitReached: it had as many keys as it may have.
             TypeNotOffered: the issuer has no PKI on.
             ServiceUnavailable: database or vault are unavailable.
             StoredValueBroken: what is stored is not what was stored.

@@ -1,12 +1,13 @@
 """One running service for each file of face tests."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from cms.sandbox.machine.postgres import Postgres
 from hsm.vault import Vault
+from tests.cms.faces.conformity import all_answers_described
 from tests.cms.faces.d1_face import D1Face
 from tests.conftest import TEMPLATE
 
@@ -21,3 +22,11 @@ async def d1_face(
     async with D1Face.set_up(postgres.url(name), tmp_path_factory.mktemp(name), vault) as d1_face:
         yield d1_face
     postgres.drop_database(name)
+
+
+@pytest.fixture(autouse=True)
+def _answers_are_described() -> Iterator[None]:
+    """Every answer that a test of a face gets is one that the face's document describes."""
+    with all_answers_described() as faults:
+        yield
+    assert not faults, "\n".join(sorted({*faults}))

@@ -32,7 +32,7 @@ class Counting(NoVault):
 async def shown(vault: NoVault, both: Both) -> str:
     health = Health(vault, both)  # type: ignore[arg-type] # as far as it is asked
     await health.check()
-    transport = httpx.ASGITransport(ops_app(health, vault))
+    transport = httpx.ASGITransport(ops_app(health, vault, {}))
     async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
         answer = await ops.get("/metrics")
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""A face's table of routes, as FastAPI gets it."""
+"""A face's table of routes."""
 
 from unittest.mock import MagicMock
 
@@ -9,9 +9,13 @@ from fastapi.responses import JSONResponse
 from opentelemetry import trace
 from starlette.types import Receive, Scope, Send
 
+from cms.faces.openapi import document
+from cms.faces.operation import About, Answered, Operation
+from cms.faces.refusals import Refusal
 from cms.faces.routes import Face, Route
 
 pytestmark = pytest.mark.anyio
+SAID = Operation("", {})
 
 
 async def echo(request: Request) -> Response:
@@ -24,7 +28,7 @@ def calling(app: FastAPI) -> httpx.AsyncClient:
 
 async def test_a_line_answers_its_methods_and_no_other() -> None:
     app = Face()
-    app.add((Route("PUT", "/one/{name}", echo), Route("GET POST", "/two/{name}", echo)))
+    app.add((Route("PUT", "/one/{name}", echo, SAID), Route("GET POST", "/two/{name}", echo, SAID)))
     async with calling(app) as http:
         assert (await http.put("/one/a")).text == "PUT a"
         assert (await http.get("/two/b")).text == "GET b"
@@ -39,7 +43,7 @@ async def test_what_is_answered_nowhere_goes_to_the_server() -> None:
         raise LookupError
 
     app = Face()
-    app.add([Route("GET", "/one", fail)])
+    app.add([Route("GET", "/one", fail, SAID)])
     async with calling(app) as http:
         with pytest.raises(LookupError):
             await http.get("/one")
@@ -47,8 +51,8 @@ async def test_what_is_answered_nowhere_goes_to_the_server() -> None:
 
 async def test_two_lines_of_one_path_are_one_path_of_two_methods() -> None:
     app = Face()
-    app.add((Route("PUT", "/one/{name}", echo), Route("GET", "/one/{name}", echo)))
-    app.add((Route("GET", "/one/{name}/two/{other}", echo),))
+    app.add((Route("PUT", "/one/{name}", echo, SAID), Route("GET", "/one/{name}", echo, SAID)))
+    app.add((Route("GET", "/one/{name}/two/{other}", echo, SAID),))
     async with calling(app) as http:
         assert (await http.put("/one/a")).text == "PUT a"
         assert (await http.get("/one/a%20b")).text == "GET a b"
@@ -62,7 +66,7 @@ async def test_two_lines_of_one_path_are_one_path_of_two_methods() -> None:
 async def test_a_request_notes_its_route_for_the_log() -> None:
     noted = []
     app = Face()
-    app.add((Route("PUT", "/one/{name}", echo), Route("GET", "/two", echo)))
+    app.add((Route("PUT", "/one/{name}", echo, SAID), Route("GET", "/two", echo, SAID)))
 
     async def note(scope: Scope, receive: Receive, send: Send) -> None:
         await app(scope, receive, send)
@@ -75,11 +79,15 @@ async def test_a_request_notes_its_route_for_the_log() -> None:
 
 
 async def test_a_line_is_described_as_it_says() -> None:
-    app = Face()
-    app.add([Route("PUT", "/one/{name}", echo, "Set One", 204, {404: {"description": "None"}})])
-    operation = app.openapi()["paths"]["/one/{name}"]["put"]
+    gone = Refusal(410, {"code": "GONE"}, "It is gone.", "Ask anew.", None, "code")
+    said = Operation("Set One", {204: Answered("It is set.")}, [gone])
+    described = document(About("one", "One", ""), [Route("PUT HEAD", "/one/{name}", echo, said)])
+    operation, head = (described["paths"]["/one/{name}"][method] for method in ("put", "head"))
     assert operation["summary"] == "Set One"
-    assert operation["responses"].keys() == {"204", "404"}
+    assert operation["responses"].keys() == {"204", "410"}
+    (example,) = operation["responses"]["410"]["content"]["application/json"]["examples"].values()
+    assert example == {"summary": "It is gone.", "value": {"code": "GONE"}}
+    assert "content" not in head["responses"]["410"]
 
 
 async def test_what_a_handler_raises_the_app_answers() -> None:
@@ -91,7 +99,7 @@ async def test_what_a_handler_raises_the_app_answers() -> None:
 
     app = Face()
     app.add_exception_handler(LookupError, answer)
-    app.add([Route("GET", "/one/{name}", fail)])
+    app.add([Route("GET", "/one/{name}", fail, SAID)])
     async with calling(app) as http:
         answered = await http.get("/one/a")
     assert (answered.status_code, answered.json()) == (409, {"name": "a"})
@@ -104,7 +112,7 @@ async def test_no_path_or_query_goes_to_telemetry(
     provider = MagicMock(spec=trace.TracerProvider)
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     if isinstance(app, Face):
-        app.add([Route("GET", "/one/{name}", echo)])
+        app.add([Route("GET", "/one/{name}", echo, SAID)])
     else:
         app.add_api_route("/one/{name}", echo)
     async with calling(app) as http:

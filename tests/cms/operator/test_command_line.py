@@ -23,7 +23,7 @@ def test_a_command_without_settings_says_which(
 ) -> None:
     monkeypatch.delenv("CMS_DATABASE_URL_FILE")
     assert operator.refused("issuers", "list") == (
-        "settings that are missing or wrong: CMS_DATABASE_URL_FILE; see docs/settings.md"
+        "CMS_DATABASE_URL_FILE is missing; see docs/settings.md"
     )
 
 
@@ -64,7 +64,8 @@ def test_tables_of_an_earlier_version_are_said_so(
 ) -> None:
     run_sql(database_url, "ALTER TABLE cards DROP COLUMN personalised")
     assert operator.refused("cards", "list", sample_issuer.issuer_id) == (
-        "the tables are of another version: run alembic upgrade head"
+        "the tables are of another version: run alembic upgrade head of this release, or use the"
+        " one that they were upgraded for"
     )
 
 

@@ -77,6 +77,29 @@ def test_a_sealing_key_is_retired_only_when_no_row_needs_it(
         assert (answer.code, "record.g1 (" in answer.err) == (0, True)
 
 
+@pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:9/none", None])
+def test_a_key_is_burned_while_the_database_is_away(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str | None
+) -> None:
+    loading.operator.must(*loading.words(FIRST))
+    monkeypatch.delenv("CMS_DATABASE_URL_FILE")
+    if url is not None:
+        file = tmp_path / "url"
+        file.write_text(url)
+        monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(file))
+    burned = {**rotated("record"), "record.g1": "compromised", "record-mac.g1": "compromised"}
+    said = loading.operator(*loading.words(burned))
+    assert (said.code, said.out) == (0, "version 2 is in force on this host\n")
+    assert said.err.startswith("not counted is what opens under no key now: ")
+    states = {key.label: key.state for key in loading.vault.read_generations().keys}
+    assert states["record.g1"] == "compromised"
+    # The control: to retire one waits for the count.
+    also = rotated("d1", before=burned)
+    assert loading.operator(*loading.words(also)).code == 0
+    assert loading.operator(*loading.words({**also, "d1.g1": "retired"})).code != 0
+    assert loading.vault.read_generations().version == 3
+
+
 def test_no_row_under_a_key_that_opens_nothing_stops_a_table_that_burns_another(
     loading: Loading, database_url: str
 ) -> None:

@@ -35,5 +35,5 @@ def test_without_the_directory_its_setting_is_named() -> None:
     answer = run_module(*UNBLOCK)
     assert (answer.code, answer.err) == (
         2,
-        "settings that are missing or wrong: CMS_VAULT_SOCKET_DIRECTORY; see docs/settings.md\n",
+        "CMS_VAULT_SOCKET_DIRECTORY is missing; see docs/settings.md\n",
     )

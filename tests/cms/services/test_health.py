@@ -169,9 +169,25 @@ async def test_a_statement_that_failed_has_the_database_asked(both: Both, checke
         await until(lambda: both.asked > 1)
 
 
+async def test_a_database_of_another_release_says_once_what_to_do(
+    both: Both, checked: Health, caplog: pytest.LogCaptureFixture
+) -> None:
+    both.revision_found = "newer"
+    for _ in range(2):
+        await checked.check()
+    (line,) = [line for line in caplog.records if line.msg == "database.revision"]
+    reason = line.__dict__["reason"]
+    assert reason.startswith(f"revision newer is not {REVISION}, that of this release: run alembic")
+    assert "or start the release that the database was upgraded for" in reason
+    assert checked.ready
+    both.revision_found = REVISION
+    await checked.check()
+    assert checked.of_all().warnings == ()
+
+
 async def test_readiness_is_what_the_database_says_now(both: Both, checked: Health) -> None:
     await checked.check()
-    app = ops_app(checked, checked._vault)
+    app = ops_app(checked, checked._vault, {})
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
         assert (await ops.get("/readyz")).status_code == 200
@@ -191,7 +207,7 @@ async def test_readiness_is_what_the_database_says_now(both: Both, checked: Heal
 
 async def test_readiness_is_what_the_vault_says_now(both: Both, checked: Health) -> None:
     await checked.check()
-    transport = httpx.ASGITransport(ops_app(checked, checked._vault))
+    transport = httpx.ASGITransport(ops_app(checked, checked._vault, {}))
     async with httpx.AsyncClient(transport=transport, base_url="http://ops") as ops:
         assert (await ops.get("/readyz")).status_code == 200
         both.token_unavailable = True

@@ -118,3 +118,26 @@ def test_the_date_of_a_state_is_that_of_the_change_to_it() -> None:
         after(before, {**FIRST, SHARED: "active"}, SHARED)
     # Within the same second.
     after(before, {**FIRST, SHARED: "compromised"})
+
+
+def with_kcv(states: Mapping[str, str], label: str, kcv: str | None, version: int = 1) -> bytes:
+    changed = [x for x, state in states.items() if state == "compromised"] if version > 1 else []
+    body = json.loads(table(states, version, dict.fromkeys(changed, LATER)))
+    body["generations"][label]["kcv"] = kcv
+    return json.dumps(body).encode()
+
+
+def test_the_kcv_of_a_shared_key_that_is_burned_stays_in_the_table() -> None:
+    before = parse(table({**FIRST, SHARED: "active"}))
+    burned = {**FIRST, SHARED: "compromised"}
+    known = parse(with_kcv(burned, SHARED, "1A2B3C", 2))
+    known.check_follows(before)
+    known.check_follows(parse(with_kcv(burned, SHARED, None, 2)))  # it may be found later
+    for kcv in (None, "1A2B3D"):
+        with pytest.raises(ManifestRefused, match="another KCV"):
+            parse(with_kcv(burned, SHARED, kcv, 2)).check_follows(known)
+    for states, label in (({**FIRST, SHARED: "active"}, SHARED), (FIRST, "pin.g1")):
+        with pytest.raises(ManifestRefused, match="has the KCV"):
+            parse(with_kcv(states, label, "1A2B3C"))
+    with pytest.raises(ManifestRefused):
+        parse(with_kcv(burned, SHARED, "1a2b3c", 2))

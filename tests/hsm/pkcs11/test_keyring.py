@@ -23,10 +23,14 @@ def holding(*shared: KeyLabel, kind: KeyKind = KeyKind.TDES_2KEY) -> SoftwareTok
 
 
 @pytest.mark.parametrize("generations", [[1], [1, 2], [10, 9, 1], [3]])
-def test_the_newest_key_of_our_own_is_active(generations: Sequence[int]) -> None:
+def test_without_a_table_the_oldest_key_of_our_own_is_active_and_all_open(
+    generations: Sequence[int],
+) -> None:
     labels = [KeyLabel(role, number) for role in OWN_ROLES for number in generations]
-    active = Keyring(SoftwareToken(labels)).active
-    assert active == {role: KeyLabel(role, max(generations)) for role in OWN_ROLES}
+    keyring = Keyring(SoftwareToken(labels))
+    assert keyring.active == {role: KeyLabel(role, min(generations)) for role in OWN_ROLES}
+    assert all(map(keyring.may_open, labels))
+    assert [x for x in labels if keyring.is_announced(x)] == [*keyring.active.values()]
 
 
 @pytest.mark.parametrize("role", OWN_ROLES)
@@ -39,12 +43,12 @@ def test_every_role_of_our_own_needs_a_key(role: KeyRole) -> None:
 def test_a_sealing_key_needs_the_mac_key_of_its_generation(
     role: KeyRole, mac_role: KeyRole
 ) -> None:
-    ahead = [*FIRST, KeyLabel(role, 2)]
+    without = [label for label in FIRST if label.role is not mac_role]
     with pytest.raises(VaultUnavailable, match="a key is not on the token"):
-        Keyring(SoftwareToken(ahead))
+        Keyring(SoftwareToken(without))
     with pytest.raises(VaultUnavailable, match="a key is not on the token"):
-        Keyring(SoftwareToken([*ahead, KeyLabel(mac_role, 3)]))
-    assert Keyring(SoftwareToken([*ahead, KeyLabel(mac_role, 2)])).active[role].generation == 2
+        Keyring(SoftwareToken([*without, KeyLabel(mac_role, 2)]))
+    assert Keyring(SoftwareToken([*FIRST, KeyLabel(role, 2)])).active[role].generation == 1
 
 
 def test_a_shared_key_is_never_active() -> None:

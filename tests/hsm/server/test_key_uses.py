@@ -65,6 +65,8 @@ def test_two_workers_count_together_over_a_restart(issuer: Issuer) -> None:
         str(KeyLabel(KeyRole.RECORD, 1)): 1,
         str(KeyLabel(KeyRole.VALUES, 1)): times,
     }
+    jwes = {one.label: one.jwes for one in issuer.vault.read_generations().keys}
+    assert (jwes["d1.g1"], jwes["intake.g1"]) == (times, 1)
     with served(issuer) as (there, _):
         there.set_pin(PIN, record)
         assert uses(there)[str(PVK)] == times + 1

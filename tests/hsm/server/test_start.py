@@ -36,13 +36,24 @@ def said(state: Path, *module: str, **env: Any) -> str:  # noqa: ANN401
 
 
 def test_a_setting_that_is_wrong_is_named(state: Path) -> None:
-    assert said(state, HSM_WORKERS=0) == "set HSM_WORKERS; see docs/settings.md\n"
+    assert said(state, HSM_WORKERS=0) == (
+        "HSM_WORKERS: Input should be greater than or equal to 1; see docs/settings.md\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["HSM_TRUST_FILE", "HSM_STATE_DIRECTORY", "HSM_SOCKET_DIRECTORY"])
 def test_a_path_where_nothing_is_is_named(state: Path, name: str) -> None:
     line = said(state, **{name: state / "nothing"})
     assert line.startswith(f"{name}: ")
+    assert line.count("\n") == 1
+
+
+def test_a_pin_file_for_every_user_is_named(state: Path, tmp_path: Path) -> None:
+    pin_file = tmp_path / "pin"
+    pin_file.write_text("1234")
+    pin_file.chmod(0o644)
+    line = said(state, HSM_PIN_FILE=pin_file)
+    assert line.startswith("HSM_PIN_FILE: a secret, and its mode 0644 is for every user: chmod ")
     assert line.count("\n") == 1
 
 

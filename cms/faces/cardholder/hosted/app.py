@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from fastapi import FastAPI
-
 from cms.faces.cardholder.hosted import problems
 from cms.faces.cardholder.hosted.auth import HostedAuth
 from cms.faces.cardholder.hosted.cards import Cards
@@ -40,7 +38,7 @@ def hosted_app(
     public_url: str,
     relay: Relay | None = None,
     proxy_peers: frozenset[str] = frozenset(),
-) -> FastAPI:
+) -> Face:
     """Build the app; it is to be wrapped in :class:`cms.logs.RequestLog`.
 
     Args:

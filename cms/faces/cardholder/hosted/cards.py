@@ -15,6 +15,7 @@ from cms.faces.answer import json_answer, no_content
 from cms.faces.cardholder.hosted.auth import HostedAuth, wants_us
 from cms.faces.cardholder.hosted.cors import Cors
 from cms.faces.cardholder.hosted.image import IMAGE_PATH
+from cms.faces.cardholder.hosted.models import ImageToken, PageToken
 from cms.faces.cardholder.hosted.pages import PAGE_PATH
 from cms.faces.cardholder.hosted.relay import Relay
 from cms.faces.cardholder.hosted.schemas import card_answer, read_wish, rfc3339
@@ -59,12 +60,12 @@ class Cards:
     async def view_token(self, asking: Asking, card: CardOfHolder, request: Request) -> Response:
         """Issue a control token for an image."""
         url = self.public_url + IMAGE_PATH
-        return await self._issued(asking, card, request, Purpose.VIEW, "imageUrl", url)
+        return await self._issued(asking, card, request, Purpose.VIEW, ImageToken, url)
 
     async def set_token(self, asking: Asking, card: CardOfHolder, request: Request) -> Response:
         """Issue a control token for the set page."""
         url = self.public_url + PAGE_PATH
-        return await self._issued(asking, card, request, Purpose.SET, "hostedPageUrl", url)
+        return await self._issued(asking, card, request, Purpose.SET, PageToken, url)
 
     async def status(self, asking: Asking, card: CardOfHolder, request: Request) -> Response:
         """Tell of the cardholder's card."""
@@ -82,7 +83,7 @@ class Cards:
         card: CardOfHolder,
         request: Request,
         purpose: Purpose,
-        url_member: str,
+        answer: type[ImageToken | PageToken],
         url: str,
     ) -> Response:
         await self.cards.require_token_allowed(asking, card, purpose)
@@ -94,11 +95,8 @@ class Cards:
             *self.cors.headers(request),
             (b"x-expires-at", rfc3339(issued.expires_at).encode()),
         )
-        members = {
-            "token": issued.control_token,
-            url_member: f"{url}?token={issued.control_token}",
-        }
-        return json_answer(members, headers)
+        token = issued.control_token
+        return json_answer(answer(token, f"{url}?token={token}"), headers)
 
     async def _relayed(self, relay: Relay, request: Request) -> Response:
         """Send a request on; an app that is not known here sends none."""

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from cms.domain.control import Grant
 from cms.domain.errors import ControlEnded, ServiceUnavailable, TooManyFailures
 from cms.faces.answer import json_answer
+from cms.faces.cardholder.hosted.models import HostedOpening
 from cms.faces.cardholder.hosted.origins import leads_to
 from cms.faces.cardholder.hosted.schemas import page_style
 from cms.faces.cardholder.page.answers import NO_STORE, ended, page_language
@@ -51,12 +52,12 @@ class Pages:
         """Consume a control token for a page session."""
         grant, app = await self._read_live(control_token, request)
         opening = await self.set_page.open(control_token, app)
-        answer = {
+        answer = HostedOpening(
             **opening_members(opening),
-            "embedded": grant.embedded,
-            "targetOrigins": list(app.client.embed_origins) if grant.embedded else [],
-            "redirectUrl": _way_back(grant, app.client),
-        }
+            embedded=grant.embedded,
+            target_origins=app.client.embed_origins if grant.embedded else (),
+            redirect_url=_way_back(grant, app.client),
+        )
         return json_answer(answer, NO_STORE)
 
     async def _read_live(self, control_token: str, request: Request) -> tuple[Grant, HostedApp]:

@@ -1,9 +1,10 @@
 """The only place where a domain error becomes an answer of the hosted face."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -30,8 +31,11 @@ from cms.domain.errors import (
 )
 from cms.faces.answer import encoded, json_answer
 from cms.faces.cardholder.hosted.cors import Cors
+from cms.faces.cardholder.hosted.models import FieldError
 from cms.faces.cardholder.page.answers import NO_STORE, retry_after
+from cms.faces.refusals import DEFECT, TELL, Refusal, refusal_of
 
+CHANGED: Final = {"reason": "changed"}
 INTERNAL: Final = (500, {"message": "Internal server error"})
 #: Error class -> status and body. The contract gives those of ``/v1/card/*``.
 WIRE: Final[Mapping[type[DomainError], tuple[int, Mapping[str, Any]]]] = {
@@ -58,7 +62,48 @@ ROUTING: Final[Mapping[int, tuple[int, Mapping[str, Any]]]] = {
     405: (405, {"message": "Method not allowed"}),
     415: (415, {"message": "Unsupported media type"}),
 }
+CALLER_DOES: Final[Mapping[type[DomainError], str]] = {
+    Unauthorized: "Have the cardholder log in: the access token is none, or over.",
+    ValueNotPossible: "Show no button: only D1 can set PINs of this issuer.",
+}
+ROUTING_MEANINGS: Final[Mapping[int, str]] = {
+    403: "A page of another site sent it.",
+    404: "There is nothing at this path.",
+    405: "Not with this method.",
+    415: "Its media type is not application/json.",
+}
 log = logging.getLogger(__name__)
+
+
+def refusals(
+    *errors: type[DomainError], statuses: Sequence[int] = (), changed: bool = False
+) -> Sequence[Refusal]:
+    """Describe how errors, and what no route takes, are answered; and a defect.
+
+    Args:
+        errors: those that lead to it.
+        statuses: of :data:`ROUTING`.
+        changed: whether a session may end since the PIN was changed elsewhere.
+    """
+    found = [_refusal(error) for error in errors]
+    if changed:
+        status, body = WIRE[ControlEnded]
+        meaning, then = "The card's PIN was changed since the session began.", "Begin anew."
+        found.append(Refusal(status, {**body, **CHANGED}, meaning, then, ControlEnded, "reason"))
+    for status in statuses:
+        _, body = ROUTING[status]
+        meaning = ROUTING_MEANINGS[status]
+        found.append(Refusal(status, body, meaning, "Correct the request.", None, "message"))
+    return [*found, Refusal(*INTERNAL, DEFECT, TELL, StoredValueBroken, "message")]
+
+
+def _refusal(error: type[DomainError]) -> Refusal:
+    status, body = WIRE[error]
+    if error is Invalid:
+        example = FieldError("customCss.backgroundColor", "Invalid hex color format")
+        body = {**body, "errors": [msgspec.to_builtins(example)]}
+    code = "message" if "message" in body else "reason"
+    return refusal_of(error, status, body, code, caller_does=CALLER_DOES)
 
 
 def install(app: FastAPI, cors: Cors) -> None:
@@ -76,7 +121,7 @@ def install(app: FastAPI, cors: Cors) -> None:
             errors = [{"field": field, "message": message} for field, message in error.fields]
             body = {**body, "errors": errors}
         if isinstance(error, ControlEnded) and error.changed_elsewhere:
-            body = {**body, "reason": "changed"}
+            body = {**body, **CHANGED}
         if isinstance(error, Unauthorized):
             headers["WWW-Authenticate"] = "Bearer"
             logs.refused("unauthorized", "hosted")

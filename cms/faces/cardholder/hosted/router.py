@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
+from cms.faces.cardholder.hosted import described as said
 from cms.faces.cardholder.hosted.cards import Cards
-from cms.faces.cardholder.hosted.image import IMAGE_PATH, METHODS, Image
+from cms.faces.cardholder.hosted.image import IMAGE_PATH, Image
 from cms.faces.cardholder.hosted.pages import PAGE_PATH, Pages
 from cms.faces.cardholder.page.assets import ASSETS_PATH
 from cms.faces.cardholder.page.posts import SetPosts, asset, by_page
@@ -17,23 +18,31 @@ STATUS: Final = "/v1/card/status"
 
 def routes(cards: Cards, image: Image, pages: Pages, posts: SetPosts) -> Sequence[Route]:
     """Return the table of the face."""
+    by_cardholder = cards.by_cardholder
     return (
         # An app by its client key, for a cardholder by an access token.
-        Route("POST", VIEW_TOKEN, cards.by_cardholder(cards.view_token, for_pin=True)),
-        Route("POST", SET_TOKEN, cards.by_cardholder(cards.set_token, for_pin=True)),
-        Route("GET", STATUS, cards.by_cardholder(cards.status, for_pin=False)),
+        Route("POST", VIEW_TOKEN, by_cardholder(cards.view_token, for_pin=True), said.VIEW_TOKEN),
+        Route("POST", SET_TOKEN, by_cardholder(cards.set_token, for_pin=True), said.SET_TOKEN),
+        Route("GET", STATUS, by_cardholder(cards.status, for_pin=False), said.STATUS),
         # A browser, before an app's page sends one of these.
-        *(Route("OPTIONS", path, cards.preflight) for path in (VIEW_TOKEN, SET_TOKEN, STATUS)),
-        # Whoever has a control token, in the query.
-        Route(" ".join(METHODS), IMAGE_PATH, image.answer),
-        Route("GET HEAD", PAGE_PATH, pages.page),
-        # The page's script, by a control token and then by its page session; a PIN by both.
-        Route("POST", "/pin-direct/session", by_page(pages.session, "token")),
-        Route("POST", "/pin-direct/extend", by_page(posts.extend, "session")),
-        Route(
-            "POST", "/pin-direct/submit", by_page(posts.submit, "session", "controlToken", "jwe")
+        *(
+            Route("OPTIONS", path, cards.preflight, said.PREFLIGHT)
+            for path in (VIEW_TOKEN, SET_TOKEN, STATUS)
         ),
-        Route("POST", "/pin-direct/cancel", by_page(posts.cancel, "session")),
+        # Whoever has a control token, in the query.
+        Route("GET", IMAGE_PATH, image.answer, said.IMAGE),
+        Route("HEAD", IMAGE_PATH, image.answer, said.IMAGE_HEAD),
+        Route("OPTIONS", IMAGE_PATH, image.answer, said.IMAGE_OPTIONS),
+        Route("GET HEAD", PAGE_PATH, pages.page, said.SET_PAGE),
+        # The page's script, by a control token and then by its page session; a PIN by both.
+        Route("POST", "/pin-direct/session", by_page(pages.session, "token"), said.SESSION),
+        Route("POST", "/pin-direct/extend", by_page(posts.extend, "session"), said.EXTEND),
+        Route(
+            *("POST", "/pin-direct/submit"),
+            by_page(posts.submit, "session", "controlToken", "jwe"),
+            said.SUBMIT,
+        ),
+        Route("POST", "/pin-direct/cancel", by_page(posts.cancel, "session"), said.CANCEL),
         # Anybody.
-        Route("GET HEAD", f"{ASSETS_PATH}/{{hash}}/{{name}}", asset),
+        Route("GET HEAD", f"{ASSETS_PATH}/{{hash}}/{{name}}", asset, said.ASSET),
     )

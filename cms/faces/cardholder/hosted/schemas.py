@@ -11,6 +11,7 @@ from typing import Final
 from cms.domain.cards import CardState
 from cms.domain.control import CardOfHolder, require_cardholder_may
 from cms.domain.errors import CardForbids, Invalid
+from cms.faces.cardholder.hosted.models import Card, CardPin, CardStatus
 from cms.faces.cardholder.hosted.origins import leads_to
 from cms.faces.cardholder.page.style import (
     PageStyle,
@@ -18,7 +19,9 @@ from cms.faces.cardholder.page.style import (
     image_members,
     parse_image,
     parse_page,
+    style_schema,
 )
+from cms.faces.operation import TEXT, Schema
 from cms.services.cardholder.hosted import Wish
 from cms.services.cardholder.permission import can_be_shown, takes_pins
 from crypto.errors import JoseError
@@ -28,13 +31,29 @@ from hsm.manifest.clients import AppClient
 from hsm.manifest.model import Manifest
 from hsm.port import Face, Purpose
 
-STATUS: Final[Mapping[CardState, str]] = {
-    CardState.INACTIVE: "INACTIVE",
-    CardState.ACTIVE: "ACTIVE",
-    CardState.BLOCKED: "BLOCKED",
+STATUS: Final[Mapping[CardState, CardStatus]] = {
+    CardState.INACTIVE: CardStatus.INACTIVE,
+    CardState.ACTIVE: CardStatus.ACTIVE,
+    CardState.BLOCKED: CardStatus.BLOCKED,
     # The contract has no word for the end.
-    CardState.CLOSED: "BLOCKED",
+    CardState.CLOSED: CardStatus.BLOCKED,
 }
+
+
+def wish_schema(purpose: Purpose) -> Schema:
+    """Describe what :func:`read_wish` reads."""
+    if purpose is Purpose.VIEW:
+        style = style_schema(image_members(ImageStyle()))
+        return {"type": "object", "properties": {"customCss": style}}
+    redirect = {"description": "At an origin that is registered for the app.", "format": "uri"}
+    return {
+        "type": "object",
+        "properties": {
+            "redirectUrl": {**TEXT, **redirect, "examples": ["https://app.example/cards"]},
+            "isEmbedded": {"type": "boolean", "default": False, "examples": [False]},
+            "customCss": style_schema(PageStyle().members()),
+        },
+    }
 
 
 def read_wish(body: bytes, purpose: Purpose, client: AppClient) -> Wish:
@@ -93,23 +112,23 @@ def page_style(members: Mapping[str, object]) -> PageStyle:
     return style if isinstance(style, PageStyle) else PageStyle()
 
 
-def card_answer(card: CardOfHolder, manifest: Manifest) -> dict[str, object]:
+def card_answer(card: CardOfHolder, manifest: Manifest) -> Card:
     """Build the answer to card status."""
-    return {
-        "id": card.card_id,
-        "expiryDate": f"20{card.expiry[2:]}/{card.expiry[:2]}",
-        "panLast4": card.last_four,
-        "status": STATUS[card.state],
-        "type": card.card_type.value,
-        "isFreezable": False,
-        "orderedAt": rfc3339(card.created_at),
-        "pin": {
-            "isSet": card.pin_is_set,
-            "changedAt": None if card.pin_changed_at is None else rfc3339(card.pin_changed_at),
-            "canView": _allowed(Purpose.VIEW, card.state) and can_be_shown(card.pin_type),
-            "canSet": _allowed(Purpose.SET, card.state) and takes_pins(manifest),
-        },
-    }
+    return Card(
+        id=card.card_id,
+        expiry_date=f"20{card.expiry[2:]}/{card.expiry[:2]}",
+        pan_last4=card.last_four,
+        status=STATUS[card.state],
+        type=card.card_type,
+        is_freezable=False,
+        ordered_at=rfc3339(card.created_at),
+        pin=CardPin(
+            is_set=card.pin_is_set,
+            changed_at=None if card.pin_changed_at is None else rfc3339(card.pin_changed_at),
+            can_view=_allowed(Purpose.VIEW, card.state) and can_be_shown(card.pin_type),
+            can_set=_allowed(Purpose.SET, card.state) and takes_pins(manifest),
+        ),
+    )
 
 
 def rfc3339(time: datetime) -> str:

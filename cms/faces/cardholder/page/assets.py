@@ -15,7 +15,7 @@ from cms.faces.cardholder.page.messages import LANGUAGES
 
 ASSETS_PATH: Final = "/pin-assets"
 _HERE: Final = Path(__file__).parent
-_MEDIA_TYPES: Final = {
+MEDIA_TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".json": "application/json",
@@ -50,7 +50,7 @@ def _asset(file: Path) -> Asset:
     return Asset(
         path=f"{ASSETS_PATH}/{digest[:16].hex()}/{file.name}",
         body=body,
-        media_type=_MEDIA_TYPES[file.suffix],
+        media_type=MEDIA_TYPES[file.suffix],
         integrity=f"sha384-{base64.b64encode(digest).decode()}",
     )
 

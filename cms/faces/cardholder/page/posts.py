@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,14 +13,14 @@ from cms.domain.errors import BadRequest, Field
 from cms.faces.answer import json_answer, no_content
 from cms.faces.cardholder.page.answers import NO_STORE
 from cms.faces.cardholder.page.assets import ASSETS
+from cms.faces.cardholder.page.described import MEMBER_CHARS_MAX
+from cms.faces.cardholder.page.models import Extended
 from cms.faces.request import media_type, read_body
 from cms.faces.routes import Handler
 from cms.services.cardholder.set_page import Opening, SetPage
 from crypto.errors import JoseError
 from crypto.jose import json_object
 
-#: A session is 47 characters, a control token 36, a JWE at most 8192.
-MEMBER_CHARS_MAX: Final = 8192
 NO_CONTENT: Final = no_content(NO_STORE)
 
 
@@ -33,7 +33,7 @@ class SetPosts:
     async def extend(self, session: str, _request: Request) -> Response:
         """Give a session its full time again."""
         seconds = await self.set_page.extend(session)
-        return json_answer({"expiresInSeconds": seconds}, NO_STORE)
+        return json_answer(Extended(seconds), NO_STORE)
 
     async def submit(
         self, session: str, control_token: str, jwe: str, request: Request
@@ -58,19 +58,19 @@ async def asset(request: Request) -> Response:
     return Response(found.body, headers=found.headers)
 
 
-def opening_members(opening: Opening) -> dict[str, object]:
-    """Say what the script of a set page has to know: session, grant, card, rules, vault's key."""
+def opening_members(opening: Opening) -> dict[str, Any]:
+    """Return the fields of a :class:`PageOpening`."""
     policy = opening.policy
     return {
         "session": opening.session,
-        "grantId": opening.grant_id,
-        "lastFour": opening.last_four,
-        "expiresInSeconds": opening.expires_in_seconds,
-        "warnSeconds": WARN_SECONDS,
-        "digitsMin": policy.length_min,
-        "digitsMax": policy.page_length_max,
-        "refuseRepeated": policy.refuse_repeated,
-        "refuseRuns": policy.refuse_runs,
+        "grant_id": opening.grant_id,
+        "last_four": opening.last_four,
+        "expires_in_seconds": opening.expires_in_seconds,
+        "warn_seconds": WARN_SECONDS,
+        "digits_min": policy.length_min,
+        "digits_max": policy.page_length_max,
+        "refuse_repeated": policy.refuse_repeated,
+        "refuse_runs": policy.refuse_runs,
         "key": dict(opening.key),
     }
 

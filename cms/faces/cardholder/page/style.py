@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from cms.faces.operation import Schema
 from crypto.pin_image import Colour, ImageStyle
 
 RADIUS_MAX_PX: Final = 64
@@ -141,6 +142,17 @@ def parse_image(members: Mapping[str, object]) -> ImageStyle | list[StyleError]:
 def image_members(style: ImageStyle) -> dict[str, object]:
     """Return *style* as the contract writes it."""
     return {"backgroundColor": style.background.css, "textColor": style.text.css}
+
+
+def style_schema(members: Mapping[str, object]) -> Schema:
+    """Describe ``customCss``, of which *members* are the defaults."""
+    colour = {"type": "string", "pattern": "^#(?:[0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})$"}
+    radius = {"type": "number", "minimum": 0}
+    properties = {
+        name: {**(colour if isinstance(default, str) else radius), "default": default}
+        for name, default in members.items()
+    }
+    return {"type": "object", "properties": properties}
 
 
 class _Reader:

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from fastapi import FastAPI
-
 from cms.faces.cardholder.page.posts import SetPosts
 from cms.faces.cardholder.pincontrol import problems
 from cms.faces.cardholder.pincontrol.operations import Operations
@@ -35,7 +33,7 @@ class PinControlServices:
 
 def pincontrol_app(
     services: PinControlServices, public_url: str, proxy_peers: frozenset[str] = frozenset()
-) -> FastAPI:
+) -> Face:
     """Build the app, which serves every path under :data:`.router.PREFIX`.
 
     Args:
@@ -56,9 +54,7 @@ def pincontrol_app(
     return app
 
 
-def operations_app(
-    services: PinControlServices, proxy_peers: frozenset[str] = frozenset()
-) -> FastAPI:
+def operations_app(services: PinControlServices, proxy_peers: frozenset[str] = frozenset()) -> Face:
     """Build the app of what is under :data:`.operations.PREFIX`.
 
     Args:

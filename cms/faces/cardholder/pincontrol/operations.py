@@ -21,6 +21,8 @@ from cms.domain.errors import BadRequest, Invalid
 from cms.domain.records import Actor
 from cms.faces.answer import json_answer
 from cms.faces.cardholder.page.answers import NO_STORE
+from cms.faces.cardholder.pincontrol import described as said
+from cms.faces.cardholder.pincontrol.models import DeviceKey, DevicePin, Nothing, PinBlock
 from cms.faces.cardholder.pincontrol.operation_requests import (
     read_device,
     read_key,
@@ -39,7 +41,7 @@ from crypto.secret import Secret
 from hsm.port import Purpose
 
 PREFIX: Final = "/pin/"
-PLASTIC_PATH: Final = "/pin/v2/{plastic_id}"
+PLASTIC_PATH: Final = "/pin/v2/{plasticId}"
 #: Deprecated, and shaped as :data:`PLASTIC_PATH`; the others have no path of ours at all.
 NOT_SERVED: Final = ("/pin/v2/view", "/pin/v2/set")
 T = TypeVar("T")
@@ -59,12 +61,12 @@ class Operations:
         """Return the table of the operations; every path starts with :data:`PREFIX`."""
         by_password = callers.by_password
         return (
-            *(Route("GET POST", path, not_served) for path in NOT_SERVED),
-            Route("GET", PLASTIC_PATH, by_password(self.view_by_server)),
-            Route("POST", PLASTIC_PATH, by_password(self.set_by_server)),
-            Route("POST", "/pin/v3/view", by_password(self.view_by_device)),
-            Route("POST", "/pin/v3/set/tzpk", by_password(self.make_key)),
-            Route("POST", "/pin/v3/set", by_password(self.set_by_device)),
+            *(Route("GET POST", path, not_served, said.NOT_SERVED) for path in NOT_SERVED),
+            Route("GET", PLASTIC_PATH, by_password(self.view_by_server), said.VIEW_BY_SERVER),
+            Route("POST", PLASTIC_PATH, by_password(self.set_by_server), said.SET_BY_SERVER),
+            Route("POST", "/pin/v3/view", by_password(self.view_by_device), said.VIEW_BY_DEVICE),
+            Route("POST", "/pin/v3/set/tzpk", by_password(self.make_key), said.MAKE_KEY),
+            Route("POST", "/pin/v3/set", by_password(self.set_by_device), said.SET_BY_DEVICE),
         )
 
     async def view_by_server(
@@ -72,26 +74,26 @@ class Operations:
     ) -> Response:
         """Hand out a PIN under a pre-shared key."""
         actor = actor_of(app, request)
-        plastic, index = request.path_params["plastic_id"], only(request, "zpkIndex")
+        plastic, index = request.path_params["plasticId"], only(request, "zpkIndex")
         asked = await self._read(
             app, Verb.GET_PIN, actor, lambda: read_view(plastic, index, actor.audit_user)
         )
         asking = ServerAsking(app, password, asked.plastic_id, asked.zpk_index, actor)
         block = await self.pre_shared_key.view(asking)
-        return json_answer({"pinBlock": block.hex().upper()}, NO_STORE)
+        return json_answer(PinBlock(block.hex().upper()), NO_STORE)
 
     async def set_by_server(
         self, app: ServerApp, password: Secret[str], request: Request
     ) -> Response:
         """Set a PIN that comes under a pre-shared key."""
-        actor, plastic = actor_of(app, request), request.path_params["plastic_id"]
+        actor, plastic = actor_of(app, request), request.path_params["plasticId"]
         asked = await self._read_body(
             *(app, Verb.SET_PIN, actor, request),
             lambda body: read_set(plastic, actor.audit_user, body),
         )
         asking = ServerAsking(app, password, asked.plastic_id, asked.zpk_index, actor)
         await self.pre_shared_key.set_pin(asking, asked.block)
-        return json_answer({}, NO_STORE)
+        return json_answer(Nothing(), NO_STORE)
 
     async def view_by_device(
         self, app: ServerApp, _password: Secret[str], request: Request
@@ -103,7 +105,7 @@ class Operations:
         )
         await self._grant(asked.control_id, Purpose.VIEW, app, actor, request)
         made = await self.pin_view.device_block(asked.control_id, asked.public_key, actor)
-        return json_answer({"tzpk": _base64(made.tzpk), "pinBlock": _base64(made.block)}, NO_STORE)
+        return json_answer(DevicePin(_base64(made.tzpk), _base64(made.block)), NO_STORE)
 
     async def make_key(self, app: ServerApp, _password: Secret[str], request: Request) -> Response:
         """Make the key under which a device sends a PIN; the control id stays as it is."""
@@ -113,7 +115,7 @@ class Operations:
         )
         grant = await self._grant(asked.control_id, Purpose.SET, app, actor, request)
         tzpk = await self.device_set.key(asked.control_id, grant, asked.public_key, actor)
-        return json_answer({"tzpk": _base64(tzpk)}, NO_STORE)
+        return json_answer(DeviceKey(_base64(tzpk)), NO_STORE)
 
     async def set_by_device(
         self, app: ServerApp, _password: Secret[str], request: Request
@@ -125,7 +127,7 @@ class Operations:
         )
         grant = await self._grant(asked.control_id, Purpose.SET, app, actor, request)
         await self.device_set.set_pin(asked.control_id, grant, asked.block, actor)
-        return json_answer({}, NO_STORE)
+        return json_answer(Nothing(), NO_STORE)
 
     async def _grant(
         self, control_id: str, purpose: Purpose, app: ServerApp, actor: Actor, request: Request

@@ -30,6 +30,7 @@ from cms.faces.cardholder.page.answers import (
     page_language,
     retry_after,
 )
+from cms.faces.cardholder.page.models import PageOpening
 from cms.faces.cardholder.page.posts import NO_CONTENT, opening_members, posted_members, text_of
 from cms.faces.cardholder.page.render import (
     ControlPage,
@@ -40,6 +41,7 @@ from cms.faces.cardholder.page.render import (
 )
 from cms.faces.cardholder.page.style import ViewStyle, parse_view
 from cms.faces.cardholder.pincontrol.control_id import posted_control_id
+from cms.faces.cardholder.pincontrol.models import Digits
 from cms.faces.request import address, only
 from cms.faces.routes import Handler
 from cms.services.cardholder.apps import ServerApp, Servers
@@ -130,7 +132,7 @@ class Pages:
     ) -> Response:
         """Consume a control id for a page session to set the PIN."""
         opening = await self.set_page.open(control_id, app)
-        return json_answer(opening_members(opening), NO_STORE)
+        return json_answer(PageOpening(**opening_members(opening)), NO_STORE)
 
     async def view(
         self, control_id: str, grant: Grant, app: ServerApp, request: Request
@@ -155,7 +157,7 @@ class Pages:
         if not isinstance(key, dict):
             raise BadRequest(Field.BODY)
         jwe = await self.pin_view.text(session, control_id, key, *_ids(request))
-        return json_answer({"jwe": jwe}, NO_STORE)
+        return json_answer(Digits(jwe), NO_STORE)
 
     async def cancel(self, session: str, request: Request) -> Response:
         """End a page session of either kind, as its cardholder wants."""

@@ -2,12 +2,13 @@
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+import msgspec
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -36,13 +37,14 @@ from cms.domain.errors import (
 )
 from cms.faces.answer import encoded, json_answer
 from cms.faces.cardholder.page.answers import NO_STORE, retry_after
+from cms.faces.cardholder.pincontrol.models import ErrorResponse, ErrorType
 from cms.faces.cardholder.pincontrol.pages import PIN_PATH, ended_webview
+from cms.faces.refusals import TELL, Refusal, refusal_of
 
-STATIC: Final = "STATIC_VALIDATION_ERROR"
-DYNAMIC: Final = "DYNAMIC_VALIDATION_ERROR"
-INTEGRATION: Final = "INTEGRATION_ERROR"
-SECURITY: Final = "SECURITY_ERROR"
-UNEXPECTED: Final = "UNEXPECTED_ERROR"
+STATIC: Final = ErrorType.STATIC
+DYNAMIC: Final = ErrorType.DYNAMIC
+INTEGRATION: Final = ErrorType.INTEGRATION
+SECURITY: Final = ErrorType.SECURITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,12 @@ class Wire:
     status: int
     message: str
     error_code: str
-    error_type: str
+    error_type: ErrorType
     reason: str
 
 
 INTERNAL: Final = Wire(
-    500, "Internal Server Error", "INTERNAL", UNEXPECTED, "an error that was not expected"
+    500, "Internal Server Error", "INTERNAL", ErrorType.UNEXPECTED, "an error that was not expected"
 )
 NO_PLASTIC: Final = Wire(
     404, "Card not Found", "CARD_NOT_FOUND", DYNAMIC, "there is no plastic with this plasticId"
@@ -122,13 +124,59 @@ OF_OPERATIONS: Final[Mapping[type[DomainError], Wire]] = {
     ),
     CounterExhausted: WIRE[ValueNotPossible],
 }
+EXAMPLE_ID: Final = "7d9c1a52-2c61-4f0e-8f3b-5f1f6f4f9f10"
 ROUTING: Final[Mapping[int, Wire]] = {
     403: Wire(403, "Forbidden", "FOREIGN_PAGE", SECURITY, "sent by a page of another site"),
     404: Wire(404, "Not Found", "NO_SUCH_RESOURCE", STATIC, "there is nothing at this path"),
     405: Wire(405, "Method Not Allowed", "METHOD_NOT_ALLOWED", STATIC, "not with this method"),
     415: Wire(415, "Unsupported Media Type", "MEDIA_TYPE", STATIC, "not as this media type"),
 }
+CALLER_DOES: Final[Mapping[type[DomainError], str]] = {
+    Unauthorized: "Compare user name and password with what the issuer registered.",
+    CardNotFound: "Check the plastic id. If it is right, the issuer has not imported the plastic.",
+    ControlEnded: "Ask for a new control id; each has 30 seconds and one use.",
+    ValueNotPossible: "Do not offer it: only D1 can set PINs of this issuer.",
+}
 log = logging.getLogger(__name__)
+
+
+def refusals(
+    *errors: type[DomainError],
+    statuses: Sequence[int] = (),
+    changed: bool = False,
+    wires: Mapping[type[DomainError], Wire] = WIRE,
+) -> Sequence[Refusal]:
+    """Describe how errors, and what no route takes, are answered; and a defect.
+
+    Args:
+        errors: those that lead to it.
+        statuses: of :data:`ROUTING`.
+        changed: whether a session may end since the PIN was changed elsewhere.
+        wires: the answers of the face.
+    """
+    found = [_refusal(error, wires[error]) for error in errors]
+    if changed:
+        found.append(_fixed(CHANGED_ELSEWHERE, "Begin anew.", ControlEnded))
+    found += [_fixed(ROUTING[status], "Correct the request.") for status in statuses]
+    return [*found, _fixed(INTERNAL, TELL, StoredValueBroken)]
+
+
+def _refusal(error: type[DomainError], wire: Wire) -> Refusal:
+    members = _members(wire)
+    return refusal_of(error, wire.status, members, "errorCode", caller_does=CALLER_DOES)
+
+
+def _fixed(wire: Wire, caller_does: str, error: type[DomainError] | None = None) -> Refusal:
+    meaning = f"{wire.reason[0].upper()}{wire.reason[1:]}."
+    return Refusal(wire.status, _members(wire), meaning, caller_does, error, "errorCode")
+
+
+def _members(wire: Wire) -> Mapping[str, object]:
+    reason = "scope must be VIEW_PIN or SET_PIN, in a JSON object"
+    named = reason if wire is WIRE[Invalid] else wire.reason
+    example = _body(wire, named, EXAMPLE_ID, "2026-01-31T12:00:00.000Z")
+    members: Mapping[str, object] = msgspec.to_builtins(example)
+    return members
 
 
 class ErrorIds:
@@ -187,13 +235,10 @@ def _answer(request: Request, wire: Wire, reason: str, headers: dict[str, str]) 
         "error_id": request.state.error_id,
     }
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    body = {
-        "code": str(wire.status),
-        "message": wire.message,
-        "id": request.state.error_id,
-        "errorCode": wire.error_code,
-        "errorType": wire.error_type,
-        "errorReason": reason,
-        "timestamp": now.replace("+00:00", "Z"),
-    }
+    body = _body(wire, reason, request.state.error_id, now.replace("+00:00", "Z"))
     return json_answer(body, (*NO_STORE, *encoded(headers)), wire.status)
+
+
+def _body(wire: Wire, reason: str, error_id: str, timestamp: str) -> ErrorResponse:
+    status, kind = str(wire.status), wire.error_type
+    return ErrorResponse(status, wire.message, error_id, wire.error_code, kind, reason, timestamp)

@@ -12,6 +12,7 @@ from cms.domain.errors import BadRequest, Invalid
 from cms.domain.records import Actor
 from cms.faces.answer import json_answer
 from cms.faces.cardholder.page.answers import NO_STORE
+from cms.faces.cardholder.pincontrol.models import ControlIdIssued
 from cms.faces.cardholder.pincontrol.pages import FRAME_PATH, PIN_PATH
 from cms.faces.cardholder.pincontrol.schemas import read_audit_user, read_control_request
 from cms.faces.request import address, basic_credentials, read_body
@@ -58,12 +59,9 @@ class Server:
         actor = actor_of(app, request)
         asked = await _asked(request, actor.audit_user)
         control_id = await self.control_ids.issue(app, password, asked, actor)
-        answer = {
-            "id": control_id,
-            "pinURL": self.public_url + PIN_PATH,
-            "pinFrameURL": self.public_url + FRAME_PATH,
-        }
-        return json_answer(answer, NO_STORE, 201)
+        url = self.public_url
+        issued = ControlIdIssued(control_id, url + PIN_PATH, url + FRAME_PATH)
+        return json_answer(issued, NO_STORE, 201)
 
 
 def actor_of(app: ServerApp, request: Request) -> Actor:
@@ -80,7 +78,7 @@ def _credentials(request: Request) -> tuple[str, Secret[str]]:
 
 async def _asked(request: Request, audit_user: str | None) -> ControlRequest | Invalid | BadRequest:
     """Read what is asked for, or why that cannot be read, which the use case audits."""
-    plastic_id = request.path_params["plastic_id"]
+    plastic_id = request.path_params["plasticId"]
     try:
         return read_control_request(plastic_id, audit_user, await read_body(request))
     except (Invalid, BadRequest) as error:

@@ -113,8 +113,11 @@ async def test_the_newest_key_of_a_control_id_is_the_one_that_counts(
     control_id = await operations_face.pincontrol.control_id(plastic_id, "SET_PIN")
     first = await operations_face.tzpk(control_id, DEVICE.public_key)
     second = await operations_face.tzpk(control_id, DEVICE.public_key)
-    assert DEVICE.tzpk(first) != DEVICE.tzpk(second)
-    answer = await operations_face.set(control_id, DEVICE.write(second, NEW_PIN))
+    third = await operations_face.tzpk(control_id, DEVICE.public_key)
+    assert len({*map(DEVICE.tzpk, (first, second, third))}) == 3
+    refused = await operations_face.key(control_id, DEVICE.public_key)
+    assert (refused.status_code, refused.json()["errorCode"]) == (429, "LIMIT_REACHED")
+    answer = await operations_face.set(control_id, DEVICE.write(third, NEW_PIN))
     assert answer.status_code == 200
     assert await operations_face.pin(plastic_id) == NEW_PIN
 

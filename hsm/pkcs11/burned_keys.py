@@ -1,0 +1,70 @@
+"""Shared keys that are burned are not brought in again, in whatever role: they are told by the KCV.
+
+The table of key generations has the KCV of a key from when it is called compromised, so that it is
+known when the key is destroyed, too.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from pydantic import ValidationError
+
+from hsm.errors import CeremonyError, HsmError
+from hsm.manifest.generation_table import GenerationTable, State
+from hsm.pkcs11 import ceremony, import_tokens
+from hsm.pkcs11.keys import KeyLabel
+from hsm.pkcs11.shared_keys import ClearKey
+from hsm.pkcs11.token import Pkcs11Token
+from hsm.settings import HsmTokenSettings
+
+
+def require_other(
+    key: ClearKey, issuer_id: str, table: GenerationTable, hsm_tokens: Sequence[Pkcs11Token]
+) -> None:
+    """Let a key pass that is none of the issuer's that *table* calls compromised, or did.
+
+    Args:
+        key: that is to be imported.
+        issuer_id: whose.
+        table: of this machine.
+        hsm_tokens: where the burned one may still be.
+
+    Raises:
+        CeremonyError: it is one of them.
+    """
+    if key.kcv in {*_burned(issuer_id, table, hsm_tokens)}:
+        raise CeremonyError("a key of this KCV was compromised: no key was stored, ask for another")
+
+
+def _burned(
+    issuer_id: str, table: GenerationTable, hsm_tokens: Sequence[Pkcs11Token]
+) -> Iterator[str]:
+    for text, one in table.generations.items():
+        label = KeyLabel.parse(text)
+        if label.issuer_id != issuer_id:
+            continue
+        if one.kcv is not None:
+            yield one.kcv
+        elif one.state is State.COMPROMISED:
+            yield from _kcvs(label, hsm_tokens)
+
+
+def kcvs_on_token(labels: Sequence[KeyLabel]) -> Mapping[KeyLabel, str]:
+    """Return the KCVs of those keys that are on the HSM token of the environment.
+
+    None where it does not answer: to burn a key does not wait for that.
+    """
+    with suppress(HsmError, ValidationError):
+        settings = HsmTokenSettings()
+        hsm_token = Pkcs11Token.open(settings)
+        hsm_tokens = [hsm_token, import_tokens.beside(hsm_token, settings)]
+        return {x: kcv for x in labels for kcv in _kcvs(x, hsm_tokens)}
+    return {}
+
+
+def _kcvs(label: KeyLabel, hsm_tokens: Sequence[Pkcs11Token]) -> Iterator[str]:
+    for hsm_token in hsm_tokens:
+        if label in hsm_token.labels():
+            kcv = ceremony.report(hsm_token, label).fingerprint
+            if kcv != ceremony.NO_FINGERPRINT:
+                yield kcv

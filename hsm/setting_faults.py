@@ -1,0 +1,49 @@
+"""What is wrong with the settings of a program: which, what to do, and where to read on."""
+
+import stat
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+PAGE: Final = "docs/settings.md"
+"""Lists every setting of both programs."""
+
+
+def faults(error: ValidationError | SettingsError, prefix: str) -> str:
+    """Write in one line what is wrong, without any value.
+
+    Args:
+        error: from reading settings.
+        prefix: of the variables, as ``CMS_``.
+    """
+    if isinstance(error, SettingsError):
+        # It names the field, in quotes, whose JSON cannot be read.
+        name = f"{error}".partition('"')[2].partition('"')[0]
+        return f"{prefix}{name.upper()}: no JSON as it must be; see {PAGE}"
+    texts = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = prefix + "_".join(str(part) for part in item["loc"][:1]).upper()
+        wrong = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "missing":
+            texts.append(f"{name} is missing")
+        else:
+            # What is not of one variable names those that it is of.
+            texts.append(f"{name}: {wrong}" if item["loc"] else wrong)
+    return f"{'; '.join(sorted({*texts}))}; see {PAGE}"
+
+
+def open_to_others(secret: Path) -> str | None:
+    """Say what to do about the file of a secret that every user may read or write; None: no need.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    mode = stat.S_IMODE(secret.stat().st_mode)
+    if not mode & stat.S_IRWXO:
+        return None
+    return (
+        f"a secret, and its mode {mode:04o} is for every user: chmod 0600 it, or 0640 for a group;"
+        f" see {PAGE}"
+    )
