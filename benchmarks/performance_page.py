@@ -111,11 +111,10 @@ Machine: {figures.machine}.
 
 {_rates(figures)}
 
-*Ratio* is of medians, to the service alone. There were {rounds} rounds of
-{figures.round_seconds:.0f} s for each, in turns, with {figures.connections} kept-alive connections
-and mutual TLS. A host has a vault with one worker, and a web with one. Every PUT carried a JWE of
-its own. All answers were checked, and the change counters moved by the number of PUTs that were
-accepted.
+*Ratio* is of medians, to the service alone. Rounds: {rounds} of {figures.round_seconds:.0f} s for
+each, in turns, with {figures.connections} kept-alive connections and mutual TLS. A host has a vault
+with one worker, and a web with one. Every PUT carried a JWE of its own. All answers were checked,
+and the change counters moved by the number of PUTs that were accepted.
 
 ![p99]({LATENCIES})
 

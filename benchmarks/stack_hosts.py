@@ -58,11 +58,13 @@ def running(directory: Path, url: str, public_port: int) -> Iterator[Stack]:
         vaults = [
             stack.enter_context(_vault(_home(directory, name), public_port)) for name in ("a", "b")
         ]
-        (directory / "database-url").write_text(url)
+        url_file = directory / "database-url"
+        url_file.write_text(url)
+        url_file.chmod(0o600)
         begin = {
             "CMS_PUBLIC_URL": f"https://localhost:{public_port}",
             "CMS_WORKERS": WORKERS,
-            "CMS_DATABASE_URL_FILE": str(directory / "database-url"),
+            "CMS_DATABASE_URL_FILE": str(url_file),
         }
         of_its_own = {**begin, **_tls(directory), "CMS_D1_PORT": str(public_port)}
         alone = stack.enter_context(_web(directory, "alone", "a", of_its_own))

@@ -153,5 +153,6 @@ def test_traces_without_their_library_are_named(
 ) -> None:
     monkeypatch.setattr("cms.serve.TRACING_LIBRARY", "opentelemetry.missing")
     given = settings("postgresql:///cms", tmp_path, traces_url="http://localhost:4318/v1/traces")
+    given.database_url_file.chmod(0o600)
     with pytest.raises(CannotStart, match=r"^CMS_TRACES_URL: .* is not installed"):
         _check_files(given)
