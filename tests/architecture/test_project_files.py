@@ -185,6 +185,12 @@ def test_security_says_of_attackers_what_the_tests_do() -> None:
     assert table.with_table(text) == text
 
 
+def test_the_newest_release_of_the_changelog_is_the_version_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert next(each for each in headings if each != "Unreleased") == project["version"]
+
+
 def test_the_readme_can_be_read_in_five_minutes() -> None:
     words = " ".join(prose(ROOT / "README.md")).split()
     assert len(words) <= WORDS_IN_FIVE_MINUTES
