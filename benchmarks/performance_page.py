@@ -114,14 +114,17 @@ Machine: {figures.machine}.
 *Ratio* is of medians, to the service alone. Rounds: {rounds} of {figures.round_seconds:.0f} s for
 each, in turns, with {figures.connections} kept-alive connections and mutual TLS. A host has a vault
 with one worker, and a web with one. Every PUT carried a JWE of its own. All answers were checked,
-and the change counters moved by the number of PUTs that were accepted.
+and the change counters moved by the number of PUTs that were accepted. Where the rounds of one row
+differ more than two rows do, the rows say nothing of each other; *load* is that of the machine
+before the run, and what else ran on its cores is in every figure.
 
 ![p99]({LATENCIES})
 
 {_latencies(figures)}
 
 Here requests came at random moments, at each front as many a second: half of what the slowest of
-them did. A latency counts from when a request was due.
+them did. A latency counts from when a request was due. They were taken for
+{figures.latency_seconds:g} s at each front: in so few seconds a p99 is of few requests.
 
 ![Processor time]({PROCESSOR})
 
@@ -129,8 +132,8 @@ them did. A latency counts from when a request was due.
 
 Microseconds of one request at saturation, whatever else the machine does. HAProxy spends what TLS
 takes, which the web then does not. Both hosts, the proxy, the database and the load share the
-cores: the figures of two hosts tell what a second one costs, not what it adds where it has a
-machine of its own. What each part of a request takes is in the
+cores: on an idle machine the figures of two hosts tell what a second one costs, not what it adds
+where it has a machine of its own. What each part of a request takes is in the
 [benchmarks' own page](../benchmarks/README.md).
 """
 

@@ -54,18 +54,25 @@ class Checks(msgspec.Struct):
 ABOUT: Final = About(
     name="ops",
     title="Operations",
-    description="Health, metrics and these documents: on loopback, for operators only.",
+    description="Health, metrics and these documents: for operators and their monitoring only.",
 )
 ROUTING_REFUSALS: Final = (
     Refusal(404, {"detail": "Not Found"}, "There is nothing at this path.", "Correct it."),
     Refusal(405, {"detail": "Method Not Allowed"}, "Not with this method.", "Correct it."),
 )
 HEALTHZ: Final = Operation("Is this worker alive", {200: Answered("It is.", Content(Alive))})
+NOT_READY: Final[Mapping[str, object]] = {
+    "ready": False,
+    "vault": True,
+    "database": False,
+    "problems": [{"part": "database", "reason": "READ_ONLY"}],
+    "warnings": [],
+}
 READYZ: Final = Operation(
     "Can all workers serve",
     {
         200: Answered("They can.", Content(Checks)),
-        503: Answered("They cannot: problems says why.", Content(Checks)),
+        503: Answered("They cannot: problems says why.", Content(Checks, example=NOT_READY)),
     },
 )
 METRICS: Final = Operation(

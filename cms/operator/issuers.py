@@ -13,10 +13,12 @@ def add_to(commands: command_line.Commands) -> None:
     add.add_argument("--name", required=True, help="what people call it")
     command_line.add_list(issuers, "issuers")
     command_line.add_show(issuers, "issuers", {"issuer_id": "issuer"})
-    for name, state in (("suspend", "suspended"), ("resume", "active")):
-        move = command_line.add_command(
-            issuers, name, set_state, f"make an issuer {state}", "issuer"
-        )
+    moves = (
+        ("suspend", "suspended", "refuse all calls for an issuer"),
+        ("resume", "active", "serve a suspended issuer again"),
+    )
+    for name, state, text in moves:
+        move = command_line.add_command(issuers, name, set_state, text, "issuer")
         move.set_defaults(state=state)
 
 

@@ -1,5 +1,6 @@
 """Which issuers a control token may be of: those whose control tokens begin as it does."""
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -9,13 +10,15 @@ from cms.persistence.store import Store
 from crypto.control_tokens import prefix, prefix_of
 
 TTL_SECONDS: Final = 5.0
+ABSENT_SECONDS: Final = 0.2
+"""How long a beginning that no issuer had is not looked for anew: anybody may ask."""
 
 
 class IssuerPrefixes:
     """The issuers by how their control tokens begin, as the database had them seconds ago.
 
     Of two issuers whose control tokens begin alike, the second is found :data:`TTL_SECONDS` after
-    it was added; any other new one at once.
+    it was added; any other new one within :data:`ABSENT_SECONDS`.
 
     Args:
         store: knows the issuers.
@@ -27,6 +30,8 @@ class IssuerPrefixes:
         self._now = now
         self._issuers: Mapping[str, Sequence[str]] = {}
         self._ends_at = 0.0
+        self._read_at = -ABSENT_SECONDS
+        self._reading = asyncio.Lock()
 
     async def issuers_of(self, secret: str) -> Sequence[str]:
         """Return the ids of the issuers of which a control token, or its session, may be.
@@ -37,13 +42,20 @@ class IssuerPrefixes:
         begins = prefix_of(secret)
         if begins is None:
             return ()
-        if begins not in self._issuers or self._now() >= self._ends_at:
-            await self._read()
+        if self._must_read(begins):
+            async with self._reading:
+                if self._must_read(begins):
+                    await self._read()
         return self._issuers.get(begins, ())
 
+    def _must_read(self, begins: str) -> bool:
+        now = self._now()
+        is_absent = begins not in self._issuers and now >= self._read_at + ABSENT_SECONDS
+        return is_absent or now >= self._ends_at
+
     async def _read(self) -> None:
-        ends_at = self._now() + TTL_SECONDS
+        read_at = self._now()
         issuers = defaultdict(list)
         for issuer_id in await self._store.issuer_ids():
             issuers[prefix(issuer_id)].append(issuer_id)
-        self._issuers, self._ends_at = dict(issuers), ends_at
+        self._issuers, self._read_at, self._ends_at = dict(issuers), read_at, read_at + TTL_SECONDS

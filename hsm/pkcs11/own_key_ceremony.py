@@ -6,7 +6,7 @@ killed (SIGKILL), or a machine that loses power, leaves them there without one.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -64,14 +64,17 @@ def hold(
 
     made: list[KeyLabel] = []
     signals.interrupt_once()
-    with _destroyed_on_failure(hsm_token, made):
-        with hsm_token.alone():
-            made += (label for label in labels if label not in hsm_token.labels())
-            if not made:
-                raise CeremonyError("every key of the role file is there already")
-            reports = list(ceremony.create_each(hsm_token, made))
-        # Nobody waits for the HSM token while somebody is asked. What is made stands in no table,
-        # so that nothing uses it, and another ceremony finds it there.
+    with ExitStack() as alone, _destroyed_on_failure(hsm_token, made):
+        alone.enter_context(hsm_token.alone())
+        before = hsm_token.labels()
+        made += (label for label in labels if label not in before)
+        if not made:
+            raise CeremonyError("every key of the role file is there already")
+        reports = list(ceremony.create_each(hsm_token, made))
+        if {label.role for label in made} <= {label.role for label in before}:
+            # An older key of each role stays active, so that nothing uses those that were made:
+            # nobody waits for the HSM token while somebody is asked.
+            alone.close()
         record = CeremonyRecord(
             ceremony_id=ceremony_id,
             action="ceremony",
@@ -85,6 +88,8 @@ def hold(
         signed = present.sign(record, files)
         # From here on it is seconds, and nobody's to stop.
         signals.ignore()
+        if not {*made} <= {*hsm_token.labels()}:
+            raise CeremonyError("the keys are others than were signed for: no key was stored")
         ceremony_record.write_new(record_file, f"{signed}\n")
     try:
         receipt = CeremonyLog.of_host(hsm_token, settings).tell(record)

@@ -862,23 +862,35 @@ def test_our_own_keys_do_not_stay_when_their_ceremony_is_interrupted(
 
 
 def test_nobody_waits_for_the_hsm_token_while_a_custodian_is_asked_to_sign(
-    empty_room: Room,
+    room: Room, tmp_path: Path
 ) -> None:
-    room = empty_room
     before = room.stored()
-    with Terminal(room.operator.softhsm, room.settings, *room.words("ceremony", ROLES)) as terminal:
+    roles = tmp_path / "roles.toml"
+    roles.write_text("[keys]\ngrant-mac = 7\n")
+    words = room.words("ceremony", str(roles))
+    with Terminal(room.operator.softhsm, room.settings, *words) as terminal:
         sit_down(terminal)
         sit_down(terminal)
         terminal.wait_for("passphrase of cleo.pem (not shown): ")
         assert is_free(room)
         assert room.stored() > before
         # Another ceremony leaves these keys to this one.
-        typed = [PASSPHRASE] * 4
-        other = room.hold("ceremony", ROLES, typed=typed)
+        other = room.hold("ceremony", str(roles), typed=[PASSPHRASE] * 4)
         assert "every key of the role file is there already" in other.stderr
         terminal.process.send_signal(signal.SIGINT)
         assert "interrupted: no key was stored" in terminal.all_shown()
     assert room.stored() == before
+
+
+def test_nobody_opens_the_hsm_token_before_the_first_keys_of_a_role_are_signed_for(
+    empty_room: Room,
+) -> None:
+    room = empty_room
+    with Terminal(room.operator.softhsm, room.settings, *room.words("ceremony", ROLES)) as terminal:
+        sit_down(terminal)
+        sit_down(terminal)
+        terminal.wait_for("passphrase of cleo.pem (not shown): ")
+        assert not is_free(room)
 
 
 def is_free(room: Room) -> bool:

@@ -91,8 +91,9 @@ def refusals(*errors: type[DomainError], fields: Sequence[Field] = ()) -> Sequen
 def routing_refusals() -> Sequence[Refusal]:
     """Describe how a request is answered that no route takes."""
     meanings = {404: "There is nothing at this path.", 405: "Not with this method."}
+    wanted = {404: "Correct the address.", 405: "Correct the method."}
     return [
-        Refusal(status, _members(code, text), meanings[status], "Correct the address.", None, CODE)
+        Refusal(status, _members(code, text), meanings[status], wanted[status], None, CODE)
         for status, code, text in ROUTING.values()
     ]
 

@@ -11,7 +11,9 @@ from cms.domain.cards import Verb
 from cms.domain.control import Grant, canonical, require_cardholder_may
 from cms.domain.errors import (
     CardNotFound,
+    ControlEnded,
     DomainError,
+    LimitReached,
     ServiceUnavailable,
     StoredValueBroken,
 )
@@ -49,9 +51,8 @@ class DeviceSet:
             actor: for the audit.
 
         Raises:
-            ControlEnded: the control id is over.
+            ControlEnded: the control id is over, or had as many keys as it may have.
             CardForbids: the card takes no PIN.
-            LimitReached: it had as many keys as it may have.
             TypeNotOffered: the issuer has no PKI on.
             ServiceUnavailable: database or vault are unavailable.
             StoredValueBroken: what is stored is not what was stored.
@@ -66,6 +67,10 @@ class DeviceSet:
                 ),
             )
             await self._control_store.keep_tzpk(control_id, made.sealed_tzpk, actor)
+        except LimitReached as error:
+            await self._not_done(card, error, actor)
+            # Not a limit of a day: another control id has keys of its own.
+            raise ControlEnded from None
         except DomainError as error:
             await self._not_done(card, error, actor)
             raise

@@ -1,10 +1,11 @@
 """A control token is looked for at the issuers whose control tokens begin as it does."""
 
+import asyncio
 from unittest.mock import AsyncMock
 
 import pytest
 
-from cms.persistence.issuer_prefixes import TTL_SECONDS, IssuerPrefixes
+from cms.persistence.issuer_prefixes import ABSENT_SECONDS, TTL_SECONDS, IssuerPrefixes
 from crypto.control_tokens import prefix
 
 pytestmark = pytest.mark.anyio
@@ -35,11 +36,33 @@ async def test_who_it_may_be_is_read_once_in_a_while(store: AsyncMock) -> None:
     assert store.issuer_ids.await_count == 2
 
 
-async def test_a_new_issuer_is_known_at_once(store: AsyncMock) -> None:
-    prefixes = IssuerPrefixes(store)
+async def test_a_new_issuer_is_known_soon(store: AsyncMock) -> None:
+    clock = [0.0]
+    prefixes = IssuerPrefixes(store, lambda: clock[0])
     assert await prefixes.issuers_of(prefix("testbank03")) == ()
     store.issuer_ids.return_value = [*ISSUERS, "testbank03"]
+    clock[0] = ABSENT_SECONDS
     assert await prefixes.issuers_of(prefix("testbank03")) == ["testbank03"]
+
+
+async def test_guesses_have_the_issuers_read_seldom(store: AsyncMock) -> None:
+    clock = [0.0]
+    prefixes = IssuerPrefixes(store, lambda: clock[0])
+    for number in range(100):
+        assert await prefixes.issuers_of(f"{number:04x}-a-guess") == ()
+    assert store.issuer_ids.await_count == 1
+
+
+async def test_who_asks_while_the_issuers_are_read_waits_for_that(store: AsyncMock) -> None:
+    async def slowly() -> list[str]:
+        await asyncio.sleep(0)
+        return ISSUERS
+
+    store.issuer_ids.side_effect = slowly
+    prefixes = IssuerPrefixes(store)
+    asked = [prefixes.issuers_of(prefix(ISSUERS[0])) for _ in range(10)]
+    assert await asyncio.gather(*asked) == [ISSUERS[:1]] * 10
+    assert store.issuer_ids.await_count == 1
 
 
 async def test_issuers_whose_control_tokens_begin_alike_are_all_looked_at(store: AsyncMock) -> None:
