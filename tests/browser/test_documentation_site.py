@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.deployment import ROOT
+from tests.deployment import ROOT, wait_for
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -50,8 +50,18 @@ def test_a_word_is_found_and_nobody_else_is_asked(
 ) -> None:
     page.goto(address)
     expect(page.get_by_role("heading", name="Issuer PIN service", level=1)).to_be_visible()
-    page.get_by_role("textbox", name="Search").fill("decimalisation")
-    page.locator(".md-search-result__link").first.click()
+    results = page.locator(".md-search-result__link")
+
+    def is_found() -> bool:
+        # What is typed before the script of the search listens is not looked for.
+        search = page.get_by_role("textbox", name="Search")
+        search.fill("")
+        search.fill("decimalisation")
+        page.wait_for_timeout(500)
+        return results.count() > 0
+
+    wait_for(is_found)
+    results.first.click()
     expect(page.locator("article")).to_contain_text("ecimalisation")
     assert page.url != address
     assert [each for each in asked if not each.startswith((address, "data:", "blob:"))] == []

@@ -94,7 +94,7 @@ def refused(kind: type[HsmError], asked: Callable[[], object]) -> None:
 def test_a_control_token_is_a_uuid_of_its_own(issuer: Issuer, sealed_record: SealedRecord) -> None:
     made = [grant_bearer(issuer, sealed_record), grant_bearer(issuer, sealed_record)]
     made += [grant_server(issuer, sealed_record), grant_server(issuer, sealed_record)]
-    assert all(UUID(one.control_token).version == 4 for one in made)
+    assert all(UUID(one.control_token).version == 8 for one in made)
     assert all(str(UUID(one.control_token)) == one.control_token for one in made)
     assert len({one.control_token for one in made} | {one.grant_id for one in made}) == 8
     assert len({one.grant for one in made}) == 4

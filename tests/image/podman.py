@@ -6,6 +6,7 @@ No registry is asked: stand-ins have the names that docker-compose.yml would fet
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -28,6 +29,8 @@ STAND_INS: Final = {
     "HAPROXY_IMAGE": "localhost/pins-haproxy",
     "PROMETHEUS_IMAGE": "localhost/pins-prometheus",
 }
+HEALTH_RETRIES: Final = 120
+"""More than of a deployment: a machine may be slow."""
 BASE_PACKAGES: Final = "ca-certificates,python3,python3-venv,python3-pip"
 #: crun of Debian 12 fails on a hybrid hierarchy of cgroups, and there is no systemd to ask.
 CONTAINERS: Final = """
@@ -206,6 +209,17 @@ class Compose:
         return False
 
 
+def _name_database(content: dict[str, Any]) -> None:
+    """Give the database an address, and the web, which is in two networks, its name.
+
+    Podman has a name server a network, and a container asks the first only, whichever that is.
+    """
+    network = f"10.{1 + secrets.randbelow(127)}.{secrets.randbelow(256)}"
+    content["networks"]["default"] = {"ipam": {"config": [{"subnet": f"{network}.0/24"}]}}
+    content["services"]["db"]["networks"] = {"default": {"ipv4_address": f"{network}.10"}}
+    content["services"]["web"]["extra_hosts"] = [f"db:{network}.10"]
+
+
 @contextmanager
 def project(engine: Podman, given: Mapping[str, str]) -> Iterator[Compose]:
     """Put the compose file and what it mounts into a directory; take everything down at the end.
@@ -228,8 +242,8 @@ def project(engine: Podman, given: Mapping[str, str]) -> Iterator[Compose]:
                 service["ulimits"] |= LIMITS
                 service["ulimits"].pop("memlock", None)
             if "healthcheck" in service:
-                # No machine is too slow for a test.
-                service["healthcheck"]["retries"] = HANG_SECONDS
+                service["healthcheck"]["retries"] = HEALTH_RETRIES
+        _name_database(content)
         (directory / "docker-compose.yml").write_text(json.dumps(content))
         shutil.copytree(
             ROOT / "deploy",
