@@ -107,7 +107,8 @@ async def test_without_a_database_a_page_is_503_and_consumes_nothing(
 ) -> None:
     async with losing(with_backends, late=late) as (pincontrol_face, store):
         _, plastic_id = await pincontrol_face.plastic()
-            store.turn = 1
+        control_id = await pincontrol_face.control_id(plastic_id)
+        store.turn = 1
         page = await pincontrol_face.webview(control_id)
         assert outcomes.tells_app(page, 503)
         assert page.headers["retry-after"] == "1"
@@ -125,8 +126,8 @@ async def test_a_defect_is_told_as_500_and_nothing_of_it(
     async def defect(*_: object) -> str:
         raise RuntimeError(f"something about {PAN}")
 
-    _, plastic_id = await pincontrol_face.plastic()
     monkeypatch.setattr(ControlIds, "issue", defect)
+    _, plastic_id = await pincontrol_face.plastic()
     answer = await pincontrol_face.ask(plastic_id)
     assert outcomes.failure(answer) == (500, "INTERNAL", "UNEXPECTED_ERROR")
     assert PAN not in answer.text
@@ -140,6 +141,7 @@ async def test_a_stored_pin_that_was_tampered_with_is_not_shown(
     pincontrol_face: PinControlFace, caplog: pytest.LogCaptureFixture
 ) -> None:
     card_id, plastic_id = await pincontrol_face.plastic()
+    control_id = await pincontrol_face.control_id(plastic_id)
     pincontrol_face.sql(
         "UPDATE cards SET sealed_pin = set_byte(sealed_pin, 20, 255 - get_byte(sealed_pin, 20))"
         " WHERE card_id = %s",
