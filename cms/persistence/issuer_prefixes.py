@@ -1,6 +1,5 @@
 """Which issuers a control token may be of: those whose control tokens begin as it does."""
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,6 @@ class IssuerPrefixes:
         self._issuers: Mapping[str, Sequence[str]] = {}
         self._ends_at = 0.0
         self._read_at = -ABSENT_SECONDS
-        self._reading = asyncio.Lock()
 
     async def issuers_of(self, secret: str) -> Sequence[str]:
         """Return the ids of the issuers of which a control token, or its session, may be.
@@ -43,9 +41,7 @@ class IssuerPrefixes:
         if begins is None:
             return ()
         if self._must_read(begins):
-            async with self._reading:
-                if self._must_read(begins):
-                    await self._read()
+            await self._read()
         return self._issuers.get(begins, ())
 
     def _must_read(self, begins: str) -> bool:

@@ -217,7 +217,7 @@ def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
         "hsm manifest begin var/config/floors.json",
         "cms issuers add demobank01",
         "hsm manifest new demobank02 --sandbox",
-        "hsm manifest change var/config/demobank02.json 'recipient={",
+        "hsm manifest change var/config/demobank02.json 'name=\"Second Demo Bank\"' 'recipient={",
         "cms clients add var/config/demobank02.json demobank02 --certificate ",
         "hsm manifest sign var/config/demobank02.json --key var/operators/ann.pem",
         "hsm manifest sign var/config/demobank02.json --key var/operators/bob.pem",

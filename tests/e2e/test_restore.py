@@ -69,6 +69,7 @@ def test_a_dump_is_restored_and_served_and_the_log_tells_what_it_lacks(
         url = re.sub("//cms:[^@]*@", f"//{role}:madebythetest@", postgres.url(RESTORED))
         file = tmp_path / f"{name}_URL_FILE"
         file.write_text(url)
+        file.chmod(0o600)
         variables |= {f"NEW_{name}_URL": url, file.name: str(file)}
     printed("Restore it", tmp_path, variables)
 

@@ -271,6 +271,7 @@ def test_what_the_sandbox_made_serves_no_real_cards(
     in_earnest: Deployment, tmp_path: Path, setting: str, made: str
 ) -> None:
     (tmp_path / "sandbox.key").write_text(f"{SECRET_MARK}-{secrets.token_hex(32)}")
+    (tmp_path / "sandbox.key").chmod(0o600)
     changed = {setting: tmp_path / made}
     if made == "pki/server.pem":
         changed[setting.replace("certificate", "key")] = tmp_path / "pki" / "server.key"

@@ -160,7 +160,7 @@ def test_where_a_terminal_is_too_narrow_a_row_is_a_line_for_each_column() -> Non
 @pytest.mark.usefixtures("operator")
 def test_the_keys_are_a_table_too() -> None:
     # Tests before this one may have left keys with long names.
-    heading, *lines = at_a_terminal(400, "hsm", "list")
+    heading, *lines = at_a_terminal(4000, "hsm", "list")
     assert heading.split() == ["KEY", "KIND", "FINGERPRINT", "ATTRIBUTES"]
     (d1,) = (line for line in lines if line.startswith("d1.g1 "))
     assert d1[heading.index("ATTRIBUTES") :] == "as they must be"

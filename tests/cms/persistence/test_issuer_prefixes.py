@@ -1,6 +1,5 @@
 """A control token is looked for at the issuers whose control tokens begin as it does."""
 
-import asyncio
 from unittest.mock import AsyncMock
 
 import pytest
@@ -50,18 +49,6 @@ async def test_guesses_have_the_issuers_read_seldom(store: AsyncMock) -> None:
     prefixes = IssuerPrefixes(store, lambda: clock[0])
     for number in range(100):
         assert await prefixes.issuers_of(f"{number:04x}-a-guess") == ()
-    assert store.issuer_ids.await_count == 1
-
-
-async def test_who_asks_while_the_issuers_are_read_waits_for_that(store: AsyncMock) -> None:
-    async def slowly() -> list[str]:
-        await asyncio.sleep(0)
-        return ISSUERS
-
-    store.issuer_ids.side_effect = slowly
-    prefixes = IssuerPrefixes(store)
-    asked = [prefixes.issuers_of(prefix(ISSUERS[0])) for _ in range(10)]
-    assert await asyncio.gather(*asked) == [ISSUERS[:1]] * 10
     assert store.issuer_ids.await_count == 1
 
 
