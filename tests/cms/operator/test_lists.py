@@ -178,6 +178,7 @@ def test_nothing_that_is_stored_steers_a_terminal(
 
 def at_a_terminal(columns: int, *words: str) -> list[str]:
     """Run a module at a terminal of so many columns, and return the lines that it shows."""
+    os.environ.pop("COLUMNS", None)  # that of the terminal at which the tests run
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, columns))
     code, said = into(its, *words)
