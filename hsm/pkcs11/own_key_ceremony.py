@@ -71,8 +71,9 @@ def hold(
         if not made:
             raise CeremonyError("every key of the role file is there already")
         reports = list(ceremony.create_each(hsm_token, made))
-        if {label.role for label in made} <= {label.role for label in before}:
-            # An older key of each role stays active, so that nothing uses those that were made:
+        is_free = all(_has_older(label, before) for label in made)
+        if is_free:
+            # The older key of each role stays active, so that nothing uses those that were made:
             # nobody waits for the HSM token while somebody is asked.
             alone.close()
         record = CeremonyRecord(
@@ -88,8 +89,9 @@ def hold(
         signed = present.sign(record, files)
         # From here on it is seconds, and nobody's to stop.
         signals.ignore()
-        if not {*made} <= {*hsm_token.labels()}:
-            raise CeremonyError("the keys are others than were signed for: no key was stored")
+        if is_free:
+            alone.enter_context(hsm_token.alone())
+            _require_as_signed(hsm_token, made, record)
         ceremony_record.write_new(record_file, f"{signed}\n")
     try:
         receipt = CeremonyLog.of_host(hsm_token, settings).tell(record)
@@ -97,6 +99,29 @@ def hold(
         # The keys are there and their record is signed: what lacks is a log, or a key of its own.
         return reports, None
     return reports, receipt
+
+
+def _has_older(label: KeyLabel, before: Sequence[KeyLabel]) -> bool:
+    return any(one.role is label.role and one.generation < label.generation for one in before)
+
+
+def _require_as_signed(
+    hsm_token: Pkcs11Token, made: list[KeyLabel], record: CeremonyRecord
+) -> None:
+    """Look at the keys again after others could reach them.
+
+    Raises:
+        CeremonyError: one is gone, or is another; *made* then names those only that are ours.
+    """
+    there = hsm_token.labels()
+    same = [
+        label
+        for label, key in zip(made, record.keys, strict=True)
+        if label in there and _recorded(ceremony.report(hsm_token, label)) == key
+    ]
+    if same != made:
+        made[:] = same
+        raise CeremonyError("the keys are others than were signed for: see hsm list")
 
 
 @contextmanager

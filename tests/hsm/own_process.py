@@ -20,13 +20,12 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.attributes import AttributeMapper
 
 from cms.sandbox import HANG_SECONDS
-from cms.sandbox.machine.softhsm import SoftHsm
 from hsm import health
 from hsm.errors import HsmError
 from hsm.jose_keys import JoseKeys
 from hsm.pkcs11 import ceremony
 from hsm.pkcs11.keyring import Keyring
-from hsm.pkcs11.keys import OWN_ROLES, KeyLabel
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from tests.operators import open_vault
@@ -56,7 +55,7 @@ def environment(hsm_token: OwnHsmToken) -> dict[str, str]:
     return {**os.environ, **hsm_token.environment}
 
 
-def run(function: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
+def run(function: str, softhsm: OwnHsmToken) -> Any:  # noqa: ANN401 - JSON
     """Run a function of this file on *softhsm*; a crash fails the test with what it wrote."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.hsm.own_process", function],
@@ -71,7 +70,7 @@ def run(function: str, softhsm: SoftHsm) -> Any:  # noqa: ANN401 - JSON
     return json.loads(done.stdout)
 
 
-def start(function: str, softhsm: SoftHsm) -> subprocess.Popen[str]:
+def start(function: str, softhsm: OwnHsmToken) -> subprocess.Popen[str]:
     """Start a function that reads a line of standard input for each of its rounds."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.hsm.own_process", function],
@@ -274,6 +273,15 @@ def extractable_key() -> str:
     return str(label)
 
 
+def another_key() -> str:
+    """Put another key in the place of one, as somebody with the PIN of the HSM token can."""
+    hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
+    label = KeyLabel(KeyRole.GRANT_MAC, 3)
+    hsm_token.destroy(label)
+    hsm_token.generate(label)
+    return str(label)
+
+
 def two_keys_of_one_label() -> str:
     """Let another application make a key that has the label of one of ours."""
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
@@ -292,6 +300,7 @@ FUNCTIONS = {
         hsm_token_taken_away,
         generations,
         foreign_objects,
+        another_key,
         two_keys_of_one_label,
         begun_host,
         extractable_key,

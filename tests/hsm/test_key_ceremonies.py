@@ -27,6 +27,7 @@ from hsm.pkcs11 import ceremony, ceremony_record, own_key_ceremony
 from hsm.pkcs11.keys import KeyLabel
 from tests.crypto import x9143_reader
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
+from tests.hsm import own_process
 from tests.hsm.commanding import ROLES, Done, Operator, Terminal, fingerprints, lines
 from tests.hsm.own_process import ROOT, environment
 from tests.operators import OPERATORS, floors, signed
@@ -880,6 +881,26 @@ def test_nobody_waits_for_the_hsm_token_while_a_custodian_is_asked_to_sign(
         terminal.process.send_signal(signal.SIGINT)
         assert "interrupted: no key was stored" in terminal.all_shown()
     assert room.stored() == before
+
+
+def test_a_key_that_was_changed_before_it_was_signed_for_has_no_record(
+    room: Room, tmp_path: Path
+) -> None:
+    before = room.listed()
+    roles = tmp_path / "roles.toml"
+    roles.write_text("[keys]\ngrant-mac = 3\n")
+    words = room.words("ceremony", str(roles))
+    with Terminal(room.operator.softhsm, room.settings, *words) as terminal:
+        sit_down(terminal)
+        sit_down(terminal)
+        terminal.wait_for("passphrase of cleo.pem (not shown): ")
+        changed = own_process.run("another_key", room.operator.softhsm)
+        terminal.type(PASSPHRASE, after="passphrase of cleo.pem (not shown): ")
+        terminal.type(PASSPHRASE, after="passphrase of dan.pem (not shown): ")
+        assert "the keys are others than were signed for" in terminal.all_shown()
+    assert not room.record.exists()
+    # Whoever made it may have a record of it: what this ceremony made is gone.
+    assert room.listed().keys() - before.keys() == {changed}
 
 
 def test_nobody_opens_the_hsm_token_before_the_first_keys_of_a_role_are_signed_for(
