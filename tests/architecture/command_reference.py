@@ -51,7 +51,8 @@ def _program(program: ArgumentParser, examples: Mapping[str, Example]) -> Iterat
     yield f"## {program.prog}\n"
     yield f"{program.description}\n"
     for name, _, command in commands_of(program):
-        if command._subparsers is None:
+        # D1's words have a parser of their own, which stands in the place of this one.
+        if command._subparsers is None and command.prog != d1_command.program_parser().prog:
             yield from _command(command)
         if name in examples:
             words, page = examples[name]

@@ -178,7 +178,6 @@ def test_nothing_that_is_stored_steers_a_terminal(
 
 def at_a_terminal(columns: int, *words: str) -> list[str]:
     """Run a module at a terminal of so many columns, and return the lines that it shows."""
-    os.environ.pop("COLUMNS", None)  # that of the terminal at which the tests run
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, columns))
     code, said = into(its, *words)
@@ -234,7 +233,12 @@ def into(output: int, *words: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        # COLUMNS is that of the terminal at which the tests run.
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("COLUMNS", "PYTHONUNBUFFERED")
+        },
         stdout=output,
         stderr=subprocess.PIPE,
         text=True,
