@@ -53,10 +53,10 @@ def test_a_word_is_found_and_nobody_else_is_asked(
     results = page.locator(".md-search-result__link")
 
     def is_found() -> bool:
-        # What is typed before the script of the search listens is not looked for.
+        # The search follows keys, once its script listens.
         search = page.get_by_role("textbox", name="Search")
-        search.fill("")
-        search.fill("decimalisation")
+        search.clear()
+        search.press_sequentially("decimalisation")
         page.wait_for_timeout(500)
         return results.count() > 0
 
