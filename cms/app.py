@@ -45,7 +45,7 @@ from cms.services.d1.pins import Pins
 from cms.services.directory import Directory
 from cms.services.ends import Ends, of_certificates
 from cms.services.health import Health
-from cms.services.manifests import ManifestFerry
+from cms.services.manifests import ManifestCarrier
 from cms.services.measured_vault import MeasuredVault
 from cms.services.outbound import http_client
 from cms.services.workers import Workers
@@ -67,7 +67,7 @@ class Application:
     vault: VaultCalls
     store: Store
     health: Health
-    manifests: ManifestFerry
+    manifests: ManifestCarrier
     http: httpx.AsyncClient
     """The way to a second deployment."""
     tracing: "Tracing | None"
@@ -106,7 +106,7 @@ def create_app(settings: Settings, vault: VaultCalls | None = None, slot: str = 
     store = Store.connect(settings.database_url(), settings.database_tls, pool_at)
     directory = Directory(store, vault)
     ends = Ends(certificates=of_certificates(_certificates(settings)))
-    manifests = ManifestFerry(store, vault, settings.host_name, ends=ends)
+    manifests = ManifestCarrier(store, vault, settings.host_name, ends=ends)
     health = Health(vault, store, Workers(slot), ends)
     http = http_client(settings.us_ca_file)
     apps: dict[str, ASGIApp] = {"ops": ops_app(health, vault, interfaces.shown())}
@@ -191,7 +191,7 @@ def _cardholder(
     settings: Settings,
     store: Store,
     directory: Directory,
-    manifests: ManifestFerry,
+    manifests: ManifestCarrier,
     vault: VaultCalls,
     http: httpx.AsyncClient,
 ) -> ByPath:
@@ -211,7 +211,7 @@ def _cardholder(
 def cardholder_services(
     store: Store,
     directory: Directory,
-    manifests: ManifestFerry,
+    manifests: ManifestCarrier,
     control_token_key: Secret[bytes],
     vault: VaultCalls,
 ) -> tuple[HostedServices, PinControlServices]:

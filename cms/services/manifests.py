@@ -29,7 +29,7 @@ LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 log = logging.getLogger(__name__)
 
 
-class ManifestFerry:
+class ManifestCarrier:
     """Offers the vault each manifest that is newer than its own.
 
     Args:

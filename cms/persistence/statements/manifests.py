@@ -1,4 +1,4 @@
-"""Manifests on their way to the vaults, which verify them: the database only ferries their text."""
+"""Manifests on their way to the vaults, which verify them: the database only carries their text."""
 
 from typing import Final
 

@@ -14,7 +14,7 @@ from cms.domain.records import TAKEN, ManifestAnswer
 from cms.persistence import admin
 from cms.persistence.store import Store
 from cms.services import manifests
-from cms.services.manifests import ManifestFerry
+from cms.services.manifests import ManifestCarrier
 from hsm.errors import VaultUnavailable
 from hsm.manifest.signed import FLOORS_TYPE
 from hsm.pkcs11.token import Pkcs11Token
@@ -57,10 +57,10 @@ class Host:
     vault: Vault
     called: InProcessVault
     clock: Clock
-    ferry: ManifestFerry = field(init=False)
+    carrier: ManifestCarrier = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ferry = ManifestFerry(self.store, self.called, "here", self.clock)
+        self.carrier = ManifestCarrier(self.store, self.called, "here", self.clock)
 
     def put(self, version: int, text: str, issuer_id: str = ISSUER) -> None:
         """Store a text as whoever can write the database may."""
@@ -73,7 +73,7 @@ class Host:
 
     async def answer(self, issuer_id: str = ISSUER) -> ManifestAnswer | None:
         """Carry once; return what the host then said last."""
-        await self.ferry.carry()
+        await self.carrier.carry()
         return (await self.store.manifest_answers("here")).get(issuer_id)
 
 
@@ -99,7 +99,7 @@ async def test_the_newest_manifest_is_taken_and_said_so_once(host: Host) -> None
     assert await host.answer() == ManifestAnswer(10, TAKEN)
     assert await host.answer(OTHER) is None
     when = run_sql(host.url, "SELECT at FROM manifest_hosts")
-    await host.ferry.carry()
+    await host.carrier.carry()
     assert run_sql(host.url, "SELECT at FROM manifest_hosts") == when
 
 
@@ -107,7 +107,7 @@ async def test_what_is_refused_leaves_the_one_before_in_force_and_is_logged_once
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
     host.put(1, signed(manifest(ISSUER)))
-    await host.ferry.carry()
+    await host.carrier.carry()
     host.put(2, signed(manifest(ISSUER, 2), operators=OPERATORS[:1]))
     for _ in range(3):
         assert await host.answer() == ManifestAnswer(2, TOO_FEW)
@@ -135,7 +135,7 @@ async def test_what_is_refused_leaves_the_one_before_in_force_and_is_logged_once
 )
 async def test_whoever_writes_the_database_changes_no_manifest(host: Host, text: str) -> None:
     host.put(2, signed(manifest(ISSUER, 2)))
-    await host.ferry.carry()
+    await host.carrier.carry()
     host.put(9, text)
     answer = await host.answer()
     assert answer is not None
@@ -185,7 +185,7 @@ async def test_a_manifest_that_ends_soon_is_warned_of_once_a_day(
     for days_left, warnings in ((30, 0), (29.9, 1), (29, 1), (28.9, 2), (0.5, 3), (0, 3), (-9, 3)):
         host.clock.now += ends_in - timedelta(days=days_left)
         ends_in = timedelta(days=days_left)
-        await host.ferry.carry()
+        await host.carrier.carry()
         assert len(caplog.records) == warnings, days_left
     assert {(r.levelname, r.getMessage(), r.__dict__["reason"]) for r in caplog.records} == {
         ("WARNING", "manifest.ends", "version 1 ends at 2050-01-01 00:00 UTC")
@@ -197,27 +197,27 @@ async def test_the_origins_of_every_issuers_apps_are_known_and_no_others(host: H
     host.put(1, signed(manifest(ISSUER, clients=apps)))
     others = [app_client(f"{OTHER}-a", redirect_origins=["https://other.example"])]
     host.put(1, signed(manifest(OTHER, clients=others)), OTHER)
-    assert not host.ferry.is_origin(ORIGIN)
-    await host.ferry.carry()
+    assert not host.carrier.is_origin(ORIGIN)
+    await host.carrier.carry()
     known = (ORIGIN, "https://f.test", "https://other.example")
-    assert all(map(host.ferry.is_origin, known))
-    assert not host.ferry.is_origin("https://evil.example")
+    assert all(map(host.carrier.is_origin, known))
+    assert not host.carrier.is_origin("https://evil.example")
     host.put(2, signed(manifest(ISSUER, 2)))
-    await host.ferry.carry()
-    assert [host.ferry.is_origin(origin) for origin in known] == [False, False, True]
+    await host.carrier.carry()
+    assert [host.carrier.is_origin(origin) for origin in known] == [False, False, True]
 
 
 async def test_what_is_unavailable_costs_nothing_that_is_known(host: Host) -> None:
     clients = [app_client(f"{ISSUER}-a", redirect_origins=[ORIGIN])]
     host.put(1, signed(manifest(ISSUER, clients=clients)))
-    await host.ferry.carry()
+    await host.carrier.carry()
     lost = NoVault(VaultUnavailable("the HSM token is gone"))
-    host.ferry._vault = lost
-    await host.ferry.carry()
-    host.ferry._store = AsyncMock()
-    host.ferry._store.newest_manifests.side_effect = ServiceUnavailable
-    await host.ferry.carry()
-    assert host.ferry.is_origin(ORIGIN)
+    host.carrier._vault = lost
+    await host.carrier.carry()
+    host.carrier._store = AsyncMock()
+    host.carrier._store.newest_manifests.side_effect = ServiceUnavailable
+    await host.carrier.carry()
+    assert host.carrier.is_origin(ORIGIN)
 
 
 async def test_a_defect_is_logged_and_the_next_manifest_carried(
@@ -230,8 +230,8 @@ async def test_a_defect_is_logged_and_the_next_manifest_carried(
 
     store = AsyncMock()
     store.newest_manifests.side_effect = [RuntimeError("a defect"), {}, Ended]
-    host.ferry._store = store
+    host.carrier._store = store
     with caplog.at_level(logging.ERROR), pytest.raises(Ended):
-        await host.ferry.beat()
+        await host.carrier.beat()
     assert store.newest_manifests.await_count == 3
     assert [record.getMessage() for record in caplog.records] == ["internal"]

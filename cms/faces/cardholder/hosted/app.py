@@ -17,7 +17,7 @@ from cms.services.cardholder.control_tokens import ControlTokens
 from cms.services.cardholder.hosted import HostedCards
 from cms.services.cardholder.pin_view import PinView
 from cms.services.cardholder.set_page import SetPage
-from cms.services.manifests import ManifestFerry
+from cms.services.manifests import ManifestCarrier
 from hsm.manifest.clients import AppClient
 
 
@@ -30,7 +30,7 @@ class HostedServices:
     control_tokens: ControlTokens[AppClient]
     pin_view: PinView
     set_page: SetPage
-    manifests: ManifestFerry
+    manifests: ManifestCarrier
 
 
 def hosted_app(

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from cms.faces.answer import Headers, encoded
 from cms.services.cardholder.apps import HostedApp
-from cms.services.manifests import ManifestFerry
+from cms.services.manifests import ManifestCarrier
 
 PATH: Final = "/v1/card/"
 MAX_AGE_SECONDS: Final = 600
@@ -33,7 +33,7 @@ _PREFLIGHT: Final = encoded(
 class Cors:
     """Adds what browsers ask for (Fetch standard, CORS protocol)."""
 
-    manifests: ManifestFerry
+    manifests: ManifestCarrier
 
     def headers(self, request: Request) -> Headers:
         """Return the headers of an answer; none outside of ``/v1/card/``."""

@@ -16,7 +16,7 @@ from cms.faces.cardholder.hosted.relay import Relay
 from cms.logs import RequestLog
 from cms.persistence.store import Store
 from cms.services.directory import Directory
-from cms.services.manifests import ManifestFerry
+from cms.services.manifests import ManifestCarrier
 from crypto.secret import Secret
 from hsm.client import VaultCalls
 from tests.bearers import bearer, identity_provider
@@ -156,7 +156,7 @@ async def opened(
         return await faces[0].us_env(request)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(us_env)) as outward:
-        manifests = ManifestFerry(store, application.vault, "here")
+        manifests = ManifestCarrier(store, application.vault, "here")
         await manifests.carry()
         directory = Directory(store, application.vault)
         services, _ = cardholder_services(store, directory, manifests, CONTROL_TOKEN_KEY, vault)

@@ -16,7 +16,7 @@ from cms.faces.cardholder.pincontrol.app import pincontrol_app
 from cms.logs import RequestLog
 from cms.persistence.store import Store
 from cms.services.directory import Directory
-from cms.services.manifests import ManifestFerry
+from cms.services.manifests import ManifestCarrier
 from hsm.client import VaultCalls
 from tests.cms.faces.cardholder.hosted.hosted_face import CONTROL_TOKEN_KEY
 from tests.cms.faces.cardholder.hosted.jwes import page_jwe, submission
@@ -194,7 +194,7 @@ async def opened(
     store = store or application.store
     vault = vault or application.vault
     directory = Directory(store, application.vault)
-    manifests = ManifestFerry(store, application.vault, "here")
+    manifests = ManifestCarrier(store, application.vault, "here")
     _, services = cardholder_services(store, directory, manifests, CONTROL_TOKEN_KEY, vault)
     app = pincontrol_app(services, f"{PUBLIC_URL}/", proxy_peers)
     transport = httpx.ASGITransport(RequestLog(app, "cardholder"), raise_app_exceptions=False)

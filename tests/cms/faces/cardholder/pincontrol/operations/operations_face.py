@@ -14,7 +14,7 @@ from cms.faces.cardholder.pincontrol.app import operations_app
 from cms.logs import RequestLog
 from cms.persistence.store import Store
 from cms.services.directory import Directory
-from cms.services.manifests import ManifestFerry
+from cms.services.manifests import ManifestCarrier
 from crypto.secret import Secret
 from hsm.client import VaultCalls
 from hsm.pkcs11 import shared_keys
@@ -178,7 +178,7 @@ async def opened(
     application = d1_face.application
     store = store or application.store
     directory = Directory(store, application.vault)
-    manifests = ManifestFerry(store, application.vault, "here")
+    manifests = ManifestCarrier(store, application.vault, "here")
     _, services = cardholder_services(
         store, directory, manifests, CONTROL_TOKEN_KEY, vault or application.vault
     )
