@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from hsm.counts import DAY_SECONDS, Counts, Quota
+from hsm.errors import GrantRefused, LimitReached
 from hsm.grants import Grant
 from hsm.log.lines import Action
 from hsm.manifest.limits import LimitsBody
@@ -58,10 +59,13 @@ class HandOuts:
         """Count a key that is made for a device; it shows and sets nothing.
 
         Raises:
-            LimitReached: there are as many of the grant as may be.
+            GrantRefused: there are as many of the grant as may be.
             CountsUnavailable: it could not be counted.
         """
-        self._count(_of_grant(grant, DEVICE_KEY, DEVICE_KEYS_MAX))
+        try:
+            self._count(_of_grant(grant, DEVICE_KEY, DEVICE_KEYS_MAX))
+        except LimitReached:
+            raise GrantRefused("as many keys were made for the grant as may be") from None
 
     def count_without_grant(self, limits: LimitsBody, card: CardRef, client_id: str) -> None:
         """Count a hand-out to an issuer's own server.

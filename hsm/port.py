@@ -938,8 +938,8 @@ class PinVault(Protocol):
         """Make the key under which a cardholder's device sends a PIN for this control token.
 
         Raises:
-            GrantRefused: *grant* is not for this, or no longer.
-            LimitReached: three were made for it at this host.
+            GrantRefused: *grant* is not for this, or no longer, or three were made for it at this
+                host.
             PageKeyRejected: *public_key* is none that a device may have.
         """
         ...

@@ -3,8 +3,8 @@
 A control token is consumed once: consumed for an image, or opened as a page session. It is live
 while it is neither consumed nor ended nor expired, the card's PIN was not changed since it was
 issued, and fewer than :data:`LIVE_MAX` newer ones are live. A session is live while it is neither
-ended nor expired, and the card's PIN was not changed since its control
-token was issued.
+ended nor expired, fewer than :data:`TRIES_MAX` PINs were refused in it, and the card's PIN was not
+changed since its control token was issued.
 """
 
 from collections.abc import Mapping

@@ -127,7 +127,8 @@ class Invalid(DomainError):
 class ControlEnded(DomainError):
     """A control token or page session is unknown, consumed, over, or for another use.
 
-    All look alike, but to the holder of a live session whose card's PIN was *changed elsewhere*.
+    All look alike to programs, but to the holder of a live session whose card's PIN was *changed
+    elsewhere*. The page of one that was issued has its client's look.
     """
 
     def __init__(self, *, changed_elsewhere: bool = False) -> None:

@@ -1,6 +1,6 @@
 """A face's OpenAPI 3.1 document, made of what stands beside its routes.
 
-Source: OpenAPI Specification 3.1.1. The version of a document is that of the published contract.
+Source: OpenAPI Specification 3.1.1. Paths name the versions of the published contracts.
 """
 
 import inspect
@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
-from cms.faces.operation import About, Answered, Content, Model, Operation
+from cms.faces.operation import About, Answered, Content, Operation
 from cms.faces.refusals import Refusal, by_status
 from cms.faces.routes import Route
 
 VERSION: Final = "3.1.1"
-CONTRACT_VERSION: Final = "1"
+DOCUMENT_VERSION: Final = "1"
 REFERENCE: Final = "#/components/schemas/{name}"
 ERROR: Final = "Error"
 #: What every refusal of a status has; RFC 9110, 10.2.3 and 11.6.1.
@@ -44,7 +44,7 @@ def document(about: About, routes: Iterable[Route]) -> dict[str, Any]:
         "openapi": VERSION,
         "info": {
             "title": about.title,
-            "version": CONTRACT_VERSION,
+            "version": DOCUMENT_VERSION,
             "description": about.description,
         },
         "paths": paths,
@@ -178,13 +178,9 @@ def _headers(headers: Mapping[str, str]) -> dict[str, Any]:
 def _content(content: Content, schemas: Mapping[str, Any]) -> dict[str, Any]:
     schema: Any = content.of
     if isinstance(content.of, type):
-        schema = {"$ref": REFERENCE.format(name=_model_name(content.of))}
+        schema = {"$ref": REFERENCE.format(name=content.of.__name__)}
     example = content.example if content.example is not None else _example(schema, schemas)
     return {"schema": schema} if example is None else {"schema": schema, "example": example}
-
-
-def _model_name(model: Model) -> str:
-    return model.__name__
 
 
 def _example(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON

@@ -77,7 +77,7 @@ def add_command(
 
 def add_json(parser: ArgumentParser) -> None:
     """Let a command print JSON, for :func:`print_rows`."""
-    parser.add_argument("--json", action="store_true", help="print a JSON array of objects")
+    printing.add_json(parser, "array of objects")
 
 
 def add_list(commands: Commands, table: str, *positionals: str) -> None:

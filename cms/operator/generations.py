@@ -97,8 +97,9 @@ def _tell_of_lost(table: GenerationTable, before: KeyGenerations) -> None:
 
     try:
         rows = _counted()
-    except (AdminError, OSError, ValidationError) as error:
-        why = str(error) if isinstance(error, AdminError) else "no database is named"
+    except (AdminError, OSError, UnicodeDecodeError, ValidationError) as error:
+        why = "no database is named" if isinstance(error, ValidationError) else "it cannot be asked"
+        why = str(error) if isinstance(error, AdminError) else why
         print(f"not counted is what opens under no key now: {why}", file=sys.stderr)
     else:
         _require_unneeded(table, before, rows)

@@ -1,6 +1,7 @@
 """The way of spans to a collector: OTLP over HTTP, in batches, from a thread of its own.
 
-Nothing of the environment decides here: no proxy, no attribute, no sampler of ``OTEL_…``.
+Of the environment only headers and a client certificate of ``OTEL_EXPORTER_OTLP_…`` count: no
+proxy, no CA, no attribute, no sampler.
 """
 
 import asyncio
@@ -69,12 +70,11 @@ class Export:
 
 
 class _Sender(OTLPSpanExporter):
-    """Says in the log when spans begin to be lost, and when no more are; the library's own say."""
+    """Says in the log when spans begin to be lost, and when no more are; the library is silent."""
 
     def __init__(self, url: str, ca_file: Path | None) -> None:
         session = requests.Session()
         session.trust_env = False
-        session.max_redirects = 0
         super().__init__(
             url,
             certificate_file=None if ca_file is None else str(ca_file),
@@ -82,6 +82,8 @@ class _Sender(OTLPSpanExporter):
             compression=Compression.Gzip,
             session=session,
         )
+        # The library would let the environment name other CAs.
+        session.verify = True if ca_file is None else str(ca_file)
         self._reachability = Reachability("traces")
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 

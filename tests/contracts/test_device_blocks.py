@@ -127,7 +127,7 @@ def test_a_control_token_gets_a_few_keys_and_no_more(card: Card) -> None:
     granted, other = card.grant(Purpose.SET), card.grant(Purpose.SET)
     for _ in range(DEVICE_KEYS_MAX):
         made = card.key(granted)
-    with pytest.raises(LimitReached) as refused:
+    with pytest.raises(GrantRefused) as refused:
         card.key(granted)
     assert refused.value.receipt
     # The last of them is good, and another control token has its own.

@@ -88,7 +88,7 @@ IS_NOT_PERSONALISED: Final = exists(
 
 
 SESSION_LIFE: Final = bindparam("session_seconds", type_=Integer) * seconds(1)
-"""None makes a time of none."""
+"""From now, or from when it is extended."""
 
 
 def seconds_left(sessions: CTE) -> ColumnElement[int]:

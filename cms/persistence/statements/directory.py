@@ -5,12 +5,10 @@ from typing import Final
 from sqlalchemy import select
 
 from cms.persistence.statements import compiled
-from cms.persistence.statements.parts import matches
+from cms.persistence.statements.parts import of_issuer
 from cms.persistence.tables import issuers
 
-READ_ISSUER: Final = compiled(
-    select(issuers.c.state).where(matches(issuers.c.issuer_id, "issuer_id"))
-)
+READ_ISSUER: Final = compiled(select(issuers.c.state).where(of_issuer(issuers)))
 """One row, its state, or none where there is no such issuer."""
 
 READ_ISSUER_IDS: Final = compiled(select(issuers.c.issuer_id))

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, String, Text, and_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from cms.persistence.statements import compiled
-from cms.persistence.statements.parts import matches
+from cms.persistence.statements.parts import matches, of_issuer
 from cms.persistence.tables import issuers, manifest_hosts, manifests
 
 _VERSION: Final = bindparam("version", type_=BigInteger)
@@ -28,9 +28,7 @@ READ_HOST_ANSWERS: Final = compiled(
 """A row for each issuer of which this host has answered: for which version, and what."""
 
 READ_MANIFEST: Final = compiled(
-    select(manifests.c.text).where(
-        and_(matches(manifests.c.issuer_id, "issuer_id"), manifests.c.version == _VERSION)
-    )
+    select(manifests.c.text).where(and_(of_issuer(manifests), manifests.c.version == _VERSION))
 )
 """One row, the text, or none where there is no such version."""
 

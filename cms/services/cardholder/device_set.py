@@ -11,9 +11,7 @@ from cms.domain.cards import Verb
 from cms.domain.control import Grant, canonical, require_cardholder_may
 from cms.domain.errors import (
     CardNotFound,
-    ControlEnded,
     DomainError,
-    LimitReached,
     ServiceUnavailable,
     StoredValueBroken,
 )
@@ -51,6 +49,7 @@ class DeviceSet:
             actor: for the audit.
 
         Raises:
+            CardNotFound: the card was deleted.
             ControlEnded: the control id is over, or had as many keys as it may have.
             CardForbids: the card takes no PIN.
             TypeNotOffered: the issuer has no PKI on.
@@ -67,10 +66,6 @@ class DeviceSet:
                 ),
             )
             await self._control_store.keep_tzpk(control_id, made.sealed_tzpk, actor)
-        except LimitReached as error:
-            await self._not_done(card, error, actor)
-            # Not a limit of a day: another control id has keys of its own.
-            raise ControlEnded from None
         except DomainError as error:
             await self._not_done(card, error, actor)
             raise
@@ -82,7 +77,10 @@ class DeviceSet:
         Where database or vault are unavailable it may be sent again while the control id lives.
 
         Raises:
+            CardNotFound: the card was deleted.
             ControlEnded: the control id is over, or no device has a key for it.
+            LimitReached: there were as many as may be on a day.
+            ValueNotPossible, CounterExhausted: as the vault says.
             CardForbids: the card takes no PIN.
             TypeNotOffered: the issuer has no PKI on.
             PinRefused: the block cannot be used.

@@ -146,7 +146,7 @@ class ControlIds:
 
         Raises:
             ControlEnded: it is not live, or of another client than the frame.
-            TooManyFailures: too many were not live, as :meth:`ControlTokens.read_live` counts.
+            TooManyFailures: too many were not live, as :meth:`ControlTokens.read` counts.
             ServiceUnavailable: database or vault are unavailable.
         """
         grant, app = await self._control_tokens.read_live(control_id, address)
@@ -162,7 +162,7 @@ class ControlIds:
         Raises:
             TypeNotOffered: the issuer has no PKI on.
             ControlEnded: it is not live, for something else, or was issued to another server.
-            TooManyFailures: too many were not live, as :meth:`ControlTokens.read_live` counts.
+            TooManyFailures: too many were not live, as :meth:`ControlTokens.read` counts.
             ServiceUnavailable: database or vault are unavailable.
         """
         try:

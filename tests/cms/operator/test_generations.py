@@ -77,20 +77,28 @@ def test_a_sealing_key_is_retired_only_when_no_row_needs_it(
         assert (answer.code, "record.g1 (" in answer.err) == (0, True)
 
 
-@pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:9/none", None])
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (b"postgresql://nobody@127.0.0.1:9/none", ""),
+        (b"\xff", "it cannot be asked\n"),
+        (None, "no database is named\n"),
+    ],
+    ids=["away", "no text", "not named"],
+)
 def test_a_key_is_burned_while_the_database_is_away(
-    loading: Loading, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str | None
+    loading: Loading, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: bytes | None, why: str
 ) -> None:
     loading.operator.must(*loading.words(FIRST))
     monkeypatch.delenv("CMS_DATABASE_URL_FILE")
     if url is not None:
         file = tmp_path / "url"
-        file.write_text(url)
+        file.write_bytes(url)
         monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(file))
     burned = {**rotated("record"), "record.g1": "compromised", "record-mac.g1": "compromised"}
     said = loading.operator(*loading.words(burned))
     assert (said.code, said.out) == (0, "version 2 is in force on this host\n")
-    assert said.err.startswith("not counted is what opens under no key now: ")
+    assert said.err.startswith(f"not counted is what opens under no key now: {why}")
     states = {key.label: key.state for key in loading.vault.read_generations().keys}
     assert states["record.g1"] == "compromised"
     # The control: to retire one waits for the count.

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from cms.domain.cards import CardType
-from cms.faces.cardholder.page.models import CONTROL_TOKEN, PageOpening
+from cms.faces.cardholder.page.models import CONTROL_TOKEN, HOST, Hidden, PageOpening
 
-HOST: Final = "https://cards.example"
 Moment = Annotated[
     str, Meta(examples=["2026-01-31T12:00:00Z"], extra_json_schema={"format": "date-time"})
 ]
@@ -32,7 +31,7 @@ class CardStatus(StrEnum):
     BLOCKED = "BLOCKED"
 
 
-class ImageToken(msgspec.Struct, rename="camel"):
+class ImageToken(Hidden, rename="camel"):
     """A control token for an image of the PIN."""
 
     token: ControlToken
@@ -46,7 +45,7 @@ class ImageToken(msgspec.Struct, rename="camel"):
     ]
 
 
-class PageToken(msgspec.Struct, rename="camel"):
+class PageToken(Hidden, rename="camel"):
     """A control token for the page on which the PIN is set."""
 
     token: ControlToken

@@ -14,7 +14,7 @@ from cms.domain.errors import (
 )
 from cms.faces.cardholder.page.answers import ENDS
 from cms.faces.cardholder.page.messages import DEFAULT_LANGUAGE, LANGUAGES, MESSAGES
-from cms.faces.cardholder.page.models import CONTROL_TOKEN, SESSION, Extended
+from cms.faces.cardholder.page.models import CONTROL_TOKEN, MEMBER_CHARS_MAX, SESSION, Extended
 from cms.faces.operation import TEXT, Answered, Content, Model, Operation, Schema, parameter
 from cms.faces.refusals import Refusal, refusal_of
 
@@ -22,8 +22,6 @@ SCRIPT: Final = "page script"
 PAGE: Final = "page"
 HTML: Final = "text/html"
 NO_STORE: Final = {"Cache-Control": "`no-store`."}
-MEMBER_CHARS_MAX: Final = 8192
-"""A session is 47 characters, a control token 36, a JWE at most 8192."""
 EXAMPLES: Final = {
     "session": SESSION,
     "jwe": "eyJhbGciOiJFQ0RILUVTIiwiZW5jIjoiQTI1NkdDTSJ9..AAECAwQFBgcICQoL.o9JvGk0R4vYk.t7d0Yb0V",

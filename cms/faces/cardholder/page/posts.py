@@ -13,8 +13,7 @@ from cms.domain.errors import BadRequest, Field
 from cms.faces.answer import json_answer, no_content
 from cms.faces.cardholder.page.answers import NO_STORE
 from cms.faces.cardholder.page.assets import ASSETS
-from cms.faces.cardholder.page.described import MEMBER_CHARS_MAX
-from cms.faces.cardholder.page.models import Extended
+from cms.faces.cardholder.page.models import MEMBER_CHARS_MAX, Extended
 from cms.faces.request import media_type, read_body
 from cms.faces.routes import Handler
 from cms.services.cardholder.set_page import Opening, SetPage

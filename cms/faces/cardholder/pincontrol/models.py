@@ -6,9 +6,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from cms.faces.cardholder.page.models import CONTROL_TOKEN
+from cms.faces.cardholder.page.models import CONTROL_TOKEN, HOST, Hidden
 
-HOST: Final = "https://cards.example"
 TZPK: Final = "A TDES key of 16 bytes, enciphered to the device by RSA-OAEP with SHA-256; base64."
 
 
@@ -37,7 +36,7 @@ class ErrorResponse(msgspec.Struct, rename="camel"):
     timestamp: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
-class ControlIdIssued(msgspec.Struct, rename="camel"):
+class ControlIdIssued(Hidden, rename="camel"):
     """A control id, and where it is used."""
 
     id: Annotated[
@@ -64,13 +63,13 @@ class ControlIdIssued(msgspec.Struct, rename="camel"):
     ] = msgspec.field(name="pinFrameURL")
 
 
-class Digits(msgspec.Struct):
+class Digits(Hidden):
     """The PIN as text, in a JWE to the page's key."""
 
     jwe: Annotated[str, Meta(examples=["eyJhbGciOiJFQ0RILUVTIiwiZW5jIjoiQTI1NkdDTSJ9..A.B.C"])]
 
 
-class PinBlock(msgspec.Struct, rename="camel"):
+class PinBlock(Hidden, rename="camel"):
     """A PIN under a pre-shared key."""
 
     pin_block: Annotated[
@@ -83,13 +82,13 @@ class PinBlock(msgspec.Struct, rename="camel"):
     ]
 
 
-class DeviceKey(msgspec.Struct):
+class DeviceKey(Hidden):
     """The key under which a device sends a PIN."""
 
     tzpk: Annotated[str, Meta(description=TZPK, min_length=1, examples=["kq3Zc0V1…"])]
 
 
-class DevicePin(msgspec.Struct, rename="camel"):
+class DevicePin(Hidden, rename="camel"):
     """A PIN for a device."""
 
     tzpk: Annotated[str, Meta(description=TZPK, min_length=1, examples=["kq3Zc0V1…"])]

@@ -172,7 +172,7 @@ def _fixed(wire: Wire, caller_does: str, error: type[DomainError] | None = None)
 
 
 def _members(wire: Wire) -> Mapping[str, object]:
-    reason = "scope must be VIEW_PIN or SET_PIN, in a JSON object"
+    reason = "auditUser must be 1 to 128 printable characters, once"
     named = reason if wire is WIRE[Invalid] else wire.reason
     example = _body(wire, named, EXAMPLE_ID, "2026-01-31T12:00:00.000Z")
     members: Mapping[str, object] = msgspec.to_builtins(example)
