@@ -32,7 +32,7 @@ def add_json(parser: ArgumentParser, what: str = "object") -> None:
 
 def print_json(result: object) -> None:
     """Print what a command found or did, for programs."""
-    print(json.dumps(result, indent=2, ensure_ascii=False))
+    print(json.dumps(result, indent=2))
 
 
 def with_result(command: Callable[[Namespace, Result], int]) -> Callable[[Namespace], int]:

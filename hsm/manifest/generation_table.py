@@ -141,8 +141,8 @@ class GenerationTable(SignedBody):
         """Look whether this can be the table after *before*.
 
         Raises:
-            ManifestRefused: it leaves out a key, a key cannot become what it says, or has a state
-                since another time than before.
+            ManifestRefused: it leaves out a key, a key cannot become what it says, has another KCV
+                than before, or has a state since another time than before.
         """
         for text, old in before.generations.items():
             new = self.generations.get(text)
@@ -151,9 +151,9 @@ class GenerationTable(SignedBody):
             per_issuer = KeyLabel.parse(text).role.per_issuer
             if new.state not in (SHARED_SUCCESSORS if per_issuer else SUCCESSORS)[old.state]:
                 raise ManifestRefused("a key cannot become what the table says of it")
-            # Two changes can be within one second.
             if old.kcv is not None and new.kcv != old.kcv:
                 raise ManifestRefused("a key has another KCV than in the table before")
+            # Two changes can be within one second.
             if new.since < old.since or (new.state is old.state and new.since != old.since):
                 raise ManifestRefused("a state has another date than the change to it")
         for text in self.generations.keys() - before.generations.keys():

@@ -1,7 +1,7 @@
-"""Shared keys that are burned are not brought in again, in whatever role: they are told by the KCV.
+"""Shared keys that are burned are not brought in again for their issuer, in whatever role.
 
-The table of key generations has the KCV of a key from when it is called compromised, so that it is
-known when the key is destroyed, too.
+They are told by the KCV. The table of key generations has that of a key from when it is called
+compromised, so that it is known when the key is destroyed, too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,14 +52,19 @@ def _burned(
 def kcvs_on_token(labels: Sequence[KeyLabel]) -> Mapping[KeyLabel, str]:
     """Return the KCVs of those keys that are on the HSM token of the environment.
 
-    None where it does not answer: to burn a key does not wait for that.
+    And on that for imports. None of one that does not answer: to burn a key does not wait for that.
     """
+    hsm_tokens: list[Pkcs11Token] = []
     with suppress(HsmError, ValidationError):
         settings = HsmTokenSettings()
-        hsm_token = Pkcs11Token.open(settings)
-        hsm_tokens = [hsm_token, import_tokens.beside(hsm_token, settings)]
-        return {x: kcv for x in labels for kcv in _kcvs(x, hsm_tokens)}
-    return {}
+        # What its module cannot do any more is no reason not to ask.
+        hsm_tokens.append(Pkcs11Token.open(settings, probing=True))
+        hsm_tokens.append(import_tokens.beside(hsm_tokens[0], settings))
+    found: dict[KeyLabel, str] = {}
+    for label in labels:
+        with suppress(HsmError):
+            found.update((label, kcv) for kcv in _kcvs(label, hsm_tokens))
+    return found
 
 
 def _kcvs(label: KeyLabel, hsm_tokens: Sequence[Pkcs11Token]) -> Iterator[str]:

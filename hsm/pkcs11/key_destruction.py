@@ -78,9 +78,10 @@ def hold(label: KeyLabel, files: Sequence[Path], record_file: Path) -> str:
         keys=tuple(_recorded(holder, one) for one in labels),
     )
     signed = present.sign(record, files)
-    # From here on it is seconds, and nobody's to stop; nobody waits for the HSM token before.
-    signals.ignore()
+    # Nobody waits for the HSM token before.
     with holder.alone():
+        # From here on it is seconds, and nobody's to stop.
+        signals.ignore()
         found = tuple(_recorded(holder, one) for one in labels if one in holder.labels())
         if found != record.keys:
             raise CeremonyError("the keys are others than were signed for: no key was destroyed")

@@ -87,11 +87,11 @@ def hold(
             keys=tuple(map(_recorded, reports)),
         )
         signed = present.sign(record, files)
-        # From here on it is seconds, and nobody's to stop.
-        signals.ignore()
         if is_free:
             alone.enter_context(hsm_token.alone())
             _require_as_signed(hsm_token, made, record)
+        # From here on it is seconds, and nobody's to stop.
+        signals.ignore()
         ceremony_record.write_new(record_file, f"{signed}\n")
     try:
         receipt = CeremonyLog.of_host(hsm_token, settings).tell(record)

@@ -235,18 +235,17 @@ class SharedKeyCeremony:
                 would open the HSM token any more.
             VaultUnavailable: the HSM token does not answer, or the log cannot be written.
         """
-        table = self._table()
-        if table is not None:
-            hsm_tokens = [self.hsm_token, self.import_token]
-            burned_keys.require_other(key, str(self.label.issuer_id), table, hsm_tokens)
+        self._require_not_burned(key)
         label, target = self.label, self._target
         with target.alone():
             mechanisms.require_for(target, [(label.role, key.kind)])
         record = self._record(key)
         signed = self._custodians.sign(record, self.files)
-        # From here on it is seconds, and nobody's to stop.
-        signals.ignore()
         with target.alone():
+            # From here on it is seconds, and nobody's to stop.
+            signals.ignore()
+            # A table may have been loaded while they signed.
+            self._require_not_burned(key)
             issuer_id = str(label.issuer_id)
             after = label.generation - 1
             if shared_keys.next_label(target, label.role, issuer_id, after) != label:
@@ -258,6 +257,12 @@ class SharedKeyCeremony:
                 self.receipt = self._log.tell(record)
             shared_keys.store(target, label.role, issuer_id, key, after)
         return ceremony.report(target, label)
+
+    def _require_not_burned(self, key: ClearKey) -> None:
+        table = self._table()
+        if table is not None:
+            hsm_tokens = [self.hsm_token, self.import_token]
+            burned_keys.require_other(key, str(self.label.issuer_id), table, hsm_tokens)
 
     def _record(self, key: ClearKey) -> CeremonyRecord:
         return CeremonyRecord(

@@ -219,6 +219,39 @@ def test_a_key_that_was_burned_does_not_come_in_again_in_any_role(
     assert import_block(room, written(tmp_path, "V2")).stderr == refused
 
 
+def test_a_burned_key_is_known_by_itself_where_its_kcv_is_not(room: Room, tmp_path: Path) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(2)]
+    assert room.import_kbpk(*TYPED).returncode == 0
+    block = written(tmp_path, "V2")
+    assert import_block(room, block).returncode == 0
+    must(room, "generations", "new", "--out", drafts[0])
+    load(room.operator, room.settings, sign(drafts[0]))
+    burned = f"pvk@{ISSUER}.g1"
+    words = ("generations", "change", drafts[0], f"{burned}=compromised", "--out", drafts[1])
+    room.operator.run(*map(str, words), **room.settings, HSM_MODULE="none")
+    assert table_of(drafts[1]).generations[burned].kcv is None
+    load(room.operator, room.settings, sign(drafts[1]))
+    assert "a key of this KCV was compromised" in import_block(room, block).stderr
+
+
+def test_the_kcv_of_a_burned_key_is_found_while_the_token_for_imports_is_away(
+    room: Room, tmp_path: Path
+) -> None:
+    drafts = [tmp_path / f"{number}.json" for number in range(2)]
+    assert room.import_kbpk(*TYPED).returncode == 0
+    assert import_block(room, written(tmp_path, "V2")).returncode == 0
+    must(room, "generations", "new", "--out", drafts[0])
+    burned = f"pvk@{ISSUER}.g1"
+    words = ("generations", "change", drafts[0], f"{burned}=compromised", "--out", drafts[1])
+    away = {
+        "HSM_IMPORT_TOKEN_LABEL": "none",
+        "HSM_IMPORT_PIN_FILE": room.operator.softhsm.environment["HSM_PIN_FILE"],
+    }
+    done = room.operator.run(*map(str, words), **room.settings, **away)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert table_of(drafts[1]).generations[burned].kcv == PVK_KCV
+
+
 def test_a_key_is_burned_without_its_hsm_token(room: Room, tmp_path: Path) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     assert room.import_kbpk(*TYPED).returncode == 0

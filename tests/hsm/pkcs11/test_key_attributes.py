@@ -1,10 +1,14 @@
 """What our own keys on a PKCS#11 token may do, and that nobody gets them out."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error, exceptions
 
 from hsm.pkcs11 import ceremony, mechanisms
-from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
+from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.templates import HELD_SECRET
 from hsm.pkcs11.token import Pkcs11Token
 from tests.hsm.pkcs11.sample_keys import (
     ACTION_PROHIBITED,
@@ -214,3 +218,14 @@ def test_a_key_that_is_limited_otherwise_is_reported_and_one_of_before_is_not(
     reports = {limits: ceremony.report(emptied, label) for limits, label in made.items()}
     assert not reports[Mechanism.AES_GCM,].as_expected
     assert reports[()].as_expected
+
+
+@pytest.mark.parametrize("role", OWN_ROLES)
+def test_what_ecdh_makes_is_held_to_be_sensitive_where_the_device_takes_that(
+    hsm_token: Pkcs11Token, monkeypatch: pytest.MonkeyPatch, role: KeyRole
+) -> None:
+    monkeypatch.setattr(hsm_token, "_takes_derive_templates", True)
+    given: list[Mapping[Attribute, Any]] = []
+    hsm_token._limited(role, hsm_token.kind(KeyLabel(role, 1)), {}, given.append)
+    held = given[0].get(Attribute.DERIVE_TEMPLATE)
+    assert held == (HELD_SECRET if role.usage is Usage.AGREE else None)
