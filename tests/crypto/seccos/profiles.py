@@ -27,15 +27,20 @@ def profile(body: Body) -> SeccosProfile:
 
 
 @st.composite
-def bodies(draw: st.DrawFn) -> Body:
-    """Draw a profile, sound by construction: the model must take every one."""
+def bodies(draw: st.DrawFn, *, looks_at_prw: bool = False) -> Body:
+    """Draw a profile, sound by construction: the model must take every one.
+
+    Args:
+        draw: hypothesis.
+        looks_at_prw: one with which D1 sends a PRW that is verified.
+    """
 
     def pick(*values: str) -> str:
         return draw(st.sampled_from(values))
 
     block: Body = {
         "clear_format": pick("iso0", "iso1", "iso2", "iso3"),
-        "selfenc": pick("none", "replace", "append"),
+        "selfenc": pick("none", "append", *(() if looks_at_prw else ("replace",))),
         "cipher": pick("tdes-ecb", "tdes-cbc"),
         "padding": pick("none", "iso9797-2"),
         "session_key": pick("none", "emv_csk"),
@@ -44,14 +49,15 @@ def bodies(draw: st.DrawFn) -> Body:
         block["same_on_every_card"] = True
     if block["cipher"] == "tdes-cbc":
         block["iv"] = draw(st.just("counter") | st.binary(min_size=8, max_size=8).map(bytes.hex))
-    mac_only = block["selfenc"] == "replace" or draw(st.integers(0, 3)) == 0
+    mac_only = block["selfenc"] == "replace"
+    mac_only = mac_only or (not looks_at_prw and draw(st.integers(0, 3)) == 0)
     mac: Body = {"alg": pick("iso9797-alg3-pad2", "aes-cmac", "tdes-cmac")}
     mac["length"] = draw(st.integers(4, MAC_BYTES[mac["alg"]]))
     mac["session_key"] = "none" if mac["alg"] == "aes-cmac" else pick("none", "emv_csk")
     csk = "emv_csk" in (block["session_key"], mac["session_key"])
     width = draw(st.sampled_from([1, 2, 4]))
     counter_max = draw(st.integers(1, min(256**width - 1, 0xFFFF if csk else 2**32)))
-    issuer = not mac_only and draw(st.booleans())
+    issuer = not mac_only and not looks_at_prw and draw(st.booleans())
     prw: Body = {
         "alg": pick("aes-cmac", "tdes-cmac", "iso9797-alg3"),
         "encoding": pick("lv", "ibm-literal", "template"),
@@ -91,3 +97,4 @@ def bodies(draw: st.DrawFn) -> Body:
 
 
 profiles = bodies().map(profile)
+profiles_with_prw = bodies(looks_at_prw=True).map(profile)
