@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from hsm import command_help, completion, printing
 from hsm.command_line import OK, REFUSED, add_command, exit_code
+from hsm.hardening import harden
 from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
 from hsm.manifest import generation_commands
@@ -263,4 +264,6 @@ def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:
 
 
 if __name__ == "__main__":
+    # Some commands hold private keys, passphrases or PANs: a core dump would, too.
+    harden()
     sys.exit(main())
