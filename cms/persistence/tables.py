@@ -37,7 +37,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from hsm.port import SealedChange, ValueKind
 
-REVISION: Final = "9c4e7b1a2f60"
+REVISION: Final = "4b8d2f6a91c3"
 """The newest migration, as alembic names it."""
 
 metadata = MetaData(
@@ -271,4 +271,11 @@ control_tokens = Table(
     UniqueConstraint("issuer_id", "session_hash"),
     ForeignKeyConstraint(["issuer_id", "card_id"], ["cards.issuer_id", "cards.card_id"]),
     Index(None, "issuer_id", "card_id", "expires_at"),
+    # Few of a card are usable, of however many that somebody had issued a moment ago.
+    Index(
+        None,
+        "issuer_id",
+        "card_id",
+        postgresql_where=text("consumed_at IS NULL AND ended_at IS NULL"),
+    ),
 )

@@ -44,6 +44,8 @@ from cms.persistence.statements.parts import (
 from cms.persistence.tables import cards, control_tokens
 from hsm.port import SESSION_SECONDS_MAX
 
+FORGOTTEN_MAX: Final = 1000
+"""Old rows of a card that go when it gets a new one."""
 ISSUED: Final = "control.issued"
 """The audit event; its reason is face and purpose."""
 
@@ -154,12 +156,23 @@ _revoked = (
     .values(ended_at=func.now(), end_reason=EndReason.REVOKED.value)
     .cte("revoked")
 )
+_old: Final = (
+    select(control_tokens.c.token_hash)
+    .where(
+        of_issuer(control_tokens),
+        matches(control_tokens.c.card_id, "card_id"),
+        control_tokens.c.expires_at < func.now() - seconds(KEPT_SECONDS),
+    )
+    # More would take longer than a statement may.
+    .limit(literal(FORGOTTEN_MAX, Integer))
+    .cte("old")
+)
 _forgotten = (
     control_tokens.delete()
     .where(
         of_issuer(control_tokens),
         IS_OF_LOCKED_CARD,
-        control_tokens.c.expires_at < func.now() - seconds(KEPT_SECONDS),
+        control_tokens.c.token_hash.in_(select(_old.c.token_hash)),
     )
     .cte("forgotten")
 )
@@ -202,11 +215,11 @@ _issue_audit = audit(
     audit_user=_AUDIT_USER,
 )
 ISSUE_CONTROL_TOKEN: Final = compiled(
-    select(_issued.c.expires_at).add_cte(_revoked, _forgotten, _issue_audit)
+    select(_issued.c.expires_at).add_cte(_old, _revoked, _forgotten, _issue_audit)
 )
 """One row, the time when the token expires; none where there is no such card.
 
-Of the client's live tokens for this card and purpose the newest stay. Old rows go.
+Of the client's live tokens for this card and purpose the newest stay. Old rows go, some at a time.
 """
 
 READ_LIVE_CONTROL_TOKEN: Final = compiled(select(*GRANT).where(THIS_CONTROL_TOKEN, _IS_LIVE))

@@ -16,6 +16,7 @@ from cms.domain.control import LIVE_MAX, SESSION_SECONDS, TRIES_MAX, EndReason
 from cms.domain.errors import CardNotFound, ControlEnded, StoredValueBroken
 from cms.domain.records import CardToRead, ConsumedToken
 from cms.persistence.control_store import ControlStore
+from cms.persistence.statements.control_token import FORGOTTEN_MAX, READ_LIVE_CONTROL_TOKEN
 from cms.sandbox import HANG_SECONDS
 from crypto.control_tokens import prefix
 from crypto.jose import base64url
@@ -163,6 +164,44 @@ async def waiting(stored: StoredTokens, count: int) -> None:
             " WHERE wait_event_type = 'Lock' AND datname = current_database()"
         ) != [(count,)]:
             await asyncio.sleep(0.01)
+
+
+def revoke_many(stored: StoredTokens, count: int) -> None:
+    """Store so many more control tokens of the card, as one that newer ones have revoked."""
+    run_sql(
+        stored.url,
+        "INSERT INTO control_tokens (issuer_id, token_hash, card_id, client_id, face, purpose,"
+        " style, embedded, counter, grant_id, sealed_grant, issued_at, expires_at, ended_at,"
+        " end_reason) SELECT issuer_id, sha256(n::text::bytea), card_id, client_id, face, purpose,"
+        " style, embedded, counter, grant_id, sealed_grant, issued_at, expires_at, now(), 'revoked'"
+        " FROM (SELECT * FROM control_tokens LIMIT 1) one, generate_series(1, %s) n",
+        count,
+    )
+
+
+async def test_old_rows_of_a_card_go_some_at_a_time(stored: StoredTokens) -> None:
+    await stored.control_token()
+    stored.age(24 * 60 * 60 + LIFE_SECONDS[HOSTED] + 60)
+    revoke_many(stored, 2 * FORGOTTEN_MAX)
+    for left in (FORGOTTEN_MAX + 1, 1, 0):
+        await stored.control_token()
+        ((old,),) = stored.rows("SELECT count(*) FROM control_tokens WHERE expires_at < now()")
+        assert old == left
+
+
+async def test_usable_control_tokens_are_not_looked_for_among_all_of_a_card(
+    stored: StoredTokens,
+) -> None:
+    """Whoever has one issued after the other makes rows that nobody uses."""
+    await stored.control_token()
+    revoke_many(stored, 2000)
+    run_sql(stored.url, "ANALYZE")
+    by_index = "control_tokens_issuer_id_card_id_idx"
+    with psycopg.connect(stored.url) as connection:
+        explain = b"EXPLAIN (GENERIC_PLAN) " + READ_LIVE_CONTROL_TOKEN.numbered
+        assert by_index in str(connection.execute(explain).fetchall())
+        connection.execute("DROP INDEX control_tokens_issuer_id_card_id_idx")
+        assert by_index not in str(connection.execute(explain).fetchall())
 
 
 async def test_rows_of_a_card_go_a_day_after_they_expired(

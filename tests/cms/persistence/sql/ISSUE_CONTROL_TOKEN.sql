@@ -1,4 +1,11 @@
 WITH
+  "old" AS (
+    SELECT control_tokens.token_hash AS token_hash FROM control_tokens
+    WHERE control_tokens.issuer_id = %(issuer_id)s::VARCHAR
+      AND control_tokens.card_id = %(card_id)s::VARCHAR
+      AND control_tokens.expires_at < now() - '1 day 0:00:00'::interval
+    LIMIT 1000::INTEGER
+  ),
   card AS (
     SELECT cards.issuer_id AS issuer_id, cards.card_id AS card_id,
       cards.personalised AS personalised
@@ -29,7 +36,7 @@ WITH
     WHERE control_tokens.issuer_id = %(issuer_id)s::VARCHAR
       AND control_tokens.card_id = %(card_id)s::VARCHAR
       AND (EXISTS (SELECT card.card_id FROM card))
-      AND control_tokens.expires_at < now() - '1 day 0:00:00'::interval
+      AND control_tokens.token_hash IN (SELECT "old".token_hash FROM "old")
   ),
   issued AS (
     INSERT INTO control_tokens (
