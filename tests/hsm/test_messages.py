@@ -34,7 +34,7 @@ from hsm.port import (
     SealedRecord,
 )
 
-#: Who may call what: DESIGN's table, and what is public.
+#: Who may call what, and what is public.
 PUBLIC = {
     *("health", "load_manifest", "manifest_version", "public_jwks", "read_manifest"),
     *("key_uses", "metrics"),
