@@ -61,6 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # this starts in turn.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # An office's proxy does not reach this machine.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1"
 
 
 def pytest_report_header() -> list[str]:

@@ -107,6 +107,13 @@ LISTENING = "0A"
 JWE_ALGORITHMS = ["ECDH-ES", "A256GCM"]
 
 
+def newcomers() -> dict[str, str]:
+    """The environment of somebody in an office, with little set, behind a proxy of no use here."""
+    given = {name: value for name, value in without_settings().items() if name != "HOME"}
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    return {**given, "LC_ALL": "C", **proxies}
+
+
 class Tree:
     """A copy of the repository, and what a person types in it."""
 
@@ -123,7 +130,7 @@ class Tree:
         return subprocess.run(
             [sys.executable, "-m", *words],
             cwd=self.root,
-            env=without_settings(),
+            env=newcomers(),
             input=typed,
             capture_output=True,
             text=True,
@@ -143,7 +150,7 @@ class Tree:
             process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "cms.sandbox", "demo"],
                 cwd=self.root,
-                env=without_settings(),
+                env=newcomers(),
                 stdout=printed,
                 stderr=printed,
             )
@@ -205,6 +212,10 @@ def thumbprints(tree: Tree) -> str:
 
 def test_the_first_run_sets_everything_up_and_shows_the_conversations(first: str) -> None:
     assert transcript(first) == CONVERSATIONS
+
+
+def test_the_readme_shows_the_conversations_as_they_are() -> None:
+    assert transcript((ROOT / "README.md").read_text()) == CONVERSATIONS
 
 
 def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
