@@ -109,7 +109,8 @@ JWE_ALGORITHMS = ["ECDH-ES", "A256GCM"]
 
 def newcomers() -> dict[str, str]:
     """The environment of somebody in an office, with little set, behind a proxy of no use here."""
-    given = {name: value for name, value in without_settings().items() if name != "HOME"}
+    left_out = {"HOME", "NO_PROXY", "no_proxy"}
+    given = {name: value for name, value in without_settings().items() if name not in left_out}
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
     return {**given, "LC_ALL": "C", **proxies}
 
