@@ -58,7 +58,7 @@ TRANSCRIPT = [
     ("GET pin", "200", "decrypts to the PIN just set"),
     ("GET changeCounter", "200", "2"),
     ("PUT pin, weak", "403", "refused, PIN_CHANGE_FORBIDDEN"),
-    ("GET changeCounter", "200", "0, of a card with SECCOS"),
+    ("GET changeCounter", "200", "0"),
     ("PUT pin, SECCOS", "204", "a PIN is set"),
     ("GET changeCounter", "200", "1"),
     ("PUT pin, SECCOS, stale counter", "400", "refused, FIELD_INVALID_VALUE"),
