@@ -65,7 +65,7 @@ class Generations:
         text, label = self.files.open(GENERATIONS)
         table = generation_table.parse(signed.parse(text).payload)
         if not table.opens(label):
-            raise ManifestRefused("the table of key generations is under a key that it burns")
+            raise ManifestRefused("the table of key generations is under a key that it takes out of use")
         if self._table is not None and table.version < self._table.version:
             raise ManifestRefused("the table of key generations is older than the one before")
         return table
@@ -116,8 +116,8 @@ def keep(generations: Generations, text: str, trust: Trust, there: Set[KeyLabel]
 
     Raises:
         ManifestRefused: this host has a newer one, another of this version or a higher floor; it
-            cannot follow the one before, names a key as in use that is not there, or burns one
-            under which files of this host stand; or such a file is not signed by operators who
+            cannot follow the one before, names a key as in use that is not there, or takes one
+            out of use under which files of this host stand; or such a file is not signed by operators who
             count now: each is named.
     """
     files, document = generations.files, signed.parse(text)
@@ -134,8 +134,8 @@ def keep(generations: Generations, text: str, trust: Trust, there: Set[KeyLabel]
         stored = dict(_others(files))
         if not all(table.opens(label) for _, label in stored.values()):
             raise ManifestRefused(
-                "files of this host are under a key that the table burns: load one before in which "
-                "it is decrypt-only"
+                "files of this host are under a key that the table takes out of use: load one "
+                "before in which it is decrypt-only"
             )
         label = table.active[KeyRole.MANIFEST_MAC]
         moving = {name: one for name, (one, by) in stored.items() if by != label}
@@ -155,7 +155,7 @@ def _require_signed(moving: Mapping[str, str], trust: Trust) -> None:
 
 
 def _others(files: HostFiles) -> Iterator[tuple[str, tuple[str, KeyLabel]]]:
-    """Read the other files; one that cannot be read serves nobody, and burning a key goes on."""
+    """Read the other files; one that cannot be read serves nobody, and holds up no table."""
     for name in files.names():
         if name != GENERATIONS:
             with suppress(ManifestRefused, KeyMissing):

@@ -826,8 +826,8 @@ class PinVault(Protocol):
         Raises:
             ManifestRefused: too few operators who count signed it, it is older than the newest, not
                 in force now or malformed, it cannot follow the newest, has a key in use that is not
-                on the HSM token, or burns one under which files of this host stand; or files that
-                would get a MAC of another key are not signed by operators who count now.
+                on the HSM token, or takes one out of use under which files of this host stand; or
+                files that would get a MAC of another key are not signed by operators who count now.
         """
         ...
 

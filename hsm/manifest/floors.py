@@ -9,7 +9,7 @@ a list of floors for it::
 An issuer that is not in the list may begin with any version: who signs a list lists every issuer
 that was ever served. *generations* is the same of the table of key generations
 (:mod:`hsm.manifest.generation_table`); 0: there was none. A host whose list has one serves nothing
-before it has taken such a table: it would open with keys that are burned.
+before it has taken such a table: it would open with compromised keys.
 """
 
 from typing import Annotated

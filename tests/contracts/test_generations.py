@@ -130,7 +130,7 @@ def test_what_is_retired_comes_back_and_what_is_compromised_never(rotating: Rota
 def test_files_of_the_host_are_macced_anew_so_that_their_key_can_be_retired(
     rotating: Rotating,
 ) -> None:
-    with pytest.raises(ManifestRefused, match="under a key that the table burns"):
+    with pytest.raises(ManifestRefused, match="under a key that the table takes out of use"):
         rotating.rotate("manifest-mac", state="compromised")
     rotating.rotate("manifest-mac")
     directory = rotating.issuer.host.directory
