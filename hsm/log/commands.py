@@ -118,7 +118,7 @@ def _directory_of_this_host() -> Path:
     directory = VaultSettings().state_directory / files.DIRECTORY
     if not files.list_of(directory).exists():
         raise LogUnavailable(
-            "this host has no log: it begins with a list of floors, see docs/operating.md"
+            "this host has no log: it begins with a list of minimum versions, see docs/operating.md"
         )
     return directory
 

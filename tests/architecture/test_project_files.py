@@ -97,7 +97,9 @@ def test_the_image_holds_the_product_and_not_the_sandbox() -> None:
     assert not is_sent("requirements-dev.lock")
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert re.findall(r"-r (\S+)", dockerfile) == ['"${REQUIREMENTS}"']
-    assert re.findall(r"^ARG REQUIREMENTS=(\S+)$", dockerfile, re.M) == ["requirements.lock"]
+    assert re.findall(r"^ARG REQUIREMENTS=(\S+)$", dockerfile, re.MULTILINE) == [
+        "requirements.lock"
+    ]
 
 
 @pytest.mark.parametrize("library", ["opentelemetry-sdk", "protobuf", "requests"])

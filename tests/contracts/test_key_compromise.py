@@ -14,7 +14,7 @@ from jwcrypto.jwk import JWK
 from crypto.secret import Secret
 from hsm.errors import FeedRefused, KeyNotInUse, ManifestRefused, PinRejected
 from hsm.manifest.host_files import HostFiles
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from tests import feeds
 from tests.contracts.issuer import CARD, HOLDER, PIN, Issuer, block, open_host
@@ -27,8 +27,8 @@ from tests.operators import (
     OPERATORS,
     TRUST_FILE,
     OperatorKey,
-    floors,
     manifest,
+    minimum_versions,
     prepare_host,
     signed,
 )
@@ -130,12 +130,16 @@ def test_manifest_mac(rotating: Rotating) -> None:
         assert str(refused.value).endswith(f"signed: {file.name} of {issuer_id!r}")
         file.unlink()
     swapped = forge(rotating, other.encode().hex(), json.loads(genuine)["jws"])
-    floors_file = forge(rotating, "floors", signed(floors({}), FLOORS_TYPE, strangers))
-    with pytest.raises(ManifestRefused, match=rf"{swapped.name} of 'anotherbnk', floors.json$"):
+    minimum_versions_file = forge(
+        rotating, "minimum-versions", signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE, strangers)
+    )
+    with pytest.raises(
+        ManifestRefused, match=rf"{swapped.name} of 'anotherbnk', minimum-versions.json$"
+    ):
         rotating.rotate("manifest-mac")
     swapped.unlink()
-    floors_file.unlink()
-    issuer.vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    minimum_versions_file.unlink()
+    issuer.vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     issuer.vault.load_manifest(issuer.signed(2))
     rotating.rotate("manifest-mac")
     # Between the two tables somebody may write one, too.

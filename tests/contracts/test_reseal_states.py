@@ -79,7 +79,9 @@ def test_what_was_resealed_in_time_outlives_the_key(rotating: Rotating, role: st
     assert rotating.issuer.pin(resealed.sealed_pin, resealed.sealed_record) == PIN
 
 
-def test_another_label_does_not_bring_back_what_a_compromised_key_sealed(rotating: Rotating) -> None:
+def test_another_label_does_not_bring_back_what_a_compromised_key_sealed(
+    rotating: Rotating,
+) -> None:
     stored = stored_before(rotating)
     take_out_of_use(rotating, "pin", "compromised")
     assert stored.sealed_pin is not None

@@ -219,7 +219,9 @@ def test_a_key_that_was_compromised_does_not_come_in_again_in_any_role(
     assert import_block(room, written(tmp_path, "V2")).stderr == refused
 
 
-def test_a_compromised_key_is_known_by_itself_where_its_kcv_is_not(room: Room, tmp_path: Path) -> None:
+def test_a_compromised_key_is_known_by_itself_where_its_kcv_is_not(
+    room: Room, tmp_path: Path
+) -> None:
     drafts = [tmp_path / f"{number}.json" for number in range(2)]
     assert room.import_kbpk(*TYPED).returncode == 0
     block = written(tmp_path, "V2")
@@ -257,7 +259,14 @@ def test_a_key_is_compromised_without_its_hsm_token(room: Room, tmp_path: Path) 
     assert room.import_kbpk(*TYPED).returncode == 0
     must(room, "generations", "new", "--out", first)
     compromised = f"block-protection@{ISSUER}.g1"
-    words = ("generations", "change", str(first), f"{compromised}=compromised", "--out", str(second))
+    words = (
+        "generations",
+        "change",
+        str(first),
+        f"{compromised}=compromised",
+        "--out",
+        str(second),
+    )
     done = room.operator.run(*words, **room.settings, HSM_MODULE="none")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{compromised}: its KCV is not known here" in done.stdout

@@ -19,7 +19,7 @@ from cms.persistence.tables import REVISION
 from cms.services.ends import Ends
 from cms.services.health import Health
 from tests.cms.faces import conformity, generated
-from tests.cms.faces.generated import MOSTLY, QUICK, cases_of
+from tests.cms.faces.generated import DESCRIBED, MOSTLY, QUICK, cases_of
 from tests.cms.services.test_health import Both
 from tests.in_process_vault import InProcessVault
 
@@ -61,7 +61,8 @@ def service() -> Iterator[Service]:
 
 def test_every_operation_is_tried() -> None:
     assert OPERATIONS.keys() == {
-        (path, method) for path, methods in interfaces.documents()["ops"]["paths"].items()
+        (path, method)
+        for path, methods in interfaces.documents()["ops"]["paths"].items()
         for method in map(str.upper, methods)
     }
 
@@ -78,7 +79,7 @@ def test_generated_requests_get_documented_answers(
         both = service.both
         both.token_unavailable, both.database_unavailable = not vault, not database
         both.revision_found = revision
-        statuses.add(generated.send(service.portal, service.http, case, {}))
+        statuses.add(generated.send(service.portal, service.http, case, {}, DESCRIBED))
 
     try_out()
     assert statuses == OPERATIONS[path, method]
@@ -88,7 +89,11 @@ def test_generated_requests_get_documented_answers(
     ("path", "status", "body"),
     [
         ("/readyz", 503, b'{"ready": false, "vault": true, "database": false, "warnings": []}'),
-        ("/readyz", 503, json.dumps({**NOT_READY, "warnings": [{"part": "disk", "reason": ""}]}).encode()),
+        (
+            "/readyz",
+            503,
+            json.dumps({**NOT_READY, "warnings": [{"part": "disk", "reason": ""}]}).encode(),
+        ),
         ("/readyz", 500, b"{}"),
         ("/openapi/{face}", 404, b""),
         ("/openapi/{face}", 200, b"[]"),
