@@ -192,7 +192,7 @@ def _work(
             "run": generator.run,
             "image": lambda seconds: floors.image_seconds(issuer, pin, ImageStyle(), seconds),
             "stock": stock,
-            "burn": lambda seconds: floors.consume_seconds(copy_url, copied, seconds),
+            "consume": lambda seconds: floors.consume_seconds(copy_url, copied, seconds),
         },
     )
     floors.close_hsm_token()
@@ -249,7 +249,7 @@ class Bench:
         seconds["token calls"].append(measure.capacity(hsm_token))
         seconds["drawing"].append(measure.capacity(drawing))
         self._crew.do("stock")
-        consume = self._crew.do("burn", FLOOR_SECONDS)
+        consume = self._crew.do("consume", FLOOR_SECONDS)
         seconds["two statements, one commit"].append(measure.capacity(consume))
         self._crew.do("prepare one")
         outcome = self._run(

@@ -312,8 +312,8 @@ class LoadManifest(Verb[int], frozen=True):
     text: str
 
 
-class LoadFloors(Verb[None], frozen=True):
-    """``load_floors``."""
+class LoadMinimumVersions(Verb[None], frozen=True):
+    """``load_minimum_versions``."""
 
     sockets = ADMIN
     repeatable = False
