@@ -50,7 +50,7 @@ async def key_of_its_plan(opened: Connection) -> str:
     name, _ = opened._prepared[READ_ISSUED_CONTROL_TOKEN]
     explain = Statement.of(f"EXPLAIN EXECUTE {name.decode()}('', '')", {})
     lines = await opened.rows(explain, {}, seconds=STATEMENT_SECONDS_MAX)
-    return next(line for (line,) in lines if "Index Cond" in line)
+    return next(str(line) for (line,) in lines if "Index Cond" in line)
 
 
 async def test_a_table_that_has_grown_is_not_read_whole(
