@@ -446,8 +446,8 @@ class Reseal(Verb[Resealing], frozen=True):
     cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
 
 
-class LoadFloors(Verb[None], frozen=True):
-    """``load_floors``."""
+class LoadMinimumVersions(Verb[None], frozen=True):
+    """``load_minimum_versions``."""
 
     sockets = ADMIN
     repeatable = False

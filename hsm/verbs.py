@@ -550,8 +550,8 @@ class PinVault(Protocol):
         """
         ...
 
-    def load_floors(self, text: str) -> None:
-        """Take a list of floors as operators signed it, on a host that has none.
+    def load_minimum_versions(self, text: str) -> None:
+        """Take a list of minimum versions as operators signed it, on a host that has none.
 
         Raises:
             ManifestRefused: too few operators who count signed it, it is not good now or malformed,
@@ -568,8 +568,8 @@ class PinVault(Protocol):
         Raises:
             ManifestRefused: too few operators who count signed it, it is older than the newest, not
                 in force now or malformed, it cannot follow the newest, has a key in use that is not
-                on the HSM token, or burns one under which files of this host stand; or files that
-                would get a MAC of another key are not signed by operators who count now.
+                on the HSM token, or takes one out of use under which files of this host stand; or
+                files that would get a MAC of another key are not signed by operators who count now.
         """
         ...
 
@@ -589,7 +589,8 @@ class PinVault(Protocol):
         Raises:
             ManifestRefused: too few operators who count signed it, it is older than the newest, not
                 in force now or malformed, it names one of our own keys as a recipient, or the
-                identity provider and audience of another issuer, or this host has no floors.
+                identity provider and audience of another issuer, or this host has no minimum
+                versions.
         """
         ...
 

@@ -532,7 +532,7 @@ VERBS: Final = {
     "build_script",
     "reverse_pin",
     "load_manifest",
-    "load_floors",
+    "load_minimum_versions",
     "key_uses",
     "metrics",
     "manifest_version",

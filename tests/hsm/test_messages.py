@@ -43,7 +43,7 @@ SOCKETS = {
     },
     SocketName.ADMIN: {
         *("generate_pin", "export_mailers"),
-        *("build_script", "export_values", "forget_failures", "keeps_pin", "load_floors"),
+        *("build_script", "export_values", "forget_failures", "keeps_pin", "load_minimum_versions"),
         *("load_generations", "read_generations", "reseal", "reverse_pin", "seal_cards"),
         "set_pin_from_jwe",
     },
