@@ -39,7 +39,7 @@ STARTERS = frozenset(("postgres", "own_postgres", "migrated", "own_softhsm", "pl
 STARTING = (
     *("tests/browser", "tests/cms/sandbox/machine", "tests/e2e", "tests/ha"),
     *("tests/hsm/test_command_line.py", "tests/hsm/pkcs11/test_processes.py"),
-    *("tests/hsm/test_key_ceremonies.py", "tests/architecture/test_site.py"),
+    *("tests/hsm/ceremonies/test_key_ceremonies.py", "tests/architecture/test_site.py"),
 )
 #: What the contract suite says of further implementations.
 REPEATS = {

@@ -7,7 +7,7 @@ JSON, written by root of the host and by nobody else::
                    {"name": "Bob", "jwk": {"kty": "EC", …}, "issuers": "all"}]}
 
 The optional member ``custodians`` has the same entries: who takes part in key ceremonies
-(:mod:`hsm.pkcs11.custodians`). A key is an operator's or a custodian's, never both.
+(:mod:`hsm.ceremonies.custodians`). A key is an operator's or a custodian's, never both.
 
 A key is named by its thumbprint (RFC 7638). With ``"sandbox": true`` one signature may
 be enough, and manifests for trials are taken; only ``serve --sandbox`` serves with such a file.
