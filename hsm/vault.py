@@ -137,7 +137,7 @@ class _Granted:
 
 
 class Vault:
-    """The :class:`hsm.port.PinVault` of this service. Used from one thread only.
+    """The :class:`hsm.verbs.PinVault` of this service. Used from one thread only.
 
     Args:
         hsm_token: the HSM token; its keys are found at construction, and at each new table of key

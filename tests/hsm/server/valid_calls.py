@@ -18,12 +18,12 @@ from hsm.port import (
     CertificateFacts,
     ChipTransaction,
     PinBlockType,
-    PinVault,
     PublicKeyRole,
     Purpose,
     StoredCard,
     StoredPin,
 )
+from hsm.verbs import PinVault
 from tests.bearers import bearer
 from tests.contracts import issuer as sample
 from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PLASTIC_ID, SERVER_SECRET, block

@@ -22,8 +22,9 @@ from cms.services.directory import Directory
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
 from hsm.pkcs11.keys import KeyLabel, KeyRole
-from hsm.port import IssuedAccessToken, PinVault
+from hsm.port import IssuedAccessToken
 from hsm.vault import Vault
+from hsm.verbs import PinVault
 from tests.cms.services.clock import Clock
 from tests.cms.services.d1.pin_service import PinService
 from tests.contracts.software_token import SoftwareToken
