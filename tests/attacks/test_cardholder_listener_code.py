@@ -29,9 +29,9 @@ ATTACKER = Attacker(
     who="whoever executes code in the web's cardholder listener, which is a user of its own",
     gets=(
         "the cardholders' socket: it sees and sets the PINs of those whose access token it "
-        "receives, of which a call of their app for the card's status is enough, and of every plastic of an "
-        "issuer whose server's password it receives, until that is replaced. The manifest's limits "
-        "hold, and each is in the vault's log"
+        "receives, of which a call of their app for the card's status is enough, and of every "
+        "plastic of an issuer whose server's password it receives, until that is replaced. The "
+        "manifest's limits hold, and each is in the vault's log"
     ),
     does_not=(
         "see or set the PIN of a cardholder whose access token it did not receive, with all rows "
@@ -93,7 +93,7 @@ def test_it_sees_every_plastic_by_a_password_that_it_hears(attacker: TakenOver) 
     assert show(attacker, granted.grant, granted.control_token) == PIN
 
 
-def test_without_having_received_the_holder_it_sees_nothing(attacker: TakenOver) -> None:
+def test_without_the_holders_access_token_it_sees_nothing(attacker: TakenOver) -> None:
     with pytest.raises(EvidenceRefused):
         see(attacker, bearer("holder-2", ISSUER_ID))
     with pytest.raises(BearerRefused):
