@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 
-from cms.persistence.migrate import upgrade
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.pkcs11 import ceremony
@@ -18,6 +17,8 @@ from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
 from tests import counted, opencryptoki
+from tests.database_files import database_directory
+from tests.deployment import TEMPLATE, add_template
 from tests.given_database import VARIABLE as GIVEN_URL
 from tests.given_database import GivenDatabase
 from tests.opencryptoki import OpenCryptokiToken
@@ -49,7 +50,6 @@ REPEATS = {
 NO_PARAMETERS = SimpleNamespace(params={})
 
 ROLES = Path(__file__).resolve().parents[1] / "hsm" / "roles.toml"
-TEMPLATE = "migrated"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -169,14 +169,13 @@ def _nothing_counted() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres | GivenDatabase]:
+def postgres() -> Iterator[Postgres | GivenDatabase]:
     """A server with a migrated database to copy."""
     if given_url := os.environ.get(GIVEN_URL):
         yield GivenDatabase(given_url)
         return
-    with Postgres(tmp_path_factory.mktemp("pg") / "data") as server:
-        server.create_database(TEMPLATE)
-        upgrade(server.url(TEMPLATE))
+    with database_directory() as directory, Postgres(directory / "data") as server:
+        add_template(server)
         yield server
 
 

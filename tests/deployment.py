@@ -46,6 +46,7 @@ Started: TypeAlias = tuple[subprocess.Popen[bytes], Path]
 ROOT: Final = Path(__file__).resolve().parents[1]
 SPARE_SECONDS: Final = 3600
 ORGANISATION: Final = "Thales D1 (played by a test)"
+TEMPLATE: Final = "migrated"
 VAULT: Final = ("hsm", "serve", "--sandbox")
 
 
@@ -254,7 +255,8 @@ class Service:
     vault_log: Path
 
     def ops(self, path: str) -> httpx.Response:
-        return httpx.get(self.deployment.ops_url + path, timeout=HANG_SECONDS)
+        # Without TLS: httpx would read the list of CAs each time, for longer than the answer takes.
+        return httpx.get(self.deployment.ops_url + path, timeout=HANG_SECONDS, verify=False)
 
     def ready(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
@@ -414,11 +416,16 @@ def own_token(softhsm: SoftHsm, directory: Path) -> SoftHsm:
     return SoftHsm(directory)
 
 
+def add_template(postgres: Postgres) -> None:
+    """Make a migrated database to copy."""
+    postgres.create_database(TEMPLATE)
+    upgrade(postgres.url(TEMPLATE))
+
+
 def new_database(postgres: Postgres) -> str:
-    """Make a migrated database and return its URI."""
+    """Copy the migrated database of a server and return the copy's URI."""
     name = f"e2e_{secrets.token_hex(6)}"
-    postgres.create_database(name)
-    upgrade(postgres.url(name))
+    postgres.create_database(name, template=TEMPLATE)
     return postgres.url(name)
 
 

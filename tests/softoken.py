@@ -15,8 +15,8 @@ LABEL: Final = "pins"
 
 def make_softoken(directory: Path) -> HsmTokenSettings:
     """Make a database with a new user PIN in *directory*, which exists, and name the HSM token."""
-    # The module derives a key of the user PIN for each attribute that it reads, by 10,000 rounds that
-    # are for people's passwords. This PIN is random; so tests take an eighth of the time.
+    # For each attribute that it reads, the module derives a key of the user PIN by 10,000 rounds,
+    # which are for PINs that people choose. This one is random.
     os.environ["NSS_MAX_MP_PBE_ITERATION_COUNT"] = "1"
     pin_file = directory / "user-pin"
     pin_file.write_text(f"{secrets.token_hex(16)}\n")
