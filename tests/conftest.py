@@ -74,12 +74,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     `make test-fast` leaves them out; otherwise those files come first.
     """
-    starting = [config.rootpath / path for path in STARTING]
+    folders = [config.rootpath / path for path in STARTING]
+    paths = {item.path for item in items}
+    starting = {path for path in paths if any(map(path.is_relative_to, folders))}
     for item in items:
         used = getattr(item, "fixturenames", ())
         parameters = getattr(item, "callspec", NO_PARAMETERS).params.values()
         repeats = any(isinstance(each, str) and each in REPEATS for each in parameters)
-        if repeats or STARTERS.intersection(used) or any(map(item.path.is_relative_to, starting)):
+        if repeats or STARTERS.intersection(used) or item.path in starting:
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
