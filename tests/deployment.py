@@ -47,6 +47,8 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 SPARE_SECONDS: Final = 3600
 ORGANISATION: Final = "Thales D1 (played by a test)"
 TEMPLATE: Final = "migrated"
+LISTENS: Final = "0A"
+"""Linux, ``TCP_LISTEN``."""
 VAULT: Final = ("hsm", "serve", "--sandbox")
 
 
@@ -274,7 +276,11 @@ class Service:
         return False
 
     def wait_until_ready(self) -> None:
-        self._wait_until(self.ready)
+        # The listener that says so is there a moment before the others.
+        given = self.deployment.environment
+        names = ["CMS_CARDHOLDER_PORT", *([] if "CMS_D1_SOCKET" in given else ["CMS_D1_PORT"])]
+        ports = [int(given[name]) for name in names if name in given]
+        self._wait_until(lambda: self.ready() and all(map(is_listened_on, ports)))
 
     def wait_until_answering(self) -> None:
         self._wait_until(self.answers)
@@ -466,6 +472,13 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def is_listened_on(port: int) -> bool:
+    """Whether a process accepts connections on a port of IPv4; it gets none by this question."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    sockets = (line.split()[1:4] for line in lines)
+    return any(own.endswith(f":{port:04X}") and state == LISTENS for own, _, state in sockets)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
