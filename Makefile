@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
+# Tests and the demo start many processes, each of which would compile all of the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Install Debian packages as root; otherwise say the one command that does.
 define apt
 	if [ "$$(id -u)" = 0 ]; then \
