@@ -15,6 +15,12 @@ define apt
 	fi
 endef
 
+# Have what root installs next start no service.
+define start_nothing
+	[ "$$(id -u)" != 0 ] || [ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+		printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }
+endef
+
 .PHONY: help demo docs test test-fast image-test image-packages opencryptoki-test ha-test ha-packages bench-packages citus-test dist \
 	check format sql errors bench lock softhsm packages
 
@@ -91,14 +97,18 @@ softhsm:
 	@command -v softhsm2-util >/dev/null || { echo "SoftHSM2 is missing."; $(call apt,softhsm2); }
 
 # What tests and benchmarks need: both PKCS#11 modules, the second a library without a tool, a pooler of
-# connections to Postgres, a proxy, and a browser.
+# connections to Postgres, two proxies (the third, Envoy, is in the virtual environment), and a browser.
 packages:
 	@missing=; command -v softhsm2-util >/dev/null || missing=softhsm2; \
 	$(PYTHON) -c 'import ctypes; ctypes.CDLL("libsoftokn3.so")' 2>/dev/null || missing="$${missing:+$$missing }libnss3"; \
 	[ -x /usr/sbin/haproxy ] || missing="$${missing:+$$missing }haproxy"; \
+	[ -x /usr/sbin/nginx ] || missing="$${missing:+$$missing }nginx"; \
+	[ -e /usr/lib/nginx/modules/ngx_http_js_module.so ] || missing="$${missing:+$$missing }libnginx-mod-http-js"; \
 	[ -x /usr/sbin/pgbouncer ] || missing="$${missing:+$$missing }pgbouncer"; \
 	[ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
-	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; $(call apt,$$missing); }
+	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; \
+		$(start_nothing); \
+		$(call apt,$$missing); }
 
 # A program that reads digits from images.
 bench-packages:
@@ -121,9 +131,8 @@ ha-packages:
 		if [ "$$(id -u)" = 0 ]; then \
 			mkdir -p /etc/postgresql-common/createcluster.d; \
 			echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.d/none.conf; \
-			[ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
-				printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }; \
 		fi; \
+		$(start_nothing); \
 		$(call apt,$$missing); }
 
 $(VENV)/.installed: requirements-dev.lock

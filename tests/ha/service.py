@@ -20,7 +20,7 @@ from tests.deployment import Service, deployment, end, free_ports, wait_for
 from tests.e2e.load import BROKEN, Load, verify
 from tests.ha.cluster import DATABASE, DEPLOY, Cluster, Member
 from tests.ha.machines import LOOPBACK
-from tests.haproxy import BINARY as HAPROXY
+from tests.proxies import HAPROXY
 from tests.pgbouncer import BINARY as PGBOUNCER
 from tests.pgbouncer import PORT, not_as_root
 
