@@ -92,7 +92,7 @@ def count_no_signatures(patch: pytest.MonkeyPatch, _: DatabaseOwner) -> None:
     patch.setattr(Trust, "require_signed", lambda *_: None)
 
 
-def forget_the_floor(patch: pytest.MonkeyPatch, _: DatabaseOwner) -> None:
+def forget_the_minimum_version(patch: pytest.MonkeyPatch, _: DatabaseOwner) -> None:
     def keep(self: Manifests, text: str, manifest: Manifest) -> None:
         self.files.write(_file_name(manifest.issuer_id), text, self.label())
 
@@ -125,7 +125,7 @@ FORGERIES = (
     Forgery(unsigned, count_no_signatures),
     Forgery(signed_by_its_own_keys, count_no_signatures),
     Forgery(the_newest_edited, count_no_signatures),
-    Forgery(an_older_one, forget_the_floor),
+    Forgery(an_older_one, forget_the_minimum_version),
     Forgery(another_issuers, believe_the_row),
 )
 every_forgery = pytest.mark.parametrize("forgery", FORGERIES, ids=lambda one: one.make.__name__)

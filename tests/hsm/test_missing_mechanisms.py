@@ -85,8 +85,8 @@ def test_one_that_is_there_is_refused_by_name_and_can_be_destroyed(
 ) -> None:
     """As after a new version of the module; the control is that the mechanism was there before."""
     assert machine.import_block(block, KEY_KCV, role="smi").returncode == 0
-    burned = table({**FIRST, LABEL: "compromised"})
-    load(machine.operator, machine.state, signed(burned, GENERATIONS_TYPE))
+    compromised = table({**FIRST, LABEL: "compromised"})
+    load(machine.operator, machine.state, signed(compromised, GENERATIONS_TYPE))
     with deriving_nothing(machine):
         listed = machine.operator.run("list")
         assert (listed.returncode, listed.stdout, listed.stderr) == (2, "", f"{MISSING}\n")

@@ -1,4 +1,4 @@
-"""Shared keys that are burned are not brought in again for their issuer, in whatever role.
+"""Shared keys that were compromised are not brought in again for their issuer, in whatever role.
 
 They are told by the KCV. The table of key generations has that of a key from when it is called
 compromised, so that it is known when the key is destroyed, too.
@@ -27,16 +27,16 @@ def require_other(
         key: that is to be imported.
         issuer_id: whose.
         table: of this machine.
-        hsm_tokens: where the burned one may still be.
+        hsm_tokens: where the compromised one may still be.
 
     Raises:
         CeremonyError: it is one of them.
     """
-    if key.kcv in {*_burned(issuer_id, table, hsm_tokens)}:
+    if key.kcv in {*_compromised(issuer_id, table, hsm_tokens)}:
         raise CeremonyError("a key of this KCV was compromised: no key was stored, ask for another")
 
 
-def _burned(
+def _compromised(
     issuer_id: str, table: GenerationTable, hsm_tokens: Sequence[Pkcs11Token]
 ) -> Iterator[str]:
     for text, one in table.generations.items():
@@ -52,7 +52,7 @@ def _burned(
 def kcvs_on_token(labels: Sequence[KeyLabel]) -> Mapping[KeyLabel, str]:
     """Return the KCVs of those keys that are on the HSM token of the environment.
 
-    And on that for imports. None of one that does not answer: to burn a key does not wait for that.
+    And on that for imports. None of one that does not answer: no key stays in use for that.
     """
     hsm_tokens: list[Pkcs11Token] = []
     with suppress(HsmError, ValidationError):
