@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
+# Tests and the demo start many processes, each of which would compile all of the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Install Debian packages as root; otherwise say the one command that does.
 define apt
 	if [ "$$(id -u)" = 0 ]; then \
@@ -13,6 +16,12 @@ define apt
 	else \
 		echo "Run this once, then make again:   sudo apt-get update && sudo apt-get install -y $(1)"; exit 1; \
 	fi
+endef
+
+# Have what root installs next start no service.
+define start_nothing
+	[ "$$(id -u)" != 0 ] || [ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+		printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }
 endef
 
 # Name in `missing` what everything needs, so that one apt-get brings it with the rest.
@@ -73,12 +82,15 @@ errors: $(VENV)/.installed  ## Write the catalogue of every error to docs/errors
 bench: packages bench-packages browser  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)
 
-dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive, list of its parts (SBOM), checksums
+# Of both sets of packages that an image can be built with. The tool warns that a lock tells of no dependencies.
+dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive, lists of its parts (SBOM), checksums
+	@git diff --quiet HEAD || { echo "Commit first: a release is of the last commit."; exit 1; }
 	@rm -rf dist && mkdir dist
-	@name=issuer-pin-service-$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	@set -e; name=issuer-pin-service-$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
 	git archive --prefix=$$name/ --output=dist/$$name.tar.gz HEAD; \
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RUN)/cyclonedx-py requirements requirements.lock \
-		--pyproject pyproject.toml --output-reproducible --output-file dist/$$name.cdx.json 2>/dev/null; \
+	export PYTHONWARNINGS=ignore SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); \
+	for set in "" -tracing; do $(RUN)/cyclonedx-py requirements requirements$$set.lock \
+		--pyproject pyproject.toml --output-reproducible --output-file dist/$$name$$set.cdx.json; done; \
 	cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
 
 lock: $(VENV)/.installed  ## Choose versions anew and write the lock files
@@ -95,14 +107,18 @@ softhsm:
 	@$(BASE); [ -z "$$missing" ] || { echo "Missing: $$missing."; $(call apt,$$missing); }
 
 # What tests and benchmarks need: both PKCS#11 modules, the second a library without a tool, a pooler of
-# connections to Postgres, a proxy, and a browser.
+# connections to Postgres, two proxies (the third, Envoy, is in the virtual environment), and a browser.
 packages:
 	@$(BASE); \
 	$(PYTHON) -c 'import ctypes; ctypes.CDLL("libsoftokn3.so")' 2>/dev/null || missing="$${missing:+$$missing }libnss3"; \
 	[ -x /usr/sbin/haproxy ] || missing="$${missing:+$$missing }haproxy"; \
+	[ -x /usr/sbin/nginx ] || missing="$${missing:+$$missing }nginx"; \
+	[ -e /usr/lib/nginx/modules/ngx_http_js_module.so ] || missing="$${missing:+$$missing }libnginx-mod-http-js"; \
 	[ -x /usr/sbin/pgbouncer ] || missing="$${missing:+$$missing }pgbouncer"; \
 	grep -qs '^ID=ubuntu' /etc/os-release || [ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
-	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; $(call apt,$$missing); }
+	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; \
+		$(start_nothing); \
+		$(call apt,$$missing); }
 
 # Ubuntu has Chromium as a snap only, which nobody can steer from outside.
 browser: $(VENV)/.installed
@@ -130,9 +146,8 @@ ha-packages:
 		if [ "$$(id -u)" = 0 ]; then \
 			mkdir -p /etc/postgresql-common/createcluster.d; \
 			echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.d/none.conf; \
-			[ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
-				printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }; \
 		fi; \
+		$(start_nothing); \
 		$(call apt,$$missing); }
 
 $(VENV)/.installed: requirements-dev.lock

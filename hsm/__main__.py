@@ -28,6 +28,7 @@ from hsm.ceremonies import commands as key_commands
 from hsm.ceremonies import rotation_commands
 from hsm.ceremonies.commands import open_hsm_token, print_reports, report_members
 from hsm.command_line import OK, REFUSED, add_command, exit_code
+from hsm.hardening import harden
 from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
 from hsm.manifest import generation_commands
@@ -264,4 +265,6 @@ def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:
 
 
 if __name__ == "__main__":
+    # Some commands hold private keys, passphrases or PANs: a core dump would, too.
+    harden()
     sys.exit(main())
