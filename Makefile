@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
+# Tests and the demo start many processes, each of which would compile all of the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Install Debian packages as root; otherwise say the one command that does.
 define apt
 	if [ "$$(id -u)" = 0 ]; then \
@@ -13,6 +16,12 @@ define apt
 	else \
 		echo "Run this once, then make again:   sudo apt-get update && sudo apt-get install -y $(1)"; exit 1; \
 	fi
+endef
+
+# Have what root installs next start no service.
+define start_nothing
+	[ "$$(id -u)" != 0 ] || [ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+		printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }
 endef
 
 # Name in `missing` what everything needs, so that one apt-get brings it with the rest.
@@ -98,14 +107,18 @@ softhsm:
 	@$(BASE); [ -z "$$missing" ] || { echo "Missing: $$missing."; $(call apt,$$missing); }
 
 # What tests and benchmarks need: both PKCS#11 modules, the second a library without a tool, a pooler of
-# connections to Postgres, a proxy, and a browser.
+# connections to Postgres, two proxies (the third, Envoy, is in the virtual environment), and a browser.
 packages:
 	@$(BASE); \
 	$(PYTHON) -c 'import ctypes; ctypes.CDLL("libsoftokn3.so")' 2>/dev/null || missing="$${missing:+$$missing }libnss3"; \
 	[ -x /usr/sbin/haproxy ] || missing="$${missing:+$$missing }haproxy"; \
+	[ -x /usr/sbin/nginx ] || missing="$${missing:+$$missing }nginx"; \
+	[ -e /usr/lib/nginx/modules/ngx_http_js_module.so ] || missing="$${missing:+$$missing }libnginx-mod-http-js"; \
 	[ -x /usr/sbin/pgbouncer ] || missing="$${missing:+$$missing }pgbouncer"; \
 	grep -qs '^ID=ubuntu' /etc/os-release || [ -x /usr/bin/chromium ] || missing="$${missing:+$$missing }chromium"; \
-	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; $(call apt,$$missing); }
+	[ -z "$$missing" ] || { echo "Missing for tests and benchmarks: $$missing."; \
+		$(start_nothing); \
+		$(call apt,$$missing); }
 
 # Ubuntu has Chromium as a snap only, which nobody can steer from outside.
 browser: $(VENV)/.installed
@@ -133,9 +146,8 @@ ha-packages:
 		if [ "$$(id -u)" = 0 ]; then \
 			mkdir -p /etc/postgresql-common/createcluster.d; \
 			echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.d/none.conf; \
-			[ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
-				printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }; \
 		fi; \
+		$(start_nothing); \
 		$(call apt,$$missing); }
 
 $(VENV)/.installed: requirements-dev.lock

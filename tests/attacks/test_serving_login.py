@@ -12,7 +12,7 @@ import pytest
 
 from cms.sandbox import HANG_SECONDS
 from tests.attacks.table import Attacker
-from tests.hsm.import_machine import (
+from tests.hsm.ceremonies.import_machine import (
     COMPONENTS,
     KBPK,
     PVK,
