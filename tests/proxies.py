@@ -255,6 +255,12 @@ KINDS: Final = (
             },
             "trace": {"- remove: traceparent\n": "- remove: x-unused\n"},
             "query": {"%PATH(NQ:PATH)%": "%PATH(WQ:PATH)%"},
+            "no internal address": {
+                "codec_type: HTTP1": "codec_type: HTTP1\n"
+                + 16 * " "
+                + "internal_address_config:"
+                + " { cidr_ranges: [{ address_prefix: 127.0.0.1, prefix_len: 32 }] }"
+            },
             "repeating": {"retry_on: connect-failure,": 'retry_on: "connect-failure,reset",'},
         },
     ),
