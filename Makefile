@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
+# Tests and the demo start many processes, each of which would compile all of the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Install Debian packages as root; otherwise say the one command that does.
 define apt
 	if [ "$$(id -u)" = 0 ]; then \
@@ -79,12 +82,15 @@ errors: $(VENV)/.installed  ## Write the catalogue of every error to docs/errors
 bench: packages bench-packages browser  ## Measure; see benchmarks/README.md
 	@$(RUN)/python -m benchmarks $(ARGS)
 
-dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive, list of its parts (SBOM), checksums
+# Of both sets of packages that an image can be built with. The tool warns that a lock tells of no dependencies.
+dist: $(VENV)/.installed  ## Make a release of the last commit in dist/: archive, lists of its parts (SBOM), checksums
+	@git diff --quiet HEAD || { echo "Commit first: a release is of the last commit."; exit 1; }
 	@rm -rf dist && mkdir dist
-	@name=issuer-pin-service-$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	@set -e; name=issuer-pin-service-$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
 	git archive --prefix=$$name/ --output=dist/$$name.tar.gz HEAD; \
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RUN)/cyclonedx-py requirements requirements.lock \
-		--pyproject pyproject.toml --output-reproducible --output-file dist/$$name.cdx.json 2>/dev/null; \
+	export PYTHONWARNINGS=ignore SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); \
+	for set in "" -tracing; do $(RUN)/cyclonedx-py requirements requirements$$set.lock \
+		--pyproject pyproject.toml --output-reproducible --output-file dist/$$name$$set.cdx.json; done; \
 	cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
 
 lock: $(VENV)/.installed  ## Choose versions anew and write the lock files

@@ -23,7 +23,7 @@ class Example(NamedTuple):
 EXAMPLES: Final[Mapping[str, Example]] = {
     "ceremony": Example(
         "ceremony hsm/roles.toml --custodian cleo.pem --custodian dan.pem --record own.record",
-        "docs/operating.md",
+        "docs/real-hsm.md",
     ),
     "import-components": Example(
         "import-components block-protection demobank01 --custodian cleo.pem --custodian dan.pem"

@@ -58,8 +58,8 @@ class PinVault(Protocol):
     into the log of this host; where that cannot be written they raise ``LogUnavailable``, a
     ``VaultUnavailable``, and return nothing.
 
-    A grant is for one control token, and the vault makes both only for whoever it has itself heard:
-    a cardholder's access token, or the password of an issuer's own server. No other verb shows a
+    A grant is for one control token, and the vault makes both only for who has shown it evidence: a
+    cardholder's access token, or the password of an issuer's own server. No other verb shows a
     PIN, or takes one from a page. It is not for this when it was made for another control token or
     purpose, the client that asked for it is no longer in the manifest, or the record says that
     somebody else holds the card; and no longer 60 s after the last session could have ended.

@@ -81,8 +81,8 @@ def _state(text: str) -> tuple[str, str]:
 @printing.with_result
 def make_table(arguments: Namespace, result: Result) -> int:
     """Write a draft that changes nothing: the oldest keys active, younger ones loaded."""
+    from hsm.ceremonies.commands import open_hsm_token
     from hsm.generations import without_table
-    from hsm.pkcs11.commands import open_hsm_token
     from hsm.pkcs11.keyring import Keyring
 
     keyring = Keyring(open_hsm_token())
@@ -164,7 +164,7 @@ def write_next(
 
 def _note_kcvs(listed: _Listed, compromised: Sequence[KeyLabel]) -> None:
     """Write into a table which shared keys must not be imported again, as far as is known here."""
-    from hsm.pkcs11 import compromised_keys
+    from hsm.ceremonies import compromised_keys
 
     unknown = [x for x in compromised if x.role.per_issuer and not listed[str(x)].get("kcv")]
     kcvs = compromised_keys.kcvs_on_token(unknown) if unknown else {}

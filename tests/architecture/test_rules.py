@@ -33,7 +33,7 @@ LEFT_OUT: Mapping[str, set[str]] = {
         *("cms.__main__", "cms.operator", "cms.sandbox"),
     },
     "the product does not know the sandbox, nor what only that needs": {"cms.sandbox"},
-    "those who play a partner share no code with the service": {"cms.sandbox"},
+    "those who simulate a partner share no code with the service": {"cms.sandbox"},
 }
 
 

@@ -359,7 +359,7 @@ async def test_it_cannot_use_the_grant_of_another_control_token(
 async def test_it_cannot_set_a_pin_that_it_recorded_on_its_own_card(
     d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whoever also hears what pages send, and then sees the PIN of its own card.
+    # Whoever also reads what pages send, and then sees the PIN of its own card.
     victim, victim_holder = await hosted_face.holder(pin=PIN)
     own, holder = await hosted_face.holder(pin=OWN_PIN)
 

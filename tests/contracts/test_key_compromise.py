@@ -1,7 +1,7 @@
 """A key is compromised: one path for each, and nothing opens with it. Before, everything did.
 
 The paths are those of docs/key-compromise.md; that of the HSM token's user PIN is in
-``tests/hsm/test_key_life.py``.
+``tests/hsm/ceremonies/test_key_life.py``.
 """
 
 import json

@@ -9,11 +9,12 @@ import pytest
 from pkcs11 import Mechanism
 
 from crypto import kcv
+from hsm.ceremonies import ceremony_record
 from hsm.manifest.signed import GENERATIONS_TYPE
-from hsm.pkcs11 import ceremony_record, mechanisms
+from hsm.pkcs11 import mechanisms
 from hsm.pkcs11.keys import KeyRole
 from tests.crypto.ciphers import tdes_ecb
-from tests.hsm.import_machine import (
+from tests.hsm.ceremonies.import_machine import (
     COMPONENTS,
     ISSUER,
     KBPK,

@@ -1,7 +1,8 @@
 """The trust file: whose signatures count, and for what."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from jwcrypto.jwk import JWK
 from crypto.jose import jws_json
 from crypto.jose.jws_json import SignedText
 from hsm.errors import ManifestRefused
-from hsm.manifest.signed import MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
+from hsm.manifest.body import canonical_body
+from hsm.manifest.signed import GENERATIONS_TYPE, MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
 from hsm.manifest.trust import Trust, read_trust
 from tests.operators import OperatorKey, manifest, minimum_versions, signed
 
@@ -112,6 +114,25 @@ def test_one_is_not_taken_for_the_other_though_it_is_signed_as_such() -> None:
     assert "refused members" in refused(
         trust().accept_minimum_versions, text(MANIFEST, ANN, BOB, typ=MINIMUM_VERSIONS_TYPE)
     )
+
+
+@pytest.mark.parametrize(
+    ("accept", "typ", "payload"),
+    [
+        (Trust.accept_manifest, MANIFEST_TYPE, canonical_body({"issuer_id": ISSUER_ID})),
+        (Trust.accept_manifest, MANIFEST_TYPE, canonical_body({"issuer_id": 1})),
+        (Trust.accept_minimum_versions, MINIMUM_VERSIONS_TYPE, canonical_body({"minimum": 1})),
+        (Trust.accept_generations, GENERATIONS_TYPE, canonical_body({"generations": 1})),
+    ],
+)
+def test_what_too_few_signed_is_not_read(
+    accept: Callable[[Trust, SignedText], object], typ: str, payload: bytes
+) -> None:
+    """To read it can take long, and who offers it may be anybody."""
+    for operators in ((), (ANN, DAN)):
+        assert refused(partial(accept, trust()), text(payload, *operators, typ=typ)) == TOO_FEW
+    refusal = refused(partial(accept, trust()), text(payload, ANN, BOB, typ=typ))
+    assert refusal.startswith("refused members")
 
 
 def test_a_manifest_for_trials_is_accepted_where_the_trust_file_is_for_trials() -> None:

@@ -273,5 +273,5 @@ def test_command_refuses_another_layout(sandbox: Path, capsys: pytest.CaptureFix
     change(sandbox, lambda body: body["mac"].update(alg="tdes-cmac"))
 
     assert d1_command.main(["set-pin", "card-3", "--seccos", "--sandbox", str(sandbox)]) == 1
-    said = "d1: this client plays the default SECCOS layout only; different: mac.alg\n"
+    said = "d1: this client knows the default SECCOS layout only; different: mac.alg\n"
     assert capsys.readouterr() == ("", said)

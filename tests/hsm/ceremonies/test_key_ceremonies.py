@@ -19,11 +19,12 @@ from cms.sandbox.machine.softhsm import SoftHsm
 from crypto import kcv
 from crypto.secret import Secret
 from hsm import directories
+from hsm.ceremonies import ceremony_record, own_key_ceremony
 from hsm.errors import CeremonyError, LogUnavailable, VaultUnavailable
 from hsm.log.lines import Action, Line
 from hsm.manifest.operator_key import OperatorKey
 from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
-from hsm.pkcs11 import ceremony, ceremony_record, own_key_ceremony
+from hsm.pkcs11 import ceremony
 from hsm.pkcs11.keys import KeyLabel
 from tests.crypto import x9143_reader
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
@@ -977,7 +978,7 @@ def test_a_device_makes_no_key_without_custodians(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hsm import __main__
-    from hsm.pkcs11 import commands
+    from hsm.ceremonies import commands
     from hsm.pkcs11.device_info import DeviceInfo
 
     class Device:

@@ -5,9 +5,9 @@ from pathlib import Path
 import psec
 import pytest
 
+from hsm.ceremonies import ceremony_record
 from hsm.manifest.signed import GENERATIONS_TYPE
-from hsm.pkcs11 import ceremony_record
-from tests.hsm.import_machine import (
+from tests.hsm.ceremonies.import_machine import (
     COMPONENTS,
     ISSUER,
     KBPK,

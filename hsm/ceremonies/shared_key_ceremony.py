@@ -24,29 +24,23 @@ from typing import Final, Self
 from crypto import keyblock
 from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, OptionalBlock
 from hsm import generations, signals
-from hsm.command_line import passphrase_of
-from hsm.errors import CeremonyError
-from hsm.hardening import harden_for_secrets
-from hsm.manifest.generation_table import GenerationTable
-from hsm.manifest.trust import Operator, Trust, read_trust
-from hsm.pkcs11 import (
-    ceremony,
-    ceremony_record,
-    compromised_keys,
-    import_tokens,
-    mechanisms,
-    shared_keys,
-)
-from hsm.pkcs11.ceremony import KeyReport
-from hsm.pkcs11.ceremony_log import CeremonyLog
-from hsm.pkcs11.ceremony_record import (
+from hsm.ceremonies import ceremony_record, compromised_keys, import_tokens
+from hsm.ceremonies.ceremony_log import CeremonyLog
+from hsm.ceremonies.ceremony_record import (
     Action,
     CeremonyRecord,
     RecordedBlock,
     RecordedComponent,
     RecordedKey,
 )
-from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
+from hsm.ceremonies.custodians import CUSTODIANS_MIN, Custodians
+from hsm.command_line import passphrase_of
+from hsm.errors import CeremonyError
+from hsm.hardening import harden_for_secrets
+from hsm.manifest.generation_table import GenerationTable
+from hsm.manifest.trust import Operator, Trust, read_trust
+from hsm.pkcs11 import ceremony, mechanisms, shared_keys
+from hsm.pkcs11.ceremony import KeyReport
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token

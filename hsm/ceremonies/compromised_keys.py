@@ -9,9 +9,10 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
+from hsm.ceremonies import import_tokens
 from hsm.errors import CeremonyError, HsmError
 from hsm.manifest.generation_table import GenerationTable, State
-from hsm.pkcs11 import ceremony, import_tokens
+from hsm.pkcs11 import ceremony
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
