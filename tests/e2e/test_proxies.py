@@ -2,6 +2,7 @@
 
 import base64
 import json
+import operator
 import socket
 import ssl
 import time
@@ -48,6 +49,7 @@ CLAIMED_ADDRESS = "203.0.113.7"
 CANARY = "3f0c1a52-8d1c-4e5e-9a5b-0d7c8a6b1e42"
 IMAGE = f"/v1/card/pin/image?token={CANARY}"
 ASKS_TO_REPEAT = {"x-envoy-retry-on": "reset", "x-envoy-max-retries": "1"}
+NAME = operator.attrgetter("name")
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -124,7 +126,7 @@ def behind(
         yield Behind(prepared, service, bank, other)
 
 
-@pytest.fixture(scope="module", params=proxies.KINDS, ids=lambda kind: kind.name)
+@pytest.fixture(scope="module", params=proxies.KINDS, ids=NAME)
 def front(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Front]:
     with fronting(request.param, behind) as made:
         yield made
@@ -198,6 +200,15 @@ def test_no_certificate_but_that_of_tls_is_believed(front: Front, behind: Behind
     assert statuses_with_a_claim(front, token) == {"its own": 200, "another": 401}
     with fronting(front.proxy.kind, behind, "certificate") as open_to_claims:
         assert statuses_with_a_claim(open_to_claims, token) == {"its own": 200, "another": 200}
+
+
+@pytest.mark.parametrize(
+    "kind", [each for each in proxies.KINDS if "making of the header" in each.without], ids=NAME
+)
+def test_a_script_that_fails_claims_nothing(kind: Kind, behind: Behind) -> None:
+    with fronting(kind, behind, "making of the header") as failing, failing.d1() as http:
+        answer = http.get(PATH, headers={"Client-Cert": claimed_by(failing.bank)})
+    assert (answer.status_code, answer.json()["errorCode"]) == (401, "AUTHORIZER_UNAUTHORIZED")
 
 
 def test_no_certificate_is_no_caller(front: Front) -> None:
