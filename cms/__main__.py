@@ -24,6 +24,7 @@ from cms.operator import (
 )
 from cms.operator.examples import EXAMPLES
 from hsm import command_help, completion
+from hsm.hardening import harden
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,4 +59,6 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    # Some commands hold private keys, passphrases or PANs: a core dump would, too.
+    harden()
     sys.exit(main())

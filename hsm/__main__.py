@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsm import command_help, completion, printing
+from hsm.ceremonies import commands as key_commands
+from hsm.ceremonies import rotation_commands
+from hsm.ceremonies.commands import open_hsm_token, print_reports, report_members
 from hsm.command_line import OK, REFUSED, add_command, exit_code
+from hsm.hardening import harden
 from hsm.log import commands as log_commands
 from hsm.manifest import commands as manifest_commands
 from hsm.manifest import generation_commands
-from hsm.pkcs11 import commands as key_commands
-from hsm.pkcs11 import rotation_commands
-from hsm.pkcs11.commands import open_hsm_token, print_reports, report_members
 from hsm.pkcs11.keys import KeyRole
 from hsm.port import PublicKeyRole
 from hsm.printing import Result
@@ -159,7 +160,8 @@ def check_keys(arguments: Namespace, result: Result) -> int:
     Without ``--sandbox`` an HSM token that is for development only is refused before the login.
     """
     from hsm import health
-    from hsm.pkcs11 import ceremony, import_tokens
+    from hsm.ceremonies import import_tokens
+    from hsm.pkcs11 import ceremony
 
     hsm_token = open_hsm_token(production=not arguments.sandbox)
     code = print_reports(_reports(hsm_token), result)
@@ -263,4 +265,6 @@ def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:
 
 
 if __name__ == "__main__":
+    # Some commands hold private keys, passphrases or PANs: a core dump would, too.
+    harden()
     sys.exit(main())

@@ -127,7 +127,7 @@ class Deployment:
 
     def vault(self, hsm_token: Pkcs11Token) -> Vault:
         """Open the vault of its host in this process, as each of its workers does in its own."""
-        if (self.host / "floors.json").exists():
+        if (self.host / "minimum-versions.json").exists():
             return reopen_vault(hsm_token, self.host)
         return open_vault(hsm_token, self.host)
 

@@ -110,7 +110,8 @@ class Face(FastAPI):
         if path in self._plain:
             return self._plain[path]
         for pattern, by_method in self._with_members.values():
-            if found := pattern.match(path):
+            # Not match: its end of a text is also before a line feed at the end.
+            if found := pattern.fullmatch(path):
                 scope["path_params"] = found.groupdict()
                 return by_method
         raise HTTPException(404)

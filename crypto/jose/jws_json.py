@@ -98,14 +98,16 @@ def signers(signed: SignedText, keys: Mapping[str, EcPublicKey], typ: str) -> fr
         keys: the public keys that count, by their key id.
         typ: the ``typ`` that the headers must have.
     """
-    return frozenset(
-        kid
-        for kid, key in keys.items()
-        for one in signed.signatures
+    found = set()
+    for one in signed.signatures:
         # The whole header is compared, so that no other member can be in it.
-        if one.header == _header(kid, typ)
-        and jws.is_signed(signing_input(one.protected, signed.payload), one.signature, key)
-    )
+        header = one.header
+        for kid, key in keys.items():
+            if header == _header(kid, typ) and jws.is_signed(
+                signing_input(one.protected, signed.payload), one.signature, key
+            ):
+                found.add(kid)
+    return frozenset(found)
 
 
 def _header(kid: str, typ: str) -> dict[str, object]:

@@ -17,6 +17,8 @@ import idna
 from hsm.manifest import distinguished_name
 from hsm.manifest.distinguished_name import NameRefused
 
+NAME_CHARS_MAX: Final = 4096
+"""Of a name as it is written; to put a text of combining marks in order takes their square."""
 _KIND: Final = re.compile("(dns|uri|sha256):(.*)", re.IGNORECASE | re.DOTALL)
 _DNS: Final = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_-]{1,63}")
 _DNS_CHARS_MAX: Final = 253
@@ -55,6 +57,8 @@ def parse_name(text: str) -> str:
     Raises:
         NameRefused: it cannot be the name of a certificate, or not for sure.
     """
+    if len(text) > NAME_CHARS_MAX:
+        raise NameRefused("the name of a certificate has at most 4096 characters")
     found = _KIND.fullmatch(text)
     if found is None:
         return distinguished_name.parse(text)
@@ -66,6 +70,8 @@ def parse_name(text: str) -> str:
 
 def is_canonical(text: str) -> bool:
     """Tell whether *text* is the name of a certificate as it is compared."""
+    if len(text) > NAME_CHARS_MAX:
+        return False
     if _KIND.fullmatch(text) is None:
         return distinguished_name.is_canonical(text)
     try:

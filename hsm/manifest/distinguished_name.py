@@ -93,7 +93,8 @@ _END: Final = re.compile(r"(?<!\\) +\Z")
 _TYPE: Final = re.compile(r" *([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)( *= *)")
 _HEX_VALUE: Final = re.compile(r"#((?:[0-9A-Fa-f]{2})+)")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_PLAIN: Final = re.compile(r'(?:[^"\\,;+<>]|\\.)*?(?= *(?:[,+]|\Z))')
+#: Spaces behind it are none of it. Each is looked at once, however many there are.
+_PLAIN: Final = re.compile(r'(?:[^"\\,;+<> ]|\\.| ++(?![,+]|\Z))*+(?= *(?:[,+]|\Z))')
 _ESCAPE: Final = re.compile(r'((?:\\[0-9A-Fa-f]{2})+)|\\([ "#+,;<=>\\])|\\')
 _SEPARATOR: Final = re.compile(" *[,+] *")
 #: What ``-nameopt show_type`` writes before a value, and is no part of it.

@@ -7,7 +7,7 @@ JSON, written by root of the host and by nobody else::
                    {"name": "Bob", "jwk": {"kty": "EC", …}, "issuers": "all"}]}
 
 The optional member ``custodians`` has the same entries: who takes part in key ceremonies
-(:mod:`hsm.pkcs11.custodians`). A key is an operator's or a custodian's, never both.
+(:mod:`hsm.ceremonies.custodians`). A key is an operator's or a custodian's, never both.
 
 A key is named by its thumbprint (RFC 7638). With ``"sandbox": true`` one signature may
 be enough, and manifests for trials are taken; only ``serve --sandbox`` serves with such a file.
@@ -23,16 +23,16 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from crypto.errors import JoseError
-from crypto.jose import jws_json
+from crypto.jose import json_object, jws_json
 from crypto.jose.jwk import EcPublicKey, parse_public, thumbprint
 from crypto.jose.jws_json import SignedText
 from hsm.errors import ManifestRefused
-from hsm.manifest import floors, generation_table, model
+from hsm.manifest import generation_table, minimum_versions, model
 from hsm.manifest.body import Body, parse_body
-from hsm.manifest.floors import Floors
 from hsm.manifest.generation_table import GenerationTable
+from hsm.manifest.minimum_versions import MinimumVersions
 from hsm.manifest.model import IssuerId, Manifest
-from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import GENERATIONS_TYPE, MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
 
 OPERATORS_NEEDED: Final = 2
 NAME_CHARS_MAX: Final = 64
@@ -99,21 +99,21 @@ class Trust(Body):
             ManifestRefused: it is none, too few operators who may sign for its issuer signed it,
                 or it is for trials and this trust file is not.
         """
+        # First: to read what is in a manifest can take long, and anybody may offer one.
+        self.require_signed(signed, MANIFEST_TYPE, _issuer_id(signed.payload))
         manifest = model.parse(signed.payload)
-        self.require_signed(signed, MANIFEST_TYPE, manifest.issuer_id)
         if manifest.sandbox and not self.sandbox:
             raise ManifestRefused("a manifest for trials")
         return manifest
 
-    def accept_floors(self, signed: SignedText) -> Floors:
-        """Read a list of floors that enough operators signed; its dates are not checked.
+    def accept_minimum_versions(self, signed: SignedText) -> MinimumVersions:
+        """Read a list of minimum versions that enough operators signed; its dates are not checked.
 
         Raises:
             ManifestRefused: it is none, or too few operators who may sign for every issuer did.
         """
-        listed = floors.parse(signed.payload)
-        self.require_signed(signed, FLOORS_TYPE, None)
-        return listed
+        self.require_signed(signed, MINIMUM_VERSIONS_TYPE, None)
+        return minimum_versions.parse(signed.payload)
 
     def accept_generations(self, signed: SignedText) -> GenerationTable:
         """Read a table of key generations that enough operators signed; no date is checked.
@@ -121,16 +121,15 @@ class Trust(Body):
         Raises:
             ManifestRefused: it is none, or too few operators who may sign for every issuer did.
         """
-        table = generation_table.parse(signed.payload)
         self.require_signed(signed, GENERATIONS_TYPE, None)
-        return table
+        return generation_table.parse(signed.payload)
 
     def signers(self, signed: SignedText, typ: str, issuer_id: str | None) -> list[Operator]:
         """List the operators whose signatures count.
 
         Args:
             signed: what they signed.
-            typ: :data:`MANIFEST_TYPE`, :data:`FLOORS_TYPE` or :data:`GENERATIONS_TYPE`.
+            typ: :data:`MANIFEST_TYPE`, :data:`MINIMUM_VERSIONS_TYPE` or :data:`GENERATIONS_TYPE`.
             issuer_id: the issuer that it concerns; None: every issuer.
         """
         return _signers(self.operators, signed, typ, issuer_id)
@@ -159,6 +158,15 @@ def _signers(
     }
     kids = jws_json.signers(signed, keys, typ)
     return [one for one in several if one.key.kid in kids]
+
+
+def _issuer_id(payload: bytes) -> str | None:
+    """Read whose manifest it says it is, and nothing else of it; None: nobody's."""
+    try:
+        issuer_id = json_object.parse(payload).get("issuer_id")
+    except JoseError:
+        return None
+    return issuer_id if isinstance(issuer_id, str) else None
 
 
 def read_trust(path: Path) -> Trust:

@@ -1,7 +1,9 @@
 """A PAN is found whatever stands between its digits, and honest references are left alone."""
 
 import random
+import unicodedata
 import uuid
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies
@@ -91,6 +93,20 @@ def test_a_number_as_long_as_a_pan_is_found_in_long_text(
     separators = data.draw(strategies.lists(gaps, min_size=19))
     text = "".join(writing[int(d)] + gap for d, gap in zip(digits, separators, strict=False))
     assert holds_long_number(f"{'a' * 1000}{text}")
+
+
+def test_no_long_text_is_normalised_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Combining marks in the wrong order take the square of their number, seconds of a header."""
+    normalize, lengths = unicodedata.normalize, set()
+
+    def note(form: Any, text: str) -> str:  # noqa: ANN401 - the name of a form
+        lengths.add(len(text))
+        return normalize(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", note)
+    marks = "\u0345" * 100 + "\u0300" * 100 + "\u0316" * 100
+    assert holds_long_number(f"a{marks}" + "\uff14" * 13)
+    assert lengths == {1}
 
 
 @pytest.mark.parametrize("text", ["", "1" * 12, "123456 a 7890123"])

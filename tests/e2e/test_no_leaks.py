@@ -193,7 +193,7 @@ class House:
         """Look for credentials as they are, as hexadecimal, and unsalted.
 
         The database holds SHA-256 of a client's secret (256 random bits), in a manifest, and of a
-        control token (122), in the vault's grant for it.
+        control token (106), in the vault's grant for it.
         """
         hashed = {SECRET, *self.control_tokens} if place == "database" else set()
         return any(

@@ -63,6 +63,21 @@ async def test_two_lines_of_one_path_are_one_path_of_two_methods() -> None:
     assert {answered.status_code for answered in unknown} == {404}
 
 
+async def test_a_path_is_a_line_s_as_a_whole() -> None:
+    app = Face()
+    app.add([Route("GET", "/one/{name}/two", echo, SAID)])
+    async with calling(app) as http:
+        assert (await http.get("/one/a/two")).status_code == 200
+        for other in (
+            "/one/a/two%0A",
+            "/one/a/two/",
+            "/one/a/two.",
+            "/one/a%2Fb/two",
+            "//one/a/two",
+        ):
+            assert (await http.get(other)).status_code == 404, other
+
+
 async def test_a_request_notes_its_route_for_the_log() -> None:
     noted = []
     app = Face()

@@ -3,7 +3,7 @@
 import pytest
 
 from hsm.manifest import certificate_names
-from hsm.manifest.certificate_names import is_canonical, parse_name
+from hsm.manifest.certificate_names import NAME_CHARS_MAX, is_canonical, parse_name
 from hsm.manifest.distinguished_name import NameRefused
 
 DIGEST = bytes(range(32))
@@ -94,3 +94,17 @@ def test_paths_differ_by_their_case() -> None:
 
 def test_what_stands_in_a_certificate_and_is_no_uri_is_no_registered_name() -> None:
     assert certificate_names.uri("d1.example") == "uri:d1.example"
+
+
+@pytest.mark.parametrize("name", ["CN={}", "dns:d1.{}", "uri:a://b/{}", "sha256:{}"])
+def test_a_name_that_takes_long_to_read_is_not_read(name: str) -> None:
+    too_long = name.format("a" * NAME_CHARS_MAX)
+    with pytest.raises(NameRefused, match="at most 4096 characters"):
+        parse_name(too_long)
+    assert not is_canonical(too_long)
+
+
+def test_a_subject_may_have_spaces_in_it_and_be_as_long_as_a_name() -> None:
+    longest = "CN=a" + " " * (NAME_CHARS_MAX - len("CN=ab")) + "b"
+    assert parse_name(longest) == longest
+    assert is_canonical(longest)

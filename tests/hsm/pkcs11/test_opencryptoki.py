@@ -8,11 +8,12 @@ from pathlib import Path
 import psec
 import pytest
 
-from hsm.pkcs11 import ceremony, ceremony_record
+from hsm.ceremonies import ceremony_record
+from hsm.pkcs11 import ceremony
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from tests import opencryptoki
-from tests.hsm.import_machine import (
+from tests.hsm.ceremonies.import_machine import (
     COMPONENTS,
     ISSUER,
     KBPK,

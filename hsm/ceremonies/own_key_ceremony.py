@@ -11,17 +11,18 @@ from functools import partial
 from pathlib import Path
 
 from hsm import signals
+from hsm.ceremonies import ceremony_record
+from hsm.ceremonies.ceremony_log import CeremonyLog
+from hsm.ceremonies.ceremony_record import CeremonyRecord, RecordedKey
+from hsm.ceremonies.custodians import CUSTODIANS_MIN, Custodians
+from hsm.ceremonies.shared_key_ceremony import CEREMONY_ID_BYTES, now
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, ManifestRefused, VaultUnavailable
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import read_trust
-from hsm.pkcs11 import ceremony, ceremony_record
+from hsm.pkcs11 import ceremony
 from hsm.pkcs11.ceremony import KeyReport
-from hsm.pkcs11.ceremony_log import CeremonyLog
-from hsm.pkcs11.ceremony_record import CeremonyRecord, RecordedKey
-from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
 from hsm.pkcs11.keys import KeyLabel
-from hsm.pkcs11.shared_key_ceremony import CEREMONY_ID_BYTES, now
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import VaultSettings
 from hsm.terminal import hand_over
