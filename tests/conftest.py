@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,10 @@ from tests.given_database import GivenDatabase
 from tests.opencryptoki import OpenCryptokiToken
 from tests.operators import TRUST_FILE, open_vault
 from tests.softoken import make_softoken
+
+# With each request to an app in this process httpx looks for this library, which is not installed:
+# a search of every directory that may have it.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 # No test asserts a time, and an example that is slow is no failure.
 hypothesis.settings.register_profile(
