@@ -4,9 +4,11 @@
 #   docker build --build-arg BASE=python:3.12-slim-bookworm@sha256:… .
 ARG BASE
 FROM ${BASE} AS build
-COPY requirements.lock .
+# Or requirements-tracing.lock: docs/tracing.md.
+ARG REQUIREMENTS=requirements.lock
+COPY ${REQUIREMENTS} ./
 RUN python3 -m venv --without-pip /opt/venv \
-    && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes -r requirements.lock
+    && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes -r "${REQUIREMENTS}"
 # The packages are an application: they run from /app and are never installed into site-packages.
 WORKDIR /app
 COPY pyproject.toml ./

@@ -30,7 +30,7 @@ HEADER_END: Final = b"\r\n\r\n"
 PROCESSES: Final = 2
 CONNECTIONS: Final = 12
 """Of each process that makes load."""
-PATH: Final = f"/cms/api/v1/issuers/{ISSUER}/cards/card-%04d/pin"
+PATH: Final = f"/cms/api/v1/issuers/{ISSUER}/cards/%s/pin"
 #: A connection that is not answered for so long ends the measurement with an error.
 ANSWER_SECONDS_MAX: Final = 10.0
 
@@ -42,6 +42,8 @@ class Target:
     d1: D1Config
     bearer: str
     seccos_keys: Keys
+    others: Sequence[int] = ()
+    """Numbers of cards ``other-``, which have no PIN that opens."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class Generator:
             "seccos": self._put_seccos,
             "get": self._get,
             "counter": self._counter,
+            "any": self._counter_of_any,
         }
         self._kind = kind
         self._requests = iter([makers[kind](number) for number in range(count)])
@@ -143,31 +146,35 @@ class Generator:
 
     def _put(self, number: int) -> bytes:
         token = pin_jwe(self._target.d1.issuer_jwk)
-        return self._put_pin(self._card(number), "ISO0", token)
+        return self._put_pin(self._card_id(number), "ISO0", token)
 
     def _put_seccos(self, number: int) -> bytes:
         """Make a PUT with the counter that its card will have when its turn comes."""
         number += self._seccos_changes
         keys = self._target.seccos_keys
         token = seccos_jwe(self._target.d1.issuer_jwk, keys, number // len(self._cards))
-        return self._put_pin(CARDS + self._card(number), "SECCOS", token)
+        return self._put_pin(self._card_id(number, CARDS), "SECCOS", token)
 
-    def _put_pin(self, card: int, type_: str, token: str) -> bytes:
+    def _put_pin(self, card_id: str, type_: str, token: str) -> bytes:
         body = json.dumps({"type": type_, "encryptedPinBlock": token})
-        return self._request("PUT", card, "", body)
+        return self._request("PUT", card_id, "", body)
 
     def _get(self, number: int) -> bytes:
-        return self._request("GET", self._card(number), "")
+        return self._request("GET", self._card_id(number), "")
 
     def _counter(self, number: int) -> bytes:
-        return self._request("GET", self._card(number), "/changeCounter")
+        return self._request("GET", self._card_id(number), "/changeCounter")
 
-    def _card(self, number: int) -> int:
-        return self._cards[number % len(self._cards)]
+    def _counter_of_any(self, _: int) -> bytes:
+        card_id = f"other-{random.choice(self._target.others)}"
+        return self._request("GET", card_id, "/changeCounter")
 
-    def _request(self, method: str, card: int, tail: str, body: str = "") -> bytes:
+    def _card_id(self, number: int, first: int = 0) -> str:
+        return f"card-{first + self._cards[number % len(self._cards)]:04d}"
+
+    def _request(self, method: str, card_id: str, tail: str, body: str = "") -> bytes:
         lines = [
-            f"{method} {PATH % card}{tail} HTTP/1.1",
+            f"{method} {PATH % card_id}{tail} HTTP/1.1",
             "Host: localhost",
             f"Authorization: Bearer {self._target.bearer}",
         ]

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from crypto.jose.jws_json import SignedText
 from hsm.local import vault_over
-from hsm.manifest import floors, generation_table, model
+from hsm.manifest import generation_table, minimum_versions, model
 from hsm.manifest.body import canonical_body
 from hsm.manifest.generation_table import State
 from hsm.manifest.operator_key import OperatorKey
-from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import GENERATIONS_TYPE, MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import VaultSettings
@@ -41,8 +41,8 @@ class Operators:
         os.environ["HSM_TRUST_FILE"] = str(directory / "trust.json")
         os.environ["HSM_STATE_DIRECTORY"] = str(directory / "vault")
         vault = vault_over(hsm_token, VaultSettings())
-        listed = floors.parse(canonical_body({**DATES, "floors": {}}))
-        vault.load_floors(self._sign(listed.canonical(), FLOORS_TYPE))
+        listed = minimum_versions.parse(canonical_body({**DATES, "minimum_versions": {}}))
+        vault.load_minimum_versions(self._sign(listed.canonical(), MINIMUM_VERSIONS_TYPE))
         return vault
 
     def be_trusted(self, directory: Path) -> None:

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +23,6 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from cms import development, logs, metrics
-from cms.app import Application, create_app
 from cms.persistence.address import AddressRefused, connection_string
 from cms.protocol import BoundedProtocol
 from cms.services.outbound import http_client
@@ -35,6 +34,9 @@ from hsm.errors import VaultUnavailable
 from hsm.messages import SocketName
 from hsm.setting_faults import PAGE, open_to_others
 from hsm.socket_files import owner_of
+
+if TYPE_CHECKING:
+    from cms.app import Application
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 75
@@ -96,6 +98,9 @@ def run(settings: Settings, *, sandbox: bool) -> int:
 
 def worker() -> ASGIApp:
     """Build the app of a worker's main listener; its lifespan opens everything else."""
+    # The supervisor, which serves nothing, starts sooner and stays smaller without it.
+    from cms.app import create_app  # noqa: PLC0415
+
     logs.set_up()
     _end_with_supervisor()
     slot, settings = metrics.begin(), Settings()
@@ -172,7 +177,7 @@ class _Listener(uvicorn.Server):
         yield
 
 
-def _with_lifespan(application: Application, settings: Settings) -> ASGIApp:
+def _with_lifespan(application: "Application", settings: Settings) -> ASGIApp:
     """Answer the server's lifespan events around the app of the main listener."""
     main = application.listeners[_main(settings)]
 
@@ -190,7 +195,7 @@ def _with_lifespan(application: Application, settings: Settings) -> ASGIApp:
 
 
 @asynccontextmanager
-async def _further_listeners(application: Application, settings: Settings) -> AsyncIterator[None]:
+async def _further_listeners(application: "Application", settings: Settings) -> AsyncIterator[None]:
     """Serve every other listener; workers share its port, the kernel chooses one a connection."""
     async with AsyncExitStack() as stack:
         ops = uvicorn.Config(application.listeners["ops"], lifespan="off", **_common())

@@ -23,7 +23,7 @@ class Example(NamedTuple):
 EXAMPLES: Final[Mapping[str, Example]] = {
     "ceremony": Example(
         "ceremony hsm/roles.toml --custodian cleo.pem --custodian dan.pem --record own.record",
-        "docs/operating.md",
+        "docs/real-hsm.md",
     ),
     "import-components": Example(
         "import-components block-protection demobank01 --custodian cleo.pem --custodian dan.pem"
@@ -54,10 +54,11 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "manifest verify": Example(
         "manifest verify next.json --trust trust.json", "docs/onboarding.md"
     ),
-    "manifest floors": Example(
-        "manifest floors demobank01=7 demobank02=3 --out floors.json", "docs/onboarding.md"
+    "manifest minimum-versions": Example(
+        "manifest minimum-versions demobank01=7 demobank02=3 --out minimum-versions.json",
+        "docs/onboarding.md",
     ),
-    "manifest begin": Example("manifest begin floors.json", "docs/onboarding.md"),
+    "manifest begin": Example("manifest begin minimum-versions.json", "docs/onboarding.md"),
     "log verify": Example("log verify /audit/host-1", "docs/auditing.md"),
     "generations new": Example("generations new --out keys-1.json", "docs/key-generations.md"),
     "generations change": Example(

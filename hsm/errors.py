@@ -129,7 +129,7 @@ class SealBroken(HsmError):
 
 
 class ManifestRefused(HsmError):
-    """A manifest, list of floors, trust file or file of a key cannot be used; it says why."""
+    """A manifest, list of minimum versions, trust file or key file cannot be used; it says why."""
 
 
 class LogBroken(HsmError):

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from hsm.errors import KeyMissing, ManifestRefused
-from hsm.manifest import floors, generation_table, resigned, signed
+from hsm.manifest import generation_table, minimum_versions, resigned, signed
 from hsm.manifest.generation_table import GenerationTable, State
-from hsm.manifest.host_files import FLOORS, GENERATIONS, HostFiles, Seen
+from hsm.manifest.host_files import GENERATIONS, MINIMUM_VERSIONS, HostFiles, Seen
 from hsm.manifest.trust import Trust, read_trust
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
@@ -43,17 +43,19 @@ class Generations:
         """Return the table that is in force: the same object until there is another.
 
         Raises:
-            ManifestRefused: there is none, and there was, or the list of floors has one.
+            ManifestRefused: there is none, and there was, or the list of minimum versions has one.
         """
         seen = self.files.seen(GENERATIONS)
-        # Without one the floors tell whether there must be one.
-        key = self.files.seen(FLOORS) if seen is None else seen
+        # Without one the minimum versions tell whether there must be one.
+        key = self.files.seen(MINIMUM_VERSIONS) if seen is None else seen
         if key != self._seen or not self._looked:
-            if seen is None and (self._table is not None or self.floor()):
+            if seen is None and (self._table is not None or self.minimum_version()):
                 raise ManifestRefused("this host lacks its table of key generations")
             table = None if seen is None else self.stored()
-            if table is not None and table.version < self.floor():
-                raise ManifestRefused("the table of key generations is below this host's floor")
+            if table is not None and table.version < self.minimum_version():
+                raise ManifestRefused(
+                    "the table of key generations is below this host's minimum version"
+                )
             self._table = table
             self._seen, self._looked = key, True
         return self._table
@@ -65,16 +67,18 @@ class Generations:
         text, label = self.files.open(GENERATIONS)
         table = generation_table.parse(signed.parse(text).payload)
         if not table.opens(label):
-            raise ManifestRefused("the table of key generations is under a key that it burns")
+            raise ManifestRefused(
+                "the table of key generations is under a key that it takes out of use"
+            )
         if self._table is not None and table.version < self._table.version:
             raise ManifestRefused("the table of key generations is older than the one before")
         return table
 
-    def floor(self) -> int:
+    def minimum_version(self) -> int:
         """Return the version below which this host takes no table; 0: there is none."""
-        if self.files.seen(FLOORS) is None:
+        if self.files.seen(MINIMUM_VERSIONS) is None:
             return 0
-        return floors.parse(self.files.payload(FLOORS)).generations
+        return minimum_versions.parse(self.files.payload(MINIMUM_VERSIONS)).generations
 
 
 def of_host(directory: Path, hsm_token: HsmToken) -> Generations:
@@ -115,16 +119,16 @@ def keep(generations: Generations, text: str, trust: Trust, there: Set[KeyLabel]
         there: the keys on the HSM token, each as its role wants it.
 
     Raises:
-        ManifestRefused: this host has a newer one, another of this version or a higher floor; it
-            cannot follow the one before, names a key as in use that is not there, or burns one
-            under which files of this host stand; or such a file is not signed by operators who
-            count now: each is named.
+        ManifestRefused: this host has a newer one, another of this version or a higher minimum
+            version; it cannot follow the one before, names a key as in use that is not there, or
+            takes one out of use under which files of this host stand; or such a file is not signed
+            by operators who count now: each is named.
     """
     files, document = generations.files, signed.parse(text)
     table = generation_table.parse(document.payload)
     with files.alone():
         before = generations.stored()
-        _check_version(table, before, generations.floor())
+        _check_version(table, before, generations.minimum_version())
         if before is not None:
             table.check_follows(before)
         if table.roles != {*OWN_ROLES}:
@@ -134,8 +138,8 @@ def keep(generations: Generations, text: str, trust: Trust, there: Set[KeyLabel]
         stored = dict(_others(files))
         if not all(table.opens(label) for _, label in stored.values()):
             raise ManifestRefused(
-                "files of this host are under a key that the table burns: load one before in which "
-                "it is decrypt-only"
+                "files of this host are under a key that the table takes out of use: load one "
+                "before in which it is decrypt-only"
             )
         label = table.active[KeyRole.MANIFEST_MAC]
         moving = {name: one for name, (one, by) in stored.items() if by != label}
@@ -155,15 +159,17 @@ def _require_signed(moving: Mapping[str, str], trust: Trust) -> None:
 
 
 def _others(files: HostFiles) -> Iterator[tuple[str, tuple[str, KeyLabel]]]:
-    """Read the other files; one that cannot be read serves nobody, and burning a key goes on."""
+    """Read the other files; one that cannot be read serves nobody, and holds up no table."""
     for name in files.names():
         if name != GENERATIONS:
             with suppress(ManifestRefused, KeyMissing):
                 yield name, files.open(name)
 
 
-def _check_version(table: GenerationTable, before: GenerationTable | None, floor: int) -> None:
-    if table.version < max(floor, 0 if before is None else before.version):
+def _check_version(
+    table: GenerationTable, before: GenerationTable | None, minimum_version: int
+) -> None:
+    if table.version < max(minimum_version, 0 if before is None else before.version):
         raise ManifestRefused("an older table than this host takes")
     if before is not None and table.version == before.version and table != before:
         raise ManifestRefused("this host has another table of this version")

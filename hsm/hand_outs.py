@@ -25,7 +25,7 @@ GRANT_MAX: Final[Mapping[Action, int]] = {
 }
 DEVICE_KEY: Final = "device-key"
 DEVICE_KEYS_MAX: Final = 3
-"""For a grant: a device that heard no answer asks again, within the 30 s of its control token."""
+"""For a grant: a device that got no answer asks again, within the 30 s of its control token."""
 CARD, CLIENT, ISSUER = "card", "client", "issuer"
 BUREAU: Final = "bureau"
 #: What the log says of the last hand-out of a day.

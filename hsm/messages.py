@@ -42,7 +42,6 @@ from hsm.port import (
     KeyUse,
     MailerBatch,
     PinBlockType,
-    PinVault,
     PublicKeyRole,
     Purpose,
     RefusedCard,
@@ -58,6 +57,7 @@ from hsm.port import (
     StoredPin,
     ValueKind,
 )
+from hsm.verbs import PinVault
 
 VERSION: Final = 2
 """Of these messages; web and vault of one release have the same."""
@@ -100,7 +100,7 @@ def _verb(class_name: str) -> str:
 class Verb(
     Struct, Generic[T], frozen=True, forbid_unknown_fields=True, tag_field="verb", tag=_verb
 ):
-    """A call of a verb of :class:`hsm.port.PinVault` that is answered with a *T*.
+    """A call of a verb of :class:`hsm.verbs.PinVault` that is answered with a *T*.
 
     Fields and answer are those of the port, and so are the errors.
     """
@@ -154,38 +154,17 @@ class ManifestText(Struct, frozen=True, forbid_unknown_fields=True):
     """As it was signed; None: there is none, or the caller knows this version."""
 
 
-class SealCards(Verb[Sequence[SealedCard | RefusedCard]], frozen=True):
-    """``seal_cards``."""
-
-    sockets = ADMIN
-
-    feed: str
-    issuer_id: str
-
-    @classmethod
-    def wire_type(cls) -> Any:  # noqa: ANN401 - a type form
-        """Return JSON objects: msgspec cannot tell one class of them from another."""
-        return list[dict[str, Any]]
-
-    @classmethod
-    def from_wire(cls, read: Any) -> Sequence[SealedCard | RefusedCard]:  # noqa: ANN401 - as above
-        """Tell sealed cards from refused ones."""
-        return [
-            msgspec.convert(each, RefusedCard)
-            if "reason" in each
-            else msgspec.convert(each, SealedCard, builtin_types=(bytes,))
-            for each in read
-        ]
+# The socket of D1.
 
 
-class KeepsPin(Verb[bool], frozen=True):
-    """``keeps_pin``."""
+class IssueToken(Verb[IssuedAccessToken], frozen=True):
+    """``issue_token``."""
 
-    sockets = ADMIN
+    sockets = D1
 
-    before: SealedRecord
-    after: SealedRecord
-    card: CardRef
+    client_id: str
+    secret: Secret[str]
+    certificate: CertificateFacts
 
 
 class SetPinFromJwe(Verb[SealedChange], frozen=True):
@@ -201,23 +180,19 @@ class SetPinFromJwe(Verb[SealedChange], frozen=True):
     client_id: str | None
 
 
-class ForgetFailures(Verb[None], frozen=True):
-    """``forget_failures``."""
+class ExportJwe(Verb[HandOut[str]], frozen=True):
+    """``export_jwe``."""
 
-    sockets = ADMIN
+    sockets = D1
+    repeatable = False
 
-    card: CardRef
-
-
-class SetPinFromPage(Verb[SealedChange], frozen=True):
-    """``set_pin_from_page``."""
-
-    sockets = CARDHOLDER
-
-    grant: SealedGrant
-    control_token: str
-    jwe: str
+    sealed_pin: SealedPin
     sealed_record: SealedRecord
+    card: CardRef
+    counter: Counter
+
+
+# The socket of cardholders.
 
 
 class VerifyBearer(Verb[str], frozen=True):
@@ -257,16 +232,15 @@ class GrantServer(Verb[GrantedToken], frozen=True):
     counter: Counter
 
 
-class ExportJwe(Verb[HandOut[str]], frozen=True):
-    """``export_jwe``."""
+class SetPinFromPage(Verb[SealedChange], frozen=True):
+    """``set_pin_from_page``."""
 
-    sockets = D1
-    repeatable = False
+    sockets = CARDHOLDER
 
-    sealed_pin: SealedPin
+    grant: SealedGrant
+    control_token: str
+    jwe: str
     sealed_record: SealedRecord
-    card: CardRef
-    counter: Counter
 
 
 class RenderImage(Verb[HandOut[bytes]], frozen=True):
@@ -293,150 +267,6 @@ class DigitsJwe(Verb[HandOut[str]], frozen=True):
     sealed_pin: SealedPin
     sealed_record: SealedRecord
     key: Mapping[str, Any]
-
-
-class ExportValues(Verb[HandOut[str]], frozen=True):
-    """``export_values``."""
-
-    sockets = ADMIN
-    repeatable = False
-
-    values: Mapping[ValueKind, SealedValue]
-    card: CardRef
-    counter: Counter
-
-
-class LoadManifest(Verb[int], frozen=True):
-    """``load_manifest``: operators signed it, and whoever carries it needs no trust."""
-
-    text: str
-
-
-class LoadFloors(Verb[None], frozen=True):
-    """``load_floors``."""
-
-    sockets = ADMIN
-    repeatable = False
-
-    text: str
-
-
-class ManifestVersion(Verb[int], frozen=True):
-    """``manifest_version``."""
-
-    issuer_id: str
-
-
-class ReadManifest(Verb[ManifestText], frozen=True):
-    """``read_manifest``, for a caller who may know the newest version already."""
-
-    issuer_id: str
-    known_version: int = 0
-
-    def perform(self, vault: PinVault) -> ManifestText:
-        """Read the manifest; write it out for a caller who has another version."""
-        if not vault.manifest_version(self.issuer_id):
-            return ManifestText(0, None)
-        manifest = vault.read_manifest(self.issuer_id)
-        same = manifest.version == self.known_version
-        return ManifestText(manifest.version, None if same else manifest.canonical())
-
-
-class IssueToken(Verb[IssuedAccessToken], frozen=True):
-    """``issue_token``."""
-
-    sockets = D1
-
-    client_id: str
-    secret: Secret[str]
-    certificate: CertificateFacts
-
-
-class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
-    """``public_jwks``."""
-
-    role: PublicKeyRole
-    own_kids: Mapping[str, int] = {}
-
-
-class Health(Verb[None], frozen=True):
-    """``health``."""
-
-
-class Metrics(Verb[str], frozen=True):
-    """``metrics``."""
-
-
-class Reseal(Verb[Resealing], frozen=True):
-    """``reseal``."""
-
-    sockets = ADMIN
-
-    cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
-
-
-class LoadGenerations(Verb[int], frozen=True):
-    """``load_generations``: operators signed it, and whoever carries it needs no trust."""
-
-    sockets = ADMIN
-
-    text: str
-
-
-class ReadGenerations(Verb[KeyGenerations], frozen=True):
-    """``read_generations``."""
-
-    sockets = ADMIN
-
-
-class GeneratePin(Verb[SealedChange], frozen=True):
-    """``generate_pin``."""
-
-    sockets = ADMIN
-
-    card: CardRef
-    sealed_record: SealedRecord
-    counter: Counter
-
-
-class ExportMailers(Verb[MailerBatch], frozen=True):
-    """``export_mailers``."""
-
-    sockets = ADMIN
-    repeatable = False
-
-    issuer_id: str
-    pins: Annotated[Sequence[StoredPin], msgspec.Meta(max_length=MAILERS_MAX)]
-    part: BatchPart
-
-
-class KeyUses(Verb[Sequence[KeyUse]], frozen=True):
-    """``key_uses``: it is public, and the web's metrics may show it."""
-
-
-class BuildScript(Verb[HandOut[bytes]], frozen=True):
-    """``build_script``."""
-
-    sockets = ADMIN
-    repeatable = False
-
-    sealed_pin: SealedPin
-    sealed_record: SealedRecord
-    card: CardRef
-    counter: Counter
-    transaction: ChipTransaction
-
-
-class ReversePin(Verb[SealedChange], frozen=True):
-    """``reverse_pin``."""
-
-    sockets = ADMIN
-
-    sealed_pin: SealedPin
-    earlier_pin: SealedPin
-    sealed_record: SealedRecord
-    card: CardRef
-    counter: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class ExportServerBlock(Verb[HandOut[bytes]], frozen=True):
@@ -504,6 +334,188 @@ class SetPinFromDevice(Verb[SealedChange], frozen=True):
     sealed_tzpk: SealedTzpk
     block: bytes
     sealed_record: SealedRecord
+
+
+# The socket of operators.
+
+
+class SealCards(Verb[Sequence[SealedCard | RefusedCard]], frozen=True):
+    """``seal_cards``."""
+
+    sockets = ADMIN
+
+    feed: str
+    issuer_id: str
+
+    @classmethod
+    def wire_type(cls) -> Any:  # noqa: ANN401 - a type form
+        """Return JSON objects: msgspec cannot tell one class of them from another."""
+        return list[dict[str, Any]]
+
+    @classmethod
+    def from_wire(cls, read: Any) -> Sequence[SealedCard | RefusedCard]:  # noqa: ANN401 - as above
+        """Tell sealed cards from refused ones."""
+        return [
+            msgspec.convert(each, RefusedCard)
+            if "reason" in each
+            else msgspec.convert(each, SealedCard, builtin_types=(bytes,))
+            for each in read
+        ]
+
+
+class KeepsPin(Verb[bool], frozen=True):
+    """``keeps_pin``."""
+
+    sockets = ADMIN
+
+    before: SealedRecord
+    after: SealedRecord
+    card: CardRef
+
+
+class GeneratePin(Verb[SealedChange], frozen=True):
+    """``generate_pin``."""
+
+    sockets = ADMIN
+
+    card: CardRef
+    sealed_record: SealedRecord
+    counter: Counter
+
+
+class ForgetFailures(Verb[None], frozen=True):
+    """``forget_failures``."""
+
+    sockets = ADMIN
+
+    card: CardRef
+
+
+class ExportValues(Verb[HandOut[str]], frozen=True):
+    """``export_values``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    values: Mapping[ValueKind, SealedValue]
+    card: CardRef
+    counter: Counter
+
+
+class ExportMailers(Verb[MailerBatch], frozen=True):
+    """``export_mailers``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    issuer_id: str
+    pins: Annotated[Sequence[StoredPin], msgspec.Meta(max_length=MAILERS_MAX)]
+    part: BatchPart
+
+
+class BuildScript(Verb[HandOut[bytes]], frozen=True):
+    """``build_script``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    sealed_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Counter
+    transaction: ChipTransaction
+
+
+class ReversePin(Verb[SealedChange], frozen=True):
+    """``reverse_pin``."""
+
+    sockets = ADMIN
+
+    sealed_pin: SealedPin
+    earlier_pin: SealedPin
+    sealed_record: SealedRecord
+    card: CardRef
+    counter: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Reseal(Verb[Resealing], frozen=True):
+    """``reseal``."""
+
+    sockets = ADMIN
+
+    cards: Annotated[Sequence[StoredCard], msgspec.Meta(max_length=RESEAL_CARDS_MAX)]
+
+
+class LoadMinimumVersions(Verb[None], frozen=True):
+    """``load_minimum_versions``."""
+
+    sockets = ADMIN
+    repeatable = False
+
+    text: str
+
+
+class LoadGenerations(Verb[int], frozen=True):
+    """``load_generations``: operators signed it, and whoever carries it needs no trust."""
+
+    sockets = ADMIN
+
+    text: str
+
+
+class ReadGenerations(Verb[KeyGenerations], frozen=True):
+    """``read_generations``."""
+
+    sockets = ADMIN
+
+
+# Every socket.
+
+
+class LoadManifest(Verb[int], frozen=True):
+    """``load_manifest``: operators signed it, and whoever carries it needs no trust."""
+
+    text: str
+
+
+class ManifestVersion(Verb[int], frozen=True):
+    """``manifest_version``."""
+
+    issuer_id: str
+
+
+class ReadManifest(Verb[ManifestText], frozen=True):
+    """``read_manifest``, for a caller who may know the newest version already."""
+
+    issuer_id: str
+    known_version: int = 0
+
+    def perform(self, vault: PinVault) -> ManifestText:
+        """Read the manifest; write it out for a caller who has another version."""
+        if not vault.manifest_version(self.issuer_id):
+            return ManifestText(0, None)
+        manifest = vault.read_manifest(self.issuer_id)
+        same = manifest.version == self.known_version
+        return ManifestText(manifest.version, None if same else manifest.canonical())
+
+
+class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
+    """``public_jwks``."""
+
+    role: PublicKeyRole
+    own_kids: Mapping[str, int] = {}
+
+
+class KeyUses(Verb[Sequence[KeyUse]], frozen=True):
+    """``key_uses``: it is public, and the web's metrics may show it."""
+
+
+class Health(Verb[None], frozen=True):
+    """``health``."""
+
+
+class Metrics(Verb[str], frozen=True):
+    """``metrics``."""
 
 
 VERBS: Final[Mapping[str, type[Verb[Any]]]] = {verb.name(): verb for verb in Verb.__subclasses__()}

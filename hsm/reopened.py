@@ -14,7 +14,7 @@ from hsm.errors import (
     LogUnavailable,
     VaultUnavailable,
 )
-from hsm.port import PinVault
+from hsm.verbs import PinVault
 
 LOOK_AGAIN_SECONDS: Final = 10.0
 T = TypeVar("T")

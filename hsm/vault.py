@@ -137,7 +137,7 @@ class _Granted:
 
 
 class Vault:
-    """The :class:`hsm.port.PinVault` of this service. Used from one thread only.
+    """The :class:`hsm.verbs.PinVault` of this service. Used from one thread only.
 
     Args:
         hsm_token: the HSM token; its keys are found at construction, and at each new table of key
@@ -471,8 +471,8 @@ class Vault:
         self._manifests.keep(text, manifest)
         return manifest.version
 
-    def load_floors(self, text: str) -> None:
-        """Take a list of floors as operators signed it, on a host that has none."""
+    def load_minimum_versions(self, text: str) -> None:
+        """Take a list of minimum versions as operators signed it, on a host that has none."""
         self._manifests.begin(text)
         # A host that lacks its table of key generations begins its log when it takes one.
         with suppress(ManifestRefused):

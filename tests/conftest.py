@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,19 +11,24 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 
-from cms.persistence.migrate import upgrade
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
 from tests import counted, opencryptoki
+from tests.database_files import database_directory
+from tests.deployment import TEMPLATE, add_template
 from tests.given_database import VARIABLE as GIVEN_URL
 from tests.given_database import GivenDatabase
 from tests.opencryptoki import OpenCryptokiToken
 from tests.operators import TRUST_FILE, open_vault
 from tests.softoken import make_softoken
+
+# With each request to an app in this process httpx looks for this library, which is not installed:
+# a search of every directory that may have it.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 # No test asserts a time, and an example that is slow is no failure.
 hypothesis.settings.register_profile(
@@ -39,7 +45,7 @@ STARTERS = frozenset(("postgres", "own_postgres", "migrated", "own_softhsm", "pl
 STARTING = (
     *("tests/browser", "tests/cms/sandbox/machine", "tests/e2e", "tests/ha"),
     *("tests/hsm/test_command_line.py", "tests/hsm/pkcs11/test_processes.py"),
-    *("tests/hsm/test_key_ceremonies.py", "tests/architecture/test_site.py"),
+    *("tests/hsm/ceremonies/test_key_ceremonies.py", "tests/architecture/test_site.py"),
 )
 #: What the contract suite says of further implementations.
 REPEATS = {
@@ -49,7 +55,6 @@ REPEATS = {
 NO_PARAMETERS = SimpleNamespace(params={})
 
 ROLES = Path(__file__).resolve().parents[1] / "hsm" / "roles.toml"
-TEMPLATE = "migrated"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,6 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # this starts in turn.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # An office's proxy does not reach this machine.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1"
 
 
 def pytest_report_header() -> list[str]:
@@ -74,12 +81,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     `make test-fast` leaves them out; otherwise those files come first.
     """
-    starting = [config.rootpath / path for path in STARTING]
+    folders = [config.rootpath / path for path in STARTING]
+    paths = {item.path for item in items}
+    starting = {path for path in paths if any(map(path.is_relative_to, folders))}
     for item in items:
         used = getattr(item, "fixturenames", ())
         parameters = getattr(item, "callspec", NO_PARAMETERS).params.values()
         repeats = any(isinstance(each, str) and each in REPEATS for each in parameters)
-        if repeats or STARTERS.intersection(used) or any(map(item.path.is_relative_to, starting)):
+        if repeats or STARTERS.intersection(used) or item.path in starting:
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
@@ -107,7 +116,7 @@ def hsm_token(softhsm: SoftHsm) -> Iterator[Pkcs11Token]:
     that needs an HSM token of its own uses another process.
     """
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
-    list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
+    list(own_keys.create(hsm_token, own_keys.read_roles(ROLES)))
     yield hsm_token
     hsm_token.close()
 
@@ -122,7 +131,7 @@ def softoken(tmp_path_factory: pytest.TempPathFactory) -> HsmTokenSettings:
 def second_hsm_token(softoken: HsmTokenSettings) -> Iterator[Pkcs11Token]:
     """That HSM token with a key of each role."""
     hsm_token = Pkcs11Token.open(softoken, writable=True)
-    list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
+    list(own_keys.create(hsm_token, own_keys.read_roles(ROLES)))
     yield hsm_token
     hsm_token.close()
 
@@ -142,7 +151,7 @@ def third_hsm_token(
 ) -> Iterator[Pkcs11Token]:
     """One of them with a key of each role."""
     hsm_token = Pkcs11Token.open(opencryptoki_tokens[opencryptoki.PINS].settings, writable=True)
-    list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
+    list(own_keys.create(hsm_token, own_keys.read_roles(ROLES)))
     yield hsm_token
     hsm_token.close()
 
@@ -169,14 +178,13 @@ def _nothing_counted() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres | GivenDatabase]:
+def postgres() -> Iterator[Postgres | GivenDatabase]:
     """A server with a migrated database to copy."""
     if given_url := os.environ.get(GIVEN_URL):
         yield GivenDatabase(given_url)
         return
-    with Postgres(tmp_path_factory.mktemp("pg") / "data") as server:
-        server.create_database(TEMPLATE)
-        upgrade(server.url(TEMPLATE))
+    with database_directory() as directory, Postgres(directory / "data") as server:
+        add_template(server)
         yield server
 
 

@@ -46,6 +46,9 @@ Started: TypeAlias = tuple[subprocess.Popen[bytes], Path]
 ROOT: Final = Path(__file__).resolve().parents[1]
 SPARE_SECONDS: Final = 3600
 ORGANISATION: Final = "Thales D1 (played by a test)"
+TEMPLATE: Final = "migrated"
+LISTENS: Final = "0A"
+"""Linux, ``TCP_LISTEN``."""
 VAULT: Final = ("hsm", "serve", "--sandbox")
 
 
@@ -124,7 +127,7 @@ class Deployment:
 
     def vault(self, hsm_token: Pkcs11Token) -> Vault:
         """Open the vault of its host in this process, as each of its workers does in its own."""
-        if (self.host / "floors.json").exists():
+        if (self.host / "minimum-versions.json").exists():
             return reopen_vault(hsm_token, self.host)
         return open_vault(hsm_token, self.host)
 
@@ -254,7 +257,8 @@ class Service:
     vault_log: Path
 
     def ops(self, path: str) -> httpx.Response:
-        return httpx.get(self.deployment.ops_url + path, timeout=HANG_SECONDS)
+        # Without TLS: httpx would read the list of CAs each time, for longer than the answer takes.
+        return httpx.get(self.deployment.ops_url + path, timeout=HANG_SECONDS, verify=False)
 
     def ready(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
@@ -272,7 +276,11 @@ class Service:
         return False
 
     def wait_until_ready(self) -> None:
-        self._wait_until(self.ready)
+        # The listener that says so is there a moment before the others.
+        given = self.deployment.environment
+        names = ["CMS_CARDHOLDER_PORT", *([] if "CMS_D1_SOCKET" in given else ["CMS_D1_PORT"])]
+        ports = [int(given[name]) for name in names if name in given]
+        self._wait_until(lambda: self.ready() and all(map(is_listened_on, ports)))
 
     def wait_until_answering(self) -> None:
         self._wait_until(self.answers)
@@ -414,11 +422,16 @@ def own_token(softhsm: SoftHsm, directory: Path) -> SoftHsm:
     return SoftHsm(directory)
 
 
+def add_template(postgres: Postgres) -> None:
+    """Make a migrated database to copy."""
+    postgres.create_database(TEMPLATE)
+    upgrade(postgres.url(TEMPLATE))
+
+
 def new_database(postgres: Postgres) -> str:
-    """Make a migrated database and return its URI."""
+    """Copy the migrated database of a server and return the copy's URI."""
     name = f"e2e_{secrets.token_hex(6)}"
-    postgres.create_database(name)
-    upgrade(postgres.url(name))
+    postgres.create_database(name, template=TEMPLATE)
     return postgres.url(name)
 
 
@@ -459,6 +472,13 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def is_listened_on(port: int) -> bool:
+    """Whether a process accepts connections on a port of IPv4; it gets none by this question."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    sockets = (line.split()[1:4] for line in lines)
+    return any(own.endswith(f":{port:04X}") and state == LISTENS for own, _, state in sockets)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from hsm.messages import SocketName, Verb
-from hsm.port import PinVault
+from hsm.verbs import PinVault
 
 T = TypeVar("T")
 

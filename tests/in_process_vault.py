@@ -11,7 +11,7 @@ from hsm.errors import HsmError, VaultFailed
 from hsm.manifest import model
 from hsm.manifest.model import Manifest
 from hsm.messages import ReadManifest, Verb
-from hsm.port import PinVault
+from hsm.verbs import PinVault
 
 T = TypeVar("T")
 

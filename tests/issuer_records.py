@@ -21,8 +21,9 @@ from cms.sandbox.partners.jwe import encrypt
 from cms.sandbox.partners.pin_blocks import iso0_block
 from crypto.jose import base64url
 from hsm.manifest.client_secrets import hash_secret
-from hsm.port import CardRef, PinVault, PublicKeyRole
+from hsm.port import CardRef, PublicKeyRole
 from hsm.vault import Vault
+from hsm.verbs import PinVault
 from tests.bearers import identity_provider
 from tests.feeds import described, feed
 from tests.in_process_admin import InProcessAdmin

@@ -10,8 +10,8 @@ from hsm.manifest.signed import GENERATIONS_TYPE
 from hsm.manifest.trust import read_trust
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyLabel
-from hsm.port import PinVault
 from hsm.vault import Vault
+from hsm.verbs import PinVault
 from tests.operators import TRUST_FILE, VALID_FROM, VALID_UNTIL, signed
 
 SINCE = VALID_FROM.isoformat()

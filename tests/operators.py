@@ -11,7 +11,7 @@ from crypto.jose.jws_json import Signature, SignedText
 from hsm.manifest import operator_key
 from hsm.manifest.body import canonical_body
 from hsm.manifest.model import parse
-from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.vault import Vault
 from tests.feeds import feed_member
@@ -58,13 +58,13 @@ def manifest(issuer_id: str, version: int = 1, **members: object) -> bytes:
     return parse(json.dumps(body).encode()).canonical()
 
 
-def floors(listed: Mapping[str, int]) -> bytes:
-    """The canonical bytes of a list of floors."""
+def minimum_versions(listed: Mapping[str, int]) -> bytes:
+    """The canonical bytes of a list of minimum versions."""
     return canonical_body(
         {
             "valid_from": VALID_FROM.isoformat(),
             "valid_until": VALID_UNTIL.isoformat(),
-            "floors": dict(listed),
+            "minimum_versions": dict(listed),
         }
     )
 
@@ -89,10 +89,10 @@ def now() -> datetime:
 
 
 def open_vault(hsm_token: HsmToken, directory: Path, clock: Callable[[], datetime] = now) -> Vault:
-    """Open a vault over *hsm_token* on a host whose state is in *directory*, with no floors set."""
+    """Open a vault on a host with its state in *directory*, and an empty list of versions."""
     prepare_host(directory)
     vault = reopen_vault(hsm_token, directory, clock)
-    vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     return vault
 
 

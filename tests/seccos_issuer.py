@@ -13,12 +13,12 @@ from cms.sandbox.partners.d1_seccos import MEMBERS, Card, Keys, Seccos
 from cms.sandbox.partners.jwe import encrypt
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.vault import Vault
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import SampleIssuer, open_issuer
-from tests.operators import floors, prepare_host, signed
+from tests.operators import minimum_versions, prepare_host, signed
 
 #: As many as tests need: each takes one, so that its failures count against nobody else.
 ISSUER_IDS: Final = tuple(f"girobank{number:02}" for number in range(60))
@@ -65,7 +65,7 @@ def watched_vault(directory: Path) -> Watched:
     vault = Watched(
         hsm_token, directory, prepare_host(directory), lambda: datetime.now(UTC) + vault.ahead
     )
-    vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     return vault
 
 

@@ -108,7 +108,7 @@ def callers_loop() -> asyncio.AbstractEventLoop:
 
 
 class Caller:
-    """The verbs of :class:`hsm.port.PinVault`, called over sockets by the asyncio client."""
+    """The verbs of :class:`hsm.verbs.PinVault`, called over sockets by the asyncio client."""
 
     def __init__(self, sockets: Path) -> None:
         self.client = VaultClient(

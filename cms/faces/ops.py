@@ -14,11 +14,12 @@ from fastapi import Request, Response
 from msgspec import Meta
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from starlette.exceptions import HTTPException
 
 from cms import logs
 from cms.faces import NAMES
 from cms.faces.answer import json_answer
-from cms.faces.operation import TEXT, About, Answered, Content, Operation, parameter
+from cms.faces.operation import TEXT, About, Answered, Content, Operation, Schema, parameter
 from cms.faces.refusals import Refusal
 from cms.faces.routes import Face, Route
 from cms.services.ends import Ends
@@ -44,34 +45,52 @@ class Alive(msgspec.Struct):
 class Checks(msgspec.Struct):
     """What can be used, and what is wrong, or will be."""
 
-    ready: Annotated[bool, Meta(examples=[True])]
-    vault: Annotated[bool, Meta(examples=[True])]
-    database: Annotated[bool, Meta(examples=[True])]
+    ready: bool
+    vault: bool
+    database: bool
     problems: Sequence[Fault]
     warnings: Sequence[Fault]
+
+
+class Refused(msgspec.Struct):
+    """Why there is nothing else."""
+
+    detail: Annotated[str, Meta(examples=["Not Found"])]
 
 
 ABOUT: Final = About(
     name="ops",
     title="Operations",
     description="Health, metrics and these documents: for operators and their monitoring only.",
+    error=Refused,
 )
-ROUTING_REFUSALS: Final = (
-    Refusal(404, {"detail": "Not Found"}, "There is nothing at this path.", "Correct it."),
-    Refusal(405, {"detail": "Method Not Allowed"}, "Not with this method.", "Correct it."),
+NOT_FOUND: Final = Refusal(
+    *(404, {"detail": "Not Found"}, "There is nothing at this path.", "Correct it."),
+    code="detail",
 )
+NOT_ALLOWED: Final = Refusal(
+    *(405, {"detail": "Method Not Allowed"}, "Not with this method.", "Correct it."),
+    code="detail",
+)
+ROUTING_REFUSALS: Final = (NOT_FOUND, NOT_ALLOWED)
 HEALTHZ: Final = Operation("Is this worker alive", {200: Answered("It is.", Content(Alive))})
-NOT_READY: Final[Mapping[str, object]] = {
-    "ready": False,
+READY: Final[Mapping[str, object]] = {
+    "ready": True,
     "vault": True,
+    "database": True,
+    "problems": [],
+    "warnings": [{"part": "manifest", "reason": "firstbank1: it ends at 2027-01-08 12:00 UTC"}],
+}
+NOT_READY: Final[Mapping[str, object]] = {
+    **READY,
+    "ready": False,
     "database": False,
     "problems": [{"part": "database", "reason": "READ_ONLY"}],
-    "warnings": [],
 }
 READYZ: Final = Operation(
     "Can all workers serve",
     {
-        200: Answered("They can.", Content(Checks)),
+        200: Answered("They can.", Content(Checks, example=READY)),
         503: Answered("They cannot: problems says why.", Content(Checks, example=NOT_READY)),
     },
 )
@@ -79,18 +98,20 @@ METRICS: Final = Operation(
     "What was counted",
     {200: Answered("For Prometheus.", Content(TEXT, exposition.CONTENT_TYPE))},
 )
+DOCUMENT: Final[Schema] = {"type": "object", "required": ["openapi", "info", "paths"]}
 HTML: Final = Content(TEXT, "text/html; charset=utf-8")
 FACE: Final = parameter("path", "face", {"enum": [*NAMES]}, example=NAMES[0])
-NO_FACE: Final = Answered("There is no such face.")
 INTERFACES: Final = Operation("List the faces", {200: Answered("A page.", HTML)})
 INTERFACE: Final = Operation(
     "Read what a face offers",
-    {200: Answered("A page.", HTML), 404: NO_FACE},
+    {200: Answered("A page.", HTML)},
+    [NOT_FOUND],
     parameters=[FACE],
 )
 OPENAPI: Final = Operation(
     "Get what a face offers as OpenAPI 3.1",
-    {200: Answered("A document.", Content({"type": "object"})), 404: NO_FACE},
+    {200: Answered("A document.", Content(DOCUMENT))},
+    [NOT_FOUND],
     parameters=[FACE],
 )
 
@@ -142,9 +163,15 @@ class OpsRoutes:
         return Response(shown, media_type=exposition.CONTENT_TYPE)
 
     async def document(self, request: Request) -> Response:
-        """Show what the faces offer, for people or for programs."""
+        """Show what the faces offer, for people or for programs.
+
+        Raises:
+            HTTPException: 404 there is no such face.
+        """
         found = self.documents.get(request.url.path)
-        return Response(status_code=404) if found is None else found
+        if found is None:
+            raise HTTPException(404)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

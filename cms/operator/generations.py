@@ -31,7 +31,8 @@ def add_to(commands: command_line.Commands) -> None:
 def load_table(arguments: Namespace) -> int:
     """Have the vault of this host take a table, when no stored value needs what it retires.
 
-    To burn a key waits for no database: where a table takes no other key away, it is loaded first.
+    A key that is compromised waits for no database: where a table takes no other key away, it is
+    loaded first.
 
     Raises:
         Refused: a stored value needs a key that it takes away.
@@ -125,7 +126,7 @@ def _require_unneeded(
     """Let a table pass that takes no key away that a stored value needs.
 
     What opens under no key today stops no table: whoever writes rows could name any key, and so
-    keep one that is burned. It is told of.
+    keep one that is compromised. It is told of.
 
     Raises:
         Refused: it takes one; names each, and how many values need it.

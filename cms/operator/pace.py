@@ -30,7 +30,6 @@ class Pace:
     """How many things may be done in a second, at most."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    rested_seconds: float = field(default=0.0, init=False)
     _least_seconds: float = field(default=inf, init=False)
     """That one thing took."""
 
@@ -52,5 +51,4 @@ class Pace:
         give_way_seconds = min(REST_FACTOR * late_seconds, REST_CALLS_MAX * alone_seconds)
         rest_seconds = max(rest_seconds, give_way_seconds)
         if rest_seconds > 0:
-            self.rested_seconds += rest_seconds
             self.sleep(rest_seconds)

@@ -1,6 +1,6 @@
 """Verification values go out: sealed in the database, encrypted to the authorisation host.
 
-A line of JSON for each card, where *jwe* is what :meth:`hsm.port.PinVault.export_values` makes::
+A line of JSON for each card, where *jwe* is what :meth:`hsm.verbs.PinVault.export_values` makes::
 
     {"issuerId": "…", "cardId": "…", "counter": 7, "jwe": "<JWE>"}
 """

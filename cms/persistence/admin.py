@@ -207,7 +207,7 @@ def analyze(database: Database) -> None:
     looked for among all of its issuer. For a role that does not own the tables it does nothing.
 
     A table without rows is left out. Postgres would take note that it is empty, and the plans made
-    then read it whole, however long it has become, until autovacuum looks again.
+    then read it whole, until they are made anew.
     """
     size = text("SELECT pg_relation_size(CAST(:name AS regclass))")
     filled = [name for name in metadata.tables if database.scalar(size, {"name": name})]

@@ -11,6 +11,7 @@ connection is open. What is guaranteed:
   again when it has ended, or else is closed at the deadline.
 * Where the answer is lost, what is raised says that the statement may have been committed.
 * What was prepared and is no longer good did not run. It is run again once, without.
+* A plan that was made while a table was small does not stay when it has grown.
 * A connection that the server ended is closed when that is heard, not when it is wanted next.
 """
 
@@ -35,6 +36,14 @@ STATEMENT_SECONDS_MAX: Final = 2.0
 SERVER_STATEMENT_MS_MAX: Final = 1500
 """The server's own deadline comes first: a lock that is held too long costs no connection."""
 FORGET_PREPARED: Final = Statement.of("DEALLOCATE ALL", {})
+FORGET_PLANS: Final = Statement.of("DISCARD PLANS", {})
+PLANNED_ANEW_FROM: Final = 16
+"""After so many statements, twice as many, and so on, a connection has its plans made anew.
+
+Postgres plans what is prepared by the size that the tables have then, and again when there are new
+statistics: within a minute or two. A table that was empty is full by then, and each statement would
+read the whole of it.
+"""
 ENCODING: Final = "UTF8"
 REPLICATION_WAIT: Final = "SyncRepWaitForLSN"
 """The function of the server that warns of a commit whose wait for a standby was cancelled.
@@ -60,6 +69,7 @@ class Connection:
         self._prepares = False
         self._prepared = dict[Statement, tuple[bytes, abc.Transformer]]()
         self._names = 0
+        self._runs = 0
         self._answer: asyncio.Future[PGresult] | None = None
         """Of the statement on its way, whether or not its caller still waits."""
         self._result: PGresult | None = None
@@ -163,7 +173,10 @@ class Connection:
 
     async def _run(self, statement: Statement, values: list[abc.Buffer | None]) -> list[Row]:
         if self._prepares:
+            self._runs += 1
             try:
+                if self._runs >= PLANNED_ANEW_FROM and self._runs.bit_count() == 1:
+                    await self._run_unprepared(FORGET_PLANS, [])
                 name, transformer = self._prepared.get(statement) or await self._prepare(statement)
                 self.pgconn.send_query_prepared(name, values, statement.formats, Format.BINARY)
                 return _loaded(await self._answered(), transformer)

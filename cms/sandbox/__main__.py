@@ -1,7 +1,7 @@
 """The sandbox's command line: ``python -m cms.sandbox demo|d1|token|cms|hsm``.
 
-``d1`` plays Thales D1 by hand, ``token`` the identity provider. ``cms`` and ``hsm`` run a command
-of the service's operator with the demo's settings of that program, which replace all others. Exit
+``d1`` simulates Thales D1 by hand, ``token`` the identity provider. ``cms`` and ``hsm`` run an
+operator's command with the demo's settings of that program, which replace all others. Exit
 code 0 is success, 1 a demo or a call of D1 that failed; an operator's command has its own.
 """
 
@@ -40,10 +40,14 @@ def program_parser() -> argparse.ArgumentParser:
     )
     token.add_argument("--subject", required=True, help="who it names, as cards do: --cardholder")
     token.add_argument(
-        "--seconds", type=int, default=3600, metavar="N", help="how long it lives; 3600 unless said"
+        "--seconds",
+        type=int,
+        default=3600,
+        metavar="N",
+        help="how long it is valid; 3600 unless said",
     )
     for name, text in (
-        ("d1", "play Thales D1 by hand: activate, set-pin, get-pin, counter"),
+        ("d1", "simulate Thales D1 by hand: activate, set-pin, get-pin, counter"),
         ("cms", "run 'python -m cms …' with the demo's settings"),
         ("hsm", "run 'python -m hsm …' with the demo's settings"),
     ):

@@ -16,7 +16,7 @@ APP_SCHEME: Final = "com.example.demo:"
 def add_d1(issuer: str, draft: Path) -> None:
     """Add D1 to the draft of a manifest: a certificate of the shared CA, a secret of its own."""
     name = f"d1-{issuer}"
-    certificate = pki.issue_client(files.PKI, name, name, "Thales D1 (played by the demo)")
+    certificate = pki.issue_client(files.PKI, name, name, "Thales D1 (simulated by the demo)")
     secret = d1_secret_file(issuer)
     secret.unlink(missing_ok=True)
     run(

@@ -36,17 +36,23 @@ def hold() -> None:
         D1Error, HostedError, PinControlError: the service refused what it should not.
         TranscriptError, ExportError: it gave a wrong answer.
     """
-    _print("Thales D1 calls", _of_d1())
+    _print(f"Thales D1, for {TRANSCRIPT_CARD}", _of_d1())
     print()
-    _print("An app, and its cardholder, call", _of_an_app())
+    _print(f"Thales D1, for {SECCOS_CARD}", _of_d1_with_seccos())
     print()
-    _print("An issuer's server and app call", _of_a_server())
+    _print(f"An app, for {CARDHOLDER_CARD}", _of_an_app())
+    print()
+    _print(f"An issuer's server, for {CARDHOLDER_CARD}", _of_a_server())
     _print_verification_values()
 
 
 def _of_d1() -> Iterator[Step]:
     with D1Client(d1.load(sandbox_file.FILE)) as client:
         yield from transcript(client, TRANSCRIPT_CARD, pan_of(TRANSCRIPT_CARD), _two_pins())
+
+
+def _of_d1_with_seccos() -> Iterator[Step]:
+    with D1Client(d1.load(sandbox_file.FILE)) as client:
         yield from seccos_transcript(client, d1_seccos.load(sandbox_file.FILE), _two_pins())
 
 

@@ -13,11 +13,11 @@ from cms.sandbox import files
 from cms.sandbox.operator_commands import run, run_apart
 
 NAMES: Final = ("Ann", "Bob")
-FLOORS: Final = files.CONFIG / "floors.json"
+MINIMUM_VERSIONS: Final = files.CONFIG / "minimum-versions.json"
 
 
 def make() -> None:
-    """Make the keys of operators and custodians, the trust file of this host, and its floors.
+    """Make keys of operators and custodians, this host's trust file, and its minimum versions.
 
     What an earlier set-up signed counts for nothing and goes.
     """
@@ -31,10 +31,10 @@ def make() -> None:
         "custodians": [_make_key(name, key) for name, key in files.CUSTODIANS.items()],
     }
     files.write(files.TRUST, json.dumps(trust, indent=2) + "\n")
-    run("hsm", "manifest", "floors", "--out", files.relative(FLOORS))
-    sign(FLOORS)
+    run("hsm", "manifest", "minimum-versions", "--out", files.relative(MINIMUM_VERSIONS))
+    sign(MINIMUM_VERSIONS)
     # The vault's log has a writer as long as whoever began it runs.
-    run_apart("hsm", "manifest", "begin", files.relative(FLOORS))
+    run_apart("hsm", "manifest", "begin", files.relative(MINIMUM_VERSIONS))
 
 
 def sign(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""``var/sandbox.json``: all that a client needs to play D1, an app or an issuer's server.
+"""``var/sandbox.json``: all that a client needs to simulate D1, an app or an issuer's server.
 
 ``issuers`` has for each issuer what D1 holds of it; ``d1`` is that of the first. Paths in it start
 at the repository's root. It is written at each start, for the ports may differ.

@@ -30,6 +30,7 @@ from cms.domain.errors import (
     PinRefused,
     PinUnavailable,
     ServiceUnavailable,
+    StepUpRequired,
     StoredValueBroken,
     TooManyFailures,
     TypeNotOffered,
@@ -59,6 +60,7 @@ class Reason(StrEnum):
     PIN_REFUSED = "PIN_REFUSED"
     REQUEST_INVALID = "REQUEST_INVALID"
     SEAL_BROKEN = "SEAL_BROKEN"
+    STEP_UP_REQUIRED = "STEP_UP_REQUIRED"
     TOO_MANY_FAILURES = "TOO_MANY_FAILURES"
     TYPE_NOT_OFFERED = "TYPE_NOT_OFFERED"
     VALUE_NOT_POSSIBLE = "VALUE_NOT_POSSIBLE"
@@ -79,6 +81,7 @@ REASONS: Final[Mapping[type[DomainError], Reason]] = {
     PinRefused: Reason.PIN_REFUSED,
     PinUnavailable: Reason.PIN_NOT_AVAILABLE,
     ServiceUnavailable: Reason.VAULT_UNAVAILABLE,
+    StepUpRequired: Reason.STEP_UP_REQUIRED,
     StoredValueBroken: Reason.SEAL_BROKEN,
     TooManyFailures: Reason.TOO_MANY_FAILURES,
     TypeNotOffered: Reason.TYPE_NOT_OFFERED,

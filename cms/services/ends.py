@@ -9,7 +9,7 @@ from typing import Final
 
 from cryptography import x509
 
-from cms.services.workers import Fault
+from cms.services.workers import Fault, Part
 
 WARN_BEFORE: Final = timedelta(days=14)
 
@@ -25,7 +25,11 @@ class Ends:
 
     def near(self, now: datetime) -> Iterator[Fault]:
         """Name what ends soon, or has ended."""
-        for part, ends in (("manifest", self.manifests), ("certificate", self.certificates)):
+        of_parts: Mapping[Part, Mapping[str, datetime]] = {
+            "manifest": self.manifests,
+            "certificate": self.certificates,
+        }
+        for part, ends in of_parts.items():
             for name, end in sorted(ends.items()):
                 if end - now < WARN_BEFORE:
                     yield Fault(part, f"{name}: it ends at {end:%Y-%m-%d %H:%M} UTC")

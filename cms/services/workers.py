@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -21,11 +21,13 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder
 
 
+Part: TypeAlias = Literal["vault", "database", "worker", "manifest", "certificate"]
+
+
 class Fault(msgspec.Struct, frozen=True):
     """What is wrong, or soon will be."""
 
-    part: str
-    """``vault``, ``database``, ``worker``, ``manifest`` or ``certificate``."""
+    part: Part
     reason: str
 
 

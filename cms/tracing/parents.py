@@ -28,8 +28,8 @@ class Choice:
     """Chooses requests.
 
     Args:
-        ratio: the share of requests without a parent that is traced, by our own dice: a caller who
-            knew how to choose a trace id could decide otherwise.
+        ratio: the share of requests without a parent that is traced, by our own random
+            numbers: a caller who knew how to choose a trace id could decide otherwise.
         per_second_max: how many requests are traced, whoever asks for it.
     """
 
@@ -40,7 +40,7 @@ class Choice:
         self._chosen = 0
 
     def takes(self, parent: SpanContext | None) -> bool:
-        """Tell whether a request is traced: as its parent is, else by dice."""
+        """Tell whether a request is traced: as its parent is, else by a random number."""
         wanted = (
             random.random() < self._ratio  # noqa: S311 - no secret
             if parent is None

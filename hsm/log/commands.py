@@ -56,11 +56,11 @@ def verify_log(arguments: Namespace, result: Result) -> int:
     directory = arguments.directory or _directory_of_this_host()
     hsm_token = Pkcs11Token.open(HsmTokenSettings())
     host_log = HostLog(directory, hsm_token.mac)
-    burned = _compromised(hsm_token) if arguments.directory is None else {}
+    compromised = _compromised(hsm_token) if arguments.directory is None else {}
     wanted, doubtful = {*arguments.receipt}, Counter[KeyLabel]()
     for line in host_log.lines():
         wanted.discard(line.receipt)
-        if line.key in burned:
+        if line.key in compromised:
             doubtful[line.key] += 1
     result |= {
         "faults": [*map(str, host_log.faults)],
@@ -74,7 +74,7 @@ def verify_log(arguments: Namespace, result: Result) -> int:
     for place in host_log.torn:
         print(f"{place}: not whole, as when a process ends while it writes")
     for label, count in doubtful.items():
-        print(f"{label} is compromised since {burned[label]}: {count} lines have no other MAC")
+        print(f"{label} is compromised since {compromised[label]}: {count} lines have no other MAC")
     for path, seq in host_log.ends.items():
         print(f"{path}: lines 1 to {seq} are as the vault wrote them")
     for receipt in sorted(wanted, key=_seq):
@@ -118,7 +118,7 @@ def _directory_of_this_host() -> Path:
     directory = VaultSettings().state_directory / files.DIRECTORY
     if not files.list_of(directory).exists():
         raise LogUnavailable(
-            "this host has no log: it begins with a list of floors, see docs/operating.md"
+            "this host has no log: it begins with a list of minimum versions, see docs/operating.md"
         )
     return directory
 

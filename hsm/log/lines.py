@@ -69,7 +69,7 @@ class Action(StrEnum):
     SCRIPT = "pin.script"
     """It handed out a PIN as a command for the card's chip."""
     CEREMONY = "key.ceremony"
-    """Custodians held a key ceremony (:mod:`hsm.pkcs11.ceremony_record`)."""
+    """Custodians held a key ceremony (:mod:`hsm.ceremonies.ceremony_record`)."""
     TABLE = "key.table"
     """It took a table of key generations (:mod:`hsm.manifest.generation_table`)."""
     SERVER = "pin.server"

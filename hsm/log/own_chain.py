@@ -103,7 +103,7 @@ def take(directory: Path, now: datetime, label: KeyLabel, mac: Mac) -> OwnChain:
     path = files.list_of(directory)
     if not path.exists():
         raise LogUnavailable(
-            "this host has no log: it begins with a list of floors, see docs/operating.md"
+            "this host has no log: it begins with a list of minimum versions, see docs/operating.md"
         )
     with directories.locked(directory):
         listed = End.find([path])

@@ -1,4 +1,4 @@
-"""What the bodies of a manifest, a list of floors and a trust file have in common."""
+"""What the bodies of a manifest, a list of minimum versions and a trust file have in common."""
 
 import json
 from datetime import datetime

@@ -1,7 +1,7 @@
 """Secrets of clients: 256 random bits that we made, of which only SHA-256 is stored.
 
 Nobody guesses such a secret, so its hash need not be slow: a slow one costs the service only, and
-whoever may send wrong secrets could have it spend its cores on them.
+whoever may send wrong secrets could have it use its cores for them.
 """
 
 import hashlib

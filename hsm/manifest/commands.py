@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hsm.manifest.operator_key import OperatorKey
 
 MANIFEST_DAYS: Final = 365
-FLOORS_DAYS: Final = 7
+MINIMUM_VERSIONS_DAYS: Final = 7
 
 
 def add_to(commands: Commands) -> None:
@@ -61,13 +61,18 @@ def add_to(commands: Commands) -> None:
     printing.add_json(sign)
     verify = add_command(manifests, "verify", print_signers, "say who signed, and if enough did")
     verify.add_argument(
-        "file", type=Path, metavar="FILE", help="signed: a manifest, floors or generations"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="signed: a manifest, minimum versions or generations",
     )
     text = "the trust file of a host"
     verify.add_argument("--trust", type=Path, required=True, metavar="FILE", help=text)
     printing.add_json(verify)
-    _add_floors(manifests)
-    begin = add_command(manifests, "begin", begin_host, "give a new host its signed floors")
+    _add_minimum_versions(manifests)
+    begin = add_command(
+        manifests, "begin", begin_host, "give a new host its signed minimum versions"
+    )
     begin.add_argument("file", type=Path, metavar="FILE", help="a signed list")
 
 
@@ -103,15 +108,16 @@ def _add_change(commands: Commands) -> None:
     printing.add_json(change)
 
 
-def _add_floors(commands: Commands) -> None:
-    text = "make a list of floors, good for 7 days, to be signed"
-    floors = add_command(commands, "floors", make_floors, text)
-    floors.add_argument(
-        "floors", nargs="*", type=_floor, metavar="ISSUER=VERSION", help="of every issuer ever"
+def _add_minimum_versions(commands: Commands) -> None:
+    text = "make a list of minimum versions, good for 7 days, to be signed"
+    listed = add_command(commands, "minimum-versions", make_minimum_versions, text)
+    text = "of every issuer ever"
+    listed.add_argument(
+        "versions", nargs="*", type=_minimum_version, metavar="ISSUER=VERSION", help=text
     )
     text = "the version of the table of key generations, if there ever was one"
-    floors.add_argument("--generations", type=int, default=0, metavar="N", help=text)
-    floors.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to")
+    listed.add_argument("--generations", type=int, default=0, metavar="N", help=text)
+    listed.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to")
 
 
 def add_keys(parser: ArgumentParser, *, required: bool) -> None:
@@ -138,7 +144,7 @@ def _member(text: str) -> tuple[str, object]:
     raise argparse.ArgumentTypeError("not PATH=JSON; a text is JSON in double quotes")
 
 
-def _floor(text: str) -> tuple[str, int]:
+def _minimum_version(text: str) -> tuple[str, int]:
     issuer, _, version = text.rpartition("=")
     if not (version.isascii() and version.isdigit()):
         raise argparse.ArgumentTypeError("not ISSUER=VERSION")
@@ -271,24 +277,24 @@ def print_signers(arguments: Namespace, result: Result) -> int:
     return OK
 
 
-def make_floors(arguments: Namespace) -> int:
-    """Make a list of floors, to be signed and given to new hosts."""
+def make_minimum_versions(arguments: Namespace) -> int:
+    """Make a list of minimum versions, to be signed and given to new hosts."""
     from crypto.jose.jws_json import SignedText
     from hsm.errors import ManifestRefused
-    from hsm.manifest import documents, floors
+    from hsm.manifest import documents, minimum_versions
     from hsm.manifest.body import canonical_body
 
-    versions = dict(arguments.floors)
-    if len(versions) != len(arguments.floors):
+    versions = dict(arguments.versions)
+    if len(versions) != len(arguments.versions):
         raise ManifestRefused("an issuer stands there twice")
-    body = {**dates_from_now(FLOORS_DAYS), "floors": versions}
-    listed = floors.parse(canonical_body({**body, "generations": arguments.generations}))
+    body = {**dates_from_now(MINIMUM_VERSIONS_DAYS), "minimum_versions": versions}
+    listed = minimum_versions.parse(canonical_body({**body, "generations": arguments.generations}))
     documents.write(arguments.out, SignedText(listed.canonical(), ()))
     return OK
 
 
 def begin_host(arguments: Namespace) -> int:
-    """Give this host, which has none, the floors that operators signed."""
+    """Give this host, which has none, the minimum versions that operators signed."""
     from hsm.errors import ManifestRefused
     from hsm.local import open_vault
     from hsm.manifest import documents
@@ -301,7 +307,7 @@ def begin_host(arguments: Namespace) -> int:
     # What root writes there the vault could not read.
     if os.geteuid() == 0 != directory.stat().st_uid:
         raise ManifestRefused("run this as the user to whom HSM_STATE_DIRECTORY belongs")
-    open_vault().load_floors(text)
+    open_vault().load_minimum_versions(text)
     return OK
 
 
@@ -309,13 +315,13 @@ def _print_summary(document: SignedText) -> None:
     import hashlib
 
     from hsm.manifest import documents
-    from hsm.manifest.floors import Floors
     from hsm.manifest.generation_table import GenerationTable
+    from hsm.manifest.minimum_versions import MinimumVersions
 
     body = documents.content(document)
-    if isinstance(body, Floors):
-        print("list of floors")
-        for issuer, version in body.floors.items():
+    if isinstance(body, MinimumVersions):
+        print("list of minimum versions")
+        for issuer, version in body.minimum_versions.items():
             print(f"  {issuer!a} from version {version}")
         if body.generations:
             print(f"  table of key generations from version {body.generations}")

@@ -1,4 +1,4 @@
-"""Files of operators: drafts and signed texts of manifests, lists of floors, and key generations.
+"""Files of operators: manifests, lists of minimum versions, key generations; drafts or signed.
 
 A draft is JSON without signatures, and may leave out what has a default. Every default is written
 into what is signed.
@@ -12,18 +12,18 @@ from crypto.errors import JoseError
 from crypto.jose import json_object
 from crypto.jose.jws_json import SignedText
 from hsm.errors import ManifestRefused
-from hsm.manifest import floors, generation_table, model, signed
+from hsm.manifest import generation_table, minimum_versions, model, signed
 from hsm.manifest.body import indented
-from hsm.manifest.floors import Floors
 from hsm.manifest.generation_table import GenerationTable
+from hsm.manifest.minimum_versions import MinimumVersions
 from hsm.manifest.model import Manifest
 from hsm.manifest.operator_key import OperatorKey
-from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import GENERATIONS_TYPE, MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
 
-Content: TypeAlias = Manifest | Floors | GenerationTable
+Content: TypeAlias = Manifest | MinimumVersions | GenerationTable
 TYPES: Final[Mapping[type[Content], str]] = {
     Manifest: MANIFEST_TYPE,
-    Floors: FLOORS_TYPE,
+    MinimumVersions: MINIMUM_VERSIONS_TYPE,
     GenerationTable: GENERATIONS_TYPE,
 }
 BYTE_ORDER_MARK: Final = "\N{BYTE ORDER MARK}"
@@ -113,8 +113,8 @@ def write(path: Path, document: SignedText) -> None:
 
 def _body(text: bytes) -> Content:
     members = _object(text)
-    if "floors" in members:
-        return floors.parse(text)
+    if "minimum_versions" in members:
+        return minimum_versions.parse(text)
     if "generations" in members:
         return generation_table.parse(text)
     return model.parse(text)

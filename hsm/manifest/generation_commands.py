@@ -1,7 +1,7 @@
 """``python -m hsm generations``: what operators decide of the keys, in a table that they sign.
 
-Only ``new`` needs the HSM token; ``change`` asks it for the KCV of a shared key that is burned, and
-does without. Signing, showing and verifying are those of manifests.
+Only ``new`` needs the HSM token; ``change`` asks it for the KCV of a shared key that is
+compromised, and does without. Signing, showing and verifying are those of manifests.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def _state(text: str) -> tuple[str, str]:
 @printing.with_result
 def make_table(arguments: Namespace, result: Result) -> int:
     """Write a draft that changes nothing: the oldest keys active, younger ones loaded."""
+    from hsm.ceremonies.commands import open_hsm_token
     from hsm.generations import without_table
-    from hsm.pkcs11.commands import open_hsm_token
     from hsm.pkcs11.keyring import Keyring
 
     keyring = Keyring(open_hsm_token())
@@ -162,12 +162,12 @@ def write_next(
     result |= {"changes": changes, "version": version, "draft": str(path)}
 
 
-def _note_kcvs(listed: _Listed, burned: Sequence[KeyLabel]) -> None:
+def _note_kcvs(listed: _Listed, compromised: Sequence[KeyLabel]) -> None:
     """Write into a table which shared keys must not be imported again, as far as is known here."""
-    from hsm.pkcs11 import burned_keys
+    from hsm.ceremonies import compromised_keys
 
-    unknown = [x for x in burned if x.role.per_issuer and not listed[str(x)].get("kcv")]
-    kcvs = burned_keys.kcvs_on_token(unknown) if unknown else {}
+    unknown = [x for x in compromised if x.role.per_issuer and not listed[str(x)].get("kcv")]
+    kcvs = compromised_keys.kcvs_on_token(unknown) if unknown else {}
     for label in unknown:
         listed[str(label)]["kcv"] = kcvs.get(label)
         if label not in kcvs:

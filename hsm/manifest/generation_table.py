@@ -133,7 +133,7 @@ class GenerationTable(SignedBody):
         """
         return self.states.get(label) in OPENING or label.role not in self.roles
 
-    def burns(self, label: KeyLabel) -> bool:
+    def forbids(self, label: KeyLabel) -> bool:
         """Tell whether it says of a shared key that nothing is done with it."""
         return self.states.get(label) in SHARED_STATES - {State.ACTIVE}
 

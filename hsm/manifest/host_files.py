@@ -30,7 +30,7 @@ from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.sealed import length_prefixed
 
 PATHS_MAX: Final = 1_000
-FLOORS: Final = "floors"
+MINIMUM_VERSIONS: Final = "minimum-versions"
 GENERATIONS: Final = "generations"
 Mac: TypeAlias = Callable[[KeyLabel, bytes], bytes]
 Seen: TypeAlias = tuple[int, int, int]
@@ -119,7 +119,7 @@ class HostFiles:
         """Keep the other workers of this host from storing anything.
 
         Raises:
-            ManifestRefused: anybody may write in the directory: what is there is no floor.
+            ManifestRefused: anybody may write in the directory: nothing there can be believed.
         """
         with usable():
             if self.directory.stat().st_mode & stat.S_IWOTH:

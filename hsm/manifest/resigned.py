@@ -7,7 +7,7 @@ another key, its signatures are looked at again.
 
 from hsm.errors import ManifestRefused
 from hsm.manifest import signed
-from hsm.manifest.host_files import FLOORS
+from hsm.manifest.host_files import MINIMUM_VERSIONS
 from hsm.manifest.trust import Trust
 
 
@@ -21,8 +21,8 @@ def is_signed(trust: Trust, name: str, text: str) -> bool:
     """
     try:
         document = signed.parse(text)
-        if name == FLOORS:
-            trust.accept_floors(document)
+        if name == MINIMUM_VERSIONS:
+            trust.accept_minimum_versions(document)
             return True
         return issuer_of(name) == trust.accept_manifest(document).issuer_id
     except ManifestRefused:

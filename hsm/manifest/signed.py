@@ -13,7 +13,7 @@ from hsm.errors import ManifestRefused
 from hsm.manifest.body import canonical_body
 
 MANIFEST_TYPE: Final = "manifest+jws"
-FLOORS_TYPE: Final = "floors+jws"
+MINIMUM_VERSIONS_TYPE: Final = "minimum-versions+jws"
 GENERATIONS_TYPE: Final = "generations+jws"
 
 

@@ -1,9 +1,9 @@
 """The manifests of a vault host: the newest of each issuer, in a directory of the vault's own.
 
-A file an issuer, named by the hexadecimal of the issuer id in UTF-8, and one for the list of floors
-with which the host began (:mod:`hsm.manifest.host_files`). What is in the directory is the floor:
-no older version of a manifest is taken. Workers of a host share the directory; each looks at a file
-again when another one has replaced it.
+A file an issuer, named by the hexadecimal of the issuer id in UTF-8, and one for the list of
+minimum versions with which the host began (:mod:`hsm.manifest.host_files`). No manifest is taken
+that is older than what is in the directory. Workers of a host share the directory; each looks at a
+file again when another one has replaced it.
 """
 
 from collections import OrderedDict
@@ -17,8 +17,8 @@ from typing import Final, TypeAlias
 
 from crypto.jose import json_object
 from hsm.errors import ManifestRefused
-from hsm.manifest import floors, model, signed
-from hsm.manifest.host_files import FLOORS, HostFiles, Seen, usable
+from hsm.manifest import minimum_versions, model, signed
+from hsm.manifest.host_files import MINIMUM_VERSIONS, HostFiles, Seen, usable
 from hsm.manifest.model import Manifest
 from hsm.manifest.trust import read_trust
 from hsm.pkcs11.keys import ISSUER_ID_PATTERN, KeyLabel
@@ -109,16 +109,20 @@ class Manifests:
 
         Raises:
             ManifestRefused: this host has a newer one, another one of this version or a higher
-                floor, or no floors at all; or another issuer's manifest names the same identity
-                provider with the same audience, so that a cardholder of one would be one of both.
+                minimum version, or no minimum versions at all; or another issuer's manifest names
+                the same identity provider with the same audience, so that a cardholder of one would
+                be one of both.
         """
         with self.files.alone():
-            floor, stored = self._floor(manifest.issuer_id), self._stored(manifest.issuer_id)
+            minimum_version, stored = (
+                self._minimum_version(manifest.issuer_id),
+                self._stored(manifest.issuer_id),
+            )
             if stored is not None and manifest.version == stored.version:
                 if signed.parse(text).payload == stored.payload:
                     return
                 raise ManifestRefused("this host has another manifest of this version")
-            if manifest.version < max(floor, 0 if stored is None else stored.version):
+            if manifest.version < max(minimum_version, 0 if stored is None else stored.version):
                 raise ManifestRefused("an older version than this host takes")
             provider = manifest.identity_provider
             if provider is not None and provider.name in self._providers_but_of(manifest):
@@ -126,25 +130,25 @@ class Manifests:
             self.files.write(_file_name(manifest.issuer_id), text, self.label())
 
     def begin(self, text: str) -> None:
-        """Take a signed list of floors; a host that has one needs no other.
+        """Take a signed list of minimum versions; a host that has one needs no other.
 
         Raises:
             ManifestRefused: the list is not signed by enough operators who may sign for every
                 issuer, not in canonical form, or not good now; or this host has one already.
         """
-        listed = read_trust(self.trust_file).accept_floors(signed.parse(text))
+        listed = read_trust(self.trust_file).accept_minimum_versions(signed.parse(text))
         if not listed.is_valid_at(self.now()):
-            raise ManifestRefused("the list of floors is not good now")
+            raise ManifestRefused("the list of minimum versions is not good now")
         with self.files.alone():
-            if self.files.path(FLOORS).exists():
-                raise ManifestRefused("this host has floors already")
-            self.files.write(FLOORS, text, self.label())
+            if self.files.path(MINIMUM_VERSIONS).exists():
+                raise ManifestRefused("this host has minimum versions already")
+            self.files.write(MINIMUM_VERSIONS, text, self.label())
 
     def _providers_but_of(self, manifest: Manifest) -> Set[_ProviderName]:
         """Name the identity providers of the other issuers."""
         names = set()
         for file in self.files.names():
-            # Nobody is served by a manifest that cannot be read; the list of floors is none.
+            # Nobody is served by a manifest that cannot be read; the list of versions is none.
             with suppress(ManifestRefused, ValueError):
                 issuer_id = bytes.fromhex(file).decode("utf-8", "surrogatepass")
                 name = self._provider(issuer_id)
@@ -168,10 +172,12 @@ class Manifests:
         self._providers[issuer_id] = seen, name
         return name
 
-    def _floor(self, issuer_id: str) -> int:
-        if not self.files.path(FLOORS).exists():
-            raise ManifestRefused("this host has no floors: load a list of floors first")
-        return floors.parse(self.files.payload(FLOORS)).floors.get(issuer_id, 1)
+    def _minimum_version(self, issuer_id: str) -> int:
+        if not self.files.path(MINIMUM_VERSIONS).exists():
+            raise ManifestRefused("this host has no minimum versions: load a list of them first")
+        return minimum_versions.parse(self.files.payload(MINIMUM_VERSIONS)).minimum_versions.get(
+            issuer_id, 1
+        )
 
     def _stored(self, issuer_id: str) -> _Stored | None:
         seen = self._seen(issuer_id)

@@ -7,7 +7,7 @@ JSON, written by root of the host and by nobody else::
                    {"name": "Bob", "jwk": {"kty": "EC", …}, "issuers": "all"}]}
 
 The optional member ``custodians`` has the same entries: who takes part in key ceremonies
-(:mod:`hsm.pkcs11.custodians`). A key is an operator's or a custodian's, never both.
+(:mod:`hsm.ceremonies.custodians`). A key is an operator's or a custodian's, never both.
 
 A key is named by its thumbprint (RFC 7638). With ``"sandbox": true`` one signature may
 be enough, and manifests for trials are taken; only ``serve --sandbox`` serves with such a file.
@@ -27,12 +27,12 @@ from crypto.jose import json_object, jws_json
 from crypto.jose.jwk import EcPublicKey, parse_public, thumbprint
 from crypto.jose.jws_json import SignedText
 from hsm.errors import ManifestRefused
-from hsm.manifest import floors, generation_table, model
+from hsm.manifest import generation_table, minimum_versions, model
 from hsm.manifest.body import Body, parse_body
-from hsm.manifest.floors import Floors
 from hsm.manifest.generation_table import GenerationTable
+from hsm.manifest.minimum_versions import MinimumVersions
 from hsm.manifest.model import IssuerId, Manifest
-from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import GENERATIONS_TYPE, MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
 
 OPERATORS_NEEDED: Final = 2
 NAME_CHARS_MAX: Final = 64
@@ -106,14 +106,14 @@ class Trust(Body):
             raise ManifestRefused("a manifest for trials")
         return manifest
 
-    def accept_floors(self, signed: SignedText) -> Floors:
-        """Read a list of floors that enough operators signed; its dates are not checked.
+    def accept_minimum_versions(self, signed: SignedText) -> MinimumVersions:
+        """Read a list of minimum versions that enough operators signed; its dates are not checked.
 
         Raises:
             ManifestRefused: it is none, or too few operators who may sign for every issuer did.
         """
-        self.require_signed(signed, FLOORS_TYPE, None)
-        return floors.parse(signed.payload)
+        self.require_signed(signed, MINIMUM_VERSIONS_TYPE, None)
+        return minimum_versions.parse(signed.payload)
 
     def accept_generations(self, signed: SignedText) -> GenerationTable:
         """Read a table of key generations that enough operators signed; no date is checked.
@@ -129,7 +129,7 @@ class Trust(Body):
 
         Args:
             signed: what they signed.
-            typ: :data:`MANIFEST_TYPE`, :data:`FLOORS_TYPE` or :data:`GENERATIONS_TYPE`.
+            typ: :data:`MANIFEST_TYPE`, :data:`MINIMUM_VERSIONS_TYPE` or :data:`GENERATIONS_TYPE`.
             issuer_id: the issuer that it concerns; None: every issuer.
         """
         return _signers(self.operators, signed, typ, issuer_id)

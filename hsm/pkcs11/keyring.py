@@ -76,7 +76,7 @@ class Keyring:
         return state_of(label, self._table, self._active) is not State.LOADED
 
     def is_lost(self, label: KeyLabel) -> bool:
-        """Tell whether the table says of a key that it is burned or destroyed, for good."""
+        """Tell whether the table says of a key that it is compromised or destroyed, for good."""
         return self._table is not None and self._table.states.get(label) in LOST
 
     def mac(self, label: KeyLabel, data: bytes) -> bytes:
@@ -107,7 +107,7 @@ class Keyring:
         label = KeyLabel(role, generation, issuer_id)
         if label not in self._shared:
             raise KeyMissing("a shared key is not on the token")
-        if self._table is not None and self._table.burns(label):
+        if self._table is not None and self._table.forbids(label):
             raise KeyNotInUse("a shared key is not in use any more")
         if self._shared[label] not in kinds:
             raise ManifestRefused("a shared key is not of the kind that the profile needs")

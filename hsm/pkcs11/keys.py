@@ -68,7 +68,7 @@ class KeyRole(StrEnum):
     VALUES_MAC = "values-mac"
     """AES-CMAC over a sealed PIN verification value and what it belongs to."""
     MANIFEST_MAC = "manifest-mac"
-    """AES-CMAC over what a host has taken: manifests, and its list of floors."""
+    """AES-CMAC over what a host has taken: manifests, and its list of minimum versions."""
     GRANT_MAC = "grant-mac"
     """AES-CMAC over what a control token is good for."""
     LOG_MAC = "log-mac"

@@ -33,7 +33,7 @@ NOT_JSON = {
             *("cms issuers add", "cms issuers suspend", "cms issuers resume"),
             *("cms cards state", "cms cards personalised", "cms cards unblock"),
             *("cms clients add", "cms clients add-app", "cms clients remove", "cms manifest load"),
-            *("hsm manifest floors", "hsm manifest begin"),
+            *("hsm manifest minimum-versions", "hsm manifest begin"),
         ],
         PRINTS_NOTHING,
     ),

@@ -29,7 +29,8 @@ def test_a_line_of_the_page_is_one_that_is_written(told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["no floors", "no directory that can", "clock is behind", "that of this release"]
+    "told",
+    ["no minimum versions", "no directory that can", "clock is behind", "that of this release"],
 )
 def test_what_befalls_newcomers_is_there(told: str) -> None:
     assert any(told in line for line in LINES)

@@ -93,9 +93,13 @@ def test_the_image_holds_the_product_and_not_the_sandbox() -> None:
         name for name in names if name.startswith("cms/sandbox/")
     }
     assert is_sent("requirements.lock")
+    assert is_sent("requirements-tracing.lock")
     assert not is_sent("requirements-dev.lock")
-    installed = re.findall(r"-r (\S+)", (ROOT / "Dockerfile").read_text())
-    assert installed == ["requirements.lock"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"-r (\S+)", dockerfile) == ['"${REQUIREMENTS}"']
+    assert re.findall(r"^ARG REQUIREMENTS=(\S+)$", dockerfile, re.MULTILINE) == [
+        "requirements.lock"
+    ]
 
 
 @pytest.mark.parametrize("library", ["opentelemetry-sdk", "protobuf", "requests"])

@@ -16,7 +16,7 @@ UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 VAULT, WEB = UNITS / "pins-vault.service", UNITS / "pins-web@.service"
 OPERATING = UNITS.parents[1] / "docs" / "operating.md"
 PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
-MODULES = "cms.serve, hsm.server.start, hsm.pkcs11.calls, uvloop"
+MODULES = "cms.serve, cms.app, hsm.server.start, hsm.pkcs11.calls, uvloop"
 
 
 def test_every_setting_of_a_unit_is_one() -> None:

@@ -116,7 +116,7 @@ class TakenOver:
             raise error
         return messages.read_answer(type(message), raw)
 
-    def heard_pin(self) -> bool:
+    def received_pin(self) -> bool:
         """Whether any answer has the PIN in it."""
         return any(PIN.encode() in each for each in self.sent)
 

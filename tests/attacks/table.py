@@ -1,4 +1,4 @@
-"""The table of attackers in SECURITY.md, made from the tests that play them.
+"""The table of attackers in SECURITY.md, made from the tests that act as them.
 
 ``python -m tests.attacks.table`` writes it.
 """

@@ -1,4 +1,4 @@
-"""Code in the web's cardholder listener: its user, settings, socket, and what it hears."""
+"""Code in the web's cardholder listener: its user, settings, socket, and what it receives."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,14 +28,14 @@ from tests.deployment import deployment, new_database
 ATTACKER = Attacker(
     who="whoever executes code in the web's cardholder listener, which is a user of its own",
     gets=(
-        "the cardholders' socket: it sees and sets the PINs of those whose access token it hears, "
-        "of which a call of their app for the card's status is enough, and of every plastic of an "
-        "issuer whose server's password it hears, until that is replaced. The manifest's limits "
-        "hold, and each is in the vault's log"
+        "the cardholders' socket: it sees and sets the PINs of those whose access token it "
+        "receives, of which a call of their app for the card's status is enough, and of every "
+        "plastic of an issuer whose server's password it receives, until that is replaced. The "
+        "manifest's limits hold, and each is in the vault's log"
     ),
     does_not=(
-        "see or set the PIN of a cardholder whose access token it did not hear, with all rows of "
-        "the database. Export a PIN, reach another socket, the HSM token, its user PIN, the "
+        "see or set the PIN of a cardholder whose access token it did not receive, with all rows "
+        "of the database. Export a PIN, reach another socket, the HSM token, its user PIN, the "
         "vault's files or memory"
     ),
 )
@@ -69,13 +69,13 @@ def show(attacker: TakenOver, grant: SealedGrant, control_token: str) -> str:
 def test_it_sees_the_pin_of_whom_it_hears_within_the_limit_and_each_is_logged(
     attacker: TakenOver,
 ) -> None:
-    heard = bearer(HOLDER, ISSUER_ID)
+    received = bearer(HOLDER, ISSUER_ID)
     before = attacker.log_lines()
     for times in range(1, LIMIT + 1):
-        assert see(attacker, heard) == PIN
+        assert see(attacker, received) == PIN
         assert attacker.log_lines() == before + times
     with pytest.raises(LimitReached):
-        see(attacker, heard)
+        see(attacker, received)
     assert attacker.log_lines() == before + LIMIT + 1  # that it was refused, too
 
 
@@ -93,7 +93,7 @@ def test_it_sees_every_plastic_by_a_password_that_it_hears(attacker: TakenOver) 
     assert show(attacker, granted.grant, granted.control_token) == PIN
 
 
-def test_without_having_heard_the_holder_it_sees_nothing(attacker: TakenOver) -> None:
+def test_without_the_holders_access_token_it_sees_nothing(attacker: TakenOver) -> None:
     with pytest.raises(EvidenceRefused):
         see(attacker, bearer("holder-2", ISSUER_ID))
     with pytest.raises(BearerRefused):
@@ -101,7 +101,7 @@ def test_without_having_heard_the_holder_it_sees_nothing(attacker: TakenOver) ->
     granted = attacker.issuer.grant_view(attacker.record)
     with pytest.raises(GrantRefused):  # of another's row it has the grant, not the control token
         show(attacker, granted.grant, granted.control_token[:-1] + "x")
-    assert not attacker.heard_pin()
+    assert not attacker.received_pin()
     assert show(attacker, granted.grant, granted.control_token) == PIN  # the control
 
 

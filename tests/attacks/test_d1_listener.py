@@ -14,7 +14,8 @@ import pytest
 from crypto.types import Pan
 from hsm.counts import Counts
 from hsm.errors import CardRefusesForm, PinRejected, WeakPinRefused, WrongPinData
-from hsm.port import CardRef, PinBlockType, PinVault, SealedRecord
+from hsm.port import CardRef, PinBlockType, SealedRecord
+from hsm.verbs import PinVault
 from tests.attacks.table import Attacker
 from tests.contracts.issuer import ISSUER_ID, Host, Issuer, block, open_host, open_issuer
 from tests.contracts.software_token import SoftwareToken

@@ -33,7 +33,7 @@ ATTACKER = Attacker(
     gets=(
         "D1's socket: PINs enciphered to D1's key in the manifest, each in the vault's log, and "
         "the guesses of the line above. It can set a PIN that it knows on a card whose PAN it "
-        "knows, and get access tokens of D1 by a secret that it hears"
+        "knows, and get access tokens of D1 by a secret that it receives"
     ),
     does_not=(
         "see a PIN, or name to whom one is enciphered, even with a cardholder's access token. "
@@ -55,14 +55,14 @@ def test_it_gets_a_pin_for_d1_only_and_each_is_logged(attacker: TakenOver) -> No
     for times in range(1, 4):
         handed = attacker.call(ExportJwe(attacker.sealed_pin, attacker.record, CARD, 1))
         assert attacker.log_lines() == before + times
-    assert not attacker.heard_pin()
+    assert not attacker.received_pin()
     (text,) = decrypt(handed.value, attacker.issuer.d1_key).values()
     assert iso0_pin(text, PAN) == PIN  # what it would have with D1's key
 
 
 def test_a_cardholder_s_access_token_is_worth_nothing_there(attacker: TakenOver) -> None:
-    heard = Secret(bearer(HOLDER, ISSUER_ID))
-    message = GrantBearer(heard, attacker.issuer.app_id, Purpose.VIEW, CARD, attacker.record, 1)
+    received = Secret(bearer(HOLDER, ISSUER_ID))
+    message = GrantBearer(received, attacker.issuer.app_id, Purpose.VIEW, CARD, attacker.record, 1)
     with attacker.at(SocketName.CARDHOLDER) as elsewhere:
         assert elsewhere.call(message).grant  # the control
     with pytest.raises(ConnectionError):

@@ -92,7 +92,7 @@ def count_no_signatures(patch: pytest.MonkeyPatch, _: DatabaseOwner) -> None:
     patch.setattr(Trust, "require_signed", lambda *_: None)
 
 
-def forget_the_floor(patch: pytest.MonkeyPatch, _: DatabaseOwner) -> None:
+def forget_the_minimum_version(patch: pytest.MonkeyPatch, _: DatabaseOwner) -> None:
     def keep(self: Manifests, text: str, manifest: Manifest) -> None:
         self.files.write(_file_name(manifest.issuer_id), text, self.label())
 
@@ -125,7 +125,7 @@ FORGERIES = (
     Forgery(unsigned, count_no_signatures),
     Forgery(signed_by_its_own_keys, count_no_signatures),
     Forgery(the_newest_edited, count_no_signatures),
-    Forgery(an_older_one, forget_the_floor),
+    Forgery(an_older_one, forget_the_minimum_version),
     Forgery(another_issuers, believe_the_row),
 )
 every_forgery = pytest.mark.parametrize("forgery", FORGERIES, ids=lambda one: one.make.__name__)
@@ -359,7 +359,7 @@ async def test_it_cannot_use_the_grant_of_another_control_token(
 async def test_it_cannot_set_a_pin_that_it_recorded_on_its_own_card(
     d1_face: D1Face, hosted_face: HostedFace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whoever also hears what pages send, and then sees the PIN of its own card.
+    # Whoever also reads what pages send, and then sees the PIN of its own card.
     victim, victim_holder = await hosted_face.holder(pin=PIN)
     own, holder = await hosted_face.holder(pin=OWN_PIN)
 

@@ -1,6 +1,6 @@
 """A new host: whoever owns the database cannot have it begin with what operators replaced.
 
-The attack is made a second time on a host whose floors are empty, and then it succeeds.
+The attack is made a second time on a host whose minimum versions are empty, and then it succeeds.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,19 +10,19 @@ from typing import TypeAlias
 import pytest
 
 from hsm.errors import ManifestRefused
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.vault import Vault
 from tests.attacks.table import Attacker
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import app_client
-from tests.operators import floors, manifest, prepare_host, reopen_vault, signed
+from tests.operators import manifest, minimum_versions, prepare_host, reopen_vault, signed
 
 ATTACKER = Attacker(
     who=("whoever writes the database from which a new host begins, or one that lost its state"),
     gets="every manifest that operators ever signed",
     does_not=(
-        "have the host serve an issuer before operators signed a list of floors for it, "
-        "nor by a manifest below its floor. An issuer that is not in the list may begin "
+        "have the host serve an issuer before operators signed a list of minimum versions for it, "
+        "nor by a manifest below its minimum version. An issuer that is not in the list may begin "
         "with any version"
     ),
 )
@@ -38,30 +38,30 @@ NewHost: TypeAlias = Callable[[Mapping[str, int] | None], Vault]
 
 @pytest.fixture
 def new_host(tmp_path: Path) -> NewHost:
-    """Opens the vault of a new host with these floors; None: no operator signed any for it."""
+    """Opens the vault of a new host with these minimum versions; None: nobody signed any."""
     hsm_token = SoftwareToken()
 
     def open_one(listed: Mapping[str, int] | None) -> Vault:
         prepare_host(tmp_path)
         vault = reopen_vault(hsm_token, tmp_path)
         if listed is not None:
-            vault.load_floors(signed(floors(listed), FLOORS_TYPE))
+            vault.load_minimum_versions(signed(minimum_versions(listed), MINIMUM_VERSIONS_TYPE))
         return vault
 
     return open_one
 
 
 @pytest.mark.parametrize("text", [OLDER_TEXT, NEWEST_TEXT], ids=["an older one", "the newest"])
-def test_a_host_without_floors_serves_no_issuer(new_host: NewHost, text: str) -> None:
+def test_a_host_without_minimum_versions_serves_no_issuer(new_host: NewHost, text: str) -> None:
     vault = new_host(None)
-    with pytest.raises(ManifestRefused, match="no floors"):
+    with pytest.raises(ManifestRefused, match="no minimum versions"):
         vault.load_manifest(text)
     assert vault.manifest_version(ISSUER) == 0
     with pytest.raises(ManifestRefused, match="no manifest"):
         vault.read_manifest(ISSUER)
 
 
-def test_a_host_with_floors_begins_with_no_older_manifest(new_host: NewHost) -> None:
+def test_a_host_with_minimum_versions_begins_with_no_older_manifest(new_host: NewHost) -> None:
     vault = new_host({ISSUER: NEWEST, OTHER: 1})
     with pytest.raises(ManifestRefused, match="older version"):
         vault.load_manifest(OLDER_TEXT)
@@ -72,7 +72,7 @@ def test_a_host_with_floors_begins_with_no_older_manifest(new_host: NewHost) -> 
 
 
 @pytest.mark.parametrize("listed", [{}, {OTHER: NEWEST}], ids=["empty", "without the issuer"])
-def test_without_the_floor_of_its_issuer_the_older_manifest_is_taken(
+def test_without_the_minimum_version_of_its_issuer_the_older_manifest_is_taken(
     new_host: NewHost, listed: Mapping[str, int]
 ) -> None:
     vault = new_host(listed)

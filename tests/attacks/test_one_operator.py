@@ -13,12 +13,19 @@ import pytest
 from jwcrypto.jwk import JWK
 
 from hsm.errors import ManifestRefused
-from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE, parse
+from hsm.manifest.signed import GENERATIONS_TYPE, MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE, parse
 from hsm.vault import Vault
 from tests.attacks.table import Attacker
 from tests.contracts.software_token import SoftwareToken
 from tests.key_tables import FIRST, Tables
-from tests.operators import TRUST_FILE, OperatorKey, floors, manifest, reopen_vault, signed
+from tests.operators import (
+    TRUST_FILE,
+    OperatorKey,
+    manifest,
+    minimum_versions,
+    reopen_vault,
+    signed,
+)
 
 ATTACKER = Attacker(
     who="one operator who signs manifests",
@@ -66,7 +73,7 @@ every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: att
 
 @pytest.fixture
 def new_vault(tmp_path: Path) -> Vault:
-    """A vault without floors, on a host whose trust file is in *tmp_path*."""
+    """A vault without minimum versions, on a host whose trust file is in *tmp_path*."""
     write_trust(tmp_path)
     return reopen_vault(SoftwareToken(), tmp_path)
 
@@ -74,7 +81,7 @@ def new_vault(tmp_path: Path) -> Vault:
 @pytest.fixture
 def vault(new_vault: Vault) -> Vault:
     """A vault at which the issuer's manifest is in force."""
-    new_vault.load_floors(signed(floors({}), FLOORS_TYPE, [ANN, BOB]))
+    new_vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE, [ANN, BOB]))
     new_vault.load_manifest(signed(manifest(ISSUER), MANIFEST_TYPE, [ANN, BOB]))
     return new_vault
 
@@ -101,13 +108,13 @@ def test_one_operator_cannot_say_below_what_a_new_host_takes_nothing(
     new_vault: Vault, tmp_path: Path, attack: Attack
 ) -> None:
     older = signed(manifest(ISSUER), MANIFEST_TYPE, [ANN, BOB])
-    text = signed(floors({}), FLOORS_TYPE, attack.signers)
+    text = signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE, attack.signers)
     with pytest.raises(ManifestRefused, match=TOO_FEW):
-        new_vault.load_floors(text)
-    with pytest.raises(ManifestRefused, match="no floors"):
+        new_vault.load_minimum_versions(text)
+    with pytest.raises(ManifestRefused, match="no minimum versions"):
         new_vault.load_manifest(older)
     write_trust(tmp_path, **attack.weaker)
-    new_vault.load_floors(text)
+    new_vault.load_minimum_versions(text)
     assert new_vault.load_manifest(older) == 1
 
 
@@ -132,6 +139,8 @@ def resigned(text: str, operators: Sequence[OperatorKey]) -> str:
 
 
 def test_two_operators_can_do_all_of_it(new_vault: Vault) -> None:
-    new_vault.load_floors(signed(floors({ISSUER: 2}), FLOORS_TYPE, [ANN, BOB]))
+    new_vault.load_minimum_versions(
+        signed(minimum_versions({ISSUER: 2}), MINIMUM_VERSIONS_TYPE, [ANN, BOB])
+    )
     assert new_vault.load_manifest(signed(manifest(ISSUER, 2), MANIFEST_TYPE, [BOB, ANN])) == 2
     assert new_vault.load_manifest(signed(manifest(OTHER), MANIFEST_TYPE, [ANN, CAROL])) == 1

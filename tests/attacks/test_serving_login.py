@@ -12,7 +12,7 @@ import pytest
 
 from cms.sandbox import HANG_SECONDS
 from tests.attacks.table import Attacker
-from tests.hsm.import_machine import (
+from tests.hsm.ceremonies.import_machine import (
     COMPONENTS,
     KBPK,
     PVK,
@@ -38,7 +38,7 @@ ATTACKER = Attacker(
 
 
 def attack(machine: ImportMachine, block: Path) -> str:
-    """Play the attacker in a process of its own, with the login that serves and no other."""
+    """Act as the attacker in a process of its own, with the login that serves and no other."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.attacks.serving_login", str(block)],
         cwd=ROOT,

@@ -138,14 +138,25 @@ def test_a_process_with_one_listener_binds_that_one(
         assert bound.getsockname()[0] == {"d1": "127.0.0.1", "cardholder": "127.0.0.2"}[listener]
 
 
-def test_the_service_never_loads_what_opens_an_hsm_token() -> None:
-    code = "import sys, cms.serve; print(*sys.modules, sep=chr(10))"
+def loaded_with(*modules: str) -> set[str]:
+    """Name all that a process has loaded which imported these modules."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules, sep=chr(10))"
     command = [sys.executable, "-c", code]
-    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    modules = set(loaded.splitlines())
-    assert "hsm.client" in modules
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return {*done.stdout.splitlines()}
+
+
+def test_the_service_never_loads_what_opens_an_hsm_token() -> None:
+    loaded = loaded_with("cms.serve", "cms.app")
+    assert "hsm.client" in loaded
     unwanted = {"pkcs11", "hsm.vault", "hsm.settings", "hsm.local", "hsm.pkcs11", "hsm.server"}
-    assert not unwanted & modules
+    assert not unwanted & loaded
+
+
+def test_the_supervisor_loads_nothing_that_only_its_workers_need() -> None:
+    loaded = loaded_with("cms.serve")
+    assert "uvicorn" in loaded
+    assert not {"cms.app", "cms.persistence.store", "sqlalchemy"} & loaded
 
 
 def test_traces_without_their_library_are_named(

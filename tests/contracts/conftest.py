@@ -9,7 +9,8 @@ import pytest
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.port import PinVault, SealedPin, SealedRecord
+from hsm.port import SealedPin, SealedRecord
+from hsm.verbs import PinVault
 from tests.contracts.issuer import PIN, Host, Issuer, open_host, open_issuer
 from tests.contracts.partner import (
     ISSUER_ID,

@@ -21,8 +21,8 @@ def every_change(sealed: bytes) -> list[bytes]:
 #: ``key_label`` and ``cmac``.
 EDITS: Mapping[str, Callable[[Issuer, dict[str, str]], object]] = {
     "of another issuer": lambda issuer, _: stored(issuer.host, OTHER_ISSUER_ID),
-    "the list of floors": lambda issuer, _: json.loads(
-        (issuer.host.directory / "floors.json").read_bytes()
+    "the list of minimum versions": lambda issuer, _: json.loads(
+        (issuer.host.directory / "minimum-versions.json").read_bytes()
     ),
     "another manifest": lambda issuer, file: {**file, "jws": issuer.signed(2)},
     "another text of the same": lambda _, file: {**file, "jws": file["jws"] + " "},

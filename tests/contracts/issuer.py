@@ -29,7 +29,6 @@ from hsm.port import (
     DeviceKey,
     GrantedToken,
     PinBlockType,
-    PinVault,
     PublicKeyRole,
     Purpose,
     SealedCard,
@@ -37,6 +36,7 @@ from hsm.port import (
     SealedPin,
     SealedRecord,
 )
+from hsm.verbs import PinVault
 from tests.bearers import bearer, identity_provider
 from tests.devices import PythonDevice
 from tests.feeds import described, feed

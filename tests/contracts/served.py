@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cms.sandbox import HANG_SECONDS
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.token import Pkcs11Token
@@ -30,7 +30,7 @@ from hsm.server.worker import Worker, run_until_told
 from hsm.settings import HsmTokenSettings, ServerSettings
 from tests.contracts.issuer import Host
 from tests.contracts.software_token import SoftwareToken
-from tests.operators import floors, now, prepare_host, reopen_vault, signed
+from tests.operators import minimum_versions, now, prepare_host, reopen_vault, signed
 from tests.processes import ROOT
 from tests.vault_process import Caller
 
@@ -97,7 +97,7 @@ def open_served(servers: Servers, hosts: Path) -> ServedHost:
     directory = Path(mkdtemp(dir=hosts))
     prepare_host(directory)
     vault = servers.start(directory, now)
-    vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     return ServedHost(servers.hsm_token, directory, vault, servers)
 
 

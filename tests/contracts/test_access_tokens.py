@@ -13,7 +13,8 @@ from jwcrypto.jws import JWS
 from crypto.secret import Secret
 from hsm.errors import CallerRefused, ManifestRefused
 from hsm.manifest.client_secrets import hash_secret
-from hsm.port import CertificateFacts, IssuedAccessToken, PinVault, PublicKeyRole
+from hsm.port import CertificateFacts, IssuedAccessToken, PublicKeyRole
+from hsm.verbs import PinVault
 from tests.contracts.issuer import ISSUER_ID, OTHER_ISSUER_ID, Issuer, open_issuer
 from tests.operators import TOKEN_ISSUER, VALID_UNTIL, now
 

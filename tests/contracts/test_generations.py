@@ -16,7 +16,7 @@ from hsm.errors import (
 )
 from hsm.log.lines import Action
 from hsm.manifest.body import canonical_body
-from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import GENERATIONS_TYPE, MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11 import keyring
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.port import PublicKeyRole
@@ -25,7 +25,7 @@ from tests.contracts.rotating import Rotating
 from tests.contracts.software_token import SoftwareToken
 from tests.contracts.test_receipts import lines
 from tests.key_tables import FIRST, Tables, rotated, table
-from tests.operators import OPERATORS, floors, prepare_host, reopen_vault, signed
+from tests.operators import OPERATORS, minimum_versions, prepare_host, reopen_vault, signed
 from tests.pans import PAN
 
 
@@ -130,7 +130,7 @@ def test_what_is_retired_comes_back_and_what_is_compromised_never(rotating: Rota
 def test_files_of_the_host_are_macced_anew_so_that_their_key_can_be_retired(
     rotating: Rotating,
 ) -> None:
-    with pytest.raises(ManifestRefused, match="under a key that the table burns"):
+    with pytest.raises(ManifestRefused, match="under a key that the table takes out of use"):
         rotating.rotate("manifest-mac", state="compromised")
     rotating.rotate("manifest-mac")
     directory = rotating.issuer.host.directory
@@ -157,17 +157,17 @@ def test_an_older_table_and_one_that_too_few_signed_are_refused(rotating: Rotati
         rotating.vault.load_generations(as_manifest)
 
 
-def test_a_new_host_whose_floors_name_a_table_serves_nothing_before_it_has_one(
+def test_a_new_host_whose_minimum_versions_name_a_table_serves_nothing_before_it_has_one(
     rotating: Rotating, tmp_path: Path
 ) -> None:
     directory = tmp_path / "new"
     directory.mkdir()
     prepare_host(directory)
-    listed = {**json.loads(floors({})), "generations": 3}
+    listed = {**json.loads(minimum_versions({})), "generations": 3}
     vault = reopen_vault(rotating.hsm_token, directory)
     with pytest.raises(VaultUnavailable):
         vault._keyring.mac(KeyLabel(KeyRole.PIN_MAC, 7), b"")
-    vault.load_floors(signed(canonical_body(listed), FLOORS_TYPE))
+    vault.load_minimum_versions(signed(canonical_body(listed), MINIMUM_VERSIONS_TYPE))
     for refused in (vault, reopen_vault(rotating.hsm_token, directory)):
         with pytest.raises(ManifestRefused, match="lacks its table"):
             refused.public_jwks(PublicKeyRole.D1)
@@ -178,7 +178,7 @@ def test_a_new_host_whose_floors_name_a_table_serves_nothing_before_it_has_one(
     # An older table, as this or another host stored it, is not believed by a worker that starts.
     older = (rotating.issuer.host.directory / "generations.json").read_bytes()
     (directory / "generations.json").write_bytes(older)
-    with pytest.raises(ManifestRefused, match="below this host's floor"):
+    with pytest.raises(ManifestRefused, match="below this host's minimum version"):
         reopen_vault(rotating.hsm_token, directory).public_jwks(PublicKeyRole.D1)
 
 

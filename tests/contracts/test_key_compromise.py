@@ -1,7 +1,7 @@
-"""A key is burned: one path for each, and nothing opens with it. Before, everything did.
+"""A key is compromised: one path for each, and nothing opens with it. Before, everything did.
 
 The paths are those of docs/key-compromise.md; that of the HSM token's user PIN is in
-``tests/hsm/test_key_life.py``.
+``tests/hsm/ceremonies/test_key_life.py``.
 """
 
 import json
@@ -14,7 +14,7 @@ from jwcrypto.jwk import JWK
 from crypto.secret import Secret
 from hsm.errors import FeedRefused, KeyNotInUse, ManifestRefused, PinRejected
 from hsm.manifest.host_files import HostFiles
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from tests import feeds
 from tests.contracts.issuer import CARD, HOLDER, PIN, Issuer, block, open_host
@@ -27,8 +27,8 @@ from tests.operators import (
     OPERATORS,
     TRUST_FILE,
     OperatorKey,
-    floors,
     manifest,
+    minimum_versions,
     prepare_host,
     signed,
 )
@@ -42,7 +42,7 @@ def rotating(tmp_path: Path) -> Rotating:
     return rotating
 
 
-def burn(rotating: Rotating, role: str) -> None:
+def compromise(rotating: Rotating, role: str) -> None:
     """Load one table: the next key is active, the one before compromised."""
     rotating.rotate(role, state="compromised")
 
@@ -51,7 +51,7 @@ def test_d1(rotating: Rotating) -> None:
     issuer, record = rotating.issuer, rotating.issuer.seal_record()
     jwe, later = (issuer.pin_jwe({"pinBlock": block(PIN, PAN)}) for _ in range(2))
     assert issuer.change(jwe, record).sealed_pin
-    burn(rotating, "d1")
+    compromise(rotating, "d1")
     for text in (jwe, later):
         with pytest.raises(PinRejected):
             issuer.change(text, record)
@@ -68,7 +68,7 @@ def test_page(rotating: Rotating) -> None:
         return issuer.vault.set_pin_from_page(*given).sealed_pin
 
     assert send(jwe)
-    burn(rotating, "page")
+    compromise(rotating, "page")
     with pytest.raises(PinRejected):
         send(jwe)
     assert send(issuer.page_jwe(granted))
@@ -80,7 +80,7 @@ def test_pin(rotating: Rotating) -> None:
     granted = issuer.grant_view(record)
     assert issuer.pin(pin, record) == PIN
     assert issuer.draw(granted, pin, record)
-    burn(rotating, "pin")
+    compromise(rotating, "pin")
     with pytest.raises(KeyNotInUse):
         issuer.export(pin, record)
     with pytest.raises(KeyNotInUse):
@@ -93,7 +93,7 @@ def test_record(rotating: Rotating) -> None:
     issuer, record = rotating.issuer, rotating.issuer.seal_record()
     pin = issuer.set_pin(PIN, record)
     assert issuer.pin(pin, record) == PIN
-    burn(rotating, "record")
+    compromise(rotating, "record")
     with pytest.raises(KeyNotInUse):
         issuer.export(pin, record)
     with pytest.raises(KeyNotInUse):
@@ -111,7 +111,7 @@ def forge(rotating: Rotating, name: str, text: str, generation: int = 1) -> Path
 
 
 def test_manifest_mac(rotating: Rotating) -> None:
-    """What was forged under a burned key gets no MAC of the next, and is named."""
+    """What was forged under a compromised key gets no MAC of the next, and is named."""
     issuer, other = rotating.issuer, "anotherbnk"
     own = issuer.issuer_id.encode().hex()
     genuine = rotating.issuer.host.directory.joinpath(f"{own}.json").read_text()
@@ -130,12 +130,16 @@ def test_manifest_mac(rotating: Rotating) -> None:
         assert str(refused.value).endswith(f"signed: {file.name} of {issuer_id!r}")
         file.unlink()
     swapped = forge(rotating, other.encode().hex(), json.loads(genuine)["jws"])
-    floors_file = forge(rotating, "floors", signed(floors({}), FLOORS_TYPE, strangers))
-    with pytest.raises(ManifestRefused, match=rf"{swapped.name} of 'anotherbnk', floors.json$"):
+    minimum_versions_file = forge(
+        rotating, "minimum-versions", signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE, strangers)
+    )
+    with pytest.raises(
+        ManifestRefused, match=rf"{swapped.name} of 'anotherbnk', minimum-versions.json$"
+    ):
         rotating.rotate("manifest-mac")
     swapped.unlink()
-    floors_file.unlink()
-    issuer.vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    minimum_versions_file.unlink()
+    issuer.vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     issuer.vault.load_manifest(issuer.signed(2))
     rotating.rotate("manifest-mac")
     # Between the two tables somebody may write one, too.
@@ -170,26 +174,26 @@ def test_an_issuers_pvk(tmp_path: Path) -> None:
     sharing = Sharing(tmp_path)
     first, second = sharing.asking(1), sharing.asking(2)
     shared = {str(label): "active" for label in sharing.labels}
-    burned = {**shared, str(sharing.labels[0]): "compromised"}
+    compromised = {**shared, str(sharing.labels[0]): "compromised"}
     for partner in (first, second):
         tables = Tables()
         vault = partner.issuer.vault
         vault.load_generations(tables.next({**FIRST, **shared}))
         assert partner.set_iso0().values
-        vault.load_generations(tables.next({**FIRST, **burned}))
+        vault.load_generations(tables.next({**FIRST, **compromised}))
     with pytest.raises(KeyNotInUse):
         first.set_iso0()
     assert second.set_iso0().values
 
 
 def test_an_operators_key(rotating: Rotating) -> None:
-    burned, honest = OPERATORS
+    compromised, honest = OPERATORS
     issuer, stranger = rotating.issuer, OperatorKey()
-    text = signed(issuer_manifest(issuer, 2), operators=(burned, honest))
+    text = signed(issuer_manifest(issuer, 2), operators=(compromised, honest))
     issuer.vault.load_manifest(text)
     prepare_host(issuer.host.directory, (stranger, honest))
     assert (issuer.host.directory / TRUST_FILE).exists()
-    for operators in ((burned, honest), (burned,)):
+    for operators in ((compromised, honest), (compromised,)):
         with pytest.raises(ManifestRefused, match="too few"):
             issuer.vault.load_manifest(signed(issuer_manifest(issuer, 3), operators=operators))
     issuer.vault.load_manifest(signed(issuer_manifest(issuer, 3), operators=(stranger, honest)))

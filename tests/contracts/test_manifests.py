@@ -15,7 +15,7 @@ from crypto.secret import Secret
 from hsm.errors import ManifestRefused, VaultUnavailable
 from hsm.grants import Grants
 from hsm.manifest.body import canonical_body
-from hsm.manifest.signed import FLOORS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.keyring import Keyring
 from hsm.port import Face, GrantedToken, PublicKeyRole, Purpose, SealedPin, SealedRecord
 from tests.bearers import bearer
@@ -38,8 +38,8 @@ from tests.operators import (
     VALID_FROM,
     VALID_UNTIL,
     OperatorKey,
-    floors,
     manifest,
+    minimum_versions,
     prepare_host,
     reopen_vault,
     signed,
@@ -262,7 +262,7 @@ def test_what_operators_signed_cannot_be_changed_nor_taken_for_something_else(ow
     before, after = json.loads(signed(payload)), json.loads(own.signed(2))
     changed = json.dumps({**before, "payload": after["payload"]})
     assert_not_taken(own, changed, "too few signatures")
-    assert_not_taken(own, signed(payload, FLOORS_TYPE), "too few signatures")
+    assert_not_taken(own, signed(payload, MINIMUM_VERSIONS_TYPE), "too few signatures")
     assert_not_taken(own, payload.decode(), "not a signed text")
     assert_not_taken(own, "", "not a signed text")
     indented = json.dumps(json.loads(payload), indent=1).encode()
@@ -277,22 +277,26 @@ def test_a_manifest_that_is_not_in_force_is_not_taken(own: Issuer, moment: objec
     assert own.vault.load_manifest(own.signed()) == 1
 
 
-# Floors
+# Minimum versions
 
 
-def test_a_host_without_floors_takes_no_manifest(own: Issuer) -> None:
-    bare = without_floors(own)
-    assert_not_taken(bare, own.signed(), "no floors")
-    bare.vault.load_floors(signed(floors({}), FLOORS_TYPE))
+def test_a_host_without_minimum_versions_takes_no_manifest(own: Issuer) -> None:
+    bare = without_minimum_versions(own)
+    assert_not_taken(bare, own.signed(), "no minimum versions")
+    bare.vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     assert bare.vault.load_manifest(own.signed()) == 1
 
 
-def test_a_host_takes_nothing_below_its_floors_and_keeps_them(own: Issuer) -> None:
-    bare = without_floors(own)
-    bare.vault.load_floors(signed(floors({ISSUER_ID: 7}), FLOORS_TYPE))
+def test_a_host_takes_nothing_below_its_minimum_versions_and_keeps_them(own: Issuer) -> None:
+    bare = without_minimum_versions(own)
+    bare.vault.load_minimum_versions(
+        signed(minimum_versions({ISSUER_ID: 7}), MINIMUM_VERSIONS_TYPE)
+    )
     assert_not_taken(bare, own.signed(6), "older version")
-    with pytest.raises(ManifestRefused, match="floors already"):
-        bare.vault.load_floors(signed(floors({ISSUER_ID: 1}), FLOORS_TYPE))
+    with pytest.raises(ManifestRefused, match="minimum versions already"):
+        bare.vault.load_minimum_versions(
+            signed(minimum_versions({ISSUER_ID: 1}), MINIMUM_VERSIONS_TYPE)
+        )
     assert_not_taken(replace(bare, host=bare.host.reopened()), own.signed(6), "older version")
     assert bare.vault.load_manifest(own.signed(7)) == 7
 
@@ -300,18 +304,20 @@ def test_a_host_takes_nothing_below_its_floors_and_keeps_them(own: Issuer) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        signed(floors({}), FLOORS_TYPE, OPERATORS[:1]),
-        signed(floors({}), MANIFEST_TYPE),
-        signed(manifest(ISSUER_ID), FLOORS_TYPE),
+        signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE, OPERATORS[:1]),
+        signed(minimum_versions({}), MANIFEST_TYPE),
+        signed(manifest(ISSUER_ID), MINIMUM_VERSIONS_TYPE),
         "{}",
     ],
     ids=["one operator", "as a manifest", "a manifest", "not signed"],
 )
-def test_a_list_of_floors_that_operators_did_not_sign_is_refused(own: Issuer, text: str) -> None:
-    bare = without_floors(own)
+def test_a_list_of_minimum_versions_that_operators_did_not_sign_is_refused(
+    own: Issuer, text: str
+) -> None:
+    bare = without_minimum_versions(own)
     with pytest.raises(ManifestRefused):
-        bare.vault.load_floors(text)
-    assert_not_taken(bare, own.signed(), "no floors")
+        bare.vault.load_minimum_versions(text)
+    assert_not_taken(bare, own.signed(), "no minimum versions")
 
 
 # State belongs to an HSM token
@@ -325,7 +331,7 @@ def test_the_state_of_a_host_with_another_hsm_token_does_not_open_here(
     for verb in (here.read_manifest, here.manifest_version):
         with refused:
             verb(ISSUER_ID)
-    for issuer_id in (ISSUER_ID, OTHER_ISSUER_ID):  # the second has nothing but its floor
+    for issuer_id in (ISSUER_ID, OTHER_ISSUER_ID):  # the second has nothing but its minimum version
         with refused:
             here.load_manifest(signed(manifest(issuer_id, 2)))
     assert complete.set_pin(PIN, sealed_record)
@@ -410,8 +416,8 @@ def assert_not_taken(issuer: Issuer, text: str, reason: str) -> None:
     assert issuer.vault.manifest_version(ISSUER_ID) == 0
 
 
-def without_floors(issuer: Issuer) -> Issuer:
-    """Take *issuer* to a host that no operator has signed floors for."""
+def without_minimum_versions(issuer: Issuer) -> Issuer:
+    """Take *issuer* to a host that no operator has signed minimum versions for."""
     directory = Path(mkdtemp(dir=issuer.host.directory.parent))
     prepare_host(directory)
     vault = reopen_vault(issuer.host.hsm_token, directory)

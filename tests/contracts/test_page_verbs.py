@@ -35,8 +35,6 @@ from tests.contracts.issuer import LONG_PINS, PIN, Issuer, block, jwe_to, page_k
 from tests.contracts.partner import Partner
 from tests.pans import PAN, PANS
 
-NOTHING: Mapping[str, object] = {}
-
 
 @dataclass(frozen=True)
 class Page:

@@ -3,7 +3,8 @@
 import pytest
 from jwcrypto.jwk import JWK
 
-from hsm.port import PinVault, PublicKeyRole
+from hsm.port import PublicKeyRole
+from hsm.verbs import PinVault
 
 
 @pytest.mark.parametrize("role", PublicKeyRole)

@@ -15,7 +15,7 @@ from tests.contracts.rotating import Rotating
 from tests.key_tables import FIRST
 
 PVV = Value.of(pvv="5812", keyIndex=1)
-BURNED = ("retired", "compromised", "destroyed")
+OUT_OF_USE = ("retired", "compromised", "destroyed")
 #: Of the roles, what is refused once the first key of one lets nothing be opened.
 REFUSED = {
     "pin": {CardPart.PIN},
@@ -43,22 +43,22 @@ def stored_before(rotating: Rotating) -> StoredCard:
     return stored
 
 
-def burn(rotating: Rotating, role: str, state: str) -> None:
+def take_out_of_use(rotating: Rotating, role: str, state: str) -> None:
     if state == "destroyed":
-        burn(rotating, role, "compromised")
+        take_out_of_use(rotating, role, "compromised")
     labels = (f"{role}.g1", f"{role}-mac.g1")
     rotating.load({**rotating.states, **dict.fromkeys(labels, state)})
 
 
-@pytest.mark.parametrize("state", BURNED)
+@pytest.mark.parametrize("state", OUT_OF_USE)
 @pytest.mark.parametrize("role", REFUSED)
-def test_what_a_key_sealed_that_opens_nothing_any_more_is_never_laundered(
+def test_what_a_key_sealed_that_opens_nothing_any_more_is_never_resealed(
     rotating: Rotating, role: str, state: str
 ) -> None:
     stored = stored_before(rotating)
     (sound,) = rotating.vault.reseal([stored]).cards
     assert sound.refused == {}
-    burn(rotating, role, state)
+    take_out_of_use(rotating, role, state)
     (resealed,) = rotating.vault.reseal([stored]).cards
     assert resealed.refused == dict.fromkeys(REFUSED[role], "KeyNotInUse")
     parts = {
@@ -75,13 +75,15 @@ def test_what_was_resealed_in_time_outlives_the_key(rotating: Rotating, role: st
     (resealed,) = rotating.vault.reseal([stored]).cards
     assert resealed.sealed_record is not None
     assert resealed.sealed_pin is not None
-    burn(rotating, role, "destroyed")
+    take_out_of_use(rotating, role, "destroyed")
     assert rotating.issuer.pin(resealed.sealed_pin, resealed.sealed_record) == PIN
 
 
-def test_another_label_does_not_bring_back_what_a_burned_key_sealed(rotating: Rotating) -> None:
+def test_another_label_does_not_bring_back_what_a_compromised_key_sealed(
+    rotating: Rotating,
+) -> None:
     stored = stored_before(rotating)
-    burn(rotating, "pin", "compromised")
+    take_out_of_use(rotating, "pin", "compromised")
     assert stored.sealed_pin is not None
     for label in (b"pin.g2", b"pin.g3"):
         renamed = SealedPin(stored.sealed_pin.replace(b"pin.g1", label))

@@ -13,14 +13,9 @@ from cms.sandbox.partners.jwe import decrypt
 from hsm.errors import CounterExhausted, KeyMissing, ManifestRefused, SealBroken, ValueNotPossible
 from hsm.manifest.model import Manifest
 from hsm.pkcs11.keys import KeyRole
-from hsm.port import (
-    CardRef,
-    PinVault,
-    SealedChange,
-    SealedValue,
-    ValueKind,
-)
+from hsm.port import CardRef, SealedChange, SealedValue, ValueKind
 from hsm.vault import Vault
+from hsm.verbs import PinVault
 from tests.contracts.edits import every_change
 from tests.contracts.issuer import LONG_PINS, PIN
 from tests.contracts.partner import CARD, CHANGES, ISSUER_ID, SECCOS_ROLES, Partner, cards
@@ -537,7 +532,7 @@ VERBS: Final = {
     "build_script",
     "reverse_pin",
     "load_manifest",
-    "load_floors",
+    "load_minimum_versions",
     "key_uses",
     "metrics",
     "manifest_version",

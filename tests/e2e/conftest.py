@@ -1,14 +1,14 @@
 """One service with two issuers, for the tests that do not break it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.pkcs11.token import Pkcs11Token
-from tests.deployment import CrashingPostgres, Shared, deployment, new_database
+from tests.database_files import database_directory
+from tests.deployment import CrashingPostgres, Shared, add_template, deployment, new_database
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,8 @@ def shared(
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[CrashingPostgres]:
+def own_postgres() -> Iterator[CrashingPostgres]:
     """A server for one test alone, which may kill it."""
-    with CrashingPostgres(tmp_path / "data") as server:
+    with database_directory() as directory, CrashingPostgres(directory / "data") as server:
+        add_template(server)
         yield server

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import ssl
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,7 @@ TRANSCRIPT = [
     ("GET pin", "200", "decrypts to the PIN just set"),
     ("GET changeCounter", "200", "2"),
     ("PUT pin, weak", "403", "refused, PIN_CHANGE_FORBIDDEN"),
-    ("GET changeCounter", "200", "0, of a card with SECCOS"),
+    ("GET changeCounter", "200", "0"),
     ("PUT pin, SECCOS", "204", "a PIN is set"),
     ("GET changeCounter", "200", "1"),
     ("PUT pin, SECCOS, stale counter", "400", "refused, FIELD_INVALID_VALUE"),
@@ -107,6 +109,14 @@ LISTENING = "0A"
 JWE_ALGORITHMS = ["ECDH-ES", "A256GCM"]
 
 
+def newcomers() -> dict[str, str]:
+    """The environment of somebody in an office, with little set, behind a proxy of no use here."""
+    left_out = {"HOME", "NO_PROXY", "no_proxy"}
+    given = {name: value for name, value in without_settings().items() if name not in left_out}
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    return {**given, "LC_ALL": "C", **proxies}
+
+
 class Tree:
     """A copy of the repository, and what a person types in it."""
 
@@ -123,7 +133,7 @@ class Tree:
         return subprocess.run(
             [sys.executable, "-m", *words],
             cwd=self.root,
-            env=without_settings(),
+            env=newcomers(),
             input=typed,
             capture_output=True,
             text=True,
@@ -143,7 +153,7 @@ class Tree:
             process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "cms.sandbox", "demo"],
                 cwd=self.root,
-                env=without_settings(),
+                env=newcomers(),
                 stdout=printed,
                 stderr=printed,
             )
@@ -153,16 +163,19 @@ class Tree:
             yield process
         finally:
             stop(process, self.root)
-            self._remove_socket()
+            for directory in self.short_lived():  # as a demo that was killed could not
+                shutil.rmtree(directory, ignore_errors=True)
 
     def printed_by_demo(self) -> str:
         """What the demo that runs, or ran last, printed so far."""
         return self.output.read_text()
 
-    def _remove_socket(self) -> None:
-        """Do what a demo that was killed could not."""
+    def short_lived(self) -> list[Path]:
+        """The directories of sockets that a demo makes elsewhere, for the sake of their names."""
         host = conninfo_to_dict((self.var / "database-url").read_text())["host"]
-        shutil.rmtree(str(host), ignore_errors=True)
+        written = shlex.split((self.var / "web.env").read_text())
+        settings = dict(each.split("=", 1) for each in written)
+        return [Path(str(host)), Path(settings["CMS_VAULT_SOCKET_DIRECTORY"])]
 
     def sandbox(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((self.var / "sandbox.json").read_text())
@@ -207,14 +220,18 @@ def test_the_first_run_sets_everything_up_and_shows_the_conversations(first: str
     assert transcript(first) == CONVERSATIONS
 
 
+def test_the_readme_shows_the_conversations_as_they_are() -> None:
+    assert transcript((ROOT / "README.md").read_text()) == CONVERSATIONS
+
+
 def test_the_set_up_is_shown_as_the_commands_of_an_operator(first: str) -> None:
     for command in (
         "hsm ceremony hsm/roles.toml",
         "hsm import-components block-protection demobank01",
         "hsm import-block seccos-pin demobank01 var/config/demobank01-seccos-pin.tr31",
         "hsm manifest key var/operators/ann.pem --name Ann --no-passphrase",
-        "hsm manifest sign var/config/floors.json --key var/operators/bob.pem",
-        "hsm manifest begin var/config/floors.json",
+        "hsm manifest sign var/config/minimum-versions.json --key var/operators/bob.pem",
+        "hsm manifest begin var/config/minimum-versions.json",
         "cms issuers add demobank01",
         "hsm manifest new demobank02 --sandbox",
         "hsm manifest change var/config/demobank02.json 'name=\"Second Demo Bank\"' 'recipient={",
@@ -884,6 +901,9 @@ def test_the_demo_takes_everything_with_it_that_it_started(
 ) -> None:
     with interrupted.demo() as process:
         takes_everything_with_it(process, ending, code)
+        directories = interrupted.short_lived()
+        assert [*chain.from_iterable(each.glob("*") for each in directories)] == []
+        assert any(each.exists() for each in directories) == (ending == signal.SIGKILL)
     assert processes_in(interrupted.root) == []
 
 

@@ -18,7 +18,7 @@ from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.d1 import D1Error
 from hsm.manifest.model import parse
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
 from tests.deployment import (
@@ -32,7 +32,7 @@ from tests.deployment import (
 )
 from tests.e2e.load import Load
 from tests.issuer_records import app_client, run_sql, secret_hash
-from tests.operators import OPERATORS, OperatorKey, floors, prepare_host, signed
+from tests.operators import OPERATORS, OperatorKey, minimum_versions, prepare_host, signed
 
 ISSUER, HOST = "firstbank1", "pins-1"
 CARDS = ("card-1", "card-2", "card-3", "card-4")
@@ -167,7 +167,7 @@ def test_what_is_loaded_is_in_force_when_the_command_ends(
     with prepared.serving():
         assert takes(enrolled, SIX_DIGITS)
         load_manifest(prepared, following(vault, policy={"length_max": 5})[1])
-        wait_for(lambda: not takes(enrolled, SIX_DIGITS))
+        assert not takes(enrolled, SIX_DIGITS)
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_an_older_manifest_is_not_brought_back_by_whoever_writes_the_database(
     assert vault.manifest_version(ISSUER) == version + 1
 
 
-def test_a_new_host_without_floors_serves_no_issuer_until_it_has_some(
+def test_a_new_host_without_minimum_versions_serves_no_issuer_until_it_has_some(
     served: tuple[Deployment, Enrolled, Vault], tmp_path: Path, softhsm: SoftHsm
 ) -> None:
     first, enrolled, vault = served
@@ -232,7 +232,7 @@ def test_a_new_host_without_floors_serves_no_issuer_until_it_has_some(
     new = hosted(directory, first.database_url, softhsm, workers=1, **ports, **files)
     with new.serving(wait=False) as service:
         service.wait_until_answering()
-        assert "no floors" in answer_of(new.database_url, version)
+        assert "no minimum versions" in answer_of(new.database_url, version)
         assert not service.ready()
         assert status_of_token(enrolled) == 401
         begin(new, {ISSUER: version})
@@ -242,7 +242,7 @@ def test_a_new_host_without_floors_serves_no_issuer_until_it_has_some(
         assert len(service.lines("manifest.refused")) == 1
 
 
-def test_a_new_host_takes_nothing_below_its_floors(
+def test_a_new_host_takes_nothing_below_its_minimum_versions(
     served: tuple[Deployment, Enrolled, Vault],
 ) -> None:
     prepared, enrolled, vault = served
@@ -258,9 +258,9 @@ def test_a_new_host_takes_nothing_below_its_floors(
 
 
 def begin(prepared: Deployment, listed: Mapping[str, int]) -> None:
-    """Begin a host with signed floors as its operator does."""
-    file = prepared.directory / "floors.json"
-    file.write_text(signed(floors(listed), FLOORS_TYPE))
+    """Begin a host with signed minimum versions as its operator does."""
+    file = prepared.directory / "minimum-versions.json"
+    file.write_text(signed(minimum_versions(listed), MINIMUM_VERSIONS_TYPE))
     run(prepared, "hsm", "manifest", "begin", str(file))
 
 

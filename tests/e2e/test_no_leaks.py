@@ -193,7 +193,7 @@ class House:
         """Look for credentials as they are, as hexadecimal, and unsalted.
 
         The database holds SHA-256 of a client's secret (256 random bits), in a manifest, and of a
-        control token (122), in the vault's grant for it.
+        control token (106), in the vault's grant for it.
         """
         hashed = {SECRET, *self.control_tokens} if place == "database" else set()
         return any(
@@ -218,7 +218,8 @@ class House:
 def names_in(text: str) -> set[str]:
     """Find what names a card, a cardholder or a client."""
     names = {CARD, HOLDER, PLASTIC, APP, SERVER}
-    return {name for name in names if re.search(rf"\b{name}\b", text)}
+    # A word's boundary is looked for slowly, in megabytes.
+    return {name for name in names if name in text and re.search(rf"\b{name}\b", text)}
 
 
 @pytest.fixture(scope="module")

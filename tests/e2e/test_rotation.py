@@ -18,10 +18,10 @@ from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
 from cms.sandbox.partners.hosted_app import PageSession
+from hsm.ceremonies.rotation_commands import ROLES
 from hsm.manifest import documents
 from hsm.manifest.signed import GENERATIONS_TYPE
 from hsm.pkcs11.keys import OWN_ROLES
-from hsm.pkcs11.rotation_commands import ROLES
 from hsm.pkcs11.token import Pkcs11Token
 from tests.bearers import bearer
 from tests.deployment import ROOT, Deployment, Enrolled, deployment, new_database, own_token

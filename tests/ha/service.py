@@ -20,9 +20,9 @@ from tests.deployment import Service, deployment, end, free_ports, wait_for
 from tests.e2e.load import BROKEN, Load, verify
 from tests.ha.cluster import DATABASE, DEPLOY, Cluster, Member
 from tests.ha.machines import LOOPBACK
-from tests.haproxy import BINARY as HAPROXY
 from tests.pgbouncer import BINARY as PGBOUNCER
 from tests.pgbouncer import PORT, not_as_root
+from tests.proxies import HAPROXY
 
 CARDS: Final = ("card-1", "card-2", "card-3", "card-4")
 CALLERS: Final = 3

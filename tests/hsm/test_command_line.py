@@ -13,13 +13,13 @@ from jwcrypto.jwk import JWK
 from cms.sandbox import HANG_SECONDS
 from cms.sandbox.machine.softhsm import SoftHsm
 from hsm.counts import Counts
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11.probe import PROFILES
 from hsm.pkcs11.token import Pkcs11Token
 from tests.hsm.commanding import ROLES, Done, Operator, fingerprints
 from tests.hsm.own_process import FIRST, ROOT, environment
-from tests.operators import OPERATORS, floors, manifest, now, prepare_host, signed
+from tests.operators import OPERATORS, manifest, minimum_versions, now, prepare_host, signed
 from tests.processes import loaded_by
 
 NO_PIN_IN_A_URI = (
@@ -244,7 +244,7 @@ def test_help_and_a_refused_word_load_no_library(words: str) -> None:
     assert loaded & {"asyncio", "cryptography", "pkcs11", "pydantic"} == set()
 
 
-# Floors: the one command of manifests that opens the vault
+# Minimum versions: the one command of manifests that opens the vault
 
 
 @pytest.fixture
@@ -258,24 +258,27 @@ def host(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_a_host_begins_with_the_floors_that_operators_signed(
+def test_a_host_begins_with_the_minimum_versions_that_operators_signed(
     operator: Operator, host: dict[str, str], tmp_path: Path
 ) -> None:
-    file = tmp_path / "floors.json"
+    file = tmp_path / "minimum-versions.json"
     for text, message in (
-        (floors({}).decode(), "not a signed text in canonical form\n"),
-        (signed(floors({}), FLOORS_TYPE, OPERATORS[:1]), "too few signatures of operators who"),
+        (minimum_versions({}).decode(), "not a signed text in canonical form\n"),
+        (
+            signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE, OPERATORS[:1]),
+            "too few signatures of operators who",
+        ),
     ):
         file.write_text(text)
         done = operator.run("manifest", "begin", str(file), **host)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(message)
-    file.write_text(signed(floors({ISSUER: 7}), FLOORS_TYPE))
+    file.write_text(signed(minimum_versions({ISSUER: 7}), MINIMUM_VERSIONS_TYPE))
     done = operator.run("manifest", "begin", str(file), **host)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (Path(host["HSM_STATE_DIRECTORY"]) / "floors.json").exists()
+    assert (Path(host["HSM_STATE_DIRECTORY"]) / "minimum-versions.json").exists()
     again = operator.run("manifest", "begin", str(file), **host)
-    assert (again.returncode, again.stderr) == (2, "this host has floors already\n")
+    assert (again.returncode, again.stderr) == (2, "this host has minimum versions already\n")
 
 
 @pytest.mark.parametrize(
@@ -298,8 +301,8 @@ def test_a_host_without_a_place_of_its_own_does_not_begin(
     settings: dict[str, str],
     message: str,
 ) -> None:
-    file = tmp_path / "floors.json"
-    file.write_text(signed(floors({}), FLOORS_TYPE))
+    file = tmp_path / "minimum-versions.json"
+    file.write_text(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     done = operator.run("manifest", "begin", str(file), **{**host, **settings})
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
@@ -315,8 +318,8 @@ def test_root_does_not_begin_for_another_user_who_could_not_read_it(
 
     for name, value in host.items():
         monkeypatch.setenv(name, value)
-    file = tmp_path / "floors.json"
-    file.write_text(signed(floors({}), FLOORS_TYPE))
+    file = tmp_path / "minimum-versions.json"
+    file.write_text(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     owner = Path(host["HSM_STATE_DIRECTORY"]).stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     if owner == 0:

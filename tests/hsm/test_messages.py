@@ -25,16 +25,10 @@ from hsm.messages import (
     Verb,
     VerifyBearer,
 )
-from hsm.port import (
-    CardRef,
-    IssuedAccessToken,
-    PinBlockType,
-    PinVault,
-    SealedGrant,
-    SealedRecord,
-)
+from hsm.port import CardRef, IssuedAccessToken, PinBlockType, SealedGrant, SealedRecord
+from hsm.verbs import PinVault
 
-#: Who may call what: DESIGN's table, and what is public.
+#: Who may call what, and what is public.
 PUBLIC = {
     *("health", "load_manifest", "manifest_version", "public_jwks", "read_manifest"),
     *("key_uses", "metrics"),
@@ -49,7 +43,7 @@ SOCKETS = {
     },
     SocketName.ADMIN: {
         *("generate_pin", "export_mailers"),
-        *("build_script", "export_values", "forget_failures", "keeps_pin", "load_floors"),
+        *("build_script", "export_values", "forget_failures", "keeps_pin", "load_minimum_versions"),
         *("load_generations", "read_generations", "reseal", "reverse_pin", "seal_cards"),
         "set_pin_from_jwe",
     },
@@ -69,8 +63,15 @@ def encoded(call: object) -> bytes:
     return msgspec.msgpack.encode(call)
 
 
-def test_every_verb_of_the_port_has_a_message() -> None:
-    assert VERBS.keys() == port_verbs().keys()
+def test_every_verb_of_the_port_has_a_message_in_the_same_place() -> None:
+    assert [*VERBS] == [*port_verbs()]
+
+
+def test_verbs_stand_by_the_sockets_that_take_them() -> None:
+    first = [min(verb.sockets, key=[*SocketName].index) for verb in VERBS.values()]
+    are_public = [verb.sockets == frozenset(SocketName) for verb in VERBS.values()]
+    places = [*zip(are_public, map([*SocketName].index, first), strict=True)]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("name", sorted(VERBS.keys() - {"read_manifest"}))

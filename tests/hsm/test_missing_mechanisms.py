@@ -9,11 +9,12 @@ import pytest
 from pkcs11 import Mechanism
 
 from crypto import kcv
+from hsm.ceremonies import ceremony_record
 from hsm.manifest.signed import GENERATIONS_TYPE
-from hsm.pkcs11 import ceremony_record, mechanisms
+from hsm.pkcs11 import mechanisms
 from hsm.pkcs11.keys import KeyRole
 from tests.crypto.ciphers import tdes_ecb
-from tests.hsm.import_machine import (
+from tests.hsm.ceremonies.import_machine import (
     COMPONENTS,
     ISSUER,
     KBPK,
@@ -85,8 +86,8 @@ def test_one_that_is_there_is_refused_by_name_and_can_be_destroyed(
 ) -> None:
     """As after a new version of the module; the control is that the mechanism was there before."""
     assert machine.import_block(block, KEY_KCV, role="smi").returncode == 0
-    burned = table({**FIRST, LABEL: "compromised"})
-    load(machine.operator, machine.state, signed(burned, GENERATIONS_TYPE))
+    compromised = table({**FIRST, LABEL: "compromised"})
+    load(machine.operator, machine.state, signed(compromised, GENERATIONS_TYPE))
     with deriving_nothing(machine):
         listed = machine.operator.run("list")
         assert (listed.returncode, listed.stdout, listed.stderr) == (2, "", f"{MISSING}\n")

@@ -16,8 +16,8 @@ from hsm.errors import (
     PinRejected,
     VaultUnavailable,
 )
-from hsm.port import PinVault
 from hsm.reopened import LOOK_AGAIN_SECONDS, ReopenedVault
+from hsm.verbs import PinVault
 
 REOPEN_SECONDS = 5.0
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from cms.sandbox.machine.softhsm import SoftHsm
+from tests.hsm.ceremonies.test_key_ceremonies import COMPONENTS, ISSUER, PASSPHRASE, TYPED, Room
+from tests.hsm.ceremonies.test_key_life import sign
 from tests.hsm.commanding import ROLES, Done, Operator, fingerprints, lines
-from tests.hsm.test_key_ceremonies import COMPONENTS, ISSUER, PASSPHRASE, TYPED, Room
-from tests.hsm.test_key_life import sign
 from tests.hsm.vault_commands import load
 from tests.operators import prepare_host
 

@@ -139,7 +139,7 @@ def make_secrets(bank: Bank) -> None:
 
 
 def begin(bank: Bank) -> None:
-    """Two operators, the trust file, and the floors of the host."""
+    """Two operators, the trust file, and the minimum versions of the host."""
     compose = bank.compose
     os.chown(compose.manifests, OPERATOR, WEB)
     operators = []
@@ -148,10 +148,10 @@ def begin(bank: Bank) -> None:
         operators.append(json.loads(compose.operator("manifest", *words)))
     trust = {"threshold": 2, "sandbox": True, "operators": operators}
     give(bank, "trust.json", json.dumps(trust))
-    compose.operator("manifest", "floors", "--out", "floors.json")
-    sign(bank, "floors.json")
+    compose.operator("manifest", "minimum-versions", "--out", "minimum-versions.json")
+    sign(bank, "minimum-versions.json")
     compose.operator("hsm-init")
-    compose.operator("hsm", "manifest", "begin", "floors.json")
+    compose.operator("hsm", "manifest", "begin", "minimum-versions.json")
 
 
 def give(bank: Bank, name: str, text: str) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.deployment import wait_for
+from tests.deployment import ROOT, wait_for
 from tests.image.conftest import (
     CARD,
     PAN,
@@ -17,6 +17,7 @@ from tests.image.conftest import (
     WEB,
     Bank,
 )
+from tests.image.podman import IMAGE, TRUST
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,16 @@ def test_nothing_can_be_written_but_volumes(bank: Bank, service: str) -> None:
 def test_the_image_holds_no_compiler_and_nothing_of_the_sandbox(bank: Bank) -> None:
     script = "command -v gcc cc make; ls -d /app/cms/sandbox /app/tests 2>/dev/null; true"
     assert bank.compose.inside("web", "/bin/sh", "-c", script) == ""
+
+
+def test_an_image_can_trace_when_it_is_built_so(bank: Bank) -> None:
+    engine, tracing = bank.compose.engine, f"{IMAGE}-tracing"
+    argument = ("--build-arg", "REQUIREMENTS=requirements-tracing.lock")
+    engine.build(tracing, ROOT, *TRUST, *argument)
+    run, loads = ("podman", "run", "--rm", "--network=none"), ("python", "-m", "cms.tracing.export")
+    engine.run(*run, tracing, *loads)
+    with pytest.raises(AssertionError, match="ModuleNotFoundError"):
+        engine.run(*run, IMAGE, *loads)
 
 
 def test_the_vault_dumps_no_core(bank: Bank) -> None:

@@ -102,7 +102,8 @@ class Postgres:
         """Start the server, wait until it accepts connections, and make the database `cms`.
 
         Raises:
-            PostgresError: another server has the data; initdb or this one failed or took too long.
+            PostgresError: another server has the data; initdb or this one failed or took too long;
+                it has to run as `nobody`, who cannot reach it.
             OSError: the data directory cannot be made, or `setpriv` is missing.
         """
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,6 +168,11 @@ class Postgres:
         if os.geteuid() == 0 and _namespace_reaches(data):
             prefix = _IN_NAMESPACE + _DIES_WITH_OWNER
         elif os.geteuid() == 0:
+            if not _nobody_reaches(_binary("postgres")):
+                raise PostgresError(
+                    "root's Postgres runs as nobody here, who may not enter the directory of its"
+                    " program: run this as another user, or from a directory that all may enter"
+                )
             data, prefix = self._scratch / "data", _DIES_WITH_OWNER + _AS_NOBODY
             os.chown(self._scratch, _NOBODY, _NOBODY)
         if not (data / "PG_VERSION").exists():
@@ -220,6 +226,11 @@ def _namespace_reaches(directory: Path) -> bool:
         return subprocess.run(probe, check=False, capture_output=True).returncode == 0  # noqa: S603 - no word from outside
     except FileNotFoundError:
         return False
+
+
+def _nobody_reaches(program: str) -> bool:
+    probe = ["setpriv", *_AS_NOBODY, "test", "-x", program]
+    return subprocess.run(probe, check=False, capture_output=True).returncode == 0  # noqa: S603 - no word from outside
 
 
 def _binary(name: str) -> str:

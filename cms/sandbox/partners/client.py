@@ -1,4 +1,4 @@
-"""What every client that plays a partner has: one connection, and what it tells of an answer."""
+"""What every client that simulates a partner has: one connection, and what an answer was."""
 
 import time
 from typing import Any, Final, Self

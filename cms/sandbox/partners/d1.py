@@ -1,4 +1,4 @@
-"""A client that plays Thales D1: it calls the issuer as D1 does and trusts nothing it gets back.
+"""A client that simulates Thales D1: it calls the issuer as D1 does, and trusts no answer.
 
 Source: Thales D1 "PIN Management API" and "D1 OAuth API" (outbound).
 """

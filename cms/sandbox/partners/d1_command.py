@@ -1,4 +1,4 @@
-"""``python -m cms.sandbox d1``: play Thales D1 by hand."""
+"""``python -m cms.sandbox d1``: simulate Thales D1 by hand."""
 
 import argparse
 import getpass
@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
 def program_parser() -> argparse.ArgumentParser:
     """Build the parser of what follows ``d1``."""
     parser = argparse.ArgumentParser(
-        prog="python -m cms.sandbox d1", description="Play Thales D1 against the demo."
+        prog="python -m cms.sandbox d1", description="Simulate Thales D1 against the demo."
     )
     calls = ["activate", "set-pin", "get-pin", "counter"]
     parser.add_argument("command", choices=calls, help="what D1 calls; set-pin asks for the PIN")

@@ -34,7 +34,7 @@ BLOCK_BYTES: Final = 8
 RANDOM_BYTES: Final = 4
 #: Where the profile lists names of a member, the first of them is used.
 MEMBERS: Final = ("pin_block", "prw", "prw_random", "mac", "counter")
-#: What a profile must say for this client to play its part.
+#: What a profile must say for this client to take its part.
 LAYOUT: Final[Mapping[str, Mapping[str, object]]] = {
     "pin_block": {
         "clear_format": "iso2",
@@ -130,11 +130,11 @@ def load(sandbox: Path) -> Seccos:
     """Read the SECCOS part of *sandbox*; its paths start at the repository's root.
 
     Raises:
-        LayoutError: this client cannot play the profile in it.
+        LayoutError: this client does not know the profile in it.
     """
     content: dict[str, Any] = json.loads(sandbox.read_text())["seccos"]
     if others := ", ".join(_others(content["profile"])):
-        raise LayoutError(f"this client plays the default SECCOS layout only; different: {others}")
+        raise LayoutError(f"this client knows the default SECCOS layout only; different: {others}")
     return Seccos(
         issuer_id=content["issuerId"],
         card_id=content["cardId"],

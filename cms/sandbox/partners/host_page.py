@@ -51,7 +51,7 @@ class HostPage:
 
     Args:
         hosted: the app of the hosted face.
-        pincontrol: the server at the pincontrol face, played by the page's own.
+        pincontrol: the server at the pincontrol face, simulated by the page's own.
         certificate: the server's certificate chain, PEM.
         key: its key, PEM.
         port: where it listens; its origin is registered with the service.

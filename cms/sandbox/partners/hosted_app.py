@@ -1,4 +1,4 @@
-"""A client that plays an app of the hosted face, and the script of the page that it opens.
+"""A client that simulates an app of the hosted face, and the script of the page that it opens.
 
 An app holds no PIN; the page's script does, on the cardholder's device.
 """

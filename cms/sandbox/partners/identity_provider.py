@@ -1,4 +1,4 @@
-"""Play the issuer's identity provider: a key pair, and access tokens.
+"""Simulate the issuer's identity provider: a key pair, and access tokens.
 
 In a directory of its own (0700) it keeps ``private.jwk`` (0600): the issuer's manifest names its
 public half. Anybody who can read that file can be any cardholder of the demo. Never for production.

@@ -1,4 +1,4 @@
-"""A client that plays an issuer's server at the pincontrol face, and the script of its page.
+"""A client that simulates an issuer's server at the pincontrol face, and the script of its page.
 
 The server holds the password and no PIN; the page's script, on the cardholder's device, holds the
 PIN and no password.

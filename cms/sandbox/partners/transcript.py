@@ -81,7 +81,7 @@ def seccos_transcript(client: D1Client, seccos: Seccos, pins: Sequence[str]) -> 
     card_id, type_ = seccos.card_id, seccos.type_literal
     first, second = pins
     before = client.counter(card_id)
-    yield _step(client, "GET changeCounter", f"{before}, of a card with SECCOS")
+    yield _step(client, "GET changeCounter", f"{before}")
     jwe = client.set_pin_seccos(card_id, seccos.payload(first, before), type_)
     yield _step(client, "PUT pin, SECCOS", "a PIN is set")
     yield _counted(client, card_id, before + 1)

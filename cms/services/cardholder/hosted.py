@@ -8,8 +8,11 @@ from typing import Final
 from cms.domain.control import VERBS, CardOfHolder, Grant
 from cms.domain.errors import (
     CardForbids,
+    CardNotFound,
+    DomainError,
     EvidenceRefused,
     PinUnavailable,
+    StepUpRequired,
     StoredValueBroken,
     ValueNotPossible,
 )
@@ -25,6 +28,8 @@ from hsm.messages import GrantBearer, VerifyBearer
 from hsm.port import CardRef, Face, Purpose
 
 FACE: Final = Face.HOSTED
+STATUS: Final = "status"
+"""What was asked for, in the audit of a refusal to tell of a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +67,41 @@ class HostedCards:
         self._vault = vault
         self._audit = audit
 
-    async def card(self, asking: Asking, *, for_pin: bool) -> CardOfHolder:
-        """Choose the cardholder's card.
+    async def card(self, asking: Asking, purpose: Purpose | None) -> CardOfHolder:
+        """Choose the cardholder's card; a refusal is audited, once the cardholder is known.
+
+        Args:
+            asking: who asks.
+            purpose: of the control token that is asked for; None: the card's status is.
 
         Raises:
             Unauthorized: the issuer's identity provider did not give this access token, or it is
                 over.
-            StepUpRequired: with *for_pin*, the cardholder must authenticate anew, or more strongly.
+            StepUpRequired: for a control token the cardholder must authenticate anew, or more
+                strongly.
             CardNotFound: the cardholder has no card of this issuer.
             ServiceUnavailable: database or vault are unavailable.
         """
         issuer_id = asking.app.manifest.issuer_id
-        message = VerifyBearer(asking.bearer, issuer_id, for_pin)
-        cardholder_id = await called(self._vault, message)
-        return await self._store.card_of(issuer_id, cardholder_id)
+        try:
+            message = VerifyBearer(asking.bearer, issuer_id, purpose is not None)
+            cardholder_id = await called(self._vault, message)
+            return await self._store.card_of(issuer_id, cardholder_id)
+        except (StepUpRequired, CardNotFound) as error:
+            await self.refused(asking, None, purpose, error)
+            raise
+
+    async def refused(
+        self, asking: Asking, card_id: str | None, purpose: Purpose | None, error: DomainError
+    ) -> None:
+        """Audit that a control token for *purpose*, or a card's status, was refused.
+
+        Raises:
+            ServiceUnavailable: the database is unavailable.
+        """
+        event = STATUS if purpose is None else VERBS[purpose]
+        issuer_id = asking.app.manifest.issuer_id
+        await self._audit.refused(issuer_id, card_id, event, error, asking.actor)
 
     async def require_token_allowed(
         self, asking: Asking, card: CardOfHolder, purpose: Purpose
@@ -93,14 +119,13 @@ class HostedCards:
                 *(asking.app.manifest, FACE, purpose, card.state, card.pin_type), personalised=True
             )
         except (CardForbids, PinUnavailable, ValueNotPossible) as error:
-            event, actor = VERBS[purpose], asking.actor
-            await self._audit.refused(card.issuer_id, card.card_id, event, error, actor)
+            await self.refused(asking, card.card_id, purpose, error)
             raise
 
     async def issue(
         self, asking: Asking, card: CardOfHolder, purpose: Purpose, wish: Wish
     ) -> IssuedToken:
-        """Issue a control token; that the vault grants none is audited.
+        """Issue a control token; a refusal is audited.
 
         Raises:
             Unauthorized: the access token is over.
@@ -119,16 +144,15 @@ class HostedCards:
                     *(ref, card.sealed_record, card.counter),
                 ),
             )
-        except EvidenceRefused as error:
-            event = VERBS[purpose]
-            await self._audit.refused(card.issuer_id, card.card_id, event, error, actor)
+            grant = Grant(
+                *(card.issuer_id, card.card_id, actor.client_id, FACE, purpose),
+                *(granted.grant_id, granted.grant, wish.style, wish.redirect_url, wish.embedded),
+            )
+            expires_at = await self._store.issue(granted.control_token, grant, card.counter, actor)
+        except (StepUpRequired, EvidenceRefused, CardNotFound) as error:
+            await self.refused(asking, card.card_id, purpose, error)
             raise
         except StoredValueBroken as error:
             await self._audit.failed(ref, VERBS[purpose], error, actor)
             raise
-        grant = Grant(
-            *(card.issuer_id, card.card_id, actor.client_id, FACE, purpose),
-            *(granted.grant_id, granted.grant, wish.style, wish.redirect_url, wish.embedded),
-        )
-        expires_at = await self._store.issue(granted.control_token, grant, card.counter, actor)
         return IssuedToken(granted.control_token, expires_at)

@@ -9,7 +9,7 @@ from cms.sandbox.machine.postgres import Postgres
 from hsm.vault import Vault
 from tests.cms.faces.conformity import all_answers_described
 from tests.cms.faces.d1_face import D1Face
-from tests.conftest import TEMPLATE
+from tests.deployment import TEMPLATE
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,7 @@ def test_schemas_are_valid_and_examples_are_as_they_say(face: str) -> None:
             faults = [*Draft202012Validator(schema).iter_errors(example)]
             assert not faults, (name, faults)
             examples += 1
-    assert examples > 0 or face == "ops"
+    assert examples > 0
 
 
 @pytest.mark.parametrize(("about", "routes"), interfaces.tables(), ids=NAMES)

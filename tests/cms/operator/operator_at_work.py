@@ -12,7 +12,7 @@ import pytest
 
 from cms.__main__ import main
 from cms.sandbox import HANG_SECONDS
-from hsm.port import PinVault
+from hsm.verbs import PinVault
 from tests.in_process_admin import InProcessAdmin
 
 ROOT = Path(__file__).resolve().parents[3]

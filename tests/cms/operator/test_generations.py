@@ -70,9 +70,9 @@ def test_a_sealing_key_is_retired_only_when_no_row_needs_it(
     said = loading.operator.refused(*loading.words(gone))
     assert said.startswith("stored values need keys that would open nothing: record.g1 (")
     loading.tables.states, loading.tables.since, loading.tables.version = before
-    burned = {**gone, "record.g1": "compromised", "record-mac.g1": "compromised"}
-    destroyed = {**burned, "record.g1": "destroyed", "record-mac.g1": "destroyed"}
-    for states in (burned, destroyed):
+    compromised = {**gone, "record.g1": "compromised", "record-mac.g1": "compromised"}
+    destroyed = {**compromised, "record.g1": "destroyed", "record-mac.g1": "destroyed"}
+    for states in (compromised, destroyed):
         answer = loading.operator(*loading.words(states))
         assert (answer.code, "record.g1 (" in answer.err) == (0, True)
 
@@ -86,7 +86,7 @@ def test_a_sealing_key_is_retired_only_when_no_row_needs_it(
     ],
     ids=["away", "no text", "not named"],
 )
-def test_a_key_is_burned_while_the_database_is_away(
+def test_a_key_is_compromised_while_the_database_is_away(
     loading: Loading, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: bytes | None, why: str
 ) -> None:
     loading.operator.must(*loading.words(FIRST))
@@ -95,28 +95,28 @@ def test_a_key_is_burned_while_the_database_is_away(
         file = tmp_path / "url"
         file.write_bytes(url)
         monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(file))
-    burned = {**rotated("record"), "record.g1": "compromised", "record-mac.g1": "compromised"}
-    said = loading.operator(*loading.words(burned))
+    compromised = {**rotated("record"), "record.g1": "compromised", "record-mac.g1": "compromised"}
+    said = loading.operator(*loading.words(compromised))
     assert (said.code, said.out) == (0, "version 2 is in force on this host\n")
     assert said.err.startswith(f"not counted is what opens under no key now: {why}")
     states = {key.label: key.state for key in loading.vault.read_generations().keys}
     assert states["record.g1"] == "compromised"
     # The control: to retire one waits for the count.
-    also = rotated("d1", before=burned)
+    also = rotated("d1", before=compromised)
     assert loading.operator(*loading.words(also)).code == 0
     assert loading.operator(*loading.words({**also, "d1.g1": "retired"})).code != 0
     assert loading.vault.read_generations().version == 3
 
 
-def test_no_row_under_a_key_that_opens_nothing_stops_a_table_that_burns_another(
+def test_no_row_under_a_key_that_opens_nothing_stops_a_table_that_takes_another_out_of_use(
     loading: Loading, database_url: str
 ) -> None:
     loading.operator.must(*loading.words(FIRST))
     open_issuer(database_url, loading.vault)
     for row in (b"\x01\x06zzz.g1", b"\x01\x06pin.g9", b"?"):
         run_sql(database_url, "UPDATE cards SET sealed_pin = %s", row + bytes(32))
-        burned = {**rotated("d1"), "d1.g1": "compromised"}
-        said = loading.operator(*loading.words(burned))
+        compromised = {**rotated("d1"), "d1.g1": "compromised"}
+        said = loading.operator(*loading.words(compromised))
         assert said.code == 0
         assert "open under no key" in said.err
 

@@ -17,7 +17,7 @@ from cms.persistence import admin
 from crypto.secret import Secret
 from hsm.errors import HsmError, KeyMissing, KeyNotInUse, KeyUsedUp, SealBroken, VaultUnavailable
 from hsm.log.host_log import HostLog
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
 from hsm.port import BatchPart, CardRef, MailerBatch, SealedChange, SealedRecord, StoredPin
 from hsm.vault import Vault
@@ -33,7 +33,7 @@ from tests.issuer_records import (
     open_issuer,
     run_sql,
 )
-from tests.operators import floors, prepare_host, signed
+from tests.operators import minimum_versions, prepare_host, signed
 
 ISSUER = "testbank01"
 PIN_KEY, MAC_KEY = bytes(range(32)), bytes(range(40, 72))
@@ -105,7 +105,7 @@ def desk(
     for role, key in ((KeyRole.BUREAU_PIN_AES, PIN_KEY), (KeyRole.BUREAU_MAC, MAC_KEY)):
         hsm_token.import_key(KeyLabel(role, 1, ISSUER), KeyKind.AES_256, Secret(key))
     vault = Counting(hsm_token, tmp_path, prepare_host(tmp_path), lambda: datetime.now(UTC))
-    vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     issuer = open_issuer(database_url, vault, ISSUER, bureau={})
     use_vault(monkeypatch, vault)
     monkeypatch.setattr("cms.operator.mailers.MAILERS_MAX", 2)

@@ -11,15 +11,15 @@ import pytest
 from cms.operator import manifests
 from cms.persistence import admin
 from cms.sandbox import HANG_SECONDS
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from tests.cms.operator.operator_at_work import Operator, use_vault
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import run_sql
 from tests.operators import (
     OPERATORS,
     OperatorKey,
-    floors,
     manifest,
+    minimum_versions,
     open_vault,
     signed,
 )
@@ -102,11 +102,11 @@ def test_who_has_which_version_is_listed(operator: Operator, put: Put, database_
         operator.must("manifest", "load", put(signed(manifest(ISSUER, version))))
     answer(database_url, "a", 2)
     answer(database_url, "b", 1)
-    answer(database_url, "c", 2, "no floors")
+    answer(database_url, "c", 2, "no minimum versions")
     answer(database_url, "ahead", 9)
     found = [(row["version"], row["host"], row["outcome"]) for row in listed(operator)]
     assert found == [
-        *((1, "b", "taken"), (2, "a", "taken"), (2, "c", "no floors")),
+        *((1, "b", "taken"), (2, "a", "taken"), (2, "c", "no minimum versions")),
         (9, "ahead", "taken"),
     ]
     lines = operator.must("manifest", "list").splitlines()
@@ -120,7 +120,7 @@ def test_who_has_which_version_is_listed(operator: Operator, put: Put, database_
         ("", "not a signed text in canonical form"),
         (manifest(ISSUER).decode(), "not a signed text in canonical form"),
         (signed(b"{}"), "refused members: "),
-        (signed(floors({}), FLOORS_TYPE), "refused members: "),
+        (signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE), "refused members: "),
         (signed(manifest(ISSUER, valid_until="2021-01-01T00:00:00Z")), "the manifest has ended"),
         (signed(manifest("nobodybank")), "no such issuer"),
     ],
@@ -216,13 +216,13 @@ def test_a_host_that_refuses_ends_it_with_its_reason(
     operator: Operator, put: Put, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: float) -> None:
-        answer(database_url, "b", 2, "this host has no floors")
+        answer(database_url, "b", 2, "this host has no minimum versions")
 
     monkeypatch.setattr("time.sleep", refuse)
     answer(database_url, "a", 2)
     file = put(signed(manifest(ISSUER, 2)))
     refusal = operator.refused("manifest", "load", file, "--host", "a", "--host", "b")
-    assert refusal == "stored; b refused it: this host has no floors"
+    assert refusal == "stored; b refused it: this host has no minimum versions"
 
 
 def test_a_refusal_of_before_is_not_taken_for_one_of_now(
@@ -230,7 +230,7 @@ def test_a_refusal_of_before_is_not_taken_for_one_of_now(
 ) -> None:
     file = put(signed(manifest(ISSUER, 2)))
     operator.must("manifest", "load", file)
-    answer(database_url, "a", 2, "this host has no floors")
+    answer(database_url, "a", 2, "this host has no minimum versions")
 
     def take(_: float) -> None:
         answer(database_url, "a", 2)

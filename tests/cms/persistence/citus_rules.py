@@ -9,12 +9,13 @@ understood counts as against them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from sqlglot import exp, parse_one
 
+from tests.cms.persistence.sql_tree import QUERIES, bare, equalities, level
+
 SPLIT_BY: Final = "issuer_id"
-QUERIES: Final = (exp.Select, exp.SetOperation, exp.Insert, exp.Update, exp.Delete)
 WRITES: Final = (exp.Insert, exp.Update, exp.Delete)
 #: Functions and operators of Postgres by what ``pg_proc`` says of them; others count as volatile.
 IMMUTABLE: Final = (
@@ -24,8 +25,6 @@ IMMUTABLE: Final = (
 STABLE: Final = (exp.CurrentTimestamp,)
 STABLE_NAMES: Final = frozenset({"now"})
 IMMUTABLE_NAMES: Final = frozenset({"jsonb_to_recordset"})
-
-Node = TypeVar("Node", bound=exp.Expr)
 
 
 def faults(sql: str, distributed: Iterable[str]) -> list[str]:
@@ -75,33 +74,33 @@ class _Check:
         if isinstance(query, exp.Insert):
             return
         compared = set(_compared(query))
-        for table in _level(query, exp.Table):
+        for table in level(query, exp.Table):
             if table.name in self._distributed and table.alias_or_name not in compared:
                 self.faults.append(f"{table.alias_or_name} is on no one shard")
 
     def _joins(self, query: exp.Expr) -> None:
-        for join in _level(query, exp.Join):
+        for join in level(query, exp.Join):
             if join.side:
                 self.faults.append("an outer join")
 
     def _locks(self, query: exp.Expr) -> None:
-        tables = [table.name for table in _level(query, exp.Table)]
-        if list(_level(query, exp.Lock)) and len(tables) != 1:
+        tables = [table.name for table in level(query, exp.Table)]
+        if list(level(query, exp.Lock)) and len(tables) != 1:
             self.faults.append("a lock of more than one table")
 
     def _functions(self, query: exp.Expr) -> None:
-        for node in _level(query, exp.Func):
+        for node in level(query, exp.Func):
             if _volatility(node) == "volatile":
                 self.faults.append(f"{_name(node)} may be volatile")
         if isinstance(query, WRITES) and not isinstance(query, exp.Insert):
-            for lazy in _level(query, exp.Case, exp.Coalesce):
+            for lazy in level(query, exp.Case, exp.Coalesce):
                 if any(map(_is_stable, lazy.walk())):
                     self.faults.append("a function that is not immutable, in CASE or COALESCE")
             self.faults += self._stable_of_columns(query)
 
     def _stable_of_columns(self, query: exp.Expr) -> Iterator[str]:
         returning = query.args.get("returning")
-        for node in _level(query, exp.Expr):
+        for node in level(query, exp.Expr):
             within_returning = returning is not None and node.find_ancestor(exp.Returning)
             if not within_returning and _is_stable(node) and node.find(exp.Column):
                 yield "a function that is not immutable, of a column"
@@ -233,32 +232,11 @@ def _tables_read(part: exp.Expr) -> Iterator[str]:
             yield node.name
 
 
-def _level(query: exp.Expr, *kinds: type[Node]) -> Iterator[Node]:
-    """Find the nodes of a query that are not within another query."""
-    apart = (*QUERIES, exp.With)
-    for node in query.walk(prune=lambda node: node is not query and isinstance(node, apart)):
-        if node is not query and isinstance(node, kinds):
-            yield node
-
-
 def _compared(query: exp.Expr) -> Iterator[str]:
     """Name the tables whose issuer must be the parameter, by WHERE or an inner join."""
-    where = query.args.get("where")
-    conditions = [where.this] if where else []
-    conditions += [join.args["on"] for join in _level(query, exp.Join) if join.args.get("on")]
-    while conditions:
-        condition = conditions.pop()
-        if isinstance(condition, exp.And):
-            conditions += [condition.left, condition.right]
-        elif isinstance(condition, exp.Paren):
-            conditions.append(condition.this)
-        elif isinstance(condition, exp.EQ):
-            column, value = _bare(condition.left), _bare(condition.right)
-            if isinstance(column, exp.Placeholder):
-                column, value = value, column
-            are_compared = isinstance(column, exp.Column) and isinstance(value, exp.Placeholder)
-            if are_compared and column.name == value.name == SPLIT_BY:
-                yield column.args["table"].name if column.args.get("table") else ""
+    for column, value in equalities(query):
+        if isinstance(value, exp.Placeholder) and column.name == value.name == SPLIT_BY:
+            yield column.args["table"].name if column.args.get("table") else ""
 
 
 def _volatility(node: exp.Expr) -> str:
@@ -279,14 +257,14 @@ def _volatility(node: exp.Expr) -> str:
 def _is_stable(node: exp.Expr) -> bool:
     """Tell whether a node is a call that is not immutable; time and interval make one."""
     if isinstance(node, exp.Add | exp.Sub):
-        return any(_is_interval(_bare(side, casts=False)) for side in (node.left, node.right))
+        return any(_is_interval(bare(side, casts=False)) for side in (node.left, node.right))
     return isinstance(node, exp.Func) and _volatility(node) != "immutable"
 
 
 def _is_interval(value: exp.Expr) -> bool:
     if isinstance(value, exp.Mul):
-        return _is_interval(_bare(value.left, casts=False)) or _is_interval(
-            _bare(value.right, casts=False)
+        return _is_interval(bare(value.left, casts=False)) or _is_interval(
+            bare(value.right, casts=False)
         )
     return (
         isinstance(value, exp.Interval)
@@ -297,11 +275,3 @@ def _is_interval(value: exp.Expr) -> bool:
 
 def _name(node: exp.Expr) -> str:
     return node.name if isinstance(node, exp.Anonymous) else type(node).__name__
-
-
-def _bare(value: exp.Expr, *, casts: bool = True) -> exp.Expr:
-    """Take name and parentheses from a value, and its type."""
-    kinds = (exp.Alias, exp.Paren, exp.Cast) if casts else (exp.Alias, exp.Paren)
-    while isinstance(value, kinds):
-        value = value.this
-    return value

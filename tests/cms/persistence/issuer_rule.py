@@ -9,17 +9,16 @@ that it meets and updates instead is bound when the two are of the same ``issuer
 Whatever else a statement does to name its issuer is not understood, and counts as if it did not.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from sqlglot import exp, parse_one
 
 from cms.persistence.tables import metadata
+from tests.cms.persistence.sql_tree import QUERIES, bare, equalities, level
 
 ISSUER_ID: Final = "issuer_id"
-QUERIES: Final = (exp.Select, exp.SetOperation, exp.Insert, exp.Update, exp.Delete)
 
-Node = TypeVar("Node", bound=exp.Expr)
 Bound = Mapping[str, bool]
 """Of each reference, or CTE, by its name: whether it is bound."""
 
@@ -49,7 +48,7 @@ class _Check:
         if isinstance(query, exp.Insert):
             return self._insert(query, known)
         # Not what a function makes of a parameter.
-        tables = [x for x in _level(query, exp.Table) if isinstance(x.this, exp.Identifier)]
+        tables = [x for x in level(query, exp.Table) if isinstance(x.this, exp.Identifier)]
         scope = self._scope(query, tables, known, around)
         # What is in a CTE was checked with it.
         names = [table.alias_or_name for table in tables if table.name not in known]
@@ -57,7 +56,7 @@ class _Check:
         self._joins(query)
         if isinstance(query, exp.Update):
             self._values(query, scope)
-        for nested in _level(query, *QUERIES):
+        for nested in level(query, *QUERIES):
             self.query(nested, known, scope)
         return _columns(query, scope)
 
@@ -66,9 +65,9 @@ class _Check:
     ) -> dict[str, bool]:
         own = {table.alias_or_name: ctes.get(table.name, False) for table in tables}
         scope = {**around, **own}
-        equalities = list(_equalities(query))
+        found = list(equalities(query))
         for _ in tables:
-            for column, value in equalities:
+            for column, value in found:
                 if column.table in own and self._binds(column, value, scope):
                     scope[column.table] = True
         return scope
@@ -77,11 +76,11 @@ class _Check:
         return column.name == ISSUER_ID and _is_issuer(value, scope)
 
     def _joins(self, query: exp.Expr) -> None:
-        self.unbound += [f"{join.side} JOIN" for join in _level(query, exp.Join) if join.side]
+        self.unbound += [f"{join.side} JOIN" for join in level(query, exp.Join) if join.side]
 
     def _values(self, update: exp.Update, scope: Bound) -> None:
         for setting in update.expressions:
-            if setting.this.name == ISSUER_ID and not _is_issuer(_bare(setting.expression), scope):
+            if setting.this.name == ISSUER_ID and not _is_issuer(bare(setting.expression), scope):
                 self.unbound.append(f"SET {ISSUER_ID}")
 
     def _insert(self, insert: exp.Insert, ctes: Bound) -> list[tuple[str, bool]]:
@@ -92,7 +91,7 @@ class _Check:
         if not is_bound:
             self.unbound.append(f"INSERT INTO {target.name}")
         scope = {target.name: is_bound}
-        for nested in _level(insert, *QUERIES):
+        for nested in level(insert, *QUERIES):
             if nested is not insert.expression:
                 self.query(nested, ctes, scope)
         return _columns(insert, scope)
@@ -102,8 +101,7 @@ class _Check:
         if not isinstance(source, exp.Values):
             return [bound for _, bound in self.query(source, ctes, {})]
         rows = [
-            [_is_issuer(_bare(value), {}) for value in row.expressions]
-            for row in source.expressions
+            [_is_issuer(bare(value), {}) for value in row.expressions] for row in source.expressions
         ]
         return [all(column) for column in zip(*rows, strict=True)]
 
@@ -117,37 +115,12 @@ def _meets_its_own(conflict: exp.OnConflict | None) -> bool:
     return ISSUER_ID in keys and ISSUER_ID not in changed
 
 
-def _level(query: exp.Expr, *kinds: type[Node]) -> Iterator[Node]:
-    """Find the nodes of a query that are not within another query, nor in a lock."""
-    apart = (*QUERIES, exp.With, exp.Lock)
-    for node in query.walk(prune=lambda node: node is not query and isinstance(node, apart)):
-        if node is not query and isinstance(node, kinds):
-            yield node
-
-
-def _equalities(query: exp.Expr) -> Iterator[tuple[exp.Column, exp.Expr]]:
-    where = query.args.get("where")
-    conditions = [where.this] if where else []
-    conditions += [join.args["on"] for join in _level(query, exp.Join) if join.args.get("on")]
-    while conditions:
-        condition = conditions.pop()
-        if isinstance(condition, exp.And):
-            conditions += [condition.left, condition.right]
-        elif isinstance(condition, exp.Paren):
-            conditions.append(condition.this)
-        elif isinstance(condition, exp.EQ):
-            left, right = _bare(condition.left), _bare(condition.right)
-            for one, other in ((left, right), (right, left)):
-                if isinstance(one, exp.Column):
-                    yield one, other
-
-
 def _columns(query: exp.Expr, scope: Bound) -> list[tuple[str, bool]]:
     returning = query.args.get("returning")
     columns = query.expressions if isinstance(query, exp.Select) else []
     if returning:
         columns = returning.expressions
-    return [(column.alias_or_name, _is_issuer(_bare(column), scope)) for column in columns]
+    return [(column.alias_or_name, _is_issuer(bare(column), scope)) for column in columns]
 
 
 def _is_issuer(value: exp.Expr, scope: Bound) -> bool:
@@ -156,10 +129,3 @@ def _is_issuer(value: exp.Expr, scope: Bound) -> bool:
     if isinstance(value, exp.Column) and value.name == ISSUER_ID:
         return scope.get(value.table, False)
     return False
-
-
-def _bare(value: exp.Expr) -> exp.Expr:
-    """Take name, type and parentheses from a value."""
-    while isinstance(value, exp.Alias | exp.Cast | exp.Paren):
-        value = value.this
-    return value

@@ -20,7 +20,7 @@ from cms.persistence import tables
 from cms.persistence.admin import connect
 from cms.persistence.migrate import upgrade
 from cms.sandbox.machine.postgres import Postgres
-from tests.conftest import TEMPLATE
+from tests.deployment import TEMPLATE
 from tests.given_database import downgrade
 from tests.issuer_records import run_sql
 

@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import LiteralString
 
 import pytest
@@ -25,6 +24,7 @@ from cms.sandbox.machine.postgres import Postgres
 from hsm.port import CardRef
 from tests.cms.persistence.opened_store import opened_store
 from tests.cms.persistence.patience import connected, finds, until
+from tests.database_files import database_directory
 from tests.issuer_records import run_sql
 
 pytestmark = pytest.mark.anyio
@@ -54,8 +54,8 @@ class Pair:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Pair]:
-    with Postgres(directory / "primary") as primary:
+def running() -> Iterator[Pair]:
+    with database_directory() as directory, Postgres(directory / "primary") as primary:
         upgrade(primary.url())
         run_sql(primary.url(), GRANTS)
         with admin.transaction(primary.url()) as database:
@@ -70,16 +70,16 @@ def running(directory: Path) -> Iterator[Pair]:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
+def pair() -> Iterator[Pair]:
     """A pair whose standby may become the primary."""
-    with running(tmp_path) as pair:
+    with running() as pair:
         yield pair
 
 
 @pytest.fixture(scope="module")
-def synchronous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def synchronous() -> Iterator[Pair]:
     """A pair whose primary waits with each commit until the standby has it."""
-    with running(tmp_path_factory.mktemp("pair")) as pair:
+    with running() as pair:
         run_sql(pair.primary.url(), "ALTER SYSTEM SET synchronous_standby_names = '*'")
         run_sql(pair.primary.url(), "SELECT pg_reload_conf()")
         yield pair

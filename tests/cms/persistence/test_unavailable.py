@@ -28,6 +28,7 @@ from cms.services.health import DatabaseUnfit
 from hsm.port import CardRef, PinBlockType, SealedChange, SealedRecord
 from hsm.vault import Vault
 from tests.cms.persistence.patience import connected, finds, until
+from tests.database_files import database_directory
 from tests.deployment import in_sql_ascii, stopped, wait_for
 from tests.issuer_records import run_sql
 from tests.service import running
@@ -57,9 +58,10 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with tempfile.TemporaryDirectory() as directory:  # a socket's path is short
-        server = Server(tmp_path_factory.mktemp("pg") / "data", Path(directory))
+def migrated() -> Iterator[Server]:
+    # A socket's path is short.
+    with database_directory() as data, tempfile.TemporaryDirectory() as directory:
+        server = Server(data / "data", Path(directory))
         server.start()
         upgrade(server.url)
         server.stop()

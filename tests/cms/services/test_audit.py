@@ -9,7 +9,6 @@ from cms.domain.errors import (
     DomainError,
     PinRefused,
     Refusal,
-    StepUpRequired,
     Unauthorized,
 )
 from cms.services.audit import REASONS, Reason, reason_of
@@ -18,7 +17,6 @@ from cms.services.audit import REASONS, Reason, reason_of
 NOT_AUDITED = {
     ClientKeyInvalid,
     ClientKeyMissing,
-    StepUpRequired,
     Unauthorized,
 }
 

@@ -16,7 +16,7 @@ from cms.persistence.store import Store
 from cms.services import manifests
 from cms.services.manifests import ManifestCarrier
 from hsm.errors import VaultUnavailable
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.vault import Vault
 from tests.in_process_vault import InProcessVault, NoVault
@@ -25,8 +25,8 @@ from tests.operators import (
     OPERATORS,
     VALID_UNTIL,
     OperatorKey,
-    floors,
     manifest,
+    minimum_versions,
     prepare_host,
     signed,
 )
@@ -34,7 +34,7 @@ from tests.operators import (
 pytestmark = pytest.mark.anyio
 ISSUER, OTHER = "testbank01", "testbank02"
 ORIGIN = "https://app.example"
-NO_FLOORS = "this host has no floors: load a list of floors first"
+NO_MINIMUM_VERSIONS = "this host has no minimum versions: load a list of them first"
 TOO_FEW = "too few signatures of operators who may sign for this issuer"
 
 
@@ -50,7 +50,7 @@ class Clock:
 
 @dataclass
 class Host:
-    """A host with floors, before a database with two issuers."""
+    """A host with minimum versions, before a database with two issuers."""
 
     url: str
     store: Store
@@ -84,7 +84,7 @@ async def host(database_url: str, hsm_token: Pkcs11Token, tmp_path: Path) -> Asy
             admin.add_issuer(database, issuer_id, "A bank")
     clock = Clock()
     vault = Vault(hsm_token, tmp_path, prepare_host(tmp_path), clock)
-    vault.load_floors(signed(floors({}), FLOORS_TYPE))
+    vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     store, called = Store.connect(database_url), InProcessVault(vault)
     await store.open()
     yield Host(database_url, store, vault, called, clock)
@@ -156,15 +156,15 @@ async def test_a_host_that_is_ahead_of_the_database_stays_so_and_says_it(host: H
     assert host.vault.read_manifest(ISSUER).version == 7
 
 
-async def test_a_host_without_floors_takes_none_until_it_has_them(
+async def test_a_host_without_minimum_versions_takes_none_until_it_has_them(
     host: Host, hsm_token: Pkcs11Token, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("new")
     new = Vault(hsm_token, directory, prepare_host(directory), host.clock)
     host.put(1, signed(manifest(ISSUER)))
     with_new = Host(host.url, host.store, new, InProcessVault(new), host.clock)
-    assert await with_new.answer() == ManifestAnswer(1, NO_FLOORS)
-    new.load_floors(signed(floors({}), FLOORS_TYPE))
+    assert await with_new.answer() == ManifestAnswer(1, NO_MINIMUM_VERSIONS)
+    new.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     assert await with_new.answer() == ManifestAnswer(1, TAKEN)
     await with_new.called.close()
 

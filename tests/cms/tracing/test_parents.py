@@ -1,4 +1,4 @@
-"""Who decides which requests are traced: dice and our proxies, and these within a limit."""
+"""Who decides which requests are traced: chance and our proxies, and these within a limit."""
 
 import pytest
 from opentelemetry.trace import SpanContext, TraceFlags, format_span_id, format_trace_id

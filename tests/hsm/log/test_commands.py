@@ -147,14 +147,16 @@ def test_a_host_without_a_log_is_refused(filled: VaultHost, verify: Verify) -> N
     assert verify() == (
         2,
         "",
-        "this host has no log: it begins with a list of floors, see docs/operating.md\n",
+        "this host has no log: it begins with a list of minimum versions, see docs/operating.md\n",
     )
     code, said, why = verify(filled.directory)
     assert (code, said) == (2, "")
     assert why.endswith("No such file or directory\n")
 
 
-def test_a_vault_begins_its_log_with_its_floors(hsm_token: Pkcs11Token, tmp_path: Path) -> None:
+def test_a_vault_begins_its_log_with_its_minimum_versions(
+    hsm_token: Pkcs11Token, tmp_path: Path
+) -> None:
     vault = open_vault(hsm_token, tmp_path)
     assert isinstance(vault, Vault)
     host_log = HostLog(tmp_path / "log", hsm_token.mac)

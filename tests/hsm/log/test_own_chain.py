@@ -145,9 +145,9 @@ def test_the_chain_of_a_process_that_is_killed_goes_on(host: VaultHost) -> None:
 def test_a_host_that_never_began_has_no_chain(tmp_path: Path) -> None:
     host = VaultHost(tmp_path / "log")
     for _ in range(2):
-        with pytest.raises(LogUnavailable, match="it begins with a list of floors"):
+        with pytest.raises(LogUnavailable, match="it begins with a list of minimum versions"):
             host.worker().append(hand_out(1), durable=True)
-        with pytest.raises(LogUnavailable, match="it begins with a list of floors"):
+        with pytest.raises(LogUnavailable, match="it begins with a list of minimum versions"):
             host.worker().check()
         host.directory.mkdir(exist_ok=True)
     assert list(host.directory.iterdir()) == []
@@ -181,7 +181,7 @@ def the_end_of_the_list(host: VaultHost) -> None:
 @pytest.mark.parametrize(
     ("delete", "why"),
     [
-        (the_list, "it begins with a list of floors"),
+        (the_list, "it begins with a list of minimum versions"),
         (the_first_chain, "a chain of the log is missing"),
         (the_last_chain, "a chain of the log is missing"),
         (the_lines_of_a_chain, "a chain of the log has no line"),

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from crypto.jose import jws_json
 from hsm.__main__ import main
-from hsm.manifest import floors, model
+from hsm.manifest import minimum_versions, model
 from hsm.manifest.body import canonical_body
 from hsm.manifest.operator_key import OperatorKey
 from hsm.manifest.trust import Trust
@@ -213,7 +213,7 @@ def test_a_draft_that_leaves_defaults_out_is_shown_with_them(desk: Desk) -> None
         (b"[]", "not a JSON object"),
         (b"\xff", "the file cannot be read"),
         (b"{}", "refused members: issuer_id, valid_from, valid_until, version"),
-        (b'{"floors":5}', "refused members: floors, valid_from, valid_until"),
+        (b'{"minimum_versions":5}', "refused members: minimum_versions, valid_from, valid_until"),
         (b'{"signatures":[]}', "not a signed text in canonical form"),
         (b'{"payload":"W10","signatures":[]}', "not a signed text in canonical form"),
         (b'{"payload":"e30","signatures":[]}', "refused members: issuer_id, valid_from,"),
@@ -507,23 +507,23 @@ def test_a_change_is_a_path_and_json(desk: Desk, word: str) -> None:
     assert "not PATH=JSON" in done.err
 
 
-# Floors
+# Minimum versions
 
 
-def test_floors_are_made_signed_and_verified(desk: Desk) -> None:
+def test_minimum_versions_are_made_signed_and_verified(desk: Desk) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     trust = desk.trust(desk.key("ann"), desk.key("bob"), desk.key("cay", ISSUER_ID))
-    file = desk.path("floors.json")
-    done = desk("floors", f"{ISSUER_ID}=7", "testb=nk02=1", "--out", file)
+    file = desk.path("minimum-versions.json")
+    done = desk("minimum-versions", f"{ISSUER_ID}=7", "testb=nk02=1", "--out", file)
     assert (done.code, done.out, done.err) == (0, "", "")
-    listed = floors.parse(desk.text("floors.json").encode())
-    assert listed.floors == {ISSUER_ID: 7, "testb=nk02": 1}
+    listed = minimum_versions.parse(desk.text("minimum-versions.json").encode())
+    assert listed.minimum_versions == {ISSUER_ID: 7, "testb=nk02": 1}
     assert before <= listed.valid_from <= datetime.now(UTC)
     assert listed.valid_until == listed.valid_from + timedelta(days=7)
 
     signed = desk("sign", file, "--key", desk.path("ann.pem"), desk.path("cay.pem"))
     assert signed.lines[:3] == [
-        "list of floors",
+        "list of minimum versions",
         "  'testb=nk02' from version 1",
         f"  '{ISSUER_ID}' from version 7",
     ]
@@ -532,20 +532,22 @@ def test_floors_are_made_signed_and_verified(desk: Desk) -> None:
     desk("sign", file, "--key", desk.path("bob.pem"))
     done = desk("verify", file, "--trust", trust)
     assert (done.code, done.lines[-1]) == (0, "2 of 2 signatures")
-    assert json.loads(desk("show", file).out)["floors"] == listed.floors
+    assert json.loads(desk("show", file).out)["minimum_versions"] == listed.minimum_versions
 
 
 def test_a_list_may_be_of_nobody(desk: Desk) -> None:
-    file = desk.path("floors.json")
-    assert desk("floors", "--out", file).code == 0
-    assert floors.parse(desk.text("floors.json").encode()).floors == {}
+    file = desk.path("minimum-versions.json")
+    assert desk("minimum-versions", "--out", file).code == 0
+    assert (
+        minimum_versions.parse(desk.text("minimum-versions.json").encode()).minimum_versions == {}
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((f"{ISSUER_ID}=1", f"{ISSUER_ID}=2"), "an issuer stands there twice"),
-        ((f"{ISSUER_ID}=0",), "refused members: floors"),
+        ((f"{ISSUER_ID}=0",), "refused members: minimum_versions"),
         ((ISSUER_ID,), "not ISSUER=VERSION"),
         ((f"{ISSUER_ID}=",), "not ISSUER=VERSION"),
         ((f"{ISSUER_ID}=-1",), "not ISSUER=VERSION"),
@@ -554,16 +556,18 @@ def test_a_list_may_be_of_nobody(desk: Desk) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_floor_is_refused(desk: Desk, words: Sequence[str], message: str) -> None:
-    done = desk("floors", *words, "--out", desk.path("floors.json"))
+def test_what_is_no_minimum_version_is_refused(
+    desk: Desk, words: Sequence[str], message: str
+) -> None:
+    done = desk("minimum-versions", *words, "--out", desk.path("minimum-versions.json"))
     assert done.code == 2
     assert message in done.err
-    assert not (desk.directory / "floors.json").exists()
+    assert not (desk.directory / "minimum-versions.json").exists()
 
 
-def test_a_list_of_floors_is_no_manifest(desk: Desk) -> None:
-    file = desk.path("floors.json")
-    desk("floors", "--out", file)
+def test_a_list_of_minimum_versions_is_no_manifest(desk: Desk) -> None:
+    file = desk.path("minimum-versions.json")
+    desk("minimum-versions", "--out", file)
     for words in (
         ("diff", file, desk.draft()),
         ("diff", desk.draft(), file),
@@ -579,7 +583,7 @@ def test_a_file_that_cannot_be_written_is_named_as_such(desk: Desk) -> None:
     desk.key("ann")
     draft, nowhere = desk.draft(), desk.path("none/file")
     message = "the file cannot be written"
-    refused(desk("floors", "--out", nowhere), message)
+    refused(desk("minimum-versions", "--out", nowhere), message)
     done = desk("sign", draft, "--key", desk.path("ann.pem"), "--out", nowhere)
     assert done.err == f"{message}\n"
     assert desk("change", draft, "sandbox=true", "--out", str(desk.directory)).err == f"{message}\n"
@@ -598,7 +602,7 @@ def test_a_file_that_cannot_be_written_is_named_as_such(desk: Desk) -> None:
         ("key", "file"),
         ("sign", "file"),
         ("verify", "file"),
-        ("floors",),
+        ("minimum-versions",),
         ("change", "file", "a=1"),
     ],
     ids=str,

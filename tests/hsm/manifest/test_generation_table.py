@@ -80,7 +80,7 @@ def test_a_key_becomes_what_it_can(old: State, new: State) -> None:
         after(before, states(new), *changed, *moved)
 
 
-def test_nothing_comes_back_that_was_burned_and_what_was_retired_does() -> None:
+def test_nothing_comes_back_that_was_compromised_and_what_was_retired_does() -> None:
     opening = {State.LOADED, State.ACTIVE, State.DECRYPT_ONLY, State.RETIRED}
     for successors in (SUCCESSORS, SHARED_SUCCESSORS):
         assert not successors[State.COMPROMISED] & opening
@@ -127,17 +127,17 @@ def with_kcv(states: Mapping[str, str], label: str, kcv: str | None, version: in
     return json.dumps(body).encode()
 
 
-def test_the_kcv_of_a_shared_key_that_is_burned_stays_in_the_table() -> None:
+def test_the_kcv_of_a_shared_key_that_is_compromised_stays_in_the_table() -> None:
     before = parse(table({**FIRST, SHARED: "active"}))
-    burned = {**FIRST, SHARED: "compromised"}
-    known = parse(with_kcv(burned, SHARED, "1A2B3C", 2))
+    compromised = {**FIRST, SHARED: "compromised"}
+    known = parse(with_kcv(compromised, SHARED, "1A2B3C", 2))
     known.check_follows(before)
-    known.check_follows(parse(with_kcv(burned, SHARED, None, 2)))  # it may be found later
+    known.check_follows(parse(with_kcv(compromised, SHARED, None, 2)))  # it may be found later
     for kcv in (None, "1A2B3D"):
         with pytest.raises(ManifestRefused, match="another KCV"):
-            parse(with_kcv(burned, SHARED, kcv, 2)).check_follows(known)
+            parse(with_kcv(compromised, SHARED, kcv, 2)).check_follows(known)
     for states, label in (({**FIRST, SHARED: "active"}, SHARED), (FIRST, "pin.g1")):
         with pytest.raises(ManifestRefused, match="has the KCV"):
             parse(with_kcv(states, label, "1A2B3C"))
     with pytest.raises(ManifestRefused):
-        parse(with_kcv(burned, SHARED, "1a2b3c", 2))
+        parse(with_kcv(compromised, SHARED, "1a2b3c", 2))

@@ -15,7 +15,7 @@ from hsm.errors import HsmError, ManifestRefused, VaultUnavailable
 from hsm.manifest import model, store
 from hsm.manifest.body import canonical_body
 from hsm.manifest.host_files import HostFiles, Mac
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.manifest.store import Manifests
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from tests.bearers import identity_provider
@@ -25,8 +25,8 @@ from tests.operators import (
     VALID_FROM,
     VALID_UNTIL,
     OperatorKey,
-    floors,
     manifest,
+    minimum_versions,
     prepare_host,
     signed,
 )
@@ -60,7 +60,7 @@ class Host:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Host:
-    """A host without floors."""
+    """A host without minimum versions."""
     prepare_host(tmp_path)
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
@@ -69,7 +69,7 @@ def bare(tmp_path: Path) -> Host:
 
 @pytest.fixture
 def host(bare: Host) -> Host:
-    bare.worker().begin(signed(floors({OTHER_ISSUER_ID: 5}), FLOORS_TYPE))
+    bare.worker().begin(signed(minimum_versions({OTHER_ISSUER_ID: 5}), MINIMUM_VERSIONS_TYPE))
     return bare
 
 
@@ -164,14 +164,14 @@ def not_canonical() -> Iterator[bytes]:
             signed(manifest(ISSUER_ID), operators=[OPERATORS[0], OperatorKey()]),
             "too few signatures",
         ),
-        (signed(manifest(ISSUER_ID), FLOORS_TYPE), "too few signatures"),
+        (signed(manifest(ISSUER_ID), MINIMUM_VERSIONS_TYPE), "too few signatures"),
         (changed_bytes(), "too few signatures"),
         (manifest(ISSUER_ID).decode(), "not a signed text"),
         ("", "not a signed text"),
         *((signed(payload), "not a signed text in canonical form") for payload in not_canonical()),
         (signed(b"[]"), "not a signed text"),
         (signed(b"{}"), "refused members: issuer_id"),
-        (signed(floors({})), "refused members: floors"),
+        (signed(minimum_versions({})), "refused members: issuer_id, minimum_versions, version"),
     ],
     ids=lambda text: text[:24],
 )
@@ -339,7 +339,9 @@ def test_a_directory_that_is_not_there_holds_nothing_and_takes_nothing(bare: Hos
     assert "no manifest" in refusal(bare.worker().read, ISSUER_ID)
     message = "HSM_STATE_DIRECTORY cannot be read or written"
     assert refusal(take, bare) == message
-    assert refusal(bare.worker().begin, signed(floors({}), FLOORS_TYPE)) == message
+    assert (
+        refusal(bare.worker().begin, signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE)) == message
+    )
     bare.directory.write_text("a file")
     assert refusal(bare.worker().version, ISSUER_ID) == message
     assert refusal(take, bare) == message
@@ -353,7 +355,7 @@ def test_only_the_user_of_the_vault_reads_its_files(host: Host) -> None:
 
 def test_where_anybody_may_write_nothing_is_taken(bare: Host) -> None:
     bare.directory.chmod(0o777)
-    begin = signed(floors({}), FLOORS_TYPE)
+    begin = signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE)
     text = "anybody may write in HSM_STATE_DIRECTORY"
     assert refusal(bare.worker().begin, begin) == text
     bare.directory.chmod(0o770)
@@ -385,7 +387,7 @@ def edits() -> Iterator[tuple[str, Callable[[dict[str, str]], object]]]:
 
 
 @pytest.mark.parametrize("edit", [pytest.param(edit, id=name) for name, edit in edits()])
-@pytest.mark.parametrize("name", [FILE, "floors.json"])
+@pytest.mark.parametrize("name", [FILE, "minimum-versions.json"])
 def test_an_edited_file_is_refused(
     host: Host, name: str, edit: Callable[[dict[str, str]], object]
 ) -> None:
@@ -420,13 +422,13 @@ def test_a_file_is_of_one_issuer_and_of_one_thing_only(host: Host) -> None:
     take(host)
     take(host, 5, OTHER_ISSUER_ID)
     message = "a file of this host was changed by others"
-    for source, target in ((OTHER_FILE, FILE), (FILE, OTHER_FILE), ("floors.json", FILE)):
+    for source, target in ((OTHER_FILE, FILE), (FILE, OTHER_FILE), ("minimum-versions.json", FILE)):
         before = host.file(target).read_bytes()
         host.file(target).write_bytes(host.file(source).read_bytes())
         issuer_id = ISSUER_ID if target == FILE else OTHER_ISSUER_ID
         assert refusal(host.worker().read, issuer_id) == message
         host.file(target).write_bytes(before)
-    host.file("floors.json").write_bytes(host.file().read_bytes())
+    host.file("minimum-versions.json").write_bytes(host.file().read_bytes())
     assert refusal(take, host, 2) == message
 
 
@@ -436,12 +438,12 @@ def test_a_file_of_another_hsm_is_refused(host: Host) -> None:
     message = "a file of this host was changed by others"
     assert refusal(moved.worker().read, ISSUER_ID) == message
     assert refusal(take, moved, 2) == message
-    # Its floors are of the other HSM too.
+    # Its minimum versions are of the other HSM too.
     moved.file().unlink()
     assert refusal(take, moved, 2) == message
 
 
-def test_a_file_that_is_removed_leaves_the_floors(host: Host) -> None:
+def test_a_file_that_is_removed_leaves_the_minimum_versions(host: Host) -> None:
     take(host, 7, OTHER_ISSUER_ID)
     worker = host.worker()
     assert worker.version(OTHER_ISSUER_ID) == 7
@@ -532,24 +534,26 @@ def test_a_manifest_may_be_larger_than_what_a_device_takes_at_once(host: Host) -
     assert max(sizes) < 256
 
 
-# Floors
+# Minimum versions
 
 
-def test_a_host_without_floors_takes_no_manifest(bare: Host) -> None:
-    assert refusal(take, bare) == "this host has no floors: load a list of floors first"
+def test_a_host_without_minimum_versions_takes_no_manifest(bare: Host) -> None:
+    assert refusal(take, bare) == "this host has no minimum versions: load a list of them first"
     assert bare.worker().version(ISSUER_ID) == 0
-    bare.worker().begin(signed(floors({}), FLOORS_TYPE))
+    bare.worker().begin(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
     assert take(bare) == 1
 
 
-def test_floors_that_are_removed_stop_what_comes_and_not_what_is_there(host: Host) -> None:
+def test_minimum_versions_that_are_removed_stop_what_comes_and_not_what_is_there(
+    host: Host,
+) -> None:
     take(host)
-    host.file("floors.json").unlink()
-    assert "no floors" in refusal(take, host, 2)
+    host.file("minimum-versions.json").unlink()
+    assert "no minimum versions" in refusal(take, host, 2)
     assert host.worker().read(ISSUER_ID).version == 1
 
 
-def test_nothing_below_a_floor_is_taken(host: Host) -> None:
+def test_nothing_below_a_minimum_version_is_taken(host: Host) -> None:
     for version in (1, 4):
         assert "older version" in refusal(take, host, version, OTHER_ISSUER_ID)
     assert take(host, 5, OTHER_ISSUER_ID) == 5
@@ -558,17 +562,17 @@ def test_nothing_below_a_floor_is_taken(host: Host) -> None:
 
 
 def test_a_host_begins_once(host: Host) -> None:
-    assert refusal(host.worker().begin, signed(floors({}), FLOORS_TYPE)) == (
-        "this host has floors already"
+    assert refusal(host.worker().begin, signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE)) == (
+        "this host has minimum versions already"
     )
     assert "older version" in refusal(take, host, 4, OTHER_ISSUER_ID)
 
 
-def test_floors_are_for_new_hosts_of_their_days(bare: Host) -> None:
-    text = signed(floors({}), FLOORS_TYPE)
+def test_minimum_versions_are_for_new_hosts_of_their_days(bare: Host) -> None:
+    text = signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE)
     for moment in (VALID_FROM - SECOND, VALID_UNTIL):
         bare.now = moment
-        assert refusal(bare.worker().begin, text) == "the list of floors is not good now"
+        assert refusal(bare.worker().begin, text) == "the list of minimum versions is not good now"
     bare.now = NOW
     bare.worker().begin(text)
     # Those of a host go on when the list has ended.
@@ -579,29 +583,35 @@ def test_floors_are_for_new_hosts_of_their_days(bare: Host) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (floors({}).decode(), "not a signed text"),
-        (signed(floors({}), FLOORS_TYPE, ()), "too few signatures"),
-        (signed(floors({}), FLOORS_TYPE, OPERATORS[:1]), "too few signatures"),
-        (signed(floors({}), FLOORS_TYPE, OPERATORS[:1] * 2), "too few signatures"),
-        (signed(floors({})), "too few signatures"),
-        (signed(floors({}).replace(b":", b": "), FLOORS_TYPE), "not a signed text"),
-        (signed(manifest(ISSUER_ID), FLOORS_TYPE), "refused members: "),
+        (minimum_versions({}).decode(), "not a signed text"),
+        (signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE, ()), "too few signatures"),
+        (signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE, OPERATORS[:1]), "too few signatures"),
+        (
+            signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE, OPERATORS[:1] * 2),
+            "too few signatures",
+        ),
+        (signed(minimum_versions({})), "too few signatures"),
+        (
+            signed(minimum_versions({}).replace(b":", b": "), MINIMUM_VERSIONS_TYPE),
+            "not a signed text",
+        ),
+        (signed(manifest(ISSUER_ID), MINIMUM_VERSIONS_TYPE), "refused members: "),
     ],
     ids=lambda text: text[:24],
 )
-def test_what_operators_did_not_sign_as_floors_is_refused(
+def test_what_operators_did_not_sign_as_minimum_versions_is_refused(
     bare: Host, text: str, message: str
 ) -> None:
     assert message in refusal(bare.worker().begin, text)
-    assert "no floors" in refusal(take, bare)
+    assert "no minimum versions" in refusal(take, bare)
 
 
-def test_an_operator_of_one_issuer_signs_no_floors(bare: Host) -> None:
+def test_an_operator_of_one_issuer_signs_no_minimum_versions(bare: Host) -> None:
     file = bare.directory.parent / "trust.json"
     trust = json.loads(file.read_text())
     trust["operators"][1]["issuers"] = [ISSUER_ID]
     file.write_text(json.dumps(trust))
-    text = signed(floors({ISSUER_ID: 1}), FLOORS_TYPE)
+    text = signed(minimum_versions({ISSUER_ID: 1}), MINIMUM_VERSIONS_TYPE)
     assert "too few signatures" in refusal(bare.worker().begin, text)
 
 

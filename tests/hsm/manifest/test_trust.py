@@ -13,9 +13,9 @@ from crypto.jose import jws_json
 from crypto.jose.jws_json import SignedText
 from hsm.errors import ManifestRefused
 from hsm.manifest.body import canonical_body
-from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE, MANIFEST_TYPE
+from hsm.manifest.signed import GENERATIONS_TYPE, MANIFEST_TYPE, MINIMUM_VERSIONS_TYPE
 from hsm.manifest.trust import Trust, read_trust
-from tests.operators import OperatorKey, floors, manifest, signed
+from tests.operators import OperatorKey, manifest, minimum_versions, signed
 
 ISSUER_ID, OTHER_ISSUER_ID = "testbank01", "testbank02"
 ANN, BOB, CAY, DAN = (OperatorKey() for _ in range(4))
@@ -25,7 +25,7 @@ TRUST: Mapping[str, Any] = {
     "sandbox": True,
     "operators": [ANN.entry("Ann"), BOB.entry("Bob"), CAY.entry("Cay", [ISSUER_ID])],
 }
-MANIFEST, FLOORS = manifest(ISSUER_ID), floors({ISSUER_ID: 3})
+MANIFEST, MINIMUM_VERSIONS = manifest(ISSUER_ID), minimum_versions({ISSUER_ID: 3})
 
 
 def trust(**members: object) -> Trust:
@@ -81,22 +81,38 @@ def test_a_signature_of_edited_bytes_does_not_count() -> None:
 
 
 def test_a_signature_of_one_kind_does_not_count_for_the_other() -> None:
-    assert refused(trust().accept_manifest, text(MANIFEST, ANN, BOB, typ=FLOORS_TYPE)) == TOO_FEW
-    assert refused(trust().accept_floors, text(FLOORS, ANN, BOB, typ=MANIFEST_TYPE)) == TOO_FEW
+    assert (
+        refused(trust().accept_manifest, text(MANIFEST, ANN, BOB, typ=MINIMUM_VERSIONS_TYPE))
+        == TOO_FEW
+    )
+    assert (
+        refused(
+            trust().accept_minimum_versions, text(MINIMUM_VERSIONS, ANN, BOB, typ=MANIFEST_TYPE)
+        )
+        == TOO_FEW
+    )
     assert refused(trust().accept_manifest, text(MANIFEST, ANN, BOB, typ="JWT")) == TOO_FEW
 
 
-def test_only_who_may_sign_for_every_issuer_signs_floors() -> None:
-    assert trust().accept_floors(text(FLOORS, ANN, BOB, typ=FLOORS_TYPE)).floors == {ISSUER_ID: 3}
-    assert refused(trust().accept_floors, text(FLOORS, ANN, CAY, typ=FLOORS_TYPE)) == TOO_FEW
+def test_only_who_may_sign_for_every_issuer_signs_minimum_versions() -> None:
+    assert trust().accept_minimum_versions(
+        text(MINIMUM_VERSIONS, ANN, BOB, typ=MINIMUM_VERSIONS_TYPE)
+    ).minimum_versions == {ISSUER_ID: 3}
+    assert (
+        refused(
+            trust().accept_minimum_versions,
+            text(MINIMUM_VERSIONS, ANN, CAY, typ=MINIMUM_VERSIONS_TYPE),
+        )
+        == TOO_FEW
+    )
 
 
 def test_one_is_not_taken_for_the_other_though_it_is_signed_as_such() -> None:
     assert "refused members" in refused(
-        trust().accept_manifest, text(FLOORS, ANN, BOB, typ=MANIFEST_TYPE)
+        trust().accept_manifest, text(MINIMUM_VERSIONS, ANN, BOB, typ=MANIFEST_TYPE)
     )
     assert "refused members" in refused(
-        trust().accept_floors, text(MANIFEST, ANN, BOB, typ=FLOORS_TYPE)
+        trust().accept_minimum_versions, text(MANIFEST, ANN, BOB, typ=MINIMUM_VERSIONS_TYPE)
     )
 
 
@@ -105,7 +121,7 @@ def test_one_is_not_taken_for_the_other_though_it_is_signed_as_such() -> None:
     [
         (Trust.accept_manifest, MANIFEST_TYPE, canonical_body({"issuer_id": ISSUER_ID})),
         (Trust.accept_manifest, MANIFEST_TYPE, canonical_body({"issuer_id": 1})),
-        (Trust.accept_floors, FLOORS_TYPE, canonical_body({"floors": 1})),
+        (Trust.accept_minimum_versions, MINIMUM_VERSIONS_TYPE, canonical_body({"minimum": 1})),
         (Trust.accept_generations, GENERATIONS_TYPE, canonical_body({"generations": 1})),
     ],
 )
@@ -158,7 +174,7 @@ def private_jwk() -> dict[str, Any]:
         ({"threshold": 4}, "more signatures are needed than there are operators"),
         ({"operators": []}, "more signatures are needed than there are operators"),
         ({"sandbox": "true"}, "sandbox"),
-        ({"floors": {}}, "floors"),
+        ({"minimum_versions": {}}, "minimum_versions"),
         (
             {"operators": [ANN.entry("Ann"), ANN.entry("Bob")]},
             "two operators or custodians of one key",

@@ -143,8 +143,8 @@ def test_every_valid_call_is_answered_on_its_sockets_and_closes_the_others(vault
     assert not vault.mistakes
 
 
-#: The issuer has no authorisation host and no scripts; the host has its floors already.
-REFUSED = {"build_script", "export_values", "load_floors", "reverse_pin"}
+#: The issuer has no authorisation host and no scripts; the host has its minimum versions already.
+REFUSED = {"build_script", "export_values", "load_minimum_versions", "reverse_pin"}
 
 
 def with_field(body: bytes, position: int, value: object) -> bytes:

@@ -231,7 +231,7 @@ BAD = {
     "other version": frame(msgpack.encode((VERSION + 1, 1, {"verb": "health"}))),
     "unknown verb": frame(msgpack.encode((VERSION, 1, {"verb": "reveal_pin"}))),
     "verb of another socket": frame(
-        msgpack.encode((VERSION, 1, {"verb": "load_floors", "text": ""}))
+        msgpack.encode((VERSION, 1, {"verb": "load_minimum_versions", "text": ""}))
     ),
     "empty": frame(b""),
     "length twice": GOOD[:4] + GOOD,

@@ -8,7 +8,7 @@ from typing import Any
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from hsm import messages
-from hsm.manifest.signed import FLOORS_TYPE, GENERATIONS_TYPE
+from hsm.manifest.signed import GENERATIONS_TYPE, MINIMUM_VERSIONS_TYPE
 from hsm.messages import Verb
 from hsm.pkcs11 import shared_keys
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
@@ -18,12 +18,12 @@ from hsm.port import (
     CertificateFacts,
     ChipTransaction,
     PinBlockType,
-    PinVault,
     PublicKeyRole,
     Purpose,
     StoredCard,
     StoredPin,
 )
+from hsm.verbs import PinVault
 from tests.bearers import bearer
 from tests.contracts import issuer as sample
 from tests.contracts.issuer import CARD, HOLDER, ISSUER_ID, PLASTIC_ID, SERVER_SECRET, block
@@ -33,7 +33,7 @@ from tests.devices import PythonDevice, iso1_text
 from tests.feeds import described
 from tests.issuer_records import d1_client
 from tests.key_tables import FIRST, table
-from tests.operators import floors, signed
+from tests.operators import minimum_versions, signed
 from tests.pans import PAN
 
 D1_CLIENT = f"{ISSUER_ID}-d1"
@@ -93,7 +93,7 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.DigitsJwe(*shown, sample.page_key()[1]),
         messages.ExportValues({}, CARD, 1),
         messages.LoadManifest(issuer.signed()),
-        messages.LoadFloors(signed(floors({}), FLOORS_TYPE)),
+        messages.LoadMinimumVersions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE)),
         messages.ManifestVersion(ISSUER_ID),
         messages.ReadManifest(ISSUER_ID),
         messages.IssueToken(D1_CLIENT, Secret(D1_SECRET), certificate),

@@ -40,10 +40,10 @@ class Cards:
     relay: Relay | None
     cors: Cors
 
-    def by_cardholder(self, answer: CardHandler, *, for_pin: bool) -> Handler:
+    def by_cardholder(self, answer: CardHandler, purpose: Purpose | None) -> Handler:
         """Let an app call *answer* for the card of its cardholder.
 
-        With *for_pin* the cardholder must have authenticated as the issuer configured it.
+        With a *purpose* the cardholder must have authenticated as the issuer configured it.
         """
 
         async def handler(request: Request) -> Response:
@@ -51,9 +51,13 @@ class Cards:
             if self.relay is not None and _is_for_us(request):
                 return await self._relayed(self.relay, request)
             asking = _asking(app, request)  # 401
-            card = await self.cards.card(asking, for_pin=for_pin)  # 401, 403, 404
+            card = await self.cards.card(asking, purpose)  # 401, 403, 404
             request.scope["log"]["card_id"] = card.card_id
-            return await answer(asking, card, request)  # 403, 422
+            try:
+                return await answer(asking, card, request)  # 403, 422
+            except Invalid as error:
+                await self.cards.refused(asking, card.card_id, purpose, error)
+                raise
 
         return handler
 

@@ -162,7 +162,7 @@ IMAGE_OPTIONS: Final = Operation(
 )
 SET_PAGE: Final = Operation(
     summary="Open the page on which a PIN is set",
-    description="The control token is spent when the page's script runs.",
+    description="The control token is consumed when the page's script runs.",
     tag=page.PAGE,
     answers={200: page.page_answer("The page.")},
     refusals=[

@@ -10,6 +10,7 @@ from cms.faces.cardholder.hosted.pages import PAGE_PATH, Pages
 from cms.faces.cardholder.page.assets import ASSETS_PATH
 from cms.faces.cardholder.page.posts import SetPosts, asset, by_page
 from cms.faces.routes import Route
+from hsm.port import Purpose
 
 VIEW_TOKEN: Final = "/v1/card/pin/token"  # noqa: S105 - a path
 SET_TOKEN: Final = "/v1/card/set-pin/token"  # noqa: S105 - a path
@@ -21,9 +22,9 @@ def routes(cards: Cards, image: Image, pages: Pages, posts: SetPosts) -> Sequenc
     by_cardholder = cards.by_cardholder
     return (
         # An app by its client key, for a cardholder by an access token.
-        Route("POST", VIEW_TOKEN, by_cardholder(cards.view_token, for_pin=True), said.VIEW_TOKEN),
-        Route("POST", SET_TOKEN, by_cardholder(cards.set_token, for_pin=True), said.SET_TOKEN),
-        Route("GET", STATUS, by_cardholder(cards.status, for_pin=False), said.STATUS),
+        Route("POST", VIEW_TOKEN, by_cardholder(cards.view_token, Purpose.VIEW), said.VIEW_TOKEN),
+        Route("POST", SET_TOKEN, by_cardholder(cards.set_token, Purpose.SET), said.SET_TOKEN),
+        Route("GET", STATUS, by_cardholder(cards.status, None), said.STATUS),
         # A browser, before an app's page sends one of these.
         *(
             Route("OPTIONS", path, cards.preflight, said.PREFLIGHT)

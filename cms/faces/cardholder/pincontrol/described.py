@@ -155,7 +155,7 @@ OPENED: Final = Operation(
 )
 WEBVIEW: Final = Operation(
     summary="Open the page in a webview",
-    description="The control id is spent when the page's script runs.",
+    description="The control id is consumed when the page's script runs.",
     tag=page.PAGE,
     answers={200: page.page_answer("The page that shows or sets the PIN.")},
     refusals=[

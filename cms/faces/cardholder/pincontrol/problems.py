@@ -91,7 +91,7 @@ WIRE: Final[Mapping[type[DomainError], Wire]] = {
         422, "Unprocessable Content", "PIN_FORBIDDEN", DYNAMIC, "the PIN policy forbids this PIN"
     ),
     ControlEnded: Wire(
-        410, "Gone", "CONTROL_ENDED", DYNAMIC, "the id or the session is unknown, spent or over"
+        410, "Gone", "CONTROL_ENDED", DYNAMIC, "the id or the session is unknown, consumed or over"
     ),
     TooManyFailures: Wire(
         429, "Too Many Requests", "TOO_MANY_FAILURES", SECURITY, "too many failures; wait"
@@ -107,7 +107,7 @@ OF_OPERATIONS: Final[Mapping[type[DomainError], Wire]] = {
     **WIRE,
     ControlEnded: Wire(
         *(400, "Bad Request", "CONTROL_ENDED", DYNAMIC),
-        reason="the controlId is unknown, spent, over or for something else",
+        reason="the controlId is unknown, consumed, over or for something else",
     ),
     PinRefused: Wire(
         400, "Bad Request", "PIN_BLOCK_REFUSED", DYNAMIC, "the PIN block cannot be used"

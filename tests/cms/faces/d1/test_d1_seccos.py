@@ -22,7 +22,7 @@ from hsm.port import ValueKind
 from tests import counted
 from tests.cms.faces.d1 import refusals
 from tests.cms.faces.d1_face import put_body, refusal
-from tests.conftest import TEMPLATE
+from tests.deployment import TEMPLATE
 from tests.issuer_records import change_manifest, run_sql
 from tests.seccos_issuer import (
     ISSUER_IDS,

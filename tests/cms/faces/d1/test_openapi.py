@@ -17,7 +17,7 @@ from hsm.vault import Vault
 from tests.cms.faces import generated
 from tests.cms.faces.d1_face import PIN, D1Face
 from tests.cms.faces.generated import MOSTLY, QUICK, cases_of
-from tests.conftest import TEMPLATE
+from tests.deployment import TEMPLATE
 
 CARD = "/cms/api/v1/issuers/{issuerId}/cards/{cardId}"
 ACTIVATE = "/cms/api/v1/issuers/{issuerId}/physicalCards/{cardId}/activate"

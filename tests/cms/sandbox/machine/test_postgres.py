@@ -298,6 +298,19 @@ def test_runs_as_nobody_where_namespaces_are_refused(
     assert not host.exists()
 
 
+def test_a_program_that_nobody_cannot_reach_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(mode=0o700)
+    shutil.copy("/bin/true", hidden / "postgres")
+    monkeypatch.setattr(postgres, "_namespace_reaches", lambda _: False)
+    monkeypatch.setattr(postgres, "_binary", lambda program: str(hidden / program))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(PostgresError, match="run this as another user"):
+        Postgres(tmp_path / "data").start()
+
+
 def test_namespaces_without_unshare_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,7 +201,7 @@ def test_transcript(client: D1Client, issuer: Issuer, seccos: Seccos) -> None:
     steps = list(seccos_transcript(client, seccos, PINS))
 
     assert [(step.call, step.shows, step.status) for step in steps] == [
-        ("GET changeCounter", "6, of a card with SECCOS", 200),
+        ("GET changeCounter", "6", 200),
         ("PUT pin, SECCOS", "a PIN is set", 204),
         ("GET changeCounter", "7", 200),
         ("PUT pin, SECCOS, stale counter", "refused, FIELD_INVALID_VALUE", 400),
@@ -273,5 +273,5 @@ def test_command_refuses_another_layout(sandbox: Path, capsys: pytest.CaptureFix
     change(sandbox, lambda body: body["mac"].update(alg="tdes-cmac"))
 
     assert d1_command.main(["set-pin", "card-3", "--seccos", "--sandbox", str(sandbox)]) == 1
-    said = "d1: this client plays the default SECCOS layout only; different: mac.alg\n"
+    said = "d1: this client knows the default SECCOS layout only; different: mac.alg\n"
     assert capsys.readouterr() == ("", said)

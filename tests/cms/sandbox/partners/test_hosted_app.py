@@ -1,4 +1,4 @@
-"""The client that plays an app: what it sends, and that it believes no wrong answer."""
+"""The client that simulates an app: what it sends, and that it believes no wrong answer."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The client that plays an issuer's server: what it sends, and that it believes no wrong answer."""
+"""The client that simulates an issuer's server: what it sends, and that no wrong answer passes."""
 
 import base64
 import json

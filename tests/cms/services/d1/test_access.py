@@ -22,8 +22,9 @@ from cms.services.directory import Directory
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
 from hsm.pkcs11.keys import KeyLabel, KeyRole
-from hsm.port import IssuedAccessToken, PinVault
+from hsm.port import IssuedAccessToken
 from hsm.vault import Vault
+from hsm.verbs import PinVault
 from tests.cms.services.clock import Clock
 from tests.cms.services.d1.pin_service import PinService
 from tests.contracts.software_token import SoftwareToken
@@ -178,8 +179,8 @@ async def test_access_tokens_follow_the_keys_that_sign_them(
     clock.now += 2 * KEYS_UNKNOWN_SECONDS
     for token in (older, newer):
         assert await access.caller(token, presented(pin_service), "x")
-    burned = {**rotated("token-sign"), "token-sign.g1": "compromised"}
-    own.load_generations(tables.next(burned))
+    compromised = {**rotated("token-sign"), "token-sign.g1": "compromised"}
+    own.load_generations(tables.next(compromised))
     clock.now += KEYS_SECONDS
     with pytest.raises(Unauthorized):
         await access.caller(older, presented(pin_service), "x")

@@ -57,7 +57,7 @@
       parts.showNotice("loading");
       const { status, members } = await parts.post(path("session"), { token });
       if (status === 410) return end("ended");
-      // The token is not spent: the same page may try again.
+      // The control token is not consumed: the same page may try again.
       if (status !== 200) {
         return end(status === 429 ? "limited" : "away", { button: { text: "retry", press: open } });
       }

@@ -57,6 +57,29 @@ async def test_a_control_token_that_the_state_forbids_is_recorded(
         assert audit(hosted_face, refused) == [(event, card_id, "CARD_STATE_FORBIDDEN", None)]
 
 
+async def test_a_request_that_cannot_be_taken_is_recorded(hosted_face: HostedFace) -> None:
+    card_id, holder = await hosted_face.holder()
+    for purpose, event in (("pin", "pin.get.refused"), ("set-pin", "pin.set.refused")):
+        refused = await hosted_face.ask(purpose, holder, {"isEmbedded": 1})
+        assert refused.status_code == 422
+        assert audit(hosted_face, refused) == [(event, card_id, "REQUEST_INVALID", None)]
+
+
+async def test_a_cardholder_without_a_card_is_recorded(hosted_face: HostedFace) -> None:
+    for purpose, event in (("pin", "pin.get.refused"), ("set-pin", "pin.set.refused")):
+        refused = await hosted_face.ask(purpose, "nobody")
+        assert audit(hosted_face, refused) == [(event, None, "CARD_NOT_FOUND", None)]
+    headers = hosted_face.headers("nobody")
+    refused = await hosted_face.http.get("/v1/card/status", headers=headers)
+    assert audit(hosted_face, refused) == [("status.refused", None, "CARD_NOT_FOUND", None)]
+
+
+async def test_an_access_token_that_is_none_is_nobodys_to_record(hosted_face: HostedFace) -> None:
+    refused = await hosted_face.ask("pin", "nobody", authorization="Bearer none")
+    assert refused.status_code == 401
+    assert audit(hosted_face, refused) == []
+
+
 async def test_a_pin_that_is_not_there_to_be_shown_is_recorded(hosted_face: HostedFace) -> None:
     card_id, holder = await hosted_face.holder(pin=None)
     expected = [("pin.get.refused", card_id, "PIN_NOT_AVAILABLE", None)]

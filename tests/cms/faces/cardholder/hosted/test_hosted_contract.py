@@ -70,7 +70,10 @@ async def test_a_weak_authentication_gets_no_control_token_but_the_status(
 ) -> None:
     async with stepping_up(with_apps, "stronger") as hosted_face:
         for purpose in PURPOSES:
-            assert refusal(await hosted_face.ask(purpose, "nobody")) == FORBIDDEN
+            refused = await hosted_face.ask(purpose, "nobody")
+            assert refusal(refused) == FORBIDDEN
+            ((*_, reason, _),) = with_apps.audit(refused)
+            assert reason == "STEP_UP_REQUIRED"
         status = await hosted_face.http.get(
             "/v1/card/status", headers=hosted_face.headers("nobody")
         )

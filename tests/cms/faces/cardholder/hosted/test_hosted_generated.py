@@ -18,7 +18,7 @@ from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace, opened
 from tests.cms.faces.d1_face import D1Face
 from tests.cms.faces.generated import FEW, MOSTLY, cases_of
-from tests.conftest import TEMPLATE
+from tests.deployment import TEMPLATE
 
 #: Each operation, and the answers that the generated requests must all have brought out.
 OPERATIONS = {

@@ -14,7 +14,7 @@ from tests.cms.faces.cardholder.pincontrol.operations.operations_face import (
     set_up,
 )
 from tests.cms.faces.d1_face import D1Face
-from tests.conftest import TEMPLATE
+from tests.deployment import TEMPLATE
 
 
 @pytest.fixture(scope="module")

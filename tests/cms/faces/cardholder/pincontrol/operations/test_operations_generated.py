@@ -22,7 +22,7 @@ from tests.cms.faces.cardholder.pincontrol.operations.operations_face import (
 )
 from tests.cms.faces.cardholder.pincontrol.pincontrol_face import basic
 from tests.cms.faces.generated import FEW, MOSTLY, cases_of
-from tests.conftest import TEMPLATE
+from tests.deployment import TEMPLATE
 from tests.issuer_records import SECRET
 
 #: Each operation, and the answers that the generated requests must all have brought out.

@@ -1,8 +1,8 @@
 """``python -m hsm import-components|import-block|make-key|record``: ceremonies of custodians.
 
-Each of them is held by two custodians or more (:mod:`hsm.pkcs11.custodians`), and leaves a record
-(:mod:`hsm.pkcs11.ceremony_record`). The key is stored last: when everybody has signed, the record
-is on the disk and the vault's log names it.
+Each of them is held by two custodians or more (:mod:`hsm.ceremonies.custodians`), and leaves a
+record (:mod:`hsm.ceremonies.ceremony_record`). The key is stored last: when everybody has signed,
+the record is on the disk and the vault's log names it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from hsm.printing import Result
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hsm.pkcs11.ceremony import KeyReport
+    from hsm.ceremonies.shared_key_ceremony import SharedKeyCeremony
     from hsm.pkcs11.keys import KeyLabel
-    from hsm.pkcs11.shared_key_ceremony import SharedKeyCeremony
+    from hsm.pkcs11.own_keys import KeyReport
     from hsm.pkcs11.shared_keys import ClearKey
     from hsm.pkcs11.token import Pkcs11Token
 
@@ -147,8 +147,8 @@ def _in_ceremony(
     @printing.with_result
     @wraps(command)
     def run(arguments: Namespace, result: Result) -> int:
+        from hsm.ceremonies.shared_key_ceremony import SharedKeyCeremony
         from hsm.errors import CeremonyError
-        from hsm.pkcs11.shared_key_ceremony import SharedKeyCeremony
         from hsm.terminal import without_echo
 
         with without_echo():
@@ -240,7 +240,7 @@ def make_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -
     """
     from hsm import development
     from hsm.errors import CeremonyError
-    from hsm.pkcs11 import ceremony
+    from hsm.pkcs11 import own_keys
 
     if arguments.custodian or arguments.record:
         return hold_own(arguments, labels, result)
@@ -249,7 +249,7 @@ def make_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -
         raise CeremonyError(
             "name two custodians, and the record that they sign: see docs/key-ceremonies.md"
         )
-    return print_reports(list(ceremony.create(hsm_token, labels)), result)
+    return print_reports(list(own_keys.create(hsm_token, labels)), result)
 
 
 def hold_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -> int:
@@ -258,8 +258,8 @@ def hold_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -
     Raises:
         CeremonyError: no record is named, or as :func:`own_key_ceremony.hold` says.
     """
+    from hsm.ceremonies import own_key_ceremony
     from hsm.errors import CeremonyError
-    from hsm.pkcs11 import own_key_ceremony
     from hsm.terminal import without_echo
 
     if arguments.record is None:
@@ -285,10 +285,10 @@ def log_record(arguments: Namespace) -> int:
     Raises:
         ManifestRefused: not every custodian whom it names has signed it.
     """
+    from hsm.ceremonies import ceremony_record
+    from hsm.ceremonies.ceremony_log import CeremonyLog
+    from hsm.ceremonies.custodians import require_signed
     from hsm.manifest.trust import read_trust
-    from hsm.pkcs11 import ceremony_record
-    from hsm.pkcs11.ceremony_log import CeremonyLog
-    from hsm.pkcs11.custodians import require_signed
     from hsm.settings import VaultSettings
 
     record, document = ceremony_record.read(arguments.file)
@@ -305,10 +305,10 @@ def log_record(arguments: Namespace) -> int:
 @printing.with_result
 def show_record(arguments: Namespace, result: Result) -> int:
     """Print a record; exit code 2 unless every custodian whom it names has signed it."""
+    from hsm.ceremonies import ceremony_record
+    from hsm.ceremonies.ceremony_record import RECORD_TYPE
+    from hsm.ceremonies.custodians import require_signed
     from hsm.manifest.trust import read_trust
-    from hsm.pkcs11 import ceremony_record
-    from hsm.pkcs11.ceremony_record import RECORD_TYPE
-    from hsm.pkcs11.custodians import require_signed
 
     trust = read_trust(arguments.trust)
     record, document = ceremony_record.read(arguments.file)

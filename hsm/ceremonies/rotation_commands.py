@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from hsm import printing
+from hsm.ceremonies import commands
 from hsm.command_line import OK, Commands, add_command
 from hsm.manifest.generation_commands import add_out, read_table, write_next
-from hsm.pkcs11 import commands
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyLabel, KeyRole
 from hsm.printing import Result
 
@@ -45,9 +45,9 @@ def add_to(program: Commands) -> None:
 @printing.with_result
 def rotate_role(arguments: Namespace, result: Result) -> int:
     """Make a key that nothing uses yet, and write the draft in which it is active."""
+    from hsm.ceremonies import ceremony_record
     from hsm.errors import CeremonyError
     from hsm.manifest.generation_table import State
-    from hsm.pkcs11 import ceremony_record
 
     role, before = KeyRole(arguments.role), read_table(arguments.table)
     ceremony_record.require_new(arguments.out)
@@ -68,7 +68,7 @@ def rotate_role(arguments: Namespace, result: Result) -> int:
 @printing.with_result
 def destroy_key(arguments: Namespace, result: Result) -> int:
     """Have custodians destroy a key."""
-    from hsm.pkcs11 import key_destruction
+    from hsm.ceremonies import key_destruction
     from hsm.terminal import without_echo
 
     label: KeyLabel = arguments.label

@@ -5,9 +5,9 @@ from pathlib import Path
 import psec
 import pytest
 
+from hsm.ceremonies import ceremony_record
 from hsm.manifest.signed import GENERATIONS_TYPE
-from hsm.pkcs11 import ceremony_record
-from tests.hsm.import_machine import (
+from tests.hsm.ceremonies.import_machine import (
     COMPONENTS,
     ISSUER,
     KBPK,
@@ -90,7 +90,7 @@ def test_a_key_that_moves_to_the_second_token_is_the_next_generation(tmp_path: P
     assert moved not in machine.listed()
 
 
-def test_a_burned_key_on_the_second_token_is_destroyed_there(tmp_path: Path) -> None:
+def test_a_compromised_key_on_the_second_token_is_destroyed_there(tmp_path: Path) -> None:
     machine = make_import_machine(tmp_path / "machine", second=True)
     machine.bring_kbpk(COMPONENTS)
     label = f"block-protection@{ISSUER}.g1"

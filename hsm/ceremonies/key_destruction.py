@@ -9,17 +9,18 @@ from functools import partial
 from pathlib import Path
 
 from hsm import generations, signals
+from hsm.ceremonies import ceremony_record, import_tokens
+from hsm.ceremonies.ceremony_log import CeremonyLog
+from hsm.ceremonies.ceremony_record import CeremonyRecord, RecordedKey
+from hsm.ceremonies.custodians import CUSTODIANS_MIN, Custodians
+from hsm.ceremonies.shared_key_ceremony import CEREMONY_ID_BYTES, now
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, VaultUnavailable
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.generation_table import LOST
 from hsm.manifest.trust import read_trust
-from hsm.pkcs11 import ceremony, ceremony_record, import_tokens
-from hsm.pkcs11.ceremony_log import CeremonyLog
-from hsm.pkcs11.ceremony_record import CeremonyRecord, RecordedKey
-from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import LEFT_ROLES, MAC_ROLES, KeyLabel, KeyRole
-from hsm.pkcs11.shared_key_ceremony import CEREMONY_ID_BYTES, now
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import VaultSettings
 from hsm.terminal import hand_over
@@ -123,5 +124,5 @@ def _destroy(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> None:
 
 
 def _recorded(hsm_token: Pkcs11Token, label: KeyLabel) -> RecordedKey:
-    report = ceremony.report(hsm_token, label)
+    report = own_keys.report(hsm_token, label)
     return RecordedKey(label=str(label), kind=report.kind.value, fingerprint=report.fingerprint)

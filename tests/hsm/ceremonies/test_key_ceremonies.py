@@ -19,18 +19,19 @@ from cms.sandbox.machine.softhsm import SoftHsm
 from crypto import kcv
 from crypto.secret import Secret
 from hsm import directories
+from hsm.ceremonies import ceremony_record, own_key_ceremony
 from hsm.errors import CeremonyError, LogUnavailable, VaultUnavailable
 from hsm.log.lines import Action, Line
 from hsm.manifest.operator_key import OperatorKey
-from hsm.manifest.signed import FLOORS_TYPE
-from hsm.pkcs11 import ceremony, ceremony_record, own_key_ceremony
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import KeyLabel
 from tests.crypto import x9143_reader
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm import own_process
 from tests.hsm.commanding import ROLES, Done, Operator, Terminal, fingerprints, lines
 from tests.hsm.own_process import ROOT, environment
-from tests.operators import OPERATORS, floors, signed
+from tests.operators import OPERATORS, minimum_versions, signed
 from tests.processes import status_of
 from tests.vault_process import wait_until
 
@@ -107,8 +108,8 @@ class Room:
         self.number = 0
 
     def begin(self) -> None:
-        file = self.directory / "floors.json"
-        file.write_text(signed(floors({}), FLOORS_TYPE))
+        file = self.directory / "minimum-versions.json"
+        file.write_text(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))
         begun = self.operator.run("manifest", "begin", str(file), **self.settings)
         assert begun.returncode == 0, begun.stderr
 
@@ -385,9 +386,8 @@ def test_a_host_that_has_not_begun_has_no_log_and_holds_no_ceremony(
     settings = {**room.settings, "HSM_STATE_DIRECTORY": str(tmp_path)}
     done = room.operator.run(*words, typed=lines(*TYPED), **settings)
     assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr
-        == "this host has no log: it begins with a list of floors, see docs/operating.md\n"
+    assert done.stderr == (
+        "this host has no log: it begins with a list of minimum versions, see docs/operating.md\n"
     )
     assert_nothing_is_left(room, before)
 
@@ -933,7 +933,7 @@ def test_every_key_of_a_ceremony_that_failed_is_tried_to_be_destroyed() -> None:
             if len(tried) == 1:
                 raise VaultUnavailable("DeviceError")
 
-    labels = ceremony.read_roles(Path(ROLES))
+    labels = own_keys.read_roles(Path(ROLES))
     with pytest.raises(CeremonyError, match="could not be destroyed: see hsm list"):
         own_key_ceremony._destroy(Device(), labels)  # type: ignore[arg-type]
     assert tried == [*labels]
@@ -978,7 +978,7 @@ def test_a_device_makes_no_key_without_custodians(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hsm import __main__
-    from hsm.pkcs11 import commands
+    from hsm.ceremonies import commands
     from hsm.pkcs11.device_info import DeviceInfo
 
     class Device:

@@ -1,4 +1,4 @@
-"""Lists of floors: what is one, and when it is good."""
+"""Lists of minimum versions: what is one, and when it is good."""
 
 import json
 from collections.abc import Mapping
@@ -7,32 +7,32 @@ from datetime import timedelta
 import pytest
 
 from hsm.errors import ManifestRefused
-from hsm.manifest import floors
+from hsm.manifest import minimum_versions
 from hsm.manifest.model import VERSION_MAX
 
 LISTED: Mapping[str, object] = {
     "valid_from": "2026-01-01T00:00:00Z",
     "valid_until": "2026-01-08T00:00:00Z",
-    "floors": {"testbank01": 7, "testbank02": 1},
+    "minimum_versions": {"testbank01": 7, "testbank02": 1},
 }
 
 
-def parse(**members: object) -> floors.Floors:
-    return floors.parse(json.dumps({**LISTED, **members}).encode())
+def parse(**members: object) -> minimum_versions.MinimumVersions:
+    return minimum_versions.parse(json.dumps({**LISTED, **members}).encode())
 
 
 def test_a_list_is_read_back_from_the_bytes_that_are_signed() -> None:
     listed = parse()
-    assert listed.floors == {"testbank01": 7, "testbank02": 1}
-    assert floors.parse(listed.canonical()) == listed
+    assert listed.minimum_versions == {"testbank01": 7, "testbank02": 1}
+    assert minimum_versions.parse(listed.canonical()) == listed
     assert listed.canonical() == (
-        b'{"floors":{"testbank01":7,"testbank02":1},"generations":0,'
+        b'{"generations":0,"minimum_versions":{"testbank01":7,"testbank02":1},'
         b'"valid_from":"2026-01-01T00:00:00Z","valid_until":"2026-01-08T00:00:00Z"}'
     )
 
 
 def test_a_list_of_no_issuer_is_one_for_a_new_deployment() -> None:
-    assert parse(floors={}).floors == {}
+    assert parse(minimum_versions={}).minimum_versions == {}
 
 
 def test_a_list_is_good_from_its_first_moment_until_just_before_its_last() -> None:
@@ -46,12 +46,12 @@ def test_a_list_is_good_from_its_first_moment_until_just_before_its_last() -> No
 @pytest.mark.parametrize(
     "members",
     [
-        {"floors": None},
-        {"floors": []},
-        {"floors": {"testbank0": 1}},
-        {"floors": {"testbank@1": 1}},
+        {"minimum_versions": None},
+        {"minimum_versions": []},
+        {"minimum_versions": {"testbank0": 1}},
+        {"minimum_versions": {"testbank@1": 1}},
         *(
-            {"floors": {"testbank01": version}}
+            {"minimum_versions": {"testbank01": version}}
             for version in (0, -1, VERSION_MAX + 1, 1.0, True, "1", None)
         ),
         {"valid_until": LISTED["valid_from"]},
@@ -68,4 +68,4 @@ def test_what_is_no_list_is_refused(members: Mapping[str, object]) -> None:
 def test_an_issuer_stands_in_a_list_once() -> None:
     twice = json.dumps(LISTED).replace("testbank02", "testbank01")
     with pytest.raises(ManifestRefused, match="not a JSON object"):
-        floors.parse(twice.encode())
+        minimum_versions.parse(twice.encode())

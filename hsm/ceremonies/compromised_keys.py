@@ -1,4 +1,4 @@
-"""Shared keys that are burned are not brought in again for their issuer, in whatever role.
+"""Shared keys that were compromised are not brought in again for their issuer, in whatever role.
 
 They are told by the KCV. The table of key generations has that of a key from when it is called
 compromised, so that it is known when the key is destroyed, too.
@@ -9,9 +9,10 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
+from hsm.ceremonies import import_tokens
 from hsm.errors import CeremonyError, HsmError
 from hsm.manifest.generation_table import GenerationTable, State
-from hsm.pkcs11 import ceremony, import_tokens
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
@@ -27,16 +28,16 @@ def require_other(
         key: that is to be imported.
         issuer_id: whose.
         table: of this machine.
-        hsm_tokens: where the burned one may still be.
+        hsm_tokens: where the compromised one may still be.
 
     Raises:
         CeremonyError: it is one of them.
     """
-    if key.kcv in {*_burned(issuer_id, table, hsm_tokens)}:
+    if key.kcv in {*_compromised(issuer_id, table, hsm_tokens)}:
         raise CeremonyError("a key of this KCV was compromised: no key was stored, ask for another")
 
 
-def _burned(
+def _compromised(
     issuer_id: str, table: GenerationTable, hsm_tokens: Sequence[Pkcs11Token]
 ) -> Iterator[str]:
     for text, one in table.generations.items():
@@ -52,7 +53,7 @@ def _burned(
 def kcvs_on_token(labels: Sequence[KeyLabel]) -> Mapping[KeyLabel, str]:
     """Return the KCVs of those keys that are on the HSM token of the environment.
 
-    And on that for imports. None of one that does not answer: to burn a key does not wait for that.
+    And on that for imports. None of one that does not answer: no key stays in use for that.
     """
     hsm_tokens: list[Pkcs11Token] = []
     with suppress(HsmError, ValidationError):
@@ -70,6 +71,6 @@ def kcvs_on_token(labels: Sequence[KeyLabel]) -> Mapping[KeyLabel, str]:
 def _kcvs(label: KeyLabel, hsm_tokens: Sequence[Pkcs11Token]) -> Iterator[str]:
     for hsm_token in hsm_tokens:
         if label in hsm_token.labels():
-            kcv = ceremony.report(hsm_token, label).fingerprint
-            if kcv != ceremony.NO_FINGERPRINT:
+            kcv = own_keys.report(hsm_token, label).fingerprint
+            if kcv != own_keys.NO_FINGERPRINT:
                 yield kcv

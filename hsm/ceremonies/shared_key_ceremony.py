@@ -24,30 +24,24 @@ from typing import Final, Self
 from crypto import keyblock
 from crypto.keyblock import HEADER_CHARS, KeyAlgorithm, KeyBlockHeader, OptionalBlock
 from hsm import generations, signals
-from hsm.command_line import passphrase_of
-from hsm.errors import CeremonyError
-from hsm.hardening import harden_for_secrets
-from hsm.manifest.generation_table import GenerationTable
-from hsm.manifest.trust import Operator, Trust, read_trust
-from hsm.pkcs11 import (
-    burned_keys,
-    ceremony,
-    ceremony_record,
-    import_tokens,
-    mechanisms,
-    shared_keys,
-)
-from hsm.pkcs11.ceremony import KeyReport
-from hsm.pkcs11.ceremony_log import CeremonyLog
-from hsm.pkcs11.ceremony_record import (
+from hsm.ceremonies import ceremony_record, compromised_keys, import_tokens
+from hsm.ceremonies.ceremony_log import CeremonyLog
+from hsm.ceremonies.ceremony_record import (
     Action,
     CeremonyRecord,
     RecordedBlock,
     RecordedComponent,
     RecordedKey,
 )
-from hsm.pkcs11.custodians import CUSTODIANS_MIN, Custodians
+from hsm.ceremonies.custodians import CUSTODIANS_MIN, Custodians
+from hsm.command_line import passphrase_of
+from hsm.errors import CeremonyError
+from hsm.hardening import harden_for_secrets
+from hsm.manifest.generation_table import GenerationTable
+from hsm.manifest.trust import Operator, Trust, read_trust
+from hsm.pkcs11 import mechanisms, own_keys, shared_keys
 from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.pkcs11.own_keys import KeyReport
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import VaultSettings
@@ -206,10 +200,10 @@ class SharedKeyCeremony:
         """Write into the record which block it is; its key must be in use.
 
         Raises:
-            CeremonyError: the table of key generations of this host burns *kbpk*.
+            CeremonyError: the table of key generations of this host takes *kbpk* out of use.
         """
         table = self._table()
-        if table is not None and table.burns(kbpk):
+        if table is not None and table.forbids(kbpk):
             raise CeremonyError("the block-protection key is not in use any more: bring another")
         optional = keyblock.parse_header(text).optional
         self._block = RecordedBlock(
@@ -235,7 +229,7 @@ class SharedKeyCeremony:
                 would open the HSM token any more.
             VaultUnavailable: the HSM token does not answer, or the log cannot be written.
         """
-        self._require_not_burned(key)
+        self._require_not_compromised(key)
         label, target = self.label, self._target
         with target.alone():
             mechanisms.require_for(target, [(label.role, key.kind)])
@@ -245,7 +239,7 @@ class SharedKeyCeremony:
             # From here on it is seconds, and nobody's to stop.
             signals.ignore()
             # A table may have been loaded while they signed.
-            self._require_not_burned(key)
+            self._require_not_compromised(key)
             issuer_id = str(label.issuer_id)
             after = label.generation - 1
             if shared_keys.next_label(target, label.role, issuer_id, after) != label:
@@ -256,13 +250,13 @@ class SharedKeyCeremony:
             with ceremony_record.written(texts):
                 self.receipt = self._log.tell(record)
             shared_keys.store(target, label.role, issuer_id, key, after)
-        return ceremony.report(target, label)
+        return own_keys.report(target, label)
 
-    def _require_not_burned(self, key: ClearKey) -> None:
+    def _require_not_compromised(self, key: ClearKey) -> None:
         table = self._table()
         if table is not None:
             hsm_tokens = [self.hsm_token, self.import_token]
-            burned_keys.require_other(key, str(self.label.issuer_id), table, hsm_tokens)
+            compromised_keys.require_other(key, str(self.label.issuer_id), table, hsm_tokens)
 
     def _record(self, key: ClearKey) -> CeremonyRecord:
         return CeremonyRecord(

@@ -13,11 +13,11 @@ from cms.sandbox.machine.softhsm import SoftHsm
 from crypto import kcv
 from crypto.secret import Secret
 from hsm.manifest.operator_key import OperatorKey
-from hsm.manifest.signed import FLOORS_TYPE
+from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
 from tests.hsm.commanding import ROLES, Done, Operator, lines
 from tests.hsm.own_process import OwnHsmToken
-from tests.operators import OPERATORS, floors, signed
+from tests.operators import OPERATORS, minimum_versions, signed
 
 ISSUER: Final = "testbank01"
 PASSPHRASE: Final = "of a custodian, 7 words"
@@ -118,9 +118,11 @@ def furnish(machine: ImportMachine) -> None:
     trust = {"threshold": 2, "operators": operators, "custodians": entries}
     (directory / "trust.json").write_text(json.dumps(trust))
     (directory / "state").mkdir()
-    (directory / "floors.json").write_text(signed(floors({}), FLOORS_TYPE))
+    (directory / "minimum-versions.json").write_text(
+        signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE)
+    )
     begun = machine.operator.run(
-        "manifest", "begin", str(directory / "floors.json"), **machine.state
+        "manifest", "begin", str(directory / "minimum-versions.json"), **machine.state
     )
     assert begun.returncode == 0, begun.stderr
 

@@ -19,12 +19,12 @@ from typing import Final, TypeAlias
 
 from crypto.jose.jws_json import SignedText
 from crypto.secret import Secret
+from hsm.ceremonies.ceremony_record import RECORD_TYPE, CeremonyRecord
 from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, ManifestRefused
 from hsm.manifest.body import canonical_body
 from hsm.manifest.operator_key import OperatorKey
 from hsm.manifest.trust import Operator, Trust
-from hsm.pkcs11.ceremony_record import RECORD_TYPE, CeremonyRecord
 
 CHALLENGE_TYPE: Final = "key-ceremony-challenge+jws"
 CUSTODIANS_MIN: Final = 2

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from cms.sandbox.machine.softhsm import SoftHsm
+from hsm.ceremonies import ceremony_record
 from hsm.manifest import documents
 from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.signed import GENERATIONS_TYPE
-from hsm.pkcs11 import ceremony_record
-from tests.hsm.commanding import ROLES, Operator, Terminal
-from tests.hsm.test_key_ceremonies import (
+from tests.hsm.ceremonies.test_key_ceremonies import (
     ISSUER,
     PASSPHRASE,
     PVK_KCV,
@@ -22,6 +21,7 @@ from tests.hsm.test_key_ceremonies import (
     sit_down,
     written,
 )
+from tests.hsm.commanding import ROLES, Operator, Terminal
 from tests.hsm.vault_commands import load
 from tests.operators import OPERATORS, signed
 
@@ -140,7 +140,7 @@ def test_nobody_waits_for_the_hsm_token_while_a_custodian_signs_that_a_key_ends(
     assert not Path(words[-1]).exists()
 
 
-def test_lines_of_a_burned_log_key_are_told_apart_and_new_ones_are_under_the_next(
+def test_lines_of_a_compromised_log_key_are_told_apart_and_new_ones_are_under_the_next(
     room: Room, tmp_path: Path
 ) -> None:
     drafts = [tmp_path / f"{number}.json" for number in range(3)]
@@ -148,7 +148,7 @@ def test_lines_of_a_burned_log_key_are_told_apart_and_new_ones_are_under_the_nex
     load(room.operator, room.settings, sign(drafts[0]))
     must(room, "rotate", "log-mac", drafts[0], "--out", drafts[1])
     must(room, "generations", "change", drafts[1], "log-mac.g1=compromised", "--out", drafts[2])
-    assert "compromised" not in must(room, "log", "verify")
+    assert "is compromised" not in must(room, "log", "verify")
     load(room.operator, room.settings, sign(drafts[2]))
     assert room.hold("destroy-key", "log-mac.g1", typed=[PASSPHRASE] * 4).returncode == 2
     said = must(room, "log", "verify")
@@ -156,7 +156,7 @@ def test_lines_of_a_burned_log_key_are_told_apart_and_new_ones_are_under_the_nex
     assert said.count("lines have no other MAC") == 1
 
 
-def test_a_burned_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) -> None:
+def test_a_compromised_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) -> None:
     old = Path(room.operator.softhsm.environment["HSM_PIN_FILE"])
     new = tmp_path / "new-pin"
     new.write_text("another PIN, of 24 bytes\n")
@@ -168,7 +168,7 @@ def test_a_burned_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) ->
     assert room.operator.run("list", HSM_PIN_FILE=str(new)).returncode == 0
 
 
-def test_no_key_comes_in_under_a_block_protection_key_that_is_burned(
+def test_no_key_comes_in_under_a_block_protection_key_that_is_compromised(
     room: Room, tmp_path: Path
 ) -> None:
     drafts = [tmp_path / f"{number}.json" for number in range(2)]
@@ -177,15 +177,15 @@ def test_no_key_comes_in_under_a_block_protection_key_that_is_burned(
     load(room.operator, room.settings, sign(drafts[0]))
     block = written(tmp_path, "V2")
     assert import_block(room, block).returncode == 0
-    burned = f"block-protection@{ISSUER}.g1=compromised"
-    must(room, "generations", "change", drafts[0], burned, "--out", drafts[1])
+    compromised = f"block-protection@{ISSUER}.g1=compromised"
+    must(room, "generations", "change", drafts[0], compromised, "--out", drafts[1])
     load(room.operator, room.settings, sign(drafts[1]))
     done = import_block(room, block)
     assert (done.returncode, "not in use any more" in done.stderr) == (2, True)
     assert f"pvk@{ISSUER}.g2" not in room.listed()
 
 
-def test_a_key_that_was_burned_does_not_come_in_again_in_any_role(
+def test_a_key_that_was_compromised_does_not_come_in_again_in_any_role(
     room: Room, tmp_path: Path
 ) -> None:
     drafts = [tmp_path / f"{number}.json" for number in range(3)]
@@ -194,7 +194,7 @@ def test_a_key_that_was_burned_does_not_come_in_again_in_any_role(
     assert import_block(room, block).returncode == 0
     must(room, "generations", "new", "--out", drafts[0])
     load(room.operator, room.settings, sign(drafts[0]))
-    # The control: a key that is not burned comes in as often as somebody brings it.
+    # The control: a key that is not compromised comes in as often as somebody brings it.
     assert import_block(room, block).returncode == 0
     first, second = (f"pvk@{ISSUER}.g{number}" for number in (1, 2))
     must(room, "generations", "change", drafts[0], f"{first}=compromised", "--out", drafts[1])
@@ -219,46 +219,55 @@ def test_a_key_that_was_burned_does_not_come_in_again_in_any_role(
     assert import_block(room, written(tmp_path, "V2")).stderr == refused
 
 
-def test_a_burned_key_is_known_by_itself_where_its_kcv_is_not(room: Room, tmp_path: Path) -> None:
+def test_a_compromised_key_is_known_by_itself_where_its_kcv_is_not(
+    room: Room, tmp_path: Path
+) -> None:
     drafts = [tmp_path / f"{number}.json" for number in range(2)]
     assert room.import_kbpk(*TYPED).returncode == 0
     block = written(tmp_path, "V2")
     assert import_block(room, block).returncode == 0
     must(room, "generations", "new", "--out", drafts[0])
     load(room.operator, room.settings, sign(drafts[0]))
-    burned = f"pvk@{ISSUER}.g1"
-    words = ("generations", "change", drafts[0], f"{burned}=compromised", "--out", drafts[1])
+    compromised = f"pvk@{ISSUER}.g1"
+    words = ("generations", "change", drafts[0], f"{compromised}=compromised", "--out", drafts[1])
     room.operator.run(*map(str, words), **room.settings, HSM_MODULE="none")
-    assert table_of(drafts[1]).generations[burned].kcv is None
+    assert table_of(drafts[1]).generations[compromised].kcv is None
     load(room.operator, room.settings, sign(drafts[1]))
     assert "a key of this KCV was compromised" in import_block(room, block).stderr
 
 
-def test_the_kcv_of_a_burned_key_is_found_while_the_token_for_imports_is_away(
+def test_the_kcv_of_a_compromised_key_is_found_while_the_token_for_imports_is_away(
     room: Room, tmp_path: Path
 ) -> None:
     drafts = [tmp_path / f"{number}.json" for number in range(2)]
     assert room.import_kbpk(*TYPED).returncode == 0
     assert import_block(room, written(tmp_path, "V2")).returncode == 0
     must(room, "generations", "new", "--out", drafts[0])
-    burned = f"pvk@{ISSUER}.g1"
-    words = ("generations", "change", drafts[0], f"{burned}=compromised", "--out", drafts[1])
+    compromised = f"pvk@{ISSUER}.g1"
+    words = ("generations", "change", drafts[0], f"{compromised}=compromised", "--out", drafts[1])
     away = {
         "HSM_IMPORT_TOKEN_LABEL": "none",
         "HSM_IMPORT_PIN_FILE": room.operator.softhsm.environment["HSM_PIN_FILE"],
     }
     done = room.operator.run(*map(str, words), **room.settings, **away)
     assert (done.returncode, done.stderr) == (0, "")
-    assert table_of(drafts[1]).generations[burned].kcv == PVK_KCV
+    assert table_of(drafts[1]).generations[compromised].kcv == PVK_KCV
 
 
-def test_a_key_is_burned_without_its_hsm_token(room: Room, tmp_path: Path) -> None:
+def test_a_key_is_compromised_without_its_hsm_token(room: Room, tmp_path: Path) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     assert room.import_kbpk(*TYPED).returncode == 0
     must(room, "generations", "new", "--out", first)
-    burned = f"block-protection@{ISSUER}.g1"
-    words = ("generations", "change", str(first), f"{burned}=compromised", "--out", str(second))
+    compromised = f"block-protection@{ISSUER}.g1"
+    words = (
+        "generations",
+        "change",
+        str(first),
+        f"{compromised}=compromised",
+        "--out",
+        str(second),
+    )
     done = room.operator.run(*words, **room.settings, HSM_MODULE="none")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{burned}: its KCV is not known here" in done.stdout
-    assert table_of(second).generations[burned].kcv is None
+    assert f"{compromised}: its KCV is not known here" in done.stdout
+    assert table_of(second).generations[compromised].kcv is None

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Self
 
 from hsm import generations
+from hsm.ceremonies.ceremony_record import CeremonyRecord
 from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
 from hsm.log.writer import VaultLog
-from hsm.pkcs11.ceremony_record import CeremonyRecord
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyRole
