@@ -48,7 +48,7 @@ from hsm.feeds import CARDS_MAX
 from hsm.local import vault_over
 from hsm.manifest.client_secrets import hash_secret
 from hsm.messages import SocketName
-from hsm.pkcs11 import ceremony, shared_keys
+from hsm.pkcs11 import own_keys, shared_keys
 from hsm.pkcs11.keys import KeyKind, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
@@ -152,7 +152,7 @@ def open_hsm_token(directory: Path) -> Pkcs11Token:
     softhsm.ensure()
     os.environ.update(softhsm.environment)
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
-    list(ceremony.create(hsm_token, ceremony.read_roles(ROOT / "hsm" / "roles.toml")))
+    list(own_keys.create(hsm_token, own_keys.read_roles(ROOT / "hsm" / "roles.toml")))
     return hsm_token
 
 

@@ -35,7 +35,7 @@ from cms.sandbox.partners.d1 import D1Client
 from hsm.admin_client import AdminClient
 from hsm.local import vault_over
 from hsm.manifest.generation_table import State
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import MAC_ROLES, OWN_ROLES, KeyLabel
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.port import RESEAL_CARDS_MAX, StoredCard
@@ -144,7 +144,7 @@ class Load:
 def make_second_active(directory: Path, hsm_token: Pkcs11Token) -> None:
     """Make a second generation of every key that seals, and have the host take it."""
     second = [KeyLabel(role, 2) for pair in MAC_ROLES.items() for role in pair]
-    list(ceremony.create(hsm_token, second))
+    list(own_keys.create(hsm_token, second))
     states = {KeyLabel(role, 1): State.ACTIVE for role in OWN_ROLES}
     states |= {KeyLabel(x.role, 1): State.DECRYPT_ONLY for x in second}
     states |= dict.fromkeys(second, State.ACTIVE)

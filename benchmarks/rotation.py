@@ -17,7 +17,7 @@ from benchmarks.measure import heading, machine
 from benchmarks.operators import Operators
 from hsm.local import vault_over
 from hsm.manifest.generation_table import State
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import VaultSettings
@@ -53,7 +53,7 @@ def states_of(active: int) -> dict[KeyLabel, State]:
 def measure(hsm_token: Pkcs11Token, issuer: Issuer, operators: Operators) -> None:
     """Measure in turns, and print medians of the rounds."""
     vault, other = (vault_over(hsm_token, VaultSettings()) for _ in range(2))
-    list(ceremony.create(hsm_token, [KeyLabel(role, 2) for role in SEALING]))
+    list(own_keys.create(hsm_token, [KeyLabel(role, 2) for role in SEALING]))
     loads_ms: list[float] = []
 
     def load() -> None:

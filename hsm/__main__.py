@@ -38,8 +38,8 @@ from hsm.printing import Result
 
 if TYPE_CHECKING:
     from hsm.jose_keys import JoseKeys
-    from hsm.pkcs11.ceremony import KeyReport
     from hsm.pkcs11.keyring import Keyring
+    from hsm.pkcs11.own_keys import KeyReport
     from hsm.pkcs11.token import Pkcs11Token
 
 
@@ -117,9 +117,9 @@ def run_ceremony(arguments: Namespace, result: Result) -> int:
 
     Custodians must be there, but for an HSM token in software.
     """
-    from hsm.pkcs11 import ceremony
+    from hsm.pkcs11 import own_keys
 
-    return key_commands.make_own(arguments, ceremony.read_roles(arguments.file), result)
+    return key_commands.make_own(arguments, own_keys.read_roles(arguments.file), result)
 
 
 def list_keys(arguments: Namespace) -> int:
@@ -161,11 +161,11 @@ def check_keys(arguments: Namespace, result: Result) -> int:
     """
     from hsm import health
     from hsm.ceremonies import import_tokens
-    from hsm.pkcs11 import ceremony
+    from hsm.pkcs11 import own_keys
 
     hsm_token = open_hsm_token(production=not arguments.sandbox)
     code = print_reports(_reports(hsm_token), result)
-    missing = [*ceremony.missing(hsm_token)]
+    missing = [*own_keys.missing(hsm_token)]
     result |= {"missing": [*map(str, missing)], "all_answer": False}
     for role in missing:
         print(f"missing: {role}", file=sys.stderr)
@@ -256,12 +256,12 @@ def _open_keys(hsm_token: Pkcs11Token) -> tuple[Keyring, JoseKeys]:
 
 
 def _reports(hsm_token: Pkcs11Token) -> Sequence[KeyReport]:
-    from hsm.pkcs11 import ceremony
+    from hsm.pkcs11 import own_keys
 
     labels = sorted(
         hsm_token.labels(), key=lambda label: (label.role, label.issuer_id or "", label.generation)
     )
-    return [ceremony.report(hsm_token, label) for label in labels]
+    return [own_keys.report(hsm_token, label) for label in labels]
 
 
 if __name__ == "__main__":

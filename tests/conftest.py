@@ -13,7 +13,7 @@ import pytest
 
 from cms.sandbox.machine.postgres import Postgres
 from cms.sandbox.machine.softhsm import SoftHsm
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import HsmTokenSettings
 from hsm.vault import Vault
@@ -116,7 +116,7 @@ def hsm_token(softhsm: SoftHsm) -> Iterator[Pkcs11Token]:
     that needs an HSM token of its own uses another process.
     """
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
-    list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
+    list(own_keys.create(hsm_token, own_keys.read_roles(ROLES)))
     yield hsm_token
     hsm_token.close()
 
@@ -131,7 +131,7 @@ def softoken(tmp_path_factory: pytest.TempPathFactory) -> HsmTokenSettings:
 def second_hsm_token(softoken: HsmTokenSettings) -> Iterator[Pkcs11Token]:
     """That HSM token with a key of each role."""
     hsm_token = Pkcs11Token.open(softoken, writable=True)
-    list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
+    list(own_keys.create(hsm_token, own_keys.read_roles(ROLES)))
     yield hsm_token
     hsm_token.close()
 
@@ -151,7 +151,7 @@ def third_hsm_token(
 ) -> Iterator[Pkcs11Token]:
     """One of them with a key of each role."""
     hsm_token = Pkcs11Token.open(opencryptoki_tokens[opencryptoki.PINS].settings, writable=True)
-    list(ceremony.create(hsm_token, ceremony.read_roles(ROLES)))
+    list(own_keys.create(hsm_token, own_keys.read_roles(ROLES)))
     yield hsm_token
     hsm_token.close()
 

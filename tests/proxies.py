@@ -225,6 +225,7 @@ KINDS: Final = (
         asks_for_health=False,
         without={
             "certificate": {"proxy_set_header Client-Cert $client_cert;": ""},
+            "making of the header": {"r.variables.ssl_client_raw_cert": "r.nothing.of.it"},
             "address": {"proxy_set_header X-Forwarded-For $remote_addr;": ""},
             "trace": {'proxy_set_header Traceparent "";': ""},
             "query": {'"path":"$path_alone"': '"path":"$request_uri"'},
@@ -249,12 +250,19 @@ KINDS: Final = (
                 "- remove: client-cert\n": "- remove: x-unused\n",
                 'request:headers():replace("client-cert", ":" .. base64 .. ":")': "",
             },
+            "making of the header": {"tls:urlEncodedPemEncodedPeerCertificate()": "tls:nothing()"},
             "address": {
                 "- remove: x-forwarded-for\n": "- remove: x-unused\n",
                 "{ key: x-forwarded-for,": "{ key: x-unused,",
             },
             "trace": {"- remove: traceparent\n": "- remove: x-unused\n"},
             "query": {"%PATH(NQ:PATH)%": "%PATH(WQ:PATH)%"},
+            "no internal address": {
+                "codec_type: HTTP1": "codec_type: HTTP1\n"
+                + 16 * " "
+                + "internal_address_config:"
+                + " { cidr_ranges: [{ address_prefix: 127.0.0.1, prefix_len: 32 }] }"
+            },
             "repeating": {"retry_on: connect-failure,": 'retry_on: "connect-failure,reset",'},
         },
     ),

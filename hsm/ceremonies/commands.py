@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hsm.ceremonies.shared_key_ceremony import SharedKeyCeremony
-    from hsm.pkcs11.ceremony import KeyReport
     from hsm.pkcs11.keys import KeyLabel
+    from hsm.pkcs11.own_keys import KeyReport
     from hsm.pkcs11.shared_keys import ClearKey
     from hsm.pkcs11.token import Pkcs11Token
 
@@ -240,7 +240,7 @@ def make_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -
     """
     from hsm import development
     from hsm.errors import CeremonyError
-    from hsm.pkcs11 import ceremony
+    from hsm.pkcs11 import own_keys
 
     if arguments.custodian or arguments.record:
         return hold_own(arguments, labels, result)
@@ -249,7 +249,7 @@ def make_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -
         raise CeremonyError(
             "name two custodians, and the record that they sign: see docs/key-ceremonies.md"
         )
-    return print_reports(list(ceremony.create(hsm_token, labels)), result)
+    return print_reports(list(own_keys.create(hsm_token, labels)), result)
 
 
 def hold_own(arguments: Namespace, labels: Sequence[KeyLabel], result: Result) -> int:

@@ -19,7 +19,7 @@ from hsm.errors import CeremonyError, VaultUnavailable
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.generation_table import LOST
 from hsm.manifest.trust import read_trust
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import LEFT_ROLES, MAC_ROLES, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import VaultSettings
@@ -124,5 +124,5 @@ def _destroy(hsm_token: Pkcs11Token, labels: Sequence[KeyLabel]) -> None:
 
 
 def _recorded(hsm_token: Pkcs11Token, label: KeyLabel) -> RecordedKey:
-    report = ceremony.report(hsm_token, label)
+    report = own_keys.report(hsm_token, label)
     return RecordedKey(label=str(label), kind=report.kind.value, fingerprint=report.fingerprint)

@@ -20,9 +20,9 @@ from hsm.command_line import passphrase_of
 from hsm.errors import CeremonyError, ManifestRefused, VaultUnavailable
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.trust import read_trust
-from hsm.pkcs11 import ceremony
-from hsm.pkcs11.ceremony import KeyReport
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import KeyLabel
+from hsm.pkcs11.own_keys import KeyReport
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import VaultSettings
 from hsm.terminal import hand_over
@@ -71,7 +71,7 @@ def hold(
         made += (label for label in labels if label not in before)
         if not made:
             raise CeremonyError("every key of the role file is there already")
-        reports = list(ceremony.create_each(hsm_token, made))
+        reports = list(own_keys.create_each(hsm_token, made))
         is_free = all(_has_older(label, before) for label in made)
         if is_free:
             # The older key of each role stays active, so that nothing uses those that were made:
@@ -118,7 +118,7 @@ def _require_as_signed(
     same = [
         label
         for label, key in zip(made, record.keys, strict=True)
-        if label in there and _recorded(ceremony.report(hsm_token, label)) == key
+        if label in there and _recorded(own_keys.report(hsm_token, label)) == key
     ]
     if same != made:
         made[:] = same

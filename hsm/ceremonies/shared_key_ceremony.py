@@ -39,9 +39,9 @@ from hsm.errors import CeremonyError
 from hsm.hardening import harden_for_secrets
 from hsm.manifest.generation_table import GenerationTable
 from hsm.manifest.trust import Operator, Trust, read_trust
-from hsm.pkcs11 import ceremony, mechanisms, shared_keys
-from hsm.pkcs11.ceremony import KeyReport
+from hsm.pkcs11 import mechanisms, own_keys, shared_keys
 from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.pkcs11.own_keys import KeyReport
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
 from hsm.settings import VaultSettings
@@ -250,7 +250,7 @@ class SharedKeyCeremony:
             with ceremony_record.written(texts):
                 self.receipt = self._log.tell(record)
             shared_keys.store(target, label.role, issuer_id, key, after)
-        return ceremony.report(target, label)
+        return own_keys.report(target, label)
 
     def _require_not_compromised(self, key: ClearKey) -> None:
         table = self._table()

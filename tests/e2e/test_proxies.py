@@ -2,6 +2,7 @@
 
 import base64
 import json
+import operator
 import socket
 import ssl
 import time
@@ -47,6 +48,8 @@ PATH = f"/cms/api/v1/issuers/{BANK}/cards/{CARD}/pin/changeCounter"
 CLAIMED_ADDRESS = "203.0.113.7"
 CANARY = "3f0c1a52-8d1c-4e5e-9a5b-0d7c8a6b1e42"
 IMAGE = f"/v1/card/pin/image?token={CANARY}"
+ASKS_TO_REPEAT = {"x-envoy-retry-on": "reset", "x-envoy-max-retries": "1"}
+NAME = operator.attrgetter("name")
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -123,7 +126,7 @@ def behind(
         yield Behind(prepared, service, bank, other)
 
 
-@pytest.fixture(scope="module", params=proxies.KINDS, ids=lambda kind: kind.name)
+@pytest.fixture(scope="module", params=proxies.KINDS, ids=NAME)
 def front(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Front]:
     with fronting(request.param, behind) as made:
         yield made
@@ -197,6 +200,15 @@ def test_no_certificate_but_that_of_tls_is_believed(front: Front, behind: Behind
     assert statuses_with_a_claim(front, token) == {"its own": 200, "another": 401}
     with fronting(front.proxy.kind, behind, "certificate") as open_to_claims:
         assert statuses_with_a_claim(open_to_claims, token) == {"its own": 200, "another": 200}
+
+
+@pytest.mark.parametrize(
+    "kind", [each for each in proxies.KINDS if "making of the header" in each.without], ids=NAME
+)
+def test_a_script_that_fails_claims_nothing(kind: Kind, behind: Behind) -> None:
+    with fronting(kind, behind, "making of the header") as failing, failing.d1() as http:
+        answer = http.get(PATH, headers={"Client-Cert": claimed_by(failing.bank)})
+    assert (answer.status_code, answer.json()["errorCode"]) == (401, "AUTHORIZER_UNAUTHORIZED")
 
 
 def test_no_certificate_is_no_caller(front: Front) -> None:
@@ -334,6 +346,15 @@ def test_no_way_of_writing_a_claim_brings_it_to_the_service(
         for name in ("twice", "case"):
             (asked,) = asked_by(made, service, ways[name])
             assert claim in asked.values("client-cert"), name
+
+
+def test_a_path_comes_as_it_was_sent(front: Front, behind: Behind, tmp_path: Path) -> None:
+    paths = ("/a/../x//y/", "/a/%2e%2e/%2Fz", "/x;a=b/?q=%2f&q", "/%7E")
+    with before_stand_in(front.proxy.kind, behind, tmp_path) as (made, service):
+        for path in paths:
+            sent = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            (asked,) = asked_by(made, service, sent)
+            assert asked.line == f"GET {path} HTTP/1.1"
 
 
 def test_an_address_is_told_also_where_a_caller_says_that_it_ends_here(
@@ -474,21 +495,22 @@ def test_an_error_of_nginx_would_tell_the_query(
         wait_for(lambda: CANARY in lost.proxy.log)
 
 
+def repeats(service: StandIn, http: httpx.Client, method: str) -> tuple[int, int]:
+    """The status of a call that a worker first ends without a word, and how often it came."""
+    service.asked.clear()
+    service.silent = 1
+    try:
+        status = http.request(method, "/x", headers=ASKS_TO_REPEAT).status_code
+    except httpx.TransportError:
+        status = BROKEN
+    service.silent = 0
+    return status, len(service.asked)
+
+
 def test_nothing_is_repeated_but_gets_and_puts_of_d1(
     front: Front, behind: Behind, tmp_path: Path
 ) -> None:
     kind = front.proxy.kind
-
-    def calls(made: Front, service: StandIn, http: httpx.Client, method: str) -> tuple[int, int]:
-        """The status of a call that a worker first ends without a word, and how often it came."""
-        service.asked.clear()
-        service.silent = 1
-        try:
-            status = http.request(method, "/x").status_code
-        except httpx.TransportError:
-            status = BROKEN
-        service.silent = 0
-        return status, len(service.asked)
 
     with before_stand_in(kind, behind, tmp_path) as (made, service):
         for caller, expected in (
@@ -498,19 +520,30 @@ def test_nothing_is_repeated_but_gets_and_puts_of_d1(
             seen = {}
             for method in expected:
                 with caller() as http:
-                    seen[method] = calls(made, service, http, method)
+                    seen[method] = repeats(service, http, method)
             assert seen == expected
         with made.app() as http:
             assert http.get("/x").status_code == 200
             # HAProxy has who kept a connection open send again, or not.
             kept = BROKEN if kind.name == "haproxy" else 503
-            assert calls(made, service, http, "GET") == (kept, 1)
+            assert repeats(service, http, "GET") == (kept, 1)
     (tmp_path / "d1.sock").unlink()
     with (
         before_stand_in(kind, behind, tmp_path, "repeating") as (made, service),
         made.d1() as d1,
     ):
-        assert calls(made, service, d1, "POST") == (200, 2)
+        assert repeats(service, d1, "POST") == (200, 2)
+
+
+def test_envoy_would_repeat_what_a_caller_asks_it_to_that_it_trusts(
+    behind: Behind, tmp_path: Path
+) -> None:
+    (envoy,) = (kind for kind in proxies.KINDS if kind.name == "envoy")
+    with (
+        before_stand_in(envoy, behind, tmp_path, "no internal address") as (made, service),
+        made.app() as app,
+    ):
+        assert repeats(service, app, "POST") == (200, 2)
 
 
 def test_who_asks_for_health_calls_nobody_that_is_not_ready(

@@ -23,7 +23,7 @@ from cms.sandbox import HANG_SECONDS
 from hsm import health
 from hsm.errors import HsmError
 from hsm.jose_keys import JoseKeys
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
@@ -127,7 +127,7 @@ def outcome(settings: HsmTokenSettings) -> str:
 def threads() -> int:
     """Use the HSM token from many threads, each with a session of its own; count right answers."""
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
-    list(ceremony.create(hsm_token, FIRST))
+    list(own_keys.create(hsm_token, FIRST))
     right = []
 
     def work() -> None:
@@ -172,7 +172,7 @@ def hsm_token_taken_away() -> dict[str, str]:
     """Take the HSM token away while it is open, and bring it back."""
     tokens = HsmTokenSettings().pin_file.parent / "tokens"
     open_hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
-    list(ceremony.create(open_hsm_token, FIRST))
+    list(own_keys.create(open_hsm_token, FIRST))
     sealed = open_hsm_token.encrypt_block(FIRST[0], bytes(16))
     with taken_away(tokens):
         seen = {"a call": attempt(lambda: open_hsm_token.encrypt_block(FIRST[0], bytes(16)))}
@@ -211,13 +211,13 @@ def generations() -> dict[str, Any]:
     from tests.key_tables import make_newest_active
 
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
-    list(ceremony.create(hsm_token, FIRST))
+    list(own_keys.create(hsm_token, FIRST))
     hosts = HsmTokenSettings().pin_file.parent
     before = open_issuer(open_host(hsm_token, hosts))
     old_pan = before.seal_record()
     old_pin = before.set_pin(PIN, old_pan)
-    reports = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]
-    list(ceremony.create(hsm_token, SECOND))
+    reports = [asdict(own_keys.report(hsm_token, label)) for label in FIRST]
+    list(own_keys.create(hsm_token, SECOND))
     make_newest_active(before.host.vault, before.host.directory, hsm_token)
     hsm_token.close()
 
@@ -225,7 +225,7 @@ def generations() -> dict[str, Any]:
     after = replace(before, host=replace(before.host, hsm_token=hsm_token).reopened())
     new_pan = after.seal_record()
     new_pin = after.set_pin(PIN, new_pan)
-    first = [asdict(ceremony.report(hsm_token, label)) for label in FIRST]
+    first = [asdict(own_keys.report(hsm_token, label)) for label in FIRST]
     return {
         "sealed under": [str(unpacked(sealed)) for sealed in (old_pan, old_pin, new_pan, new_pin)],
         "old PIN": after.pin(old_pin, old_pan) == PIN,
@@ -241,7 +241,7 @@ def unpacked(sealed: bytes) -> str:
 def foreign_objects() -> list[str]:
     """Put objects of other applications beside ours, then open the HSM token."""
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
-    list(ceremony.create(hsm_token, FIRST))
+    list(own_keys.create(hsm_token, FIRST))
     mapper = AttributeMapper()
     mapper.register_handler(Attribute.LABEL, lambda label: label or b"", bytes)
     with another_session(hsm_token, rw=True, attribute_mapper=mapper) as session:
@@ -257,7 +257,7 @@ def foreign_objects() -> list[str]:
 def begun_host() -> int:
     """Make the keys, and begin the host of the environment; count the keys."""
     hsm_token = Pkcs11Token.open(HsmTokenSettings(), writable=True)
-    list(ceremony.create(hsm_token, FIRST))
+    list(own_keys.create(hsm_token, FIRST))
     open_vault(hsm_token, Path(os.environ["HSM_STATE_DIRECTORY"]))
     return len(hsm_token.labels())
 

@@ -169,8 +169,11 @@ HEAVY = {
     *("pkcs11", "psycopg", "pydantic", "pydantic_settings", "sqlalchemy", "starlette", "uvicorn"),
     *("crypto", "hsm"),
 }
-#: What both programs end with: the standard library only.
-SHARED = {"hsm", "hsm.command_help", "hsm.command_line", "hsm.completion", "hsm.printing"}
+#: What both programs begin and end with: the standard library only.
+SHARED = {
+    *("hsm", "hsm.command_help", "hsm.command_line", "hsm.completion", "hsm.hardening"),
+    "hsm.printing",
+}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from hsm.errors import CeremonyError, LogUnavailable, VaultUnavailable
 from hsm.log.lines import Action, Line
 from hsm.manifest.operator_key import OperatorKey
 from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import KeyLabel
 from tests.crypto import x9143_reader
 from tests.crypto.ciphers import aes_cmac, tdes_ecb
@@ -933,7 +933,7 @@ def test_every_key_of_a_ceremony_that_failed_is_tried_to_be_destroyed() -> None:
             if len(tried) == 1:
                 raise VaultUnavailable("DeviceError")
 
-    labels = ceremony.read_roles(Path(ROLES))
+    labels = own_keys.read_roles(Path(ROLES))
     with pytest.raises(CeremonyError, match="could not be destroyed: see hsm list"):
         own_key_ceremony._destroy(Device(), labels)  # type: ignore[arg-type]
     assert tried == [*labels]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error, exceptions
 
-from hsm.pkcs11 import ceremony, mechanisms
+from hsm.pkcs11 import mechanisms, own_keys
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.templates import HELD_SECRET
 from hsm.pkcs11.token import Pkcs11Token
@@ -215,7 +215,7 @@ def test_a_key_that_is_limited_otherwise_is_reported_and_one_of_before_is_not(
         made[limits] = KeyLabel(KeyRole.PIN_MAC, generation)
         emptied.generate(made[limits])
     monkeypatch.undo()
-    reports = {limits: ceremony.report(emptied, label) for limits, label in made.items()}
+    reports = {limits: own_keys.report(emptied, label) for limits, label in made.items()}
     assert not reports[Mechanism.AES_GCM,].as_expected
     assert reports[()].as_expected
 

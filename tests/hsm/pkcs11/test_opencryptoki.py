@@ -9,7 +9,7 @@ import psec
 import pytest
 
 from hsm.ceremonies import ceremony_record
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
 from tests import opencryptoki
@@ -51,7 +51,7 @@ def machine(
 
 @pytest.mark.parametrize("label", FIRST, ids=str)
 def test_a_key_is_as_its_role_wants_it(third_hsm_token: Pkcs11Token, label: KeyLabel) -> None:
-    report = ceremony.report(third_hsm_token, label)
+    report = own_keys.report(third_hsm_token, label)
     assert report.as_expected
     assert report.unknown == ()
 

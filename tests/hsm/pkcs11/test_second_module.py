@@ -10,7 +10,7 @@ from pkcs11 import Attribute
 from cms.sandbox import HANG_SECONDS
 from crypto import kcv
 from crypto.secret import Secret
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
 from hsm.pkcs11.token import Pkcs11Token
 from tests.crypto.ciphers import tdes_ecb
@@ -57,7 +57,7 @@ def test_nothing_is_left_of_asking_what_the_device_knows(second_hsm_token: Pkcs1
 def test_the_report_names_what_the_device_does_not_know(
     second_hsm_token: Pkcs11Token, label: KeyLabel
 ) -> None:
-    assert ceremony.report(second_hsm_token, label).unknown == ("COPYABLE",)
+    assert own_keys.report(second_hsm_token, label).unknown == ("COPYABLE",)
 
 
 @pytest.mark.parametrize("label", FIRST, ids=str)
@@ -69,7 +69,7 @@ def test_a_key_that_the_device_does_not_call_its_own_is_reported(
         ("LOCAL", True),
         ("COPYABLE", False),
     }
-    assert not ceremony.report(second_hsm_token, label).as_expected
+    assert not own_keys.report(second_hsm_token, label).as_expected
 
 
 @pytest.mark.parametrize("role", SECRET_ROLES)
@@ -77,7 +77,7 @@ def test_a_check_value_that_the_device_does_not_keep_is_computed_by_a_key_that_c
     second_hsm_token: Pkcs11Token, role: KeyRole
 ) -> None:
     label = KeyLabel(role, 1)
-    fingerprint = ceremony.report(second_hsm_token, label).fingerprint
+    fingerprint = own_keys.report(second_hsm_token, label).fingerprint
     if role.usage is Usage.ENCRYPT:
         assert fingerprint == second_hsm_token.encrypt_block(label, bytes(16))[:3].hex().upper()
     else:
@@ -90,7 +90,7 @@ def test_so_is_the_kcv_of_a_tdes_key(second_hsm_token: Pkcs11Token, role: KeyRol
     key = bytes.fromhex("1F2F3D4C5B6B79890123456789ABCDEF")
     second_hsm_token.import_key(label, KeyKind.TDES_2KEY, Secret(key))
     try:
-        fingerprint = ceremony.report(second_hsm_token, label).fingerprint
+        fingerprint = own_keys.report(second_hsm_token, label).fingerprint
         assert fingerprint == kcv.tdes(tdes_ecb(key)).hex().upper()
     finally:
         second_hsm_token.destroy(label)

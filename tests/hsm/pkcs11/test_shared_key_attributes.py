@@ -8,7 +8,7 @@ from pkcs11 import Attribute, KeyType, Mechanism, PKCS11Error, exceptions
 from crypto.emv.key_derivation import odd_parity
 from crypto.secret import Secret
 from hsm.errors import CeremonyError, VaultUnavailable
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.keys import KEY_BYTES, SHARED_ROLES, TDES_KINDS, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
@@ -112,7 +112,7 @@ def test_an_imported_key_has_the_attributes_of_its_role_and_no_more(
     found = emptied._keys[label][Attribute.ALLOWED_MECHANISMS]
     assert {*found} == MECHANISMS[role, kind in TDES_KINDS]
     assert emptied.kind(label) is kind
-    assert ceremony.report(emptied, label).as_expected
+    assert own_keys.report(emptied, label).as_expected
 
 
 @pytest.mark.parametrize(("role", "kind"), SHARED_KINDS)
@@ -121,12 +121,12 @@ def test_an_imported_key_is_named_by_the_kcv_that_its_partner_knows(
 ) -> None:
     label, key = KeyLabel(role, 1, "testbank01"), some_key(kind)
     emptied.import_key(label, kind, key)
-    assert ceremony.report(emptied, label).fingerprint == ClearKey(kind, key).kcv
+    assert own_keys.report(emptied, label).fingerprint == ClearKey(kind, key).kcv
 
 
 def test_a_key_of_another_kind_than_its_role_is_reported(emptied: Pkcs11Token) -> None:
     label = imported(emptied, KeyRole.PVK, KeyKind.AES_256)
-    assert not ceremony.report(emptied, label).as_expected
+    assert not own_keys.report(emptied, label).as_expected
 
 
 @pytest.mark.parametrize(("role", "kind"), SHARED_KINDS)

@@ -7,7 +7,7 @@ from jwcrypto.jwk import JWK
 
 from crypto.jose import base64url
 from hsm.errors import CeremonyError
-from hsm.pkcs11 import ceremony
+from hsm.pkcs11 import own_keys
 from hsm.pkcs11.calls import Calls
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11.structures import FunctionList
@@ -23,7 +23,7 @@ def role_file(directory: Path, text: str | bytes) -> Path:
 
 
 def test_the_role_file_of_the_project_names_every_role_once() -> None:
-    assert sorted(ceremony.read_roles(ROOT / "hsm" / "roles.toml"), key=str) == sorted(
+    assert sorted(own_keys.read_roles(ROOT / "hsm" / "roles.toml"), key=str) == sorted(
         FIRST, key=str
     )
 
@@ -32,7 +32,7 @@ def test_a_role_file_is_read_in_its_order(tmp_path: Path) -> None:
     path = role_file(
         tmp_path, "\N{BYTE ORDER MARK}[keys]\npin = 2\nd1 = 10 # rotated\npin-mac = 2\n"
     )
-    assert list(map(str, ceremony.read_roles(path))) == ["pin.g2", "d1.g10", "pin-mac.g2"]
+    assert list(map(str, own_keys.read_roles(path))) == ["pin.g2", "d1.g10", "pin-mac.g2"]
 
 
 @pytest.mark.parametrize(
@@ -64,18 +64,18 @@ def test_a_role_file_is_read_in_its_order(tmp_path: Path) -> None:
 )
 def test_a_role_file_that_is_not_one_is_refused(tmp_path: Path, text: str | bytes) -> None:
     with pytest.raises(CeremonyError, match="not a"):
-        ceremony.read_roles(role_file(tmp_path, text))
+        own_keys.read_roles(role_file(tmp_path, text))
 
 
 def test_a_role_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(CeremonyError, match="not a role file"):
-            ceremony.read_roles(path)
+            own_keys.read_roles(path)
 
 
 @pytest.mark.parametrize("label", FIRST, ids=str)
 def test_a_key_is_named_by_what_others_compute_too(hsm_token: Pkcs11Token, label: KeyLabel) -> None:
-    report = ceremony.report(hsm_token, label)
+    report = own_keys.report(hsm_token, label)
     assert (report.label, report.as_expected) == (label, True)
     if label.role.usage is Usage.ENCRYPT:
         # A check value is the first 3 bytes of an enciphered zero block (ANSI X9.24-1, annex A).
@@ -89,12 +89,12 @@ def test_a_key_is_named_by_what_others_compute_too(hsm_token: Pkcs11Token, label
 
 
 def test_no_two_keys_have_one_fingerprint(hsm_token: Pkcs11Token) -> None:
-    assert len({ceremony.report(hsm_token, label).fingerprint for label in FIRST}) == len(FIRST)
+    assert len({own_keys.report(hsm_token, label).fingerprint for label in FIRST}) == len(FIRST)
 
 
 def test_a_ceremony_leaves_keys_that_are_there_alone(hsm_token: Pkcs11Token) -> None:
-    before = [ceremony.report(hsm_token, label) for label in FIRST]
-    assert list(ceremony.create(hsm_token, FIRST)) == before
+    before = [own_keys.report(hsm_token, label) for label in FIRST]
+    assert list(own_keys.create(hsm_token, FIRST)) == before
     assert set(hsm_token.labels()) == set(FIRST)
 
 
@@ -105,7 +105,7 @@ def test_a_key_whose_attributes_are_not_those_of_its_role_is_reported(
     label = FIRST[0]
     read = dict(hsm_token.attributes(label))
     monkeypatch.setattr(hsm_token, "attributes", lambda _: {**read, name: not read[name]})
-    assert not ceremony.report(hsm_token, label).as_expected
+    assert not own_keys.report(hsm_token, label).as_expected
 
 
 @pytest.mark.parametrize("name", ["COPYABLE", "SENSITIVE", "NEVER_EXTRACTABLE"])
@@ -114,7 +114,7 @@ def test_a_device_that_does_not_know_an_attribute_does_not_pass(
 ) -> None:
     read = {key: value for key, value in hsm_token.attributes(FIRST[0]).items() if key != name}
     monkeypatch.setattr(hsm_token, "attributes", lambda _: read)
-    report = ceremony.report(hsm_token, FIRST[0])
+    report = own_keys.report(hsm_token, FIRST[0])
     assert (report.unknown, report.as_expected) == ((name,), False)
 
 
@@ -127,4 +127,4 @@ def test_missing_roles_are_listed() -> None:
 
     settings = HsmTokenSettings(module=Path("m.so"), token_label="t", pin_file=Path("p"))
     hsm_token = Pkcs11Token(None, Empty(), Calls(FunctionList(), 0), settings)
-    assert ceremony.missing(hsm_token) == list(OWN_ROLES)
+    assert own_keys.missing(hsm_token) == list(OWN_ROLES)
