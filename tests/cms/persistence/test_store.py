@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError
 from cms.domain.cards import CardState, Verb
 from cms.domain.errors import StoredValueBroken
 from cms.domain.records import TAKEN, Actor, CardToChange, CardToRead, ManifestAnswer
-from cms.persistence import admin, pool
+from cms.persistence import admin, connection, pool
 from cms.persistence.causes import Cause
 from cms.persistence.store import Store
 from cms.persistence.tables import VALUE_COLUMNS
@@ -112,6 +112,7 @@ async def test_a_call_is_one_prepared_statement_without_a_transaction(
     store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "POOL_CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(connection, "PLANNED_ANEW_FROM", 1_000_000)
     single = Store.connect(database_url)
     await single.open()
     for name, (count, call) in CALLS.items():
