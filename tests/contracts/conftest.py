@@ -42,7 +42,24 @@ def software_token() -> SoftwareToken:
 
 
 @pytest.fixture(scope="session")
-def start_servers(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Servers]]:
+def all_servers() -> list[Servers]:
+    """What was started by :func:`start_servers`."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _own_vaults_end(all_servers: list[Servers]) -> Iterator[None]:
+    """End the vaults that a test starts: there would be thousands, of 12 MB each."""
+    before = [(servers, servers.started) for servers in all_servers]
+    yield
+    for servers, started in before:
+        servers.end_from(started)
+
+
+@pytest.fixture(scope="session")
+def start_servers(
+    request: pytest.FixtureRequest, all_servers: list[Servers]
+) -> Iterator[Callable[[str], Servers]]:
     """Start what starts vaults in processes of their own, over the HSM token of a name."""
     with ExitStack() as stack:
 
@@ -54,6 +71,7 @@ def start_servers(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Se
                 assert isinstance(hsm_token, Pkcs11Token)
                 servers = Servers(hsm_token, environment_of(hsm_token._settings))
             stack.callback(servers.close)
+            all_servers.append(servers)
             return servers
 
         yield start

@@ -1,8 +1,8 @@
 """Vaults in processes of their own, for the contract suite: the asyncio client calls them.
 
-``python -m tests.contracts.served`` is one process that forks a worker of the vault for each line
-of its standard input, before any of them has called the HSM token. A start of Python for each host
-would take a second.
+``python -m tests.contracts.served`` is one process that forks a worker of the vault for a line of
+its standard input, before any of them has called the HSM token, and for a number ends all workers
+but the first ones, so many. A start of Python for each host would take a second.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -69,6 +69,24 @@ class Servers:
         assert self._process.stdout.readline() == "ready\n"
         self._callers.append(Caller(Path(path)))
         return self._callers[-1]
+
+    @property
+    def started(self) -> int:
+        """How many vaults run."""
+        return len(self._callers)
+
+    def end_from(self, first: int) -> None:
+        """End those vaults that were started after the first ones, so many."""
+        if self.started == first:
+            return
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        for caller in self._callers[first:]:
+            caller.close()
+        del self._callers[first:]
+        self._process.stdin.write(json.dumps(first) + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "ended\n"
 
     def close(self) -> None:
         for caller in self._callers:
@@ -155,17 +173,28 @@ def show_ready() -> None:
 
 
 def main() -> None:
-    workers = []
+    workers: list[int] = []
     keys = json.loads(sys.stdin.readline())
     # Not by iteration, which reads ahead: a child would have the lines of the next ones.
     while line := sys.stdin.readline():
-        directory, path, stands_at = json.loads(line)
+        asked = json.loads(line)
+        if isinstance(asked, int):
+            end(workers[asked:])
+            del workers[asked:]
+            os.write(1, b"ended\n")
+            continue
+        directory, path, stands_at = asked
         if (pid := os.fork()) == 0:
             serve(keys, Path(directory), Path(path), stands_at)
             os._exit(0)
         workers.append(pid)
+    end(workers)
+
+
+def end(workers: Sequence[int]) -> None:
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
+    for pid in workers:
         os.waitpid(pid, 0)
 
 
