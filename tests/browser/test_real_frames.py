@@ -67,8 +67,10 @@ def asked_by_the_app(new_page: Callable[..., Page], real: RealSite) -> tuple[Pag
 
 
 def nest(page: Page, url: str) -> None:
-    """Add a frame to the innermost one."""
-    embed(page.frames[-1], url)
+    """Add a frame to the innermost one, once that shows what it was added for."""
+    innermost = page.frames[-1]
+    innermost.wait_for_url(lambda shown: shown not in ("", "about:blank"))
+    embed(innermost, url)
 
 
 def succeed(page: Page, frame: FrameLocator, pin: str) -> None:
