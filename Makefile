@@ -37,10 +37,10 @@ help:  ## Say what can be made
 demo: softhsm $(VENV)/.installed  ## Set up and run the whole service on this machine (ARGS=--once ends after the transcript)
 	@$(RUN)/python -m cms.sandbox demo $(ARGS)
 
-# Three at a time: many wait for a service, a database or a browser. A file's share what it sets up.
+# Two at a time: many wait for a service, a database or a browser. A file's share what it sets up.
 # Slow files come first (tests/conftest.py), so that none of them is left for the end alone.
 test: packages browser  ## Run every test
-	@$(RUN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: $(VENV)/.installed  ## Run the tests that start no service, database, browser or command
 	@$(RUN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
