@@ -36,8 +36,11 @@ def open_profile(playwright: Playwright, profile: Path, *arguments: str) -> Brow
 
 
 def stop_clock(page: Page) -> None:
-    """Have time pass in the page only as the test says: how long loading takes is no matter."""
-    start = datetime(2030, 1, 1, tzinfo=UTC)
+    """Have time pass in the page only as the test says: how long loading takes is no matter.
+
+    It is the time that the page had: a session that it has begun is not over by that.
+    """
+    start = datetime.now(UTC)
     page.clock.install(time=start)
     page.clock.pause_at(start + timedelta(seconds=1))
 
