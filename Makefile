@@ -120,7 +120,7 @@ packages:
 		$(start_nothing); \
 		$(call apt,$$missing); }
 
-# Ubuntu has Chromium as a snap only, which nobody can steer from outside.
+# Ubuntu has Chromium as a snap only, which nobody can control from outside.
 browser: $(VENV)/.installed
 	@[ -x /usr/bin/chromium ] || ls -d "$${PLAYWRIGHT_BROWSERS_PATH:-$$(echo ~)/.cache/ms-playwright}"/chromium-* >/dev/null 2>&1 \
 		|| { echo "Run this once, then make again:   $(RUN)/playwright install --with-deps chromium"; exit 1; }
