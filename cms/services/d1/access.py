@@ -17,35 +17,29 @@ from cms.domain.errors import (
     BadRequest,
     Field,
     IssuerNotFound,
-    ServiceUnavailable,
     Unauthorized,
 )
+from cms.services.d1.signing_keys import SigningKeys
 from cms.services.directory import Directory
 from cms.services.vault import called
 from crypto.errors import JoseError
 from crypto.jose import base64url, jws
-from crypto.jose.jwk import EcPublicKey, parse_public
 from crypto.secret import Secret
 from hsm.client import VaultCalls
 from hsm.manifest import certificate_names, distinguished_name
 from hsm.manifest.client_secrets import is_secret
 from hsm.manifest.clients import D1Client
 from hsm.manifest.model import Manifest
-from hsm.messages import IssueToken, PublicJwks
+from hsm.messages import IssueToken
 from hsm.port import (
     ACCESS_TOKEN_TYPE,
     ISSUER_ID_CHARS,
     CardRef,
     CertificateFacts,
     IssuedAccessToken,
-    PublicKeyRole,
 )
 from hsm.ttl_cache import TtlCache
 
-KEYS_UNKNOWN_SECONDS: Final = 0.05
-"""So often it asks because of a key that it does not know, which strangers can name."""
-KEYS_SECONDS: Final = 1.0
-"""So soon a process of the web follows when keys that sign access tokens come or go."""
 #: What `cryptography` raises for a certificate that it cannot read, or only in part.
 UNREADABLE: Final = (
     ValueError,
@@ -155,8 +149,7 @@ class Access:
         self._vault = vault
         self._public_url = public_url
         self._now = now
-        self._keys: Mapping[str, EcPublicKey] = {}
-        self._keys_read_at = 0.0
+        self._signing_keys = SigningKeys(vault, now)
         self._access_tokens = TtlCache[bytes, _AccessToken](now)
 
     async def issue(
@@ -228,13 +221,13 @@ class Access:
 
     async def _verified(self, bearer: str) -> _AccessToken:
         key = hashlib.sha256(bearer.encode(errors="surrogatepass")).digest()
-        cached, keys = self._access_tokens.get(key), await self._signing_keys()
+        cached, keys = self._access_tokens.get(key), await self._signing_keys.current()
         if cached is not None and cached.kid in keys:
             return cached
         try:
             kid = jws.key_id(bearer)
             if kid not in keys:
-                keys = await self._signing_keys(kid)
+                keys = await self._signing_keys.newer()
             claims = jws.verify(bearer, keys, ACCESS_TOKEN_TYPE)
         except JoseError:
             raise Unauthorized from None
@@ -258,30 +251,6 @@ class Access:
             str(thumbprint),
             str(claims.get("certificate_subject")),
         )
-
-    async def _signing_keys(self, kid: str | None = None) -> Mapping[str, EcPublicKey]:
-        """Return the keys that sign access tokens, as the vault named them a moment ago.
-
-        A *kid* that is not among them may be of a key that came since.
-
-        Raises:
-            ServiceUnavailable: it never did, and does not answer. Afterwards those it named last
-                are good until it answers.
-        """
-        is_known = kid is None or kid in self._keys
-        age_max = KEYS_SECONDS if is_known else KEYS_UNKNOWN_SECONDS
-        now = self._now()
-        if not self._keys or not 0 <= now - self._keys_read_at < age_max:
-            self._keys_read_at = now
-            try:
-                jwks = await called(self._vault, PublicJwks(PublicKeyRole.TOKEN_SIGN))
-            except ServiceUnavailable:
-                if not self._keys:
-                    raise
-            else:
-                keys = [parse_public(jwk, "sig") for jwk in jwks["keys"]]
-                self._keys = {key.kid: key for key in keys}
-        return self._keys
 
 
 def _require_registered(client: D1Client, certificate: ClientCertificate) -> None:

@@ -11,13 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.name import _ASN1Type
 
 from cms.domain.errors import ServiceUnavailable, Unauthorized
-from cms.services.d1.access import (
-    KEYS_SECONDS,
-    KEYS_UNKNOWN_SECONDS,
-    Access,
-    ClientCertificate,
-    read_certificate,
-)
+from cms.services.d1.access import Access, ClientCertificate, read_certificate
+from cms.services.d1.signing_keys import KEYS_SECONDS
 from cms.services.directory import Directory
 from crypto.secret import Secret
 from hsm.errors import VaultUnavailable
@@ -176,7 +171,6 @@ async def test_access_tokens_follow_the_keys_that_sign_them(
     hsm_token.generate(KeyLabel(KeyRole.TOKEN_SIGN, 2))
     own.load_generations(tables.next(rotated("token-sign")))
     newer = (await issue(pin_service, access)).access_token
-    clock.now += 2 * KEYS_UNKNOWN_SECONDS
     for token in (older, newer):
         assert await access.caller(token, presented(pin_service), "x")
     compromised = {**rotated("token-sign"), "token-sign.g1": "compromised"}
