@@ -196,11 +196,11 @@ async def test_usable_control_tokens_are_not_looked_for_among_all_of_a_card(
     await stored.control_token()
     revoke_many(stored, 2000)
     run_sql(stored.url, "ANALYZE")
-    by_index = "control_tokens_issuer_id_card_id_idx"
+    by_index = "control_tokens_issuer_id_card_id_ended_at_expires_at_idx"
     with psycopg.connect(stored.url) as connection:
         explain = b"EXPLAIN (GENERIC_PLAN) " + READ_LIVE_CONTROL_TOKEN.numbered
         assert by_index in str(connection.execute(explain).fetchall())
-        connection.execute("DROP INDEX control_tokens_issuer_id_card_id_idx")
+        connection.execute("DROP INDEX control_tokens_issuer_id_card_id_ended_at_expires_at_idx")
         assert by_index not in str(connection.execute(explain).fetchall())
 
 
