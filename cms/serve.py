@@ -198,12 +198,13 @@ def _with_lifespan(application: "Application", settings: Settings) -> ASGIApp:
 async def _further_listeners(application: "Application", settings: Settings) -> AsyncIterator[None]:
     """Serve every other listener; workers share its port, the kernel chooses one a connection."""
     async with AsyncExitStack() as stack:
-        ops = uvicorn.Config(application.listeners["ops"], lifespan="off", **_common())
-        await stack.enter_async_context(_listener(ops, settings.ops_host, settings.ops_port))
         for name in settings.served[1:]:  # only the cardholders' can be one
             config = _config(name, application.listeners[name], settings, lifespan="off")
             host, port = settings.cardholder_host, settings.cardholder_port
             await stack.enter_async_context(_listener(config, host, port))
+        # The last: who hears there that this worker is ready finds the others open.
+        ops = uvicorn.Config(application.listeners["ops"], lifespan="off", **_common())
+        await stack.enter_async_context(_listener(ops, settings.ops_host, settings.ops_port))
         yield
 
 
@@ -211,6 +212,7 @@ async def _further_listeners(application: "Application", settings: Settings) -> 
 async def _listener(config: uvicorn.Config, host: str, port: int) -> AsyncIterator[None]:
     listener = _Listener(config)
     bound = _tcp_socket(host, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+    bound.listen(BACKLOG)
     serving = asyncio.create_task(listener.serve(sockets=[bound]))
     try:
         yield
@@ -220,18 +222,21 @@ async def _listener(config: uvicorn.Config, host: str, port: int) -> AsyncIterat
 
 
 def _main_socket(settings: Settings) -> socket.socket:
-    """Bind the listener that all workers share."""
+    """Open the listener that all workers share; a worker that has begun accepts what waits."""
     main = _main(settings)
     host, port = settings.cardholder_host, settings.cardholder_port
     if main == "d1":
         host, port = settings.d1_host, settings.d1_port
     try:
         if main == "d1" and settings.d1_socket is not None:
-            return _private_socket(settings.d1_socket)
-        return _tcp_socket(host, port, socket.SO_REUSEADDR)
+            bound = _private_socket(settings.d1_socket)
+        else:
+            bound = _tcp_socket(host, port, socket.SO_REUSEADDR)
+        bound.listen(BACKLOG)
     except OSError as error:
         name = "D1" if main == "d1" else "cardholder"
         raise CannotStart(f"the {name} listener: {error.strerror}") from None
+    return bound
 
 
 def _tcp_socket(host: str, port: int, *options: int) -> socket.socket:

@@ -4,6 +4,7 @@ A request gets one worker; but for ``/healthz`` it tells of all.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from hsm.client import VaultCalls
 from hsm.errors import HsmError
 from hsm.port import KeyUse
 
+log = logging.getLogger(__name__)
 Documents: TypeAlias = Mapping[str, Response]
 INTERFACES_PATH: Final = "/interfaces"
 OPENAPI_PATH: Final = "/openapi"
@@ -73,7 +75,14 @@ NOT_ALLOWED: Final = Refusal(
     code="detail",
 )
 ROUTING_REFUSALS: Final = (NOT_FOUND, NOT_ALLOWED)
-HEALTHZ: Final = Operation("Is this worker alive", {200: Answered("It is.", Content(Alive))})
+INTERNAL: Final = "Internal Server Error"
+UNEXPECTED: Final = Refusal(
+    *(500, {"detail": INTERNAL}, "A defect of the service.", "Look into its log."),
+    code="detail",
+)
+HEALTHZ: Final = Operation(
+    "Is this worker alive", {200: Answered("It is.", Content(Alive))}, [UNEXPECTED]
+)
 READY: Final[Mapping[str, object]] = {
     "ready": True,
     "vault": True,
@@ -93,25 +102,27 @@ READYZ: Final = Operation(
         200: Answered("They can.", Content(Checks, example=READY)),
         503: Answered("They cannot: problems says why.", Content(Checks, example=NOT_READY)),
     },
+    [UNEXPECTED],
 )
 METRICS: Final = Operation(
     "What was counted",
     {200: Answered("For Prometheus.", Content(TEXT, exposition.CONTENT_TYPE))},
+    [UNEXPECTED],
 )
 DOCUMENT: Final[Schema] = {"type": "object", "required": ["openapi", "info", "paths"]}
 HTML: Final = Content(TEXT, "text/html; charset=utf-8")
 FACE: Final = parameter("path", "face", {"enum": [*NAMES]}, example=NAMES[0])
-INTERFACES: Final = Operation("List the faces", {200: Answered("A page.", HTML)})
+INTERFACES: Final = Operation("List the faces", {200: Answered("A page.", HTML)}, [UNEXPECTED])
 INTERFACE: Final = Operation(
     "Read what a face offers",
     {200: Answered("A page.", HTML)},
-    [NOT_FOUND],
+    [NOT_FOUND, UNEXPECTED],
     parameters=[FACE],
 )
 OPENAPI: Final = Operation(
     "Get what a face offers as OpenAPI 3.1",
     {200: Answered("A document.", Content(DOCUMENT))},
-    [NOT_FOUND],
+    [NOT_FOUND, UNEXPECTED],
     parameters=[FACE],
 )
 
@@ -265,5 +276,11 @@ def ops_app(health: Health, vault: VaultCalls, documents: Documents) -> Face:
         documents: what describes every face, by its path; made before any request.
     """
     app = Face()
+    app.add_exception_handler(Exception, _on_unexpected_error)
     app.add(OpsRoutes(health, vault, documents).routes())
     return app
+
+
+async def _on_unexpected_error(_: Request, error: Exception) -> Response:
+    log.error("internal", exc_info=error)
+    return json_answer(Refused(INTERNAL), (), UNEXPECTED.status)

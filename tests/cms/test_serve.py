@@ -18,7 +18,9 @@ from cms.serve import (
     Supervisor,
     _check_files,
     _check_vault_sockets,
+    _further_listeners,
     _main_socket,
+    _tcp_socket,
 )
 from cms.settings import Settings
 from hsm.messages import SocketName
@@ -129,13 +131,41 @@ def test_one_user_for_web_and_vault_is_warned_of(
 
 
 @pytest.mark.parametrize("listener", ["d1", "cardholder"])
-def test_a_process_with_one_listener_binds_that_one(
+def test_a_process_with_one_listener_opens_that_one_before_its_workers_begin(
     tmp_path: Path, sockets: Path, listener: str
 ) -> None:
     ports = {"d1_port": 0, "cardholder_port": 0}
     wanted = serving(tmp_path, sockets, listeners=listener, **ports, cardholder_host="127.0.0.2")
     with closing(_main_socket(wanted)) as bound:
         assert bound.getsockname()[0] == {"d1": "127.0.0.1", "cardholder": "127.0.0.2"}[listener]
+        socket.create_connection(bound.getsockname()).close()
+
+
+@pytest.mark.anyio
+async def test_who_reaches_the_operations_listener_finds_the_others_open(
+    tmp_path: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = serving(tmp_path, sockets, cardholder_port=0, ops_port=0, ops_host="127.0.0.2")
+    opened: list[tuple[str, int]] = []
+
+    def open_one(host: str, port: int, *options: int) -> socket.socket:
+        for address in opened:
+            socket.create_connection(address).close()
+        bound = _tcp_socket(host, port, *options)
+        opened.append(bound.getsockname())
+        return bound
+
+    monkeypatch.setattr("cms.serve._tcp_socket", open_one)
+    listeners = dict.fromkeys(("ops", "cardholder"), ignore)
+    application = SimpleNamespace(listeners=listeners)
+    async with _further_listeners(application, wanted):  # type: ignore[arg-type] # as far as it is asked
+        assert [host for host, _ in opened] == ["127.0.0.1", "127.0.0.2"]
+        for address in opened:
+            socket.create_connection(address).close()
+
+
+async def ignore(_scope: object, _receive: object, _send: object) -> None:
+    """Stand for an app that nobody calls."""
 
 
 def loaded_with(*modules: str) -> set[str]:

@@ -85,6 +85,17 @@ def test_generated_requests_get_documented_answers(
     assert statuses == OPERATIONS[path, method]
 
 
+def test_a_defect_is_answered_as_described(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Health, "of_all", lambda _: 1 / 0)
+    for path in ("/readyz", "/metrics"):
+        answer = service.portal.call(service.http.get, path)
+        assert (answer.status_code, answer.json()) == (500, {"detail": "Internal Server Error"})
+        assert not [*conformity.faults(path, "GET", 500, answer.headers, answer.content)]
+    assert [record.getMessage() for record in caplog.records] == ["internal"] * 2
+
+
 @pytest.mark.parametrize(
     ("path", "status", "body"),
     [
