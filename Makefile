@@ -29,7 +29,7 @@ BASE = missing=; [ -e $(VENV)/.installed ] || $(PYTHON) -c 'import ensurepip' 2>
 	command -v softhsm2-util >/dev/null || missing="$${missing:+$$missing }softhsm2"
 
 .PHONY: help demo docs test test-fast image-test image-packages opencryptoki-test ha-test ha-packages bench-packages citus-test dist \
-	check format sql errors bench lock softhsm packages browser
+	check format sql errors bench lock softhsm packages browser promtool
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,7 +39,7 @@ demo: softhsm $(VENV)/.installed  ## Set up and run the whole service on this ma
 
 # Two at a time: many wait for a service, a database or a browser. A file's share what it sets up.
 # Slow files come first (tests/conftest.py), so that none of them is left for the end alone.
-test: packages browser  ## Run every test
+test: packages browser promtool  ## Run every test
 	@$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: $(VENV)/.installed  ## Run the tests that start no service, database, browser or command
@@ -124,6 +124,16 @@ packages:
 browser: $(VENV)/.installed
 	@[ -x /usr/bin/chromium ] || ls -d "$${PLAYWRIGHT_BROWSERS_PATH:-$$(echo ~)/.cache/ms-playwright}"/chromium-* >/dev/null 2>&1 \
 		|| { echo "Run this once, then make again:   $(RUN)/playwright install --with-deps chromium"; exit 1; }
+
+# Of Debian's prometheus only the program that tests alert rules: a server that is installed starts.
+promtool: $(VENV)/.installed
+	@command -v promtool >/dev/null || [ -x $(RUN)/promtool ] || { \
+		echo "Fetching promtool from Debian's package prometheus"; \
+		folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && chmod 755 "$$folder" && \
+		( cd "$$folder" && { apt-get download -qq prometheus || apt-get update -qq && apt-get download -qq prometheus; } && \
+			dpkg-deb -x prometheus_*.deb . ) >/dev/null 2>&1 && \
+		install -m 755 "$$folder/usr/bin/promtool" $(RUN)/promtool || \
+		echo "It cannot be fetched: what needs it is left out."; }
 
 # A program that reads digits from images.
 bench-packages:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ ALERTS: dict[str, dict[str, Any]] = {
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
 METRICS = (ROOT / "docs" / "metrics.md").read_text()
 NAME = re.compile(r"\b(?:cms|hsm)_[a-z_]+\b")
+PROMTOOL = shutil.which("promtool") or shutil.which(Path(sys.executable).with_name("promtool"))
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool, of Debian's package prometheus, is not here"
+    PROMTOOL is None, reason="promtool, of Debian's package prometheus, is not here"
 )
 
 
@@ -108,5 +110,5 @@ def test_alerts_that_never_fire_fail_their_tests(tmp_path: Path) -> None:
 
 def promtool(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["promtool", *words], cwd=directory, capture_output=True, text=True, check=False
+        [str(PROMTOOL), *words], cwd=directory, capture_output=True, text=True, check=False
     )
