@@ -102,7 +102,7 @@ from hsm.port import (
 from hsm.records import CardRecord
 from hsm.reseal import Resealer
 from hsm.scripts import Scripts
-from hsm.seals import NOT_OPEN, Seals
+from hsm.seals import NOT_OPEN, PinOf, Seals
 from hsm.seccos import Accepted, SeccosReader
 from hsm.verification import ValueMaker
 from hsm.zone_blocks import ZoneBlocks
@@ -365,6 +365,7 @@ class Vault:
     def export_values(
         self,
         values: Mapping[ValueKind, SealedValue],
+        sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
     ) -> HandOut[str]:
@@ -372,9 +373,9 @@ class Vault:
         host = self._manifests.read(card.issuer_id).verification_host
         if host is None:
             raise ManifestRefused("the manifest names no authorisation host")
+        owner = PinOf(self._seals.open_record(sealed_record, card), card, counter)
         opened = {
-            kind: self._seals.open_value(sealed, kind, card, counter)
-            for kind, sealed in values.items()
+            kind: self._seals.open_value(sealed, kind, owner) for kind, sealed in values.items()
         }
         jwe = self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
         return self._handed_out(jwe, _event(Action.VALUES, card, counter))
@@ -809,8 +810,10 @@ class Vault:
         sealed_pin = None
         if keep_pin and taken.pin is not None:
             sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
-        sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        sealed_values = {kind: sealed_value(value, kind) for kind, value in values.items()}
+        owner = PinOf(record, card, counter)
+        sealed_values = {
+            kind: self._seals.seal_value(value, kind, owner) for kind, value in values.items()
+        }
         return sealed_pin, sealed_values, manifest.scripts is not None and sealed_pin is not None
 
     def _set(self, sealed: _Sealed, event: Event) -> SealedChange:
