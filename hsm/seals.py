@@ -45,6 +45,11 @@ class PinOf:
     card: CardRef
     counter: int
 
+    @property
+    def changes_before(self) -> int:
+        """How many changes there were before; a PIN that comes with its card is change 0."""
+        return max(self.counter - 1, 0)
+
 
 class Seals:
     """Seals under the active key of a role, opens under every one that the keyring lets open.
