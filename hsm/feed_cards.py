@@ -20,7 +20,7 @@ from crypto.errors import PanError
 from crypto.pan_text import holds_this_pan
 from crypto.types import Pan
 from hsm.errors import CardRefused
-from hsm.port import CardRef
+from hsm.port import CardRef, SealedCard, SealedRecord
 from hsm.records import CARDHOLDER_CHARS_MAX, CardRecord
 
 #: The members of a card's record, and what each holds.
@@ -56,6 +56,20 @@ class FeedCard:
     record: CardRecord
     others: Mapping[str, str | bool]
     """Members of :data:`OTHER_MEMBERS`. None of them contains the PAN."""
+
+    def sealed(self, sealed_record: SealedRecord) -> SealedCard:
+        """Tell of the card what may leave the vault."""
+        record = self.record
+        return SealedCard(
+            self.card,
+            sealed_record,
+            record.pan.last_four,
+            record.psn,
+            record.expiry,
+            record.plastic_id,
+            record.cardholder_id,
+            self.others,
+        )
 
 
 def read_card(issuer_id: str, members: object) -> FeedCard:

@@ -20,10 +20,12 @@ A worker counts in memory, and adds that to the counts of its host (:mod:`hsm.co
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from hsm.counts import Counts
 from hsm.errors import CountsUnavailable, KeyUsedUp
+from hsm.manifest.limits import LimitsBody
 from hsm.pkcs11.hsm_token import KeyUnit
 from hsm.pkcs11.keys import KeyLabel
 from hsm.port import KeyUse
@@ -111,6 +113,10 @@ class KeyBudgets:
             extra = {"key": str(label), "uses_max": tdes_blocks_max}
             log.error("vault.key_refused", extra=extra)
         raise KeyUsedUp("a key has enciphered as much as the manifest lets it")
+
+    def may_encipher(self, limits: LimitsBody) -> Callable[[KeyLabel], None]:
+        """Return :meth:`check` with what *limits* allow."""
+        return partial(self.check, tdes_blocks_max=limits.tdes_blocks_max)
 
     def read(self) -> Sequence[KeyUse]:
         """List what keys of this host did, with what is not kept yet of this worker only.

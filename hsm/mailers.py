@@ -32,11 +32,18 @@ from crypto.jose import json_object
 from crypto.pinblock import PinBlockFormat, iso0, iso4
 from crypto.translation import permit
 from crypto.types import Pan, Pin
+from hsm.errors import ManifestRefused, SealBroken
+from hsm.hand_outs import HandOuts
+from hsm.key_budgets import KeyBudgets
+from hsm.log.lines import Action, Event
+from hsm.log.writer import VaultLog
 from hsm.manifest.bureau import BureauBody
+from hsm.manifest.model import Manifest
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import LEFT_ROLES, KeyLabel, KeyRole
-from hsm.port import BatchPart, CardRef
+from hsm.port import BatchPart, CardRef, MailerBatch, StoredPin
+from hsm.seals import NOT_OPEN, Seals
 
 LAYOUT: Final = 1
 _BLOCKS: Final = {
@@ -146,6 +153,69 @@ class BureauKeys:
 
     def _cbc(self, label: KeyLabel) -> partial[bytes]:
         return partial(self._hsm_token.tdes_encrypt_cbc, label)
+
+
+class Mailers:
+    """Hands out PINs as batches."""
+
+    def __init__(
+        self,
+        hsm_token: HsmToken,
+        keyring: Keyring,
+        seals: Seals,
+        key_budgets: KeyBudgets,
+        hand_outs: HandOuts,
+        log: VaultLog,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._hsm_token = hsm_token
+        self._keyring = keyring
+        self._seals = seals
+        self._key_budgets = key_budgets
+        self._hand_outs = hand_outs
+        self._log = log
+        self._now = now
+
+    def export(self, manifest: Manifest, pins: Sequence[StoredPin], part: BatchPart) -> MailerBatch:
+        """Make a batch of PINs of an issuer, under the key of the bureau in its manifest.
+
+        Raises:
+            ManifestRefused: the manifest names no bureau, or a key of it is of another kind.
+            KeyMissing: a key of it was not imported.
+            KeyUsedUp: one of TDES may encipher no more.
+            LimitReached: the bureau gets no more as many PINs today.
+            VaultUnavailable: the HSM token does not answer, or this host cannot count or log.
+        """
+        if (bureau := manifest.bureau) is None:
+            raise ManifestRefused("the manifest names no bureau")
+        issuer_id = manifest.issuer_id
+        may_encipher = self._key_budgets.may_encipher(manifest.limits)
+        keys = BureauKeys(self._hsm_token, self._keyring, issuer_id, bureau, may_encipher)
+        self._hand_outs.count_mailers(issuer_id, len(pins), bureau.pins_day_max)
+        mailers, refused = [], []
+        for stored in pins:
+            try:
+                mailers.append(self._mailer(keys, issuer_id, stored))
+            except NOT_OPEN:
+                refused.append(stored.card.card_id)
+        receipts = [
+            # What one of them has on the disk, all before it have too.
+            self._log.append(
+                Event.of_card(Action.MAILER, mailer.card, mailer.counter),
+                durable=mailer is mailers[-1],
+            )
+            for mailer in mailers
+        ]
+        text = keys.batch(issuer_id, part, self._now(), mailers, receipts)
+        return MailerBatch(text, refused)
+
+    def _mailer(self, keys: BureauKeys, issuer_id: str, stored: StoredPin) -> Mailer:
+        card, counter = stored.card, stored.counter
+        if card.issuer_id != issuer_id:
+            raise SealBroken
+        record = self._seals.open_record(stored.sealed_record, card)
+        pin = self._seals.open_pin(stored.sealed_pin, record, card, counter)
+        return Mailer(card, counter, record.pan.last_four, keys.encipher(pin, record.pan))
 
 
 def _line(mailer: Mailer, receipt: str) -> dict[str, object]:

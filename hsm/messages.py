@@ -398,6 +398,7 @@ class ExportValues(Verb[HandOut[str]], frozen=True):
     repeatable = False
 
     values: Mapping[ValueKind, SealedValue]
+    sealed_record: SealedRecord
     card: CardRef
     counter: Counter
 

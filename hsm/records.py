@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from crypto.seccos.card import CardData
 from crypto.types import PAN_DIGITS_MAX, PSN_MAX, Pan
 
 EXPIRY_PATTERN: Final = re.compile("(?:0[1-9]|1[0-2])[0-9]{2}")
@@ -58,6 +59,11 @@ class CardRecord:
     def holder(self) -> str:
         """The cardholder's id; of a card that nobody holds it is empty."""
         return self.cardholder_id or ""
+
+    @property
+    def card_data(self) -> CardData:
+        """The card, as what is computed of it and a PIN takes it."""
+        return CardData(self.pan, self.psn, self.expiry[2:] + self.expiry[:2])
 
 
 def is_cardholder_id(text: str) -> bool:

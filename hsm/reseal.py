@@ -1,8 +1,9 @@
 """What is stored of cards goes from keys of other generations to the active ones.
 
 Nothing new comes in by it. A part is opened as every verb opens it, its CMAC first, for the card
-and counter that are named and, a PIN, for PAN and holder of the card's record, and is sealed for
-the same again. What was sealed by a key that may not be used any more does not open, and stays.
+and counter that are named, a PIN and its verification values for the holder of the card's record, a
+PIN for the record's PAN too; and is sealed for the same again. What was sealed by a key that may
+not be used any more does not open, and stays.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,6 @@ from hsm.port import (
     StoredCard,
     ValueKind,
 )
-from hsm.records import CardRecord
 from hsm.sealed import beginning, unpack
 from hsm.seals import NOT_OPEN, PinOf, Seals
 
@@ -48,6 +48,14 @@ class _Card:
     left: set[KeyLabel] = field(default_factory=set)
     """Under which that was before."""
     refused: dict[CardPart, str] = field(default_factory=dict)
+
+    def parts(self) -> Mapping[CardPart, bytes]:
+        """What is stored of it."""
+        stored = self.stored
+        found: dict[CardPart, bytes] = {CardPart.RECORD: stored.sealed_record}
+        if stored.sealed_pin is not None:
+            found[CardPart.PIN] = stored.sealed_pin
+        return found | {CardPart(kind): sealed for kind, sealed in stored.values.items()}
 
     def refuse(self, part: CardPart, error: HsmError) -> None:
         self.refused[part] = type(error).__name__
@@ -89,7 +97,7 @@ class Resealer:
             raise MessageRefused("more cards than may be resealed at once")
         active = {role: self._keyring.active[role] for role in SEALING_ROLES}
         cards = [_Card(each) for each in stored]
-        old_pins: list[tuple[_Card, KeyLabel, CardRecord]] = []
+        old_pins: list[tuple[_Card, KeyLabel, PinOf]] = []
         for card in cards:
             old_pins += self._reseal_but_pin(card, active)
         self._reseal_pins(old_pins)
@@ -98,60 +106,57 @@ class Resealer:
 
     def _reseal_but_pin(
         self, card: _Card, active: Mapping[KeyRole, KeyLabel]
-    ) -> Sequence[tuple[_Card, KeyLabel, CardRecord]]:
-        """Reseal record and values; return the label of a PIN that is to be, and its record."""
-        old_record = self._old(card, CardPart.RECORD, card.stored.sealed_record, active)
-        old_pin = self._old(card, CardPart.PIN, card.stored.sealed_pin, active)
-        for kind, sealed in card.stored.values.items():
-            if label := self._old(card, CardPart(kind), sealed, active):
-                self._reseal_value(card, kind, sealed, label)
-        if old_record is None and old_pin is None:
+    ) -> Sequence[tuple[_Card, KeyLabel, PinOf]]:
+        """Reseal record and values; return the label of a PIN that is to be, and whose it is."""
+        labels = self._old_labels(card, active)
+        if not labels:
             return ()
+        stored = card.stored
         try:
-            record = self._seals.open_record(card.stored.sealed_record, card.stored.card)
+            record = self._seals.open_record(stored.sealed_record, stored.card)
         except NOT_OPEN as error:
-            # Of a record under its active key it is told with the PIN only, which needs it.
-            for part, label in ((CardPart.RECORD, old_record), (CardPart.PIN, old_pin)):
-                if label is not None:
-                    card.refuse(part, error)
+            # Of a record under its active key it is told with the parts that need it only.
+            for part in labels:
+                card.refuse(part, error)
             return ()
-        if old_record is not None:
-            sealed_record = self._seals.seal_record(record, card.stored.card)
-            card.reseal(CardPart.RECORD, old_record, sealed_record)
-        return () if old_pin is None else ((card, old_pin, record),)
+        owner = PinOf(record, stored.card, stored.counter)
+        if label := labels.get(CardPart.RECORD):
+            card.reseal(CardPart.RECORD, label, self._seals.seal_record(record, stored.card))
+        for kind, sealed in stored.values.items():
+            if label := labels.get(CardPart(kind)):
+                self._reseal_value(card, kind, sealed, label, owner)
+        old_pin = labels.get(CardPart.PIN)
+        return () if old_pin is None else ((card, old_pin, owner),)
 
-    def _old(
-        self,
-        card: _Card,
-        part: CardPart,
-        sealed: bytes | None,
-        active: Mapping[KeyRole, KeyLabel],
-    ) -> KeyLabel | None:
-        """Return the label of a part if that is not the active one."""
-        if sealed is None:
-            return None
-        role = ROLES[part]
-        try:
-            label = unpack(sealed, role).label
-        except NOT_OPEN as error:
-            card.refuse(part, error)
-            return None
-        return None if label == active[role] else label
+    def _old_labels(
+        self, card: _Card, active: Mapping[KeyRole, KeyLabel]
+    ) -> Mapping[CardPart, KeyLabel]:
+        """Return the labels of the parts that are not under the active keys."""
+        labels: dict[CardPart, KeyLabel] = {}
+        for part, sealed in card.parts().items():
+            role = ROLES[part]
+            try:
+                label = unpack(sealed, role).label
+            except NOT_OPEN as error:
+                card.refuse(part, error)
+            else:
+                if label != active[role]:
+                    labels[part] = label
+        return labels
 
     def _reseal_value(
-        self, card: _Card, kind: ValueKind, sealed: SealedValue, label: KeyLabel
+        self, card: _Card, kind: ValueKind, sealed: SealedValue, label: KeyLabel, owner: PinOf
     ) -> None:
-        place = (kind, card.stored.card, card.stored.counter)
         try:
-            value = self._seals.open_value(sealed, *place)
+            value = self._seals.open_value(sealed, kind, owner)
         except NOT_OPEN as error:
             card.refuse(CardPart(kind), error)
         else:
-            card.reseal(CardPart(kind), label, self._seals.seal_value(value, *place))
+            card.reseal(CardPart(kind), label, self._seals.seal_value(value, kind, owner))
 
-    def _reseal_pins(self, old: Sequence[tuple[_Card, KeyLabel, CardRecord]]) -> None:
+    def _reseal_pins(self, old: Sequence[tuple[_Card, KeyLabel, PinOf]]) -> None:
         """Reseal PINs together, which takes fewer calls of the HSM token."""
-        owners = [PinOf(record, card.stored.card, card.stored.counter) for card, _, record in old]
+        owners = [owner for *_, owner in old]
         sealed = [SealedPin(card.stored.sealed_pin or b"") for card, *_ in old]
         opened = self._seals.open_pins(sealed, owners)
         pins, pin_owners, good = list[Pin](), list[PinOf](), list[tuple[_Card, KeyLabel]]()

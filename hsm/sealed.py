@@ -128,16 +128,18 @@ def record_mac_input(card: CardRef, label: KeyLabel, body: bytes) -> bytes:
 
 
 def value_mac_input(
-    card: CardRef, counter: int, kind: ValueKind, label: KeyLabel, body: bytes
+    card: CardRef, holder: str, counter: int, kind: ValueKind, label: KeyLabel, body: bytes
 ) -> bytes:
     """Return what the CMAC of a sealed PIN verification value covers.
 
-    That is its card, its change counter, its kind, key and body.
+    That is its card, the cardholder of whose PIN it was made, its change counter, its kind, key and
+    body.
     """
     return length_prefixed(
         b"value",
         card.issuer_id.encode(),
         card.card_id.encode(),
+        holder.encode(),
         counter.to_bytes(8),
         kind.encode(),
         str(label).encode(),

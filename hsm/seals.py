@@ -45,6 +45,11 @@ class PinOf:
     card: CardRef
     counter: int
 
+    @property
+    def changes_before(self) -> int:
+        """How many changes there were before; a PIN that comes with its card is change 0."""
+        return max(self.counter - 1, 0)
+
 
 class Seals:
     """Seals under the active key of a role, opens under every one that the keyring lets open.
@@ -89,7 +94,7 @@ class Seals:
             return self._hsm_token.encrypt_cbc(label, iv, fields)
 
         block = iso4.encipher(pin, record.pan, self._hsm_token.random, encrypt)
-        mac_input = _mac_input(PinOf(record, card, counter), label, block)
+        mac_input = _of_pin(PinOf(record, card, counter), label, block)
         return SealedPin(self._pack(label, block, mac_input))
 
     def open_pin(self, sealed: SealedPin, record: CardRecord, card: CardRef, counter: int) -> Pin:
@@ -140,29 +145,25 @@ class Seals:
         pans = [owner.record.pan for owner in owners]
         blocks = iso4.encipher_all(pins, pans, self._hsm_token.random, encrypt)
         return [
-            SealedPin(self._pack(label, block, _mac_input(owner, label, block)))
+            SealedPin(self._pack(label, block, _of_pin(owner, label, block)))
             for owner, block in zip(owners, blocks, strict=True)
         ]
 
-    def seal_value(self, value: Value, kind: ValueKind, card: CardRef, counter: int) -> SealedValue:
+    def seal_value(self, value: Value, kind: ValueKind, owner: PinOf) -> SealedValue:
         """Seal a PIN verification value, filled up with spaces to 256 bytes."""
         label = self._keyring.active[KeyRole.VALUES]
         body = self._encipher(label, value.reveal().ljust(VALUE_FIELD_BYTES))
-        return SealedValue(
-            self._pack(label, body, value_mac_input(card, counter, kind, label, body))
-        )
+        return SealedValue(self._pack(label, body, _of_value(owner, kind, label, body)))
 
-    def open_value(
-        self, sealed: SealedValue, kind: ValueKind, card: CardRef, counter: int
-    ) -> Value:
+    def open_value(self, sealed: SealedValue, kind: ValueKind, owner: PinOf) -> Value:
         """Open a PIN verification value.
 
         Raises:
-            SealBroken: it was not sealed here for this card and counter as a value of this kind.
+            SealBroken: it was not sealed here for this card, its holder and this counter as a value
+                of this kind.
         """
         envelope = unpack(sealed, KeyRole.VALUES)
-        label, body = envelope.label, envelope.body
-        self._verify(envelope, value_mac_input(card, counter, kind, label, body))
+        self._verify(envelope, _of_value(owner, kind, envelope.label, envelope.body))
         return Value(self._decipher(envelope).rstrip())
 
     def seal_tzpk(self, tzpk: Secret[bytes], grant: Grant, control_token: str) -> SealedTzpk:
@@ -183,7 +184,7 @@ class Seals:
 
     def _verified_pin(self, sealed: SealedPin, owner: PinOf) -> Envelope:
         envelope = unpack(sealed, KeyRole.PIN)
-        self._verify(envelope, _mac_input(owner, envelope.label, envelope.body))
+        self._verify(envelope, _of_pin(owner, envelope.label, envelope.body))
         return envelope
 
     def _encipher(self, label: KeyLabel, field: bytes) -> bytes:
@@ -207,5 +208,9 @@ def _of_token(grant: Grant, control_token: str, label: KeyLabel, body: bytes) ->
     return tzpk_mac_input(grant.grant_id, digest(control_token), grant.purpose, label, body)
 
 
-def _mac_input(owner: PinOf, label: KeyLabel, block: bytes) -> bytes:
+def _of_pin(owner: PinOf, label: KeyLabel, block: bytes) -> bytes:
     return pin_mac_input(owner.card, owner.record.holder, owner.counter, label, block)
+
+
+def _of_value(owner: PinOf, kind: ValueKind, label: KeyLabel, body: bytes) -> bytes:
+    return value_mac_input(owner.card, owner.record.holder, owner.counter, kind, label, body)

@@ -5,50 +5,37 @@ A verb opens what it needs, works, and seals the result; nothing clear is stored
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 from crypto import pin_image, random_pin
-from crypto.errors import CryptoError, JwkError, PinLengthError, RandomnessError, WeakPinError
-from crypto.jose.jwk import EcPublicKey, parse_public, thumbprint
+from crypto.errors import RandomnessError
 from crypto.pin_image import ImageStyle
-from crypto.pinblock import PinBlockFormat, iso1
-from crypto.seccos.card import CardData
 from crypto.secret import Secret
-from crypto.translation import permit
-from crypto.types import Pin, PinBlock
-from crypto.weak_pins import check
+from crypto.types import Pin
 from hsm import exposition, generations, health, key_list, plaintexts
 from hsm.access_tokens import AccessTokens
 from hsm.bearers import Bearers
 from hsm.budgets import FailureBudgets
 from hsm.counts import Counts
+from hsm.d1_pins import D1Pins
 from hsm.errors import (
-    BearerRefused,
     CallerRefused,
-    EvidenceRefused,
-    GrantRefused,
     KeyNotInUse,
-    LimitReached,
     ManifestRefused,
-    PageKeyRejected,
-    PinRejected,
     SealBroken,
-    StepUpMissing,
     TextNotOffered,
     TypeNotOffered,
     VaultUnavailable,
-    WeakPinRefused,
-    WrongPinData,
 )
+from hsm.evidence import Evidence, Granted
 from hsm.feed_cards import FeedCard
 from hsm.feeds import read_feed
-from hsm.grants import Grant, Grants
+from hsm.grants import Grants
 from hsm.hand_outs import HandOuts
 from hsm.iso1_blocks import Iso1Blocks, from_tzpk, to_device
 from hsm.jose_keys import NO_KIDS, JoseKeys
@@ -56,15 +43,17 @@ from hsm.key_budgets import KeyBudgets
 from hsm.kid_uses import KidUses
 from hsm.log.files import DIRECTORY
 from hsm.log.lines import Action, Event
+from hsm.log.refusals import telling
 from hsm.log.writer import VaultLog
-from hsm.mailers import BureauKeys, Mailer
-from hsm.manifest.client_secrets import is_secret
-from hsm.manifest.clients import AppClient, D1Client, ServerClient
+from hsm.mailers import Mailers
+from hsm.manifest.clients import D1Client
 from hsm.manifest.host_files import HostFiles
 from hsm.manifest.model import Manifest
 from hsm.manifest.scripts import ScriptsBody
 from hsm.manifest.store import Manifests
 from hsm.manifest.trust import read_trust
+from hsm.page_pins import PagePins
+from hsm.pin_changes import PinChanges
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyLabel, KeyRole
@@ -99,41 +88,14 @@ from hsm.port import (
     StoredPin,
     ValueKind,
 )
-from hsm.records import CardRecord
 from hsm.reseal import Resealer
 from hsm.scripts import Scripts
-from hsm.seals import NOT_OPEN, Seals
-from hsm.seccos import Accepted, SeccosReader
-from hsm.verification import ValueMaker
-from hsm.zone_blocks import ZoneBlocks
+from hsm.seals import PinOf, Seals
+from hsm.seccos import Accepted
 
-#: The PIN is one, and the issuer does not want it.
-POLICY_ERRORS: Final = (PinLengthError, WeakPinError)
-
-#: Whose verification values can be made can have those of every PIN made.
-ANY_PIN: Final = Pin("0000")
 D1: Final = "d1"
 """The face, as lines of the log name it."""
-#: What somebody who may not see or set a PIN is refused with.
-TOLD: Final = (BearerRefused, StepUpMissing, EvidenceRefused, GrantRefused, LimitReached)
 T = TypeVar("T")
-_Sealed: TypeAlias = tuple[SealedPin | None, Mapping[ValueKind, SealedValue], bool]
-"""What a change is made of: PIN, PIN verification values, and whether a script is due."""
-
-#: Who may ask for control tokens, by face.
-CLIENTS: Final[Mapping[Face, type[AppClient | ServerClient]]] = {
-    Face.HOSTED: AppClient,
-    Face.PINCONTROL: ServerClient,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Granted:
-    """A grant that is for this, and what it needs beside it."""
-
-    grant: Grant
-    manifest: Manifest
-    record: CardRecord
 
 
 class Vault:
@@ -182,12 +144,12 @@ class Vault:
         )
         self._seals = Seals(hsm_token, self._keyring)
         self._iso1_blocks = Iso1Blocks(hsm_token)
+        self._page_pins = PagePins(self._jose_keys)
         self._resealer = Resealer(self._seals, self._keyring)
         self._key_budgets = key_budgets or KeyBudgets(self._counts)
         self._failure_budgets = FailureBudgets(self._counts)
         self._hand_outs = HandOuts(self._counts)
         self._scripts = Scripts(hsm_token, self._keyring, self._counts)
-        self._bearers = Bearers(now)
         self._grants = Grants(hsm_token, self._keyring, now)
         self._manifests = Manifests(
             *(HostFiles(state_directory, self._keyring.mac), trust_file),
@@ -200,12 +162,30 @@ class Vault:
             now,
             to_disk,
         )
+        self._mailers = Mailers(
+            *(hsm_token, self._keyring, self._seals, self._key_budgets, self._hand_outs),
+            self._log,
+            now,
+        )
+        self._evidence = Evidence(
+            *(self._manifests, self._seals, Bearers(now), self._grants, self._log), now
+        )
+        self._pin_changes = PinChanges(
+            *(hsm_token, self._keyring, self._seals, self._key_budgets, self._log)
+        )
+        self._d1_pins = D1Pins(
+            *(hsm_token, self._keyring, self._jose_keys, self._key_budgets, self._pin_changes)
+        )
 
     def seal_cards(self, feed: str, issuer_id: str) -> Sequence[SealedCard | RefusedCard]:
         """Take in the cards of a feed."""
         manifest = self._manifests.read(issuer_id)
         cards = read_feed(feed, manifest, self._jose_keys, self._now())
-        return [self._sealed(card) if isinstance(card, FeedCard) else card for card in cards]
+        seal = self._seals.seal_record
+        return [
+            card.sealed(seal(card.record, card.card)) if isinstance(card, FeedCard) else card
+            for card in cards
+        ]
 
     def keeps_pin(self, before: SealedRecord, after: SealedRecord, card: CardRef) -> bool:
         """Tell whether a PIN of *card* opens under its new record as it did under the old one."""
@@ -233,10 +213,13 @@ class Vault:
         manifest = self._manifests.read(card.issuer_id)
         if not (client_id is None or isinstance(manifest.by_client_id.get(client_id), D1Client)):
             raise CallerRefused
-        record = self._seals.open_record(sealed_record, card)
+        owner = PinOf(self._seals.open_record(sealed_record, card), card, counter)
         with self._failure_budgets.one_try(manifest.policy, card, client_id, block_type):
-            sealed = self._change_from_jwe(jwe, block_type, manifest, card, record, counter)
-        return self._set(sealed, _event(Action.SET, card, counter, D1, client_id))
+            taken = self._d1_pins.read(jwe, block_type, manifest, owner)
+        event = Event.of_card(Action.SET, card, counter, D1, client_id)
+        # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
+        keep_pin = block_type is PinBlockType.ISO0
+        return self._pin_changes.seal(taken, manifest, owner, event, keep_pin=keep_pin)
 
     def forget_failures(self, card: CardRef) -> None:
         """Forget that PINs of *card* failed."""
@@ -250,33 +233,15 @@ class Vault:
         sealed_record: SealedRecord,
     ) -> SealedChange:
         """Take in a PIN from a page's JWE and seal it for the change after the grant's counter."""
-        granted = self._granted(grant, control_token, Purpose.SET, sealed_record)
-        permit(PinBlockFormat.ISO1, PinBlockFormat.ISO4, same_pan=False)
-        try:
-            members = self._jose_keys.open_jwe(jwe, KeyRole.PAGE)
-            block = PinBlock.from_hex(plaintexts.text_member(members, "block"))
-            if not plaintexts.is_of_page(members, granted.grant.grant_id, control_token):
-                raise PinRejected
-            pin = iso1.decode(block)
-            check(pin, granted.manifest.policy.for_pages)
-        except POLICY_ERRORS:
-            raise WeakPinRefused from None
-        except CryptoError:
-            raise PinRejected from None
-        self._count(granted, Action.SET)
-        opened, counter = granted.grant, granted.grant.counter + 1
-        sealed = self._change(
-            *(Accepted(pin, {}), granted.manifest, granted.record, opened.card, counter),
-            keep_pin=True,
-        )
-        return self._set(sealed, _event_of(Action.SET, opened, counter))
+        granted = self._evidence.granted(grant, control_token, Purpose.SET, sealed_record)
+        policy = granted.manifest.policy.for_pages
+        pin = self._page_pins.read(jwe, granted.grant, control_token, policy)
+        return self._set(pin, granted)
 
     def verify_bearer(self, bearer: Secret[str], issuer_id: str, *, for_pin: bool = False) -> str:
         """Return the cardholder's id: the subject of an access token of the identity provider."""
         manifest = self._manifests.read(issuer_id)
-        with self._telling(manifest, Face.HOSTED):
-            verify = self._bearers.subject_for_pin if for_pin else self._bearers.subject
-            return verify(bearer, manifest).cardholder_id
+        return self._evidence.cardholder(manifest, bearer, for_pin=for_pin)
 
     def grant_bearer(
         self,
@@ -289,12 +254,7 @@ class Vault:
     ) -> GrantedToken:
         """Make a control token of the hosted face for a card, and its grant."""
         manifest = self._manifests.read(card.issuer_id)
-        with self._telling(manifest, Face.HOSTED, client_id):
-            subject = self._bearers.subject_for_pin(bearer, manifest)
-            holder = self._seals.open_record(sealed_record, card).holder
-            client = manifest.by_client_id.get(client_id)
-            if not isinstance(client, AppClient) or subject.cardholder_id != holder:
-                raise EvidenceRefused
+        holder = self._evidence.holder(manifest, bearer, client_id, card, sealed_record)
         return self._grants.issue(Face.HOSTED, client_id, purpose, card, counter, holder)
 
     def grant_server(
@@ -309,7 +269,7 @@ class Vault:
     ) -> GrantedToken:
         """Make a control token of the pincontrol face for a card, and its grant."""
         manifest = self._manifests.read(card.issuer_id)
-        record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
+        record = self._evidence.plastic(manifest, user, secret, plastic_id, card, sealed_record)
         return self._grants.issue(*(Face.PINCONTROL, user, purpose, card, counter, record.holder))
 
     def export_jwe(
@@ -325,9 +285,9 @@ class Vault:
             raise ManifestRefused("the manifest names no recipient")
         record = self._seals.open_record(sealed_record, card)
         pin = self._seals.open_pin(sealed_pin, record, card, counter)
-        plaintext = self._blocks(manifest, card).write(pin, record.pan)
+        plaintext = self._d1_pins.blocks(manifest).write(pin, record.pan)
         jwe = self._jose_keys.encrypt(plaintext, manifest.recipient.key)
-        return self._handed_out(jwe, _event(Action.EXPORT, card, counter, D1))
+        return self._handed_out(jwe, Event.of_card(Action.EXPORT, card, counter, D1))
 
     def render_image(
         self,
@@ -338,11 +298,10 @@ class Vault:
         style: ImageStyle,
     ) -> HandOut[bytes]:
         """Draw the PIN as a PNG."""
-        granted = self._granted(grant, control_token, Purpose.VIEW, sealed_record)
+        granted = self._evidence.granted(grant, control_token, Purpose.VIEW, sealed_record)
         pin = self._shown(granted, sealed_pin, Action.IMAGE)
         png = pin_image.render(pin, style, self._hsm_token.random)
-        opened = granted.grant
-        return self._handed_out(png, _event_of(Action.IMAGE, opened, opened.counter))
+        return self._handed_out(png, granted.event(Action.IMAGE))
 
     def digits_jwe(
         self,
@@ -353,18 +312,19 @@ class Vault:
         key: Mapping[str, object],
     ) -> HandOut[str]:
         """Hand out the digits in a JWE to a page that asked for text."""
-        granted = self._granted(grant, control_token, Purpose.VIEW, sealed_record)
+        granted = self._evidence.granted(grant, control_token, Purpose.VIEW, sealed_record)
         if not granted.manifest.policy.text_reveal:
             raise TextNotOffered
-        page_key = self._page_key(key)
+        page_key = self._page_pins.read_key(key)
         pin = self._shown(granted, sealed_pin, Action.TEXT)
-        opened = granted.grant
-        jwe = self._jose_keys.encrypt(plaintexts.write_digits(pin, opened.grant_id), page_key)
-        return self._handed_out(jwe, _event_of(Action.TEXT, opened, opened.counter))
+        digits = plaintexts.write_digits(pin, granted.grant.grant_id)
+        jwe = self._jose_keys.encrypt(digits, page_key)
+        return self._handed_out(jwe, granted.event(Action.TEXT))
 
     def export_values(
         self,
         values: Mapping[ValueKind, SealedValue],
+        sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
     ) -> HandOut[str]:
@@ -372,53 +332,31 @@ class Vault:
         host = self._manifests.read(card.issuer_id).verification_host
         if host is None:
             raise ManifestRefused("the manifest names no authorisation host")
+        owner = PinOf(self._seals.open_record(sealed_record, card), card, counter)
         opened = {
-            kind: self._seals.open_value(sealed, kind, card, counter)
-            for kind, sealed in values.items()
+            kind: self._seals.open_value(sealed, kind, owner) for kind, sealed in values.items()
         }
         jwe = self._jose_keys.encrypt(plaintexts.write_values(opened, card, counter), host.key)
-        return self._handed_out(jwe, _event(Action.VALUES, card, counter))
+        return self._handed_out(jwe, Event.of_card(Action.VALUES, card, counter))
 
     def generate_pin(
         self, card: CardRef, sealed_record: SealedRecord, counter: int
     ) -> SealedChange:
         """Make a PIN of *card* and seal it for change *counter*; nobody sees it."""
         manifest = self._manifests.read(card.issuer_id)
-        record = self._seals.open_record(sealed_record, card)
+        owner = PinOf(self._seals.open_record(sealed_record, card), card, counter)
         try:
             pin = random_pin.draw(manifest.policy.for_d1, self._hsm_token.random)
         except RandomnessError:
             raise VaultUnavailable("the token gives no random digits") from None
-        taken = Accepted(pin, {})
-        sealed = self._change(taken, manifest, record, card, counter, keep_pin=True)
-        return self._set(sealed, _event(Action.SET, card, counter))
+        event = Event.of_card(Action.SET, card, counter)
+        return self._pin_changes.seal(Accepted(pin, {}), manifest, owner, event)
 
     def export_mailers(
         self, issuer_id: str, pins: Sequence[StoredPin], part: BatchPart
     ) -> MailerBatch:
         """Hand out PINs as a batch to the personalisation bureau, under its key in the manifest."""
-        manifest = self._manifests.read(issuer_id)
-        if (bureau := manifest.bureau) is None:
-            raise ManifestRefused("the manifest names no bureau")
-        keys = BureauKeys(
-            *(self._hsm_token, self._keyring, issuer_id, bureau), self._may_encipher(manifest)
-        )
-        self._hand_outs.count_mailers(issuer_id, len(pins), bureau.pins_day_max)
-        mailers, refused = [], []
-        for stored in pins:
-            try:
-                mailers.append(self._mailer(keys, issuer_id, stored))
-            except NOT_OPEN:
-                refused.append(stored.card.card_id)
-        receipts = [
-            # What one of them has on the disk, all before it have too.
-            self._log.append(
-                _event(Action.MAILER, mailer.card, mailer.counter), durable=mailer is mailers[-1]
-            )
-            for mailer in mailers
-        ]
-        text = keys.batch(issuer_id, part, self._now(), mailers, receipts)
-        return MailerBatch(text, refused)
+        return self._mailers.export(self._manifests.read(issuer_id), pins, part)
 
     def build_script(
         self,
@@ -433,11 +371,13 @@ class Vault:
         body = _scripts(manifest)
         record = self._seals.open_record(sealed_record, card)
         pin = self._seals.open_pin(sealed_pin, record, card, counter)
-        keys = self._scripts.keys(card.issuer_id, body, self._may_encipher(manifest))
-        with self._telling(manifest):
+        keys = self._scripts.keys(
+            card.issuer_id, body, self._key_budgets.may_encipher(manifest.limits)
+        )
+        with telling(self._log, manifest):
             self._scripts.count(body, card)
-        command = self._scripts.pin_change(pin, _card_data(record), body, keys, transaction)
-        return self._handed_out(command, _event(Action.SCRIPT, card, counter))
+        command = self._scripts.pin_change(pin, record.card_data, body, keys, transaction)
+        return self._handed_out(command, Event.of_card(Action.SCRIPT, card, counter))
 
     def reverse_pin(
         self,
@@ -453,11 +393,11 @@ class Vault:
         record = self._seals.open_record(sealed_record, card)
         self._seals.open_pin(sealed_pin, record, card, counter)
         pin = self._seals.open_pin(earlier_pin, record, card, counter - 1)
-        with self._telling(manifest):
+        with telling(self._log, manifest):
             self._scripts.count_reversal(card)
-        after = counter + 1
-        sealed = self._change(Accepted(pin, {}), manifest, record, card, after, keep_pin=True)
-        return self._set(sealed, _event(Action.SET, card, after))
+        owner = PinOf(record, card, counter + 1)
+        event = Event.of_card(Action.SET, card, owner.counter)
+        return self._pin_changes.seal(Accepted(pin, {}), manifest, owner, event)
 
     def load_manifest(self, text: str) -> int:
         """Take a manifest as operators signed it; return its version."""
@@ -549,13 +489,14 @@ class Vault:
     ) -> HandOut[bytes]:
         """Hand out the PIN to an issuer's own server, under their ZPK."""
         manifest = self._manifests.read(card.issuer_id)
-        record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
+        record = self._evidence.plastic(manifest, user, secret, plastic_id, card, sealed_record)
         label = self._server_zpk(manifest, user, zpk_index)
-        self._may_encipher(manifest)(label)
+        self._key_budgets.may_encipher(manifest.limits)(label)
         pin = self._seals.open_pin(sealed_pin, record, card, counter)
         block = self._iso1_blocks.under_zpk(pin, label)
         self._count_for_server(manifest, card, user)
-        return self._handed_out(block, _event(Action.SERVER, card, counter, Face.PINCONTROL, user))
+        event = Event.of_card(Action.SERVER, card, counter, Face.PINCONTROL, user)
+        return self._handed_out(block, event)
 
     def set_pin_from_server(
         self,
@@ -570,13 +511,14 @@ class Vault:
     ) -> SealedChange:
         """Take in a PIN from an issuer's own server and seal it for change *counter*."""
         manifest = self._manifests.read(card.issuer_id)
-        record = self._for_server(manifest, user, secret, plastic_id, card, sealed_record)
+        record = self._evidence.plastic(manifest, user, secret, plastic_id, card, sealed_record)
         label = self._server_zpk(manifest, user, zpk_index)
         with self._failure_budgets.one_iso1(manifest.policy, card, user):
             pin = self._iso1_blocks.from_zpk(block, label, manifest.policy.for_pages)
         self._count_for_server(manifest, card, user)
-        sealed = self._change(Accepted(pin, {}), manifest, record, card, counter, keep_pin=True)
-        return self._set(sealed, _event(Action.SET, card, counter, Face.PINCONTROL, user))
+        event = Event.of_card(Action.SET, card, counter, Face.PINCONTROL, user)
+        owner = PinOf(record, card, counter)
+        return self._pin_changes.seal(Accepted(pin, {}), manifest, owner, event)
 
     def export_device_block(
         self,
@@ -587,12 +529,12 @@ class Vault:
         sealed_record: SealedRecord,
     ) -> HandOut[DeviceBlock]:
         """Hand out the PIN to a cardholder's device, under a key that only the device can open."""
-        granted = self._for_device(grant, control_token, Purpose.VIEW, sealed_record)
+        granted = self._evidence.granted_device(grant, control_token, Purpose.VIEW, sealed_record)
         tzpk = self._iso1_blocks.new_tzpk()
         enciphered = to_device(tzpk, public_key)
-        pin, opened = self._shown(granted, sealed_pin, Action.DEVICE), granted.grant
+        pin = self._shown(granted, sealed_pin, Action.DEVICE)
         made = DeviceBlock(enciphered, self._iso1_blocks.under_tzpk(pin, tzpk))
-        return self._handed_out(made, _event_of(Action.DEVICE, opened, opened.counter))
+        return self._handed_out(made, granted.event(Action.DEVICE))
 
     def make_device_key(
         self,
@@ -602,10 +544,10 @@ class Vault:
         sealed_record: SealedRecord,
     ) -> DeviceKey:
         """Make the key under which a cardholder's device sends a PIN for this control token."""
-        granted = self._for_device(grant, control_token, Purpose.SET, sealed_record)
+        granted = self._evidence.granted_device(grant, control_token, Purpose.SET, sealed_record)
         opened, tzpk = granted.grant, self._iso1_blocks.new_tzpk()
         enciphered = to_device(tzpk, public_key)
-        with self._telling(granted.manifest, opened.face, opened.client_id):
+        with telling(self._log, granted.manifest, opened.face, opened.client_id):
             self._hand_outs.count_device_key(opened)
         return DeviceKey(enciphered, self._seals.seal_tzpk(tzpk, opened, control_token))
 
@@ -618,16 +560,12 @@ class Vault:
         sealed_record: SealedRecord,
     ) -> SealedChange:
         """Take in a PIN from a cardholder's device, sealed for the change after the grant's."""
-        granted = self._for_device(grant, control_token, Purpose.SET, sealed_record)
-        opened, manifest, counter = granted.grant, granted.manifest, granted.grant.counter + 1
+        granted = self._evidence.granted_device(grant, control_token, Purpose.SET, sealed_record)
+        opened, policy = granted.grant, granted.manifest.policy
         tzpk = self._seals.open_tzpk(sealed_tzpk, opened, control_token)
-        with self._failure_budgets.one_iso1(manifest.policy, opened.card, opened.client_id):
-            pin = from_tzpk(block, tzpk, manifest.policy.for_pages)
-        self._count(granted, Action.SET)
-        sealed = self._change(
-            *(Accepted(pin, {}), manifest, granted.record, opened.card, counter), keep_pin=True
-        )
-        return self._set(sealed, _event_of(Action.SET, opened, counter))
+        with self._failure_budgets.one_iso1(policy, opened.card, opened.client_id):
+            pin = from_tzpk(block, tzpk, policy.for_pages)
+        return self._set(pin, granted)
 
     def reseal(self, cards: Sequence[StoredCard]) -> Resealing:
         """Seal what is stored of cards under the active keys, where it is not."""
@@ -636,80 +574,6 @@ class Vault:
             self._log.append(event, durable=False)
         return resealing
 
-    def _sealed(self, described: FeedCard) -> SealedCard:
-        card, record = described.card, described.record
-        return SealedCard(
-            card,
-            self._seals.seal_record(record, card),
-            record.pan.last_four,
-            record.psn,
-            record.expiry,
-            record.plastic_id,
-            record.cardholder_id,
-            described.others,
-        )
-
-    def _change_from_jwe(
-        self,
-        jwe: str,
-        block_type: PinBlockType,
-        manifest: Manifest,
-        card: CardRef,
-        record: CardRecord,
-        counter: int,
-    ) -> _Sealed:
-        """Take the PIN out of the JWE and seal it; a try, which is counted when it fails."""
-        reader = None if block_type is PinBlockType.ISO0 else self._reader(manifest)
-        data = _card_data(record)
-        try:
-            members = self._jose_keys.open_jwe(
-                jwe, KeyRole.D1, manifest.wire.jwe.extra, manifest.wire.jwe.own_kids
-            )
-        except CryptoError:
-            raise PinRejected from None
-        try:
-            if reader is None:
-                blocks, policy = self._blocks(manifest, card), manifest.policy.for_d1
-                taken = Accepted(blocks.read(members, data.pan, policy), {})
-            else:
-                taken = reader.read(members, data, _changes_before(counter))
-            if taken.pin is not None:
-                check(taken.pin, manifest.policy.for_d1)
-        except CryptoError as error:
-            if reader is None:
-                # What no PIN of this card can get is said of a wrong block too: said of right ones
-                # only, it would tell that the PAN was guessed.
-                self._value_maker(manifest).complete({}, ANY_PIN, data, _changes_before(counter))
-            if isinstance(error, POLICY_ERRORS):
-                raise WeakPinRefused from None
-            raise (WrongPinData if reader is None else PinRejected) from None
-        # Format 2 must not become format 0, nor anything else that a PIN could be shown from.
-        return self._change(taken, manifest, record, card, counter, keep_pin=reader is None)
-
-    def _for_server(
-        self,
-        manifest: Manifest,
-        user: str,
-        secret: Secret[str],
-        plastic_id: str,
-        card: CardRef,
-        sealed_record: SealedRecord,
-    ) -> CardRecord:
-        """Open the record of a plastic for an issuer's own server that gave its password.
-
-        Raises:
-            EvidenceRefused: there is no such server, or this is not its plastic.
-        """
-        now = self._now().timestamp()
-        with self._telling(manifest, Face.PINCONTROL, user):
-            server = manifest.by_client_id.get(user)
-            if not isinstance(server, ServerClient) or not is_secret(secret, server.secrets, now):
-                raise EvidenceRefused
-            record = self._seals.open_record(sealed_record, card)
-            if record.plastic_id != plastic_id:
-                raise EvidenceRefused
-        return record
-
     def _server_zpk(self, manifest: Manifest, user: str, zpk_index: str) -> KeyLabel:
         generation = manifest.pin_operations.generation(user, zpk_index)
         if generation is None:
@@ -717,65 +581,10 @@ class Vault:
         return self._keyring.shared(KeyRole.ZPK_SERVER, manifest.issuer_id, generation)
 
     def _count_for_server(self, manifest: Manifest, card: CardRef, user: str) -> None:
-        with self._telling(manifest, Face.PINCONTROL, user):
+        with telling(self._log, manifest, Face.PINCONTROL, user):
             self._hand_outs.count_without_grant(manifest.limits, card, user)
 
-    def _for_device(
-        self,
-        grant: SealedGrant,
-        control_token: str,
-        purpose: Purpose,
-        sealed_record: SealedRecord,
-    ) -> _Granted:
-        """Do as :meth:`_granted` at the pincontrol face, for what begins no page session.
-
-        Raises:
-            GrantRefused: the grant is not for this, or its control token is over.
-            TypeNotOffered: the issuer has no PKI on.
-        """
-        granted = self._granted(grant, control_token, purpose, sealed_record)
-        opened, manifest = granted.grant, granted.manifest
-        with self._telling(manifest, opened.face, opened.client_id):
-            is_over = self._now().timestamp() >= opened.token_ends_at
-            if opened.face is not Face.PINCONTROL or is_over:
-                raise GrantRefused
-        if not manifest.pin_operations.pki:
-            raise TypeNotOffered
-        return granted
-
-    def _granted(
-        self,
-        grant: SealedGrant,
-        control_token: str,
-        purpose: Purpose,
-        sealed_record: SealedRecord,
-    ) -> _Granted:
-        """Open a grant and the record of its card, and compare both with the manifest in force.
-
-        Raises:
-            GrantRefused: it is not for this, or no longer.
-        """
-        with self._telling():
-            opened = self._grants.open(grant, control_token, purpose)
-        manifest = self._manifests.read(opened.card.issuer_id)
-        with self._telling(manifest, opened.face, opened.client_id):
-            client = manifest.by_client_id.get(opened.client_id)
-            if not isinstance(client, CLIENTS[opened.face]):
-                raise GrantRefused
-            record = self._seals.open_record(sealed_record, opened.card)
-            if record.holder != opened.cardholder_id:
-                raise GrantRefused
-        return _Granted(opened, manifest, record)
-
-    def _mailer(self, keys: BureauKeys, issuer_id: str, stored: StoredPin) -> Mailer:
-        card, counter = stored.card, stored.counter
-        if card.issuer_id != issuer_id:
-            raise SealBroken
-        record = self._seals.open_record(stored.sealed_record, card)
-        pin = self._seals.open_pin(stored.sealed_pin, record, card, counter)
-        return Mailer(card, counter, record.pan.last_four, keys.encipher(pin, record.pan))
-
-    def _shown(self, granted: _Granted, sealed_pin: SealedPin, what: Action) -> Pin:
+    def _shown(self, granted: Granted, sealed_pin: SealedPin, what: Action) -> Pin:
         """Open a PIN to show it, which is counted.
 
         Raises:
@@ -786,132 +595,28 @@ class Vault:
         self._count(granted, what)
         return pin
 
-    def _count(self, granted: _Granted, what: Action) -> None:
+    def _count(self, granted: Granted, what: Action) -> None:
         grant, manifest = granted.grant, granted.manifest
-        with self._telling(manifest, grant.face, grant.client_id):
+        with telling(self._log, manifest, grant.face, grant.client_id):
             self._hand_outs.count(manifest.limits, grant, what)
 
-    def _change(
-        self,
-        taken: Accepted,
-        manifest: Manifest,
-        record: CardRecord,
-        card: CardRef,
-        counter: int,
-        *,
-        keep_pin: bool,
-    ) -> _Sealed:
-        """Make the PIN verification values and seal everything for change *counter*."""
-        value_maker = self._value_maker(manifest)
-        values = value_maker.complete(
-            taken.values, taken.pin, _card_data(record), _changes_before(counter)
-        )
-        sealed_pin = None
-        if keep_pin and taken.pin is not None:
-            sealed_pin = self._seals.seal_pin(taken.pin, record, card, counter)
-        sealed_value = partial(self._seals.seal_value, card=card, counter=counter)
-        sealed_values = {kind: sealed_value(value, kind) for kind, value in values.items()}
-        return sealed_pin, sealed_values, manifest.scripts is not None and sealed_pin is not None
+    def _set(self, pin: Pin, granted: Granted) -> SealedChange:
+        """Seal a PIN for the change after the grant's counter, which is counted.
 
-    def _set(self, sealed: _Sealed, event: Event) -> SealedChange:
-        """Give a change out when a line that tells of it is written."""
-        sealed_pin, values, script_due = sealed
-        receipt = self._log.append(event, durable=False)
-        return SealedChange(sealed_pin, values, receipt, script_due)
+        Raises:
+            LimitReached: there are too many already.
+        """
+        self._count(granted, Action.SET)
+        owner = granted.pin_of(granted.grant.counter + 1)
+        event = granted.event(Action.SET, owner.counter)
+        return self._pin_changes.seal(Accepted(pin, {}), granted.manifest, owner, event)
 
     def _handed_out(self, value: T, event: Event) -> HandOut[T]:
         """Hand out *value* when a line that tells of it is on the disk."""
         return HandOut(value, self._log.append(event, durable=True))
-
-    @contextmanager
-    def _telling(
-        self,
-        manifest: Manifest | None = None,
-        face: Face | None = None,
-        client_id: str | None = None,
-    ) -> Iterator[None]:
-        """Tell the log of a refusal, and of *client_id* only if the manifest names it."""
-        try:
-            yield
-        except TOLD as error:
-            issuer_id = None if manifest is None else manifest.issuer_id
-            if manifest is None or client_id not in manifest.by_client_id:
-                client_id = None
-            reason = type(error).__name__
-            error.receipt = self._log.refuse(reason, issuer_id, face, client_id)
-            raise
-
-    def _blocks(self, manifest: Manifest, card: CardRef) -> ZoneBlocks:
-        return ZoneBlocks(
-            self._hsm_token,
-            self._keyring,
-            card.issuer_id,
-            manifest.wire.iso0,
-            self._may_encipher(manifest),
-        )
-
-    def _may_encipher(self, manifest: Manifest) -> Callable[[KeyLabel], None]:
-        """Return what raises ``KeyUsedUp`` for a TDES key that may encipher no more."""
-        blocks_max = manifest.limits.tdes_blocks_max
-        return partial(self._key_budgets.check, tdes_blocks_max=blocks_max)
-
-    def _page_key(self, jwk: Mapping[str, object]) -> EcPublicKey:
-        try:
-            key = parse_public(jwk)
-        except JwkError:
-            raise PageKeyRejected from None
-        if self._jose_keys.has(key):
-            raise PageKeyRejected
-        # A kid of the page's choice would show in the length of the JWE.
-        return EcPublicKey(thumbprint(key.x, key.y), key.x, key.y)
-
-    def _value_maker(self, manifest: Manifest) -> ValueMaker:
-        return ValueMaker(
-            self._hsm_token,
-            self._keyring,
-            manifest.issuer_id,
-            manifest.verification,
-            manifest.seccos,
-            self._may_encipher(manifest),
-        )
-
-    def _reader(self, manifest: Manifest) -> SeccosReader:
-        if manifest.seccos is None:
-            raise TypeNotOffered
-        return SeccosReader(self._hsm_token, self._keyring, manifest.issuer_id, manifest.seccos)
 
 
 def _scripts(manifest: Manifest) -> ScriptsBody:
     if manifest.scripts is None:
         raise ManifestRefused("the manifest has no scripts")
     return manifest.scripts
-
-
-def _changes_before(counter: int) -> int:
-    """Count the changes before this one; a PIN that comes with its card is change 0."""
-    return max(counter - 1, 0)
-
-
-def _event(
-    what: Action,
-    card: CardRef,
-    counter: int,
-    face: str | None = None,
-    client_id: str | None = None,
-) -> Event:
-    return Event(what, card.issuer_id, card.card_id, face, client_id, counter=counter)
-
-
-def _event_of(what: Action, grant: Grant, counter: int) -> Event:
-    """Tell of what was done against a grant."""
-    card = grant.card
-    return Event(
-        *(what, card.issuer_id, card.card_id, grant.face, grant.client_id),
-        grant_id=grant.grant_id,
-        counter=counter,
-    )
-
-
-def _card_data(record: CardRecord) -> CardData:
-    month, year = record.expiry[:2], record.expiry[2:]
-    return CardData(record.pan, record.psn, year + month)

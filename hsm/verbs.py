@@ -53,10 +53,11 @@ class PinVault(Protocol):
     Any verb may raise ``VaultUnavailable``: nothing was changed and the call may be repeated.
     What an issuer decides is in its manifest, which the vault keeps: verbs that need it raise
     ``ManifestRefused`` when there is none, or none that is in force. Verbs that take sealed values
-    raise ``SealBroken`` when those are not of this card and counter. Of a verb that takes a grant,
-    that is the grant's card and counter. Verbs that set or hand out anything write a line of it
-    into the log of this host; where that cannot be written they raise ``LogUnavailable``, a
-    ``VaultUnavailable``, and return nothing.
+    raise ``SealBroken`` when those are not of this card and counter, or a PIN or its verification
+    values of another holder than the record's. Of a verb that takes a grant, that is the grant's
+    card and counter. Verbs that set or hand out anything write a line of it into the log of this
+    host; where that cannot be written they raise ``LogUnavailable``, a ``VaultUnavailable``, and
+    return nothing.
 
     A grant is for one control token, and the vault makes both only for who has shown it evidence: a
     cardholder's access token, or the password of an issuer's own server. No other verb shows a
@@ -457,10 +458,13 @@ class PinVault(Protocol):
     def export_values(
         self,
         values: Mapping[ValueKind, SealedValue],
+        sealed_record: SealedRecord,
         card: CardRef,
         counter: int,
     ) -> HandOut[str]:
         """Hand out PIN verification values in a compact JWE to the authorisation host.
+
+        Those of a PIN of another holder than the record names do not open.
 
         The plaintext is JSON: ``issuerId``, ``cardId``, ``counter``, and a member for each of
         *values*, named as its kind.

@@ -13,8 +13,10 @@ from cms.sandbox.partners.d1_seccos import MEMBERS, Card, Keys, Seccos
 from cms.sandbox.partners.jwe import encrypt
 from crypto.seccos.profile import SeccosProfile
 from crypto.secret import Secret
+from hsm.d1_pins import D1Pins
 from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.keys import KeyKind, KeyLabel, KeyRole
+from hsm.seccos import Accepted
 from hsm.vault import Vault
 from tests.contracts.software_token import SoftwareToken
 from tests.issuer_records import SampleIssuer, open_issuer
@@ -41,15 +43,29 @@ PVV_AND_OFFSET: Final = {"pvv": {"key_index": 1}, "offset_3624": {"table": TABLE
 EXPIRY_YYMM: Final = "3012"
 
 
+class CountedPins(D1Pins):
+    """Counts how many PINs it is given."""
+
+    tried = 0
+
+    def read(self, *given: Any) -> Accepted:  # noqa: ANN401 - passed on
+        self.tried += 1
+        return super().read(*given)
+
+
 class Watched(Vault):
     """A vault that counts how many PINs it tries, and whose clock a test can set."""
 
-    tried = 0
     ahead = timedelta(0)
 
-    def _change_from_jwe(self, *given: Any) -> Any:  # noqa: ANN401 - passed on
-        self.tried += 1
-        return super()._change_from_jwe(*given)
+    def __init__(self, *given: Any) -> None:  # noqa: ANN401 - passed on
+        super().__init__(*given)
+        keys = (self._hsm_token, self._keyring, self._jose_keys, self._key_budgets)
+        self._d1_pins: CountedPins = CountedPins(*keys, self._pin_changes)
+
+    @property
+    def tried(self) -> int:
+        return self._d1_pins.tried
 
 
 def watched_vault(directory: Path) -> Watched:
@@ -62,7 +78,7 @@ def watched_vault(directory: Path) -> Watched:
         for keys, kind in ((TDES_KEYS, KeyKind.TDES_2KEY), (AES_KEYS, KeyKind.AES_256)):
             for role, key in keys.items():
                 hsm_token.import_key(KeyLabel(role, 1, issuer_id), kind, Secret(key))
-    vault = Watched(
+    vault: Watched = Watched(
         hsm_token, directory, prepare_host(directory), lambda: datetime.now(UTC) + vault.ahead
     )
     vault.load_minimum_versions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE))

@@ -62,7 +62,9 @@ def _result(database: Database, vault: AdminCalls, found: CardWithValues) -> Car
     if found.counter != found.newest:
         return _broken(database, found, "its counter is not the newest of its history")
     try:
-        handed_out = vault.call(ExportValues(found.values, found.card, found.counter))
+        handed_out = vault.call(
+            ExportValues(found.values, found.sealed_record, found.card, found.counter)
+        )
     except SealBroken as error:
         return _broken(database, found, str(error) or str(error.__doc__))
     admin.audit_export(database, found.card, found.counter, handed_out.receipt)

@@ -54,7 +54,7 @@ from cms.persistence.tables import (
     manifests,
     metadata,
 )
-from hsm.port import CardRef, SealedValue, ValueKind
+from hsm.port import CardRef, SealedRecord, SealedValue, ValueKind
 
 OPERATOR: Final = "operator"
 EXPORT: Final = "verification.export"
@@ -89,11 +89,12 @@ class DatabaseUnavailable(AdminError):
 
 @dataclass(frozen=True, slots=True)
 class CardWithValues:
-    """A card's verification values, sealed; *newest* is the last counter in its history."""
+    """A card's record and verification values; *newest* is the last counter in its history."""
 
     card: CardRef
     counter: int
     newest: int
+    sealed_record: SealedRecord
     values: Mapping[ValueKind, SealedValue]
 
 
@@ -385,8 +386,9 @@ def cards_with_values(
     """
     is_forgotten = and_(cards.c.pin_type.is_(None), cards.c.pin_changed_at.is_not(None))
     has_value = (column.is_not(None) for column in VALUE_COLUMNS.values())
+    columns = (cards.c.card_id, cards.c.counter, NEWEST_COUNTER, cards.c.sealed_record)
     statement = (
-        select(cards.c.card_id, cards.c.counter, NEWEST_COUNTER, *VALUE_COLUMNS.values())
+        select(*columns, *VALUE_COLUMNS.values())
         .where(cards.c.issuer_id == issuer_id, cards.c.card_id > after)
         .where(or_(cards.c.counter > 0, is_forgotten, *has_value))
         .order_by(cards.c.card_id)
@@ -399,13 +401,14 @@ def cards_with_values(
             CardRef(issuer_id, card_id),
             counter,
             newest,
+            SealedRecord(sealed_record),
             {
                 kind: SealedValue(value)
                 for kind, value in zip(VALUE_COLUMNS, values, strict=True)
                 if value is not None
             },
         )
-        for card_id, counter, newest, *values in database.execute(statement)
+        for card_id, counter, newest, sealed_record, *values in database.execute(statement)
     ]
 
 

@@ -36,6 +36,7 @@ from crypto.errors import JoseError
 from crypto.jose import json_object
 from hsm.errors import CeremonyError, LogBroken
 from hsm.pkcs11.keys import KeyLabel, KeyRole
+from hsm.port import CardRef
 from hsm.sealed import length_prefixed
 
 NOTHING_BEFORE: Final = "0" * 64
@@ -105,6 +106,18 @@ class Event:
     record: str | None = None
     keys_from: str | None = None
     keys_to: str | None = None
+
+    @classmethod
+    def of_card(
+        cls,
+        what: Action,
+        card: CardRef,
+        counter: int,
+        face: str | None = None,
+        client_id: str | None = None,
+    ) -> Self:
+        """Tell of what was done with a PIN of *card*, without a grant."""
+        return cls(what, card.issuer_id, card.card_id, face, client_id, counter=counter)
 
     def members(self) -> dict[str, object]:
         """Name what the event has, in the order of a line."""

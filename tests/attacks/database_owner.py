@@ -11,19 +11,24 @@ from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 
 from cms.sandbox.partners.pin_blocks import iso0_pin
+from crypto.types import Pan
 from hsm.manifest.model import Manifest
 from hsm.port import CardRef, SealedValue, ValueKind
+from hsm.records import CardRecord
+from hsm.seals import PinOf
 from hsm.vault import Vault
 from hsm.verification import Value
 from tests.cms.faces.d1_face import D1Face
 from tests.issuer_records import SECRET, certificate, d1_client, run_sql
 from tests.operators import manifest, signed
+from tests.pans import PAN
 from tests.service import D1, d1
 
 CERTIFICATE = certificate("the owner of the database")
 #: Its manifest named the attacker once; operators replaced it by the one in force.
 FORMER, IN_FORCE = 2, 3
 FORGED = 9
+HOLDER = "ann"
 
 
 @dataclass(frozen=True)
@@ -124,21 +129,28 @@ class DatabaseOwner:
 
     # Sealed values
 
-    async def seal_pvv(self, pvv: str, card: CardRef, counter: int) -> SealedValue:
+    async def seal_pvv(self, pvv: str, owner: PinOf) -> SealedValue:
         """Have what is in the database: a PIN verification value that the vault sealed."""
-
-        def seal(vault: Vault) -> SealedValue:
-            return vault._seals.seal_value(Value.of(pvv=pvv), ValueKind.PVV, card, counter)
-
-        sealed: SealedValue = await self.d1_face.in_vault(seal)
+        sealed: SealedValue = await self.d1_face.in_vault(
+            lambda vault: vault._seals.seal_value(Value.of(pvv=pvv), ValueKind.PVV, owner)
+        )
         return sealed
 
-    async def export(self, sealed: SealedValue, card: CardRef, counter: int) -> str:
-        """Have the issuer's operator export the value of a card."""
-        jwe: str = await self.d1_face.in_vault(
-            lambda vault: vault.export_values({ValueKind.PVV: sealed}, card, counter).value
-        )
+    async def export(self, sealed: SealedValue, owner: PinOf) -> str:
+        """Have the issuer's operator export the value of a card, under the record of its holder."""
+
+        def export(vault: Vault) -> str:
+            record = vault._seals.seal_record(owner.record, owner.card)
+            values = {ValueKind.PVV: sealed}
+            return vault.export_values(values, record, owner.card, owner.counter).value
+
+        jwe: str = await self.d1_face.in_vault(export)
         return jwe
+
+
+def pin_of(card: CardRef, counter: int, holder: str = HOLDER) -> PinOf:
+    """Name a PIN of *holder*'s card, whose PAN is :data:`tests.pans.PAN`."""
+    return PinOf(CardRecord(Pan(PAN), 1, "1229", cardholder_id=holder), card, counter)
 
 
 def decrypted(jwe: str, key: JWK) -> dict[str, Any]:

@@ -23,7 +23,14 @@ from hsm.manifest.store import Manifests, _file_name
 from hsm.manifest.trust import Trust
 from hsm.port import CardRef
 from hsm.seals import Seals
-from tests.attacks.database_owner import FORGED, FORMER, IN_FORCE, DatabaseOwner, decrypted
+from tests.attacks.database_owner import (
+    FORGED,
+    FORMER,
+    IN_FORCE,
+    DatabaseOwner,
+    decrypted,
+    pin_of,
+)
 from tests.attacks.table import Attacker
 from tests.cms.faces.cardholder.hosted import apps
 from tests.cms.faces.cardholder.hosted.hosted_face import HostedFace
@@ -45,10 +52,11 @@ ATTACKER = Attacker(
         "page to an address that no client registered: the vault believes the sealed "
         "record, and grants only what it has seen proof of. Read a PIN from rows alone, "
         "put one card's PIN on another, bring back the PIN of an earlier counter without "
-        "rolling the card's history back with it; name itself a client or a recipient, "
+        "rolling the card's history back with it; have the authorisation host take a former "
+        "holder's PIN under the record of the new one; name itself a client or a recipient, "
         "change a policy or a wire profile, or bring back an older manifest: what is "
-        "sealed is bound to issuer, card and counter, and a manifest is signed by "
-        "operators and has a version"
+        "sealed is bound to issuer, card and counter, PINs and verification values to the holder "
+        "too, and a manifest is signed by operators and has a version"
     ),
 )
 
@@ -56,6 +64,7 @@ pytestmark = pytest.mark.anyio
 VICTIM, OWN = "card-1", "card-2"
 PIN, OWN_PIN, NEW_PIN = "4071", "9382", "2846"
 PVV = "5812"
+FORMER_HOLDER = "bob"
 
 
 # Manifests
@@ -157,14 +166,14 @@ async def test_it_cannot_name_itself_the_recipient_of_a_pin(
 async def test_it_cannot_name_itself_the_recipient_of_verification_values(
     owner: DatabaseOwner, forgery: Forgery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = CardRef(owner.issuer_id, VICTIM)
-    sealed = await owner.seal_pvv(PVV, card, 1)
+    victims = pin_of(CardRef(owner.issuer_id, VICTIM), 1)
+    sealed = await owner.seal_pvv(PVV, victims)
     await forgery.offer(owner)
-    jwe = await owner.export(sealed, card, 1)
+    jwe = await owner.export(sealed, victims)
     assert owner.open(jwe) is None
     assert decrypted(jwe, owner.host_key)["pvv"] == {"pvv": PVV}
     await forgery.offer_undefended(owner, monkeypatch)
-    opened = owner.open(await owner.export(sealed, card, 1))
+    opened = owner.open(await owner.export(sealed, victims))
     assert opened is not None
     assert opened["pvv"] == {"pvv": PVV}
 
@@ -262,21 +271,25 @@ async def test_it_cannot_have_the_pan_of_its_own_card_count_for_another(
     assert (await owner.bank.put(jwe, VICTIM)).status_code == 204
 
 
-@pytest.mark.parametrize("sealed_of", ["another card", "another counter", "another issuer"])
+@pytest.mark.parametrize(
+    "sealed_of", ["another card", "another counter", "another issuer", "a former holder"]
+)
 async def test_it_cannot_pass_a_verification_value_off_as_that_of_its_own_card(
     owner: DatabaseOwner, sealed_of: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = CardRef(owner.issuer_id, OWN)
-    card, counter = {
-        "another card": (CardRef(owner.issuer_id, VICTIM), 2),
-        "another counter": (own, 1),
-        "another issuer": (CardRef(other_id(owner), OWN), 2),
+    theirs = {
+        "another card": pin_of(CardRef(owner.issuer_id, VICTIM), 2),
+        "another counter": pin_of(own, 1),
+        "another issuer": pin_of(CardRef(other_id(owner), OWN), 2),
+        "a former holder": pin_of(own, 2, FORMER_HOLDER),
     }[sealed_of]
-    sealed = await owner.seal_pvv(PVV, card, counter)
+    sealed = await owner.seal_pvv(PVV, theirs)
     with pytest.raises(SealBroken):
-        await owner.export(sealed, own, 2)
+        await owner.export(sealed, pin_of(own, 2))
     compare_no_cmacs(monkeypatch)
-    assert decrypted(await owner.export(sealed, own, 2), owner.host_key)["pvv"] == {"pvv": PVV}
+    jwe = await owner.export(sealed, pin_of(own, 2))
+    assert decrypted(jwe, owner.host_key)["pvv"] == {"pvv": PVV}
 
 
 # Evidence and grants
@@ -415,6 +428,14 @@ async def test_it_can_still_put_back_an_older_pin_of_the_same_card_with_its_hist
     owner.run("DELETE FROM pin_changes WHERE issuer_id = %s AND counter = 2", owner.issuer_id)
     owner.run("ALTER TABLE pin_changes ENABLE TRIGGER append_only")
     assert await shown(owner.bank, VICTIM, pan) == PIN
+
+
+async def test_it_can_still_put_back_a_former_holder_with_the_verification_values_of_then(
+    owner: DatabaseOwner,
+) -> None:
+    former = pin_of(CardRef(owner.issuer_id, VICTIM), 2, FORMER_HOLDER)
+    jwe = await owner.export(await owner.seal_pvv(PVV, former), former)
+    assert decrypted(jwe, owner.host_key)["pvv"] == {"pvv": PVV}
 
 
 async def test_it_can_still_hold_back_the_next_manifest(owner: DatabaseOwner) -> None:

@@ -20,7 +20,7 @@ from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KEY_BYTES, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
-from hsm.port import CardRef, PinBlockType, SealedChange
+from hsm.port import CardRef, PinBlockType, SealedChange, SealedRecord
 from tests.contracts.issuer import PIN, Host, Issuer, block, open_issuer
 from tests.crypto.seccos.d1_side import Card, SharedKeys, Writer
 from tests.pans import PAN
@@ -102,6 +102,11 @@ class Partner:
     def card(self) -> CardRef:
         return CardRef(self.issuer.issuer_id, CARD_ID)
 
+    @cached_property
+    def sealed_record(self) -> SealedRecord:
+        """The record of its card, which is the same holder's whatever else a test sends."""
+        return self.issuer.seal_record(card=self.card)
+
     def key(self, role: KeyRole, generation: int = 1) -> bytes:
         return self.keys[KeyLabel(role, generation, self.issuer.issuer_id)]
 
@@ -177,7 +182,8 @@ class Partner:
 
     def exported(self, change: SealedChange, counter: int = CHANGES + 1) -> dict[str, Any]:
         """Export the values and open them as the authorisation host does."""
-        jwe = self.issuer.vault.export_values(change.values, self.card, counter).value
+        given = (change.values, self.sealed_record, self.card, counter)
+        jwe = self.issuer.vault.export_values(*given).value
         content: dict[str, Any] = decrypt(jwe, self.host_key)
         return content
 

@@ -94,7 +94,7 @@ VERBS: Mapping[str, Verb] = {
     "export_device_block": view_on_device,
     "set_pin_from_device": set_on_device,
     "export_jwe": lambda issuer, record, pin: issuer.export(pin, record, counter=5),
-    "export_values": lambda issuer, *_: issuer.vault.export_values({}, CARD, 5),
+    "export_values": lambda issuer, record, _: issuer.vault.export_values({}, record, CARD, 5),
     "read_manifest": lambda issuer, *_: issuer.vault.read_manifest(ISSUER_ID),
 }
 every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)

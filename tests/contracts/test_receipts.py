@@ -71,8 +71,8 @@ def generate(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> Done:
     return issuer.vault.generate_pin(CARD, sealed_record, COUNTER)
 
 
-def export_values(issuer: Issuer, *_: object) -> Done:
-    return issuer.vault.export_values({}, CARD, COUNTER)
+def export_values(issuer: Issuer, sealed_record: SealedRecord, _: SealedPin) -> Done:
+    return issuer.vault.export_values({}, sealed_record, CARD, COUNTER)
 
 
 def show_to_a_device(issuer: Issuer, sealed_record: SealedRecord, sealed_pin: SealedPin) -> Done:

@@ -32,7 +32,7 @@ from hsm.port import (
     ValueKind,
 )
 from hsm.records import write_record
-from hsm.seals import Seals
+from hsm.seals import PinOf, Seals
 from hsm.verification import Value
 from tests.contracts.conftest import BEHIND_SOCKETS, HSM_TOKENS
 from tests.contracts.edits import flip
@@ -86,7 +86,8 @@ def store(
 ) -> StoredCard:
     record = issuer.seal_record(pan, card, holder=holder, plastic_id=None)
     seals = Seals(issuer.host.hsm_token, Keyring(issuer.host.hsm_token))
-    values = {kind: seals.seal_value(VALUES[kind], kind, card, COUNTER) for kind in VALUES}
+    owner = PinOf(seals.open_record(record, card), card, COUNTER)
+    values = {kind: seals.seal_value(VALUES[kind], kind, owner) for kind in VALUES}
     sealed_pin = issuer.set_pin(pin, record, pan, card, COUNTER)
     return StoredCard(card, COUNTER, record, sealed_pin, values)
 
@@ -153,8 +154,9 @@ def test_all_that_is_stored_of_a_card_goes_under_the_active_keys(rotated: Rotate
     assert label_of(after.sealed_pin) == "pin.g2"
     assert {label_of(value) for value in after.values.values()} == {"values.g2"}
     assert pin_of(rotated.issuer, after) == PIN
+    owner = PinOf(rotated.seals.open_record(after.sealed_record, CARD), CARD, COUNTER)
     for kind, value in after.values.items():
-        opened = rotated.seals.open_value(value, kind, CARD, COUNTER)
+        opened = rotated.seals.open_value(value, kind, owner)
         assert opened.reveal() == VALUES[kind].reveal()
     old, new = (
         write_record(rotated.seals.open_record(each.sealed_record, CARD))
@@ -216,8 +218,8 @@ def test_a_bad_card_ends_no_batch_and_is_told_part_by_part(rotated: Rotated) -> 
     assert first.sealed_record is not None
     assert first.values.keys() == VALUES.keys()
     # Who holds the card, and so whose PIN it is, is in the record.
-    assert second.refused == dict.fromkeys((CardPart.RECORD, CardPart.PIN), "SealBroken")
-    assert second.sealed_pin is None
+    assert second.refused == dict.fromkeys(CardPart, "SealBroken")
+    assert (second.sealed_pin, second.values) == (None, {})
     assert third.refused == {CardPart.PRW: "SealBroken"}
     assert last.refused == {}
     assert pin_of(rotated.issuer, merged(other, last), PANS[1]) == "8264"
@@ -282,7 +284,7 @@ def kinds_exchanged(stored: StoredCard, _: StoredCard) -> StoredCard:
 #: What somebody with the database and the admin socket may try, and what of it must not come back.
 EDITS: Mapping[Edit, frozenset[CardPart]] = {
     others_pin: frozenset({CardPart.PIN}),
-    others_record: frozenset({CardPart.RECORD, CardPart.PIN}),
+    others_record: frozenset(CardPart),
     others_values: frozenset(map(CardPart, ValueKind)),
     under_the_others_name: frozenset(CardPart),
     under_another_issuer: frozenset(CardPart),
@@ -315,7 +317,7 @@ def test_without_the_cmac_they_would_be(rotated: Rotated, monkeypatch: pytest.Mo
 def test_nothing_of_another_holder_is_resealed(rotated: Rotated) -> None:
     bobs = rotated.before.seal_record(holder="bob", plastic_id=None)
     (resealed,) = rotated.reseal(replace(rotated.stored, sealed_record=bobs))
-    assert resealed.refused == {CardPart.PIN: "SealBroken"}
+    assert resealed.refused == dict.fromkeys({*CardPart} - {CardPart.RECORD}, "SealBroken")
     assert resealed.sealed_record is not None
     assert rotated.seals.open_record(resealed.sealed_record, CARD).holder == "bob"
 

@@ -8,7 +8,7 @@ import pytest
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import MAC_ROLES
 from hsm.port import CardPart, SealedPin, StoredCard, ValueKind
-from hsm.seals import Seals
+from hsm.seals import PinOf, Seals
 from hsm.verification import Value
 from tests.contracts.issuer import CARD, PIN
 from tests.contracts.rotating import Rotating
@@ -20,7 +20,7 @@ OUT_OF_USE = ("retired", "compromised", "destroyed")
 REFUSED = {
     "pin": {CardPart.PIN},
     # Whose PIN it is, is in the record.
-    "record": {CardPart.RECORD, CardPart.PIN},
+    "record": {CardPart.RECORD, CardPart.PIN, CardPart.PVV},
     "values": {CardPart.PVV},
 }
 
@@ -37,7 +37,7 @@ def stored_before(rotating: Rotating) -> StoredCard:
     issuer = rotating.issuer
     record = issuer.seal_record()
     seals = Seals(rotating.hsm_token, Keyring(rotating.hsm_token))
-    value = seals.seal_value(PVV, ValueKind.PVV, CARD, 1)
+    value = seals.seal_value(PVV, ValueKind.PVV, PinOf(seals.open_record(record, CARD), CARD, 1))
     stored = StoredCard(CARD, 1, record, issuer.set_pin(PIN, record), {ValueKind.PVV: value})
     rotating.rotate(*MAC_ROLES)
     return stored

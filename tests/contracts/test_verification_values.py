@@ -17,7 +17,7 @@ from hsm.port import CardRef, SealedChange, SealedValue, ValueKind
 from hsm.vault import Vault
 from hsm.verbs import PinVault
 from tests.contracts.edits import every_change
-from tests.contracts.issuer import LONG_PINS, PIN
+from tests.contracts.issuer import HOLDER, LONG_PINS, PIN
 from tests.contracts.partner import CARD, CHANGES, ISSUER_ID, SECCOS_ROLES, Partner, cards
 from tests.crypto.ciphers import triple
 from tests.crypto.oracles import takes_tdes_the_old_way
@@ -332,9 +332,11 @@ def opened(
     values: Mapping[ValueKind, SealedValue],
     card: CardRef | None = None,
     counter: int = CHANGES + 1,
+    holder: str | None = HOLDER,
 ) -> Mapping[str, Any]:
-    issuer = partner.issuer
-    jwe = issuer.vault.export_values(values, card or partner.card, counter).value
+    issuer, card = partner.issuer, card or partner.card
+    record = issuer.seal_record(card=card, holder=holder)
+    jwe = issuer.vault.export_values(values, record, card, counter).value
     content: Mapping[str, Any] = decrypt(jwe, partner.host_key)
     return content
 
@@ -364,6 +366,36 @@ def test_a_value_does_not_open_for_another_card(
 ) -> None:
     with pytest.raises(SealBroken):
         opened(makes_all, {kind: values[kind]}, CardRef(ISSUER_ID, card_id))
+
+
+@pytest.mark.parametrize("kind", ValueKind)
+@pytest.mark.parametrize("holder", ["bob", None])
+def test_a_value_does_not_open_for_another_holder(
+    makes_all: Partner,
+    values: Mapping[ValueKind, SealedValue],
+    kind: ValueKind,
+    holder: str | None,
+) -> None:
+    with pytest.raises(SealBroken):
+        opened(makes_all, {kind: values[kind]}, holder=holder)
+
+
+def test_a_value_opens_for_its_holder_when_all_else_of_the_record_is_another(
+    makes_all: Partner, values: Mapping[ValueKind, SealedValue]
+) -> None:
+    issuer, card = makes_all.issuer, makes_all.card
+    renewed = issuer.seal_record(card=card, psn=2, expiry="0131", plastic_id=None)
+    assert issuer.vault.export_values(values, renewed, card, CHANGES + 1).value
+
+
+def test_values_leave_with_a_record_of_their_card_only(
+    makes_all: Partner, values: Mapping[ValueKind, SealedValue]
+) -> None:
+    issuer, card = makes_all.issuer, makes_all.card
+    others = issuer.seal_record(card=CardRef(card.issuer_id, "card-2"))
+    for exported in (values, {}):
+        with pytest.raises(SealBroken):
+            issuer.vault.export_values(exported, others, card, CHANGES + 1)
 
 
 @pytest.mark.parametrize("kind", ValueKind)
@@ -434,9 +466,9 @@ def test_the_size_of_a_sealed_value_tells_nothing(makes_all: Partner) -> None:
 
 
 def test_the_size_of_an_export_tells_nothing_of_the_pin(makes_all: Partner) -> None:
-    issuer, card = makes_all.issuer, makes_all.card
+    given = (makes_all.sealed_record, makes_all.card, CHANGES + 1)
     sizes = {
-        len(issuer.vault.export_values(change.values, card, CHANGES + 1).value)
+        len(makes_all.issuer.vault.export_values(change.values, *given).value)
         for digits in range(4, 13)
         for change in (makes_all.set_iso0("407190283655"[:digits]),)
     }
@@ -474,8 +506,8 @@ def test_values_leave_for_the_host_that_the_manifest_names_and_no_other(
 def test_values_do_not_leave_for_the_key_that_pins_leave_for(
     makes_all: Partner, values: Mapping[ValueKind, SealedValue]
 ) -> None:
-    issuer = makes_all.issuer
-    jwe = issuer.vault.export_values(values, makes_all.card, CHANGES + 1).value
+    issuer, given = makes_all.issuer, (makes_all.sealed_record, makes_all.card, CHANGES + 1)
+    jwe = issuer.vault.export_values(values, *given).value
     with pytest.raises(ValueError, match="for another key"):
         decrypt(jwe, issuer.d1_key)
 

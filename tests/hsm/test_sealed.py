@@ -56,11 +56,11 @@ def test_the_cmac_of_a_record_covers_issuer_card_label_and_ciphertext() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pvv", "offset-3624", "prw", "script"])
-def test_the_cmac_of_a_value_covers_issuer_card_counter_kind_label_and_ciphertext(
+def test_the_cmac_of_a_value_covers_issuer_card_holder_counter_kind_label_and_ciphertext(
     kind: str,
 ) -> None:
-    assert value_mac_input(CARD, 258, ValueKind(kind), VALUES_LABEL, b"\xbb" * 284) == (
-        b"\0\0\0\x05value\0\0\0\x0atestbank01\0\0\0\x06card-1"
+    assert value_mac_input(CARD, "ann", 258, ValueKind(kind), VALUES_LABEL, b"\xbb" * 284) == (
+        b"\0\0\0\x05value\0\0\0\x0atestbank01\0\0\0\x06card-1\0\0\0\x03ann"
         b"\0\0\0\x08\0\0\0\0\0\0\x01\x02"
         + len(kind).to_bytes(4)
         + kind.encode()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import LiteralString
 
 import psec
 import pytest
@@ -162,6 +163,24 @@ async def test_a_card_whose_values_are_not_as_they_were_stored_is_named_and_left
         " WHERE event = 'verification.export.failed'",
     )
     assert failed == [("card-1", "operator", "SEAL_BROKEN")]
+
+
+async def test_values_that_somebody_puts_back_under_another_holder_are_left_out(
+    operator: Operator, giro: SeccosIssuer, database_url: str, tmp_path: Path
+) -> None:
+    issuer_id, pan = giro.sample_issuer.issuer_id, giro.sample_issuer.pans["card-1"]
+    ((pvv,),) = run_sql(database_url, "SELECT sealed_pvv FROM cards WHERE card_id = 'card-1'")
+    file = tmp_path / "feeds"
+    file.write_text(giro.sample_issuer.feed(described("card-1", pan, cardholder="bob")))
+    assert operator("cards", "import", issuer_id, file).code == 0
+    put_back: LiteralString = "UPDATE cards SET sealed_pvv = %s WHERE card_id = 'card-1'"
+    run_sql(database_url, put_back, pvv)
+    answer = operator("verification", "export", issuer_id)
+    assert answer.code == 2
+    assert answer.err.startswith("card card-1: The sealed value was not sealed for")
+    assert exported(giro, answer.out).keys() == {"card-2"}
+    run_sql(database_url, put_back, None)
+    assert exported(giro, operator.must("verification", "export", issuer_id))["card-1"] == {}
 
 
 async def test_without_a_host_that_operators_signed_nothing_is_exported(

@@ -91,7 +91,7 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.ExportJwe(sealed_pin, record, CARD, 1),
         messages.RenderImage(*shown, ImageStyle()),
         messages.DigitsJwe(*shown, sample.page_key()[1]),
-        messages.ExportValues({}, CARD, 1),
+        messages.ExportValues({}, record, CARD, 1),
         messages.LoadManifest(issuer.signed()),
         messages.LoadMinimumVersions(signed(minimum_versions({}), MINIMUM_VERSIONS_TYPE)),
         messages.ManifestVersion(ISSUER_ID),
