@@ -107,7 +107,8 @@ def create_app(settings: Settings, vault: VaultCalls | None = None, slot: str = 
     directory = Directory(store, vault)
     ends = Ends(certificates=of_certificates(_certificates(settings)))
     manifests = ManifestCarrier(store, vault, settings.host_name, ends=ends)
-    health = Health(vault, store, Workers(slot), ends)
+    public_url = settings.public_url if settings.serves("d1") else None
+    health = Health(vault, store, Workers(slot), ends, public_url)
     http = http_client(settings.us_ca_file)
     apps: dict[str, ASGIApp] = {"ops": ops_app(health, vault, interfaces.shown())}
     if settings.serves("d1"):

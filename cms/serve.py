@@ -32,7 +32,7 @@ from crypto.keyed_hash import keyed_hash
 from hsm import exposition
 from hsm.errors import VaultUnavailable
 from hsm.messages import SocketName
-from hsm.setting_faults import PAGE, open_to_others
+from hsm.setting_faults import PAGE, open_to_others, unknown
 from hsm.socket_files import owner_of
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def run(settings: Settings, *, sandbox: bool) -> int:
     """
     logs.set_up()
     try:
+        _check_names()
         _check_files(settings)
         if not sandbox:
             _check_production(settings)
@@ -263,6 +264,12 @@ def _private_socket(path: Path) -> socket.socket:
 def _end_with_supervisor() -> None:
     """Have the kernel end this worker when its supervisor dies: nobody would replace it."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _check_names() -> None:
+    wrong = unknown("CMS_", Settings)
+    if wrong is not None:
+        raise CannotStart(wrong)
 
 
 def _check_files(settings: Settings) -> None:

@@ -1,17 +1,20 @@
 """Settings of the service, from the environment. Every secret is the path of a file."""
 
+import re
 import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from crypto.secret import Secret
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Listener = Literal["d1", "cardholder"]
+IPV4_BYTES: Final = 4
 LISTENERS: Final[Sequence[Listener]] = ("d1", "cardholder")
 CollectorUrl = Annotated[
     str,
@@ -20,7 +23,31 @@ CollectorUrl = Annotated[
         r"(:[0-9]{1,5})?/[A-Za-z0-9._/-]*$"
     ),
 ]
-HttpsOrigin = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?$")]
+HTTPS_ORIGIN: Final = re.compile(r"https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
+
+
+def _https_origin(given: str) -> str:
+    if HTTPS_ORIGIN.fullmatch(given) is None:
+        raise ValueError("write https:// and a host, without a path or a slash behind it")
+    return given
+
+
+def _address(given: str) -> str:
+    """Write an IP address as connections show it."""
+    try:
+        packed = ip_address(given).packed
+    except ValueError:
+        raise ValueError("each peer is one IP address: no network, no host name") from None
+    return socket.inet_ntop(socket.AF_INET6 if len(packed) > IPV4_BYTES else socket.AF_INET, packed)
+
+
+def _address_or_unix(given: str) -> str:
+    return given if given == "unix" else _address(given)
+
+
+HttpsOrigin = Annotated[str, AfterValidator(_https_origin)]
+Address = Annotated[str, AfterValidator(_address)]
+AddressOrUnix = Annotated[str, AfterValidator(_address_or_unix)]
 
 
 def _split(given: object) -> object:
@@ -63,7 +90,7 @@ class Settings(DatabaseSettings, VaultAddress):
         frozenset[Listener], NoDecode, BeforeValidator(_split), Field(min_length=1)
     ] = frozenset(LISTENERS)
     """Names with commas between them. A process may serve one of the two, as a user of its own."""
-    public_url: str | None = None
+    public_url: HttpsOrigin | None = None
     """The address under which D1 reaches us: issuer and audience of our access tokens."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     host_name: str = Field(default_factory=socket.gethostname, min_length=1)
@@ -78,7 +105,7 @@ class Settings(DatabaseSettings, VaultAddress):
     d1_certificate_file: Path | None = None
     d1_key_file: Path | None = None
     d1_client_ca_file: Path | None = None
-    d1_proxy_peers: frozenset[str] = frozenset()
+    d1_proxy_peers: frozenset[AddressOrUnix] = frozenset()
     """Addresses whose ``Client-Cert`` header (RFC 9440) counts; ``unix`` for the socket."""
 
     cardholder_url: HttpsOrigin | None = None
@@ -88,7 +115,7 @@ class Settings(DatabaseSettings, VaultAddress):
     cardholder_certificate_file: Path | None = None
     cardholder_key_file: Path | None = None
     """Without the two the listener speaks plain HTTP, for a proxy."""
-    cardholder_proxy_peers: frozenset[str] = frozenset()
+    cardholder_proxy_peers: frozenset[Address] = frozenset()
     """Addresses whose last ``X-Forwarded-For`` entry counts as the caller's address."""
     control_token_key_file: Path | None = None
     """A file of at least 32 random bytes: keys the hash of control tokens and page sessions."""

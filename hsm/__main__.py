@@ -226,13 +226,17 @@ def serve(arguments: Namespace) -> int:
 
     Without ``--sandbox`` an HSM token that is for development only is refused before the login.
     """
-    from hsm.errors import NotForProduction
+    from hsm.errors import NotForProduction, VaultUnavailable
     from hsm.server import logs
     from hsm.server.supervisor import serve as supervise
-    from hsm.settings import ServerSettings, is_import_token_named
+    from hsm.setting_faults import unknown
+    from hsm.settings import ServerSettings, VaultSettings, is_import_token_named
 
     if is_import_token_named():
         raise NotForProduction("HSM_IMPORT_* is set: no machine that serves has that login")
+    wrong = unknown("HSM_", VaultSettings, ServerSettings)
+    if wrong is not None:
+        raise VaultUnavailable(wrong)
     logs.configure()
     supervise(ServerSettings(), sandbox=arguments.sandbox)
     return OK

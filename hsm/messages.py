@@ -507,6 +507,10 @@ class PublicJwks(Verb[Mapping[str, list[dict[str, str]]]], frozen=True):
     own_kids: Mapping[str, int] = {}
 
 
+class TokenIssuer(Verb[str | None], frozen=True):
+    """``token_issuer``: every access token names it."""
+
+
 class KeyUses(Verb[Sequence[KeyUse]], frozen=True):
     """``key_uses``: it is public, and the web's metrics may show it."""
 

@@ -1,11 +1,12 @@
 """What is wrong with the settings of a program: which, what to do, and where to read on."""
 
+import os
 import stat
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
+from pydantic_settings import BaseSettings, SettingsError
 
 PAGE: Final = "docs/settings.md"
 """Lists every setting of both programs."""
@@ -32,6 +33,17 @@ def faults(error: ValidationError | SettingsError, prefix: str) -> str:
             # What is not of one variable names those that it is of.
             texts.append(f"{name}: {wrong}" if item["loc"] else wrong)
     return f"{'; '.join(sorted({*texts}))}; see {PAGE}"
+
+
+def unknown(prefix: str, *models: type[BaseSettings]) -> str | None:
+    """Say which variables begin with *prefix* and are no setting of *models*; None: there is none.
+
+    A name that is misspelled would leave its setting as it is by default.
+    """
+    known = {f"{prefix}{field.upper()}" for model in models for field in model.model_fields}
+    ours = (name for name in os.environ if name.upper().startswith(prefix))
+    found = sorted(name for name in ours if name.upper() not in known)
+    return f"{', '.join(found)}: no such setting; see {PAGE}" if found else None
 
 
 def open_to_others(secret: Path) -> str | None:

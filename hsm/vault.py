@@ -434,6 +434,10 @@ class Vault:
         manifest = self._manifests.read(client_id[:ISSUER_ID_CHARS])
         return self._access_tokens.issue(manifest, client_id, secret, certificate)
 
+    def token_issuer(self) -> str | None:
+        """Return the issuer and audience of access tokens."""
+        return self._access_tokens.token_issuer
+
     def public_jwks(
         self, role: PublicKeyRole, own_kids: Mapping[str, int] = NO_KIDS
     ) -> Mapping[str, list[dict[str, str]]]:

@@ -618,6 +618,10 @@ class PinVault(Protocol):
         """
         ...
 
+    def token_issuer(self) -> str | None:
+        """Return the issuer and audience of access tokens; None: this vault issues none."""
+        ...
+
     def key_uses(self) -> Sequence[KeyUse]:
         """List how often keys were used at this host: TDES keys, and keys of AES-GCM.
 

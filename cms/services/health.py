@@ -19,7 +19,7 @@ from cms.services.ends import Ends
 from cms.services.workers import Fault, View, Workers, now
 from hsm import messages
 from hsm.client import VaultCalls
-from hsm.errors import HsmError, VaultBusy
+from hsm.errors import HsmError, VaultBusy, VaultUnavailable
 
 PAUSE_SECONDS: Final = 1.0
 PAUSES_WHILE_READY: Final = 5
@@ -31,6 +31,14 @@ NOT_ASKED: Final = "NOT_ASKED"
 NOT_MIGRATED: Final = "NOT_MIGRATED"
 DATABASE_CAUSES: Final = (*Cause, NOT_ASKED, NOT_MIGRATED)
 """What the database can be said to have."""
+NONE_ISSUED: Final = (
+    "HSM_TOKEN_ISSUER of the vault is missing: give it what CMS_PUBLIC_URL is here, and restart the"
+    " vault; see docs/settings.md"
+)
+ISSUED_FOR_OTHERS: Final = (
+    "HSM_TOKEN_ISSUER of the vault is not CMS_PUBLIC_URL: give both the address that D1 uses, and"
+    " restart; see docs/settings.md"
+)
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +72,7 @@ class Health:
         store: the database.
         workers: knows what the others saw.
         ends: what ends soon.
+        public_url: what the vault must name in access tokens; None: nobody here takes any.
     """
 
     def __init__(
@@ -72,8 +81,10 @@ class Health:
         store: Store,
         workers: Workers | None = None,
         ends: Ends | None = None,
+        public_url: str | None = None,
     ) -> None:
         self._vault = vault
+        self._public_url = public_url
         self._store = store
         self._workers = workers or Workers()
         self.ends = ends or Ends()
@@ -117,6 +128,7 @@ class Health:
         try:
             async with asyncio.timeout(VAULT_SECONDS_MAX):
                 await self._vault.call(messages.Health())
+                await self._compare_token_issuer()
         except VaultBusy:
             pass  # it answers others: whether it is ready is as it was
         except TimeoutError:
@@ -126,6 +138,14 @@ class Health:
         else:
             self._vault_fault, self._reported = None, False
         self._tell()
+
+    async def _compare_token_issuer(self) -> None:
+        """Raise ``VaultUnavailable`` if access tokens that the vault issues are not taken here."""
+        if self._public_url is None:
+            return
+        issuer = await self._vault.call(messages.TokenIssuer())
+        if issuer != self._public_url:
+            raise VaultUnavailable(NONE_ISSUED if issuer is None else ISSUED_FOR_OTHERS)
 
     def _vault_failed(self, reason: str) -> None:
         """Log it, once until the vault is ready again."""

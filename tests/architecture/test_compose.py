@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from cms.settings import Settings
 from hsm.messages import SocketName
+from hsm.setting_faults import unknown
 from hsm.settings import ServerSettings, VaultSettings
 from hsm.socket_files import path_of
 
@@ -83,6 +84,16 @@ def test_each_socket_is_for_one_user_and_the_admin_socket_not_for_the_web() -> N
     assert Path(looked_for) == path_of(Path("/sockets"), SocketName.ADMIN, 0)
     # The group of the directory gets the sockets, and who is in it may connect.
     assert "install -d -o vault -g cms -m 2750 /sockets" in DOCKERFILE
+
+
+def test_every_setting_of_a_program_that_serves_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = {"web": ("CMS_", Settings), "vault": ("HSM_", VaultSettings, ServerSettings)}
+    for name in [name for name in os.environ if name.startswith(("CMS_", "HSM_"))]:
+        monkeypatch.delenv(name)
+    for service, (prefix, *models) in programs.items():
+        for name, value in environment(service).items():
+            monkeypatch.setenv(name, str(value))
+        assert unknown(prefix, *models) is None
 
 
 def test_access_tokens_are_issued_by_the_address_that_the_web_expects() -> None:

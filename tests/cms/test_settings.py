@@ -68,6 +68,28 @@ def test_peers_where_their_header_never_counts_are_a_mistake() -> None:
         settings(**TLS, d1_proxy_peers={"10.0.0.1"})
 
 
+PROXY = {"d1_mtls_ends": "proxy", "d1_proxy_peers": ["unix"]}
+
+
+def test_peers_are_addresses_as_connections_show_them() -> None:
+    peers = ["10.0.0.7", "2001:DB8::0:1", "::ffff:10.0.0.7"]
+    shown = {"10.0.0.7", "2001:db8::1", "::ffff:10.0.0.7"}
+    read = settings(**{**PROXY, "d1_proxy_peers": peers}, cardholder_proxy_peers=peers)
+    assert read.d1_proxy_peers == read.cardholder_proxy_peers == shown
+
+
+@pytest.mark.parametrize("name", ["d1_proxy_peers", "cardholder_proxy_peers"])
+@pytest.mark.parametrize("peer", ["10.0.0.0/8", "proxy.example", "10.0.0.7:443", "", "Unix", "*"])
+def test_a_peer_that_no_connection_comes_from_is_refused(name: str, peer: str) -> None:
+    with pytest.raises(ValidationError, match="each peer is one IP address"):
+        settings(**{**PROXY, name: [peer]})
+
+
+def test_no_proxy_calls_the_cardholders_listener_on_a_unix_socket() -> None:
+    with pytest.raises(ValidationError, match="each peer is one IP address"):
+        settings(**PROXY, cardholder_proxy_peers=["unix"])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -135,12 +157,21 @@ def test_a_cardholder_listener_needs_a_key() -> None:
         settings(**TLS, **{**CARDHOLDER, "control_token_key_file": None})
 
 
+@pytest.mark.parametrize("name", ["public_url", "cardholder_url"])
 @pytest.mark.parametrize(
-    "url", ["http://cards.test", "https://cards.test/", "https://cards.test/pins", "cards.test"]
+    "url",
+    [
+        "http://cards.test",
+        "ftp://cards.test",
+        "",
+        "https://cards.test/",
+        "https://cards.test/pins",
+        "cards.test",
+    ],
 )
-def test_the_cardholders_address_is_https_and_a_host(url: str) -> None:
-    with pytest.raises(ValidationError):
-        settings(**TLS, **{**CARDHOLDER, "cardholder_url": url})
+def test_an_address_of_ours_is_https_and_a_host(name: str, url: str) -> None:
+    with pytest.raises(ValidationError, match="write https:// and a host"):
+        settings(**TLS, **{**CARDHOLDER, name: url})
 
 
 def test_certificate_and_key_of_the_cardholder_listener_go_together() -> None:

@@ -570,6 +570,7 @@ VERBS: Final = {
     "manifest_version",
     "read_manifest",
     "issue_token",
+    "token_issuer",
     "public_jwks",
     "health",
     "export_server_block",

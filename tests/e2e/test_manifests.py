@@ -230,6 +230,7 @@ def test_a_new_host_without_minimum_versions_serves_no_issuer_until_it_has_some(
         for name in ("d1_certificate_file", "d1_key_file", "d1_client_ca_file")
     }
     new = hosted(directory, first.database_url, softhsm, workers=1, **ports, **files)
+    new = new.vault_given(token_issuer=ports["public_url"])
     with new.serving(wait=False) as service:
         service.wait_until_answering()
         assert "no minimum versions" in answer_of(new.database_url, version)

@@ -117,6 +117,11 @@ def test_a_file_that_every_worker_would_fail_on_is_named_at_once(
     assert why_not(change(prepared, name)) == reason
 
 
+def test_a_misspelled_name_is_named(prepared: Deployment) -> None:
+    reason = why_not(prepared.given(workres=2, d1_prot=1))
+    assert reason == "CMS_D1_PROT, CMS_WORKRES: no such setting; see docs/settings.md"
+
+
 def test_a_database_that_can_lose_a_commit_is_not_served_from(prepared: Deployment) -> None:
     with psycopg.connect(prepared.database_url, autocommit=True) as connection:
         (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)

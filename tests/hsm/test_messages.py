@@ -31,7 +31,7 @@ from hsm.verbs import PinVault
 #: Who may call what, and what is public.
 PUBLIC = {
     *("health", "load_manifest", "manifest_version", "public_jwks", "read_manifest"),
-    *("key_uses", "metrics"),
+    *("key_uses", "metrics", "token_issuer"),
 }
 SOCKETS = {
     SocketName.D1: {"export_jwe", "issue_token", "set_pin_from_jwe"},

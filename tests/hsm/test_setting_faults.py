@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from hsm.setting_faults import PAGE, faults, open_to_others
+from hsm.setting_faults import PAGE, faults, open_to_others, unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,6 +57,16 @@ def test_each_setting_is_named_and_no_value(
     assert isinstance(caught.value, ValidationError | SettingsError)
     assert faults(caught.value, "SAMPLE_") == line
     assert "s3cret" not in line
+
+
+def test_a_name_that_no_setting_has_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SAMPLE_WORKERS", "sample_peers", "SAMPLING", "OTHER_SAMPLE_X"):
+        monkeypatch.setenv(name, "s3cret")
+    assert unknown("SAMPLE_", Sample) is None
+    for name in ("SAMPLE_WORKRES", "SAMPLE_", "sample_pears"):
+        monkeypatch.setenv(name, "s3cret")
+    said = unknown("SAMPLE_", Sample)
+    assert said == f"SAMPLE_, SAMPLE_WORKRES, sample_pears: no such setting; see {PAGE}"
 
 
 def test_the_page_is_there() -> None:

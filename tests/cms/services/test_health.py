@@ -33,10 +33,14 @@ class Both:
         self.cause: Cause | None = None
         self.asked = 0
         self.revision_found: str | None = REVISION
+        self.issuer: str | None = "https://pins.test"
 
     def health(self) -> None:
         if self.token_unavailable:
             raise VaultUnavailable("the HSM token is gone")
+
+    def token_issuer(self) -> str | None:
+        return self.issuer
 
     @property
     def pool(self) -> "Both":
@@ -263,3 +267,39 @@ async def test_that_the_vault_is_gone_is_logged_once_until_it_is_back(
         both.token_unavailable = token_unavailable
         await checked.ask_vault()
         assert len(caplog.records) == lines
+
+
+async def is_ready(checked: Health) -> bool:
+    await checked.check()
+    return checked.ready
+
+
+@pytest.mark.parametrize(
+    ("issuer", "told"),
+    [(None, "HSM_TOKEN_ISSUER of the vault is missing"), ("https://pins.test/", "is not")],
+)
+async def test_a_vault_whose_access_tokens_nobody_takes_here_is_named_by_both_settings(
+    both: Both, issuer: str | None, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checked = Health(InProcessVault(both), both, public_url="https://pins.test")  # type: ignore[arg-type] # as above
+    assert await is_ready(checked)
+    both.issuer = issuer
+    assert not await is_ready(checked)
+    assert not await is_ready(checked)
+    (problem,) = checked.of_all().problems
+    (record,) = caplog.records  # it is logged once
+    assert problem.reason == record.__dict__["reason"]
+    assert told in problem.reason
+    assert {"HSM_TOKEN_ISSUER", "CMS_PUBLIC_URL"} <= {*problem.reason.replace(":", "").split()}
+    assert problem.reason.endswith("; see docs/settings.md")
+    assert "https://" not in problem.reason
+    both.issuer = "https://pins.test"
+    assert await is_ready(checked)
+
+
+async def test_who_takes_no_access_tokens_does_not_ask_who_issues_them(
+    both: Both, checked: Health
+) -> None:
+    both.issuer = None
+    await checked.check()
+    assert checked.ready

@@ -41,6 +41,10 @@ def test_a_setting_that_is_wrong_is_named(state: Path) -> None:
     )
 
 
+def test_a_name_that_is_misspelled_is_named(state: Path) -> None:
+    assert said(state, HSM_WORKRES=2) == "HSM_WORKRES: no such setting; see docs/settings.md\n"
+
+
 @pytest.mark.parametrize("name", ["HSM_TRUST_FILE", "HSM_STATE_DIRECTORY", "HSM_SOCKET_DIRECTORY"])
 def test_a_path_where_nothing_is_is_named(state: Path, name: str) -> None:
     line = said(state, **{name: state / "nothing"})

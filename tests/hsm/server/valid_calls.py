@@ -97,6 +97,7 @@ def valid_calls(directory: Path) -> tuple[PinVault, Sequence[Verb[Any]]]:
         messages.ManifestVersion(ISSUER_ID),
         messages.ReadManifest(ISSUER_ID),
         messages.IssueToken(D1_CLIENT, Secret(D1_SECRET), certificate),
+        messages.TokenIssuer(),
         messages.PublicJwks(PublicKeyRole.PAGE, {"a": 1}),
         messages.Health(),
         messages.Reseal([StoredCard(CARD, 1, record, sealed_pin, {})]),
