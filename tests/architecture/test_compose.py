@@ -32,7 +32,18 @@ def script(service: str) -> str:
 
 
 def test_nothing_is_started_again_after_it_refused_to() -> None:
-    assert {name: SERVICES[name]["restart"] for name in OURS} == dict.fromkeys(OURS, "no")
+    assert {each["restart"] for each in SERVICES.values()} == {"no"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_few_rights_and_an_end_to_what_it_takes(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "pids_limit"} <= service.keys()
+    # What the entrypoint of Postgres does before it becomes another user.
+    added = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"] if name == "db" else []
+    assert service.get("cap_add", []) == added
 
 
 def environment(service: str) -> dict[str, str]:
