@@ -55,6 +55,11 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                     (f"increase(cms_workers_started_total{{{OURS}}}[1h])", "started in an hour"),
                 ],
             ),
+            Panel(
+                "The database's clock: ahead of the host's by",
+                [(f"cms_clock_difference_seconds{{{OURS}}}", "{{instance}}")],
+                "s",
+            ),
         ),
     ),
     (
