@@ -139,6 +139,15 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "percentunit",
             ),
             Panel(
+                "Different keys under one label: more than 1",
+                [
+                    (
+                        f"count by (key) (count by (key, fingerprint) (hsm_key_info{{{OURS}}}))",
+                        "{{key}}",
+                    )
+                ],
+            ),
+            Panel(
                 "Lines of its log",
                 [(f"rate(hsm_log_lines_total{{{OURS}}}[$__rate_interval])", "{{action}}")],
             ),
