@@ -162,6 +162,7 @@ def check_keys(arguments: Namespace, result: Result) -> int:
     from hsm import health
     from hsm.ceremonies import import_tokens
     from hsm.pkcs11 import own_keys
+    from hsm.pkcs11.fingerprints import Fingerprints
 
     hsm_token = open_hsm_token(production=not arguments.sandbox)
     code = print_reports(_reports(hsm_token), result)
@@ -174,7 +175,8 @@ def check_keys(arguments: Namespace, result: Result) -> int:
         print(f"{label} opens key blocks with the login that serves: see docs/key-ceremonies.md")
     if code == OK:
         keyring, jose_keys = _open_keys(hsm_token)
-        health.check(hsm_token, jose_keys, keyring.active.values())
+        fingerprints = Fingerprints(hsm_token, keyring).read()
+        health.check(hsm_token, jose_keys, keyring.active.values(), fingerprints)
         print("all keys answer")
         result["all_answer"] = True
     return code

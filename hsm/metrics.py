@@ -4,13 +4,17 @@ All processes of a vault together (:mod:`hsm.exposition`): a worker's slot is th
 and the supervisor has one of its own. Labels are names of ours; what is in a call is in none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from hsm import exposition
+from hsm.pkcs11.keys import KeyLabel
 from hsm.server.exits import Exit
 
 CALL_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -116,3 +120,22 @@ def worker_ended(code: int, *, killed: bool) -> None:
 def log_line(action: str) -> None:
     """Count a line of the log; *action* is a :class:`hsm.log.lines.Action`."""
     _log_lines.labels(action).inc()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyInfo(Collector):
+    """Which keys of its own a vault has, by :mod:`hsm.pkcs11.fingerprints`."""
+
+    fingerprints: Mapping[KeyLabel, str]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Describe them."""
+        keys = GaugeMetricFamily(
+            "hsm_key_info",
+            "1: a key of our own that is on the HSM token, with its check value or thumbprint as"
+            " `hsm list` shows it. Every host must show the same.",
+            labels=["key", "fingerprint"],
+        )
+        for label, fingerprint in sorted(self.fingerprints.items(), key=str):
+            keys.add_metric([str(label), fingerprint], 1)
+        yield keys

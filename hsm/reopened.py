@@ -36,6 +36,11 @@ class ReopenedVault:
         self._next_opening = 0.0
         self._next_look = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a verb would run without opening a vault first."""
+        return self._vault is not None
+
     def run(self, verb: Callable[[PinVault], T]) -> T:
         """Run *verb*.
 

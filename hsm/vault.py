@@ -17,7 +17,7 @@ from crypto.errors import RandomnessError
 from crypto.pin_image import ImageStyle
 from crypto.secret import Secret
 from crypto.types import Pin
-from hsm import exposition, generations, health, key_list, plaintexts
+from hsm import exposition, generations, health, key_list, metrics, plaintexts
 from hsm.access_tokens import AccessTokens
 from hsm.bearers import Bearers
 from hsm.budgets import FailureBudgets
@@ -25,6 +25,7 @@ from hsm.counts import Counts
 from hsm.d1_pins import D1Pins
 from hsm.errors import (
     CallerRefused,
+    HsmError,
     KeyNotInUse,
     ManifestRefused,
     SealBroken,
@@ -54,6 +55,7 @@ from hsm.manifest.store import Manifests
 from hsm.manifest.trust import read_trust
 from hsm.page_pins import PagePins
 from hsm.pin_changes import PinChanges
+from hsm.pkcs11.fingerprints import Fingerprints
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import KeyLabel, KeyRole
@@ -134,6 +136,7 @@ class Vault:
         self._trust_file = trust_file
         self._generations = generations.of_host(state_directory, hsm_token)
         self._keyring = Keyring(hsm_token, self._generations)
+        self._fingerprints = Fingerprints(hsm_token, self._keyring)
         self._counts = Counts(state_directory, now)
         self._kid_uses = kid_uses or KidUses(self._counts, now)
         self._jose_keys = JoseKeys(hsm_token, self._keyring, self._kid_uses.note)
@@ -447,13 +450,19 @@ class Vault:
 
     def health(self) -> None:
         """Use every active key once and compare what comes back."""
-        health.check(self._hsm_token, self._probed_keys, self._keyring.active.values())
+        health.check(
+            *(self._hsm_token, self._probed_keys, self._keyring.active.values()),
+            self._fingerprints.read(),
+        )
         self._counts.check()
         self._log.check()
 
     def metrics(self) -> str:
-        """Show what all processes of this vault counted."""
-        return exposition.text()
+        """Show what all processes of this vault counted, and which keys of its own it has."""
+        keys: Mapping[KeyLabel, str] = {}
+        with suppress(HsmError):  # what was counted is shown without an HSM token too
+            keys = self._fingerprints.read()
+        return exposition.text(metrics.KeyInfo(keys))
 
     def load_generations(self, text: str) -> int:
         """Take a table of key generations as operators signed it; return its version."""

@@ -642,9 +642,10 @@ class PinVault(Protocol):
         ...
 
     def metrics(self) -> str:
-        """Show what all processes of this vault counted, as Prometheus reads it.
+        """Show what all processes of this vault counted, as Prometheus reads it, and its own keys.
 
-        Its labels are verbs, classes of errors and the like: nothing of a call is in it, and there
-        is no more of it the more there are of issuers or cards.
+        Its labels are verbs, classes of errors, key labels with check values or thumbprints, and
+        the like: nothing of a call is in it, and there is no more of it the more there are of
+        issuers or cards.
         """
         ...

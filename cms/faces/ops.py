@@ -208,6 +208,7 @@ class State(Collector):
         yield self._database_causes()
         yield self._workers()
         yield self._connections()
+        yield self._clock_difference()
         yield from self._key_uses()
         for what, by in (("manifest", "issuer"), ("certificate", "listener")):
             end = GaugeMetricFamily(
@@ -253,6 +254,15 @@ class State(Collector):
         workers.add_metric(["answering"], len(self.seen.views) - silent)
         workers.add_metric(["silent"], silent)
         return workers
+
+    def _clock_difference(self) -> GaugeMetricFamily:
+        seen = [view.clock_difference_seconds for view in self.seen.views]
+        return GaugeMetricFamily(
+            "cms_clock_difference_seconds",
+            "By how much the database's clock is ahead of this host's, below 0 behind, as far as"
+            " the time that the answer took lets it be known.",
+            max(seen, key=abs, default=0.0),
+        )
 
     def _connections(self) -> GaugeMetricFamily:
         views = self.seen.views

@@ -9,6 +9,7 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final
 
@@ -55,6 +56,9 @@ class Pool:
         self._waiting = OrderedDict[asyncio.Future[Connection], None]()
         self.cause: Cause | None = None
         """Why the database was unavailable since the last check that found it well, if it was."""
+        self.clock_difference_seconds = 0.0
+        """By how much the server's clock was ahead of this host's when last read, or, below 0,
+        behind: no more than is certain, as the answer takes its time."""
         self._refused_at_once = False
         self._drained_at = 0.0
 
@@ -99,8 +103,9 @@ class Pool:
         The answer takes no longer than the wait for a connection and a second.
         """
         cause: Cause | None
+        asked_at = _host_time()
         try:
-            ((encoding, durable, read_only, not_replicated),) = await self._run(
+            ((encoding, durable, read_only, not_replicated, clock),) = await self._run(
                 READ_FITNESS, {}, CHECK_SECONDS_MAX
             )
         except DatabaseFailed as failed:
@@ -110,6 +115,7 @@ class Pool:
         except psycopg.Error:
             cause = Cause.SERVER_BROKEN
         else:
+            self.clock_difference_seconds = _seconds_outside(clock, asked_at, _host_time())
             faults = {
                 Cause.NOT_UTF8: encoding != ENCODING,
                 Cause.NOT_DURABLE: not durable,
@@ -227,3 +233,12 @@ class Pool:
 def _refuse(promised: asyncio.Future[Connection]) -> None:
     if not promised.done():
         promised.set_exception(DatabaseFailed(Cause.NO_CONNECTION))
+
+
+def _host_time() -> datetime:
+    return datetime.now(UTC)
+
+
+def _seconds_outside(moment: datetime, begin: datetime, end: datetime) -> float:
+    """Measure how long *moment* is after *end* or, below 0, before *begin*; 0: it is between."""
+    return (max(moment - end, timedelta()) + min(moment - begin, timedelta())).total_seconds()

@@ -25,6 +25,11 @@ PAUSE_SECONDS: Final = 1.0
 PAUSES_WHILE_READY: Final = 5
 VAULT_SECONDS_MAX: Final = 2.0
 """How long the vault may take to say how it is."""
+CLOCK_DIFFERENCE_SECONDS_MAX: Final = 5.0
+CLOCK_DIFFERS: Final = (
+    "this host and the database differ by more than 5 s: see on both whether NTP runs"
+    " (timedatectl). If other hosts say so too, the database's clock is off, else this host's"
+)
 UNFIT: Final = frozenset({Cause.NOT_DURABLE, Cause.NOT_UTF8})
 """What no waiting changes: somebody has to set the database up otherwise."""
 NOT_ASKED: Final = "NOT_ASKED"
@@ -93,6 +98,7 @@ class Health:
         self._vault_fault: str | None = NOT_ASKED
         self._revision_fault: str | None = None
         self._unfit: Cause | None = None
+        self._clock_differs = False
 
     @property
     def vault_ready(self) -> bool:
@@ -158,6 +164,7 @@ class Health:
         cause = await self._store.pool.fault()
         self._database_fault = cause
         if cause is None:
+            self._look_at_clock()
             await self._ask_revision()
         self._tell()
         return cause
@@ -175,6 +182,15 @@ class Health:
             )
             if self._revision_fault != known:
                 log.warning("database.revision", extra={"reason": self._revision_fault})
+
+    def _look_at_clock(self) -> None:
+        """Log when the database's clock and this host's begin to differ, and when they agree."""
+        differed, difference = self._clock_differs, self._store.pool.clock_difference_seconds
+        self._clock_differs = abs(difference) > CLOCK_DIFFERENCE_SECONDS_MAX
+        if self._clock_differs and not differed:
+            log.warning("clock.differs", extra={"reason": CLOCK_DIFFERS})
+        elif differed and not self._clock_differs:
+            log.info("clock.agrees")
 
     async def beat(self) -> None:
         """Keep asking, more often while something is unavailable."""
@@ -212,6 +228,7 @@ class Health:
                 tuple(self._problems()),
                 tuple(self._warnings()),
                 *pool.occupancy(),
+                pool.clock_difference_seconds,
             )
         )
 
@@ -225,4 +242,6 @@ class Health:
     def _warnings(self) -> Iterator[Fault]:
         if self._revision_fault is not None:
             yield Fault("database", self._revision_fault)
+        if self._clock_differs:
+            yield Fault("clock", CLOCK_DIFFERS)
         yield from self.ends.near(datetime.now(UTC))

@@ -21,7 +21,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder
 
 
-Part: TypeAlias = Literal["vault", "database", "worker", "manifest", "certificate"]
+Part: TypeAlias = Literal["vault", "database", "worker", "clock", "manifest", "certificate"]
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -47,6 +47,8 @@ class View(msgspec.Struct, frozen=True):
     connections_free: int = 0
     callers_waiting: int = 0
     """For one of them."""
+    clock_difference_seconds: float = 0.0
+    """By how much the database's clock is ahead of this host's; below 0: behind."""
 
     @property
     def is_silent(self) -> bool:

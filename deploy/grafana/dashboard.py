@@ -55,6 +55,11 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                     (f"increase(cms_workers_started_total{{{OURS}}}[1h])", "started in an hour"),
                 ],
             ),
+            Panel(
+                "The database's clock: ahead of the host's by",
+                [(f"cms_clock_difference_seconds{{{OURS}}}", "{{instance}}")],
+                "s",
+            ),
         ),
     ),
     (
@@ -132,6 +137,15 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                     )
                 ],
                 "percentunit",
+            ),
+            Panel(
+                "Different keys under one label: more than 1",
+                [
+                    (
+                        f"count by (key) (count by (key, fingerprint) (hsm_key_info{{{OURS}}}))",
+                        "{{key}}",
+                    )
+                ],
             ),
             Panel(
                 "Lines of its log",

@@ -9,6 +9,7 @@ from cms.faces.ops import State
 from cms.services.ends import Ends
 from cms.services.health import Readiness
 from hsm import exposition
+from hsm.metrics import KeyInfo
 
 HEAD: Final = """\
 # Metrics
@@ -40,6 +41,6 @@ def _families() -> list[tuple[Any, tuple[str, ...]]]:
     now = datetime.now(UTC)
     state = State(Readiness(True, True, (), (), ()), Ends({"a": now}, {"a": now}))
     families: list[tuple[Any, Any]] = [(one, each) for each in counted for one in each.collect()]
-    families += [(one, one) for one in state.collect()]
+    families += [(one, one) for others in (state, KeyInfo({})) for one in others.collect()]
     families.sort(key=lambda pair: str(pair[0].name))
     return [(family, getattr(each, "_labelnames", ())) for family, each in families]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hsm.ceremonies import import_tokens
 from hsm.errors import CeremonyError, HsmError
 from hsm.manifest.generation_table import GenerationTable, State
-from hsm.pkcs11 import own_keys
+from hsm.pkcs11 import fingerprints, own_keys
 from hsm.pkcs11.keys import KeyLabel
 from hsm.pkcs11.shared_keys import ClearKey
 from hsm.pkcs11.token import Pkcs11Token
@@ -72,5 +72,5 @@ def _kcvs(label: KeyLabel, hsm_tokens: Sequence[Pkcs11Token]) -> Iterator[str]:
     for hsm_token in hsm_tokens:
         if label in hsm_token.labels():
             kcv = own_keys.report(hsm_token, label).fingerprint
-            if kcv != own_keys.NO_FINGERPRINT:
+            if kcv != fingerprints.NO_FINGERPRINT:
                 yield kcv

@@ -3,27 +3,20 @@
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Final
 
-from crypto import kcv
-from crypto.jose.jwk import thumbprint
 from hsm.errors import CeremonyError
-from hsm.pkcs11.keys import AES_KINDS, OWN_ROLES, KeyKind, KeyLabel, KeyRole, Usage
+from hsm.pkcs11.fingerprints import fingerprint
+from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
-
-NO_FINGERPRINT: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
     """What an operator sees of one key.
 
-    *fingerprint* is the key check value (KCV) of a shared key, which its partner knows;
-    ``CKA_CHECK_VALUE`` of another secret key; the JWK thumbprint of an EC key; ``-`` if the device
-    has none of them. *unknown* are attributes that the device does not know: they protect nothing
-    there.
+    *fingerprint* is as :mod:`hsm.pkcs11.fingerprints` has it. *unknown* are attributes that the
+    device does not know: they protect nothing there.
     """
 
     label: KeyLabel
@@ -78,24 +71,10 @@ def report(hsm_token: Pkcs11Token, label: KeyLabel) -> KeyReport:
     kind = hsm_token.kind(label)
     unknown = hsm_token.expected_attributes(label).keys() - hsm_token.attributes(label).keys()
     return KeyReport(
-        *(label, kind, _fingerprint(hsm_token, label, kind)),
+        *(label, kind, fingerprint(hsm_token, label)),
         hsm_token.is_as_expected(label),
         tuple(sorted(unknown)),
     )
-
-
-def _fingerprint(hsm_token: Pkcs11Token, label: KeyLabel, kind: KeyKind) -> str:
-    if kind is KeyKind.EC_P256:
-        point = hsm_token.public_point(label)
-        return thumbprint(point.x, point.y)
-    role = label.role
-    if kind in AES_KINDS and role.per_issuer:
-        # CKA_CHECK_VALUE of an AES key is not its KCV; that of a TDES key is.
-        if role.usage is Usage.MAC:
-            return kcv.aes(partial(hsm_token.mac, label)).hex().upper()
-        if role.usage in (Usage.ENCRYPT, Usage.ENCRYPT_ONLY):
-            return kcv.aes_of_cipher(partial(hsm_token.encrypt_block, label)).hex().upper()
-    return hsm_token.check_value(label).hex().upper() or NO_FINGERPRINT
 
 
 def missing(hsm_token: Pkcs11Token) -> Sequence[KeyRole]:

@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
 
     def perform(message: Verb[Any]) -> object:
         nonlocal login_refused
-        if isinstance(message, Metrics):
+        if isinstance(message, Metrics) and not vault.is_open:
             return exposition.text()  # most wanted when the HSM token cannot be opened
         try:
             return vault.run(message.perform)

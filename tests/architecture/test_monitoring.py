@@ -18,6 +18,7 @@ from cms.services.ends import Ends
 from cms.services.health import Readiness
 from deploy.grafana import dashboard
 from hsm import exposition
+from hsm.metrics import KeyInfo
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -42,7 +43,7 @@ def shown() -> dict[str, str]:
     assert hsm.metrics is not None
     now = datetime.now(UTC)
     state = State(Readiness(True, True, (), (), ()), Ends({"a": now}, {"a": now}))
-    families = [*exposition.registry.collect(), *state.collect()]
+    families = [*exposition.registry.collect(), *state.collect(), *KeyInfo({}).collect()]
     return {family.name: family.type for family in families}
 
 

@@ -160,7 +160,7 @@ def open_in_rounds() -> None:
             hsm_token = Pkcs11Token.open(HsmTokenSettings())
             keyring = Keyring(hsm_token)
             jose_keys = JoseKeys(hsm_token, keyring)
-            health.check(hsm_token, jose_keys, keyring.active.values())
+            health.check(hsm_token, jose_keys, keyring.active.values(), {})
             hsm_token.close()
         except Exception as error:  # noqa: BLE001 - the test wants to know any
             show(repr(error))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from crypto.jose import base64url
 from crypto.secret import Secret
 from hsm.errors import FeedRefused, ManifestRefused, PinRejected, VaultUnavailable
+from hsm.pkcs11.fingerprints import fingerprint
 from hsm.pkcs11.keys import OWN_ROLES, SHARED_ROLES, KeyKind, KeyLabel, KeyRole
 from hsm.port import PublicKeyRole, ValueKind
 from tests.contracts.issuer import PIN, Host, Issuer, block, jwe_to, open_host, open_issuer
@@ -235,3 +237,35 @@ def test_health_fails_when_the_hsm_token_answers_wrongly(
     monkeypatch.setattr(hsm_token, verb, lambda *_: os.urandom(sizes.get(verb, 16)))
     with pytest.raises(VaultUnavailable, match="the token's answer is wrong"):
         vault.health()
+
+
+def test_health_names_the_key_that_answers_wrongly_and_what_it_should_be(tmp_path: Path) -> None:
+    hsm_token = SoftwareToken()
+    vault = open_host(hsm_token, tmp_path).vault
+    vault.health()
+    key = KeyLabel(KeyRole.D1, 1)
+    right = fingerprint(hsm_token, key)
+    hsm_token.agree = lambda *_: os.urandom(32)  # type: ignore[method-assign]
+    with pytest.raises(VaultUnavailable, match=re.escape(f"with d1.g1 ({right}), ")):
+        vault.health()
+
+
+def test_a_vault_shows_its_own_keys_and_none_of_an_issuer(tmp_path: Path) -> None:
+    hsm_token = SoftwareToken()
+    shared = KeyLabel(KeyRole.PVK, 1, "testbank01")
+    hsm_token.import_key(shared, KeyKind.TDES_2KEY, Secret(os.urandom(16)))
+    text = open_host(hsm_token, tmp_path).vault.metrics()
+    for label in FIRST:
+        labels = f'fingerprint="{fingerprint(hsm_token, label)}",key="{label}"'
+        assert f"hsm_key_info{{{labels}}} 1.0" in text
+    assert "testbank01" not in text
+
+
+def test_what_was_counted_is_shown_without_an_hsm_token(tmp_path: Path) -> None:
+    hsm_token = SoftwareToken()
+    vault = open_host(hsm_token, tmp_path).vault
+    hsm_token.secrets.clear()
+    hsm_token.private.clear()
+    text = vault.metrics()
+    assert "hsm_call_seconds" in text
+    assert "hsm_key_info{" not in text

@@ -89,9 +89,10 @@ READ_FITNESS: Final = compiled(
         and_(
             _setting("synchronous_standby_names") != "", or_(_WAITS_FOR_STANDBY, ~_HAS_STANDBY)
         ).label("not_replicated"),
+        func.clock_timestamp(type_=DateTime(timezone=True)).label("clock"),
     )
 )
-"""One row: whether what is committed there survives, and whether anything can be.
+"""One row: whether what is committed there survives, whether anything can be, and the time there.
 
 That commits wait for a synchronous standby is seen by what every role may see: that none is
 connected, or that a backend of its own has waited.

@@ -54,3 +54,11 @@ async def test_without_a_vault_there_is_the_rest() -> None:
     assert 'cms_database_cause{cause="READ_ONLY"} 0.0' in text
     assert 'cms_ready{part="vault"} 0.0' in text
     assert "cms_key_uses{" not in text
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0, 0.0])
+async def test_it_is_shown_by_how_much_the_clocks_differ(seconds: float) -> None:
+    both = Both()
+    both.clock_difference_seconds = seconds
+    text = await shown(NoVault(VaultUnavailable()), both)
+    assert f"\ncms_clock_difference_seconds {seconds}\n" in text

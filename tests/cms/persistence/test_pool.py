@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -132,3 +133,29 @@ async def test_there_are_never_more_than_there_may_be(
         return run_sql(database_url, count) == [(1,)]
 
     await until(closed)
+
+
+# The clock
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_clock_that_is_an_hour_off_is_measured(
+    single: Pool, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    off = timedelta(hours=hours)
+    monkeypatch.setattr(pool, "_host_time", lambda: datetime.now(UTC) - off)
+    assert await single.fault() is None
+    assert single.clock_difference_seconds == pytest.approx(off.total_seconds(), abs=5)
+
+
+async def test_a_clock_that_is_right_differs_by_nothing(single: Pool) -> None:
+    assert await single.fault() is None
+    assert single.clock_difference_seconds == 0
+
+
+@pytest.mark.parametrize(("seconds", "difference"), [(0, 0), (10, 0), (13, 3), (-3, -3)])
+def test_a_late_answer_leaves_as_much_uncertain(seconds: int, difference: int) -> None:
+    asked = datetime(2027, 1, 8, tzinfo=UTC)
+    answered = asked + timedelta(seconds=10)
+    clock = asked + timedelta(seconds=seconds)
+    assert pool._seconds_outside(clock, asked, answered) == difference

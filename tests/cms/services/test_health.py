@@ -15,6 +15,7 @@ from cms.persistence.tables import REVISION
 from cms.sandbox import HANG_SECONDS
 from cms.services import health
 from cms.services.health import UNFIT, DatabaseUnfit, Health
+from cms.services.workers import Fault
 from hsm.errors import VaultBusy, VaultUnavailable
 from hsm.messages import Verb
 from tests.in_process_vault import InProcessVault, NoVault
@@ -34,6 +35,7 @@ class Both:
         self.asked = 0
         self.revision_found: str | None = REVISION
         self.issuer: str | None = "https://pins.test"
+        self.clock_difference_seconds = 0.0
 
     def health(self) -> None:
         if self.token_unavailable:
@@ -187,6 +189,34 @@ async def test_a_database_of_another_release_says_once_what_to_do(
     both.revision_found = REVISION
     await checked.check()
     assert checked.of_all().warnings == ()
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+async def test_a_clock_that_is_off_is_a_warning_and_logged_when_it_begins_and_ends(
+    both: Both, checked: Health, caplog: pytest.LogCaptureFixture, seconds: float
+) -> None:
+    caplog.set_level(logging.INFO, health.__name__)
+    both.clock_difference_seconds = seconds
+    for _ in range(2):
+        await checked.check()
+    seen = checked.of_all()
+    assert seen.ready
+    assert seen.warnings == (Fault("clock", health.CLOCK_DIFFERS),)
+    both.clock_difference_seconds = 0.0
+    for _ in range(2):
+        await checked.check()
+    assert checked.of_all().warnings == ()
+    assert [record.getMessage() for record in caplog.records] == ["clock.differs", "clock.agrees"]
+
+
+@pytest.mark.parametrize("seconds", [5.0, -5.0])
+async def test_clocks_that_differ_a_little_are_right(
+    both: Both, checked: Health, caplog: pytest.LogCaptureFixture, seconds: float
+) -> None:
+    both.clock_difference_seconds = seconds
+    await checked.check()
+    assert checked.of_all().warnings == ()
+    assert caplog.records == []
 
 
 async def test_readiness_is_what_the_database_says_now(both: Both, checked: Health) -> None:

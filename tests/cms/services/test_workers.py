@@ -95,6 +95,15 @@ async def test_what_ends_soon_and_another_revision_are_warnings() -> None:
     assert [fault.reason.split(":")[0] for fault in seen.warnings[1:]] == ["firstbank1", "d1"]
 
 
+async def test_all_workers_of_a_host_tell_once_that_its_clock_is_off(shared: Path) -> None:
+    both = Both()
+    workers_of_host = [health(both, "0"), health(both, "1")]
+    for each, seconds in zip(workers_of_host, (3600.0, 3599.9), strict=True):
+        both.clock_difference_seconds = seconds
+        await each.check()
+    assert [fault.part for fault in workers_of_host[0].of_all().warnings] == ["clock"]
+
+
 async def test_a_database_without_our_tables_is_not_ready() -> None:
     both = Both()
     both.revision_found = ""

@@ -22,4 +22,5 @@ SELECT current_setting('server_encoding'::VARCHAR) AS server_encoding,
           OR pg_stat_replication.sync_state = 'quorum'::VARCHAR
       )
     )
-  ) AS not_replicated
+  ) AS not_replicated,
+  clock_timestamp() AS clock
