@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_settings import BaseSettings
 from ruamel.yaml import YAML
 
 from cms.settings import Settings
@@ -98,10 +99,13 @@ def test_each_socket_is_for_one_user_and_the_admin_socket_not_for_the_web() -> N
 
 
 def test_every_setting_of_a_program_that_serves_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = {"web": ("CMS_", Settings), "vault": ("HSM_", VaultSettings, ServerSettings)}
+    programs: dict[str, tuple[str, list[type[BaseSettings]]]] = {
+        "web": ("CMS_", [Settings]),
+        "vault": ("HSM_", [VaultSettings, ServerSettings]),
+    }
     for name in [name for name in os.environ if name.startswith(("CMS_", "HSM_"))]:
         monkeypatch.delenv(name)
-    for service, (prefix, *models) in programs.items():
+    for service, (prefix, models) in programs.items():
         for name, value in environment(service).items():
             monkeypatch.setenv(name, str(value))
         assert unknown(prefix, *models) is None

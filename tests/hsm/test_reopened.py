@@ -68,11 +68,9 @@ def fail(vault: ReopenedVault, error: Exception) -> None:
 
 
 def test_it_is_opened_once_and_only_when_it_is_needed(opener: Opener, vault: ReopenedVault) -> None:
-    assert opener.opened == 0
-    assert not vault.is_open
+    assert (opener.opened, vault.is_open) == (0, False)
     assert vault.run(lambda _: 1) + vault.run(lambda _: 2) == 3
-    assert vault.is_open
-    assert opener.opened == 1
+    assert (opener.opened, vault.is_open) == (1, True)
 
 
 def test_one_that_was_unavailable_is_opened_again_for_the_next_verb(
