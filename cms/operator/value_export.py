@@ -15,7 +15,7 @@ from cms.persistence import admin
 from cms.persistence.admin import CardWithValues, Database
 from cms.services.audit import Reason
 from hsm.admin_client import AdminCalls
-from hsm.errors import SealBroken
+from hsm.errors import KeyNotInUse, SealBroken
 from hsm.messages import ExportValues
 
 CARDS_AT_ONCE: Final = 200
@@ -60,13 +60,18 @@ def export(
 def _result(database: Database, vault: AdminCalls, found: CardWithValues) -> CardResult:
     card_id = found.card.card_id
     if found.counter != found.newest:
-        return _broken(database, found, "its counter is not the newest of its history")
+        reason = "its counter is not the newest of its history"
+        return _left_out(database, found, Reason.SEAL_BROKEN, reason)
     try:
         handed_out = vault.call(
             ExportValues(found.values, found.sealed_record, found.card, found.counter)
         )
     except SealBroken as error:
-        return _broken(database, found, str(error) or str(error.__doc__))
+        reason = str(error) or str(error.__doc__)
+        return _left_out(database, found, Reason.SEAL_BROKEN, reason)
+    except KeyNotInUse as error:
+        # The values of other cards are under other keys.
+        return _left_out(database, found, Reason.VAULT_UNAVAILABLE, str(error))
     admin.audit_export(database, found.card, found.counter, handed_out.receipt)
     line = {
         "issuerId": found.card.issuer_id,
@@ -77,6 +82,8 @@ def _result(database: Database, vault: AdminCalls, found: CardWithValues) -> Car
     return CardResult(card_id, json.dumps(line))
 
 
-def _broken(database: Database, found: CardWithValues, why: str) -> CardResult:
-    admin.audit_failed(database, found.card, admin.EXPORT, Reason.SEAL_BROKEN)
-    return CardResult(found.card.card_id, refused=why)
+def _left_out(
+    database: Database, found: CardWithValues, audited: Reason, reason: str
+) -> CardResult:
+    admin.audit_failed(database, found.card, admin.EXPORT, audited)
+    return CardResult(found.card.card_id, refused=reason)

@@ -7,15 +7,16 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psec
 import pytest
 
 from cms.operator import value_export, verification
 from cms.sandbox.partners.jwe import decrypt
+from hsm.errors import KeyNotInUse
 from hsm.pkcs11.keys import KeyRole
-from hsm.port import PinBlockType
+from hsm.port import CardRef, HandOut, PinBlockType
 from tests.cms.operator.operator_at_work import Operator
 from tests.cms.services.d1.pin_service import PinService, envelope
 from tests.crypto.oracles import takes_tdes_the_old_way
@@ -181,6 +182,23 @@ async def test_values_that_somebody_puts_back_under_another_holder_are_left_out(
     assert exported(giro, answer.out).keys() == {"card-2"}
     run_sql(database_url, put_back, None)
     assert exported(giro, operator.must("verification", "export", issuer_id))["card-1"] == {}
+
+
+async def test_a_card_under_a_key_that_is_not_in_use_any_more_keeps_no_other_from_the_host(
+    operator: Operator, giro: SeccosIssuer, vault: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = vault.export_values
+
+    def without_key(values: Any, sealed_record: Any, card: CardRef, counter: int) -> HandOut[str]:  # noqa: ANN401 - as they come
+        if card.card_id == "card-1":
+            raise KeyNotInUse("a key is not in use any more")
+        return export(values, sealed_record, card, counter)
+
+    monkeypatch.setattr(vault, "export_values", without_key)
+    answer = operator("verification", "export", giro.sample_issuer.issuer_id)
+    assert answer.code == 2
+    assert answer.err.startswith("card card-1: a key is not in use any more")
+    assert exported(giro, answer.out).keys() == {"card-2"}
 
 
 async def test_without_a_host_that_operators_signed_nothing_is_exported(
