@@ -46,6 +46,7 @@ test-fast: $(VENV)/.installed  ## Run the tests that start no service, database,
 	@$(RUN)/pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 image-test: image-packages $(VENV)/.installed  ## Build the image, bring docker-compose.yml up with podman, and call it
+	@$(RUN)/python -m tests.image.podman
 	@$(RUN)/pytest tests/image $(ARGS)
 
 opencryptoki-test: image-packages $(VENV)/.installed  ## Run what a third PKCS#11 module shows, in a container

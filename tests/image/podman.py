@@ -1,6 +1,7 @@
 """The images and the trial deployment, with podman, on a base made of Debian packages.
 
 No registry is asked: stand-ins have the names that docker-compose.yml would fetch.
+``python -m tests.image.podman`` says why no container can run here, with exit code 1.
 """
 
 import contextlib
@@ -9,12 +10,13 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from ruamel.yaml import YAML
 
@@ -47,12 +49,19 @@ TRUST: Final = ("--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro")
 
 
 def why_not() -> str:
-    """Say why no container can run here; empty: they can."""
+    """Say why no container can run here, which one tries; empty: they can."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)}; make image-test installs them"
     if os.geteuid() != 0:
         return "containers with uids of their own need root here"
+    with tempfile.TemporaryDirectory() as made:
+        engine = Podman.of(Path(made))
+        try:
+            engine.make_base(BASE, "bookworm")
+            engine.run("podman", "run", "--rm", "--network=none", BASE, "true")
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            return f"a container does not run: {error}"
     return ""
 
 
@@ -62,6 +71,14 @@ class Podman:
 
     directory: Path
     environment: Mapping[str, str]
+
+    @classmethod
+    def of(cls, directory: Path) -> Self:
+        """Put its settings into a directory."""
+        settings = directory / "containers.conf"
+        settings.write_text(CONTAINERS)
+        found = {"CONTAINERS_CONF": str(settings), "DOCKER_HOST": f"unix://{directory}/podman.sock"}
+        return cls(directory, found | STAND_INS)
 
     def run(self, *words: str | Path, typed: str = "") -> str:
         """Run a command and return what it prints."""
@@ -107,23 +124,17 @@ def podman() -> Iterator[Podman]:
     """Offer podman's socket to docker-compose until the block ends."""
     with tempfile.TemporaryDirectory() as made:
         directory = Path(made)
-        (directory / "containers.conf").write_text(CONTAINERS)
-        address = f"unix://{directory}/podman.sock"
-        environment = {
-            "CONTAINERS_CONF": str(directory / "containers.conf"),
-            "DOCKER_HOST": address,
-            **STAND_INS,
-        }
+        engine = Podman.of(directory)
         with (directory / "log").open("wb") as log:
             service = subprocess.Popen(
-                ["podman", "system", "service", "--time=0", address],
-                env={**os.environ, **environment},
+                ["podman", "system", "service", "--time=0", engine.environment["DOCKER_HOST"]],
+                env={**os.environ, **engine.environment},
                 stdout=log,
                 stderr=log,
             )
         try:
             wait_for((directory / "podman.sock").exists)
-            yield Podman(directory, environment)
+            yield engine
         finally:
             end(service)
 
@@ -147,8 +158,12 @@ class Compose:
         file = ("--file", str(self.directory / "docker-compose.yml"))
         return self.engine.run("docker-compose", "--ansi", "never", *file, *words, typed=typed)
 
-    def operator(self, name: str, *words: str, typed: str = "") -> str:
+    def operator(
+        self, name: str, *words: str, typed: str = "", without: Collection[str] = ()
+    ) -> str:
         """Run a command of an operator: ``docker compose run --rm NAME …``.
+
+        *without*: volumes of the service that are not there.
 
         By podman itself, from what the file says of the service: docker-compose of version 1 cannot
         attach to a container of podman's.
@@ -165,7 +180,11 @@ class Compose:
                 f"--workdir={work}",
             ),
             *(f"--env={key}={value}" for key, value in service.get("environment", {}).items()),
-            *(f"--volume={self._volume(each)}" for each in service.get("volumes", ())),
+            *(
+                f"--volume={self._volume(each)}"
+                for each in service.get("volumes", ())
+                if each.partition(":")[0] not in without
+            ),
             *(f"--volume={self._secret(each)}" for each in service.get("secrets", ())),
         ]
         # podman takes one word for an entrypoint, or a list as JSON.
@@ -258,3 +277,7 @@ def project(engine: Podman, given: Mapping[str, str]) -> Iterator[Compose]:
             yield made_compose
         finally:
             made_compose.compose("down", "--volumes", "--timeout", "5", "--remove-orphans")
+
+
+if __name__ == "__main__":
+    sys.exit(why_not() or None)

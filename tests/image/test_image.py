@@ -68,6 +68,42 @@ def test_an_image_can_trace_when_it_is_built_so(bank: Bank) -> None:
         engine.run(*run, IMAGE, *loads)
 
 
+def test_a_vault_without_the_volume_of_its_state_says_so_and_ends(bank: Bank) -> None:
+    # Nor with the sockets: another vault has them.
+    with pytest.raises(AssertionError) as refused:
+        bank.compose.operator("vault", without=("vault", "sockets"))
+    assert lines_of_the_vault(refused.value) == [
+        "HSM_STATE_DIRECTORY: no directory that can be read and written. Mount a volume there that"
+        " survives restarts, for the vault's user alone; see docs/settings.md"
+    ]
+
+
+SERVE_UNTIL_UNAVAILABLE = """
+mkdir -m 0700 /tmp/vault /tmp/sockets
+export HSM_STATE_DIRECTORY=/tmp/vault HSM_SOCKET_DIRECTORY=/tmp/sockets
+python -m hsm serve --sandbox 2> /tmp/log &
+until grep --max-count=1 vault.unavailable /tmp/log; do
+    kill -0 $! || { cat /tmp/log; exit 1; }
+    sleep 0.1
+done
+kill $!
+"""
+
+
+def test_a_vault_without_the_volume_of_its_hsm_token_says_so(bank: Bank) -> None:
+    words = ("/bin/sh", "-euc", SERVE_UNTIL_UNAVAILABLE)
+    printed = bank.compose.operator("vault", *words, without=("token", "vault", "sockets"))
+    (line,) = map(json.loads, printed.splitlines())
+    assert line["event"] == "vault.unavailable"
+    assert line["reason"].startswith("the PKCS#11 module did not initialise")
+
+
+def lines_of_the_vault(failed: AssertionError) -> list[str]:
+    """What a command that failed printed, without the command, and what podman warned of."""
+    _, *printed = str(failed).splitlines()
+    return [line for line in printed if not line.startswith("time=")]
+
+
 def test_the_vault_dumps_no_core(bank: Bank) -> None:
     limits = bank.compose.inside("vault", "cat", "/proc/1/limits").splitlines()
     (core,) = [line.split()[4:6] for line in limits if line.startswith("Max core file size")]
