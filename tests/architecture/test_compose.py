@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_settings import BaseSettings
 from ruamel.yaml import YAML
 
 from cms.settings import Settings
@@ -87,13 +88,16 @@ def test_each_socket_is_for_one_user_and_the_admin_socket_not_for_the_web() -> N
 
 
 def test_every_setting_of_a_program_that_serves_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = {"web": ("CMS_", Settings), "vault": ("HSM_", VaultSettings, ServerSettings)}
+    models: dict[str, list[type[BaseSettings]]] = {
+        "web": [Settings],
+        "vault": [VaultSettings, ServerSettings],
+    }
     for name in [name for name in os.environ if name.startswith(("CMS_", "HSM_"))]:
         monkeypatch.delenv(name)
-    for service, (prefix, *models) in programs.items():
+    for service, prefix in {"web": "CMS_", "vault": "HSM_"}.items():
         for name, value in environment(service).items():
             monkeypatch.setenv(name, str(value))
-        assert unknown(prefix, *models) is None
+        assert unknown(prefix, *models[service]) is None
 
 
 def test_access_tokens_are_issued_by_the_address_that_the_web_expects() -> None:
