@@ -73,7 +73,7 @@ REFUSALS: Sequence[tuple[str, Callable[[Path], object], str]] = (
     (
         "HSM_TRUST_FILE",
         lambda state: changed_trust(state, operators=[]),
-        ": the trust file: refused members: operators",
+        ": the trust file: refused members: more signatures are needed than there are operators",
     ),
     (
         "HSM_TRUST_FILE",
