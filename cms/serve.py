@@ -26,13 +26,13 @@ from cms import development, logs, metrics
 from cms.persistence.address import AddressRefused, connection_string
 from cms.protocol import BoundedProtocol
 from cms.services.outbound import http_client
-from cms.settings import Listener, Settings
+from cms.settings import Listener, SettingRefused, Settings
 from cms.tls import ClientCertificateProtocol, tls_context
 from crypto.keyed_hash import keyed_hash
 from hsm import exposition
 from hsm.errors import VaultUnavailable
 from hsm.messages import SocketName
-from hsm.setting_faults import PAGE, open_to_others, unknown
+from hsm.setting_faults import file_fault, unknown, with_page
 from hsm.socket_files import owner_of
 
 if TYPE_CHECKING:
@@ -83,9 +83,10 @@ def run(settings: Settings, *, sandbox: bool) -> int:
         if not sandbox:
             _check_production(settings)
         _check_vault_sockets(settings)
+        _check_further_addresses(settings)
         bound = _main_socket(settings)
     except CannotStart as error:
-        log.critical("not_started", extra={"reason": str(error)})
+        log.critical("not_started", extra={"reason": with_page(str(error))})
         return FAILED
     if sandbox:
         log.warning("sandbox", extra={"reason": "--sandbox: for trials only, never for real cards"})
@@ -228,16 +229,33 @@ def _main_socket(settings: Settings) -> socket.socket:
     host, port = settings.cardholder_host, settings.cardholder_port
     if main == "d1":
         host, port = settings.d1_host, settings.d1_port
-    try:
-        if main == "d1" and settings.d1_socket is not None:
+    if main == "d1" and settings.d1_socket is not None:
+        with _naming("CMS_D1_SOCKET"):
             bound = _private_socket(settings.d1_socket)
-        else:
+    else:
+        with _naming(f"CMS_{main.upper()}_HOST, CMS_{main.upper()}_PORT"):
             bound = _tcp_socket(host, port, socket.SO_REUSEADDR)
-        bound.listen(BACKLOG)
-    except OSError as error:
-        name = "D1" if main == "d1" else "cardholder"
-        raise CannotStart(f"the {name} listener: {error.strerror}") from None
+    bound.listen(BACKLOG)
     return bound
+
+
+def _check_further_addresses(settings: Settings) -> None:
+    """Open once, and close, what each worker opens: all would fail, and end the service."""
+    addresses = {"OPS": (settings.ops_host, settings.ops_port)}
+    if settings.served[1:]:
+        addresses["CARDHOLDER"] = settings.cardholder_host, settings.cardholder_port
+    for name, (host, port) in addresses.items():
+        with _naming(f"CMS_{name}_HOST, CMS_{name}_PORT"):
+            _tcp_socket(host, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT).close()
+
+
+@contextmanager
+def _naming(settings: str) -> Iterator[None]:
+    """Name the settings of an address where nothing can listen."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(f"{settings}: nothing can listen there: {error.strerror}") from None
 
 
 def _tcp_socket(host: str, port: int, *options: int) -> socket.socket:
@@ -276,18 +294,15 @@ def _check_files(settings: Settings) -> None:
     """Read what each worker reads as it starts: each would fail, and be replaced, for ever."""
     for name in FILES:
         path: Path | None = getattr(settings, name)
-        try:
-            if path is not None:
-                path.read_bytes()
-                wrong = open_to_others(path) if name in SECRETS else None
-                if wrong is not None:
-                    raise CannotStart(f"CMS_{name.upper()}: {wrong}")
-        except OSError as error:
-            raise CannotStart(f"CMS_{name.upper()}: {error.strerror}; see {PAGE}") from None
+        if path is None:
+            continue
+        wrong = file_fault(f"CMS_{name.upper()}", path, is_secret=name in SECRETS)
+        if wrong is not None:
+            raise CannotStart(wrong)
     try:
-        connection_string(settings.database_url(), settings.database_tls)
-    except AddressRefused as error:
-        raise CannotStart(f"CMS_DATABASE_URL_FILE: {error}") from None
+        connection_string(settings.checked_database_url(), settings.database_tls)
+    except (AddressRefused, SettingRefused) as error:
+        raise CannotStart(str(error)) from None
     if settings.traces_url is not None and importlib.util.find_spec(TRACING_LIBRARY) is None:
         raise CannotStart(
             f"CMS_TRACES_URL: {TRACING_LIBRARY} is not installed; see docs/tracing.md"
@@ -296,7 +311,8 @@ def _check_files(settings: Settings) -> None:
         if settings.serves("d1") and settings.d1_mtls_ends == "service":
             tls_context(settings)
     except ssl.SSLError as error:
-        reason = f"the D1 listener's certificate, key and client CA: {error.reason}"
+        names = "CMS_D1_CERTIFICATE_FILE, CMS_D1_KEY_FILE, CMS_D1_CLIENT_CA_FILE"
+        reason = f"{names}: they cannot be used together: {error.reason}"
         raise CannotStart(reason) from None
     if settings.serves("cardholder"):
         _check_cardholder_listener(settings)
@@ -318,7 +334,8 @@ def _check_cardholder_listener(settings: Settings) -> None:
                 settings.cardholder_certificate_file, settings.cardholder_key_file
             )
     except ssl.SSLError as error:
-        reason = f"the cardholder listener's certificate and key: {error.reason}"
+        names = "CMS_CARDHOLDER_CERTIFICATE_FILE, CMS_CARDHOLDER_KEY_FILE"
+        reason = f"{names}: they cannot be used together: {error.reason}"
         raise CannotStart(reason) from None
 
 
@@ -335,7 +352,8 @@ def _check_vault_sockets(settings: Settings) -> None:
         owner = owner_of(settings.vault_socket_directory, map(SocketName, settings.served))
     except VaultUnavailable as error:
         raise CannotStart(
-            f"CMS_VAULT_SOCKET_DIRECTORY: {error}; see python -m hsm serve, which makes the sockets"
+            f"CMS_VAULT_SOCKET_DIRECTORY: {error}: start the vault first, python -m hsm serve makes"
+            " the sockets"
         ) from None
     if owner == os.geteuid():
         reason = "the vault's user is our own: its memory and files are open to this process"

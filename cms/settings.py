@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from crypto.secret import Secret
+from hsm.setting_faults import file_fault, with_page
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Listener = Literal["d1", "cardholder"]
@@ -50,6 +51,10 @@ Address = Annotated[str, AfterValidator(_address)]
 AddressOrUnix = Annotated[str, AfterValidator(_address_or_unix)]
 
 
+class SettingRefused(Exception):
+    """What a setting names cannot be used; it names the setting and shows no value."""
+
+
 def _split(given: object) -> object:
     return given.split(",") if isinstance(given, str) else given
 
@@ -67,6 +72,21 @@ class DatabaseSettings(BaseSettings):
     def database_url(self) -> str:
         """Read the URI; call it where it is used and keep it nowhere."""
         return self.database_url_file.read_text(encoding="utf-8-sig").strip()
+
+    def checked_database_url(self) -> str:
+        """Read the URI, for a command and for the start of the service.
+
+        Raises:
+            SettingRefused: its file cannot be read, is no text, or is for every user.
+        """
+        name = "CMS_DATABASE_URL_FILE"
+        wrong = file_fault(name, self.database_url_file, is_secret=True)
+        if wrong is not None:
+            raise SettingRefused(wrong)
+        try:
+            return self.database_url()
+        except UnicodeDecodeError:
+            raise SettingRefused(with_page(f"{name}: no text")) from None
 
 
 class VaultAddress(BaseSettings):

@@ -53,7 +53,7 @@ def _run(arguments: Namespace) -> int:
     from pydantic_settings import SettingsError
 
     from hsm.errors import HsmError
-    from hsm.setting_faults import faults
+    from hsm.setting_faults import faults, with_page
 
     command: Callable[[Namespace], int] = arguments.run
     try:
@@ -68,7 +68,7 @@ def _run(arguments: Namespace) -> int:
         second = isinstance(error, ValidationError) and error.title == "ImportTokenSettings"
         print(faults(error, "HSM_IMPORT_" if second else "HSM_"), file=sys.stderr)
     except HsmError as error:
-        print(str(error) or type(error).__doc__, file=sys.stderr)
+        print(with_page(str(error)) or type(error).__doc__, file=sys.stderr)
     return REFUSED
 
 

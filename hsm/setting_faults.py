@@ -1,6 +1,7 @@
 """What is wrong with the settings of a program: which, what to do, and where to read on."""
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsError
 
 PAGE: Final = "docs/settings.md"
 """Lists every setting of both programs."""
+NAMES_A_SETTING: Final = re.compile("(CMS|HSM)_[A-Z0-9_]+")
 
 
 def faults(error: ValidationError | SettingsError, prefix: str) -> str:
@@ -46,16 +48,30 @@ def unknown(prefix: str, *models: type[BaseSettings]) -> str | None:
     return f"{', '.join(found)}: no such setting; see {PAGE}" if found else None
 
 
-def open_to_others(secret: Path) -> str | None:
-    """Say what to do about the file of a secret that every user may read or write; None: no need.
+def with_page(reason: str) -> str:
+    """Add where to read on to a reason that begins with a setting and does not say it."""
+    if NAMES_A_SETTING.match(reason) is None or "see docs/" in reason:
+        return reason
+    return f"{reason}; see {PAGE}"
 
-    Raises:
-        OSError: there is no such file.
+
+def file_fault(name: str, file: Path, *, is_secret: bool) -> str | None:
+    """Say what is wrong with the file that a setting names; None: nothing.
+
+    Args:
+        name: of the setting, as ``CMS_D1_KEY_FILE``.
+        file: what it names.
+        is_secret: whether it is for its user and its group alone.
     """
-    mode = stat.S_IMODE(secret.stat().st_mode)
-    if not mode & stat.S_IRWXO:
-        return None
-    return (
-        f"a secret, and its mode {mode:04o} is for every user: chmod 0600 it, or 0640 for a group;"
-        f" see {PAGE}"
-    )
+    try:
+        with file.open("rb") as opened:
+            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+            opened.read()
+    except OSError as error:
+        return with_page(f"{name}: {error.strerror}")
+    if is_secret and mode & stat.S_IRWXO:
+        return with_page(
+            f"{name}: a secret, and its mode {mode:04o} is for every user: chmod 0600 it, or 0640"
+            " for a group"
+        )
+    return None

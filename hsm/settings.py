@@ -51,6 +51,16 @@ class HsmTokenSettings(BaseSettings):
             found.setdefault("token_label", "")
         return {**found, **values}
 
+    def variable(self, field: str) -> str:
+        """Name the variable that says what *field* is: the URI, where that does."""
+        prefix = str(self.model_config["env_prefix"])
+        if self.uri is not None:
+            uri = TokenUri.parse(self.uri)
+            named = {"module": uri.module, "token_label": uri.label, "pin_file": uri.pin_file}
+            if named[field] is not None or (field == "token_label" and uri.names):
+                return f"{prefix}URI"
+        return f"{prefix}{field.upper()}"
+
     @property
     def token_names(self) -> tuple[tuple[str, str], ...]:
         """By which attributes of RFC 7512 the HSM token is found, and their values."""

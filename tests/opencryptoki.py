@@ -88,6 +88,7 @@ class OpenCryptokiToken:
         self._configure("-P", "-S", FIRST_OFFICER_PIN, "-n", officer)
         self._configure("-u", "-S", officer, "-n", user)
         (self.directory / "officer-pin").write_text(f"{officer}\n")
+        self.pin_file.touch(0o600)
         self.pin_file.write_text(f"{user}\n")
 
     def _configure(self, *words: str, typed: str = "") -> None:

@@ -19,6 +19,7 @@ def make_softoken(directory: Path) -> HsmTokenSettings:
     # which are for PINs that people choose. This one is random.
     os.environ["NSS_MAX_MP_PBE_ITERATION_COUNT"] = "1"
     pin_file = directory / "user-pin"
+    pin_file.touch(0o600)
     pin_file.write_text(f"{secrets.token_hex(16)}\n")
     parameters = (
         f"configdir='sql:{directory}' certPrefix='' keyPrefix='' secmod='secmod.db' "

@@ -106,16 +106,21 @@ def run(parser: ArgumentParser, words: Sequence[str] | None) -> int:
 
 
 def _run(arguments: Namespace) -> int:
+    return refusing(lambda: arguments.run(arguments))
+
+
+def refusing(command: Callable[[], int]) -> int:
+    """Run *command* and return its exit code; what it cannot do is one line, and code 2."""
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
     from cms.persistence.admin import AdminError
+    from cms.settings import SettingRefused
     from hsm.errors import HsmError
-    from hsm.setting_faults import faults
+    from hsm.setting_faults import faults, with_page
 
-    command: Callable[[Namespace], int] = arguments.run
     try:
-        return command(arguments)
+        return command()
     except BrokenPipeError:
         raise
     except (ValidationError, SettingsError) as error:
@@ -128,8 +133,8 @@ def _run(arguments: Namespace) -> int:
         complain("an argument is not text")
     except (EOFError, KeyboardInterrupt):
         complain("nothing was typed")
-    except (Refused, AdminError, HsmError) as error:
-        complain(str(error) or str(type(error).__doc__))
+    except (Refused, SettingRefused, AdminError, HsmError) as error:
+        complain(with_page(str(error)) or str(type(error).__doc__))
     return REFUSED
 
 
@@ -150,7 +155,7 @@ def open_database() -> Iterator[Database]:
     from cms.settings import DatabaseSettings
 
     settings = DatabaseSettings()
-    with admin.transaction(settings.database_url(), settings.database_tls) as database:
+    with admin.transaction(settings.checked_database_url(), settings.database_tls) as database:
         yield database
 
 

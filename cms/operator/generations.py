@@ -95,12 +95,12 @@ def _tell_of_lost(table: GenerationTable, before: KeyGenerations) -> None:
     from pydantic import ValidationError
 
     from cms.persistence.admin import AdminError
+    from cms.settings import SettingRefused
 
     try:
         rows = _counted()
-    except (AdminError, OSError, UnicodeDecodeError, ValidationError) as error:
-        why = "no database is named" if isinstance(error, ValidationError) else "it cannot be asked"
-        why = str(error) if isinstance(error, AdminError) else why
+    except (AdminError, SettingRefused, ValidationError) as error:
+        why = "no database is named" if isinstance(error, ValidationError) else str(error)
         print(f"not counted is what opens under no key now: {why}", file=sys.stderr)
     else:
         _require_unneeded(table, before, rows)

@@ -33,11 +33,14 @@ def connection_string(url: str, tls: Tls = "verify") -> str:
     try:
         given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.ProgrammingError:
-        raise AddressRefused("the database URL cannot be read") from None
+        raise AddressRefused(
+            "CMS_DATABASE_URL_FILE: the database URL cannot be read; see docs/settings.md"
+        ) from None
     if tls == "verify" and not _is_local(given) and _named(given, "sslmode") != "verify-full":
         raise AddressRefused(
-            "a database that is not on this machine needs sslmode=verify-full in its URL;"
-            " CMS_DATABASE_TLS=off does without"
+            "CMS_DATABASE_URL_FILE: a database that is not on this machine needs"
+            " sslmode=verify-full in its URL; CMS_DATABASE_TLS=off does without; see"
+            " docs/settings.md"
         )
     completed = {"connect_timeout": str(CONNECT_SECONDS)}
     if "," in _named(given, "host") + _named(given, "hostaddr"):

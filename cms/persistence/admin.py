@@ -120,10 +120,16 @@ def transaction(url: str, tls: Tls = "verify") -> Iterator[Database]:
         AdminError: it has no tables yet or older ones, its role may not do this, or it cannot
             hold a value.
     """
+    with refusals(), connect(url, tls).connect() as database:
+        yield database
+        database.commit()
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Make an AdminError of what the database refuses, where one line can tell."""
     try:
-        with connect(url, tls).connect() as database:
-            yield database
-            database.commit()
+        yield
     except DBAPIError as error:
         refusal = _refusal(error)
         if refusal is None:

@@ -11,6 +11,7 @@ from pkcs11 import _pkcs11
 from pkcs11.exceptions import (
     MultipleTokensReturned,
     NoSuchToken,
+    PKCS11Error,
     TokenNotPresent,
     TokenNotRecognised,
 )
@@ -20,6 +21,7 @@ from hsm.errors import VaultUnavailable
 from hsm.pkcs11.device_info import DeviceInfo
 from hsm.pkcs11.return_values import CKR_ALREADY_INITIALIZED, CKR_OK, initialize_name_of
 from hsm.pkcs11.structures import FunctionList, InitializeArgs
+from hsm.setting_faults import file_fault, with_page
 from hsm.settings import HsmTokenSettings
 
 CKF_LIBRARY_CANT_CREATE_OS_THREADS: Final = 1
@@ -65,13 +67,38 @@ def load(settings: HsmTokenSettings) -> LockingLibrary:
     """Load and initialise the module that *settings* name.
 
     Raises:
-        VaultUnavailable: it did not initialise.
-        PKCS11Error, OSError, RuntimeError: it is none.
+        VaultUnavailable: it is none, or did not initialise.
+        PKCS11Error: it does not answer.
     """
     flags = CKF_OS_LOCKING_OK if settings.module_locks else 0
     if not settings.module_may_make_threads:
         flags |= CKF_LIBRARY_CANT_CREATE_OS_THREADS
-    return LockingLibrary(str(settings.module), settings.module_parameters, flags)
+    text = settings.variable("module") + ": no PKCS#11 library can be loaded from there"
+    try:
+        return LockingLibrary(str(settings.module), settings.module_parameters, flags)
+    except PKCS11Error as error:
+        if type(error) is not PKCS11Error:  # a return value of the module
+            raise
+        raise VaultUnavailable(with_page(text)) from None
+    except (OSError, RuntimeError):
+        raise VaultUnavailable(with_page(text)) from None
+
+
+def token_of(settings: HsmTokenSettings, library: LockingLibrary) -> Any:  # noqa: ANN401
+    """Return the one HSM token that *settings* name.
+
+    Raises:
+        VaultUnavailable: there is none, or there are several.
+        PKCS11Error: the module does not answer.
+    """
+    name = settings.variable("token_label")
+    try:
+        return find_token(library, settings.token_names)
+    except NoSuchToken:
+        text = name + ": no token has it; name one that is there, and connect its device"
+    except MultipleTokensReturned:
+        text = name + ": several tokens have it; HSM_URI can name more of one"
+    raise VaultUnavailable(with_page(text))
 
 
 def find_token(library: LockingLibrary, names: Sequence[tuple[str, str]]) -> Any:  # noqa: ANN401
@@ -135,13 +162,18 @@ def one_at_a_time(settings: HsmTokenSettings) -> Iterator[Secret[str]]:
     on the PIN file itself, which all of them can read and none needs to write.
 
     Raises:
-        VaultUnavailable: the PIN file cannot be read, or is not text.
+        VaultUnavailable: the PIN file cannot be read, is not text, or is for every user.
     """
+    name = settings.variable("pin_file")
+    wrong = file_fault(name, settings.pin_file, is_secret=True)
+    if wrong is not None:
+        raise VaultUnavailable(wrong)
     with ExitStack() as stack:
         try:
             file = stack.enter_context(settings.pin_file.open(encoding="utf-8-sig"))
             fcntl.flock(file, fcntl.LOCK_EX)
             pin = Secret(file.read().rstrip("\r\n"))
         except (OSError, UnicodeDecodeError):
-            raise VaultUnavailable("the file with the token PIN cannot be read") from None
+            text = name + ": the file with the token PIN cannot be read"
+            raise VaultUnavailable(with_page(text)) from None
         yield pin

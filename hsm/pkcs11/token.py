@@ -39,7 +39,7 @@ from hsm.pkcs11.hsm_token import (
     tdes_blocks,
 )
 from hsm.pkcs11.keys import AES_KINDS, KEY_BYTES, TDES_KINDS, KeyKind, KeyLabel, KeyRole, Usage
-from hsm.pkcs11.module import LockingLibrary, find_token, functions, load, one_at_a_time
+from hsm.pkcs11.module import LockingLibrary, functions, load, one_at_a_time, token_of
 from hsm.pkcs11.structures import Template
 from hsm.pkcs11.templates import (
     BIRTH,
@@ -124,7 +124,7 @@ class Pkcs11Token:
                     development.refuse_secret(pin)
                 # To initialise a module twice would end every session of the first time.
                 library = load(settings) if beside is None else beside.library
-                hsm_token = find_token(library, settings.token_names)
+                hsm_token = token_of(settings, library)
                 if beside is not None and beside.is_in(hsm_token.slot):
                     raise CeremonyError("the second token is the first one")
                 if production:

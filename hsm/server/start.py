@@ -26,6 +26,7 @@ from hsm.server.busy import Cell
 from hsm.server.disk import Disk
 from hsm.server.exits import Exit
 from hsm.server.worker import Held, Worker, run_until_told
+from hsm.setting_faults import with_page
 from hsm.settings import ServerSettings, VaultSettings
 from hsm.vault import Vault
 
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> int:
     try:
         vault.open()
     except NotForProduction as error:
-        log.error("vault.refused", extra={"reason": str(error)})  # noqa: TRY400 - no traceback
+        log.error("vault.refused", extra={"reason": with_page(str(error))})  # noqa: TRY400 - no traceback
         return Exit.NOT_FOR_PRODUCTION
     except LoginRefused:
         return Exit.LOGIN_REFUSED

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from hsm import exposition, metrics
@@ -22,7 +21,7 @@ from hsm.server import sockets
 from hsm.server.busy import Cell
 from hsm.server.exits import Exit
 from hsm.server.sockets import Listeners
-from hsm.setting_faults import open_to_others
+from hsm.setting_faults import file_fault
 from hsm.settings import ServerSettings, VaultSettings
 
 LOOK_SECONDS: Final = 0.05
@@ -194,8 +193,9 @@ def _check_host(settings: VaultSettings, *, sandbox: bool) -> None:
     """Look once at what every worker would stumble over."""
     try:
         trust = read_trust(settings.trust_file)
-    except ManifestRefused:
-        raise ManifestRefused("HSM_TRUST_FILE: no trust file that can be used") from None
+    except ManifestRefused as error:
+        text = f"HSM_TRUST_FILE: {error}"
+        raise ManifestRefused(text) from None
     if trust.sandbox and not sandbox:
         raise NotForProduction(
             "HSM_TRUST_FILE is for trials: name one in which two operators have to sign, or try it"
@@ -205,16 +205,8 @@ def _check_host(settings: VaultSettings, *, sandbox: bool) -> None:
     if not directory.is_dir() or not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise VaultUnavailable(
             "HSM_STATE_DIRECTORY: no directory that can be read and written. Mount a volume there"
-            " that survives restarts, for the vault's user alone; see docs/settings.md"
+            " that survives restarts, for the vault's user alone"
         )
-    _check_pin_file(settings.pin_file)
-
-
-def _check_pin_file(pin_file: Path) -> None:
-    try:
-        wrong = open_to_others(pin_file)
-    except OSError:
-        return  # a worker says so, and another one tries again
+    wrong = file_fault(settings.variable("pin_file"), settings.pin_file, is_secret=True)
     if wrong is not None:
-        text = f"HSM_PIN_FILE: {wrong}"
-        raise VaultUnavailable(text)
+        raise VaultUnavailable(wrong)

@@ -19,7 +19,9 @@ SOURCE = "\n".join(
 def parts(told: str) -> list[str]:
     """What of a line is always there."""
     return [
-        part.strip(" ,") for part in re.split(r"…|^(?:CMS|HSM)_\w+: ", told) if part.strip(" ,")
+        part.strip(" ,")
+        for part in re.split(r"…|^(?:CMS|HSM)_\w*(?:: |…)", told)
+        if part.strip(" ,")
     ]
 
 

@@ -1,18 +1,22 @@
 """What is looked at before there are workers, and their supervisor."""
 
 import multiprocessing
+import os
+import re
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from cms.__main__ import main
 from cms.sandbox import HANG_SECONDS
+from cms.sandbox.machine import pki
 from cms.serve import (
     CannotStart,
     Supervisor,
@@ -197,3 +201,166 @@ def test_traces_without_their_library_are_named(
     given.database_url_file.chmod(0o600)
     with pytest.raises(CannotStart, match=r"^CMS_TRACES_URL: .* is not installed"):
         _check_files(given)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
+    return pki.create(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def environment(
+    made: pki.Pki, sockets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Mapping[str, object]:
+    """Settings with which the service starts, of whose workers there are none here."""
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text("postgresql:///cms?user=a-user-of-some-database")
+    none = SimpleNamespace(run=lambda: None, processes=[])
+    monkeypatch.setattr("cms.serve.Supervisor", lambda *_, **__: none)
+    monkeypatch.setattr("cms.serve.logs.set_up", lambda: None)
+    for name in [name for name in os.environ if name.startswith("CMS_")]:
+        monkeypatch.delenv(name)
+    return {
+        "DATABASE_URL_FILE": secret,
+        "PUBLIC_URL": "https://pins.test",
+        "VAULT_SOCKET_DIRECTORY": sockets,
+        "D1_PORT": 0,
+        "D1_CERTIFICATE_FILE": made.server.certificate,
+        "D1_KEY_FILE": made.server.key,
+        "D1_CLIENT_CA_FILE": made.ca.certificate,
+        "CARDHOLDER_URL": "https://cards.test",
+        "CARDHOLDER_PORT": 0,
+        "OPS_PORT": 0,
+        "CARDHOLDER_CERTIFICATE_FILE": made.server.certificate,
+        "CARDHOLDER_KEY_FILE": made.server.key,
+        "CONTROL_TOKEN_KEY_FILE": secret,
+        "US_CA_FILE": made.ca.certificate,
+    }
+
+
+NOTHING = "/nowhere/at/all"
+BEHIND_A_PROXY = {
+    "D1_MTLS_ENDS": "proxy",
+    **dict.fromkeys(("D1_CERTIFICATE_FILE", "D1_KEY_FILE", "D1_CLIENT_CA_FILE")),
+}
+"""None: without it."""
+FILES_OF_D1 = "CMS_D1_CERTIFICATE_FILE, CMS_D1_KEY_FILE, CMS_D1_CLIENT_CA_FILE"
+FILES_OF_CARDHOLDERS = "CMS_CARDHOLDER_CERTIFICATE_FILE, CMS_CARDHOLDER_KEY_FILE"
+REFUSALS: Sequence[tuple[Mapping[str, object], str]] = (
+    *(({name: None}, f"CMS_{name} is missing") for name in ("DATABASE_URL_FILE", "PUBLIC_URL")),
+    ({"VAULT_SOCKET_DIRECTORY": None}, "CMS_VAULT_SOCKET_DIRECTORY is missing"),
+    ({"CONTROL_TOKEN_KEY_FILE": None}, "CMS_CONTROL_TOKEN_KEY_FILE is missing"),
+    ({"CARDHOLDER_KEY_FILE": None}, f"{FILES_OF_CARDHOLDERS}: both or none"),
+    ({"D1_KEY_FILE": None}, "CMS_D1_CERTIFICATE_FILE, CMS_D1_KEY_FILE or CMS_D1_CLIENT_CA_FILE is"),
+    (BEHIND_A_PROXY, "CMS_D1_PROXY_PEERS is missing"),
+    ({**BEHIND_A_PROXY, "D1_PROXY_PEERS": '["10.0.0.0/8"]'}, "CMS_D1_PROXY_PEERS: each peer"),
+    ({"D1_PROXY_PEERS": "10.0.0.7"}, "CMS_D1_PROXY_PEERS: no JSON"),
+    ({"CARDHOLDER_PROXY_PEERS": '["unix"]'}, "CMS_CARDHOLDER_PROXY_PEERS: each peer"),
+    ({"PUBLIC_URL": "ftp://pins.test"}, "CMS_PUBLIC_URL: write https://"),
+    ({"CARDHOLDER_URL": "https://cards.test/"}, "CMS_CARDHOLDER_URL: write https://"),
+    ({"LISTENERS": "ops"}, "CMS_LISTENERS: "),
+    ({"WORKERS": "0"}, "CMS_WORKERS: "),
+    ({"WORKRES": "2"}, "CMS_WORKRES: no such setting"),
+    *(
+        ({name: NOTHING}, f"CMS_{name}: No such file or directory")
+        for name in (
+            *("DATABASE_URL_FILE", "D1_CERTIFICATE_FILE", "D1_KEY_FILE", "D1_CLIENT_CA_FILE"),
+            *("CARDHOLDER_CERTIFICATE_FILE", "CARDHOLDER_KEY_FILE", "CONTROL_TOKEN_KEY_FILE"),
+            *("US_CA_FILE", "TRACES_CA_FILE"),
+        )
+    ),
+    *(
+        ({name: "open"}, f"CMS_{name}: a secret, and its mode 0644")
+        for name in ("DATABASE_URL_FILE", "D1_KEY_FILE", "CARDHOLDER_KEY_FILE")
+    ),
+    ({"CONTROL_TOKEN_KEY_FILE": "open"}, "CMS_CONTROL_TOKEN_KEY_FILE: a secret, and its mode 0644"),
+    ({"DATABASE_URL_FILE": "bytes"}, "CMS_DATABASE_URL_FILE: no text"),
+    ({"DATABASE_URL_FILE": "short"}, "CMS_DATABASE_URL_FILE: the database URL cannot be read"),
+    ({"DATABASE_URL_FILE": "far"}, "CMS_DATABASE_URL_FILE: a database that is not on this machine"),
+    ({"D1_KEY_FILE": "another key"}, f"{FILES_OF_D1}: they cannot be used together: KEY_VALUES"),
+    ({"D1_CLIENT_CA_FILE": "short"}, f"{FILES_OF_D1}: they cannot be used together: "),
+    ({"CARDHOLDER_KEY_FILE": "another key"}, f"{FILES_OF_CARDHOLDERS}: they cannot be used"),
+    ({"US_CA_FILE": "short"}, "CMS_US_CA_FILE: no certificate in it"),
+    ({"CONTROL_TOKEN_KEY_FILE": "short"}, "CMS_CONTROL_TOKEN_KEY_FILE: "),
+    ({"VAULT_SOCKET_DIRECTORY": NOTHING}, "CMS_VAULT_SOCKET_DIRECTORY: all: No such file"),
+    ({"D1_HOST": "192.0.2.1"}, "CMS_D1_HOST, CMS_D1_PORT: nothing can listen there: "),
+    ({"D1_SOCKET": f"{NOTHING}/d1.sock"}, "CMS_D1_SOCKET: nothing can listen there: No such file"),
+    ({"OPS_HOST": "192.0.2.1"}, "CMS_OPS_HOST, CMS_OPS_PORT: nothing can listen there: "),
+    (
+        {"CARDHOLDER_HOST": "192.0.2.1"},
+        "CMS_CARDHOLDER_HOST, CMS_CARDHOLDER_PORT: nothing can listen there: ",
+    ),
+    (
+        {"LISTENERS": "cardholder", "CARDHOLDER_HOST": "192.0.2.1"},
+        "CMS_CARDHOLDER_HOST, CMS_CARDHOLDER_PORT: nothing can listen there: ",
+    ),
+)
+
+
+def written(directory: Path, name: str, made: pki.Pki) -> Path:
+    """Write a file of which something is wrong."""
+    content, mode = {
+        "open": (b"postgresql:///cms", 0o644),
+        "bytes": (b"\xff", 0o600),
+        "short": (b"short", 0o600),
+        "far": (b"postgresql://cms:s3cret@db.example/cms", 0o600),
+        "another key": (made.ca.key.read_bytes(), 0o600),
+    }[name]
+    file = directory / "wrong"
+    file.write_bytes(content)
+    file.chmod(mode)
+    return file
+
+
+def outcome(given: Mapping[str, object], monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Start the service with these settings and return its exit code."""
+    for name, value in given.items():
+        if value is not None:
+            monkeypatch.setenv(f"CMS_{name}", str(value))
+    return main(["serve", *words])
+
+
+def test_with_settings_in_which_nothing_is_wrong_it_starts(
+    environment: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert outcome(environment, monkeypatch, "--sandbox") == 0
+
+
+@pytest.mark.parametrize(("changes", "begins"), REFUSALS, ids=str)
+def test_each_refusal_begins_with_the_settings_and_ends_with_a_page(
+    environment: Mapping[str, object],
+    changes: Mapping[str, object],
+    begins: str,
+    made: pki.Pki,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    files = {"open", "bytes", "short", "far", "another key"}
+    given = {
+        name: written(tmp_path, str(value), made) if value in files else value
+        for name, value in changes.items()
+    }
+    assert outcome({**environment, **given}, monkeypatch, "--sandbox") != 0
+    reasons = [
+        str(record.__dict__["reason"])
+        for record in caplog.records
+        if record.getMessage() == "not_started"
+    ]
+    (line,) = [*capsys.readouterr().err.splitlines(), *reasons]
+    assert line.startswith(begins)
+    assert re.search(r"; see docs/[a-z-]+\.md\Z", line)
+    assert "s3cret" not in line
+
+
+def test_what_the_sandbox_made_is_refused_in_the_same_way(
+    environment: Mapping[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert outcome(environment, monkeypatch) != 0
+    reason = str(caplog.records[-1].__dict__["reason"])
+    assert reason.startswith("CMS_D1_CERTIFICATE_FILE holds a certificate of the sandbox's")
+    assert reason.endswith("; see docs/settings.md")

@@ -107,7 +107,8 @@ def another_key(prepared: Deployment, _: str) -> Deployment:
         (
             another_key,
             "another key",
-            "the D1 listener's certificate, key and client CA: KEY_VALUES_MISMATCH",
+            "CMS_D1_CERTIFICATE_FILE, CMS_D1_KEY_FILE, CMS_D1_CLIENT_CA_FILE: they cannot be used"
+            " together: KEY_VALUES_MISMATCH; see docs/settings.md",
         ),
     ],
 )
@@ -137,7 +138,10 @@ def test_a_port_in_use_is_said(prepared: Deployment) -> None:
         port = taken.getsockname()[1]
         with prepared.serving_vault():
             reason = why_not(prepared.given(d1_port=port))
-    assert reason == "the D1 listener: Address already in use"
+    assert reason == (
+        "CMS_D1_HOST, CMS_D1_PORT: nothing can listen there: Address already in use;"
+        " see docs/settings.md"
+    )
 
 
 def put_request(enrolled: Enrolled, bearer: str, body: bytes) -> bytes:
@@ -227,6 +231,7 @@ def test_alembic_brings_an_empty_database_up_to_date(tmp_path: Path, postgres: P
     name = "from_the_command_line"
     postgres.create_database(name)
     url_file = tmp_path / "database-url"
+    url_file.touch(0o600)
     url_file.write_text(postgres.url(name) + "\n")
     for _ in range(2):  # the second finds nothing to do
         subprocess.run(
@@ -238,6 +243,37 @@ def test_alembic_brings_an_empty_database_up_to_date(tmp_path: Path, postgres: P
     with psycopg.connect(postgres.url(name)) as connection:
         assert connection.execute("SELECT count(*) FROM pin_changes").fetchone() == (0,)
     postgres.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (None, "CMS_DATABASE_URL_FILE is missing; see docs/settings.md"),
+        ("", "CMS_DATABASE_URL_FILE: No such file or directory; see docs/settings.md"),
+        (
+            "https://s3cret@",
+            "CMS_DATABASE_URL_FILE: the database URL cannot be read; see docs/settings.md",
+        ),
+        ("postgresql://cms:s3cret@/cms?host=/nowhere", "the database is unavailable"),
+    ],
+)
+def test_alembic_says_in_one_line_why_it_cannot_begin(
+    tmp_path: Path, url: str | None, reason: str
+) -> None:
+    file = tmp_path / "database-url"
+    given = {} if url is None else {"CMS_DATABASE_URL_FILE": str(file)}
+    if url:
+        file.touch(0o600)
+        file.write_text(url)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("alembic"), "upgrade", "head"],
+        cwd=ROOT,
+        env=without_settings() | given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{reason}\n")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from hsm.manifest.signed import MINIMUM_VERSIONS_TYPE
 from hsm.pkcs11.keys import OWN_ROLES, KeyKind, KeyLabel, Usage
 from hsm.pkcs11.probe import PROFILES
 from hsm.pkcs11.token import Pkcs11Token
+from hsm.setting_faults import PAGE
 from tests.hsm.commanding import ROLES, Done, Operator, fingerprints
 from tests.hsm.own_process import FIRST, ROOT, environment
 from tests.operators import OPERATORS, manifest, minimum_versions, now, prepare_host, signed
@@ -25,6 +26,7 @@ from tests.processes import loaded_by
 NO_PIN_IN_A_URI = (
     "a PIN does not stand in a URI: name its file as pin-source; see docs/settings.md\n"
 )
+NO_TOKEN = "no token has it; name one that is there, and connect its device; see docs/settings.md\n"
 LABELS = sorted(map(str, FIRST))
 ISSUER = "testbank01"
 
@@ -289,7 +291,10 @@ def test_a_host_begins_with_the_minimum_versions_that_operators_signed(
             {"HSM_STATE_DIRECTORY": "", "HSM_TRUST_FILE": ""},
             "HSM_STATE_DIRECTORY is missing; HSM_TRUST_FILE is missing; see docs/settings.md\n",
         ),
-        ({"HSM_STATE_DIRECTORY": "/none"}, "HSM_STATE_DIRECTORY is no directory\n"),
+        (
+            {"HSM_STATE_DIRECTORY": "/none"},
+            "HSM_STATE_DIRECTORY is no directory; see docs/settings.md\n",
+        ),
         ({"HSM_TRUST_FILE": "/none"}, "the trust file cannot be read\n"),
     ],
     ids=str,
@@ -368,9 +373,12 @@ def test_the_hsm_token_can_be_named_by_a_uri(ceremony: tuple[Operator, Done]) ->
         done = by_uri(operator, names)
         assert (done.returncode, fingerprints(done.stdout)) == (0, fingerprints(first.stdout))
     for names, message in (
-        ("pkcs11:token=another", "NoSuchToken\n"),
-        ("pkcs11:token=pin-vault;serial=0", "NoSuchToken\n"),
-        ("pkcs11:manufacturer=SoftHSM%20project", "MultipleTokensReturned\n"),
+        ("pkcs11:token=another", f"HSM_URI: {NO_TOKEN}"),
+        ("pkcs11:token=pin-vault;serial=0", f"HSM_URI: {NO_TOKEN}"),
+        (
+            "pkcs11:manufacturer=SoftHSM%20project",
+            "HSM_URI: several tokens have it; HSM_URI can name more of one; see docs/settings.md\n",
+        ),
         (
             "pkcs11:object=pin.g1",
             "the path names what no HSM token is found by; see docs/settings.md\n",
@@ -392,13 +400,37 @@ def refused_settings() -> Iterator[tuple[dict[str, str], str]]:
         {"HSM_URI": "pkcs11:token=a"},
         "HSM_URI names what a variable names, too; see docs/settings.md\n",
     )
-    yield {"HSM_PIN_FILE": "/none"}, "the file with the token PIN cannot be read\n"
-    yield {"HSM_PIN_FILE": ROLES}, "the token refused the PIN\n"
-    yield {"HSM_TOKEN_LABEL": "another"}, "NoSuchToken\n"
-    yield {"HSM_MODULE": "/none.so"}, "PKCS11Error\n"
+    yield {"HSM_PIN_FILE": "/none"}, f"HSM_PIN_FILE: No such file or directory; see {PAGE}\n"
+    yield {"HSM_TOKEN_LABEL": "another"}, f"HSM_TOKEN_LABEL: {NO_TOKEN}"
+    for module in ("/none.so", ROLES):
+        text = f"HSM_MODULE: no PKCS#11 library can be loaded from there; see {PAGE}\n"
+        yield {"HSM_MODULE": module}, text
 
 
 @pytest.mark.parametrize(("settings", "message"), list(refused_settings()))
 def test_a_wrong_setting_is_named(nobody: Operator, settings: dict[str, str], message: str) -> None:
     done = nobody.run("list", **settings)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "message"),
+    [
+        (b"00000000", 0o600, "the token refused the PIN\n"),
+        (b"\xff", 0o600, f"HSM_PIN_FILE: the file with the token PIN cannot be read; see {PAGE}\n"),
+        (
+            b"00000000",
+            0o644,
+            "HSM_PIN_FILE: a secret, and its mode 0644 is for every user: chmod 0600 it, or 0640"
+            f" for a group; see {PAGE}\n",
+        ),
+    ],
+)
+def test_a_file_with_another_pin_or_for_every_user_is_refused(
+    nobody: Operator, tmp_path: Path, content: bytes, mode: int, message: str
+) -> None:
+    pin_file = tmp_path / "pin"
+    pin_file.write_bytes(content)
+    pin_file.chmod(mode)
+    done = nobody.run("list", HSM_PIN_FILE=str(pin_file))
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from hsm.setting_faults import PAGE, faults, open_to_others, unknown
+from hsm.setting_faults import PAGE, faults, file_fault, unknown, with_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,7 +78,7 @@ def test_a_secret_for_its_user_and_group_is_taken(tmp_path: Path, mode: int) -> 
     secret = tmp_path / "secret"
     secret.touch(mode)
     secret.chmod(mode)
-    assert open_to_others(secret) is None
+    assert file_fault("SAMPLE", secret, is_secret=True) is None
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o601])
@@ -86,7 +86,25 @@ def test_a_secret_for_every_user_is_refused_with_what_to_do(tmp_path: Path, mode
     secret = tmp_path / "secret"
     secret.touch()
     secret.chmod(mode)
-    said = open_to_others(secret)
+    said = file_fault("CMS_SECRET_FILE", secret, is_secret=True)
     assert said is not None
-    assert f"{mode:04o}" in said
+    assert said.startswith(f"CMS_SECRET_FILE: a secret, and its mode {mode:04o} is for every user")
     assert "chmod 0600" in said
+    assert said.endswith(f"; see {PAGE}")
+    assert file_fault("CMS_CERTIFICATE_FILE", secret, is_secret=False) is None
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -> None:
+    for path, why in (
+        (tmp_path / "none", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ):
+        said = file_fault("HSM_PIN_FILE", path, is_secret=True)
+        assert said == f"HSM_PIN_FILE: {why}; see {PAGE}"
+
+
+def test_the_page_is_added_to_what_begins_with_a_setting_and_names_none() -> None:
+    assert with_page("HSM_MODULE: wrong") == f"HSM_MODULE: wrong; see {PAGE}"
+    assert with_page("Is HSM_MODULE there?") == "Is HSM_MODULE there?"
+    for said in ("the token refused the PIN", "CMS_TRACES_URL: see docs/tracing.md", ""):
+        assert with_page(said) == said

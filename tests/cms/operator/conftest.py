@@ -26,6 +26,7 @@ def operator(
 ) -> Iterator[Operator]:
     """Somebody who was never shown a PAN or a PIN when the test is over."""
     file = tmp_path / "database-url"
+    file.touch(0o600)
     file.write_text(database_url + "\n")
     monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(file))
     use_vault(monkeypatch, vault)

@@ -72,6 +72,13 @@ def desk(operator: Operator, vault: Vault, tmp_path: Path, monkeypatch: pytest.M
     return desk
 
 
+def use_database(file: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands use a database whose URL is in *file*."""
+    file.touch(0o600)
+    file.write_text(url)
+    monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(file))
+
+
 def test_a_feed_that_is_made_is_imported(
     desk: Desk,
     operator: Operator,
@@ -89,8 +96,7 @@ def test_a_feed_that_is_made_is_imported(
     )
     assert made == Answer(0, "1 feeds made\n", "")
     assert NEW_PAN not in desk.feed.read_text()
-    (desk.feed.parent / "url").write_text(database_url)
-    monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(desk.feed.parent / "url"))
+    use_database(desk.feed.parent / "url", database_url, monkeypatch)
     answer = operator("cards", "import", sample_issuer.issuer_id, desk.feed)
     assert answer == Answer(0, "2 cards added, 0 renewed, 0 refused\n", "")
     assert run_sql(
@@ -115,8 +121,7 @@ def test_what_was_made_and_imported_is_told_as_json(
     change_manifest(vault, sample_issuer.issuer_id, feeds=[desk.member])
     made = desk.make(described("new-1", NEW_PAN), json_too=True)
     assert json.loads(made.out) == {"feeds": 1, "refused": 0}
-    (desk.feed.parent / "url").write_text(database_url)
-    monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(desk.feed.parent / "url"))
+    use_database(desk.feed.parent / "url", database_url, monkeypatch)
     load = ("cards", "import", sample_issuer.issuer_id, desk.feed, "--json")
     counts = {"added": 1, "renewed": 0, "refused": 0, "feeds_loaded_before": 0}
     assert json.loads(operator.must(*load)) == counts
@@ -135,8 +140,7 @@ def test_at_a_terminal_a_bar_shows_how_far_an_import_is_and_refusals_stand_above
     change_manifest(vault, sample_issuer.issuer_id, feeds=[desk.member])
     desk.make(described("new-1", NEW_PAN))
     desk.feed.write_text(desk.feed.read_text() + "no feed\n")
-    (tmp_path / "url").write_text(database_url)
-    monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(tmp_path / "url"))
+    use_database(tmp_path / "url", database_url, monkeypatch)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     answer = operator("cards", "import", sample_issuer.issuer_id, desk.feed)
     assert answer.out == "1 cards added, 0 renewed, 1 refused\n"

@@ -47,7 +47,30 @@ def test_a_database_url_that_cannot_be_read_is_not_shown(
 ) -> None:
     for text in ("s3cret", "https://s3cret@host/db", "postgresql://s3cret:x@[h/", "postgresql://%"):
         (tmp_path / "database-url").write_text(text)
-        assert operator.refused("issuers", "list") == "the database URL cannot be read"
+        assert operator.refused("issuers", "list") == (
+            "CMS_DATABASE_URL_FILE: the database URL cannot be read; see docs/settings.md"
+        )
+
+
+def test_a_file_of_the_database_url_that_serve_refuses_commands_refuse(
+    operator: Operator, tmp_path: Path
+) -> None:
+    file = tmp_path / "database-url"
+    for content, mode, wrong in (
+        (b"\xff", 0o600, "no text"),
+        (
+            b"",
+            0o644,
+            "a secret, and its mode 0644 is for every user: chmod 0600 it, or 0640 for a group",
+        ),
+    ):
+        file.write_bytes(content)
+        file.chmod(mode)
+        said = f"CMS_DATABASE_URL_FILE: {wrong}; see docs/settings.md"
+        assert operator.refused("issuers", "list") == said
+    file.unlink()
+    said = "CMS_DATABASE_URL_FILE: No such file or directory; see docs/settings.md"
+    assert operator.refused("issuers", "list") == said
 
 
 def test_a_database_without_tables_is_said_so(

@@ -18,6 +18,7 @@ LOOK = (
 @pytest.fixture
 def settings(tmp_path: Path) -> Mapping[str, str]:
     file = tmp_path / "database-url"
+    file.touch(0o600)
     file.write_text("postgresql://nobody@/cms?host=/nowhere")
     return {
         "CMS_DATABASE_URL_FILE": str(file),

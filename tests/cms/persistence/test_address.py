@@ -95,4 +95,6 @@ def test_what_libpq_would_take_from_the_environment_counts(monkeypatch: pytest.M
 def test_an_address_that_cannot_be_read_is_not_shown(url: str) -> None:
     with pytest.raises(AddressRefused) as refused:
         connection_string(url)
-    assert str(refused.value) == "the database URL cannot be read"
+    assert str(refused.value) == (
+        "CMS_DATABASE_URL_FILE: the database URL cannot be read; see docs/settings.md"
+    )

@@ -23,6 +23,7 @@ async def test_a_migration_does_not_wait_long_for_a_lock_while_others_wait_for_i
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     monkeypatch.setattr(migrate, "LOCK_MS_MAX", 50)
+    (tmp_path / "url").touch(0o600)
     (tmp_path / "url").write_text(database_url)
     monkeypatch.setenv("CMS_DATABASE_URL_FILE", str(tmp_path / "url"))
 

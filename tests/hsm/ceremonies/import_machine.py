@@ -138,5 +138,6 @@ def make_second(softhsm: OwnHsmToken, label: str = LABEL) -> dict[str, str]:
         check=True,
     )
     pin_file = softhsm.directory / f"{label}-pin"
+    pin_file.touch(0o600)
     pin_file.write_text(f"{pin}\n")
     return {"HSM_IMPORT_TOKEN_LABEL": label, "HSM_IMPORT_PIN_FILE": str(pin_file)}

@@ -121,8 +121,15 @@ def test_without_the_second_token_nothing_is_imported(machine: ImportMachine, bl
     [
         ({"HSM_IMPORT_TOKEN_LABEL": ""}, "HSM_IMPORT_TOKEN_LABEL is missing; see docs/settings.md"),
         ({"HSM_IMPORT_PIN_FILE": ""}, "HSM_IMPORT_PIN_FILE is missing; see docs/settings.md"),
-        ({"HSM_IMPORT_TOKEN_LABEL": "nobody"}, "NoSuchToken"),
-        ({"HSM_IMPORT_PIN_FILE": "/nowhere"}, "the file with the token PIN cannot be read"),
+        (
+            {"HSM_IMPORT_TOKEN_LABEL": "nobody"},
+            "HSM_IMPORT_TOKEN_LABEL: no token has it; name one that is there, and connect its"
+            " device; see docs/settings.md",
+        ),
+        (
+            {"HSM_IMPORT_PIN_FILE": "/nowhere"},
+            "HSM_IMPORT_PIN_FILE: No such file or directory; see docs/settings.md",
+        ),
     ],
     ids=str,
 )

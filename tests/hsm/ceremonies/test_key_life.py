@@ -159,6 +159,7 @@ def test_lines_of_a_compromised_log_key_are_told_apart_and_new_ones_are_under_th
 def test_a_compromised_user_pin_opens_nothing_any_more(room: Room, tmp_path: Path) -> None:
     old = Path(room.operator.softhsm.environment["HSM_PIN_FILE"])
     new = tmp_path / "new-pin"
+    new.touch(0o600)
     new.write_text("another PIN, of 24 bytes\n")
     assert room.operator.run("list").returncode == 0
     said = must(room, "change-pin", new)

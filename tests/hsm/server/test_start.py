@@ -1,6 +1,8 @@
 """``python -m hsm serve`` starts, or says in one line why not."""
 
 import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,36 +37,73 @@ def said(state: Path, *module: str, **env: Any) -> str:  # noqa: ANN401
         return vault.output.read_text()
 
 
-def test_a_setting_that_is_wrong_is_named(state: Path) -> None:
-    assert said(state, HSM_WORKERS=0) == (
-        "HSM_WORKERS: Input should be greater than or equal to 1; see docs/settings.md\n"
-    )
+def changed_trust(state: Path, **members: object) -> Path:
+    """Write a trust file beside the one in use, with other members."""
+    file = state / "other-trust.json"
+    file.write_text(json.dumps({**json.loads((state / TRUST_FILE).read_text()), **members}))
+    return file
 
 
-def test_a_name_that_is_misspelled_is_named(state: Path) -> None:
-    assert said(state, HSM_WORKRES=2) == "HSM_WORKRES: no such setting; see docs/settings.md\n"
+def no_json(state: Path) -> Path:
+    (state / "no.json").write_text("operators: []")
+    return state / "no.json"
 
 
-@pytest.mark.parametrize("name", ["HSM_TRUST_FILE", "HSM_STATE_DIRECTORY", "HSM_SOCKET_DIRECTORY"])
-def test_a_path_where_nothing_is_is_named(state: Path, name: str) -> None:
-    line = said(state, **{name: state / "nothing"})
-    assert line.startswith(f"{name}: ")
-    assert line.count("\n") == 1
+def of_mode(path: Path, mode: int) -> Path:
+    path.touch()
+    path.chmod(mode)
+    return path
 
 
-def test_a_pin_file_for_every_user_is_named(state: Path, tmp_path: Path) -> None:
-    pin_file = tmp_path / "pin"
-    pin_file.write_text("1234")
-    pin_file.chmod(0o644)
-    line = said(state, HSM_PIN_FILE=pin_file)
-    assert line.startswith("HSM_PIN_FILE: a secret, and its mode 0644 is for every user: chmod ")
+def open_directory(state: Path) -> Path:
+    (state / "open").mkdir()
+    (state / "open").chmod(0o777)
+    return state / "open"
+
+
+def nothing(state: Path) -> Path:
+    return state / "nothing"
+
+
+REFUSALS: Sequence[tuple[str, Callable[[Path], object], str]] = (
+    ("HSM_WORKERS", lambda _: 0, ": Input should be"),
+    ("HSM_WORKRES", lambda _: 2, ": no such setting"),
+    ("HSM_TRUST_FILE", nothing, ": the trust file cannot be read"),
+    ("HSM_TRUST_FILE", no_json, ": the trust file: not a JSON object"),
+    (
+        "HSM_TRUST_FILE",
+        lambda state: changed_trust(state, operators=[]),
+        ": the trust file: refused members: more signatures are needed than there are operators",
+    ),
+    (
+        "HSM_TRUST_FILE",
+        lambda state: of_mode(changed_trust(state), 0o646),
+        ": anybody may write the trust file",
+    ),
+    ("HSM_STATE_DIRECTORY", nothing, ": no directory that can be read and written"),
+    ("HSM_PIN_FILE", nothing, ": No such file or directory"),
+    ("HSM_PIN_FILE", lambda state: of_mode(state / "pin", 0o644), ": a secret, and its mode 0644"),
+    ("HSM_SOCKET_DIRECTORY", nothing, ": No such file or directory"),
+    ("HSM_SOCKET_DIRECTORY", open_directory, ": others own it or may write there"),
+)
+
+
+@pytest.mark.parametrize(("name", "wrong", "why"), REFUSALS)
+def test_each_refusal_begins_with_the_setting_and_ends_with_a_page(
+    state: Path, name: str, wrong: Callable[[Path], object], why: str
+) -> None:
+    line = said(state, **{name: wrong(state)})
+    assert line.startswith(f"{name}{why}")
+    assert re.search(r"; see docs/[a-z-]+\.md\n\Z", line)
     assert line.count("\n") == 1
 
 
 def test_a_trust_file_for_trials_needs_the_option(state: Path) -> None:
     trust = json.loads((state / TRUST_FILE).read_text())
     assert trust["sandbox"], "the test's own operators are one"
-    assert said(state, *PRODUCTION).startswith("HSM_TRUST_FILE is for trials")
+    line = said(state, *PRODUCTION)
+    assert line.startswith("HSM_TRUST_FILE is for trials")
+    assert line.endswith("; see docs/settings.md\n")
 
 
 def test_an_hsm_token_in_software_needs_the_option(state: Path) -> None:
