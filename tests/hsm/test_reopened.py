@@ -69,9 +69,9 @@ def fail(vault: ReopenedVault, error: Exception) -> None:
 
 def test_it_is_opened_once_and_only_when_it_is_needed(opener: Opener, vault: ReopenedVault) -> None:
     assert opener.opened == 0
-    assert not vault.is_open
+    was_open = vault.is_open
     assert vault.run(lambda _: 1) + vault.run(lambda _: 2) == 3
-    assert vault.is_open
+    assert (was_open, vault.is_open) == (False, True)
     assert opener.opened == 1
 
 
