@@ -187,6 +187,10 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "Calls refused, by the audit's reason",
                 [(_rate("cms_refusals_total", "reason"), "{{reason}}")],
             ),
+            Panel(
+                "Clients that had half of their day",
+                [(f"increase(hsm_half_handed_out_total{{{OURS}}}[1h])", "{{instance}} {{who}}")],
+            ),
             Panel("Rows of the audit", [(_rate("cms_audit_rows_total", "event"), "{{event}}")]),
             Panel(
                 "Control tokens",
