@@ -55,6 +55,13 @@ _refusals: Final = Counter(
     ["reason"],
     registry=_shared,
 )
+_audit_rows: Final = Counter(
+    "cms_audit_rows",
+    "Rows that the listeners wrote into the audit, by its events: what was done, refused or failed."
+    " Those of commands are not among them.",
+    ["event"],
+    registry=_shared,
+)
 _database_failures: Final = Counter(
     "cms_database_failures", "Statements that failed, by cause.", ["cause"], registry=_shared
 )
@@ -134,6 +141,11 @@ def caller_refused(kind: str) -> None:
 def call_refused(reason: str) -> None:
     """Count what the audit has as refused; *reason* is one of its vocabulary."""
     _refusals.labels(reason).inc()
+
+
+def audited(event: str, rows: int = 1) -> None:
+    """Count rows that are in the audit; *event* is one of its vocabulary."""
+    _audit_rows.labels(event).inc(rows)
 
 
 def database_failed(cause: str) -> None:

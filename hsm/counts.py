@@ -155,17 +155,17 @@ class Counts:
                 "DELETE FROM failures WHERE issuer_id = ? AND kind = ? AND key = ?", rows
             )
 
-    def hand_out(self, quotas: Sequence[Quota]) -> list[Quota]:
+    def hand_out(self, quotas: Sequence[Quota]) -> list[int]:
         """Count a hand-out in each of *quotas*, or in none when one of them is used up.
 
         Returns:
-            Those that are used up with this hand-out.
+            How many there are of each now.
 
         Raises:
             LimitReached: one was used up before.
         """
         with self._transaction(self._now().timestamp()) as connection:
-            return [quota for quota in quotas if _hand_out(connection, quota)]
+            return [_hand_out(connection, quota) for quota in quotas]
 
     def add_kid_uses(self, uses: Mapping[str, int], at: float) -> None:
         """Add JWEs that keys opened, by label, the last of them *at* (:mod:`hsm.kid_uses`)."""
@@ -271,20 +271,20 @@ def _row(one: Try) -> tuple[str, str, str, float, int]:
     return window.issuer_id, window.kind, window.key, one.began_at, one.number
 
 
-def _hand_out(connection: sqlite3.Connection, quota: Quota) -> bool:
-    """Count a hand-out; tell whether the quota is used up with it.
+def _hand_out(connection: sqlite3.Connection, quota: Quota) -> int:
+    """Count a hand-out; return how many there are now.
 
     Raises:
         LimitReached: it was used up before.
     """
-    ((number,),) = connection.execute(
+    number: int = connection.execute(
         "INSERT INTO hand_outs (day, issuer_id, kind, key, number) VALUES (?, ?, ?, ?, 1)"
         " ON CONFLICT DO UPDATE SET number = number + 1 RETURNING number",
         (quota.day, quota.issuer_id, quota.kind, quota.key),
-    )
+    ).fetchone()[0]
     if number > quota.hand_outs_max:
         raise LimitReached
-    return bool(number == quota.hand_outs_max)
+    return number
 
 
 def _prune(connection: sqlite3.Connection, now: float) -> None:

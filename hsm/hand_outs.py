@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from hsm import metrics
 from hsm.counts import DAY_SECONDS, Counts, Quota
 from hsm.errors import GrantRefused, LimitReached
 from hsm.grants import Grant
@@ -35,6 +36,8 @@ EVENTS: Final[Mapping[str, tuple[int, str]]] = {
     ISSUER: (logging.ERROR, "alarm.handouts_issuer"),
     BUREAU: (logging.ERROR, "alarm.handouts_bureau"),
 }
+CLIENT_HALF: Final = (logging.WARNING, "handouts.client_half")
+"""What it says of a client that has had a half: time to look, before the day's last."""
 log = logging.getLogger(__name__)
 
 
@@ -86,9 +89,12 @@ class HandOuts:
         )
 
     def _count(self, *quotas: Quota) -> None:
-        for quota in self._counts.hand_out(quotas):
-            if quota.kind in EVENTS:
-                _say(quota)
+        for quota, number in zip(quotas, self._counts.hand_out(quotas), strict=True):
+            if quota.kind in EVENTS and number == quota.hand_outs_max:
+                _say(*EVENTS[quota.kind], quota, number)
+            elif quota.kind == CLIENT and number == -(-quota.hand_outs_max // 2):
+                _say(*CLIENT_HALF, quota, number)
+                metrics.half_handed_out(CLIENT)
 
     def count_mailers(self, issuer_id: str, mailers: int, day_max: int) -> None:
         """Count PINs for the bureau of an issuer, all of them or none.
@@ -100,8 +106,9 @@ class HandOuts:
             CountsUnavailable: it could not be counted.
         """
         quota = Quota(self._counts.today(), issuer_id, BUREAU, "", day_max)
-        for used_up in self._counts.hand_out([quota] * mailers):
-            _say(used_up)
+        for number in self._counts.hand_out([quota] * mailers):
+            if number == day_max:
+                _say(*EVENTS[BUREAU], quota, number)
 
 
 def _of_grant(grant: Grant, kind: str, most: int) -> Quota:
@@ -110,9 +117,8 @@ def _of_grant(grant: Grant, kind: str, most: int) -> Quota:
     return Quota(last_day, grant.card.issuer_id, kind, grant.grant_id, most)
 
 
-def _say(quota: Quota) -> None:
-    level, event = EVENTS[quota.kind]
+def _say(level: int, event: str, quota: Quota, number: int) -> None:
     named = {CARD: {"card_id": quota.key}, CLIENT: {"client_id": quota.key}}
     of_whom = named.get(quota.kind, {})
-    extra = {"issuer_id": quota.issuer_id, "count": quota.hand_outs_max, **of_whom}
+    extra = {"issuer_id": quota.issuer_id, "count": number, **of_whom}
     log.log(level, event, extra=extra)

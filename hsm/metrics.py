@@ -69,6 +69,13 @@ _log_lines: Final = Counter(
     ["action"],
     registry=_shared,
 )
+_half_handed_out: Final = Counter(
+    "hsm_half_handed_out",
+    "How often somebody, a client, had a half of the PINs that may be shown to it or set by it at"
+    " this host in a day.",
+    ["who"],
+    registry=_shared,
+)
 _observers: Final[dict[tuple[str, str], Callable[[float], None]]] = {}
 
 
@@ -83,6 +90,7 @@ def begin(slot: str) -> None:
     else:
         for result in Opening:
             _openings.labels(result)
+        _half_handed_out.labels("client")
 
 
 def called(verb: str, seconds: float) -> None:
@@ -115,6 +123,11 @@ def worker_ended(code: int, *, killed: bool) -> None:
     """Count the end of a worker by its exit code."""
     known = {each.value: each.name for each in Exit}
     _workers_ended.labels(KILLED if killed else known.get(code, CRASHED)).inc()
+
+
+def half_handed_out(who: str) -> None:
+    """Count that somebody had a half of what it may have in a day."""
+    _half_handed_out.labels(who).inc()
 
 
 def log_line(action: str) -> None:

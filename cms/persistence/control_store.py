@@ -34,6 +34,7 @@ from cms.persistence.statements.control_token import (
     CONSUME_CONTROL_TOKEN,
     CONSUME_FOR_SESSION,
     ISSUE_CONTROL_TOKEN,
+    ISSUED,
     OPEN_CONTROL_TOKEN,
     READ_ISSUED_CONTROL_TOKEN,
     READ_LIVE_CONTROL_TOKEN,
@@ -52,9 +53,16 @@ from cms.persistence.statements.pin_operations import (
     CHANGE_PIN_FROM_SERVER,
     END_CONTROL_TOKEN,
     KEEP_TZPK,
+    KEY_MADE,
     READ_TZPK,
 )
-from cms.persistence.store import Store, asked_by, card_key, require_next_counter
+from cms.persistence.store import (
+    Store,
+    asked_by,
+    audited_change,
+    card_key,
+    require_next_counter,
+)
 from cms.persistence.tables import sealed_columns
 from crypto.keyed_hash import keyed_hash
 from crypto.secret import Secret
@@ -118,6 +126,7 @@ class ControlStore:
         )
         expires_at: datetime = _card(row)[0]
         metrics.control_token(ControlToken.ISSUED)
+        metrics.audited(ISSUED)
         return expires_at
 
     async def read_live(self, control_token: str) -> Grant | None:
@@ -273,7 +282,7 @@ class ControlStore:
         except UniqueViolation as error:
             require_next_counter(error)
             return False
-        return row is not None
+        return audited_change(row)
 
     async def keep_tzpk(self, control_token: str, sealed_tzpk: SealedTzpk, actor: Actor) -> None:
         """Keep the key of a device beside a live control token, in place of one before it.
@@ -289,6 +298,7 @@ class ControlStore:
             **asked_by(actor),
         )
         _live(row)
+        metrics.audited(KEY_MADE)
 
     async def read_tzpk(self, control_token: str) -> SealedTzpk:
         """Read the key of a device.
@@ -369,7 +379,7 @@ class ControlStore:
         except UniqueViolation as error:
             require_next_counter(error)
             return False
-        return row is not None
+        return audited_change(row)
 
     async def plastic(self, issuer_id: str, plastic_id: str) -> Plastic:
         """Find a card by its plastic id.

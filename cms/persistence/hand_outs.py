@@ -7,6 +7,8 @@ import asyncio
 from collections import defaultdict
 from typing import NamedTuple
 
+from cms import metrics
+from cms.domain.cards import Verb
 from cms.persistence.statements.hand_outs import RECORD_HAND_OUTS
 from cms.persistence.store import Store
 
@@ -62,6 +64,7 @@ class HandOuts:
         try:
             listed = [row._asdict() for row in rows]
             await self._store.run(RECORD_HAND_OUTS, issuer_id=issuer_id, rows=listed)
+            metrics.audited(Verb.GET_PIN, len(rows))
         except Exception as error:  # noqa: BLE001 - each caller gets it
             return error
         return None

@@ -8,7 +8,8 @@ from typing import Final, Self
 
 from psycopg.errors import InsufficientPrivilege, UndefinedTable, UniqueViolation
 
-from cms.domain.cards import CardState
+from cms import metrics
+from cms.domain.cards import CardState, Verb
 from cms.domain.errors import ServiceUnavailable, StoredValueBroken
 from cms.domain.records import Actor, CardToChange, CardToRead, ManifestAnswer
 from cms.persistence.address import Tls, connection_string
@@ -137,7 +138,7 @@ class Store:
         except UniqueViolation as error:
             require_next_counter(error)
             return False
-        return row is not None
+        return audited_change(row)
 
     async def read_for_get(self, card: CardRef) -> CardToRead | None:
         """Read a sealed PIN."""
@@ -155,7 +156,10 @@ class Store:
     async def activate(self, card: CardRef, actor: Actor) -> CardState | None:
         """Make an inactive card active and return the state before."""
         row = await self.one(d1.ACTIVATE, **card_key(card), **asked_by(actor))
-        return None if row is None else CardState(row[0])
+        before = None if row is None else CardState(row[0])
+        if before is CardState.INACTIVE:
+            metrics.audited(Verb.ACTIVATE)
+        return before
 
     async def refuse(
         self,
@@ -171,11 +175,12 @@ class Store:
 
         *card_id* need not be a card, None is none. *receipt* is the vault's, where it refused.
         """
+        event = f"{asked}.{outcome}"
         await self.run(
             refusals.REFUSE,
             issuer_id=issuer_id,
             card_id=card_id,
-            event=f"{asked}.{outcome}",
+            event=event,
             reason=reason,
             actor=actor.client_id,
             correlation_id=actor.correlation_id,
@@ -183,6 +188,7 @@ class Store:
             error_id=actor.error_id,
             receipt=receipt,
         )
+        metrics.audited(event)
 
     async def one(self, statement: Statement, **parameters: object) -> Row | None:
         """Run a statement of the request paths and return its first row."""
@@ -195,6 +201,13 @@ class Store:
             return await self.pool.rows(statement, parameters)
         except DatabaseFailed:
             raise ServiceUnavailable from None
+
+
+def audited_change(row: Row | None) -> bool:
+    """Tell by what a statement answered whether it changed a PIN; if so, count its audit row."""
+    if row is not None:
+        metrics.audited(Verb.SET_PIN)
+    return row is not None
 
 
 def require_next_counter(error: UniqueViolation) -> None:

@@ -117,6 +117,13 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "s",
             ),
             Panel(
+                "Calls at one time, on average",
+                [
+                    (_rate("hsm_wait_seconds_sum", "instance, socket"), "{{socket}}: in the queue"),
+                    (_rate("cms_vault_call_seconds_sum", "instance"), "asked and not answered"),
+                ],
+            ),
+            Panel(
                 "Refusals, openings, ends of workers",
                 [
                     (f"increase(hsm_refusals_total{{{OURS}}}[5m])", "{{verb}} {{error}}"),
@@ -180,6 +187,11 @@ ROWS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 "Calls refused, by the audit's reason",
                 [(_rate("cms_refusals_total", "reason"), "{{reason}}")],
             ),
+            Panel(
+                "Clients that had half of their day",
+                [(f"increase(hsm_half_handed_out_total{{{OURS}}}[1h])", "{{instance}} {{who}}")],
+            ),
+            Panel("Rows of the audit", [(_rate("cms_audit_rows_total", "event"), "{{event}}")]),
             Panel(
                 "Control tokens",
                 [

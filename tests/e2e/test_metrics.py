@@ -104,6 +104,9 @@ def test_the_vault_s_counts_are_shown_too_and_outlive_its_workers(
     assert total(service, "hsm_openings_total", result="opened") == WORKERS
     assert total(service, "hsm_wait_seconds_count", socket="d1") > 0
     assert total(service, "hsm_key_info", key="pin.g1") == 1
+    assert total(service, "cms_audit_rows_total", event="pin.set") == 1
+    assert total(service, "cms_audit_rows_total", event="pin.get") == 1
+    assert samples(service)["cms_clock_difference_seconds{}"] == 0
     os.kill(service.vault_workers()[0], signal.SIGKILL)
     wait_for(lambda: total_or_none(service, "hsm_openings_total", result="opened") == WORKERS + 1)
     assert total(service, "hsm_workers_ended_total", why="CRASHED") == 1

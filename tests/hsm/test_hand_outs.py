@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hsm import exposition
 from hsm.counts import Counts
 from hsm.errors import LimitReached
 from hsm.grants import Grant
@@ -99,12 +100,38 @@ def test_the_last_one_of_a_day_is_said_once(host: Host, caplog: pytest.LogCaptur
     seen = [
         (record.levelname, record.getMessage(), named(record.__dict__)) for record in caplog.records
     ]
+    half = "WARNING", "handouts.client_half"
     assert seen == [
         ("WARNING", "handouts.card_limit", {"card_id": "card-0", "count": 3}),
+        (*half, {"client_id": "testbank01-0", "count": 3}),
         ("ERROR", "alarm.handouts_client", {"client_id": "testbank01-0", "count": 5}),
         ("WARNING", "handouts.card_limit", {"card_id": "card-1", "count": 3}),
         ("ERROR", "alarm.handouts_issuer", {"count": 7}),
     ]
+
+
+def test_a_client_that_had_a_half_of_its_day_is_counted_and_said_once(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = halves()
+    assert host.times(2, **card(0)) == 2
+    assert (halves() - before, caplog.records) == (0, [])
+    assert host.times(2, **card(1)) == 2
+    host.time += 24 * HOUR
+    assert host.times(3, **card(2)) == 3
+    assert halves() - before == 2
+
+
+def test_a_client_that_may_have_one_is_said_to_have_had_all(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.hand_outs.count(LimitsBody(handouts_client_day_max=1), GRANT, Action.IMAGE)
+    assert [record.getMessage() for record in caplog.records] == ["alarm.handouts_client"]
+
+
+def halves() -> float:
+    shown = exposition.registry.get_sample_value("hsm_half_handed_out_total", {"who": "client"})
+    return shown or 0.0
 
 
 def named(members: Mapping[str, object]) -> dict[str, object]:

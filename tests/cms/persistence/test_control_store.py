@@ -30,6 +30,7 @@ from hsm.port import (
     Purpose,
     SealedRecord,
 )
+from tests.cms.audit_counts import counted_as_audited
 from tests.cms.persistence.stored_tokens import (
     ACTOR,
     APP,
@@ -483,11 +484,15 @@ async def test_a_session_that_was_ended_stays_as_it_is(
 async def test_a_pin_from_a_page_is_stored_recorded_and_ends_the_session(
     stored: StoredTokens,
 ) -> None:
-    session = (await stored.session()).session
-    sent = stored.store.statements
-    found = await stored.read()
-    assert await stored.control_store.change_pin(CARD, found, CHANGE, b"the JWE", session, ACTOR)
-    assert stored.store.statements == sent + 2
+    with counted_as_audited(stored.url) as counted:
+        session = (await stored.session()).session
+        sent = stored.store.statements
+        found = await stored.read()
+        change = CARD, found, CHANGE, b"the JWE", session, ACTOR
+        assert await stored.control_store.change_pin(*change)
+        assert stored.store.statements == sent + 2
+        assert not await stored.control_store.change_pin(*change)
+    assert counted == {"control.issued": 1, "pin.set": 1}
     assert stored.rows(
         "SELECT counter, sealed_pin, pin_type FROM cards WHERE card_id = 'card-1'"
     ) == [(1, SEALED, "ISO0")]

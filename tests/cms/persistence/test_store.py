@@ -29,6 +29,7 @@ from hsm.port import (
     SealedValue,
     ValueKind,
 )
+from tests.cms.audit_counts import counted_as_audited
 from tests.issuer_records import run_sql
 from tests.stored_cards import store_card
 
@@ -245,8 +246,10 @@ async def test_activation_moves_an_inactive_card_only(
     store: Store, database_url: str, state: CardState
 ) -> None:
     run_sql(database_url, "UPDATE cards SET state = %s", state)
-    assert await store.activate(CARD, ACTOR) == state
     inactive = state is CardState.INACTIVE
+    with counted_as_audited(database_url) as counted:
+        assert await store.activate(CARD, ACTOR) == state
+    assert counted == ({Verb.ACTIVATE: 1} if inactive else {})
     after = CardState.ACTIVE if inactive else state
     assert run_sql(database_url, "SELECT state FROM cards") == [(after,)]
     assert (
@@ -258,8 +261,10 @@ async def test_activation_moves_an_inactive_card_only(
 async def test_the_audit_of_a_refusal_keeps_no_card_id_that_the_issuer_does_not_have(
     store: Store, database_url: str
 ) -> None:
-    for card_id in ("card-1", "4111111111111111", "' OR ''='", "é" * 100, None):
-        await store.refuse("testbank01", card_id, Verb.SET_PIN, "CARD_NOT_FOUND", ACTOR)
+    with counted_as_audited(database_url) as counted:
+        for card_id in ("card-1", "4111111111111111", "' OR ''='", "é" * 100, None):
+            await store.refuse("testbank01", card_id, Verb.SET_PIN, "CARD_NOT_FOUND", ACTOR)
+    assert counted == {"pin.set.refused": 5}
     assert run_sql(
         database_url,
         "SELECT card_id, event, reason, counter FROM audit_events WHERE actor = %s"
@@ -269,6 +274,13 @@ async def test_the_audit_of_a_refusal_keeps_no_card_id_that_the_issuer_does_not_
         ("card-1", "pin.set.refused", "CARD_NOT_FOUND", None),
         *[(None, "pin.set.refused", "CARD_NOT_FOUND", None)] * 4,
     ]
+
+
+async def test_a_pin_change_is_counted_if_it_was_made(store: Store, database_url: str) -> None:
+    found = await read(store)
+    with counted_as_audited(database_url) as counted:
+        assert [await change(store, found), await change(store, found)] == [True, False]
+    assert counted == {Verb.SET_PIN: 1}
 
 
 async def test_an_issuer_that_is_unknown_or_suspended_is_not_in_service(

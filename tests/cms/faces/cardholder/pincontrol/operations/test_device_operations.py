@@ -9,6 +9,7 @@ import pytest
 
 from cms.domain.cards import CardState
 from cms.services import directory
+from tests.cms.audit_counts import counted_as_audited
 from tests.cms.faces.cardholder.pincontrol import backends, outcomes
 from tests.cms.faces.cardholder.pincontrol.operations.operations_face import (
     OperationsFace,
@@ -41,7 +42,7 @@ async def test_a_device_sets_a_pin_and_sees_it(
 ) -> None:
     pincontrol = operations_face.pincontrol
     card_id, plastic_id = await pincontrol.plastic(CardState.INACTIVE, pin=None)
-    with device_of(language) as device:
+    with counted_as_audited(pincontrol.d1_face.url) as counted, device_of(language) as device:
         control_id = await pincontrol.control_id(plastic_id, "SET_PIN")
         made = await operations_face.key(control_id, device.public_key)
         assert (made.status_code, [*made.json()]) == (200, ["tzpk"])
@@ -53,6 +54,7 @@ async def test_a_device_sets_a_pin_and_sees_it(
         shown = await operations_face.view(view_id, device.public_key)
         assert (shown.status_code, {*shown.json()}) == (200, {"tzpk", "pinBlock"})
         assert device.read(shown.json()["tzpk"], shown.json()["pinBlock"]) == NEW_PIN
+    assert counted == {"control.issued": 2, "control.key": 1, "pin.set": 1, "pin.get": 1}
     for answer in (made, stored, shown):
         assert answer.headers["cache-control"] == "no-store"
     by = (card_id, backends.USER)
