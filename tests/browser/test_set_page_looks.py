@@ -6,6 +6,7 @@ The screenshots are in ``var/artefacts/browser``.
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -58,6 +59,8 @@ HIDING = {
 }
 
 AXE = Axe()
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 #: Of a session that is nearly over.
 LEFT_SECONDS = 18
 #: How a page ends, or that it has not begun: what has a title and a text.
@@ -69,7 +72,8 @@ NOTICES = {
 
 
 def loading(page: Page, site: PinSite) -> None:
-    page.route("**/session", lambda _: None)
+    site.held = "session"
+    site.hold.clear()
     page.goto(site.url)
     expect(page.locator("#notice")).to_have_attribute("data-state", "loading")
 
@@ -311,14 +315,27 @@ def assert_fits(page: Page, name: str, viewports: Iterable[ViewportSize]) -> Non
         shoot(page, f"{name}-{viewport['width']}")
 
 
+def assert_dark_is_as_good(page: Page, viewports: Iterable[ViewportSize]) -> None:
+    """Find that on a dark screen the page fits each width too, and can be read."""
+    page.emulate_media(color_scheme="dark")
+    for viewport in viewports:
+        page.set_viewport_size(viewport)
+        assert not too_wide(page)
+    # Colours are all that is different.
+    only_contrast = {"runOnly": ["color-contrast"]}
+    assert AXE.run(page, options=only_contrast).response["violations"] == []
+    page.emulate_media(color_scheme="light")
+
+
 @pytest.mark.parametrize("state", STATES)
-def test_every_state_fits_three_widths_and_axe_finds_nothing(
+def test_every_state_fits_three_widths_and_axe_finds_nothing_light_or_dark(
     page: Page, site: PinSite, state: str
 ) -> None:
     STATES[state](page, site)
     assert_named(page, state)
     assert_fits(page, state, VIEWPORTS)
     assert findings(page) == set()
+    assert_dark_is_as_good(page, VIEWPORTS)
     dress(page, BRAND)
     shoot(page, f"{state}-brand")
     assert findings(page) <= {"color-contrast"}
@@ -346,6 +363,55 @@ def test_in_a_clients_colours_axe_finds_nothing_but_their_contrast(
     mismatch(page, site)
     shoot(page, f"theme-{name}")
     assert findings(page) <= {"color-contrast"}
+
+
+def colours(page: Page) -> dict[str, str]:
+    """Return the colours of what is seen, by property and element."""
+    found: dict[str, str] = page.evaluate("""() => Object.fromEntries(
+        ["html", "main", "h1", ".slots span", "#confirm", "#cancel"].flatMap((name) => {
+            const style = getComputedStyle(document.querySelector(name));
+            return ["color", "backgroundColor", "borderTopColor", "colorScheme"]
+                .map((property) => [`${property} of ${name}`, style[property]]);
+        })
+    )""")
+    return found
+
+
+def test_a_dark_screen_changes_our_colours_and_none_of_a_client(page: Page, site: PinSite) -> None:
+    def in_both_schemes() -> list[dict[str, str]]:
+        entry(page, site)
+        found = []
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            found.append(colours(page))
+        return found
+
+    ours_light, ours_dark = in_both_schemes()
+    assert ours_light != ours_dark
+    assert ours_dark["backgroundColor of html"] == "rgb(16, 18, 20)"
+    style = parse_page(LIGHT)
+    assert isinstance(style, PageStyle)
+    site.style = style
+    theirs_light, theirs_dark = in_both_schemes()
+    assert theirs_light == theirs_dark
+    assert theirs_dark["backgroundColor of main"] == "rgb(255, 255, 255)"
+    assert theirs_dark["backgroundColor of #confirm"] == "rgb(16, 185, 129)"
+
+
+MOVING = """() => document.getAnimations().filter((one) => one.playState === "running").length"""
+
+
+@pytest.mark.parametrize("state", ["loading", "entry", "mismatch", "saving", "done"])
+def test_nothing_moves_for_whoever_wants_less_motion(page: Page, site: PinSite, state: str) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    STATES[state](page, site)
+    assert page.evaluate(MOVING) == 0
+
+
+@pytest.mark.parametrize("state", ["loading", "entry"])
+def test_for_others_a_caret_blinks_and_dots_breathe(page: Page, site: PinSite, state: str) -> None:
+    STATES[state](page, site)
+    page.wait_for_function(f"({MOVING})() > 0")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
