@@ -90,8 +90,6 @@ class ControlSite(PinSite):
     """Who may frame the page; None: the origins from which it hears messages."""
     has_text: bool = False
     """Whether the issuer allows the digits as text."""
-    failed: str | None = None
-    """Why the page for a webview cannot be made: ``away``, ``limited`` or ``malformed``."""
     digits_for: str | None = None
     """The grant that the digits are for; None: the one that the page knows."""
 

@@ -94,6 +94,8 @@ class PinSite:
     hold: threading.Event = field(default_factory=threading.Event)
     """Cleared, the path that is *held* waits for it."""
     held: str = "submit"
+    failed: str | None = None
+    """Why the page cannot be made: ``away``, ``limited`` or, for a webview, ``malformed``."""
 
     session = "c2Vzc2lvbi1zZWNyZXQtb2YtdGhlLXRlc3QtMzItYnl0"
     grant_id = "Z3JhbnQtb2YtdGhlLXRlc3Q"
@@ -138,6 +140,8 @@ class PinSite:
     async def _page(self, request: Request) -> Response:
         self.requests.append(request)
         language = negotiate(request.headers.get("accept-language"))
+        if self.failed is not None:
+            return Response(ended_page(language, self.failed), 503, ended_headers(language))
         if request.query_params.get("token") == OVER:
             owner = Owner(self.style, "Demo Bank", None)
             page = ended_page_of(owner, language, "ended", NONCE)

@@ -9,7 +9,14 @@ from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
 from cms.faces.cardholder.page.style import ViewStyle
 from crypto.pin_image import Colour
 from tests.browser.control_site import ControlSite, browse
-from tests.browser.test_set_page_looks import assert_fits, findings, shoot, too_wide
+from tests.browser.test_set_page_looks import (
+    assert_dark_is_as_good,
+    assert_fits,
+    assert_named,
+    findings,
+    shoot,
+    too_wide,
+)
 
 VIEWPORTS: list[ViewportSize] = [{"width": 320, "height": 568}, {"width": 1024, "height": 768}]
 # As a browser for people has it: one voice of the device.
@@ -60,6 +67,11 @@ def unopened(page: Page, control: ControlSite) -> None:
     expect(page.locator("#notice")).to_have_attribute("data-state", "unopened")
 
 
+def malformed(page: Page, control: ControlSite) -> None:
+    control.failed = "malformed"
+    browse(page, control)
+
+
 def entry(page: Page, control: ControlSite) -> None:
     browse(page, control)
     page.locator("#first-pin").fill("8253")
@@ -86,18 +98,21 @@ STATES = {
     "hidden": hidden,
     "unshown": unshown,
     "unopened": unopened,
+    "malformed": malformed,
     "entry": entry,
     "entry-without-button": bare,
 }
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_every_state_fits_two_widths_and_axe_finds_nothing(
+def test_every_state_fits_two_widths_and_axe_finds_nothing_light_or_dark(
     page: Page, control: ControlSite, state: str
 ) -> None:
     STATES[state](page, control)
+    assert_named(page, state)
     assert_fits(page, f"control-{state}", VIEWPORTS)
     assert findings(page) == set()
+    assert_dark_is_as_good(page, VIEWPORTS)
 
 
 def test_in_a_clients_colours_axe_finds_nothing(page: Page, control: ControlSite) -> None:

@@ -4,13 +4,15 @@ The screenshots are in ``var/artefacts/browser``.
 """
 
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, ViewportSize, expect
 
-from cms.faces.cardholder.page.messages import LANGUAGES
+from cms.faces.cardholder.page.messages import LANGUAGES, MESSAGES
 from cms.faces.cardholder.page.style import PageStyle, parse_page
 from cms.faces.cardholder.page.variables import set_page_variables
 from tests.browser.pin_site import APP, OVER, PINS, PinSite, leave_and_return
@@ -57,10 +59,21 @@ HIDING = {
 }
 
 AXE = Axe()
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+#: Of a session that is nearly over.
+LEFT_SECONDS = 18
+#: How a page ends, or that it has not begun: what has a title and a text.
+NOTICES = {
+    key.removesuffix("_title")
+    for key in MESSAGES["en"]
+    if key.endswith("_title") and f"{key.removesuffix('_title')}_text" in MESSAGES["en"]
+}
 
 
 def loading(page: Page, site: PinSite) -> None:
-    page.route("**/session", lambda _: None)
+    site.held = "session"
+    site.hold.clear()
     page.goto(site.url)
     expect(page.locator("#notice")).to_have_attribute("data-state", "loading")
 
@@ -81,6 +94,35 @@ def repeated(page: Page, site: PinSite) -> None:
     page.locator("#first-pin").fill("1111")
 
 
+def run(page: Page, site: PinSite) -> None:
+    site.opening["refuseRuns"] = True
+    entry(page, site)
+    page.locator("#first-pin").fill("4321")
+
+
+def long_pin(page: Page, site: PinSite) -> None:
+    site.opening |= {"digitsMin": 5, "digitsMax": 12}
+    entry(page, site)
+    page.locator("#first-pin").fill("825394061")
+    page.locator("#second-pin").press_sequentially("825394")
+
+
+def weak(page: Page, site: PinSite) -> None:
+    site.answers["submit"] = [(422, {"reason": "weak"})]
+    complete(page, site)
+    page.locator("#confirm").click()
+    expect(page.locator("#first-hint")).to_contain_text("too easy to guess")
+
+
+def cleared(page: Page, site: PinSite) -> None:
+    complete(page, site)
+    page.evaluate("""() => {
+        Object.defineProperty(document, "hidden", { value: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""")
+    expect(page.locator("#first-hint")).to_contain_text("your entry was cleared")
+
+
 def mismatch(page: Page, site: PinSite) -> None:
     entry(page, site)
     page.locator("#first-pin").fill("8253")
@@ -88,9 +130,26 @@ def mismatch(page: Page, site: PinSite) -> None:
 
 
 def warning(page: Page, site: PinSite) -> None:
-    site.opening["warnSeconds"] = 600
+    # The date moves as said here only, so that no session is over before it was looked at.
+    begun = datetime.now(UTC)
+    page.clock.set_fixed_time(begun)
     complete(page, site)
+    page.clock.set_fixed_time(begun + timedelta(seconds=600 - LEFT_SECONDS))
     expect(page.locator("#warning")).to_be_visible()
+
+
+def extend_failed(page: Page, site: PinSite) -> None:
+    site.answers["extend"] = [(503, {})]
+    warning(page, site)
+    page.locator("#extend").click()
+    expect(page.locator("#warning")).to_contain_text("could not be given more time")
+
+
+def last_warning(page: Page, site: PinSite) -> None:
+    site.answers["extend"] = [(200, {"expiresInSeconds": LEFT_SECONDS})]
+    warning(page, site)
+    page.locator("#extend").click()
+    expect(page.locator("#warning")).to_contain_text("cannot be extended again")
 
 
 def saving(page: Page, site: PinSite) -> None:
@@ -146,6 +205,30 @@ def used(page: Page, site: PinSite) -> None:
     expect(page.locator("#notice")).to_have_attribute("data-state", "used")
 
 
+def failed_page(state: str) -> Callable[[Page, PinSite], None]:
+    def reach(page: Page, site: PinSite) -> None:
+        site.failed = state
+        page.goto(site.url)
+
+    return reach
+
+
+def noscript(page: Page, site: PinSite) -> None:
+    browser = page.context.new_cdp_session(page)
+    browser.send("Emulation.setScriptExecutionDisabled", {"value": True})
+    page.goto(site.url)
+    expect(page.get_by_role("heading", name="JavaScript is turned off")).to_be_visible()
+    expect(page.locator("#stuck")).to_be_hidden()
+
+
+def stuck(page: Page, site: PinSite) -> None:
+    page.route("**/parts.js", lambda route: route.abort())
+    page.goto(site.url)
+    # The page waits for some seconds before it says so.
+    page.evaluate("document.getAnimations().forEach((one) => one.finish())")
+    expect(page.locator("#stuck")).to_be_visible()
+
+
 def ended_page(page: Page, site: PinSite) -> None:
     page.goto(f"{site.origin(PINS)}/pin-direct/set")
 
@@ -160,8 +243,14 @@ STATES = {
     "entry": entry,
     "complete": complete,
     "repeated": repeated,
+    "run": run,
+    "long-pin": long_pin,
     "mismatch": mismatch,
+    "weak": weak,
+    "cleared": cleared,
     "warning": warning,
+    "extend-failed": extend_failed,
+    "last-warning": last_warning,
     "saving": saving,
     "done": answered(204),
     "done-with-app": done_with_app,
@@ -175,9 +264,13 @@ STATES = {
     "cancelled": cancelled,
     "expired": expired,
     "insecure": insecure,
+    "away-page": failed_page("away"),
+    "limited-page": failed_page("limited"),
     "ended-page": ended_page,
     "ended-page-of-client": ended_page_of_client,
 }
+#: Without its script a page is two sentences, and axe-core cannot run.
+SCRIPTLESS_STATES = {"noscript": noscript, "stuck": stuck}
 
 
 def findings(page: Page) -> set[str]:
@@ -208,6 +301,12 @@ def too_wide(page: Page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > innerWidth")  # type: ignore[no-any-return]
 
 
+def assert_named(page: Page, state: str) -> None:
+    """Find that a state named as a notice is that notice."""
+    if state in NOTICES:
+        expect(page.locator(f".notice[data-state='{state}']")).to_be_visible()
+
+
 def assert_fits(page: Page, name: str, viewports: Iterable[ViewportSize]) -> None:
     """Find that the page fits each width, and take a picture."""
     for viewport in viewports:
@@ -216,16 +315,39 @@ def assert_fits(page: Page, name: str, viewports: Iterable[ViewportSize]) -> Non
         shoot(page, f"{name}-{viewport['width']}")
 
 
+def assert_dark_is_as_good(page: Page, viewports: Iterable[ViewportSize]) -> None:
+    """Find that on a dark screen the page fits each width too, and can be read."""
+    page.emulate_media(color_scheme="dark")
+    for viewport in viewports:
+        page.set_viewport_size(viewport)
+        assert not too_wide(page)
+    # Colours are all that is different.
+    only_contrast = {"runOnly": ["color-contrast"]}
+    assert AXE.run(page, options=only_contrast).response["violations"] == []
+    page.emulate_media(color_scheme="light")
+
+
 @pytest.mark.parametrize("state", STATES)
-def test_every_state_fits_three_widths_and_axe_finds_nothing(
+def test_every_state_fits_three_widths_and_axe_finds_nothing_light_or_dark(
     page: Page, site: PinSite, state: str
 ) -> None:
     STATES[state](page, site)
+    assert_named(page, state)
     assert_fits(page, state, VIEWPORTS)
     assert findings(page) == set()
+    assert_dark_is_as_good(page, VIEWPORTS)
     dress(page, BRAND)
     shoot(page, f"{state}-brand")
     assert findings(page) <= {"color-contrast"}
+
+
+@pytest.mark.parametrize("state", SCRIPTLESS_STATES)
+def test_a_page_whose_script_does_not_run_says_what_to_do_and_fits(
+    page: Page, site: PinSite, state: str
+) -> None:
+    SCRIPTLESS_STATES[state](page, site)
+    assert_named(page, state)
+    assert_fits(page, state, VIEWPORTS)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +363,55 @@ def test_in_a_clients_colours_axe_finds_nothing_but_their_contrast(
     mismatch(page, site)
     shoot(page, f"theme-{name}")
     assert findings(page) <= {"color-contrast"}
+
+
+def colours(page: Page) -> dict[str, str]:
+    """Return the colours of what is seen, by property and element."""
+    found: dict[str, str] = page.evaluate("""() => Object.fromEntries(
+        ["html", "main", "h1", ".slots span", "#confirm", "#cancel"].flatMap((name) => {
+            const style = getComputedStyle(document.querySelector(name));
+            return ["color", "backgroundColor", "borderTopColor", "colorScheme"]
+                .map((property) => [`${property} of ${name}`, style[property]]);
+        })
+    )""")
+    return found
+
+
+def test_a_dark_screen_changes_our_colours_and_none_of_a_client(page: Page, site: PinSite) -> None:
+    def in_both_schemes() -> list[dict[str, str]]:
+        entry(page, site)
+        found = []
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            found.append(colours(page))
+        return found
+
+    ours_light, ours_dark = in_both_schemes()
+    assert ours_light != ours_dark
+    assert ours_dark["backgroundColor of html"] == "rgb(16, 18, 20)"
+    style = parse_page(LIGHT)
+    assert isinstance(style, PageStyle)
+    site.style = style
+    theirs_light, theirs_dark = in_both_schemes()
+    assert theirs_light == theirs_dark
+    assert theirs_dark["backgroundColor of main"] == "rgb(255, 255, 255)"
+    assert theirs_dark["backgroundColor of #confirm"] == "rgb(16, 185, 129)"
+
+
+MOVING = """() => document.getAnimations().filter((one) => one.playState === "running").length"""
+
+
+@pytest.mark.parametrize("state", ["loading", "entry", "mismatch", "saving", "done"])
+def test_nothing_moves_for_whoever_wants_less_motion(page: Page, site: PinSite, state: str) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    STATES[state](page, site)
+    assert page.evaluate(MOVING) == 0
+
+
+@pytest.mark.parametrize("state", ["loading", "entry"])
+def test_for_others_a_caret_blinks_and_dots_breathe(page: Page, site: PinSite, state: str) -> None:
+    STATES[state](page, site)
+    page.wait_for_function(f"({MOVING})() > 0")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -290,10 +461,3 @@ def test_in_forced_colours_every_box_has_an_edge(
     )
     assert edges == ["solid"] * 4 + ["dashed"] * 4 + ["solid"] * 2
     shoot(page, "forced-colors")
-
-
-def test_without_script_the_page_is_legible(new_page: Callable[..., Page], site: PinSite) -> None:
-    page = new_page(locale="en-GB", java_script_enabled=False, viewport=VIEWPORTS[0])
-    page.goto(site.url)
-    shoot(page, "noscript-320")
-    expect(page.get_by_role("heading", name="JavaScript is turned off")).to_be_visible()

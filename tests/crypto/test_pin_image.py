@@ -34,6 +34,8 @@ LIGHT = ImageStyle()
 DARK = ImageStyle(Colour.parse("#121212"), Colour.parse("#FFFFFF"))
 ROUND = ImageStyle(corner_radius_css_px=64)
 STYLES = [LIGHT, DARK, ROUND]
+#: What a phone with a poor connection still gets at once.
+IMAGE_BYTES_MAX = 40_000
 
 Rgba = tuple[int, int, int, int]
 
@@ -129,7 +131,8 @@ def test_pins_of_every_length_have_one_length_in_any_style(
     chance = random.Random(21)
     pins = ("".join(chance.choices("0123456789", k=4 + n % 9)) for n in range(90))
     drawn = [render(Pin(pin), style, chance.randbytes) for pin in pins]
-    assert len({len(png) for png in drawn}) == 1
+    (length,) = {len(png) for png in drawn}
+    assert length <= IMAGE_BYTES_MAX
 
 
 @pytest.mark.parametrize("radius", [0, 16, 56, 64])

@@ -34,9 +34,28 @@ UNSAVED: Final = (
     ' data-form-type="other" data-lpignore="true"'
 )
 
-BEFORE: Final = """\
+#: One drawing; the stylesheet shows the part that belongs to the state. In the page itself, since
+#: its policy loads no image.
+ICON: Final = """\
+<svg class="icon" viewBox="0 0 64 64" aria-hidden="true" focusable="false">
+<circle cx="32" cy="32" r="29"/>
+<path class="tick" d="M19 33l9 9 17-19"/>
+<path class="cross" d="M22 22l20 20M42 22L22 42"/>
+<path class="clock" d="M32 17v16l10 7"/>
+<path class="mark" d="M32 17v19M32 45v1"/>
+<path class="lock" d="M21 30h22v16H21zM25 30v-5a7 7 0 0 1 14 0v5"/>
+<path class="swap" d="M19 27h25l-6-7M45 38H20l6 7"/>
+<path class="eye" d="M15 32q17-21 34 0q-17 21-34 0M19 47L45 17"/>
+<path class="dots" d="M20 32h.1M32 32h.1M44 32h.1"/>
+</svg>"""
+
+BEFORE: Final = f"""\
 <section id="before">
-<noscript><h1>$noscript_title</h1><p>$noscript_text</p></noscript>
+<noscript><div class="notice" data-state="noscript">
+{ICON}
+<h1>$noscript_title</h1>
+<p>$noscript_text</p>
+</div></noscript>
 <p id="stuck" data-text="stuck">$stuck</p>
 </section>
 """
@@ -97,23 +116,8 @@ VIEW: Final = """\
 </section>
 """
 
-#: One drawing; the stylesheet shows the part that belongs to the state. In the page itself, since
-#: its policy loads no image.
-ICON: Final = """\
-<svg class="icon" viewBox="0 0 64 64" aria-hidden="true" focusable="false">
-<circle cx="32" cy="32" r="29"/>
-<path class="tick" d="M19 33l9 9 17-19"/>
-<path class="cross" d="M22 22l20 20M42 22L22 42"/>
-<path class="clock" d="M32 17v16l10 7"/>
-<path class="mark" d="M32 17v19M32 45v1"/>
-<path class="lock" d="M21 30h22v16H21zM25 30v-5a7 7 0 0 1 14 0v5"/>
-<path class="swap" d="M19 27h25l-6-7M45 38H20l6 7"/>
-<path class="eye" d="M15 32q17-21 34 0q-17 21-34 0M19 47L45 17"/>
-<path class="dots" d="M20 32h.1M32 32h.1M44 32h.1"/>
-</svg>"""
-
 NOTICE: Final = f"""\
-<section id="notice" hidden>
+<section id="notice" class="notice" hidden>
 {ICON}
 <h1 id="notice-title" tabindex="-1"></h1>
 <p id="notice-text"></p>
@@ -149,7 +153,7 @@ $look
 <body>
 <main>
 $whose
-<section id="notice" data-state="$state">
+<section id="notice" class="notice" data-state="$state">
 {ICON}
 <h1>$end_title</h1>
 <p>$end_text</p>
