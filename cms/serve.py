@@ -232,10 +232,11 @@ def _main_socket(settings: Settings) -> socket.socket:
     if main == "d1" and settings.d1_socket is not None:
         with _naming("CMS_D1_SOCKET"):
             bound = _private_socket(settings.d1_socket)
+            bound.listen(BACKLOG)
     else:
         with _naming(f"CMS_{main.upper()}_HOST, CMS_{main.upper()}_PORT"):
             bound = _tcp_socket(host, port, socket.SO_REUSEADDR)
-    bound.listen(BACKLOG)
+            bound.listen(BACKLOG)
     return bound
 
 
