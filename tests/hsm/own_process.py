@@ -99,6 +99,7 @@ def login_and_files() -> dict[str, str]:
     }
     for name, content in files.items():
         (directory / name).write_bytes(content)
+        (directory / name).chmod(0o600)
     wrong: dict[str, dict[str, object]] = {
         "no module": {"module": directory / "none.so"},
         "module is no library": {"module": good.pin_file},

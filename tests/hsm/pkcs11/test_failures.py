@@ -219,9 +219,10 @@ def test_an_opening_that_the_hsm_token_answers_with_no_is_not_worth_another_try(
     error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pin").write_text("1234\n")
+    (tmp_path / "pin").chmod(0o600)
     monkeypatch.setattr(FakeLibrary, "error", error, raising=False)
     monkeypatch.setattr("hsm.pkcs11.token.load", lambda _: FakeLibrary())
-    monkeypatch.setattr("hsm.pkcs11.token.find_token", lambda library, _: library)
+    monkeypatch.setattr("hsm.pkcs11.token.token_of", lambda _, library: library)
     with pytest.raises(VaultUnavailable) as refusal:
         Pkcs11Token.open(SETTINGS.model_copy(update={"pin_file": tmp_path / "pin"}))
     assert isinstance(refusal.value, LoginRefused) == (error in REFUSALS)
