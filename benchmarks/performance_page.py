@@ -124,7 +124,7 @@ before the run, and what else ran on its cores is in every figure.
 
 Here requests came at random moments, at each front as many a second: half of what the slowest of
 them did. A latency counts from when a request was due. They were taken for
-{figures.latency_seconds:g} s at each front: in so few seconds a p99 is of few requests.
+{figures.latency_seconds:g} s at each front: one stall of the machine shows in a p99 of so few.
 
 ![Processor time]({PROCESSOR})
 

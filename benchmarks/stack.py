@@ -21,9 +21,9 @@ from benchmarks.processor_time import LOAD, ProcessorTime
 from benchmarks.stack_hosts import FRONTS
 from cms.sandbox.partners.d1 import D1Client
 
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 ROUND_SECONDS: Final = 4.0
-LATENCY_SECONDS: Final = 6.0
+LATENCY_SECONDS: Final = 15.0
 START_SECONDS: Final = 0.5
 KINDS: Final = {"put": "PUT pin", "get": "GET pin", "counter": "changeCounter"}
 PROGRAMS: Final = (LOAD, "HAProxy", "web", "vault", "Postgres")
