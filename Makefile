@@ -131,7 +131,7 @@ promtool: $(VENV)/.installed
 	@command -v promtool >/dev/null || [ -x $(RUN)/promtool ] || { \
 		echo "Fetching promtool from Debian's package prometheus"; \
 		folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && chmod 755 "$$folder" && \
-		( cd "$$folder" && { apt-get download -qq prometheus || apt-get update -qq && apt-get download -qq prometheus; } && \
+		( cd "$$folder" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && \
 			dpkg-deb -x prometheus_*.deb . ) >/dev/null 2>&1 && \
 		install -m 755 "$$folder/usr/bin/promtool" $(RUN)/promtool || \
 		echo "It cannot be fetched: what needs it is left out."; }

@@ -13,7 +13,7 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -83,8 +83,8 @@ def run(settings: Settings, *, sandbox: bool) -> int:
         if not sandbox:
             _check_production(settings)
         _check_vault_sockets(settings)
-        _check_further_addresses(settings)
         bound = _main_socket(settings)
+        _check_further_addresses(settings)
     except CannotStart as error:
         log.critical("not_started", extra={"reason": with_page(str(error))})
         return FAILED
@@ -241,13 +241,18 @@ def _main_socket(settings: Settings) -> socket.socket:
 
 
 def _check_further_addresses(settings: Settings) -> None:
-    """Open once, and close, what each worker opens: all would fail, and end the service."""
+    """Open once, and close, what each worker opens: all would fail, and end the service.
+
+    Each alone: workers share such an address, and so would two listeners, or two services.
+    """
     addresses = {"OPS": (settings.ops_host, settings.ops_port)}
     if settings.served[1:]:
         addresses["CARDHOLDER"] = settings.cardholder_host, settings.cardholder_port
-    for name, (host, port) in addresses.items():
-        with _naming(f"CMS_{name}_HOST, CMS_{name}_PORT"):
-            _tcp_socket(host, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT).close()
+    with ExitStack() as opened:
+        for name, (host, port) in addresses.items():
+            with _naming(f"CMS_{name}_HOST, CMS_{name}_PORT"):
+                bound = opened.enter_context(_tcp_socket(host, port, socket.SO_REUSEADDR))
+                bound.listen()
 
 
 @contextmanager
@@ -256,7 +261,8 @@ def _naming(settings: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CannotStart(f"{settings}: nothing can listen there: {error.strerror}") from None
+        reason = error.strerror or error
+        raise CannotStart(f"{settings}: nothing can listen there: {reason}") from None
 
 
 def _tcp_socket(host: str, port: int, *options: int) -> socket.socket:

@@ -175,7 +175,7 @@ def check_keys(arguments: Namespace, result: Result) -> int:
         print(f"{label} opens key blocks with the login that serves: see docs/key-ceremonies.md")
     if code == OK:
         keyring, jose_keys = _open_keys(hsm_token)
-        fingerprints = Fingerprints(hsm_token, keyring).read()
+        fingerprints = Fingerprints(hsm_token, keyring)
         health.check(hsm_token, jose_keys, keyring.active.values(), fingerprints)
         print("all keys answer")
         result["all_answer"] = True

@@ -4,13 +4,14 @@ A key that is there and computes something else is as bad as one that is missing
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from crypto.errors import JoseError
 from crypto.jose import json_object, jws
-from hsm.errors import VaultUnavailable
+from hsm.errors import HsmError, VaultUnavailable
 from hsm.jose_keys import JoseKeys
-from hsm.pkcs11.fingerprints import NO_FINGERPRINT
+from hsm.pkcs11.fingerprints import NO_FINGERPRINT, Fingerprints
 from hsm.pkcs11.hsm_token import HsmToken
 from hsm.pkcs11.keys import KeyLabel, Usage
 
@@ -23,17 +24,20 @@ def check(
     hsm_token: HsmToken,
     jose_keys: JoseKeys,
     labels: Iterable[KeyLabel],
-    fingerprints: Mapping[KeyLabel, str],
+    fingerprints: Fingerprints,
 ) -> None:
     """Use every key of *labels* once and compare what comes back.
 
     Raises:
         VaultUnavailable: the HSM token or a key does not answer, or an answer is wrong; it names
-            the key, with its fingerprint where *fingerprints* has it.
+            the key, with its fingerprint where *fingerprints* can read it.
     """
     wrong = [label for label in labels if not _answers(hsm_token, jose_keys, label)]
     if wrong:
-        named = (f"{each} ({fingerprints.get(each, NO_FINGERPRINT)})" for each in wrong)
+        known: Mapping[KeyLabel, str] = {}
+        with suppress(HsmError):
+            known = fingerprints.read()
+        named = (f"{each} ({known.get(each, NO_FINGERPRINT)})" for each in wrong)
         reason = "the token's answer is wrong, with " + ", ".join(named)
         raise VaultUnavailable(reason)
 

@@ -65,8 +65,8 @@ def file_fault(name: str, file: Path, *, is_secret: bool) -> str | None:
     """
     try:
         with file.open("rb") as opened:
+            # It is not read: a pipe has its secret once.
             mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
-            opened.read()
     except OSError as error:
         return with_page(f"{name}: {error.strerror}")
     if is_secret and mode & stat.S_IRWXO:

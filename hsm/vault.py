@@ -452,7 +452,7 @@ class Vault:
         """Use every active key once and compare what comes back."""
         health.check(
             *(self._hsm_token, self._probed_keys, self._keyring.active.values()),
-            self._fingerprints.read(),
+            self._fingerprints,
         )
         self._counts.check()
         self._log.check()

@@ -131,8 +131,10 @@ def refusing(command: Callable[[], int]) -> int:
         complain("the file is not text")
     except UnicodeEncodeError:
         complain("an argument is not text")
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         complain("nothing was typed")
+    except KeyboardInterrupt:
+        complain("interrupted")
     except (Refused, SettingRefused, AdminError, HsmError) as error:
         complain(with_page(str(error)) or str(type(error).__doc__))
     return REFUSED

@@ -37,9 +37,10 @@ NOT_MIGRATED: Final = "NOT_MIGRATED"
 DATABASE_CAUSES: Final = (*Cause, NOT_ASKED, NOT_MIGRATED)
 """What the database can be said to have."""
 NONE_ISSUED: Final = (
-    "HSM_TOKEN_ISSUER of the vault is missing: give it what CMS_PUBLIC_URL is here, and restart the"
-    " vault; see docs/settings.md"
+    "HSM_TOKEN_ISSUER of the vault is missing, so D1 gets no access tokens: give it what"
+    " CMS_PUBLIC_URL is here, and restart the vault; see docs/settings.md"
 )
+"""A warning only: D1 may be known by its certificate alone."""
 ISSUED_FOR_OTHERS: Final = (
     "HSM_TOKEN_ISSUER of the vault is not CMS_PUBLIC_URL: give both the address that D1 uses, and"
     " restart; see docs/settings.md"
@@ -99,6 +100,7 @@ class Health:
         self._revision_fault: str | None = None
         self._unfit: Cause | None = None
         self._clock_differs = False
+        self._none_issued = False
 
     @property
     def vault_ready(self) -> bool:
@@ -146,12 +148,19 @@ class Health:
         self._tell()
 
     async def _compare_token_issuer(self) -> None:
-        """Raise ``VaultUnavailable`` if access tokens that the vault issues are not taken here."""
+        """Look whether access tokens that the vault issues are taken here.
+
+        Raises:
+            VaultUnavailable: they are not.
+        """
         if self._public_url is None:
             return
-        issuer = await self._vault.call(messages.TokenIssuer())
-        if issuer != self._public_url:
-            raise VaultUnavailable(NONE_ISSUED if issuer is None else ISSUED_FOR_OTHERS)
+        issuer, known = await self._vault.call(messages.TokenIssuer()), self._none_issued
+        self._none_issued = issuer is None
+        if self._none_issued and not known:
+            log.warning("vault.token_issuer", extra={"reason": NONE_ISSUED})
+        if issuer not in (None, self._public_url):
+            raise VaultUnavailable(ISSUED_FOR_OTHERS)
 
     def _vault_failed(self, reason: str) -> None:
         """Log it, once until the vault is ready again."""
@@ -242,6 +251,8 @@ class Health:
     def _warnings(self) -> Iterator[Fault]:
         if self._revision_fault is not None:
             yield Fault("database", self._revision_fault)
+        if self._none_issued:
+            yield Fault("vault", NONE_ISSUED)
         if self._clock_differs:
             yield Fault("clock", CLOCK_DIFFERS)
         yield from self.ends.near(datetime.now(UTC))

@@ -286,6 +286,7 @@ REFUSALS: Sequence[tuple[Mapping[str, object], str]] = (
     ({"VAULT_SOCKET_DIRECTORY": NOTHING}, "CMS_VAULT_SOCKET_DIRECTORY: all: No such file"),
     ({"D1_HOST": "192.0.2.1"}, "CMS_D1_HOST, CMS_D1_PORT: nothing can listen there: "),
     ({"D1_SOCKET": f"{NOTHING}/d1.sock"}, "CMS_D1_SOCKET: nothing can listen there: No such file"),
+    ({"D1_SOCKET": f"/{'long' * 50}"}, "CMS_D1_SOCKET: nothing can listen there: AF_UNIX path too"),
     ({"OPS_HOST": "192.0.2.1"}, "CMS_OPS_HOST, CMS_OPS_PORT: nothing can listen there: "),
     (
         {"CARDHOLDER_HOST": "192.0.2.1"},
@@ -325,6 +326,22 @@ def test_with_settings_in_which_nothing_is_wrong_it_starts(
     environment: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert outcome(environment, monkeypatch, "--sandbox") == 0
+
+
+def test_two_listeners_at_one_address_are_refused(
+    environment: Mapping[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each alone could be shared by workers, and who asks one might reach the other."""
+    with closing(_tcp_socket("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    one = {"OPS_HOST": "127.0.0.1", "CARDHOLDER_HOST": "127.0.0.1"}
+    one |= {"OPS_PORT": port, "CARDHOLDER_PORT": port}
+    assert outcome({**environment, **one}, monkeypatch, "--sandbox") == 1
+    (record,) = [x for x in caplog.records if x.getMessage() == "not_started"]
+    names = "CMS_CARDHOLDER_HOST, CMS_CARDHOLDER_PORT"
+    assert record.__dict__["reason"].startswith(f"{names}: nothing can listen there: Address")
 
 
 @pytest.mark.parametrize(("changes", "begins"), REFUSALS, ids=str)

@@ -24,6 +24,7 @@ from hsm import health
 from hsm.errors import HsmError
 from hsm.jose_keys import JoseKeys
 from hsm.pkcs11 import own_keys
+from hsm.pkcs11.fingerprints import Fingerprints
 from hsm.pkcs11.keyring import Keyring
 from hsm.pkcs11.keys import OWN_ROLES, KeyLabel, KeyRole
 from hsm.pkcs11.token import Pkcs11Token
@@ -161,7 +162,8 @@ def open_in_rounds() -> None:
             hsm_token = Pkcs11Token.open(HsmTokenSettings())
             keyring = Keyring(hsm_token)
             jose_keys = JoseKeys(hsm_token, keyring)
-            health.check(hsm_token, jose_keys, keyring.active.values(), {})
+            fingerprints = Fingerprints(hsm_token, keyring)
+            health.check(hsm_token, jose_keys, keyring.active.values(), fingerprints)
             hsm_token.close()
         except Exception as error:  # noqa: BLE001 - the test wants to know any
             show(repr(error))

@@ -19,6 +19,8 @@ KEYS_SECONDS: Final = 1.0
 """So soon a process of the web follows when keys come or go."""
 READING_SECONDS: Final = 0.05
 """So long after one reading began the next does: strangers can name keys that nobody has."""
+ANSWER_SECONDS: Final = 0.25
+"""So long who has a known key waits for a vault that is slow."""
 
 
 class SigningKeys:
@@ -28,23 +30,31 @@ class SigningKeys:
         self._vault = vault
         self._now = now
         self._keys: Mapping[str, EcPublicKey] = {}
+        self._named_at = 0.0
+        """When the reading began that found them."""
         self._begun_at = 0.0
-        self._reading = asyncio.Lock()
+        """When the last reading began."""
+        self._one_at_a_time = asyncio.Lock()
+        self._reading: asyncio.Task[bool] | None = None
+        """The last that began."""
         self._next: asyncio.Task[bool] | None = None
+        """One that has not begun: who comes now is in time for it."""
 
     async def current(self) -> Mapping[str, EcPublicKey]:
         """Return the keys as the vault named them a second ago.
 
-        When it does not answer, those that it named last are good until it does.
+        When it does not answer in 0.25 s, those that it named last are good until it does.
 
         Raises:
             ServiceUnavailable: it never named any, and does not answer.
         """
         if not self._keys:
             return await self.newer()
-        # Who waits for the vault is one: others need no new key.
-        if self._age_seconds() >= KEYS_SECONDS and not self._reading.locked():
-            await self._read_anew()
+        if self._seconds_since(self._named_at) >= KEYS_SECONDS:
+            reading = self._reading
+            if self._seconds_since(self._begun_at) >= KEYS_SECONDS or reading is None:
+                reading = self._begin_next()
+            await asyncio.wait({reading}, timeout=ANSWER_SECONDS)
         return self._keys
 
     async def newer(self) -> Mapping[str, EcPublicKey]:
@@ -53,31 +63,32 @@ class SigningKeys:
         Raises:
             ServiceUnavailable: it does not answer.
         """
-        if not await self._read_anew():
+        # A caller who goes away must not end the reading of others.
+        if not await asyncio.shield(self._begin_next()):
             raise ServiceUnavailable
         return self._keys
 
-    async def _read_anew(self) -> bool:
+    def _begin_next(self) -> asyncio.Task[bool]:
         if self._next is None:
-            # A task of its own: a caller who goes away must not end the reading of others.
             self._next = asyncio.create_task(self._read())
-        return await asyncio.shield(self._next)
+        return self._next
 
     async def _read(self) -> bool:
         """Read the keys; tell whether the vault answered."""
-        async with self._reading:
-            await asyncio.sleep(READING_SECONDS - self._age_seconds())
-            # Who comes from now on waits for another.
-            self._next, self._begun_at = None, self._now()
+        async with self._one_at_a_time:
+            await asyncio.sleep(READING_SECONDS - self._seconds_since(self._begun_at))
+            self._reading, self._next = self._next, None
+            begun_at = self._begun_at = self._now()
             try:
                 jwks = await called(self._vault, PublicJwks(PublicKeyRole.TOKEN_SIGN))
             except ServiceUnavailable:
                 return False
             keys = [parse_public(jwk, "sig") for jwk in jwks["keys"]]
             self._keys = {key.kid: key for key in keys}
+            self._named_at = begun_at
             return True
 
-    def _age_seconds(self) -> float:
-        """Count since the last reading began; infinite where the clock was set back."""
-        age_seconds = self._now() - self._begun_at
-        return age_seconds if age_seconds >= 0 else float("inf")
+    def _seconds_since(self, moment: float) -> float:
+        """Count the seconds since *moment*; infinite where the clock was set back."""
+        seconds = self._now() - moment
+        return seconds if seconds >= 0 else float("inf")

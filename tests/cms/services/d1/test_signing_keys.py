@@ -125,18 +125,36 @@ async def test_without_the_vault_the_keys_that_it_named_last_are_good(
         await keys.newer()
 
 
-async def test_while_the_vault_is_slow_others_need_not_wait(
+async def test_keys_of_long_ago_are_not_taken_while_others_read_them(
     vault: Naming, keys: SigningKeys, clock: Clock
 ) -> None:
     await keys.current()
-    clock.now += KEYS_SECONDS
+    clock.now += 3600
+    vault.kids = ["second"]
     vault.answering.clear()
-    waits = asyncio.create_task(keys.current())
+    first, later = [asyncio.create_task(keys.current()) for _ in range(2)]
     await turns()
-    assert not waits.done()
-    assert [*await keys.current()] == ["first"]
+    third = asyncio.create_task(keys.current())
+    await turns()
     vault.answering.set()
-    await waits
+    for one in (first, later, third):
+        assert [*await one] == ["second"]
+    assert vault.asked == 2
+
+
+async def test_while_the_vault_is_slow_nobody_waits_for_long(
+    vault: Naming, keys: SigningKeys, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keys.current()
+    monkeypatch.setattr(signing_keys, "ANSWER_SECONDS", 0.01)
+    clock.now += KEYS_SECONDS
+    vault.kids = ["second"]
+    vault.answering.clear()
+    for _ in range(2):
+        assert [*await keys.current()] == ["first"]
+    vault.answering.set()
+    await turns()
+    assert [*await keys.current()] == ["second"]
 
 
 async def test_a_clock_that_was_set_back_keeps_nobody_waiting(
